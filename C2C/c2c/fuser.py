@@ -1,0 +1,90 @@
+"""All projectors of a pair, their gates, and the map from receiver to sharer layers."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from c2c.cache import Geometry, KVCache
+from c2c.projector import Projector, ProjectorSize
+
+
+class Source(NamedTuple):
+    """Where a receiver layer's fusion comes from."""
+
+    sharer_layer: int
+    projector: int
+
+
+def last_aligned(receiver_layers: int, sharer_layers: int) -> dict[int, int]:
+    """Receiver layer -> sharer layer: the last takes the last, and so on, clamped to the first."""
+    shift = sharer_layers - receiver_layers
+    return {t: max(0, t + shift) for t in range(receiver_layers)}
+
+
+class Fuser(nn.Module):
+    """Projectors and layer map; fuses one section of the sharer's cache into the receiver's."""
+
+    def __init__(
+        self,
+        projectors: list[Projector],
+        layer_map: Mapping[int, Source],
+        sharer: Geometry,
+        receiver: Geometry,
+    ) -> None:
+        super().__init__()
+        self.projectors = nn.ModuleList(projectors)
+        self.layer_map = dict(sorted(layer_map.items()))
+        self.sharer = sharer
+        self.receiver = receiver
+
+    def projector(self, layer: int) -> Projector:
+        """The projector of a receiver layer that the map names."""
+        projector = self.projectors[self.layer_map[layer].projector]
+        assert isinstance(projector, Projector)
+        return projector
+
+    def layers_read(self, kind: str) -> tuple[int, ...]:
+        """Sharer layers whose K (`key`) or V (`value`) an open gate reads, ascending.
+
+        Nothing else need be sent; a layer mapped to several receiver layers stands here once.
+        """
+        return tuple(
+            sorted(
+                {
+                    source.sharer_layer
+                    for layer, source in self.layer_map.items()
+                    if self.projector(layer).is_open(kind)
+                }
+            )
+        )
+
+    def fuse_layer(
+        self, layer: int, key: Tensor, value: Tensor, own_key: Tensor, own_value: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One receiver layer's K and V after fusion with its sharer layer's `key` and `value`."""
+        projector = self.projector(layer)
+        return projector("key", key, own_key), projector("value", value, own_value)
+
+    def forward(self, sharer: KVCache, own: KVCache) -> KVCache:
+        """Fuse a section: `sharer` holds all its layers, `own` the receiver's; same tokens.
+
+        All layers are fused from what the receiver had before: nothing is recomputed in between.
+        """
+        keys, values = list(own.keys), list(own.values)
+        for layer, source in self.layer_map.items():
+            keys[layer], values[layer] = self.fuse_layer(
+                layer,
+                sharer.keys[source.sharer_layer],
+                sharer.values[source.sharer_layer],
+                own.keys[layer],
+                own.values[layer],
+            )
+        return KVCache(tuple(keys), tuple(values))
+
+
+def new_fuser(sharer: Geometry, receiver: Geometry, size: ProjectorSize) -> Fuser:
+    """An untrained fuser with one projector per receiver layer and the `last_aligned` map."""
+    projectors = [Projector(sharer, receiver, size) for _ in range(receiver.layers)]
+    layers = last_aligned(receiver.layers, sharer.layers)
+    return Fuser(projectors, {t: Source(s, t) for t, s in layers.items()}, sharer, receiver)

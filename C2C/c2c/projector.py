@@ -1,0 +1,116 @@
+"""One receiver layer's network: what the sharer's K and V add to the receiver's.
+
+Module names are those of the published checkpoints (arXiv 2510.03215), so a state dictionary
+loads strictly.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from c2c.cache import Geometry
+
+
+@dataclass(frozen=True)
+class ProjectorSize:
+    """Widths of a projector: `hidden_dim` h, `intermediate_dim` m, and `num_layers` (>= 3)."""
+
+    hidden_dim: int = 1024
+    intermediate_dim: int = 1024
+    num_layers: int = 3
+    dropout: float = 0.1
+
+
+class Block(nn.Module):
+    """Feed-forward block: x + w2(GELU(w1(RMSNorm(x)))), no biases."""
+
+    def __init__(self, width: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.w1 = nn.Linear(width, inner, bias=False)
+        self.w2 = nn.Linear(inner, width, bias=False)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = F.dropout(F.gelu(self.w1(self.norm(x))), self.dropout, self.training)
+        return x + F.dropout(self.w2(inner), self.dropout, self.training)
+
+
+class Blocks(nn.Module):
+    """`count` feed-forward blocks in a row."""
+
+    def __init__(self, count: int, width: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width, inner, dropout) for _ in range(count))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class Projector(nn.Module):
+    """K and V of one sharer layer -> change of K and V of one receiver layer.
+
+    Keys and values go through networks of their own. For each of the two, per token:
+    ``output = own + gate * weight * branch``, with one weight per receiver head. A gate is one
+    number for the layer: at inference 1 if its logit is strictly above zero, else 0; in training
+    the sigmoid of the logit plus Gumbel noise, divided by a temperature that falls over time.
+    """
+
+    gate_temperature: Tensor
+
+    def __init__(self, sharer: Geometry, receiver: Geometry, size: ProjectorSize) -> None:
+        super().__init__()
+        self.sharer, self.receiver, self.size = sharer, receiver, size
+        h, m, drop = size.hidden_dim, size.intermediate_dim, size.dropout
+        for kind in ("key", "value"):
+            self.add_module(f"{kind}_in", nn.Linear(sharer.width + receiver.width, h))
+            self.add_module(f"{kind}_mlp1", Blocks(1, h, m, drop))
+            self.add_module(f"{kind}_scalar_mlp2", Blocks(1, h, h, drop))
+            self.add_module(f"{kind}_scalar_head", nn.Linear(h, receiver.kv_heads))
+            self.add_module(f"{kind}_proj_mlp2", Blocks(size.num_layers - 2, h, m, drop))
+            self.add_module(f"{kind}_proj_out", nn.Linear(h, receiver.width))
+            self.register_parameter(f"{kind}_gate_logit", nn.Parameter(torch.zeros(())))
+        self.register_buffer("gate_temperature", torch.ones(()))
+
+    def is_open(self, kind: str) -> bool:
+        """Whether the gate of `kind` ("key" or "value") lets anything through at inference."""
+        return bool(self.get_parameter(f"{kind}_gate_logit") > 0)
+
+    def forward(self, kind: str, sharer: Tensor, own: Tensor) -> Tensor:
+        """The receiver's K (or V) after fusion.
+
+        `sharer` is [B, Hs, T, Ds], `own` is [B, Ht, T, Dt]; so is the result, in `own`'s dtype.
+        """
+        if not self.training and not self.is_open(kind):
+            return own
+        change = self.change(kind, sharer, own)
+        if self.training:
+            change = self._soft_gate(kind, own) * change
+        # The sum is taken in float32 and rounded once: the released fusers were evaluated so.
+        return (own.float() + change).to(own.dtype)
+
+    def change(self, kind: str, sharer: Tensor, own: Tensor) -> Tensor:
+        """weight * branch, float32 [B, Ht, T, Dt]: what an open gate adds."""
+        layer = self.get_submodule
+        dtype = self.get_parameter(f"{kind}_in.weight").dtype
+        joined = torch.cat([_flatten(sharer).to(dtype), _flatten(own).to(dtype)], dim=-1)
+        hidden = layer(f"{kind}_mlp1")(layer(f"{kind}_in")(joined))
+        weight = layer(f"{kind}_scalar_head")(layer(f"{kind}_scalar_mlp2")(hidden)).sigmoid()
+        branch = layer(f"{kind}_proj_out")(layer(f"{kind}_proj_mlp2")(hidden))
+        heads = branch.unflatten(-1, (self.receiver.kv_heads, self.receiver.head_dim))
+        return (weight.float().unsqueeze(-1) * heads.float()).transpose(1, 2)
+
+    def _soft_gate(self, kind: str, own: Tensor) -> Tensor:
+        logit = self.get_parameter(f"{kind}_gate_logit").float()
+        uniform = torch.rand((*own.shape[:3], 1), device=own.device)
+        gumbel = -torch.log(-torch.log(uniform + 1e-20) + 1e-20)
+        return torch.sigmoid((logit + gumbel) / self.gate_temperature.float())
+
+
+def _flatten(x: Tensor) -> Tensor:
+    """[B, H, T, D] -> [B, T, H * D], head 0 first."""
+    return x.transpose(1, 2).flatten(2)

@@ -1,0 +1,87 @@
+"""The receiver's side: prompt + fusion -> cache -> text."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from c2c.cache import KVCache, from_transformers, to_transformers
+from c2c.sections import Section
+
+# Given a section and the receiver's K/V of its tokens, returns them after fusion.
+Fuse = Callable[[Section, KVCache], KVCache]
+
+
+class Prefilled(NamedTuple):
+    """The receiver after the prompt: last position's logits [B, vocabulary] and its cache."""
+
+    logits: Tensor
+    cache: DynamicCache
+
+
+def extend(model: PreTrainedModel, cache: DynamicCache, token_ids: Tensor) -> Tensor:
+    """Run `token_ids` [B, T] on top of `cache`, which grows; logits of the last, [B, vocab]."""
+    output = model(token_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return output.logits[:, -1]
+
+
+def replace(cache: DynamicCache, section: Section, fused: KVCache) -> None:
+    """Overwrite the section's positions in `cache` with `fused`."""
+    for layer, key, value in zip(cache.layers, fused.keys, fused.values, strict=True):
+        layer.keys[:, :, section.start : section.stop] = key
+        layer.values[:, :, section.start : section.stop] = value
+
+
+@torch.inference_mode()
+def prefill(
+    model: PreTrainedModel, token_ids: Tensor, sections: Sequence[Section], fuse: Fuse
+) -> Prefilled:
+    """Work through the prompt section by section.
+
+    Each section is run attending to what earlier ones became after fusion; then `fuse` says what
+    its own K and V become, if it is marked. The last section is never fused.
+
+    `token_ids` is [B, n], all rows of one length and with the same sections.
+    """
+    cache = DynamicCache()
+    *earlier, last = sections
+    for section in earlier:
+        extend(model, cache, token_ids[:, section.start : section.stop])
+        if section.mark > 0:
+            own = from_transformers(cache).section(section.start, section.stop)
+            replace(cache, section, fuse(section, own))
+    return Prefilled(extend(model, cache, token_ids[:, last.start : last.stop]), cache)
+
+
+@torch.inference_mode()
+def greedy(
+    model: PreTrainedModel,
+    prefilled: Prefilled,
+    max_new_tokens: int,
+    stop_ids: Collection[int] = (),
+) -> list[list[int]]:
+    """Greedy decoding; one list of new token ids per row, without the stop token that ended it.
+
+    Rows that have ended leave the batch, so that a long answer is not paid for by all.
+    The cache in `prefilled` is used up.
+    """
+    cache = prefilled.cache
+    answers: list[list[int]] = [[] for _ in range(len(prefilled.logits))]
+    alive = torch.arange(len(answers), device=prefilled.logits.device)
+    logits = prefilled.logits
+    stops = torch.tensor(sorted(stop_ids), device=logits.device, dtype=torch.long)
+    for step in range(max_new_tokens):
+        tokens = logits.argmax(-1)
+        going = ~torch.isin(tokens, stops)
+        if not bool(going.all()):
+            alive, tokens = alive[going], tokens[going]
+            if len(alive) == 0:
+                break
+            cache = to_transformers(from_transformers(cache).pick(going))
+        for row, token in zip(alive.tolist(), tokens.tolist(), strict=True):
+            answers[row].append(token)
+        if step + 1 < max_new_tokens:
+            logits = extend(model, cache, tokens[:, None])
+    return answers
