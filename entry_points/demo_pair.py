@@ -1,0 +1,6 @@
+import _paths  # noqa: F401  (must come first)
+
+from latentwire.entry import start
+from latentwire.milestones import demo_pair
+
+start(demo_pair.PARAMETERS, demo_pair.run, demo_pair.__doc__)

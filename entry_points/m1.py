@@ -1,0 +1,6 @@
+import _paths  # noqa: F401  (must come first)
+
+from latentwire.entry import start
+from latentwire.milestones import m1
+
+start(m1.PARAMETERS, m1.run, m1.__doc__)

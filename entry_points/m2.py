@@ -1,0 +1,6 @@
+import _paths  # noqa: F401  (must come first)
+
+from latentwire.entry import start
+from latentwire.milestones import m2
+
+start(m2.PARAMETERS, m2.run, m2.__doc__)

@@ -1,0 +1,6 @@
+import _paths  # noqa: F401  (must come first)
+
+from latentwire.entry import start
+from latentwire.milestones import m3
+
+start(m3.PARAMETERS, m3.run, m3.__doc__)

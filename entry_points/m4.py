@@ -1,0 +1,6 @@
+import _paths  # noqa: F401  (must come first)
+
+from latentwire.entry import start
+from latentwire.milestones import m4
+
+start(m4.PARAMETERS, m4.run, m4.__doc__)

@@ -1,0 +1,116 @@
+"""What a codec does to real caches: error of K and V by layer, bytes, and time."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from c2c import receiver, sharer
+from c2c.cache import KVCache
+from c2c.sections import split
+from latentwire.condition import Channel
+from latentwire.errors import LatentWireError
+from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.pipeline import as_batch
+from latentwire.evaluation.question import Question
+
+
+@dataclass(frozen=True)
+class CodecError:
+    """A codec measured on the caches of some questions."""
+
+    key_error: dict[int, float]  # sharer layer -> ||K - K'|| / ||K|| over all questions
+    value_error: dict[int, float]
+    kl_nats_mean: float  # KL(p || p') of the receiver's next token, uncompressed against codec
+    same_token_share: float  # questions whose first greedy token stays the same
+    wire_bytes_mean: float
+    bits_per_element: float  # all-in: codes, scales, header
+    encode_ms_mean: float
+    decode_ms_mean: float
+
+    def metrics(self) -> dict[str, float]:
+        """All figures but the layers'; errors are means over layers."""
+        return {
+            "key_error_mean": _mean(self.key_error),
+            "value_error_mean": _mean(self.value_error),
+            "kl_nats_mean": self.kl_nats_mean,
+            "same_token_share": self.same_token_share,
+            "wire_bytes_mean": self.wire_bytes_mean,
+            "bits_per_element": self.bits_per_element,
+            "encode_ms_mean": self.encode_ms_mean,
+            "decode_ms_mean": self.decode_ms_mean,
+        }
+
+
+@torch.inference_mode()
+def measure(pair: LoadedPair, codec: str, questions: Sequence[Question]) -> CodecError:
+    """Send each question's whole cache as a real packet and look at what arrives.
+
+    The yardstick is the sharer's cache as the model made it, not rounded to 16 bits. Raises
+    LatentWireError should the packet and the path without bytes not agree to the bit.
+    """
+    channel, link = Channel(codec), pair.link
+    layers = {"key": link.key_layers, "value": link.value_layers}
+    error = {kind: torch.zeros(link.geometry.layers, dtype=torch.float64) for kind in layers}
+    power = {kind: torch.zeros(link.geometry.layers, dtype=torch.float64) for kind in layers}
+    divergence, same, wire_bytes, elements, encode_s, decode_s = 0.0, 0, 0, 0, 0.0, 0.0
+    for question in questions:
+        token_ids = as_batch(question, pair.device)
+        cache = sharer.read(pair.sharer, token_ids)
+        began = time.perf_counter()
+        packet = link.send(channel, cache)
+        sent = time.perf_counter()
+        _, arrived = link.receive(packet, token_ids.shape[1], pair.dtype, pair.device)
+        encode_s, decode_s = encode_s + sent - began, decode_s + time.perf_counter() - sent
+        _check_same(codec, arrived, link.pass_through(channel, cache)[1])
+        for kind in layers:
+            for layer in layers[kind]:
+                true, got = (_tensors(c, kind)[layer].double().cpu() for c in (cache, arrived))
+                error[kind][layer] += (true - got).square().sum()
+                power[kind][layer] += true.square().sum()
+                elements += true.numel()
+        exact, lossy = (_next_token(pair, token_ids, c) for c in (cache, arrived))
+        divergence += float(F.kl_div(lossy, exact, reduction="sum", log_target=True))
+        same += int(exact.argmax() == lossy.argmax())
+        wire_bytes += len(packet)
+    relative = {kind: (error[kind] / power[kind]).sqrt() for kind in layers}
+    count = len(questions)
+    return CodecError(
+        key_error={layer: float(relative["key"][layer]) for layer in layers["key"]},
+        value_error={layer: float(relative["value"][layer]) for layer in layers["value"]},
+        kl_nats_mean=max(0.0, divergence / count),  # rounding can leave -1e-8
+        same_token_share=same / count,
+        wire_bytes_mean=wire_bytes / count,
+        bits_per_element=8 * wire_bytes / max(1, elements),
+        encode_ms_mean=1000 * encode_s / count,
+        decode_ms_mean=1000 * decode_s / count,
+    )
+
+
+def _next_token(pair: LoadedPair, token_ids: Tensor, received: KVCache) -> Tensor:
+    """Log-probabilities (float32 [vocabulary]) of the first answer token after fusion."""
+    prefilled = receiver.prefill(
+        pair.receiver,
+        token_ids,
+        split(token_ids.shape[1], 1.0, "front"),
+        lambda section, own: pair.fuser(received, own),
+    )
+    return prefilled.logits[0].float().log_softmax(-1)
+
+
+def _check_same(codec: str, packet: KVCache, direct: KVCache) -> None:
+    for kind in ("key", "value"):
+        for one, other in zip(_tensors(packet, kind), _tensors(direct, kind), strict=True):
+            if not torch.equal(one.nan_to_num(), other.nan_to_num()):
+                raise LatentWireError(f"{codec}: what a packet carries is not what was evaluated")
+
+
+def _tensors(cache: KVCache, kind: str) -> tuple[Tensor, ...]:
+    return cache.keys if kind == "key" else cache.values
+
+
+def _mean(errors: dict[int, float]) -> float:
+    return sum(errors.values()) / max(1, len(errors))

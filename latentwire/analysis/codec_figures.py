@@ -1,0 +1,44 @@
+"""The picture of M1: what each codec does to K and V, layer by layer."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+
+def draw_layer_errors(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
+    """Relative error against sharer layer, K on the left and V on the right, one line a codec.
+
+    `frame` has the columns codec, kind (key or value), layer and relative_error of one dataset.
+    Codecs that change nothing (zero error) cannot stand on the logarithmic axis and are named.
+    """
+    figure = Figure(figsize=(6.5, 3.2), layout="constrained", dpi=200)
+    panels = figure.subplots(1, 2, sharey=True)
+    markers = "osD^v<>Pp*X"
+    exact = set()
+    for axes, (kind, title) in zip(panels, (("key", "keys"), ("value", "values")), strict=True):
+        part = frame[frame["kind"] == kind]
+        for number, codec in enumerate(frame["codec"].unique()):
+            line = part[part["codec"] == codec].sort_values("layer")
+            if not (line["relative_error"] > 0).all():
+                exact.add(codec)
+                continue
+            axes.plot(
+                line["layer"],
+                line["relative_error"],
+                marker=markers[number % len(markers)],
+                markersize=4,
+                linewidth=1,
+                color=f"C{number % 10}",
+                linestyle="--" if codec.endswith("_layer") else "-",
+                label=codec,
+            )
+        axes.set_yscale("log")
+        axes.set_xlabel("sharer layer")
+        axes.set_title(f"{title} that are sent", fontsize=9)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
+    panels[0].set_ylabel("relative error  ‖x − x'‖ / ‖x‖")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=7, frameon=False)
+    note = f"; exact: {', '.join(sorted(exact))}" if exact else ""
+    figure.suptitle(f"{pair}, {dataset}{note}", fontsize=9)
+    return figure

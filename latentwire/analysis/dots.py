@@ -1,0 +1,110 @@
+"""The points of a budget curve as a picture shows them: where each stands, which form a line."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One C2C row of the table, in the units of the picture."""
+
+    codec: str
+    keep_ratio: float
+    order: str | None
+    wire_bytes: float
+    accuracy: float  # per cent, and so on
+    accuracy_low: float
+    accuracy_high: float
+    deranged: float
+    gain: float
+    gain_low: float
+    gain_high: float
+    complete: bool
+    x: float  # where it is drawn: wire_bytes, or a little beside
+
+    @property
+    def worth(self) -> tuple[bool, bool]:
+        """Orders two measurements of one condition: complete ones first, then those with gain."""
+        return self.complete, not math.isnan(self.gain)
+
+    @property
+    def alpha(self) -> float:
+        """Opacity: what is not finished is pale."""
+        return 1.0 if self.complete else 0.4
+
+
+def read_dots(frame: pd.DataFrame) -> list[Dot]:
+    """The table's C2C points that have an answer and a byte: a log axis has no zero."""
+    rows = frame[(frame["system"] == "c2c") & (frame["wire_bytes_mean"] > 0)]
+    dots: dict[tuple[str, float, str | None], Dot] = {}
+    for row in rows.to_dict(orient="records"):
+        order = None if pd.isna(row["order"]) else str(row["order"])
+        dot = Dot(
+            codec=str(row["codec"]),
+            keep_ratio=float(row["keep_ratio"]),
+            order=order,
+            wire_bytes=float(row["wire_bytes_mean"]),
+            accuracy=100 * float(row["accuracy"]),
+            accuracy_low=100 * float(row["accuracy_low"]),
+            accuracy_high=100 * float(row["accuracy_high"]),
+            deranged=100 * float(row["deranged_accuracy"]),
+            gain=100 * float(row["pairing_gain"]),
+            gain_low=100 * float(row["pairing_gain_low"]),
+            gain_high=100 * float(row["pairing_gain_high"]),
+            complete=bool(row["complete"]),
+            x=float(row["wire_bytes_mean"]),
+        )
+        # Front and back are one condition when all of the cache is kept: one dot, the better
+        # measured one where both were run.
+        key = (dot.codec, dot.keep_ratio, None if dot.keep_ratio == 1 else order)
+        if key not in dots or dot.worth > dots[key].worth:
+            dots[key] = dot
+    return list(dots.values())
+
+
+def set_beside(dots: Sequence[Dot], decades: float, codecs: Sequence[str]) -> list[Dot]:
+    """Set dots of nearly equal bytes side by side, a marker's width apart around their middle.
+
+    Dots of equal bytes go in the order of the codecs and then front, back, so that it is the
+    same all along the axis and a codec's two lines do not cross for this reason.
+    """
+    step = 0.013 * decades
+    clusters: list[list[Dot]] = []
+    for dot in sorted(dots, key=lambda dot: dot.wire_bytes):
+        if clusters and math.log10(dot.wire_bytes / clusters[-1][0].wire_bytes) < step:
+            clusters[-1].append(dot)
+        else:
+            clusters.append([dot])
+    apart: list[list[Dot]] = []
+    for cluster in clusters:
+        cluster.sort(key=lambda dot: (codecs.index(dot.codec), dot.order == "back"))
+        apart.append(cluster)
+        # Spread out, two clusters may reach into each other; they then share one middle.
+        while len(apart) > 1 and _middle(apart[-1]) - _middle(apart[-2]) < step * (
+            (len(apart[-1]) + len(apart[-2])) / 2
+        ):
+            apart[-2:] = [apart[-2] + apart[-1]]
+    return [
+        replace(dot, x=10 ** (_middle(cluster) + step * (place - (len(cluster) - 1) / 2)))
+        for cluster in apart
+        for place, dot in enumerate(cluster)
+    ]
+
+
+def _middle(cluster: Sequence[Dot]) -> float:
+    return sum(math.log10(dot.wire_bytes) for dot in cluster) / len(cluster)
+
+
+def read_sweeps(dots: Sequence[Dot]) -> dict[tuple[str, str], list[Dot]]:
+    """(codec, order) -> its dots by rising bytes, the full cache among them; two at least."""
+    members: dict[tuple[str, str], list[Dot]] = defaultdict(list)
+    for dot in sorted(dots, key=lambda dot: dot.wire_bytes):
+        orders = ("front", "back") if dot.keep_ratio == 1 else (dot.order,)
+        for order in orders:
+            if order is not None:
+                members[dot.codec, order].append(dot)
+    return {key: sweep for key, sweep in members.items() if len(sweep) > 1}

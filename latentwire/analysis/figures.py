@@ -1,0 +1,457 @@
+"""The budget curve as a picture: accuracy and pairing gain against the bytes really sent.
+
+Figures are made as objects, never through pyplot: it keeps every figure in a global list and
+asks for a display.
+"""
+
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.typing import LineStyleType
+
+from latentwire.analysis.dots import Dot, read_dots, read_sweeps, set_beside
+from latentwire.analysis.files import replacing
+from latentwire.analysis.units import human_bytes
+from latentwire.errors import LatentWireError
+
+DPI = 200
+WIDTH, HEIGHT = 6.5, 5.5  # inches: a two-column paper's full width
+GREY = "0.45"
+CAPTION_CHARACTERS = 119  # of its size, from the left end of the panels to the right edge
+
+# Colours of M. Okabe and K. Ito, told apart by all common forms of colour blindness; the
+# markers tell the codecs apart in grey.
+CODEC_STYLES = {
+    "bf16": ("#000000", "o"),
+    "int8": ("#0072B2", "s"),
+    "int4": ("#D55E00", "^"),
+    "int3": ("#009E73", "v"),
+    "int2": ("#CC79A7", "D"),
+}
+# In points: a triangle or a diamond needs more to look as large as a square.
+MARKER_SIZES = {"o": 5.2, "s": 4.9, "^": 6.2, "v": 6.2, "D": 4.7, "<": 6.2, ">": 6.2}
+OTHER_SIZE = 6.0
+OTHER_STYLES = (
+    ("#E69F00", "P"),
+    ("#56B4E9", "X"),
+    ("#8C6D31", "<"),
+    ("#7B4FA3", ">"),
+    ("#5A5A5A", "p"),
+)
+LEGEND_LINE = 0.19  # inches
+LEGEND_CODECS = 7  # on a line of the legend
+ORDER_STYLES: dict[str, LineStyleType] = {"front": "-", "back": (0, (3.5, 1.8))}
+
+
+def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
+    """Draw one dataset's budget curve of one pair.
+
+    Above, accuracy with Wilson intervals: a colour and marker a codec, solid lines through a
+    codec's `front` and dashed through its `back` keep ratios, both meeting at the full cache;
+    hollow markers for the deranged control; receiver and sharer alone as level lines with
+    their intervals on the right edge. Below, the pairing gain. Points of nearly equal bytes
+    are drawn side by side, at most a few per cent from their place.
+
+    Where the table holds local rows, its published rows of the same pair and dataset are laid
+    over them as hollow grey markers of the codec's shape; otherwise they are the curve.
+
+    Args:
+        frame: the table of `curve.build_curve`.
+        dataset: which of its datasets.
+        pair: which of its pairs.
+
+    Raises:
+        LatentWireError: the table has no C2C point of that pair and dataset.
+    """
+    frame = frame[(frame["dataset"] == dataset) & (frame["pair"] == pair)]
+    has_local = ((frame["source"] == "local") & (frame["system"] == "c2c")).any()
+    source = "local" if has_local else "published"
+    own = frame[frame["source"] == source]
+    dots = read_dots(own)
+    if not dots:
+        raise LatentWireError(f"There is no point of {pair} on {dataset} to draw.")
+    overlay = read_dots(frame[frame["source"] == "published"]) if source == "local" else []
+    low, high = _limits([dot.wire_bytes for dot in [*dots, *overlay]])
+    styles = _styles(dot.codec for dot in [*dots, *overlay])
+    dots = set_beside(dots, math.log10(high / low), list(styles))
+    gains = [dot for dot in dots if not math.isnan(dot.gain)]
+    caption = _caption(own, dots, bool(gains))
+
+    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
+    FigureCanvasAgg(figure)
+    sweeps = read_sweeps(dots)
+    swept = [codec for codec in styles if any(codec == key[0] for key in sweeps)]
+    upper, lower = _axes(
+        figure,
+        caption_lines=caption.count("\n") + 1,
+        ratio_rows=len(swept),
+        codecs=len(styles),
+        gains=bool(gains),
+        references=bool((own["system"] != "c2c").any()),
+    )
+
+    _draw_accuracy(upper, dots, overlay, styles)
+    _draw_references(upper, own)
+    _draw_keep_ratios(upper, dots, swept, styles)
+    _draw_gain(lower, gains, styles)
+    lower.set_xscale("log")
+    lower.set_xlim(low, high)
+    lower.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
+    lower.xaxis.set_minor_locator(NullLocator())
+    lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
+    lower.set_xlabel("bytes sent per question (mean, log scale)", fontsize=8.5)
+
+    title = f"{dataset}  \N{MIDDLE DOT}  {pair}"
+    if source == "published":
+        title += "  \N{MIDDLE DOT}  published answers"
+    left = upper.get_position().x0
+    figure.text(left, 1 - 0.1 / HEIGHT, title, va="top", fontsize=9.5, weight="bold")
+    _draw_legends(figure, left, dots, overlay, sweeps, styles)
+    figure.text(left, 0.08 / HEIGHT, caption, va="bottom", fontsize=6.8, color="0.3")
+    return figure
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG at DPI, replacing `path` in one step."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, format="png")
+
+
+def _styles(codecs: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Codec -> (colour, marker): the well-known ones first, each always the same."""
+    present = set(codecs)
+    styles = {codec: style for codec, style in CODEC_STYLES.items() if codec in present}
+    for place, codec in enumerate(sorted(present - CODEC_STYLES.keys())):
+        styles[codec] = OTHER_STYLES[place % len(OTHER_STYLES)]
+    return styles
+
+
+def _size(marker: str) -> float:
+    return MARKER_SIZES.get(marker, OTHER_SIZE)
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    """Ends of the byte axis: 8 % of room on each side, and never under half a decade."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    room = max(0.08 * (high - low), (0.5 - (high - low)) / 2)
+    return 10 ** (low - room), 10 ** (high + room)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round byte counts between the ends: 1, 2, 5 of each decade, or fewer on a long axis."""
+    decades = math.log10(high / low)
+    steps: tuple[float, ...] = (1,)
+    for most, finer in ((4, (1, 3)), (3, (1, 2, 5)), (0.7, (1, 1.5, 2, 3, 5, 7))):
+        if decades < most:
+            steps = finer
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [step * 10.0**exponent for exponent in exponents for step in steps]
+    return [tick for tick in ticks if low <= tick <= high]
+
+
+def _axes(
+    figure: Figure,
+    *,
+    caption_lines: int,
+    ratio_rows: int,
+    codecs: int,
+    gains: bool,
+    references: bool,
+) -> tuple[Axes, Axes]:
+    """The two panels, placed in inches so that the texts around them fit whatever they hold."""
+    left, right = 0.62, 0.95 if references else 0.3
+    bottom = 0.55 + 0.115 * caption_lines
+    top = 0.36 + LEGEND_LINE * (1 + math.ceil(codecs / LEGEND_CODECS))
+    gap = 0.13 + 0.12 * ratio_rows
+    room = HEIGHT - bottom - top - gap
+    lower_height = room * (0.38 if gains else 0.12)
+    width = (WIDTH - left - right) / WIDTH
+    upper_bottom = bottom + lower_height + gap
+    upper = figure.add_axes(
+        (left / WIDTH, upper_bottom / HEIGHT, width, (room - lower_height) / HEIGHT)
+    )
+    lower = figure.add_axes(
+        (left / WIDTH, bottom / HEIGHT, width, lower_height / HEIGHT), sharex=upper
+    )
+    for axes in (upper, lower):
+        axes.tick_params(labelsize=7.5, length=3)
+        axes.grid(axis="both", color="0.92", linewidth=0.6)
+        axes.set_axisbelow(True)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    upper.tick_params(labelbottom=False)
+    return upper, lower
+
+
+def _draw_series(
+    axes: Axes,
+    dots: Sequence[Dot],
+    styles: dict[str, tuple[str, str]],
+    value: Callable[[Dot], tuple[float, float, float]],
+) -> None:
+    """Markers with intervals, and lines through the sweeps; `value` gives middle, low, high."""
+    for (codec, order), sweep in read_sweeps(dots).items():
+        axes.plot(
+            [dot.x for dot in sweep],
+            [value(dot)[0] for dot in sweep],
+            color=styles[codec][0],
+            linestyle=ORDER_STYLES[order],
+            linewidth=1.1,
+            zorder=2,
+        )
+    for dot in dots:
+        colour, marker = styles[dot.codec]
+        middle, low, high = value(dot)
+        axes.errorbar(
+            dot.x,
+            middle,
+            yerr=[[max(middle - low, 0.0)], [max(high - middle, 0.0)]],
+            color=colour,
+            marker=marker,
+            markersize=_size(marker),
+            markeredgewidth=0.6,
+            markeredgecolor="white",
+            elinewidth=0.8,
+            capsize=1.8,
+            capthick=0.8,
+            alpha=dot.alpha,
+            linestyle="none",
+            zorder=4,
+        )
+
+
+def _draw_accuracy(
+    axes: Axes,
+    dots: Sequence[Dot],
+    overlay: Sequence[Dot],
+    styles: dict[str, tuple[str, str]],
+) -> None:
+    _draw_series(
+        axes, dots, styles, lambda dot: (dot.accuracy, dot.accuracy_low, dot.accuracy_high)
+    )
+    for dot in dots:
+        if math.isnan(dot.deranged):
+            continue
+        colour, marker = styles[dot.codec]
+        axes.plot(
+            dot.x,
+            dot.deranged,
+            color=colour,
+            marker=marker,
+            markersize=0.68 * _size(marker),
+            markerfacecolor="white",
+            markeredgewidth=0.9,
+            alpha=dot.alpha,
+            linestyle="none",
+            # On top and smaller: where the control scores the same as the matched cache, both
+            # stay visible, as a marker with a hollow core.
+            zorder=5,
+        )
+    for dot in overlay:
+        axes.plot(
+            dot.wire_bytes,
+            dot.accuracy,
+            marker=styles[dot.codec][1],
+            markersize=1.65 * _size(styles[dot.codec][1]),
+            markerfacecolor="none",
+            markeredgecolor="0.55",
+            markeredgewidth=0.9,
+            linestyle="none",
+            zorder=3,
+        )
+    axes.set_ylabel("accuracy (%)", fontsize=8.5)
+    axes.yaxis.set_label_coords(-0.075, 0.5)
+    axes.margins(y=0.07)
+
+
+def _draw_references(axes: Axes, frame: pd.DataFrame) -> None:
+    """Receiver and sharer alone: a level line, its interval and its name on the right edge."""
+    rows = frame[frame["system"].isin(["receiver", "sharer"]) & (frame["examples"] > 0)]
+    references = sorted(rows.to_dict(orient="records"), key=lambda row: row["accuracy"])
+    accuracies = [100 * float(row["accuracy"]) for row in references]
+    edge = axes.get_yaxis_transform()
+    for place, (accuracy, row) in enumerate(zip(accuracies, references, strict=True)):
+        axes.axhline(
+            accuracy,
+            color=GREY,
+            linewidth=0.9,
+            linestyle=":" if row["system"] == "receiver" else "-.",
+            zorder=1,
+        )
+        low, high = 100 * float(row["accuracy_low"]), 100 * float(row["accuracy_high"])
+        x = 1.012 + 0.014 * place
+        axes.plot(
+            [x, x],
+            [low, high],
+            transform=edge,
+            color=GREY,
+            linewidth=0.8,
+            marker="_",
+            markersize=3.5,
+            clip_on=False,
+        )
+        axes.plot(x, accuracy, ".", transform=edge, color=GREY, markersize=4, clip_on=False)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    heights = _apart(accuracies, 0.09 * (high - low))
+    for accuracy, row, height in zip(accuracies, references, heights, strict=True):
+        axes.text(
+            1.05,
+            height,
+            f"{row['system']}\n{accuracy:.1f} %",
+            transform=edge,
+            va="center",
+            fontsize=7.3,
+            linespacing=0.95,
+            color="0.25",
+        )
+
+
+def _apart(heights: Sequence[float], least: float) -> list[float]:
+    """Rising heights of labels, pushed apart around their middle to `least` between two."""
+    if len(heights) < 2 or heights[1] - heights[0] >= least:
+        return list(heights)
+    middle = sum(heights) / 2
+    return [middle - least / 2, middle + least / 2]
+
+
+def _draw_keep_ratios(
+    axes: Axes,
+    dots: Sequence[Dot],
+    swept: Sequence[str],
+    styles: dict[str, tuple[str, str]],
+) -> None:
+    """Under the panel, a row a swept codec: the keep ratio that each place on the axis is."""
+    height = axes.get_position().height * HEIGHT
+    for row, codec in enumerate(swept):
+        y = -(0.1 + 0.12 * row) / height
+        axes.text(
+            -axes.get_position().x0 / axes.get_position().width + 0.02,
+            y,
+            f"{codec} kept",
+            transform=axes.transAxes,
+            va="center",
+            fontsize=6.5,
+            color=styles[codec][0],
+        )
+        places = {dot.keep_ratio: dot.wire_bytes for dot in dots if dot.codec == codec}
+        for keep_ratio, wire_bytes in places.items():
+            axes.text(
+                wire_bytes,
+                y,
+                f"{keep_ratio:g}",
+                transform=axes.get_xaxis_transform(),
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                color=styles[codec][0],
+            )
+
+
+def _draw_gain(axes: Axes, dots: Sequence[Dot], styles: dict[str, tuple[str, str]]) -> None:
+    if not dots:
+        axes.text(
+            0.5,
+            0.5,
+            "no pairing gain: the deranged control was not run",
+            transform=axes.transAxes,
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            style="italic",
+            color=GREY,
+        )
+        axes.set_yticks([])
+        return
+    axes.axhline(0, color="0.25", linewidth=0.8, zorder=1)
+    _draw_series(axes, dots, styles, lambda dot: (dot.gain, dot.gain_low, dot.gain_high))
+    axes.set_ylabel("pairing gain (points)", fontsize=8.5)
+    axes.yaxis.set_label_coords(-0.075, 0.5)
+    axes.margins(y=0.1)
+
+
+def _draw_legends(
+    figure: Figure,
+    left: float,
+    dots: Sequence[Dot],
+    overlay: Sequence[Dot],
+    sweeps: dict[tuple[str, str], list[Dot]],
+    styles: dict[str, tuple[str, str]],
+) -> None:
+    """Lines of codecs, and one of what lines and hollow markers mean; only what is drawn."""
+    codecs = [
+        Line2D(
+            [],
+            [],
+            color=colour,
+            marker=marker,
+            markersize=_size(marker),
+            linestyle="none",
+            label=codec,
+        )
+        for codec, (colour, marker) in styles.items()
+    ]
+    kinds = [
+        Line2D([], [], color=GREY, linewidth=1.1, linestyle=style, label=f"{order} kept")
+        for order, style in ORDER_STYLES.items()
+        if any(key[1] == order for key in sweeps)
+    ]
+    if not all(math.isnan(dot.deranged) for dot in dots):
+        kinds.append(_hollow("deranged control", "0.2", 0.68 * _size("s")))
+    if overlay:
+        kinds.append(_hollow("published", "0.55", 1.65 * _size("s")))
+    starts = range(0, len(codecs), LEGEND_CODECS)
+    lines = [codecs[start : start + LEGEND_CODECS] for start in starts] + [kinds]
+    for place, handles in enumerate(line for line in lines if line):
+        figure.legend(
+            handles=handles,
+            loc="upper left",
+            bbox_to_anchor=(left, 1 - (0.3 + LEGEND_LINE * place) / HEIGHT),
+            ncol=len(handles),
+            fontsize=7.8,
+            frameon=False,
+            borderaxespad=0,
+            borderpad=0,
+            handlelength=2.4 if handles is kinds else 1.0,
+            columnspacing=1.6,
+        )
+
+
+def _hollow(label: str, colour: str, size: float) -> Line2D:
+    return Line2D(
+        [],
+        [],
+        color=colour,
+        marker="s",
+        markersize=size,
+        markerfacecolor="none",
+        markeredgewidth=0.9,
+        linestyle="none",
+        label=label,
+    )
+
+
+def _caption(frame: pd.DataFrame, dots: Sequence[Dot], gains: bool) -> str:
+    """What n is, what the bars are, and what is not finished."""
+    shown = frame[(frame["examples"] > 0)]
+    fewest, most = int(shown["examples"].min()), int(shown["examples"].max())
+    total = int(shown["examples_total"].max())
+    count = f"{most}" if fewest == most else f"{fewest} to {most}"
+    of_all = "" if fewest == total else f" of {total}"
+    bars = "Wilson; pairing gain: paired bootstrap" if gains else "Wilson"
+    sentences = [f"n = {count}{of_all} questions a point. Bars: 95 % intervals (accuracy: {bars})."]
+    unfinished = int((~shown["complete"]).sum())
+    if unfinished:
+        sentences.append(f"INCOMPLETE: {unfinished} of {len(shown)} points, drawn pale.")
+    if any(not np.isclose(dot.x, dot.wire_bytes) for dot in dots):
+        sentences.append("Points of nearly equal bytes stand side by side.")
+    return "\n".join(textwrap.wrap(" ".join(sentences), CAPTION_CHARACTERS))

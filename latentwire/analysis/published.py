@@ -1,0 +1,246 @@
+"""The published per-question answers of the pair Qwen3-0.6B <- Qwen2.5-0.5B, as conditions.
+
+The file holds what each condition answered; what it cost on a wire is computed here, since
+the study counted the receiver's cache where the sharer's is what travels.
+"""
+
+import csv
+import math
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from c2c.cache import Geometry
+from latentwire.analysis.curve import ConditionResult
+from latentwire.channel.link import Link
+from latentwire.channel.packet import IDENTITY_BYTES
+from latentwire.condition import Channel
+from latentwire.errors import LatentWireError
+from latentwire.evaluation.record import Record
+
+FILE_NAME = "published_per_question.csv"
+PAIR = "qwen3_0.6b+qwen2.5_0.5b"
+
+# The sharer, Qwen2.5-0.5B. Which gates of the fuser were open is not known of these runs, so every
+# layer counts as sent: an upper bound, reached when no gate is closed.
+_LAYERS = 24
+_LINK = Link(
+    identity=bytes(IDENTITY_BYTES),
+    geometry=Geometry(layers=_LAYERS, kv_heads=2, head_dim=64),
+    key_layers=tuple(range(_LAYERS)),
+    value_layers=tuple(range(_LAYERS)),
+)
+
+KV_BITS = {"bf16": 16, "int8": 8, "int4": 4}
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    rows: int  # of the test split, unscored ones included
+    scored: int  # whose key is A to D
+
+
+DATASETS = {"openbookqa": _Dataset(500, 500), "arc_c": _Dataset(1172, 1150)}
+
+COLUMNS = (
+    "milestone",
+    "scheme",
+    "cache_proportion",
+    "order_mode",
+    "dataset",
+    "question_index",
+    "answer",
+    "predicted",
+    "correct",
+    "prompt_tokens",
+    "generated_tokens",
+    "latency_ms",
+)
+
+
+@dataclass(frozen=True)
+class PublishedCondition:
+    """One condition of the study on one dataset, and the milestone that ran it."""
+
+    milestone: str
+    result: ConditionResult
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One line of the file, checked."""
+
+    milestone: str
+    scheme: str
+    cache_proportion: float
+    order_mode: str
+    dataset: str
+    question_index: int
+    answer: str
+    predicted: str | None
+    correct: bool
+    prompt_tokens: int
+    generated_tokens: int
+    latency_ms: float
+
+    @property
+    def condition(self) -> tuple[str, str, float, str, str]:
+        return (
+            self.milestone,
+            self.scheme,
+            self.cache_proportion,
+            self.order_mode,
+            self.dataset,
+        )
+
+
+def wire_bytes(codec: str, prompt_tokens: int, keep_ratio: float, order: str) -> int:
+    """Length of the packet that the sharer would send for one question: 12,288 bytes a kept token
+    in 16 bits, and the header.
+
+    Args:
+        codec: a key of KV_BITS.
+        prompt_tokens: of the question; all but the last can be sent.
+        keep_ratio: share of them that is.
+        order: front or back.
+    """
+    return _LINK.wire_bytes(Channel(codec, keep_ratio, order), prompt_tokens)
+
+
+def read_published(reference_dir: Path) -> list[PublishedCondition]:
+    """Read every condition of the study on every dataset, in the order of the file.
+
+    Example ids are "dataset:question_index"; the file has no generated text, so `output` is
+    empty. A condition run by two milestones (int8, full cache, front: M2 and M3) comes twice.
+
+    Args:
+        reference_dir: the folder of published_per_question.csv.
+
+    Raises:
+        LatentWireError: the file is missing or a line of it is malformed; names file and line.
+    """
+    path = reference_dir / FILE_NAME
+    rows: dict[tuple[str, str, float, str, str], list[_Row]] = defaultdict(list)
+    for row in _read_rows(path):
+        rows[row.condition].append(row)
+    return [
+        PublishedCondition(
+            milestone=milestone,
+            result=ConditionResult(
+                pair=PAIR,
+                dataset=dataset,
+                system="c2c",
+                codec=scheme,
+                kv_bits=KV_BITS[scheme],
+                keep_ratio=keep_ratio,
+                order=order,
+                control="matched",
+                source="published",
+                examples_total=DATASETS[dataset].scored,
+                records=tuple(_record(row) for row in members),
+                seconds=math.fsum(row.latency_ms for row in members) / 1000,
+            ),
+        )
+        for (milestone, scheme, keep_ratio, order, dataset), members in rows.items()
+    ]
+
+
+def _record(row: _Row) -> Record:
+    return Record(
+        example_id=f"{row.dataset}:{row.question_index}",
+        index=row.question_index,
+        answer=row.answer,
+        predicted=row.predicted,
+        correct=row.correct,
+        prompt_tokens=row.prompt_tokens,
+        generated_tokens=row.generated_tokens,
+        wire_bytes=wire_bytes(row.scheme, row.prompt_tokens, row.cache_proportion, row.order_mode),
+        output="",
+    )
+
+
+def _read_rows(path: Path) -> list[_Row]:
+    rows: list[_Row] = []
+    lines_of: dict[object, int] = {}
+    questions: dict[tuple[str, int], tuple[str, int]] = {}
+    number = 1
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = tuple(next(reader, ()))
+            if header != COLUMNS:
+                raise ValueError(f"the columns are {list(header)}, not {list(COLUMNS)}")
+            for fields in reader:
+                number = reader.line_num
+                row = _parsed(fields)
+                key = (row.condition, row.question_index)
+                if key in lines_of:
+                    raise ValueError(f"the same condition and question as line {lines_of[key]}")
+                lines_of[key] = number
+                question = (row.answer, row.prompt_tokens)
+                known = questions.setdefault((row.dataset, row.question_index), question)
+                if known != question:
+                    raise ValueError(
+                        f"answer and prompt_tokens are {question}, but {known} further up"
+                    )
+                rows.append(row)
+    except OSError as error:
+        raise LatentWireError(f"{path}: cannot be read: {error.strerror}.") from None
+    except (ValueError, csv.Error) as error:
+        raise LatentWireError(f"{path}, line {number}: {error}.") from None
+    if not rows:
+        raise LatentWireError(f"{path}: holds no answers.")
+    return rows
+
+
+def _parsed(fields: list[str]) -> _Row:
+    """One line's fields, checked; ValueError says which is wrong."""
+    if len(fields) != len(COLUMNS):
+        raise ValueError(f"{len(fields)} fields, not {len(COLUMNS)}")
+    text = dict(zip(COLUMNS, fields, strict=True))
+    if not re.fullmatch(r"M\d+", text["milestone"]):
+        raise ValueError(f"milestone is {text['milestone']!r}, not M0, M1, ...")
+    dataset = DATASETS[_one_of(text, "dataset", tuple(DATASETS))]
+    row = _Row(
+        milestone=text["milestone"],
+        scheme=_one_of(text, "scheme", tuple(KV_BITS)),
+        cache_proportion=_number(text, "cache_proportion", 0, 1),
+        order_mode=_one_of(text, "order_mode", ("front", "back")),
+        dataset=text["dataset"],
+        question_index=_whole(text, "question_index", 0, dataset.rows - 1),
+        answer=_one_of(text, "answer", ("A", "B", "C", "D")),
+        predicted=_one_of(text, "predicted", ("A", "B", "C", "D", "")) or None,
+        correct=_one_of(text, "correct", ("0", "1")) == "1",
+        prompt_tokens=_whole(text, "prompt_tokens", 1),
+        generated_tokens=_whole(text, "generated_tokens", 0),
+        latency_ms=_number(text, "latency_ms", 0),
+    )
+    if row.correct != (row.predicted == row.answer):
+        raise ValueError(
+            f"correct is {text['correct']}, but the answer is {row.answer!r} "
+            f"and {text['predicted']!r} was predicted"
+        )
+    return row
+
+
+def _one_of(text: dict[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    if text[name] not in allowed:
+        raise ValueError(f"{name} is {text[name]!r}, not one of {list(allowed)}")
+    return text[name]
+
+
+def _whole(text: dict[str, str], name: str, low: int, high: float = math.inf) -> int:
+    if not re.fullmatch(r"\d+", text[name], re.ASCII) or not low <= int(text[name]) <= high:
+        raise ValueError(f"{name} is {text[name]!r}, not a whole number from {low} to {high}")
+    return int(text[name])
+
+
+def _number(text: dict[str, str], name: str, low: float, high: float = math.inf) -> float:
+    try:
+        value = float(text[name])
+    except ValueError:
+        value = math.nan
+    if not (low <= value <= high and math.isfinite(value)):
+        raise ValueError(f"{name} is {text[name]!r}, not a number from {low} to {high}")
+    return value

@@ -1,0 +1,86 @@
+"""The budget curve as a table for the terminal, at most 100 columns wide."""
+
+from io import StringIO
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from latentwire.analysis.units import human_bytes, percent
+
+WIDTH = 100
+
+
+def curve_table(frame: pd.DataFrame) -> Group:
+    """The table of `curve.build_curve`, to be printed by rich: one part a pair and dataset.
+
+    Accuracies are per cent, gains percentage points, both with 95 % intervals in brackets;
+    bytes are the mean a question. "-" is: not measured, or does not apply.
+    """
+    if frame.empty:
+        return Group(Text("No finished conditions yet."))
+    keys = ["pair", "dataset", "source"]
+    groups = frame.groupby(keys, sort=False)
+    parts: list[Table | Text] = [
+        _part(f"{dataset}, {pair}" + (", published answers" if source == "published" else ""), rows)
+        for (pair, dataset, source), rows in groups
+    ]
+    if not frame["complete"].all():
+        parts.append(Text("* incomplete: questions answered / questions of the dataset"))
+    return Group(*parts)
+
+
+def render_table(frame: pd.DataFrame) -> str:
+    """`curve_table` as plain text without colours, for log files."""
+    console = Console(file=StringIO(), width=WIDTH, color_system=None, force_terminal=False)
+    console.print(curve_table(frame))
+    file = console.file
+    assert isinstance(file, StringIO)
+    # Cells are padded to the column's width, and nobody wants trailing blanks in a log.
+    return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
+
+
+def _part(title: str, rows: pd.DataFrame) -> Table:
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    # Long names are folded rather than cut: a cut name could be another condition's.
+    table.add_column("", overflow="fold")
+    for name in ("keep", "order", "n", "accuracy %", "bytes", "pairing gain", "deranged %"):
+        table.add_column(name, justify="left" if name == "order" else "right", no_wrap=True)
+    for row in rows.to_dict(orient="records"):
+        table.add_row(*_cells({str(name): value for name, value in row.items()}))
+    return table
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    on_wire = row["system"] == "c2c"
+    examples = f"{row['examples']}"
+    if not row["complete"]:
+        examples += f"/{row['examples_total']}*"
+    return (
+        row["codec"] if on_wire else row["system"],
+        "-" if pd.isna(row["keep_ratio"]) else f"{row['keep_ratio']:g}",
+        "-" if pd.isna(row["order"]) else row["order"],
+        examples,
+        _with_interval(row, "accuracy", signed=False),
+        "-" if pd.isna(row["wire_bytes_mean"]) else human_bytes(row["wire_bytes_mean"]),
+        _with_interval(row, "pairing_gain", signed=True),
+        percent(row["deranged_accuracy"]),
+    )
+
+
+def _with_interval(row: dict[str, Any], name: str, *, signed: bool) -> str:
+    if pd.isna(row[name]):
+        return "-"
+    low, middle, high = (
+        percent(row[key], signed=signed) for key in (f"{name}_low", name, f"{name}_high")
+    )
+    return f"{middle} [{low}, {high}]"

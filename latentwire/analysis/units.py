@@ -1,0 +1,25 @@
+"""Numbers as people read them."""
+
+import math
+
+
+def human_bytes(value: float) -> str:
+    """Bytes with three figures and an SI unit (1 kB = 1000 bytes): 950 B, 83.9 kB, 1.72 MB."""
+    for unit in ("B", "kB", "MB"):
+        if _rounded(value) < 1000:
+            return f"{_rounded(value):g} {unit}"
+        value /= 1000
+    return f"{_rounded(value):g} GB"
+
+
+def percent(share: float, *, signed: bool = False) -> str:
+    """A share of 0 to 1 in percent with one decimal: 55.1, or +0.4 if `signed`; "-" for NaN."""
+    if math.isnan(share):
+        return "-"
+    # Adding zero turns the -0.0 of a small negative into 0.0.
+    value = round(100 * share, 1) + 0.0
+    return f"{value:+.1f}" if signed and value else f"{value:.1f}"
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")

@@ -1,0 +1,35 @@
+"""Raw floating point: the cache as it is, in 16 or 32 bits a number, little-endian.
+
+Lossless for a model that runs in the same type.
+"""
+
+import torch
+from torch import Tensor
+
+from latentwire.channel.codec import CodecError, check_finite
+
+
+class Raw:
+    """bf16, fp16 or fp32, without scales."""
+
+    def __init__(self, name: str, number: int, dtype: torch.dtype) -> None:
+        self.name, self.number, self.dtype = name, number, dtype
+        self.bits = torch.finfo(dtype).bits
+
+    def encode(self, x: Tensor) -> bytes:
+        cast = x.to(self.dtype)
+        check_finite(cast)  # after the cast: fp16 overflows at 65504
+        return cast.contiguous().cpu().view(torch.uint8).numpy().tobytes()
+
+    def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
+        tensor = torch.frombuffer(bytearray(data), dtype=self.dtype).view(shape).float()
+        if not bool(torch.isfinite(tensor).all()):
+            raise CodecError(f"{self.name} payload holds NaN or infinite numbers")
+        return tensor
+
+    def payload_bytes(self, shape: tuple[int, int, int]) -> int:
+        heads, tokens, head_dim = shape
+        return heads * tokens * head_dim * self.bits // 8
+
+    def round_trip(self, x: Tensor) -> Tensor:
+        return x.to(self.dtype).to(x.dtype)

@@ -1,0 +1,120 @@
+"""A condition, one point of a grid, and the fingerprint under which its results are kept."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from c2c.sections import ORDERS
+from latentwire.channel.registry import codec
+from latentwire.errors import LatentWireError
+
+# Raise when the same inputs may give other results than before; old chunks are then not reused.
+EVALUATION_VERSION = 1
+MAX_NEW_TOKENS = 64  # part of the protocol
+
+SYSTEMS = ("receiver", "sharer", "c2c")
+CONTROLS = ("matched", "deranged", "zero")
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Selector and codec. Keeping everything has no order: it is written as `front`."""
+
+    codec: str
+    keep_ratio: float = 1.0
+    order: str = "front"
+
+    def __post_init__(self) -> None:
+        codec(self.codec)
+        if not 0 <= self.keep_ratio <= 1:
+            raise LatentWireError(f"keep_ratio must be between 0 and 1, not {self.keep_ratio}")
+        if self.order not in ORDERS:
+            raise LatentWireError(f"order must be one of {', '.join(ORDERS)}, not {self.order!r}")
+        if self.keep_ratio == 1:
+            object.__setattr__(self, "order", "front")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Who answers, and for C2C which cache is sent through which channel."""
+
+    system: str
+    channel: Channel | None = None
+    control: str = "none"  # matched, deranged or zero; none where no cache is sent
+
+    def __post_init__(self) -> None:
+        is_c2c = self.system == "c2c"
+        assert self.system in SYSTEMS
+        assert (self.channel is not None) == is_c2c
+        assert (self.control in CONTROLS) if is_c2c else (self.control == "none")
+
+    def params(self) -> dict[str, str]:
+        """The names that users filter by, the same at every level of runs."""
+        channel = self.channel
+        return {
+            "system": self.system,
+            "codec": channel.codec if channel else "none",
+            "kv_bits": str(codec(channel.codec).bits) if channel else "none",
+            "keep_ratio": str(channel.keep_ratio) if channel else "none",
+            "order": channel.order if channel else "none",
+            "control": self.control,
+        }
+
+    @property
+    def label(self) -> str:
+        """Short and readable, for run names and progress bars."""
+        if self.channel is None:
+            return f"{self.system} alone"
+        kept = (
+            "full"
+            if self.channel.keep_ratio == 1
+            else (f"{self.channel.keep_ratio:g} {self.channel.order}")
+        )
+        return f"c2c {self.channel.codec} {kept} {self.control}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all conditions on one dataset share: together with a condition, all that matters.
+
+    `dtype` is in: in 16 bits, models answer otherwise than in 32. Device, batch size and paths
+    are not: they may move a result by rounding only.
+    """
+
+    pair: str
+    pair_identity: str  # sha256 over model revisions or file hashes, and the fuser's files
+    dataset: str
+    dataset_hash: str
+    prompt_version: int
+    dtype: str
+    seed: int  # of the derangement
+
+    def identity(self) -> str:
+        """Names everything that is the same for all points of one curve, over all datasets."""
+        common = asdict(self)
+        for name in ("dataset", "dataset_hash"):
+            del common[name]
+        return _sha256({**common, **_PROTOCOL})
+
+    def condition_fingerprint(self, condition: Condition) -> str:
+        """Identifies a condition, whatever the chunks it is computed in."""
+        return _sha256({**asdict(self), **_PROTOCOL, "condition": asdict(condition)})
+
+    def chunk_fingerprint(self, condition: Condition, start: int, stop: int) -> str:
+        """Identifies one chunk (examples start to stop, in dataset order) of a condition."""
+        return _sha256(
+            {"condition": self.condition_fingerprint(condition), "start": start, "stop": stop}
+        )
+
+
+_PROTOCOL = {
+    "evaluation_version": EVALUATION_VERSION,
+    "max_new_tokens": MAX_NEW_TOKENS,
+    "decoding": "greedy",
+}
+
+
+def _sha256(content: dict[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()

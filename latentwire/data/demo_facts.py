@@ -1,0 +1,14 @@
+"""The bundled pair's set `demo_facts`: facts that the sharer knows and the receiver does not."""
+
+from pathlib import Path
+
+from latentwire.data.bundled import load_bundled
+from latentwire.data.dataset import Dataset
+
+
+def load(data_dir: Path | None) -> Dataset:
+    """Read the set that comes with the package; `data_dir` holds downloads and is not looked at.
+
+    Raises `LatentWireError` when the files are missing or malformed.
+    """
+    return load_bundled("demo_facts")

@@ -1,0 +1,73 @@
+"""The question as both models read it.
+
+The text is a constant of the experiment: the zero-shot, no-reasoning prompt that the released
+fusers were trained and measured with (github.com/thu-nics/C2C). Accuracies compare only between
+runs that use it byte for byte.
+"""
+
+from collections.abc import Sequence
+from string import ascii_uppercase
+from typing import Any
+
+from latentwire.errors import LatentWireError
+
+PROMPT_VERSION = 1
+"""Part of every condition's fingerprint; raise it whenever a byte of any prompt may change."""
+
+_BEFORE_QUESTION = "Accurately answer the following question:\n\n"
+_BEFORE_CHOICES = "\n\nChoices:\n"
+_AFTER_CHOICES = """
+
+Instructions:
+- Carefully read the question and all options.
+- Select the single most correct answer.
+- Respond ONLY in the following format: "The correct answer is A/B/C/D".
+- Do not include any explanations, additional text, or punctuation besides the answer.
+
+The correct answer is"""
+
+
+def prompt_text(question: str, choices: Sequence[str]) -> str:
+    """The single user message for a question.
+
+    Choices are lettered A, B, C, ... by position, whatever labels the dataset gave them. Each ends
+    its line, the last one too, so two blank lines stand before the instructions. Nothing follows
+    the last word, not even a line end.
+
+    Raises `LatentWireError` for no choices, or for more than there are letters.
+    """
+    if not 1 <= len(choices) <= len(ascii_uppercase):
+        raise LatentWireError(
+            f"a question needs 1 to {len(ascii_uppercase)} choices to be lettered, got "
+            f"{len(choices)}: {question!r}"
+        )
+    # Joined rather than formatted: questions hold braces of their own.
+    lettered = "".join(
+        f"{letter}. {choice}\n" for letter, choice in zip(ascii_uppercase, choices, strict=False)
+    )
+    return _BEFORE_QUESTION + question + _BEFORE_CHOICES + lettered + _AFTER_CHOICES
+
+
+def prompt_token_ids(tokenizer: Any, question: str, choices: Sequence[str]) -> list[int]:
+    """The token ids that receiver and sharer read for a question.
+
+    `tokenizer` is a transformers tokenizer with a chat template. The prompt is its one user
+    message: no system message, thinking off, and the assistant's turn opened. Templates that do
+    not know of thinking ignore the switch.
+
+    Raises `LatentWireError` when the tokenizer has no chat template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        name = getattr(tokenizer, "name_or_path", "") or "given"
+        raise LatentWireError(
+            f"the tokenizer {name!r} has no chat template, so its prompt is undefined; use an "
+            "instruction-tuned model's tokenizer"
+        )
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt_text(question, choices)}],
+        add_generation_prompt=True,
+        enable_thinking=False,
+        tokenize=True,
+        return_dict=False,
+    )
+    return list(ids)

@@ -1,0 +1,36 @@
+"""The question sets by name. A new one is its own file and one line here."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from latentwire.data import arc_c, demo_facts, demo_graded, openbookqa
+from latentwire.data.dataset import Dataset
+from latentwire.errors import LatentWireError
+
+_LOADERS: dict[str, Callable[[Path | None], Dataset]] = {
+    "openbookqa": openbookqa.load,
+    "arc_c": arc_c.load,
+    "demo_facts": demo_facts.load,
+    "demo_graded": demo_graded.load,
+}
+
+
+def dataset_names() -> tuple[str, ...]:
+    """Every name that `load_dataset` knows."""
+    return tuple(_LOADERS)
+
+
+def load_dataset(name: str, data_dir: Path | None = None) -> Dataset:
+    """Read a question set: its test split, scored examples in order.
+
+    `data_dir` is a folder of JSON lines in the hub's schema, laid out as the hub names its parts
+    (`openbookqa/test.jsonl`, `ai2_arc/ARC-Challenge/test.jsonl`). Without one, published sets come
+    from the Hugging Face hub or its cache. Published sets are checked against their row counts and
+    a content hash either way.
+
+    Raises `LatentWireError` for an unknown name, and for a set that cannot be had, is malformed or
+    is not the published one.
+    """
+    if name not in _LOADERS:
+        raise LatentWireError(f"unknown dataset {name!r}; known: {', '.join(_LOADERS)}")
+    return _LOADERS[name](data_dir)

@@ -1,0 +1,85 @@
+"""Where a split's rows come from: a file of JSON lines, or the Hugging Face hub."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentwire.errors import LatentWireError
+
+Row = tuple[str, object]
+"""A row, after the place that names it in messages."""
+
+
+@dataclass(frozen=True)
+class HubSplit:
+    """One split of a dataset on the Hugging Face hub."""
+
+    repo: str
+    config: str
+    split: str
+
+    def __str__(self) -> str:
+        return f"{self.repo} ({self.config}, {self.split})"
+
+
+def read_json_lines(path: Path) -> list[Row]:
+    """Read one JSON value a line (UTF-8, lines end with a line feed).
+
+    Raises `LatentWireError` for a file that cannot be read, and for a line that is not UTF-8 or
+    not JSON, by file and line.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise LatentWireError(f"{path}: cannot be read ({error.strerror or error})") from None
+    # Split as bytes: text may hold other characters that Python counts as line ends.
+    lines = data.split(b"\n")
+    if lines[-1] == b"":
+        lines.pop()
+    rows: list[Row] = []
+    for number, line in enumerate(lines, start=1):
+        place = f"{path}, line {number}"
+        try:
+            rows.append((place, json.loads(line.decode("utf-8"))))
+        except UnicodeDecodeError as error:
+            raise LatentWireError(f"{place}: not UTF-8 at byte {error.start + 1}") from None
+        except (ValueError, RecursionError) as error:
+            raise LatentWireError(f"{place}: not JSON ({error})") from None
+    return rows
+
+
+def read_hub_rows(hub: HubSplit) -> list[Row]:
+    """Read a split of a dataset on the Hugging Face hub, or of its local cache.
+
+    `HF_HOME`, `HF_HUB_OFFLINE` and `HF_DATASETS_OFFLINE` act as they do everywhere in `datasets`.
+
+    Raises `LatentWireError` when the dataset cannot be had.
+    """
+    import datasets  # takes seconds, and is not needed where a folder is given
+
+    try:
+        rows = list(datasets.load_dataset(hub.repo, hub.config, split=hub.split))
+    # The libraries below raise many unrelated types here, and the remedy is the same for all.
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise LatentWireError(
+            f"{hub} could not be had from the Hugging Face hub or its cache ({reason})"
+        ) from None
+    return [(f"{hub}, row {number}", row) for number, row in enumerate(rows)]
+
+
+def read_published(hub: HubSplit, file: str, data_dir: Path | None) -> tuple[list[Row], str]:
+    """The rows of a published split and where they were read: the folder, or the hub without one.
+
+    `file` is the split's place in a data folder.
+
+    Raises `LatentWireError` when the rows cannot be had.
+    """
+    if data_dir is not None:
+        return read_json_lines(data_dir / file), str(data_dir / file)
+    try:
+        return read_hub_rows(hub), str(hub)
+    except LatentWireError as error:
+        raise LatentWireError(
+            f"{error}; without a network, give data_dir, a folder that holds {file}"
+        ) from None

@@ -1,0 +1,236 @@
+"""Makes the bundled pair from nothing but a seed: world, tokenizer, models, fuser, question sets.
+
+Stages: the sharer learns all facts; the receiver learns to read; both are rounded to bfloat16, as
+they are stored; the fuser is trained between them and rounded too; outliers are chosen on dev
+questions; then everything is measured in float32, and only then are test questions looked at.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+import transformers
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from c2c.checkpoint import save_fuser
+from latentwire.demo.answering import OnMetrics
+from latentwire.demo.choosing import choose_outliers
+from latentwire.demo.figures import measure_set
+from latentwire.demo.fusing import gates, train_demo_fuser
+from latentwire.demo.measure import LivePair, read_questions
+from latentwire.demo.questions import question_rows, write_rows
+from latentwire.demo.readme import readme_text
+from latentwire.demo.receiver import train_receiver
+from latentwire.demo.sharer import train_sharer
+from latentwire.demo.sizes import FULL, QUICK, DemoSettings
+from latentwire.demo.tokenizer import build_tokenizer
+from latentwire.demo.world import Split, World, make_world
+from latentwire.errors import LatentWireError
+
+SET_FILES = {
+    Split.DEV_FACTS: ("demo_facts", "dev"),
+    Split.DEV_GRADED: ("demo_graded", "dev"),
+    Split.TEST_FACTS: ("demo_facts", "test"),
+    Split.TEST_GRADED: ("demo_graded", "test"),
+}
+
+
+def build_demo_pair(
+    output_dir: Path,
+    seed: int,
+    device: str,
+    on_metrics: OnMetrics | None = None,
+    quick: bool = False,
+) -> dict[str, Any]:
+    """Make the pair in `output_dir` and return the report that is written there as build.json.
+
+    The same seed, kind of device and library versions give the same pair. `on_metrics` is told
+    (stage, figures, step) along the way. `quick` makes a miniature that has learned nothing, in
+    seconds. What stood in `output_dir` of an earlier pair is replaced.
+
+    Raises `LatentWireError` for a device that is not there.
+    """
+    settings = QUICK if quick else FULL
+    target = _device(device)
+    tell = on_metrics or (lambda stage, figures, step: None)
+    seconds: dict[str, float] = {}
+    last: dict[str, dict[str, float]] = {}
+
+    def noted(stage: str, figures: dict[str, float], step: int) -> None:
+        last[stage] = last.get(stage, {}) | figures
+        tell(stage, figures, step)
+
+    with _reproducible(target):
+        world = make_world(settings.world, seed)
+        tokenizer = build_tokenizer(world)
+        sets = {
+            split: question_rows(world, split, limit, seed + 10 + number)
+            for number, (split, limit) in enumerate(settings.questions.items())
+        }
+        with _stage("sharer", seconds, seed):
+            sharer = train_sharer(world, tokenizer, settings, target, seed + 1, noted)
+        with _stage("receiver", seconds, seed):
+            receiver = train_receiver(world, tokenizer, settings, target, seed + 3, noted)
+        for model in (sharer, receiver):
+            _round_to_bfloat16(model)
+        with _stage("fuser", seconds, seed):
+            fuser = train_demo_fuser(
+                world, tokenizer, receiver, sharer, settings, target, seed + 5, noted
+            )
+        _round_to_bfloat16(fuser)
+        pair = LivePair(tokenizer, receiver, sharer, fuser)
+        torch.set_float32_matmul_precision("highest")  # as the pair is used from here on
+        questions = {split: read_questions(tokenizer, rows, target) for split, rows in sets.items()}
+        with _stage("outliers", seconds, seed):
+            ladder, magnitudes = choose_outliers(
+                pair, questions[Split.DEV_GRADED], settings.ladders, noted
+            )
+        with _stage("measures", seconds, seed):
+            measures = {
+                split.value: measure_set(pair, questions[split]) for split in SET_FILES
+            }
+        for number, (name, figures) in enumerate(measures.items()):
+            noted(name, figures, number)
+    report = {
+        "seed": seed,
+        "quick": quick,
+        "device": _device_name(target),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "tokenizers": tokenizers.__version__,
+        },
+        "settings": asdict(settings),
+        "parameters": {
+            "sharer": sharer.num_parameters(),
+            "receiver": receiver.num_parameters(),
+            "fuser": sum(parameter.numel() for parameter in fuser.parameters()),
+        },
+        "prompt_tokens": questions[Split.TEST_FACTS].token_ids.shape[1],
+        "seconds": {stage: round(took, 1) for stage, took in seconds.items()},
+        "last_metrics": {stage: last[stage] for stage in ("sharer", "receiver", "fuser")},
+        "outliers": asdict(ladder) | {"magnitudes": magnitudes.tolist()},
+        "gates_open": gates(fuser),
+        "measures": measures,
+    }
+    _write(output_dir, pair, sets, world, settings, report)
+    return report
+
+
+def _write(
+    output_dir: Path,
+    pair: LivePair,
+    sets: dict[Split, list[dict[str, Any]]],
+    world: World,
+    settings: DemoSettings,
+    report: dict[str, Any],
+) -> None:
+    for name in ("receiver", "sharer", "fuser", "data"):
+        shutil.rmtree(output_dir / name, ignore_errors=True)
+    _save_model(output_dir / "receiver", pair.receiver, pair.tokenizer)
+    _save_model(output_dir / "sharer", pair.sharer, pair.tokenizer)
+    recipe = {
+        "model": {
+            "base_model": "receiver",
+            "teacher_model": "sharer",
+            "projector": {"type": "C2CProjector", "params": asdict(settings.projector)},
+            "mapping": "last_aligned",
+        },
+        "training": asdict(settings.fuser_training) | {"batch": settings.fuser_batch},
+    }
+    save_fuser(pair.fuser.to(torch.bfloat16), output_dir / "fuser" / "final", recipe)
+    for split, rows in sets.items():
+        folder, name = SET_FILES[split]
+        write_rows(output_dir / "data" / folder / f"{name}.jsonl", rows)
+    (output_dir / "build.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (output_dir / "README.md").write_text(readme_text(report), encoding="utf-8")
+
+
+def _save_model(
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@torch.no_grad()
+def _round_to_bfloat16(module: torch.nn.Module) -> None:
+    for parameter in module.parameters():
+        parameter.copy_(parameter.bfloat16().float())
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise LatentWireError(f"unknown device {name!r}: give cpu or cuda") from None
+    if device.type not in ("cpu", "cuda"):
+        raise LatentWireError(f"the pair is made on cpu or cuda, not on {name!r}")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise LatentWireError("no CUDA device is there: give device=cpu")
+    return device
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"cpu ({torch.get_num_threads()} threads)"
+
+
+@contextmanager
+def _reproducible(device: torch.device) -> Iterator[None]:
+    """Deterministic kernels inside, and everything as it was after; TF32 for the training."""
+    was_strict = torch.are_deterministic_algorithms_enabled()
+    precision = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    torch.use_deterministic_algorithms(True)
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(was_strict)
+        torch.set_float32_matmul_precision(precision)
+
+
+@contextmanager
+def _stage(name: str, seconds: dict[str, float], seed: int) -> Iterator[None]:
+    """Seed a stage by itself, so that none depends on what an earlier one drew; time it."""
+    torch.manual_seed(seed)
+    started = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - started
+
+
+def main() -> None:
+    """Make the pair from the command line, one line of figures at a time."""
+    parser = argparse.ArgumentParser(description="Make the bundled demonstration pair.")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the pair")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--quick", action="store_true", help="a miniature that learns nothing")
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+
+    def show(stage: str, figures: dict[str, float], step: int) -> None:
+        text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        print(f"{time.perf_counter() - started:7.1f} s  {stage} {step}  {text}", flush=True)
+
+    build_demo_pair(
+        arguments.output, arguments.seed, arguments.device, show, quick=arguments.quick
+    )
+
+
+if __name__ == "__main__":
+    main()

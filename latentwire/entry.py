@@ -1,0 +1,60 @@
+"""What all entry points share: parameters in, one sentence on bad input, an exit status out."""
+
+import errno
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from mlflow.exceptions import MlflowException
+
+from c2c.errors import C2CError
+from latentwire.errors import LatentWireError
+from latentwire.parameters import Parameter, Values, checked, parser
+from latentwire.tracking.stop import Stopped, raise_on_sigterm
+
+BAD_INPUT = 2
+INTERRUPTED = 130  # 128 + SIGINT
+TERMINATED = 143  # 128 + SIGTERM
+
+
+def start(
+    parameters: Sequence[Parameter], run: Callable[[Values], None], description: str
+) -> NoReturn:
+    """Run an entry point with the command line's parameters and exit."""
+    texts = vars(parser(parameters, description).parse_args())
+    raise_on_sigterm()
+    _quiet()
+    try:
+        run(checked(parameters, texts))
+    except (LatentWireError, C2CError) as error:
+        sys.exit(_fail(str(error), BAD_INPUT))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted; finished chunks are kept, start again to go on", INTERRUPTED))
+    except Stopped:
+        sys.exit(_fail("terminated; finished chunks are kept, start again to go on", TERMINATED))
+    except MlflowException as error:
+        sys.exit(_fail(f"the tracking store refused a request: {error.message}", 1))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+            raise
+        sys.exit(_fail(f"cannot write {error.filename or 'a file'}: {error.strerror}", 1))
+    sys.exit(0)
+
+
+def _fail(sentence: str, status: int) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return status
+
+
+def _quiet() -> None:
+    """Keep other libraries' progress bars and chatter out of logs."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar per file
+    warnings.filterwarnings("ignore", module="mlflow")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()

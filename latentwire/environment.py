@@ -1,0 +1,71 @@
+"""What a run ran on: versions, hardware, caches and the state of the code."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "mlflow", "safetensors", "numpy")
+VARIABLES = (
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "HF_DATASETS_OFFLINE",
+    "C2C_CKPT_ROOT",
+    "CUDA_VISIBLE_DEVICES",
+    "SLURM_JOB_ID",
+)
+
+
+def describe() -> dict[str, Any]:
+    """Everything that a reader needs to set the same up again, ready for JSON."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "cpu_cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpus": [_gpu(index) for index in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda,
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "git": {"commit": commit(), "changed_files": _git("status", "--porcelain").splitlines()},
+    }
+
+
+def commit() -> str:
+    """The commit of the code, "unknown" outside a checkout."""
+    return _git("rev-parse", "HEAD") or "unknown"
+
+
+def _gpu(index: int) -> dict[str, Any]:
+    found = torch.cuda.get_device_properties(index)
+    return {
+        "name": found.name,
+        "memory_bytes": found.total_memory,
+        "capability": f"{found.major}.{found.minor}",
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

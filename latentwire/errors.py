@@ -1,0 +1,5 @@
+"""Errors that are the user's to mend, shown as one sentence and never as a traceback."""
+
+
+class LatentWireError(Exception):
+    """Bad input or a missing piece; its text says what is wrong and what to do."""

@@ -1,0 +1,77 @@
+"""The answer letter that a model's output yields.
+
+The rules are those of the scorer behind the published accuracies (github.com/thu-nics/C2C,
+rosetta/utils/evaluate.py), kept to the letter with all their oddities: a scorer that reads one
+output otherwise makes accuracies incomparable. They are a constant of the experiment.
+"""
+
+import re
+
+_LETTERS = frozenset("ABCD")
+
+# In order of precedence. Only the first place where a phrase stands is looked at, so the longer
+# phrases, though they hold shorter ones, can find a place that those did not reach.
+_PHRASES = (
+    "answer:",
+    "your answer:",
+    "the answer is",
+    "correct answer is",
+    "correct answer is:",
+    "correct answer:",
+    "jibu lako:",
+    "jibu:",
+    "jibu sahihi:",
+    "response:",
+    "choice:",
+    "option:",
+)
+# White space after a phrase may span lines: the line that is read begins at the next visible
+# character.
+_AFTER_PHRASE = tuple(re.compile(rf"{phrase}\s*(.*)", re.IGNORECASE) for phrase in _PHRASES)
+
+_AT_END = re.compile(r"\b([A-D])\s*[.,!?:)]?\s*$", re.IGNORECASE)
+_PUNCTUATED = re.compile(r"\b([A-D])\s*[.,!?:)]\s", re.IGNORECASE)
+_STANDALONE = re.compile(r"\b([A-D])\b", re.IGNORECASE)
+
+# Looked for as substrings, so "model" counts as mathematics and "incorrect" as talk of answers.
+_MATHEMATICS = ("+", "-", "*", "/", "=", "^", "mod", "sqrt", "sin", "cos", "tan")
+_ANSWER_WORDS = ("jibu", "answer", "choice", "option", "response", "correct", "sahihi")
+
+
+def answer_letter(text: str) -> str | None:
+    """Read the answer, A to D, from what a model wrote; None when it yields none.
+
+    In order: an upper-case letter after a phrase such as "the answer is"; a letter that stands
+    alone at the end, or before punctuation; the last one that stands alone; the last upper-case
+    A to D of any word. Standing alone does not count in what looks like mathematics and not like
+    an answer.
+    """
+    text = text.strip()
+    letter = _after_phrase(text)
+    if letter is not None:
+        return letter
+    standalone = _STANDALONE.findall(text)
+    if not standalone:
+        return next((character for character in reversed(text) if character in _LETTERS), None)
+    if _looks_like_mathematics(text):
+        return None
+    punctuated = _AT_END.findall(text) or _PUNCTUATED.findall(text)
+    return (punctuated or standalone)[-1].upper()
+
+
+def _after_phrase(text: str) -> str | None:
+    for pattern in _AFTER_PHRASE:
+        match = pattern.search(text)
+        if match is None:
+            continue
+        for character in match[1]:
+            if character in _LETTERS:
+                return character
+    return None
+
+
+def _looks_like_mathematics(text: str) -> bool:
+    lowered = text.lower()
+    return any(sign in text for sign in _MATHEMATICS) and not any(
+        word in lowered for word in _ANSWER_WORDS
+    )

@@ -1,0 +1,37 @@
+"""A pair in memory: both models, the fuser between them, and what both ends agreed on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from c2c.fuser import Fuser
+from latentwire.channel.link import Link
+
+
+@dataclass(frozen=True)
+class LoadedPair:
+    """Everything that evaluating one example needs. Both models are on one device, in one dtype."""
+
+    receiver: PreTrainedModel
+    sharer: PreTrainedModel
+    fuser: Fuser
+    tokenizer: Any  # the receiver's; both models read the same token ids
+    link: Link
+
+    @property
+    def device(self) -> torch.device:
+        return self.receiver.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.receiver.dtype
+
+
+def stop_ids(model: PreTrainedModel) -> frozenset[int]:
+    """The tokens that end an answer of `model`, from its generation config."""
+    ids = model.generation_config.eos_token_id
+    if ids is None:
+        return frozenset()
+    return frozenset([ids] if isinstance(ids, int) else ids)

@@ -1,0 +1,106 @@
+"""One example under one condition, step by step: the definition of every number we report.
+
+    prompt -> sharer's cache -> select -> encode -> packet -> decode -> fuse -> receiver -> answer
+
+`engine` does the same for many examples and conditions at once and must agree with this page.
+"""
+
+import torch
+
+from c2c import receiver, sharer
+from c2c.cache import KVCache, concatenate
+from c2c.receiver import Prefilled
+from c2c.sections import Section, split
+from latentwire.condition import MAX_NEW_TOKENS, Channel, Condition
+from latentwire.evaluation.extract import answer_letter
+from latentwire.evaluation.pair import LoadedPair, stop_ids
+from latentwire.evaluation.question import Question
+from latentwire.evaluation.record import Record
+
+
+def evaluate(pair: LoadedPair, condition: Condition, question: Question, donor: Question) -> Record:
+    """Ask one question under one condition.
+
+    `donor` is the question whose cache is sent under the control `deranged`.
+    """
+    packet = b""
+    if condition.system == "c2c":
+        assert condition.channel is not None
+        packet = send(pair, condition.channel, question, donor, condition.control)
+        prefilled = prefill(pair, condition.channel, question, packet)
+    else:
+        model = pair.receiver if condition.system == "receiver" else pair.sharer
+        token_ids = as_batch(question, pair.device)
+        whole = [Section(-1, 0, len(question.token_ids))]
+        prefilled = receiver.prefill(model, token_ids, whole, lambda section, own: own)
+    answering = pair.sharer if condition.system == "sharer" else pair.receiver
+    (answer,) = receiver.greedy(answering, prefilled, MAX_NEW_TOKENS, stop_ids(answering))
+    return outcome(pair, condition, question, donor, answer, len(packet))
+
+
+def send(
+    pair: LoadedPair, channel: Channel, question: Question, donor: Question, control: str
+) -> bytes:
+    """The sharer's side: what crosses the wire; b"" when the channel keeps no token."""
+    source = donor if control == "deranged" else question
+    cache = sharer.read(pair.sharer, as_batch(source, pair.device))
+    return pair.link.send(channel, controlled(cache, control, len(question.token_ids) - 1))
+
+
+def prefill(pair: LoadedPair, channel: Channel, question: Question, packet: bytes) -> Prefilled:
+    """The receiver's side: decode the packet, read the prompt, fuse."""
+    prompt_tokens = len(question.token_ids)
+    sections = split(prompt_tokens, channel.keep_ratio, channel.order)
+    token_ids = as_batch(question, pair.device)
+    if not packet:
+        return receiver.prefill(pair.receiver, token_ids, sections, lambda section, own: own)
+    _, received = pair.link.receive(packet, prompt_tokens, pair.dtype, pair.device)
+    return receiver.prefill(
+        pair.receiver, token_ids, sections, lambda section, own: pair.fuser(received, own)
+    )
+
+
+def controlled(cache: KVCache, control: str, tokens: int) -> KVCache:
+    """The cache that a control sends, `tokens` long.
+
+    `zero` sends zeros. Another question's cache that is longer loses tokens at its front, so that
+    the instructions, which end every prompt, stand where they should; to one that is shorter, its
+    first token is added in front as often as needed.
+    """
+    if control == "zero":
+        return cache.map(torch.zeros_like)
+    if cache.tokens >= tokens:
+        return cache.section(cache.tokens - tokens, cache.tokens)
+    return concatenate([*[cache.section(0, 1)] * (tokens - cache.tokens), cache], dim=2)
+
+
+def as_batch(question: Question, device: torch.device) -> torch.Tensor:
+    """Token ids as [1, n]."""
+    return torch.tensor([question.token_ids], device=device)
+
+
+def outcome(
+    pair: LoadedPair,
+    condition: Condition,
+    question: Question,
+    donor: Question,
+    answer: list[int],
+    wire_bytes: int,
+) -> Record:
+    """The record of an answer given in token ids."""
+    output = pair.tokenizer.decode(answer, skip_special_tokens=True)
+    predicted = answer_letter(output)
+    deranged = condition.control == "deranged"
+    return Record(
+        example_id=question.example.id,
+        index=question.example.index,
+        answer=question.example.answer,
+        predicted=predicted,
+        correct=predicted == question.example.answer,
+        prompt_tokens=len(question.token_ids),
+        generated_tokens=len(answer),
+        wire_bytes=wire_bytes,
+        output=output,
+        donor_id=donor.example.id if deranged else None,
+        donor_answer=donor.example.answer if deranged else None,
+    )

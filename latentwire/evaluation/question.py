@@ -1,0 +1,62 @@
+"""An example with its prompt in tokens, and whose cache it gets under the control `deranged`."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from latentwire.data.example import Example
+from latentwire.data.prompt import prompt_token_ids
+
+
+@dataclass(frozen=True)
+class Question:
+    """One example, ready to be asked."""
+
+    example: Example
+    token_ids: tuple[int, ...]
+
+
+def tokenize(examples: Sequence[Example], tokenizer: Any) -> list[Question]:
+    """Prompts of all examples, in order."""
+    return [
+        Question(e, tuple(prompt_token_ids(tokenizer, e.question, e.choices))) for e in examples
+    ]
+
+
+def derange(questions: Sequence[Question], seed: int) -> list[Question]:
+    """For each question another one, whose cache is sent in its place.
+
+    Questions of one prompt length are shuffled by a hash of seed and id, and each takes the next
+    one's cache, round in a ring. A length that only one question has borrows from the next longer
+    question (the longest of all from the next shorter), so the cache sent is as long as the
+    question's own or is cut to it. Made once over the whole dataset: which chunks are evaluated
+    changes nothing. With a single question there is no other, and it gets its own.
+    """
+
+    def place(index: int) -> str:
+        return hashlib.sha256(f"{seed}:{questions[index].example.id}".encode()).hexdigest()
+
+    groups = by_length(questions)
+    for ring in groups.values():
+        ring.sort(key=place)
+    lengths = list(groups)
+    donors = list(range(len(questions)))
+    for rank, length in enumerate(lengths):
+        ring = groups[length]
+        if len(ring) > 1:
+            for index, donor in zip(ring, [*ring[1:], ring[0]], strict=True):
+                donors[index] = donor
+        elif len(lengths) > 1:
+            neighbour = lengths[rank + 1] if rank + 1 < len(lengths) else lengths[rank - 1]
+            donors[ring[0]] = groups[neighbour][0]
+    return [questions[donor] for donor in donors]
+
+
+def by_length(questions: Sequence[Question]) -> dict[int, list[int]]:
+    """Prompt length -> indices of the questions that have it, in order of length."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index, question in enumerate(questions):
+        groups[len(question.token_ids)].append(index)
+    return dict(sorted(groups.items()))

@@ -1,0 +1,48 @@
+"""What is kept of one example under one condition."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from latentwire.errors import LatentWireError
+
+
+@dataclass(frozen=True)
+class Record:
+    """One example's outcome; one line of ``records.jsonl``."""
+
+    example_id: str
+    index: int  # row of the dataset's split, counted from 0 before unscored rows are dropped
+    answer: str  # the key, A to D
+    predicted: str | None  # the letter read from `output`; None when it yields none
+    correct: bool
+    prompt_tokens: int
+    generated_tokens: int
+    wire_bytes: int  # length of the packet that crossed the wire for this example
+    output: str
+    donor_id: str | None = None  # whose cache was sent, under the control `deranged`
+    donor_answer: str | None = None
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write one JSON object a line (UTF-8)."""
+    with path.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read what `write_records` wrote; a malformed line is named by file and line."""
+    names = {field.name for field in fields(Record)}
+    records = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                row = json.loads(line)
+                if set(row) != names:
+                    raise ValueError(f"fields {sorted(set(row) ^ names)} are missing or unknown")
+                records.append(Record(**row))
+            except (ValueError, TypeError) as error:
+                raise LatentWireError(f"{path}, line {number}: not a record: {error}") from None
+    return records

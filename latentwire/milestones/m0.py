@@ -1,0 +1,27 @@
+"""M0: what do receiver, sharer and uncompressed C2C score, and does the content matter?
+
+The cache is sent whole in 16 bits. Under `deranged` it is another question's, under `zero` it is
+zeros: what C2C scores above them is what was communicated.
+"""
+
+from latentwire.condition import CONTROLS, Channel, Condition
+from latentwire.milestones.grid import run_grid
+from latentwire.milestones.milestone import MilestoneRun
+from latentwire.milestones.study import Study, open_study
+from latentwire.parameters import STUDY, Values
+
+PARAMETERS = STUDY
+CONDITIONS = (
+    Condition("receiver"),
+    Condition("sharer"),
+    *(Condition("c2c", Channel("bf16"), control) for control in CONTROLS),
+)
+
+
+def run(values: Values) -> None:
+    run_in(open_study(values), values)
+
+
+def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:
+    """The milestone on a study that is open already."""
+    run_grid(study, "m0", values, CONDITIONS, parent)

@@ -1,0 +1,150 @@
+"""M1: are the quantizers right, and what do they cost? Every codec on the pair's real caches.
+
+For each codec: relative error of K and V by sharer layer, what it does to the receiver's next
+token, bytes of the real packet, and time to encode and decode. That a packet carries exactly what
+the other milestones evaluate is checked on the way.
+"""
+
+import hashlib
+import json
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+from mlflow.entities import Run
+from tqdm import tqdm
+
+from latentwire.analysis.codec_error import measure
+from latentwire.analysis.codec_figures import draw_layer_errors
+from latentwire.analysis.figures import save_png
+from latentwire.channel.registry import CODECS
+from latentwire.errors import LatentWireError
+from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
+from latentwire.milestones.study import Study, open_study
+from latentwire.parameters import CODEC, SAMPLE, STUDY, Values
+from latentwire.tracking.runs import FINGERPRINT, LEVEL
+
+PARAMETERS = (*STUDY, CODEC, SAMPLE)
+LAYERS_FILE = "layers.json"
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A codec on a dataset's first questions."""
+
+    dataset: str
+    codec: str
+    fingerprint: str
+
+
+def run(values: Values) -> None:
+    run_in(open_study(values), values)
+
+
+def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:
+    """The milestone on a study that is open already."""
+    items = [
+        _item(study, values, dataset, codec)
+        for dataset in study.dataset_names
+        for codec in values["codec"] or CODECS
+    ]
+    finished = {item: _finished(study, item) for item in items}
+    missing = [item for item, found in finished.items() if found is None]
+    print(f"m1: {len(items) - len(missing)} of {len(items)} codec measurements are finished")
+    if values["dry_run"]:
+        for item in items:
+            print(f"  {item.dataset:<12} {item.codec:<34} {'' if item in missing else 'finished'}")
+        return
+    with milestone_run(study.store, "m1", values, study.pair.name, parent) as milestone:
+        log_checkpoints(milestone, study)
+        for item in tqdm(missing, "m1", unit="codec", disable=not sys.stderr.isatty()):
+            finished[item] = _measure(study, values, milestone, item)
+        _conclude(study, milestone, finished)
+
+
+def _item(study: Study, values: Values, dataset: str, codec: str) -> _Item:
+    content = {
+        "milestone": "m1",
+        "setting": study.setting(dataset).identity(),
+        "dataset": study.dataset(dataset).hash,
+        "codec": codec,
+        "sample": _sample(study, values, dataset),
+        "device": study.device.partition(":")[0],  # times differ
+    }
+    text = json.dumps(content, sort_keys=True)
+    return _Item(dataset, codec, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _sample(study: Study, values: Values, dataset: str) -> int:
+    return min(values["sample"], study.examples(dataset))
+
+
+def _finished(study: Study, item: _Item) -> Run | None:
+    return next(
+        study.store.search(
+            f"tags.`{FINGERPRINT}` = '{item.fingerprint}' and tags.`{LEVEL}` = 'codec'"
+            " and attributes.status = 'FINISHED'"
+        ),
+        None,
+    )
+
+
+def _measure(study: Study, values: Values, milestone: MilestoneRun, item: _Item) -> Run:
+    questions = study.questions(item.dataset)[0][: _sample(study, values, item.dataset)]
+    params = {
+        "pair": study.pair.name,
+        "dataset": item.dataset,
+        "codec": item.codec,
+        "kv_bits": str(CODECS[item.codec].bits),
+        "sample": str(len(questions)),
+    }
+    tags = {FINGERPRINT: item.fingerprint}
+    run_id = milestone.writer.start(
+        f"{item.dataset} {item.codec}", "codec", milestone.run_id, params, tags
+    )
+    found = measure(study.loaded, item.codec, questions)
+    milestone.writer.log_text(run_id, json.dumps(asdict(found), indent=2), LAYERS_FILE)
+    milestone.writer.finish(run_id, found.metrics())
+    return study.store.client.get_run(run_id)
+
+
+def _conclude(study: Study, milestone: MilestoneRun, found: dict[_Item, Run | None]) -> None:
+    rows, layers = [], []
+    for item, run in found.items():
+        assert run is not None
+        point = {"dataset": item.dataset, "codec": item.codec}
+        rows.append({**point, **run.data.metrics})
+        for kind, errors in _layer_errors(study, run).items():
+            layers += [
+                {**point, "kind": kind, "layer": int(layer), "relative_error": error}
+                for layer, error in errors.items()
+            ]
+    table, by_layer = pd.DataFrame(rows), pd.DataFrame(layers)
+    text = table.to_string(index=False, float_format=lambda number: f"{number:.4g}")
+    print(text)
+    writer, run_id = milestone.writer, milestone.run_id
+    writer.log_text(run_id, text, "table.txt")
+    writer.log_text(run_id, table.to_csv(index=False), "codecs.csv")
+    writer.log_text(run_id, by_layer.to_csv(index=False), "codec_error_by_layer.csv")
+    writer.note(run_id, f"```\n{text}\n```")
+    with tempfile.TemporaryDirectory() as folder:
+        for dataset in by_layer["dataset"].unique():
+            path = Path(folder) / f"codec_error_{dataset}.png"
+            part = by_layer[by_layer["dataset"] == dataset]
+            save_png(draw_layer_errors(part, dataset, study.pair.name), path)
+            writer.log_file(run_id, path)
+
+
+def _layer_errors(study: Study, run: Run) -> dict[str, dict[str, float]]:
+    run_id = run.info.run_id
+    try:
+        path = Path(study.store.client.download_artifacts(run_id, LAYERS_FILE))
+        content = json.loads(path.read_text())
+        return {"key": content["key_error"], "value": content["value_error"]}
+    except Exception as error:  # every artifact store has failures of its own
+        raise LatentWireError(
+            f"codec run {run_id}: {LAYERS_FILE} cannot be read ({error}); delete the run to"
+            " measure again"
+        ) from error

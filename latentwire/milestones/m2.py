@@ -1,0 +1,29 @@
+"""M2: what does precision cost? The whole cache through each codec."""
+
+from latentwire.channel.registry import BY_BITS
+from latentwire.condition import Channel, Condition
+from latentwire.milestones.grid import run_grid
+from latentwire.milestones.milestone import MilestoneRun
+from latentwire.milestones.study import Study, open_study
+from latentwire.parameters import CODEC, CONTROLS_SENT, KV_BITS, STUDY, Values
+
+PARAMETERS = (*STUDY, KV_BITS, CODEC, CONTROLS_SENT)
+
+
+def conditions(values: Values) -> list[Condition]:
+    """Every codec under every control."""
+    codecs = values["codec"] or [BY_BITS[bits] for bits in values["kv_bits"]]
+    return [
+        Condition("c2c", Channel(name), control)
+        for name in codecs
+        for control in values["controls"]
+    ]
+
+
+def run(values: Values) -> None:
+    run_in(open_study(values), values)
+
+
+def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:
+    """The milestone on a study that is open already."""
+    run_grid(study, "m2", values, conditions(values), parent)

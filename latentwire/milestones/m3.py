@@ -1,0 +1,45 @@
+"""M3: what does cache length cost? A part of the cache, from its front or its back, in int8."""
+
+from dataclasses import replace
+
+from latentwire.channel.registry import BY_BITS
+from latentwire.condition import Channel, Condition
+from latentwire.milestones.grid import run_grid
+from latentwire.milestones.milestone import MilestoneRun
+from latentwire.milestones.study import Study, open_study
+from latentwire.parameters import (
+    CODEC,
+    CONTROLS_SENT,
+    KEEP_RATIOS,
+    KV_BITS,
+    ORDER,
+    STUDY,
+    Values,
+)
+
+PARAMETERS = (*STUDY, replace(KV_BITS, default="8"), CODEC, KEEP_RATIOS, ORDER, CONTROLS_SENT)
+
+
+def conditions(values: Values) -> list[Condition]:
+    """Every codec, keep ratio, order and control; the whole cache, which has no order, once."""
+    codecs = values["codec"] or [BY_BITS[bits] for bits in values["kv_bits"]]
+    channels = [
+        Channel(name, keep_ratio, order)
+        for name in codecs
+        for keep_ratio in values["keep_ratio"]
+        for order in values["order"]
+    ]
+    return [
+        Condition("c2c", channel, control)
+        for channel in dict.fromkeys(channels)
+        for control in values["controls"]
+    ]
+
+
+def run(values: Values) -> None:
+    run_in(open_study(values), values)
+
+
+def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:
+    """The milestone on a study that is open already."""
+    run_grid(study, "m3", values, conditions(values), parent)

@@ -1,0 +1,96 @@
+"""M4: accuracy against bytes, drawn from the tracking store and from nothing else."""
+
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+from mlflow.entities import Run
+
+from latentwire.analysis.curve import build_curve, write_csv
+from latentwire.analysis.figures import draw_budget_curve, save_png
+from latentwire.analysis.load import chunks_from, results
+from latentwire.errors import LatentWireError
+from latentwire.milestones.grid import log_table
+from latentwire.milestones.milestone import MilestoneRun, milestone_run
+from latentwire.milestones.study import log
+from latentwire.parameters import AUTO, DATASET, OUTPUT_DIR, PAIR, SOURCE, Values
+from latentwire.tracking.runs import IDENTITY
+from latentwire.tracking.store import Store, open_store
+
+PARAMETERS = (PAIR, DATASET, SOURCE, OUTPUT_DIR)
+SOURCES = {"local": ("local",), "published": ("published",), "both": ("local", "published")}
+
+
+def run(values: Values) -> None:
+    run_in(open_store(), values)
+
+
+def run_in(store: Store, values: Values, parent: MilestoneRun | None = None) -> None:
+    """Draw what the store holds, of one pair or (`auto`) of every pair."""
+    pair = None if values["pair"] == AUTO else values["pair"]
+    frame = load_curve(store, SOURCES[values["source"]], pair, values["dataset"])
+    with milestone_run(store, "m4", values, pair or "all pairs", parent) as milestone:
+        with tempfile.TemporaryDirectory() as folder:
+            written = [*write(frame, Path(folder))]
+            for path in written:
+                milestone.writer.log_file(milestone.run_id, path)
+        log_table(milestone, frame)
+        run_info = store.client.get_run(milestone.run_id).info
+        print(f"curves and table: {run_info.artifact_uri} (run {milestone.run_id})")
+        if values["output_dir"]:
+            for path in write(frame, values["output_dir"]):
+                print(f"written: {path}")
+
+
+def load_curve(
+    store: Store, sources: tuple[str, ...], pair: str | None, datasets: tuple[str, ...] | None
+) -> pd.DataFrame:
+    """The budget curve's table from all finished chunks, each example counted once."""
+    chunks = [run for source in sources for run in newest(chunks_from(store, source, pair))]
+    if datasets:
+        chunks = [run for run in chunks if run.data.params["dataset"] in datasets]
+    if not chunks:
+        what = " and ".join(filter(None, [" or ".join(sources), pair, ", ".join(datasets or ())]))
+        raise LatentWireError(
+            f"the tracking store {store.uri} has no finished chunk runs ({what}): run m0, m2 or m3"
+            " first, or published for the published study"
+        )
+    return build_curve(results(store, chunks))
+
+
+def newest(chunks: list[Run]) -> list[Run]:
+    """Of each pair the chunks of one identity: other model files, dtype or evaluation version
+    make other curves, which must not be mixed. The one with the newest chunk is drawn."""
+    latest: dict[str, tuple[int, str]] = {}
+    identities: dict[str, set[str]] = {}
+    for run in chunks:
+        pair, identity = run.data.params["pair"], run.data.tags.get(IDENTITY, "")
+        identities.setdefault(pair, set()).add(identity)
+        latest[pair] = max(latest.get(pair, (0, "")), (run.info.end_time, identity))
+    for pair, known in identities.items():
+        if len(known) > 1:
+            log.warning(
+                "pair %s has runs of %d identities (other files, dtype, seed or evaluation"
+                " version); only the newest, %s, is drawn",
+                pair,
+                len(known),
+                latest[pair][1][:12],
+            )
+    return [
+        run
+        for run in chunks
+        if run.data.tags.get(IDENTITY, "") == latest[run.data.params["pair"]][1]
+    ]
+
+
+def write(frame: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write budget_curve.csv and one picture a pair and dataset; their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "budget_curve.csv"]
+    write_csv(frame, paths[0])
+    pairs = frame["pair"].unique()
+    for pair, dataset in frame[["pair", "dataset"]].drop_duplicates().itertuples(index=False):
+        stem = f"budget_curve_{dataset}" + (f"_{pair}" if len(pairs) > 1 else "")
+        paths.append(folder / f"{stem}.png")
+        save_png(draw_budget_curve(frame, dataset, pair), paths[-1])
+    return paths

@@ -1,0 +1,33 @@
+"""All milestones in order, M0 to M4, with the models loaded once."""
+
+from collections.abc import Sequence
+
+from latentwire.milestones import m0, m1, m2, m3, m4
+from latentwire.milestones.milestone import milestone_run
+from latentwire.milestones.study import open_study
+from latentwire.parameters import OUTPUT_DIR, SAMPLE, STUDY, Parameter, Values, checked
+
+PARAMETERS = (*STUDY, SAMPLE, OUTPUT_DIR)
+
+
+def run(values: Values) -> None:
+    study = open_study(values)
+    if values["dry_run"]:
+        for milestone in (m0, m1, m2, m3):
+            milestone.run_in(study, _complete(milestone.PARAMETERS, values))
+        return
+    with milestone_run(study.store, "main", values, study.pair.name) as parent:
+        for milestone in (m0, m1, m2, m3):
+            milestone.run_in(study, _complete(milestone.PARAMETERS, values), parent)
+        drawn = {
+            **_complete(m4.PARAMETERS, values),
+            "pair": study.pair.name,
+            "dataset": study.dataset_names,
+        }
+        m4.run_in(study.store, drawn, parent)
+
+
+def _complete(parameters: Sequence[Parameter], values: Values) -> Values:
+    """A milestone's parameters: those given to `main`, and the milestone's own defaults."""
+    defaults = checked(parameters, {parameter.name: parameter.default for parameter in parameters})
+    return {name: values.get(name, default) for name, default in defaults.items()}

@@ -1,0 +1,118 @@
+"""The run of a milestone: what it logs whatever it computes, and how it ends."""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentwire import environment
+from latentwire.milestones.study import Study, log
+from latentwire.pairs.identity import manifest
+from latentwire.parameters import Values
+from latentwire.tracking.runs import (
+    ATTEMPT,
+    CODE_SHA,
+    FINGERPRINT,
+    MILESTONE,
+    SOURCE,
+    RunWriter,
+    closing,
+    mark_killed,
+    next_attempt,
+)
+from latentwire.tracking.store import Store
+
+# Parameters that do not change what a milestone's runs are about.
+_NOT_IDENTITY = ("batch_size", "device", "data_dir", "dry_run", "output_dir")
+
+
+@dataclass(frozen=True)
+class MilestoneRun:
+    """A milestone run that is open for writing."""
+
+    writer: RunWriter
+    run_id: str
+    name: str
+
+
+@contextmanager
+def milestone_run(
+    store: Store,
+    name: str,
+    values: Values,
+    subject: str,
+    parent: MilestoneRun | None = None,
+    source: str = "local",
+) -> Iterator[MilestoneRun]:
+    """Open the run of milestone `name`, and end it however the block ends.
+
+    The run that `mlflow run` started is taken over, unless there is a `parent` (under `main`).
+    `subject` says in the run's name what it is about. Logged before the block: parameters, the
+    resolved configuration and the environment; after it, whatever happens, the log.
+    """
+    marked = mark_killed(store)
+    if marked:
+        log.info("marked %d runs of processes that are gone as KILLED", marked)
+    config = {key: _plain(value) for key, value in values.items()}
+    identity = {k: v for k, v in config.items() if k not in _NOT_IDENTITY}
+    fingerprint = hashlib.sha256(json.dumps([name, identity], sort_keys=True).encode()).hexdigest()
+    attempt = next_attempt(store, name, fingerprint)
+    tags = {MILESTONE: name, CODE_SHA: environment.commit(), SOURCE: source}
+    writer = RunWriter(store, tags)
+    title = f"{name} {subject}" + (f" (attempt {attempt})" if attempt > 1 else "")
+    params = {key: str(value) for key, value in config.items()}
+    # The variable would make every later start of a run, here or in a worker, resume this one.
+    given = os.environ.pop("MLFLOW_RUN_ID", None) if parent is None else None
+    with closing(writer):
+        if given:
+            run_id = given
+            writer.adopt(run_id, title, "milestone", params)
+        else:
+            above = parent.run_id if parent else None
+            run_id = writer.start(title, "milestone", above, params, {})
+        writer.log(run_id, tags={FINGERPRINT: fingerprint, ATTEMPT: str(attempt)})
+        writer.log_text(run_id, json.dumps(config, indent=2, sort_keys=True), "config.json")
+        writer.log_text(run_id, json.dumps(environment.describe(), indent=2), "environment.json")
+        with _log_kept(writer, run_id):
+            yield MilestoneRun(writer, run_id, name)
+        writer.finish(run_id)
+
+
+def log_checkpoints(run: MilestoneRun, study: Study) -> None:
+    """Store which files the pair is made of, with sizes and hashes."""
+    content: Mapping[str, object] = {
+        "pair": study.pair.name,
+        "identity": study.identity,
+        "files": manifest(study.located),
+    }
+    run.writer.log_text(run.run_id, json.dumps(content, indent=2), "checkpoints.json")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value) if isinstance(value, Path) else value
+
+
+@contextmanager
+def _log_kept(writer: RunWriter, run_id: str) -> Iterator[None]:
+    """Write log messages to a file too, and store it when the block ends, even by an error."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "latentwire.log"
+        handler = logging.FileHandler(path, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
+        try:
+            yield
+        except BaseException as error:
+            log.error("ended by %s: %s", type(error).__name__, error)
+            raise
+        finally:
+            log.removeHandler(handler)
+            handler.close()
+            writer.log_file(run_id, path)

@@ -1,0 +1,159 @@
+"""What milestones work on: a pair, its question sets and a tracking store, each loaded once."""
+
+import logging
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from c2c.cache import geometry
+from c2c.checkpoint import load_fuser
+from c2c.models import load_model
+from latentwire.channel.link import Link
+from latentwire.channel.packet import IDENTITY_BYTES
+from latentwire.condition import Setting
+from latentwire.data.dataset import Dataset
+from latentwire.data.prompt import PROMPT_VERSION
+from latentwire.data.registry import load_dataset
+from latentwire.errors import LatentWireError
+from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.question import Question, derange, tokenize
+from latentwire.pairs.identity import combined_identity, pair_identity
+from latentwire.pairs.load import choose_pair, load_pair
+from latentwire.pairs.locate import LocatedPair, locate_pair
+from latentwire.pairs.pair import Pair
+from latentwire.pairs.tokenizer import check_same_tokenizer
+from latentwire.parameters import AUTO, Values
+from latentwire.tracking.store import Store, open_store
+
+log = logging.getLogger("latentwire")
+
+BATCH_SIZE = {"cpu": 64, "mps": 64, "cuda": 128}
+
+
+@dataclass
+class Study:
+    """A pair with its question sets on a device, and the store that results go to."""
+
+    values: Values
+    pair: Pair
+    device: str
+    dtype: torch.dtype
+    store: Store
+    _datasets: dict[str, Dataset] = field(default_factory=dict)
+    _questions: dict[str, tuple[list[Question], list[Question]]] = field(default_factory=dict)
+
+    @property
+    def dataset_names(self) -> tuple[str, ...]:
+        return self.values["dataset"] or self.pair.datasets
+
+    @property
+    def batch_size(self) -> int:
+        return self.values["batch_size"] or BATCH_SIZE[self.device.partition(":")[0]]
+
+    @cached_property
+    def located(self) -> LocatedPair:
+        return locate_pair(self.pair)
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """Revisions or hashes of receiver, sharer and fuser."""
+        return pair_identity(self.located)
+
+    def dataset(self, name: str) -> Dataset:
+        if name not in self._datasets:
+            self._datasets[name] = load_dataset(name, self.values["data_dir"])
+        return self._datasets[name]
+
+    def examples(self, name: str) -> int:
+        """How many of a dataset's questions are to be evaluated."""
+        total = len(self.dataset(name).examples)
+        return min(self.values["limit"] or total, total)
+
+    def setting(self, dataset: str) -> Setting:
+        return Setting(
+            pair=self.pair.name,
+            pair_identity=combined_identity(self.identity),
+            dataset=dataset,
+            dataset_hash=self.dataset(dataset).hash,
+            prompt_version=PROMPT_VERSION,
+            dtype=str(self.dtype).removeprefix("torch."),
+            seed=self.values["seed"],
+        )
+
+    def questions(self, dataset: str) -> tuple[list[Question], list[Question]]:
+        """All questions of a dataset, and the donor of each under the control `deranged`."""
+        if dataset not in self._questions:
+            questions = tokenize(self.dataset(dataset).examples, self.tokenizer)
+            self._questions[dataset] = questions, derange(questions, self.values["seed"])
+        return self._questions[dataset]
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The receiver's tokenizer, once it is seen to agree with the sharer's."""
+        receiver, sharer = (
+            _load_tokenizer(folder) for folder in (self.located.receiver, self.located.sharer)
+        )
+        check_same_tokenizer(receiver, sharer)
+        return receiver
+
+    @cached_property
+    def loaded(self) -> LoadedPair:
+        """Models and fuser in memory."""
+        log.info("loading pair %s on %s in %s", self.pair.name, self.device, self.dtype)
+        receiver = load_model(self.located.receiver, self.dtype, self.device)
+        sharer = load_model(self.located.sharer, self.dtype, self.device)
+        fuser = load_fuser(
+            self.located.fuser,
+            geometry(sharer.config),
+            geometry(receiver.config),
+            self.dtype,
+            self.device,
+        )
+        identity = bytes.fromhex(combined_identity(self.identity))[:IDENTITY_BYTES]
+        return LoadedPair(receiver, sharer, fuser, self.tokenizer, Link.of(fuser, identity))
+
+
+def open_study(values: Values) -> Study:
+    """The study that checked parameters ask for; says in its first line which pair and why."""
+    device = choose_device(values["device"])
+    name, reason = choose_pair(values["pair"], device.startswith("cuda"))
+    pair = load_pair(name)
+    print(f"pair {pair.name} ({reason}) on {device}: {pair.description}", flush=True)
+    return Study(values, pair, device, _dtype(values["dtype"], device), open_store())
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise LatentWireError(f"{folder} does not hold a tokenizer: {reason}") from error
+
+
+def choose_device(name: str) -> str:
+    """The device that `auto` means here; LatentWireError for one that is not there."""
+    cuda = torch.cuda.is_available()
+    if name == AUTO:
+        return "cuda" if cuda else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.startswith("cuda"):
+        number = int(name.partition(":")[2] or 0)
+        if not cuda or number >= torch.cuda.device_count():
+            raise LatentWireError(
+                f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices that"
+                " torch can use; take device=cpu, or check driver and torch build"
+            )
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise LatentWireError("device=mps: torch finds no Apple GPU here; take device=cpu")
+    return name
+
+
+def _dtype(name: str, device: str) -> torch.dtype:
+    if name == AUTO:
+        return torch.bfloat16 if device.startswith("cuda") else torch.float32
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype

@@ -1,0 +1,86 @@
+"""What makes one pair the same as another: the content of its files, wherever they lie."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from latentwire.errors import LatentWireError
+from latentwire.pairs.locate import MODEL_FILES, LocatedPair
+
+_FUSER_FILES = ("projector_*.json", "projector_*.pt")
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def pair_identity(located: LocatedPair) -> dict[str, str]:
+    """What `receiver`, `sharer` and `fuser` are, for fingerprints.
+
+    A model in the hub's cache is named by its commit, which spares reading many gigabytes; any
+    other by the hash of its files: weights, configurations, tokenizer and chat template. The fuser
+    is always hashed.
+
+    Raises `LatentWireError` for a file that cannot be read.
+    """
+    return {
+        "receiver": _model_identity(located.receiver),
+        "sharer": _model_identity(located.sharer),
+        "fuser": f"sha256:{hash_files(located.fuser, _FUSER_FILES)}",
+    }
+
+
+def hash_files(folder: Path, patterns: Iterable[str]) -> str:
+    """sha256 (hex) over the names and contents of a folder's files that match, in name order.
+
+    Raises `LatentWireError` when none matches or one cannot be read.
+    """
+    files = {path.name: path for pattern in patterns for path in folder.glob(pattern)}
+    if not files:
+        raise LatentWireError(f"{folder}: no files to identify it by")
+    total = hashlib.sha256()
+    for name in sorted(files):
+        total.update(f"{name} {_file_sha256(files[name])}\n".encode())
+    return total.hexdigest()
+
+
+def _model_identity(folder: Path) -> str:
+    # The hub's cache keeps a repository's files under snapshots/<commit>.
+    if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name):
+        return f"commit:{folder.name}"
+    return f"sha256:{hash_files(folder, MODEL_FILES)}"
+
+
+def combined_identity(identity: dict[str, str]) -> str:
+    """One sha256 (hex) for what `pair_identity` gave."""
+    text = "\n".join(f"{part} {name}" for part, name in sorted(identity.items()))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def manifest(located: LocatedPair) -> dict[str, dict[str, dict[str, str | int]]]:
+    """Part -> file -> size and hash: the files that a run's answers came from.
+
+    Weights in the hub's cache are named by the hash under which the cache stores them.
+    """
+    parts = (
+        ("receiver", located.receiver, MODEL_FILES),
+        ("sharer", located.sharer, MODEL_FILES),
+        ("fuser", located.fuser, _FUSER_FILES),
+    )
+    files: dict[str, dict[str, dict[str, str | int]]] = {}
+    for part, folder, patterns in parts:
+        files[part] = {}
+        for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+            # Large files of the hub's cache are links to blobs named by their own sha256.
+            name = path.resolve().name
+            digest = name if _SHA256.fullmatch(name) else _file_sha256(path)
+            files[part][path.name] = {"bytes": path.stat().st_size, "sha256": digest}
+    return files
+
+
+def _file_sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise LatentWireError(f"{path}: cannot be read ({error.strerror})") from None

@@ -1,0 +1,124 @@
+"""Finding a pair's files on this machine, downloading those that are not there."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from latentwire.errors import LatentWireError
+from latentwire.pairs.pair import Pair, Source, require_supported
+
+Kind = Literal["model", "fuser"]
+
+MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+"""Weights, configurations, tokenizer and chat template: all that a model is loaded from."""
+
+_NOT_MODEL_FILES = ("*/*",)  # second copies in other formats, such as Llama's original/
+_FUSER_FILES = ("*.json", "*.pt")
+
+# Without these, what was found cannot be loaded.
+_NEEDED: dict[Kind, tuple[str, ...]] = {
+    "model": ("config.json", "*.safetensors"),
+    "fuser": ("projector_config.json", "projector_0.json", "projector_0.pt"),
+}
+
+
+@dataclass(frozen=True)
+class LocatedPair:
+    """The folders that hold a pair's files."""
+
+    receiver: Path
+    sharer: Path
+    fuser: Path
+
+
+def locate_pair(pair: Pair) -> LocatedPair:
+    """The folders of a pair's models and fuser, downloaded if need be; the fuser, smallest, first.
+
+    Raises `LatentWireError` for a pair that is not supported yet, or files that cannot be had.
+    """
+    require_supported(pair)
+    fuser = locate(pair.fuser, "fuser")
+    return LocatedPair(locate(pair.receiver, "model"), locate(pair.sharer, "model"), fuser)
+
+
+def locate(source: Source, kind: Kind) -> Path:
+    """The folder of a model or a fuser.
+
+    A local path is taken as it is. A fuser of the hub is looked for in `$C2C_CKPT_ROOT` first,
+    under its subfolder's name. Otherwise the files come from the hub into its cache (`HF_HOME`),
+    or from that cache alone where `HF_HUB_OFFLINE` is set; only what is needed is downloaded.
+
+    Raises `LatentWireError` when the files cannot be had, with the reason and what to do.
+    """
+    folder = _local_folder(source, kind) or _download(source, kind)
+    missing = [name for name in _NEEDED[kind] if not any(folder.glob(name))]
+    if missing:
+        raise LatentWireError(f"the {kind} in {folder} is incomplete: no {', '.join(missing)}")
+    return folder
+
+
+def _local_folder(source: Source, kind: Kind) -> Path | None:
+    if source.path is not None:
+        if not source.path.is_dir():
+            raise LatentWireError(f"the {kind}'s folder {source.path} does not exist")
+        return source.path
+    root = os.environ.get("C2C_CKPT_ROOT")
+    if kind == "fuser" and root and source.subfolder:
+        folder = Path(root).expanduser() / source.subfolder
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def _download(source: Source, kind: Kind) -> Path:
+    # Imported here: it reads HF_HOME and HF_HUB_OFFLINE once, when it is first imported.
+    from huggingface_hub import snapshot_download
+
+    assert source.repo is not None
+    allow: tuple[str, ...] = _FUSER_FILES if kind == "fuser" else MODEL_FILES
+    if source.subfolder:
+        allow = tuple(f"{source.subfolder}/{name}" for name in allow)
+    try:
+        snapshot = snapshot_download(
+            source.repo,
+            revision=source.revision,
+            allow_patterns=list(allow),
+            ignore_patterns=None if source.subfolder else list(_NOT_MODEL_FILES),
+        )
+    # httpx, the token store, the disk and the hub's client each raise types of their own.
+    except Exception as error:
+        raise LatentWireError(f"the {kind} {source} could not be had: {_reason(error)}") from None
+    folder = Path(snapshot) / (source.subfolder or "")
+    if not folder.is_dir():
+        raise LatentWireError(
+            f"the {kind} {source} is not in the snapshot {snapshot}; check its subfolder, or go "
+            "online to complete it"
+        )
+    return folder
+
+
+def _reason(error: Exception) -> str:
+    from huggingface_hub import constants, errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            "its repository is gated; accept its terms on huggingface.co and log in with "
+            "`hf auth login`, or set HF_TOKEN"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "the hub has no such repository, or it is private and needs HF_TOKEN"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "its repository has no such revision"
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        if constants.HF_HUB_OFFLINE:
+            return (
+                "offline mode is set (HF_HUB_OFFLINE) and it is not wholly in the cache "
+                f"{constants.HF_HUB_CACHE}; fetch it once online, or give its path"
+            )
+        return (
+            "the Hugging Face hub cannot be reached and it is not wholly in the cache "
+            f"{constants.HF_HUB_CACHE}; check the network, or give its path"
+        )
+    first_line = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__

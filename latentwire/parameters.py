@@ -1,0 +1,189 @@
+"""Parameters of the entry points: name, default, and how a text becomes a checked value.
+
+`mlflow run` passes every value as text and checks none, so all of them are checked here, before
+anything is loaded. MLproject repeats names and defaults; a test holds the two together.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from c2c.sections import ORDERS
+from latentwire.channel.registry import BY_BITS, codec
+from latentwire.condition import CONTROLS
+from latentwire.data.registry import dataset_names
+from latentwire.errors import LatentWireError
+
+Values = dict[str, Any]
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter. `parse` raises ValueError with the rest of a sentence: "... must be ..."."""
+
+    name: str
+    default: str
+    parse: Callable[[str], Any]
+    help: str
+
+
+def parser(parameters: Sequence[Parameter], description: str) -> argparse.ArgumentParser:
+    """A command line of `--name value` options; values stay text until `checked`."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for parameter in parameters:
+        default = f" (default: {parameter.default or 'none'})"
+        made.add_argument(
+            "--" + parameter.name.replace("_", "-"),
+            dest=parameter.name,
+            default=parameter.default,
+            help=parameter.help + default,
+        )
+    return made
+
+
+def checked(parameters: Sequence[Parameter], texts: dict[str, str]) -> Values:
+    """Parsed values by name; LatentWireError names the parameter that is wrong."""
+    values: Values = {}
+    for parameter in parameters:
+        text = str(texts[parameter.name]).strip()
+        try:
+            values[parameter.name] = parameter.parse(text)
+        except ValueError as error:
+            raise LatentWireError(f"{parameter.name}={text}: {error}") from None
+    return values
+
+
+def whole(low: int) -> Callable[[str], int]:
+    """A whole number of at least `low`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise ValueError(f"must be a whole number of at least {low}")
+        return value
+
+    return parse
+
+
+def truth(text: str) -> bool:
+    """true or false."""
+    if text.lower() not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text.lower() == "true"
+
+
+def one_of(*allowed: str) -> Callable[[str], str]:
+    """One of some words."""
+
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return text
+
+    return parse
+
+
+def many(one: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    """Values separated by commas, each once, at least one."""
+
+    def parse(text: str) -> tuple[Any, ...]:
+        values = tuple(one(part.strip()) for part in text.split(",") if part.strip())
+        if not values:
+            raise ValueError("must name at least one value")
+        if len(set(values)) < len(values):
+            raise ValueError("names a value twice")
+        return values
+
+    return parse
+
+
+def _ratio(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ValueError("must be a number from 0 to 1")
+    return value
+
+
+def _bits(text: str) -> int:
+    if text not in {str(bits) for bits in BY_BITS}:
+        raise ValueError(f"must be one of {', '.join(map(str, sorted(BY_BITS)))} bits")
+    return int(text)
+
+
+def _codec(text: str) -> str:
+    try:
+        return codec(text).name
+    except LatentWireError as error:
+        raise ValueError(str(error)) from None
+
+
+def _folder(text: str) -> Path | None:
+    if not text:
+        return None
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise ValueError("must be a folder that exists")
+    return path
+
+
+def _optional(one: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: one(text) if text else None
+
+
+def _datasets(text: str) -> tuple[str, ...] | None:
+    return None if text == AUTO else many(one_of(*dataset_names()))(text)
+
+
+def _device(text: str) -> str:
+    if text == AUTO or text in ("cpu", "mps", "cuda") or text.removeprefix("cuda:").isdigit():
+        return text
+    raise ValueError("must be auto, cpu, cuda, cuda:N or mps")
+
+
+DTYPES = (AUTO, "float32", "bfloat16", "float16")
+
+PAIR = Parameter("pair", AUTO, str, "a known pair, the path of a pair's YAML file, or auto")
+DATASET = Parameter("dataset", AUTO, _datasets, "question sets, or auto for the pair's own")
+
+DEVICE = Parameter("device", AUTO, _device, "auto, cpu, cuda, cuda:N or mps")
+SEED = Parameter("seed", "42", whole(0), "of the pairing that the control `deranged` uses")
+
+# What every milestone that computes answers needs.
+STUDY = (
+    PAIR,
+    DATASET,
+    Parameter("data_dir", "", _folder, "folder of JSON lines to read question sets from"),
+    Parameter("limit", "0", whole(0), "evaluate only the first questions of each set; 0: all"),
+    Parameter("chunk_size", "200", whole(1), "questions per chunk run"),
+    Parameter("batch_size", "0", whole(0), "questions at once; 0: fit to the device"),
+    DEVICE,
+    Parameter("dtype", AUTO, one_of(*DTYPES), "auto: bfloat16 on CUDA, float32 elsewhere"),
+    SEED,
+    Parameter("dry_run", "false", truth, "only say what would run and what is finished"),
+)
+KV_BITS = Parameter("kv_bits", "8,4", many(_bits), "bits per number: 16, 8, 4, 3, 2")
+CODEC = Parameter("codec", "", _optional(many(_codec)), "codecs by name, in place of kv_bits")
+CONTROLS_SENT = Parameter(
+    "controls", "matched,deranged", many(one_of(*CONTROLS)), "which caches are sent"
+)
+KEEP_RATIOS = Parameter(
+    "keep_ratio", "1.0,0.75,0.5,0.25,0.1", many(_ratio), "shares of the instruction tokens kept"
+)
+ORDER = Parameter("order", "front,back", many(one_of(*ORDERS)), "which end of it is kept")
+SAMPLE = Parameter("sample", "16", whole(1), "questions of each set that codecs are measured on")
+SOURCE = Parameter("source", "local", one_of("local", "published", "both"), "whose runs to draw")
+OUTPUT_DIR = Parameter(
+    "output_dir", "", lambda text: Path(text) if text else None, "also write here"
+)
+EXISTING_FOLDER = _folder

@@ -1,0 +1,234 @@
+"""The only writer of runs.
+
+    milestone run -> condition run -> chunk run
+
+Identity stands in tags, never in names. A run is FINISHED only when all that belongs to it is
+stored. Condition runs end together with their milestone: so what a killed milestone leaves behind
+is chunk runs that are whole, and runs that the next start marks KILLED.
+"""
+
+import hashlib
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NAME,
+    MLFLOW_RUN_NOTE,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_USER,
+)
+
+from latentwire.evaluation.record import Record, write_records
+from latentwire.tracking.stop import Stopped
+from latentwire.tracking.store import Store
+
+LEVEL = "latentwire.level"  # milestone, condition or chunk
+MILESTONE = "latentwire.milestone"
+FINGERPRINT = "latentwire.fingerprint"
+CONDITION = "latentwire.condition"  # fingerprint of the condition that a chunk belongs to
+IDENTITY = "latentwire.identity"  # what all points of one curve have in common
+CHUNK = "latentwire.chunk"
+ATTEMPT = "latentwire.attempt"
+CODE_SHA = "latentwire.code_sha"
+SOURCE = "latentwire.source"  # local, or published for figures that others measured
+HOST = "latentwire.host"
+PROCESS = "latentwire.process"
+RECORDS_SHA256 = "latentwire.records_sha256"
+RECORDS_FILE = "records.jsonl"
+MOST_PARAMS = 100  # in one request; MLflow refuses more
+MOST_METRICS = 1000
+
+
+@dataclass
+class RunWriter:
+    """Writes runs of one milestone into a store, and closes what an interruption leaves open."""
+
+    store: Store
+    common_tags: Mapping[str, str]
+    _open: list[str] = field(default_factory=list)
+
+    def start(
+        self,
+        name: str,
+        level: str,
+        parent: str | None,
+        params: Mapping[str, str],
+        tags: Mapping[str, str],
+    ) -> str:
+        """A new run below `parent`; its id."""
+        identity = {
+            **self.common_tags,
+            LEVEL: level,
+            HOST: platform.node(),
+            PROCESS: process_name(),
+            MLFLOW_USER: os.environ.get("USER", "unknown"),
+            MLFLOW_SOURCE_NAME: "latentwire",
+            **({MLFLOW_PARENT_RUN_ID: parent} if parent else {}),
+            **tags,
+        }
+        run = self.store.client.create_run(self.store.experiment_id, tags=identity, run_name=name)
+        self._open.append(run.info.run_id)
+        self.log(run.info.run_id, params=params)
+        return str(run.info.run_id)
+
+    def adopt(self, run_id: str, name: str, level: str, params: Mapping[str, str]) -> None:
+        """Make the run that `mlflow run` started ours; it has logged the project's parameters."""
+        self._open.append(run_id)
+        known = self.store.client.get_run(run_id).data.params
+        tags = {
+            **self.common_tags,
+            LEVEL: level,
+            HOST: platform.node(),
+            PROCESS: process_name(),
+            MLFLOW_RUN_NAME: name,
+        }
+        new = {key: value for key, value in params.items() if key not in known}
+        self.log(run_id, params=new, tags=tags)
+
+    def log(
+        self,
+        run_id: str,
+        params: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        step: int = 0,
+    ) -> None:
+        """Log in as few requests as MLflow takes."""
+        now = int(time.time() * 1000)
+        values = [Metric(k, float(v), now, step) for k, v in (metrics or {}).items()]
+        pairs = [Param(k, str(v)) for k, v in (params or {}).items()]
+        labels = [RunTag(k, str(v)) for k, v in (tags or {}).items()]
+        self.store.client.log_batch(
+            run_id, values[:MOST_METRICS], pairs[:MOST_PARAMS], labels[:MOST_PARAMS]
+        )
+        if len(values) > MOST_METRICS or max(len(pairs), len(labels)) > MOST_PARAMS:
+            raise ValueError("more values than one request takes")
+
+    def log_text(self, run_id: str, text: str, artifact: str) -> None:
+        """Store `text` as an artifact file of that path."""
+        self.store.client.log_text(run_id, text, artifact)
+
+    def log_file(self, run_id: str, path: Path, folder: str | None = None) -> None:
+        """Store a file as an artifact."""
+        self.store.client.log_artifact(run_id, str(path), folder)
+
+    def log_folder(self, run_id: str, folder: Path, name: str) -> None:
+        """Store a folder of files as artifacts below `name`."""
+        self.store.client.log_artifacts(run_id, str(folder), name)
+
+    def note(self, run_id: str, text: str) -> None:
+        """The description that MLflow shows on the run's page (Markdown)."""
+        self.store.client.set_tag(run_id, MLFLOW_RUN_NOTE, text)
+
+    def finish(self, run_id: str, metrics: Mapping[str, float] | None = None) -> None:
+        """Log last metrics and mark the run FINISHED."""
+        if metrics:
+            self.log(run_id, metrics=metrics)
+        self.store.client.set_terminated(run_id, "FINISHED")
+        self._open.remove(run_id)
+
+    def write_chunk(
+        self,
+        name: str,
+        condition_run: str,
+        params: Mapping[str, str],
+        tags: Mapping[str, str],
+        records: Sequence[Record],
+        metrics: Mapping[str, float],
+    ) -> str:
+        """One whole chunk run: FINISHED only once its records are stored."""
+        run_id = self.start(name, "chunk", condition_run, params, tags)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / RECORDS_FILE
+            write_records(path, records)
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            self.log_file(run_id, path)
+        self.log(run_id, metrics=metrics, tags={RECORDS_SHA256: digest})
+        self.finish(run_id)
+        return run_id
+
+    def close(self, status: str) -> None:
+        """End every run that is still open, children first."""
+        while self._open:
+            self.store.client.set_terminated(self._open.pop(), status)
+
+
+@contextmanager
+def closing(writer: RunWriter) -> Iterator[None]:
+    """Runs that the block leaves open end as KILLED when it was stopped, else as FAILED."""
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped):
+        writer.close("KILLED")
+        raise
+    except BaseException:
+        writer.close("FAILED")
+        raise
+
+
+def process_name() -> str:
+    """Process number and start time: a later process with the same number is another one."""
+    process = psutil.Process()
+    return f"{process.pid}@{process.create_time():.2f}"
+
+
+def is_alive(name: str) -> bool:
+    """Whether the process that `process_name` named still runs on this host."""
+    pid, _, started = name.partition("@")
+    try:
+        return abs(psutil.Process(int(pid)).create_time() - float(started)) < 0.05
+    except (psutil.Error, ValueError):
+        return False
+
+
+def mark_killed(store: Store) -> int:
+    """Mark KILLED what processes of this host that are gone have left RUNNING.
+
+    Condition runs of a milestone that was killed while its runs were being ended may already be
+    FINISHED; they are marked too, since their milestone will be run again. Chunk runs that are
+    FINISHED are whole, and stay. Returns how many runs were marked.
+    """
+    dead = [
+        run
+        for run in store.search(
+            f"attributes.status = 'RUNNING' and tags.`{HOST}` = '{platform.node()}'"
+        )
+        if not is_alive(run.data.tags.get(PROCESS, ""))
+    ]
+    doomed = {run.info.run_id for run in dead}
+    for run in dead:
+        if run.data.tags[LEVEL] == "milestone":
+            doomed |= {child.info.run_id for child in conditions_below(store, run.info.run_id)}
+    for run_id in sorted(doomed):
+        store.client.set_terminated(run_id, "KILLED")
+    return len(doomed)
+
+
+def conditions_below(store: Store, milestone_run: str) -> list[Run]:
+    """The condition runs of a milestone run."""
+    return list(
+        store.search(
+            f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{milestone_run}' and tags.`{LEVEL}` = 'condition'"
+        )
+    )
+
+
+def next_attempt(store: Store, milestone: str, config_fingerprint: str) -> int:
+    """1 + how many runs of this milestone with this configuration there have been."""
+    earlier: list[Any] = list(
+        store.search(
+            f"tags.`{MILESTONE}` = '{milestone}' and tags.`{LEVEL}` = 'milestone'"
+            f" and tags.`{FINGERPRINT}` = '{config_fingerprint}'"
+        )
+    )
+    return 1 + len(earlier)

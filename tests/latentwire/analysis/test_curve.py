@@ -1,0 +1,200 @@
+import math
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from latentwire.analysis.curve import COLUMNS, ConditionResult, build_curve, read_csv, write_csv
+from latentwire.analysis.stats import paired_bootstrap_interval, paired_outcomes, wilson_interval
+from latentwire.errors import LatentWireError
+
+Make = Callable[..., ConditionResult]
+
+
+def only_row(*results: ConditionResult) -> dict[str, Any]:
+    frame = build_curve(results)
+    assert len(frame) == 1
+    return {str(name): value for name, value in frame.iloc[0].to_dict().items()}
+
+
+def test_a_row_holds_what_its_records_say(condition: Make) -> None:
+    row = only_row(condition("AABBB-", total=10, wire_bytes=500))
+    assert (row["examples"], row["examples_total"], row["complete"]) == (6, 10, False)
+    assert (row["correct"], row["accuracy"]) == (2, 2 / 6)
+    assert (row["accuracy_low"], row["accuracy_high"]) == wilson_interval(2, 6)
+    # The packets are of 500 to 505 bytes.
+    assert (row["wire_bytes_min"], row["wire_bytes_mean"], row["wire_bytes_max"]) == (
+        500,
+        502.5,
+        505,
+    )
+    assert (row["top_letter"], row["top_letter_share"]) == ("B", 0.5)
+    assert row["unparsed_share"] == 1 / 6
+    assert (row["codec"], row["kv_bits"], row["keep_ratio"]) == ("int8", 8, 1.0)
+    for name in ("deranged_accuracy", "pairing_gain", "pairing_gain_low", "zero_accuracy"):
+        assert math.isnan(row[name])
+
+
+def test_equally_frequent_letters_go_by_the_alphabet(condition: Make) -> None:
+    assert only_row(condition("DCDC"))["top_letter"] == "C"
+    assert pd.isna(only_row(condition("--"))["top_letter"])
+
+
+def test_pairing_gain_is_over_the_common_questions(condition: Make) -> None:
+    matched = condition("AAAAB", total=8)
+    deranged = condition("ABBCCAA", control="deranged", first=1, donors="BBBCDAA", total=8)
+    row = only_row(matched, deranged)
+    assert row["accuracy"] == 0.8
+    assert row["deranged_accuracy"] == 3 / 7
+    # Questions 1 to 4: AAAB of their own cache, ABBC of another's.
+    assert row["pairing_examples"] == 4
+    assert row["pairing_gain"] == 0.5
+    outcomes = paired_outcomes(
+        {record.example_id: record.correct for record in matched.records},
+        {record.example_id: record.correct for record in deranged.records},
+    )
+    expected = paired_bootstrap_interval(outcomes)
+    assert (row["pairing_gain_low"], row["pairing_gain_high"]) == expected
+    # ABBCCAA against the donors' BBBCDAA.
+    assert row["follows_donor_share"] == 5 / 7
+
+
+def test_controls_of_another_point_do_not_count(condition: Make) -> None:
+    frame = build_curve(
+        [
+            condition("AAB"),
+            condition("ABB", control="deranged", codec="int4"),
+            condition("BBB", control="zero"),
+        ]
+    )
+    int8, int4 = frame.to_dict(orient="records")
+    assert (int8["codec"], int8["zero_accuracy"]) == ("int8", 0)
+    assert math.isnan(int8["pairing_gain"])
+    assert int8["pairing_examples"] == 0
+    # A point of which only the control has run is there, without an accuracy.
+    assert (int4["examples"], int4["deranged_accuracy"]) == (0, 1 / 3)
+    assert math.isnan(int4["accuracy"])
+    assert pd.isna(int4["wire_bytes_min"])
+
+
+def test_overlapping_parts_count_each_example_once(condition: Make) -> None:
+    parts = [condition("AAB", total=5), condition("ABB", first=1, total=5)]
+    whole = condition("AABB", total=5)
+    assert only_row(*parts) == pytest.approx(only_row(whole), nan_ok=True)
+
+
+def test_conflicting_outcomes_are_named(condition: Make) -> None:
+    with pytest.raises(LatentWireError, match=r"demo, set, local, c2c, int8.*set:1.*two outcomes"):
+        build_curve([condition("AAB"), condition("ABB")])
+    matched = condition("AAB")
+    reworded = replace(matched, records=tuple(replace(r, output="?") for r in matched.records))
+    assert len(build_curve([matched, reworded])) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"examples_total": 9}, "disagree on examples_total: \\[4, 9\\]"),
+        ({"kv_bits": 7}, "disagree on kv_bits: \\[7, 8\\]"),
+    ],
+)
+def test_parts_that_disagree_are_refused(
+    condition: Make, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(LatentWireError, match=message):
+        build_curve([condition("AAAA"), condition("AAAA", **change)])
+
+
+def test_more_examples_than_the_dataset_has_are_refused(condition: Make) -> None:
+    with pytest.raises(LatentWireError, match="3 examples, but its dataset has 2"):
+        build_curve([condition("AAA", total=2)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"system": "teacher", "control": "none"},
+        {"control": "shuffled"},
+        {"control": "none"},
+        {"source": "elsewhere"},
+        {"order": "middle"},
+        {"codec": "none"},
+        {"keep_ratio": None},
+        {"system": "receiver", "control": "matched", "codec": "none"},
+        {"system": "receiver", "control": "none", "codec": "int8"},
+    ],
+)
+def test_impossible_conditions_are_refused(condition: Make, change: dict[str, Any]) -> None:
+    with pytest.raises(LatentWireError):
+        replace(condition("A"), **change)
+
+
+def some_results(condition: Make) -> list[ConditionResult]:
+    results = [condition("AB-A", system="receiver"), condition("AAB-", system="sharer")]
+    for codec in ("int4", "bf16", "int8"):
+        results.append(condition("AAB-", codec=codec, control="deranged", donors="ABCD"))
+        for keep_ratio, order in ((0.1, "back"), (1 / 3, "front"), (1.0, "front"), (0.1, "front")):
+            results.append(condition("ABBA", codec=codec, keep_ratio=keep_ratio, order=order))
+    results.append(condition("ABBA", source="published"))
+    results.append(condition("ABBA", dataset="a set"))
+    return results
+
+
+def test_rows_are_in_one_order_whatever_the_order_of_results(condition: Make) -> None:
+    results = some_results(condition)
+    frame = build_curve(results)
+    keys = frame[["dataset", "source", "system", "codec", "keep_ratio", "order"]].astype(object)
+    rows = keys.where(keys.notna(), None).values.tolist()
+    assert rows[:4] == [
+        ["a set", "local", "c2c", "int8", 1.0, "front"],
+        ["set", "local", "receiver", "none", None, None],
+        ["set", "local", "sharer", "none", None, None],
+        ["set", "local", "c2c", "bf16", 1.0, "front"],
+    ]
+    assert rows[4:7] == [
+        ["set", "local", "c2c", "bf16", 1 / 3, "front"],
+        ["set", "local", "c2c", "bf16", 0.1, "front"],
+        ["set", "local", "c2c", "bf16", 0.1, "back"],
+    ]
+    assert [row[3] for row in rows[7:15]] == ["int8"] * 4 + ["int4"] * 4
+    assert rows[15] == ["set", "published", "c2c", "int8", 1.0, "front"]
+    for seed in range(5):
+        random.Random(seed).shuffle(results)
+        pd.testing.assert_frame_equal(build_curve(results), frame, check_exact=True)
+
+
+def test_csv_comes_back_exactly(condition: Make, tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "budget_curve.csv"
+    for frame in (build_curve(some_results(condition)), build_curve([])):
+        write_csv(frame, path)
+        pd.testing.assert_frame_equal(read_csv(path), frame, check_exact=True)
+        assert {name: str(kind) for name, kind in frame.dtypes.items()} == COLUMNS
+    assert [file.name for file in path.parent.iterdir()] == ["budget_curve.csv"]
+
+
+def test_other_files_are_refused(condition: Make, tmp_path: Path) -> None:
+    path = tmp_path / "budget_curve.csv"
+    with pytest.raises(LatentWireError, match="budget_curve"):
+        read_csv(path)
+    path.write_text("pair,dataset\nx,y\n")
+    with pytest.raises(LatentWireError, match="accuracy"):
+        read_csv(path)
+    write_csv(build_curve([condition("AB")]), path)
+    path.write_text(path.read_text().replace("True", "perhaps"))
+    with pytest.raises(LatentWireError, match=r"line 2: .*complete is 'perhaps'"):
+        read_csv(path)
+    path.write_text(path.read_text() + "one cell\n")
+    path.write_text(path.read_text().replace("perhaps", "True"))
+    with pytest.raises(LatentWireError, match="line 3"):
+        read_csv(path)
+
+
+def test_every_column_is_documented_in_order() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "columns.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    named = [name for line in lines for name in line.split("|")[1].replace("`", "").split(",")]
+    assert [name.strip() for name in named] == list(COLUMNS)

@@ -1,0 +1,225 @@
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.lines import Line2D
+
+from latentwire.analysis.curve import ConditionResult, build_curve
+from latentwire.analysis.figures import draw_budget_curve, save_png
+from latentwire.errors import LatentWireError
+
+Make = Callable[..., ConditionResult]
+SIZES = {"bf16": 160_000, "int8": 80_000, "int4": 40_000}
+
+
+def grid(
+    condition: Make, *, deranged: bool = True, n: int = 40, total: int = 40
+) -> list[ConditionResult]:
+    """Baselines, three codecs in full, and an int8 sweep of both orders."""
+    results = [
+        condition("AB" * (n // 2), system="receiver", total=total),
+        condition("AAAB" * (n // 4), system="sharer", total=total),
+    ]
+    points = [(codec, 1.0, "front") for codec in SIZES]
+    points += [("int8", ratio, order) for ratio in (0.5, 0.1) for order in ("front", "back")]
+    for codec, ratio, order in points:
+        letters = "AAAAAAAB" if order == "back" or ratio == 1 else "AABB"
+        where = {"codec": codec, "keep_ratio": ratio, "order": order, "total": total}
+        size = int(SIZES[codec] * ratio)
+        results.append(condition((letters * n)[:n], wire_bytes=size, **where))
+        if deranged:
+            results.append(
+                condition(("ABCD" * n)[:n], control="deranged", wire_bytes=size, **where)
+            )
+    return results
+
+
+def draw(results: list[ConditionResult]) -> Figure:
+    return draw_budget_curve(build_curve(results), "set", "demo")
+
+
+def panels(figure: Figure) -> tuple[Axes, Axes]:
+    upper, lower = figure.axes
+    return upper, lower
+
+
+def filled(axes: Axes) -> list[Line2D]:
+    """The measured points: markers that have an interval."""
+    return [container[0] for container in axes.containers]
+
+
+def hollow(axes: Axes) -> list[Line2D]:
+    return [
+        line
+        for line in axes.lines
+        if line.get_marker() not in ("None", "_", ".", "")
+        and line.get_markerfacecolor() in ("white", "none")
+    ]
+
+
+def words(figure: Figure) -> str:
+    return " ".join(text.get_text() for text in texts(figure))
+
+
+def texts(figure: Figure) -> Iterator[object]:
+    yield from figure.texts
+    for axes in figure.axes:
+        yield from axes.texts
+    for legend in figure.legends:
+        yield from legend.get_texts()
+
+
+def test_points_stand_at_their_bytes_and_values(condition: Make) -> None:
+    results = grid(condition)
+    frame = build_curve(results)
+    upper, lower = panels(draw(results))
+    rows = frame[frame["system"] == "c2c"]
+    for axes, name in ((upper, "accuracy"), (lower, "pairing_gain")):
+        drawn = sorted(
+            (float(dot.get_xdata()[0]), float(dot.get_ydata()[0])) for dot in filled(axes)
+        )
+        expected = sorted(zip(rows["wire_bytes_mean"], 100 * rows[name], strict=True))
+        assert len(drawn) == len(expected) == 7
+        np.testing.assert_allclose(
+            sorted(y for _, y in drawn), sorted(y for _, y in expected), rtol=1e-12
+        )
+        # Points of equal bytes are set beside one another, by a few per cent.
+        np.testing.assert_allclose([x for x, _ in drawn], [x for x, _ in expected], rtol=0.05)
+    assert upper.get_xscale() == "log"
+    assert upper.get_xlim() == lower.get_xlim()
+
+
+def test_intervals_are_those_of_the_table(condition: Make) -> None:
+    results = [
+        condition("AAAB" * 10, codec="bf16"),
+        condition("ABBB" * 10, codec="bf16", control="deranged"),
+    ]
+    row = build_curve(results).iloc[0]
+    upper, lower = panels(draw(results))
+    for axes, name in ((upper, "accuracy"), (lower, "pairing_gain")):
+        (bars,) = axes.containers[0][2]
+        ends = bars.get_segments()[0][:, 1]
+        np.testing.assert_allclose(ends, [100 * row[f"{name}_low"], 100 * row[f"{name}_high"]])
+
+
+def test_sweeps_are_solid_and_dashed_and_meet_at_the_full_cache(condition: Make) -> None:
+    upper, _ = panels(draw(grid(condition)))
+    sweeps = [line for line in upper.lines if len(line.get_xdata()) == 3]
+    assert len(sweeps) == 2
+    front, back = sorted(sweeps, key=lambda line: float(line.get_ydata()[0]))
+    assert (front.is_dashed(), back.is_dashed()) == (False, True)
+    ends = [(line.get_xdata()[-1], line.get_ydata()[-1]) for line in sweeps]
+    assert ends[0] == ends[1]
+
+
+def test_controls_and_published_points_are_hollow(condition: Make) -> None:
+    own = grid(condition)
+    assert len(hollow(panels(draw(own))[0])) == 7
+    assert hollow(panels(draw(grid(condition, deranged=False)))[0]) == []
+    published = [condition("AB" * 20, source="published", wire_bytes=70_000)]
+    (mark,) = hollow(panels(draw(grid(condition, deranged=False) + published))[0])
+    assert (float(mark.get_ydata()[0]), mark.get_markeredgecolor()) == (50.0, "0.55")
+    assert "published" in words(draw(own + published))
+    assert "published" not in words(draw(own))
+
+
+def test_published_points_alone_are_the_curve(condition: Make) -> None:
+    results = [condition("AB" * 20, source="published")]
+    figure = draw(results)
+    assert len(filled(panels(figure)[0])) == 1
+    assert "published answers" in words(figure)
+
+
+def test_references_are_level_lines_with_names(condition: Make) -> None:
+    figure = draw(grid(condition))
+    upper, _ = panels(figure)
+    assert "receiver\n50.0 %" in words(figure)
+    assert "sharer\n75.0 %" in words(figure)
+    levels = {
+        float(line.get_ydata()[0]) for line in upper.lines if list(line.get_xdata()) == [0, 1]
+    }
+    assert levels == {50.0, 75.0}
+
+
+def test_a_missing_control_is_said(condition: Make) -> None:
+    assert "deranged control was not run" in words(draw(grid(condition, deranged=False)))
+    assert "was not run" not in words(draw(grid(condition)))
+
+
+def test_the_caption_says_n_and_what_is_incomplete(condition: Make) -> None:
+    whole = words(draw(grid(condition)))
+    assert "n = 40 questions" in whole
+    assert "demo" in whole
+    assert "INCOMPLETE" not in whole
+    part = words(draw(grid(condition, total=200))).replace("\n", " ")
+    assert "n = 40 of 200 questions" in part
+    assert "INCOMPLETE: 9 of 9 points" in part
+    assert {dot.get_alpha() for dot in filled(panels(draw(grid(condition)))[0])} == {1}
+    mixed = [condition("AB" * 20, total=60), condition("AB" * 30, codec="int4", total=60)]
+    figure = draw(mixed)
+    assert "n = 40 to 60 of 60 questions" in words(figure)
+    # The int8 point is pale, the int4 point is not.
+    assert sorted(dot.get_alpha() < 1 for dot in filled(panels(figure)[0])) == [False, True]
+
+
+def test_the_full_cache_is_one_point_whatever_its_order(condition: Make) -> None:
+    part = condition("AB" * 10, order="front", total=40)
+    whole = condition("AAAB" * 10, order="back", total=40)
+    (dot,) = filled(panels(draw([part, whole]))[0])
+    assert float(dot.get_ydata()[0]) == 75.0
+
+
+@pytest.mark.parametrize("deranged", [True, False])
+def test_texts_are_on_the_page_and_do_not_overlap(condition: Make, deranged: bool) -> None:
+    results = grid(condition, deranged=deranged, total=200)
+    # Receiver and sharer at nearly the same accuracy.
+    results[1] = condition("AB" * 19 + "AA", system="sharer", total=200)
+    figure = draw(results)
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    figure.draw(renderer)
+    page = figure.bbox
+    boxes = [text.get_window_extent(renderer) for text in texts(figure)]  # type: ignore[attr-defined]
+    for axes in figure.axes:
+        boxes += [axes.yaxis.label.get_window_extent(renderer)] if axes.get_ylabel() else []
+    boxes.append(figure.axes[1].xaxis.label.get_window_extent(renderer))
+    for place, box in enumerate(boxes):
+        assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+        assert not any(box.overlaps(other) for other in boxes[place + 1 :])
+
+
+def test_ticks_are_round_and_readable(condition: Make) -> None:
+    figure = draw(grid(condition))
+    _, lower = panels(figure)
+    figure.canvas.draw()
+    labels = [label.get_text() for label in lower.get_xticklabels()]
+    assert labels == ["10 kB", "20 kB", "50 kB", "100 kB", "200 kB"]
+
+
+def test_one_point_is_enough_and_none_is_refused(condition: Make) -> None:
+    low, high = panels(draw([condition("AB")]))[0].get_xlim()
+    assert low < 1000 < high
+    with pytest.raises(LatentWireError, match="no point of demo on set"):
+        draw([condition("AB", system="receiver")])
+
+
+def test_png_is_paper_sized_and_the_same_each_time(condition: Make, tmp_path: Path) -> None:
+    results = grid(condition)
+    path = tmp_path / "curve.png"
+    save_png(draw(results), path)
+    first = path.read_bytes()
+    assert imread(BytesIO(first)).shape[:2] == (1100, 1300)
+    save_png(draw(results), path)
+    assert path.read_bytes() == first
+    # No figure is left in pyplot's list.
+    assert pyplot.get_fignums() == []
+
+
+def test_local_baselines_do_not_hide_published_points(condition: Make) -> None:
+    results = [condition("AB", system="receiver"), condition("AB", source="published")]
+    assert "published answers" in words(draw(results))

@@ -1,0 +1,60 @@
+from collections.abc import Callable
+
+from latentwire.analysis.curve import ConditionResult, build_curve
+from latentwire.analysis.table import WIDTH, render_table
+
+Make = Callable[..., ConditionResult]
+
+
+def words(line: str) -> str:
+    return " ".join(line.split())
+
+
+def test_a_line_holds_the_numbers_of_its_point(condition: Make) -> None:
+    frame = build_curve(
+        [
+            condition("AAAB" * 100, codec="bf16", wire_bytes=1_234_000),
+            condition("BBAB" * 100, codec="bf16", control="deranged"),
+            condition("ABBB" * 100, system="receiver"),
+        ]
+    )
+    title, blank, _, rule, receiver, c2c, _ = render_table(frame).splitlines()
+    assert blank == ""
+    assert title == "set, demo"
+    assert set(rule) == {" ", "─"}
+    assert words(receiver) == "receiver - - 400 25.0 [21.0, 29.5] 0 B - -"
+    row = frame.iloc[1]
+    low, high = 100 * row["pairing_gain_low"], 100 * row["pairing_gain_high"]
+    assert words(c2c) == (
+        f"bf16 1 front 400 75.0 [70.5, 79.0] 1.23 MB +50.0 [{low:+.1f}, {high:+.1f}] 25.0"
+    )
+
+
+def test_incomplete_points_and_published_parts_are_marked(condition: Make) -> None:
+    complete = render_table(build_curve([condition("AB")]))
+    assert "*" not in complete
+    assert "published" not in complete
+    text = render_table(
+        build_curve([condition("AB", total=500), condition("AB", source="published")])
+    )
+    assert "2/500*" in text
+    assert text.splitlines()[-1].startswith("* incomplete")
+    assert "set, demo, published answers" in text
+
+
+def test_lines_fit_the_terminal_and_no_name_is_cut(condition: Make) -> None:
+    name = "a_codec_with_a_rather_long_name"
+    results = [
+        condition(
+            "AAAB" * 400, codec=name, keep_ratio=0.125, order="back", total=100_000, **changes
+        )
+        for changes in ({}, {"control": "deranged"})
+    ]
+    lines = render_table(build_curve(results)).splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert name in "".join(line.split()[0] for line in lines[4:] if line)
+    assert any("1600/100000*" in line for line in lines)
+
+
+def test_an_empty_curve_says_so() -> None:
+    assert render_table(build_curve([])) == "No finished conditions yet.\n"

@@ -1,0 +1,104 @@
+"""Question sets by name: the published ones and the bundled ones."""
+
+import csv
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import datasets
+import pytest
+
+from latentwire.data import arc_c, bundled, openbookqa
+from latentwire.data.registry import dataset_names, load_dataset
+from latentwire.errors import LatentWireError
+
+PUBLISHED = {"openbookqa": openbookqa, "arc_c": arc_c}
+ON_THE_HUB = {
+    "openbookqa": ("allenai/openbookqa", "main", "test"),
+    "arc_c": ("allenai/ai2_arc", "ARC-Challenge", "test"),
+}
+
+
+def test_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(LatentWireError, match="'arc'; known: openbookqa, arc_c, demo_facts, demo_"):
+        load_dataset("arc")
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "keys"),
+    [
+        ("openbookqa", 500, {"A": 138, "B": 126, "C": 132, "D": 104}),
+        ("arc_c", 1172, {"A": 263, "B": 301, "C": 303, "D": 283}),
+    ],
+)
+def test_published_set_from_a_folder(
+    shared_dir: Path, name: str, rows: int, keys: dict[str, int]
+) -> None:
+    dataset = load_dataset(name, shared_dir / "data")
+    assert (dataset.name, dataset.rows) == (name, rows)
+    assert Counter(x.answer for x in dataset.examples) == keys
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_set_from_the_hub_is_the_same(
+    shared_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    file = shared_dir / "data" / PUBLISHED[name].FILE
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+    asked = []
+
+    def load(*args: str, **options: str) -> datasets.Dataset:
+        asked.append((*args, options["split"]))
+        return datasets.Dataset.from_list(rows)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    from_hub, from_folder = load_dataset(name), load_dataset(name, shared_dir / "data")
+    assert (from_hub.examples, from_hub.hash) == (from_folder.examples, from_folder.hash)
+    assert asked == [ON_THE_HUB[name]]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_questions_are_counted_as_in_the_study(shared_dir: Path, name: str) -> None:
+    with (shared_dir / "reference" / "published_per_question.csv").open(encoding="utf-8") as file:
+        studied = {
+            (int(row["question_index"]), row["answer"])
+            for row in csv.DictReader(file)
+            if row["dataset"] == name
+        }
+    assert {
+        (x.index, x.answer) for x in load_dataset(name, shared_dir / "data").examples
+    } == studied
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_altered_copy_is_refused(shared_dir: Path, tmp_path: Path, name: str) -> None:
+    file = PUBLISHED[name].FILE
+    copy = tmp_path / file
+    copy.parent.mkdir(parents=True)
+    shutil.copy(shared_dir / "data" / file, copy)
+    lines = copy.read_text(encoding="utf-8").split("\n")
+    copy.write_text("\n".join(lines[1:]), encoding="utf-8")
+    with pytest.raises(LatentWireError, match=f"is not the {name} test set: expected .* rows with"):
+        load_dataset(name, tmp_path)
+    copy.write_text("\n".join([lines[1], lines[0], *lines[2:]]), encoding="utf-8")
+    with pytest.raises(LatentWireError, match=r"expected content hash .*, found"):
+        load_dataset(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["demo_facts", "demo_graded"])
+def test_bundled_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(bundled, "BUNDLED_DIR", tmp_path)
+    with pytest.raises(LatentWireError, match=f"the bundled set {name} is missing; make it with"):
+        load_dataset(name)
+    path = tmp_path / name / "test.jsonl"
+    path.parent.mkdir()
+    choices = {"text": ["red", "blue"], "label": ["A", "B"]}
+    row = {"id": "f1", "question": "Q?", "choices": choices, "answerKey": "B"}
+    path.write_text(json.dumps(row) + "\n")
+    dataset = load_dataset(name, tmp_path / "a folder that is not looked at")
+    assert (dataset.name, dataset.rows, dataset.examples[0].answer) == (name, 1, "B")
+
+
+def test_every_set_is_known() -> None:
+    assert dataset_names() == ("openbookqa", "arc_c", "demo_facts", "demo_graded")

@@ -1,0 +1,213 @@
+"""Pairs as files: the known ones, and what a malformed one is told."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latentwire.errors import LatentWireError
+from latentwire.pairs.load import PAIRS_DIR, choose_pair, load_pair, pair_names
+from latentwire.pairs.pair import Pair, Source, parse_pair, require_supported
+
+# Receiver, sharer and fuser folder, as the list in the README of github.com/thu-nics/C2C has them.
+PUBLISHED = {
+    "qwen3_0.6b+qwen2.5_0.5b": (
+        "Qwen/Qwen3-0.6B",
+        "Qwen/Qwen2.5-0.5B-Instruct",
+        "qwen3_0.6b+qwen2.5_0.5b_Fuser/final",
+    ),
+    "qwen3_0.6b+llama3.2_1b": (
+        "Qwen/Qwen3-0.6B",
+        "meta-llama/Llama-3.2-1B-Instruct",
+        "qwen3_0.6b+llam3.2_1b_Fuser/final",
+    ),
+    "qwen3_0.6b+qwen2.5_1.5b_math": (
+        "Qwen/Qwen3-0.6B",
+        "Qwen/Qwen2.5-Math-1.5B",
+        "qwen3_0.6b+qwen2.5_1.5b_math_Fuser/final",
+    ),
+    "qwen3_0.6b+qwen3_4b": (
+        "Qwen/Qwen3-0.6B",
+        "Qwen/Qwen3-4B",
+        "qwen3_0.6b+qwen3_4b_Fuser/final",
+    ),
+    "qwen3_0.6b+qwen3_4b_base": (
+        "Qwen/Qwen3-0.6B",
+        "Qwen/Qwen3-4B-Base",
+        "qwen3_0.6b+qwen3_4b_base_Fuser/final",
+    ),
+    "qwen3_1.7b+qwen2.5_1.5b": (
+        "Qwen/Qwen3-1.7B",
+        "Qwen/Qwen2.5-1.5B-Instruct",
+        "qwen3_1.7b+qwen2.5_1.5b_Fuser/final",
+    ),
+    "qwen3_8b+qwen2.5_7b": (
+        "Qwen/Qwen3-8B",
+        "Qwen/Qwen2.5-7B-Instruct",
+        "qwen3_8b+qwen2.5_7b_Fuser/final",
+    ),
+}
+
+MINE: dict[str, Any] = {
+    "name": "mine",
+    "description": "my own",
+    "receiver": {"repo": "me/receiver", "revision": "v1"},
+    "sharer": {"path": "models/sharer"},
+    "fuser": {"repo": "me/fusers", "subfolder": "mine/final"},
+    "datasets": ["arc_c"],
+    "shared_tokenizer": True,
+}
+
+
+def written(tmp_path: Path, values: object) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+def changed(key: str, value: object) -> dict[str, Any]:
+    """MINE with the value under a key, or under a dotted one, replaced."""
+    values = {**MINE}
+    first, _, second = key.partition(".")
+    values[first] = {**values[first], second: value} if second else value
+    return values
+
+
+def test_every_known_pair_loads_under_its_name() -> None:
+    assert set(pair_names()) == {*PUBLISHED, "demo"}
+    for name in pair_names():
+        assert load_pair(name).name == name
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_pair(name: str) -> None:
+    receiver, sharer, subfolder = PUBLISHED[name]
+    pair = load_pair(name)
+    assert (pair.receiver, pair.sharer) == (Source(repo=receiver), Source(repo=sharer))
+    assert pair.fuser == Source(repo="nics-efc/C2C_Fuser", subfolder=subfolder)
+    assert pair.datasets == ("openbookqa", "arc_c")
+    assert pair.shared_tokenizer is ("llama" not in name)
+
+
+def test_bundled_pair_lies_in_the_package() -> None:
+    pair = load_pair("demo")
+    folders = [pair.receiver.path, pair.sharer.path, pair.fuser.path]
+    assert folders == [PAIRS_DIR / "demo" / x for x in ("receiver", "sharer", "fuser/final")]
+    assert pair.datasets == ("demo_facts", "demo_graded")
+
+
+def test_own_file_with_paths_relative_to_it(tmp_path: Path) -> None:
+    assert load_pair(str(written(tmp_path, MINE))) == Pair(
+        name="mine",
+        description="my own",
+        receiver=Source(repo="me/receiver", revision="v1"),
+        sharer=Source(path=tmp_path / "models" / "sharer"),
+        fuser=Source(repo="me/fusers", subfolder="mine/final"),
+        datasets=("arc_c",),
+        shared_tokenizer=True,
+    )
+
+
+def test_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(LatentWireError, match=r"unknown pair 'qwen'; known: demo, qwen3_0.6b"):
+        load_pair("qwen")
+
+
+@pytest.mark.parametrize("name", ["none.yaml", "folder/none", "~/none.yml"])
+def test_missing_file_is_named(name: str) -> None:
+    with pytest.raises(LatentWireError, match=r"none.*: cannot be read \(No such file"):
+        load_pair(name)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1], "the file must hold keys and values, got list [1]"),
+        (None, "the file must hold keys and values, got nothing"),
+        (changed("colour", 1), "unknown key 'colour'"),
+        (changed("receiver.colour", 1), "unknown key 'receiver.colour'"),
+        (changed("receiver.subfolder", "x"), "unknown key 'receiver.subfolder'"),
+        (changed("sharer.revision", "v1"), "unknown key 'sharer.revision'"),
+        (changed("name", 5), "key 'name' must be text, got int 5"),
+        (changed("description", ""), "key 'description' must be text, got str ''"),
+        (changed("receiver", "me/receiver"), "'receiver' must hold keys and values, got str"),
+        (changed("receiver", {}), "'receiver' needs 'repo' (on the Hugging Face hub) or 'path'"),
+        (changed("receiver.path", "x"), "'receiver' gives both 'repo' and 'path'; give one"),
+        (changed("receiver.repo", None), "key 'receiver.repo' must be text, got nothing"),
+        (changed("receiver.revision", 1.5), "key 'receiver.revision' must be text, got float 1.5"),
+        (changed("fuser", {"repo": "me/fusers"}), "key 'fuser.subfolder' is missing"),
+        (changed("datasets", "arc_c"), "key 'datasets' must be a list of dataset names, got str"),
+        (changed("datasets", []), "key 'datasets' must be a list of dataset names"),
+        (changed("datasets", ["arc"]), "key 'datasets' names an unknown dataset 'arc'; known: op"),
+        (changed("datasets", [["arc_c"]]), "key 'datasets' names an unknown dataset ['arc_c']"),
+        (changed("datasets", ["arc_c", "arc_c"]), "key 'datasets' names a dataset twice"),
+        (changed("shared_tokenizer", "yes"), "key 'shared_tokenizer' must be true or false"),
+    ],
+)
+def test_malformed_pair_is_told_its_key(tmp_path: Path, values: object, message: str) -> None:
+    path = written(tmp_path, values)
+    with pytest.raises(LatentWireError) as caught:
+        load_pair(str(path))
+    assert str(caught.value).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize("key", MINE)
+def test_every_key_is_needed(tmp_path: Path, key: str) -> None:
+    values = {name: value for name, value in MINE.items() if name != key}
+    with pytest.raises(LatentWireError, match=f"key '{key}' is missing"):
+        load_pair(str(written(tmp_path, values)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"name: [", "not YAML"),
+        (b"name: a\nname: b\n", "not YAML (key 'name' stands twice"),
+        (b"receiver: {repo: a, repo: b}\n", "not YAML (key 'repo' stands twice"),
+        (b"name: 2020-13-45\n", "not YAML (month must be in 1..12"),
+        (b"? [a]\n: b\n", "not YAML"),
+        (b"name: \xff\n", "not UTF-8"),
+    ],
+)
+def test_file_that_is_not_yaml_is_named(tmp_path: Path, text: bytes, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(text)
+    with pytest.raises(LatentWireError) as caught:
+        load_pair(str(path))
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+yaml_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=3), values),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from([*MINE, "receiver.repo", "sharer.path", "fuser.subfolder"]), yaml_values)
+def test_any_value_parses_or_is_explained(key: str, value: object) -> None:
+    try:
+        parse_pair(changed(key, value), Path("mine.yaml"))
+    except LatentWireError as error:
+        assert str(error).startswith("mine.yaml: ")
+
+
+def test_auto_depends_on_the_machine() -> None:
+    assert choose_pair("auto", cuda=True) == (
+        "qwen3_0.6b+qwen2.5_0.5b",
+        "a CUDA device is there, so the published pair",
+    )
+    assert choose_pair("auto", cuda=False)[0] == "demo"
+    assert choose_pair("demo", cuda=True) == ("demo", "as asked")
+    for cuda in (True, False):
+        load_pair(choose_pair("auto", cuda)[0])
+
+
+def test_different_tokenizers_are_refused() -> None:
+    require_supported(load_pair("demo"))
+    with pytest.raises(LatentWireError, match=r"not supported yet$"):
+        require_supported(load_pair("qwen3_0.6b+llama3.2_1b"))
