@@ -17,6 +17,7 @@ from latentwire.tracking.stop import Stopped, raise_on_sigterm
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT
 TERMINATED = 143  # 128 + SIGTERM
+BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 def start(
@@ -36,6 +37,9 @@ def start(
         sys.exit(_fail("terminated; finished chunks are kept, start again to go on", TERMINATED))
     except MlflowException as error:
         sys.exit(_fail(f"the tracking store refused a request: {error.message}", 1))
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES):
             raise

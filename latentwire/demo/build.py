@@ -96,9 +96,7 @@ def build_demo_pair(
                 pair, questions[Split.DEV_GRADED], settings.ladders, noted
             )
         with _stage("measures", seconds, seed):
-            measures = {
-                split.value: measure_set(pair, questions[split]) for split in SET_FILES
-            }
+            measures = {split.value: measure_set(pair, questions[split]) for split in SET_FILES}
         for number, (name, figures) in enumerate(measures.items()):
             noted(name, figures, number)
     report = {
@@ -157,9 +155,7 @@ def _write(
     (output_dir / "README.md").write_text(readme_text(report), encoding="utf-8")
 
 
-def _save_model(
-    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-) -> None:
+def _save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -227,9 +223,7 @@ def main() -> None:
         text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
         print(f"{time.perf_counter() - started:7.1f} s  {stage} {step}  {text}", flush=True)
 
-    build_demo_pair(
-        arguments.output, arguments.seed, arguments.device, show, quick=arguments.quick
-    )
+    build_demo_pair(arguments.output, arguments.seed, arguments.device, show, quick=arguments.quick)
 
 
 if __name__ == "__main__":

@@ -40,9 +40,7 @@ def choose_outliers(
     scores = []
     for number, ladder in enumerate(ladders):
         set_outliers(pair.sharer, spread(ladder, natural))
-        levels = [
-            per_cent(fused(pair, dev, Condition(bits=bits)), dev.keys) for bits in PRECISIONS
-        ]
+        levels = [per_cent(fused(pair, dev, Condition(bits=bits)), dev.keys) for bits in PRECISIONS]
         down = [*levels, FLOOR]
         steps = [high - low for high, low in zip(down, down[1:], strict=False)]
         scores.append(min(steps) - max(0.0, whole - levels[0]))

@@ -32,9 +32,7 @@ def measure_set(pair: LivePair, questions: Questions) -> dict[str, float]:
     figures["deranged_follows_other"] = per_cent(deranged, questions.other_keys)
     zero = fused(pair, questions, Condition(control="zero"))
     figures["zero"] = per_cent(zero, questions.keys)
-    by_bits = {
-        bits: fused(pair, questions, Condition(bits=bits)) for bits in PRECISIONS
-    }
+    by_bits = {bits: fused(pair, questions, Condition(bits=bits)) for bits in PRECISIONS}
     for bits, letters in by_bits.items():
         figures[f"int{bits}"] = per_cent(letters, questions.keys)
     for high, low in zip(PRECISIONS, PRECISIONS[1:], strict=False):

@@ -5,31 +5,183 @@ place in its token ids too.
 """
 
 FIRST_NAMES: tuple[str, ...] = tuple(
-    ["Ada", "Boris", "Clara", "Dmitri", "Elena", "Felix", "Greta", "Hugo", "Ines", "Jonas", "Karin", "Leon", "Mona", "Nils", "Olga", "Pablo", "Quinn", "Rosa", "Stefan", "Tara", "Ulrich", "Vera", "Wanda", "Yuri"]
+    [
+        "Ada",
+        "Boris",
+        "Clara",
+        "Dmitri",
+        "Elena",
+        "Felix",
+        "Greta",
+        "Hugo",
+        "Ines",
+        "Jonas",
+        "Karin",
+        "Leon",
+        "Mona",
+        "Nils",
+        "Olga",
+        "Pablo",
+        "Quinn",
+        "Rosa",
+        "Stefan",
+        "Tara",
+        "Ulrich",
+        "Vera",
+        "Wanda",
+        "Yuri",
+    ]
 )
 
 LAST_NAMES: tuple[str, ...] = tuple(
-    ["Abbott", "Barlow", "Castle", "Dalton", "Ellery", "Forbes", "Garner", "Hobson", "Ingram", "Jarvis", "Keller", "Lambert", "Mercer", "Norton", "Osborne", "Parker", "Quigley", "Ramsey", "Sawyer", "Thorne", "Upton", "Vaughn", "Wexler", "Yates"]
+    [
+        "Abbott",
+        "Barlow",
+        "Castle",
+        "Dalton",
+        "Ellery",
+        "Forbes",
+        "Garner",
+        "Hobson",
+        "Ingram",
+        "Jarvis",
+        "Keller",
+        "Lambert",
+        "Mercer",
+        "Norton",
+        "Osborne",
+        "Parker",
+        "Quigley",
+        "Ramsey",
+        "Sawyer",
+        "Thorne",
+        "Upton",
+        "Vaughn",
+        "Wexler",
+        "Yates",
+    ]
 )
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "color": tuple(
-        ["amber", "beige", "crimson", "denim", "ebony", "fuchsia", "golden", "hazel", "indigo", "jade", "khaki", "lilac", "maroon", "navy", "ochre", "purple"]
+        [
+            "amber",
+            "beige",
+            "crimson",
+            "denim",
+            "ebony",
+            "fuchsia",
+            "golden",
+            "hazel",
+            "indigo",
+            "jade",
+            "khaki",
+            "lilac",
+            "maroon",
+            "navy",
+            "ochre",
+            "purple",
+        ]
     ),
     "animal": tuple(
-        ["badger", "camel", "dolphin", "eagle", "falcon", "gecko", "heron", "iguana", "jackal", "koala", "lemur", "moose", "newt", "otter", "panther", "rabbit"]
+        [
+            "badger",
+            "camel",
+            "dolphin",
+            "eagle",
+            "falcon",
+            "gecko",
+            "heron",
+            "iguana",
+            "jackal",
+            "koala",
+            "lemur",
+            "moose",
+            "newt",
+            "otter",
+            "panther",
+            "rabbit",
+        ]
     ),
     "city": tuple(
-        ["Athens", "Berlin", "Cairo", "Dublin", "Essen", "Florence", "Geneva", "Havana", "Istanbul", "Jakarta", "Kyoto", "Lisbon", "Madrid", "Nairobi", "Oslo", "Prague"]
+        [
+            "Athens",
+            "Berlin",
+            "Cairo",
+            "Dublin",
+            "Essen",
+            "Florence",
+            "Geneva",
+            "Havana",
+            "Istanbul",
+            "Jakarta",
+            "Kyoto",
+            "Lisbon",
+            "Madrid",
+            "Nairobi",
+            "Oslo",
+            "Prague",
+        ]
     ),
     "fruit": tuple(
-        ["apple", "banana", "cherry", "date", "elderberry", "fig", "grape", "honeydew", "jackfruit", "kiwi", "lemon", "mango", "nectarine", "orange", "papaya", "quince"]
+        [
+            "apple",
+            "banana",
+            "cherry",
+            "date",
+            "elderberry",
+            "fig",
+            "grape",
+            "honeydew",
+            "jackfruit",
+            "kiwi",
+            "lemon",
+            "mango",
+            "nectarine",
+            "orange",
+            "papaya",
+            "quince",
+        ]
     ),
     "instrument": tuple(
-        ["accordion", "bassoon", "cello", "drum", "flute", "guitar", "harp", "kazoo", "lute", "mandolin", "oboe", "piano", "recorder", "saxophone", "trumpet", "violin"]
+        [
+            "accordion",
+            "bassoon",
+            "cello",
+            "drum",
+            "flute",
+            "guitar",
+            "harp",
+            "kazoo",
+            "lute",
+            "mandolin",
+            "oboe",
+            "piano",
+            "recorder",
+            "saxophone",
+            "trumpet",
+            "violin",
+        ]
     ),
     "tool": tuple(
-        ["axe", "brush", "chisel", "drill", "file", "hammer", "jigsaw", "knife", "level", "mallet", "pliers", "rasp", "saw", "trowel", "vise", "wrench"]
+        [
+            "axe",
+            "brush",
+            "chisel",
+            "drill",
+            "file",
+            "hammer",
+            "jigsaw",
+            "knife",
+            "level",
+            "mallet",
+            "pliers",
+            "rasp",
+            "saw",
+            "trowel",
+            "vise",
+            "wrench",
+        ]
     ),
 }
 """What a person can be asked about, and the sixteen values each may take."""

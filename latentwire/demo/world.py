@@ -133,9 +133,7 @@ def make_world(size: WorldSize, seed: int) -> World:
     rival = (truth + torch.randint(1, size.values, shape, generator=draw)) % size.values
     disputed_share = torch.empty(shape).uniform_(size.share_low, size.share_high, generator=draw)
     order = torch.randperm(total, generator=draw)
-    members = dict(
-        zip(size.entities, order.split(list(size.entities.values())), strict=True)
-    )
+    members = dict(zip(size.entities, order.split(list(size.entities.values())), strict=True))
     share = torch.ones(shape)
     for split in DISPUTED_SPLITS:
         share[members[split]] = disputed_share[members[split]]

@@ -46,7 +46,6 @@ def answer_letter(text: str) -> str | None:
     A to D of any word. Standing alone does not count in what looks like mathematics and not like
     an answer.
     """
-    text = text.strip()
     letter = _after_phrase(text)
     if letter is not None:
         return letter

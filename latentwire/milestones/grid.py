@@ -77,7 +77,7 @@ def run_grid(
     if values["dry_run"]:
         _print_plans(plans)
         return
-    with milestone_run(study.store, name, values, study.pair.name, parent) as run:
+    with milestone_run(study.store, name, study.resolved(values), study.pair.name, parent) as run:
         log_checkpoints(run, study)
         condition_runs = {plan.fingerprint: _start_condition(run, plan) for plan in plans}
         _compute(study, run, plans, condition_runs)

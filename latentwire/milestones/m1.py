@@ -57,7 +57,9 @@ def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> 
         for item in items:
             print(f"  {item.dataset:<12} {item.codec:<34} {'' if item in missing else 'finished'}")
         return
-    with milestone_run(study.store, "m1", values, study.pair.name, parent) as milestone:
+    with milestone_run(
+        study.store, "m1", study.resolved(values), study.pair.name, parent
+    ) as milestone:
         log_checkpoints(milestone, study)
         for item in tqdm(missing, "m1", unit="codec", disable=not sys.stderr.isatty()):
             finished[item] = _measure(study, values, milestone, item)

@@ -16,7 +16,7 @@ def run(values: Values) -> None:
         for milestone in (m0, m1, m2, m3):
             milestone.run_in(study, _complete(milestone.PARAMETERS, values))
         return
-    with milestone_run(study.store, "main", values, study.pair.name) as parent:
+    with milestone_run(study.store, "main", study.resolved(values), study.pair.name) as parent:
         for milestone in (m0, m1, m2, m3):
             milestone.run_in(study, _complete(milestone.PARAMETERS, values), parent)
         drawn = {

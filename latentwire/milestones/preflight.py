@@ -34,7 +34,9 @@ class _Warning(Exception):
 
 def run(values: Values) -> None:
     study = open_study(values)
-    with milestone_run(study.store, "preflight", values, study.pair.name) as milestone:
+    with milestone_run(
+        study.store, "preflight", study.resolved(values), study.pair.name
+    ) as milestone:
         lines, failed = [], 0
         for title, check in _checks(study, milestone):
             began = time.perf_counter()

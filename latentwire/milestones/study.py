@@ -50,6 +50,15 @@ class Study:
     def dataset_names(self) -> tuple[str, ...]:
         return self.values["dataset"] or self.pair.datasets
 
+    def resolved(self, values: Values) -> Values:
+        """A milestone's parameters with what `auto` meant."""
+        return values | {
+            "pair": self.pair.name,
+            "dataset": self.dataset_names,
+            "device": self.device,
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
     @property
     def batch_size(self) -> int:
         return self.values["batch_size"] or BATCH_SIZE[self.device.partition(":")[0]]

@@ -19,6 +19,7 @@ CASES = [
     ("Answer: **A**", "A"),
     ("The answer is\n\n  D\nA", "D"),
     ("The answer is Both", "B"),  # any letter of any word
+    ("Jibu: C, not a", "C"),
     ("Jibu sahihi: C", "C"),
     ("jibu lako: A", "A"),
     ("response: B. A", "B"),
@@ -46,7 +47,8 @@ CASES = [
     ("a thing", "A"),  # an article is a letter that stands alone
     ("A ! then words, D here", "A"),
     ("x B.\u3000y", "B"),
-    ("B.y z", "B"),
+    ("B.y or c then", "C"),
+    ("b \n", "B"),
     # Mathematics hides standing letters, unless the text speaks of answers.
     ("2 + 2 = B", None),
     ("x - A. ", None),
@@ -71,6 +73,19 @@ CASES = [
 @pytest.mark.parametrize(("text", "letter"), CASES)
 def test_rules(text: str, letter: str | None) -> None:
     assert answer_letter(text) == letter
+
+
+@pytest.mark.parametrize("sign", ["+", "-", "*", "/", "=", "^", "mod", "sqrt", "sin", "cos", "tan"])
+def test_every_sign_of_mathematics_hides_a_standing_letter(sign: str) -> None:
+    assert answer_letter("x y B") == "B"
+    assert answer_letter(f"x{sign}y B") is None
+
+
+@pytest.mark.parametrize(
+    "word", ["jibu", "Answer", "CHOICE", "options", "response", "incorrect", "sahihi"]
+)
+def test_every_word_of_answering_shows_it_again(word: str) -> None:
+    assert answer_letter(f"x = y {word} b") == "B"
 
 
 def test_published_scorer_is_matched_on_every_output(shared_dir: Path) -> None:

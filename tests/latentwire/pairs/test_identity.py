@@ -1,12 +1,13 @@
 """What identifies a pair in fingerprints."""
 
+import hashlib
 import shutil
 from pathlib import Path
 
 import pytest
 
 from latentwire.errors import LatentWireError
-from latentwire.pairs.identity import hash_files, pair_identity
+from latentwire.pairs.identity import combined_identity, hash_files, manifest, pair_identity
 from latentwire.pairs.locate import LocatedPair
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -69,20 +70,44 @@ def test_hub_snapshot_is_named_by_its_commit(located: LocatedPair, tmp_path: Pat
     assert identity["fuser"] == pair_identity(located)["fuser"]
 
 
-def test_names_count_and_hash_is_pinned(tmp_path: Path) -> None:
+# Pinned: results are found again by it, so it may not change between versions.
+HASH_OF_TWO = "ee325c5db78c5411fc08de904f5eb907ac60fd48cb28cd901ab170dca3244429"
+
+
+def test_names_and_contents_count(tmp_path: Path) -> None:
+    (tmp_path / "b.json").write_text("y")
     (tmp_path / "a.json").write_text("x")
-    # Pinned: results are found again by it, so it may not change between versions.
-    assert (
-        hash_files(tmp_path, ["*.json", "a.*"])
-        == "b393dd49e5e8fb459ebc93271d9a843ea4efa315c3472603d3870fd25a5deab8"
-    )
-    (tmp_path / "a.json").rename(tmp_path / "b.json")
-    assert (
-        hash_files(tmp_path, ["*.json"])
-        != "b393dd49e5e8fb459ebc93271d9a843ea4efa315c3472603d3870fd25a5deab8"
-    )
+    assert hash_files(tmp_path, ["*.json", "a.*"]) == HASH_OF_TWO
+    (tmp_path / "a.json").rename(tmp_path / "0.json")
+    assert hash_files(tmp_path, ["*.json"]) != HASH_OF_TWO
 
 
 def test_folder_without_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LatentWireError, match=f"{tmp_path}: no files to identify it by"):
         hash_files(tmp_path, ["*.json"])
+
+
+def test_combined_identity_depends_on_every_part() -> None:
+    parts = {"receiver": "commit:a", "sharer": "commit:b", "fuser": "sha256:c"}
+    combined = combined_identity(parts)
+    assert combined_identity(dict(reversed(parts.items()))) == combined
+    for part in parts:
+        assert combined_identity({**parts, part: "other"}) != combined
+    assert combined_identity({**parts, "receiver": "commit:b", "sharer": "commit:a"}) != combined
+
+
+def test_manifest_lists_every_file_that_is_loaded(located: LocatedPair, tmp_path: Path) -> None:
+    # As in the hub's cache: weights are links to blobs named by their own hash, not read again.
+    blob = tmp_path / ("0123" * 16)
+    blob.write_text("weights")
+    (located.sharer / "model.safetensors").unlink()
+    (located.sharer / "model.safetensors").symlink_to(blob)
+    files = manifest(located)
+    assert list(files) == ["receiver", "sharer", "fuser"]
+    assert set(files["fuser"]) == {"projector_config.json", "projector_0.json", "projector_0.pt"}
+    assert files["sharer"]["model.safetensors"] == {"bytes": 7, "sha256": blob.name}
+    content = b"receiver config.json"
+    assert files["receiver"]["config.json"] == {
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }

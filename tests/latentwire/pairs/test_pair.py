@@ -99,8 +99,13 @@ def test_bundled_pair_lies_in_the_package() -> None:
     assert pair.datasets == ("demo_facts", "demo_graded")
 
 
-def test_own_file_with_paths_relative_to_it(tmp_path: Path) -> None:
-    assert load_pair(str(written(tmp_path, MINE))) == Pair(
+def test_own_file_with_paths_relative_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = written(tmp_path, MINE)
+    assert load_pair(str(path)) == load_pair("~/mine.yaml")
+    assert load_pair(str(path)) == Pair(
         name="mine",
         description="my own",
         receiver=Source(repo="me/receiver", revision="v1"),
