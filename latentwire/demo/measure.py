@@ -21,7 +21,7 @@ from latentwire.data.example import parse_examples
 from latentwire.evaluation.extract import answer_letter
 from latentwire.evaluation.question import derange, tokenize
 
-BATCH = 250
+BATCH = 750
 MAX_NEW_TOKENS = 8
 DERANGEMENT_SEED = 42  # the evaluation suite's default
 

@@ -1,0 +1,259 @@
+"""The milestones end to end on the bundled pair, as processes of their own."""
+
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import requests
+from tests_support import ROOT, Project
+
+BAD_INPUT = 2
+
+
+def test_bad_input_is_one_sentence(project: Project) -> None:
+    for entry, parameters, sentence in (
+        ("m2", {"kv_bits": "abc"}, "kv_bits=abc: must be one of"),
+        ("m3", {"keep_ratio": "1.5"}, "keep_ratio=1.5: must be"),
+        ("m0", {"pair": "nobody"}, "unknown pair 'nobody'; known: demo"),
+        ("m0", {"pair": "qwen3_0.6b+llama3.2_1b"}, "different tokenizers are not supported"),
+        ("m0", {"pair": "demo", "device": "cuda"}, "device=cuda: this machine has 0 CUDA"),
+        ("m4", {}, "has no finished chunk runs"),
+        ("published", {"reference_dir": "."}, "published_per_question.csv"),
+    ):
+        done = project.run(entry, **parameters)
+        assert done.returncode == BAD_INPUT, done.stderr
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr
+    assert project.runs("milestone", "RUNNING") == []
+    assert project.runs("milestone") == []
+
+
+@pytest.mark.slow
+def test_main_runs_once_and_is_then_finished(project: Project) -> None:
+    parameters = {"pair": "demo", "limit": 24, "chunk_size": 16, "sample": 2}
+    printed = project.ok("main", **parameters, output_dir="out")
+    assert "pair demo (as asked) on cpu" in printed.splitlines()[0]
+    first = project.numbers()
+    milestones = {run.data.tags["latentwire.milestone"]: run for run in project.runs("milestone")}
+    assert set(milestones) == {"main", "m0", "m1", "m2", "m3", "m4"}
+    # 5 conditions of M0, 2 codecs and 9 channels less int8 whole, matched and deranged, in 2 sets
+    # of 2 chunks.
+    assert len(first) == (5 + 2 * (2 + 9 - 1)) * 2 * 2
+    for run in milestones.values():
+        artifacts = {f.path for f in _client(project).list_artifacts(run.info.run_id)}
+        assert {"config.json", "environment.json", "latentwire.log"} <= artifacts
+    files = {f.path for f in _client(project).list_artifacts(milestones["m4"].info.run_id)}
+    assert {"budget_curve.csv", "budget_curve_demo_facts.png"} <= files
+    curve = pd.read_csv(project.folder / "out" / "budget_curve.csv")
+    assert set(curve["dataset"]) == {"demo_facts", "demo_graded"}
+    assert (curve["examples"] == 24).all()
+    assert not curve["complete"].any()
+    again = project.ok("main", **parameters)
+    assert "m0: 10 conditions, 240 of 240 answers are finished" in again
+    assert project.numbers() == first
+    # A longer run begins with what the shorter one finished.
+    dry = project.ok("m0", pair="demo", limit=32, chunk_size=32, dry_run="true")
+    assert "m0: 10 conditions, 240 of 320 answers are finished" in dry
+
+
+@pytest.mark.slow
+def test_ten_kills_leave_what_an_undisturbed_run_leaves(tmp_path: Path) -> None:
+    parameters = {"pair": "demo", "limit": 48, "chunk_size": 4, "dataset": "demo_facts"}
+    (tmp_path / "calm").mkdir()
+    (tmp_path / "killed").mkdir()
+    calm, killed = Project(tmp_path / "calm"), Project(tmp_path / "killed")
+    began = time.monotonic()
+    calm.ok("m3", **parameters)
+    whole_s = time.monotonic() - began
+    chance = random.Random(7)
+    kills = 0
+    while kills < 10:
+        process = killed.start("m3", **parameters)
+        try:
+            process.communicate(timeout=chance.uniform(0.4, 0.8) * whole_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+        else:  # finished before it could be killed: what is left is to start it again
+            assert process.returncode == 0
+            kills += 1
+    killed.ok("m3", **parameters)
+    assert killed.numbers() == calm.numbers()
+    for level in ("milestone", "condition", "chunk"):
+        assert killed.runs(level, "RUNNING") == []
+    aggregates = [_aggregates(project) for project in (calm, killed)]
+    assert aggregates[0] == aggregates[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_runs_in_order(project: Project, number: signal.Signals) -> None:
+    process = project.start("m3", pair="demo", dataset="demo_facts", chunk_size=5)
+    deadline = time.monotonic() + 120
+    while not _chunks(project) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(number)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    assert process.returncode in (130, 143), err
+    assert "finished chunks are kept" in err
+    assert "Traceback" not in err
+    assert project.runs("milestone", "RUNNING") == project.runs("condition", "RUNNING") == []
+    assert len(project.runs("milestone", "KILLED")) == 1
+    assert project.numbers()
+
+
+@pytest.mark.slow
+def test_altered_records_are_named(project: Project) -> None:
+    project.ok("m0", pair="demo", dataset="demo_facts", limit=4)
+    run = project.runs("chunk")[0]
+    records = Path(run.info.artifact_uri.removeprefix("file://")) / "records.jsonl"
+    records.write_text(records.read_text().replace('"correct": true', '"correct": false'))
+    records.write_text(records.read_text() + "\n")
+    done = project.run("m4")
+    assert done.returncode == BAD_INPUT
+    assert run.info.run_id in done.stderr
+    assert "not those it logged" in done.stderr
+    assert project.runs("milestone", "RUNNING") == []
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A real tracking server on a free port, with proxied artifacts."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path / "server"
+    folder.mkdir()
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
+            *("--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", "sqlite:///store.db", "--artifacts-destination", "files"),
+        ],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                if requests.get(f"{uri}/health", timeout=1).ok:
+                    break
+            except requests.RequestException:
+                time.sleep(0.2)
+        else:
+            pytest.fail("the tracking server did not start")
+        yield uri
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@pytest.mark.slow
+def test_the_same_against_a_tracking_server(tmp_path: Path, server: str) -> None:
+    remote = Project(tmp_path, server)
+    parameters = {"pair": "demo", "limit": 8, "dataset": "demo_facts"}
+    remote.ok("m2", **parameters, kv_bits=4)
+    numbers = remote.numbers()
+    assert len(numbers) == 2
+    assert "m2: 2 conditions, 16 of 16 answers are finished" in remote.ok(
+        "m2", **parameters, kv_bits=4
+    )
+    assert "int4" in remote.ok("m4")
+    (tmp_path / "local").mkdir()
+    local = Project(tmp_path / "local")
+    local.ok("m2", **parameters, kv_bits=4)
+    assert local.numbers() == numbers
+
+
+@pytest.mark.slow
+def test_mlflow_run_starts_an_entry_point(project: Project) -> None:
+    done = subprocess.run(
+        [
+            *(
+                sys.executable,
+                "-m",
+                "mlflow",
+                "run",
+                str(ROOT),
+                "-e",
+                "m2",
+                "--env-manager",
+                "local",
+            ),
+            *("-P", "pair=demo", "-P", "kv_bits=4", "-P", "limit=4", "-P", "dataset=demo_facts"),
+        ],
+        cwd=project.folder,
+        env=project.env
+        | {
+            "PATH": f"{Path(sys.executable).parent}:{project.env['PATH']}",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{project.folder}/mlflow.db",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (milestone,) = project.runs("milestone")
+    assert milestone.data.params["kv_bits"] == "4"
+    assert milestone.info.run_name.startswith("m2 demo")
+    assert {run.data.params["codec"] for run in project.runs("condition")} == {"int4"}
+    assert {run.data.params["control"] for run in project.runs("chunk")} == {"matched", "deranged"}
+
+
+@pytest.mark.slow
+def test_the_published_study_as_runs(project: Project, shared_dir: Path) -> None:
+    reference = (shared_dir / "reference").resolve()
+    project.ok("published", reference_dir=reference)
+    project.ok("published", reference_dir=reference)
+    assert len(project.runs("chunk")) == 26
+    project.ok("m4", source="published", output_dir="out")
+    curve = pd.read_csv(project.folder / "out" / "budget_curve.csv")
+    table = pd.read_csv(reference / "published_results.csv")
+    table = table[table["source"] == "latentwire-2026-02"]
+    for row in curve.itertuples():
+        scheme = "fp16" if row.codec == "bf16" else row.codec
+        same = table[
+            (table["dataset"] == row.dataset)
+            & (table["scheme"] == scheme)
+            & (table["cache_proportion"] == row.keep_ratio)
+            & (table["order_mode"] == row.order)
+            & table["milestone"].isin(["M0", "M2", "M3"])
+        ]
+        assert len(same)
+        assert (abs(same["accuracy"] - row.accuracy) < 0.00051).all()
+    whole = curve[(curve["codec"] == "bf16") & (curve["dataset"] == "openbookqa")].iloc[0]
+    header = 36
+    assert whole["wire_bytes_mean"] == pytest.approx(12_288 * (117.926 - 1) + header, rel=1e-6)
+    assert (project.folder / "out" / "budget_curve_arc_c.png").stat().st_size > 20_000
+
+
+def _client(project: Project):  # type: ignore[no-untyped-def]
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{project.folder / 'mlflow.db'}")
+
+
+def _chunks(project: Project) -> int:
+    return len(project.runs("chunk")) if (project.folder / "mlflow.db").exists() else 0
+
+
+def _aggregates(project: Project) -> dict[str, tuple[float, ...]]:
+    """Condition fingerprint -> its metrics, of the finished condition runs."""
+    runs = project.runs("condition")
+    found = {
+        run.data.tags["latentwire.fingerprint"]: tuple(sorted(run.data.metrics.items()))
+        for run in runs
+    }
+    assert len(found) == len(runs), "a condition is finished twice"
+    return found  # type: ignore[return-value]

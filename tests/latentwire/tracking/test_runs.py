@@ -1,0 +1,144 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from latentwire.errors import LatentWireError
+from latentwire.evaluation.record import Record
+from latentwire.tracking import store as store_module
+from latentwire.tracking.resume import chunk_name, finished_chunks, parse_chunk
+from latentwire.tracking.runs import (
+    CHUNK,
+    CONDITION,
+    FINGERPRINT,
+    RunWriter,
+    closing,
+    is_alive,
+    mark_killed,
+    process_name,
+)
+from latentwire.tracking.stop import Stopped
+from latentwire.tracking.store import Store, open_store
+
+RECORD = Record("q1", 0, "A", "A", True, 10, 2, 99, "A")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    return open_store("tests")
+
+
+def write_chunk(writer: RunWriter, parent: str, number: int, condition: str = "c") -> str:
+    span = chunk_name(number, number + 1)
+    tags = {FINGERPRINT: f"{condition}{number}", CONDITION: condition, CHUNK: span}
+    return writer.write_chunk(span, parent, {"codec": "int8"}, tags, [RECORD], {"accuracy": 1.0})
+
+
+def status(store: Store, run_id: str) -> str:
+    return str(store.client.get_run(run_id).info.status)
+
+
+def test_a_chunk_is_found_again(store: Store) -> None:
+    writer = RunWriter(store, {})
+    run_id = write_chunk(writer, writer.start("m", "milestone", None, {}, {}), 3)
+    found = finished_chunks(store, "c")
+    assert [(f.run_id, f.start, f.stop) for f in found.values()] == [(run_id, 3, 4)]
+    assert finished_chunks(store, "other") == {}
+
+
+def test_all_pages_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "PAGE", 2)
+    writer = RunWriter(store, {})
+    parent = writer.start("m", "milestone", None, {}, {})
+    for number in range(5):
+        write_chunk(writer, parent, number)
+    assert len(finished_chunks(store, "c")) == 5
+
+
+def test_a_chunk_whose_records_cannot_be_stored_is_not_finished(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = RunWriter(store, {})
+    parent = writer.start("m", "milestone", None, {}, {})
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store.client, "log_artifact", full)
+    with pytest.raises(OSError, match="No space"), closing(writer):
+        write_chunk(writer, parent, 0)
+    assert finished_chunks(store, "c") == {}
+    assert status(store, parent) == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("error", "ends_as"),
+    [(KeyboardInterrupt, "KILLED"), (Stopped, "KILLED"), (ValueError, "FAILED")],
+)
+def test_no_run_is_left_running(store: Store, error: type[BaseException], ends_as: str) -> None:
+    writer = RunWriter(store, {})
+    with pytest.raises(error), closing(writer):
+        parent = writer.start("m", "milestone", None, {}, {})
+        child = writer.start("c", "condition", parent, {}, {})
+        raise error
+    assert [status(store, run_id) for run_id in (parent, child)] == [ends_as] * 2
+
+
+def test_runs_of_dead_processes_are_marked(store: Store) -> None:
+    script = textwrap.dedent("""
+        import os, signal
+        from latentwire.tracking.runs import RunWriter
+        from latentwire.tracking.store import open_store
+        writer = RunWriter(open_store("tests"), {})
+        milestone = writer.start("m", "milestone", None, {}, {})
+        ended = writer.start("ended", "condition", milestone, {}, {})
+        writer.finish(ended)
+        print(milestone, ended, writer.start("open", "condition", milestone, {}, {}), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    root = Path(__file__).parents[3]
+    env = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'C2C'}"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    own = RunWriter(store, {}).start("mine", "milestone", None, {}, {})
+    assert mark_killed(store) == 3
+    assert [status(store, run_id) for run_id in done.stdout.split()] == ["KILLED"] * 3
+    assert status(store, own) == "RUNNING"
+    assert mark_killed(store) == 0
+
+
+def test_a_process_is_known_by_its_start_too() -> None:
+    name = process_name()
+    assert is_alive(name)
+    pid = name.partition("@")[0]
+    assert not is_alive(f"{pid}@1.00")
+    assert not is_alive("not a process")
+
+
+def test_an_unreachable_server_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(
+        LatentWireError, match=r"no tracking server answers at http://127\.0\.0\.1:9"
+    ):
+        open_store()
+
+
+def test_the_file_store_is_refused_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", str(tmp_path / "mlruns"))
+    with pytest.raises(LatentWireError, match="cannot be used"):
+        open_store()
+
+
+def test_chunk_names_are_parsed_or_refused() -> None:
+    assert parse_chunk(chunk_name(200, 400)) == (200, 400)
+    with pytest.raises(LatentWireError, match="not like 00000-00200"):
+        parse_chunk("first")

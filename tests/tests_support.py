@@ -1,0 +1,81 @@
+"""Entry points run as users run them: processes of their own, in a folder of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+ROOT = Path(__file__).parents[1]
+URI = "sqlite:///mlflow.db"
+
+
+class Project:
+    """A folder with a store of its own, and the project's entry points to start in it."""
+
+    def __init__(self, folder: Path, uri: str = URI) -> None:
+        self.folder, self.uri = folder, uri
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+        self.env |= {"MLFLOW_TRACKING_URI": uri, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+
+    def start(self, entry: str, **parameters: object) -> subprocess.Popen[str]:
+        """Start an entry point and return at once."""
+        options = [
+            text
+            for name, value in parameters.items()
+            for text in ("--" + name.replace("_", "-"), str(value))
+        ]
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "entry_points" / f"{entry}.py"), *options],
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, entry: str, **parameters: object) -> subprocess.CompletedProcess[str]:
+        """Run an entry point to its end."""
+        process = self.start(entry, **parameters)
+        out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def ok(self, entry: str, **parameters: object) -> str:
+        """Run an entry point that must succeed; what it printed."""
+        done = self.run(entry, **parameters)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def runs(self, level: str, status: str = "FINISHED") -> list[Run]:
+        """The store's runs of a level with a status."""
+        uri = self.uri
+        if uri == URI:
+            uri = f"sqlite:///{self.folder / 'mlflow.db'}"
+        client = MlflowClient(uri)
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        found: list[Run] = []
+        token = None
+        while True:
+            page = client.search_runs(
+                experiments,
+                f"tags.`latentwire.level` = '{level}' and attributes.status = '{status}'",
+                page_token=token,
+            )
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def numbers(self) -> dict[str, tuple[float, ...]]:
+        """Chunk fingerprint -> its metrics that do not depend on the clock."""
+        runs = self.runs("chunk")
+        numbers = {
+            run.data.tags["latentwire.fingerprint"]: tuple(
+                run.data.metrics[name] for name in ("examples", "correct", "wire_bytes_mean")
+            )
+            for run in runs
+        }
+        assert len(numbers) == len(runs), "a chunk was computed twice"
+        return numbers
