@@ -107,24 +107,27 @@ def run(directory: Path, device: str, report: Callable[[Outcome], None]) -> list
     if cases.get("format") != 1:
         raise C2CError(f"{directory}: vector format {cases.get('format')!r} is unknown, not 1")
     receiver = load_model(directory / "receiver", torch.float32, device)
-    sharers: dict[int, Sharer] = {}
-    for number in (1, 2):
-        suffix = "" if number == 1 else str(number)
-        if (directory / f"sharer{suffix}").is_dir():
-            model = load_model(directory / f"sharer{suffix}", torch.float32, device)
-            fuser = load_fuser(
-                directory / f"fuser{suffix}" / "final",
-                geometry(model.config),
-                geometry(receiver.config),
-                device=device,
-            )
-            sharers[number] = Sharer(model, fuser)
+    numbers = sorted({number for c in cases["conditions"] for number in c["sharers"]})
+    sharers = {number: _load_sharer(directory, number, receiver, device) for number in numbers}
     outcomes = []
     for condition in cases["conditions"]:
         outcome = evaluate(condition, cases, expected, receiver, sharers)
         report(outcome)
         outcomes.append(outcome)
     return outcomes
+
+
+def _load_sharer(directory: Path, number: int, receiver: PreTrainedModel, device: str) -> Sharer:
+    """Sharer 1 lies in sharer/ and fuser/, sharer 2 in sharer2/ and fuser2/, and so on."""
+    suffix = "" if number == 1 else str(number)
+    model = load_model(directory / f"sharer{suffix}", torch.float32, device)
+    fuser = load_fuser(
+        directory / f"fuser{suffix}" / "final",
+        geometry(model.config),
+        geometry(receiver.config),
+        device=device,
+    )
+    return Sharer(model, fuser)
 
 
 @torch.inference_mode()
@@ -150,7 +153,8 @@ def evaluate(
         if case["sections"] and case["sections"] != listed:
             mismatch = f"prompt {index}: sections {listed}, expected {case['sections']}"
         selected: list[Any] = []
-        caches = {n: read(sharers[n].model, ids) for n in condition["sharers"]}
+        fused = any(section.mark > 0 for section in sections[:-1])
+        caches = {n: read(sharers[n].model, ids) for n in condition["sharers"] if fused}
 
         def fuse(
             section: Section,
@@ -172,7 +176,9 @@ def evaluate(
         generated = greedy(receiver, prefilled, cases["new_tokens"])[0]
         tokens_equal += generated == case["generated"]
         if "selected" in case and selected:
-            wrong = _wrong_layers(condition, case["selected"], selected[0], sharers[1].fuser)
+            wrong = _wrong_layers(
+                condition, case["selected"], selected[0], sharers[condition["sharers"][0]].fuser
+            )
             if wrong:
                 mismatch = f"prompt {index}: other tokens selected in layers {wrong}"
     return Outcome(
