@@ -66,6 +66,9 @@ def run_grid(
 
     With `dry_run` it only says what would be computed and what is finished.
     """
+    if values["dry_run"] and not study.is_local():
+        _print_unknown(study, name, conditions)
+        return
     plans = [
         make_plan(study, dataset, condition)
         for dataset in study.dataset_names
@@ -258,6 +261,14 @@ def log_table(run: MilestoneRun, frame: pd.DataFrame) -> None:
     run.writer.log_text(run.run_id, table, "table.txt")
     run.writer.log_text(run.run_id, frame.to_csv(index=False), "conditions.csv")
     run.writer.note(run.run_id, f"```\n{table}\n```")
+
+
+def _print_unknown(study: Study, name: str, conditions: Sequence[Condition]) -> None:
+    """The plan of a pair that is not here: what is finished is known only with its files."""
+    print(f"{name}: the files of {study.pair.name} are not here yet; a run downloads them first")
+    for dataset in study.dataset_names:
+        for condition in conditions:
+            print(f"  {dataset:<12} {condition.label:<34} {study.examples(dataset)} answers")
 
 
 def _print_plans(plans: Sequence[Plan]) -> None:

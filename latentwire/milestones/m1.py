@@ -45,6 +45,9 @@ def run(values: Values) -> None:
 
 def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:
     """The milestone on a study that is open already."""
+    if values["dry_run"] and not study.is_local():
+        print(f"m1: the files of {study.pair.name} are not here yet; a run downloads them first")
+        return
     items = [
         _item(study, values, dataset, codec)
         for dataset in study.dataset_names

@@ -24,7 +24,7 @@ from latentwire.evaluation.question import Question, derange, tokenize
 from latentwire.pairs.identity import combined_identity, pair_identity
 from latentwire.pairs.load import choose_pair, load_pair
 from latentwire.pairs.locate import LocatedPair, locate_pair
-from latentwire.pairs.pair import Pair
+from latentwire.pairs.pair import Pair, require_supported
 from latentwire.pairs.tokenizer import check_same_tokenizer
 from latentwire.parameters import AUTO, Values
 from latentwire.tracking.store import Store, open_store
@@ -65,7 +65,15 @@ class Study:
 
     @cached_property
     def located(self) -> LocatedPair:
-        return locate_pair(self.pair)
+        return locate_pair(self.pair, download=not self.values["dry_run"])
+
+    def is_local(self) -> bool:
+        """Whether the pair's files are on this machine, so that its fingerprints can be known."""
+        try:
+            return bool(self.identity)
+        except LatentWireError as error:
+            log.debug("%s", error)
+            return False
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -131,6 +139,7 @@ def open_study(values: Values) -> Study:
     device = choose_device(values["device"])
     name, reason = choose_pair(values["pair"], device.startswith("cuda"))
     pair = load_pair(name)
+    require_supported(pair)
     print(f"pair {pair.name} ({reason}) on {device}: {pair.description}", flush=True)
     return Study(values, pair, device, _dtype(values["dtype"], device), open_store())
 

@@ -32,17 +32,20 @@ class LocatedPair:
     fuser: Path
 
 
-def locate_pair(pair: Pair) -> LocatedPair:
-    """The folders of a pair's models and fuser, downloaded if need be; the fuser, smallest, first.
+def locate_pair(pair: Pair, download: bool = True) -> LocatedPair:
+    """The folders of a pair's models and fuser; the fuser, smallest, first.
+
+    What is not here is downloaded, unless `download` is false.
 
     Raises `LatentWireError` for a pair that is not supported yet, or files that cannot be had.
     """
     require_supported(pair)
-    fuser = locate(pair.fuser, "fuser")
-    return LocatedPair(locate(pair.receiver, "model"), locate(pair.sharer, "model"), fuser)
+    fuser = locate(pair.fuser, "fuser", download)
+    receiver = locate(pair.receiver, "model", download)
+    return LocatedPair(receiver, locate(pair.sharer, "model", download), fuser)
 
 
-def locate(source: Source, kind: Kind) -> Path:
+def locate(source: Source, kind: Kind, download: bool = True) -> Path:
     """The folder of a model or a fuser.
 
     A local path is taken as it is. A fuser of the hub is looked for in `$C2C_CKPT_ROOT` first,
@@ -51,7 +54,7 @@ def locate(source: Source, kind: Kind) -> Path:
 
     Raises `LatentWireError` when the files cannot be had, with the reason and what to do.
     """
-    folder = _local_folder(source, kind) or _download(source, kind)
+    folder = _local_folder(source, kind) or _from_hub(source, kind, download)
     missing = [name for name in _NEEDED[kind] if not any(folder.glob(name))]
     if missing:
         raise LatentWireError(f"the {kind} in {folder} is incomplete: no {', '.join(missing)}")
@@ -71,7 +74,7 @@ def _local_folder(source: Source, kind: Kind) -> Path | None:
     return None
 
 
-def _download(source: Source, kind: Kind) -> Path:
+def _from_hub(source: Source, kind: Kind, download: bool) -> Path:
     # Imported here: it reads HF_HOME and HF_HUB_OFFLINE once, when it is first imported.
     from huggingface_hub import snapshot_download
 
@@ -83,12 +86,15 @@ def _download(source: Source, kind: Kind) -> Path:
         snapshot = snapshot_download(
             source.repo,
             revision=source.revision,
+            local_files_only=not download,
             allow_patterns=list(allow),
             ignore_patterns=None if source.subfolder else list(_NOT_MODEL_FILES),
         )
     # httpx, the token store, the disk and the hub's client each raise types of their own.
     except Exception as error:
-        raise LatentWireError(f"the {kind} {source} could not be had: {_reason(error)}") from None
+        raise LatentWireError(
+            f"the {kind} {source} could not be had: {_reason(error, download)}"
+        ) from None
     folder = Path(snapshot) / (source.subfolder or "")
     if not folder.is_dir():
         raise LatentWireError(
@@ -98,7 +104,7 @@ def _download(source: Source, kind: Kind) -> Path:
     return folder
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, download: bool) -> str:
     from huggingface_hub import constants, errors
 
     if isinstance(error, errors.GatedRepoError):
@@ -110,6 +116,8 @@ def _reason(error: Exception) -> str:
         return "the hub has no such repository, or it is private and needs HF_TOKEN"
     if isinstance(error, errors.RevisionNotFoundError):
         return "its repository has no such revision"
+    if isinstance(error, errors.LocalEntryNotFoundError) and not download:
+        return f"it is not wholly in the cache {constants.HF_HUB_CACHE} yet"
     if isinstance(error, errors.LocalEntryNotFoundError):
         if constants.HF_HUB_OFFLINE:
             return (

@@ -36,7 +36,16 @@ def hub_holding(monkeypatch: pytest.MonkeyPatch, snapshot: Path, names: list[str
     """Stand in for the hub: what is asked for of `names` appears in `snapshot`."""
     asked: list[Any] = []
 
-    def download(repo: str, *, revision: str, allow_patterns: Any, ignore_patterns: Any) -> str:
+    def download(
+        repo: str,
+        *,
+        revision: str,
+        local_files_only: bool,
+        allow_patterns: Any,
+        ignore_patterns: Any,
+    ) -> str:
+        if local_files_only:
+            raise huggingface_hub.errors.LocalEntryNotFoundError("not here")
         asked.append((repo, revision))
         chosen = filter_repo_objects(
             names, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns
@@ -186,3 +195,13 @@ def test_unsupported_pair_downloads_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     hub_failing(monkeypatch, AssertionError("asked the hub"))
     with pytest.raises(LatentWireError, match="different tokenizers are not supported yet"):
         locate_pair(load_pair("qwen3_0.6b+llama3.2_1b"))
+
+
+def test_nothing_is_downloaded_when_only_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = hub_holding(monkeypatch, tmp_path / "snapshot", ["config.json", "model.safetensors"])
+    with pytest.raises(LatentWireError, match="it is not wholly in the cache"):
+        locate(Source(repo="somebody/model"), "model", download=False)
+    assert asked == []
+    assert locate(Source(repo="somebody/model"), "model") == tmp_path / "snapshot"
