@@ -24,7 +24,7 @@ setup: $(VENV)/.ready
 demo: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" \
 	  $(BIN)/mlflow run . -e main --env-manager local --experiment-name latentwire \
-	  -P pair=demo -P device=cpu -P output_dir=outputs/demo
+	  -P pair=demo -P device=cpu -P m2_kv_bits=8,4,3,2 -P output_dir=outputs/demo
 
 test: setup
 	$(BIN)/python -m pytest

@@ -25,7 +25,7 @@ from c2c.checkpoint import load_fuser
 from c2c.errors import C2CError
 from c2c.fuser import Fuser
 from c2c.models import load_model
-from c2c.quantize import round_trip
+from c2c.quantize import EPS, round_trip
 from c2c.receiver import greedy, prefill
 from c2c.sections import Section, split
 from c2c.selection import (
@@ -167,7 +167,7 @@ def evaluate(
         prefilled = prefill(receiver, ids, sections, fuse)
         logits = expected[f"logits/{name}"][index]
         differences.append(float((prefilled.logits[0].cpu() - logits).abs().max()))
-        if index in condition["caches"]:
+        if index in condition.get("caches", ()):
             ours = from_transformers(prefilled.cache)
             for kind, tensors in (("k", ours.keys), ("v", ours.values)):
                 wanted = expected[f"fused_{kind}/{name}/p{index}"]
@@ -195,28 +195,30 @@ def _fuse(
     selected: list[Any],
 ) -> KVCache:
     """Fuse one marked section as the condition says."""
-    fused, base = own, own
+    fused = own
     for number, sharer in sharers.items():
         if not section.mark >> (number - 1) & 1:
             continue
         sent = caches[number].section(section.start, section.stop)
+        parallel = condition["fusion"] == "parallel"
+        base = own if parallel else fused
         if condition["select"]:
-            fused, chosen = _fuse_selected(condition, sharer.fuser, sent, own)
+            output, chosen = _fuse_selected(condition, sharer.fuser, sent, base)
             selected.append(chosen)
-        elif condition["fusion"] == "parallel":
-            output = _fuse_quantized(condition, sharer.fuser, sent, base)
-            fused = KVCache(
-                tuple(
-                    f + (o - b) for f, o, b in zip(fused.keys, output.keys, base.keys, strict=True)
-                ),
-                tuple(
-                    f + (o - b)
-                    for f, o, b in zip(fused.values, output.values, base.values, strict=True)
-                ),
-            )
         else:
-            fused = _fuse_quantized(condition, sharer.fuser, sent, fused)
+            output = _fuse_quantized(condition, sharer.fuser, sent, base)
+        fused = _add_change(fused, output, base) if parallel else output
     return fused
+
+
+def _add_change(cache: KVCache, output: KVCache, base: KVCache) -> KVCache:
+    """cache + (output - base), tensor by tensor."""
+
+    def added(kind: str) -> tuple[Tensor, ...]:
+        tensors = (getattr(part, kind) for part in (cache, output, base))
+        return tuple(c + (o - b) for c, o, b in zip(*tensors, strict=True))
+
+    return KVCache(added("keys"), added("values"))
 
 
 def _quantizer(
@@ -227,7 +229,7 @@ def _quantizer(
         return lambda x: x
     if scheme not in BITS:
         raise C2CError(f"quantization scheme {scheme!r} is not one of fp16, {', '.join(BITS)}")
-    return lambda x: round_trip(x, BITS[scheme], quant["axis"], quant["eps"])
+    return lambda x: round_trip(x, BITS[scheme], quant.get("axis", "head"), quant.get("eps", EPS))
 
 
 def _fuse_quantized(
@@ -267,7 +269,7 @@ def _fuse_selected(
         )
         fused, tokens = fuse_rate_distortion(fuser, sent, own, rule)
         return fused, dict(tokens)
-    top = TopTokens(select["mode"], select["proportion"], select["min_tokens"])
+    top = TopTokens(select["mode"], select["proportion"], select.get("min_tokens", 1))
     result, chosen = fuse_top_tokens(fuser, sent, own, top, _quantizer(condition["quant"]))
     return result, dict(chosen)
 

@@ -77,18 +77,18 @@ FULL = DemoSettings(
     },
     sharer=ModelSize(128, 384, layers=6, attention_heads=4, kv_heads=2, head_dim=32),
     sharer_training=ModelTraining(
-        steps=5000,
+        steps=2500,
         batch=768,
         learning_rate=2e-3,
         weight_decay=0.01,
         warmup_share=0.05,
         auxiliary_weight=0.5,
         recall_layer=2,
-        choice_layer=3,
+        choice_layer=4,
     ),
     receiver=ModelSize(128, 384, layers=5, attention_heads=8, kv_heads=4, head_dim=32),
     receiver_training=ModelTraining(
-        steps=2500,
+        steps=600,
         batch=512,
         learning_rate=2e-3,
         weight_decay=0.01,
@@ -99,17 +99,17 @@ FULL = DemoSettings(
     ),
     projector=ProjectorSize(hidden_dim=64, intermediate_dim=128, num_layers=3, dropout=0.0),
     fuser_training=TrainingSettings(
-        steps=3000,
+        steps=1000,
         learning_rate=1e-3,
         gate_penalty=0.01,
-        partial_share=0.5,
-        anneal_steps=2400,
+        partial_share=0.25,
+        anneal_steps=800,
     ),
     fuser_batch=256,
     ladders=tuple(
         OutlierLadder(low, high, seed)
-        for low in (1.0, 1.5)
-        for high in (6.0, 12.0, 24.0, 48.0)
+        for low in (0.7, 1.0)
+        for high in (8.0, 12.0, 18.0, 27.0)
         for seed in range(4)
     ),
 )

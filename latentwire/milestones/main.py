@@ -1,13 +1,16 @@
 """All milestones in order, M0 to M4, with the models loaded once."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from latentwire.milestones import m0, m1, m2, m3, m4
 from latentwire.milestones.milestone import milestone_run
 from latentwire.milestones.study import open_study
-from latentwire.parameters import OUTPUT_DIR, SAMPLE, STUDY, Parameter, Values, checked
+from latentwire.parameters import KV_BITS, OUTPUT_DIR, SAMPLE, STUDY, Parameter, Values, checked
 
-PARAMETERS = (*STUDY, SAMPLE, OUTPUT_DIR)
+# M3 has a kv_bits of its own, so M2's cannot go by that name here.
+M2_KV_BITS = replace(KV_BITS, name="m2_kv_bits", help="bits per number that M2 compares")
+PARAMETERS = (*STUDY, M2_KV_BITS, SAMPLE, OUTPUT_DIR)
 
 
 def run(values: Values) -> None:
@@ -30,4 +33,5 @@ def run(values: Values) -> None:
 def _complete(parameters: Sequence[Parameter], values: Values) -> Values:
     """A milestone's parameters: those given to `main`, and the milestone's own defaults."""
     defaults = checked(parameters, {parameter.name: parameter.default for parameter in parameters})
-    return {name: values.get(name, default) for name, default in defaults.items()}
+    given = {"kv_bits": values[M2_KV_BITS.name]} if parameters is m2.PARAMETERS else {}
+    return {name: (values | given).get(name, default) for name, default in defaults.items()}
