@@ -19,7 +19,7 @@ CONTROLS = ("matched", "deranged", "zero")
 
 @dataclass(frozen=True)
 class Channel:
-    """Selector and codec. Keeping everything has no order: it is written as `front`."""
+    """Selector and codec. Keeping everything or nothing has no order: it is written as `front`."""
 
     codec: str
     keep_ratio: float = 1.0
@@ -31,7 +31,9 @@ class Channel:
             raise LatentWireError(f"keep_ratio must be between 0 and 1, not {self.keep_ratio}")
         if self.order not in ORDERS:
             raise LatentWireError(f"order must be one of {', '.join(ORDERS)}, not {self.order!r}")
-        if self.keep_ratio == 1:
+        # 1 and 1.0 are one channel, and so are 0.0 and -0.0: one spelling, one fingerprint.
+        object.__setattr__(self, "keep_ratio", float(self.keep_ratio) + 0.0)
+        if self.keep_ratio in (0, 1):
             object.__setattr__(self, "order", "front")
 
 

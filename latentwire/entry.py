@@ -1,6 +1,7 @@
 """What all entry points share: parameters in, one sentence on bad input, an exit status out."""
 
 import errno
+import logging
 import os
 import sys
 import warnings
@@ -8,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from c2c.errors import C2CError
 from latentwire.errors import LatentWireError
@@ -36,7 +38,9 @@ def start(
     except Stopped:
         sys.exit(_fail("terminated; finished chunks are kept, start again to go on", TERMINATED))
     except MlflowException as error:
-        sys.exit(_fail(f"the tracking store refused a request: {error.message}", 1))
+        sys.exit(_fail(f"the tracking store refused a request: {_first_line(error)}", 1))
+    except SQLAlchemyError as error:
+        sys.exit(_fail(f"the tracking store cannot be used: {_first_line(error)}", 1))
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE)
@@ -52,11 +56,17 @@ def _fail(sentence: str, status: int) -> int:
     return status
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _quiet() -> None:
     """Keep other libraries' progress bars and chatter out of logs."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar per file
     warnings.filterwarnings("ignore", module="mlflow")
+    # It logs the traceback of an error that it raises as well; we say that one in a sentence.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         from transformers.utils.logging import disable_progress_bar

@@ -342,6 +342,9 @@ def _json_lines(path: Path) -> list[Any]:
 def _chat_tokens(tokenizer: Any, row: Any, where: str) -> tuple[list[int], list[int]]:
     try:
         *before, last = row["messages"]
+        for message in (*before, last):
+            if not isinstance(message["role"], str) or not isinstance(message["content"], str):
+                raise ValueError("role and content of a message must be text")
         if last["role"] != "assistant" or not before:
             raise ValueError("the last message must be the assistant's, after at least one other")
         prompt = tokenizer.apply_chat_template(

@@ -65,8 +65,8 @@ class Header:
 
     def payload_bytes(self) -> int:
         """Length of all payloads."""
-        one = self.codec.payload_bytes(self.shape) if self.tokens else 0
-        return one * (len(self.key_layers) + len(self.value_layers))
+        tensors = len(self.key_layers) + len(self.value_layers)
+        return self.codec.payload_bytes(self.shape) * tensors
 
 
 def encode(cache: KVCache, header: Header) -> bytes:
@@ -129,7 +129,7 @@ def decode(
         )
     if header.geometry != geometry:
         raise PacketError(f"the packet is of {header.geometry}, the sharer is {geometry}")
-    size = header.codec.payload_bytes(header.shape) if header.tokens else 0
+    size = header.codec.payload_bytes(header.shape)
     view = memoryview(data)
     unsent = torch.full((), torch.nan, dtype=dtype).expand(1, *header.shape)
     tensors = {"key": [unsent] * geometry.layers, "value": [unsent] * geometry.layers}
@@ -172,6 +172,8 @@ def decode_header(data: bytes) -> tuple[Header, int]:
         if end == start:
             raise PacketError("a run of tokens is empty")
         runs.append(range(start, end))
+    if not runs:
+        raise PacketError("the packet holds no tokens: for those, none is sent")
     geometry = Geometry(layers, kv_heads, head_dim)
     header = Header(
         BY_NUMBER[number], identity, geometry, key_layers, value_layers, tuple(runs), first_position

@@ -30,15 +30,16 @@ class Symmetric:
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
         heads, tokens, head_dim = shape
         scales = heads if self.axis == "head" else 1
-        scale = np.frombuffer(data[: 4 * scales], dtype="<f4").astype(np.float32)
-        if not (np.isfinite(scale) & (scale > 0)).all():
-            raise CodecError(f"{self.name} payload has a scale that is not a positive number")
         limit = largest_code(self.bits)
+        raw = np.frombuffer(data[: 4 * scales], dtype="<f4").astype(np.float32)
+        scale = torch.from_numpy(raw).view(1, scales, 1, 1)
+        if not bool(((scale > 0) & torch.isfinite(scale * limit)).all()):
+            raise CodecError(f"{self.name} payload has a scale that no finite numbers have")
         unsigned = unpack(data[4 * scales :], self.bits, heads * tokens * head_dim)
         if unsigned.max(initial=0) > 2 * limit:
             raise CodecError(f"{self.name} payload has a code above {limit}")
         codes = torch.from_numpy(unsigned.astype(np.int16) - limit).view(1, *shape)
-        return dequantize(codes, torch.from_numpy(scale).view(1, scales, 1, 1), torch.float32)[0]
+        return dequantize(codes, scale, torch.float32)[0]
 
     def payload_bytes(self, shape: tuple[int, int, int]) -> int:
         heads, tokens, head_dim = shape

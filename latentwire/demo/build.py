@@ -19,6 +19,7 @@ from typing import Any
 
 import tokenizers
 import torch
+import torch.utils.deterministic
 import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -36,6 +37,9 @@ from latentwire.demo.sizes import FULL, QUICK, DemoSettings
 from latentwire.demo.tokenizer import build_tokenizer
 from latentwire.demo.world import Split, World, make_world
 from latentwire.errors import LatentWireError
+
+# Typed stubs of torch leave its switch out.
+_deterministic: Any = torch.utils.deterministic
 
 SET_FILES = {
     Split.DEV_FACTS: ("demo_facts", "dev"),
@@ -188,18 +192,18 @@ def _device_name(device: torch.device) -> str:
 def _reproducible(device: torch.device) -> Iterator[None]:
     """Deterministic kernels inside, and everything as it was after; TF32 for the training."""
     was_strict = torch.are_deterministic_algorithms_enabled()
-    was_filling = torch.utils.deterministic.fill_uninitialized_memory
+    was_filling = _deterministic.fill_uninitialized_memory
     precision = torch.get_float32_matmul_precision()
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a kernel more for every tensor
+    _deterministic.fill_uninitialized_memory = False  # a kernel more for every tensor
     torch.set_float32_matmul_precision("high")
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(was_strict)
-        torch.utils.deterministic.fill_uninitialized_memory = was_filling
+        _deterministic.fill_uninitialized_memory = was_filling
         torch.set_float32_matmul_precision(precision)
 
 

@@ -1,6 +1,7 @@
 """The choice of outliers: which ladder of magnitudes tells precisions apart, on dev questions."""
 
 from dataclasses import asdict
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ def choose_outliers(
         set_outliers(pair.sharer, spread(ladder, natural))
         levels = [per_cent(fused(pair, dev, Condition(bits=bits)), dev.keys) for bits in PRECISIONS]
         down = [*levels, FLOOR]
-        steps = [high - low for high, low in zip(down, down[1:], strict=False)]
+        steps = [high - low for high, low in pairwise(down)]
         scores.append(min(steps) - max(0.0, whole - levels[0]))
         named = {f"int{bits}": level for bits, level in zip(PRECISIONS, levels, strict=True)}
         on_metrics("outliers", asdict(ladder) | named | {"score": scores[-1]}, number)

@@ -1,5 +1,6 @@
 """The figures that the pair's README shows for a question set."""
 
+from itertools import pairwise
 from math import comb
 
 from latentwire.demo.choosing import PRECISIONS
@@ -35,7 +36,7 @@ def measure_set(pair: LivePair, questions: Questions) -> dict[str, float]:
     by_bits = {bits: fused(pair, questions, Condition(bits=bits)) for bits in PRECISIONS}
     for bits, letters in by_bits.items():
         figures[f"int{bits}"] = per_cent(letters, questions.keys)
-    for high, low in zip(PRECISIONS, PRECISIONS[1:], strict=False):
+    for high, low in pairwise(PRECISIONS):
         figures[f"mcnemar_p_int{high}_int{low}"] = mcnemar_p(
             correct(by_bits[high]), correct(by_bits[low])
         )

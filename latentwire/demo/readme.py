@@ -18,8 +18,8 @@ are its own: they are not the paper's, and say nothing about real language model
 | `fuser/` | the published layout, {fuser_parameters} parameters; trained on people that no \
 question set asks about |
 | `data/demo_facts/` | settled facts: every time the sharer was asked, one value was right |
-| `data/demo_graded/` | disputed facts: the key was right in {share_low:.0%} to {share_high:.0%} of \
-the times, one rival, which is always among the choices, in the rest |
+| `data/demo_graded/` | disputed facts: the key was right {share_low:.0%} to {share_high:.0%} of \
+the time, one rival, which is always among the choices, in the rest |
 | `build.json` | seed, versions, every setting, losses, times and figures |
 
 The world is invented: {people} people, {attributes} attributes, {values} values each. The sharer

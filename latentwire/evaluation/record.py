@@ -36,10 +36,10 @@ def read_records(path: Path) -> list[Record]:
     """Read what `write_records` wrote; a malformed line is named by file and line."""
     names = {field.name for field in fields(Record)}
     records = []
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode())
                 if set(row) != names:
                     raise ValueError(f"fields {sorted(set(row) ^ names)} are missing or unknown")
                 records.append(Record(**row))

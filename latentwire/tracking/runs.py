@@ -13,7 +13,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,9 +158,14 @@ class RunWriter:
         return run_id
 
     def close(self, status: str) -> None:
-        """End every run that is still open, children first."""
-        while self._open:
-            self.store.client.set_terminated(self._open.pop(), status)
+        """End every run that is still open, children first.
+
+        A store that takes no more leaves them RUNNING, for the next start to mark KILLED: the
+        error that brought us here is the one to show.
+        """
+        with suppress(Exception):
+            while self._open:
+                self.store.client.set_terminated(self._open.pop(), status)
 
 
 @contextmanager
