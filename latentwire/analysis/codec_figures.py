@@ -3,20 +3,25 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
+MARKERS = "osD^v<>Pp*X"
+BY_LAYER = "_layer"
+
 
 def draw_layer_errors(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     """Relative error against sharer layer, K on the left and V on the right, one line a codec.
 
     `frame` has the columns codec, kind (key or value), layer and relative_error of one dataset.
-    Codecs that change nothing (zero error) cannot stand on the logarithmic axis and are named.
+    A quantizer with scales by layer has the colour of the one with scales by head, dashed. Codecs
+    that change nothing (zero error) cannot stand on the logarithmic axis and are named.
     """
     figure = Figure(figsize=(6.5, 3.2), layout="constrained", dpi=200)
     panels = figure.subplots(1, 2, sharey=True)
-    markers = "osD^v<>Pp*X"
+    families = list(dict.fromkeys(name.removesuffix(BY_LAYER) for name in frame["codec"]))
     exact = set()
     for axes, (kind, title) in zip(panels, (("key", "keys"), ("value", "values")), strict=True):
         part = frame[frame["kind"] == kind]
-        for number, codec in enumerate(frame["codec"].unique()):
+        for codec in frame["codec"].unique():
+            family = families.index(codec.removesuffix(BY_LAYER))
             line = part[part["codec"] == codec].sort_values("layer")
             if not (line["relative_error"] > 0).all():
                 exact.add(codec)
@@ -24,11 +29,11 @@ def draw_layer_errors(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
             axes.plot(
                 line["layer"],
                 line["relative_error"],
-                marker=markers[number % len(markers)],
+                marker=MARKERS[family % len(MARKERS)],
                 markersize=4,
                 linewidth=1,
-                color=f"C{number % 10}",
-                linestyle="--" if codec.endswith("_layer") else "-",
+                color=f"C{family % 10}",
+                linestyle="--" if codec.endswith(BY_LAYER) else "-",
                 label=codec,
             )
         axes.set_yscale("log")
