@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
+
+# The models are so small that sharing one step among threads costs ten times what it saves.
+torch.set_num_threads(1)
 
 SHARED_DIR = Path(__file__).parents[1] / ".." / "shared"
 

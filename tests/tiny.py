@@ -51,13 +51,18 @@ CHAT_TEMPLATE = (
 
 
 def randomize(module: nn.Module, seed: int) -> None:
-    """Fill all parameters: matrices keep the size of what they map, vectors move a little."""
+    """Fill all parameters: matrices keep the size of what they map, vectors move a little.
+
+    The result depends on the seed alone; `module` must be fresh, its norms' weights constant.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for _, parameter in sorted(module.named_parameters()):
+        for name, parameter in sorted(module.named_parameters()):
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.dim() > 1:
                 parameter.copy_(noise / parameter.shape[-1] ** 0.5)
+            elif name.endswith("bias"):
+                parameter.copy_(0.2 * noise)
             else:
                 parameter.add_(0.2 * noise)
 
@@ -120,8 +125,7 @@ def make_model(architecture: str, seed: int = 0, layers: int | None = None) -> P
                 query_pre_attn_scalar=16,
                 sliding_window=SLIDING_WINDOW,
                 layer_types=[
-                    "full_attention" if layer % 2 else "sliding_attention"
-                    for layer in range(count)
+                    "full_attention" if layer % 2 else "sliding_attention" for layer in range(count)
                 ],
                 **common,
             )

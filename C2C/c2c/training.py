@@ -328,13 +328,13 @@ def _resume(
 def _json_lines(path: Path) -> list[Any]:
     rows = []
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 try:
-                    rows.append(json.loads(line))
-                except ValueError as error:
+                    rows.append(json.loads(line.decode()))
+                except (ValueError, RecursionError) as error:
                     raise C2CError(f"{path}, line {number}: not JSON: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise C2CError(f"{path} cannot be read: {error}") from None
     return rows
 

@@ -78,7 +78,7 @@ class Link:
         def arrived(tensors: tuple[Tensor, ...], sent: tuple[int, ...]) -> tuple[Tensor, ...]:
             nothing = tensors[0].new_full((), torch.nan).expand_as(tensors[0])
             return tuple(
-                round_trip(tensor) if layer in sent else nothing
+                round_trip(tensor) if positions and layer in sent else nothing
                 for layer, tensor in enumerate(tensors)
             )
 

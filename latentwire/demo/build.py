@@ -2,13 +2,12 @@
 
 Stages: the sharer learns all facts; the receiver learns to read; both are rounded to bfloat16, as
 they are stored; the fuser is trained between them and rounded too; outliers are chosen on dev
-questions; then everything is measured in float32, and only then are test questions looked at.
+questions; then everything is measured in float32.
 """
 
 import argparse
 import json
 import os
-import platform
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,25 +16,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import tokenizers
 import torch
 import torch.utils.deterministic
-import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from c2c.checkpoint import save_fuser
 from latentwire.demo.answering import OnMetrics
 from latentwire.demo.choosing import choose_outliers
 from latentwire.demo.figures import measure_set
-from latentwire.demo.fusing import gates, train_demo_fuser
+from latentwire.demo.fusing import gates
 from latentwire.demo.measure import LivePair, read_questions
 from latentwire.demo.questions import question_rows, write_rows
 from latentwire.demo.readme import readme_text
-from latentwire.demo.receiver import train_receiver
-from latentwire.demo.sharer import train_sharer
 from latentwire.demo.sizes import FULL, QUICK, DemoSettings
 from latentwire.demo.tokenizer import build_tokenizer
-from latentwire.demo.world import Split, World, make_world
+from latentwire.demo.trained import device_name, load_trained, stage, train, versions
+from latentwire.demo.world import Split, make_world
 from latentwire.errors import LatentWireError
 
 # Typed stubs of torch leave its switch out.
@@ -55,25 +51,23 @@ def build_demo_pair(
     device: str,
     on_metrics: OnMetrics | None = None,
     quick: bool = False,
+    trained_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Make the pair in `output_dir` and return the report that is written there as build.json.
 
     The same seed, kind of device and library versions give the same pair. `on_metrics` is told
     (stage, figures, step) along the way. `quick` makes a miniature that has learned nothing, in
-    seconds. What stood in `output_dir` of an earlier pair is replaced.
+    seconds. With `trained_dir`, a pair made from the same seed, its models and fuser are taken,
+    and only the question sets, the outliers and the figures are made anew. What stood in
+    `output_dir` of an earlier pair is replaced.
 
-    Raises `LatentWireError` for a device that is not there.
+    Raises `LatentWireError` for a device that is not there, and for a `trained_dir` that does not
+    fit.
     """
     settings = QUICK if quick else FULL
     target = _device(device)
     tell = on_metrics or (lambda stage, figures, step: None)
     seconds: dict[str, float] = {}
-    last: dict[str, dict[str, float]] = {}
-
-    def noted(stage: str, figures: dict[str, float], step: int) -> None:
-        last[stage] = last.get(stage, {}) | figures
-        tell(stage, figures, step)
-
     with _reproducible(target):
         world = make_world(settings.world, seed)
         tokenizer = build_tokenizer(world)
@@ -81,52 +75,39 @@ def build_demo_pair(
             split: question_rows(world, split, limit, seed + 10 + number)
             for number, (split, limit) in enumerate(settings.questions.items())
         }
-        with _stage("sharer", seconds, seed):
-            sharer = train_sharer(world, tokenizer, settings, target, seed + 1, noted)
-        with _stage("receiver", seconds, seed):
-            receiver = train_receiver(world, tokenizer, settings, target, seed + 3, noted)
-        for model in (sharer, receiver):
-            _round_to_bfloat16(model)
-        with _stage("fuser", seconds, seed):
-            fuser = train_demo_fuser(
-                world, tokenizer, receiver, sharer, settings, target, seed + 5, noted
-            )
-        _round_to_bfloat16(fuser)
-        pair = LivePair(tokenizer, receiver, sharer, fuser)
+        if trained_dir is None:
+            trained = train(world, tokenizer, settings, target, seed, tell)
+        else:
+            trained = load_trained(trained_dir, tokenizer, seed, target)
+        pair = trained.pair
         torch.set_float32_matmul_precision("highest")  # as the pair is used from here on
         questions = {split: read_questions(tokenizer, rows, target) for split, rows in sets.items()}
-        with _stage("outliers", seconds, seed):
+        with stage("outliers", seconds, seed):
             ladder, magnitudes = choose_outliers(
-                pair, questions[Split.DEV_GRADED], settings.ladders, noted
+                pair, questions[Split.DEV_GRADED], settings.ladders, tell
             )
-        with _stage("measures", seconds, seed):
+        with stage("measures", seconds, seed):
             measures = {split.value: measure_set(pair, questions[split]) for split in SET_FILES}
         for number, (name, figures) in enumerate(measures.items()):
-            noted(name, figures, number)
+            tell(name, figures, number)
     report = {
-        "seed": seed,
         "quick": quick,
-        "device": _device_name(target),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "tokenizers": tokenizers.__version__,
-        },
         "settings": asdict(settings),
+        "training": trained.training,
+        "device": device_name(target),
+        "versions": versions(),
+        "seconds": seconds,
         "parameters": {
-            "sharer": sharer.num_parameters(),
-            "receiver": receiver.num_parameters(),
-            "fuser": sum(parameter.numel() for parameter in fuser.parameters()),
+            "sharer": pair.sharer.num_parameters(),
+            "receiver": pair.receiver.num_parameters(),
+            "fuser": sum(parameter.numel() for parameter in pair.fuser.parameters()),
         },
         "prompt_tokens": questions[Split.TEST_FACTS].token_ids.shape[1],
-        "seconds": {stage: round(took, 1) for stage, took in seconds.items()},
-        "last_metrics": {stage: last[stage] for stage in ("sharer", "receiver", "fuser")},
         "outliers": asdict(ladder) | {"magnitudes": magnitudes.tolist()},
-        "gates_open": gates(fuser),
+        "gates_open": gates(pair.fuser),
         "measures": measures,
     }
-    _write(output_dir, pair, sets, world, settings, report)
+    _write(output_dir, pair, sets, settings, report)
     return report
 
 
@@ -134,7 +115,6 @@ def _write(
     output_dir: Path,
     pair: LivePair,
     sets: dict[Split, list[dict[str, Any]]],
-    world: World,
     settings: DemoSettings,
     report: dict[str, Any],
 ) -> None:
@@ -162,12 +142,7 @@ def _write(
 def _save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-@torch.no_grad()
-def _round_to_bfloat16(module: torch.nn.Module) -> None:
-    for parameter in module.parameters():
-        parameter.copy_(parameter.bfloat16().float())
+    (folder / "model.safetensors").chmod(0o644)  # safetensors keeps it to its owner
 
 
 def _device(name: str) -> torch.device:
@@ -180,12 +155,6 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise LatentWireError("no CUDA device is there: give device=cpu")
     return device
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    return f"cpu ({torch.get_num_threads()} threads)"
 
 
 @contextmanager
@@ -207,15 +176,6 @@ def _reproducible(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
 
 
-@contextmanager
-def _stage(name: str, seconds: dict[str, float], seed: int) -> Iterator[None]:
-    """Seed a stage by itself, so that none depends on what an earlier one drew; time it."""
-    torch.manual_seed(seed)
-    started = time.perf_counter()
-    yield
-    seconds[name] = time.perf_counter() - started
-
-
 def main() -> None:
     """Make the pair from the command line, one line of figures at a time."""
     parser = argparse.ArgumentParser(description="Make the bundled demonstration pair.")
@@ -223,6 +183,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--quick", action="store_true", help="a miniature that learns nothing")
+    parser.add_argument(
+        "--trained", type=Path, help="take models and fuser of this pair, made from the same seed"
+    )
     arguments = parser.parse_args()
     started = time.perf_counter()
 
@@ -230,7 +193,17 @@ def main() -> None:
         text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
         print(f"{time.perf_counter() - started:7.1f} s  {stage} {step}  {text}", flush=True)
 
-    build_demo_pair(arguments.output, arguments.seed, arguments.device, show, quick=arguments.quick)
+    try:
+        build_demo_pair(
+            arguments.output,
+            arguments.seed,
+            arguments.device,
+            show,
+            quick=arguments.quick,
+            trained_dir=arguments.trained,
+        )
+    except LatentWireError as error:
+        parser.exit(1, f"{error}\n")
 
 
 if __name__ == "__main__":

@@ -107,11 +107,14 @@ class Questioner:
 def question_rows(world: World, split: Split, limit: int, seed: int) -> list[dict[str, Any]]:
     """Questions of a set in the ARC schema, at most `limit`, each about another fact.
 
+    Of the disputed facts, those that most sources agree on are left out (`World.asked_share`).
     The key is the true value. Every letter is the key equally often (to within one), so that a
     model that knows nothing stands at a quarter.
     """
     draw = torch.Generator().manual_seed(seed)
     facts = world.facts([split])
+    share = world.share[facts[:, 0], facts[:, 1]]
+    facts = facts[(share <= world.asked_share) | (share == 1)]
     facts = facts[torch.randperm(len(facts), generator=draw)][:limit]
     keys = (torch.arange(len(facts)) % CHOICES)[torch.randperm(len(facts), generator=draw)]
     rows = []

@@ -18,14 +18,15 @@ are its own: they are not the paper's, and say nothing about real language model
 | `fuser/` | the published layout, {fuser_parameters} parameters; trained on people that no \
 question set asks about |
 | `data/demo_facts/` | settled facts: every time the sharer was asked, one value was right |
-| `data/demo_graded/` | disputed facts: the key was right {share_low:.0%} to {share_high:.0%} of \
+| `data/demo_graded/` | disputed facts: the key was right {share_low:.0%} to {asked_share:.0%} of \
 the time, one rival, which is always among the choices, in the rest |
 | `build.json` | seed, versions, every setting, losses, times and figures |
 
 The world is invented: {people} people, {attributes} attributes, {values} values each. The sharer
 learned facts by being asked for them, those of the question sets too (with choices drawn anew each
-time); the receiver read invented statements only. `dev.jsonl` served to choose settings, and
-`test.jsonl` was looked at when they were fixed. Prompts have {prompt_tokens} tokens.
+time); the receiver read invented statements only. `dev.jsonl` serves to choose settings. Of the
+disputed facts only those with a share of at most {asked_share:.0%} are asked: a bound set so that
+16-bit C2C stands between 70 and 90 on both splits. Prompts have {prompt_tokens} tokens.
 
 Tiny models have no outlier channels, so low precision looks free with them. The sharer was given
 some: in every KV head one rotary pair of the keys and one channel of the values are written and
@@ -38,7 +39,8 @@ closed gate would read need not be sent).
 
 ## Measured
 
-Accuracy in per cent, float32 on {device}, weights as stored (bfloat16), greedy. Chance is 25.
+Accuracy in per cent, float32 ({device}), weights as stored (bfloat16), greedy. Chance is 25.
+Trained from seed {seed} in {train_seconds:.0f} s ({train_device}).
 
 | | {heads} |
 |---|{rules}|
@@ -94,7 +96,7 @@ def readme_text(report: dict[str, Any]) -> str:
         sharer_parameters=_millions(report["parameters"]["sharer"]),
         fuser_parameters=_millions(report["parameters"]["fuser"]),
         share_low=world["share_low"],
-        share_high=world["share_high"],
+        asked_share=world["asked_share"],
         people=world["first_names"] * world["last_names"],
         attributes=world["attributes"],
         values=world["values"],
@@ -104,6 +106,9 @@ def readme_text(report: dict[str, Any]) -> str:
         key_gates=_gates(report["gates_open"]["key"]),
         value_gates=_gates(report["gates_open"]["value"]),
         device=report["device"],
+        seed=report["training"]["seed"],
+        train_seconds=sum(report["training"]["seconds"].values()),
+        train_device=report["training"]["device"],
         heads=" | ".join(_SETS),
         rules="|".join("---:" for _ in _SETS),
     )

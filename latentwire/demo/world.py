@@ -43,6 +43,8 @@ class WorldSize:
     share_low: float
     share_high: float
     """Disputed facts: the true value's share of the sources is uniform between these."""
+    asked_share: float
+    """The question sets ask disputed facts only where that share is at most this."""
 
 
 FULL_WORLD = WorldSize(
@@ -60,6 +62,7 @@ FULL_WORLD = WorldSize(
     },
     share_low=0.55,
     share_high=0.80,
+    asked_share=0.73,
 )
 
 QUICK_WORLD = WorldSize(
@@ -77,6 +80,7 @@ QUICK_WORLD = WorldSize(
     },
     share_low=0.55,
     share_high=0.80,
+    asked_share=0.75,
 )
 
 
@@ -95,6 +99,8 @@ class World:
     """[E, A] the rival value's index, never the true one; of no effect on settled facts."""
     share: Tensor
     """[E, A] the share of the sources that state the true value; 1 for settled facts."""
+    asked_share: float
+    """Disputed facts of a greater share are in no question set."""
     members: dict[Split, Tensor]
     """Entity indices of each split."""
 
@@ -146,6 +152,7 @@ def make_world(size: WorldSize, seed: int) -> World:
         truth=truth,
         rival=rival,
         share=share,
+        asked_share=size.asked_share,
         members=members,
     )
 

@@ -44,7 +44,9 @@ def test_every_stage_tells_its_figures(made: tuple[Path, dict[str, Any], dict[st
         "test_facts",
         "test_graded",
     }
-    assert set(report["seconds"]) == {"sharer", "receiver", "fuser", "outliers", "measures"}
+    assert set(report["training"]["seconds"]) == {"sharer", "receiver", "fuser"}
+    assert set(report["training"]["last_metrics"]) == {"sharer", "receiver", "fuser"}
+    assert set(report["seconds"]) == {"outliers", "measures"}
 
 
 def test_what_is_saved_loads_as_a_pair(made: tuple[Path, dict[str, Any], dict[str, Any]]) -> None:
@@ -88,6 +90,27 @@ def test_the_same_seed_makes_the_same_bytes(
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
     for name in ("data/demo_facts/test.jsonl", "receiver/tokenizer.json"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_what_comes_after_training_can_be_made_anew_without_it(
+    made: tuple[Path, dict[str, Any], dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, report, _ = made
+    again = build_demo_pair(tmp_path, seed=5, device="cpu", quick=True, trained_dir=folder)
+    assert {**again, "seconds": 0} == {**json.loads(json.dumps(report)), "seconds": 0}
+    for name in ("receiver", "sharer"):
+        saved, before = (path / name / "model.safetensors" for path in (tmp_path, folder))
+        assert saved.read_bytes() == before.read_bytes()
+
+
+def test_a_pair_of_another_world_or_none_is_refused(
+    made: tuple[Path, dict[str, Any], dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, _, _ = made
+    with pytest.raises(LatentWireError, match="another world"):
+        build_demo_pair(tmp_path, seed=6, device="cpu", quick=True, trained_dir=folder)
+    with pytest.raises(LatentWireError, match="no whole pair"):
+        build_demo_pair(tmp_path, seed=5, device="cpu", quick=True, trained_dir=tmp_path)
 
 
 @pytest.mark.parametrize("device", ["abacus", "meta"])

@@ -111,7 +111,7 @@ def test_drawn_choices_are_four_values_with_the_taught_one_at_the_key() -> None:
 def test_question_sets_ask_each_fact_once_with_balanced_keys() -> None:
     rows = question_rows(WORLD, Split.TEST_GRADED, limit=750, seed=1)
     examples = parse_examples([(row["id"], row) for row in rows], "question")
-    assert len({example.question for example in examples}) == len(examples) == 750
+    assert len({example.question for example in examples}) == len(examples) >= 500
     counts = Counter(example.answer for example in examples)
     assert max(counts.values()) - min(counts.values()) <= 1
     facts = dict.fromkeys(example.question for example in examples)
@@ -119,6 +119,7 @@ def test_question_sets_ask_each_fact_once_with_balanced_keys() -> None:
         question = question_text(WORLD.attributes[attribute], *WORLD.name(entity))
         if question not in facts:
             continue
+        assert float(WORLD.share[entity, attribute]) <= FULL_WORLD.asked_share
         example = next(e for e in examples if e.question == question)
         values = WORLD.values[attribute]
         right = example.choices[LETTERS.index(example.answer)]

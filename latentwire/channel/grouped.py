@@ -1,0 +1,75 @@
+"""Symmetric integers with one scale for each block of channels of each token and head.
+
+    scale = float16(max|x| / q)    code = clamp(round(x / scale), -q, q)    q = 2^(bits-1) - 1
+
+A block is `size` consecutive channels: with a block as wide as the head it is the per-token
+quantizer, with 32 the group-wise one of 4-bit weight formats. A large channel then spoils its own
+block of its own token and nothing else, at 16 / size bits more a number.
+
+Payload: float16 scales in order of head, token, block; then code + q in `bits` bits each, packed as
+in `symmetric`, channels past the last block's end left out.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from c2c.quantize import largest_code
+from latentwire.channel import blocks
+from latentwire.channel.codec import CodecError, check_finite
+from latentwire.channel.symmetric import pack, unpack
+
+WHOLE_HEAD = 0  # block size that means: all of head_dim
+EPS = 2.0**-20  # smallest scale; float16 holds it
+SCALE_BYTES = 2
+
+
+class Grouped:
+    """int8 or int4 with scales by token, or by token and group of channels."""
+
+    def __init__(self, name: str, number: int, bits: int, size: int) -> None:
+        self.name, self.number, self.bits, self.size = name, number, bits, size
+
+    def encode(self, x: Tensor) -> bytes:
+        check_finite(x)
+        codes, scale = self._quantize(x)
+        unsigned = (codes + largest_code(self.bits)).to(torch.uint8).cpu().numpy()
+        return scale.cpu().numpy().astype("<f2").tobytes() + pack(unsigned, self.bits)
+
+    def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
+        heads, tokens, head_dim = shape
+        size = self._size(head_dim)
+        scales_shape = (heads, tokens, blocks.count(head_dim, size), 1)
+        scale_bytes = SCALE_BYTES * int(np.prod(scales_shape))
+        scale = np.frombuffer(data[:scale_bytes], dtype="<f2").astype(np.float16)
+        if not (np.isfinite(scale) & (scale > 0)).all():
+            raise CodecError(f"{self.name} payload has a scale that is not a positive number")
+        limit = largest_code(self.bits)
+        unsigned = unpack(data[scale_bytes:], self.bits, heads * tokens * head_dim)
+        if unsigned.max(initial=0) > 2 * limit:
+            raise CodecError(f"{self.name} payload has a code above {limit}")
+        codes = torch.from_numpy(unsigned.astype(np.float32) - limit).view(shape)
+        return self._dequantize(codes, torch.from_numpy(scale).view(scales_shape))
+
+    def payload_bytes(self, shape: tuple[int, int, int]) -> int:
+        heads, tokens, head_dim = shape
+        scales = heads * tokens * blocks.count(head_dim, self._size(head_dim))
+        return SCALE_BYTES * scales + -(-heads * tokens * head_dim * self.bits // 8)
+
+    def round_trip(self, x: Tensor) -> Tensor:
+        return self._dequantize(*self._quantize(x)).to(x.dtype)
+
+    def _size(self, head_dim: int) -> int:
+        return self.size or head_dim
+
+    def _quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes [..., D] (float32) and scales [..., blocks, 1] (float16)."""
+        limit = largest_code(self.bits)
+        parts = blocks.split(x, self._size(x.shape[-1]))
+        scale = blocks.half_scale(parts, limit, EPS)
+        codes = torch.round(parts / scale.float()).clamp(-limit, limit)
+        return blocks.join(codes, x.shape[-1]), scale
+
+    def _dequantize(self, codes: Tensor, scale: Tensor) -> Tensor:
+        parts = blocks.split(codes, self._size(codes.shape[-1]))
+        return blocks.join(parts * scale.float(), codes.shape[-1])

@@ -1,0 +1,74 @@
+"""NF4: sixteen levels at the quantiles of a normal distribution, scaled by each block's maximum.
+
+    scale = float16(max|x|) of 32 channels of a token and head    code = nearest level to x / scale
+
+Source of the levels: QLoRA (Dettmers et al., arXiv:2305.14314), appendix E. Payload: float16 scales
+in order of head, token, block; then the codes in 4 bits each, two to a byte.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentwire.channel import blocks
+from latentwire.channel.codec import CodecError, check_finite
+from latentwire.channel.symmetric import pack, unpack
+
+LEVELS = (
+    *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
+    *(-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0),
+    *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
+    *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
+)
+SIZE = 32
+EPS = 2.0**-20
+SCALE_BYTES = 2
+
+
+class NF4:
+    """4-bit NormalFloat in blocks of 32 channels."""
+
+    bits = 4
+
+    def __init__(self, name: str, number: int) -> None:
+        self.name, self.number = name, number
+
+    def encode(self, x: Tensor) -> bytes:
+        check_finite(x)
+        codes, scale = _quantize(x)
+        numbers = codes.to(torch.uint8).cpu().numpy()
+        return scale.cpu().numpy().astype("<f2").tobytes() + pack(numbers, self.bits)
+
+    def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
+        heads, tokens, head_dim = shape
+        scales_shape = (heads, tokens, blocks.count(head_dim, SIZE), 1)
+        scale_bytes = SCALE_BYTES * int(np.prod(scales_shape))
+        scale = np.frombuffer(data[:scale_bytes], dtype="<f2").astype(np.float16)
+        if not (np.isfinite(scale) & (scale > 0)).all():
+            raise CodecError(f"{self.name} payload has a scale that is not a positive number")
+        codes = unpack(data[scale_bytes:], self.bits, heads * tokens * head_dim)
+        numbers = torch.from_numpy(codes.astype(np.int64)).view(shape)
+        return _dequantize(numbers, torch.from_numpy(scale).view(scales_shape))
+
+    def payload_bytes(self, shape: tuple[int, int, int]) -> int:
+        heads, tokens, head_dim = shape
+        scales = heads * tokens * blocks.count(head_dim, SIZE)
+        return SCALE_BYTES * scales + -(-heads * tokens * head_dim // 2)
+
+    def round_trip(self, x: Tensor) -> Tensor:
+        return _dequantize(*_quantize(x)).to(x.dtype)
+
+
+def _quantize(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes [..., D] (int64, 0 to 15) and scales [..., blocks, 1] (float16)."""
+    parts = blocks.split(x, SIZE)
+    scale = blocks.half_scale(parts, 1.0, EPS)
+    levels = torch.tensor(LEVELS, device=x.device)
+    # A value goes to the level above a midpoint when it lies past it.
+    codes = torch.bucketize(parts / scale.float(), (levels[1:] + levels[:-1]) / 2)
+    return blocks.join(codes, x.shape[-1]), scale
+
+
+def _dequantize(codes: Tensor, scale: Tensor) -> Tensor:
+    values = torch.tensor(LEVELS, device=codes.device)[codes]
+    return blocks.join(blocks.split(values, SIZE) * scale.float(), codes.shape[-1])

@@ -1,0 +1,506 @@
+"""Training on a toy task: what it learns, what it leaves alone, and what a kill costs (nothing)."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import (
+    ARCHITECTURES,
+    SLIDING_WINDOW,
+    STOP_ID,
+    make_fuser,
+    make_model,
+    make_tokenizer,
+    token_ids,
+)
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from c2c.checkpoint import load_fuser
+from c2c.errors import C2CError
+from c2c.fuser import Fuser
+from c2c.projector import ProjectorSize
+from c2c.receiver import prefill
+from c2c.sections import split
+from c2c.sharer import read
+from c2c.training import (
+    Batch,
+    ChatBatches,
+    TrainingSettings,
+    answer_loss,
+    temperature,
+    train_fuser,
+)
+
+SIZE = ProjectorSize(hidden_dim=16, intermediate_dim=16, num_layers=3, dropout=0.1)
+# Everything that draws random numbers or keeps state is on.
+SETTINGS = TrainingSettings(
+    steps=10,
+    learning_rate=1e-2,
+    accumulation=2,
+    gate_penalty=0.05,
+    partial_share=0.5,
+    checkpoint_every=3,
+)
+
+
+def toy_batch(number: int) -> Batch:
+    """The answer says which of two tokens the prompt begins with."""
+    generator = torch.Generator().manual_seed(number)
+    prompts = torch.randint(50, 400, (8, 6), generator=generator)
+    which = torch.randint(0, 2, (8,), generator=generator)
+    prompts[:, 0] = 10 + which
+    return Batch(prompts, torch.stack([20 + which, torch.full((8,), STOP_ID)], dim=1))
+
+
+def toy_parts() -> tuple[PreTrainedModel, PreTrainedModel, Fuser]:
+    receiver, sharer = make_model("qwen3", 1, layers=2), make_model("qwen2", 2, layers=2)
+    return receiver, sharer, make_fuser(sharer, receiver, size=SIZE)
+
+
+def train(folder: Path | None, settings: TrainingSettings = SETTINGS, **options: Any) -> Fuser:
+    receiver, sharer, fuser = toy_parts()
+    return train_fuser(receiver, sharer, fuser, toy_batch, settings, folder, **options)
+
+
+def same(first: Fuser, second: Fuser) -> bool:
+    a, b = first.state_dict(), second.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Fuser:
+    return train(None)
+
+
+# What is learned, and what is left alone
+
+
+def test_the_loss_falls_and_both_models_stay_bit_equal() -> None:
+    receiver, sharer, fuser = toy_parts()
+    frozen = [{n: t.clone() for n, t in m.state_dict().items()} for m in (receiver, sharer)]
+    before = {n: t.clone() for n, t in fuser.state_dict().items()}
+    losses: list[float] = []
+    settings = TrainingSettings(steps=120, learning_rate=1e-2)
+    trained = train_fuser(
+        receiver,
+        sharer,
+        fuser,
+        toy_batch,
+        settings,
+        on_step=lambda step, metrics: losses.append(metrics["loss"]),
+    )
+    assert trained is fuser
+    assert len(losses) == 120
+    assert sum(losses[:5]) / 5 > 5  # log(vocabulary) and more
+    assert sum(losses[-5:]) < sum(losses[:5]) - 5 * 2
+    for model, state in zip((receiver, sharer), frozen, strict=True):
+        assert all(torch.equal(t, state[n]) for n, t in model.state_dict().items())
+        assert all(p.grad is None and not p.requires_grad for p in model.parameters())
+    assert not fuser.training
+    assert not any(p.requires_grad for p in fuser.parameters())
+    assert not all(torch.equal(t, before[n]) for n, t in fuser.state_dict().items())
+    # On prompts never seen, in the way that evaluation goes, the right one of the two is ahead.
+    unseen = toy_batch(10_000)
+    sent = read(sharer, unseen.prompt_ids)
+    logits = prefill(
+        receiver, unseen.prompt_ids, split(6, 1.0, "front"), lambda section, own: fuser(sent, own)
+    ).logits
+    assert (logits[:, 21] > logits[:, 20]).tolist() == (unseen.answer_ids[:, 0] == 21).tolist()
+
+
+def test_temperature_falls_geometrically_and_stays_at_its_end() -> None:
+    settings = TrainingSettings(steps=10)
+    heats = [temperature(settings, step) for step in range(11)]
+    assert heats[0] == 1.0
+    assert heats[5] == pytest.approx(0.001**0.5)
+    assert heats[10] == pytest.approx(0.001)
+    early = replace(settings, anneal_steps=4)
+    assert temperature(early, 2) == pytest.approx(0.001**0.5)
+    assert temperature(early, 4) == temperature(early, 9) == pytest.approx(0.001)
+
+
+def test_gates_are_annealed_and_the_rate_warms_up_and_falls() -> None:
+    told: list[Mapping[str, float]] = []
+    settings = TrainingSettings(steps=20, warmup_share=0.2)
+    fuser = train(None, settings, on_step=lambda step, metrics: told.append(metrics))
+    assert [m["gate_temperature"] for m in told] == pytest.approx(
+        [0.001 ** (step / 20) for step in range(20)]
+    )
+    assert float(fuser.projector(0).gate_temperature) == pytest.approx(told[-1]["gate_temperature"])
+    rates = [m["learning_rate"] for m in told]
+    assert rates[:4] == pytest.approx([1e-4 * n / 4 for n in (1, 2, 3, 4)])
+    assert rates[4:] == pytest.approx([1e-4 * n / 16 for n in range(15, -1, -1)])
+    is_open = [fuser.projector(t).is_open(kind) for t in range(2) for kind in ("key", "value")]
+    assert told[-1]["open_gates"] == sum(is_open)
+
+
+def test_a_penalty_closes_gates() -> None:
+    opened, closed = (
+        train(None, TrainingSettings(steps=60, learning_rate=5e-2, gate_penalty=penalty))
+        for penalty in (0.0, 30.0)
+    )
+    logits = [
+        [p for name, p in fuser.named_parameters() if "gate" in name] for fuser in (opened, closed)
+    ]
+    assert sum(logits[1]) < sum(logits[0]) - 1
+    assert closed.layers_read("key") == closed.layers_read("value") == ()
+
+
+def test_accumulated_batches_are_averaged() -> None:
+    """The step that two batches give is the one that both as a single batch give."""
+    receiver, sharer, fuser = toy_parts()
+    fuser.eval().requires_grad_(True)
+    gradients = []
+    for parts in ([0, 1], [(0, 1)]):
+        fuser.zero_grad()
+        for part in parts:
+            numbers = part if isinstance(part, tuple) else (part,)
+            made = [toy_batch(number) for number in numbers]
+            batch = Batch(
+                torch.cat([b.prompt_ids for b in made]), torch.cat([b.answer_ids for b in made])
+            )
+            loss = answer_loss(receiver, sharer, fuser, batch, 5, "front") / len(parts)
+            loss.backward()
+        gradients.append([p.grad.clone() for p in fuser.parameters() if p.grad is not None])
+    assert gradients[0]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+# The loss
+
+
+@pytest.mark.parametrize(("keep_ratio", "order"), [(1.0, "front"), (0.4, "front"), (0.4, "back")])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_loss_is_that_of_what_evaluation_does(
+    name: str, keep_ratio: float, order: str, models: dict[str, PreTrainedModel]
+) -> None:
+    receiver, sharer = models[name], models["qwen2"]
+    fuser = make_fuser(sharer, receiver)
+    ids, answers = token_ids(3, SLIDING_WINDOW + 6), token_ids(3, 2, seed=9)
+    sections = split(ids.shape[1], keep_ratio, order)
+    sent = read(sharer, ids)
+    prefilled = prefill(
+        receiver, ids, sections, lambda s, own: fuser(sent.section(s.start, s.stop), own)
+    )
+    first = prefilled.logits.log_softmax(-1).gather(1, answers[:, :1])
+    with torch.inference_mode():
+        output = receiver(answers[:, :1], past_key_values=prefilled.cache, use_cache=True)
+    second = output.logits[:, -1].log_softmax(-1).gather(1, answers[:, 1:])
+    kept = sum(s.stop - s.start for s in sections if s.mark > 0)
+    with torch.no_grad():
+        loss = answer_loss(receiver, sharer, fuser, Batch(ids, answers), kept, order)
+    wanted = float(-torch.cat([first, second]).mean())
+    assert float(loss) == pytest.approx(wanted, abs=2e-5)
+
+
+def padded(row: Tensor, left: int, right: int = 0) -> tuple[Tensor, Tensor]:
+    ids = torch.cat([torch.full((left,), 7), row, torch.full((right,), 7)])[None]
+    mask = torch.cat([torch.zeros(left), torch.ones(len(row)), torch.zeros(right)])[None].long()
+    return ids, mask
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("kept", "order"), [(13, "front"), (7, "front"), (2, "front"), (5, "back")]
+)
+def test_padding_changes_no_rows_loss(
+    name: str, kept: int, order: str, models: dict[str, PreTrainedModel]
+) -> None:
+    """`kept` counts in coordinates of the padded batch: 3 pads, 11 prompt tokens."""
+    receiver, sharer = models[name], models["llama"]
+    fuser = make_fuser(sharer, receiver, gates="open")
+    left = 3
+    prompt, answer = token_ids(1, SLIDING_WINDOW + 4)[0], token_ids(1, 3, seed=5)[0]
+    assert left + len(prompt) - 1 == 13
+    really_kept = max(0, kept - left) if order == "front" else kept
+    with torch.no_grad():
+        if really_kept:
+            alone = answer_loss(
+                receiver, sharer, fuser, Batch(prompt[None], answer[None]), really_kept, order
+            )
+        else:  # only pads are fused
+            closed = make_fuser(sharer, receiver, gates="closed")
+            batch = Batch(prompt[None], answer[None])
+            alone = answer_loss(receiver, sharer, closed, batch, len(prompt) - 1, "front")
+        ids, prompt_mask = padded(prompt, left)
+        answers, answer_mask = padded(answer, 0, right=2)
+        batch = Batch(ids, answers, prompt_mask, answer_mask)
+        together = answer_loss(receiver, sharer, fuser, batch, kept, order)
+    assert float(together) == pytest.approx(float(alone), abs=2e-5)
+
+
+@pytest.mark.parametrize("order", ["front", "back"])
+@pytest.mark.parametrize("kept", [1, 3, 8])
+def test_gradients_flow_when_a_part_is_fused(
+    order: str, kept: int, models: dict[str, PreTrainedModel]
+) -> None:
+    receiver, sharer = models["llama"], models["gemma3"]
+    fuser = make_fuser(sharer, receiver, gates="open").train().requires_grad_(True)
+    torch.manual_seed(0)
+    for projector in fuser.projectors:
+        projector.gate_temperature.fill_(0.5)
+    batch = Batch(token_ids(2, 9), token_ids(2, 2, seed=1))
+    answer_loss(receiver, sharer, fuser, batch, kept, order).backward()
+    for name, parameter in fuser.named_parameters():
+        assert parameter.grad is not None, name
+        assert float(parameter.grad.abs().max()) > 0, name
+    assert all(p.grad is None for m in (receiver, sharer) for p in m.parameters())
+
+
+# A run that is killed
+
+
+def test_a_run_is_repeatable_and_checkpoints_change_nothing(
+    tmp_path: Path, undisturbed: Fuser
+) -> None:
+    torch.rand(3)  # what was drawn before does not matter
+    assert same(train(tmp_path), undisturbed)
+    # The newest two are kept.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000009", "step_00000010"]
+    *_, fuser = toy_parts()
+    saved = load_fuser(tmp_path / "step_00000010" / "fuser", fuser.sharer, fuser.receiver)
+    assert same(saved, undisturbed)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path, undisturbed: Fuser) -> None:
+    train(tmp_path)
+    steps: list[int] = []
+    again = train(tmp_path, on_step=lambda step, metrics: steps.append(step))
+    assert steps == []
+    assert same(again, undisturbed)
+    assert not again.training
+
+
+@pytest.mark.parametrize("writes", [1, 2, 3, 4, 6, 8, 12])
+def test_dying_within_a_checkpoint_loses_only_that_checkpoint(
+    tmp_path: Path, undisturbed: Fuser, writes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two projectors and the optimizer: three files a checkpoint, and four checkpoints."""
+    save, left = torch.save, writes
+
+    def die(content: Any, path: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            Path(path).write_bytes(b"half")
+            raise KeyboardInterrupt
+        save(content, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", die)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path)
+    steps: list[int] = []
+    resumed = train(tmp_path, on_step=lambda step, metrics: steps.append(step))
+    assert steps[0] == 3 * ((writes - 1) // 3) + 1
+    assert same(resumed, undisturbed)
+    assert not (tmp_path / "partial").exists()
+
+
+def child(folder: Path) -> "subprocess.Popen[str]":
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, __file__, str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+
+
+def test_a_killed_process_goes_on_to_the_same_weights(tmp_path: Path, undisturbed: Fuser) -> None:
+    process = child(tmp_path)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line == "8\n":  # after the checkpoint of step 6, before that of step 9
+            process.send_signal(signal.SIGKILL)
+            break
+    assert process.wait() == -signal.SIGKILL
+    assert (tmp_path / "step_00000006").is_dir()
+    assert not (tmp_path / "step_00000010").exists()
+    steps: list[int] = []
+    resumed = train(tmp_path, on_step=lambda step, metrics: steps.append(step))
+    assert steps[0] in (7, 10)
+    assert same(resumed, undisturbed)
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_change_nothing(tmp_path: Path, undisturbed: Fuser) -> None:
+    kills = 0
+    for delay in (0.0, 0.02, 0.11, 0.05, 0.3, 0.17):
+        process = child(tmp_path)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(delay)
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+    assert kills > 1
+    assert same(train(tmp_path), undisturbed)
+
+
+def test_checkpoints_of_other_settings_are_refused(tmp_path: Path) -> None:
+    train(tmp_path, replace(SETTINGS, steps=1))
+    for changed in (
+        replace(SETTINGS, steps=2),
+        replace(SETTINGS, steps=1, seed=1),
+        replace(SETTINGS, steps=1, learning_rate=2e-2),
+    ):
+        with pytest.raises(C2CError, match=f"{tmp_path} holds checkpoints of a run with other"):
+            train(tmp_path, changed)
+
+
+# Conversations
+
+
+def write_chats(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def chat(question: str, answer: str) -> dict[str, Any]:
+    return {
+        "messages": [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answer},
+        ]
+    }
+
+
+def test_batches_hold_the_conversations_padded_on_the_outside(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    rows = [chat("is it red?", "no"), chat("what color is the question?", "blue and green")]
+    batches = ChatBatches(write_chats(tmp_path / "chats.jsonl", rows), tokenizer, batch_size=2)
+    batch = batches(0)
+    assert batch.prompt_mask is not None and batch.answer_mask is not None
+    found = set()
+    for row in range(2):
+        prompt = batch.prompt_ids[row][batch.prompt_mask[row].bool()].tolist()
+        answer = batch.answer_ids[row][batch.answer_mask[row].bool()].tolist()
+        assert batch.prompt_mask[row].tolist() == sorted(batch.prompt_mask[row].tolist())
+        assert batch.answer_mask[row].tolist() == sorted(batch.answer_mask[row].tolist())[::-1]
+        assert answer.pop() == tokenizer.eos_token_id
+        found.add((tokenizer.decode(prompt), tokenizer.decode(answer)))
+    assert found == {
+        (f"<|im_start|>user\n{q}<|im_end|>\n<|im_start|>assistant\n", a)
+        for q, a in [("is it red?", "no"), ("what color is the question?", "blue and green")]
+    }
+    assert 0 in batch.prompt_mask and 0 in batch.answer_mask  # both were padded somewhere
+    pads = batch.prompt_ids[batch.prompt_mask == 0]
+    assert set(pads.tolist()) == {tokenizer.pad_token_id}
+
+
+def test_every_epoch_holds_each_conversation_once_in_another_order(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    rows = [chat(f"question {number}", str(number)) for number in range(9)]
+    path = write_chats(tmp_path / "chats.jsonl", rows)
+    batches = ChatBatches(path, tokenizer, batch_size=3, seed=5)
+
+    def answers(number: int, source: ChatBatches = batches) -> list[str]:
+        ids = source(number).answer_ids
+        return [tokenizer.decode(row, skip_special_tokens=True) for row in ids]
+
+    epochs = [[a for n in range(3) for a in answers(3 * epoch + n)] for epoch in range(3)]
+    assert all(sorted(epoch) == [str(n) for n in range(9)] for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    # Any batch can be had at any time, in another process too.
+    again = ChatBatches(path, tokenizer, batch_size=3, seed=5)
+    assert [answers(n, again) for n in (7, 2)] == [answers(7), answers(2)]
+    other = ChatBatches(path, tokenizer, batch_size=3, seed=6)
+    assert [answers(n, other) for n in range(3)] != [answers(n) for n in range(3)]
+
+
+def test_long_conversations_are_left_out(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    path = write_chats(tmp_path / "c.jsonl", [chat("a", "b"), chat("a" * 200, "b")])
+    assert len(ChatBatches(path, tokenizer, 1).pairs) == 2
+    assert len(ChatBatches(path, tokenizer, 1, max_tokens=60).pairs) == 1
+    with pytest.raises(C2CError, match="no conversation of at most 3 tokens"):
+        ChatBatches(path, tokenizer, 1, max_tokens=3)
+
+
+def test_the_loss_of_a_padded_batch_is_that_of_its_conversations(
+    tmp_path: Path, models: dict[str, PreTrainedModel]
+) -> None:
+    receiver, sharer = models["qwen3"], models["qwen2"]
+    fuser = make_fuser(sharer, receiver)
+    rows = [chat("what?", "red, green"), chat("a longer question, is it?", "no"), chat("x", "y z")]
+    batches = ChatBatches(write_chats(tmp_path / "c.jsonl", rows), make_tokenizer(), batch_size=3)
+    batch = batches(0)
+    assert batch.answer_mask is not None
+    with torch.no_grad():
+        whole = batch.prompt_ids.shape[1] - 1
+        together = answer_loss(receiver, sharer, fuser, batch, whole, "front")
+        total = 0.0
+        for prompt, answer in batches.pairs:
+            one = Batch(torch.tensor([prompt]), torch.tensor([answer]))
+            loss = answer_loss(receiver, sharer, fuser, one, len(prompt) - 1, "front")
+            total += float(loss) * len(answer)
+    assert float(together) == pytest.approx(total / float(batch.answer_mask.sum()), abs=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"{", "not JSON"),
+        (b"", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b'{"messages": "\xff"}', "not JSON"),
+        (b"[]", "not a conversation"),
+        (b"3", "not a conversation"),
+        (b'{"turns": []}', "not a conversation: 'messages'"),
+        (b'{"messages": []}', "not a conversation"),
+        (b'{"messages": 3}', "not a conversation"),
+        (b'{"messages": {"a": 1, "b": 2}}', "not a conversation"),
+        (b'{"messages": [{"role": "assistant", "content": "x"}]}', "after at least one other"),
+        (
+            b'{"messages": [{"role": "user", "content": "x"}, {"role": "user", "content": "y"}]}',
+            "last message must be the assistant's",
+        ),
+        (b'{"messages": [{"content": "x"}, {"role": "assistant", "content": "y"}]}', "'role'"),
+        (b'{"messages": [{"role": "user"}, {"role": "assistant", "content": "y"}]}', "'content'"),
+        (
+            b'{"messages": [{"role": "user", "content": 3},'
+            b' {"role": "assistant", "content": "y"}]}',
+            "must be text",
+        ),
+        (
+            b'{"messages": [{"role": "user", "content": "x"},'
+            b' {"role": "assistant", "content": ["y"]}]}',
+            "must be text",
+        ),
+        (
+            b'{"messages": [{"role": "user", "content": "x"},'
+            b' {"role": "assistant", "content": "\\ud800"}]}',
+            "not a conversation",
+        ),
+    ],
+)
+def test_a_malformed_line_is_named_by_file_and_line(
+    tmp_path: Path, line: bytes, words: str
+) -> None:
+    path = tmp_path / "chats.jsonl"
+    good = json.dumps(chat("a", "b")).encode()
+    path.write_bytes(b"\n".join([good, line, good]))
+    with pytest.raises(C2CError, match=f"{path}, line 2: .*{words}"):
+        ChatBatches(path, make_tokenizer(), 1)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(C2CError, match=f"{tmp_path / 'none.jsonl'} cannot be read"):
+        ChatBatches(tmp_path / "none.jsonl", make_tokenizer(), 1)
+
+
+if __name__ == "__main__":  # the process that the tests above kill
+    torch.set_num_threads(1)
+
+    def tell(step: int, metrics: Mapping[str, float]) -> None:
+        print(step, flush=True)
+        time.sleep(0.05)  # so that the kill comes before the end
+
+    train(Path(sys.argv[1]), on_step=tell)

@@ -1,0 +1,160 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import make_fuser, make_model
+
+from c2c.cache import Geometry, KVCache
+from c2c.fuser import Fuser
+from c2c.projector import Projector
+from latentwire.channel.link import Link
+from latentwire.channel.packet import PacketError, encode
+from latentwire.channel.registry import CODECS
+from latentwire.condition import Channel
+
+CPU = torch.device("cpu")
+CUTS = [(1.0, "front"), (0.5, "front"), (0.5, "back"), (0.1, "back"), (0.0, "front")]
+GEOMETRY = Geometry(layers=3, kv_heads=2, head_dim=5)
+LINK = Link(b"the pair", GEOMETRY, (0, 2), (1, 2))
+
+
+def make_cache(tokens: int, batch: int = 1, geometry: Geometry = GEOMETRY) -> KVCache:
+    generator = torch.Generator().manual_seed(0)
+    shape = (batch, geometry.kv_heads, tokens, geometry.head_dim)
+
+    def layers() -> tuple[torch.Tensor, ...]:
+        return tuple(torch.randn(shape, generator=generator) for _ in range(geometry.layers))
+
+    return KVCache(layers(), layers())
+
+
+def same(first: KVCache, second: KVCache) -> bool:
+    """Bit-equal where both hold numbers, NaN in the same places."""
+    pairs = zip((*first.keys, *first.values), (*second.keys, *second.values), strict=True)
+    return all(
+        a.shape == b.shape
+        and a.dtype == b.dtype
+        and torch.equal(a.isnan(), b.isnan())
+        and torch.equal(a.nan_to_num(), b.nan_to_num())
+        for a, b in pairs
+    )
+
+
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize(("keep_ratio", "order"), CUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_passing_through_is_sending_and_receiving(
+    name: str, keep_ratio: float, order: str, dtype: torch.dtype
+) -> None:
+    channel = Channel(name, keep_ratio, order)
+    for tokens in (1, 2, 13):
+        cache = make_cache(tokens, batch=3).map(lambda tensor: tensor.to(dtype))
+        kept, arrived = LINK.pass_through(channel, cache)
+        for row in range(3):
+            example = cache.pick(torch.tensor([row]))
+            packet = LINK.send(channel, example)
+            assert len(packet) == LINK.wire_bytes(channel, tokens + 1)
+            assert bool(packet) == bool(kept)
+            if not packet:
+                continue
+            positions, received = LINK.receive(packet, tokens + 1, dtype, CPU)
+            assert positions == kept
+            assert same(received, arrived.pick(torch.tensor([row])))
+
+
+def test_nothing_kept_sends_nothing() -> None:
+    assert LINK.send(Channel("int8", 0.0), make_cache(9)) == b""
+    assert LINK.send(Channel("int8", 0.1), make_cache(9)) == b""  # floor(0.9)
+    assert LINK.wire_bytes(Channel("int8", 0.1), 10) == 0
+    assert LINK.header(Channel("int8", 0.1), 10) is None
+    assert LINK.wire_bytes(Channel("int8", 0.1), 11) > 0
+
+
+def test_the_tokens_sent_are_those_kept() -> None:
+    cache = make_cache(10)
+    for order, start, stop in (("front", 0, 3), ("back", 7, 10)):
+        packet = LINK.send(Channel("fp32", 0.3, order), cache)
+        positions, received = LINK.receive(packet, 11, torch.float32, CPU)
+        assert positions == range(start, stop)
+        assert torch.equal(received.keys[2], cache.keys[2][:, :, start:stop])
+        assert torch.equal(received.values[1], cache.values[1][:, :, start:stop])
+        assert bool(received.keys[1].isnan().all()) and bool(received.values[0].isnan().all())
+
+
+def gated(keys: set[int], values: set[int]) -> Fuser:
+    """A fuser of a receiver with 5 layers and a sharer with 3: the map is 0, 0, 0, 1, 2."""
+    receiver, sharer = make_model("qwen3", layers=5), make_model("qwen2", layers=3)
+    fuser = make_fuser(sharer, receiver, gates="closed")
+    with torch.no_grad():
+        for layer, projector in enumerate(fuser.projectors):
+            assert isinstance(projector, Projector)
+            if layer in keys:
+                projector.get_parameter("key_gate_logit").fill_(1.0)
+            if layer in values:
+                projector.get_parameter("value_gate_logit").fill_(1.0)
+    return fuser
+
+
+def test_closed_gates_send_nothing_and_repeated_layers_are_sent_once() -> None:
+    channel = Channel("int8")
+
+    def link(keys: set[int], values: set[int]) -> Link:
+        return Link.of(gated(keys, values), b"12345678")
+
+    everything = set(range(5))
+    whole = link(everything, everything)
+    assert whole.key_layers == whole.value_layers == (0, 1, 2)
+    one = CODECS["int8"].payload_bytes((2, 20, 8))
+    sizes = {
+        "whole": whole.wire_bytes(channel, 21),
+        "one of three": link({2, 3, 4}, everything).wire_bytes(channel, 21),
+        "without layer 0": link({3, 4}, everything).wire_bytes(channel, 21),
+        "values only": link(set(), everything).wire_bytes(channel, 21),
+        "nothing": link(set(), set()).wire_bytes(channel, 21),
+    }
+    assert sizes["one of three"] == sizes["whole"]
+    assert sizes["whole"] - sizes["without layer 0"] == one
+    assert sizes["whole"] - sizes["values only"] == 3 * one
+    assert sizes["whole"] - sizes["nothing"] == 6 * one
+    assert sizes["whole"] == len(whole.send(channel, make_cache(20, geometry=whole.geometry)))
+
+
+def test_what_only_closed_gates_would_read_is_not_needed() -> None:
+    """The NaN that stands for an unsent tensor reaches no fused one."""
+    fuser = gated({0, 3}, {4})
+    link = Link.of(fuser, b"12345678")
+    assert (link.key_layers, link.value_layers) == ((0, 1), (2,))
+    cache = make_cache(6, geometry=fuser.sharer)
+    own = make_cache(6, geometry=fuser.receiver)
+    packet = link.send(Channel("fp32"), cache)
+    _, received = link.receive(packet, 7, torch.float32, CPU)
+    assert same(fuser(received, own), fuser(cache, own))
+    assert not any(bool(t.isnan().any()) for t in fuser(received, own).keys)
+
+
+def test_packets_of_other_links_and_prompts_are_refused() -> None:
+    channel = Channel("int4")
+    packet = LINK.send(channel, make_cache(8))
+    assert LINK.receive(packet, 9, torch.float32, CPU)[0] == range(8)
+    assert LINK.receive(packet, 30, torch.float32, CPU)[0] == range(8)
+    for tokens in (8, 2, 1):  # the prompt's last token is never fused
+        with pytest.raises(PacketError, match="tokens do not fit the prompt"):
+            LINK.receive(packet, tokens, torch.float32, CPU)
+    for other, words in (
+        (replace(LINK, identity=b"another!"), "the packet is for pair"),
+        (replace(LINK, geometry=Geometry(3, 2, 6)), "the sharer is"),
+        (replace(LINK, key_layers=(0, 1)), "does not hold the layers that the fuser reads"),
+        (replace(LINK, value_layers=()), "does not hold the layers that the fuser reads"),
+    ):
+        with pytest.raises(PacketError, match=words):
+            other.receive(packet, 9, torch.float32, CPU)
+    with pytest.raises(PacketError, match="too few"):
+        LINK.receive(b"", 9, torch.float32, CPU)
+
+
+def test_two_runs_are_a_packet_but_not_one_of_this_link() -> None:
+    header = LINK.header(Channel("int8"), 9)
+    assert header is not None
+    packet = encode(make_cache(3), replace(header, runs=(range(2), range(4, 5))))
+    with pytest.raises(PacketError, match="tokens do not fit the prompt"):
+        LINK.receive(packet, 9, torch.float32, CPU)

@@ -1,0 +1,348 @@
+"""The packet's bytes: exact, as long as promised, and safe to read whoever wrote them."""
+
+import random
+import resource
+import struct
+import zlib
+from dataclasses import replace
+
+import pytest
+import torch
+from golden_packets import GEOMETRY as GOLDEN_GEOMETRY
+from golden_packets import IDENTITY as GOLDEN_IDENTITY
+from golden_packets import golden_header, golden_names, read_golden
+from hypothesis import given
+from hypothesis import strategies as st
+
+from c2c.cache import Geometry, KVCache
+from latentwire.channel.packet import (
+    Header,
+    PacketError,
+    decode,
+    decode_header,
+    encode,
+    encode_header,
+    packet_bytes,
+)
+from latentwire.channel.registry import CODECS
+
+GEOMETRY = Geometry(layers=3, kv_heads=2, head_dim=5)
+IDENTITY = b"the pair"
+HEADER = Header(CODECS["int4"], IDENTITY, GEOMETRY, (0, 2), (1,), (range(4, 7),))
+FIXED_BYTES = 20
+
+
+def make_cache(geometry: Geometry, tokens: int, seed: int = 0) -> KVCache:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (1, geometry.kv_heads, tokens, geometry.head_dim)
+
+    def layers() -> tuple[torch.Tensor, ...]:
+        return tuple(torch.randn(shape, generator=generator) for _ in range(geometry.layers))
+
+    return KVCache(layers(), layers())
+
+
+def make_packet(header: Header = HEADER) -> bytes:
+    return encode(make_cache(header.geometry, header.tokens), header)
+
+
+def with_checksum(body: bytes) -> bytes:
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def refused(data: bytes, words: str, geometry: Geometry = GEOMETRY) -> None:
+    with pytest.raises(PacketError, match=words) as caught:
+        decode(data, geometry, IDENTITY)
+    assert type(caught.value) is PacketError
+
+
+@st.composite
+def headers(draw: st.DrawFn) -> Header:
+    layers = draw(st.integers(1, 20))
+    geometry = Geometry(layers, draw(st.integers(1, 3)), draw(st.integers(1, 9)))
+    subset = st.sets(st.integers(0, layers - 1)).map(lambda chosen: tuple(sorted(chosen)))
+    runs, end = [], 0
+    for number in range(draw(st.integers(1, 3))):
+        start = end + draw(st.integers(1 if number else 0, 300))
+        end = start + draw(st.integers(1, 5))
+        runs.append(range(start, end))
+    return Header(
+        CODECS[draw(st.sampled_from(sorted(CODECS)))],
+        draw(st.binary(min_size=8, max_size=8)),
+        geometry,
+        draw(subset),
+        draw(subset),
+        tuple(runs),
+        draw(st.integers(0, 2**32 - 1)),
+    )
+
+
+# What is written is what is read
+
+
+@given(headers(), st.integers(0, 100))
+def test_a_packet_says_what_was_said(header: Header, seed: int) -> None:
+    cache = make_cache(header.geometry, header.tokens, seed)
+    data = encode(cache, header)
+    assert len(data) == packet_bytes(header)
+    found, start = decode_header(data)
+    assert found == header
+    assert start == len(encode_header(header))
+    read, arrived = decode(data, header.geometry, header.identity)
+    assert read == header
+    for sent, ours, layers in (
+        (cache.keys, arrived.keys, header.key_layers),
+        (cache.values, arrived.values, header.value_layers),
+    ):
+        for layer in range(header.geometry.layers):
+            if layer in layers:
+                assert torch.equal(ours[layer], header.codec.round_trip(sent[layer]))
+            else:
+                assert ours[layer].shape == sent[layer].shape
+                assert bool(torch.isnan(ours[layer]).all())
+
+
+def test_a_packet_by_hand() -> None:
+    header = Header(
+        CODECS["fp16"], IDENTITY, Geometry(9, 1, 2), (0, 8), (1,), (range(200, 201),), 5
+    )
+    cache = KVCache(
+        tuple(torch.full((1, 1, 1, 2), float(layer)) for layer in range(9)),
+        tuple(torch.full((1, 1, 1, 2), -float(layer)) for layer in range(9)),
+    )
+    body = (
+        b"LWKV"
+        + bytes([1, 2])
+        + b"the pair"
+        + struct.pack("<HHH", 9, 1, 2)
+        + bytes([0b00000001, 0b00000001])  # K of layers 0 and 8
+        + bytes([0b00000010, 0b00000000])  # V of layer 1
+        + bytes([5, 1])  # first position, one run
+        + bytes([200 & 127 | 128, 1, 1])  # 200 skipped, one token
+        + struct.pack("<6e", 0, 0, 8, 8, -1, -1)
+    )
+    assert encode(cache, header) == with_checksum(body)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_it_is_read_in_the_dtype_asked_for(dtype: torch.dtype) -> None:
+    cache = make_cache(GEOMETRY, 3).map(lambda tensor: tensor.to(dtype))
+    _, arrived = decode(encode(cache, HEADER), GEOMETRY, IDENTITY, dtype)
+    assert arrived.keys[0].dtype == arrived.keys[1].dtype == dtype
+    assert torch.equal(arrived.values[1], HEADER.codec.round_trip(cache.values[1]))
+
+
+def test_bytes_of_the_published_pair() -> None:
+    """Qwen2.5-0.5B: 6,144 numbers a token, 12,288 bytes in 16 bits."""
+    geometry = Geometry(layers=24, kv_heads=2, head_dim=64)
+    layers = tuple(range(24))
+
+    def header(codec: str, tokens: int) -> Header:
+        return Header(CODECS[codec], IDENTITY, geometry, layers, layers, (range(tokens),))
+
+    for tokens in (1, 12, 118):
+        data = make_packet(header("bf16", tokens))
+        assert len(data) == 12_288 * tokens + len(encode_header(header("bf16", tokens))) + 4
+        assert len(data) - 12_288 * tokens <= 40
+    for tokens, share in ((118, 0.01), (12, 0.05)):
+        data = make_packet(header("int4", tokens))
+        codes = 6_144 * tokens // 2
+        scales = 24 * 2 * 2 * 4
+        assert len(data) - codes - scales <= 40
+        assert len(data) - codes <= share * codes
+
+
+def test_what_is_not_sent_costs_nothing() -> None:
+    one = HEADER.codec.payload_bytes(HEADER.shape)
+    everything = replace(HEADER, key_layers=(0, 1, 2), value_layers=(0, 1, 2))
+    nothing = replace(HEADER, key_layers=(), value_layers=())
+    assert len(make_packet(everything)) - len(make_packet(HEADER)) == 3 * one
+    assert len(make_packet(HEADER)) - len(make_packet(nothing)) == 3 * one
+    _, arrived = decode(make_packet(nothing), GEOMETRY, IDENTITY)
+    assert all(bool(torch.isnan(t).all()) for t in (*arrived.keys, *arrived.values))
+
+
+def test_a_cache_that_the_header_does_not_describe_is_not_encoded() -> None:
+    for cache in (
+        make_cache(GEOMETRY, 4),
+        make_cache(Geometry(2, 2, 5), 3),
+        make_cache(Geometry(3, 1, 5), 3),
+        make_cache(GEOMETRY, 3).map(lambda tensor: torch.cat([tensor, tensor])),
+    ):
+        with pytest.raises(PacketError, match=r"the header says 3 of \[1, 2, 3, 5\]"):
+            encode(cache, HEADER)
+    broken = make_cache(GEOMETRY, 3)
+    broken.values[1][0, 0, 0, 0] = torch.nan
+    with pytest.raises(PacketError, match="NaN or infinite"):
+        encode(broken, HEADER)
+
+
+# The bytes never change
+
+
+def test_every_codec_has_a_golden_packet() -> None:
+    """`python tests/golden_packets.py` makes the one of a new codec."""
+    assert golden_names() == sorted(CODECS)
+
+
+@pytest.mark.parametrize("name", golden_names())
+def test_golden_packets_are_read_and_written_as_ever(name: str) -> None:
+    data, sent, arrived = read_golden(name)
+    header, found = decode(data, GOLDEN_GEOMETRY, GOLDEN_IDENTITY)
+    assert header == golden_header(name)
+    for ours, theirs in zip(
+        (*found.keys, *found.values), (*arrived.keys, *arrived.values), strict=True
+    ):
+        assert torch.equal(ours.isnan(), theirs.isnan())
+        assert torch.equal(ours.nan_to_num(), theirs.nan_to_num())
+    assert encode(sent, header) == data
+
+
+# Bytes that nobody wrote
+
+
+def test_another_pair_or_geometry_is_refused_by_name() -> None:
+    data = make_packet()
+    with pytest.raises(PacketError, match="for pair 7468652070616972, this one is 00000000000000"):
+        decode(data, GEOMETRY, bytes(8))
+    for geometry in (Geometry(4, 2, 5), Geometry(3, 5, 2), Geometry(3, 2, 6)):
+        refused(data, r"layers=3, kv_heads=2, head_dim=5\), the sharer is Geometry", geometry)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_a_packet_cut_anywhere_is_refused(name: str) -> None:
+    data = make_packet(replace(HEADER, codec=CODECS[name]))
+    for length in range(len(data)):
+        refused(data[:length], ".")
+    for more in (b"\0", b"\xff", data):
+        refused(data + more, ".")
+        refused(with_checksum(data[:-4] + more), "bytes long, its header says")
+    for less in range(FIXED_BYTES + 1, len(data) - 4):
+        refused(with_checksum(data[:less]), "bytes long, its header says|within its header|too")
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_any_altered_byte_is_noticed(name: str) -> None:
+    data = make_packet(replace(HEADER, codec=CODECS[name]))
+    generator = random.Random(0)
+    for place in range(len(data)):
+        for change in (*(1 << bit for bit in range(8)), 255, generator.randrange(1, 256)):
+            altered = bytearray(data)
+            altered[place] ^= change
+            refused(bytes(altered), ".")
+
+
+def body(*varints: int, masks: bytes = b"\x05\x02", payload: bytes = b"") -> bytes:
+    """A packet of the tests' pair with any numbers in its header."""
+    out = bytearray(make_packet()[:FIXED_BYTES] + masks)
+    for value in varints:
+        while value > 127:
+            out.append(value & 127 | 128)
+            value >>= 7
+        out.append(value)
+    return with_checksum(bytes(out) + payload)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "0 bytes are too few"),
+        (b"LWKV", "4 bytes are too few"),
+        (b"LWKW" + bytes(30), "do not start like a packet"),
+        (b"LWKV\x02" + bytes(30), "packet version 2 is unknown, this reads version 1"),
+        (b"LWKV\x01\xff" + bytes(30), "codec number 255 is unknown"),
+        (b"LWKV\x01\x00" + bytes(30), "codec number 0 is unknown"),
+        (with_checksum(b"LWKV\x01\x01" + bytes(14)), "no layers, heads or channels"),
+        (body(0, 1, 0, 3, masks=b"\x0d\x02"), "names a layer past the last of 3"),
+        (body(0, 1, 0, 3, masks=b"\x05\x82"), "names a layer past the last of 3"),
+        (body(0, 0), "holds no tokens"),
+        (body(0, 1, 4, 0), "a run of tokens is empty"),
+        (body(0, 2, 0, 1, 0, 1), "two runs of tokens touch"),
+        (body(0, 2**32 - 1, 0, 1), "ends within its header"),
+        (body(0, 2**32), "too large"),
+        (body(2**40), "too l"),
+        (body(0, 1, 0, 2**32 - 1), "bytes long, its header says"),
+        (with_checksum(make_packet()[:FIXED_BYTES] + b"\x05\x02\x80\x00\x01\x04\x03"), "shortest"),
+        (with_checksum(make_packet()[:FIXED_BYTES] + b"\x05\x02" + b"\x80" * 9), "too long"),
+    ],
+)
+def test_headers_that_nobody_writes_are_refused(data: bytes, words: str) -> None:
+    refused(data, words)
+
+
+def test_a_few_bytes_that_promise_much_allocate_nothing() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for tokens in (10**6, 2**31, 2**32 - 1):
+        refused(body(0, 1, 0, tokens), "bytes long, its header says")
+        # Without a layer there is no payload, whatever the tokens: a packet, and nothing in it.
+        header, cache = decode(body(0, 1, 0, tokens, masks=b"\0\0"), GEOMETRY, IDENTITY)
+        assert header.tokens == cache.tokens == tokens
+    largest = struct.pack("<HHH", 65535, 65535, 65535)
+    data = make_packet()
+    refused(with_checksum(data[:14] + largest + data[20:-4]), "ends within its header")
+    masks = bytes(8191) + b"\x40"
+    refused(with_checksum(data[:14] + largest + masks * 2 + b"\0\1\0\1"), "its header says")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
+
+
+def check_hostile(data: bytes, geometry: Geometry, identity: bytes) -> bool:
+    """Decode what may be anything: PacketError, or a cache that the bytes really hold."""
+    try:
+        header, cache = decode(data, geometry, identity)
+    except PacketError as error:
+        assert type(error) is PacketError
+        assert str(error)
+        return False
+    assert len(data) == packet_bytes(header)
+    assert data.startswith(encode_header(header))  # a header has one spelling only
+    for tensors, layers in ((cache.keys, header.key_layers), (cache.values, header.value_layers)):
+        for layer in layers:
+            assert tensors[layer].shape == (1, *header.shape)
+            assert bool(torch.isfinite(tensors[layer]).all())
+    return True
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_mutations_with_a_right_checksum_are_refused_or_valid(name: str) -> None:
+    generator = random.Random(name)
+    packet = make_packet(replace(HEADER, codec=CODECS[name]))[:-4]
+    header_bytes = len(encode_header(HEADER))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    valid = 0
+    for _ in range(1000):
+        data = bytearray(packet)
+        for _ in range(generator.choice((1, 1, 2, 5))):
+            # The variable part of the header, all of it, or anywhere.
+            start, stop = generator.choice(
+                ((FIXED_BYTES, header_bytes), (0, header_bytes), (header_bytes, len(packet)))
+            )
+            place = min(generator.randrange(start, stop), len(data) - 1)
+            change = generator.randrange(5)
+            if change == 0:
+                data[place] = generator.randrange(256)
+            elif change == 1:
+                data[place] ^= 1 << generator.randrange(8)
+            elif change == 2:
+                data[place] = generator.choice((0, 1, 127, 128, 255))
+            elif change == 3:
+                data[place:place] = generator.randbytes(generator.randrange(1, 4))
+            elif len(data) > 8:
+                del data[place : place + generator.randrange(1, 4)]
+        valid += check_hostile(with_checksum(bytes(data)), GEOMETRY, IDENTITY)
+    assert 0 < valid < 900
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_refused(data: bytes) -> None:
+    assert not check_hostile(data, GEOMETRY, IDENTITY)
+
+
+@given(
+    st.sampled_from(sorted(CODECS)), st.binary(max_size=40), st.binary(max_size=120), st.booleans()
+)
+def test_any_bytes_after_a_right_beginning_are_refused_or_valid(
+    name: str, rest: bytes, payload: bytes, keeps_masks: bool
+) -> None:
+    start = make_packet(replace(HEADER, codec=CODECS[name]))[: FIXED_BYTES + 2 * keeps_masks]
+    check_hostile(with_checksum(start + rest + payload), GEOMETRY, IDENTITY)

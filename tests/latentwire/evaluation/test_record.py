@@ -1,0 +1,72 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from latentwire.errors import LatentWireError
+from latentwire.evaluation.record import Record, read_records, write_records
+
+RECORD = Record(
+    example_id="7-980",
+    index=3,
+    answer="B",
+    predicted="B",
+    correct=True,
+    prompt_tokens=118,
+    generated_tokens=5,
+    wire_bytes=362_914,
+    output="The correct answer is B",
+)
+RECORDS = [
+    RECORD,
+    replace(RECORD, predicted=None, correct=False, output=""),
+    replace(RECORD, donor_id="9-1", donor_answer="C"),
+    replace(RECORD, output='lines\nand "quotes" \u2028 \x00 \U0001f409 ä\ttab'),
+]
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    write_records(path, iter(RECORDS))
+    assert read_records(path) == RECORDS
+    lines = path.read_bytes().split(b"\n")
+    assert len(lines) == len(RECORDS) + 1 and lines[-1] == b""
+    assert json.loads(lines[0])["wire_bytes"] == 362_914
+    assert "ä" in path.read_text(encoding="utf-8")
+    write_records(path, [])
+    assert read_records(path) == []
+
+
+def broken(line: bytes, path: Path) -> str:
+    write_records(path, RECORDS[:1])
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    with pytest.raises(LatentWireError) as caught:
+        read_records(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"{", b"3", b"null", b'"text"', b"[]", b"{}", b"\xff\xfe", b'{"example_id": 1}']
+)
+def test_a_malformed_line_is_named_by_file_and_line(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "records.jsonl"
+    assert broken(line, path).startswith(f"{path}, line 2: not a record: ")
+
+
+def test_missing_and_unknown_fields_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    write_records(path, [RECORD])
+    row = json.loads(path.read_text())
+    del row["wire_bytes"]
+    assert "'wire_bytes'" in broken(json.dumps(row).encode(), path)
+    row |= {"wire_bytes": 1, "bytes": 2}
+    assert "fields ['bytes'] are missing or unknown" in broken(json.dumps(row).encode(), path)
+
+
+def test_a_cut_last_line_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    write_records(path, RECORDS)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(LatentWireError, match="line 4: not a record"):
+        read_records(path)

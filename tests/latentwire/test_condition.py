@@ -1,0 +1,166 @@
+import json
+import math
+import subprocess
+import sys
+from dataclasses import asdict, fields, replace
+
+import pytest
+
+from latentwire.channel.registry import CODECS
+from latentwire.condition import MAX_NEW_TOKENS, Channel, Condition, Setting
+from latentwire.errors import LatentWireError
+
+SETTING = Setting(
+    pair="tiny",
+    pair_identity="ab" * 32,
+    dataset="openbookqa",
+    dataset_hash="cd" * 32,
+    prompt_version=1,
+    dtype="float32",
+    seed=42,
+)
+CONDITION = Condition("c2c", Channel("int8", 0.5, "back"), "matched")
+
+
+def fingerprint(condition: Condition, setting: Setting = SETTING) -> str:
+    return setting.condition_fingerprint(condition)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        # Keeping everything, or nothing, has no order.
+        (Channel("int8", 1.0, "back"), Channel("int8")),
+        (Channel("int8", 0.0, "back"), Channel("int8", 0.0, "front")),
+        # One number has one spelling.
+        (Channel("int8", 1), Channel("int8", 1.0)),
+        (Channel("int8", 0), Channel("int8", -0.0)),
+        (Channel("int8", 0.5), Channel("int8", 0.50)),
+    ],
+)
+def test_what_is_the_same_has_one_fingerprint(first: Channel, second: Channel) -> None:
+    conditions = [Condition("c2c", channel, "matched") for channel in (first, second)]
+    assert first == second and hash(first) == hash(second)
+    assert fingerprint(conditions[0]) == fingerprint(conditions[1])
+    assert conditions[0].params() == conditions[1].params()
+    assert conditions[0].label == conditions[1].label
+
+
+def test_whatever_changes_a_result_changes_the_fingerprint() -> None:
+    conditions = [
+        CONDITION,
+        Condition("receiver"),
+        Condition("sharer"),
+        Condition("c2c", Channel("int8", 0.5, "back"), "deranged"),
+        Condition("c2c", Channel("int8", 0.5, "back"), "zero"),
+        Condition("c2c", Channel("int8", 0.5, "front"), "matched"),
+        Condition("c2c", Channel("int8", 0.25, "back"), "matched"),
+        Condition("c2c", Channel("int8"), "matched"),
+        *(
+            Condition("c2c", Channel(name, 0.5, "back"), "matched")
+            for name in CODECS
+            if name != "int8"
+        ),
+    ]
+    assert len({fingerprint(condition) for condition in conditions}) == len(conditions)
+    assert len(set(conditions)) == len(conditions)
+    settings = [SETTING]
+    for field in fields(Setting):
+        value = getattr(SETTING, field.name)
+        changed = value + 1 if isinstance(value, int) else value + "x"
+        settings.append(replace(SETTING, **{field.name: changed}))
+    assert len({fingerprint(CONDITION, setting) for setting in settings}) == len(settings)
+
+
+def test_a_raised_evaluation_version_changes_every_fingerprint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from latentwire import condition as module
+
+    before = fingerprint(CONDITION), SETTING.identity()
+    raised = {**module._PROTOCOL, "evaluation_version": module.EVALUATION_VERSION + 1}
+    monkeypatch.setattr(module, "_PROTOCOL", raised)
+    assert fingerprint(CONDITION) != before[0]
+    assert SETTING.identity() != before[1]
+
+
+def test_the_identity_is_shared_by_all_datasets_and_conditions() -> None:
+    other = replace(SETTING, dataset="arc_c", dataset_hash="ef" * 32)
+    assert other.identity() == SETTING.identity()
+    assert replace(SETTING, dtype="bfloat16").identity() != SETTING.identity()
+    assert replace(SETTING, pair_identity="x").identity() != SETTING.identity()
+
+
+def test_chunks_of_a_condition_have_fingerprints_of_their_own() -> None:
+    chunks = {
+        SETTING.chunk_fingerprint(condition, start, stop)
+        for condition in (CONDITION, Condition("receiver"))
+        for start, stop in ((0, 200), (200, 400), (0, 400), (0, 100))
+    }
+    assert len(chunks) == 8
+    assert fingerprint(CONDITION) not in chunks
+
+
+def test_fingerprints_are_the_same_in_every_process() -> None:
+    code = (
+        "from latentwire.condition import *\n"
+        f"setting = Setting(**{asdict(SETTING)!r})\n"
+        "condition = Condition('c2c', Channel('int8', 0.5, 'back'), 'matched')\n"
+        "print(setting.condition_fingerprint(condition))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert done.strip() == fingerprint(CONDITION)
+    assert len(fingerprint(CONDITION)) == 64
+
+
+@pytest.mark.parametrize("ratio", [-0.01, 1.01, math.nan, math.inf])
+def test_a_keep_ratio_out_of_range_is_refused(ratio: float) -> None:
+    with pytest.raises(LatentWireError, match="keep_ratio must be between 0 and 1, not"):
+        Channel("int8", ratio)
+
+
+def test_unknown_codecs_and_orders_are_refused() -> None:
+    with pytest.raises(LatentWireError, match="order must be one of front, back, not 'middle'"):
+        Channel("int8", 0.5, "middle")
+    with pytest.raises(LatentWireError, match="codec 'int9' is unknown; there are bf16"):
+        Channel("int9")
+
+
+@pytest.mark.parametrize(
+    ("system", "channel", "control"),
+    [
+        ("nobody", None, "none"),
+        ("c2c", None, "matched"),
+        ("c2c", Channel("int8"), "none"),
+        ("c2c", Channel("int8"), "swapped"),
+        ("receiver", Channel("int8"), "none"),
+        ("sharer", None, "matched"),
+    ],
+)
+def test_conditions_that_mean_nothing_cannot_be_made(
+    system: str, channel: Channel | None, control: str
+) -> None:
+    with pytest.raises(AssertionError):
+        Condition(system, channel, control)
+
+
+def test_params_and_labels_are_those_that_people_filter_by() -> None:
+    assert CONDITION.params() == {
+        "system": "c2c",
+        "codec": "int8",
+        "kv_bits": "8",
+        "keep_ratio": "0.5",
+        "order": "back",
+        "control": "matched",
+    }
+    assert set(Condition("receiver").params().values()) == {"receiver", "none"}
+    assert CONDITION.label == "c2c int8 0.5 back matched"
+    assert Condition("c2c", Channel("bf16"), "zero").label == "c2c bf16 full zero"
+    assert Condition("sharer").label == "sharer alone"
+    json.dumps(CONDITION.params())
+
+
+def test_the_protocol_decodes_64_tokens() -> None:
+    assert MAX_NEW_TOKENS == 64
