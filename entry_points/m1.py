@@ -1,4 +1,4 @@
-import _paths  # noqa: F401  (must come first)
+import _first  # noqa: F401  (must come first)
 
 from latentwire.entry import start
 from latentwire.milestones import m1

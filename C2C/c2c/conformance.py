@@ -87,6 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     options = parser.parse_args(arguments)
     disable_progress_bar()
+    torch.set_num_threads(1)  # the models are tiny: threads would only wait for each other
     try:
         outcomes = run(options.directory, options.device, lambda o: print(o.line(), flush=True))
     except C2CError as error:

@@ -36,9 +36,10 @@ class FP8:
             raise CodecError(f"{self.name} payload has a scale that is not a positive number")
         numbers = torch.frombuffer(bytearray(data[4 * heads :]), dtype=torch.uint8)
         codes = numbers.view(self.dtype).view(shape)
-        if not bool(torch.isfinite(codes.float()).all()):
+        tensor = codes.float() * torch.from_numpy(scale).view(heads, 1, 1)
+        if not bool(torch.isfinite(tensor).all()):
             raise CodecError(f"{self.name} payload holds NaN or infinite numbers")
-        return codes.float() * torch.from_numpy(scale).view(heads, 1, 1)
+        return tensor
 
     def payload_bytes(self, shape: tuple[int, int, int]) -> int:
         heads, tokens, head_dim = shape

@@ -67,7 +67,7 @@ class Grouped:
         limit = largest_code(self.bits)
         parts = blocks.split(x, self._size(x.shape[-1]))
         scale = blocks.half_scale(parts, limit, EPS)
-        codes = torch.round(parts / scale.float()).clamp(-limit, limit)
+        codes = torch.round(parts / scale.float()).clamp(-limit, limit) + 0.0  # -0 is no code
         return blocks.join(codes, x.shape[-1]), scale
 
     def _dequantize(self, codes: Tensor, scale: Tensor) -> Tensor:

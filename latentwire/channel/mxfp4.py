@@ -47,7 +47,10 @@ class MXFP4:
         codes = unpack(data[scales:], self.bits, heads * tokens * head_dim)
         exponent = torch.from_numpy(biased.astype(np.int32)) - BIAS
         numbers = torch.from_numpy(codes.astype(np.int64)).view(shape)
-        return _dequantize(numbers, exponent.view(scales_shape))
+        tensor = _dequantize(numbers, exponent.view(scales_shape))
+        if not bool(torch.isfinite(tensor).all()):
+            raise CodecError(f"{self.name} payload holds infinite numbers")
+        return tensor
 
     def payload_bytes(self, shape: tuple[int, int, int]) -> int:
         heads, tokens, head_dim = shape
@@ -63,7 +66,7 @@ def _quantize(x: Tensor) -> tuple[Tensor, Tensor]:
     # frexp gives max = m * 2^e with 0.5 <= m < 1, so floor(log2(max)) is e - 1, exactly.
     top = torch.frexp(parts.abs().amax(-1, keepdim=True)).exponent - 1
     exponent = (top - LARGEST_EXPONENT).clamp(-BIAS, BIAS)
-    scaled = torch.ldexp(parts, -exponent)
+    scaled = torch.ldexp(parts, -exponent).contiguous()
     levels = torch.tensor(MAGNITUDES, device=x.device)
     middles = (levels[1:] + levels[:-1]) / 2
     # On a midpoint the even code wins: it is the upper one after an odd code.

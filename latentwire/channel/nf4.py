@@ -65,7 +65,8 @@ def _quantize(x: Tensor) -> tuple[Tensor, Tensor]:
     scale = blocks.half_scale(parts, 1.0, EPS)
     levels = torch.tensor(LEVELS, device=x.device)
     # A value goes to the level above a midpoint when it lies past it.
-    codes = torch.bucketize(parts / scale.float(), (levels[1:] + levels[:-1]) / 2)
+    scaled = (parts / scale.float()).contiguous()
+    codes = torch.bucketize(scaled, (levels[1:] + levels[:-1]) / 2)
     return blocks.join(codes, x.shape[-1]), scale
 
 

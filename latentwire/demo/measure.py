@@ -18,12 +18,12 @@ from c2c.receiver import Fuse, greedy, prefill
 from c2c.sections import Section, split
 from c2c.sharer import read
 from latentwire.data.example import parse_examples
+from latentwire.demo.questions import DERANGEMENT_SEED
 from latentwire.evaluation.extract import answer_letter
 from latentwire.evaluation.question import derange, tokenize
 
 BATCH = 750
 MAX_NEW_TOKENS = 8
-DERANGEMENT_SEED = 42  # the evaluation suite's default
 
 Letters = list[str | None]
 """One answer a question; None where none could be read."""

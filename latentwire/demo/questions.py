@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from latentwire.data.example import Example
 from latentwire.demo.layout import CHOICES, Slots, word_ids
 from latentwire.demo.tokenizer import LETTERS
 from latentwire.demo.world import Split, World, question_text
+from latentwire.evaluation.question import Question, derange
+
+DERANGEMENT_SEED = 42  # the evaluation suite's default
 
 
 @dataclass(frozen=True)
@@ -109,17 +113,18 @@ def question_rows(world: World, split: Split, limit: int, seed: int) -> list[dic
 
     Of the disputed facts, those that most sources agree on are left out (`World.asked_share`).
     The key is the true value. Every letter is the key equally often (to within one), so that a
-    model that knows nothing stands at a quarter.
+    model that knows nothing stands at a quarter; and a quarter of the questions share their key
+    with the one whose cache they get when deranged, so that following the other cache does too.
     """
     draw = torch.Generator().manual_seed(seed)
     facts = world.facts([split])
     share = world.share[facts[:, 0], facts[:, 1]]
     facts = facts[(share <= world.asked_share) | (share == 1)]
     facts = facts[torch.randperm(len(facts), generator=draw)][:limit]
-    keys = (torch.arange(len(facts)) % CHOICES)[torch.randperm(len(facts), generator=draw)]
+    ids = [f"{split.value}_{number:04d}" for number in range(len(facts))]
     rows = []
-    for number, ((entity, attribute), key) in enumerate(
-        zip(facts.tolist(), keys.tolist(), strict=True)
+    for row_id, (entity, attribute), key in zip(
+        ids, facts.tolist(), _balanced_keys(ids, draw).tolist(), strict=True
     ):
         truth = int(world.truth[entity, attribute])
         rival = int(world.rival[entity, attribute])
@@ -133,7 +138,7 @@ def question_rows(world: World, split: Split, limit: int, seed: int) -> list[dic
         first_name, last_name = world.name(entity)
         rows.append(
             {
-                "id": f"{split.value}_{number:04d}",
+                "id": row_id,
                 "question": question_text(world.attributes[attribute], first_name, last_name),
                 "choices": {
                     "text": [world.values[attribute][value] for value in values],
@@ -143,6 +148,19 @@ def question_rows(world: World, split: Split, limit: int, seed: int) -> list[dic
             }
         )
     return rows
+
+
+def _balanced_keys(ids: list[str], draw: torch.Generator) -> Tensor:
+    """[N] key positions: each equally often, a quarter of them the deranged partner's key too."""
+    count = len(ids)
+    blank = [Question(Example(name, i, "", (), "A"), ()) for i, name in enumerate(ids)]
+    partners = torch.tensor([other.example.index for other in derange(blank, DERANGEMENT_SEED)])
+    dealt = torch.arange(count) % CHOICES
+    while True:
+        keys = dealt[torch.randperm(count, generator=draw)]
+        shared = int((keys == keys[partners]).sum())
+        if abs(shared - count / CHOICES) <= max(1, count / 200):
+            return keys
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -181,7 +181,7 @@ def test_a_cache_that_the_header_does_not_describe_is_not_encoded() -> None:
 
 
 def test_every_codec_has_a_golden_packet() -> None:
-    """`python tests/golden_packets.py` makes the one of a new codec."""
+    """`PYTHONPATH=. python tests/golden_packets.py` makes the one of a new codec."""
     assert golden_names() == sorted(CODECS)
 
 

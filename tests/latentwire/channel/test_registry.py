@@ -19,6 +19,18 @@ NUMBERS = {
     "int4_layer": 13,
     "int3_layer": 14,
     "int2_layer": 15,
+    "int8_token": 16,
+    "int4_token": 17,
+    "int3_token": 18,
+    "int2_token": 19,
+    "int8_group": 20,
+    "int4_group": 21,
+    "int3_group": 22,
+    "int2_group": 23,
+    "nf4": 24,
+    "fp8_e4m3": 25,
+    "fp8_e5m2": 26,
+    "mxfp4": 27,
 }
 
 

@@ -9,6 +9,7 @@ import torch
 from latentwire.data.example import parse_examples
 from latentwire.data.prompt import prompt_token_ids
 from latentwire.demo.layout import question_frame
+from latentwire.demo.measure import read_questions
 from latentwire.demo.questions import Questioner, question_rows
 from latentwire.demo.tokenizer import LETTERS, build_tokenizer
 from latentwire.demo.world import (
@@ -106,6 +107,14 @@ def test_drawn_choices_are_four_values_with_the_taught_one_at_the_key() -> None:
         assert torch.equal(at_key, drawn.slots.stated)
         assert all(len(set(row)) == 4 for row in drawn.slots.choices.tolist())
         assert set(drawn.key.tolist()) == {0, 1, 2, 3}
+
+
+def test_the_deranged_partner_shares_the_key_as_often_as_chance_says() -> None:
+    rows = question_rows(WORLD, Split.TEST_GRADED, limit=750, seed=1)
+    questions = read_questions(TOKENIZER, rows, torch.device("cpu"))
+    pairs = zip(questions.keys, questions.other_keys, strict=True)
+    shared = sum(own == other for own, other in pairs) / len(rows)
+    assert shared == pytest.approx(0.25, abs=0.006)
 
 
 def test_question_sets_ask_each_fact_once_with_balanced_keys() -> None:
