@@ -480,6 +480,7 @@ def test_the_loss_of_a_padded_batch_is_that_of_its_conversations(
             "not a conversation",
         ),
     ],
+    ids=lambda value: value if isinstance(value, str) else "bytes",
 )
 def test_a_malformed_line_is_named_by_file_and_line(
     tmp_path: Path, line: bytes, words: str

@@ -265,6 +265,7 @@ def body(*varints: int, masks: bytes = b"\x05\x02", payload: bytes = b"") -> byt
         (with_checksum(make_packet()[:FIXED_BYTES] + b"\x05\x02\x80\x00\x01\x04\x03"), "shortest"),
         (with_checksum(make_packet()[:FIXED_BYTES] + b"\x05\x02" + b"\x80" * 9), "too long"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "bytes",
 )
 def test_headers_that_nobody_writes_are_refused(data: bytes, words: str) -> None:
     refused(data, words)

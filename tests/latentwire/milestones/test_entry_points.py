@@ -233,8 +233,8 @@ def test_the_published_study_as_runs(project: Project, shared_dir: Path) -> None
         assert len(same)
         assert (abs(same["accuracy"] - row.accuracy) < 0.00051).all()
     whole = curve[(curve["codec"] == "bf16") & (curve["dataset"] == "openbookqa")].iloc[0]
-    header = 36
-    assert whole["wire_bytes_mean"] == pytest.approx(12_288 * (117.926 - 1) + header, rel=1e-6)
+    header = 34  # and a byte more where the prompt has over 128 tokens
+    assert whole["wire_bytes_mean"] == pytest.approx(12_288 * (117.926 - 1) + header, abs=1)
     assert (project.folder / "out" / "budget_curve_arc_c.png").stat().st_size > 20_000
 
 
