@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -53,7 +54,9 @@ class Project:
         uri = self.uri
         if uri == URI:
             uri = f"sqlite:///{self.folder / 'mlflow.db'}"
-        client = MlflowClient(uri)
+        # The entry point may be making the store at this moment: it holds this lock while it does.
+        with FileLock(self.folder / "mlflow.db.lock"):
+            client = MlflowClient(uri)
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         found: list[Run] = []
         token = None

@@ -245,7 +245,7 @@ def _client(project: Project):  # type: ignore[no-untyped-def]
 
 
 def _chunks(project: Project) -> int:
-    return len(project.runs("chunk")) if (project.folder / "mlflow.db").exists() else 0
+    return len(project.runs("chunk"))
 
 
 def _aggregates(project: Project) -> dict[str, tuple[float, ...]]:
