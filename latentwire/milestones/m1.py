@@ -28,6 +28,17 @@ from latentwire.tracking.runs import FINGERPRINT, LEVEL
 
 PARAMETERS = (*STUDY, CODEC, SAMPLE)
 LAYERS_FILE = "layers.json"
+# The metrics' names are too long for a terminal; files keep them.
+TITLES = {
+    "key_error_mean": "K error",
+    "value_error_mean": "V error",
+    "kl_nats_mean": "KL (nats)",
+    "same_token_share": "same token",
+    "wire_bytes_mean": "bytes",
+    "bits_per_element": "bits",
+    "encode_ms_mean": "encode (ms)",
+    "decode_ms_mean": "decode (ms)",
+}
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,9 @@ def _conclude(study: Study, milestone: MilestoneRun, found: dict[_Item, Run | No
                 for layer, error in errors.items()
             ]
     table, by_layer = pd.DataFrame(rows), pd.DataFrame(layers)
-    text = table.to_string(index=False, float_format=lambda number: f"{number:.4g}")
+    text = table.rename(columns=TITLES).to_string(
+        index=False, float_format=lambda number: f"{number:.3g}"
+    )
     print(text)
     writer, run_id = milestone.writer, milestone.run_id
     writer.log_text(run_id, text, "table.txt")
