@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from torch import Tensor
@@ -32,6 +32,7 @@ def bits(x: Tensor) -> Tensor:
 
 
 @codecs
+@settings(max_examples=50)
 @given(x=batches(), dtype=st.sampled_from(DTYPES))
 def test_the_round_trip_is_what_the_bytes_say(name: str, x: Tensor, dtype: torch.dtype) -> None:
     codec, x = CODECS[name], x.to(dtype)

@@ -54,6 +54,13 @@ def test_a_malformed_line_is_named_by_file_and_line(tmp_path: Path, line: bytes)
     assert broken(line, path).startswith(f"{path}, line 2: not a record: ")
 
 
+def test_a_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    write_records(path, [replace(RECORD, output="ä")])
+    line = path.read_text(encoding="utf-8").rstrip().encode("latin-1")
+    assert "line 2: not a record: 'utf-8' codec can't decode" in broken(line, path)
+
+
 def test_missing_and_unknown_fields_are_named(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     write_records(path, [RECORD])
