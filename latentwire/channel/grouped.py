@@ -20,8 +20,6 @@ from latentwire.channel.codec import CodecError, check_finite
 from latentwire.channel.symmetric import pack, unpack
 
 WHOLE_HEAD = 0  # block size that means: all of head_dim
-EPS = 2.0**-20  # smallest scale; float16 holds it
-SCALE_BYTES = 2
 
 
 class Grouped:
@@ -34,27 +32,25 @@ class Grouped:
         check_finite(x)
         codes, scale = self._quantize(x)
         unsigned = (codes + largest_code(self.bits)).to(torch.uint8).cpu().numpy()
-        return scale.cpu().numpy().astype("<f2").tobytes() + pack(unsigned, self.bits)
+        return blocks.encode_scales(scale) + pack(unsigned, self.bits)
 
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
         heads, tokens, head_dim = shape
         size = self._size(head_dim)
-        scales_shape = (heads, tokens, blocks.count(head_dim, size), 1)
-        scale_bytes = SCALE_BYTES * int(np.prod(scales_shape))
-        scale = np.frombuffer(data[:scale_bytes], dtype="<f2").astype(np.float16)
-        if not (np.isfinite(scale) & (scale > 0)).all():
-            raise CodecError(f"{self.name} payload has a scale that is not a positive number")
+        scale = blocks.decode_scales(data, shape, size, self.name)
         limit = largest_code(self.bits)
-        unsigned = unpack(data[scale_bytes:], self.bits, heads * tokens * head_dim)
+        unsigned = unpack(
+            data[blocks.scales_bytes(shape, size) :], self.bits, heads * tokens * head_dim
+        )
         if unsigned.max(initial=0) > 2 * limit:
             raise CodecError(f"{self.name} payload has a code above {limit}")
         codes = torch.from_numpy(unsigned.astype(np.float32) - limit).view(shape)
-        return self._dequantize(codes, torch.from_numpy(scale).view(scales_shape))
+        return self._dequantize(codes, scale)
 
     def payload_bytes(self, shape: tuple[int, int, int]) -> int:
         heads, tokens, head_dim = shape
-        scales = heads * tokens * blocks.count(head_dim, self._size(head_dim))
-        return SCALE_BYTES * scales + -(-heads * tokens * head_dim * self.bits // 8)
+        codes_bytes = -(-heads * tokens * head_dim * self.bits // 8)
+        return blocks.scales_bytes(shape, self._size(head_dim)) + codes_bytes
 
     def round_trip(self, x: Tensor) -> Tensor:
         return self._dequantize(*self._quantize(x)).to(x.dtype)
@@ -66,7 +62,7 @@ class Grouped:
         """Codes [..., D] (float32) and scales [..., blocks, 1] (float16)."""
         limit = largest_code(self.bits)
         parts = blocks.split(x, self._size(x.shape[-1]))
-        scale = blocks.half_scale(parts, limit, EPS)
+        scale = blocks.half_scale(parts, limit)
         codes = torch.round(parts / scale.float()).clamp(-limit, limit) + 0.0  # -0 is no code
         return blocks.join(codes, x.shape[-1]), scale
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from latentwire.channel import blocks
-from latentwire.channel.codec import CodecError, check_finite
+from latentwire.channel.codec import check_finite
 from latentwire.channel.symmetric import pack, unpack
 
 LEVELS = (
@@ -21,8 +21,6 @@ LEVELS = (
     *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
 )
 SIZE = 32
-EPS = 2.0**-20
-SCALE_BYTES = 2
 
 
 class NF4:
@@ -37,23 +35,19 @@ class NF4:
         check_finite(x)
         codes, scale = _quantize(x)
         numbers = codes.to(torch.uint8).cpu().numpy()
-        return scale.cpu().numpy().astype("<f2").tobytes() + pack(numbers, self.bits)
+        return blocks.encode_scales(scale) + pack(numbers, self.bits)
 
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
         heads, tokens, head_dim = shape
-        scales_shape = (heads, tokens, blocks.count(head_dim, SIZE), 1)
-        scale_bytes = SCALE_BYTES * int(np.prod(scales_shape))
-        scale = np.frombuffer(data[:scale_bytes], dtype="<f2").astype(np.float16)
-        if not (np.isfinite(scale) & (scale > 0)).all():
-            raise CodecError(f"{self.name} payload has a scale that is not a positive number")
-        codes = unpack(data[scale_bytes:], self.bits, heads * tokens * head_dim)
+        scale = blocks.decode_scales(data, shape, SIZE, self.name)
+        packed = data[blocks.scales_bytes(shape, SIZE) :]
+        codes = unpack(packed, self.bits, heads * tokens * head_dim)
         numbers = torch.from_numpy(codes.astype(np.int64)).view(shape)
-        return _dequantize(numbers, torch.from_numpy(scale).view(scales_shape))
+        return _dequantize(numbers, scale)
 
     def payload_bytes(self, shape: tuple[int, int, int]) -> int:
         heads, tokens, head_dim = shape
-        scales = heads * tokens * blocks.count(head_dim, SIZE)
-        return SCALE_BYTES * scales + -(-heads * tokens * head_dim // 2)
+        return blocks.scales_bytes(shape, SIZE) + -(-heads * tokens * head_dim // 2)
 
     def round_trip(self, x: Tensor) -> Tensor:
         return _dequantize(*_quantize(x)).to(x.dtype)
@@ -62,7 +56,7 @@ class NF4:
 def _quantize(x: Tensor) -> tuple[Tensor, Tensor]:
     """Codes [..., D] (int64, 0 to 15) and scales [..., blocks, 1] (float16)."""
     parts = blocks.split(x, SIZE)
-    scale = blocks.half_scale(parts, 1.0, EPS)
+    scale = blocks.half_scale(parts, 1.0)
     levels = torch.tensor(LEVELS, device=x.device)
     # A value goes to the level above a midpoint when it lies past it.
     scaled = (parts / scale.float()).contiguous()

@@ -103,16 +103,14 @@ class RunWriter:
         tags: Mapping[str, str] | None = None,
         step: int = 0,
     ) -> None:
-        """Log in as few requests as MLflow takes."""
+        """Log in one request; ValueError for more values than one takes."""
         now = int(time.time() * 1000)
         values = [Metric(k, float(v), now, step) for k, v in (metrics or {}).items()]
         pairs = [Param(k, str(v)) for k, v in (params or {}).items()]
         labels = [RunTag(k, str(v)) for k, v in (tags or {}).items()]
-        self.store.client.log_batch(
-            run_id, values[:MOST_METRICS], pairs[:MOST_PARAMS], labels[:MOST_PARAMS]
-        )
         if len(values) > MOST_METRICS or max(len(pairs), len(labels)) > MOST_PARAMS:
             raise ValueError("more values than one request takes")
+        self.store.client.log_batch(run_id, values, pairs, labels)
 
     def log_text(self, run_id: str, text: str, artifact: str) -> None:
         """Store `text` as an artifact file of that path."""
