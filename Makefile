@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test lint format lock clean
+.PHONY: help setup demo test fuzz lint format lock clean
 
 help:
 	@echo "make demo   set up, then run M0 to M4 on the bundled pair (CPU, no download)"
 	@echo "make test   set up, then run all tests"
+	@echo "make fuzz   set up, then throw a million mutated packets at the decoder"
 	@echo "make setup  make .venv with the locked packages"
 	@echo "make lint   ruff and mypy"
 	@echo "make lock   write constraints.txt from .venv"
@@ -28,6 +29,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+fuzz: setup
+	PYTHONPATH=.:C2C $(BIN)/python tests/fuzz_packets.py --count $(or $(COUNT),1000000)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from c2c.sections import ORDERS
-from latentwire.channel.registry import codec
+from latentwire.channel.registry import bits_label, codec, needs_calibration
 from latentwire.errors import LatentWireError
 
 # Raise when the same inputs may give other results than before; old chunks are then not reused.
@@ -24,9 +24,12 @@ class Channel:
     codec: str
     keep_ratio: float = 1.0
     order: str = "front"
+    calibration: str = ""  # sha256 (hex) of the artifact, for a codec that needs one
 
     def __post_init__(self) -> None:
         codec(self.codec)
+        if self.calibration and not needs_calibration(self.codec):
+            raise LatentWireError(f"codec {self.codec} takes no calibration")
         if not 0 <= self.keep_ratio <= 1:
             raise LatentWireError(f"keep_ratio must be between 0 and 1, not {self.keep_ratio}")
         if self.order not in ORDERS:
@@ -57,10 +60,11 @@ class Condition:
         return {
             "system": self.system,
             "codec": channel.codec if channel else "none",
-            "kv_bits": str(codec(channel.codec).bits) if channel else "none",
+            "kv_bits": bits_label(channel.codec) if channel else "none",
             "keep_ratio": str(channel.keep_ratio) if channel else "none",
             "order": channel.order if channel else "none",
             "control": self.control,
+            "calibration": (channel.calibration if channel else "") or "none",
         }
 
     @property
@@ -101,7 +105,10 @@ class Setting:
 
     def condition_fingerprint(self, condition: Condition) -> str:
         """Identifies a condition, whatever the chunks it is computed in."""
-        return _sha256({**asdict(self), **_PROTOCOL, "condition": asdict(condition)})
+        content = asdict(condition)
+        if condition.channel and not condition.channel.calibration:
+            del content["channel"]["calibration"]  # nothing that could matter
+        return _sha256({**asdict(self), **_PROTOCOL, "condition": content})
 
     def chunk_fingerprint(self, condition: Condition, start: int, stop: int) -> str:
         """Identifies one chunk (examples start to stop, in dataset order) of a condition."""

@@ -123,7 +123,8 @@ def _bits(text: str) -> int:
 
 def _codec(text: str) -> str:
     try:
-        return codec(text).name
+        codec(text)
+        return text
     except LatentWireError as error:
         raise ValueError(str(error)) from None
 
@@ -181,6 +182,15 @@ KEEP_RATIOS = Parameter(
     "keep_ratio", "1.0,0.75,0.5,0.25,0.1", many(_ratio), "shares of the instruction tokens kept"
 )
 ORDER = Parameter("order", "front,back", many(one_of(*ORDERS)), "which end of it is kept")
+CALIBRATION = Parameter(
+    "calibration",
+    AUTO,
+    str,
+    "file for codecs that need one; auto: the pair's newest in the store",
+)
+CALIBRATION_EXAMPLES = Parameter(
+    "calibration_examples", "128", whole(2), "training questions of each set to calibrate on"
+)
 SAMPLE = Parameter("sample", "16", whole(1), "questions of each set that codecs are measured on")
 SOURCE = Parameter("source", "local", one_of("local", "published", "both"), "whose runs to draw")
 OUTPUT_DIR = Parameter(

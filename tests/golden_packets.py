@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from c2c.cache import Geometry, KVCache
+from latentwire.channel.layout import Layout
 from latentwire.channel.packet import Header, decode, encode
-from latentwire.channel.registry import CODECS
+from latentwire.channel.registry import TENSORWISE, codec
 
 FOLDER = Path(__file__).parent / "latentwire" / "channel" / "golden"
 GEOMETRY = Geometry(layers=9, kv_heads=2, head_dim=5)  # nine layers: masks of two bytes
@@ -28,7 +29,7 @@ RUN = range(130, 133)  # 130 needs two bytes
 
 def golden_header(name: str) -> Header:
     """The header of the packet called `name`."""
-    return Header(CODECS[name], IDENTITY, GEOMETRY, KEY_LAYERS, VALUE_LAYERS, (RUN,))
+    return Header(codec(name), IDENTITY, Layout(GEOMETRY, KEY_LAYERS, VALUE_LAYERS, (RUN,)))
 
 
 def golden_names() -> list[str]:
@@ -53,7 +54,7 @@ def read_golden(name: str) -> tuple[bytes, KVCache, KVCache]:
 
 def write_missing() -> list[str]:
     """Make the golden packets that are missing; their names."""
-    made = [name for name in CODECS if name not in golden_names()]
+    made = [name for name in TENSORWISE if name not in golden_names()]
     generator = torch.Generator().manual_seed(0)
     sent = {}
     for kind, layers in (("key", KEY_LAYERS), ("value", VALUE_LAYERS)):

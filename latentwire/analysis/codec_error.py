@@ -46,13 +46,13 @@ class CodecError:
 
 
 @torch.inference_mode()
-def measure(pair: LoadedPair, codec: str, questions: Sequence[Question]) -> CodecError:
+def measure(pair: LoadedPair, channel: Channel, questions: Sequence[Question]) -> CodecError:
     """Send each question's whole cache as a real packet and look at what arrives.
 
     The yardstick is the sharer's cache as the model made it, not rounded to 16 bits. Raises
     LatentWireError should the packet and the path without bytes not agree to the bit.
     """
-    channel, link = Channel(codec), pair.link
+    link = pair.link
     layers = {"key": link.key_layers, "value": link.value_layers}
     error = {kind: torch.zeros(link.geometry.layers, dtype=torch.float64) for kind in layers}
     power = {kind: torch.zeros(link.geometry.layers, dtype=torch.float64) for kind in layers}
@@ -66,7 +66,10 @@ def measure(pair: LoadedPair, codec: str, questions: Sequence[Question]) -> Code
         sent = time.perf_counter()
         _, arrived = link.receive(packet, token_ids.shape[1], pair.dtype, pair.device)
         encode_s, decode_s = encode_s + sent - began, decode_s + time.perf_counter() - sent
-        _check_same(codec, arrived, link.pass_through(channel, cache)[1])
+        direct = link.pass_through(channel, cache, [token_ids.shape[1]])
+        _check_same(channel.codec, arrived, direct.cache)
+        if direct.wire_bytes != [len(packet)]:
+            raise LatentWireError(f"{channel.codec}: a packet is not as long as was counted")
         for kind in layers:
             for layer in layers[kind]:
                 true, got = (_tensors(c, kind)[layer].double().cpu() for c in (cache, arrived))
@@ -89,6 +92,12 @@ def measure(pair: LoadedPair, codec: str, questions: Sequence[Question]) -> Code
         encode_ms_mean=1000 * encode_s / count,
         decode_ms_mean=1000 * decode_s / count,
     )
+
+
+@torch.inference_mode()
+def example_packet(pair: LoadedPair, channel: Channel, question: Question) -> bytes:
+    """The packet of one question."""
+    return pair.link.send(channel, sharer.read(pair.sharer, as_batch(question, pair.device)))
 
 
 def _warm_up(pair: LoadedPair, channel: Channel, question: Question) -> None:

@@ -31,7 +31,8 @@ COLUMNS: dict[str, str] = {
     "source": "string",
     "system": "string",
     "codec": "string",
-    "kv_bits": "Int64",
+    "calibration": "string",
+    "kv_bits": "float64",
     "keep_ratio": "float64",
     "order": "string",
     "examples": "int64",
@@ -44,6 +45,7 @@ COLUMNS: dict[str, str] = {
     "wire_bytes_mean": "float64",
     "wire_bytes_min": "Int64",
     "wire_bytes_max": "Int64",
+    "bits_per_element": "float64",
     "deranged_accuracy": "float64",
     "pairing_examples": "int64",
     "pairing_gain": "float64",
@@ -71,7 +73,7 @@ class ConditionResult:
     dataset: str
     system: str  # one of SYSTEMS
     codec: str  # NO_CODEC for the receiver or the sharer alone
-    kv_bits: int | None
+    kv_bits: float | None  # None where it differs by layer
     keep_ratio: float | None
     order: str | None  # one of ORDERS
     control: str  # one of CONTROLS; "none" for the receiver or the sharer alone
@@ -79,6 +81,7 @@ class ConditionResult:
     examples_total: int  # scored questions of the dataset
     records: tuple[Record, ...]
     seconds: float  # time that computing the records took
+    calibration: str | None = None  # sha256 of what a calibrated codec was fitted with
 
     def __post_init__(self) -> None:
         alone = self.system != "c2c"
@@ -109,6 +112,7 @@ class _Point:
     source: str
     system: str
     codec: str
+    calibration: str | None
     keep_ratio: float | None
     order: str | None
 
@@ -146,6 +150,7 @@ def build_curve(
             result.source,
             result.system,
             result.codec,
+            result.calibration,
             result.keep_ratio,
             result.order,
         )
@@ -231,6 +236,7 @@ def _row(
         "source": point.source,
         "system": point.system,
         "codec": point.codec,
+        "calibration": point.calibration,
         "kv_bits": _agreed(point, "kv_bits", {part.kv_bits for part in parts}),
         "keep_ratio": point.keep_ratio,
         "order": point.order,
@@ -244,6 +250,7 @@ def _row(
         "wire_bytes_mean": _ratio(sum(sent), len(sent)),
         "wire_bytes_min": min(sent, default=None),
         "wire_bytes_max": max(sent, default=None),
+        "bits_per_element": _ratio(8 * sum(sent), sum(record.elements for record in own.values())),
         "deranged_accuracy": _accuracy(deranged),
         "pairing_examples": pairing.examples,
         "pairing_gain": pairing.difference,
@@ -314,6 +321,7 @@ def _sort_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
         SYSTEMS.index(row["system"]),
         -bits if bits is not None else 0,
         row["codec"],
+        row["calibration"] or "",
         -ratio if ratio is not None else 0.0,
         ORDERS.index(row["order"]),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from mlflow.entities import Run
 
 from latentwire.analysis.curve import ConditionResult
+from latentwire.channel.registry import MIXED
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, read_records
 from latentwire.tracking.runs import CONDITION, LEVEL, RECORDS_FILE, RECORDS_SHA256, SOURCE
@@ -59,7 +60,7 @@ def _result(store: Store, run: Run) -> ConditionResult:
         dataset=params["dataset"],
         system=params["system"],
         codec=params["codec"],
-        kv_bits=int(bits) if bits else None,
+        kv_bits=float(bits) if bits and bits != MIXED else None,
         keep_ratio=float(keep_ratio) if keep_ratio else None,
         order=value("order"),
         control=params["control"],
@@ -67,6 +68,7 @@ def _result(store: Store, run: Run) -> ConditionResult:
         examples_total=int(params["examples_total"]),
         records=tuple(_records(store, run)),
         seconds=run.data.metrics.get("seconds", 0.0),
+        calibration=value("calibration") if "calibration" in params else None,
     )
 
 

@@ -105,7 +105,9 @@ def wire_bytes(codec: str, prompt_tokens: int, keep_ratio: float, order: str) ->
         keep_ratio: share of them that is.
         order: front or back.
     """
-    return _LINK.wire_bytes(Channel(codec, keep_ratio, order), prompt_tokens)
+    length = _LINK.wire_bytes(Channel(codec, keep_ratio, order), prompt_tokens)
+    assert length is not None
+    return length
 
 
 def read_published(reference_dir: Path) -> list[PublishedCondition]:
@@ -157,6 +159,9 @@ def _record(row: _Row) -> Record:
         generated_tokens=row.generated_tokens,
         wire_bytes=wire_bytes(row.scheme, row.prompt_tokens, row.cache_proportion, row.order_mode),
         output="",
+        elements=_LINK.elements(
+            Channel(row.scheme, row.cache_proportion, row.order_mode), row.prompt_tokens
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from latentwire.channel.codec import CodecError
 
 EPS = 2.0**-20  # smallest scale; float16 holds it
+LARGEST = 65504.0  # largest number of float16
 SCALE_BYTES = 2
 
 Shape = tuple[int, int, int]  # [H, T, D]

@@ -14,15 +14,24 @@ class Codec(Protocol):
     """Turns the K (or V) of one sharer layer into bytes and back.
 
     Tensors are one example's: [H, T, D] with T >= 1. `round_trip` is the same loss without the
-    bytes, for whole batches [B, H, T, D]: bit-equal to decoding what was encoded.
+    bytes, for whole batches [B, H, T, D]: bit-equal to decoding what was encoded. It must not
+    change when an example's last token is repeated: so are batches filled up.
     """
 
-    name: str
-    number: int  # stands in the packet; never reused
-    bits: int  # of one code, without scales
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def number(self) -> int:
+        """Stands in the packet; never reused."""
+
+    @property
+    def bits(self) -> float:
+        """Of one code, without scales."""
 
     def encode(self, x: Tensor) -> bytes:
-        """The payload of one tensor [H, T, D], `payload_bytes` long."""
+        """The payload of one tensor [H, T, D], `payload_bytes` long; CodecError for NaN or
+        infinity."""
 
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
         """The float32 tensor [H, T, D] that `data` stands for; CodecError if nothing does."""

@@ -1,16 +1,38 @@
 """Both ends of the wire for one pair: what is sent, and how it arrives."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from c2c.cache import Geometry, KVCache
 from c2c.fuser import Fuser
-from latentwire.channel.packet import Header, PacketError, decode, encode, packet_bytes
+from latentwire.channel.cache_codec import CacheCodec
+from latentwire.channel.calibration import Calibration
+from latentwire.channel.codec import CodecError
+from latentwire.channel.layout import Layout
+from latentwire.channel.packet import (
+    Header,
+    PacketError,
+    around_bytes,
+    decode,
+    encode,
+    packet_bytes,
+)
 from latentwire.channel.registry import codec
 from latentwire.channel.selector import kept
 from latentwire.condition import Channel
+from latentwire.errors import LatentWireError
+
+
+class Arrived(NamedTuple):
+    """A batch after the channel."""
+
+    kept: list[range]  # positions of each row's kept tokens
+    cache: KVCache  # those tokens, [B, H, K, D]; rows that keep fewer than K are filled up
+    wire_bytes: list[int]  # length of each row's packet
 
 
 @dataclass(frozen=True)
@@ -21,37 +43,41 @@ class Link:
     geometry: Geometry  # of the sharer's cache
     key_layers: tuple[int, ...]  # sharer layers whose K the fuser reads
     value_layers: tuple[int, ...]
+    calibration: Calibration | None = None
 
     @classmethod
-    def of(cls, fuser: Fuser, identity: bytes) -> "Link":
+    def of(cls, fuser: Fuser, identity: bytes, calibration: Calibration | None = None) -> "Link":
         """The link that serves `fuser`: nothing that only closed gates would read is sent."""
-        return cls(identity, fuser.sharer, fuser.layers_read("key"), fuser.layers_read("value"))
+        return cls(
+            identity,
+            fuser.sharer,
+            fuser.layers_read("key"),
+            fuser.layers_read("value"),
+            calibration,
+        )
 
     def header(self, channel: Channel, prompt_tokens: int) -> Header | None:
         """Header of the packet for a prompt of that length; None when no token is kept."""
         positions = kept(prompt_tokens, channel.keep_ratio, channel.order)
-        if not positions:
-            return None
-        return Header(
-            codec(channel.codec),
-            self.identity,
-            self.geometry,
-            self.key_layers,
-            self.value_layers,
-            (positions,),
-        )
+        return self._header(channel, positions) if positions else None
 
-    def wire_bytes(self, channel: Channel, prompt_tokens: int) -> int:
-        """Length of the packet for a prompt of that length; 0 when nothing is sent."""
+    def wire_bytes(self, channel: Channel, prompt_tokens: int) -> int | None:
+        """Length of the packet for a prompt of that length, 0 when nothing is sent; None where it
+        depends on the numbers."""
         header = self.header(channel, prompt_tokens)
         return packet_bytes(header) if header else 0
+
+    def elements(self, channel: Channel, prompt_tokens: int) -> int:
+        """Numbers of the sharer's cache that the packet for a prompt of that length stands for."""
+        header = self.header(channel, prompt_tokens)
+        return header.layout.elements if header else 0
 
     def send(self, channel: Channel, cache: KVCache) -> bytes:
         """The packet for one example's instruction cache (tensors [1, H, n-1, D]); b"" for none."""
         header = self.header(channel, cache.tokens + 1)
         if header is None:
             return b""
-        (run,) = header.runs
+        (run,) = header.layout.runs
         return encode(cache.section(run.start, run.stop), header)
 
     def receive(
@@ -61,27 +87,73 @@ class Link:
 
         Raises PacketError for anything but a packet of this link for a prompt of that length.
         """
-        header, cache = decode(packet, self.geometry, self.identity, dtype)
-        if (header.key_layers, header.value_layers) != (self.key_layers, self.value_layers):
-            raise PacketError("the packet does not hold the layers that the fuser reads")
-        if len(header.runs) != 1 or header.runs[0].stop >= prompt_tokens:
-            raise PacketError("the packet's tokens do not fit the prompt")
-        return header.runs[0], cache.map(lambda tensor: tensor.to(device))
-
-    def pass_through(self, channel: Channel, cache: KVCache) -> tuple[range, KVCache]:
-        """What `receive` would give for each example of a batch of instruction caches
-        (tensors [B, H, n-1, D]), without making the bytes."""
-        positions = kept(cache.tokens + 1, channel.keep_ratio, channel.order)
-        section = cache.section(positions.start, positions.stop)
-        round_trip = codec(channel.codec).round_trip
-
-        def arrived(tensors: tuple[Tensor, ...], sent: tuple[int, ...]) -> tuple[Tensor, ...]:
-            nothing = tensors[0].new_full((), torch.nan).expand_as(tensors[0])
-            return tuple(
-                round_trip(tensor) if positions and layer in sent else nothing
-                for layer, tensor in enumerate(tensors)
-            )
-
-        return positions, KVCache(
-            arrived(section.keys, self.key_layers), arrived(section.values, self.value_layers)
+        header, cache = decode(
+            packet, self.geometry, self.identity, dtype, self.calibration, prompt_tokens - 1
         )
+        layout = header.layout
+        if (layout.key_layers, layout.value_layers) != (self.key_layers, self.value_layers):
+            raise PacketError("the packet does not hold the layers that the fuser reads")
+        if len(layout.runs) != 1 or layout.runs[0].stop >= prompt_tokens:
+            raise PacketError("the packet's tokens do not fit the prompt")
+        if layout.first_position:
+            raise PacketError("the packet's prompt does not stand at the conversation's start")
+        return layout.runs[0], cache.map(lambda tensor: tensor.to(device))
+
+    def pass_through(
+        self, channel: Channel, cache: KVCache, prompt_tokens: Sequence[int]
+    ) -> Arrived:
+        """What `receive` would give for each example of a batch, and how long its packet would be.
+
+        `cache` holds instructions (tensors [B, H, T, D]); row b has prompt_tokens[b] - 1 tokens
+        of meaning, and anything after them. Rows are filled up by repeating their last kept token,
+        which moves no minimum or maximum that a codec takes over a row's tokens.
+        """
+        positions = [kept(n, channel.keep_ratio, channel.order) for n in prompt_tokens]
+        section = _gather(cache, positions)
+        sending = [row for row, run in enumerate(positions) if run]
+        if not sending:
+            return Arrived(positions, section, [0] * len(positions))
+        headers = {run: self._header(channel, run) for run in positions if run}
+        # A row that keeps nothing has no layout of its own: any serves, and nothing is read of it.
+        some = headers[positions[sending[0]]]
+        layouts = [headers.get(run, some).layout for run in positions]
+        try:
+            arrived, lengths = self._codec(channel).round_trip(section, layouts)
+        except CodecError as error:
+            raise PacketError(str(error)) from None
+        wire_bytes = [
+            around_bytes(headers[run]) + length if run else 0
+            for run, length in zip(positions, lengths, strict=True)
+        ]
+        return Arrived(positions, arrived, wire_bytes)
+
+    def _codec(self, channel: Channel) -> CacheCodec:
+        found = self.calibration.hash if self.calibration else ""
+        if channel.calibration and channel.calibration != found:
+            raise LatentWireError(
+                f"{channel.codec} is to use calibration {channel.calibration}, but"
+                f" {found or 'none'} is loaded"
+            )
+        return codec(channel.codec, self.calibration if channel.calibration else None)
+
+    def _header(self, channel: Channel, positions: range) -> Header:
+        layout = Layout(self.geometry, self.key_layers, self.value_layers, (positions,))
+        return Header(self._codec(channel), self.identity, layout)
+
+
+def _gather(cache: KVCache, positions: Sequence[range]) -> KVCache:
+    """Each row's tokens at its positions [B, H, K, D], K the longest; shorter rows repeat their
+    last (a row of none its first)."""
+    if len({*positions}) == 1:  # a view serves
+        return cache.section(positions[0].start, positions[0].stop)
+    longest = max(map(len, positions))
+    index = torch.tensor(
+        [[run.start + min(k, max(0, len(run) - 1)) for k in range(longest)] for run in positions],
+        device=cache.keys[0].device,
+    )
+
+    def pick(tensor: Tensor) -> Tensor:
+        heads, head_dim = tensor.shape[1], tensor.shape[3]
+        return tensor.gather(2, index[:, None, :, None].expand(-1, heads, -1, head_dim))
+
+    return cache.map(pick)

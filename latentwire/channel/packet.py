@@ -12,61 +12,53 @@
     -  varint                   position of the prompt's first token
     -  varint                   number of runs of consecutive tokens
     -  2 varints a run          tokens skipped since the last run, tokens in this run
-    -  payloads                 K of each sent layer ascending, then V
+    -  codec's parameters       nothing for most codecs
+    -  payload                  K of each sent layer ascending, then V, or as the codec says
     4  CRC-32 of all before
 
-A varint holds 7 bits a byte, lowest first, and has its shortest form. Nothing says how long the
-packet is: header and codec do, and any other length is refused before anything is allocated.
+A varint holds 7 bits a byte, lowest first, and has its shortest form. For most codecs the header
+says how long the packet is, and any other length is refused before anything is allocated.
 """
 
 import struct
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from c2c.cache import Geometry, KVCache
-from latentwire.channel.codec import Codec, CodecError
-from latentwire.channel.registry import BY_NUMBER
+from latentwire.channel.cache_codec import CacheCodec
+from latentwire.channel.calibration import Calibration
+from latentwire.channel.codec import CodecError
+from latentwire.channel.fields import LARGEST_NUMBER, PacketError, Reader, mask, varint
+from latentwire.channel.layout import Layout
+from latentwire.channel.registry import read_codec
 
 MAGIC = b"LWKV"
 VERSION = 1
 IDENTITY_BYTES = 8
+# What a reader believes of a packet's token count where it does not know its prompt: a short
+# compressed payload could otherwise claim a cache of any size.
+MOST_TOKENS = 1 << 17
 _FIXED = struct.Struct("<4sBB8sHHH")
 _CHECKSUM_BYTES = 4
-_LARGEST_VARINT = 2**32 - 1
-
-
-class PacketError(ValueError):
-    """Bytes that are not a packet for this pair; the text says why."""
+_LARGEST_SIZE = 2**16 - 1
 
 
 @dataclass(frozen=True)
 class Header:
     """All that a packet says besides the numbers of the cache."""
 
-    codec: Codec
+    codec: CacheCodec
     identity: bytes
-    geometry: Geometry
-    key_layers: tuple[int, ...]  # sharer layers whose K is sent, ascending
-    value_layers: tuple[int, ...]
-    runs: tuple[range, ...]  # kept positions of the prompt, ascending, not touching
-    first_position: int = 0  # position of the prompt's first token in its conversation
+    layout: Layout
 
-    @property
-    def tokens(self) -> int:
-        return sum(map(len, self.runs))
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """[H, T, D] of every tensor sent."""
-        return self.geometry.kv_heads, self.tokens, self.geometry.head_dim
-
-    def payload_bytes(self) -> int:
-        """Length of all payloads."""
-        tensors = len(self.key_layers) + len(self.value_layers)
-        return self.codec.payload_bytes(self.shape) * tensors
+    def __post_init__(self) -> None:
+        geometry = self.layout.geometry
+        if len(self.identity) != IDENTITY_BYTES:
+            raise PacketError(f"a pair's identity has {IDENTITY_BYTES} bytes")
+        if max(geometry.layers, geometry.kv_heads, geometry.head_dim) > _LARGEST_SIZE:
+            raise PacketError(f"{geometry} is too large for a packet")
 
 
 def encode(cache: KVCache, header: Header) -> bytes:
@@ -74,23 +66,24 @@ def encode(cache: KVCache, header: Header) -> bytes:
 
     Raises PacketError when the cache is not what the header says or cannot be encoded.
     """
-    if cache.layers != header.geometry.layers or tuple(cache.keys[0].shape) != (1, *header.shape):
+    layout = header.layout
+    if cache.layers != layout.geometry.layers or tuple(cache.keys[0].shape) != (1, *layout.shape):
         raise PacketError(
             f"the cache has {cache.layers} layers of {list(cache.keys[0].shape)},"
-            f" the header says {header.geometry.layers} of {[1, *header.shape]}"
+            f" the header says {layout.geometry.layers} of {[1, *layout.shape]}"
         )
     try:
-        parts = [header.codec.encode(cache.keys[layer][0]) for layer in header.key_layers]
-        parts += [header.codec.encode(cache.values[layer][0]) for layer in header.value_layers]
+        payload = header.codec.encode(cache, layout)
     except CodecError as error:
         raise PacketError(str(error)) from None
-    body = b"".join([encode_header(header), *parts])
+    body = encode_header(header) + payload
     return body + struct.pack("<I", zlib.crc32(body))
 
 
 def encode_header(header: Header) -> bytes:
-    """The bytes before the payloads."""
-    geometry = header.geometry
+    """The bytes before the payload."""
+    layout = header.layout
+    geometry = layout.geometry
     fixed = _FIXED.pack(
         MAGIC,
         VERSION,
@@ -100,52 +93,63 @@ def encode_header(header: Header) -> bytes:
         geometry.kv_heads,
         geometry.head_dim,
     )
-    numbers = [header.first_position, len(header.runs)]
+    numbers = [layout.first_position, len(layout.runs)]
     end = 0
-    for run in header.runs:
+    for run in layout.runs:
         numbers += [run.start - end, len(run)]
         end = run.stop
-    masks = _mask(header.key_layers, geometry.layers) + _mask(header.value_layers, geometry.layers)
-    return fixed + masks + b"".join(map(_varint, numbers))
+    masks = mask(layout.key_layers, geometry.layers) + mask(layout.value_layers, geometry.layers)
+    return fixed + masks + b"".join(map(varint, numbers)) + header.codec.parameters(layout)
 
 
-def packet_bytes(header: Header) -> int:
-    """`len(encode(cache, header))`, without encoding."""
-    return len(encode_header(header)) + header.payload_bytes() + _CHECKSUM_BYTES
+def around_bytes(header: Header) -> int:
+    """Length of a packet besides its payload."""
+    return len(encode_header(header)) + _CHECKSUM_BYTES
+
+
+def packet_bytes(header: Header) -> int | None:
+    """`len(encode(cache, header))`, without encoding; None where it depends on the numbers."""
+    payload = header.codec.payload_bytes(header.layout)
+    return None if payload is None else around_bytes(header) + payload
 
 
 def decode(
-    data: bytes, geometry: Geometry, identity: bytes, dtype: torch.dtype = torch.float32
+    data: bytes,
+    geometry: Geometry,
+    identity: bytes,
+    dtype: torch.dtype = torch.float32,
+    calibration: Calibration | None = None,
+    most_tokens: int = MOST_TOKENS,
 ) -> tuple[Header, KVCache]:
     """Header and kept tokens (tensors [1, H, T, D] on the CPU) of a packet for this pair.
 
     Tensors that were not sent are NaN, so that using one cannot go unnoticed. Any other input
-    raises PacketError; nothing larger than the packet implies is allocated.
+    raises PacketError; nothing larger than a cache of `most_tokens` tokens is allocated.
     """
-    header, start = decode_header(data)
+    header, start = decode_header(data, calibration)
     if header.identity != identity:
         raise PacketError(
             f"the packet is for pair {header.identity.hex()}, this one is {identity.hex()}"
         )
-    if header.geometry != geometry:
-        raise PacketError(f"the packet is of {header.geometry}, the sharer is {geometry}")
-    size = header.codec.payload_bytes(header.shape)
-    view = memoryview(data)
-    unsent = torch.full((), torch.nan, dtype=dtype).expand(1, *header.shape)
-    tensors = {"key": [unsent] * geometry.layers, "value": [unsent] * geometry.layers}
-    for kind, layers in (("key", header.key_layers), ("value", header.value_layers)):
-        for layer in layers:
-            try:
-                tensor = header.codec.decode(view[start : start + size], header.shape)
-            except CodecError as error:
-                raise PacketError(f"{kind} of layer {layer}: {error}") from None
-            tensors[kind][layer] = tensor.to(dtype)[None]
-            start += size
-    return header, KVCache(tuple(tensors["key"]), tuple(tensors["value"]))
+    if header.layout.geometry != geometry:
+        raise PacketError(f"the packet is of {header.layout.geometry}, the sharer is {geometry}")
+    if header.layout.tokens > most_tokens:
+        raise PacketError(
+            f"the packet claims {header.layout.tokens} tokens, where at most {most_tokens} can be"
+        )
+    payload = memoryview(data)[start : len(data) - _CHECKSUM_BYTES]
+    try:
+        cache = header.codec.decode(payload, header.layout)
+    except CodecError as error:
+        raise PacketError(str(error)) from None
+    return header, cache.map(lambda tensor: tensor.to(dtype))
 
 
-def decode_header(data: bytes) -> tuple[Header, int]:
-    """The header and where the payloads start, once length and checksum are right."""
+def decode_header(data: bytes, calibration: Calibration | None = None) -> tuple[Header, int]:
+    """The header and where the payload starts, once length and checksum are right.
+
+    A packet that needs a calibration has a header without it too, but cannot be decoded.
+    """
     if len(data) < _FIXED.size + _CHECKSUM_BYTES:
         raise PacketError(f"{len(data)} bytes are too few for a packet")
     magic, version, number, identity, layers, kv_heads, head_dim = _FIXED.unpack_from(data)
@@ -153,13 +157,11 @@ def decode_header(data: bytes) -> tuple[Header, int]:
         raise PacketError("the bytes do not start like a packet")
     if version != VERSION:
         raise PacketError(f"packet version {version} is unknown, this reads version {VERSION}")
-    if number not in BY_NUMBER:
-        raise PacketError(f"codec number {number} is unknown")
     if zlib.crc32(data[:-_CHECKSUM_BYTES]) != struct.unpack("<I", data[-_CHECKSUM_BYTES:])[0]:
         raise PacketError("the checksum is wrong: the packet is truncated or altered")
     if 0 in (layers, kv_heads, head_dim):
         raise PacketError("a cache of no layers, heads or channels is not a cache")
-    reader = _Reader(data[:-_CHECKSUM_BYTES], _FIXED.size)
+    reader = Reader(data[:-_CHECKSUM_BYTES], _FIXED.size)
     key_layers, value_layers = reader.mask(layers), reader.mask(layers)
     first_position = reader.varint()
     runs: list[range] = []
@@ -174,57 +176,13 @@ def decode_header(data: bytes) -> tuple[Header, int]:
         runs.append(range(start, end))
     if not runs:
         raise PacketError("the packet holds no tokens: for those, none is sent")
-    geometry = Geometry(layers, kv_heads, head_dim)
-    header = Header(
-        BY_NUMBER[number], identity, geometry, key_layers, value_layers, tuple(runs), first_position
+    if first_position + end > LARGEST_NUMBER:
+        raise PacketError("the packet's positions are too large")
+    layout = Layout(
+        Geometry(layers, kv_heads, head_dim), key_layers, value_layers, tuple(runs), first_position
     )
-    expected = reader.place + header.payload_bytes() + _CHECKSUM_BYTES
-    if len(data) != expected:
+    header = Header(read_codec(number, reader, layout, calibration), identity, layout)
+    payload = header.codec.payload_bytes(layout)
+    if payload is not None and len(data) != (expected := reader.place + payload + _CHECKSUM_BYTES):
         raise PacketError(f"the packet is {len(data)} bytes long, its header says {expected}")
     return header, reader.place
-
-
-class _Reader:
-    """Reads a header's variable part, never past its end."""
-
-    def __init__(self, data: bytes, place: int) -> None:
-        self.data, self.place = data, place
-
-    def byte(self) -> int:
-        if self.place >= len(self.data):
-            raise PacketError("the packet ends within its header")
-        self.place += 1
-        return self.data[self.place - 1]
-
-    def varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 127) << shift
-            if value > _LARGEST_VARINT:
-                raise PacketError("a number in the header is too large")
-            if byte < 128:
-                if byte == 0 and shift:
-                    raise PacketError("a number in the header is not in its shortest form")
-                return value
-            shift += 7
-            if shift > 35:
-                raise PacketError("a number in the header is too long")
-
-    def mask(self, layers: int) -> tuple[int, ...]:
-        bits = int.from_bytes(bytes(self.byte() for _ in range(-(-layers // 8))), "little")
-        if bits >> layers:
-            raise PacketError(f"the packet names a layer past the last of {layers}")
-        return tuple(layer for layer in range(layers) if bits >> layer & 1)
-
-
-def _mask(layers: Sequence[int], count: int) -> bytes:
-    return sum(1 << layer for layer in layers).to_bytes(-(-count // 8), "little")
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])

@@ -1,19 +1,40 @@
-"""All codecs by name. A codec's number is part of the packet format and is never used again."""
+"""All codecs by name. A codec's number is part of the packet format and is never used again.
+
+A name is that of a codec (`int4`), of a schedule (`int4/last2:bf16`), or either with a lossless
+stage behind it (`bf16+zstd`).
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
 
 import torch
 
+from latentwire.channel import lossless, schedule
+from latentwire.channel.asymmetric import Asymmetric
+from latentwire.channel.cache_codec import CacheCodec
+from latentwire.channel.calibration import DIGEST_BYTES, RATES, Calibration
 from latentwire.channel.codec import Codec
+from latentwire.channel.fields import PacketError, Reader
 from latentwire.channel.fp8 import FP8
 from latentwire.channel.grouped import WHOLE_HEAD, Grouped
+from latentwire.channel.kvtc import KVTC
+from latentwire.channel.layout import Layout
+from latentwire.channel.lossless import FixedLength, Lossless
 from latentwire.channel.mxfp4 import MXFP4
 from latentwire.channel.nf4 import NF4
 from latentwire.channel.raw import Raw
+from latentwire.channel.rotation import Rotation
+from latentwire.channel.schedule import ScheduleError
 from latentwire.channel.symmetric import Symmetric
+from latentwire.channel.tensorwise import Tensorwise, by_kind, uniform
+from latentwire.channel.turbo import Turbo
 from latentwire.errors import LatentWireError
 
 GROUP = 32  # channels that share a scale
+ROTATED_BITS = (1, 1.5, 2, 2.5, 3, 3.5, 4)
 
-_ALL: tuple[Codec, ...] = (
+# Codecs of one tensor, the same for K and V and for every layer.
+_UNIFORM: tuple[Codec, ...] = (
     Raw("bf16", 1, torch.bfloat16),
     Raw("fp16", 2, torch.float16),
     Raw("fp32", 3, torch.float32),
@@ -37,16 +58,120 @@ _ALL: tuple[Codec, ...] = (
     FP8("fp8_e4m3", 25, torch.float8_e4m3fn),
     FP8("fp8_e5m2", 26, torch.float8_e5m2),
     MXFP4("mxfp4", 27),
+    *(Rotation(f"rotate{bits:g}", 32 + place, bits) for place, bits in enumerate(ROTATED_BITS)),
 )
-CODECS = {codec.name: codec for codec in _ALL}
-BY_NUMBER = {codec.number: codec for codec in _ALL}
+CODECS = {codec.name: codec for codec in _UNIFORM}
+
+
+def _kivi(number: int, bits: int) -> Tensorwise:
+    keys = Asymmetric(f"kivi{bits} of keys", number, bits, "channel")
+    values = Asymmetric(f"kivi{bits} of values", number, bits, "token")
+    return by_kind(f"kivi{bits}", number, bits, keys, values)
+
+
+TENSORWISE = {
+    codec.name: codec
+    for codec in (
+        *map(uniform, _UNIFORM),
+        *(_kivi(28 + place, bits) for place, bits in enumerate((8, 4, 3, 2))),
+    )
+}
+_BY_NUMBER = {codec.number: codec for codec in TENSORWISE.values()}
+
+# Codecs that need a calibration: given one (or none) and the digest that packets name it by.
+_Calibrated = Callable[[Calibration | None, bytes], CacheCodec]
+CALIBRATED: dict[str, _Calibrated] = {
+    **{
+        f"turbo{bits:g}": partial(Turbo, f"turbo{bits:g}", 40 + place, bits)
+        for place, bits in enumerate(ROTATED_BITS)
+    },
+    **{
+        f"kvtc{bits:g}": partial(KVTC, f"kvtc{bits:g}", 60 + place, bits)
+        for place, bits in enumerate(RATES)
+    },
+}
+_CALIBRATED_BY_NUMBER = {make(None, b"").number: make for make in CALIBRATED.values()}
+_LOSSLESS_BY_NUMBER = {number: method for method, number in lossless.NUMBERS.items()}
+
+NAMES = (*TENSORWISE, *CALIBRATED)
+# Names that show how schedules and lossless stages are written; M1 measures them too.
+EXAMPLES = ("int4/last2:bf16", "int2/keys:int4", "bf16+zstd", "int8+zstd", "int4+zstd", "int4+lzma")
 
 # What `kv_bits=4` means: the protocol's quantizer, one scale per KV head; 16 is the raw cache.
+MIXED = "mixed"  # bits of a codec whose layers differ
 BY_BITS = {16: "bf16", 8: "int8", 4: "int4", 3: "int3", 2: "int2"}
 
 
-def codec(name: str) -> Codec:
-    """The codec called `name`; LatentWireError names those there are."""
-    if name not in CODECS:
-        raise LatentWireError(f"codec {name!r} is unknown; there are {', '.join(CODECS)}")
-    return CODECS[name]
+@lru_cache(maxsize=1024)
+def codec(name: str, calibration: Calibration | None = None) -> CacheCodec:
+    """The codec called `name`; LatentWireError for a name that is none.
+
+    A codec that needs a calibration and has none knows sizes, and neither encodes nor decodes.
+    """
+    inner, plus, method = name.partition("+")
+    if "/" in inner:
+        try:
+            made: CacheCodec = schedule.parse(inner, _scheduled)
+        except ScheduleError as error:
+            raise LatentWireError(str(error)) from None
+    elif inner in TENSORWISE:
+        made = TENSORWISE[inner]
+    elif inner in CALIBRATED:
+        made = CALIBRATED[inner](calibration, calibration.digest if calibration else b"")
+    else:
+        raise LatentWireError(
+            f"codec {inner!r} is unknown; there are {', '.join(NAMES)}; exceptions by layer are"
+            " written int4/last2:bf16, a lossless stage bf16+zstd"
+        )
+    if not plus:
+        return made
+    if method not in lossless.NUMBERS:
+        raise LatentWireError(
+            f"lossless stage {method!r} is unknown; there are {', '.join(lossless.NUMBERS)}"
+        )
+    if not isinstance(made, FixedLength):
+        raise LatentWireError(f"{inner} is entropy-coded: a lossless stage would win nothing")
+    return Lossless(made, method)
+
+
+def needs_calibration(name: str) -> bool:
+    """Whether the codec called `name` needs a calibration."""
+    return name.partition("+")[0] in CALIBRATED
+
+
+def bits_label(name: str) -> str:
+    """Bits of one code, for people and for the parameter `kv_bits`; MIXED where layers differ."""
+    bits = codec(name).bits
+    return MIXED if bits is None else f"{bits:g}"
+
+
+def read_codec(
+    number: int, reader: Reader, layout: Layout, calibration: Calibration | None
+) -> CacheCodec:
+    """The codec that a header names by number and parameters; PacketError for one of nobody's."""
+    if number in _LOSSLESS_BY_NUMBER:
+        inner = read_codec(reader.byte(), reader, layout, calibration)
+        if not isinstance(inner, FixedLength):
+            raise PacketError(f"a lossless stage cannot stand behind {inner.name}")
+        return Lossless(inner, _LOSSLESS_BY_NUMBER[number])
+    if number == schedule.NUMBER:
+        return schedule.read(reader, layout, _BY_NUMBER)
+    if number in _CALIBRATED_BY_NUMBER:
+        digest = reader.bytes(DIGEST_BYTES)
+        if calibration is not None and calibration.digest != digest:
+            raise PacketError(
+                f"the packet was coded with calibration {digest.hex()},"
+                f" this end has {calibration.digest.hex()}"
+            )
+        return _CALIBRATED_BY_NUMBER[number](calibration, digest)
+    if number not in _BY_NUMBER:
+        raise PacketError(f"codec number {number} is unknown")
+    return _BY_NUMBER[number]
+
+
+def _scheduled(name: str) -> Tensorwise:
+    if name not in TENSORWISE:
+        raise ScheduleError(
+            f"codec {name!r} cannot be part of a schedule; there are {', '.join(TENSORWISE)}"
+        )
+    return TENSORWISE[name]

@@ -4,6 +4,7 @@
 or five choices.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from latentwire.data.dataset import Dataset, Expected, build_dataset
@@ -17,6 +18,14 @@ EXPECTED = Expected(
     hash="2f892252b165b22b7e9b4265544f2c2b8908ee02dafe085387ab095346a546b9",
 )
 
+TRAINING_HUB = replace(HUB, split="train")
+TRAINING_FILE = "ai2_arc/ARC-Challenge/train.jsonl"
+TRAINING_EXPECTED = Expected(
+    rows=1119,
+    scored=1096,
+    hash="33f2505b76c2fe8c7ff3a57352c93287d5dba37c60e7d62f855b5058eb7f1738",
+)
+
 
 def load(data_dir: Path | None) -> Dataset:
     """Read the test set from a folder of JSON lines, or from the hub without one.
@@ -25,3 +34,9 @@ def load(data_dir: Path | None) -> Dataset:
     """
     rows, source = read_published(HUB, FILE, data_dir)
     return build_dataset("arc_c", rows, "question", source, EXPECTED)
+
+
+def load_training(data_dir: Path | None) -> Dataset:
+    """The training split, likewise."""
+    rows, source = read_published(TRAINING_HUB, TRAINING_FILE, data_dir)
+    return build_dataset("arc_c training", rows, "question", source, TRAINING_EXPECTED)

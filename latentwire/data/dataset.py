@@ -58,7 +58,7 @@ def build_dataset(
 
 
 def _check(dataset: Dataset, expected: Expected) -> None:
-    wrong = f"{dataset.source} is not the {dataset.name} test set"
+    wrong = f"{dataset.source} is not the {dataset.name} set"
     if (dataset.rows, len(dataset.examples)) != (expected.rows, expected.scored):
         raise LatentWireError(
             f"{wrong}: expected {expected.rows} rows with {expected.scored} scored, found "

@@ -12,3 +12,8 @@ def load(data_dir: Path | None) -> Dataset:
     Raises `LatentWireError` when the files are missing or malformed.
     """
     return load_bundled("demo_facts")
+
+
+def load_training(data_dir: Path | None) -> Dataset:
+    """Its development questions, which are about other facts and were not trained on."""
+    return load_bundled("demo_facts", "dev")

@@ -7,11 +7,12 @@ from latentwire.data import arc_c, demo_facts, demo_graded, openbookqa
 from latentwire.data.dataset import Dataset
 from latentwire.errors import LatentWireError
 
-_LOADERS: dict[str, Callable[[Path | None], Dataset]] = {
-    "openbookqa": openbookqa.load,
-    "arc_c": arc_c.load,
-    "demo_facts": demo_facts.load,
-    "demo_graded": demo_graded.load,
+_Load = Callable[[Path | None], Dataset]
+_LOADERS: dict[str, tuple[_Load, _Load]] = {  # test split, and questions to calibrate on
+    "openbookqa": (openbookqa.load, openbookqa.load_training),
+    "arc_c": (arc_c.load, arc_c.load_training),
+    "demo_facts": (demo_facts.load, demo_facts.load_training),
+    "demo_graded": (demo_graded.load, demo_graded.load_training),
 }
 
 
@@ -31,6 +32,16 @@ def load_dataset(name: str, data_dir: Path | None = None) -> Dataset:
     Raises `LatentWireError` for an unknown name, and for a set that cannot be had, is malformed or
     is not the published one.
     """
+    return _named(name)[0](data_dir)
+
+
+def load_training(name: str, data_dir: Path | None = None) -> Dataset:
+    """Questions of a set that are never scored, from its training split (the bundled sets have a
+    development split instead); otherwise as `load_dataset`."""
+    return _named(name)[1](data_dir)
+
+
+def _named(name: str) -> tuple[_Load, _Load]:
     if name not in _LOADERS:
         raise LatentWireError(f"unknown dataset {name!r}; known: {', '.join(_LOADERS)}")
-    return _LOADERS[name](data_dir)
+    return _LOADERS[name]

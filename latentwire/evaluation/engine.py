@@ -43,10 +43,10 @@ def evaluate(
         batch = _Batch(pair, asked, lent)
         for condition in conditions:
             answers, wire_bytes = batch.answer(condition)
-            for row, question, donor, answer in zip(rows, asked, lent, answers, strict=True):
-                records[condition][row] = outcome(
-                    pair, condition, question, donor, answer, wire_bytes
-                )
+            for row, question, donor, answer, length in zip(
+                rows, asked, lent, answers, wire_bytes, strict=True
+            ):
+                records[condition][row] = outcome(pair, condition, question, donor, answer, length)
             progress(len(rows))
     return {c: [record for record in kept if record] for c, kept in records.items()}
 
@@ -76,14 +76,13 @@ class _Batch:
     def instruction_tokens(self) -> int:
         return len(self.questions[0].token_ids) - 1
 
-    def answer(self, condition: Condition) -> tuple[list[list[int]], int]:
+    def answer(self, condition: Condition) -> tuple[list[list[int]], list[int]]:
         """Token ids of each answer, and the length of each packet in bytes."""
-        wire_bytes = 0
+        wire_bytes = [0] * len(self.questions)
         model = self.pair.sharer if condition.system == "sharer" else self.pair.receiver
         if condition.system == "c2c":
             assert condition.channel is not None
-            wire_bytes = self.pair.link.wire_bytes(condition.channel, self.instruction_tokens + 1)
-            prefilled = self._fused(condition.channel, condition.control)
+            wire_bytes, prefilled = self._fused(condition.channel, condition.control)
         elif condition.system == "sharer":
             prefilled = self._read_rest(model, self._sent("matched"))
         else:
@@ -95,16 +94,20 @@ class _Batch:
             )
         return greedy(model, prefilled, MAX_NEW_TOKENS, stop_ids(model)), wire_bytes
 
-    def _fused(self, channel: Channel, control: str) -> Prefilled:
-        """The receiver after the prompt, with the kept tokens fused."""
+    def _fused(self, channel: Channel, control: str) -> tuple[list[int], Prefilled]:
+        """Each packet's length, and the receiver after the prompt, with the kept tokens fused."""
         own = self._own()
-        kept, received = self.pair.link.pass_through(channel, self._sent(control))
+        prompt_tokens = [len(question.token_ids) for question in self.questions]
+        positions, received, wire_bytes = self.pair.link.pass_through(
+            channel, self._sent(control), prompt_tokens
+        )
+        kept = positions[0]  # prompts of one length keep the same positions
         if not kept:
-            return self._read_rest(self.pair.receiver, own)
+            return wire_bytes, self._read_rest(self.pair.receiver, own)
         parts = [self.pair.fuser(received, own.section(kept.start, kept.stop))]
         if kept.start:
             parts.insert(0, own.section(0, kept.start))
-        return self._read_rest(self.pair.receiver, concatenate(parts, dim=2))
+        return wire_bytes, self._read_rest(self.pair.receiver, concatenate(parts, dim=2))
 
     def _read_rest(self, model: torch.nn.Module, before: KVCache) -> Prefilled:
         """Run what the prompt has after `before`."""

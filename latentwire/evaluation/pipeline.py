@@ -91,16 +91,18 @@ def outcome(
     output = pair.tokenizer.decode(answer, skip_special_tokens=True)
     predicted = answer_letter(output)
     deranged = condition.control == "deranged"
+    channel, prompt_tokens = condition.channel, len(question.token_ids)
     return Record(
         example_id=question.example.id,
         index=question.example.index,
         answer=question.example.answer,
         predicted=predicted,
         correct=predicted == question.example.answer,
-        prompt_tokens=len(question.token_ids),
+        prompt_tokens=prompt_tokens,
         generated_tokens=len(answer),
         wire_bytes=wire_bytes,
         output=output,
         donor_id=donor.example.id if deranged else None,
         donor_answer=donor.example.answer if deranged else None,
+        elements=pair.link.elements(channel, prompt_tokens) if channel else 0,
     )

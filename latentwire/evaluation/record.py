@@ -23,6 +23,10 @@ class Record:
     output: str
     donor_id: str | None = None  # whose cache was sent, under the control `deranged`
     donor_answer: str | None = None
+    elements: int = 0  # numbers of the sharer's cache that the packet stands for
+
+
+_LATER = {"elements"}  # fields that records of earlier versions lack
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -40,7 +44,7 @@ def read_records(path: Path) -> list[Record]:
         for number, line in enumerate(file, start=1):
             try:
                 row = json.loads(line.decode())
-                if set(row) != names:
+                if set(row) | _LATER != names:
                     raise ValueError(f"fields {sorted(set(row) ^ names)} are missing or unknown")
                 records.append(Record(**row))
             except (ValueError, TypeError) as error:

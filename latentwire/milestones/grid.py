@@ -69,10 +69,11 @@ def run_grid(
     if values["dry_run"] and not study.is_local():
         _print_unknown(study, name, conditions)
         return
+    calibrated = [study.calibrated(condition) for condition in conditions]
     plans = [
         make_plan(study, dataset, condition)
         for dataset in study.dataset_names
-        for condition in conditions
+        for condition in calibrated
     ]
     missing = sum(plan.examples_missing for plan in plans)
     wanted = sum(plan.examples for plan in plans)
@@ -247,6 +248,7 @@ def _pairing_gain(frame: pd.DataFrame, plan: Plan) -> dict[str, float]:
     row = frame[
         (frame["dataset"] == plan.setting.dataset)
         & (frame["codec"] == channel.codec)
+        & (frame["calibration"].fillna("") == channel.calibration)
         & (frame["keep_ratio"] == channel.keep_ratio)
         & (frame["order"] == channel.order)
     ].iloc[0]

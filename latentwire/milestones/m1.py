@@ -16,18 +16,22 @@ import pandas as pd
 from mlflow.entities import Run
 from tqdm import tqdm
 
-from latentwire.analysis.codec_error import measure
+from latentwire.analysis.codec_error import example_packet, measure
 from latentwire.analysis.codec_figures import draw_layer_errors
 from latentwire.analysis.figures import save_png
-from latentwire.channel.registry import CODECS
+from latentwire.analysis.rate_figures import draw_rate_distortion
+from latentwire.channel.registry import EXAMPLES, NAMES, bits_label, needs_calibration
+from latentwire.condition import Channel
 from latentwire.errors import LatentWireError
 from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
 from latentwire.milestones.study import Study, open_study
-from latentwire.parameters import CODEC, SAMPLE, STUDY, Values
+from latentwire.parameters import AUTO, CALIBRATION, CODEC, SAMPLE, STUDY, Values
 from latentwire.tracking.runs import FINGERPRINT, LEVEL
 
-PARAMETERS = (*STUDY, CODEC, SAMPLE)
+PARAMETERS = (*STUDY, CODEC, CALIBRATION, SAMPLE)
 LAYERS_FILE = "layers.json"
+MOST_NOTE = 7900  # characters; MLflow cuts a note at 8000
+PACKET_FILE = "packet.lwkv"
 # The metrics' names are too long for a terminal; files keep them.
 TITLES = {
     "key_error_mean": "K error",
@@ -46,8 +50,12 @@ class _Item:
     """A codec on a dataset's first questions."""
 
     dataset: str
-    codec: str
+    channel: Channel
     fingerprint: str
+
+    @property
+    def codec(self) -> str:
+        return self.channel.codec
 
 
 def run(values: Values) -> None:
@@ -59,10 +67,11 @@ def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> 
     if values["dry_run"] and not study.is_local():
         print(f"m1: the files of {study.pair.name} are not here yet; a run downloads them first")
         return
+    channels = _channels(study, values)
     items = [
-        _item(study, values, dataset, codec)
+        _item(study, values, dataset, channel)
         for dataset in study.dataset_names
-        for codec in values["codec"] or CODECS
+        for channel in channels
     ]
     finished = {item: _finished(study, item) for item in items}
     missing = [item for item, found in finished.items() if found is None]
@@ -80,17 +89,32 @@ def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> 
         _conclude(study, milestone, finished)
 
 
-def _item(study: Study, values: Values, dataset: str, codec: str) -> _Item:
+def _channels(study: Study, values: Values) -> list[Channel]:
+    """The whole cache through each codec asked for; of all codecs, those that can be used."""
+    names = values["codec"] or (*NAMES, *EXAMPLES)
+    try:
+        return [study.calibrated_channel(Channel(name)) for name in names]
+    except LatentWireError as error:
+        if values["codec"] or values["calibration"] != AUTO:
+            raise
+        left_out = [name for name in names if needs_calibration(name)]
+        print(f"m1: {error}; left out: {', '.join(left_out)}")
+        return [Channel(name) for name in names if name not in left_out]
+
+
+def _item(study: Study, values: Values, dataset: str, channel: Channel) -> _Item:
     content = {
         "milestone": "m1",
         "setting": study.setting(dataset).identity(),
         "dataset": study.dataset(dataset).hash,
-        "codec": codec,
+        "codec": channel.codec,
         "sample": _sample(study, values, dataset),
         "device": study.device.partition(":")[0],  # times differ
     }
+    if channel.calibration:
+        content["calibration"] = channel.calibration
     text = json.dumps(content, sort_keys=True)
-    return _Item(dataset, codec, hashlib.sha256(text.encode()).hexdigest())
+    return _Item(dataset, channel, hashlib.sha256(text.encode()).hexdigest())
 
 
 def _sample(study: Study, values: Values, dataset: str) -> int:
@@ -113,14 +137,18 @@ def _measure(study: Study, values: Values, milestone: MilestoneRun, item: _Item)
         "pair": study.pair.name,
         "dataset": item.dataset,
         "codec": item.codec,
-        "kv_bits": str(CODECS[item.codec].bits),
+        "kv_bits": bits_label(item.codec),
         "sample": str(len(questions)),
     }
     tags = {FINGERPRINT: item.fingerprint}
     run_id = milestone.writer.start(
         f"{item.dataset} {item.codec}", "codec", milestone.run_id, params, tags
     )
-    found = measure(study.loaded, item.codec, questions)
+    found = measure(study.loaded, item.channel, questions)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / PACKET_FILE
+        path.write_bytes(example_packet(study.loaded, item.channel, questions[0]))
+        milestone.writer.log_file(run_id, path)
     milestone.writer.log_text(run_id, json.dumps(asdict(found), indent=2), LAYERS_FILE)
     milestone.writer.finish(run_id, found.metrics())
     return study.store.client.get_run(run_id)
@@ -146,12 +174,17 @@ def _conclude(study: Study, milestone: MilestoneRun, found: dict[_Item, Run | No
     writer.log_text(run_id, text, "table.txt")
     writer.log_text(run_id, table.to_csv(index=False), "codecs.csv")
     writer.log_text(run_id, by_layer.to_csv(index=False), "codec_error_by_layer.csv")
-    writer.note(run_id, f"```\n{text}\n```")
+    shown = text[:MOST_NOTE].rpartition("\n")[0] if len(text) > MOST_NOTE else text
+    writer.note(run_id, f"```\n{shown}\n```" + ("" if shown == text else "\n\nthe rest: table.txt"))
     with tempfile.TemporaryDirectory() as folder:
         for dataset in by_layer["dataset"].unique():
             path = Path(folder) / f"codec_error_{dataset}.png"
             part = by_layer[by_layer["dataset"] == dataset]
             save_png(draw_layer_errors(part, dataset, study.pair.name), path)
+            writer.log_file(run_id, path)
+            path = Path(folder) / f"rate_distortion_{dataset}.png"
+            rates = table[table["dataset"] == dataset]
+            save_png(draw_rate_distortion(rates, dataset, study.pair.name), path)
             writer.log_file(run_id, path)
 
 

@@ -8,6 +8,7 @@ from latentwire.milestones.grid import run_grid
 from latentwire.milestones.milestone import MilestoneRun
 from latentwire.milestones.study import Study, open_study
 from latentwire.parameters import (
+    CALIBRATION,
     CODEC,
     CONTROLS_SENT,
     KEEP_RATIOS,
@@ -17,7 +18,15 @@ from latentwire.parameters import (
     Values,
 )
 
-PARAMETERS = (*STUDY, replace(KV_BITS, default="8"), CODEC, KEEP_RATIOS, ORDER, CONTROLS_SENT)
+PARAMETERS = (
+    *STUDY,
+    replace(KV_BITS, default="8"),
+    CODEC,
+    CALIBRATION,
+    KEEP_RATIOS,
+    ORDER,
+    CONTROLS_SENT,
+)
 
 
 def conditions(values: Values) -> list[Condition]:

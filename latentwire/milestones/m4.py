@@ -9,6 +9,7 @@ from mlflow.entities import Run
 from latentwire.analysis.curve import build_curve, write_csv
 from latentwire.analysis.figures import draw_budget_curve, save_png
 from latentwire.analysis.load import chunks_from, results
+from latentwire.analysis.rate_figures import draw_rate_accuracy
 from latentwire.errors import LatentWireError
 from latentwire.milestones.grid import log_table
 from latentwire.milestones.milestone import MilestoneRun, milestone_run
@@ -84,7 +85,8 @@ def newest(chunks: list[Run]) -> list[Run]:
 
 
 def write(frame: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write budget_curve.csv and one picture a pair and dataset; their paths."""
+    """Write budget_curve.csv and, for each pair and dataset, the budget curve and (with several
+    codecs) accuracy against bits a number; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "budget_curve.csv"]
     write_csv(frame, paths[0])
@@ -93,4 +95,8 @@ def write(frame: pd.DataFrame, folder: Path) -> list[Path]:
         stem = f"budget_curve_{dataset}" + (f"_{pair}" if len(pairs) > 1 else "")
         paths.append(folder / f"{stem}.png")
         save_png(draw_budget_curve(frame, dataset, pair), paths[-1])
+        own = (frame["pair"] == pair) & (frame["dataset"] == dataset) & (frame["source"] == "local")
+        if frame.loc[own & (frame["keep_ratio"] == 1), "bits_per_element"].notna().sum() > 1:
+            paths.append(folder / f"{stem}.png".replace("budget_curve", "codec_rate"))
+            save_png(draw_rate_accuracy(frame[own], dataset, pair), paths[-1])
     return paths

@@ -1,26 +1,36 @@
-"""All milestones in order, M0 to M4, with the models loaded once."""
+"""All milestones in order, M0 to M4, with the models loaded once; codecs calibrated before M1."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from latentwire.milestones import m0, m1, m2, m3, m4
+from latentwire.milestones import calibrate, m0, m1, m2, m3, m4
 from latentwire.milestones.milestone import milestone_run
 from latentwire.milestones.study import open_study
-from latentwire.parameters import KV_BITS, OUTPUT_DIR, SAMPLE, STUDY, Parameter, Values, checked
+from latentwire.parameters import (
+    CALIBRATION_EXAMPLES,
+    KV_BITS,
+    OUTPUT_DIR,
+    SAMPLE,
+    STUDY,
+    Parameter,
+    Values,
+    checked,
+)
 
 # M3 has a kv_bits of its own, so M2's cannot go by that name here.
 M2_KV_BITS = replace(KV_BITS, name="m2_kv_bits", help="bits per number that M2 compares")
-PARAMETERS = (*STUDY, M2_KV_BITS, SAMPLE, OUTPUT_DIR)
+PARAMETERS = (*STUDY, M2_KV_BITS, CALIBRATION_EXAMPLES, SAMPLE, OUTPUT_DIR)
+STEPS = (m0, calibrate, m1, m2, m3)
 
 
 def run(values: Values) -> None:
     study = open_study(values)
     if values["dry_run"]:
-        for milestone in (m0, m1, m2, m3):
+        for milestone in STEPS:
             milestone.run_in(study, _complete(milestone.PARAMETERS, values))
         return
     with milestone_run(study.store, "main", study.resolved(values), study.pair.name) as parent:
-        for milestone in (m0, m1, m2, m3):
+        for milestone in STEPS:
             milestone.run_in(study, _complete(milestone.PARAMETERS, values), parent)
         drawn = {
             **_complete(m4.PARAMETERS, values),

@@ -1,7 +1,7 @@
 """What milestones work on: a pair, its question sets and a tracking store, each loaded once."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ from transformers import AutoTokenizer
 from c2c.cache import geometry
 from c2c.checkpoint import load_fuser
 from c2c.models import load_model
+from latentwire.channel.calibration import Calibration
 from latentwire.channel.link import Link
 from latentwire.channel.packet import IDENTITY_BYTES
-from latentwire.condition import Setting
+from latentwire.channel.registry import needs_calibration
+from latentwire.condition import Channel, Condition, Setting
 from latentwire.data.dataset import Dataset
 from latentwire.data.prompt import PROMPT_VERSION
-from latentwire.data.registry import load_dataset
+from latentwire.data.registry import load_dataset, load_training
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.question import Question, derange, tokenize
@@ -27,6 +29,7 @@ from latentwire.pairs.locate import LocatedPair, locate_pair
 from latentwire.pairs.pair import Pair, require_supported
 from latentwire.pairs.tokenizer import check_same_tokenizer
 from latentwire.parameters import AUTO, Values
+from latentwire.tracking.calibrations import Subject, find_calibration
 from latentwire.tracking.store import Store, open_store
 
 log = logging.getLogger("latentwire")
@@ -43,6 +46,7 @@ class Study:
     device: str
     dtype: torch.dtype
     store: Store
+    calibration: Calibration | None = None  # found when a codec first needs it
     _datasets: dict[str, Dataset] = field(default_factory=dict)
     _questions: dict[str, tuple[list[Question], list[Question]]] = field(default_factory=dict)
 
@@ -85,6 +89,10 @@ class Study:
             self._datasets[name] = load_dataset(name, self.values["data_dir"])
         return self._datasets[name]
 
+    def training(self, name: str) -> Dataset:
+        """Questions of a set that are never scored."""
+        return load_training(name, self.values["data_dir"])
+
     def examples(self, name: str) -> int:
         """How many of a dataset's questions are to be evaluated."""
         total = len(self.dataset(name).examples)
@@ -117,9 +125,36 @@ class Study:
         check_same_tokenizer(receiver, sharer)
         return receiver
 
-    @cached_property
+    def calibrated(self, condition: Condition) -> Condition:
+        """The condition, with the calibration that its codec will use if it needs one."""
+        if condition.channel is None:
+            return condition
+        return replace(condition, channel=self.calibrated_channel(condition.channel))
+
+    def calibrated_channel(self, channel: Channel) -> Channel:
+        """The same for a channel. Raises LatentWireError where there is no calibration."""
+        if not needs_calibration(channel.codec):
+            return channel
+        if self.calibration is None:
+            self.calibration = find_calibration(
+                self.store, self.values["calibration"], self.subject, channel.codec
+            )
+        return replace(channel, calibration=self.calibration.hash)
+
+    @property
+    def subject(self) -> Subject:
+        """What a calibration must be of, to be used here."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return Subject(self.pair.name, combined_identity(self.identity), dtype)
+
+    @property
     def loaded(self) -> LoadedPair:
         """Models and fuser in memory."""
+        link = replace(self._in_memory.link, calibration=self.calibration)
+        return replace(self._in_memory, link=link)
+
+    @cached_property
+    def _in_memory(self) -> LoadedPair:
         log.info("loading pair %s on %s in %s", self.pair.name, self.device, self.dtype)
         receiver = load_model(self.located.receiver, self.dtype, self.device)
         sharer = load_model(self.located.sharer, self.dtype, self.device)

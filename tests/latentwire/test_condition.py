@@ -154,6 +154,7 @@ def test_params_and_labels_are_those_that_people_filter_by() -> None:
         "keep_ratio": "0.5",
         "order": "back",
         "control": "matched",
+        "calibration": "none",
     }
     assert set(Condition("receiver").params().values()) == {"receiver", "none"}
     assert CONDITION.label == "c2c int8 0.5 back matched"

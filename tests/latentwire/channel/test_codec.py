@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from torch import Tensor
 
+from latentwire.channel.blocks import EPS
 from latentwire.channel.codec import CodecError, check_finite
 from latentwire.channel.registry import CODECS
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 5), st.integers(1, 37))
+LARGEST_ERROR = {32: 0.01, 16: 0.01, 8: 0.1, 4: 0.3, 3: 0.6, 2: 1.0, 1: 1.0}  # of a Gaussian
+ROTATED = [name for name in CODECS if name.startswith("rotate")]  # spread what is alike
 codecs = pytest.mark.parametrize("name", CODECS)
 
 
@@ -60,16 +63,17 @@ def test_a_large_tensor_and_a_view_of_one(name: str) -> None:
         assert torch.equal(bits(decoded), bits(codec.round_trip(part)[1].contiguous()))
         # It is a compression of x and not of something else.
         relative = float((decoded - part[1]).norm() / part[1].norm())
-        assert relative < {16: 0.01, 32: 0.01, 8: 0.1, 4: 0.3, 3: 0.6, 2: 1.0}[round(codec.bits)]
+        assert relative < LARGEST_ERROR[int(codec.bits)]
 
 
 @codecs
 def test_zeros_stay_zeros_and_constants_stay_close(name: str) -> None:
     codec = CODECS[name]
     zeros = torch.zeros(2, 3, 4, 5)
-    assert not codec.round_trip(zeros).any()
-    assert not codec.decode(memoryview(codec.encode(zeros[0])), (3, 4, 5)).any()
-    for value in (0.75, -3.0):
+    largest = 4 * EPS if name in ROTATED else 0  # their codebooks have no level at zero
+    assert codec.round_trip(zeros).abs().max() <= largest
+    assert codec.decode(memoryview(codec.encode(zeros[0])), (3, 4, 5)).abs().max() <= largest
+    for value in (0.75, -3.0) if name not in ROTATED else ():
         constant = torch.full((1, 2, 3, 7), value)
         torch.testing.assert_close(codec.round_trip(constant), constant, rtol=0.05, atol=0)
 
@@ -82,6 +86,19 @@ def test_what_else_is_in_the_batch_changes_nothing(name: str) -> None:
     together = codec.round_trip(x)
     for row in range(5):
         assert torch.equal(codec.round_trip(x[row : row + 1]), together[row : row + 1])
+
+
+@codecs
+@settings(max_examples=20)
+@given(x=batches(), repeats=st.integers(1, 4))
+def test_repeating_the_last_token_changes_nothing_before(
+    name: str, x: Tensor, repeats: int
+) -> None:
+    """So are batches of unequal lengths filled up."""
+    tokens = x.shape[2]
+    longer = torch.cat([x, x[:, :, -1:].expand(-1, -1, repeats, -1)], dim=2)
+    short, long = CODECS[name].round_trip(x), CODECS[name].round_trip(longer)
+    assert torch.equal(bits(short), bits(long[:, :, :tokens]))
 
 
 @codecs

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from calibrations import make_calibration
 from tiny import make_fuser, make_model
 
 from c2c.cache import Geometry, KVCache
@@ -9,13 +10,14 @@ from c2c.fuser import Fuser
 from c2c.projector import Projector
 from latentwire.channel.link import Link
 from latentwire.channel.packet import PacketError, encode
-from latentwire.channel.registry import CODECS
+from latentwire.channel.registry import CODECS, EXAMPLES, NAMES, needs_calibration
 from latentwire.condition import Channel
 
 CPU = torch.device("cpu")
 CUTS = [(1.0, "front"), (0.5, "front"), (0.5, "back"), (0.1, "back"), (0.0, "front")]
-GEOMETRY = Geometry(layers=3, kv_heads=2, head_dim=5)
-LINK = Link(b"the pair", GEOMETRY, (0, 2), (1, 2))
+GEOMETRY = Geometry(layers=3, kv_heads=2, head_dim=6)
+CALIBRATION = make_calibration(GEOMETRY, (0, 2), (1, 2))
+LINK = Link(b"the pair", GEOMETRY, (0, 2), (1, 2), CALIBRATION)
 
 
 def make_cache(tokens: int, batch: int = 1, geometry: Geometry = GEOMETRY) -> KVCache:
@@ -40,26 +42,30 @@ def same(first: KVCache, second: KVCache) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("name", (*NAMES, *EXAMPLES, "turbo2+zstd"))
 @pytest.mark.parametrize(("keep_ratio", "order"), CUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_passing_through_is_sending_and_receiving(
     name: str, keep_ratio: float, order: str, dtype: torch.dtype
 ) -> None:
-    channel = Channel(name, keep_ratio, order)
+    calibration = CALIBRATION.hash if needs_calibration(name) else ""
+    channel = Channel(name, keep_ratio, order, calibration)
     for tokens in (1, 2, 13):
         cache = make_cache(tokens, batch=3).map(lambda tensor: tensor.to(dtype))
-        kept, arrived = LINK.pass_through(channel, cache)
-        for row in range(3):
-            example = cache.pick(torch.tensor([row]))
+        prompts = [tokens + 1, max(1, tokens // 2) + 1, tokens + 1]
+        kept, arrived, wire_bytes = LINK.pass_through(channel, cache, prompts)
+        for row, prompt_tokens in enumerate(prompts):
+            example = cache.pick(torch.tensor([row])).section(0, prompt_tokens - 1)
             packet = LINK.send(channel, example)
-            assert len(packet) == LINK.wire_bytes(channel, tokens + 1)
-            assert bool(packet) == bool(kept)
+            assert len(packet) == wire_bytes[row]
+            assert LINK.wire_bytes(channel, prompt_tokens) in (len(packet), None)
+            assert bool(packet) == bool(kept[row])
             if not packet:
                 continue
-            positions, received = LINK.receive(packet, tokens + 1, dtype, CPU)
-            assert positions == kept
-            assert same(received, arrived.pick(torch.tensor([row])))
+            positions, received = LINK.receive(packet, prompt_tokens, dtype, CPU)
+            assert positions == kept[row]
+            own = arrived.pick(torch.tensor([row])).section(0, len(positions))
+            assert same(received, own)
 
 
 def test_nothing_kept_sends_nothing() -> None:
@@ -138,11 +144,11 @@ def test_packets_of_other_links_and_prompts_are_refused() -> None:
     assert LINK.receive(packet, 9, torch.float32, CPU)[0] == range(8)
     assert LINK.receive(packet, 30, torch.float32, CPU)[0] == range(8)
     for tokens in (8, 2, 1):  # the prompt's last token is never fused
-        with pytest.raises(PacketError, match="tokens do not fit the prompt"):
+        with pytest.raises(PacketError, match="claims 8 tokens, where at most"):
             LINK.receive(packet, tokens, torch.float32, CPU)
     for other, words in (
         (replace(LINK, identity=b"another!"), "the packet is for pair"),
-        (replace(LINK, geometry=Geometry(3, 2, 6)), "the sharer is"),
+        (replace(LINK, geometry=Geometry(3, 2, 5)), "the sharer is"),
         (replace(LINK, key_layers=(0, 1)), "does not hold the layers that the fuser reads"),
         (replace(LINK, value_layers=()), "does not hold the layers that the fuser reads"),
     ):
@@ -155,6 +161,7 @@ def test_packets_of_other_links_and_prompts_are_refused() -> None:
 def test_two_runs_are_a_packet_but_not_one_of_this_link() -> None:
     header = LINK.header(Channel("int8"), 9)
     assert header is not None
-    packet = encode(make_cache(3), replace(header, runs=(range(2), range(4, 5))))
+    two = replace(header.layout, runs=(range(2), range(4, 5)))
+    packet = encode(make_cache(3), replace(header, layout=two))
     with pytest.raises(PacketError, match="tokens do not fit the prompt"):
         LINK.receive(packet, 9, torch.float32, CPU)

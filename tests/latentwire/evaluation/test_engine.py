@@ -14,7 +14,7 @@ from torch import Tensor
 import c2c.receiver
 import c2c.sharer
 from c2c.receiver import Prefilled
-from latentwire.channel.registry import CODECS
+from latentwire.channel.registry import TENSORWISE as CODECS
 from latentwire.condition import CONTROLS, Channel, Condition
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import engine, pipeline

@@ -184,7 +184,7 @@ def test_a_broken_packet_is_refused_and_not_answered(
     for broken in (packet[:-1], packet[:-1] + bytes([packet[-1] ^ 1]), b"x"):
         with pytest.raises(PacketError):
             pipeline.prefill(pair, channel, question, broken)
-    with pytest.raises(PacketError, match="do not fit the prompt"):
+    with pytest.raises(PacketError, match="claims 13 tokens, where at most 9 can be"):
         too_long = pipeline.send(pair, channel, longer, longer, "matched")
         pipeline.prefill(pair, channel, question, too_long)
 

@@ -1,0 +1,140 @@
+"""Codecs on one axis: what is lost, or what is still answered, against all-in bits a number."""
+
+import re
+from collections.abc import Iterable
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+SINGLE = "floating point"  # 4-, 8- and 16-bit formats, each of which is its own codec
+STAGES = "lossless stage, schedule"
+PLAIN = ("bf16", "fp16", "fp32", "nf4", "mxfp4", "fp8_e4m3", "fp8_e5m2")
+# Colour (Okabe and Ito's, for the colour-blind) and marker (for print in grey) of each family.
+STYLES = {
+    "int": ("#000000", "o"),
+    "int_layer": ("#777777", "s"),
+    "int_token": ("#56B4E9", "D"),
+    "int_group": ("#0072B2", "^"),
+    "kivi": ("#E69F00", "v"),
+    "rotate": ("#CC79A7", "<"),
+    "turbo": ("#D55E00", ">"),
+    "kvtc": ("#009E73", "P"),
+    SINGLE: ("#000000", "*"),
+    STAGES: ("#777777", "h"),
+}
+OTHER_STYLE = ("#999999", "X")
+
+
+def family(codec: str) -> str:
+    """Codecs that differ in their bits only: `int4_group` is of `int_group`."""
+    if "+" in codec or "/" in codec:
+        return STAGES
+    if codec in PLAIN:
+        return SINGLE
+    return re.sub(r"\d+(\.\d+)?", "", codec, count=1)
+
+
+def draw_rate_distortion(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
+    """Relative error of K and of V, and KL of the next token, each against bits a number.
+
+    `frame` has the columns codec, bits_per_element, key_error_mean, value_error_mean and
+    kl_nats_mean of one dataset. A line joins a family's codecs. What loses nothing cannot stand on
+    a logarithmic axis and is left out.
+    """
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained", dpi=200)
+    panels = figure.subplots(1, 3)
+    for axes, (column, title) in zip(
+        panels,
+        (
+            ("key_error_mean", "keys ‖x − x'‖ / ‖x‖"),
+            ("value_error_mean", "values ‖x − x'‖ / ‖x‖"),
+            ("kl_nats_mean", "next token, KL (nats)"),
+        ),
+        strict=True,
+    ):
+        _draw_families(axes, frame[frame[column] > 0], column)
+        axes.set_yscale("log")
+        axes.set_title(title, fontsize=9)
+    _finish(figure, list(panels), f"{pair}, {dataset}: what codecs lose")
+    return figure
+
+
+def draw_rate_accuracy(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
+    """Accuracy and pairing gain of whole caches against bits a number, one dot a codec.
+
+    `frame` is a budget curve of one dataset and source (see `curve.COLUMNS`); rows of other keep
+    ratios than 1 are left out. Bars are 95 % intervals; grey lines are receiver and sharer alone.
+    """
+    whole = frame[(frame["keep_ratio"] == 1) & frame["bits_per_element"].notna()]
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained", dpi=200)
+    left, right = figure.subplots(1, 2)
+    _draw_families(left, whole, "accuracy", percent=True)
+    _draw_families(right, whole[whole["pairing_gain"].notna()], "pairing_gain", percent=True)
+    for system in ("receiver", "sharer"):
+        for accuracy in frame.loc[frame["system"] == system, "accuracy"]:
+            left.axhline(100 * accuracy, color="#999999", linewidth=0.8, linestyle=":", zorder=0)
+            left.annotate(
+                f"{system} alone",
+                (1, 100 * accuracy),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                fontsize=6.5,
+                color="#666666",
+            )
+    right.axhline(0, color="#999999", linewidth=0.8, linestyle=":", zorder=0)
+    left.set_title("accuracy (%)", fontsize=9)
+    right.set_title("pairing gain (points)", fontsize=9)
+    n = int(whole["examples"].max()) if len(whole) else 0
+    _finish(figure, [left, right], f"{pair}, {dataset}: whole caches, n = {n}")
+    return figure
+
+
+def _draw_families(axes: Axes, frame: pd.DataFrame, column: str, *, percent: bool = False) -> None:
+    scale = 100 if percent else 1
+    for name in _families(frame["codec"]):
+        colour, marker = STYLES.get(name, OTHER_STYLE)
+        part = frame[frame["codec"].map(family) == name].sort_values("bits_per_element")
+        joined = name not in (SINGLE, STAGES)
+        axes.plot(
+            part["bits_per_element"],
+            scale * part[column],
+            color=colour,
+            marker=marker,
+            markersize=4.5,
+            markerfacecolor="none" if name == STAGES else colour,
+            linewidth=1 if joined else 0,
+            label=name,
+        )
+        if percent:
+            low, high = f"{column}_low", f"{column}_high"
+            axes.vlines(
+                part["bits_per_element"],
+                100 * part[low],
+                100 * part[high],
+                color=colour,
+                linewidth=0.5,
+                alpha=0.6,
+            )
+
+
+def _families(codecs: Iterable[str]) -> list[str]:
+    found = {family(codec) for codec in codecs}
+    return [name for name in STYLES if name in found] + sorted(found - STYLES.keys())
+
+
+def _finish(figure: Figure, panels: list[Axes], title: str) -> None:
+    for axes in panels:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda value, position: f"{value:g}")
+        axes.set_xlabel("bits a number, all in")
+        axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
+        axes.tick_params(labelsize=8)
+    found = {}
+    for axes in panels:
+        found.update(dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True)))
+    figure.legend(
+        found.values(), found.keys(), loc="outside lower center", ncols=5, fontsize=7, frameon=False
+    )
+    figure.suptitle(title, fontsize=9)

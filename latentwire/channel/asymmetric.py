@@ -1,0 +1,76 @@
+"""Asymmetric integers: a zero point and a scale for each channel of a head, or for each token.
+
+    zero = float16(min x)   scale = float16((max x - min x) / q)   q = 2^bits - 1
+    code = clamp(round((x - zero) / scale), 0, q)                  x' = code * scale + zero
+
+By `channel`, minimum and maximum run over the section's tokens, so that a channel that is large in
+every token costs the others nothing; by `token` they run over the channels of a head. Source:
+KIVI (arXiv:2402.02750), which quantizes keys by channel and values by token. Its window of recent
+tokens in 16 bits is left out: with 32 to 128 tokens in it, most of a short prompt would be sent
+uncompressed.
+
+Payload: float16 scales, then float16 zero points (H * D of each by channel, H * T by token), then
+the codes in `bits` bits each, packed as in `symmetric`.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentwire.channel.blocks import EPS
+from latentwire.channel.codec import CodecError, check_finite
+from latentwire.channel.symmetric import pack, unpack
+
+AXES = {"channel": -2, "token": -1}  # the dimension of [..., T, D] that shares a scale
+_LARGEST = torch.finfo(torch.float16).max
+
+
+class Asymmetric:
+    """Integers of 8, 4, 3 or 2 bits with scale and zero point by `channel` or by `token`."""
+
+    def __init__(self, name: str, number: int, bits: int, axis: str) -> None:
+        self.name, self.number, self.bits, self.axis = name, number, bits, axis
+
+    def encode(self, x: Tensor) -> bytes:
+        check_finite(x)
+        codes, scale, zero = self._quantize(x)
+        halves = (part.cpu().numpy().astype("<f2").tobytes() for part in (scale, zero))
+        return b"".join([*halves, pack(codes.to(torch.uint8).cpu().numpy(), self.bits)])
+
+    def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
+        heads, tokens, head_dim = shape
+        count = self._scales(shape)
+        halves = np.frombuffer(data[: 4 * count], dtype="<f2").astype(np.float16)
+        if not np.isfinite(halves).all() or not (halves[:count] > 0).all():
+            raise CodecError(f"{self.name} payload has a scale that is not a positive number")
+        kept = (heads, 1, head_dim) if self.axis == "channel" else (heads, tokens, 1)
+        scale, zero = (torch.from_numpy(half).view(kept) for half in np.split(halves, 2))
+        codes = unpack(data[4 * count :], self.bits, heads * tokens * head_dim)
+        return _dequantize(torch.from_numpy(codes.astype(np.float32)).view(shape), scale, zero)
+
+    def payload_bytes(self, shape: tuple[int, int, int]) -> int:
+        heads, tokens, head_dim = shape
+        return 4 * self._scales(shape) + -(-heads * tokens * head_dim * self.bits // 8)
+
+    def round_trip(self, x: Tensor) -> Tensor:
+        return _dequantize(*self._quantize(x)).to(x.dtype)
+
+    def _scales(self, shape: tuple[int, int, int]) -> int:
+        heads, tokens, head_dim = shape
+        return heads * (head_dim if self.axis == "channel" else tokens)
+
+    def _quantize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes [..., T, D] (float32), and float16 scales and zero points."""
+        x = x.float()
+        low, high = x.aminmax(dim=AXES[self.axis], keepdim=True)
+        limit = 2**self.bits - 1
+        # Rounded before they are used: what is subtracted and divided by is what is sent.
+        zero = low.clamp(-_LARGEST, _LARGEST).half()
+        # Halved first: the range of two large numbers of unlike sign may be no finite float32.
+        scale = ((high / 2 - low / 2) / limit * 2).clamp(EPS, _LARGEST).half()
+        codes = torch.round((x - zero.float()) / scale.float()).clamp(0, limit) + 0.0
+        return codes, scale, zero
+
+
+def _dequantize(codes: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    return codes * scale.float() + zero.float()

@@ -1,0 +1,50 @@
+"""What a packet's codec can do: it turns all that is sent of a cache into one payload.
+
+Most codecs work tensor by tensor (`tensorwise`); some look at whole tokens (`kvtc`), at their
+layer (`schedule`) or at the bytes of another (`lossless`).
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from c2c.cache import KVCache
+from latentwire.channel.layout import Layout
+
+
+class CacheCodec(Protocol):
+    """Caches are one example's, [1, H, T, D] with T >= 1, where nothing else is said.
+
+    `round_trip` is the same loss without the packet, for whole batches [B, H, T, D]: bit-equal to
+    decoding what was encoded of each example alone.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def number(self) -> int:
+        """Stands in the packet; never reused."""
+
+    @property
+    def bits(self) -> float | None:
+        """Of one code, without scales; None where it differs by layer."""
+
+    def parameters(self, layout: Layout) -> bytes:
+        """What the header says of the codec besides its number."""
+
+    def encode(self, cache: KVCache, layout: Layout) -> bytes:
+        """The payload; CodecError for numbers that cannot be sent."""
+
+    def decode(self, data: memoryview, layout: Layout) -> KVCache:
+        """The float32 cache on the CPU that `data` stands for, NaN where nothing was sent;
+        CodecError if it stands for none."""
+
+    def payload_bytes(self, layout: Layout) -> int | None:
+        """Length of the payload; None where that depends on the numbers."""
+
+    def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
+        """decode(encode(x)) of every example of a batch, in its dtype, and the payloads' lengths.
+
+        Example b has `layouts[b].tokens` tokens; a batch is filled up to its longest by repeating
+        the last token of each, and what comes back at those places has no meaning.
+        """

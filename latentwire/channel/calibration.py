@@ -1,0 +1,123 @@
+"""What both ends know of a sharer's caches beforehand, measured on training prompts.
+
+One file (safetensors), named by its sha256: a condition that uses it has the hash in its
+fingerprint, and a packet coded with it the first 8 bytes.
+
+Tensors in the file: `about` (uint8, JSON: format, pair, dtype, questions, layers sent), `key_mean`
+(float32 [L, H, D], of keys with the rotary embedding undone), `inverse_frequencies` (float64
+[D / 2], of that embedding), and for each rate of transform coding the parts of its `Tables`, as
+`key.0.5.mean`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from c2c.cache import Geometry
+from latentwire.channel.codec import CodecError
+from latentwire.channel.transform import Tables
+from latentwire.errors import LatentWireError
+
+DIGEST_BYTES = 8
+FORMAT = 1
+KINDS = ("key", "value")
+RATES = (0.5, 1.0, 2.0, 3.0)  # bits a number that transform coding is fitted for
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Read-only; compare by `hash`."""
+
+    hash: str  # sha256 of the file, hex
+    about: Mapping[str, Any]
+    geometry: Geometry  # of the sharer's cache
+    key_mean: Tensor  # float32 [L, H, D]
+    inverse_frequencies: Tensor  # float64 [D / 2]
+    layers: Mapping[str, tuple[int, ...]]  # whose K (`key`) and V (`value`) the pair sends
+    tables: Mapping[tuple[str, float], Tables]  # of transform coding, by kind and rate
+
+    @property
+    def digest(self) -> bytes:
+        """Stands in packets."""
+        return bytes.fromhex(self.hash)[:DIGEST_BYTES]
+
+
+def required(calibration: Calibration | None, codec: str) -> Calibration:
+    """The calibration; CodecError where `codec` has none."""
+    if calibration is None:
+        raise CodecError(f"{codec} needs the calibration that it was coded with")
+    return calibration
+
+
+def to_bytes(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
+    """The file's content: `about` and the tensors named above."""
+    text = json.dumps({**about, "format": FORMAT}, sort_keys=True).encode()
+    return save(
+        {
+            "about": torch.from_numpy(np.frombuffer(text, np.uint8).copy()),
+            **{name: tensor.contiguous().clone() for name, tensor in tensors.items()},
+        }
+    )
+
+
+def from_bytes(data: bytes, source: str) -> Calibration:
+    """The calibration in a file's content; LatentWireError, naming `source`, if it holds none."""
+    try:
+        tensors = load(data)
+        about = json.loads(bytes(tensors.pop("about").numpy()))
+        mean = tensors.pop("key_mean")
+        frequencies = tensors.pop("inverse_frequencies")
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise LatentWireError(f"{source} is no calibration file: {error}") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise LatentWireError(f"{source} is a calibration of another format than {FORMAT}")
+    if mean.dtype != torch.float32 or mean.dim() != 3 or 0 in mean.shape:
+        raise LatentWireError(f"{source}: key_mean is not float32 [layers, heads, channels]")
+    layers, heads, head_dim = mean.shape
+    halves = frequencies.dtype == torch.float64 and frequencies.dim() == 1
+    if not halves or 2 * len(frequencies) != head_dim:
+        raise LatentWireError(f"{source}: inverse_frequencies is not float64 [channels / 2]")
+    if not bool(torch.isfinite(mean).all() and torch.isfinite(frequencies).all()):
+        raise LatentWireError(f"{source} holds NaN or infinite numbers")
+    geometry = Geometry(layers, heads, head_dim)
+    layers = {kind: _layers(about.get(f"{kind}_layers"), geometry, source) for kind in KINDS}
+    try:
+        tables = {
+            (kind, rate): Tables.from_tensors(_below(tensors, f"{kind}.{rate:g}."))
+            for kind in KINDS
+            for rate in RATES
+            if layers[kind]
+        }
+    except CodecError as error:
+        raise LatentWireError(f"{source}: {error}") from None
+    if any(
+        part.features != len(layers[kind]) * geometry.width for (kind, _), part in tables.items()
+    ):
+        raise LatentWireError(f"{source}: its transforms are not of the layers that it names")
+    digest = hashlib.sha256(data).hexdigest()
+    return Calibration(digest, about, geometry, mean, frequencies, layers, tables)
+
+
+def _layers(found: Any, geometry: Geometry, source: str) -> tuple[int, ...]:
+    inside = isinstance(found, list) and all(
+        type(layer) is int and 0 <= layer < geometry.layers for layer in found
+    )
+    if not inside or found != sorted(set(found)):
+        raise LatentWireError(f"{source} does not name the layers that it was made for")
+    return tuple(found)
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -1,0 +1,67 @@
+"""A packet as people read it: what it says, and where its bytes go."""
+
+from latentwire.channel.cache_codec import CacheCodec
+from latentwire.channel.layout import Layout
+from latentwire.channel.lossless import Lossless
+from latentwire.channel.packet import Header, decode_header, encode_header
+
+
+def describe(data: bytes) -> str:
+    """Lines of `name: value`; PacketError for bytes that are no packet.
+
+    The numbers of the cache are not decoded: that takes the pair.
+    """
+    header, start = decode_header(data)
+    layout = header.layout
+    parameters = len(header.codec.parameters(layout))
+    payload = len(data) - start - 4
+    parts = {
+        "packet": f"version 1, {len(data)} bytes",
+        "pair": header.identity.hex(),
+        "codec": _codec(header),
+        "sharer": f"{layout.geometry.layers} layers, {layout.geometry.kv_heads} KV heads of"
+        f" {layout.geometry.head_dim} channels",
+        "keys of layers": _ranges(layout.key_layers),
+        "values of layers": _ranges(layout.value_layers),
+        "tokens": f"{layout.tokens}: {_runs(layout)}",
+        "numbers": f"{layout.elements}, {_bits(len(data), layout)} bits each, all in",
+        "bytes": f"{len(encode_header(header)) - parameters} header, {parameters} codec parameters,"
+        f" {payload} payload, 4 checksum",
+    }
+    width = max(map(len, parts)) + 1
+    return "\n".join(f"{name + ':':<{width}} {text}" for name, text in parts.items())
+
+
+def _codec(header: Header) -> str:
+    codec, layout = header.codec, header.layout
+    text = f"{codec.name} (number {codec.number})"
+    digest = _digest(codec)
+    if digest:
+        text += f", calibration {digest.hex()}"
+    if isinstance(codec, Lossless):
+        text += f", {codec.inner.payload_bytes(layout)} bytes before its lossless stage"
+    return text
+
+
+def _digest(codec: CacheCodec) -> bytes:
+    inner = codec.inner if isinstance(codec, Lossless) else codec
+    return getattr(inner, "digest", b"")
+
+
+def _bits(length: int, layout: Layout) -> str:
+    return f"{8 * length / layout.elements:.3f}" if layout.elements else "no"
+
+
+def _runs(layout: Layout) -> str:
+    return ", ".join(f"{run.start} to {run.stop - 1}" for run in layout.runs)
+
+
+def _ranges(layers: tuple[int, ...]) -> str:
+    """0, 1, 2, 5 as "0-2, 5"."""
+    parts: list[list[int]] = []
+    for layer in layers:
+        if parts and layer == parts[-1][-1] + 1:
+            parts[-1][1:] = [layer]
+        else:
+            parts.append([layer])
+    return ", ".join("-".join(map(str, part)) for part in parts) or "none"

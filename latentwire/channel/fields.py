@@ -1,0 +1,62 @@
+"""The fields of a packet's header: numbers, and sets of layers."""
+
+from collections.abc import Sequence
+
+LARGEST_NUMBER = 2**32 - 1
+
+
+class PacketError(ValueError):
+    """Bytes that are not a packet for this pair; the text says why."""
+
+
+def varint(value: int) -> bytes:
+    """Seven bits a byte, lowest first; all bytes but the last have their highest bit set."""
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def mask(layers: Sequence[int], count: int) -> bytes:
+    """Which of `count` layers, a bit each, layer 0 in the lowest bit of the first byte."""
+    return sum(1 << layer for layer in layers).to_bytes(-(-count // 8), "little")
+
+
+class Reader:
+    """Reads fields in order, never past the end; PacketError for what nobody writes."""
+
+    def __init__(self, data: bytes, place: int) -> None:
+        self.data, self.place = data, place
+
+    def byte(self) -> int:
+        return self.bytes(1)[0]
+
+    def bytes(self, count: int) -> bytes:
+        found = self.data[self.place : self.place + count]
+        if len(found) < count:
+            raise PacketError("the packet ends within its header")
+        self.place += count
+        return found
+
+    def varint(self) -> int:
+        """Only the shortest form of a number is one."""
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 127) << shift
+            if value > LARGEST_NUMBER:
+                raise PacketError("a number in the header is too large")
+            if byte < 128:
+                if byte == 0 and shift:
+                    raise PacketError("a number in the header is not in its shortest form")
+                return value
+            shift += 7
+            if shift > 35:
+                raise PacketError("a number in the header is too long")
+
+    def mask(self, layers: int) -> tuple[int, ...]:
+        bits = int.from_bytes(self.bytes(-(-layers // 8)), "little")
+        if bits >> layers:
+            raise PacketError(f"the packet names a layer past the last of {layers}")
+        return tuple(layer for layer in range(layers) if bits >> layer & 1)

@@ -1,0 +1,132 @@
+"""`kvtc`: transform coding of whole tokens.
+
+    keys with the rotary embedding undone, all layers and heads of a token as one vector
+    -> minus mean, onto calibrated principal components -> quantized by component, bits where they
+    lower the measured error most -> range coder with static tables; values likewise
+
+Source: KVTC (arXiv:2511.01815). Its entropy stage compresses megabytes at a time; here a packet
+holds some hundred tokens, for which tables in the packet would cost more than the payload, so
+tables are part of the calibration. Arithmetic: see `transform`.
+
+Parameters in the packet: the first 8 bytes of the calibration's sha256. Payload: length of the
+keys' stream (varint), the keys' stream, the values' stream. Where only one of the two is sent, the
+payload is its stream.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from c2c.cache import KVCache
+from latentwire.channel import rope, transform
+from latentwire.channel.calibration import Calibration, required
+from latentwire.channel.codec import CodecError
+from latentwire.channel.fields import PacketError, Reader, varint
+from latentwire.channel.layout import Layout, Site, example, tensor_of
+
+
+@dataclass(frozen=True)
+class KVTC:
+    """The codec fitted for `bits` a number, for one calibration; without one, it does nothing."""
+
+    name: str
+    number: int
+    bits: float
+    calibration: Calibration | None = field(compare=False)
+    digest: bytes
+
+    def parameters(self, layout: Layout) -> bytes:
+        return self.digest
+
+    def encode(self, cache: KVCache, layout: Layout) -> bytes:
+        streams = [
+            transform.encode(self._tables(kind, layout), self._vectors(cache, kind, layout))
+            for kind in _kinds(layout)
+        ]
+        return _lengths([len(stream) for stream in streams]) + b"".join(streams)
+
+    def decode(self, data: memoryview, layout: Layout) -> KVCache:
+        reader = Reader(bytes(data), 0)
+        tensors: dict[Site, Tensor] = {}
+        for kind in _kinds(layout):
+            last = kind == _kinds(layout)[-1]
+            try:
+                length = len(data) - reader.place if last else reader.varint()
+                stream = reader.bytes(length)
+            except PacketError as error:
+                raise CodecError(str(error)) from None
+            vectors = transform.decode(self._tables(kind, layout), stream, layout.tokens)
+            tensors |= self._tensors(vectors, kind, layout)
+        if reader.place != len(data):
+            raise CodecError("there is a payload, but no tensor is sent")
+        return layout.cache(tensors)
+
+    def payload_bytes(self, layout: Layout) -> None:
+        return None
+
+    def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
+        """Example by example, on the CPU: products of matrices of another size, or elsewhere, may
+        round otherwise."""
+        like = cache.keys[0]
+        batch = {site: torch.zeros_like(like) for site in layouts[0].sent}
+        lengths = []
+        for row, layout in enumerate(layouts):
+            streams = []
+            for kind in _kinds(layout):
+                vectors = self._vectors(example(cache, row, layout), kind, layout)
+                arrived, length = transform.round_trip(self._tables(kind, layout), vectors)
+                streams.append(length)
+                for site, tensor in self._tensors(arrived, kind, layout).items():
+                    batch[site][row, :, : layout.tokens] = tensor[0].to(like)
+            lengths.append(len(_lengths(streams)) + sum(streams))
+        return layouts[0].cache(batch, like), lengths
+
+    def _tables(self, kind: str, layout: Layout) -> transform.Tables:
+        """CodecError for other layers than the calibration's: their numbers mean something else."""
+        calibration = required(self.calibration, self.name)
+        layers = tuple(layer for what, layer in layout.sent if what == kind)
+        if layout.geometry != calibration.geometry or layers != calibration.layers[kind]:
+            raise CodecError(
+                f"{self.name} was calibrated for {kind}s of layers {calibration.layers[kind]} of"
+                f" {calibration.geometry}, not for {layers} of {layout.geometry}"
+            )
+        return calibration.tables[kind, self.bits]
+
+    def _vectors(self, cache: KVCache, kind: str, layout: Layout) -> Tensor:
+        """What is sent of one example, float32 [T, layers * H * D] on the CPU."""
+        tensors = [tensor_of(cache, *site)[0] for site in layout.sent if site[0] == kind]
+        stacked = torch.stack(tensors).float().cpu()
+        return token_vectors(self._turned(stacked, kind, layout, rope.undo))
+
+    def _tensors(self, vectors: Tensor, kind: str, layout: Layout) -> dict[Site, Tensor]:
+        """The tensors [1, H, T, D] that the vectors of one kind are made of."""
+        sites = [site for site in layout.sent if site[0] == kind]
+        heads, tokens, head_dim = layout.shape
+        stacked = vectors.view(tokens, len(sites), heads, head_dim).permute(1, 2, 0, 3)
+        turned = self._turned(stacked, kind, layout, rope.redo)
+        return {site: turned[place][None] for place, site in enumerate(sites)}
+
+    def _turned(
+        self, x: Tensor, kind: str, layout: Layout, turn: Callable[[Tensor, Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        if kind == "value":
+            return x
+        calibration = required(self.calibration, self.name)
+        return turn(x, layout.positions(), calibration.inverse_frequencies)
+
+
+def token_vectors(x: Tensor) -> Tensor:
+    """[L, H, T, D] -> [T, L * H * D]: all that is sent of a token as one vector."""
+    return x.permute(2, 0, 1, 3).flatten(1)
+
+
+def _kinds(layout: Layout) -> list[str]:
+    """Which of key and value are sent at all, in the packet's order."""
+    return list(dict.fromkeys(kind for kind, _ in layout.sent))
+
+
+def _lengths(lengths: list[int]) -> bytes:
+    """The length of each stream that another one follows."""
+    return b"".join(map(varint, lengths[:-1]))

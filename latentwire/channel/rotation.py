@@ -1,0 +1,203 @@
+"""Lloyd-Max codes of the rotated vector of one token and head: few bits, no outlier channel.
+
+    c = x - m                          s = float16(sqrt(mean of c^2))
+    u = W (signs * c / s)              code = nearest of the Lloyd-Max levels of N(0, 1)
+    x' = signs * W levels[code] * s + m
+
+A rotation by random signs and a Walsh-Hadamard transform W spreads a large channel over all of
+them: every coordinate of u is then close to N(0, 1), for which the levels with the least mean
+squared error are known in advance. W is orthonormal and its own inverse; it is block diagonal over
+the powers of two that D is the sum of, largest first, so that any D has one (96 = 64 + 32). m is a
+mean that both ends know (see `turbo`), or nothing.
+
+A rate between two whole numbers (1.5, 2.5, 3.5) gives the first half of each block's coordinates
+one bit more than the rest. The coordinates of a rotated vector are exchangeable: no half is better.
+
+All sums are trees of single additions in a fixed order, so that a result depends neither on the
+batch around it nor on strides nor on the device. Payload: float16 scales in order of head, token;
+then the codes packed as in `symmetric`, for a rate in between as two streams, the finer first.
+
+Source: TurboQuant (Zandieh et al., arXiv:2504.19874), the variant for mean squared error, with a
+randomised Hadamard transform in place of a dense rotation; levels: Lloyd (1982), Max (1960).
+"""
+
+import math
+from functools import cache
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from latentwire.channel import blocks
+from latentwire.channel.codec import CodecError, check_finite
+from latentwire.channel.symmetric import pack, unpack
+
+# Positive half of the levels by bits; the other half mirrors it.
+LEVELS = {
+    1: (0.7978845608028654,),
+    2: (0.4527800346364912, 1.5104176084990946),
+    3: (0.24509417894422095, 0.7560052812058762, 1.3439092785049973, 2.1519457045369856),
+    4: (
+        *(0.1283950298511459, 0.3880482994902879, 0.65675911853246, 0.9423404564869579),
+        *(1.256231197347172, 1.6180463860218763, 2.0690172265313853, 2.7325895709951595),
+    ),
+}
+# A magnitude goes to the level above a boundary when it lies past it.
+BOUNDARIES = {
+    bits: tuple((low + high) / 2 for low, high in pairwise(levels))
+    for bits, levels in LEVELS.items()
+}
+SIGN_SEED = 0x4C617465_6E745769
+_MASK = 2**64 - 1
+
+
+class Rotation:
+    """`bits` a coordinate: 1, 2, 3, 4 or halfway between two of them; `mean` broadcasts to x."""
+
+    def __init__(self, name: str, number: int, bits: float, mean: Tensor | None = None) -> None:
+        if 2 * bits not in range(2, 9):
+            raise ValueError(f"a rotated coordinate has 1, 1.5, 2, ... 4 bits, not {bits}")
+        self.name, self.number, self.bits, self.mean = name, number, bits, mean
+
+    def with_mean(self, mean: Tensor) -> Self:
+        """The same codec around `mean` (float32, of a shape that broadcasts to what is coded),
+        which the decoding end must have as well."""
+        return type(self)(self.name, self.number, self.bits, mean)
+
+    def encode(self, x: Tensor) -> bytes:
+        check_finite(x)
+        codes, scale = self._quantize(x)
+        numbers = codes.to(torch.uint8).cpu()
+        streams = (pack(numbers[..., at].numpy(), bits) for bits, at in self._streams(x.shape[-1]))
+        return blocks.encode_scales(scale) + b"".join(streams)
+
+    def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
+        heads, tokens, head_dim = shape
+        scale = blocks.decode_scales(data, shape, head_dim, self.name)[..., 0]
+        if bool((scale < blocks.EPS).any()):
+            raise CodecError(f"{self.name} payload has a scale below the smallest that is sent")
+        start = blocks.scales_bytes(shape, head_dim)
+        codes = torch.empty(shape, dtype=torch.int64)
+        for bits, at in self._streams(head_dim):
+            count = heads * tokens * len(at)
+            stop = start + -(-count * bits // 8)
+            numbers = unpack(data[start:stop], bits, count).astype(np.int64)
+            codes[..., at] = torch.from_numpy(numbers).view(heads, tokens, len(at))
+            start = stop
+        return self._dequantize(codes, scale)
+
+    def payload_bytes(self, shape: tuple[int, int, int]) -> int:
+        heads, tokens, head_dim = shape
+        streams = self._streams(head_dim)
+        codes = sum(-(-heads * tokens * len(at) * bits // 8) for bits, at in streams)
+        return blocks.scales_bytes(shape, head_dim) + codes
+
+    def round_trip(self, x: Tensor) -> Tensor:
+        return self._dequantize(*self._quantize(x)).to(x.dtype)
+
+    def _streams(self, head_dim: int) -> list[tuple[int, Tensor]]:
+        """Bits and coordinates of each stream of codes: one, or for a rate in between two."""
+        low, high = math.floor(self.bits), math.ceil(self.bits)
+        if low == high:
+            return [(low, torch.arange(head_dim))]
+        fine = torch.zeros(head_dim, dtype=torch.bool)
+        start = 0
+        for size in parts(head_dim):
+            fine[start : start + (size + 1) // 2] = True
+            start += size
+        streams = [(high, fine.nonzero()[:, 0]), (low, (~fine).nonzero()[:, 0])]
+        return [(bits, at) for bits, at in streams if len(at)]  # D = 1 has no coarse coordinate
+
+    def _quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes [..., H, T, D] (int16) and scales [..., H, T, 1] (float16)."""
+        centred = x.float()
+        if self.mean is not None:
+            centred = centred - self.mean.to(x.device)
+        head_dim = x.shape[-1]
+        scale = root_mean_square(centred).clamp(blocks.EPS, blocks.LARGEST).half()
+        # Divided by the scale first: a sum of the largest float32 numbers would overflow.
+        inverse = scale.float().reciprocal()
+        factor = inverse * norms(head_dim, x.device)
+        rotated = hadamard(centred * factor * signs(head_dim, x.device))
+        codes = torch.empty(x.shape, dtype=torch.int16, device=x.device)
+        for bits, at in self._streams(head_dim):
+            codes[..., at] = nearest(rotated[..., at], bits)
+        return codes, scale
+
+    def _dequantize(self, codes: Tensor, scale: Tensor) -> Tensor:
+        head_dim, device = codes.shape[-1], codes.device
+        values = torch.empty(codes.shape, dtype=torch.float32, device=device)
+        for bits, at in self._streams(head_dim):
+            levels = (*(-level for level in reversed(LEVELS[bits])), *LEVELS[bits])
+            values[..., at] = torch.tensor(levels, device=device)[codes[..., at].long()]
+        factor = scale.float() * norms(head_dim, device)
+        x = hadamard(values) * factor * signs(head_dim, device)
+        return x if self.mean is None else x + self.mean.to(device)
+
+
+def parts(head_dim: int) -> list[int]:
+    """The powers of two that `head_dim` is the sum of, largest first: 96 gives 64 and 32."""
+    return [1 << bit for bit in reversed(range(head_dim.bit_length())) if head_dim >> bit & 1]
+
+
+def hadamard(x: Tensor) -> Tensor:
+    """The Walsh-Hadamard transform of each part of [..., D] (float32), not normalised.
+
+    In natural order, by sums and differences of neighbours 1, 2, 4, ... apart, in this order.
+    """
+    return torch.cat([_butterflies(part) for part in x.split(parts(x.shape[-1]), -1)], -1)
+
+
+def _butterflies(x: Tensor) -> Tensor:
+    step = 1
+    while step < x.shape[-1]:
+        first, second = x.unflatten(-1, (-1, 2, step)).unbind(-2)
+        x = torch.stack((first + second, first - second), -2).flatten(-3)
+        step *= 2
+    return x
+
+
+@cache
+def norms(head_dim: int, device: torch.device) -> Tensor:
+    """What makes `hadamard` orthonormal: 1 / sqrt(size) of each channel's part, float32 [D]."""
+    factors = [size**-0.5 for size in parts(head_dim) for _ in range(size)]
+    return torch.tensor(factors, device=device)
+
+
+@cache
+def signs(head_dim: int, device: torch.device) -> Tensor:
+    """+1 or -1 for each channel, float32 [D]: the top bits of a splitmix64 sequence of its own for
+    each D. Part of the format: they never change."""
+    bits = []
+    for channel in range(1, head_dim + 1):
+        z = (SIGN_SEED + head_dim * 0xD1342543DE82EF95 + channel * 0x9E3779B97F4A7C15) & _MASK
+        z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & _MASK
+        z = ((z ^ z >> 27) * 0x94D049BB133111EB) & _MASK
+        bits.append((z ^ z >> 31) >> 63)
+    return torch.tensor([1.0 - 2.0 * bit for bit in bits], device=device)
+
+
+def root_mean_square(x: Tensor) -> Tensor:
+    """sqrt(mean of x^2) over the last dimension (kept), float32: neighbours are added in pairs
+    until one number is left, zeros filling up to a power of two."""
+    channels = x.shape[-1]
+    total = F.pad(x * x, (0, (1 << (channels - 1).bit_length()) - channels))
+    while total.shape[-1] > 1:
+        total = total[..., 0::2] + total[..., 1::2]
+    # Torch's float32 square root on a CPU is one ulp off at times, differently in vectors and
+    # alone; the one in float64, rounded, is the correctly rounded one everywhere.
+    return torch.sqrt((total * (1 / channels)).double()).float()
+
+
+def nearest(x: Tensor, bits: int) -> Tensor:
+    """Number of the level nearest to x (int16, 0 to 2^bits - 1, from the lowest level up); on a
+    boundary the one nearer to 0, and for 0 the positive one."""
+    magnitude = torch.zeros(x.shape, dtype=torch.int16, device=x.device)
+    distance = x.abs()
+    for boundary in BOUNDARIES[bits]:
+        magnitude += distance > boundary
+    half = len(LEVELS[bits])
+    return torch.where(x < 0, half - 1 - magnitude, half + magnitude)

@@ -1,0 +1,266 @@
+"""Transform coding of one example's tokens: rotate, round, entropy-code.
+
+    z = (x - mean) basis                      x [F] is one token: all sent layers and heads
+    code = clamp(round(z / step), -clip, clip)
+    z' = step * sign(code) * (|code| - pull)  x' = z' basis^T + mean
+
+Principal components carry unequal variance, so that one step for all leaves most codes zero, and
+an entropy coder sends zeros for next to nothing. Components come in groups of neighbours that
+share step, pull, clip and one table of symbol frequencies. `pull` moves the reconstruction from
+the middle of a cell toward zero, where the density is higher.
+
+Source: KVTC (arXiv:2511.01815), which has the transform, the allocation by dynamic programming and
+an entropy coder after it; the static tables here replace its general-purpose compressor, whose
+warm-up a packet of a dozen tokens would not repay. Both ends hold the tables (`transform_fit` makes
+them), nothing of them is in the stream.
+
+Stream: one number of an asymmetric numeral system (constriction's AnsCoder: 32-bit words, 64-bit
+state, probabilities of 24 bits), little-endian, without leading zeros. Decoding it runs over the
+groups in order, within a group over tokens, within a token over components. The number of tokens
+is not in it. Data that no encoder writes, among them streams cut short or made longer, are refused
+because encoding what they decode to gives other bytes.
+
+All arithmetic on numbers is in float64 on the CPU, one example at a time, and is rounded to float32
+once, at the end.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import constriction
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentwire.channel.codec import CodecError, check_finite
+
+FREQUENCY_BITS = 16
+TOTAL = 1 << FREQUENCY_BITS  # what the frequencies of one group sum to
+MAX_CLIP = 1023
+MAX_FEATURES = 1 << 20
+ORTHONORMAL = 1e-3  # largest |basis^T basis - 1|; float32 storage leaves about 1e-6
+
+_WORD_BYTES = 4
+_SYMBOL_BITS = 24  # constriction's precision: no symbol costs more
+_SLACK_BYTES = 2 * _WORD_BYTES
+
+_AnsCoder = constriction.stream.stack.AnsCoder
+_Categorical = constriction.stream.model.Categorical
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """What both ends know: R components of F features, in G groups. All tensors on the CPU."""
+
+    mean: Tensor
+    """[F] float32."""
+    basis: Tensor
+    """[F, R] float32, orthonormal columns. R = 0 sends nothing and reconstructs the mean."""
+    sizes: Tensor
+    """[G] int32, components in each group, in order; they sum to R."""
+    step: Tensor
+    """[G] float32, width of a cell in the features' unit."""
+    pull: Tensor
+    """[G] float32, 0 to 1/2: how far reconstructions lie toward zero, in steps."""
+    clip: Tensor
+    """[G] int32, 1 to MAX_CLIP: the largest code; what lies beyond saturates."""
+    frequencies: Tensor
+    """[sum(2 clip + 1)] int32: of codes -clip to clip, group after group, each sums to TOTAL."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def features(self) -> int:
+        """F."""
+        return self.mean.shape[0]
+
+    @property
+    def components(self) -> int:
+        """R."""
+        return self.basis.shape[1]
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """All tables by name, as a safetensors file holds them."""
+        return {field.name: getattr(self, field.name).contiguous() for field in fields(self)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Tables":
+        """Tables from what `to_tensors` gave; CodecError for anything that is not such tables."""
+        names = {field.name for field in fields(cls)}
+        if set(tensors) != names:
+            odd = ", ".join(sorted(map(str, names ^ set(tensors))))
+            raise CodecError(f"transform tables have missing or unknown parts: {odd}")
+        return cls(**tensors)
+
+    @cached_property
+    def wide_mean(self) -> Tensor:
+        """The mean in float64."""
+        return self.mean.double()
+
+    @cached_property
+    def wide_basis(self) -> Tensor:
+        """The basis in float64: converting it costs as much as using it."""
+        return self.basis.double()
+
+    @cached_property
+    def spans(self) -> list[slice]:
+        """The components of each group."""
+        ends = self.sizes.cumsum(0).tolist()
+        return [slice(end - size, end) for end, size in zip(ends, self.sizes.tolist(), strict=True)]
+
+    @cached_property
+    def models(self) -> list[Any]:
+        """Each group's entropy model. Frequencies below 2^16 are exact in every float type and
+        their total is a power of two, so that both ends compute the same 24-bit probabilities."""
+        rows = np.split(
+            self.frequencies.numpy().astype(np.float64),
+            (2 * self.clip.to(torch.int64) + 1).cumsum(0)[:-1].tolist(),
+        )
+        return [_Categorical(row, perfect=False) for row in rows[: len(self.sizes)]]
+
+    def per_component(self, values: Tensor) -> Tensor:
+        """Values [G] of the groups as float64 [R]."""
+        return values.double().repeat_interleave(self.sizes.long())
+
+
+def encode(tables: Tables, x: Tensor) -> bytes:
+    """The stream of one example [T, F], T >= 1; CodecError for NaN, infinity or another width."""
+    return encode_codes(tables, quantize(tables, x))
+
+
+def decode(tables: Tables, data: bytes | memoryview, tokens: int) -> Tensor:
+    """The float32 matrix [T, F] that `data` stands for; CodecError if nothing does."""
+    return reconstruct(tables, decode_codes(tables, data, tokens))
+
+
+def round_trip(tables: Tables, x: Tensor) -> tuple[Tensor, int]:
+    """decode(encode(x)) and len(encode(x)) of one example [T, F], without decoding."""
+    codes = quantize(tables, x)
+    return reconstruct(tables, codes), len(encode_codes(tables, codes))
+
+
+def quantize(tables: Tables, x: Tensor) -> Tensor:
+    """Codes int32 [T, R] of one example [T, F] (any float type and device)."""
+    if x.dim() != 2 or x.shape[0] < 1 or x.shape[1] != tables.features:
+        raise CodecError(
+            f"the tables are for tokens of {tables.features} numbers, this is {list(x.shape)}"
+        )
+    x = x.detach().cpu().float()
+    check_finite(x)
+    components = (x.double() - tables.wide_mean) @ tables.wide_basis
+    clip = tables.per_component(tables.clip)
+    return (components / tables.per_component(tables.step)).round().clamp(-clip, clip).int()
+
+
+def reconstruct(tables: Tables, codes: Tensor) -> Tensor:
+    """The float32 matrix [T, F] of codes [T, R]."""
+    pulled = codes.sign() * (codes.abs() - tables.per_component(tables.pull))
+    components = pulled * tables.per_component(tables.step)
+    return (components @ tables.wide_basis.T + tables.wide_mean).float()
+
+
+def encode_codes(tables: Tables, codes: Tensor) -> bytes:
+    """The stream of codes int32 [T, R] within their clips."""
+    coder = _AnsCoder()
+    symbols = (codes + tables.clip.repeat_interleave(tables.sizes.long())).numpy()
+    # The coder is a stack: what is to come out first goes in last.
+    for span, model in zip(reversed(tables.spans), reversed(tables.models), strict=True):
+        coder.encode_reverse(np.ascontiguousarray(symbols[:, span]).ravel(), model)
+    words = coder.get_compressed()
+    return words.astype("<u4").tobytes().rstrip(b"\0")  # the highest bytes: no information
+
+
+def decode_codes(tables: Tables, data: bytes | memoryview, tokens: int) -> Tensor:
+    """The codes int32 [T, R] whose stream is exactly `data`; CodecError if there are none.
+
+    Nothing larger than T * R codes is allocated.
+    """
+    if tokens < 1:
+        raise CodecError(f"a transform stream holds at least one token, not {tokens}")
+    stream = bytes(data)
+    if len(stream) > tokens * tables.components * _SYMBOL_BITS // 8 + _SLACK_BYTES:
+        raise CodecError(f"a transform stream of {tokens} tokens is never {len(stream)} bytes long")
+    if stream.endswith(b"\0"):
+        raise CodecError("the transform stream ends in a zero byte, which no encoder writes")
+    padded = stream + bytes(-len(stream) % _WORD_BYTES)
+    coder = _AnsCoder(np.frombuffer(padded, dtype="<u4").astype(np.uint32))
+    codes = np.empty((tokens, tables.components), dtype=np.int32)
+    for span, model, clip in zip(tables.spans, tables.models, tables.clip.tolist(), strict=True):
+        size = span.stop - span.start
+        codes[:, span] = coder.decode(model, tokens * size).reshape(tokens, size) - clip
+    found = torch.from_numpy(codes)
+    if not coder.is_empty() or encode_codes(tables, found) != stream:
+        raise CodecError(f"the transform stream is not one of {tokens} tokens")
+    return found
+
+
+def cross_entropy_bits(tables: Tables, codes: Tensor) -> float:
+    """Bits that the frequencies give to codes int32 [T, R]: what an ideal coder would spend."""
+    starts = (2 * tables.clip + 1).cumsum(0) - tables.clip - 1  # where each group's code 0 stands
+    where = codes + starts.repeat_interleave(tables.sizes.long())
+    return float((FREQUENCY_BITS - tables.frequencies[where.long()].double().log2()).sum())
+
+
+_DTYPES = {
+    "mean": (torch.float32, 1),
+    "basis": (torch.float32, 2),
+    "sizes": (torch.int32, 1),
+    "step": (torch.float32, 1),
+    "pull": (torch.float32, 1),
+    "clip": (torch.int32, 1),
+    "frequencies": (torch.int32, 1),
+}
+
+
+def _check(tables: Tables) -> None:
+    """Refuse tables that could break a decoder or that are no orthonormal transform."""
+    for name, (dtype, dims) in _DTYPES.items():
+        tensor = getattr(tables, name)
+        if not isinstance(tensor, Tensor) or tensor.dtype != dtype or tensor.dim() != dims:
+            raise CodecError(f"transform tables: {name} is not {dtype} in {dims} dimension(s)")
+        if tensor.device.type != "cpu" or tensor.layout != torch.strided:
+            raise CodecError(f"transform tables: {name} is not a plain tensor on the CPU")
+        if dtype == torch.float32 and not bool(torch.isfinite(tensor).all()):
+            raise CodecError(f"transform tables: {name} holds NaN or infinite numbers")
+    features, components = tables.basis.shape
+    groups = tables.sizes.shape[0]
+    if not 1 <= features <= MAX_FEATURES or tables.mean.shape[0] != features:
+        raise CodecError(
+            f"transform tables: {features} features in the basis, {tables.mean.shape[0]} in the"
+            f" mean; there are 1 to {MAX_FEATURES}"
+        )
+    if components > features:
+        raise CodecError(f"transform tables: {components} components of {features} features")
+    if any(getattr(tables, name).shape[0] != groups for name in ("step", "pull", "clip")):
+        raise CodecError(f"transform tables: step, pull and clip do not all have {groups} groups")
+    sizes, clip = tables.sizes.long(), tables.clip.long()
+    if bool((sizes < 1).any()) or int(sizes.sum()) != components:
+        raise CodecError(f"transform tables: the groups are not {components} components together")
+    if not bool(((clip >= 1) & (clip <= MAX_CLIP)).all()):
+        raise CodecError(f"transform tables: a clip is not within 1 to {MAX_CLIP}")
+    if not bool((tables.step > 0).all() & (tables.pull >= 0).all() & (tables.pull <= 0.5).all()):
+        raise CodecError("transform tables: a step is not positive or a pull not within 0 to 1/2")
+    _check_frequencies(tables.frequencies, 2 * clip + 1)
+    gram = tables.basis.T @ tables.basis
+    gram.diagonal().sub_(1)
+    if components and not float(gram.abs().max()) <= ORTHONORMAL:
+        raise CodecError("transform tables: the basis is not orthonormal")
+    # No code may reach a number that float32 does not hold: columns have length one.
+    reach = float((sizes * clip * tables.step.double()).sum() + tables.mean.double().abs().max())
+    if reach * (1 + ORTHONORMAL) >= torch.finfo(torch.float32).max:
+        raise CodecError("transform tables: the codes reach past the largest float32")
+
+
+def _check_frequencies(frequencies: Tensor, symbols: Tensor) -> None:
+    """Frequencies of groups with `symbols` [G] symbols each: positive, TOTAL a group."""
+    if frequencies.shape[0] != int(symbols.sum()):
+        raise CodecError("transform tables: there are not 2 clip + 1 frequencies a group")
+    if not bool(((frequencies >= 1) & (frequencies < TOTAL)).all()):
+        raise CodecError("transform tables: a frequency is not positive")
+    group = torch.arange(len(symbols)).repeat_interleave(symbols)
+    sums = torch.zeros(len(symbols), dtype=torch.int64).index_add_(0, group, frequencies.long())
+    if not bool((sums == TOTAL).all()):
+        raise CodecError(f"transform tables: a group's frequencies do not sum to {TOTAL}")

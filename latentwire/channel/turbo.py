@@ -1,0 +1,83 @@
+"""`turbo`: rotation and Lloyd-Max codebooks, after a calibrated mean is taken from the keys.
+
+    x' = rotation's round trip of (x - R_p mean) + R_p mean
+
+A bias in a model's key projection (Qwen2.5 has one) gives keys a large constant part, which no
+random rotation removes: it only spreads it over all channels. The rotary embedding R_p turns that
+part with the token's position p, so the mean is taken of keys with the embedding undone, by layer,
+head and channel over calibration prompts, and turned to each position before it is subtracted.
+Both ends know it; it costs no bytes. Values have no such part and are coded as they are.
+
+Source: TurboQuant (arXiv:2504.19874) for the quantizer, see `rotation`; the mean is this project's
+addition. Parameters in the packet: the first 8 bytes of the calibration's sha256.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from c2c.cache import KVCache
+from latentwire.channel import rope
+from latentwire.channel.calibration import Calibration, required
+from latentwire.channel.codec import Codec
+from latentwire.channel.layout import Layout
+from latentwire.channel.rotation import Rotation
+from latentwire.channel.tensorwise import Tensorwise
+
+
+@dataclass(frozen=True)
+class Turbo:
+    """The codec for one calibration; without one, it knows sizes and nothing else."""
+
+    name: str
+    number: int
+    bits: float
+    calibration: Calibration | None = field(compare=False)
+    digest: bytes
+
+    def parameters(self, layout: Layout) -> bytes:
+        return self.digest
+
+    def encode(self, cache: KVCache, layout: Layout) -> bytes:
+        return self._at([layout], cache.keys[0].device).encode(cache, layout)
+
+    def decode(self, data: memoryview, layout: Layout) -> KVCache:
+        return self._at([layout], torch.device("cpu")).decode(data, layout)
+
+    def payload_bytes(self, layout: Layout) -> int:
+        return self._plain.payload_bytes(layout.shape) * len(layout.sent)
+
+    def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
+        return self._at(layouts, cache.keys[0].device, batch=True).round_trip(cache, layouts)
+
+    @property
+    def _plain(self) -> Rotation:
+        return Rotation(self.name, self.number, self.bits)
+
+    def _at(
+        self, layouts: Sequence[Layout], device: torch.device, batch: bool = False
+    ) -> Tensorwise:
+        """The codec of each tensor of a batch with these layouts, or of one example."""
+        calibration = required(self.calibration, self.name)
+        positions = _padded([layout.positions() for layout in layouts])
+        # On the CPU whatever the device: a cosine may differ by a bit elsewhere.
+        distinct, place = torch.unique(positions, return_inverse=True)
+        still = calibration.key_mean[:, :, None].expand(-1, -1, len(distinct), -1)
+        turned = rope.redo(still, distinct, calibration.inverse_frequencies).to(device)
+        place = place.to(device)
+
+        def at(kind: str, layer: int) -> Codec:
+            if kind == "value":
+                return self._plain
+            mean = turned[layer][:, place].transpose(0, 1)  # [B, H, T, D]
+            return self._plain.with_mean(mean if batch else mean[0])
+
+        return Tensorwise(self.name, self.number, self.bits, at, self.digest)
+
+
+def _padded(positions: Sequence[Tensor]) -> Tensor:
+    """[B, T]; shorter rows repeat their last position."""
+    longest = max(map(len, positions))
+    return torch.stack([torch.cat([row, row[-1:].expand(longest - len(row))]) for row in positions])

@@ -1,0 +1,60 @@
+"""Measure on training questions what calibrated codecs need to know of a sharer's caches."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from c2c import sharer
+from c2c.cache import KVCache
+from latentwire.channel import rope, transform_fit
+from latentwire.channel.calibration import RATES, to_bytes
+from latentwire.channel.kvtc import token_vectors
+from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.pipeline import as_batch
+from latentwire.evaluation.question import Question
+
+
+@torch.inference_mode()
+def calibrate(
+    pair: LoadedPair,
+    questions: Sequence[Question],
+    about: Mapping[str, Any],
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+) -> bytes:
+    """The content of the calibration file for the sharer's caches of `questions`.
+
+    `about` says whose caches they are, and goes into the file. `progress` is told what is being
+    done, how much of it is done and how much there is.
+    """
+    frequencies = rope.inverse_frequencies(pair.sharer).double()
+    keys, values = [], []
+    for done, question in enumerate(questions):
+        progress("reading", done, len(questions))
+        cache = sharer.read(pair.sharer, as_batch(question, pair.device))
+        positions = torch.arange(cache.tokens)
+        whole = _stacked(cache)
+        keys.append(rope.undo(whole[0], positions, frequencies))
+        values.append(whole[1])
+    tensors = {
+        "key_mean": torch.cat(keys, 2).double().mean(2).float(),
+        "inverse_frequencies": frequencies,
+    }
+    sent = {"key": (keys, pair.link.key_layers), "value": (values, pair.link.value_layers)}
+    for kind, (parts, layers) in sent.items():
+        if not layers:
+            continue
+        tokens = torch.cat([token_vectors(part[list(layers)]) for part in parts])
+        progress(f"fitting {kind}s", 0, 1)
+        for rate, tables in zip(RATES, transform_fit.fit_rates(tokens, RATES), strict=True):
+            for name, tensor in tables.to_tensors().items():
+                tensors[f"{kind}.{rate:g}.{name}"] = tensor
+    named = {f"{kind}_layers": list(layers) for kind, (_, layers) in sent.items()}
+    return to_bytes({**about, **named}, tensors)
+
+
+def _stacked(cache: KVCache) -> tuple[Tensor, Tensor]:
+    """Keys and values of one example, float32 [L, H, T, D] on the CPU."""
+    keys, values = (torch.cat(tensors).float().cpu() for tensors in (cache.keys, cache.values))
+    return keys, values

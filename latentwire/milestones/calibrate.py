@@ -1,0 +1,92 @@
+"""calibrate: what calibrated codecs need to know of a pair's caches, from training questions.
+
+Measured on questions that are never scored: the training splits of the pair's question sets (the
+bundled sets have a development split instead). Writes one artifact, named by its hash; m1, m2 and
+m3 use the newest of the pair, or the one that `calibration` names.
+"""
+
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from tqdm import tqdm
+
+from latentwire.channel.calibration import FORMAT, from_bytes
+from latentwire.evaluation.calibrate import calibrate
+from latentwire.evaluation.question import Question, tokenize
+from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
+from latentwire.milestones.study import Study, open_study
+from latentwire.parameters import CALIBRATION_EXAMPLES, STUDY, Values
+from latentwire.tracking.calibrations import (
+    CALIBRATION,
+    CALIBRATION_OF,
+    FILE,
+    PAIR_IDENTITY,
+)
+
+_USED = ("pair", "dataset", "data_dir", "device", "dtype", "dry_run")
+PARAMETERS = (*(p for p in STUDY if p.name in _USED), CALIBRATION_EXAMPLES)
+
+
+def run(values: Values) -> None:
+    run_in(open_study(values), values)
+
+
+def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:
+    """The milestone on a study that is open already; nothing where it has been done."""
+    if values["dry_run"] and not study.is_local():
+        print(f"calibrate: the files of {study.pair.name} are not here yet; a run downloads them")
+        return
+    sets = [study.training(name) for name in study.dataset_names]
+    count = values["calibration_examples"]
+    about = {
+        "pair": study.subject.pair,
+        "pair_identity": study.subject.pair_identity,
+        "dtype": study.subject.dtype,
+        "questions": [{"set": s.name, "hash": s.hash, "first": count} for s in sets],
+    }
+    text = json.dumps({**about, "format": FORMAT}, sort_keys=True)
+    request = hashlib.sha256(text.encode()).hexdigest()
+    done = next(study.store.search(f"tags.`{CALIBRATION_OF}` = '{request}'{_FINISHED}"), None)
+    if done:
+        print(f"calibrate: finished (run {done.info.run_id})")
+        return
+    print(f"calibrate: {count} questions each of {', '.join(s.name for s in sets)}")
+    if values["dry_run"]:
+        return
+    resolved = study.resolved(values)
+    with milestone_run(study.store, "calibrate", resolved, study.pair.name, parent) as milestone:
+        log_checkpoints(milestone, study)
+        questions = [q for s in sets for q in tokenize(s.examples[:count], study.tokenizer)]
+        data = _calibrate(study, questions, about)
+        found = from_bytes(data, "the new calibration")
+        writer, run_id = milestone.writer, milestone.run_id
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / FILE
+            path.write_bytes(data)
+            writer.log_file(run_id, path)
+        writer.log_text(run_id, json.dumps(dict(found.about), indent=2), "calibration.json")
+        tags = {
+            CALIBRATION: found.hash,
+            CALIBRATION_OF: request,
+            PAIR_IDENTITY: study.subject.pair_identity,
+        }
+        writer.log(run_id, tags=tags, metrics={"calibration_bytes": len(data)})
+        print(f"calibrate: {len(data)} bytes, sha256 {found.hash} (run {run_id})")
+
+
+_FINISHED = f" and tags.`{CALIBRATION}` != '' and attributes.status = 'FINISHED'"
+
+
+def _calibrate(study: Study, questions: list[Question], about: Mapping[str, object]) -> bytes:
+    with tqdm(unit="step", disable=not sys.stderr.isatty()) as bar:
+
+        def show(what: str, done: int, of: int) -> None:
+            bar.set_description(f"calibrate: {what}")
+            bar.total, bar.n = of, done
+            bar.refresh()
+
+        return calibrate(study.loaded, questions, about, show)

@@ -1,0 +1,42 @@
+"""Calibrations for tests: fitted on seeded numbers, for any geometry."""
+
+from functools import lru_cache
+
+import torch
+
+from c2c.cache import Geometry
+from latentwire.channel.calibration import RATES, Calibration, from_bytes, to_bytes
+from latentwire.channel.transform_fit import fit_rates
+
+
+@lru_cache
+def make_calibration(
+    geometry: Geometry,
+    key_layers: tuple[int, ...],
+    value_layers: tuple[int, ...],
+    mean_scale: float = 3.0,
+) -> Calibration:
+    """One for a sharer of `geometry`, whose head_dim must be even."""
+    generator = torch.Generator().manual_seed(5)
+    shape = (geometry.layers, geometry.kv_heads, geometry.head_dim)
+    half = geometry.head_dim // 2
+    tensors = {
+        "key_mean": mean_scale * torch.randn(shape, generator=generator),
+        "inverse_frequencies": 10000.0 ** -(torch.arange(half, dtype=torch.float64) / half),
+    }
+    for kind, layers in (("key", key_layers), ("value", value_layers)):
+        width = len(layers) * geometry.kv_heads * geometry.head_dim
+        if width:
+            mixed = torch.randn(width, width, generator=generator) / width**0.5
+            tokens = torch.randn(4 * width, width, generator=generator) @ mixed
+            for rate, tables in zip(RATES, fit_rates(tokens, RATES), strict=True):
+                for name, tensor in tables.to_tensors().items():
+                    tensors[f"{kind}.{rate:g}.{name}"] = tensor
+    about: dict[str, object] = {
+        "pair": "tests",
+        "pair_identity": "00" * 32,
+        "dtype": "float32",
+        "questions": [],
+    }
+    about |= {"key_layers": list(key_layers), "value_layers": list(value_layers)}
+    return from_bytes(to_bytes(about, tensors), "the tests' calibration")

@@ -1,0 +1,187 @@
+"""Throw mutated packets at the decoder: each must give a cache or one PacketError.
+
+    PYTHONPATH=.:C2C python tests/fuzz_packets.py --count 1000000 [--seed 0] [--output DIR]
+
+Starts from packets of every codec (schedules, lossless stages and calibrated codecs too), and
+changes, inserts, deletes, repeats and splices bytes, more often in the header than elsewhere.
+Nearly all get a right checksum afterwards, or nothing but the checksum would be tested. The process
+may not grow by more than 256 MiB, and no packet may take longer than a second. What breaks a rule
+is written to DIR, and the exit status is 1.
+"""
+
+import argparse
+import collections
+import random
+import re
+import resource
+import signal
+import struct
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import torch
+from calibrations import make_calibration
+
+from c2c.cache import Geometry, KVCache
+from latentwire.channel.layout import Layout, tensor_of
+from latentwire.channel.packet import Header, PacketError, decode, encode, encode_header
+from latentwire.channel.registry import EXAMPLES, NAMES, codec
+
+GEOMETRY = Geometry(layers=3, kv_heads=2, head_dim=6)
+IDENTITY = b"the pair"
+LAYOUT = Layout(GEOMETRY, (0, 2), (1, 2), (range(4, 7),))
+MOST_TOKENS = 4096
+MOST_SECONDS = 1
+MOST_GROWTH_BYTES = 256 << 20  # of resident memory, over all packets
+NUMBERS = re.compile(r"\b[0-9a-f]*\d[0-9a-f]*\b|(# )+#|\(#?,? ?#?\)")  # of no interest in a count
+EDGES = (0, 1, 2, 7, 8, 127, 128, 129, 254, 255)
+
+
+@dataclass
+class Outcome:
+    """What became of the packets thrown."""
+
+    thrown: int = 0
+    decoded: int = 0
+    refused: collections.Counter[str] = field(default_factory=collections.Counter)
+    slowest_ms: float = 0.0
+
+
+class TooSlow(BaseException):
+    """Not an Exception, so that nothing on the way can catch it."""
+
+
+def corpus() -> list[bytes]:
+    """A packet of every codec."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, *LAYOUT.shape)
+    keys, values = (
+        tuple(torch.randn(shape, generator=generator) for _ in range(GEOMETRY.layers))
+        for _ in range(2)
+    )
+    calibration = make_calibration(GEOMETRY, LAYOUT.key_layers, LAYOUT.value_layers)
+    return [
+        encode(KVCache(keys, values), Header(codec(name, calibration), IDENTITY, LAYOUT))
+        for name in (*NAMES, *EXAMPLES, "turbo2+zstd")
+    ]
+
+
+def mutate(packet: bytes, others: list[bytes], generator: random.Random) -> bytes:
+    """A packet with one to six changes, and mostly a right checksum."""
+    data = bytearray(packet[:-4])
+    for _ in range(generator.choice((1, 1, 1, 2, 3, 6))):
+        # The variable part of the header, all of it, or anywhere.
+        stop = generator.choice((48, 48, len(data)))
+        place = generator.randrange(4, max(5, min(stop, len(data))))
+        length = generator.choice((1, 1, 2, 4, 8))
+        match generator.randrange(8):
+            case 0:
+                data[place : place + 1] = generator.randbytes(1)
+            case 1 if place < len(data):
+                data[place] ^= 1 << generator.randrange(8)
+            case 2:
+                data[place : place + 1] = bytes([generator.choice(EDGES)])
+            case 3:
+                data[place:place] = generator.randbytes(length)
+            case 4:
+                del data[place : place + length]
+            case 5:
+                data[place:place] = data[place : place + length]
+            case 6:
+                data[place:] = generator.choice(others)[place:-4]
+            case _:
+                data[place : place + 4] = struct.pack("<f", generator.choice((0, -1, 3e38, 1e-45)))
+    if generator.random() < 0.02:
+        return bytes(data) + packet[-4:]
+    return bytes(data) + struct.pack("<I", zlib.crc32(data))
+
+
+def throw(packet: bytes, outcome: Outcome) -> None:
+    """Decode one packet; AssertionError (or whatever came out) when a rule is broken."""
+    calibration = make_calibration(GEOMETRY, LAYOUT.key_layers, LAYOUT.value_layers)
+    outcome.thrown += 1
+    began = time.perf_counter()
+    try:
+        header, cache = decode(
+            packet, GEOMETRY, IDENTITY, calibration=calibration, most_tokens=MOST_TOKENS
+        )
+    except PacketError as error:
+        assert type(error) is PacketError and str(error)
+        outcome.refused[NUMBERS.sub("#", str(error))[:70]] += 1
+    else:
+        outcome.decoded += 1
+        assert packet.startswith(encode_header(header)), "a header has one spelling only"
+        assert header.layout.tokens <= MOST_TOKENS
+        for kind, layer in header.layout.sent:
+            tensor = tensor_of(cache, kind, layer)
+            assert tensor.shape == (1, *header.layout.shape)
+            assert bool(torch.isfinite(tensor).all()), "a number that is none"
+    outcome.slowest_ms = max(outcome.slowest_ms, 1000 * (time.perf_counter() - began))
+
+
+def fuzz(count: int, seed: int) -> Iterator[tuple[bytes, Outcome]]:
+    """Throw `count` packets; yields each with the outcome so far, before it is thrown."""
+    generator = random.Random(seed)
+    packets = corpus()
+    outcome = Outcome()
+    for packet in packets:
+        throw(packet, outcome)
+    assert outcome.decoded == len(packets), "an unchanged packet was refused"
+    for _ in range(count):
+        packet = mutate(generator.choice(packets), packets, generator)
+        yield packet, outcome
+        signal.setitimer(signal.ITIMER_REAL, MOST_SECONDS)
+        throw(packet, outcome)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--count", type=int, default=1_000_000)
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--output", type=Path, default=Path("outputs/fuzz"))
+    options = arguments.parse_args()
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGALRM, _too_slow)
+    before = _resident_bytes()
+    began = time.perf_counter()
+    packet, outcome = b"", Outcome()
+    try:
+        for packet, outcome in fuzz(options.count, options.seed):  # noqa: B007 (kept for the report)
+            if outcome.thrown % 50_000 == 0:
+                print(f"{outcome.thrown} thrown, {outcome.decoded} decoded", flush=True)
+                grown = _resident_bytes() - before
+                assert grown < MOST_GROWTH_BYTES, f"memory grew by {grown} bytes"
+    except (Exception, TooSlow) as error:
+        options.output.mkdir(parents=True, exist_ok=True)
+        path = options.output / f"{zlib.crc32(packet):08x}.lwkv"
+        path.write_bytes(packet)
+        print(f"broken by {path}: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    seconds = time.perf_counter() - began
+    print(
+        f"{outcome.thrown} packets in {seconds:.0f} s: {outcome.decoded} decoded,"
+        f" {outcome.refused.total()} refused in {len(outcome.refused)} ways, no other outcome;"
+        f" slowest {outcome.slowest_ms:.0f} ms,"
+        f" {(_resident_bytes() - before) / 2**20:.0f} MiB grown"
+    )
+    for words, times in outcome.refused.most_common():
+        print(f"{times:>9}  {words}")
+    return 0
+
+
+def _too_slow(number: int, frame: FrameType | None) -> None:
+    raise TooSlow(f"took longer than {MOST_SECONDS} s")
+
+
+def _resident_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main())
