@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from latentwire.milestones import demo_pair, m0, m1, m2, m3, m4, main, preflight, published
+from latentwire.milestones import (
+    calibrate,
+    demo_pair,
+    m0,
+    m1,
+    m2,
+    m3,
+    m4,
+    main,
+    preflight,
+    published,
+)
 from latentwire.parameters import Parameter
 
 ROOT = Path(__file__).parents[1]
@@ -15,6 +26,7 @@ PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 ENTRY_POINTS: dict[str, tuple[Parameter, ...]] = {
     "main": main.PARAMETERS,
     "m0": m0.PARAMETERS,
+    "calibrate": calibrate.PARAMETERS,
     "m1": m1.PARAMETERS,
     "m2": m2.PARAMETERS,
     "m3": m3.PARAMETERS,

@@ -1,4 +1,4 @@
-"""The packet: what the sharer sends for one example, to the byte. Version 1; see docs/wire.md.
+"""The packet: what the sharer sends for one example, to the byte. Version 1; see docs/WIRE.md.
 
     4  magic "LWKV"
     1  version, 1

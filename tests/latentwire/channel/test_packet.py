@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from fuzz_packets import fuzz
 from golden_packets import GEOMETRY as GOLDEN_GEOMETRY
 from golden_packets import IDENTITY as GOLDEN_IDENTITY
 from golden_packets import golden_header, golden_names, read_golden
@@ -355,6 +356,15 @@ def test_mutations_with_a_right_checksum_are_refused_or_valid(name: str) -> None
         valid += check_hostile(with_checksum(bytes(data)), GEOMETRY, IDENTITY)
     assert 0 < valid < 900
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_mutated_packets_of_every_codec() -> None:
+    """`make fuzz` throws a million."""
+    *_, (_, outcome) = fuzz(100_000, seed=1)
+    assert outcome.thrown > 100_000
+    assert outcome.decoded > 5000
+    assert len(outcome.refused) > 50
 
 
 @given(st.binary(max_size=200))

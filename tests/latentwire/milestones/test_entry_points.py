@@ -14,6 +14,9 @@ import pytest
 import requests
 from tests_support import ROOT, Project
 
+from latentwire.channel.describe import describe
+from latentwire.channel.registry import EXAMPLES, NAMES
+
 BAD_INPUT = 2
 
 
@@ -24,6 +27,14 @@ def test_bad_input_is_one_sentence(project: Project) -> None:
         ("m0", {"pair": "nobody"}, "unknown pair 'nobody'; known: demo"),
         ("m0", {"pair": "qwen3_0.6b+llama3.2_1b"}, "different tokenizers are not supported"),
         ("m0", {"pair": "demo", "device": "cuda"}, "device=cuda: this machine has 0 CUDA"),
+        ("m2", {"codec": "int4/last2"}, "'last2' is no exception of a schedule"),
+        ("m2", {"codec": "kvtc1+zstd"}, "kvtc1 is entropy-coded"),
+        ("m2", {"pair": "demo", "codec": "turbo2"}, "codec turbo2 needs a calibration of pair"),
+        (
+            "m2",
+            {"pair": "demo", "codec": "turbo2", "calibration": "nowhere"},
+            "calibration nowhere cannot be read",
+        ),
         ("m4", {}, "has no finished chunk runs"),
         ("published", {"reference_dir": "."}, "published_per_question.csv"),
     ):
@@ -38,11 +49,12 @@ def test_bad_input_is_one_sentence(project: Project) -> None:
 @pytest.mark.slow
 def test_main_runs_once_and_is_then_finished(project: Project) -> None:
     parameters = {"pair": "demo", "limit": 24, "chunk_size": 16, "sample": 2}
+    parameters |= {"calibration_examples": 16}
     printed = project.ok("main", **parameters, output_dir="out")
     assert "pair demo (as asked) on cpu" in printed.splitlines()[0]
     first = project.numbers()
     milestones = {run.data.tags["latentwire.milestone"]: run for run in project.runs("milestone")}
-    assert set(milestones) == {"main", "m0", "m1", "m2", "m3", "m4"}
+    assert set(milestones) == {"main", "m0", "calibrate", "m1", "m2", "m3", "m4"}
     # 5 conditions of M0, 2 codecs and 9 channels less int8 whole, matched and deranged, in 2 sets
     # of 2 chunks.
     assert len(first) == (5 + 2 * (2 + 9 - 1)) * 2 * 2
@@ -50,7 +62,16 @@ def test_main_runs_once_and_is_then_finished(project: Project) -> None:
         artifacts = {f.path for f in _client(project).list_artifacts(run.info.run_id)}
         assert {"config.json", "environment.json", "latentwire.log"} <= artifacts
     files = {f.path for f in _client(project).list_artifacts(milestones["m4"].info.run_id)}
-    assert {"budget_curve.csv", "budget_curve_demo_facts.png"} <= files
+    assert {"budget_curve.csv", "budget_curve_demo_facts.png", "codec_rate_demo_facts.png"} <= files
+    files = {f.path for f in _client(project).list_artifacts(milestones["m1"].info.run_id)}
+    assert {"codecs.csv", "codec_error_demo_facts.png", "rate_distortion_demo_graded.png"} <= files
+    codecs = project.runs("codec")
+    assert {run.data.params["codec"] for run in codecs} == {*NAMES, *EXAMPLES}
+    calibration = milestones["calibrate"].data.tags["latentwire.calibration"]
+    for run in codecs:  # each with a packet that says how long it is
+        (packet,) = Path(run.info.artifact_uri.removeprefix("file://")).glob("*.lwkv")
+        assert run.data.params["codec"].split("+")[0].split("/")[0] in describe(packet.read_bytes())
+        assert run.data.metrics["bits_per_element"] > 0
     curve = pd.read_csv(project.folder / "out" / "budget_curve.csv")
     assert set(curve["dataset"]) == {"demo_facts", "demo_graded"}
     assert (curve["examples"] == 24).all()
@@ -58,6 +79,14 @@ def test_main_runs_once_and_is_then_finished(project: Project) -> None:
     again = project.ok("main", **parameters)
     assert "m0: 10 conditions, 240 of 240 answers are finished" in again
     assert project.numbers() == first
+    assert f"calibrate: finished (run {milestones['calibrate'].info.run_id})" in again
+    # A calibrated codec is a condition of its calibration.
+    project.ok("m2", pair="demo", limit=8, dataset="demo_facts", codec="turbo2,kvtc1")
+    named = {
+        (run.data.params["codec"], run.data.params["calibration"])
+        for run in project.runs("condition")
+    }
+    assert named >= {("turbo2", calibration), ("kvtc1", calibration), ("int8", "none")}
     # A longer run begins with what the shorter one finished.
     dry = project.ok("m0", pair="demo", limit=32, chunk_size=32, dry_run="true")
     assert "m0: 10 conditions, 240 of 320 answers are finished" in dry

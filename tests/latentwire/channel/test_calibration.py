@@ -1,0 +1,89 @@
+"""The calibration file: what was written is read, and nothing else is."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from calibrations import make_calibration
+from safetensors.torch import load, save
+
+from c2c.cache import Geometry
+from latentwire.channel.calibration import RATES, from_bytes, to_bytes
+from latentwire.errors import LatentWireError
+
+GEOMETRY = Geometry(layers=2, kv_heads=2, head_dim=4)
+
+
+def good() -> tuple[dict[str, object], dict[str, torch.Tensor]]:
+    found = make_calibration(GEOMETRY, (0, 1), (1,))
+    tensors = {"key_mean": found.key_mean, "inverse_frequencies": found.inverse_frequencies}
+    for (kind, rate), tables in found.tables.items():
+        tensors |= {f"{kind}.{rate:g}.{k}": v for k, v in tables.to_tensors().items()}
+    return dict(found.about), tensors
+
+
+def test_what_was_written_is_read() -> None:
+    about, tensors = good()
+    data = to_bytes(about, tensors)
+    found = from_bytes(data, "it")
+    assert found.hash == hashlib.sha256(data).hexdigest()
+    assert found.digest == bytes.fromhex(found.hash)[:8]
+    assert found.geometry == GEOMETRY and found.layers == {"key": (0, 1), "value": (1,)}
+    assert torch.equal(found.key_mean, tensors["key_mean"])
+    assert set(found.tables) == {(kind, rate) for kind in ("key", "value") for rate in RATES}
+    assert to_bytes(about, tensors) == data  # the same content has the same hash
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "words"),
+    [
+        ("key_mean", None, "is no calibration file"),
+        ("about", None, "is no calibration file"),
+        ("key_mean", torch.zeros(2, 2, 4, dtype=torch.float16), "key_mean is not float32"),
+        ("key_mean", torch.zeros(2, 8), "key_mean is not float32"),
+        ("key_mean", torch.full((2, 2, 4), torch.nan), "NaN or infinite"),
+        ("inverse_frequencies", torch.ones(3, dtype=torch.float64), "inverse_frequencies"),
+        ("inverse_frequencies", torch.ones(2), "inverse_frequencies"),
+        ("key.1.step", None, "missing or unknown parts"),
+        ("key.1.mean", torch.zeros(7), "."),
+        ("about", torch.zeros(4, dtype=torch.uint8), "is no calibration file"),
+    ],
+)
+def test_altered_files_are_refused(name: str, tensor: torch.Tensor | None, words: str) -> None:
+    about, tensors = good()
+    content = load(to_bytes(about, tensors))
+    if tensor is None:
+        del content[name]
+    else:
+        content[name] = tensor
+    with pytest.raises(LatentWireError, match=words):
+        from_bytes(save(content), "it")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": 2}, "of another format"),
+        ({"key_layers": [0]}, "not of the layers that it names"),
+        ({"key_layers": [1, 0]}, "does not name the layers"),
+        ({"key_layers": [0, 2]}, "does not name the layers"),
+        ({"key_layers": "01"}, "does not name the layers"),
+        ({"value_layers": [True]}, "does not name the layers"),
+    ],
+)
+def test_what_it_says_of_itself_is_checked(change: dict[str, object], words: str) -> None:
+    about, tensors = good()
+    content = load(to_bytes(about, tensors))
+    text = json.dumps({**about, "format": 1, **change}).encode()
+    content["about"] = torch.from_numpy(np.frombuffer(text, np.uint8).copy())
+    with pytest.raises(LatentWireError, match=words):
+        from_bytes(save(content), "it")
+
+
+def test_other_bytes_are_no_calibration() -> None:
+    data = to_bytes(*good())
+    for other in (b"", b"x" * 100, data[:-1], data[:200], b"\x80\x04\x95" + data):
+        with pytest.raises(LatentWireError, match="it is no calibration file"):
+            from_bytes(other, "it")

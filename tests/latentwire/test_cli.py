@@ -1,0 +1,86 @@
+"""The command `latentwire`."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from calibrations import make_calibration
+
+from c2c.cache import Geometry, KVCache
+from latentwire.channel.layout import Layout
+from latentwire.channel.packet import Header, encode
+from latentwire.channel.registry import codec
+from latentwire.cli import main
+
+LAYOUT = Layout(Geometry(6, 2, 4), (0, 1, 2, 4), (5,), (range(3), range(7, 9)))
+
+
+def write_packet(path: Path, name: str) -> int:
+    calibration = make_calibration(LAYOUT.geometry, LAYOUT.key_layers, LAYOUT.value_layers)
+    tensor = torch.randn(1, *LAYOUT.shape, generator=torch.Generator().manual_seed(0))
+    cache = KVCache((tensor,) * 6, (tensor,) * 6)
+    data = encode(cache, Header(codec(name, calibration), b"the pair", LAYOUT))
+    path.write_bytes(data)
+    return len(data)
+
+
+def test_a_packet_is_printed_with_its_bytes_by_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    length = write_packet(tmp_path / "one", "int4/last2:bf16")
+    assert main(["packet", str(tmp_path / "one")]) == 0
+    printed = capsys.readouterr().out
+    payload = 3 * (2 * 4 + 20) + 2 * 80  # int4: two scales and 40 codes; bf16: 40 numbers
+    for words in (
+        f"version 1, {length} bytes",
+        b"the pair".hex(),
+        "schedule of 3 int4, 2 bf16 (number 48)",
+        "6 layers, 2 KV heads of 4 channels",
+        "0-2, 4",
+        "5: 0 to 2, 7 to 8",
+        f"200, {8 * length / 200:.3f} bits each, all in",
+        f"{length - 4 - payload - 4} header, 4 codec parameters, {payload} payload, 4 checksum",
+    ):
+        assert words in printed, printed
+
+
+def test_calibrated_and_compressed_packets_need_no_calibration_to_be_described(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibration = make_calibration(LAYOUT.geometry, LAYOUT.key_layers, LAYOUT.value_layers)
+    for name, words in (
+        ("turbo2+zstd", "bytes before its lossless stage"),
+        ("kvtc1", "kvtc1 (number 61)"),
+    ):
+        write_packet(tmp_path / "one", name)
+        assert main(["packet", str(tmp_path / "one")]) == 0
+        printed = capsys.readouterr().out
+        assert f"calibration {calibration.digest.hex()}" in printed
+        assert words in printed
+
+
+def test_what_is_no_packet_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other").write_bytes(b"something else, and long enough")
+    for command, name, words in (
+        ("packet", "missing", "cannot be read: No such file"),
+        ("packet", "other", "do not start like a packet"),
+        ("calibration", "other", "is no calibration file"),
+    ):
+        assert main([command, str(tmp_path / name)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and words in error and error.count("\n") == 1
+
+
+def test_a_calibration_says_what_it_was_made_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from latentwire.channel.calibration import to_bytes
+
+    found = make_calibration(LAYOUT.geometry, (), ())
+    parts = {"key_mean": found.key_mean, "inverse_frequencies": found.inverse_frequencies}
+    (tmp_path / "file").write_bytes(to_bytes(found.about, parts))
+    assert main(["calibration", str(tmp_path / "file")]) == 0
+    printed = capsys.readouterr().out
+    assert f"sha256: {found.hash}" in printed and "pair: tests" in printed
