@@ -17,6 +17,17 @@ def make_calibration(
     mean_scale: float = 3.0,
 ) -> Calibration:
     """One for a sharer of `geometry`, whose head_dim must be even."""
+    data = calibration_bytes(geometry, key_layers, value_layers, mean_scale)
+    return from_bytes(data, "the tests' calibration")
+
+
+def calibration_bytes(
+    geometry: Geometry,
+    key_layers: tuple[int, ...],
+    value_layers: tuple[int, ...],
+    mean_scale: float = 3.0,
+) -> bytes:
+    """The file of one."""
     generator = torch.Generator().manual_seed(5)
     shape = (geometry.layers, geometry.kv_heads, geometry.head_dim)
     half = geometry.head_dim // 2
@@ -39,4 +50,4 @@ def make_calibration(
         "questions": [],
     }
     about |= {"key_layers": list(key_layers), "value_layers": list(value_layers)}
-    return from_bytes(to_bytes(about, tensors), "the tests' calibration")
+    return to_bytes(about, tensors)

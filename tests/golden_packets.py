@@ -10,75 +10,102 @@ The caches are the same for all codecs: small random numbers, with one large cha
 zeros, and one layer of a single constant.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
 import torch
+from calibrations import calibration_bytes
 
 from c2c.cache import Geometry, KVCache
+from latentwire.channel.calibration import Calibration, from_bytes
 from latentwire.channel.layout import Layout
 from latentwire.channel.packet import Header, decode, encode
-from latentwire.channel.registry import TENSORWISE, codec
+from latentwire.channel.registry import EXAMPLES, NAMES, codec, needs_calibration
 
 FOLDER = Path(__file__).parent / "latentwire" / "channel" / "golden"
-GEOMETRY = Geometry(layers=9, kv_heads=2, head_dim=5)  # nine layers: masks of two bytes
+CALIBRATION_FILE = FOLDER / "calibration.safetensors"
 IDENTITY = bytes.fromhex("0123456789abcdef")
 KEY_LAYERS, VALUE_LAYERS = (0, 8), (3,)
 RUN = range(130, 133)  # 130 needs two bytes
+ALL = (*NAMES, *EXAMPLES, "turbo2+zstd")
+
+
+def golden_geometry(name: str) -> Geometry:
+    """Nine layers: masks of two bytes. A calibrated codec needs an even head_dim."""
+    return Geometry(layers=9, kv_heads=2, head_dim=6 if needs_calibration(name) else 5)
+
+
+def golden_calibration(name: str) -> Calibration | None:
+    """What the packet called `name` was coded with."""
+    if not needs_calibration(name):
+        return None
+    return from_bytes(CALIBRATION_FILE.read_bytes(), str(CALIBRATION_FILE))
 
 
 def golden_header(name: str) -> Header:
     """The header of the packet called `name`."""
-    return Header(codec(name), IDENTITY, Layout(GEOMETRY, KEY_LAYERS, VALUE_LAYERS, (RUN,)))
+    layout = Layout(golden_geometry(name), KEY_LAYERS, VALUE_LAYERS, (RUN,))
+    return Header(codec(name, golden_calibration(name)), IDENTITY, layout)
 
 
-def golden_names() -> list[str]:
-    """The packets that are there."""
-    return sorted(path.stem for path in FOLDER.glob("*.bin"))
+def golden_file(name: str) -> Path:
+    """Where the packet called `name` lies; beside it, as .npz, the numbers."""
+    return FOLDER / f"{re.sub('[/:+]', '-', name)}.bin"
 
 
 def read_golden(name: str) -> tuple[bytes, KVCache, KVCache]:
     """A packet, the cache that went in, and the one that must come out (NaN where unsent)."""
-    with np.load(FOLDER / f"{name}.npz") as arrays:
-        unsent = torch.full((1, 2, len(RUN), 5), torch.nan)
+    geometry = golden_geometry(name)
+    with np.load(golden_file(name).with_suffix(".npz")) as arrays:
+        unsent = torch.full((1, 2, len(RUN), geometry.head_dim), torch.nan)
 
         def cache(end: str) -> KVCache:
-            tensors = {kind: [unsent] * GEOMETRY.layers for kind in ("key", "value")}
+            tensors = {kind: [unsent] * geometry.layers for kind in ("key", "value")}
             for kind, layers in (("key", KEY_LAYERS), ("value", VALUE_LAYERS)):
                 for layer in layers:
                     tensors[kind][layer] = torch.from_numpy(arrays[f"{end}_{kind}_{layer}"])[None]
             return KVCache(tuple(tensors["key"]), tuple(tensors["value"]))
 
-        return (FOLDER / f"{name}.bin").read_bytes(), cache("sent"), cache("arrived")
+        return golden_file(name).read_bytes(), cache("sent"), cache("arrived")
 
 
 def write_missing() -> list[str]:
     """Make the golden packets that are missing; their names."""
-    made = [name for name in TENSORWISE if name not in golden_names()]
+    made = [name for name in ALL if not golden_file(name).exists()]
+    FOLDER.mkdir(exist_ok=True)
+    if not CALIBRATION_FILE.exists():
+        CALIBRATION_FILE.write_bytes(calibration_bytes(Geometry(9, 2, 6), KEY_LAYERS, VALUE_LAYERS))
+    for name in made:
+        geometry = golden_geometry(name)
+        sent = _numbers(geometry.head_dim)
+        empty = torch.zeros(1, 2, len(RUN), geometry.head_dim)
+        cache = KVCache(
+            tuple(sent["key", n][None] if ("key", n) in sent else empty for n in range(9)),
+            tuple(sent["value", n][None] if ("value", n) in sent else empty for n in range(9)),
+        )
+        packet = encode(cache, golden_header(name))
+        golden_file(name).write_bytes(packet)
+        _, arrived = decode(packet, geometry, IDENTITY, calibration=golden_calibration(name))
+        arrays = {f"sent_{kind}_{n}": tensor.numpy() for (kind, n), tensor in sent.items()}
+        arrays |= {f"arrived_key_{n}": arrived.keys[n][0].numpy() for n in KEY_LAYERS}
+        arrays |= {f"arrived_value_{n}": arrived.values[n][0].numpy() for n in VALUE_LAYERS}
+        np.savez(golden_file(name).with_suffix(".npz"), **arrays)
+    return made
+
+
+def _numbers(head_dim: int) -> dict[tuple[str, int], torch.Tensor]:
+    """Numbers with an outlier channel, a head of zeros and a constant tensor."""
     generator = torch.Generator().manual_seed(0)
     sent = {}
     for kind, layers in (("key", KEY_LAYERS), ("value", VALUE_LAYERS)):
         for layer in layers:
-            tensor = torch.randn(2, len(RUN), 5, generator=generator)
+            tensor = torch.randn(2, len(RUN), head_dim, generator=generator)
             tensor[:, :, 3] *= 50
             sent[kind, layer] = tensor
     sent["key", 8][1] = 0
     sent["value", 3][:] = -0.375
-    empty = torch.zeros(1, 2, len(RUN), 5)
-    cache = KVCache(
-        tuple(sent["key", n][None] if ("key", n) in sent else empty for n in range(9)),
-        tuple(sent["value", n][None] if ("value", n) in sent else empty for n in range(9)),
-    )
-    FOLDER.mkdir(exist_ok=True)
-    for name in made:
-        packet = encode(cache, golden_header(name))
-        (FOLDER / f"{name}.bin").write_bytes(packet)
-        _, arrived = decode(packet, GEOMETRY, IDENTITY)
-        arrays = {f"sent_{kind}_{n}": tensor.numpy() for (kind, n), tensor in sent.items()}
-        arrays |= {f"arrived_key_{n}": arrived.keys[n][0].numpy() for n in KEY_LAYERS}
-        arrays |= {f"arrived_value_{n}": arrived.values[n][0].numpy() for n in VALUE_LAYERS}
-        np.savez(FOLDER / f"{name}.npz", **arrays)
-    return made
+    return sent
 
 
 if __name__ == "__main__":

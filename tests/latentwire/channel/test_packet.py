@@ -10,9 +10,15 @@ from typing import Any
 import pytest
 import torch
 from fuzz_packets import fuzz
-from golden_packets import GEOMETRY as GOLDEN_GEOMETRY
+from golden_packets import (
+    ALL,
+    golden_calibration,
+    golden_file,
+    golden_geometry,
+    golden_header,
+    read_golden,
+)
 from golden_packets import IDENTITY as GOLDEN_IDENTITY
-from golden_packets import golden_header, golden_names, read_golden
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -198,21 +204,26 @@ def test_a_cache_that_the_header_does_not_describe_is_not_encoded() -> None:
 
 
 def test_every_codec_has_a_golden_packet() -> None:
-    """`PYTHONPATH=. python tests/golden_packets.py` makes the one of a new codec."""
-    assert golden_names() == sorted(TENSORWISE)
+    """`PYTHONPATH=.:C2C python tests/golden_packets.py` makes the one of a new codec."""
+    assert [name for name in ALL if not golden_file(name).exists()] == []
 
 
-@pytest.mark.parametrize("name", golden_names())
+@pytest.mark.parametrize("name", ALL)
 def test_golden_packets_are_read_and_written_as_ever(name: str) -> None:
     data, sent, arrived = read_golden(name)
-    header, found = decode(data, GOLDEN_GEOMETRY, GOLDEN_IDENTITY)
-    assert header == golden_header(name)
+    header, found = decode(
+        data, golden_geometry(name), GOLDEN_IDENTITY, calibration=golden_calibration(name)
+    )
+    assert said(header) == said(golden_header(name))
+    # What a calibrated codec computes with cosines or matrices may round otherwise elsewhere.
+    tolerance = 1e-5 if golden_calibration(name) else 0.0
     for ours, theirs in zip(
         (*found.keys, *found.values), (*arrived.keys, *arrived.values), strict=True
     ):
-        assert torch.equal(ours.isnan(), theirs.isnan())
-        assert torch.equal(ours.nan_to_num(), theirs.nan_to_num())
-    assert encode(sent, header) == data
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance, equal_nan=True)
+    # Another version of a compressor may find a shorter block; both must be read.
+    if "+" not in name and "kvtc" not in name:
+        assert encode(sent, golden_header(name)) == data
 
 
 # Bytes that nobody wrote
