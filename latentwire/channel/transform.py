@@ -14,11 +14,17 @@ an entropy coder after it; the static tables here replace its general-purpose co
 warm-up a packet of a dozen tokens would not repay. Both ends hold the tables (`transform_fit` makes
 them), nothing of them is in the stream.
 
-Stream: one number of an asymmetric numeral system (constriction's AnsCoder: 32-bit words, 64-bit
-state, probabilities of 24 bits), little-endian, without leading zeros. Decoding it runs over the
-groups in order, within a group over tokens, within a token over components. The number of tokens
-is not in it. Data that no encoder writes, among them streams cut short or made longer, are refused
-because encoding what they decode to gives other bytes.
+Stream: range coding (constriction's: 32-bit words, 64-bit state, probabilities of 24 bits) over
+the groups in order, within a group over tokens, within a token over components. All codes together
+narrow an interval of binary fractions; the stream is the smallest fraction of n bytes in it,
+highest byte first, where n is the fewest of which every interval as wide holds one. The number of
+tokens is not in it.
+
+Data that is not what encoding its own codes gives is refused. A stream cut short or made longer is,
+since its length follows from its codes: the zeros that stand in for missing bytes decode to codes
+that would have taken more of them. (Not without exception: a cut that happens to end in likely
+codes passes.) A changed bit mostly makes another stream just as good. Nothing in a dense code can
+tell; the packet's checksum does.
 
 All arithmetic on numbers is in float64 on the CPU, one example at a time, and is rounded to float32
 once, at the end.
@@ -43,10 +49,12 @@ MAX_FEATURES = 1 << 20
 ORTHONORMAL = 1e-3  # largest |basis^T basis - 1|; float32 storage leaves about 1e-6
 
 _WORD_BYTES = 4
+_STATE_BITS = 64
 _SYMBOL_BITS = 24  # constriction's precision: no symbol costs more
-_SLACK_BYTES = 2 * _WORD_BYTES
+_SLACK_BYTES = 8
 
-_AnsCoder = constriction.stream.stack.AnsCoder
+_RangeEncoder = constriction.stream.queue.RangeEncoder
+_RangeDecoder = constriction.stream.queue.RangeDecoder
 _Categorical = constriction.stream.model.Categorical
 
 
@@ -164,13 +172,25 @@ def reconstruct(tables: Tables, codes: Tensor) -> Tensor:
 
 def encode_codes(tables: Tables, codes: Tensor) -> bytes:
     """The stream of codes int32 [T, R] within their clips."""
-    coder = _AnsCoder()
+    coder = _RangeEncoder()
     symbols = (codes + tables.clip.repeat_interleave(tables.sizes.long())).numpy()
-    # The coder is a stack: what is to come out first goes in last.
-    for span, model in zip(reversed(tables.spans), reversed(tables.models), strict=True):
-        coder.encode_reverse(np.ascontiguousarray(symbols[:, span]).ravel(), model)
-    words = coder.get_compressed()
-    return words.astype("<u4").tobytes().rstrip(b"\0")  # the highest bytes: no information
+    for span, model in zip(tables.spans, tables.models, strict=True):
+        coder.encode(np.ascontiguousarray(symbols[:, span]).ravel(), model)
+    return _ending(coder) if symbols.size else b""
+
+
+def _ending(coder: Any) -> bytes:
+    """The stream of what `coder` was given; its own ending fills words, two bytes more on average.
+
+    An interval of width w holds a multiple of every power of two up to w.
+    """
+    words = coder.get_compressed()  # some number within the interval
+    place, (lower, width) = coder.pos()  # lower: of the interval's start, the last 64 bits
+    length = _WORD_BYTES * place + _STATE_BITS // 8
+    inside = int.from_bytes(words.astype(">u4").tobytes().ljust(length, b"\0"), "big")
+    start = inside - (inside - lower) % (1 << _STATE_BITS)
+    spare = (width.bit_length() - 1) // 8  # bytes
+    return (-(-start >> 8 * spare)).to_bytes(length - spare, "big")
 
 
 def decode_codes(tables: Tables, data: bytes | memoryview, tokens: int) -> Tensor:
@@ -183,16 +203,19 @@ def decode_codes(tables: Tables, data: bytes | memoryview, tokens: int) -> Tenso
     stream = bytes(data)
     if len(stream) > tokens * tables.components * _SYMBOL_BITS // 8 + _SLACK_BYTES:
         raise CodecError(f"a transform stream of {tokens} tokens is never {len(stream)} bytes long")
-    if stream.endswith(b"\0"):
-        raise CodecError("the transform stream ends in a zero byte, which no encoder writes")
-    padded = stream + bytes(-len(stream) % _WORD_BYTES)
-    coder = _AnsCoder(np.frombuffer(padded, dtype="<u4").astype(np.uint32))
+    padded = stream + bytes(-len(stream) % _WORD_BYTES + _STATE_BITS // 8)
+    coder = _RangeDecoder(np.frombuffer(padded, dtype=">u4").astype(np.uint32))
     codes = np.empty((tokens, tables.components), dtype=np.int32)
-    for span, model, clip in zip(tables.spans, tables.models, tables.clip.tolist(), strict=True):
-        size = span.stop - span.start
-        codes[:, span] = coder.decode(model, tokens * size).reshape(tokens, size) - clip
+    try:
+        for span, model, clip in zip(
+            tables.spans, tables.models, tables.clip.tolist(), strict=True
+        ):
+            size = span.stop - span.start
+            codes[:, span] = coder.decode(model, tokens * size).reshape(tokens, size) - clip
+    except (AssertionError, ValueError):  # some numbers lie in no code's interval
+        raise CodecError("the transform stream has a number that stands for no code") from None
     found = torch.from_numpy(codes)
-    if not coder.is_empty() or encode_codes(tables, found) != stream:
+    if encode_codes(tables, found) != stream:
         raise CodecError(f"the transform stream is not one of {tokens} tokens")
     return found
 

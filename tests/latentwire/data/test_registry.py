@@ -10,7 +10,7 @@ import datasets
 import pytest
 
 from latentwire.data import arc_c, bundled, openbookqa
-from latentwire.data.registry import dataset_names, load_dataset
+from latentwire.data.registry import dataset_names, load_dataset, load_training
 from latentwire.errors import LatentWireError
 
 PUBLISHED = {"openbookqa": openbookqa, "arc_c": arc_c}
@@ -79,7 +79,7 @@ def test_altered_copy_is_refused(shared_dir: Path, tmp_path: Path, name: str) ->
     shutil.copy(shared_dir / "data" / file, copy)
     lines = copy.read_text(encoding="utf-8").split("\n")
     copy.write_text("\n".join(lines[1:]), encoding="utf-8")
-    with pytest.raises(LatentWireError, match=f"is not the {name} test set: expected .* rows with"):
+    with pytest.raises(LatentWireError, match=f"is not the {name} set: expected .* rows with"):
         load_dataset(name, tmp_path)
     copy.write_text("\n".join([lines[1], lines[0], *lines[2:]]), encoding="utf-8")
     with pytest.raises(LatentWireError, match=r"expected content hash .*, found"):
@@ -102,3 +102,20 @@ def test_bundled_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str)
 
 def test_every_set_is_known() -> None:
     assert dataset_names() == ("openbookqa", "arc_c", "demo_facts", "demo_graded")
+
+
+@pytest.mark.parametrize("name", ["openbookqa", "arc_c"])
+def test_training_questions_are_the_published_ones_and_not_the_tests(
+    shared_dir: Path, name: str
+) -> None:
+    training = load_training(name, shared_dir / "data")
+    test = load_dataset(name, shared_dir / "data")
+    assert training.name == f"{name} training"
+    assert {x.id for x in training.examples}.isdisjoint({x.id for x in test.examples})
+
+
+@pytest.mark.parametrize("name", ["demo_facts", "demo_graded"])
+def test_bundled_sets_are_calibrated_on_development_questions(name: str) -> None:
+    training, test = load_training(name), load_dataset(name)
+    assert training.name == f"{name} dev"
+    assert {x.question for x in training.examples}.isdisjoint({x.question for x in test.examples})

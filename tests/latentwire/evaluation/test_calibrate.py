@@ -1,0 +1,80 @@
+"""What is measured for calibrated codecs, and that they are used with it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from c2c import sharer
+from latentwire.channel import rope
+from latentwire.channel.calibration import from_bytes
+from latentwire.condition import Channel, Condition
+from latentwire.errors import LatentWireError
+from latentwire.evaluation import engine, pipeline
+from latentwire.evaluation.calibrate import calibrate
+from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.question import Question
+
+MakeQuestions = Callable[..., list[Question]]
+ABOUT = {"pair": "tiny", "pair_identity": "00" * 32, "dtype": "float64", "questions": []}
+
+
+def with_calibration(pair: LoadedPair, questions: list[Question]) -> LoadedPair:
+    found = from_bytes(calibrate(pair, questions, ABOUT), "it")
+    return replace(pair, link=replace(pair.link, calibration=found))
+
+
+def test_the_mean_is_of_keys_before_their_positions(
+    pair: LoadedPair, questions: MakeQuestions
+) -> None:
+    asked = questions([9, 30, 17], seed=5)
+    told: list[str] = []
+    found = from_bytes(
+        calibrate(pair, asked, ABOUT, lambda what, done, of: told.append(what)), "it"
+    )
+    assert set(told) == {"reading", "fitting keys", "fitting values"}
+    assert found.about["pair"] == "tiny"
+    assert found.layers == {"key": pair.link.key_layers, "value": pair.link.value_layers}
+    frequencies = rope.inverse_frequencies(pair.sharer)
+    torch.testing.assert_close(found.inverse_frequencies.float(), frequencies)
+    layer, head = pair.link.key_layers[0], 1
+    before = []
+    for question in asked:
+        cache = sharer.read(pair.sharer, torch.tensor([question.token_ids]))
+        positions = torch.arange(cache.tokens)
+        before.append(rope.undo(cache.keys[layer][0], positions, frequencies)[head])
+    torch.testing.assert_close(found.key_mean[layer, head], torch.cat(before).mean(0))
+
+
+@pytest.mark.parametrize("codec", ["turbo2", "kvtc1", "turbo3+zstd"])
+def test_engine_and_pipeline_agree_on_calibrated_codecs(
+    precise_pair: LoadedPair, questions: MakeQuestions, short_answers: int, codec: str
+) -> None:
+    pair = with_calibration(precise_pair, questions([40] * 6, seed=9))
+    assert pair.link.calibration is not None
+    asked = questions([12, 7, 12, 20])
+    donors = [asked[2], asked[3], asked[0], asked[1]]
+    conditions = [
+        Condition("c2c", Channel(codec, ratio, order, pair.link.calibration.hash), control)
+        for ratio, order in ((1.0, "front"), (0.4, "back"))
+        for control in ("matched", "deranged")
+    ]
+    records = engine.evaluate(pair, conditions, asked, donors, 3)
+    lengths = set()
+    for condition in conditions:
+        for row, (question, donor) in enumerate(zip(asked, donors, strict=True)):
+            expected = pipeline.evaluate(pair, condition, question, donor)
+            assert records[condition][row] == expected
+            lengths.add(expected.wire_bytes)
+    assert len(lengths) > 2
+
+
+def test_a_condition_of_another_calibration_is_refused(
+    pair: LoadedPair, questions: MakeQuestions, short_answers: int
+) -> None:
+    asked = questions([8])
+    condition = Condition("c2c", Channel("turbo2", calibration="ab" * 32), "matched")
+    for link in (pair, with_calibration(pair, questions([12, 15]))):
+        with pytest.raises(LatentWireError, match="turbo2 is to use calibration abab"):
+            pipeline.evaluate(link, condition, asked[0], asked[0])
