@@ -66,7 +66,7 @@ def measure(pair: LoadedPair, codec: str, questions: Sequence[Question]) -> Code
         sent = time.perf_counter()
         _, arrived = link.receive(packet, token_ids.shape[1], pair.dtype, pair.device)
         encode_s, decode_s = encode_s + sent - began, decode_s + time.perf_counter() - sent
-        _check_same(codec, arrived, link.pass_through(channel, cache)[1])
+        _check_same(codec, arrived, link.pass_through(channel, cache, [token_ids.shape[1]])[1])
         for kind in layers:
             for layer in layers[kind]:
                 true, got = (_tensors(c, kind)[layer].double().cpu() for c in (cache, arrived))

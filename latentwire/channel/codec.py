@@ -14,7 +14,9 @@ class Codec(Protocol):
     """Turns the K (or V) of one sharer layer into bytes and back.
 
     Tensors are one example's: [H, T, D] with T >= 1. `round_trip` is the same loss without the
-    bytes, for whole batches [B, H, T, D]: bit-equal to decoding what was encoded.
+    bytes, for whole batches [B, H, T, D]: bit-equal to decoding what was encoded. Repeating an
+    example's last token must leave what `round_trip` makes of the others to the bit as it was (a
+    largest magnitude over all tokens does that, a mean does not): so rows of a batch are padded.
     """
 
     name: str

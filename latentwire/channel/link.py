@@ -1,5 +1,6 @@
 """Both ends of the wire for one pair: what is sent, and how it arrives."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,20 +69,46 @@ class Link:
             raise PacketError("the packet's tokens do not fit the prompt")
         return header.runs[0], cache.map(lambda tensor: tensor.to(device))
 
-    def pass_through(self, channel: Channel, cache: KVCache) -> tuple[range, KVCache]:
-        """What `receive` would give for each example of a batch of instruction caches
-        (tensors [B, H, n-1, D]), without making the bytes."""
-        positions = kept(cache.tokens + 1, channel.keep_ratio, channel.order)
-        section = cache.section(positions.start, positions.stop)
+    def pass_through(
+        self, channel: Channel, cache: KVCache, prompt_tokens: Sequence[int]
+    ) -> tuple[list[range], KVCache, list[int]]:
+        """What `receive` would give for each example of a batch, without making the bytes.
+
+        `cache` holds instruction caches [B, H, T, D], right-padded: of row b the first
+        prompt_tokens[b] - 1 tokens count. Returns each row's kept positions, the cache of its kept
+        tokens [B, H, K, D] in one batch, and the length of each packet in bytes (0 for none). K is
+        that of the row that keeps most; shorter rows are filled up with their last kept token,
+        which changes no statistic that a codec may use (see `Codec`). A row that keeps nothing
+        holds nothing of meaning.
+        """
+        lengths = sorted(set(prompt_tokens))
+        by_length = {n: kept(n, channel.keep_ratio, channel.order) for n in lengths}
+        sizes = {n: self.wire_bytes(channel, n) for n in lengths}
+        runs = [by_length[n] for n in prompt_tokens]
+        section = _gather(cache, runs)
         round_trip = codec(channel.codec).round_trip
 
         def arrived(tensors: tuple[Tensor, ...], sent: tuple[int, ...]) -> tuple[Tensor, ...]:
             nothing = tensors[0].new_full((), torch.nan).expand_as(tensors[0])
             return tuple(
-                round_trip(tensor) if positions and layer in sent else nothing
+                round_trip(tensor) if section.tokens and layer in sent else nothing
                 for layer, tensor in enumerate(tensors)
             )
 
-        return positions, KVCache(
+        received = KVCache(
             arrived(section.keys, self.key_layers), arrived(section.values, self.value_layers)
         )
+        return runs, received, [sizes[n] for n in prompt_tokens]
+
+
+def _gather(cache: KVCache, runs: Sequence[range]) -> KVCache:
+    """The tokens of each row's run [B, H, K, D], each row's last repeated up to the longest."""
+    if len(set(runs)) == 1:
+        return cache.section(runs[0].start, runs[0].stop)
+    starts = torch.tensor([run.start for run in runs])
+    counts = torch.tensor([len(run) for run in runs])
+    steps = torch.arange(int(counts.max()))
+    places = starts[:, None] + torch.minimum(steps, (counts - 1).clamp_min(0)[:, None])
+    device, heads = cache.keys[0].device, cache.keys[0].shape[1]
+    index = places.to(device)[:, None, :, None].expand(-1, heads, -1, cache.keys[0].shape[3])
+    return cache.map(lambda tensor: tensor.gather(2, index))

@@ -49,6 +49,19 @@ def test_the_round_trip_is_what_the_bytes_say(name: str, x: Tensor, dtype: torch
 
 
 @codecs
+@settings(max_examples=30)
+@given(x=batches(), dtype=st.sampled_from(DTYPES), times=st.integers(1, 4))
+def test_repeating_the_last_token_changes_none(
+    name: str, x: Tensor, dtype: torch.dtype, times: int
+) -> None:
+    """Rows of a batch that keep fewer tokens than others are filled up so."""
+    codec, x = CODECS[name], x.to(dtype)
+    longer = torch.cat([x, x[:, :, -1:].expand(-1, -1, times, -1)], dim=2)
+    arrived = codec.round_trip(longer)[:, :, : x.shape[2]]
+    assert torch.equal(bits(arrived), bits(codec.round_trip(x)))
+
+
+@codecs
 def test_a_large_tensor_and_a_view_of_one(name: str) -> None:
     codec = CODECS[name]
     x = torch.randn(2, 2, 118, 64, generator=torch.Generator().manual_seed(0))

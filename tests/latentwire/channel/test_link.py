@@ -47,19 +47,21 @@ def test_passing_through_is_sending_and_receiving(
     name: str, keep_ratio: float, order: str, dtype: torch.dtype
 ) -> None:
     channel = Channel(name, keep_ratio, order)
-    for tokens in (1, 2, 13):
-        cache = make_cache(tokens, batch=3).map(lambda tensor: tensor.to(dtype))
-        kept, arrived = LINK.pass_through(channel, cache)
-        for row in range(3):
-            example = cache.pick(torch.tensor([row]))
+    cache = make_cache(13, batch=3).map(lambda tensor: tensor.to(dtype))
+    for lengths in ([14, 14, 14], [2, 14, 9], [1, 3, 2], [11, 1, 12]):
+        kept, arrived, wire_bytes = LINK.pass_through(channel, cache, lengths)
+        assert arrived.tokens == max(map(len, kept))
+        for row, tokens in enumerate(lengths):
+            example = cache.pick(torch.tensor([row])).section(0, tokens - 1)
             packet = LINK.send(channel, example)
-            assert len(packet) == LINK.wire_bytes(channel, tokens + 1)
-            assert bool(packet) == bool(kept)
+            assert len(packet) == LINK.wire_bytes(channel, tokens) == wire_bytes[row]
+            assert bool(packet) == bool(kept[row])
             if not packet:
                 continue
-            positions, received = LINK.receive(packet, tokens + 1, dtype, CPU)
-            assert positions == kept
-            assert same(received, arrived.pick(torch.tensor([row])))
+            positions, received = LINK.receive(packet, tokens, dtype, CPU)
+            assert positions == kept[row]
+            ours = arrived.pick(torch.tensor([row])).section(0, len(positions))
+            assert same(received, ours)
 
 
 def test_nothing_kept_sends_nothing() -> None:
