@@ -8,7 +8,10 @@ counts. The tokenizer is the bundled pair's, whose ids both vocabularies hold. N
 """
 
 import argparse
+import copy
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -22,8 +25,11 @@ from transformers import (
 
 from c2c.cache import geometry
 from c2c.checkpoint import save_fuser
-from c2c.fuser import new_fuser
+from c2c.fuser import Fuser, new_fuser
 from c2c.projector import ProjectorSize
+from latentwire.channel.link import Link
+from latentwire.channel.packet import IDENTITY_BYTES
+from latentwire.evaluation.pair import LoadedPair
 from latentwire.pairs.load import load_pair
 
 VOCABULARY = 151_936
@@ -61,19 +67,61 @@ shared_tokenizer: true
 """
 
 
+def random_models(
+    seed: int = 1, fuser_hidden: int = 1024, small: bool = False
+) -> tuple[PreTrainedModel, PreTrainedModel, Fuser]:
+    """Receiver, sharer and fuser in bf16 on the CPU, all gates open.
+
+    `small` keeps two layers and a narrow fuser, to see in seconds that something runs at all.
+    """
+    torch.manual_seed(seed)
+    configs = [copy.deepcopy(config) for config in (RECEIVER, SHARER)]
+    size = replace(FUSER, hidden_dim=fuser_hidden, intermediate_dim=fuser_hidden)
+    if small:
+        for config in configs:
+            config.num_hidden_layers, config.layer_types = 2, ["full_attention"] * 2
+            config.intermediate_size = 256
+        size = replace(FUSER, hidden_dim=64, intermediate_dim=64)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        receiver, sharer = Qwen3ForCausalLM(configs[0]), Qwen2ForCausalLM(configs[1])
+        fuser = new_fuser(geometry(configs[1]), geometry(configs[0]), size)
+    finally:
+        torch.set_default_dtype(before)
+    for projector in fuser.projectors:
+        for kind in ("key", "value"):
+            projector.get_parameter(f"{kind}_gate_logit").data.fill_(1.0)
+    for module in (receiver, sharer, fuser):
+        module.requires_grad_(False).eval()
+    return receiver, sharer, fuser
+
+
+def bundled_tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(load_pair("demo").receiver.path)
+
+
+def loaded_random_pair(
+    dtype: torch.dtype, device: str, fuser_hidden: int = 1024, small: bool = False
+) -> LoadedPair:
+    """The pair in memory, without files."""
+    receiver, sharer, fuser = random_models(fuser_hidden=fuser_hidden, small=small)
+    return LoadedPair(
+        receiver.to(device=device, dtype=dtype),
+        sharer.to(device=device, dtype=dtype),
+        fuser.to(device=device, dtype=dtype),
+        bundled_tokenizer(),
+        Link.of(fuser, bytes(IDENTITY_BYTES)),
+    )
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("output", type=Path)
     arguments.add_argument("--seed", type=int, default=1)
     options = arguments.parse_args()
-    torch.manual_seed(options.seed)
-    torch.set_default_dtype(torch.bfloat16)
-    receiver, sharer = Qwen3ForCausalLM(RECEIVER), Qwen2ForCausalLM(SHARER)
-    fuser = new_fuser(geometry(SHARER), geometry(RECEIVER), FUSER)
-    for projector in fuser.projectors:
-        for kind in ("key", "value"):
-            projector.get_parameter(f"{kind}_gate_logit").data.fill_(1.0)
-    tokenizer = AutoTokenizer.from_pretrained(load_pair("demo").receiver.path)
+    receiver, sharer, fuser = random_models(options.seed)
+    tokenizer = bundled_tokenizer()
     models: dict[str, PreTrainedModel] = {"receiver": receiver, "sharer": sharer}
     for name, model in models.items():
         model.generation_config.eos_token_id = tokenizer.eos_token_id

@@ -72,6 +72,10 @@ class KVCache:
         """Tokens start to stop (views, nothing is copied)."""
         return self.map(lambda tensor: tensor[:, :, start:stop])
 
+    def rows(self, start: int, stop: int) -> "KVCache":
+        """Examples start to stop of the batch (views, nothing is copied)."""
+        return self.map(lambda tensor: tensor[start:stop])
+
     def at(self, positions: Tensor) -> "KVCache":
         """The tokens at `positions` (int64 [k]), copied, in that order."""
         return self.map(lambda tensor: tensor.index_select(2, positions))

@@ -95,14 +95,38 @@ class Projector(nn.Module):
 
     def change(self, kind: str, sharer: Tensor, own: Tensor) -> Tensor:
         """weight * branch, float32 [B, Ht, T, Dt]: what an open gate adds."""
-        layer = self.get_submodule
         dtype = self.get_parameter(f"{kind}_in.weight").dtype
         joined = torch.cat([_flatten(sharer).to(dtype), _flatten(own).to(dtype)], dim=-1)
-        hidden = layer(f"{kind}_mlp1")(layer(f"{kind}_in")(joined))
+        return self._branches(kind, self.get_submodule(f"{kind}_in")(joined)).transpose(1, 2)
+
+    def read_own(self, kind: str, own: Tensor) -> Tensor:
+        """What `own` [B, Ht, T, Dt] adds to the first linear map, its bias included: [B, T, h].
+
+        That map acts on sharer and own side by side, so each has weights of its own. The
+        receiver's part is the same whatever is sent: one `read_own` serves many
+        `change_of_tokens`.
+        """
+        weight = self.get_parameter(f"{kind}_in.weight")
+        bias = self.get_parameter(f"{kind}_in.bias")
+        return F.linear(_flatten(own).to(weight.dtype), weight[:, self.sharer.width :], bias)
+
+    def change_of_tokens(self, kind: str, sharer: Tensor, own_read: Tensor) -> Tensor:
+        """`change` of M tokens from anywhere, float32 [M, Ht, Dt].
+
+        `sharer` is [M, Hs * Ds], heads flattened; `own_read` [M, h] are the tokens' rows of
+        `read_own`.
+        """
+        weight = self.get_parameter(f"{kind}_in.weight")[:, : self.sharer.width]
+        return self._branches(kind, torch.addmm(own_read, sharer.to(weight.dtype), weight.T))
+
+    def _branches(self, kind: str, read: Tensor) -> Tensor:
+        """What follows the first linear map: [..., h] -> weight * branch, float32 [..., Ht, Dt]."""
+        layer = self.get_submodule
+        hidden = layer(f"{kind}_mlp1")(read)
         weight = layer(f"{kind}_scalar_head")(layer(f"{kind}_scalar_mlp2")(hidden)).sigmoid()
         branch = layer(f"{kind}_proj_out")(layer(f"{kind}_proj_mlp2")(hidden))
         heads = branch.unflatten(-1, (self.receiver.kv_heads, self.receiver.head_dim))
-        return (weight.float().unsqueeze(-1) * heads.float()).transpose(1, 2)
+        return weight.float().unsqueeze(-1) * heads.float()
 
     def _soft_gate(self, kind: str, own: Tensor) -> Tensor:
         logit = self.get_parameter(f"{kind}_gate_logit").float()

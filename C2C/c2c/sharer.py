@@ -17,10 +17,15 @@ def read(model: PreTrainedModel, token_ids: Tensor) -> KVCache:
     equals reading section by section.
     """
     cache = DynamicCache()
-    if token_ids.shape[1] < 2:
-        raise C2CError("a prompt needs at least two tokens for the sharer to read one")
+    require_readable(token_ids.shape[1])
     model(token_ids[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
     return checked(from_transformers(cache), model)
+
+
+def require_readable(prompt_tokens: int) -> None:
+    """C2CError for a prompt without an instruction."""
+    if prompt_tokens < 2:
+        raise C2CError("a prompt needs at least two tokens for the sharer to read one")
 
 
 def checked(cache: KVCache, model: PreTrainedModel) -> KVCache:

@@ -1,29 +1,41 @@
 """Many examples under many conditions at once: `pipeline`, without doing the same work twice.
 
-Examples of one prompt length form a batch, so nothing is padded. In a batch the sharer reads each
-prompt once and the receiver reads each instruction once for all conditions; what a condition adds
-is its codec's loss, the fusion of the tokens it keeps, the tail after a `front` section, and
-decoding. Packets are not made: their effect and length are computed, which tests prove equal.
+Questions are answered in batches of neighbouring lengths, the longest first, each batch under all
+conditions (see `batch`). Packets are not made: their effect and length are computed, which tests
+prove equal.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import gc
+import logging
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from c2c import sharer
-from c2c.cache import KVCache, concatenate, to_transformers
-from c2c.receiver import Prefilled, extend, greedy
-from latentwire.condition import MAX_NEW_TOKENS, Channel, Condition
+from c2c.cache import geometry
+from c2c.decoding import rounded
+from c2c.sharer import require_readable
+from c2c.slots import slot_attention
+from latentwire.condition import MAX_NEW_TOKENS, Condition
 from latentwire.errors import LatentWireError
-from latentwire.evaluation.pair import LoadedPair, stop_ids
-from latentwire.evaluation.pipeline import controlled, outcome
-from latentwire.evaluation.question import Question, by_length
+from latentwire.evaluation.batch import Workspace, answer
+from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.pipeline import outcome
+from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
 
-Progress = Callable[[int], None]  # told how many (example, condition) pairs have just been done
+log = logging.getLogger("latentwire")
+
+Progress = Callable[[int], object]  # told how many (example, condition) pairs have just been done
+SeeFirst = Callable[[Condition, int, Tensor], None]  # question's index, logits [vocabulary]
+
+# Without a GPU that says what it has: memory for one batch's caches, and no more examples than
+# pay for themselves.
+PLAIN_BYTES = 2**28  # more does not stay in a processor's caches, and is slower
+PLAIN_EXAMPLES = 32
+# What of a GPU's free memory is planned with; the rest is for fragments.
+USABLE = 0.85
+SAME_SLOTS = 64  # batches whose slots, rounded up to this many, are as many share their buffers
 
 
 @torch.inference_mode()
@@ -32,112 +44,171 @@ def evaluate(
     conditions: Sequence[Condition],
     questions: Sequence[Question],
     donors: Sequence[Question],
-    batch_size: int,
+    batch_size: int | None = None,
     progress: Progress = lambda done: None,
+    *,
+    see_first: SeeFirst | None = None,
+    forced: Mapping[Condition, Sequence[int]] | None = None,
+    use_graphs: bool = True,
+    passed: Callable[[str], None] = lambda phase: None,
 ) -> dict[Condition, list[Record]]:
-    """Records of every condition, in the order of `questions`; donors[i] goes with questions[i]."""
+    """Records of every condition, in the order of `questions`; donors[i] goes with questions[i].
+
+    `batch_size` is how many examples go together; None fits it to the memory there is. Should
+    memory run out, less is tried. `see_first` is shown the logits from which each answer starts.
+    For timings: `forced` are the answers' lengths in tokens, stop tokens or not, and `passed` is
+    told each phase that ends. `use_graphs` has an effect on CUDA only.
+
+    Raises LatentWireError when not even one example under one condition fits, and for logits
+    that are no numbers; C2CError for models that cannot be evaluated in batches.
+    """
     records: dict[Condition, list[Record | None]] = {c: [None] * len(questions) for c in conditions}
-    for rows in _batches(questions, batch_size):
-        asked = [questions[row] for row in rows]
-        lent = [donors[row] for row in rows]
-        batch = _Batch(pair, asked, lent)
-        for condition in conditions:
-            answers, wire_bytes = batch.answer(condition)
-            for row, question, donor, answer, length in zip(
-                rows, asked, lent, answers, wire_bytes, strict=True
-            ):
-                records[condition][row] = outcome(pair, condition, question, donor, answer, length)
-            progress(len(rows))
+    conditions = list(records)
+    for condition in conditions:
+        if condition.system == "c2c":
+            for source in donors if condition.control == "deranged" else questions:
+                require_readable(len(source.token_ids))
+    # The longest first: what they need, all others find.
+    waiting = sorted(range(len(questions)), key=lambda row: -len(questions[row].token_ids))
+    if not conditions:
+        waiting = []
+    work = Workspace(pair, use_graphs, passed)
+    limit = batch_size or len(waiting)
+    together = len(conditions)  # conditions in a batch
+    room = (0, 0)  # slots that the last fit was for, and the examples that it gave
+    with slot_attention(pair.receiver, pair.sharer):
+        while waiting:
+            slots = _slots(questions[waiting[0]])
+            if batch_size is None and slots != room[0]:
+                work.release()
+                room = (slots, examples_that_fit(pair, conditions, slots, work.tokens_at_once))
+            size = min(limit, room[1] or limit, len(waiting))
+            rows = waiting[:size]
+            asked = [c for c in conditions if records[c][rows[0]] is None][:together]
+
+            def first(
+                shown: Sequence[Condition], logits: Tensor, rows: Sequence[int] = rows
+            ) -> None:
+                for condition, lines in zip(shown, logits, strict=True):
+                    for row, line in zip(rows, lines, strict=True):
+                        if see_first is not None:
+                            see_first(condition, row, line)
+
+            try:
+                answers = answer(
+                    work,
+                    asked,
+                    [questions[row] for row in rows],
+                    [donors[row] for row in rows],
+                    MAX_NEW_TOKENS,
+                    first,
+                    forced and {c: [forced[c][row] for row in rows] for c in asked},
+                )
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                answers = None  # recover below: here the error still holds the batch's tensors
+            if answers is None:
+                work.release()
+                _forget(pair.device)
+                limit, together = _halved(pair, size, len(asked))
+                continue
+            for condition in asked:
+                for row, tokens, wire_bytes in zip(rows, *answers[condition], strict=True):
+                    records[condition][row] = outcome(
+                        pair, condition, questions[row], donors[row], tokens, wire_bytes
+                    )
+            passed("records")
+            progress(len(asked) * len(rows))
+            if all(records[c][rows[0]] is not None for c in conditions):
+                waiting = waiting[size:]
     return {c: [record for record in kept if record] for c, kept in records.items()}
 
 
-def _batches(questions: Sequence[Question], batch_size: int) -> Iterator[list[int]]:
-    """Indices of questions with prompts of one length, at most `batch_size` together."""
-    for rows in by_length(questions).values():
-        for start in range(0, len(rows), batch_size):
-            yield rows[start : start + batch_size]
+def _slots(question: Question) -> int:
+    """Slots for a question's prompt and answer, rounded up so that neighbours have as many."""
+    needed = rounded(len(question.token_ids) + MAX_NEW_TOKENS)
+    return -(-needed // SAME_SLOTS) * SAME_SLOTS
 
 
-@dataclass
-class _Batch:
-    """Questions with prompts of n tokens, and the caches that conditions share (made on demand)."""
+def examples_that_fit(
+    pair: LoadedPair, conditions: Sequence[Condition], slots: int, tokens_at_once: int
+) -> int:
+    """How many examples go together: as many as fit in free memory, one at least."""
+    if pair.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(pair.device)
+        # What torch holds and does not use is free too.
+        free += torch.cuda.memory_reserved(pair.device) - torch.cuda.memory_allocated(pair.device)
+        usable, most = int(free * USABLE) - _passing_bytes(pair, slots, tokens_at_once), None
+    else:
+        usable, most = PLAIN_BYTES, PLAIN_EXAMPLES
+    example = example_bytes(pair, conditions, slots)
+    fits = max(1, usable // example)
+    examples = fits if most is None else min(fits, most)
+    log.info(
+        "%d slots a row: %.2f GB usable, %.1f MB an example under %d conditions: %d together",
+        slots,
+        usable / 1e9,
+        example / 1e6,
+        len(conditions),
+        examples,
+    )
+    return examples
 
-    pair: LoadedPair
-    questions: Sequence[Question]
-    donors: Sequence[Question]
-    _shared: dict[str, KVCache] = field(default_factory=dict)
 
-    @property
-    def token_ids(self) -> Tensor:
-        """[B, n]."""
-        return torch.tensor([q.token_ids for q in self.questions], device=self.pair.device)
+def example_bytes(pair: LoadedPair, conditions: Sequence[Condition], slots: int) -> int:
+    """Memory that one example takes under all conditions: caches, and logits of its rows."""
+    receiver, sharer = (geometry(model.config) for model in (pair.receiver, pair.sharer))
+    number = pair.dtype.itemsize
+    own, sent = (2 * g.layers * g.width * slots * number for g in (receiver, sharer))
+    vocabulary = pair.receiver.config.get_text_config().vocab_size
+    logits = 3 * vocabulary * number
+    c2c = [c for c in conditions if c.system == "c2c"]
+    by_receiver = len([c for c in conditions if c.system == "receiver"]) + len(c2c)
+    by_sharer = len(conditions) - by_receiver
+    # Prompts of one batch that are asked and lent; each control's cache; what arrives of it.
+    caches = 2 + len({c.control for c in c2c})
+    passed = sum(c.channel.keep_ratio for c in c2c if c.channel)
+    shared = own + caches * sent
+    return int(shared + by_receiver * (own + logits) + by_sharer * (sent + logits) + passed * sent)
 
-    @property
-    def instruction_tokens(self) -> int:
-        return len(self.questions[0].token_ids) - 1
 
-    def answer(self, condition: Condition) -> tuple[list[list[int]], list[int]]:
-        """Token ids of each answer, and the length of each packet in bytes."""
-        wire_bytes = [0] * len(self.questions)
-        model = self.pair.sharer if condition.system == "sharer" else self.pair.receiver
-        if condition.system == "c2c":
-            assert condition.channel is not None
-            wire_bytes, prefilled = self._fused(condition.channel, condition.control)
-        elif condition.system == "sharer":
-            prefilled = self._read_rest(model, self._sent("matched"))
-        else:
-            prefilled = self._read_rest(model, self._own())
-        if not bool(torch.isfinite(prefilled.logits).all()):
-            raise LatentWireError(
-                f"{condition.label}: a model gave logits that are NaN or infinite; in fp16 try"
-                " bf16 or fp32 (-P dtype=float32)"
-            )
-        return greedy(model, prefilled, MAX_NEW_TOKENS, stop_ids(model)), wire_bytes
+def _passing_bytes(pair: LoadedPair, slots: int, tokens_at_once: int) -> int:
+    """Memory for what lies between layers while many tokens are read or fused."""
+    widths = []
+    for model in (pair.receiver, pair.sharer):
+        config = model.config.get_text_config()
+        heads = config.num_attention_heads
+        groups = heads // geometry(config).kv_heads
+        hidden = max(config.intermediate_size, heads * geometry(config).head_dim)
+        widths.append(8 * hidden + 2 * groups * slots)  # and the mask of folded attention
+    return tokens_at_once * max(widths) * pair.dtype.itemsize
 
-    def _fused(self, channel: Channel, control: str) -> tuple[list[int], Prefilled]:
-        """Each packet's length, and the receiver after the prompt, with the kept tokens fused."""
-        own = self._own()
-        prompt_tokens = [len(question.token_ids) for question in self.questions]
-        positions, received, wire_bytes = self.pair.link.pass_through(
-            channel, self._sent(control), prompt_tokens
-        )
-        kept = positions[0]  # prompts of one length keep the same positions
-        if not kept:
-            return wire_bytes, self._read_rest(self.pair.receiver, own)
-        parts = [self.pair.fuser(received, own.section(kept.start, kept.stop))]
-        if kept.start:
-            parts.insert(0, own.section(0, kept.start))
-        return wire_bytes, self._read_rest(self.pair.receiver, concatenate(parts, dim=2))
 
-    def _read_rest(self, model: torch.nn.Module, before: KVCache) -> Prefilled:
-        """Run what the prompt has after `before`."""
-        cache: DynamicCache = to_transformers(before)
-        return Prefilled(extend(model, cache, self.token_ids[:, before.tokens :]), cache)
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether the device had not enough memory (MPS has no exception of its own for that)."""
+    return isinstance(error, torch.OutOfMemoryError) or "backend out of memory" in str(error)
 
-    def _own(self) -> KVCache:
-        """The receiver's cache of the instruction, before any fusion."""
-        return self._once("own", lambda: sharer.read(self.pair.receiver, self.token_ids))
 
-    def _sent(self, control: str) -> KVCache:
-        """The cache that the sharer has for the instruction under a control."""
-        if control == "deranged":
-            return self._once("deranged", self._deranged)
-        matched = self._once("matched", lambda: sharer.read(self.pair.sharer, self.token_ids))
-        return matched if control == "matched" else matched.map(torch.zeros_like)
+def _halved(pair: LoadedPair, examples: int, conditions: int) -> tuple[int, int]:
+    """Examples and conditions to try after that many were too many; conditions are split only
+    where a single example is too much."""
+    if examples == 1 and conditions == 1:
+        raise LatentWireError(f"device {pair.device} has not enough memory for a batch of one")
+    if examples > 1:
+        examples //= 2
+    else:
+        conditions = (conditions + 1) // 2
+    log.warning(
+        "out of memory: going on with %d examples under %d conditions at once", examples, conditions
+    )
+    return examples, conditions
 
-    def _deranged(self) -> KVCache:
-        caches: dict[int, KVCache] = {}
-        for rows in by_length(self.donors).values():
-            ids = torch.tensor(
-                [self.donors[row].token_ids for row in rows], device=self.pair.device
-            )
-            cache = sharer.read(self.pair.sharer, ids)
-            fitted = controlled(cache, "deranged", self.instruction_tokens)
-            for place, row in enumerate(rows):
-                caches[row] = fitted.pick(torch.tensor([place], device=self.pair.device))
-        return concatenate([caches[row] for row in range(len(self.donors))], dim=0)
 
-    def _once(self, name: str, make: Callable[[], KVCache]) -> KVCache:
-        if name not in self._shared:
-            self._shared[name] = make()
-        return self._shared[name]
+def _forget(device: torch.device) -> None:
+    """Return memory that nothing uses any more."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

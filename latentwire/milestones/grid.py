@@ -2,11 +2,10 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from latentwire.analysis.curve import ConditionResult, build_curve
@@ -14,7 +13,6 @@ from latentwire.analysis.load import chunks_of, results
 from latentwire.analysis.stats import wilson_interval
 from latentwire.analysis.table import render_table
 from latentwire.condition import Condition, Setting
-from latentwire.errors import LatentWireError
 from latentwire.evaluation import engine
 from latentwire.evaluation.record import Record
 from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
@@ -140,11 +138,12 @@ def _compute(
             for start, stop in sorted({span for plan in own for span in plan.missing}):
                 together = [plan for plan in own if (start, stop) in plan.missing]
                 began = time.perf_counter()
-                records = _evaluate(
-                    study,
+                records = engine.evaluate(
+                    study.loaded,
                     [plan.condition for plan in together],
                     questions[start:stop],
                     donors[start:stop],
+                    study.batch_size,
                     bar.update,
                 )
                 seconds = (time.perf_counter() - began) / len(together)
@@ -159,36 +158,6 @@ def _compute(
                     len(together),
                     seconds * len(together),
                 )
-
-
-def _evaluate(
-    study: Study,
-    conditions: Sequence[Condition],
-    questions: Sequence[engine.Question],
-    donors: Sequence[engine.Question],
-    progress: Callable[[int], object],
-) -> dict[Condition, list[Record]]:
-    """The engine, with half the batch after each time that memory runs out."""
-    batch_size = study.batch_size
-    while True:
-        done = 0
-
-        def count(rows: int) -> None:
-            nonlocal done
-            done += rows
-            progress(rows)
-
-        try:
-            return engine.evaluate(study.loaded, conditions, questions, donors, batch_size, count)
-        except torch.OutOfMemoryError:
-            if batch_size == 1:
-                raise LatentWireError(
-                    f"device {study.device} has not enough memory for a batch of one"
-                ) from None
-            batch_size //= 2
-            progress(-done)
-            torch.cuda.empty_cache()
-            log.warning("out of memory: going on with batches of %d", batch_size)
 
 
 def _write_chunk(

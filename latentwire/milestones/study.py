@@ -34,8 +34,6 @@ from latentwire.tracking.store import Store, open_store
 
 log = logging.getLogger("latentwire")
 
-BATCH_SIZE = {"cpu": 64, "mps": 64, "cuda": 128}
-
 
 @dataclass
 class Study:
@@ -64,8 +62,9 @@ class Study:
         }
 
     @property
-    def batch_size(self) -> int:
-        return self.values["batch_size"] or BATCH_SIZE[self.device.partition(":")[0]]
+    def batch_size(self) -> int | None:
+        """Questions at once; None leaves it to the engine, which asks the device."""
+        return self.values["batch_size"] or None
 
     @cached_property
     def located(self) -> LocatedPair:

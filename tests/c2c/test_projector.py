@@ -155,3 +155,16 @@ def test_dropout_acts_in_training_only() -> None:
     assert not torch.equal(made.change("key", sharer, own), made.change("key", sharer, own))
     made.eval()
     assert torch.equal(made.change("key", sharer, own), made.change("key", sharer, own))
+
+
+@pytest.mark.parametrize("kind", ["key", "value"])
+def test_the_receivers_part_read_once_gives_the_same_change(kind: str) -> None:
+    made = projector(value=0.5)
+    sharer, own = tensors()
+    expected = made.change(kind, sharer, own)
+    example, token = torch.tensor([1, 0, 1, 1]), torch.tensor([2, 0, 0, 2])
+    own_read = made.read_own(kind, own)
+    ours = made.change_of_tokens(
+        kind, sharer[example, :, token].flatten(1), own_read[example, token]
+    )
+    torch.testing.assert_close(ours, expected[example, :, token], rtol=1e-5, atol=1e-6)

@@ -3,23 +3,30 @@
 import random
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
-from tiny import loaded_pair
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_questions import NEW_TOKENS, make_questions, stopping
+from tiny import loaded_pair, make_fuser, make_model, make_tokenizer
 from tiny import make_questions as real_questions
 from torch import Tensor
 
 import c2c.receiver
-import c2c.sharer
+from c2c import decoding
+from c2c.errors import C2CError
 from c2c.receiver import Prefilled
+from c2c.slots import ATTENTION
+from latentwire.channel.link import Link
 from latentwire.channel.registry import TENSORWISE as CODECS
 from latentwire.condition import CONTROLS, Channel, Condition
 from latentwire.errors import LatentWireError
-from latentwire.evaluation import engine, pipeline
+from latentwire.evaluation import batch, engine, pipeline
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.question import Question, by_length, derange
+from latentwire.evaluation.question import Question, derange
 from latentwire.evaluation.record import Record
 
 MakeQuestions = Callable[..., list[Question]]
@@ -45,23 +52,22 @@ def c2c_conditions(
     ]
 
 
-class Logits:
-    """The logits from which every decoding started, in order."""
+def first_logits_of_pipeline(
+    pair: LoadedPair, condition: Condition, question: Question, donor: Question
+) -> tuple[Record, Tensor]:
+    """The definition's record, and the logits [vocabulary] from which its answer starts."""
+    seen: list[Tensor] = []
+    greedy = c2c.receiver.greedy
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.seen: list[Tensor] = []
-        greedy = c2c.receiver.greedy
+    def listening(model: Any, prefilled: Prefilled, *options: Any) -> list[list[int]]:
+        seen.append(prefilled.logits[0].clone())
+        return greedy(model, prefilled, *options)
 
-        def listening(model: Any, prefilled: Prefilled, *options: Any) -> list[list[int]]:
-            self.seen.append(prefilled.logits.clone())
-            return greedy(model, prefilled, *options)
-
-        monkeypatch.setattr(c2c.receiver, "greedy", listening)  # what the pipeline calls
-        monkeypatch.setattr(engine, "greedy", listening)
-
-    def take(self) -> list[Tensor]:
-        seen, self.seen = self.seen, []
-        return seen
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(c2c.receiver, "greedy", listening)
+        record = pipeline.evaluate(pair, condition, question, donor)
+    (logits,) = seen
+    return record, logits
 
 
 def agree(
@@ -69,32 +75,27 @@ def agree(
     conditions: list[Condition],
     questions: list[Question],
     donors: list[Question],
-    batch_size: int,
-    monkeypatch: pytest.MonkeyPatch,
+    batch_size: int | None,
 ) -> dict[Condition, list[Record]]:
     """Both ways: equal records (bytes too), and logits within 1e-4."""
-    with monkeypatch.context() as patch:
-        logits = Logits(patch)
-        told: list[int] = []
-        records = engine.evaluate(pair, conditions, questions, donors, batch_size, told.append)
-        assert sum(told) == len(conditions) * len(questions)
-        by_batch = iter(logits.take())
-        ours: dict[tuple[Condition, int], Tensor] = {}
-        for rows in by_length(questions).values():
-            for start in range(0, len(rows), batch_size):
-                for condition in conditions:
-                    batch = next(by_batch)
-                    for row, line in zip(rows[start : start + batch_size], batch, strict=True):
-                        ours[condition, row] = line
-        assert next(by_batch, None) is None
-        assert list(records) == conditions
-        for condition in conditions:
-            for row, (question, donor) in enumerate(zip(questions, donors, strict=True)):
-                record = pipeline.evaluate(pair, condition, question, donor)
-                assert records[condition][row] == record, condition.label
-                (theirs,) = logits.take()
-                difference = float((ours[condition, row] - theirs[0]).abs().max())
-                assert difference <= 1e-4, condition.label
+    told: list[int] = []
+    ours: dict[tuple[Condition, int], Tensor] = {}
+
+    def see(condition: Condition, row: int, logits: Tensor) -> None:
+        assert (condition, row) not in ours
+        ours[condition, row] = logits.clone()
+
+    records = engine.evaluate(
+        pair, conditions, questions, donors, batch_size, told.append, see_first=see
+    )
+    assert sum(told) == len(conditions) * len(questions) == len(ours)
+    assert list(records) == conditions
+    for condition in conditions:
+        for row, (question, donor) in enumerate(zip(questions, donors, strict=True)):
+            record, theirs = first_logits_of_pipeline(pair, condition, question, donor)
+            assert records[condition][row] == record, condition.label
+            difference = float((ours[condition, row] - theirs).abs().max())
+            assert difference <= 1e-4, condition.label
     return records
 
 
@@ -102,11 +103,10 @@ def test_everything_at_every_keep_ratio_under_every_control(
     precise_pair: LoadedPair,
     questions: MakeQuestions,
     short_answers: int,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = questions(LENGTHS)
     conditions = ALONE + c2c_conditions(["int8"])
-    records = agree(precise_pair, conditions, asked, derange(asked, 42), 2, monkeypatch)
+    records = agree(precise_pair, conditions, asked, derange(asked, 42), 2)
     # The comparison would mean little if all answers were alike.
     outputs = Counter(record.output for kept in records.values() for record in kept)
     assert len(outputs) > 100
@@ -125,13 +125,12 @@ def test_every_codec(
     precise_pair: LoadedPair,
     questions: MakeQuestions,
     short_answers: int,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = questions([11, 11, 14, 2])
     conditions = c2c_conditions(
         [name], [(1.0, "front"), (0.5, "back"), (0.1, "front")], ["matched"]
     )
-    agree(precise_pair, conditions, asked, derange(asked, 1), 8, monkeypatch)
+    agree(precise_pair, conditions, asked, derange(asked, 1), 8)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -140,7 +139,6 @@ def test_any_batch_size_order_and_donors(
     precise_pair: LoadedPair,
     questions: MakeQuestions,
     short_answers: int,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     generator = random.Random(seed)
     asked = questions([generator.randrange(2, 16) for _ in range(8)], seed)
@@ -152,7 +150,7 @@ def test_any_batch_size_order_and_donors(
     )
     conditions = list(dict.fromkeys(conditions))
     size = generator.choice((1, 2, 3, 8))
-    first = agree(precise_pair, conditions, asked, donors, size, monkeypatch)
+    first = agree(precise_pair, conditions, asked, donors, size)
 
     order = list(range(len(asked)))
     generator.shuffle(order)
@@ -167,14 +165,12 @@ def test_any_batch_size_order_and_donors(
         assert other[condition] == [first[condition][row] for row in order]
 
 
-def test_real_prompts_in_the_dtype_of_use(
-    pair: LoadedPair, short_answers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_real_prompts_in_the_dtype_of_use(pair: LoadedPair, short_answers: int) -> None:
     asked = real_questions(pair.tokenizer, [1, 2, 2, 4])
     # A quantizer's code may fall to the other side of an edge in float32: see `precise_pair`.
     cuts = [(1.0, "front"), (0.1, "back")]
     conditions = ALONE + c2c_conditions(["fp32"], cuts, ["matched", "deranged"])
-    agree(pair, conditions, asked, derange(asked, 42), 3, monkeypatch)
+    agree(pair, conditions, asked, derange(asked, 42), 3)
 
 
 def test_the_whole_answer_is_decoded(precise_pair: LoadedPair, questions: MakeQuestions) -> None:
@@ -190,36 +186,242 @@ def test_the_whole_answer_is_decoded(precise_pair: LoadedPair, questions: MakeQu
 
 
 def test_closed_gates_give_the_receivers_answers(
-    questions: MakeQuestions, short_answers: int, monkeypatch: pytest.MonkeyPatch
+    questions: MakeQuestions, short_answers: int
 ) -> None:
     pair = loaded_pair(torch.float64, gates="closed")
     asked = questions([8, 8, 13])
     conditions = ALONE[:1] + c2c_conditions(["int4"])
-    records = agree(pair, conditions, asked, derange(asked, 0), 4, monkeypatch)
+    records = agree(pair, conditions, asked, derange(asked, 0), 4)
     alone = [record.output for record in records[conditions[0]]]
     for condition in conditions[1:]:
         assert [record.output for record in records[condition]] == alone
 
 
 def test_work_is_shared_between_conditions(
-    pair: LoadedPair,
+    pair: LoadedPair, questions: MakeQuestions, short_answers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = questions([10, 8, 10])
+    lent = questions([9, 11], seed=1)
+    donors = [lent[0], asked[0], lent[1]]
+    read: dict[str, list[tuple[int, int]]] = {"receiver": [], "sharer": []}
+    passes = batch.read
+
+    def counting(model: Any, token_ids: Tensor, *rest: Any) -> None:
+        read["receiver" if model is pair.receiver else "sharer"].append(tuple(token_ids.shape))
+        passes(model, token_ids, *rest)
+
+    monkeypatch.setattr(batch, "read", counting)
+    conditions = ALONE + c2c_conditions(["bf16", "int8", "int4"])
+    engine.evaluate(pair, conditions, asked, donors, 8)
+    # One pass each; the question that is also lent is not read twice.
+    assert read == {"receiver": [(3, 9)], "sharer": [(5, 10)]}
+    engine.evaluate(pair, ALONE[:1], asked, donors, 8)
+    assert len(read["sharer"]) == 1
+
+
+def test_codecs_are_run_once_for_all_examples_of_a_batch(
+    pair: LoadedPair, questions: MakeQuestions, short_answers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[tuple[str, int]] = []
+    through = Link.pass_through
+
+    def counting(link: Link, channel: Channel, cache: Any, prompt_tokens: Any) -> Any:
+        runs.append((channel.codec, len(prompt_tokens)))
+        return through(link, channel, cache, prompt_tokens)
+
+    monkeypatch.setattr(Link, "pass_through", counting)
+    asked = questions([10, 8, 10, 5])
+    conditions = c2c_conditions(["int8", "int4"], [(1.0, "front")], ["matched"])
+    engine.evaluate(pair, conditions, asked, asked, 8)
+    assert runs == [("int8", 4), ("int4", 4)]
+
+
+def test_the_models_attend_as_before_afterwards(
+    questions: MakeQuestions, short_answers: int
+) -> None:
+    pair = loaded_pair()
+    before = pair.receiver.config._attn_implementation
+    assert before != ATTENTION
+    engine.evaluate(pair, ALONE, questions([6]), questions([6]), 2)
+    assert pair.receiver.config._attn_implementation == before
+    with torch.no_grad():
+        pair.receiver.lm_head.weight.fill_(torch.nan)
+    with pytest.raises(LatentWireError, match="receiver alone"):
+        engine.evaluate(pair, ALONE, questions([6]), questions([6]), 2)
+    assert pair.receiver.config._attn_implementation == before
+    assert pair.sharer.config._attn_implementation == before
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_any_subset_of_conditions_in_any_order_gives_equal_records(data: st.DataObject) -> None:
+    pair, asked, donors, pool, reference = _reference()
+    chosen = data.draw(st.lists(st.sampled_from(pool), min_size=1, max_size=6, unique=True))
+    rows = data.draw(st.lists(st.sampled_from(range(len(asked))), min_size=1, unique=True))
+    size = data.draw(st.sampled_from([None, 1, 2, 3, 8]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "MAX_NEW_TOKENS", NEW_TOKENS)
+        records = engine.evaluate(
+            pair, chosen, [asked[row] for row in rows], [donors[row] for row in rows], size
+        )
+    assert records == {c: [reference[c][row] for row in rows] for c in chosen}
+
+
+@cache
+def _reference() -> Any:
+    """Questions, conditions, and the definition's records, computed once."""
+    pair = stopping(loaded_pair(torch.float64))
+    asked = make_questions([2, 17, 5, 11, 11, 30], seed=9)
+    donors = [asked[row] for row in (1, 2, 5, 0, 3, 4)]
+    pool = ALONE + c2c_conditions(["int8", "mxfp4"], [(1.0, "front"), (0.1, "back")])
+    pool += c2c_conditions(["int4", "fp16"], [(0.5, "front"), (0.25, "front"), (0.75, "back")])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "MAX_NEW_TOKENS", NEW_TOKENS)
+        reference = {
+            c: [pipeline.evaluate(pair, c, q, d) for q, d in zip(asked, donors, strict=True)]
+            for c in pool
+        }
+    return pair, asked, donors, pool, reference
+
+
+@pytest.mark.parametrize(
+    ("receiver", "sharer"),
+    [("llama", "gemma3"), ("gemma3", "llama"), ("qwen2", "qwen3"), ("gemma3", "gemma3")],
+)
+def test_other_architectures(
+    receiver: str, sharer: str, questions: MakeQuestions, short_answers: int
+) -> None:
+    pair = stopping(pair_of(receiver, sharer, torch.float64))
+    asked = questions([4, 25, 9, 16, 25])  # shorter and longer than Gemma's window
+    conditions = ALONE + c2c_conditions(
+        ["int8"], [(1.0, "front"), (0.5, "front"), (0.3, "back")], ["matched", "deranged"]
+    )
+    agree(pair, conditions, asked, asked[1:] + asked[:1], 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sixteen_bits(dtype: torch.dtype, questions: MakeQuestions, short_answers: int) -> None:
+    pair = stopping(loaded_pair(dtype))
+    asked = questions([4, 25, 9, 16])
+    conditions = ALONE + c2c_conditions(["bf16", "int4"])
+    ours: dict[tuple[Condition, int], Tensor] = {}
+    records = engine.evaluate(
+        pair,
+        conditions,
+        asked,
+        asked[1:] + asked[:1],
+        3,
+        see_first=lambda c, row, logits: ours.__setitem__((c, row), logits.float()),
+    )
+    # Rounding decides between tokens here; what is sent does not depend on it, nor the scale.
+    for condition in conditions:
+        for row, question in enumerate(asked):
+            donor = asked[(row + 1) % len(asked)]
+            record, theirs = first_logits_of_pipeline(pair, condition, question, donor)
+            assert records[condition][row].wire_bytes == record.wire_bytes
+            distance = (ours[condition, row] - theirs.float()).norm() / theirs.float().norm()
+            assert distance < (0.3 if condition.channel else 0.05), condition.label
+
+
+def pair_of(receiver: str, sharer: str, dtype: torch.dtype) -> LoadedPair:
+    models = make_model(receiver, seed=5), make_model(sharer, seed=6)
+    fuser = make_fuser(models[1], models[0], seed=7)
+    return LoadedPair(
+        models[0].to(dtype),
+        models[1].to(dtype),
+        fuser.to(dtype),
+        make_tokenizer(),
+        Link.of(fuser, b"12345678"),
+    )
+
+
+@pytest.mark.parametrize("most_rows", [1, 5, 17])
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_memory_that_runs_out_halves_the_batch(
+    most_rows: int,
+    batch_size: int | None,
+    precise_pair: LoadedPair,
     questions: MakeQuestions,
     short_answers: int,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    asked = questions([10, 10, 10])
-    donors = asked[1:] + asked[:1]
-    reads: Counter[str] = Counter()
-    read = c2c.sharer.read
+    asked = questions([10, 8, 10, 5, 21])
+    conditions = ALONE + c2c_conditions(["int8", "bf16"], [(1.0, "front"), (0.5, "front")])
+    expected = engine.evaluate(precise_pair, conditions, asked, asked, 8)
+    make = decoding.Decoder.__init__
 
-    def counting(model: Any, token_ids: Tensor) -> Any:
-        reads["receiver" if model is pair.receiver else "sharer"] += 1
-        return read(model, token_ids)
+    def scarce(self: Any, model: Any, rows: int, *rest: Any) -> None:
+        if rows > most_rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        make(self, model, rows, *rest)
 
-    monkeypatch.setattr(c2c.sharer, "read", counting)
-    conditions = ALONE + c2c_conditions(["bf16", "int8", "int4"])
-    engine.evaluate(pair, conditions, asked, donors, 8)
-    assert reads == {"receiver": 1, "sharer": 2}  # matched, and the donors' caches
+    monkeypatch.setattr(decoding.Decoder, "__init__", scarce)
+    told: list[int] = []
+    with caplog.at_level("WARNING", logger="latentwire"):
+        records = engine.evaluate(precise_pair, conditions, asked, asked, batch_size, told.append)
+    assert records == expected
+    assert all(done > 0 for done in told) and sum(told) == len(conditions) * len(asked)
+    assert "out of memory: going on with" in caplog.text
+
+
+def test_one_row_too_many_ends_in_one_sentence(
+    pair: LoadedPair, questions: MakeQuestions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(decoding, "new_slots", full)
+    with pytest.raises(LatentWireError, match="device cpu has not enough memory for a batch of"):
+        engine.evaluate(pair, ALONE, questions([5, 6]), questions([5, 6]), None)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(
+    pair: LoadedPair, questions: MakeQuestions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(decoding, "new_slots", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        engine.evaluate(pair, ALONE, questions([5]), questions([5]), None)
+
+
+def test_how_much_goes_together_is_logged(
+    pair: LoadedPair,
+    questions: MakeQuestions,
+    short_answers: int,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    conditions = ALONE + c2c_conditions(["int8"])
+    monkeypatch.setattr(engine, "PLAIN_BYTES", 2 * engine.example_bytes(pair, conditions, 64))
+    asked, sizes = questions([5, 6, 7]), []
+    with caplog.at_level("INFO", logger="latentwire"):
+        engine.evaluate(pair, conditions, asked, asked, None, sizes.append)
+    assert sizes == [2 * len(conditions), len(conditions)]
+    assert f"under {len(conditions)} conditions: 2 together" in caplog.text
+
+
+def test_a_prompt_of_one_token(
+    precise_pair: LoadedPair, questions: MakeQuestions, short_answers: int
+) -> None:
+    asked = questions([1, 4, 1])
+    agree(precise_pair, ALONE, asked, asked, 3)
+    for condition in c2c_conditions(["int8"], [(1.0, "front")]):
+        with pytest.raises(C2CError, match="at least two tokens"):
+            engine.evaluate(precise_pair, [condition], asked, asked, 3)
+        with pytest.raises(C2CError, match="at least two tokens"):
+            pipeline.evaluate(precise_pair, condition, asked[0], asked[2])
+
+
+def test_forced_lengths_are_kept_to(pair: LoadedPair, questions: MakeQuestions) -> None:
+    asked = questions([5, 9, 7])
+    conditions = [*ALONE, Condition("c2c", Channel("int8"), "matched")]
+    forced = {c: [(7 * i + 3 * row) % 65 for row in range(3)] for i, c in enumerate(conditions)}
+    records = engine.evaluate(pair, conditions, asked, asked, 2, forced=forced)
+    for condition in conditions:
+        assert [r.generated_tokens for r in records[condition]] == forced[condition]
 
 
 def test_nothing_asked_gives_no_records(pair: LoadedPair, questions: MakeQuestions) -> None:

@@ -1,0 +1,181 @@
+"""Greedy decoding of many rows at once, each at a position of its own.
+
+What `receiver.greedy` does for rows of one length, without stopping for the slowest: rows that
+have ended are carried until only half of those present go on, then the rest move together.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from c2c.cache import geometry
+from c2c.graphs import StepGraphs
+from c2c.slots import new_slots, next_logits
+
+BLOCK = 32  # attention sees the slots up to the longest row, rounded up to this many
+# On a GPU fewer rows cost no less, and every count of rows has a CUDA graph of its own.
+FEWEST_ROWS = {"cuda": 32}
+WORTH_A_GRAPH = 2  # the second time a step of some shape is run, it is captured
+
+log = logging.getLogger("c2c")
+
+
+def rounded(slots: int) -> int:
+    """`slots`, rounded up to whole blocks."""
+    return -(-slots // BLOCK) * BLOCK
+
+
+class Decoder:
+    """A model with slots for `rows` texts of up to `slots` tokens, used batch after batch.
+
+    Slots, tokens and positions stay where they are in memory, so that a decoding step captured as
+    a CUDA graph can be run again for the next batch. `use_graphs` has an effect on CUDA only.
+    """
+
+    def __init__(self, model: PreTrainedModel, rows: int, slots: int, use_graphs: bool) -> None:
+        self.model, self.device = model, model.device
+        slots = rounded(slots)
+        self.slots = new_slots(geometry(model.config), rows, slots, model.dtype, self.device)
+        self.tokens = torch.zeros(rows, dtype=torch.long, device=self.device)
+        self.positions = torch.zeros(rows, dtype=torch.long, device=self.device)
+        self._graphs = StepGraphs() if use_graphs and self.device.type == "cuda" else None
+        self._uses: Counter[tuple[int, int]] = Counter()
+
+    def holds(self, rows: int, slots: int) -> bool:
+        """Whether a batch of that size fits in."""
+        tokens = self.slots
+        return rows <= len(tokens.keys[0]) and slots <= tokens.tokens
+
+    @torch.inference_mode()
+    def greedy(
+        self,
+        last_tokens: Tensor,
+        positions: Sequence[int],
+        max_new_tokens: int,
+        stop_ids: Collection[int] = (),
+        forced: Sequence[int] | None = None,
+        see_first: Callable[[Tensor], None] = lambda logits: None,
+    ) -> list[list[int]]:
+        """New token ids of each row, without the stop token that ended it.
+
+        Row r's slots hold the `positions[r]` tokens before its prompt's last one, which is
+        last_tokens[r] (int64 [R]). `see_first` is shown the logits [R, vocabulary] after it.
+        `forced` says, for timings, after how many tokens each row ends, whatever they are. The
+        slots are used up. Inside `slot_attention` only.
+        """
+        count = len(positions)
+        stops = torch.tensor(sorted(stop_ids), dtype=torch.long, device=self.device)
+        limits = None if forced is None else torch.tensor(forced, device=self.device)
+        answers = torch.full((count, max_new_tokens), -1, device=self.device)
+        self.tokens[:count] = last_tokens
+        self.positions[:count] = torch.tensor(positions, device=self.device)
+        rows = torch.arange(count, device=self.device)  # which row stands in each place
+        ended = torch.zeros(count, dtype=torch.bool, device=self.device)
+        reach = list(positions)  # of the row in each place, 0 once it has ended
+        known = _Flags(self.device)
+        for step in range(max_new_tokens):
+            visible = min(rounded(max(reach) + step + 1), self.slots.tokens)
+            logits = self._step(len(rows), visible)
+            if step == 0:
+                see_first(logits)
+            tokens = logits.argmax(-1)
+            ended |= torch.isin(tokens, stops) if limits is None else limits[rows] <= step
+            answers[rows, step] = torch.where(ended, -1, tokens)
+            self.tokens[: len(rows)] = tokens
+            self.positions[: len(rows)] += 1
+            flags = known.after(ended)
+            if flags is None:
+                continue
+            if all(flags):
+                break
+            reach = [0 if flag else r for flag, r in zip(flags, reach, strict=True)]
+            alive, target = flags.count(False), len(flags)
+            while target > FEWEST_ROWS.get(self.device.type, 1) and alive <= (target + 1) // 2:
+                target = (target + 1) // 2
+            if target < len(flags):
+                sources, places = _moves(flags, target)
+                self._move(sources, places, visible, rows, ended)
+                for source, place in zip(sources, places, strict=True):
+                    reach[place] = reach[source]
+                rows, ended, reach = rows[:target], ended[:target], reach[:target]
+                known.forget()
+        return [[token for token in row if token >= 0] for row in answers.tolist()]
+
+    def _step(self, rows: int, visible: int) -> Tensor:
+        """Logits [rows, vocabulary] after the present tokens; valid until the next step."""
+
+        def step() -> Tensor:
+            return next_logits(
+                self.model,
+                self.tokens[:rows],
+                self.positions[:rows],
+                self.slots.rows(0, rows),
+                visible,
+            )
+
+        shape = (rows, visible)
+        self._uses[shape] += 1
+        if self._graphs is None or self._uses[shape] < WORTH_A_GRAPH:
+            return step()
+        try:
+            return self._graphs.run(shape, step)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            log.warning("decoding goes on without CUDA graphs: %s", str(error).splitlines()[0])
+            self._graphs = None
+            return step()
+
+    def _move(
+        self, sources: list[int], places: list[int], visible: int, rows: Tensor, ended: Tensor
+    ) -> None:
+        """Put the rows at `sources` where those at `places` were."""
+        if not sources:
+            return
+        source = torch.tensor(sources, device=self.device)
+        place = torch.tensor(places, device=self.device)
+        for tensor in (*self.slots.keys, *self.slots.values):
+            seen = tensor[:, :, :visible]
+            seen[place] = seen[source]
+        for state in (self.tokens, self.positions, rows, ended):
+            state[place] = state[source]
+
+
+def _moves(ended: Sequence[bool], target: int) -> tuple[list[int], list[int]]:
+    """Which rows behind `target` go where before it: those that go on, to where one ended."""
+    sources = [row for row in range(target, len(ended)) if not ended[row]]
+    holes = [row for row in range(target) if ended[row]]
+    return sources, holes[: len(sources)]
+
+
+class _Flags:
+    """Which rows have ended, as the host knows it.
+
+    On a GPU the host learns it one step late, without the GPU ever waiting for the host.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._late = device.type == "cuda"
+        self._pending: tuple[Tensor, torch.cuda.Event] | None = None
+
+    def after(self, ended: Tensor) -> list[bool] | None:
+        """The flags after this step (CPU, MPS) or the one before; None when nothing is known."""
+        if not self._late:
+            return [bool(flag) for flag in ended.tolist()]
+        copied = torch.empty(len(ended), dtype=torch.bool, pin_memory=True)
+        copied.copy_(ended, non_blocking=True)
+        event = torch.cuda.Event()
+        event.record()
+        before, self._pending = self._pending, (copied, event)
+        if before is None:
+            return None
+        before[1].synchronize()
+        return [bool(flag) for flag in before[0].tolist()]
+
+    def forget(self) -> None:
+        """Drop what is on its way: it speaks of rows that have moved."""
+        self._pending = None

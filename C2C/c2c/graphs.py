@@ -1,0 +1,34 @@
+"""CUDA graphs: a forward pass recorded once and launched again as a whole.
+
+One decoding step is more than a thousand small kernels; launched one by one from Python, the GPU
+waits for the host most of the time. A graph repeats the same kernels on the same memory.
+"""
+
+from collections.abc import Callable, Hashable
+
+import torch
+from torch import Tensor
+
+
+class StepGraphs:
+    """Recorded steps by a key that names their shapes. All share one memory pool: a step's result
+    is valid only until the next one runs."""
+
+    def __init__(self) -> None:
+        self._recorded: dict[Hashable, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def run(self, key: Hashable, step: Callable[[], Tensor]) -> Tensor:
+        """The result of `step`, recorded the first time and replayed from then on.
+
+        `step` must read and write the same tensors each time, and must have been run before with
+        these shapes, so that nothing is set up while it is recorded.
+        """
+        if key not in self._recorded:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool):
+                result = step()
+            self._recorded[key] = graph, result
+        graph, result = self._recorded[key]
+        graph.replay()  # recording computes nothing
+        return result

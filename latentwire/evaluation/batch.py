@@ -1,0 +1,383 @@
+"""A batch of examples under many conditions: read once, fused together, decoded together.
+
+Every (condition, example) pair that the receiver answers is a row of its decoder, condition by
+condition. Work that conditions share is done once: the sharer reads each prompt, the receiver each
+instruction. What is left for a row is its codec's loss, the fusion of the tokens it keeps, the
+tail after a `front` section, and decoding.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from c2c.cache import KVCache, geometry
+from c2c.decoding import Decoder, rounded
+from c2c.slots import extend, new_slots, read
+from latentwire.channel.selector import kept
+from latentwire.condition import Condition
+from latentwire.errors import LatentWireError
+from latentwire.evaluation.pair import LoadedPair, stop_ids
+from latentwire.evaluation.question import Question
+
+# How many tokens go through a model or a projector together: enough to keep the device busy, few
+# enough that what lies between two layers takes little memory.
+TOKENS_AT_ONCE = {"cuda": 32_768, "mps": 8_192, "cpu": 4_096}
+
+KINDS = ("key", "value")
+SeeLogits = Callable[[Sequence[Condition], Tensor], None]
+
+
+class Answers(NamedTuple):
+    """One condition's part of a batch, in the order of its examples."""
+
+    token_ids: list[list[int]]
+    wire_bytes: list[int]
+
+
+@dataclass
+class Workspace:
+    """What batches have in common: the pair, its open gates, and decoders that are used again."""
+
+    pair: LoadedPair
+    use_graphs: bool = True
+    passed: Callable[[str], None] = lambda phase: None  # told when a phase ends, for timings
+    _decoders: dict[str, Decoder] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        fuser = self.pair.fuser
+        assert not fuser.training
+        # Asked once: each answer waits for the device.
+        self.is_open = {
+            (layer, kind): fuser.projector(layer).is_open(kind)
+            for layer in fuser.layer_map
+            for kind in KINDS
+        }
+
+    @property
+    def tokens_at_once(self) -> int:
+        return TOKENS_AT_ONCE.get(self.pair.device.type, TOKENS_AT_ONCE["cpu"])
+
+    def decoder(self, name: str, model: PreTrainedModel, rows: int, slots: int) -> Decoder:
+        """The model's decoder, made anew when it is too small."""
+        if name in self._decoders and not self._decoders[name].holds(rows, slots):
+            del self._decoders[name]  # before the next one, not after
+        if name not in self._decoders:
+            self._decoders[name] = Decoder(model, rows, slots, self.use_graphs)
+        return self._decoders[name]
+
+    def release(self) -> None:
+        """Give the decoders' memory back."""
+        self._decoders.clear()
+
+
+def answer(
+    work: Workspace,
+    conditions: Sequence[Condition],
+    questions: Sequence[Question],
+    donors: Sequence[Question],
+    max_new_tokens: int,
+    see_first: SeeLogits = lambda conditions, logits: None,
+    forced: Mapping[Condition, Sequence[int]] | None = None,
+) -> dict[Condition, Answers]:
+    """What each condition answers to each question; donors[i] goes with questions[i].
+
+    `see_first` is shown the logits of the first new token, once a model: the conditions, and a
+    tensor [conditions, B, vocabulary]. `forced` says how long answers are, for timings. Raises
+    LatentWireError for logits that are no numbers, and C2CError for a prompt that is too short to
+    be sent. Inside `slot_attention` only.
+    """
+    batch = _Batch(work, questions, donors, max_new_tokens, see_first, forced)
+    fused = sorted((c for c in conditions if c.system == "c2c"), key=_tail_ratio)
+    sharer_alone = [c for c in conditions if c.system == "sharer"]
+    by_receiver = [c for c in conditions if c.system == "receiver"] + fused
+    sent = batch.sent({c.control for c in fused} | {"matched" for _ in sharer_alone})
+    answers: dict[Condition, list[list[int]]] = {}
+    if sharer_alone:
+        decoder = batch.decoder("sharer", 1)
+        batch.fill(decoder, sent["matched"], 1)
+        work.passed("copy")
+        token_ids = batch.decode(decoder, sharer_alone)
+        answers.update(zip(sharer_alone, token_ids, strict=True))
+    wire_bytes: dict[Condition, list[int]] = {}
+    if by_receiver:
+        own = batch.read("receiver", batch.prompts)
+        work.passed("receiver prefill")
+        decoder = batch.decoder("receiver", len(by_receiver))
+        batch.fill(decoder, own, len(by_receiver))
+        work.passed("copy")
+        wire_bytes = batch.fuse(decoder, own, sent, by_receiver)
+        batch.read_tails(decoder, by_receiver)
+        work.passed("tails")
+        del own, sent
+        token_ids = batch.decode(decoder, by_receiver)
+        answers.update(zip(by_receiver, token_ids, strict=True))
+    nothing = [0] * len(questions)
+    return {c: Answers(answers[c], wire_bytes.get(c, nothing)) for c in conditions}
+
+
+def _tail_ratio(condition: Condition) -> float:
+    """The keep ratio of a `front` section with a tail after it; 0 where no tail is to be read.
+
+    Sorted by it, conditions whose tails are equally long stand side by side.
+    """
+    channel = condition.channel
+    return channel.keep_ratio % 1 if channel is not None and channel.order == "front" else 0.0
+
+
+class _Tokens(NamedTuple):
+    """M kept tokens of a batch under any of its conditions: int64 [M] each."""
+
+    example: Tensor
+    position: Tensor
+    row: Tensor  # of the decoder
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """B examples, and the steps of `answer`. Caches are [B, H, T, D], padded at the end."""
+
+    work: Workspace
+    questions: Sequence[Question]
+    donors: Sequence[Question]
+    max_new_tokens: int
+    see_first: SeeLogits
+    forced: Mapping[Condition, Sequence[int]] | None
+
+    @property
+    def prompts(self) -> list[tuple[int, ...]]:
+        return [question.token_ids for question in self.questions]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each prompt."""
+        return [len(question.token_ids) for question in self.questions]
+
+    def model(self, name: str) -> PreTrainedModel:
+        return self.work.pair.receiver if name == "receiver" else self.work.pair.sharer
+
+    def decoder(self, name: str, conditions: int) -> Decoder:
+        """The decoder of `receiver` or `sharer`, with a row for each condition and example."""
+        slots = max(self.lengths) + self.max_new_tokens
+        return self.work.decoder(name, self.model(name), conditions * len(self.questions), slots)
+
+    def read(self, name: str, prompts: Sequence[tuple[int, ...]]) -> KVCache:
+        """A model's caches of all but the last token of each prompt (of one token, that one)."""
+        model = self.model(name)
+        token_ids = padded(prompts, model.device)[:, : max(1, max(map(len, prompts)) - 1)]
+        rows, tokens = token_ids.shape
+        cache = new_slots(geometry(model.config), rows, tokens, model.dtype, model.device)
+        read(model, token_ids, cache, self.work.tokens_at_once)
+        return cache
+
+    def sent(self, controls: set[str]) -> dict[str, KVCache]:
+        """What the sharer has for each example's instruction under each control.
+
+        A prompt that is both asked and lent is read once.
+        """
+        lent = [donor.token_ids for donor in self.donors]
+        wanted = [
+            *(self.prompts if controls & {"matched", "zero"} else ()),
+            *(lent if "deranged" in controls else ()),
+        ]
+        if not wanted:
+            return {}
+        places = {prompt: place for place, prompt in enumerate(dict.fromkeys(wanted))}
+        cache = self.read("sharer", list(places))
+        sent = {}
+        if controls & {"matched", "zero"}:
+            # Prompts that are asked come first, so nothing is copied unless one is asked twice.
+            rows = [places[prompt] for prompt in self.prompts]
+            tokens = max(1, max(self.lengths) - 1)
+            same = rows == list(range(len(rows)))
+            asked = cache.rows(0, len(rows)) if same else cache.pick(_index(rows, cache))
+            sent["matched"] = asked.section(0, tokens)
+        if "zero" in controls:
+            sent["zero"] = sent["matched"].map(torch.zeros_like)
+        if "deranged" in controls:
+            sent["deranged"] = fitted(
+                cache,
+                [places[prompt] for prompt in lent],
+                [len(prompt) - 1 for prompt in lent],
+                [length - 1 for length in self.lengths],
+            )
+        self.work.passed("sharer prefill")
+        return sent
+
+    def fill(self, decoder: Decoder, cache: KVCache, conditions: int) -> None:
+        """Give every condition's rows the same cache, and zeros after it.
+
+        What a former batch left there may be no numbers, and 0 times those is none either.
+        """
+        rows, tokens = len(self.questions), cache.tokens
+        for kind in ("keys", "values"):
+            pairs = zip(getattr(decoder.slots, kind), getattr(cache, kind), strict=True)
+            for slots, tensor in pairs:
+                used = slots[: conditions * rows].unflatten(0, (conditions, rows))
+                used[..., :tokens, :] = tensor
+                used[..., tokens:, :] = 0
+
+    def fuse(
+        self,
+        decoder: Decoder,
+        own: KVCache,
+        sent: Mapping[str, KVCache],
+        conditions: Sequence[Condition],
+    ) -> dict[Condition, list[int]]:
+        """Fuse the kept tokens of all conditions, layer by layer, into the decoder's slots; the
+        lengths in bytes of what crossed the wire.
+
+        All layers are fused from what the receiver had before.
+        """
+        rows, pair = len(self.questions), self.work.pair
+        wire_bytes: dict[Condition, list[int]] = {}
+        arrived: list[tuple[KVCache, Tensor, Tensor]] = []  # with each token's row and place in it
+        packed: list[_Tokens] = []
+        for number, condition in enumerate(conditions):
+            if condition.channel is None:
+                continue
+            runs, received, wire_bytes[condition] = pair.link.pass_through(
+                condition.channel, sent[condition.control], self.lengths
+            )
+            if received.tokens:
+                example, place, position = (x.to(own.keys[0].device) for x in _listed(runs))
+                arrived.append((received, example, place))
+                packed.append(_Tokens(example, position, number * rows + example))
+        self.work.passed("codecs")
+        if packed:
+            tokens = _Tokens(*(torch.cat(parts) for parts in zip(*packed, strict=True)))
+            for layer, source in pair.fuser.layer_map.items():
+                for kind in KINDS:
+                    if not self.work.is_open[layer, kind]:
+                        continue
+                    name = f"{kind}s"
+                    sharer = torch.cat(
+                        [
+                            getattr(cache, name)[source.sharer_layer][example, :, place]
+                            for cache, example, place in arrived
+                        ]
+                    )
+                    slots = getattr(decoder.slots, name)[layer]
+                    self._fuse_layer(layer, kind, sharer, getattr(own, name)[layer], slots, tokens)
+        self.work.passed("fusion")
+        return wire_bytes
+
+    def _fuse_layer(
+        self, layer: int, kind: str, sharer: Tensor, own: Tensor, slots: Tensor, tokens: _Tokens
+    ) -> None:
+        """Write own + change of M tokens to `slots`: `sharer` is [M, Hs, Ds], `own` the layer's
+        tensor of the batch."""
+        projector = self.work.pair.fuser.projector(layer)
+        own_read = projector.read_own(kind, own)
+        for start in range(0, len(sharer), self.work.tokens_at_once):
+            part = slice(start, start + self.work.tokens_at_once)
+            example, position, row = (index[part] for index in tokens)
+            change = projector.change_of_tokens(
+                kind, sharer[part].flatten(1), own_read[example, position]
+            )
+            # In float32 and rounded once, as the projector does it.
+            before = own[example, :, position]
+            slots[row, :, position] = (before.float() + change).to(before.dtype)
+
+    def read_tails(self, decoder: Decoder, conditions: Sequence[Condition]) -> None:
+        """Read again what follows a fused `front` section, up to the prompt's last token."""
+        rows = len(self.questions)
+        device = self.work.pair.device
+        token_ids = padded(self.prompts, device)
+        numbers = range(len(conditions))
+        for ratio, group in groupby(numbers, key=lambda number: _tail_ratio(conditions[number])):
+            block = list(group)
+            channel = conditions[block[0]].channel
+            if ratio == 0 or channel is None:
+                continue
+            starts = [len(kept(n, channel.keep_ratio, channel.order)) for n in self.lengths]
+            tokens = max(n - 1 - start for n, start in zip(self.lengths, starts, strict=True))
+            if not any(starts) or tokens == 0:
+                continue
+            # Tails of one ratio are longest where prompts are: no padding leaves the slots.
+            positions = torch.tensor(starts, device=device)[:, None] + torch.arange(
+                tokens, device=device
+            )
+            first, stop = block[0] * rows, (block[-1] + 1) * rows
+            extend(
+                self.work.pair.receiver,
+                token_ids.gather(1, positions).repeat(len(block), 1),
+                positions.repeat(len(block), 1),
+                decoder.slots.rows(first, stop),
+                min(rounded(max(self.lengths)), decoder.slots.tokens),
+                self.work.tokens_at_once,
+            )
+
+    def decode(self, decoder: Decoder, conditions: Sequence[Condition]) -> list[list[list[int]]]:
+        """Each condition's answers in token ids, from its rows of the decoder."""
+        rows = len(self.questions)
+        last = torch.tensor([prompt[-1] for prompt in self.prompts], device=decoder.device)
+
+        def see_first(logits: Tensor) -> None:
+            by_condition = logits.unflatten(0, (len(conditions), rows))
+            check_finite(conditions, by_condition)
+            self.see_first(conditions, by_condition)
+
+        forced = None
+        if self.forced is not None:
+            forced = [length for condition in conditions for length in self.forced[condition]]
+        answers = decoder.greedy(
+            last.repeat(len(conditions)),
+            [n - 1 for n in self.lengths] * len(conditions),
+            self.max_new_tokens,
+            stop_ids(decoder.model),
+            forced,
+            see_first,
+        )
+        self.work.passed("decoding")
+        return [answers[start : start + rows] for start in range(0, len(answers), rows)]
+
+
+def check_finite(conditions: Sequence[Condition], logits: Tensor) -> None:
+    """LatentWireError for the first condition whose logits [conditions, B, V] are no numbers."""
+    finite = torch.isfinite(logits.amax((1, 2))) & torch.isfinite(logits.amin((1, 2)))
+    for condition, good in zip(conditions, finite.tolist(), strict=True):
+        if not good:
+            raise LatentWireError(
+                f"{condition.label}: a model gave logits that are NaN or infinite; in fp16 try"
+                " bf16 or fp32 (-P dtype=float32)"
+            )
+
+
+def fitted(
+    cache: KVCache, rows: Sequence[int], have: Sequence[int], want: Sequence[int]
+) -> KVCache:
+    """`pipeline.controlled` for a batch: row b is row rows[b] of `cache`, which holds have[b]
+    tokens, brought to want[b] tokens and padded up to the longest (one at least)."""
+    tokens = max(1, *want)
+    shift = torch.tensor([h - w for h, w in zip(have, want, strict=True)])
+    place = (torch.arange(tokens) + shift[:, None]).clamp_min(0)
+    place = torch.minimum(place, torch.tensor(have)[:, None] - 1)  # padding
+    _, heads, _, width = cache.keys[0].shape
+    index = place.to(cache.keys[0].device)[:, None, :, None].expand(-1, heads, -1, width)
+    picked = _index(rows, cache)
+    return cache.map(lambda tensor: tensor[picked].gather(2, index))
+
+
+def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    """Token ids [B, longest], each row filled up with its own last token."""
+    longest = max(map(len, rows))
+    filled = [[*row, *[row[-1]] * (longest - len(row))] for row in rows]
+    return torch.tensor(filled, device=device)
+
+
+def _index(rows: Sequence[int], cache: KVCache) -> Tensor:
+    return torch.tensor(rows, device=cache.keys[0].device)
+
+
+def _listed(runs: Sequence[range]) -> tuple[Tensor, Tensor, Tensor]:
+    """Each kept token's row, its place among the row's kept tokens, and its position: [M] each."""
+    counts = torch.tensor([len(run) for run in runs])
+    starts = torch.tensor([run.start for run in runs])
+    row = torch.repeat_interleave(torch.arange(len(runs)), counts)
+    place = torch.arange(len(row)) - (counts.cumsum(0) - counts)[row]
+    return row, place, starts[row] + place

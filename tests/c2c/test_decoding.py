@@ -1,0 +1,97 @@
+"""Decoding ragged rows together gives what `receiver.greedy` gives for each alone."""
+
+import pytest
+import torch
+from tiny import ARCHITECTURES, VOCABULARY, token_ids
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from c2c import decoding
+from c2c.decoding import Decoder, rounded
+from c2c.receiver import greedy, prefill
+from c2c.sections import split
+from c2c.slots import read, slot_attention
+
+LENGTHS = [9, 2, 25, 1, 14, 9, 31, 5]
+STOPS = frozenset(range(2, VOCABULARY, 8))
+
+
+def alone(
+    model: PreTrainedModel, ids: Tensor, new_tokens: int, stops: frozenset[int]
+) -> list[list[int]]:
+    answers = []
+    for row, length in zip(ids, LENGTHS, strict=True):
+        sections = split(length, 0.0, "front")
+        prefilled = prefill(model, row[None, :length], sections, lambda section, own: own)
+        answers += greedy(model, prefilled, new_tokens, stops)
+    return answers
+
+
+def together(
+    decoder: Decoder,
+    ids: Tensor,
+    new_tokens: int,
+    stops: frozenset[int] = frozenset(),
+    **options: object,
+) -> list[list[int]]:
+    last = torch.tensor([row[length - 1] for row, length in zip(ids, LENGTHS, strict=True)])
+    read(decoder.model, ids[:, :-1], decoder.slots.rows(0, len(ids)), 1000)
+    return decoder.greedy(last, [n - 1 for n in LENGTHS], new_tokens, stops, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_each_row_answers_as_if_alone(name: str, models: dict[str, PreTrainedModel]) -> None:
+    model = models[name]
+    decoder = Decoder(model, len(LENGTHS) + 3, max(LENGTHS) + 40, use_graphs=False)
+    lengths = set()
+    with slot_attention(model):
+        ours = [
+            together(decoder, token_ids(len(LENGTHS), 31, seed), 40, STOPS) for seed in range(3)
+        ]
+    for seed, answers in enumerate(ours):  # the decoder is used again, whatever it held before
+        assert answers == alone(model, token_ids(len(LENGTHS), 31, seed), 40, STOPS)
+        lengths |= set(map(len, answers))
+    assert len(lengths) > 5
+
+
+def test_rows_that_have_ended_leave(
+    models: dict[str, PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, ids = models["llama"], token_ids(len(LENGTHS), 31, seed=2)
+    steps: list[tuple[int, int]] = []
+    step = decoding.next_logits
+
+    def counting(model: PreTrainedModel, *rest: object) -> Tensor:
+        steps.append((len(rest[0]), rest[3]))  # type: ignore[arg-type]
+        return step(model, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(decoding, "next_logits", counting)
+    decoder = Decoder(model, len(LENGTHS), 31 + 40, use_graphs=False)
+    forced = [0, 3, 40, 1, 3, 12, 2, 40]
+    with slot_attention(model):
+        answers = together(decoder, ids, 40, STOPS, forced=forced)
+    assert [len(answer) for answer in answers] == forced
+    rows = [count for count, _ in steps]
+    # 4 of 8 go on after 3 tokens are seen to be the last of two rows; 2 after 12.
+    assert rows == [8] * 4 + [4] * 9 + [2] * 27
+    # While all rows are short only the slots in use are looked at.
+    assert [visible for _, visible in steps] == [
+        rounded(31 + step) if step < 3 else rounded(25 + step) for step in range(40)
+    ]
+
+
+def test_all_ended_is_the_end(models: dict[str, PreTrainedModel]) -> None:
+    model, ids = models["llama"], token_ids(len(LENGTHS), 31)
+    seen: list[Tensor] = []
+    decoder = Decoder(model, len(LENGTHS), 80, use_graphs=False)
+    with slot_attention(model):
+        answers = together(decoder, ids, 40, frozenset(range(VOCABULARY)), see_first=seen.append)
+    assert answers == [[]] * len(LENGTHS)
+    assert [tuple(logits.shape) for logits in seen] == [(len(LENGTHS), VOCABULARY)]
+
+
+def test_what_a_decoder_holds(models: dict[str, PreTrainedModel]) -> None:
+    decoder = Decoder(models["llama"], 4, 33, use_graphs=False)
+    assert decoder.slots.tokens == rounded(33) == 64
+    assert decoder.holds(4, 64) and decoder.holds(1, 1)
+    assert not decoder.holds(5, 1) and not decoder.holds(1, 65)

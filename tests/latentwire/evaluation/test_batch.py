@@ -1,0 +1,66 @@
+"""The parts of a batch that the definition does for one example at a time."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_questions import NEW_TOKENS, make_questions, stopping
+from tiny import loaded_pair
+
+from c2c.cache import KVCache
+from c2c.slots import slot_attention
+from latentwire.condition import Channel, Condition
+from latentwire.errors import LatentWireError
+from latentwire.evaluation.batch import Workspace, answer, check_finite, fitted, padded
+from latentwire.evaluation.pipeline import controlled
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=1, max_size=5))
+def test_a_cache_is_fitted_as_the_definition_fits_it(pairs: list[tuple[int, int]]) -> None:
+    have, want = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    generator = torch.Generator().manual_seed(0)
+    tensors = tuple(torch.randn(len(pairs), 2, max(have), 3, generator=generator) for _ in range(2))
+    cache = KVCache(tensors[:1], tensors[1:])
+    rows = list(range(len(pairs)))[::-1]
+    ours = fitted(cache, rows, [have[row] for row in rows], want)
+    assert ours.tokens == max(1, *want)
+    for place, row in enumerate(rows):
+        lent = cache.rows(row, row + 1).section(0, have[row])
+        expected = controlled(lent, "deranged", want[place])
+        for kind in ("keys", "values"):
+            (tensor,), (theirs,) = getattr(ours, kind), getattr(expected, kind)
+            assert torch.equal(tensor[place, :, : want[place]], theirs[0])
+
+
+def test_what_a_former_batch_left_is_not_seen() -> None:
+    """Not even when it is no number: behind the mask 0 times NaN would be NaN."""
+    pair, asked = stopping(loaded_pair()), make_questions([9, 3, 14])
+    conditions = [
+        Condition("receiver"),
+        Condition("sharer"),
+        Condition("c2c", Channel("bf16", 0.5), "matched"),
+    ]
+    work = Workspace(pair)
+    with slot_attention(pair.receiver, pair.sharer), torch.inference_mode():
+        clean = answer(work, conditions, asked, asked, NEW_TOKENS)
+        for name in ("receiver", "sharer"):
+            slots = work.decoder(name, pair.receiver, 1, 1).slots
+            for tensor in (*slots.keys, *slots.values):
+                tensor.fill_(torch.nan)
+        assert answer(work, conditions, asked, asked, NEW_TOKENS) == clean
+
+
+def test_rows_are_filled_up_with_their_own_last_token() -> None:
+    rows = padded([(4, 5, 6), (7,), (8, 9)], torch.device("cpu"))
+    assert rows.tolist() == [[4, 5, 6], [7, 7, 7], [8, 9, 9]]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_logits_that_are_no_numbers_name_their_condition(value: float) -> None:
+    conditions = [Condition("receiver"), Condition("c2c", Channel("int4", 0.5, "back"), "zero")]
+    logits = torch.zeros(2, 3, 5)
+    check_finite(conditions, logits)
+    logits[1, 2, 4] = value
+    with pytest.raises(LatentWireError, match=r"c2c int4 0\.5 back zero: a model gave logits"):
+        check_finite(conditions, logits)

@@ -1,0 +1,119 @@
+"""The engine on a GPU: what the CPU gives, with and without CUDA graphs, in every dtype."""
+
+import pytest
+import torch
+from random_questions import make_questions, stopping
+from tiny import loaded_pair
+
+from c2c import decoding
+from latentwire.condition import Channel, Condition
+from latentwire.evaluation import engine, pipeline
+from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.question import Question
+from latentwire.evaluation.record import Record
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+LENGTHS = [12, 2, 40, 23, 3, 12, 61, 23, 9, 30]
+CONDITIONS = [
+    Condition("receiver"),
+    Condition("sharer"),
+    *(
+        Condition("c2c", Channel(codec, ratio, order), control)
+        for codec in ("fp32", "int8", "int4_group")
+        for ratio, order in ((1.0, "front"), (0.5, "front"), (0.25, "back"))
+        for control in ("matched", "deranged")
+    ),
+]
+
+
+@pytest.fixture
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows leave as on the CPU, so that these few questions reach that code too."""
+    monkeypatch.setattr(decoding, "FEWEST_ROWS", {})
+
+
+def asked() -> tuple[list[Question], list[Question]]:
+    questions = make_questions(LENGTHS, seed=3)
+    return questions, questions[1:] + questions[:1]
+
+
+def answers(
+    pair: LoadedPair, batch_size: int | None, use_graphs: bool
+) -> dict[Condition, list[Record]]:
+    return engine.evaluate(pair, CONDITIONS, *asked(), batch_size, use_graphs=use_graphs)
+
+
+@pytest.mark.parametrize("use_graphs", [False, True])
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_the_definition_on_the_cpu(
+    few_rows: None, batch_size: int | None, use_graphs: bool
+) -> None:
+    """In float64: rounding decides nothing, so the records are equal whatever computes them."""
+    cpu = stopping(loaded_pair(torch.float64))
+    gpu = stopping(loaded_pair(torch.float64, "cuda"))
+    questions, donors = asked()
+    records = answers(gpu, batch_size, use_graphs)
+    for condition in CONDITIONS:
+        for row, (question, donor) in enumerate(zip(questions, donors, strict=True)):
+            expected = pipeline.evaluate(cpu, condition, question, donor)
+            assert records[condition][row] == expected, condition.label
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_graphs_change_nothing(few_rows: None, dtype: torch.dtype) -> None:
+    """The same kernels on the same numbers: equal records even where rounding decides."""
+    pair = stopping(loaded_pair(dtype, "cuda"))
+    assert answers(pair, 4, use_graphs=True) == answers(pair, 4, use_graphs=False)
+
+
+def test_graphs_are_really_used(few_rows: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    replayed = []
+    run = decoding.StepGraphs.run
+
+    def counting(self: decoding.StepGraphs, key: object, step: object) -> torch.Tensor:
+        replayed.append(key)
+        return run(self, key, step)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(decoding.StepGraphs, "run", counting)
+    pair = stopping(loaded_pair(torch.float32, "cuda"))
+    for model in (pair.receiver, pair.sharer):
+        model.generation_config.eos_token_id = None
+    records = answers(pair, 5, use_graphs=True)
+    assert all(r.generated_tokens == 64 for kept in records.values() for r in kept)
+    assert len(replayed) > 100 and len(set(replayed)) < 20
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_first_logits_of_the_definition(dtype: torch.dtype) -> None:
+    pair = stopping(loaded_pair(dtype, "cuda"))
+    questions, donors = asked()
+    condition = Condition("c2c", Channel("bf16", 0.5, "front"), "matched")
+    logits: dict[int, torch.Tensor] = {}
+    engine.evaluate(
+        pair,
+        [condition],
+        questions,
+        donors,
+        4,
+        see_first=lambda c, row, line: logits.__setitem__(row, line.float().clone()),
+    )
+    assert condition.channel is not None
+    for row, (question, donor) in enumerate(zip(questions, donors, strict=True)):
+        packet = pipeline.send(pair, condition.channel, question, donor, condition.control)
+        prefilled = pipeline.prefill(pair, condition.channel, question, packet)
+        theirs = prefilled.logits[0].float()
+        distance = float((logits[row] - theirs).norm() / theirs.norm())
+        assert distance < {torch.float32: 1e-3}.get(dtype, 0.06), row
+
+
+def test_the_batch_fits_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = stopping(loaded_pair(torch.float32, "cuda"))
+    example = engine.example_bytes(pair, CONDITIONS, 128)
+    passing = engine._passing_bytes(pair, 128, 100)
+    free = int((3.5 * example + passing) / engine.USABLE)
+    held = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free - held, free))
+    assert engine.examples_that_fit(pair, CONDITIONS, 128, 100) == 3
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, free))
+    assert engine.examples_that_fit(pair, CONDITIONS, 128, 100) == 1
