@@ -24,7 +24,9 @@ def quantize(x: Tensor, bits: int, axis: str = "head", eps: float = EPS) -> tupl
     """Codes (int8 [B, H, T, D]) and scales (float32 [B, H, 1, 1], or [B, 1, 1, 1] by layer)."""
     x = x.float()
     limit = largest_code(bits)
-    scale = (x.abs().amax(AXES[axis], keepdim=True) / limit).clamp_min(eps)
+    largest = x.abs().amax(AXES[axis], keepdim=True)
+    # By a tensor: a GPU multiplies by the reciprocal of a plain number, which rounds twice.
+    scale = (largest / largest.new_full((), limit)).clamp_min(eps)
     return torch.round(x / scale).clamp_(-limit, limit).to(torch.int8), scale
 
 

@@ -67,7 +67,9 @@ class Asymmetric:
         # Rounded before they are used: what is subtracted and divided by is what is sent.
         zero = low.clamp(-_LARGEST, _LARGEST).half()
         # Halved first: the range of two large numbers of unlike sign may be no finite float32.
-        scale = ((high / 2 - low / 2) / limit * 2).clamp(EPS, _LARGEST).half()
+        # By a tensor: a GPU multiplies by the reciprocal of a plain number, which rounds twice.
+        scale = (high / 2 - low / 2) / low.new_full((), limit)
+        scale = (scale * 2).clamp(EPS, _LARGEST).half()
         codes = torch.round((x - zero.float()) / scale.float()).clamp(0, limit) + 0.0
         return codes, scale, zero
 

@@ -37,7 +37,9 @@ def half_scale(x: Tensor, largest: float) -> Tensor:
     nothing for a range that float16 does not hold: it saturates at the largest float16.
     """
     top = torch.finfo(torch.float16).max
-    scale = (x.abs().amax(-1, keepdim=True) / largest).clamp(EPS, top)
+    magnitude = x.abs().amax(-1, keepdim=True)
+    # By a tensor: a GPU multiplies by the reciprocal of a plain number, which rounds twice.
+    scale = (magnitude / magnitude.new_full((), largest)).clamp(EPS, top)
     return scale.half()
 
 

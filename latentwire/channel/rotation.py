@@ -122,17 +122,22 @@ class Rotation:
         inverse = scale.float().reciprocal()
         factor = inverse * norms(head_dim, x.device)
         rotated = hadamard(centred * factor * signs(head_dim, x.device))
+        streams = self._streams(head_dim)
+        if len(streams) == 1:
+            return nearest(rotated, streams[0][0]), scale
         codes = torch.empty(x.shape, dtype=torch.int16, device=x.device)
-        for bits, at in self._streams(head_dim):
-            codes[..., at] = nearest(rotated[..., at], bits)
+        for bits, at in streams:
+            codes[..., at.to(x.device)] = nearest(rotated[..., at.to(x.device)], bits)
         return codes, scale
 
     def _dequantize(self, codes: Tensor, scale: Tensor) -> Tensor:
         head_dim, device = codes.shape[-1], codes.device
         values = torch.empty(codes.shape, dtype=torch.float32, device=device)
-        for bits, at in self._streams(head_dim):
+        streams = self._streams(head_dim)
+        for bits, at in streams:
             levels = (*(-level for level in reversed(LEVELS[bits])), *LEVELS[bits])
-            values[..., at] = torch.tensor(levels, device=device)[codes[..., at].long()]
+            own = slice(None) if len(streams) == 1 else at.to(device)
+            values[..., own] = torch.tensor(levels, device=device)[codes[..., own].int()]
         factor = scale.float() * norms(head_dim, device)
         x = hadamard(values) * factor * signs(head_dim, device)
         return x if self.mean is None else x + self.mean.to(device)
@@ -187,8 +192,8 @@ def root_mean_square(x: Tensor) -> Tensor:
     total = F.pad(x * x, (0, (1 << (channels - 1).bit_length()) - channels))
     while total.shape[-1] > 1:
         total = total[..., 0::2] + total[..., 1::2]
-    # Torch's float32 square root on a CPU is one ulp off at times, differently in vectors and
-    # alone; the one in float64, rounded, is the correctly rounded one everywhere.
+    # Torch's float32 square root on a CPU is an ulp off at times, not alike in vectors and alone.
+    # The one in float64, rounded to float32, is the correctly rounded one everywhere.
     return torch.sqrt((total * (1 / channels)).double()).float()
 
 

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from c2c.cache import KVCache
 from latentwire.channel.codec import Codec, CodecError
-from latentwire.channel.layout import Layout, tensor_of
+from latentwire.channel.fused import passes
+from latentwire.channel.layout import Layout, Site, tensor_of
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,24 @@ class Tensorwise:
         return sum(self.at(*site).payload_bytes(layout.shape) for site in layout.sent)
 
     def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
-        tensors = {
-            site: self.at(*site).round_trip(tensor_of(cache, *site)) for site in layouts[0].sent
-        }
+        codecs = {site: self.at(*site) for site in layouts[0].sent}
+        alike: dict[int, list[Site]] = {}
+        for site, codec in codecs.items():
+            alike.setdefault(id(codec), []).append(site)
+        tensors: dict[Site, Tensor] = {}
+        for sites in alike.values():
+            sent = [tensor_of(cache, *site) for site in sites]
+            tensors |= zip(sites, _round_trip(codecs[sites[0]], sent), strict=True)
         lengths = {layout.tokens: self.payload_bytes(layout) for layout in layouts}
-        arrived = layouts[0].cache(tensors, cache.keys[0])
-        return arrived, [lengths[layout.tokens] for layout in layouts]
+        whole = layouts[0].cache(tensors, cache.keys[0])
+        return whole, [lengths[layout.tokens] for layout in layouts]
+
+
+def _round_trip(codec: Codec, tensors: list[Tensor]) -> Sequence[Tensor]:
+    """All tensors in one pass where there is a kernel for them, to the bit the same."""
+    if tensors[0].is_cuda and passes.supports(codec, tensors[0]):
+        return passes.round_trip(codec, tensors)
+    return [codec.round_trip(tensor) for tensor in tensors]
 
 
 def uniform(codec: Codec) -> Tensorwise:

@@ -1,0 +1,360 @@
+"""Time the codecs, reference and kernels, against what the device copies.
+
+    PYTHONPATH=.:C2C python benchmarks/codec.py [--device cuda] [--output DIR] [--variants]
+
+Three cases: one example of the 0.5B sharer (24 layers, 2 KV heads of 64), a batch of 128 of ARC-C's
+length (118 tokens kept, and ragged 118 to 150), and 10 GB of the 7B sharer (28 layers, 4 KV heads
+of 128; on a CPU, 28 MB). Kernels are checked against the reference first. Times are medians, by the
+device's events on CUDA; inputs are random, rotated so that no cache holds them. `% copy` counts the
+bytes that the formula has to move (reads, codes and scales, writes) over the measured copy's bytes
+read and written a second. Where the reference makes bytes, one tensor by one, it is timed on some
+of the tensors and the time is scaled up, which the column `sample` says. Exits with 1 if a check
+fails.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from latentwire.channel.codec import Codec
+from latentwire.channel.fused import passes
+from latentwire.channel.fused.passes import Encoded, rule_of
+from latentwire.channel.fused.stack import Stack
+from latentwire.channel.registry import CODECS
+from latentwire.channel.rotation import Rotation
+
+NAMES = ("int8", "int4", "int8_token", "int4_token", "int8_group", "int4_group", "nf4")
+ALL: tuple[Codec, ...] = (
+    *(CODECS[name] for name in (*NAMES, "fp8_e4m3", "fp8_e5m2")),
+    *(Rotation(f"rot{bits}", 200 + bits, bits) for bits in (4, 3, 2)),
+)
+CACHE = 120e6  # bytes that the rotated inputs exceed: more than a device's last-level cache
+COPY = 2e9  # bytes of the copy on CUDA
+VARIANTS = (
+    {"tile": 2048},
+    {"tile": 8192},
+    {"tile": 2048, "warps": 2},
+    {"tile": 8192, "warps": 8},
+    {"steps": False},
+)
+PUBLISHED = """Published, GB/s of 16-bit cache (other hardware, other codecs, as reported):
+  KVTC on an H100: encode 28, decode 40
+  LMCache's TurboQuant on an L20: 145 / 100 (8/4 bit), 70 / 66 (4 bit)"""
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    layers: int
+    batch: int
+    heads: int
+    tokens: int
+    head_dim: int
+    lengths: tuple[int, ...] | None = None  # of each example
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.batch, self.heads, self.tokens, self.head_dim
+
+    @property
+    def kept(self) -> int:
+        """Tokens of all examples."""
+        return sum(self.lengths) if self.lengths else self.batch * self.tokens
+
+    @property
+    def cache_bytes(self) -> int:
+        return 2 * 2 * self.layers * self.heads * self.kept * self.head_dim
+
+
+@dataclass(frozen=True)
+class Row:
+    case: str
+    codec: str
+    operation: str
+    path: str
+    milliseconds: float
+    gigabytes_a_second: float  # of 16-bit cache
+    percent_of_copy: float
+    bound: str
+    sample: str  # of what was timed, where it was not all
+
+
+def cases(device: torch.device) -> list[Case]:
+    ragged = tuple(118 + 5 * i % 33 for i in range(128))
+    large = 10e9 if device.type == "cuda" else 28e6
+    tokens = int(large / (2 * 2 * 28 * 4 * 128))
+    size = f"{large / 1e9:g} GB" if large >= 1e9 else f"{large / 1e6:g} MB"
+    batch = 128 if device.type == "cuda" else 8
+    return [
+        Case("one example", 24, 1, 2, 118, 64),
+        Case(f"batch {batch}", 24, batch, 2, 118, 64),
+        Case(f"ragged {batch}", 24, batch, 2, max(ragged), 64, ragged[:batch]),
+        Case(f"{size} of 7B", 28, 1, 4, tokens, 128),
+    ]
+
+
+def random_cache(case: Case, device: torch.device, seed: int) -> Tensor:
+    """bfloat16 [2 * layers, B, H, T, D] with some larger channels, as K has them."""
+    generator = torch.Generator(device).manual_seed(seed)
+    room = torch.empty(2 * case.layers, *case.shape, dtype=torch.bfloat16, device=device)
+    for tensor in room:
+        tensor.normal_(generator=generator)
+        tensor[..., ::29] *= 8
+    return room
+
+
+def clock(work: Callable[[int], object], device: torch.device, budget: float = 0.5) -> float:
+    """Median seconds of work(i), i = 0, 1, ...; about `budget` seconds of it, at least 3 times."""
+    work(0)  # compiles
+    work(1)
+    seconds = [once(work, 2, device)]
+    for i in range(min(200, max(2, int(budget / max(seconds[0], 1e-6))))):
+        seconds.append(once(work, i + 3, device))
+    return statistics.median(seconds)
+
+
+def once(work: Callable[[int], object], i: int, device: torch.device) -> float:
+    if device.type != "cuda":
+        start = time.perf_counter()
+        work(i)
+        return time.perf_counter() - start
+    before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    before.record()
+    work(i)
+    after.record()
+    torch.cuda.synchronize()
+    return before.elapsed_time(after) / 1e3
+
+
+def copy_speed(device: torch.device) -> float:
+    """Bytes a second, read and written, of the device's own copy."""
+    size = int(COPY if device.type == "cuda" else CACHE)
+    source = torch.randint(0, 127, (size,), dtype=torch.uint8, device=device)
+    sink = torch.empty_like(source)
+    return 2 * size / clock(lambda _: sink.copy_(source), device)
+
+
+def payload_bytes(codec: Codec, case: Case) -> int:
+    lengths = case.lengths or (case.tokens,) * case.batch
+    sizes = (codec.payload_bytes((case.heads, length, case.head_dim)) for length in lengths)
+    return 2 * case.layers * sum(sizes)
+
+
+def moved_bytes(codec: Codec, case: Case, operation: str) -> int:
+    """The least that an operation reads and writes: a scale over more tokens than a program holds
+    costs a second read."""
+    rule = rule_of(codec)
+    assert rule is not None
+    section = (1 << (case.tokens - 1).bit_length()) * case.head_dim
+    reads = 2 if rule.per_head and section > passes.SECTION else 1
+    payload, values = payload_bytes(codec, case), case.cache_bytes
+    return {
+        "encode": reads * values + payload,
+        "decode": payload + values,
+        "round_trip": (reads + 1) * values,
+    }[operation]
+
+
+def check(codecs: list[Codec], device: torch.device) -> list[str]:
+    """Where kernels and reference differ in a byte or a number, on small shapes."""
+    wrong = []
+    for codec in codecs:
+        for head_dim in (64, 128):
+            x = random_cache(Case("", 1, 3, 2, 37, head_dim), device, 1).unbind()
+            if not passes.supports(codec, x[0]):
+                continue
+            lengths = torch.tensor([37, 20, 1], dtype=torch.int32, device=device)
+            encoded = passes.encode(codec, x, lengths, section=0)
+            payloads = encoded.payloads()
+            out = [torch.full_like(tensor, torch.nan) for tensor in x]
+            decoded = passes.decode(codec, encoded, out)
+            arrived = passes.round_trip(codec, x, lengths=lengths)
+            for n, tensor in enumerate(x):
+                for b, length in enumerate(lengths.tolist()):
+                    own = tensor[b : b + 1, :, :length].cpu()
+                    values = codec.round_trip(own)[0]
+                    results = (decoded[n][b], arrived[n][b])
+                    good = payloads[n][b] == codec.encode(own[0]) and all(
+                        torch.equal(result[:, :length].cpu(), values) for result in results
+                    )
+                    if not good:
+                        wrong.append(f"{codec.name} D={head_dim} tensor {n} example {b}")
+    return wrong
+
+
+def fused_work(
+    codec: Codec, case: Case, inputs: list[Tensor], tuning: dict[str, int]
+) -> dict[str, Callable[[int], object]]:
+    stacks = [Stack.of(room.unbind()) for room in inputs]
+    device = inputs[0].device
+    lengths = None
+    if case.lengths:
+        lengths = torch.tensor(case.lengths, dtype=torch.int32, device=device)
+    encoded: dict[int, Encoded] = {}
+    out = Stack.empty_like(stacks[0])
+
+    def encode(i: int) -> None:
+        at = i % len(stacks)
+        encoded.pop(at, None)
+        encoded[at] = passes.encode(codec, stacks[at], lengths, check=False, **tuning)
+
+    def decode(i: int) -> None:
+        passes.decode(codec, encoded[i % len(encoded)], out, **tuning)
+
+    def round_trip(i: int) -> None:
+        passes.round_trip(codec, stacks[i % len(stacks)], out, lengths, **tuning)
+
+    def encode_and_check(i: int) -> None:
+        passes.encode(codec, stacks[i % len(stacks)], lengths, **tuning)
+
+    for at in range(len(stacks)):
+        encode(at)
+    work = {"encode": encode, "decode": decode, "round_trip": round_trip}
+    return work if tuning else work | {"encode, checked": encode_and_check}
+
+
+def reference_work(
+    codec: Codec, case: Case, room: Tensor
+) -> dict[str, tuple[Callable[[int], object], int, str]]:
+    """Work, by how much its time is to be multiplied, and what it was done on."""
+    lengths = case.lengths or (case.tokens,) * case.batch
+    tensors = len(room)
+    few = min(tensors, max(1, int(64 / case.batch)))
+    payloads = [
+        memoryview(codec.encode(room[0, b, :, :length])) for b, length in enumerate(lengths)
+    ]
+
+    def encode(_: int) -> None:
+        for n in range(few):
+            for b, length in enumerate(lengths):
+                codec.encode(room[n, b, :, :length])
+
+    def decode(_: int) -> None:
+        for _n in range(few):
+            for payload, length in zip(payloads, lengths, strict=True):
+                shape = (case.heads, length, case.head_dim)
+                codec.decode(payload, shape).to(room.device, room.dtype)
+
+    def round_trip(_: int) -> None:
+        for tensor in room:
+            codec.round_trip(tensor)
+
+    if case.cache_bytes > 1e9:
+        few = 1
+    part = "" if few == tensors else f"{few} of {tensors} tensors"
+    whole = (round_trip, 1, "padded" if case.lengths else "")
+    return {"encode": (encode, tensors // few, part), "decode": (decode, tensors // few, part),
+            "round_trip": whole}  # fmt: skip
+
+
+def bound(percent: float, moved: int, copy: float) -> str:
+    """What a kernel is bound by, as far as its time says: the bytes alone take 60 % of it or more;
+    or they take less than 50 us, about what launching takes; or else the arithmetic."""
+    if percent >= 60:
+        return "bytes"
+    return "launch" if moved / copy < 50e-6 else "arithmetic"
+
+
+def measure(
+    case: Case, codecs: list[Codec], device: torch.device, copy: float, variants: bool
+) -> list[Row]:
+    count = 1 + int(CACHE / case.cache_bytes) if case.cache_bytes < 1e9 else 1
+    inputs = [random_cache(case, device, seed) for seed in range(count)]
+    large = case.cache_bytes > 1e9
+    rows = []
+
+    def add(codec: Codec, operation: str, path: str, seconds: float, sample: str = "") -> None:
+        moved = moved_bytes(codec, case, operation.split(",")[0])
+        percent = 100 * moved / copy / seconds
+        rows.append(
+            Row(
+                case.name,
+                codec.name,
+                operation,
+                path,
+                seconds * 1e3,
+                case.cache_bytes / seconds / 1e9,
+                percent,
+                bound(percent, moved, copy) if path != "reference" else "",
+                sample,
+            )
+        )
+        print(line(rows[-1]), flush=True)
+
+    for codec in codecs:
+        if device.type == "cuda" and passes.supports(codec, inputs[0][0]):
+            tried: list[dict[str, int]] = [{}]
+            if variants and large and codec.name in ("int8", "int4_group", "nf4", "rot4"):
+                tried += VARIANTS
+            for tuning in tried:
+                path = "fused " + " ".join(f"{key}={value}" for key, value in tuning.items())
+                for operation, work in fused_work(codec, case, inputs, tuning).items():
+                    add(codec, operation, path.strip(), clock(work, device, 0.2))
+        for operation, (work, times, part) in reference_work(codec, case, inputs[0]).items():
+            if large and operation != "round_trip":
+                seconds = once(work, 0, device)
+            else:
+                seconds = clock(work, device, 0.1)
+            add(codec, operation, "reference", seconds * times, part)
+    return rows
+
+
+def line(row: Row) -> str:
+    return (
+        f"{row.case:16} {row.codec:11} {row.operation:16} {row.path:24} {row.milliseconds:11.3f}"
+        f" {row.gigabytes_a_second:10.2f} {row.percent_of_copy:8.1f}  {row.bound:11}{row.sample}"
+    )
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments.add_argument("--output", type=Path, help="folder for codec.json and codec.csv")
+    arguments.add_argument("--variants", action="store_true", help="other tiles, for the 10 GB")
+    arguments.add_argument("--codecs", nargs="+", default=[codec.name for codec in ALL])
+    arguments.add_argument("--cases", nargs="+", type=int, default=[0, 1, 2, 3], help="by number")
+    options = arguments.parse_args()
+    device = torch.device(options.device)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    kernels = passes.available() and device.type == "cuda"
+    print(f"{name}, torch {torch.__version__}, kernels: {'yes' if kernels else 'no'}")
+    codecs = [codec for codec in ALL if codec.name in options.codecs]
+    wrong = check(codecs, device) if kernels else []
+    if kernels:
+        print("\n".join(["DIFFERENT:", *wrong]) if wrong else "check: nothing differs", flush=True)
+    copy = copy_speed(device)
+    print(f"copy: {copy / 1e9:.0f} GB/s, read and written\n")
+    print(
+        f"{'case':16} {'codec':11} {'operation':16} {'path':24} {'ms':>11} {'GB/s cache':>10}"
+        f" {'% copy':>8}  {'bound':11}sample"
+    )
+    timer = partial(measure, codecs=codecs, device=device, copy=copy, variants=options.variants)
+    chosen = [cases(device)[number] for number in options.cases]
+    rows = [row for case in chosen for row in timer(case)]
+    print(f"\n{PUBLISHED}")
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+        facts = {"device": name, "torch": torch.__version__, "copy_bytes_a_second": copy}
+        table = [asdict(row) for row in rows]
+        record = facts | {"different": wrong, "rows": table}
+        (options.output / "codec.json").write_text(json.dumps(record, indent=1) + "\n")
+        with (options.output / "codec.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(table[0]))
+            writer.writeheader()
+            writer.writerows(table)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,353 @@
+"""Codecs as GPU kernels over all tensors of a cache at once; `supports` says for which.
+
+Bytes and numbers are the reference's, bit for bit: `codec.encode`, `decode` and `round_trip` of
+each tensor on a CPU. Where `supports` is False, callers use those.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from c2c.quantize import EPS, largest_code
+from latentwire.channel import blocks, nf4, rotation
+from latentwire.channel.codec import Codec, CodecError
+from latentwire.channel.fp8 import FP8
+from latentwire.channel.fused.stack import Stack
+from latentwire.channel.grouped import Grouped
+from latentwire.channel.nf4 import NF4
+from latentwire.channel.rotation import Rotation
+from latentwire.channel.symmetric import Symmetric
+
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+WIDTHS = (32, 64, 128, 256)  # head_dim: rows of a power of two, within a warp's threads
+TILE = 4096  # numbers of one program
+WARPS = 4
+SECTION = 16384  # numbers of a head that one program can hold, to read them once
+SPLITS = 3  # steps of the transform within a thread: it loads 8 numbers of 16 bits at a time
+
+Tensors = Sequence[Tensor] | Stack
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the kernels must know of a codec; names as in `rules` and `kernels`."""
+
+    name: str
+    bits: int
+    limit: float  # what the largest magnitude is divided by for the scale
+    eps: float
+    per_head: bool  # one float32 scale a head's section, else float16 ones a token
+    group: int  # numbers that share a scale of a token; 0: all of head_dim
+    levels: tuple[float, ...] = ()
+    boundaries: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Codes and scales of N tensors [B, H, T, D], on their device, example by example as sent."""
+
+    codec: Codec
+    shape: tuple[int, int, int, int]
+    codes: Tensor  # uint8 [N, B, bytes]; what lies past an example's own length is undefined
+    scales: Tensor  # float32 [N, B, H], or float16 [N, B, H * T * groups] likewise
+    lengths: Tensor | None  # int32 [B]: tokens of each example, T where None
+
+    def payloads(self) -> list[list[bytes]]:
+        """The payload of every tensor [N] and example [B], as `codec.encode` writes it."""
+        batch, heads, tokens, _ = self.shape
+        lengths = [tokens] * batch if self.lengths is None else self.lengths.tolist()
+        codes, scales = self.codes.cpu().numpy(), self.scales.cpu().numpy()
+        groups = scales.shape[-1] // (heads * tokens)
+        per_head = self.scales.dtype == torch.float32
+        row = codes.shape[-1] // (heads * tokens)
+
+        def payload(tensor: int, example: int) -> bytes:
+            rows = heads * min(lengths[example], tokens)
+            own = scales[tensor, example]
+            sent = own.astype("<f4") if per_head else own[: rows * groups].astype("<f2")
+            return sent.tobytes() + codes[tensor, example, : rows * row].tobytes()
+
+        return [[payload(n, b) for b in range(batch)] for n in range(len(codes))]
+
+
+def rule_of(codec: Codec) -> Rule | None:
+    """The kernels' rule for a codec, None where they have none."""
+    if isinstance(codec, Symmetric) and codec.bits in (4, 8) and codec.axis == "head":
+        return Rule("integer", codec.bits, float(largest_code(codec.bits)), EPS, True, 0)
+    if isinstance(codec, Grouped) and codec.bits in (4, 8):
+        limit = float(largest_code(codec.bits))
+        return Rule("integer", codec.bits, limit, blocks.EPS, False, codec.size)
+    if isinstance(codec, NF4):
+        return _NF4
+    if isinstance(codec, FP8):
+        name = "e4m3" if codec.dtype == torch.float8_e4m3fn else "e5m2"
+        return Rule(name, 8, codec.largest, EPS, True, 0)
+    if isinstance(codec, Rotation) and codec.bits in (2, 3, 4) and codec.mean is None:
+        half = rotation.LEVELS[int(codec.bits)]
+        levels = (*(-level for level in reversed(half)), *half)
+        bounds = rotation.BOUNDARIES[int(codec.bits)]
+        return Rule("rotation", int(codec.bits), 1.0, blocks.EPS, False, 0, levels, bounds)
+    return None
+
+
+_MIDDLES = (torch.tensor(nf4.LEVELS[1:]) + torch.tensor(nf4.LEVELS[:-1])) / 2
+_NF4 = Rule("nf4", 4, 1.0, blocks.EPS, False, nf4.SIZE, nf4.LEVELS, tuple(_MIDDLES.tolist()))
+
+
+@cache
+def available() -> bool:
+    """Whether Triton is there."""
+    return find_spec("triton") is not None
+
+
+@cache
+def interpreted() -> bool:
+    """Whether Triton interprets kernels, on tensors of the CPU, instead of compiling them."""
+    if not available():
+        return False
+    from triton import knobs
+
+    return bool(knobs.runtime.interpret)
+
+
+def supports(codec: Codec, tensor: Tensor) -> bool:
+    """Whether the kernels do this codec for tensors like this one [B, H, T, D]."""
+    rule = rule_of(codec)
+    return (
+        rule is not None
+        and available()
+        and (tensor.is_cuda or interpreted())
+        and tensor.dtype in DTYPES
+        and tensor.ndim == 4
+        and tensor.shape[-1] in WIDTHS
+        and tensor.shape[-1] % (rule.group or 1) == 0
+        and tensor.stride(-1) == 1
+        and tensor.numel() > 0
+        and tensor[0].numel() < 2**31  # offsets in an example's codes are of 32 bits
+        and not (interpreted() and rule.name in ("e4m3", "e5m2"))  # it truncates to FP8
+    )
+
+
+def encode(
+    codec: Codec,
+    tensors: Tensors,
+    lengths: Tensor | None = None,
+    means: Tensor | None = None,
+    check: bool = True,
+    **tuning: Any,
+) -> Encoded:
+    """Codes and scales of N tensors [B, H, T, D]; `lengths` (int32 [B]) are the valid tokens.
+
+    `means` (float32 [N, H, D]) are taken away before a rotation. Raises CodecError for
+    NaN or infinity in a valid row, for which it waits for the device; with `check` False it does
+    neither. `tuning`: see `_launch`.
+    """
+    source = Stack.of(tensors)
+    first = source.tensors[0]
+    rule = _rule(codec, first)
+    batch, heads, tokens, head_dim = first.shape
+    count, device = len(source.tensors), first.device
+    code_bytes = heads * tokens * head_dim * rule.bits // 8
+    codes = torch.empty(count, batch, code_bytes, dtype=torch.uint8, device=device)
+    if rule.per_head:
+        scales = torch.empty(count, batch, heads, device=device)
+    else:
+        width = heads * tokens * (head_dim // (rule.group or head_dim))
+        scales = torch.empty(count, batch, width, dtype=torch.float16, device=device)
+    broken = torch.zeros(1, dtype=torch.int32, device=device)
+    room = {"codes": codes, "scales": scales, "broken": broken}
+    _quantize(rule, source, None, lengths, _means(source, means), room, **tuning)
+    if check and broken.item():
+        raise CodecError("the cache holds NaN or infinite numbers, which cannot be sent")
+    return Encoded(codec, tuple(first.shape), codes, scales, lengths)  # type: ignore[arg-type]
+
+
+def round_trip(
+    codec: Codec,
+    tensors: Tensors,
+    out: Tensors | None = None,
+    lengths: Tensor | None = None,
+    means: Tensor | None = None,
+    **tuning: Any,
+) -> tuple[Tensor, ...]:
+    """What decoding what was encoded gives, of N tensors [B, H, T, D], without making codes.
+
+    Into `out` (any of DTYPES, also the tensors themselves) or new tensors of the same dtype; rows
+    at and past an example's length become zeros. NaN and infinity are not looked for.
+    """
+    source = Stack.of(tensors)
+    rule = _rule(codec, source.tensors[0])
+    sink = Stack.empty_like(source) if out is None else Stack.of(out)
+    _same_shape(source.tensors, sink)
+    _quantize(rule, source, sink, lengths, _means(source, means), {}, **tuning)
+    return sink.tensors
+
+
+def decode(
+    codec: Codec, encoded: Encoded, out: Tensors, means: Tensor | None = None, **tuning: Any
+) -> tuple[Tensor, ...]:
+    """Fill `out` (N tensors [B, H, T, D] of any of DTYPES) with what `encoded` stands for."""
+    sink = Stack.of(out)
+    first = sink.tensors[0]
+    rule = _rule(codec, first)
+    if tuple(first.shape) != encoded.shape or len(sink.tensors) != len(encoded.codes):
+        raise ValueError(f"{encoded.shape} was encoded, which does not fit in {first.shape}")
+    from latentwire.channel.fused import kernels
+
+    batch, heads, tokens, head_dim = first.shape
+    rows, warps, _ = _tuned(head_dim, **tuning)
+    grid = (len(sink.tensors) * batch * heads * -(-tokens // rows),)
+    kernels.restore[grid](
+        sink.pointers,
+        encoded.lengths,
+        encoded.scales,
+        encoded.codes,
+        _means(sink, means),
+        *_tables(rule, head_dim, first.device),
+        batch,
+        heads,
+        tokens,
+        *first.stride()[:3],
+        encoded.codes.shape[-1],
+        **_shape_of(rule, head_dim, rows),
+        SINK=_type(first.dtype),
+        SINK_ALIGNED=sink.aligned,
+        num_warps=warps,
+        enable_fp_fusion=False,
+    )
+    return sink.tensors
+
+
+def _quantize(
+    rule: Rule,
+    source: Stack,
+    sink: Stack | None,
+    lengths: Tensor | None,
+    means: Tensor | None,
+    room: dict[str, Tensor],
+    **tuning: Any,
+) -> None:
+    from latentwire.channel.fused import kernels
+
+    first = source.tensors[0]
+    batch, heads, tokens, head_dim = first.shape
+    count = len(source.tensors)
+    rows, warps, steps = _tuned(head_dim, **tuning)
+    found = None
+    whole = 1 << (tokens - 1).bit_length()
+    if rule.per_head and whole * head_dim <= tuning.get("section", SECTION):
+        rows, warps = whole, max(warps, whole * head_dim // 2048)
+    elif rule.per_head:
+        found = torch.zeros(count, batch, heads, dtype=torch.int32, device=first.device)
+        tiles = 4
+        grid = (count * batch * heads * -(-tokens // (rows * tiles)),)
+        kernels.maxima[grid](
+            source.pointers,
+            lengths,
+            found,
+            batch,
+            heads,
+            tokens,
+            *first.stride()[:3],
+            D=head_dim,
+            ROWS=rows,
+            TILES=tiles,
+            TYPE=_type(first.dtype),
+            ALIGNED=source.aligned,
+            num_warps=warps,
+        )
+    last = first if sink is None else sink.tensors[0]
+    kernels.quantize[(count * batch * heads * -(-tokens // rows),)](
+        source.pointers,
+        None if sink is None else sink.pointers,
+        lengths,
+        found,
+        room.get("scales"),
+        room.get("codes"),
+        means,
+        *_tables(rule, head_dim, first.device),
+        room.get("broken"),
+        batch,
+        heads,
+        tokens,
+        *first.stride()[:3],
+        *last.stride()[:3],
+        room["codes"].shape[-1] if sink is None else 0,
+        **_shape_of(rule, head_dim, rows),
+        BOUNDS=rule.boundaries,
+        COUNT=len(rule.boundaries),
+        EPS=rule.eps,
+        TYPE=_type(first.dtype),
+        SINK=_type(last.dtype),
+        ALIGNED=source.aligned,
+        SINK_ALIGNED=sink is not None and sink.aligned,
+        CORRECTIONS=(2 if rule.per_head else 1) if steps else 0,
+        num_warps=warps,
+        enable_fp_fusion=False,
+    )
+
+
+def _tuned(
+    head_dim: int, tile: int = TILE, warps: int = WARPS, steps: bool = True, section: int = SECTION
+) -> tuple[int, int, bool]:
+    """Rows and warps of a program, and whether it divides by corrections of a reciprocal.
+
+    For measurements: `tile` numbers a program, heads of up to `section` numbers read at once.
+    """
+    return max(1, tile // head_dim), warps, steps and not interpreted()
+
+
+def _shape_of(rule: Rule, head_dim: int, rows: int) -> dict[str, Any]:
+    return {
+        "D": head_dim,
+        "LOG_D": head_dim.bit_length() - 1,
+        "ROWS": rows,
+        "GROUP": rule.group or head_dim,
+        "BITS": rule.bits,
+        "RULE": rule.name,
+        "LIMIT": rule.limit,
+        "SCALES": "head" if rule.per_head else "token",
+        "NORM": head_dim**-0.5,
+        "SPLITS": SPLITS,
+    }
+
+
+def _rule(codec: Codec, tensor: Tensor) -> Rule:
+    rule = rule_of(codec)
+    if rule is None or not supports(codec, tensor):
+        raise ValueError(f"there is no kernel for {codec.name} and {tensor.dtype} {tensor.shape}")
+    return rule
+
+
+def _same_shape(tensors: tuple[Tensor, ...], sink: Stack) -> None:
+    if tensors[0].shape != sink.tensors[0].shape or len(tensors) != len(sink.tensors):
+        raise ValueError("what goes in and what comes out differ in shape or number")
+
+
+def _means(stack: Stack, means: Tensor | None) -> Tensor | None:
+    """Means [N, H, D] of a rotation, contiguous on the tensors' device; None for none."""
+    if means is None:
+        return None
+    first = stack.tensors[0]
+    shape = (len(stack.tensors), first.shape[1], first.shape[3])
+    return means.to(first.device, torch.float32).expand(shape).contiguous()
+
+
+@cache
+def _tables(rule: Rule, head_dim: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    """Levels by code and signs by channel, where the rule has them."""
+    levels = torch.tensor(rule.levels, device=device) if rule.levels else None
+    return levels, rotation.signs(head_dim, device) if rule.name == "rotation" else None
+
+
+def _type(dtype: torch.dtype) -> Any:
+    import triton.language as tl
+
+    return {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16, torch.float32: tl.float32}[
+        dtype
+    ]

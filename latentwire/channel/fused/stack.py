@@ -1,0 +1,48 @@
+"""Tensors of one shape, as the kernels take them: a device array of addresses, common strides."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+WIDE = 16  # bytes of the widest load of a thread
+
+
+@dataclass(frozen=True)
+class Stack:
+    """N tensors [B, H, T, D] of the same shape, strides, dtype and device; D is contiguous."""
+
+    tensors: tuple[Tensor, ...]
+    pointers: Tensor  # int64 [N], on their device
+    aligned: bool  # every row starts at a multiple of WIDE bytes
+
+    @classmethod
+    def of(cls, tensors: "Sequence[Tensor] | Stack") -> "Stack":
+        """The stack of these tensors; ValueError where they differ in more than their numbers.
+
+        Worth keeping where the same tensors are worked on again: it costs a copy to the device.
+        """
+        if isinstance(tensors, Stack):
+            return tensors
+        first = tensors[0]
+        kind = (first.shape, first.stride(), first.dtype, first.device)
+        if any((t.shape, t.stride(), t.dtype, t.device) != kind for t in tensors):
+            raise ValueError("the tensors of a stack differ in shape, strides, dtype or device")
+        if first.ndim != 4 or first.stride(-1) != 1 or first.numel() == 0:
+            raise ValueError(f"a stack holds [B, H, T, D] with D contiguous, not {first.shape}")
+        addresses = [tensor.data_ptr() for tensor in tensors]
+        steps = [first.element_size() * stride for stride in first.stride()[:3]]
+        aligned = all(number % WIDE == 0 for number in addresses + steps)
+        return cls(tuple(tensors), torch.tensor(addresses, device=first.device), aligned)
+
+    @classmethod
+    def empty_like(cls, other: "Stack") -> "Stack":
+        """Room for as many tensors of that shape and dtype, in one piece of memory."""
+        first = other.tensors[0]
+        room = torch.empty(len(other.tensors), *first.shape, dtype=first.dtype, device=first.device)
+        step = room.stride(0) * room.element_size()
+        start = room.data_ptr()
+        pointers = torch.arange(len(room), device=room.device) * step + start
+        aligned = start % WIDE == 0 and first.shape[-1] * first.element_size() % WIDE == 0
+        return cls(tuple(room.unbind()), pointers, aligned)
