@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from random_questions import NEW_TOKENS, make_questions, stopping
 from tiny import loaded_pair
 
