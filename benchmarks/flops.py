@@ -1,6 +1,7 @@
 """Floating-point operations and bytes of a grid, counted from shapes: no padding, no waste."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -123,10 +124,7 @@ def copy_bytes(device: torch.device) -> float:
     return 2 * size * times / _seconds(lambda: b.copy_(a), times, device)
 
 
-def _seconds(function: object, times: int, device: torch.device) -> float:
-    import time
-
-    assert callable(function)
+def _seconds(function: Callable[[], object], times: int, device: torch.device) -> float:
     for _ in range(3):
         function()
     synchronize(device)

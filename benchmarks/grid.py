@@ -23,6 +23,7 @@ from random_pair import loaded_random_pair
 
 from latentwire.condition import Condition
 from latentwire.evaluation import engine, pipeline
+from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.pair import LoadedPair
 
 WARM_UP = 64  # questions of the first set, under all conditions, before any clock runs
@@ -51,7 +52,8 @@ def main() -> None:
     }
     warm_up = min(WARM_UP, len(sets[0].questions))
     began = time.perf_counter()
-    run(pair, conditions, cut(sets[0], warm_up), options)
+    work = Workspace(pair, options.graphs)
+    run(work, conditions, cut(sets[0], warm_up), options)
     synchronize(device)
     say["warm_up"] = f"{warm_up} questions, {time.perf_counter() - began:.1f} s, not counted"
     if device.type == "cuda":
@@ -59,7 +61,7 @@ def main() -> None:
     phases = Phases(device) if options.profile else None
     began = time.perf_counter()
     for asked in sets:
-        run(pair, conditions, asked, options, phases)
+        run(work, conditions, asked, options, phases)
     synchronize(device)
     seconds = time.perf_counter() - began
     if device.type == "cuda":
@@ -146,7 +148,7 @@ class Phases:
 
 
 def run(
-    pair: LoadedPair,
+    work: Workspace,
     conditions: list[Condition],
     asked: Asked,
     options: argparse.Namespace,
@@ -154,16 +156,16 @@ def run(
 ) -> None:
     """Answer a set, each answer as long as it is to be."""
     if phases:
+        work.passed = phases.passed
         phases.start()
     records = engine.evaluate(
-        pair,
+        work.pair,
         conditions,
         asked.questions,
         asked.donors,
         options.batch_size,
+        work=work,
         forced=asked.forced,
-        use_graphs=options.graphs,
-        passed=phases.passed if phases else lambda phase: None,
     )
     for condition in conditions:
         given = [record.generated_tokens for record in records[condition]]

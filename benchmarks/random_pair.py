@@ -80,7 +80,7 @@ def random_models(
     if small:
         for config in configs:
             config.num_hidden_layers, config.layer_types = 2, ["full_attention"] * 2
-            config.intermediate_size = 256
+            config.intermediate_size, config.vocab_size = 256, 8192
         size = replace(FUSER, hidden_dim=64, intermediate_dim=64)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)

@@ -43,6 +43,7 @@ class Decoder:
         self.tokens = torch.zeros(rows, dtype=torch.long, device=self.device)
         self.positions = torch.zeros(rows, dtype=torch.long, device=self.device)
         self._graphs = StepGraphs() if use_graphs and self.device.type == "cuda" else None
+        self._logits: Tensor | None = None  # where recorded steps put theirs
         self._uses: Counter[tuple[int, int]] = Counter()
 
     def holds(self, rows: int, slots: int) -> bool:
@@ -120,9 +121,13 @@ class Decoder:
         shape = (rows, visible)
         self._uses[shape] += 1
         if self._graphs is None or self._uses[shape] < WORTH_A_GRAPH:
-            return step()
+            logits = step()
+            if self._graphs is not None and self._logits is None:
+                self._logits = logits.new_empty(len(self.tokens), logits.shape[-1])
+            return logits
+        assert self._logits is not None
         try:
-            return self._graphs.run(shape, step)
+            return self._graphs.run(shape, step, self._logits[:rows])
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:

@@ -11,24 +11,23 @@ from torch import Tensor
 
 
 class StepGraphs:
-    """Recorded steps by a key that names their shapes. All share one memory pool: a step's result
-    is valid only until the next one runs."""
+    """Recorded steps by a key that names their shapes. All share one pool of memory for what lies
+    between a step's beginning and its result."""
 
     def __init__(self) -> None:
-        self._recorded: dict[Hashable, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self._recorded: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self._pool = torch.cuda.graph_pool_handle()
 
-    def run(self, key: Hashable, step: Callable[[], Tensor]) -> Tensor:
-        """The result of `step`, recorded the first time and replayed from then on.
+    def run(self, key: Hashable, step: Callable[[], Tensor], out: Tensor) -> Tensor:
+        """Put the result of `step` in `out`, recorded the first time and replayed from then on.
 
-        `step` must read and write the same tensors each time, and must have been run before with
-        these shapes, so that nothing is set up while it is recorded.
+        `step` must read and write the same tensors each time, `out` be the same one, and the step
+        must have been run before with these shapes, so that nothing is set up while it is recorded.
         """
         if key not in self._recorded:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=self._pool):
-                result = step()
-            self._recorded[key] = graph, result
-        graph, result = self._recorded[key]
-        graph.replay()  # recording computes nothing
-        return result
+                out.copy_(step())
+            self._recorded[key] = graph
+        self._recorded[key].replay()  # recording computes nothing
+        return out

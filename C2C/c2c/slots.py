@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface, PreTrainedModel
 
 from c2c.cache import Geometry, KVCache
@@ -26,6 +27,8 @@ from c2c.errors import C2CError
 
 ATTENTION = "c2c_slots"
 LAYER_TYPES = {"full_attention", "sliding_attention"}
+# All but cuDNN's, which prepares itself anew for each shape, and here shapes are many.
+_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 # Keywords that change nothing of what attention computes here; any other that is set is refused.
 _HARMLESS = {
     "dropout",
@@ -189,6 +192,7 @@ def slot_attention(*models: PreTrainedModel) -> Iterator[None]:
     Raises C2CError for a model that this cannot be right for.
     """
     with ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(_KERNELS))
         for model in models:
             check_supported(model)
             before = model.config._attn_implementation

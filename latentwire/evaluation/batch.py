@@ -46,6 +46,8 @@ class Workspace:
     pair: LoadedPair
     use_graphs: bool = True
     passed: Callable[[str], None] = lambda phase: None  # told when a phase ends, for timings
+    # What (slots, conditions) the decoders are for, and how many examples then go together.
+    room: tuple[tuple[int, frozenset[Condition]], int] | None = None
     _decoders: dict[str, Decoder] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -214,12 +216,13 @@ class _Batch:
         What a former batch left there may be no numbers, and 0 times those is none either.
         """
         rows, tokens = len(self.questions), cache.tokens
+        seen = rounded(max(self.lengths) + self.max_new_tokens)
         for kind in ("keys", "values"):
             pairs = zip(getattr(decoder.slots, kind), getattr(cache, kind), strict=True)
             for slots, tensor in pairs:
                 used = slots[: conditions * rows].unflatten(0, (conditions, rows))
                 used[..., :tokens, :] = tensor
-                used[..., tokens:, :] = 0
+                used[..., tokens:seen, :] = 0
 
     def fuse(
         self,

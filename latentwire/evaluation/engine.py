@@ -8,12 +8,12 @@ prove equal.
 import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 
 import torch
 from torch import Tensor
 
 from c2c.cache import geometry
-from c2c.decoding import rounded
 from c2c.sharer import require_readable
 from c2c.slots import slot_attention
 from latentwire.condition import MAX_NEW_TOKENS, Condition
@@ -35,7 +35,6 @@ PLAIN_BYTES = 2**28  # more does not stay in a processor's caches, and is slower
 PLAIN_EXAMPLES = 32
 # What of a GPU's free memory is planned with; the rest is for fragments.
 USABLE = 0.85
-SAME_SLOTS = 64  # batches whose slots, rounded up to this many, are as many share their buffers
 
 
 @torch.inference_mode()
@@ -47,17 +46,16 @@ def evaluate(
     batch_size: int | None = None,
     progress: Progress = lambda done: None,
     *,
+    work: Workspace | None = None,
     see_first: SeeFirst | None = None,
     forced: Mapping[Condition, Sequence[int]] | None = None,
-    use_graphs: bool = True,
-    passed: Callable[[str], None] = lambda phase: None,
 ) -> dict[Condition, list[Record]]:
     """Records of every condition, in the order of `questions`; donors[i] goes with questions[i].
 
     `batch_size` is how many examples go together; None fits it to the memory there is. Should
-    memory run out, less is tried. `see_first` is shown the logits from which each answer starts.
-    For timings: `forced` are the answers' lengths in tokens, stop tokens or not, and `passed` is
-    told each phase that ends. `use_graphs` has an effect on CUDA only.
+    memory run out, less is tried. Calls for one pair may share `work`, which keeps buffers and CUDA
+    graphs from one to the next. `see_first` is shown the logits from which each answer starts.
+    `forced` are, for timings, the answers' lengths in tokens, stop tokens or not.
 
     Raises LatentWireError when not even one example under one condition fits, and for logits
     that are no numbers; C2CError for models that cannot be evaluated in batches.
@@ -72,28 +70,18 @@ def evaluate(
     waiting = sorted(range(len(questions)), key=lambda row: -len(questions[row].token_ids))
     if not conditions:
         waiting = []
-    work = Workspace(pair, use_graphs, passed)
-    limit = batch_size or len(waiting)
+    work = work or Workspace(pair)
     together = len(conditions)  # conditions in a batch
-    room = (0, 0)  # slots that the last fit was for, and the examples that it gave
+
+    def missing(row: int) -> list[Condition]:
+        return [c for c in conditions if records[c][row] is None]
+
     with slot_attention(pair.receiver, pair.sharer):
         while waiting:
-            slots = _slots(questions[waiting[0]])
-            if batch_size is None and slots != room[0]:
-                work.release()
-                room = (slots, examples_that_fit(pair, conditions, slots, work.tokens_at_once))
-            size = min(limit, room[1] or limit, len(waiting))
-            rows = waiting[:size]
-            asked = [c for c in conditions if records[c][rows[0]] is None][:together]
-
-            def first(
-                shown: Sequence[Condition], logits: Tensor, rows: Sequence[int] = rows
-            ) -> None:
-                for condition, lines in zip(shown, logits, strict=True):
-                    for row, line in zip(rows, lines, strict=True):
-                        if see_first is not None:
-                            see_first(condition, row, line)
-
+            most = batch_size or _room(work, conditions, _slots(questions[waiting[0]]))
+            lacking = missing(waiting[0])
+            rows = _alike(waiting[:most], missing)
+            asked = lacking[:together]
             try:
                 answers = answer(
                     work,
@@ -101,7 +89,7 @@ def evaluate(
                     [questions[row] for row in rows],
                     [donors[row] for row in rows],
                     MAX_NEW_TOKENS,
-                    first,
+                    _by_row(see_first, rows) if see_first else lambda shown, logits: None,
                     forced and {c: [forced[c][row] for row in rows] for c in asked},
                 )
             except RuntimeError as error:
@@ -111,24 +99,62 @@ def evaluate(
             if answers is None:
                 work.release()
                 _forget(pair.device)
-                limit, together = _halved(pair, size, len(asked))
+                most, together = _halved(pair, len(rows), len(asked))
+                if batch_size:
+                    batch_size = most
+                elif work.room is not None:  # known to the next call too
+                    work.room = work.room[0], most
                 continue
             for condition in asked:
                 for row, tokens, wire_bytes in zip(rows, *answers[condition], strict=True):
                     records[condition][row] = outcome(
                         pair, condition, questions[row], donors[row], tokens, wire_bytes
                     )
-            passed("records")
+            work.passed("records")
             progress(len(asked) * len(rows))
-            if all(records[c][rows[0]] is not None for c in conditions):
-                waiting = waiting[size:]
-    return {c: [record for record in kept if record] for c, kept in records.items()}
+            if len(asked) == len(lacking):
+                waiting = waiting[len(rows) :]
+    return {c: [_made(record) for record in kept] for c, kept in records.items()}
+
+
+def _alike(rows: Sequence[int], missing: Callable[[int], list[Condition]]) -> list[int]:
+    """Those at the front that lack the same conditions: where memory ran out, some of a batch's
+    may be done already."""
+    lacking = missing(rows[0])
+    return list(takewhile(lambda row: missing(row) == lacking, rows))
+
+
+def _made(record: Record | None) -> Record:
+    assert record is not None
+    return record
+
+
+def _by_row(see_first: SeeFirst, rows: Sequence[int]) -> Callable[..., None]:
+    """Tell a batch's logits [conditions, B, vocabulary] row by row."""
+
+    def see(conditions: Sequence[Condition], logits: Tensor) -> None:
+        for condition, lines in zip(conditions, logits, strict=True):
+            for row, line in zip(rows, lines, strict=True):
+                see_first(condition, row, line)
+
+    return see
 
 
 def _slots(question: Question) -> int:
-    """Slots for a question's prompt and answer, rounded up so that neighbours have as many."""
-    needed = rounded(len(question.token_ids) + MAX_NEW_TOKENS)
-    return -(-needed // SAME_SLOTS) * SAME_SLOTS
+    """Slots for a question's prompt and answer, rounded up to a power of two: batches that need as
+    many have as many examples, and use the same buffers and graphs."""
+    return 1 << (len(question.token_ids) + MAX_NEW_TOKENS - 1).bit_length()
+
+
+def _room(work: Workspace, conditions: Sequence[Condition], slots: int) -> int:
+    """How many examples go together; worked out, on a device made free, where that may change."""
+    purpose = (slots, frozenset(conditions))
+    if work.room is None or work.room[0] != purpose:
+        work.release()
+        _forget(work.pair.device)
+        fits = examples_that_fit(work.pair, conditions, slots, work.tokens_at_once)
+        work.room = purpose, fits
+    return work.room[1]
 
 
 def examples_that_fit(

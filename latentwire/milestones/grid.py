@@ -131,6 +131,7 @@ def _compute(
     if not missing:
         log.info("%s: everything is finished, nothing to compute", run.name)
         return
+    work = engine.Workspace(study.loaded)
     with tqdm(total=missing, desc=run.name, unit="answer", disable=not sys.stderr.isatty()) as bar:
         for dataset in study.dataset_names:
             questions, donors = study.questions(dataset)
@@ -145,6 +146,7 @@ def _compute(
                     donors[start:stop],
                     study.batch_size,
                     bar.update,
+                    work=work,
                 )
                 seconds = (time.perf_counter() - began) / len(together)
                 for plan in together:

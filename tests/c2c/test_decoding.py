@@ -1,5 +1,7 @@
 """Decoding ragged rows together gives what `receiver.greedy` gives for each alone."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from tiny import ARCHITECTURES, VOCABULARY, token_ids
@@ -95,3 +97,65 @@ def test_what_a_decoder_holds(models: dict[str, PreTrainedModel]) -> None:
     assert decoder.slots.tokens == rounded(33) == 64
     assert decoder.holds(4, 64) and decoder.holds(1, 1)
     assert not decoder.holds(5, 1) and not decoder.holds(1, 65)
+
+
+class LateFlags:
+    """What the host knows on a GPU: the flags of the step before."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.pending: list[bool] | None = None
+
+    def after(self, ended: Tensor) -> list[bool] | None:
+        before, self.pending = self.pending, ended.tolist()
+        return before
+
+    def forget(self) -> None:
+        self.pending = None
+
+
+class CopyingGraphs:
+    """Steps run as they are, but as with graphs: into one buffer, each shape seen before."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, int]] = []
+
+    def run(self, key: tuple[int, int], step: Callable[[], Tensor], out: Tensor) -> Tensor:
+        self.shapes.append(key)
+        return out.copy_(step())
+
+
+@pytest.mark.parametrize("fewest", [1, 4])
+def test_as_on_a_gpu(
+    fewest: int, models: dict[str, PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flags known a step late, results in one buffer, and never fewer rows than are worth it."""
+    monkeypatch.setattr(decoding, "_Flags", LateFlags)
+    monkeypatch.setattr(decoding, "FEWEST_ROWS", {"cpu": fewest})
+    model = models["qwen3"]
+    decoder = Decoder(model, len(LENGTHS), max(LENGTHS) + 40, use_graphs=False)
+    decoder._graphs = graphs = CopyingGraphs()  # type: ignore[assignment]
+    for seed in range(3):
+        ids = token_ids(len(LENGTHS), 31, seed)
+        with slot_attention(model):
+            answers = together(decoder, ids, 40, STOPS)
+        assert answers == alone(model, ids, 40, STOPS)
+    rows = {count for count, _ in graphs.shapes}
+    assert max(rows) == len(LENGTHS) and min(rows) >= fewest and len(rows) > 1
+    # The first time each shape is run it is run as it is.
+    assert len(graphs.shapes) + len(set(decoder._uses)) == sum(decoder._uses.values())
+
+
+def test_a_graph_that_cannot_be_recorded_is_done_without(
+    models: dict[str, PreTrainedModel], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        def run(self, *_: object) -> Tensor:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    model, ids = models["qwen3"], token_ids(len(LENGTHS), 31)
+    decoder = Decoder(model, len(LENGTHS), max(LENGTHS) + 40, use_graphs=False)
+    decoder._graphs = Broken()  # type: ignore[assignment]
+    with slot_attention(model):
+        answers = together(decoder, ids, 40, STOPS)
+    assert answers == alone(model, ids, 40, STOPS)
+    assert "without CUDA graphs: operation not permitted when stream is capturing" in caplog.text

@@ -365,6 +365,39 @@ def test_memory_that_runs_out_halves_the_batch(
     assert "out of memory: going on with" in caplog.text
 
 
+def test_memory_that_runs_out_at_any_time(
+    precise_pair: LoadedPair,
+    questions: MakeQuestions,
+    short_answers: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also when some conditions of a batch are done already and others are not."""
+    asked = questions([10, 8, 10, 5, 21, 30, 7])
+    conditions = ALONE + c2c_conditions(["int8"], [(1.0, "front"), (0.5, "front")])
+    expected = engine.evaluate(precise_pair, conditions, asked, asked, 8)
+    for seed in range(6):
+        generator, failures = random.Random(seed), 0
+
+        def unlucky(*arguments: Any, generator: Any = generator) -> Any:
+            nonlocal failures
+            if failures < 6 and generator.random() < 0.5:
+                failures += 1
+                raise torch.OutOfMemoryError
+            return batch.answer(*arguments)
+
+        monkeypatch.setattr(engine, "answer", unlucky)
+        # With a split of conditions that outlives the single examples it was made for.
+        monkeypatch.setattr(
+            engine,
+            "_halved",
+            lambda pair, examples, conditions: (max(1, examples // 2), max(1, conditions // 2)),
+        )
+        told: list[int] = []
+        size = generator.choice((None, 5, 7))
+        records = engine.evaluate(precise_pair, conditions, asked, asked, size, told.append)
+        assert records == expected and sum(told) == len(asked) * len(conditions)
+
+
 def test_one_row_too_many_ends_in_one_sentence(
     pair: LoadedPair, questions: MakeQuestions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,6 +420,18 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
         engine.evaluate(pair, ALONE, questions([5]), questions([5]), None)
 
 
+def test_calls_may_share_their_buffers(
+    precise_pair: LoadedPair, questions: MakeQuestions, short_answers: int
+) -> None:
+    work = engine.Workspace(precise_pair)
+    conditions = ALONE + c2c_conditions(["int8"], [(1.0, "front"), (0.5, "front")])
+    for seed, lengths in enumerate([[9, 30, 4], [70, 5], [12, 12, 12, 12], [7]]):
+        asked = questions(lengths, seed)
+        for some in (conditions, conditions[::2]):
+            together = engine.evaluate(precise_pair, some, asked, asked, work=work)
+            assert together == engine.evaluate(precise_pair, some, asked, asked)
+
+
 def test_how_much_goes_together_is_logged(
     pair: LoadedPair,
     questions: MakeQuestions,
@@ -395,7 +440,7 @@ def test_how_much_goes_together_is_logged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     conditions = ALONE + c2c_conditions(["int8"])
-    monkeypatch.setattr(engine, "PLAIN_BYTES", 2 * engine.example_bytes(pair, conditions, 64))
+    monkeypatch.setattr(engine, "PLAIN_BYTES", 2 * engine.example_bytes(pair, conditions, 16))
     asked, sizes = questions([5, 6, 7]), []
     with caplog.at_level("INFO", logger="latentwire"):
         engine.evaluate(pair, conditions, asked, asked, None, sizes.append)

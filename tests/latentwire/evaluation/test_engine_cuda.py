@@ -8,6 +8,7 @@ from tiny import loaded_pair
 from c2c import decoding
 from latentwire.condition import Channel, Condition
 from latentwire.evaluation import engine, pipeline
+from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
@@ -41,7 +42,7 @@ def asked() -> tuple[list[Question], list[Question]]:
 def answers(
     pair: LoadedPair, batch_size: int | None, use_graphs: bool
 ) -> dict[Condition, list[Record]]:
-    return engine.evaluate(pair, CONDITIONS, *asked(), batch_size, use_graphs=use_graphs)
+    return engine.evaluate(pair, CONDITIONS, *asked(), batch_size, work=Workspace(pair, use_graphs))
 
 
 @pytest.mark.parametrize("use_graphs", [False, True])
@@ -67,13 +68,15 @@ def test_graphs_change_nothing(few_rows: None, dtype: torch.dtype) -> None:
     assert answers(pair, 4, use_graphs=True) == answers(pair, 4, use_graphs=False)
 
 
-def test_graphs_are_really_used(few_rows: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graphs_are_really_used(
+    few_rows: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     replayed = []
     run = decoding.StepGraphs.run
 
-    def counting(self: decoding.StepGraphs, key: object, step: object) -> torch.Tensor:
+    def counting(self: decoding.StepGraphs, key: object, *rest: object) -> torch.Tensor:
         replayed.append(key)
-        return run(self, key, step)  # type: ignore[arg-type]
+        return run(self, key, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(decoding.StepGraphs, "run", counting)
     pair = stopping(loaded_pair(torch.float32, "cuda"))
@@ -82,6 +85,7 @@ def test_graphs_are_really_used(few_rows: None, monkeypatch: pytest.MonkeyPatch)
     records = answers(pair, 5, use_graphs=True)
     assert all(r.generated_tokens == 64 for kept in records.values() for r in kept)
     assert len(replayed) > 100 and len(set(replayed)) < 20
+    assert "without CUDA graphs" not in caplog.text
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
