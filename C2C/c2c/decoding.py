@@ -1,11 +1,10 @@
 """Greedy decoding of many rows at once, each at a position of its own.
 
 What `receiver.greedy` does for rows of one length, without stopping for the slowest: rows that
-have ended are carried until only half of those present go on, then the rest move together.
+have ended are carried until at most half of those present go on, then the rest move together.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 import torch
@@ -16,17 +15,20 @@ from c2c.cache import geometry
 from c2c.graphs import StepGraphs
 from c2c.slots import new_slots, next_logits
 
-BLOCK = 32  # attention sees the slots up to the longest row, rounded up to this many
-# On a GPU fewer rows cost no less, and every count of rows has a CUDA graph of its own.
+# Attention sees the slots up to the longest row, rounded up to so many. On a GPU every count of
+# slots has CUDA graphs of its own, and making one costs as much as seeing some more slots often.
+BLOCK = {"cuda": 64}
+LEAST_BLOCK = 32
+# Likewise rows: they are rounded up to a quarter of the power of two below, and to so many. The
+# rows that this adds hold nothing.
 FEWEST_ROWS = {"cuda": 32}
-WORTH_A_GRAPH = 2  # the second time a step of some shape is run, it is captured
 
 log = logging.getLogger("c2c")
 
 
-def rounded(slots: int) -> int:
-    """`slots`, rounded up to whole blocks."""
-    return -(-slots // BLOCK) * BLOCK
+def rounded(count: int, block: int = LEAST_BLOCK) -> int:
+    """`count`, rounded up to whole blocks."""
+    return -(-count // block) * block
 
 
 class Decoder:
@@ -38,13 +40,15 @@ class Decoder:
 
     def __init__(self, model: PreTrainedModel, rows: int, slots: int, use_graphs: bool) -> None:
         self.model, self.device = model, model.device
-        slots = rounded(slots)
+        self.block = BLOCK.get(self.device.type, LEAST_BLOCK)
+        self.fewest = FEWEST_ROWS.get(self.device.type, 1)
+        slots = rounded(slots, self.block)
         self.slots = new_slots(geometry(model.config), rows, slots, model.dtype, self.device)
         self.tokens = torch.zeros(rows, dtype=torch.long, device=self.device)
         self.positions = torch.zeros(rows, dtype=torch.long, device=self.device)
         self._graphs = StepGraphs() if use_graphs and self.device.type == "cuda" else None
         self._logits: Tensor | None = None  # where recorded steps put theirs
-        self._uses: Counter[tuple[int, int]] = Counter()
+        self._tried: set[tuple[int, int]] = set()  # shapes that failed to be captured once
 
     def holds(self, rows: int, slots: int) -> bool:
         """Whether a batch of that size fits in."""
@@ -79,8 +83,8 @@ class Decoder:
         reach = list(positions)  # of the row in each place, 0 once it has ended
         known = _Flags(self.device)
         for step in range(max_new_tokens):
-            visible = min(rounded(max(reach) + step + 1), self.slots.tokens)
-            logits = self._step(len(rows), visible)
+            visible = min(rounded(max(reach) + step + 1, self.block), self.slots.tokens)
+            logits = self._step(self._padded(len(rows)), visible)[: len(rows)]
             if step == 0:
                 see_first(logits)
             tokens = logits.argmax(-1)
@@ -94,10 +98,8 @@ class Decoder:
             if all(flags):
                 break
             reach = [0 if flag else r for flag, r in zip(flags, reach, strict=True)]
-            alive, target = flags.count(False), len(flags)
-            while target > FEWEST_ROWS.get(self.device.type, 1) and alive <= (target + 1) // 2:
-                target = (target + 1) // 2
-            if target < len(flags):
+            target = max(flags.count(False), min(self.fewest, len(flags)))
+            if target <= len(flags) // 2:
                 sources, places = _moves(flags, target)
                 self._move(sources, places, visible, rows, ended)
                 for source, place in zip(sources, places, strict=True):
@@ -119,21 +121,30 @@ class Decoder:
             )
 
         shape = (rows, visible)
-        self._uses[shape] += 1
-        if self._graphs is None or self._uses[shape] < WORTH_A_GRAPH:
+        if self._graphs is None or self._logits is None:
+            # The first step of all is run as it is: it sets up what libraries need.
             logits = step()
-            if self._graphs is not None and self._logits is None:
+            if self._graphs is not None:
                 self._logits = logits.new_empty(len(self.tokens), logits.shape[-1])
             return logits
-        assert self._logits is not None
         try:
             return self._graphs.run(shape, step, self._logits[:rows])
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            log.warning("decoding goes on without CUDA graphs: %s", str(error).splitlines()[0])
-            self._graphs = None
+            # Something of this shape may have had to be set up, which cannot be recorded.
+            if shape in self._tried:
+                log.warning("decoding goes on without CUDA graphs: %s", str(error).splitlines()[0])
+                self._graphs = None
+            self._tried.add(shape)
             return step()
+
+    def _padded(self, rows: int) -> int:
+        """As many rows or some more, so that few counts of them occur; on a GPU."""
+        if self.device.type != "cuda":
+            return rows
+        step = max(self.fewest, 1 << max(0, (rows - 1).bit_length() - 3))
+        return min(rounded(rows, step), len(self.tokens))
 
     def _move(
         self, sources: list[int], places: list[int], visible: int, rows: Tensor, ended: Tensor

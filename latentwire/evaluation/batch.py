@@ -8,7 +8,6 @@ tail after a `front` section, and decoding.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -27,6 +26,10 @@ from latentwire.evaluation.question import Question
 # How many tokens go through a model or a projector together: enough to keep the device busy, few
 # enough that what lies between two layers takes little memory.
 TOKENS_AT_ONCE = {"cuda": 32_768, "mps": 8_192, "cpu": 4_096}
+FUSED_AT_ONCE = {"cuda": 131_072, "mps": 8_192, "cpu": 4_096}
+# Tokens of padding that cost no more than another pass through the model. On a GPU a pass is more
+# than a thousand launches, whatever it holds.
+PADDING_WORTH_A_PASS = {"cuda": 32_768, "mps": 4_096, "cpu": 128}
 
 KINDS = ("key", "value")
 SeeLogits = Callable[[Sequence[Condition], Tensor], None]
@@ -62,7 +65,11 @@ class Workspace:
 
     @property
     def tokens_at_once(self) -> int:
-        return TOKENS_AT_ONCE.get(self.pair.device.type, TOKENS_AT_ONCE["cpu"])
+        return self.by_device(TOKENS_AT_ONCE)
+
+    def by_device(self, numbers: Mapping[str, int]) -> int:
+        """The number for the pair's kind of device."""
+        return numbers.get(self.pair.device.type, numbers["cpu"])
 
     def decoder(self, name: str, model: PreTrainedModel, rows: int, slots: int) -> Decoder:
         """The model's decoder, made anew when it is too small."""
@@ -276,8 +283,9 @@ class _Batch:
         tensor of the batch."""
         projector = self.work.pair.fuser.projector(layer)
         own_read = projector.read_own(kind, own)
-        for start in range(0, len(sharer), self.work.tokens_at_once):
-            part = slice(start, start + self.work.tokens_at_once)
+        at_once = self.work.by_device(FUSED_AT_ONCE)
+        for start in range(0, len(sharer), at_once):
+            part = slice(start, start + at_once)
             example, position, row = (index[part] for index in tokens)
             change = projector.change_of_tokens(
                 kind, sharer[part].flatten(1), own_read[example, position]
@@ -288,32 +296,52 @@ class _Batch:
 
     def read_tails(self, decoder: Decoder, conditions: Sequence[Condition]) -> None:
         """Read again what follows a fused `front` section, up to the prompt's last token."""
-        rows = len(self.questions)
-        device = self.work.pair.device
+        device, rows = self.work.pair.device, len(self.questions)
         token_ids = padded(self.prompts, device)
-        numbers = range(len(conditions))
-        for ratio, group in groupby(numbers, key=lambda number: _tail_ratio(conditions[number])):
-            block = list(group)
-            channel = conditions[block[0]].channel
-            if ratio == 0 or channel is None:
+        last = torch.tensor(self.lengths, device=device)[:, None] - 1
+        for first, stop, starts, tokens in self._tail_passes(conditions):
+            start = torch.tensor(starts, device=device).flatten()[:, None]
+            positions = start + torch.arange(tokens, device=device)
+            # Past a row's tail, all at the last token's place: decoding fills its slot anew.
+            positions = torch.minimum(positions, last.repeat(stop - first, 1))
+            extend(
+                self.work.pair.receiver,
+                token_ids.repeat(stop - first, 1).gather(1, positions),
+                positions,
+                decoder.slots.rows(first * rows, stop * rows),
+                min(rounded(max(self.lengths)), decoder.slots.tokens),
+                self.work.tokens_at_once,
+            )
+
+    def _tail_passes(
+        self, conditions: Sequence[Condition]
+    ) -> list[tuple[int, int, list[list[int]], int]]:
+        """Neighbouring conditions whose tails are read together: the first and one past the last,
+        where each row's tail starts under each, and the longest tail's tokens.
+
+        Conditions are in order of their tails, the longest first; one whose tails are much shorter
+        begins a new pass.
+        """
+        worth = self.work.by_device(PADDING_WORTH_A_PASS)
+        passes: list[tuple[int, int, list[list[int]], int]] = []
+        padding = 0
+        for number, condition in enumerate(conditions):
+            channel = condition.channel
+            if _tail_ratio(condition) == 0 or channel is None:
                 continue
             starts = [len(kept(n, channel.keep_ratio, channel.order)) for n in self.lengths]
             tokens = max(n - 1 - start for n, start in zip(self.lengths, starts, strict=True))
             if not any(starts) or tokens == 0:
                 continue
-            # Tails of one ratio are longest where prompts are: no padding leaves the slots.
-            positions = torch.tensor(starts, device=device)[:, None] + torch.arange(
-                tokens, device=device
-            )
-            first, stop = block[0] * rows, (block[-1] + 1) * rows
-            extend(
-                self.work.pair.receiver,
-                token_ids.gather(1, positions).repeat(len(block), 1),
-                positions.repeat(len(block), 1),
-                decoder.slots.rows(first, stop),
-                min(rounded(max(self.lengths)), decoder.slots.tokens),
-                self.work.tokens_at_once,
-            )
+            if passes:
+                first, stop, earlier, longest = passes[-1]
+                padding += (longest - tokens) * len(starts)
+                if stop == number and padding <= worth:
+                    passes[-1] = first, number + 1, [*earlier, starts], max(longest, tokens)
+                    continue
+            passes.append((number, number + 1, [starts], tokens))
+            padding = 0
+        return passes
 
     def decode(self, decoder: Decoder, conditions: Sequence[Condition]) -> list[list[list[int]]]:
         """Each condition's answers in token ids, from its rows of the decoder."""

@@ -35,6 +35,7 @@ PLAIN_BYTES = 2**28  # more does not stay in a processor's caches, and is slower
 PLAIN_EXAMPLES = 32
 # What of a GPU's free memory is planned with; the rest is for fragments.
 USABLE = 0.85
+SAME_SLOTS = 128
 
 
 @torch.inference_mode()
@@ -71,6 +72,7 @@ def evaluate(
     if not conditions:
         waiting = []
     work = work or Workspace(pair)
+    slots = max((_slots(question) for question in questions), default=0)
     together = len(conditions)  # conditions in a batch
 
     def missing(row: int) -> list[Condition]:
@@ -78,7 +80,7 @@ def evaluate(
 
     with slot_attention(pair.receiver, pair.sharer):
         while waiting:
-            most = batch_size or _room(work, conditions, _slots(questions[waiting[0]]))
+            most = _even(len(waiting), batch_size or _room(work, conditions, slots))
             lacking = missing(waiting[0])
             rows = _alike(waiting[:most], missing)
             asked = lacking[:together]
@@ -141,20 +143,27 @@ def _by_row(see_first: SeeFirst, rows: Sequence[int]) -> Callable[..., None]:
 
 
 def _slots(question: Question) -> int:
-    """Slots for a question's prompt and answer, rounded up to a power of two: batches that need as
-    many have as many examples, and use the same buffers and graphs."""
-    return 1 << (len(question.token_ids) + MAX_NEW_TOKENS - 1).bit_length()
+    """Slots for a question's prompt and answer, rounded up so that most calls need as many."""
+    needed = len(question.token_ids) + MAX_NEW_TOKENS
+    return -(-needed // SAME_SLOTS) * SAME_SLOTS
 
 
 def _room(work: Workspace, conditions: Sequence[Condition], slots: int) -> int:
-    """How many examples go together; worked out, on a device made free, where that may change."""
-    purpose = (slots, frozenset(conditions))
-    if work.room is None or work.room[0] != purpose:
+    """How many examples go together: one number for a whole call, so that its batches use the same
+    buffers and graphs, and for later calls that need no more. Worked out on a device made free."""
+    known = work.room is not None and work.room[0][1] == frozenset(conditions)
+    if work.room is None or not known or work.room[0][0] < slots:
         work.release()
         _forget(work.pair.device)
         fits = examples_that_fit(work.pair, conditions, slots, work.tokens_at_once)
-        work.room = purpose, fits
+        work.room = (slots, frozenset(conditions)), fits
     return work.room[1]
+
+
+def _even(waiting: int, most: int) -> int:
+    """At most `most` of those that wait, in batches as equal as can be."""
+    batches = -(-waiting // most)
+    return -(-waiting // batches)
 
 
 def examples_that_fit(

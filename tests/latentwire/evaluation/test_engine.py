@@ -440,7 +440,7 @@ def test_how_much_goes_together_is_logged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     conditions = ALONE + c2c_conditions(["int8"])
-    monkeypatch.setattr(engine, "PLAIN_BYTES", 2 * engine.example_bytes(pair, conditions, 16))
+    monkeypatch.setattr(engine, "PLAIN_BYTES", 2 * engine.example_bytes(pair, conditions, 128))
     asked, sizes = questions([5, 6, 7]), []
     with caplog.at_level("INFO", logger="latentwire"):
         engine.evaluate(pair, conditions, asked, asked, None, sizes.append)

@@ -31,7 +31,7 @@ CONDITIONS = [
 @pytest.fixture
 def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows leave as on the CPU, so that these few questions reach that code too."""
-    monkeypatch.setattr(decoding, "FEWEST_ROWS", {})
+    monkeypatch.setattr(decoding, "FEWEST_ROWS", {"cuda": 1})
 
 
 def asked() -> tuple[list[Question], list[Question]]:
