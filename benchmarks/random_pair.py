@@ -105,7 +105,8 @@ def loaded_random_pair(
     dtype: torch.dtype, device: str, fuser_hidden: int = 1024, small: bool = False
 ) -> LoadedPair:
     """The pair in memory, without files."""
-    receiver, sharer, fuser = random_models(fuser_hidden=fuser_hidden, small=small)
+    with torch.device(device):  # drawing a billion numbers takes a CPU a minute
+        receiver, sharer, fuser = random_models(fuser_hidden=fuser_hidden, small=small)
     return LoadedPair(
         receiver.to(device=device, dtype=dtype),
         sharer.to(device=device, dtype=dtype),

@@ -121,8 +121,9 @@ class Link:
             arrived, lengths = self._codec(channel).round_trip(section, layouts)
         except CodecError as error:
             raise PacketError(str(error)) from None
+        around = {run: around_bytes(header) for run, header in headers.items()}
         wire_bytes = [
-            around_bytes(headers[run]) + length if run else 0
+            around[run] + length if run else 0
             for run, length in zip(positions, lengths, strict=True)
         ]
         return Arrived(positions, arrived, wire_bytes)
@@ -146,11 +147,11 @@ def _gather(cache: KVCache, positions: Sequence[range]) -> KVCache:
     last (a row of none its first)."""
     if len({*positions}) == 1:  # a view serves
         return cache.section(positions[0].start, positions[0].stop)
-    longest = max(map(len, positions))
-    index = torch.tensor(
-        [[run.start + min(k, max(0, len(run) - 1)) for k in range(longest)] for run in positions],
-        device=cache.keys[0].device,
-    )
+    starts = torch.tensor([run.start for run in positions])
+    counts = torch.tensor([len(run) for run in positions])
+    steps = torch.arange(int(counts.max()))
+    places = torch.minimum(steps, (counts - 1).clamp_min(0)[:, None])
+    index = (starts[:, None] + places).to(cache.keys[0].device)
 
     def pick(tensor: Tensor) -> Tensor:
         heads, head_dim = tensor.shape[1], tensor.shape[3]

@@ -55,7 +55,9 @@ class Tensorwise:
         for sites in alike.values():
             sent = [tensor_of(cache, *site) for site in sites]
             tensors |= zip(sites, _round_trip(codecs[sites[0]], sent), strict=True)
-        lengths = {layout.tokens: self.payload_bytes(layout) for layout in layouts}
+        # One of each length is enough: what else a layout says, they have in common.
+        of_length = {layout.tokens: layout for layout in layouts}
+        lengths = {tokens: self.payload_bytes(layout) for tokens, layout in of_length.items()}
         whole = layouts[0].cache(tensors, cache.keys[0])
         return whole, [lengths[layout.tokens] for layout in layouts]
 

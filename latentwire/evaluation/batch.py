@@ -29,7 +29,7 @@ TOKENS_AT_ONCE = {"cuda": 32_768, "mps": 8_192, "cpu": 4_096}
 FUSED_AT_ONCE = {"cuda": 131_072, "mps": 8_192, "cpu": 4_096}
 # Tokens of padding that cost no more than another pass through the model. On a GPU a pass is more
 # than a thousand launches, whatever it holds.
-PADDING_WORTH_A_PASS = {"cuda": 32_768, "mps": 4_096, "cpu": 128}
+PADDING_WORTH_A_PASS = {"cuda": 8_192, "mps": 4_096, "cpu": 128}
 
 KINDS = ("key", "value")
 SeeLogits = Callable[[Sequence[Condition], Tensor], None]
