@@ -82,7 +82,8 @@ def quantize(pointers, sinks, lengths, found, scales, codes, means, levels, sign
              LIMIT: tl.constexpr, EPS: tl.constexpr, SCALES: tl.constexpr, NORM: tl.constexpr,
              TYPE: tl.constexpr, SINK: tl.constexpr, ALIGNED: tl.constexpr,
              SINK_ALIGNED: tl.constexpr, CORRECTIONS: tl.constexpr,
-             SPLITS: tl.constexpr):  # fmt: skip
+             SPLITS: tl.constexpr, LEVELS: tl.constexpr, PER_UNIT: tl.constexpr,
+             LOW: tl.constexpr, CELLS: tl.constexpr):  # fmt: skip
     """Codes and scales of a tile where `sinks` is None; else the values that they stand for."""
     tile, head, example, length = place(
         tl.program_id(0), tl.cdiv(tokens, ROWS), batch, heads, tokens, lengths
@@ -106,7 +107,8 @@ def quantize(pointers, sinks, lengths, found, scales, codes, means, levels, sign
             if most >= NOT_FINITE:
                 tl.store(broken, 1)
         wide = tl.full([1, 1], 1.0, tl.float32) * scale
-        numbers = codes_of(x, wide, [ROWS, D], RULE, BOUNDS, LIMIT, CORRECTIONS)
+        numbers = codes_of(x, wide, levels, [ROWS, D], RULE, BOUNDS, LIMIT, CORRECTIONS,
+                           LEVELS, PER_UNIT, LOW, CELLS)  # fmt: skip
         if sinks is not None:
             values = values_of(numbers, levels, RULE, LIMIT) * scale
     else:  # float16, of a token
@@ -125,7 +127,7 @@ def quantize(pointers, sinks, lengths, found, scales, codes, means, levels, sign
             sign = tl.load(signs + channel)[None, :]
             factor = tl.div_rn(tl.full([ROWS, 1], 1.0, tl.float32), wide) * NORM
             turned = hadamard(x * factor * sign, ROWS, D, LOG_D, SPLITS)
-            numbers = nearest(turned, BOUNDS, COUNT)
+            numbers = nearest(turned, levels, BOUNDS, COUNT, LEVELS, PER_UNIT, LOW, CELLS)
             if sinks is not None:
                 values = hadamard(tl.load(levels + numbers), ROWS, D, LOG_D, SPLITS)
                 values = values * (wide * NORM) * sign
@@ -136,7 +138,8 @@ def quantize(pointers, sinks, lengths, found, scales, codes, means, levels, sign
             half = tl.div_rn(tl.max(tl.abs(parts), 2), tl.full([ROWS, GROUPS], LIMIT, tl.float32))
             half = tl.minimum(tl.maximum(half, EPS), LARGEST_HALF).to(tl.float16)
             wide = half.to(tl.float32)[:, :, None]
-            numbers = codes_of(parts, wide, [ROWS, GROUPS, GROUP], RULE, BOUNDS, LIMIT, CORRECTIONS)
+            numbers = codes_of(parts, wide, levels, [ROWS, GROUPS, GROUP], RULE, BOUNDS, LIMIT,
+                               CORRECTIONS, LEVELS, PER_UNIT, LOW, CELLS)  # fmt: skip
             if sinks is not None:
                 values = tl.reshape(values_of(numbers, levels, RULE, LIMIT) * wide, [ROWS, D])
             numbers = tl.reshape(numbers, [ROWS, D])

@@ -27,6 +27,7 @@ DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 WIDTHS = (32, 64, 128, 256)  # head_dim: rows of a power of two, within a warp's threads
 TILE = 4096  # numbers of one program
 WARPS = 4
+FEW_BOUNDARIES = 3  # up to so many are found by bisection
 SECTION = 16384  # numbers of a head that one program can hold, to read them once
 SPLITS = 3  # steps of the transform within a thread: it loads 8 numbers of 16 bits at a time
 
@@ -43,6 +44,7 @@ class Rule:
     eps: float
     per_head: bool  # one float32 scale a head's section, else float16 ones a token
     group: int  # numbers that share a scale of a token; 0: all of head_dim
+    per_unit: int = 0  # cells a unit, where many boundaries are looked up by cell
     levels: tuple[float, ...] = ()
     boundaries: tuple[float, ...] = ()
 
@@ -91,12 +93,13 @@ def rule_of(codec: Codec) -> Rule | None:
         half = rotation.LEVELS[int(codec.bits)]
         levels = (*(-level for level in reversed(half)), *half)
         bounds = rotation.BOUNDARIES[int(codec.bits)]
-        return Rule("rotation", int(codec.bits), 1.0, blocks.EPS, False, 0, levels, bounds)
+        cells = 8 if len(bounds) > FEW_BOUNDARIES else 0
+        return Rule("rotation", int(codec.bits), 1.0, blocks.EPS, False, 0, cells, levels, bounds)
     return None
 
 
 _MIDDLES = (torch.tensor(nf4.LEVELS[1:]) + torch.tensor(nf4.LEVELS[:-1])) / 2
-_NF4 = Rule("nf4", 4, 1.0, blocks.EPS, False, nf4.SIZE, nf4.LEVELS, tuple(_MIDDLES.tolist()))
+_NF4 = Rule("nf4", 4, 1.0, blocks.EPS, False, nf4.SIZE, 16, nf4.LEVELS, tuple(_MIDDLES.tolist()))
 
 
 @cache
@@ -280,6 +283,10 @@ def _quantize(
         room["codes"].shape[-1] if sink is None else 0,
         **_shape_of(rule, head_dim, rows),
         BOUNDS=rule.boundaries,
+        LEVELS=len(rule.levels),
+        PER_UNIT=rule.per_unit,
+        LOW=_cells(rule)[0],
+        CELLS=len(_cells(rule)[1]),
         COUNT=len(rule.boundaries),
         EPS=rule.eps,
         TYPE=_type(first.dtype),
@@ -339,10 +346,34 @@ def _means(stack: Stack, means: Tensor | None) -> Tensor | None:
 
 
 @cache
+def _cells(rule: Rule) -> tuple[int, tuple[float, ...], tuple[int, ...]]:
+    """Number of the first cell (cell k lies around k / per_unit), each cell's boundary (infinity
+    for none) and how many boundaries lie below it; nothing for a rule without cells."""
+    if not rule.per_unit:
+        return 0, (), ()
+    first, last = (
+        round(edge * rule.per_unit) for edge in (rule.boundaries[0], rule.boundaries[-1])
+    )
+    found, below = [], []
+    for cell in range(first - 1, last + 2):
+        low, high = (cell - 0.5) / rule.per_unit, (cell + 0.5) / rule.per_unit
+        inside = [b for b in rule.boundaries if low <= b < high]
+        # Rounding may take a number at a cell's edge to its neighbour: none has a boundary there.
+        assert len(inside) <= 1 and all(min(b - low, high - b) > 1e-4 for b in inside)
+        found.append(inside[0] if inside else float("inf"))
+        below.append(sum(b < low for b in rule.boundaries))
+    return first - 1, tuple(found), tuple(below)
+
+
+@cache
 def _tables(rule: Rule, head_dim: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
-    """Levels by code and signs by channel, where the rule has them."""
-    levels = torch.tensor(rule.levels, device=device) if rule.levels else None
-    return levels, rotation.signs(head_dim, device) if rule.name == "rotation" else None
+    """Levels by code, with the cells behind them, and signs by channel; where the rule has them."""
+    table = None
+    if rule.levels:
+        _, boundaries, below = _cells(rule)
+        whole = torch.tensor(below, dtype=torch.int32).view(torch.float32)
+        table = torch.cat([torch.tensor([*rule.levels, *boundaries]), whole]).to(device)
+    return table, rotation.signs(head_dim, device) if rule.name == "rotation" else None
 
 
 def _type(dtype: torch.dtype) -> Any:

@@ -46,52 +46,49 @@ def quotient(x, divisor, shape: tl.constexpr, CORRECTIONS: tl.constexpr):
 
 
 @triton.jit
-def interval(x, B: tl.constexpr, COUNT: tl.constexpr):
-    """How many of the COUNT ascending boundaries lie below x (int32), by bisection.
+def interval(x, table, B: tl.constexpr, COUNT: tl.constexpr, LEVELS: tl.constexpr,
+             PER_UNIT: tl.constexpr, LOW: tl.constexpr, CELLS: tl.constexpr):  # fmt: skip
+    """How many of the COUNT ascending boundaries lie below x (int32).
 
-    Of fifteen, the half that remains is chosen after each comparison, so that its outcome need not
-    be kept: predicates are few, and keeping them costs more than the choices.
+    Few by bisection; of many by a table of CELLS cells of width 1 / PER_UNIT, the first around
+    LOW / PER_UNIT: in each lies one boundary at most. `table` holds LEVELS levels, then of each
+    cell its boundary, and then (as the bits of whole numbers) how many lie below the cell.
     """
-    code = tl.zeros(x.shape, tl.int32)
-    if COUNT == 15:
-        up = x > B[7]
-        code = tl.where(up, 8, 0)
-        b0, b1, b2 = tl.where(up, B[8], B[0]), tl.where(up, B[9], B[1]), tl.where(up, B[10], B[2])
-        b3 = tl.where(up, B[11], B[3])
-        b4, b5, b6 = tl.where(up, B[12], B[4]), tl.where(up, B[13], B[5]), tl.where(up, B[14], B[6])
-        up = x > b3
-        code = tl.where(up, code + 4, code)
-        b0, b1, b2 = tl.where(up, b4, b0), tl.where(up, b5, b1), tl.where(up, b6, b2)
-        up = x > b1
-        code = tl.where(up, code + 2, code)
-        b0 = tl.where(up, b2, b0)
-        code = tl.where(x > b0, code + 1, code)
-    elif COUNT == 7:
-        up2 = x > B[3]
-        up1 = x > tl.where(up2, B[5], B[1])
-        up0 = x > tl.where(up2, tl.where(up1, B[6], B[4]), tl.where(up1, B[2], B[0]))
-        code = up2.to(tl.int32) * 4 + up1.to(tl.int32) * 2 + up0.to(tl.int32)
-    elif COUNT == 3:
-        up = x > B[1]
-        code = tl.where(up, 2, 0)
-        code = tl.where(x > tl.where(up, B[2], B[0]), code + 1, code)
+    if COUNT == 0:
+        code = tl.zeros(x.shape, tl.int32)
     elif COUNT == 1:
         code = (x > B[0]).to(tl.int32)
+    elif COUNT == 3:
+        up1 = x > B[1]
+        up0 = x > tl.where(up1, B[2], B[0])
+        code = up1.to(tl.int32) * 2 + up0.to(tl.int32)
     else:
-        tl.static_assert(COUNT == 0)
+        tl.static_assert(CELLS > 0)
+        width = tl.full(x.shape, PER_UNIT, tl.float32)
+        low = tl.maximum(x, -4096.0)  # or the sum below could be negative, and its order reversed
+        shifted = tl.fma(low, width, tl.full(x.shape, TO_INTEGER, tl.float32))
+        # Bits of floats are in the order of the floats, so that what lies far outside, and what is
+        # no number, ends in the last cell or the first.
+        cell = shifted.to(tl.int32, bitcast=True) - (TO_INTEGER_BITS + LOW)
+        cell = tl.minimum(tl.maximum(cell, 0), CELLS - 1)
+        boundary = tl.load(table + LEVELS + cell)
+        below = tl.load(table + LEVELS + CELLS + cell).to(tl.int32, bitcast=True)
+        code = below + (x > boundary).to(tl.int32)
     return code
 
 
 @triton.jit
-def codes_of(x, scale, shape: tl.constexpr, RULE: tl.constexpr, BOUNDS: tl.constexpr,
-             LIMIT: tl.constexpr, CORRECTIONS: tl.constexpr):  # fmt: skip
+def codes_of(x, scale, table, shape: tl.constexpr, RULE: tl.constexpr, BOUNDS: tl.constexpr,
+             LIMIT: tl.constexpr, CORRECTIONS: tl.constexpr, LEVELS: tl.constexpr,
+             PER_UNIT: tl.constexpr, LOW: tl.constexpr, CELLS: tl.constexpr):  # fmt: skip
     """Codes as they stand in the packet (int32, >= 0) of x and a scale that broadcasts."""
     if RULE == "integer":
         scaled = quotient(x, scale, shape, CORRECTIONS)
         scaled = tl.minimum(tl.maximum(scaled, -LIMIT), LIMIT) + TO_INTEGER
         codes = scaled.to(tl.int32, bitcast=True) - (TO_INTEGER_BITS - int(LIMIT))
     elif RULE == "nf4":
-        codes = interval(quotient(x, scale, shape, CORRECTIONS), BOUNDS, 15)
+        scaled = quotient(x, scale, shape, CORRECTIONS)
+        codes = interval(scaled, table, BOUNDS, 15, LEVELS, PER_UNIT, LOW, CELLS)
     else:
         scaled = quotient(x, scale, shape, CORRECTIONS)
         # The corrections lose the sign of a zero, which these codes keep.
@@ -152,9 +149,10 @@ def hadamard(x, ROWS: tl.constexpr, D: tl.constexpr, LOG_D: tl.constexpr, SPLITS
 
 
 @triton.jit
-def nearest(x, BOUNDS: tl.constexpr, COUNT: tl.constexpr):
+def nearest(x, table, BOUNDS: tl.constexpr, COUNT: tl.constexpr, LEVELS: tl.constexpr,
+            PER_UNIT: tl.constexpr, LOW: tl.constexpr, CELLS: tl.constexpr):  # fmt: skip
     """Number of the level nearest to x, of 2 (COUNT + 1) that mirror each other."""
-    magnitude = interval(tl.abs(x), BOUNDS, COUNT)
+    magnitude = interval(tl.abs(x), table, BOUNDS, COUNT, LEVELS, PER_UNIT, LOW, CELLS)
     return tl.where(x < 0, COUNT - magnitude, COUNT + 1 + magnitude)
 
 
