@@ -27,7 +27,6 @@ DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 WIDTHS = (32, 64, 128, 256)  # head_dim: rows of a power of two, within a warp's threads
 TILE = 4096  # numbers of one program
 WARPS = 4
-FEW_BOUNDARIES = 3  # up to so many are found by bisection
 SECTION = 16384  # numbers of a head that one program can hold, to read them once
 SPLITS = 3  # steps of the transform within a thread: it loads 8 numbers of 16 bits at a time
 
@@ -93,8 +92,7 @@ def rule_of(codec: Codec) -> Rule | None:
         half = rotation.LEVELS[int(codec.bits)]
         levels = (*(-level for level in reversed(half)), *half)
         bounds = rotation.BOUNDARIES[int(codec.bits)]
-        cells = 8 if len(bounds) > FEW_BOUNDARIES else 0
-        return Rule("rotation", int(codec.bits), 1.0, blocks.EPS, False, 0, cells, levels, bounds)
+        return Rule("rotation", int(codec.bits), 1.0, blocks.EPS, False, 0, 0, levels, bounds)
     return None
 
 
