@@ -1,58 +1,63 @@
 """The picture of M1: what each codec does to K and V, layer by layer."""
 
+import math
+
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-MARKERS = "osD^v<>Pp*X"
-# How a codec's scales are shared stands in its name's end, and here in the line.
-LINES = {"_layer": "--", "_token": ":", "_group": "-."}
+from latentwire.analysis.rate_figures import STYLES, family
+
+# Within a family, from many bits to few. Okabe and Ito's colours, which the colour-blind can tell.
+COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")
+MARKERS = "osD^v<>"
+COLUMNS = 5
 
 
 def draw_layer_errors(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
-    """Relative error against sharer layer, K on the left and V on the right, one line a codec.
+    """Relative error against sharer layer, a panel a family of codecs: K solid, V dotted.
 
-    `frame` has the columns codec, kind (key or value), layer and relative_error of one dataset.
-    A quantizer has one colour whatever shares a scale: by head (solid), layer (dashed), token
-    (dotted) or group of channels (dash-dotted). Codecs that change nothing (zero error) cannot
-    stand on the logarithmic axis and are named.
+    `frame` has the columns codec, kind (key or value), layer and relative_error of one dataset,
+    codecs in order of their bits. Codecs that change nothing in some layer cannot stand on the
+    logarithmic axis and are named.
     """
-    figure = Figure(figsize=(6.5, 3.8), layout="constrained", dpi=200)
-    panels = figure.subplots(1, 2, sharey=True)
-    families = list(dict.fromkeys(_family(name) for name in frame["codec"]))
-    exact = set()
-    for axes, (kind, title) in zip(panels, (("key", "keys"), ("value", "values")), strict=True):
-        part = frame[frame["kind"] == kind]
-        for codec in frame["codec"].unique():
-            family = families.index(_family(codec))
-            line = part[part["codec"] == codec].sort_values("layer")
-            if not (line["relative_error"] > 0).all():
-                exact.add(codec)
-                continue
-            axes.plot(
-                line["layer"],
-                line["relative_error"],
-                marker=MARKERS[family % len(MARKERS)],
-                markersize=4,
-                linewidth=1,
-                color=f"C{family % 10}",
-                linestyle=LINES.get(codec.removeprefix(_family(codec)), "-"),
-                label=codec,
-            )
-        axes.set_yscale("log")
-        axes.set_xlabel("sharer layer")
-        axes.set_title(f"{title} that are sent", fontsize=9)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
-    panels[0].set_ylabel("relative error  ‖x − x'‖ / ‖x‖")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", fontsize=6.5, frameon=False)
-    note = f"; exact: {', '.join(sorted(exact))}" if exact else ""
-    figure.suptitle(f"{pair}, {dataset}{note}", fontsize=9)
+    by_codec = frame.groupby("codec")["relative_error"]
+    exact = sorted(by_codec.min()[by_codec.min() <= 0].index)
+    drawn = frame[~frame["codec"].isin(exact)]
+    found = [name for name in STYLES if name in set(drawn["codec"].map(family))]
+    found += sorted(set(drawn["codec"].map(family)) - set(found))
+    columns = min(COLUMNS, max(1, len(found)))
+    rows = max(1, math.ceil(len(found) / columns))
+    figure = Figure(figsize=(1.7 * columns + 0.7, 2.3 * rows + 0.5), layout="constrained", dpi=200)
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes, name in zip(panels.flat, found, strict=False):
+        _draw_family(axes, drawn[drawn["codec"].map(family) == name])
+        axes.set_title(name, fontsize=8)
+    for axes in list(panels.flat)[len(found) :]:
+        axes.set_visible(False)
+    figure.supxlabel("sharer layer", fontsize=8)
+    figure.supylabel("relative error  ‖x − x'‖ / ‖x‖", fontsize=8)
+    note = f"; exact: {', '.join(exact)}" if exact else ""
+    figure.suptitle(f"{pair}, {dataset}: keys solid, values dotted{note}", fontsize=9)
     return figure
 
 
-def _family(codec: str) -> str:
-    """The codec's name without what shares a scale."""
-    for suffix in LINES:
-        codec = codec.removesuffix(suffix)
-    return codec
+def _draw_family(axes: Axes, frame: pd.DataFrame) -> None:
+    for place, codec in enumerate(frame["codec"].unique()):
+        for kind, line in (("key", "-"), ("value", ":")):
+            part = frame[(frame["codec"] == codec) & (frame["kind"] == kind)].sort_values("layer")
+            axes.plot(
+                part["layer"],
+                part["relative_error"],
+                color=COLOURS[place % len(COLOURS)],
+                marker=MARKERS[place % len(MARKERS)],
+                markersize=3,
+                linewidth=0.9,
+                linestyle=line,
+                label=codec if kind == "key" else None,
+            )
+    axes.set_yscale("log")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
+    axes.tick_params(labelsize=7)
+    axes.legend(fontsize=5, frameon=True, framealpha=0.7, borderpad=0.2, handlelength=1.5)

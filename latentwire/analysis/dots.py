@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+FARTHEST = 0.03  # decades that a dot may be drawn from its place: 7 %
+
 
 @dataclass(frozen=True)
 class Dot:
@@ -88,11 +90,17 @@ def set_beside(dots: Sequence[Dot], decades: float, codecs: Sequence[str]) -> li
             (len(apart[-1]) + len(apart[-2])) / 2
         ):
             apart[-2:] = [apart[-2] + apart[-1]]
-    return [
-        replace(dot, x=10 ** (_middle(cluster) + step * (place - (len(cluster) - 1) / 2)))
+    moved = [
+        (dot, _middle(cluster) + step * (place - (len(cluster) - 1) / 2))
         for cluster in apart
         for place, dot in enumerate(cluster)
     ]
+    return [replace(dot, x=10 ** _near(math.log10(dot.wire_bytes), place)) for dot, place in moved]
+
+
+def _near(own: float, wanted: float) -> float:
+    """The place wanted, but never far from a dot's own: overlapping is better than misplaced."""
+    return min(max(wanted, own - FARTHEST), own + FARTHEST)
 
 
 def _middle(cluster: Sequence[Dot]) -> float:

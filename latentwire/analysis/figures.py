@@ -48,6 +48,7 @@ OTHER_STYLES = (
     ("#5A5A5A", "p"),
 )
 LEGEND_LINE = 0.19  # inches
+MOST_CODECS = 10  # told apart by colour and marker
 LEGEND_CODECS = 7  # on a line of the legend
 ORDER_STYLES: dict[str, LineStyleType] = {"front": "-", "back": (0, (3.5, 1.8))}
 
@@ -79,12 +80,13 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     dots = read_dots(own)
     if not dots:
         raise LatentWireError(f"There is no point of {pair} on {dataset} to draw.")
+    dots, left_out = _chosen(dots)
     overlay = read_dots(frame[frame["source"] == "published"]) if source == "local" else []
     low, high = _limits([dot.wire_bytes for dot in [*dots, *overlay]])
     styles = _styles(dot.codec for dot in [*dots, *overlay])
     dots = set_beside(dots, math.log10(high / low), list(styles))
     gains = [dot for dot in dots if not math.isnan(dot.gain)]
-    caption = _caption(own, dots, bool(gains))
+    caption = _caption(own, dots, bool(gains), left_out)
 
     figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
     FigureCanvasAgg(figure)
@@ -440,8 +442,22 @@ def _hollow(label: str, colour: str, size: float) -> Line2D:
     )
 
 
-def _caption(frame: pd.DataFrame, dots: Sequence[Dot], gains: bool) -> str:
-    """What n is, what the bars are, and what is not finished."""
+def _chosen(dots: list[Dot]) -> tuple[list[Dot], int]:
+    """Dots of codecs that a picture can tell apart, and how many codecs are left out.
+
+    With more than MOST_CODECS, those stay that have several cache lengths or a style of their own;
+    the rest, of whole caches only, stand in the picture of codecs against bits.
+    """
+    codecs = {dot.codec for dot in dots}
+    if len(codecs) <= MOST_CODECS:
+        return dots, 0
+    swept = {codec for codec, _ in read_sweeps(dots)}
+    kept = [dot for dot in dots if dot.codec in swept or dot.codec in CODEC_STYLES] or dots
+    return kept, len(codecs) - len({dot.codec for dot in kept})
+
+
+def _caption(frame: pd.DataFrame, dots: Sequence[Dot], gains: bool, left_out: int) -> str:
+    """What n is, what the bars are, what is not finished and what is not drawn."""
     shown = frame[(frame["examples"] > 0)]
     fewest, most = int(shown["examples"].min()), int(shown["examples"].max())
     total = int(shown["examples_total"].max())
@@ -454,4 +470,6 @@ def _caption(frame: pd.DataFrame, dots: Sequence[Dot], gains: bool) -> str:
         sentences.append(f"INCOMPLETE: {unfinished} of {len(shown)} points, drawn pale.")
     if any(not np.isclose(dot.x, dot.wire_bytes) for dot in dots):
         sentences.append("Points of nearly equal bytes stand side by side.")
+    if left_out:
+        sentences.append(f"{left_out} more codecs: see the picture of codecs against bits.")
     return "\n".join(textwrap.wrap(" ".join(sentences), CAPTION_CHARACTERS))
