@@ -136,7 +136,7 @@ class Study:
             return channel
         if self.calibration is None:
             self.calibration = find_calibration(
-                self.store, self.values["calibration"], self.subject, channel.codec
+                self.store, self.values.get("calibration", AUTO), self.subject, channel.codec
             )
         return replace(channel, calibration=self.calibration.hash)
 

@@ -54,7 +54,7 @@ def test_the_expected_set_passes() -> None:
 def test_another_set_is_refused(expected: Expected, message: str) -> None:
     with pytest.raises(LatentWireError) as caught:
         build_dataset("x", ROWS, "question", "here", expected)
-    assert str(caught.value) == f"here is not the x test set: {message}"
+    assert str(caught.value) == f"here is not the x set: {message}"
 
 
 def test_nothing_to_score_is_refused() -> None:
