@@ -5,6 +5,7 @@ import math
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from latentwire.analysis.rate_figures import STYLES, family
 
@@ -57,7 +58,7 @@ def _draw_family(axes: Axes, frame: pd.DataFrame) -> None:
                 label=codec if kind == "key" else None,
             )
     axes.set_yscale("log")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
     axes.tick_params(labelsize=7)
     axes.legend(fontsize=5, frameon=True, framealpha=0.7, borderpad=0.2, handlelength=1.5)
