@@ -21,6 +21,7 @@ BIAS = 127
 LARGEST_EXPONENT = 2  # of E2M1: 6 is 1.5 * 2^2
 NOT_A_NUMBER = 255  # of the scale's byte
 SIGN = 8
+MANTISSA_BITS = 23  # of a float32, below its exponent
 
 
 class MXFP4:
@@ -66,7 +67,7 @@ def _quantize(x: Tensor) -> tuple[Tensor, Tensor]:
     # frexp gives max = m * 2^e with 0.5 <= m < 1, so floor(log2(max)) is e - 1, exactly.
     top = torch.frexp(parts.abs().amax(-1, keepdim=True)).exponent - 1
     exponent = (top - LARGEST_EXPONENT).clamp(-BIAS, BIAS)
-    scaled = torch.ldexp(parts, -exponent).contiguous()
+    scaled = _times_power(parts, -exponent).contiguous()
     levels = torch.tensor(MAGNITUDES, device=x.device)
     middles = (levels[1:] + levels[:-1]) / 2
     # On a midpoint the even code wins: it is the upper one after an odd code.
@@ -79,4 +80,15 @@ def _quantize(x: Tensor) -> tuple[Tensor, Tensor]:
 def _dequantize(codes: Tensor, exponent: Tensor) -> Tensor:
     levels = torch.tensor(MAGNITUDES, device=codes.device)
     values = levels[codes % SIGN] * torch.where(codes >= SIGN, -1.0, 1.0)
-    return blocks.join(torch.ldexp(blocks.split(values, SIZE), exponent), codes.shape[-1])
+    return blocks.join(_times_power(blocks.split(values, SIZE), exponent), codes.shape[-1])
+
+
+def _times_power(x: Tensor, exponent: Tensor) -> Tensor:
+    """x * 2^exponent, exactly: `torch.ldexp` goes through a power, which a GPU may round.
+
+    In two factors, since 2^127 times 2^-254 is a number, but 2^-254 is none.
+    """
+    half = exponent >> 1
+    for part in (half, exponent - half):
+        x = x * ((part + BIAS) << MANTISSA_BITS).to(torch.int32).view(torch.float32)
+    return x
