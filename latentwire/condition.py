@@ -10,7 +10,7 @@ from latentwire.channel.registry import bits_label, codec, needs_calibration
 from latentwire.errors import LatentWireError
 
 # Raise when the same inputs may give other results than before; old chunks are then not reused.
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
 MAX_NEW_TOKENS = 64  # part of the protocol
 
 SYSTEMS = ("receiver", "sharer", "c2c")
