@@ -15,6 +15,11 @@ from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.pipeline import as_batch
 from latentwire.evaluation.question import Question
 
+# A token of a large sharer has more numbers than can be decomposed in minutes: then only so many
+# tokens are fitted to, and so many components kept, which also bounds the file.
+LARGE_FEATURES = 8192
+LARGE_RANK = 1024
+
 
 @torch.inference_mode()
 def calibrate(
@@ -45,9 +50,13 @@ def calibrate(
     for kind, (parts, layers) in sent.items():
         if not layers:
             continue
-        tokens = torch.cat([token_vectors(part[list(layers)]) for part in parts])
         progress(f"fitting {kind}s", 0, 1)
-        for rate, tables in zip(RATES, transform_fit.fit_rates(tokens, RATES), strict=True):
+        tokens = torch.cat([token_vectors(part[list(layers)]) for part in parts])
+        rank = None
+        if tokens.shape[1] > LARGE_FEATURES:
+            tokens, rank = tokens[:LARGE_FEATURES], LARGE_RANK
+        fitted = transform_fit.fit_rates(tokens, RATES, rank=rank)
+        for rate, tables in zip(RATES, fitted, strict=True):
             for name, tensor in tables.to_tensors().items():
                 tensors[f"{kind}.{rate:g}.{name}"] = tensor
     named = {f"{kind}_layers": list(layers) for kind, (_, layers) in sent.items()}

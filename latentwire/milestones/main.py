@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+from latentwire.errors import LatentWireError
 from latentwire.milestones import calibrate, m0, m1, m2, m3, m4
-from latentwire.milestones.milestone import milestone_run
-from latentwire.milestones.study import open_study
+from latentwire.milestones.milestone import MilestoneRun, milestone_run
+from latentwire.milestones.study import Study, open_study
 from latentwire.parameters import (
     CALIBRATION_EXAMPLES,
     KV_BITS,
@@ -27,17 +29,30 @@ def run(values: Values) -> None:
     study = open_study(values)
     if values["dry_run"]:
         for milestone in STEPS:
-            milestone.run_in(study, _complete(milestone.PARAMETERS, values))
+            _run_step(milestone, study, values)
         return
     with milestone_run(study.store, "main", study.resolved(values), study.pair.name) as parent:
         for milestone in STEPS:
-            milestone.run_in(study, _complete(milestone.PARAMETERS, values), parent)
+            _run_step(milestone, study, values, parent)
         drawn = {
             **_complete(m4.PARAMETERS, values),
             "pair": study.pair.name,
             "dataset": study.dataset_names,
         }
         m4.run_in(study.store, drawn, parent)
+
+
+def _run_step(
+    milestone: Any, study: Study, values: Values, parent: MilestoneRun | None = None
+) -> None:
+    """One milestone. Calibrating needs training questions and a model that it knows how to
+    calibrate; without them the others go on, and M1 leaves out what is not calibrated."""
+    try:
+        milestone.run_in(study, _complete(milestone.PARAMETERS, values), parent)
+    except LatentWireError as error:
+        if milestone is not calibrate:
+            raise
+        print(f"calibrate: left out: {error}")
 
 
 def _complete(parameters: Sequence[Parameter], values: Values) -> Values:

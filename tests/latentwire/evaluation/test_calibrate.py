@@ -11,6 +11,7 @@ from latentwire.channel import rope
 from latentwire.channel.calibration import from_bytes
 from latentwire.condition import Channel, Condition
 from latentwire.errors import LatentWireError
+from latentwire.evaluation import calibrate as calibrating
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.calibrate import calibrate
 from latentwire.evaluation.pair import LoadedPair
@@ -78,3 +79,13 @@ def test_a_condition_of_another_calibration_is_refused(
     for link in (pair, with_calibration(pair, questions([12, 15]))):
         with pytest.raises(LatentWireError, match="turbo2 is to use calibration abab"):
             pipeline.evaluate(link, condition, asked[0], asked[0])
+
+
+def test_large_sharers_are_fitted_to_fewer_tokens_and_components(
+    pair: LoadedPair, questions: MakeQuestions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrating, "LARGE_FEATURES", 16)
+    monkeypatch.setattr(calibrating, "LARGE_RANK", 4)
+    found = from_bytes(calibrate(pair, questions([40, 40]), ABOUT), "it")
+    assert all(tables.components <= 4 for tables in found.tables.values())
+    assert all(tables.features > 16 for tables in found.tables.values())
