@@ -21,8 +21,8 @@ class StepGraphs:
     def run(self, key: Hashable, step: Callable[[], Tensor], out: Tensor) -> Tensor:
         """Put the result of `step` in `out`, recorded the first time and replayed from then on.
 
-        `step` must read and write the same tensors each time, `out` be the same one, and the step
-        must have been run before with these shapes, so that nothing is set up while it is recorded.
+        `step` must read and write the same tensors each time, and `out` be the same one. Raises
+        RuntimeError where something had to be set up while it was recorded.
         """
         if key not in self._recorded:
             graph = torch.cuda.CUDAGraph()

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentwire.channel.blocks import EPS
+from c2c.quantize import divided
+from latentwire.channel.blocks import EPS, LARGEST
 from latentwire.channel.codec import CodecError, check_finite
 from latentwire.channel.symmetric import pack, unpack
 
 AXES = {"channel": -2, "token": -1}  # the dimension of [..., T, D] that shares a scale
-_LARGEST = torch.finfo(torch.float16).max
 
 
 class Asymmetric:
@@ -65,11 +65,9 @@ class Asymmetric:
         low, high = x.aminmax(dim=AXES[self.axis], keepdim=True)
         limit = 2**self.bits - 1
         # Rounded before they are used: what is subtracted and divided by is what is sent.
-        zero = low.clamp(-_LARGEST, _LARGEST).half()
+        zero = low.clamp(-LARGEST, LARGEST).half()
         # Halved first: the range of two large numbers of unlike sign may be no finite float32.
-        # By a tensor: a GPU multiplies by the reciprocal of a plain number, which rounds twice.
-        scale = (high / 2 - low / 2) / low.new_full((), limit)
-        scale = (scale * 2).clamp(EPS, _LARGEST).half()
+        scale = (divided(high / 2 - low / 2, limit) * 2).clamp(EPS, LARGEST).half()
         codes = torch.round((x - zero.float()) / scale.float()).clamp(0, limit) + 0.0
         return codes, scale, zero
 

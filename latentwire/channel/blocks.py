@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from c2c.quantize import divided
 from latentwire.channel.codec import CodecError
 
 EPS = 2.0**-20  # smallest scale; float16 holds it
@@ -36,11 +37,7 @@ def half_scale(x: Tensor, largest: float) -> Tensor:
     Rounded to float16 before it is used, so that what was divided by is what is sent. Raises
     nothing for a range that float16 does not hold: it saturates at the largest float16.
     """
-    top = torch.finfo(torch.float16).max
-    magnitude = x.abs().amax(-1, keepdim=True)
-    # By a tensor: a GPU multiplies by the reciprocal of a plain number, which rounds twice.
-    scale = (magnitude / magnitude.new_full((), largest)).clamp(EPS, top)
-    return scale.half()
+    return divided(x.abs().amax(-1, keepdim=True), largest).clamp(EPS, LARGEST).half()
 
 
 def scales_bytes(shape: Shape, size: int) -> int:

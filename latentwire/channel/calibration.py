@@ -81,13 +81,12 @@ def from_bytes(data: bytes, source: str) -> Calibration:
         raise LatentWireError(f"{source} is a calibration of another format than {FORMAT}")
     if mean.dtype != torch.float32 or mean.dim() != 3 or 0 in mean.shape:
         raise LatentWireError(f"{source}: key_mean is not float32 [layers, heads, channels]")
-    layers, heads, head_dim = mean.shape
+    geometry = Geometry(*mean.shape)
     halves = frequencies.dtype == torch.float64 and frequencies.dim() == 1
-    if not halves or 2 * len(frequencies) != head_dim:
+    if not halves or 2 * len(frequencies) != geometry.head_dim:
         raise LatentWireError(f"{source}: inverse_frequencies is not float64 [channels / 2]")
     if not bool(torch.isfinite(mean).all() and torch.isfinite(frequencies).all()):
         raise LatentWireError(f"{source} holds NaN or infinite numbers")
-    geometry = Geometry(layers, heads, head_dim)
     layers = {kind: _layers(about.get(f"{kind}_layers"), geometry, source) for kind in KINDS}
     try:
         tables = {

@@ -3,7 +3,13 @@
 from latentwire.channel.cache_codec import CacheCodec
 from latentwire.channel.layout import Layout
 from latentwire.channel.lossless import Lossless
-from latentwire.channel.packet import Header, decode_header, encode_header
+from latentwire.channel.packet import (
+    CHECKSUM_BYTES,
+    VERSION,
+    Header,
+    around_bytes,
+    decode_header,
+)
 
 
 def describe(data: bytes) -> str:
@@ -14,9 +20,9 @@ def describe(data: bytes) -> str:
     header, start = decode_header(data)
     layout = header.layout
     parameters = len(header.codec.parameters(layout))
-    payload = len(data) - start - 4
+    payload = len(data) - around_bytes(header)
     parts = {
-        "packet": f"version 1, {len(data)} bytes",
+        "packet": f"version {VERSION}, {len(data)} bytes",
         "pair": header.identity.hex(),
         "codec": _codec(header),
         "sharer": f"{layout.geometry.layers} layers, {layout.geometry.kv_heads} KV heads of"
@@ -25,8 +31,8 @@ def describe(data: bytes) -> str:
         "values of layers": _ranges(layout.value_layers),
         "tokens": f"{layout.tokens}: {_runs(layout)}",
         "numbers": f"{layout.elements}, {_bits(len(data), layout)} bits each, all in",
-        "bytes": f"{len(encode_header(header)) - parameters} header, {parameters} codec parameters,"
-        f" {payload} payload, 4 checksum",
+        "bytes": f"{start - parameters} header, {parameters} codec parameters,"
+        f" {payload} payload, {CHECKSUM_BYTES} checksum",
     }
     width = max(map(len, parts)) + 1
     return "\n".join(f"{name + ':':<{width}} {text}" for name, text in parts.items())

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from c2c.quantize import EPS
+from c2c.quantize import EPS, divided
 from latentwire.channel.codec import CodecError, check_finite
 
 
@@ -52,8 +52,6 @@ class FP8:
     def _quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Codes in FP8 and float32 scales [..., H, 1, 1]."""
         x = x.float()
-        magnitude = x.abs().amax((-2, -1), keepdim=True)
-        # By a tensor: a GPU multiplies by the reciprocal of a plain number, which rounds twice.
-        scale = (magnitude / magnitude.new_full((), self.largest)).clamp_min(EPS)
+        scale = divided(x.abs().amax((-2, -1), keepdim=True), self.largest).clamp_min(EPS)
         # Rounding in the division can leave a number a hair above the largest.
         return (x / scale).clamp(-self.largest, self.largest).to(self.dtype), scale

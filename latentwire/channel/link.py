@@ -69,8 +69,8 @@ class Link:
 
     def elements(self, channel: Channel, prompt_tokens: int) -> int:
         """Numbers of the sharer's cache that the packet for a prompt of that length stands for."""
-        header = self.header(channel, prompt_tokens)
-        return header.layout.elements if header else 0
+        positions = kept(prompt_tokens, channel.keep_ratio, channel.order)
+        return self._layout(positions).elements
 
     def send(self, channel: Channel, cache: KVCache) -> bytes:
         """The packet for one example's instruction cache (tensors [1, H, n-1, D]); b"" for none."""
@@ -138,8 +138,10 @@ class Link:
         return codec(channel.codec, self.calibration if channel.calibration else None)
 
     def _header(self, channel: Channel, positions: range) -> Header:
-        layout = Layout(self.geometry, self.key_layers, self.value_layers, (positions,))
-        return Header(self._codec(channel), self.identity, layout)
+        return Header(self._codec(channel), self.identity, self._layout(positions))
+
+    def _layout(self, positions: range) -> Layout:
+        return Layout(self.geometry, self.key_layers, self.value_layers, (positions,))
 
 
 def _gather(cache: KVCache, positions: Sequence[range]) -> KVCache:

@@ -41,7 +41,7 @@ IDENTITY_BYTES = 8
 # compressed payload could otherwise claim a cache of any size.
 MOST_TOKENS = 1 << 17
 _FIXED = struct.Struct("<4sBB8sHHH")
-_CHECKSUM_BYTES = 4
+CHECKSUM_BYTES = 4
 _LARGEST_SIZE = 2**16 - 1
 
 
@@ -104,7 +104,7 @@ def encode_header(header: Header) -> bytes:
 
 def around_bytes(header: Header) -> int:
     """Length of a packet besides its payload."""
-    return len(encode_header(header)) + _CHECKSUM_BYTES
+    return len(encode_header(header)) + CHECKSUM_BYTES
 
 
 def packet_bytes(header: Header) -> int | None:
@@ -137,7 +137,7 @@ def decode(
         raise PacketError(
             f"the packet claims {header.layout.tokens} tokens, where at most {most_tokens} can be"
         )
-    payload = memoryview(data)[start : len(data) - _CHECKSUM_BYTES]
+    payload = memoryview(data)[start : len(data) - CHECKSUM_BYTES]
     try:
         cache = header.codec.decode(payload, header.layout)
     except CodecError as error:
@@ -150,18 +150,18 @@ def decode_header(data: bytes, calibration: Calibration | None = None) -> tuple[
 
     A packet that needs a calibration has a header without it too, but cannot be decoded.
     """
-    if len(data) < _FIXED.size + _CHECKSUM_BYTES:
+    if len(data) < _FIXED.size + CHECKSUM_BYTES:
         raise PacketError(f"{len(data)} bytes are too few for a packet")
     magic, version, number, identity, layers, kv_heads, head_dim = _FIXED.unpack_from(data)
     if magic != MAGIC:
         raise PacketError("the bytes do not start like a packet")
     if version != VERSION:
         raise PacketError(f"packet version {version} is unknown, this reads version {VERSION}")
-    if zlib.crc32(data[:-_CHECKSUM_BYTES]) != struct.unpack("<I", data[-_CHECKSUM_BYTES:])[0]:
+    if zlib.crc32(data[:-CHECKSUM_BYTES]) != struct.unpack("<I", data[-CHECKSUM_BYTES:])[0]:
         raise PacketError("the checksum is wrong: the packet is truncated or altered")
     if 0 in (layers, kv_heads, head_dim):
         raise PacketError("a cache of no layers, heads or channels is not a cache")
-    reader = Reader(data[:-_CHECKSUM_BYTES], _FIXED.size)
+    reader = Reader(data[:-CHECKSUM_BYTES], _FIXED.size)
     key_layers, value_layers = reader.mask(layers), reader.mask(layers)
     first_position = reader.varint()
     runs: list[range] = []
@@ -183,6 +183,6 @@ def decode_header(data: bytes, calibration: Calibration | None = None) -> tuple[
     )
     header = Header(read_codec(number, reader, layout, calibration), identity, layout)
     payload = header.codec.payload_bytes(layout)
-    if payload is not None and len(data) != (expected := reader.place + payload + _CHECKSUM_BYTES):
+    if payload is not None and len(data) != (expected := reader.place + payload + CHECKSUM_BYTES):
         raise PacketError(f"the packet is {len(data)} bytes long, its header says {expected}")
     return header, reader.place
