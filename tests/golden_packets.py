@@ -1,10 +1,10 @@
 """Packets whose bytes may never change, one for every codec.
 
 ``PYTHONPATH=.:C2C python tests/golden_packets.py`` makes those of tests/latentwire/channel/golden
-that are not there yet, and leaves the others alone: a packet that version 1 wrote once stays readable,
-and is written so again. `NAME.bin` is a packet with codec NAME; `NAME.npz` holds what went in
-(`sent_key_0`, ...) and what must come out (`arrived_key_0`, ...) of each layer that is sent,
-float32 [H, T, D].
+that are not there yet, and leaves the others alone: a packet that version 1 wrote once stays
+readable, and is written so again. `NAME.bin` is a packet with codec NAME; `NAME.npz` holds what
+went in (`sent_key_0`, ...) and what must come out (`arrived_key_0`, ...) of each layer that is
+sent, float32 [H, T, D].
 
 The caches are the same for all codecs: small random numbers, with one large channel, one head of
 zeros, and one layer of a single constant.

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import constriction
 import numpy as np
 import pytest
 import torch
+from correlated import correlated as correlated_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -32,13 +33,7 @@ from latentwire.channel.transform_fit import fit
 quick = settings(deadline=None, max_examples=40, derandomize=True)
 
 
-def correlated(tokens: int, features: int, seed: int) -> Tensor:
-    """Tokens with variances that fall over three decades, in directions that mix all features."""
-    draw = torch.Generator().manual_seed(4321)
-    mix = torch.linalg.qr(torch.randn(features, features, generator=draw))[0]
-    scale = torch.logspace(1, -2, features)
-    draw.manual_seed(seed)
-    return torch.randn(tokens, features, generator=draw) * scale @ mix.T + 3.0
+correlated = partial(correlated_tokens, directions=4321)
 
 
 @cache

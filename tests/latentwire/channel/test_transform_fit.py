@@ -1,10 +1,12 @@
 """What the fit promises: components, an optimal allocation, rates that are kept, and less error."""
 
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from correlated import correlated as correlated_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -27,13 +29,7 @@ from latentwire.channel.transform_fit import (
 quick = settings(deadline=None, max_examples=60, derandomize=True)
 
 
-def correlated(tokens: int, features: int, seed: int) -> Tensor:
-    """Tokens with variances that fall over three decades, in directions that mix all features."""
-    draw = torch.Generator().manual_seed(99)
-    mix = torch.linalg.qr(torch.randn(features, features, generator=draw))[0]
-    scale = torch.logspace(1, -2, features)
-    draw.manual_seed(seed)
-    return torch.randn(tokens, features, generator=draw) * scale @ mix.T + 3.0
+correlated = partial(correlated_tokens, directions=99)
 
 
 def bits_per_element(tables: Tables, x: Tensor, tokens: int = 100) -> float:
