@@ -1,6 +1,6 @@
 """Time the codecs, reference and kernels, against what the device copies.
 
-    PYTHONPATH=.:C2C python benchmarks/codec.py [--device cuda] [--output DIR] [--variants]
+    PYTHONPATH=.:C2C python benchmarks/codec.py [--device cuda] [--output DIR]
 
 Three cases: one example of the 0.5B sharer (24 layers, 2 KV heads of 64), a batch of 128 of ARC-C's
 length (118 tokens kept, and ragged 118 to 150), and 10 GB of the 7B sharer (28 layers, 4 KV heads
@@ -46,6 +46,10 @@ VARIANTS = (
     {"tile": 2048, "warps": 2},
     {"tile": 8192, "warps": 8},
     {"steps": False},
+)
+ROTATED_VARIANTS = (
+    {"tile": 4096, "warps": 2},
+    {"tile": 2048, "warps": 1},
 )
 PUBLISHED = """Published, GB/s of 16-bit cache (other hardware, other codecs, as reported):
   KVTC on an H100: encode 28, decode 40
@@ -267,7 +271,12 @@ def bound(percent: float, moved: int, copy: float) -> str:
 
 
 def measure(
-    case: Case, codecs: list[Codec], device: torch.device, copy: float, variants: bool
+    case: Case,
+    codecs: list[Codec],
+    device: torch.device,
+    copy: float,
+    variants: bool,
+    reference: bool,
 ) -> list[Row]:
     count = 1 + int(CACHE / case.cache_bytes) if case.cache_bytes < 1e9 else 1
     inputs = [random_cache(case, device, seed) for seed in range(count)]
@@ -295,12 +304,16 @@ def measure(
     for codec in codecs:
         if device.type == "cuda" and passes.supports(codec, inputs[0][0]):
             tried: list[dict[str, int]] = [{}]
-            if variants and large and codec.name in ("int8", "int4_group", "nf4", "rot4"):
+            if variants and large and codec.name in ("int8", "int4_group", "nf4"):
                 tried += VARIANTS
+            if variants and large and codec.name.startswith("rot"):
+                tried += ROTATED_VARIANTS
             for tuning in tried:
                 path = "fused " + " ".join(f"{key}={value}" for key, value in tuning.items())
                 for operation, work in fused_work(codec, case, inputs, tuning).items():
                     add(codec, operation, path.strip(), clock(work, device, 0.2))
+        if not reference:
+            continue
         for operation, (work, times, part) in reference_work(codec, case, inputs[0]).items():
             if large and operation != "round_trip":
                 seconds = once(work, 0, device)
@@ -322,6 +335,7 @@ def main() -> int:
     arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments.add_argument("--output", type=Path, help="folder for codec.json and codec.csv")
     arguments.add_argument("--variants", action="store_true", help="other tiles, for the 10 GB")
+    arguments.add_argument("--no-reference", action="store_true", help="the kernels alone")
     arguments.add_argument("--codecs", nargs="+", default=[codec.name for codec in ALL])
     arguments.add_argument("--cases", nargs="+", type=int, default=[0, 1, 2, 3], help="by number")
     options = arguments.parse_args()
@@ -339,7 +353,14 @@ def main() -> int:
         f"{'case':16} {'codec':11} {'operation':16} {'path':24} {'ms':>11} {'GB/s cache':>10}"
         f" {'% copy':>8}  {'bound':11}sample"
     )
-    timer = partial(measure, codecs=codecs, device=device, copy=copy, variants=options.variants)
+    timer = partial(
+        measure,
+        codecs=codecs,
+        device=device,
+        copy=copy,
+        variants=options.variants,
+        reference=not options.no_reference,
+    )
     chosen = [cases(device)[number] for number in options.cases]
     rows = [row for case in chosen for row in timer(case)]
     print(f"\n{PUBLISHED}")

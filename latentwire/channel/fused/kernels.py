@@ -13,11 +13,8 @@ from latentwire.channel.fused.rules import (
     LARGEST_HALF,
     NOT_FINITE,
     codes_of,
-    hadamard,
     load_codes,
     magnitude_bits,
-    nearest,
-    root_mean_square,
     store_codes,
     values_of,
 )
@@ -74,15 +71,15 @@ def maxima(pointers, lengths, found, batch, heads, tokens, by_example, by_head, 
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def quantize(pointers, sinks, lengths, found, scales, codes, means, levels, signs, broken,
+def quantize(pointers, sinks, lengths, found, scales, codes, levels, broken,
              batch, heads, tokens, by_example, by_head, by_token,
              to_example, to_head, to_token, code_bytes,
-             D: tl.constexpr, LOG_D: tl.constexpr, ROWS: tl.constexpr, GROUP: tl.constexpr,
-             BITS: tl.constexpr, RULE: tl.constexpr, BOUNDS: tl.constexpr, COUNT: tl.constexpr,
-             LIMIT: tl.constexpr, EPS: tl.constexpr, SCALES: tl.constexpr, NORM: tl.constexpr,
+             D: tl.constexpr, ROWS: tl.constexpr, GROUP: tl.constexpr,
+             BITS: tl.constexpr, RULE: tl.constexpr, LIMIT: tl.constexpr, EPS: tl.constexpr,
+             SCALES: tl.constexpr,
              TYPE: tl.constexpr, SINK: tl.constexpr, ALIGNED: tl.constexpr,
              SINK_ALIGNED: tl.constexpr, CORRECTIONS: tl.constexpr,
-             SPLITS: tl.constexpr, LEVELS: tl.constexpr, PER_UNIT: tl.constexpr,
+             LEVELS: tl.constexpr, PER_UNIT: tl.constexpr,
              LOW: tl.constexpr, CELLS: tl.constexpr):  # fmt: skip
     """Codes and scales of a tile where `sinks` is None; else the values that they stand for."""
     tile, head, example, length = place(
@@ -107,7 +104,7 @@ def quantize(pointers, sinks, lengths, found, scales, codes, means, levels, sign
             if most >= NOT_FINITE:
                 tl.store(broken, 1)
         wide = tl.full([1, 1], 1.0, tl.float32) * scale
-        numbers = codes_of(x, wide, levels, [ROWS, D], RULE, BOUNDS, LIMIT, CORRECTIONS,
+        numbers = codes_of(x, wide, levels, [ROWS, D], RULE, LIMIT, CORRECTIONS,
                            LEVELS, PER_UNIT, LOW, CELLS)  # fmt: skip
         if sinks is not None:
             values = values_of(numbers, levels, RULE, LIMIT) * scale
@@ -116,33 +113,15 @@ def quantize(pointers, sinks, lengths, found, scales, codes, means, levels, sign
             most = tl.max(tl.max(magnitude_bits(x), 1), 0)
             if most >= NOT_FINITE:
                 tl.store(broken, 1)
-        if RULE == "rotation":
-            if means is not None:
-                mean = means + ((example // batch) * heads + head) * D + channel
-                x = x - tl.load(mean)[None, :]
-            half = root_mean_square(x, ROWS, D, LOG_D)
-            half = tl.minimum(tl.maximum(half, EPS), LARGEST_HALF).to(tl.float16)
-            half = half[:, None]
-            wide = half.to(tl.float32)
-            sign = tl.load(signs + channel)[None, :]
-            factor = tl.div_rn(tl.full([ROWS, 1], 1.0, tl.float32), wide) * NORM
-            turned = hadamard(x * factor * sign, ROWS, D, LOG_D, SPLITS)
-            numbers = nearest(turned, levels, BOUNDS, COUNT, LEVELS, PER_UNIT, LOW, CELLS)
-            if sinks is not None:
-                values = hadamard(tl.load(levels + numbers), ROWS, D, LOG_D, SPLITS)
-                values = values * (wide * NORM) * sign
-                if means is not None:
-                    values = values + tl.load(mean)[None, :]
-        else:
-            parts = tl.reshape(x, [ROWS, GROUPS, GROUP])
-            half = tl.div_rn(tl.max(tl.abs(parts), 2), tl.full([ROWS, GROUPS], LIMIT, tl.float32))
-            half = tl.minimum(tl.maximum(half, EPS), LARGEST_HALF).to(tl.float16)
-            wide = half.to(tl.float32)[:, :, None]
-            numbers = codes_of(parts, wide, levels, [ROWS, GROUPS, GROUP], RULE, BOUNDS, LIMIT,
-                               CORRECTIONS, LEVELS, PER_UNIT, LOW, CELLS)  # fmt: skip
-            if sinks is not None:
-                values = tl.reshape(values_of(numbers, levels, RULE, LIMIT) * wide, [ROWS, D])
-            numbers = tl.reshape(numbers, [ROWS, D])
+        parts = tl.reshape(x, [ROWS, GROUPS, GROUP])
+        half = tl.div_rn(tl.max(tl.abs(parts), 2), tl.full([ROWS, GROUPS], LIMIT, tl.float32))
+        half = tl.minimum(tl.maximum(half, EPS), LARGEST_HALF).to(tl.float16)
+        wide = half.to(tl.float32)[:, :, None]
+        numbers = codes_of(parts, wide, levels, [ROWS, GROUPS, GROUP], RULE, LIMIT,
+                           CORRECTIONS, LEVELS, PER_UNIT, LOW, CELLS)  # fmt: skip
+        if sinks is not None:
+            values = tl.reshape(values_of(numbers, levels, RULE, LIMIT) * wide, [ROWS, D])
+        numbers = tl.reshape(numbers, [ROWS, D])
         if sinks is None:
             into = scales + example.to(tl.int64) * (heads * tokens * GROUPS)
             into += (head * length + first).to(tl.int64) * GROUPS
@@ -162,12 +141,11 @@ def quantize(pointers, sinks, lengths, found, scales, codes, means, levels, sign
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def restore(sinks, lengths, scales, codes, means, levels, signs, batch, heads, tokens,
+def restore(sinks, lengths, scales, codes, levels, batch, heads, tokens,
             to_example, to_head, to_token, code_bytes,
-            D: tl.constexpr, LOG_D: tl.constexpr, ROWS: tl.constexpr, GROUP: tl.constexpr,
+            D: tl.constexpr, ROWS: tl.constexpr, GROUP: tl.constexpr,
             BITS: tl.constexpr, RULE: tl.constexpr, LIMIT: tl.constexpr, SCALES: tl.constexpr,
-            NORM: tl.constexpr, SINK: tl.constexpr, SINK_ALIGNED: tl.constexpr,
-            SPLITS: tl.constexpr):  # fmt: skip
+            SINK: tl.constexpr, SINK_ALIGNED: tl.constexpr):  # fmt: skip
     """The values that codes and scales stand for."""
     tile, head, example, length = place(
         tl.program_id(0), tl.cdiv(tokens, ROWS), batch, heads, tokens, lengths
@@ -188,17 +166,9 @@ def restore(sinks, lengths, scales, codes, means, levels, signs, batch, heads, t
         base += (head * length + first).to(tl.int64) * GROUPS
         own = row[:, None] * GROUPS + tl.arange(0, GROUPS)[None, :]
         wide = tl.load(base + own, mask=valid[:, None], other=0.0).to(tl.float32)
-        if RULE == "rotation":
-            sign = tl.load(signs + channel)[None, :]
-            values = hadamard(tl.load(levels + numbers), ROWS, D, LOG_D, SPLITS)
-            values = values * (wide * NORM) * sign
-            if means is not None:
-                mean = means + ((example // batch) * heads + head) * D + channel
-                values = values + tl.load(mean)[None, :]
-        else:
-            parts = tl.reshape(numbers, [ROWS, GROUPS, GROUP])
-            values = values_of(parts, levels, RULE, LIMIT) * wide[:, :, None]
-            values = tl.reshape(values, [ROWS, D])
+        parts = tl.reshape(numbers, [ROWS, GROUPS, GROUP])
+        values = values_of(parts, levels, RULE, LIMIT) * wide[:, :, None]
+        values = tl.reshape(values, [ROWS, D])
     into = rows_at(sinks, example, batch, head, first, to_example, to_head, to_token,
                    SINK, SINK_ALIGNED)  # fmt: skip
     own = row[:, None] * to_token + channel[None, :]

@@ -26,9 +26,14 @@ from latentwire.channel.symmetric import Symmetric
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 WIDTHS = (32, 64, 128, 256)  # head_dim: rows of a power of two, within a warp's threads
 TILE = 4096  # numbers of one program
+ROTATED_TILE = 8192  # the same, for the rotation
 WARPS = 4
 SECTION = 16384  # numbers of a head that one program can hold, to read them once
-SPLITS = 3  # steps of the transform within a thread: it loads 8 numbers of 16 bits at a time
+WIDTH = {
+    2: 16,
+    3: 32,
+    4: 16,
+}  # channels of a part of a row by bits, for the rotation: 3 bits fill words
 
 Tensors = Sequence[Tensor] | Stack
 
@@ -138,15 +143,13 @@ def encode(
     codec: Codec,
     tensors: Tensors,
     lengths: Tensor | None = None,
-    means: Tensor | None = None,
     check: bool = True,
     **tuning: Any,
 ) -> Encoded:
     """Codes and scales of N tensors [B, H, T, D]; `lengths` (int32 [B]) are the valid tokens.
 
-    `means` (float32 [N, H, D]) are taken away before a rotation. Raises CodecError for
-    NaN or infinity in a valid row, for which it waits for the device; with `check` False it does
-    neither. `tuning`: see `_launch`.
+    Raises CodecError for NaN or infinity in a valid row, for which it waits for the device; with
+    `check` False it does neither. `tuning`: see `_tuned` and `_parts`.
     """
     source = Stack.of(tensors)
     first = source.tensors[0]
@@ -162,7 +165,7 @@ def encode(
         scales = torch.empty(count, batch, width, dtype=torch.float16, device=device)
     broken = torch.zeros(1, dtype=torch.int32, device=device)
     room = {"codes": codes, "scales": scales, "broken": broken}
-    _quantize(rule, source, None, lengths, _means(source, means), room, **tuning)
+    _quantize(rule, source, None, lengths, room, **tuning)
     if check and broken.item():
         raise CodecError("the cache holds NaN or infinite numbers, which cannot be sent")
     return Encoded(codec, tuple(first.shape), codes, scales, lengths)  # type: ignore[arg-type]
@@ -173,7 +176,6 @@ def round_trip(
     tensors: Tensors,
     out: Tensors | None = None,
     lengths: Tensor | None = None,
-    means: Tensor | None = None,
     **tuning: Any,
 ) -> tuple[Tensor, ...]:
     """What decoding what was encoded gives, of N tensors [B, H, T, D], without making codes.
@@ -185,22 +187,23 @@ def round_trip(
     rule = _rule(codec, source.tensors[0])
     sink = Stack.empty_like(source) if out is None else Stack.of(out)
     _same_shape(source.tensors, sink)
-    _quantize(rule, source, sink, lengths, _means(source, means), {}, **tuning)
+    _quantize(rule, source, sink, lengths, {}, **tuning)
     return sink.tensors
 
 
-def decode(
-    codec: Codec, encoded: Encoded, out: Tensors, means: Tensor | None = None, **tuning: Any
-) -> tuple[Tensor, ...]:
+def decode(codec: Codec, encoded: Encoded, out: Tensors, **tuning: Any) -> tuple[Tensor, ...]:
     """Fill `out` (N tensors [B, H, T, D] of any of DTYPES) with what `encoded` stands for."""
     sink = Stack.of(out)
     first = sink.tensors[0]
     rule = _rule(codec, first)
     if tuple(first.shape) != encoded.shape or len(sink.tensors) != len(encoded.codes):
         raise ValueError(f"{encoded.shape} was encoded, which does not fit in {first.shape}")
+    batch, heads, tokens, head_dim = first.shape
+    if rule.name == "rotation":
+        _restore_rotated(rule, encoded, sink, **tuning)
+        return sink.tensors
     from latentwire.channel.fused import kernels
 
-    batch, heads, tokens, head_dim = first.shape
     rows, warps, _ = _tuned(head_dim, **tuning)
     grid = (len(sink.tensors) * batch * heads * -(-tokens // rows),)
     kernels.restore[grid](
@@ -208,8 +211,7 @@ def decode(
         encoded.lengths,
         encoded.scales,
         encoded.codes,
-        _means(sink, means),
-        *_tables(rule, head_dim, first.device),
+        _table(rule, first.device),
         batch,
         heads,
         tokens,
@@ -229,10 +231,12 @@ def _quantize(
     source: Stack,
     sink: Stack | None,
     lengths: Tensor | None,
-    means: Tensor | None,
     room: dict[str, Tensor],
     **tuning: Any,
 ) -> None:
+    if rule.name == "rotation":
+        _quantize_rotated(rule, source, sink, lengths, room, **tuning)
+        return
     from latentwire.channel.fused import kernels
 
     first = source.tensors[0]
@@ -270,8 +274,7 @@ def _quantize(
         found,
         room.get("scales"),
         room.get("codes"),
-        means,
-        *_tables(rule, head_dim, first.device),
+        _table(rule, first.device),
         room.get("broken"),
         batch,
         heads,
@@ -280,12 +283,10 @@ def _quantize(
         *last.stride()[:3],
         room["codes"].shape[-1] if sink is None else 0,
         **_shape_of(rule, head_dim, rows),
-        BOUNDS=rule.boundaries,
         LEVELS=len(rule.levels),
         PER_UNIT=rule.per_unit,
         LOW=_cells(rule)[0],
         CELLS=len(_cells(rule)[1]),
-        COUNT=len(rule.boundaries),
         EPS=rule.eps,
         TYPE=_type(first.dtype),
         SINK=_type(last.dtype),
@@ -295,6 +296,104 @@ def _quantize(
         num_warps=warps,
         enable_fp_fusion=False,
     )
+
+
+def _quantize_rotated(
+    rule: Rule,
+    source: Stack,
+    sink: Stack | None,
+    lengths: Tensor | None,
+    room: dict[str, Tensor],
+    **tuning: Any,
+) -> None:
+    from latentwire.channel.fused import rotated
+
+    first = source.tensors[0]
+    batch, heads, tokens, head_dim = first.shape
+    parts = _parts(rule, head_dim, **tuning)
+    last = first if sink is None else sink.tensors[0]
+    rotated.quantize[(len(source.tensors) * batch * heads * -(-tokens // parts["ROWS"]),)](
+        source.pointers,
+        None if sink is None else sink.pointers,
+        lengths,
+        room.get("scales"),
+        room.get("codes"),
+        _table(rule, first.device),
+        rotation.signs(head_dim, first.device),
+        _flips(head_dim, parts["WIDTH"], first.device),
+        room.get("broken"),
+        batch,
+        heads,
+        tokens,
+        *first.stride()[:3],
+        *last.stride()[:3],
+        room["codes"].shape[-1] if sink is None else 0,
+        **parts,
+        BOUNDS=rule.boundaries,
+        COUNT=len(rule.boundaries),
+        EPS=rule.eps,
+        TYPE=_type(first.dtype),
+        SINK=_type(last.dtype),
+        ALIGNED=source.aligned,
+        SINK_ALIGNED=sink is not None and sink.aligned,
+        enable_fp_fusion=False,
+    )
+
+
+def _restore_rotated(rule: Rule, encoded: Encoded, sink: Stack, **tuning: Any) -> None:
+    from latentwire.channel.fused import rotated
+
+    first = sink.tensors[0]
+    batch, heads, tokens, head_dim = first.shape
+    parts = _parts(rule, head_dim, **tuning)
+    rotated.restore[(len(sink.tensors) * batch * heads * -(-tokens // parts["ROWS"]),)](
+        sink.pointers,
+        encoded.lengths,
+        encoded.scales,
+        encoded.codes,
+        _table(rule, first.device),
+        _flips(head_dim, parts["WIDTH"], first.device),
+        batch,
+        heads,
+        tokens,
+        *first.stride()[:3],
+        encoded.codes.shape[-1],
+        **parts,
+        SINK=_type(first.dtype),
+        SINK_ALIGNED=sink.aligned,
+        enable_fp_fusion=False,
+    )
+
+
+def _parts(
+    rule: Rule,
+    head_dim: int,
+    tile: int = ROTATED_TILE,
+    warps: int = WARPS,
+    width: int = 0,
+    **_others: Any,
+) -> dict[str, Any]:
+    """How a rotation's program holds its rows; see `rotated`."""
+    width = min(width or WIDTH[rule.bits], head_dim)
+    return {
+        "ROWS": max(1, tile // head_dim),
+        "WIDTH": width,
+        "LOG_WIDTH": width.bit_length() - 1,
+        "PARTS": head_dim // width,
+        "LOG_PARTS": (head_dim // width).bit_length() - 1,
+        "BITS": rule.bits,
+        "NORM": head_dim**-0.5,
+        "PLAIN": interpreted(),
+        "num_warps": warps,
+    }
+
+
+@cache
+def _flips(head_dim: int, width: int, device: torch.device) -> Tensor:
+    """The rotation's signs, int32: for each part of `width` channels the bits of those at -1."""
+    parts = (rotation.signs(head_dim, torch.device("cpu")) < 0).view(-1, width).tolist()
+    bits = [sum(1 << channel for channel, flip in enumerate(part) if flip) for part in parts]
+    return torch.tensor(bits, dtype=torch.int64, device=device).to(torch.int32)  # as its bits
 
 
 def _tuned(
@@ -310,15 +409,12 @@ def _tuned(
 def _shape_of(rule: Rule, head_dim: int, rows: int) -> dict[str, Any]:
     return {
         "D": head_dim,
-        "LOG_D": head_dim.bit_length() - 1,
         "ROWS": rows,
         "GROUP": rule.group or head_dim,
         "BITS": rule.bits,
         "RULE": rule.name,
         "LIMIT": rule.limit,
         "SCALES": "head" if rule.per_head else "token",
-        "NORM": head_dim**-0.5,
-        "SPLITS": SPLITS,
     }
 
 
@@ -332,15 +428,6 @@ def _rule(codec: Codec, tensor: Tensor) -> Rule:
 def _same_shape(tensors: tuple[Tensor, ...], sink: Stack) -> None:
     if tensors[0].shape != sink.tensors[0].shape or len(tensors) != len(sink.tensors):
         raise ValueError("what goes in and what comes out differ in shape or number")
-
-
-def _means(stack: Stack, means: Tensor | None) -> Tensor | None:
-    """Means [N, H, D] of a rotation, contiguous on the tensors' device; None for none."""
-    if means is None:
-        return None
-    first = stack.tensors[0]
-    shape = (len(stack.tensors), first.shape[1], first.shape[3])
-    return means.to(first.device, torch.float32).expand(shape).contiguous()
 
 
 @cache
@@ -364,14 +451,13 @@ def _cells(rule: Rule) -> tuple[int, tuple[float, ...], tuple[int, ...]]:
 
 
 @cache
-def _tables(rule: Rule, head_dim: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
-    """Levels by code, with the cells behind them, and signs by channel; where the rule has them."""
-    table = None
-    if rule.levels:
-        _, boundaries, below = _cells(rule)
-        whole = torch.tensor(below, dtype=torch.int32).view(torch.float32)
-        table = torch.cat([torch.tensor([*rule.levels, *boundaries]), whole]).to(device)
-    return table, rotation.signs(head_dim, device) if rule.name == "rotation" else None
+def _table(rule: Rule, device: torch.device) -> Tensor | None:
+    """Levels by code with the cells behind them, where the rule has levels."""
+    if not rule.levels:
+        return None
+    _, boundaries, below = _cells(rule)
+    whole = torch.tensor(below, dtype=torch.int32).view(torch.float32)
+    return torch.cat([torch.tensor([*rule.levels, *boundaries]), whole]).to(device)
 
 
 def _type(dtype: torch.dtype) -> Any:

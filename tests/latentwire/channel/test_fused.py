@@ -95,8 +95,9 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     )
 
 
-def check(codec: Codec, tensors: list[Tensor], lengths: list[int] | None = None,
-          means: Tensor | None = None, **tuning: int) -> Encoded:  # fmt: skip
+def check(
+    codec: Codec, tensors: list[Tensor], lengths: list[int] | None = None, **tuning: int
+) -> Encoded:
     """Encode, decode and round trip of these tensors (on DEVICE) against the reference's."""
     first = tensors[0]
     assert supports(codec, first)
@@ -104,22 +105,18 @@ def check(codec: Codec, tensors: list[Tensor], lengths: list[int] | None = None,
     batch, tokens = first.shape[0], first.shape[2]
     own = None if lengths is None else torch.tensor(lengths, dtype=torch.int32, device=DEVICE)
     fill = {"dtype": dtype, "device": DEVICE}
-    encoded = encode(codec, tensors, own, means, **tuning)
+    encoded = encode(codec, tensors, own, **tuning)
     payloads = encoded.payloads()
     into = [torch.full(first.shape, torch.nan, **fill) for _ in tensors]
-    decoded = decode(codec, encoded, into, means, **tuning)
+    decoded = decode(codec, encoded, into, **tuning)
     into = [torch.full(first.shape, torch.nan, **fill) for _ in tensors]
-    arrived = round_trip(codec, tensors, into, own, means, **tuning)
+    arrived = round_trip(codec, tensors, into, own, **tuning)
     for n, tensor in enumerate(tensors):
-        reference = codec
-        if means is not None:
-            assert isinstance(codec, Rotation)
-            reference = codec.with_mean(means[n].cpu())
         for b in range(batch):
             length = tokens if lengths is None else lengths[b]
             x = tensor[b, :, :length].cpu()
-            assert payloads[n][b] == reference.encode(x), (n, b)
-            values = expected_values(reference, x, dtype)
+            assert payloads[n][b] == codec.encode(x), (n, b)
+            values = expected_values(codec, x, dtype)
             assert same_bits(arrived[n][b, :, :length], values), (n, b)
             assert same_bits(decoded[n][b, :, :length], values), (n, b)
             assert not arrived[n][b, :, length:].any()
@@ -197,18 +194,6 @@ def test_a_head_read_once_has_the_scale_of_one_read_twice(codec: Codec) -> None:
     once = check(codec, tensors, section=64 * 64)
     twice = check(codec, tensors, section=64 * 64 - 1, tile=TILE)
     assert same_bits(once.scales, twice.scales)
-
-
-@kernels_run
-@pytest.mark.parametrize("bits", [2, 3, 4])
-def test_means_by_tensor_head_and_channel(bits: int) -> None:
-    tensors = [cases(13, 64, torch.float16, seed)[[0, 1, 2, 6]].to(DEVICE) for seed in (8, 9)]
-    means = torch.randn(2, 2, 64, generator=torch.Generator().manual_seed(1)).to(DEVICE)
-    codec = Rotation("rot", 209, bits)
-    check(codec, tensors, means=means)
-    by_argument = encode(codec, tensors[:1], means=means[:1]).payloads()
-    assert encode(codec.with_mean(means[0]), tensors[:1]).payloads() == by_argument
-    assert encode(codec, tensors[:1]).payloads() != by_argument
 
 
 @kernels_run
