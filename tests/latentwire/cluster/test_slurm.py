@@ -1,0 +1,241 @@
+"""Studies on a real Slurm cluster, disturbed: their numbers are those of an undisturbed run."""
+
+import contextlib
+import io
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from slurm_cluster import CPUS, Cluster, missing_programs
+from tests_support import ROOT, Project
+
+from latentwire.cli import main
+from latentwire.milestones.m4 import load_curve
+from latentwire.tracking.store import Store
+
+pytestmark = pytest.mark.slurm
+
+PARAMETERS: dict[str, object] = {
+    "pair": "demo",
+    "dataset": "demo_facts",
+    "limit": 32,
+    "chunk_size": 4,
+    "kv_bits": 8,
+    "keep_ratio": "1,0.5",
+    "order": "front",
+}
+CHUNKS = 4 * 32 // 4  # two keep ratios, matched and deranged
+ALONE = ("--cpus-per-task", str(CPUS))  # a task of that size leaves no room for another
+Numbers = tuple[float, ...]
+
+
+class Study:
+    """A project's folder on the cluster, with a store of its own."""
+
+    def __init__(self, folder: Path, cluster: Cluster) -> None:
+        folder.mkdir()
+        self.cluster = cluster
+        self.project = Project(folder, f"sqlite:///{folder / 'mlflow.db'}")
+        python_path = os.pathsep.join([str(ROOT), str(ROOT / "C2C")])
+        # Four tasks on two cores: one thread each.
+        self.project.env |= cluster.env | {"PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"}
+
+    def submit(self, *options: str) -> str:
+        """Submit M3; what it printed."""
+        parameters = [text for k, v in PARAMETERS.items() for text in ("-P", f"{k}={v}")]
+        printed = io.StringIO()
+        with (
+            contextlib.chdir(self.project.folder),
+            mock.patch.dict(os.environ, self.project.env, clear=True),
+            contextlib.redirect_stdout(printed),
+        ):
+            assert main(["submit", "m3", *parameters, *options]) == 0
+        return printed.getvalue()
+
+    def wait_for_chunks(self, least: int) -> None:
+        self.cluster.wait_for(lambda: len(self._chunks()) >= least, 120, f"{least} chunks")
+
+    def wait_for_end(self, number: str) -> None:
+        """Wait until no task of a job is queued or running."""
+        ended = lambda: not self.cluster.slurm("squeue", "--noheader", f"--jobs={number}")  # noqa: E731
+        self.cluster.wait_for(ended, 180, f"job {number} to end")
+
+    def log(self, number: str) -> str:
+        files = sorted((self.project.folder / "outputs" / "slurm").glob(f"*-{number}_*.log"))
+        return "\n".join(file.read_text() for file in files)
+
+    def _chunks(self) -> list[object]:
+        if not (self.project.folder / "mlflow.db").exists():
+            return []
+        return list(self.project.runs("chunk"))
+
+    def numbers(self) -> tuple[dict[str, Numbers], int]:
+        """Chunk fingerprint -> its numbers, which every run of it must share; and how many chunk
+        runs there are beyond the first of their fingerprint."""
+        runs = self.project.runs("chunk")
+        found: dict[str, set[Numbers]] = {}
+        for run in runs:
+            values = tuple(
+                run.data.metrics[name] for name in ("examples", "correct", "wire_bytes_mean")
+            )
+            found.setdefault(run.data.tags["latentwire.fingerprint"], set()).add(values)
+        assert all(len(values) == 1 for values in found.values()), "runs of one chunk disagree"
+        return {key: values.pop() for key, values in found.items()}, len(runs) - len(found)
+
+    def curve(self) -> pd.DataFrame:
+        """M4's table."""
+        return load_curve(
+            Store(MlflowClient(self.project.uri), self.project.uri, "0"), ("local",), None, None
+        )
+
+    def assert_same_as(self, calm: "Study", tasks: int) -> None:
+        """Every number is the undisturbed run's, and nothing is left open."""
+        numbers, repeated = self.numbers()
+        print(f"{tasks} task(s): {repeated} chunk runs repeat one of {len(numbers)} chunks")
+        assert numbers == calm.numbers()[0]
+        pd.testing.assert_frame_equal(self.curve(), calm.curve(), check_exact=True)
+        if tasks == 1:
+            assert repeated == 0
+        for level in ("milestone", "condition", "chunk"):
+            assert self.project.runs(level, "RUNNING") == []
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    missing = missing_programs()
+    if missing:
+        reason = f"no Slurm here ({', '.join(missing)}): apt-get install slurm-wlm munge"
+        (pytest.fail if os.environ.get("LATENTWIRE_REQUIRE_SLURM") == "1" else pytest.skip)(reason)
+    made = Cluster()
+    try:
+        made.start()
+        # A progress bar for every file read back would bury what a failing test says.
+        with mock.patch.dict(os.environ, {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}):
+            yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="module")
+def calm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The same study, run on this machine without Slurm."""
+    study = Study(tmp_path_factory.mktemp("calm") / "study", cluster)
+    study.project.ok("m3", **PARAMETERS)
+    assert len(study.numbers()[0]) == CHUNKS
+    return study
+
+
+@pytest.fixture
+def study(cluster: Cluster, tmp_path: Path) -> Study:
+    return Study(tmp_path / "a study", cluster)
+
+
+def job_number(printed: str) -> str:
+    found = re.search(r"submitted m3 as job (\d+)", printed)
+    assert found, printed
+    return found[1]
+
+
+def test_a_job_runs_to_its_end(cluster: Cluster, calm: Study, study: Study) -> None:
+    printed = study.submit()
+    number = job_number(printed)
+    study.wait_for_end(number)
+    log = study.log(number)
+    assert cluster.states(number) == ["COMPLETED"], log
+    assert "ended with status 0" in log
+    assert f"cancel: scancel {number}" in printed
+    study.assert_same_as(calm, tasks=1)
+    environment = _environment(study)
+    assert environment["SLURM_ARRAY_JOB_ID"] == number
+    assert environment["SLURM_ARRAY_TASK_ID"] == "0"
+
+
+def test_requeued_in_the_middle(cluster: Cluster, calm: Study, study: Study) -> None:
+    number = job_number(study.submit())
+    study.wait_for_chunks(4)
+    cluster.slurm("scontrol", "requeue", f"{number}_0")
+    study.wait_for_end(number)
+    (job,) = cluster.jobs(number)
+    log = study.log(number)
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), log
+    assert "terminated; finished chunks are kept" in log
+    assert len(study.project.runs("milestone", "KILLED")) == 1
+    study.assert_same_as(calm, tasks=1)
+
+
+def test_warned_before_the_time_limit(cluster: Cluster, calm: Study, study: Study) -> None:
+    """The signal that --signal=B:USR1 asks for, sent by hand: limits are whole minutes."""
+    number = job_number(study.submit("--restarts", "1"))
+    study.wait_for_chunks(4)
+    cluster.slurm("scancel", "--batch", "--signal=USR1", f"{number}_0")
+    cluster.wait_for(lambda: "stopped and requeued" in study.log(number), 30, "the requeue")
+    study.wait_for_end(number)
+    (job,) = cluster.jobs(number)
+    log = study.log(number)
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), log
+    assert len(study.project.runs("milestone", "KILLED")) == 1
+    study.assert_same_as(calm, tasks=1)
+
+
+def test_cancelled_in_the_middle(cluster: Cluster, calm: Study, study: Study) -> None:
+    number = job_number(study.submit())
+    study.wait_for_chunks(4)
+    cluster.slurm("scancel", number)
+    study.wait_for_end(number)
+    kept = len(study.numbers()[0])
+    assert 4 <= kept < CHUNKS
+    assert len(study.project.runs("milestone", "KILLED")) == 1
+    assert len(study.project.runs("condition", "KILLED")) == 4
+    for level in ("milestone", "condition", "chunk"):
+        assert study.project.runs(level, "RUNNING") == []
+    (job,) = cluster.jobs(number)  # a job that its script had requeued would be PENDING by now
+    assert (job["JobState"], job["Restarts"]) == ("CANCELLED", "0"), study.log(number)
+    again = job_number(study.submit())
+    study.wait_for_end(again)
+    assert f"{kept * 4} of {CHUNKS * 4} answers are finished" in study.log(again)
+    study.assert_same_as(calm, tasks=1)
+
+
+def test_node_drained_and_resumed(cluster: Cluster, calm: Study, study: Study) -> None:
+    """What runs goes on to its end; the next task waits for the node."""
+    number = job_number(study.submit("--tasks", "2", *ALONE))
+    study.wait_for_chunks(4)
+    update = ("scontrol", "update", f"NodeName={cluster.host}")
+    cluster.slurm(*update, "State=DRAIN", "Reason=test")
+    try:
+        cluster.wait_for(lambda: cluster.node_state() == "drained", 90, "the node to be drained")
+        assert cluster.states(number) == ["COMPLETED", "PENDING"]
+    finally:
+        cluster.slurm(*update, "State=RESUME")
+    study.wait_for_end(number)
+    assert cluster.states(number) == ["COMPLETED", "COMPLETED"], study.log(number)
+    assert f"{CHUNKS * 4} of {CHUNKS * 4} answers are finished" in study.log(number)
+    study.assert_same_as(calm, tasks=1)  # one after the other: nothing is computed twice
+
+
+def test_array_of_four_and_m4_after_it(cluster: Cluster, calm: Study, study: Study) -> None:
+    printed = study.submit("--tasks", "4", "--then", "m4", "-P", "output_dir=curves")
+    number = job_number(printed)
+    found = re.search(r"submitted m4 as job (\d+)", printed)
+    assert found
+    after = found[1]
+    assert cluster.states(after) == ["PENDING"]
+    study.wait_for_end(f"{number},{after}")
+    assert cluster.states(number) == ["COMPLETED"] * 4, study.log(number)
+    assert cluster.states(after) == ["COMPLETED"], study.log(after)
+    study.assert_same_as(calm, tasks=4)
+    written = pd.read_csv(study.project.folder / "curves" / "budget_curve.csv")
+    assert (written["examples"] == 32).all() and len(written) == 2
+
+
+def _environment(study: Study) -> dict[str, str]:
+    (run,) = study.project.runs("milestone")
+    client = MlflowClient(study.project.uri)
+    path = client.download_artifacts(run.info.run_id, "environment.json")
+    found: dict[str, str] = pd.read_json(path, typ="series")["variables"]
+    return found
