@@ -1,7 +1,10 @@
 """The command `latentwire`: small tools beside the MLproject entry points."""
 
 import argparse
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from latentwire.channel.calibration import from_bytes
@@ -22,15 +25,19 @@ def main(arguments: list[str] | None = None) -> int:
     calibration.add_argument("file", type=Path, help="a file that `calibrate` has logged")
     calibration.set_defaults(run=_calibration)
     _add_submit(commands)
+    claims = commands.add_parser("claims", help="judge claims about conditions by the answers")
+    claims.add_argument("file", type=Path, nargs="?", help="YAML; left out: the milestones' own")
+    claims.add_argument("--pair", help="a pair of the tracking store (left out: every one)")
+    claims.add_argument("--source", choices=("local", "published"), default="local")
+    claims.set_defaults(run=_claims)
     options = parser.parse_args(arguments)
-    about = f"{options.file}: " if "file" in options else ""
     try:
         options.run(options)
-    except OSError as error:
-        print(f"error: {error.filename} cannot be read: {error.strerror}", file=sys.stderr)
-        return 2
     except (PacketError, LatentWireError) as error:
-        print(f"error: {about}{error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
         return 2
     return 0
 
@@ -64,14 +71,58 @@ def _submit(options: argparse.Namespace) -> None:
 
 
 def _packet(options: argparse.Namespace) -> None:
-    print(describe(options.file.read_bytes()))
+    with _naming(options.file):
+        print(describe(options.file.read_bytes()))
 
 
 def _calibration(options: argparse.Namespace) -> None:
-    found = from_bytes(options.file.read_bytes(), str(options.file))
+    with _naming(options.file):
+        found = from_bytes(options.file.read_bytes(), str(options.file))
     print(f"sha256: {found.hash}")
     for name, value in sorted(found.about.items()):
         print(f"{name}: {value}")
+
+
+def _claims(options: argparse.Namespace) -> None:
+    # Packets are described without the seconds that importing MLflow takes.
+    from latentwire.analysis.claims import claim, judge, report
+    from latentwire.analysis.load import newest_results
+    from latentwire.tracking.store import open_store
+
+    files = [claim.load_claims(options.file)] if options.file else claim.shipped_claims()
+    with _naming_refusals():
+        found = newest_results(
+            open_store(),
+            options.source,
+            options.pair,
+            lambda params: judge.is_claimed(files, params),
+        )
+    print(report.render(judge.judge_files(files, found, options.source), options.source), end="")
+
+
+@contextmanager
+def _naming_refusals() -> Iterator[None]:
+    """Say in a sentence what the tracking store refuses, without a progress bar a file."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise LatentWireError(f"the tracking store refused a request: {reason}") from None
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Say which file an error is about."""
+    try:
+        yield
+    except OSError as error:
+        raise LatentWireError(f"{file} cannot be read: {error.strerror}") from None
+    except (PacketError, LatentWireError) as error:
+        raise LatentWireError(f"{file}: {error}") from None
 
 
 if __name__ == "__main__":

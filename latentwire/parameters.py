@@ -115,6 +115,16 @@ def _ratio(text: str) -> float:
     return value
 
 
+def _points(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 100:
+        raise ValueError("must be a number of percentage points above 0 and below 100")
+    return value
+
+
 def _bits(text: str) -> int:
     if text not in {str(bits) for bits in BY_BITS}:
         raise ValueError(f"must be one of {', '.join(map(str, sorted(BY_BITS)))} bits")
@@ -193,6 +203,9 @@ CALIBRATION_EXAMPLES = Parameter(
 )
 SAMPLE = Parameter("sample", "16", whole(1), "questions of each set that codecs are measured on")
 SOURCE = Parameter("source", "local", one_of("local", "published", "both"), "whose runs to draw")
+MARGIN_POINTS = Parameter(
+    "margin_points", "1", _points, "percentage points that count as no loss against 16 bits"
+)
 OUTPUT_DIR = Parameter(
     "output_dir", "", lambda text: Path(text) if text else None, "also write here"
 )

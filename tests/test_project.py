@@ -87,7 +87,7 @@ def imports(path: Path) -> set[str]:
 def test_imports_go_one_way() -> None:
     for number, layer in enumerate(LAYERS):
         above = {f"latentwire.{name}" for name in LAYERS[:number]}
-        for path in (ROOT / "latentwire" / layer).glob("*.py"):
+        for path in (ROOT / "latentwire" / layer).rglob("*.py"):
             for name in imports(path):
                 package = ".".join(name.split(".")[:2])
                 # load.py is the one reader of runs: it knows the store and the tags.

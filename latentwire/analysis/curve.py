@@ -4,7 +4,7 @@ docs/columns.md says what each column means; COLUMNS is the same list with its t
 """
 
 import csv
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,12 @@ from typing import Any
 
 import pandas as pd
 
+from latentwire.analysis.answers import LETTERS, letter_prior_accuracy, spread
+from latentwire.analysis.bootstrap import RESAMPLES, SEED
+from latentwire.analysis.compare import pairing_columns, reference_columns
 from latentwire.analysis.files import replacing
-from latentwire.analysis.stats import (
-    RESAMPLES,
-    SEED,
-    paired_bootstrap_interval,
-    paired_outcomes,
-    wilson_interval,
-)
+from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS
+from latentwire.analysis.stats import Outcomes, wilson_interval
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
 
@@ -51,17 +49,45 @@ COLUMNS: dict[str, str] = {
     "pairing_gain": "float64",
     "pairing_gain_low": "float64",
     "pairing_gain_high": "float64",
+    "pairing_p": "float64",
+    "pairing_p_holm": "float64",
     "zero_accuracy": "float64",
     "unparsed_share": "float64",
     "follows_donor_share": "float64",
     "top_letter": "string",
     "top_letter_share": "float64",
+    "degenerate": "bool",
+    "share_A": "float64",
+    "share_B": "float64",
+    "share_C": "float64",
+    "share_D": "float64",
+    "output_tokens_mean": "float64",
+    "deranged_top_letter": "string",
+    "deranged_top_letter_share": "float64",
+    "deranged_degenerate": "bool",
+    "zero_top_letter": "string",
+    "zero_top_letter_share": "float64",
+    "zero_degenerate": "bool",
+    "letter_prior_accuracy": "float64",
+    "bf16_examples": "int64",
+    "bf16_differing": "int64",
+    "bf16_difference": "float64",
+    "bf16_difference_low": "float64",
+    "bf16_difference_high": "float64",
+    "bf16_p": "float64",
+    "bf16_p_holm": "float64",
+    "margin_points": "float64",
+    "non_inferior_p": "float64",
+    "non_inferior_p_holm": "float64",
+    "non_inferior": "string",
+    "questions_needed": "Int64",
 }
 
 SYSTEMS = ("receiver", "sharer", "c2c")
 SOURCES = ("local", "published")
 ORDERS = ("front", "back", None)
 CONTROLS = ("matched", "deranged", "zero")
+REFERENCE_CODEC = "bf16"  # 16 bits: what other codecs and shorter caches are compared with
 NO_CODEC = "none"  # what a system alone, with nothing on the wire, has for codec and control
 
 
@@ -123,19 +149,48 @@ class _Point:
         return ", ".join(parts)
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """A point's records by example id, under each control, and the columns they give alone."""
+
+    point: _Point
+    own: dict[str, Record]
+    deranged: dict[str, Record]
+    row: dict[str, Any]
+
+    @property
+    def family(self) -> tuple[str, str, str]:
+        """Points that are compared with each other, and corrected for being many."""
+        return self.point.pair, self.point.dataset, self.point.source
+
+    @property
+    def is_reference(self) -> bool:
+        return (self.point.codec, self.point.keep_ratio, self.point.order) == (
+            REFERENCE_CODEC,
+            1,
+            "front",
+        )
+
+
 def build_curve(
-    results: Iterable[ConditionResult], *, resamples: int = RESAMPLES, seed: int = SEED
+    results: Iterable[ConditionResult],
+    *,
+    margin_points: float = DEFAULT_MARGIN_POINTS,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
 ) -> pd.DataFrame:
     """Join results into the tidy table of COLUMNS, one row a point, in a fixed order.
 
     Results of one point may come in parts and overlap (chunk runs): an example counts once.
     The controls `deranged` and `zero` become columns of the point they belong to. Rows are
     sorted by pair, dataset and source; then receiver, sharer and C2C; then from many bits,
-    long caches and `front` to few, short and `back`.
+    long caches and `front` to few, short and `back`. Points of one pair, dataset and source are a
+    family: compared on the same resampled questions, and p-values corrected over it.
 
     Args:
         results: conditions or parts of them, in any order.
-        resamples: of the pairing gain's bootstrap.
+        margin_points: what `non_inferior` allows to be lost against 16 bits, in percentage points.
+        resamples: of the bootstrap of differences.
         seed: of the same.
 
     Raises:
@@ -155,9 +210,23 @@ def build_curve(
             result.order,
         )
         points[point].append(result)
-    rows = [_row(point, parts, resamples, seed) for point, parts in points.items()]
+    families: dict[tuple[str, str, str], list[_Measured]] = defaultdict(list)
+    for point, parts in points.items():
+        measured = _measure(point, parts)
+        families[measured.family].append(measured)
+    rows = [
+        row
+        for family in families.values()
+        for row in _compared(family, margin_points, resamples, seed)
+    ]
     rows.sort(key=_sort_key)
     return _typed(pd.DataFrame(rows, columns=list(COLUMNS)))
+
+
+def letter_prior(rows: pd.DataFrame) -> float:
+    """The letter prior of rows of one dataset, by the row that has most questions; NaN for none."""
+    known = rows.sort_values("examples", kind="stable")["letter_prior_accuracy"].dropna()
+    return float("nan") if known.empty else float(known.iloc[-1])
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -210,27 +279,47 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[list(COLUMNS)].astype(dict(kinds))
 
 
-def _row(
-    point: _Point, parts: Sequence[ConditionResult], resamples: int, seed: int
-) -> dict[str, Any]:
+def _compared(
+    family: Sequence[_Measured], margin_points: float, resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    """The rows of a family, with the columns that compare conditions."""
+    own = [outcomes(measured.own) for measured in family]
+    deranged = [outcomes(measured.deranged) for measured in family]
+    reference: Outcomes = {}
+    for measured, answered in zip(family, own, strict=True):
+        if measured.is_reference:
+            reference = answered
+    compared = [
+        answered if measured.point.system == "c2c" and not measured.is_reference else {}
+        for measured, answered in zip(family, own, strict=True)
+    ]
+    pairing = pairing_columns(list(zip(own, deranged, strict=True)), resamples, seed)
+    losses = reference_columns(compared, reference, margin_points, resamples, seed)
+    return [
+        {**measured.row, **gain, **loss}
+        for measured, gain, loss in zip(family, pairing, losses, strict=True)
+    ]
+
+
+def _measure(point: _Point, parts: Sequence[ConditionResult]) -> _Measured:
     total = _agreed(point, "examples_total", {part.examples_total for part in parts})
-    own = _merged(point, parts, "matched" if point.system == "c2c" else "none")
-    deranged = _merged(point, parts, "deranged")
-    zero = _merged(point, parts, "zero")
+    records = {
+        control: merged(
+            f"{point}, control {control}", [part for part in parts if part.control == control]
+        )
+        for control in (*CONTROLS, NO_CODEC)
+    }
+    own = records["matched" if point.system == "c2c" else NO_CODEC]
+    deranged, zero = records["deranged"], records["zero"]
     if len(own) > total:
         raise LatentWireError(f"{point}: {len(own)} examples, but its dataset has {total}.")
 
     correct = sum(record.correct for record in own.values())
     interval = wilson_interval(correct, len(own))
-    pairing = paired_outcomes(_outcomes(own), _outcomes(deranged))
-    gain = paired_bootstrap_interval(pairing, resamples=resamples, seed=seed)
     sent = [record.wire_bytes for record in own.values()]
-    letters = Counter(record.predicted for record in own.values() if record.predicted is not None)
-    # The first of the alphabet among equally frequent letters, so that rows do not depend on
-    # the order of the records.
-    top_letter = min(letters, key=lambda letter: (-letters[letter], letter), default=None)
+    answers = spread(own.values())
     donors = [record for record in deranged.values() if record.donor_answer is not None]
-    return {
+    row = {
         "pair": point.pair,
         "dataset": point.dataset,
         "source": point.source,
@@ -252,35 +341,42 @@ def _row(
         "wire_bytes_max": max(sent, default=None),
         "bits_per_element": _ratio(8 * sum(sent), sum(record.elements for record in own.values())),
         "deranged_accuracy": _accuracy(deranged),
-        "pairing_examples": pairing.examples,
-        "pairing_gain": pairing.difference,
-        "pairing_gain_low": gain.low,
-        "pairing_gain_high": gain.high,
         "zero_accuracy": _accuracy(zero),
-        "unparsed_share": _ratio(len(own) - letters.total(), len(own)),
+        "unparsed_share": answers.unparsed_share,
         "follows_donor_share": _ratio(
             sum(record.predicted == record.donor_answer for record in donors), len(donors)
         ),
-        "top_letter": top_letter,
-        "top_letter_share": _ratio(letters[top_letter], len(own)) if top_letter else float("nan"),
+        "top_letter": answers.top_letter,
+        "top_letter_share": answers.top_letter_share,
+        "degenerate": answers.degenerate,
+        **{f"share_{letter}": answers.shares[letter] for letter in LETTERS},
+        "output_tokens_mean": answers.output_tokens_mean,
+        "letter_prior_accuracy": letter_prior_accuracy(own.values()),
     }
+    for control in ("deranged", "zero"):
+        answers = spread(records[control].values())
+        row[f"{control}_top_letter"] = answers.top_letter
+        row[f"{control}_top_letter_share"] = answers.top_letter_share
+        row[f"{control}_degenerate"] = answers.degenerate
+    return _Measured(point, own, deranged, row)
 
 
-def _merged(point: _Point, parts: Iterable[ConditionResult], control: str) -> dict[str, Record]:
-    """Example id -> record, over the parts of one control; an example counts once."""
-    merged: dict[str, Record] = {}
+def merged(name: str, parts: Iterable[ConditionResult]) -> dict[str, Record]:
+    """Example id -> record, over the parts of one condition; an example counts once.
+
+    Raises LatentWireError, with the condition's `name`, when an example has two outcomes.
+    """
+    records: dict[str, Record] = {}
     for part in parts:
-        if part.control != control:
-            continue
         for record in part.records:
-            known = merged.setdefault(record.example_id, record)
-            # The generated text may differ in ways that no number of the table depends on.
+            known = records.setdefault(record.example_id, record)
+            # The generated text may differ in ways that no accuracy depends on.
             if _counted(known) != _counted(record):
                 raise LatentWireError(
-                    f"{point}, control {control}: example {record.example_id} has two outcomes, "
+                    f"{name}: example {record.example_id} has two outcomes, "
                     f"{_counted(known)} and {_counted(record)}; delete one of the two runs."
                 )
-    return merged
+    return records
 
 
 def _counted(record: Record) -> tuple[object, ...]:
@@ -300,7 +396,8 @@ def _agreed(point: _Point, name: str, values: set[Any]) -> Any:
     return next(iter(values))
 
 
-def _outcomes(records: Mapping[str, Record]) -> dict[str, bool]:
+def outcomes(records: Mapping[str, Record]) -> dict[str, bool]:
+    """Example id -> whether it was answered correctly."""
     return {example_id: record.correct for example_id, record in records.items()}
 
 

@@ -27,6 +27,8 @@ class Dot:
     gain_high: float
     complete: bool
     x: float  # where it is drawn: wire_bytes, or a little beside
+    degenerate: bool = False  # answers nearly always with one letter
+    deranged_degenerate: bool = False
 
     @property
     def worth(self) -> tuple[bool, bool]:
@@ -59,6 +61,8 @@ def read_dots(frame: pd.DataFrame) -> list[Dot]:
             gain_high=100 * float(row["pairing_gain_high"]),
             complete=bool(row["complete"]),
             x=float(row["wire_bytes_mean"]),
+            degenerate=bool(row["degenerate"]),
+            deranged_degenerate=bool(row["deranged_degenerate"]),
         )
         # Front and back are one condition when all of the cache is kept: one dot, the better
         # measured one where both were run.

@@ -8,6 +8,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.typing import LineStyleType
 
+from latentwire.analysis.answers import DEGENERATE_NOTE
+from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.dots import Dot, read_dots, read_sweeps, set_beside
 from latentwire.analysis.files import replacing
 from latentwire.analysis.units import human_bytes
@@ -47,6 +50,8 @@ OTHER_STYLES = (
     ("#7B4FA3", ">"),
     ("#5A5A5A", "p"),
 )
+CROSS: dict[str, Any] = {"marker": "x", "markersize": 8, "markeredgewidth": 0.9}
+DEGENERATE_SIGN = " \N{MULTIPLICATION SIGN}"  # the cross, in words
 LEGEND_LINE = 0.19  # inches
 MOST_CODECS = 10  # told apart by colour and marker
 LEGEND_CODECS = 7  # on a line of the legend
@@ -59,7 +64,8 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     Above, accuracy with Wilson intervals: a colour and marker a codec, solid lines through a
     codec's `front` and dashed through its `back` keep ratios, both meeting at the full cache;
     hollow markers for the deranged control; receiver and sharer alone as level lines with
-    their intervals on the right edge. Below, the pairing gain. Points of nearly equal bytes
+    their intervals on the right edge. Conditions that answer nearly always with one letter are
+    crossed out. Below, the pairing gain. Points of nearly equal bytes
     are drawn side by side, at most a few per cent from their place.
 
     Where the table holds local rows, its published rows of the same pair and dataset are laid
@@ -86,7 +92,7 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     styles = _styles(dot.codec for dot in [*dots, *overlay])
     dots = set_beside(dots, math.log10(high / low), list(styles))
     gains = [dot for dot in dots if not math.isnan(dot.gain)]
-    caption = _caption(own, dots, bool(gains), left_out)
+    caption = _caption(own, dots, overlay, bool(gains), left_out)
 
     figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
     FigureCanvasAgg(figure)
@@ -105,8 +111,8 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     _draw_references(upper, own)
     _draw_keep_ratios(upper, dots, swept, styles)
     _draw_gain(lower, gains, styles)
-    lower.set_xscale("log")
     lower.set_xlim(low, high)
+    lower.set_xscale("log")
     lower.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
     lower.xaxis.set_minor_locator(NullLocator())
     lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
@@ -229,6 +235,13 @@ def _draw_series(
             linestyle="none",
             zorder=4,
         )
+        if dot.degenerate:
+            _cross(axes, dot.x, middle)
+
+
+def _cross(axes: Axes, x: float, y: float) -> None:
+    """Cross out a point whose condition answers nearly always with one letter."""
+    axes.plot(x, y, color="0", linestyle="none", zorder=6, **CROSS)
 
 
 def _draw_accuracy(
@@ -258,6 +271,8 @@ def _draw_accuracy(
             # stay visible, as a marker with a hollow core.
             zorder=5,
         )
+        if dot.deranged_degenerate:
+            _cross(axes, dot.x, dot.deranged)
     for dot in overlay:
         axes.plot(
             dot.wire_bytes,
@@ -270,6 +285,8 @@ def _draw_accuracy(
             linestyle="none",
             zorder=3,
         )
+        if dot.degenerate:
+            _cross(axes, dot.wire_bytes, dot.accuracy)
     axes.set_ylabel("accuracy (%)", fontsize=8.5)
     axes.yaxis.set_label_coords(-0.075, 0.5)
     axes.margins(y=0.07)
@@ -309,7 +326,7 @@ def _draw_references(axes: Axes, frame: pd.DataFrame) -> None:
         axes.text(
             1.05,
             height,
-            f"{row['system']}\n{accuracy:.1f} %",
+            f"{row['system']}{DEGENERATE_SIGN if row['degenerate'] else ''}\n{accuracy:.1f} %",
             transform=edge,
             va="center",
             fontsize=7.3,
@@ -456,7 +473,9 @@ def _chosen(dots: list[Dot]) -> tuple[list[Dot], int]:
     return kept, len(codecs) - len({dot.codec for dot in kept})
 
 
-def _caption(frame: pd.DataFrame, dots: Sequence[Dot], gains: bool, left_out: int) -> str:
+def _caption(
+    frame: pd.DataFrame, dots: Sequence[Dot], overlay: Sequence[Dot], gains: bool, left_out: int
+) -> str:
     """What n is, what the bars are, what is not finished and what is not drawn."""
     shown = frame[(frame["examples"] > 0)]
     fewest, most = int(shown["examples"].min()), int(shown["examples"].max())
@@ -470,6 +489,12 @@ def _caption(frame: pd.DataFrame, dots: Sequence[Dot], gains: bool, left_out: in
         sentences.append(f"INCOMPLETE: {unfinished} of {len(shown)} points, drawn pale.")
     if any(not np.isclose(dot.x, dot.wire_bytes) for dot in dots):
         sentences.append("Points of nearly equal bytes stand side by side.")
+    degenerate = bool(shown[["degenerate", "deranged_degenerate"]].any(axis=None))
+    if degenerate or any(dot.degenerate for dot in overlay):
+        sentences.append(f"Crossed out (\N{MULTIPLICATION SIGN}): the answer is {DEGENERATE_NOTE}.")
+    prior = letter_prior(shown)
+    if not math.isnan(prior):
+        sentences.append(f"Always the commonest key: {100 * prior:.1f} %.")
     if left_out:
         sentences.append(f"{left_out} more codecs: see the picture of codecs against bits.")
     return "\n".join(textwrap.wrap(" ".join(sentences), CAPTION_CHARACTERS))

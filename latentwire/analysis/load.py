@@ -1,7 +1,8 @@
 """The only reader of results: chunk runs, with their records."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,8 +12,17 @@ from latentwire.analysis.curve import ConditionResult
 from latentwire.channel.registry import MIXED
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, read_records
-from latentwire.tracking.runs import CONDITION, LEVEL, RECORDS_FILE, RECORDS_SHA256, SOURCE
+from latentwire.tracking.runs import (
+    CONDITION,
+    IDENTITY,
+    LEVEL,
+    RECORDS_FILE,
+    RECORDS_SHA256,
+    SOURCE,
+)
 from latentwire.tracking.store import Store
+
+log = logging.getLogger("latentwire")
 
 READERS = 8  # artifacts of a remote store are waited for, not computed
 
@@ -29,6 +39,40 @@ def chunks_from(store: Store, source: str, pair: str | None) -> list[Run]:
     """The finished chunk runs of a source, of one pair or of all."""
     pair_filter = f" and params.pair = '{pair}'" if pair else ""
     return list(_finished(store, f"tags.`{SOURCE}` = '{source}'{pair_filter}"))
+
+
+def newest(chunks: Sequence[Run]) -> list[Run]:
+    """Of each pair the chunks of one identity: other model files, dtype or evaluation version
+    make other curves, which must not be mixed. The one with the newest chunk is taken."""
+    latest: dict[str, tuple[int, str]] = {}
+    identities: dict[str, set[str]] = {}
+    for run in chunks:
+        pair, identity = run.data.params["pair"], run.data.tags.get(IDENTITY, "")
+        identities.setdefault(pair, set()).add(identity)
+        latest[pair] = max(latest.get(pair, (0, "")), (run.info.end_time, identity))
+    for pair, known in identities.items():
+        if len(known) > 1:
+            log.warning(
+                "pair %s has runs of %d identities (other files, dtype, seed or evaluation"
+                " version); only the newest, %s, is used",
+                pair,
+                len(known),
+                latest[pair][1][:12],
+            )
+    return [
+        run
+        for run in chunks
+        if run.data.tags.get(IDENTITY, "") == latest[run.data.params["pair"]][1]
+    ]
+
+
+def newest_results(
+    store: Store, source: str, pair: str | None, wanted: Callable[[Mapping[str, str]], bool]
+) -> list[ConditionResult]:
+    """Results of the newest identity of each pair, from the chunks whose parameters are `wanted`;
+    the records of others are not fetched."""
+    chunks = newest(chunks_from(store, source, pair))
+    return results(store, [run for run in chunks if wanted(run.data.params)])
 
 
 def results(store: Store, chunks: Iterable[Run]) -> list[ConditionResult]:

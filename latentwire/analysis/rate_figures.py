@@ -7,6 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from latentwire.analysis.answers import DEGENERATE_NOTE
+
 SINGLE = "floating point"  # 4-, 8- and 16-bit formats, each of which is its own codec
 STAGES = "lossless stage, schedule"
 PLAIN = ("bf16", "fp16", "fp32", "nf4", "mxfp4", "fp8_e4m3", "fp8_e5m2")
@@ -65,6 +67,7 @@ def draw_rate_accuracy(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
 
     `frame` is a budget curve of one dataset and source (see `curve.COLUMNS`); rows of other keep
     ratios than 1 are left out. Bars are 95 % intervals; grey lines are receiver and sharer alone.
+    Conditions that answer nearly always with one letter are crossed out.
     """
     whole = frame[(frame["keep_ratio"] == 1) & frame["bits_per_element"].notna()]
     figure = Figure(figsize=(7.2, 4.6), layout="constrained", dpi=200)
@@ -72,10 +75,12 @@ def draw_rate_accuracy(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     _draw_families(left, whole, "accuracy", percent=True)
     _draw_families(right, whole[whole["pairing_gain"].notna()], "pairing_gain", percent=True)
     for system in ("receiver", "sharer"):
-        for accuracy in frame.loc[frame["system"] == system, "accuracy"]:
+        alone = frame[frame["system"] == system]
+        for accuracy, degenerate in zip(alone["accuracy"], alone["degenerate"], strict=True):
+            sign = " \N{MULTIPLICATION SIGN}" if degenerate else ""
             left.axhline(100 * accuracy, color="#999999", linewidth=0.8, linestyle=":", zorder=0)
             left.annotate(
-                f"{system} alone",
+                f"{system} alone{sign}",
                 (1, 100 * accuracy),
                 xycoords=("axes fraction", "data"),
                 ha="right",
@@ -117,6 +122,18 @@ def _draw_families(axes: Axes, frame: pd.DataFrame, column: str, *, percent: boo
                 linewidth=0.5,
                 alpha=0.6,
             )
+    if percent and frame["degenerate"].any():
+        crossed = frame[frame["degenerate"]]
+        axes.plot(
+            crossed["bits_per_element"],
+            scale * crossed[column],
+            color="0",
+            marker="x",
+            markersize=8,
+            linestyle="none",
+            zorder=6,
+            label=DEGENERATE_NOTE,
+        )
 
 
 def _families(codecs: Iterable[str]) -> list[str]:

@@ -2,20 +2,23 @@
 
 An accuracy is a share of questions, in 0 to 1; a difference of accuracies is in -1 to 1.
 Two conditions are always compared question by question: most questions have the same outcome
-under both, and only the others carry evidence about the difference.
+under both, and only the others carry evidence about the difference. Neighbours: `bootstrap.py`
+(intervals of differences) and `margins.py` (differences against a margin). docs/statistics.md says
+which test stands where, and why.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 from scipy.stats import binomtest
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-RESAMPLES = 10_000
-SEED = 20_260_201
 CONFIDENCE = 0.95
+ALPHA = 0.05  # of two-sided tests: 1 - CONFIDENCE, so that tests and intervals agree
+
+Outcomes = Mapping[str, bool]  # example id -> whether it was answered correctly
 
 
 class Interval(NamedTuple):
@@ -40,6 +43,11 @@ class PairedOutcomes:
         return self.both + self.only_first + self.only_second + self.neither
 
     @property
+    def differing(self) -> int:
+        """Questions that only one of the two got right."""
+        return self.only_first + self.only_second
+
+    @property
     def difference(self) -> float:
         """accuracy(first) - accuracy(second) on these questions; NaN without questions."""
         if self.examples == 0:
@@ -47,7 +55,7 @@ class PairedOutcomes:
         return (self.only_first - self.only_second) / self.examples
 
 
-def paired_outcomes(first: Mapping[str, bool], second: Mapping[str, bool]) -> PairedOutcomes:
+def paired_outcomes(first: Outcomes, second: Outcomes) -> PairedOutcomes:
     """Count outcomes over the questions that both conditions have.
 
     Args:
@@ -83,44 +91,6 @@ def wilson_interval(correct: int, examples: int, confidence: float = CONFIDENCE)
     return Interval(float(low), float(high))
 
 
-def paired_bootstrap_interval(
-    outcomes: PairedOutcomes,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-    confidence: float = CONFIDENCE,
-) -> Interval:
-    """Percentile interval of accuracy(first) - accuracy(second), questions resampled in pairs.
-
-    A question's difference is +1, 0 or -1, so drawing n questions with replacement is drawing
-    how often each of the three occurs from a multinomial with the observed shares: the same
-    distribution as resampling the questions themselves, without the loop over them
-    (B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3).
-
-    Where no question differs the interval has no width: the resamples then know of no other
-    outcome. Read it together with the number of questions.
-
-    Args:
-        outcomes: the pair's outcomes.
-        resamples: how many times to draw.
-        seed: of the draws; the same outcomes and seed give the same interval.
-        confidence: share of the resampled differences between the ends.
-
-    Returns:
-        The interval; NaN, NaN without questions.
-    """
-    n = outcomes.examples
-    if n == 0:
-        return Interval(float("nan"), float("nan"))
-    same = outcomes.both + outcomes.neither
-    shares = np.array([outcomes.only_first, outcomes.only_second, same], dtype=np.float64) / n
-    draws = np.random.default_rng(seed).multinomial(n, shares, size=resamples)
-    differences = (draws[:, 0] - draws[:, 1]) / n
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(differences, [tail, 1 - tail])
-    return Interval(float(low), float(high))
-
-
 def mcnemar_p(outcomes: PairedOutcomes) -> float:
     """Exact two-sided McNemar p-value of "both conditions are equally accurate".
 
@@ -128,7 +98,18 @@ def mcnemar_p(outcomes: PairedOutcomes) -> float:
     probability 1/2: a binomial test on those questions (Q. McNemar, Psychometrika 12, 1947).
     1.0 where no question differs.
     """
-    differing = outcomes.only_first + outcomes.only_second
-    if differing == 0:
+    if outcomes.differing == 0:
         return 1.0
-    return float(binomtest(outcomes.only_first, differing, 0.5).pvalue)
+    return float(binomtest(outcomes.only_first, outcomes.differing, 0.5).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction of p-values over a family, in their order.
+
+    An adjusted p-value under alpha rejects; the chance of any wrong rejection in the family is
+    then at most alpha, however the tests depend on each other (S. Holm, Scandinavian Journal of
+    Statistics 6, 1979; computed by statsmodels).
+    """
+    if len(p_values) < 2:  # nothing to correct; the library collects garbage in each call
+        return list(p_values)
+    return [float(p) for p in multipletests(p_values, method="holm")[1]]

@@ -1,5 +1,6 @@
 """The budget curve as a table for the terminal, at most 100 columns wide."""
 
+import math
 from io import StringIO
 from typing import Any
 
@@ -9,6 +10,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from latentwire.analysis.answers import DEGENERATE_MARK, DEGENERATE_NOTE
+from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.units import human_bytes, percent
 
 WIDTH = 100
@@ -18,7 +21,8 @@ def curve_table(frame: pd.DataFrame) -> Group:
     """The table of `curve.build_curve`, to be printed by rich: one part a pair and dataset.
 
     Accuracies are per cent, gains percentage points, both with 95 % intervals in brackets;
-    bytes are the mean a question. "-" is: not measured, or does not apply.
+    bytes are the mean a question. "-" is: not measured, or does not apply. A mark stands behind
+    the accuracy, own or deranged, of a condition that answers nearly always with one letter.
     """
     if frame.empty:
         return Group(Text("No finished conditions yet."))
@@ -28,6 +32,8 @@ def curve_table(frame: pd.DataFrame) -> Group:
         _part(f"{dataset}, {pair}" + (", published answers" if source == "published" else ""), rows)
         for (pair, dataset, source), rows in groups
     ]
+    if frame[["degenerate", "deranged_degenerate"]].any(axis=None):
+        parts.append(Text(f"{DEGENERATE_MARK} the answer is {DEGENERATE_NOTE}"))
     if not frame["complete"].all():
         parts.append(Text("* incomplete: questions answered / questions of the dataset"))
     return Group(*parts)
@@ -50,6 +56,8 @@ def _part(title: str, rows: pd.DataFrame) -> Table:
         title_style="bold",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
+        caption=_caption(rows),
+        caption_justify="left",
     )
     # Long names are folded rather than cut: a cut name could be another condition's.
     table.add_column("", overflow="fold")
@@ -70,17 +78,27 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         "-" if pd.isna(row["keep_ratio"]) else f"{row['keep_ratio']:g}",
         "-" if pd.isna(row["order"]) else row["order"],
         examples,
-        _with_interval(row, "accuracy", signed=False),
+        _with_interval(row, "accuracy", signed=False, mark=_mark(row["degenerate"])),
         "-" if pd.isna(row["wire_bytes_mean"]) else human_bytes(row["wire_bytes_mean"]),
         _with_interval(row, "pairing_gain", signed=True),
-        percent(row["deranged_accuracy"]),
+        percent(row["deranged_accuracy"]) + _mark(row["deranged_degenerate"]),
     )
 
 
-def _with_interval(row: dict[str, Any], name: str, *, signed: bool) -> str:
+def _caption(rows: pd.DataFrame) -> str | None:
+    """The baseline that needs no model: what the spread of the keys alone would score."""
+    prior = letter_prior(rows)
+    return None if math.isnan(prior) else f"always the commonest key: {percent(prior)} %\n"
+
+
+def _mark(degenerate: bool) -> str:
+    return DEGENERATE_MARK if degenerate else ""
+
+
+def _with_interval(row: dict[str, Any], name: str, *, signed: bool, mark: str = "") -> str:
     if pd.isna(row[name]):
         return "-"
     low, middle, high = (
         percent(row[key], signed=signed) for key in (f"{name}_low", name, f"{name}_high")
     )
-    return f"{middle} [{low}, {high}]"
+    return f"{middle}{mark} [{low}, {high}]"

@@ -4,21 +4,27 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
-from mlflow.entities import Run
 
 from latentwire.analysis.curve import build_curve, write_csv
 from latentwire.analysis.figures import draw_budget_curve, save_png
-from latentwire.analysis.load import chunks_from, results
+from latentwire.analysis.load import chunks_from, newest, results
+from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS
 from latentwire.analysis.rate_figures import draw_rate_accuracy
 from latentwire.errors import LatentWireError
 from latentwire.milestones.grid import log_table
 from latentwire.milestones.milestone import MilestoneRun, milestone_run
-from latentwire.milestones.study import log
-from latentwire.parameters import AUTO, DATASET, OUTPUT_DIR, PAIR, SOURCE, Values
-from latentwire.tracking.runs import IDENTITY
+from latentwire.parameters import (
+    AUTO,
+    DATASET,
+    MARGIN_POINTS,
+    OUTPUT_DIR,
+    PAIR,
+    SOURCE,
+    Values,
+)
 from latentwire.tracking.store import Store, open_store
 
-PARAMETERS = (PAIR, DATASET, SOURCE, OUTPUT_DIR)
+PARAMETERS = (PAIR, DATASET, SOURCE, MARGIN_POINTS, OUTPUT_DIR)
 SOURCES = {"local": ("local",), "published": ("published",), "both": ("local", "published")}
 
 
@@ -29,7 +35,9 @@ def run(values: Values) -> None:
 def run_in(store: Store, values: Values, parent: MilestoneRun | None = None) -> None:
     """Draw what the store holds, of one pair or (`auto`) of every pair."""
     pair = None if values["pair"] == AUTO else values["pair"]
-    frame = load_curve(store, SOURCES[values["source"]], pair, values["dataset"])
+    frame = load_curve(
+        store, SOURCES[values["source"]], pair, values["dataset"], values["margin_points"]
+    )
     with milestone_run(store, "m4", values, pair or "all pairs", parent) as milestone:
         with tempfile.TemporaryDirectory() as folder:
             written = [*write(frame, Path(folder))]
@@ -44,7 +52,11 @@ def run_in(store: Store, values: Values, parent: MilestoneRun | None = None) -> 
 
 
 def load_curve(
-    store: Store, sources: tuple[str, ...], pair: str | None, datasets: tuple[str, ...] | None
+    store: Store,
+    sources: tuple[str, ...],
+    pair: str | None,
+    datasets: tuple[str, ...] | None,
+    margin_points: float = DEFAULT_MARGIN_POINTS,
 ) -> pd.DataFrame:
     """The budget curve's table from all finished chunks, each example counted once."""
     chunks = [run for source in sources for run in newest(chunks_from(store, source, pair))]
@@ -56,32 +68,7 @@ def load_curve(
             f"the tracking store {store.uri} has no finished chunk runs ({what}): run m0, m2 or m3"
             " first, or published for the published study"
         )
-    return build_curve(results(store, chunks))
-
-
-def newest(chunks: list[Run]) -> list[Run]:
-    """Of each pair the chunks of one identity: other model files, dtype or evaluation version
-    make other curves, which must not be mixed. The one with the newest chunk is drawn."""
-    latest: dict[str, tuple[int, str]] = {}
-    identities: dict[str, set[str]] = {}
-    for run in chunks:
-        pair, identity = run.data.params["pair"], run.data.tags.get(IDENTITY, "")
-        identities.setdefault(pair, set()).add(identity)
-        latest[pair] = max(latest.get(pair, (0, "")), (run.info.end_time, identity))
-    for pair, known in identities.items():
-        if len(known) > 1:
-            log.warning(
-                "pair %s has runs of %d identities (other files, dtype, seed or evaluation"
-                " version); only the newest, %s, is drawn",
-                pair,
-                len(known),
-                latest[pair][1][:12],
-            )
-    return [
-        run
-        for run in chunks
-        if run.data.tags.get(IDENTITY, "") == latest[run.data.params["pair"]][1]
-    ]
+    return build_curve(results(store, chunks), margin_points=margin_points)
 
 
 def write(frame: pd.DataFrame, folder: Path) -> list[Path]:

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from latentwire.data.registry import dataset_names
 from latentwire.errors import LatentWireError
+from latentwire.strict_yaml import Keys
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def parse_pair(values: object, file: Path) -> Pair:
     Raises `LatentWireError` naming the file and the key for an unknown or missing key, a value of
     another type, or a dataset that there is not.
     """
-    keys = _Keys(values, file, "")
+    keys = Keys(values, file, "")
     pair = Pair(
         name=keys.text("name"),
         description=keys.text("description"),
@@ -67,7 +66,7 @@ def require_supported(pair: Pair) -> None:
 
 
 def _parse_source(values: object, file: Path, key: str, fuser: bool) -> Source:
-    keys = _Keys(values, file, key)
+    keys = Keys(values, file, key)
     if keys.has("path"):
         if keys.has("repo"):
             raise LatentWireError(f"{file}: '{key}' gives both 'repo' and 'path'; give one")
@@ -82,69 +81,3 @@ def _parse_source(values: object, file: Path, key: str, fuser: bool) -> Source:
         raise LatentWireError(f"{file}: '{key}' needs 'repo' (on the Hugging Face hub) or 'path'")
     keys.finish()
     return source
-
-
-class _Keys:
-    """Takes the keys of a mapping one by one; what is left at the end is unknown."""
-
-    def __init__(self, values: object, file: Path, within: str) -> None:
-        self._file = file
-        self._within = within
-        if not isinstance(values, dict):
-            what = f"'{within}'" if within else "the file"
-            raise LatentWireError(f"{file}: {what} must hold keys and values, got {_kind(values)}")
-        self._left: dict[Any, Any] = dict(values)
-
-    def has(self, key: str) -> bool:
-        return key in self._left
-
-    def take(self, key: str) -> Any:
-        if key not in self._left:
-            raise LatentWireError(f"{self._file}: key '{self._name(key)}' is missing")
-        return self._left.pop(key)
-
-    def text(self, key: str) -> str:
-        value = self.take(key)
-        if not isinstance(value, str) or not value.strip():
-            raise self._wrong(key, "text", value)
-        return value
-
-    def truth(self, key: str) -> bool:
-        value = self.take(key)
-        if not isinstance(value, bool):
-            raise self._wrong(key, "true or false", value)
-        return value
-
-    def dataset_names(self, key: str) -> tuple[str, ...]:
-        values = self.take(key)
-        known = dataset_names()
-        if not isinstance(values, list) or not values:
-            raise self._wrong(key, "a list of dataset names", values)
-        for value in values:
-            if value not in known:
-                raise LatentWireError(
-                    f"{self._file}: key '{self._name(key)}' names an unknown dataset {value!r}; "
-                    f"known: {', '.join(known)}"
-                )
-        if len(set(values)) < len(values):
-            raise LatentWireError(f"{self._file}: key '{self._name(key)}' names a dataset twice")
-        return tuple(values)
-
-    def finish(self) -> None:
-        if self._left:
-            unknown = ", ".join(f"'{self._name(key)}'" for key in self._left)
-            raise LatentWireError(f"{self._file}: unknown key {unknown}")
-
-    def _name(self, key: object) -> str:
-        return f"{self._within}.{key}" if self._within else f"{key}"
-
-    def _wrong(self, key: str, expected: str, value: object) -> LatentWireError:
-        return LatentWireError(
-            f"{self._file}: key '{self._name(key)}' must be {expected}, got {_kind(value)}"
-        )
-
-
-def _kind(value: object) -> str:
-    if value is None:
-        return "nothing"
-    return f"{type(value).__name__} {value!r}"

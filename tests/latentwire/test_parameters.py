@@ -2,7 +2,7 @@ import pytest
 
 from latentwire.errors import LatentWireError
 from latentwire.milestones import m2, m3
-from latentwire.parameters import STUDY, Values, checked
+from latentwire.parameters import MARGIN_POINTS, STUDY, Values, checked
 
 DEFAULTS = {parameter.name: parameter.default for parameter in (*m2.PARAMETERS, *m3.PARAMETERS)}
 
@@ -54,3 +54,10 @@ def test_a_wrong_value_is_named(name: str, text: str, message: str) -> None:
     with pytest.raises(LatentWireError, match=message) as error:
         values(**{name: text})
     assert str(error.value).startswith(f"{name}={text}")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "100", "nan", "inf", "one", ""])
+def test_a_margin_is_a_number_of_percentage_points(text: str) -> None:
+    assert checked([MARGIN_POINTS], {"margin_points": "0.5"}) == {"margin_points": 0.5}
+    with pytest.raises(LatentWireError, match=r"margin_points=.*: must be a number of percentage"):
+        checked([MARGIN_POINTS], {"margin_points": text})

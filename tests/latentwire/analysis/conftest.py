@@ -65,6 +65,6 @@ def make_condition(
     return ConditionResult(**{**fields, **changes})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def condition() -> Callable[..., ConditionResult]:
     return make_condition

@@ -1,5 +1,6 @@
 import math
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +9,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from latentwire.analysis.answers import letter_prior_accuracy
+from latentwire.analysis.bootstrap import paired_bootstrap_intervals
 from latentwire.analysis.curve import COLUMNS, ConditionResult, build_curve, read_csv, write_csv
-from latentwire.analysis.stats import paired_bootstrap_interval, paired_outcomes, wilson_interval
+from latentwire.analysis.curve import outcomes as outcomes_of
+from latentwire.analysis.margins import examine, questions_needed
+from latentwire.analysis.stats import holm, mcnemar_p, paired_outcomes, wilson_interval
 from latentwire.errors import LatentWireError
 
 Make = Callable[..., ConditionResult]
@@ -53,14 +58,84 @@ def test_pairing_gain_is_over_the_common_questions(condition: Make) -> None:
     # Questions 1 to 4: AAAB of their own cache, ABBC of another's.
     assert row["pairing_examples"] == 4
     assert row["pairing_gain"] == 0.5
-    outcomes = paired_outcomes(
-        {record.example_id: record.correct for record in matched.records},
-        {record.example_id: record.correct for record in deranged.records},
-    )
-    expected = paired_bootstrap_interval(outcomes)
+    pair = outcomes(matched), outcomes(deranged)
+    (expected,) = paired_bootstrap_intervals([pair])
     assert (row["pairing_gain_low"], row["pairing_gain_high"]) == expected
+    assert row["pairing_p"] == row["pairing_p_holm"] == mcnemar_p(paired_outcomes(*pair))
     # ABBCCAA against the donors' BBBCDAA.
     assert row["follows_donor_share"] == 5 / 7
+
+
+def outcomes(result: ConditionResult) -> dict[str, bool]:
+    return {record.example_id: record.correct for record in result.records}
+
+
+def test_points_are_compared_with_16_bits(condition: Make) -> None:
+    letters = {
+        ("bf16", 1.0): "AAAAAABBBB",
+        ("int8", 1.0): "AAAAAABBBA",
+        ("int8", 0.5): "ABBBBBAABB",
+    }
+    points = {
+        key: condition(text, codec=key[0], keep_ratio=key[1]) for key, text in letters.items()
+    }
+    others = [condition("ABABABABAB", system="receiver"), condition("A" * 10, source="published")]
+    frame = build_curve([*points.values(), *others], margin_points=30)
+    reference = outcomes(points["bf16", 1.0])
+    rows = frame[frame["bf16_examples"] > 0]
+    # Neither the reference itself, nor a model alone, nor another source has anything to compare.
+    assert list(zip(rows["codec"], rows["keep_ratio"], strict=True)) == [("int8", 1), ("int8", 0.5)]
+    pairs = [(outcomes(points["int8", ratio]), reference) for ratio in (1.0, 0.5)]
+    counted = [paired_outcomes(*pair) for pair in pairs]
+    assert rows["bf16_differing"].tolist() == [1, 7]
+    assert rows["bf16_difference"].tolist() == [each.difference for each in counted] == [0.1, -0.3]
+    intervals = paired_bootstrap_intervals(pairs)
+    assert rows["bf16_difference_low"].tolist() == [interval.low for interval in intervals]
+    assert rows["bf16_difference_high"].tolist() == [interval.high for interval in intervals]
+    p_values = [mcnemar_p(each) for each in counted]
+    assert rows["bf16_p"].tolist() == p_values
+    assert rows["bf16_p_holm"].tolist() == holm(p_values)
+    tests = [examine(each, "non_inferior", 0.3).p for each in counted]
+    assert rows["non_inferior_p"].tolist() == tests
+    assert rows["non_inferior_p_holm"].tolist() == holm(tests)
+    assert rows["non_inferior"].tolist() == ["supported", "undecided"]
+    needed = [questions_needed(each, "non_inferior", 0.3) for each in counted]
+    assert rows["questions_needed"].tolist() == needed
+    assert set(frame["margin_points"]) == {30}
+    rest = frame[frame["bf16_examples"] == 0]
+    empty = ("bf16_difference", "bf16_p", "non_inferior_p_holm", "non_inferior", "questions_needed")
+    assert rest[list(empty)].isna().all(axis=None)
+
+
+def test_p_values_are_corrected_within_a_dataset(condition: Make) -> None:
+    def points(dataset: str) -> list[ConditionResult]:
+        return [
+            condition(text, codec=codec, control=control, dataset=dataset)
+            for codec, own in (("bf16", "A" * 9 + "B"), ("int8", "A" * 8 + "BB"))
+            for control, text in (("matched", own), ("deranged", "AA" + "B" * 8))
+        ]
+
+    one = build_curve(points("set"))
+    assert one["pairing_p"].tolist() == [2 / 2**7, 2 / 2**6]
+    assert one["pairing_p_holm"].tolist() == [4 / 2**7, 4 / 2**7]
+    both = build_curve(points("set") + points("a set"))
+    assert both["pairing_p_holm"].tolist() == one["pairing_p_holm"].tolist() * 2
+
+
+def test_answers_of_every_control_are_counted(condition: Make) -> None:
+    row = only_row(
+        condition("AAAAAAABC-", answers="ABCDABCDAB"),
+        condition("BBBBBBBABA", control="deranged"),
+        condition("DCDCDCDC--", control="zero"),
+    )
+    assert [row[f"share_{letter}"] for letter in "ABCD"] == [0.7, 0.1, 0.1, 0]
+    assert (row["degenerate"], row["output_tokens_mean"]) == (True, 5)
+    assert (row["deranged_top_letter"], row["deranged_top_letter_share"]) == ("B", 0.8)
+    assert row["deranged_degenerate"] is True
+    assert (row["zero_top_letter"], row["zero_degenerate"]) == ("C", False)
+    keys = condition("A" * 10, answers="ABCDABCDAB").records
+    assert row["letter_prior_accuracy"] == letter_prior_accuracy(keys)
+    assert outcomes_of({"q": keys[0]}) == {"q": True}
 
 
 def test_controls_of_another_point_do_not_count(condition: Make) -> None:
@@ -198,3 +273,10 @@ def test_every_column_is_documented_in_order() -> None:
     lines = [line for line in text.splitlines() if line.startswith("| `")]
     named = [name for line in lines for name in line.split("|")[1].replace("`", "").split(",")]
     assert [name.strip() for name in named] == list(COLUMNS)
+
+
+def test_the_file_has_the_documented_columns(condition: Make, tmp_path: Path) -> None:
+    write_csv(build_curve([condition("AB")]), tmp_path / "curve.csv")
+    header = (tmp_path / "curve.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
+    text = (Path(__file__).parents[3] / "docs" / "columns.md").read_text(encoding="utf-8")
+    assert header == re.findall(r"`(\w+)`", " ".join(re.findall(r"(?m)^\| (`.*?) \|", text)))

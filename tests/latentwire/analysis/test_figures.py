@@ -129,6 +129,50 @@ def test_controls_and_published_points_are_hollow(condition: Make) -> None:
     assert "published" not in words(draw(own))
 
 
+def crosses(axes: Axes) -> list[tuple[float, float]]:
+    return [
+        (float(line.get_xdata()[0]), float(line.get_ydata()[0]))
+        for line in axes.lines
+        if line.get_marker() == "x"
+    ]
+
+
+def test_conditions_that_answer_with_one_letter_are_crossed_out(condition: Make) -> None:
+    keys = "ABCDABCDAB"
+    mixed, one_letter = keys[:5] + "ABABA", "A" * 7 + "BCD"
+
+    def figure(matched: str, deranged: str, published: str = "") -> Figure:
+        results = [
+            condition(matched, answers=keys),
+            condition(deranged, answers=keys, control="deranged"),
+        ]
+        if published:
+            results.append(condition(published, answers=keys, source="published"))
+        return draw(results)
+
+    for drawn, upper_crosses, lower_crosses in (
+        (figure(mixed, mixed), 0, 0),
+        (figure(one_letter, mixed), 1, 1),
+        (figure(mixed, one_letter), 1, 0),
+        (figure(one_letter, one_letter), 2, 1),
+        (figure(mixed, mixed, one_letter), 1, 0),
+    ):
+        upper, lower = panels(drawn)
+        assert (len(crosses(upper)), len(crosses(lower))) == (upper_crosses, lower_crosses)
+        assert ("the answer is one letter" in words(drawn).replace("\n", " ")) is (
+            upper_crosses > 0
+        )
+    (place,) = crosses(panels(figure(mixed, one_letter))[0])
+    right = sum(letter == key for letter, key in zip(one_letter, keys, strict=True))
+    assert place[1] == pytest.approx(10 * right)
+
+
+def test_the_caption_says_what_the_keys_alone_give(condition: Make) -> None:
+    figure = draw([condition("ABAB", answers="AAAB")])
+    # A is the commonest of A A and of A B: 3 of 4 are answered right.
+    assert "Always the commonest key: 75.0 %" in words(figure)
+
+
 def test_published_points_alone_are_the_curve(condition: Make) -> None:
     results = [condition("AB" * 20, source="published")]
     figure = draw(results)
@@ -140,7 +184,7 @@ def test_references_are_level_lines_with_names(condition: Make) -> None:
     figure = draw(grid(condition))
     upper, _ = panels(figure)
     assert "receiver\n50.0 %" in words(figure)
-    assert "sharer\n75.0 %" in words(figure)
+    assert "sharer \N{MULTIPLICATION SIGN}\n75.0 %" in words(figure)  # it answers A, mostly
     levels = {
         float(line.get_ydata()[0]) for line in upper.lines if list(line.get_xdata()) == [0, 1]
     }

@@ -66,5 +66,11 @@ def test_accuracy_stands_beside_pairing_gain(condition: Callable[..., ConditionR
     ]
     gain = next(line for line in right.lines if line.get_label() == "int")
     assert list(gain.get_ydata()) == [50.0]
-    assert "receiver alone" in {text.get_text() for text in left.texts}
+    assert "receiver alone \N{MULTIPLICATION SIGN}" in {text.get_text() for text in left.texts}
     assert "n = 4" in str(figure.get_suptitle())
+    for axes, column in ((left, "accuracy"), (right, "gain")):
+        (crossed,) = [line for line in axes.lines if line.get_marker() == "x"]
+        # int8 answers A to all; int4 with the whole cache to half of them.
+        assert list(crossed.get_ydata()) == [100.0 if column == "accuracy" else 50.0]
+    legend = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert "one letter for at least 70 % of the questions" in legend

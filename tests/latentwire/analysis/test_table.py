@@ -18,16 +18,32 @@ def test_a_line_holds_the_numbers_of_its_point(condition: Make) -> None:
             condition("ABBB" * 100, system="receiver"),
         ]
     )
-    title, blank, _, rule, receiver, c2c, _ = render_table(frame).splitlines()
+    lines = render_table(frame).splitlines()
+    title, blank, _, rule, receiver, c2c, _, prior, _, note = lines
     assert blank == ""
     assert title == "set, demo"
     assert set(rule) == {" ", "─"}
-    assert words(receiver) == "receiver - - 400 25.0 [21.0, 29.5] 0 B - -"
+    assert words(receiver) == "receiver - - 400 25.0! [21.0, 29.5] 0 B - -"
     row = frame.iloc[1]
     low, high = 100 * row["pairing_gain_low"], 100 * row["pairing_gain_high"]
     assert words(c2c) == (
-        f"bf16 1 front 400 75.0 [70.5, 79.0] 1.23 MB +50.0 [{low:+.1f}, {high:+.1f}] 25.0"
+        f"bf16 1 front 400 75.0! [70.5, 79.0] 1.23 MB +50.0 [{low:+.1f}, {high:+.1f}] 25.0!"
     )
+    assert prior == "always the commonest key: 100.0 %"
+    assert note == "! the answer is one letter for at least 70 % of the questions"
+
+
+def test_only_conditions_of_one_letter_are_marked(condition: Make) -> None:
+    def table(matched: str, deranged: str) -> str:
+        return render_table(
+            build_curve([condition(matched), condition(deranged, control="deranged")])
+        )
+
+    mixed, one_letter = "AAABBBCCDD", "AAABBBBBBB"
+    assert "!" not in table(mixed, mixed)
+    assert "30.0! [" in table(one_letter, mixed) and "30.0!\n" not in table(one_letter, mixed)
+    assert "30.0!\n" in table(mixed, one_letter) and "30.0! [" not in table(mixed, one_letter)
+    assert "! the answer is one letter" in table(mixed, one_letter)
 
 
 def test_incomplete_points_and_published_parts_are_marked(condition: Make) -> None:

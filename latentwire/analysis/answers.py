@@ -1,0 +1,69 @@
+"""How a condition's answers spread over the letters, and what the keys alone would give.
+
+A condition that says one letter whatever the question can score above chance where that letter is
+the commonest key: its accuracy then says nothing about what was understood.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from latentwire.evaluation.record import Record
+
+LETTERS = "ABCD"
+DEGENERATE_SHARE = 0.7
+DEGENERATE_MARK = "!"
+DEGENERATE_NOTE = f"one letter for at least {100 * DEGENERATE_SHARE:g} % of the questions"
+
+
+@dataclass(frozen=True)
+class AnswerSpread:
+    """The answers of one condition; shares are of all its questions, NaN without any."""
+
+    shares: dict[str, float]  # letter -> share, for each of LETTERS
+    unparsed_share: float  # outputs that yield no letter
+    top_letter: str | None  # the first of the alphabet among equally frequent ones
+    top_letter_share: float  # NaN where no output yields a letter
+    output_tokens_mean: float
+
+    @property
+    def degenerate(self) -> bool:
+        """Whether one letter is the answer to at least DEGENERATE_SHARE of the questions."""
+        return self.top_letter_share >= DEGENERATE_SHARE
+
+
+def spread(records: Iterable[Record]) -> AnswerSpread:
+    """Count the answers of one condition."""
+    counted = list(records)
+    letters = Counter(record.predicted for record in counted if record.predicted is not None)
+    top = min(letters, key=lambda letter: (-letters[letter], letter), default=None)
+    return AnswerSpread(
+        shares={letter: _share(letters[letter], len(counted)) for letter in LETTERS},
+        unparsed_share=_share(len(counted) - letters.total(), len(counted)),
+        top_letter=top,
+        top_letter_share=_share(letters[top], len(counted)) if top else float("nan"),
+        output_tokens_mean=_share(sum(record.generated_tokens for record in counted), len(counted)),
+    )
+
+
+def letter_prior_accuracy(records: Iterable[Record]) -> float:
+    """Accuracy of always answering the commonest key of the other half of the questions.
+
+    The halves are the questions at even and at odd places in the order of the dataset; each is
+    answered with the letter that is the key most often in the other (the first of the alphabet
+    among equals), so no question helps to choose its own answer. This is what a receiver that
+    knows how the keys are spread, and nothing else, would score. NaN for less than two questions.
+    """
+    keys = [record.answer for record in sorted(records, key=lambda record: record.index)]
+    halves = (keys[::2], keys[1::2])
+    if not all(halves):
+        return float("nan")
+    correct = 0
+    for own, other in (halves, halves[::-1]):
+        seen = Counter(other)
+        correct += own.count(min(seen, key=lambda letter: (-seen[letter], letter)))
+    return correct / len(keys)
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")

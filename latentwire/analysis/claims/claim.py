@@ -1,0 +1,122 @@
+"""What a claim about two conditions is, and how a YAML file says it.
+
+pair: demo                      # optional: the only pair that the claims are about
+claims:
+  - text: With int8, the content of the cache is communicated.
+    dataset: openbookqa
+    kind: superior              # or non_inferior, equivalent
+    first: {codec: int8}        # keep_ratio, order, control and calibration may follow
+    second: {codec: int8, control: deranged}    # or receiver, or sharer
+    margin_points: 0            # optional: 0 for superior, else 1
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS, KINDS, Kind
+from latentwire.condition import CONTROLS, Channel, Condition
+from latentwire.data.registry import dataset_names
+from latentwire.errors import LatentWireError
+from latentwire.strict_yaml import Keys, kind_of, read_yaml
+
+SHIPPED_DIR = Path(__file__).parent
+ALONE = ("receiver", "sharer")
+_SIDES = ("first", "second")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That accuracy(first) - accuracy(second) lies where the kind and its margin say."""
+
+    text: str
+    dataset: str
+    kind: Kind
+    margin_points: float  # percentage points
+    first: Condition
+    second: Condition
+
+    @property
+    def margin(self) -> float:
+        """The margin as a share."""
+        return self.margin_points / 100
+
+
+@dataclass(frozen=True)
+class ClaimFile:
+    """Claims that are judged together: p-values are corrected over them."""
+
+    name: str
+    pair: str | None  # None: any pair that has answers on the claims' datasets
+    claims: tuple[Claim, ...]
+
+
+def load_claims(path: Path) -> ClaimFile:
+    """Read a file of claims.
+
+    Raises LatentWireError naming the file and the key: what cannot be read, unknown or missing
+    keys, values of another type, codecs, datasets or kinds that there are not, a margin that the
+    kind cannot have, a condition compared with itself, or one claim's text twice.
+    """
+    keys = Keys(read_yaml(path), path, "")
+    pair = keys.text("pair") if keys.has("pair") else None
+    claims = tuple(
+        _claim(Keys(entry, path, f"claims[{number}]"), path, f"claims[{number}]")
+        for number, entry in enumerate(keys.items("claims"), start=1)
+    )
+    keys.finish()
+    said: set[tuple[str, str]] = set()
+    for claim in claims:
+        if (claim.text, claim.dataset) in said:
+            raise LatentWireError(
+                f"{path}: the claim {claim.text!r} stands twice for {claim.dataset}; word each once"
+            )
+        said.add((claim.text, claim.dataset))
+    return ClaimFile(path.name, pair, claims)
+
+
+def shipped_claims() -> list[ClaimFile]:
+    """The milestones' own claims, which come with the package."""
+    return [load_claims(path) for path in sorted(SHIPPED_DIR.glob("*.yaml"))]
+
+
+def _claim(keys: Keys, path: Path, within: str) -> Claim:
+    text = keys.text("text")
+    dataset = keys.one_of("dataset", dataset_names())
+    kind = KINDS[KINDS.index(keys.one_of("kind", KINDS))]
+    margin_points = 0.0 if kind == "superior" else DEFAULT_MARGIN_POINTS
+    if keys.has("margin_points"):
+        margin_points = keys.number("margin_points")
+    zero_allowed = kind == "superior"
+    if not 0 <= margin_points < 100 or (margin_points == 0 and not zero_allowed):
+        raise LatentWireError(
+            f"{path}: key '{within}.margin_points' must be a number of percentage points"
+            f" {'from' if zero_allowed else 'above'} 0 and below 100 for a claim of the kind"
+            f" {kind}, got {margin_points:g}"
+        )
+    first, second = (_condition(keys.take(name), path, f"{within}.{name}") for name in _SIDES)
+    keys.finish()
+    if first == second:
+        raise LatentWireError(f"{path}: '{within}' compares a condition with itself")
+    return Claim(text, dataset, kind, margin_points, first, second)
+
+
+def _condition(values: object, path: Path, within: str) -> Condition:
+    if values in ALONE:
+        return Condition(str(values))
+    if not isinstance(values, dict):
+        raise LatentWireError(
+            f"{path}: '{within}' must be receiver, sharer, or keys and values with a codec,"
+            f" got {kind_of(values)}"
+        )
+    keys = Keys(values, path, within)
+    codec = keys.text("codec")
+    keep_ratio = keys.number("keep_ratio") if keys.has("keep_ratio") else 1.0
+    order = keys.text("order") if keys.has("order") else "front"
+    control = keys.one_of("control", CONTROLS) if keys.has("control") else "matched"
+    calibration = keys.text("calibration") if keys.has("calibration") else ""
+    keys.finish()
+    try:
+        channel = Channel(codec, keep_ratio, order, calibration)
+    except LatentWireError as error:
+        raise LatentWireError(f"{path}: '{within}': {error}") from None
+    return Condition("c2c", channel, control)

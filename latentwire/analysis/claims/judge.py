@@ -1,0 +1,202 @@
+"""Whether the answers support a claim, refute it, or leave it undecided."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from latentwire.analysis.answers import DEGENERATE_NOTE, spread
+from latentwire.analysis.bootstrap import paired_bootstrap_intervals
+from latentwire.analysis.claims.claim import Claim, ClaimFile
+from latentwire.analysis.curve import ConditionResult, merged, outcomes
+from latentwire.analysis.margins import Verdict, about, examine, questions_needed, score_interval
+from latentwire.analysis.stats import ALPHA, Interval, PairedOutcomes, holm, paired_outcomes
+from latentwire.condition import Condition
+from latentwire.errors import LatentWireError
+from latentwire.evaluation.record import Record
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim with what the answers say about it. Differences and intervals are shares."""
+
+    claim: Claim
+    verdict: Verdict
+    outcomes: PairedOutcomes  # over the questions that both conditions have
+    examples_total: int  # scored questions of the dataset; 0 where nothing is known of it
+    interval: Interval  # of the score test, 95 %
+    bootstrap: Interval  # paired bootstrap percentile, 95 %
+    p: float  # two-sided
+    p_holm: float  # corrected over the file's claims
+    questions_needed: int | None
+    notes: tuple[str, ...]  # sentences: why it is undecided, what is odd about a condition
+
+
+@dataclass(frozen=True)
+class Report:
+    """A file's claims judged on one pair's answers."""
+
+    file: str
+    pair: str
+    judgements: tuple[Judgement, ...]
+
+
+def is_claimed(files: Sequence[ClaimFile], params: Mapping[str, str]) -> bool:
+    """Whether a chunk run with these parameters may hold answers that some claim is about."""
+    return any(
+        file.pair in (None, params.get("pair"))
+        and claim.dataset == params.get("dataset")
+        and side.system == params.get("system")
+        and side.control == params.get("control")
+        and (side.channel is None or side.channel.codec == params.get("codec"))
+        for file in files
+        for claim in file.claims
+        for side in (claim.first, claim.second)
+    )
+
+
+def judge_files(
+    files: Sequence[ClaimFile], results: Sequence[ConditionResult], source: str
+) -> list[Report]:
+    """Judge each file on each pair that has answers on one of its datasets.
+
+    `results` are the answers of one source and, of each pair, one identity. Raises
+    LatentWireError when no claim of any file has an answer.
+    """
+    reports = []
+    for file in files:
+        datasets = {claim.dataset for claim in file.claims}
+        pairs = {result.pair for result in results if result.dataset in datasets}
+        for pair in sorted(pairs if file.pair is None else pairs & {file.pair}):
+            own = [result for result in results if result.pair == pair]
+            reports.append(Report(file.name, pair, tuple(judge(file.claims, own))))
+    if not reports:
+        names = ", ".join(file.name for file in files)
+        raise LatentWireError(
+            f"the tracking store has no finished {source} answers that the claims of {names} are"
+            " about: run m0, m2 or m3 first, or name another --source or --pair"
+        )
+    return reports
+
+
+def judge(claims: Sequence[Claim], results: Sequence[ConditionResult]) -> list[Judgement]:
+    """Judge the claims of a file on one pair's answers.
+
+    p-values are corrected by Holm over all the claims: one without answers counts with p = 1, so
+    that verdicts do not get stricter as answers come in.
+    """
+    found = [_Sides.find(claim, results) for claim in claims]
+    paired = [paired_outcomes(outcomes(sides.first), outcomes(sides.second)) for sides in found]
+    findings = [
+        examine(outcome, claim.kind, claim.margin)
+        for outcome, claim in zip(paired, claims, strict=True)
+    ]
+    adjusted = holm([finding.p for finding in findings])
+    bootstraps = paired_bootstrap_intervals(
+        [(outcomes(sides.first), outcomes(sides.second)) for sides in found]
+    )
+    judgements = []
+    for place, (claim, sides, outcome) in enumerate(zip(claims, found, paired, strict=True)):
+        verdict = findings[place].verdict(adjusted[place])
+        needed = questions_needed(outcome, claim.kind, claim.margin)
+        notes = list(sides.problems)
+        if not notes and outcome.examples == 0:
+            notes.append("The two conditions have no question in common.")
+        elif not notes and verdict == "undecided":
+            corrected = findings[place].p < ALPHA
+            notes.append(_why_undecided(claim, outcome, needed, len(claims) if corrected else None))
+        judgements.append(
+            Judgement(
+                claim=claim,
+                verdict=verdict,
+                outcomes=outcome,
+                examples_total=sides.examples_total,
+                interval=score_interval(outcome),
+                bootstrap=bootstraps[place],
+                p=findings[place].p,
+                p_holm=adjusted[place],
+                questions_needed=needed,
+                notes=(*notes, *sides.degenerate),
+            )
+        )
+    return judgements
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """The records of a claim's two conditions, and what is wrong with them, in sentences."""
+
+    first: dict[str, Record]
+    second: dict[str, Record]
+    examples_total: int
+    problems: tuple[str, ...]
+    degenerate: tuple[str, ...]
+
+    @classmethod
+    def find(cls, claim: Claim, results: Sequence[ConditionResult]) -> "_Sides":
+        records: list[dict[str, Record]] = []
+        problems, degenerate, totals = [], [], {0}
+        for side in dict.fromkeys((claim.first, claim.second)):
+            parts = [
+                result
+                for result in results
+                if result.dataset == claim.dataset and _is_of(result, side)
+            ]
+            totals |= {part.examples_total for part in parts}
+            calibrations = {part.calibration for part in parts}
+            if not parts:
+                problems.append(f"There are no answers of {side.label}.")
+            elif len(calibrations) > 1:
+                hashes = ", ".join(sorted(str(calibration) for calibration in calibrations))
+                problems.append(
+                    f"{side.label} was run with {len(calibrations)} calibrations: name one under"
+                    f" 'calibration' ({hashes})."
+                )
+            found = {} if len(calibrations) > 1 else merged(f"{claim.dataset} {side.label}", parts)
+            answers = spread(found.values())
+            if answers.degenerate:
+                degenerate.append(
+                    f"{side.label} answers {answers.top_letter} to"
+                    f" {100 * answers.top_letter_share:.0f} % of the questions"
+                    f" (flagged: {DEGENERATE_NOTE})."
+                )
+            records.append(found)
+        return cls(records[0], records[1], max(totals), tuple(problems), tuple(degenerate))
+
+
+def _is_of(result: ConditionResult, side: Condition) -> bool:
+    if (result.system, result.control) != (side.system, side.control):
+        return False
+    channel = side.channel
+    return channel is None or (
+        (result.codec, result.keep_ratio, result.order)
+        == (channel.codec, channel.keep_ratio, channel.order)
+        and channel.calibration in ("", result.calibration)
+    )
+
+
+def _why_undecided(
+    claim: Claim, outcome: PairedOutcomes, needed: int | None, corrected_over: int | None
+) -> str:
+    """Why the data cannot decide, in words; `corrected_over` where they could for it alone."""
+    n, margin = outcome.examples, f"{claim.margin_points:g}-point margin"
+    if corrected_over is not None:
+        return f"Decided alone, but not once corrected for {corrected_over} claims (Holm)."
+    if claim.kind == "superior":
+        if needed is None:
+            beyond = f" beyond {claim.margin_points:g} points" if claim.margin_points else ""
+            return f"No advantage{beyond} is observed, and no disadvantage is shown."
+        if needed <= n:
+            return f"{n} questions are too few for the exact test."
+        return (
+            f"{n} questions cannot show a difference as small as the one observed;"
+            f" about {about(needed)} would."
+        )
+    assert needed is not None
+    if needed > n:
+        return (
+            f"{n} questions cannot show a {margin}; about {about(needed)} would,"
+            f" were both equally accurate."
+        )
+    return (
+        f"{n} questions could show a {margin}, were both equally accurate;"
+        f" the observed difference is too near it."
+    )

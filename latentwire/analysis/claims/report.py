@@ -1,0 +1,69 @@
+"""Judged claims as text for the terminal, at most 100 columns wide."""
+
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+
+from latentwire.analysis.claims.claim import Claim
+from latentwire.analysis.claims.judge import Judgement, Report
+from latentwire.analysis.stats import Interval
+
+WIDTH = 100
+INDENT = " " * 4
+KINDS = {"superior": "superior", "non_inferior": "non-inferior", "equivalent": "equivalent"}
+
+
+def render(reports: Sequence[Report], source: str) -> str:
+    """Every claim with its verdict and numbers, file by file and pair by pair; then the count."""
+    lines: list[str] = []
+    for report in reports:
+        published = ", published answers" if source == "published" else ""
+        lines += [f"{report.file}, {report.pair}{published}", ""]
+        for judgement in report.judgements:
+            lines += [*_lines(judgement, len(report.judgements)), ""]
+    counted = Counter(each.verdict for report in reports for each in report.judgements)
+    verdicts = ", ".join(f"{counted[name]} {name}" for name in ("supported", "refuted"))
+    lines.append(f"{counted.total()} claims: {verdicts}, {counted['undecided']} undecided")
+    return "\n".join(lines) + "\n"
+
+
+def _lines(judgement: Judgement, family: int) -> list[str]:
+    title = _wrapped(f"{judgement.verdict.upper():<9}  {judgement.claim.text}", "")
+    return [*title, *(line for text in _texts(judgement, family) for line in _wrapped(text))]
+
+
+def _texts(judgement: Judgement, family: int) -> list[str]:
+    claim, outcomes = judgement.claim, judgement.outcomes
+    texts = [f"{claim.dataset}: {claim.first.label} - {claim.second.label}, {_stated(claim)}"]
+    if outcomes.examples:
+        needed = judgement.questions_needed
+        texts += [
+            f"n {outcomes.examples} of {judgement.examples_total},"
+            f" difference {100 * outcomes.difference:+.2f} points,"
+            f" 95 % {_interval(judgement.interval)} (bootstrap {_interval(judgement.bootstrap)})",
+            f"only the first right {outcomes.only_first}, only the second {outcomes.only_second};"
+            f" p {_p(judgement.p)}, Holm over {family}: {_p(judgement.p_holm)};"
+            f" questions needed {'-' if needed is None else needed}",
+        ]
+    return [*texts, *judgement.notes]
+
+
+def _stated(claim: Claim) -> str:
+    """The kind with its margin: "non-inferior within 1 point"."""
+    if not claim.margin_points:
+        return KINDS[claim.kind]
+    unit = "point" if claim.margin_points == 1 else "points"
+    word = "by more than" if claim.kind == "superior" else "within"
+    return f"{KINDS[claim.kind]} {word} {claim.margin_points:g} {unit}"
+
+
+def _wrapped(text: str, indent: str = INDENT) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=INDENT)
+
+
+def _interval(interval: Interval) -> str:
+    return f"[{100 * interval.low:+.2f}, {100 * interval.high:+.2f}]"
+
+
+def _p(p: float) -> str:
+    return "< 1e-10" if p < 1e-10 else f"{p:.2g}"

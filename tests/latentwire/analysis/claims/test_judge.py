@@ -1,0 +1,244 @@
+"""Verdicts on made-up answers, with the numbers that go with them."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from answers_of_conditions import by_question
+from statsmodels.stats.contingency_tables import mcnemar
+
+from latentwire.analysis.bootstrap import paired_bootstrap_intervals
+from latentwire.analysis.claims.claim import Claim, ClaimFile
+from latentwire.analysis.claims.judge import Judgement, is_claimed, judge, judge_files
+from latentwire.analysis.claims.report import WIDTH, Report, render
+from latentwire.analysis.curve import ConditionResult
+from latentwire.analysis.margins import Kind
+from latentwire.analysis.published import read_published
+from latentwire.condition import Channel, Condition
+from latentwire.errors import LatentWireError
+
+Make = Callable[..., ConditionResult]
+INT8, BF16 = (Condition("c2c", Channel(codec), "matched") for codec in ("int8", "bf16"))
+
+
+def claim(
+    kind: Kind,
+    margin_points: float = 0.0,
+    first: Condition = INT8,
+    second: Condition = BF16,
+    dataset: str = "set",
+) -> Claim:
+    return Claim(f"{kind} {margin_points:g}", dataset, kind, margin_points, first, second)
+
+
+def letters(both: int, first: int, second: int, neither: int) -> tuple[str, str]:
+    """What two conditions answered, the key being A; wrong answers are spread."""
+    wrong = ("BCD" * (neither + first + second))[: neither + first + second]
+    one = "A" * both + "A" * first + wrong[:second] + wrong[second : second + neither]
+    two = "A" * both + wrong[:first] + "A" * second + wrong[first : first + neither]
+    return one, two
+
+
+def results(make: Make, both: int, first: int, second: int, neither: int) -> list[ConditionResult]:
+    one, two = letters(both, first, second, neither)
+    return [make(one, codec="int8"), make(two, codec="bf16")]
+
+
+def only(judgements: list[Judgement]) -> Judgement:
+    (judgement,) = judgements
+    return judgement
+
+
+@pytest.mark.parametrize(
+    ("kind", "margin", "table", "verdict", "note"),
+    [
+        ("superior", 0, (300, 60, 20, 220), "supported", None),
+        ("superior", 0, (300, 20, 60, 220), "refuted", None),
+        ("superior", 0, (300, 30, 25, 245), "undecided", "600 questions cannot show a difference"),
+        ("superior", 0, (300, 25, 30, 245), "undecided", "No advantage is observed"),
+        ("superior", 5, (300, 40, 20, 240), "undecided", "No advantage beyond 5 points"),
+        ("superior", 0, (0, 5, 0, 0), "undecided", "5 questions are too few for the exact test."),
+        ("non_inferior", 3, (300, 15, 15, 270), "supported", None),
+        ("non_inferior", 1, (300, 5, 60, 235), "refuted", None),
+        ("non_inferior", 1, (280, 10, 10, 200), "undecided", "500 questions cannot show a 1-point"),
+        ("non_inferior", 5, (300, 20, 45, 235), "undecided", "the observed difference is too near"),
+        ("equivalent", 5, (300, 15, 15, 270), "supported", None),
+        ("equivalent", 1, (300, 60, 5, 235), "refuted", None),
+        ("equivalent", 1, (300, 15, 15, 270), "undecided", "600 questions cannot show a 1-point"),
+    ],
+)
+def test_every_verdict_and_why(
+    condition: Make,
+    kind: Kind,
+    margin: float,
+    table: tuple[int, int, int, int],
+    verdict: str,
+    note: str | None,
+) -> None:
+    judgement = only(judge([claim(kind, margin)], results(condition, *table)))
+    assert judgement.verdict == verdict
+    assert [each for each in judgement.notes if "flagged" not in each] == [
+        each for each in judgement.notes if note and note in each
+    ]
+    assert (judgement.verdict == "undecided") == bool(note)
+    outcomes = judgement.outcomes
+    found = (outcomes.both, outcomes.only_first, outcomes.only_second, outcomes.neither)
+    assert found == table
+    assert judgement.examples_total == sum(table)
+
+
+def test_the_words_say_how_many_questions_would_do(condition: Make) -> None:
+    judgement = only(judge([claim("non_inferior", 1)], results(condition, 280, 10, 10, 200)))
+    assert judgement.questions_needed == 3259
+    assert judgement.notes[0] == (
+        "500 questions cannot show a 1-point margin; about 3,300 would, were both equally accurate."
+    )
+
+
+def test_p_values_are_corrected_over_all_claims_of_the_file(condition: Make) -> None:
+    answers = results(condition, 300, 35, 18, 247)
+    alone = only(judge([claim("superior")], answers))
+    assert (alone.verdict, alone.p_holm) == ("supported", alone.p)
+    # Two claims without any answers are a part of the family as well.
+    unknown = [claim("superior", first=Condition(who)) for who in ("receiver", "sharer")]
+    first, *others = judge([claim("superior"), *unknown], answers)
+    assert first.p == alone.p and first.p_holm == pytest.approx(3 * alone.p)
+    assert first.verdict == "undecided"
+    assert first.notes == ("Decided alone, but not once corrected for 3 claims (Holm).",)
+    for other, who in zip(others, ("receiver", "sharer"), strict=True):
+        assert (other.verdict, other.p, other.outcomes.examples) == ("undecided", 1, 0)
+        assert other.notes == (f"There are no answers of {who} alone.",)
+        assert math.isnan(other.interval.low) and math.isnan(other.bootstrap.low)
+
+
+def test_the_claims_conditions_are_found_among_others(condition: Make) -> None:
+    one, two = letters(30, 9, 1, 20)
+    wanted = Condition("c2c", Channel("int8", 0.5, "back"), "matched")
+    control = Condition("c2c", Channel("int8", 0.5, "back"), "deranged")
+    where = {"codec": "int8", "keep_ratio": 0.5, "order": "back"}
+    answers = [
+        condition(one[:40], **where, total=60),
+        condition(one[30:], first=30, **where, total=60),
+        condition(two, control="deranged", **where),
+        condition("D" * 60, **{**where, "order": "front"}),
+        condition("D" * 60, **{**where, "keep_ratio": 0.25}),
+        condition("D" * 60, **{**where, "codec": "int4"}),
+        condition("D" * 60, **where, dataset="another"),
+        condition("D" * 60, **where, control="zero"),
+        condition("D" * 60, system="receiver"),
+    ]
+    judgement = only(judge([claim("superior", first=wanted, second=control)], answers))
+    assert (judgement.outcomes.both, judgement.outcomes.only_first) == (30, 9)
+    assert (judgement.outcomes.only_second, judgement.outcomes.neither) == (1, 20)
+
+
+def test_calibrations_must_be_told_apart(condition: Make) -> None:
+    answers = [
+        condition("AAAB", codec="kvtc1", calibration="aa"),
+        condition("ABBB", codec="kvtc1", calibration="bb"),
+        condition("AABB", codec="bf16"),
+    ]
+    unnamed = Condition("c2c", Channel("kvtc1"), "matched")
+    named = Condition("c2c", Channel("kvtc1", calibration="bb"), "matched")
+    first, second = judge([claim("superior", first=side) for side in (unnamed, named)], answers)
+    assert first.outcomes.examples == 0
+    assert "run with 2 calibrations" in first.notes[0] and "(aa, bb)" in first.notes[0]
+    assert second.outcomes.difference == -0.25
+    assert judge([claim("superior", first=unnamed)], answers[:1] + answers[2:])[0].outcomes.examples
+
+
+def test_questions_must_be_common_and_one_letter_is_flagged(condition: Make) -> None:
+    apart = [condition("BBAB", codec="int8"), condition("AAAB", codec="bf16", first=4)]
+    judgement = only(judge([claim("superior")], apart))
+    assert judgement.notes[0] == "The two conditions have no question in common."
+    assert [note[:50] for note in judgement.notes[1:]] == [
+        "c2c int8 full matched answers B to 75 % of the que",
+        "c2c bf16 full matched answers A to 75 % of the que",
+    ]
+
+
+def test_files_are_judged_on_the_pairs_that_have_answers(condition: Make) -> None:
+    answers = [
+        condition("AB", codec=codec, pair=pair, dataset=dataset)
+        for codec in ("int8", "bf16")
+        for pair, dataset in (("one", "set"), ("two", "set"), ("two", "other"), ("demo", "other"))
+    ]
+    files = [
+        ClaimFile("any", None, (claim("superior"),)),
+        ClaimFile("own", "two", (claim("superior"), claim("superior", dataset="other"))),
+        ClaimFile("absent", "three", (claim("superior"),)),
+    ]
+    reports = judge_files(files, answers, "local")
+    assert [(report.file, report.pair) for report in reports] == [
+        ("any", "one"),
+        ("any", "two"),
+        ("own", "two"),
+    ]
+    assert [judgement.outcomes.examples for judgement in reports[2].judgements] == [2, 2]
+    with pytest.raises(LatentWireError, match=r"no finished local answers .* claims of absent"):
+        judge_files(files[2:], answers, "local")
+
+
+def test_only_what_is_claimed_is_fetched() -> None:
+    file = ClaimFile("f", "one", (claim("superior", second=Condition("receiver")),))
+    params = {"pair": "one", "dataset": "set", "system": "c2c", "codec": "int8"}
+    assert is_claimed([file], {**params, "control": "matched"})
+    receiver = {**params, "system": "receiver", "codec": "none", "control": "none"}
+    assert is_claimed([file], receiver)
+    for change in ({"control": "zero"}, {"codec": "int4"}, {"pair": "two"}, {"dataset": "x"}):
+        assert not is_claimed([file], {**params, "control": "matched", **change})
+    assert not is_claimed([file], {})
+
+
+def test_published_answers_by_a_second_library(shared_dir: Path) -> None:
+    path = shared_dir / "reference" / "published_per_question.csv"
+    back, front = (
+        Condition("c2c", Channel("int8", 0.5, order), "matched") for order in ("back", "front")
+    )
+    answers = [item.result for item in read_published(shared_dir / "reference")]
+    made = [
+        claim("superior", first=back, second=front, dataset="arc_c"),
+        claim("non_inferior", 1, dataset="arc_c"),
+        claim("non_inferior", 1, dataset="openbookqa"),
+    ]
+    superior, arc_c, openbookqa = judge(made, answers)
+    first, second = (by_question(path, "arc_c", "int8", 0.5, order) for order in ("back", "front"))
+    outcomes = superior.outcomes
+    assert outcomes.difference == pytest.approx(
+        sum(first.values()) / len(first) - sum(second.values()) / len(second)
+    )
+    table = [[outcomes.both, outcomes.only_first], [outcomes.only_second, outcomes.neither]]
+    assert superior.p == pytest.approx(mcnemar(table, exact=True).pvalue)
+    (expected,) = paired_bootstrap_intervals([(first, second)], seed=5)
+    assert superior.bootstrap == pytest.approx(tuple(expected), abs=0.003)
+    assert superior.interval == pytest.approx(tuple(expected), abs=0.003)
+    assert superior.verdict == "supported"
+    # int8 against 16 bits: 3 and 4 of 1150 questions differ, and 3 and 3 of 500.
+    assert (arc_c.outcomes.only_first, arc_c.outcomes.only_second) == (3, 4)
+    assert (openbookqa.outcomes.only_first, openbookqa.outcomes.only_second) == (3, 3)
+    assert (arc_c.verdict, openbookqa.verdict) == ("supported", "undecided")
+    assert "about 1,300 would" in openbookqa.notes[0]
+
+
+def test_the_report_holds_every_number_and_fits_the_terminal(condition: Make) -> None:
+    answers = results(condition, 280, 10, 10, 200)
+    made = [claim("non_inferior", 1), claim("superior", first=Condition("receiver"))]
+    judgements = judge(made, answers)
+    text = render([Report("mine.yaml", "demo", tuple(judgements))], "published")
+    assert max(map(len, text.splitlines())) <= WIDTH
+    flowing = " ".join(text.split())
+    low, high = judgements[0].interval
+    for words in (
+        "mine.yaml, demo, published answers",
+        "UNDECIDED non_inferior 1 set: c2c int8 full matched - c2c bf16 full matched,",
+        "non-inferior within 1 point",
+        "n 500 of 500, difference +0.00 points,",
+        f"95 % [{100 * low:+.2f}, {100 * high:+.2f}] (bootstrap [-1.80, +1.80])",
+        "only the first right 10, only the second 10;",
+        f"p {judgements[0].p:.2g}, Holm over 2: {judgements[0].p_holm:.2g}",
+        "questions needed 3259",
+        "There are no answers of receiver alone.",
+        "2 claims: 0 supported, 0 refuted, 2 undecided",
+    ):
+        assert words in flowing, words

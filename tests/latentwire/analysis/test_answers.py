@@ -1,0 +1,80 @@
+"""How answers spread over letters, and what the keys alone would score."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from latentwire.analysis.answers import letter_prior_accuracy, spread
+from latentwire.analysis.curve import ConditionResult
+from latentwire.analysis.published import read_published
+
+Make = Callable[..., ConditionResult]
+
+
+def test_shares_are_of_all_questions(condition: Make) -> None:
+    answers = spread(condition("AABC--ABBA").records)
+    assert answers.shares == {"A": 0.4, "B": 0.3, "C": 0.1, "D": 0}
+    assert (answers.unparsed_share, answers.output_tokens_mean) == (0.2, 5)
+    assert (answers.top_letter, answers.top_letter_share) == ("A", 0.4)
+
+
+@pytest.mark.parametrize(
+    ("letters", "degenerate"),
+    [("BBBBBBBACD", True), ("BBBBBBAACD", False), ("BBBBBBB---", True), ("-" * 10, False)],
+)
+def test_one_letter_seven_times_of_ten_is_degenerate(
+    condition: Make, letters: str, degenerate: bool
+) -> None:
+    assert spread(condition(letters).records).degenerate is degenerate
+
+
+def test_of_nothing_nothing_is_known(condition: Make) -> None:
+    answers = spread([])
+    assert math.isnan(answers.unparsed_share) and math.isnan(answers.shares["A"])
+    assert (answers.top_letter, answers.degenerate) == (None, False)
+    assert math.isnan(letter_prior_accuracy([]))
+    assert math.isnan(letter_prior_accuracy(condition("A").records))
+
+
+def test_each_half_is_answered_with_the_others_commonest_key(condition: Make) -> None:
+    # At even places A A B C, so D's half is answered A: 1 of 4. At odd places D A D D, so the
+    # first half is answered D: 0 of 4.
+    records = condition("C" * 8, answers="ADAABDCD").records
+    assert letter_prior_accuracy(records) == 1 / 8
+    assert letter_prior_accuracy(reversed(records)) == 1 / 8
+    # Rows that are not scored leave gaps; what counts is the order.
+    gaps = [replace(record, index=3 * record.index + 1) for record in records]
+    assert letter_prior_accuracy(gaps) == 1 / 8
+    # Among equally frequent keys the first of the alphabet: each half is answered A.
+    assert letter_prior_accuracy(condition("C" * 4, answers="ABBA").records) == 0.5
+
+
+def test_published_answers_counted_again(shared_dir: Path) -> None:
+    reference = shared_dir / "reference"
+    table = pd.read_csv(reference / "published_per_question.csv")
+    flagged = 0
+    for item in read_published(reference):
+        result = item.result
+        rows = table[
+            (table["milestone"] == item.milestone)
+            & (table["scheme"] == result.codec)
+            & (table["cache_proportion"] == result.keep_ratio)
+            & (table["order_mode"] == result.order)
+            & (table["dataset"] == result.dataset)
+        ].sort_values("question_index")
+        answers = spread(result.records)
+        shares = rows["predicted"].value_counts() / len(rows)
+        assert answers.top_letter == shares.index[0]
+        assert answers.top_letter_share == pytest.approx(shares.iloc[0])
+        assert answers.unparsed_share == pytest.approx(rows["predicted"].isna().mean())
+        assert answers.output_tokens_mean == pytest.approx(rows["generated_tokens"].mean())
+        flagged += answers.degenerate
+        even, odd = rows["answer"].iloc[::2], rows["answer"].iloc[1::2]
+        right = (even == odd.mode()[0]).sum() + (odd == even.mode()[0]).sum()
+        assert letter_prior_accuracy(result.records) == right / len(rows)
+    # A short piece of the cache's front makes the receiver answer A, whatever is asked.
+    assert flagged == 5
