@@ -3,4 +3,5 @@ import _first  # noqa: F401  (must come first)
 from latentwire.entry import start
 from latentwire.milestones import preflight
 
-start(preflight.PARAMETERS, preflight.run, preflight.__doc__)
+if __name__ == "__main__":  # workers import this file again
+    start(preflight.PARAMETERS, preflight.run, preflight.__doc__)

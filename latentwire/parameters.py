@@ -152,6 +152,10 @@ def _optional(one: Callable[[str], Any]) -> Callable[[str], Any]:
     return lambda text: one(text) if text else None
 
 
+def _workers(text: str) -> int | str:
+    return AUTO if text == AUTO else whole(1)(text)
+
+
 def _datasets(text: str) -> tuple[str, ...] | None:
     return None if text == AUTO else many(one_of(*dataset_names()))(text)
 
@@ -182,6 +186,9 @@ STUDY = (
     Parameter("dtype", AUTO, one_of(*DTYPES), "auto: bfloat16 on CUDA, float32 elsewhere"),
     SEED,
     Parameter("dry_run", "false", truth, "only say what would run and what is finished"),
+)
+WORKERS = Parameter(
+    "workers", AUTO, _workers, "processes that share the chunks; auto: one a GPU, else one"
 )
 KV_BITS = Parameter("kv_bits", "8,4", many(_bits), "bits per number: 16, 8, 4, 3, 2")
 CODEC = Parameter("codec", "", _optional(many(_codec)), "codecs by name, in place of kv_bits")

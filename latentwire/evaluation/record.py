@@ -29,11 +29,14 @@ class Record:
 _LATER = {"elements"}  # fields that records of earlier versions lack
 
 
+def record_lines(records: Iterable[Record]) -> str:
+    """One JSON object a line."""
+    return "".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records)
+
+
 def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Write one JSON object a line (UTF-8)."""
-    with path.open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+    """Write `record_lines` in UTF-8."""
+    path.write_text(record_lines(records), encoding="utf-8")
 
 
 def read_records(path: Path) -> list[Record]:

@@ -2,8 +2,10 @@
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 from tqdm import tqdm
@@ -13,15 +15,27 @@ from latentwire.analysis.load import chunks_of, results
 from latentwire.analysis.stats import wilson_interval
 from latentwire.analysis.table import render_table
 from latentwire.condition import Condition, Setting
-from latentwire.evaluation import engine
+from latentwire.evaluation.crew import Crew, Setup
 from latentwire.evaluation.record import Record
 from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
 from latentwire.milestones.study import Study, log
+from latentwire.milestones.work import (
+    Done,
+    Evaluator,
+    Queue,
+    Span,
+    Unit,
+    open_evaluator,
+    units_of,
+    worker_devices,
+)
 from latentwire.parameters import Values
-from latentwire.tracking.resume import chunk_name, finished_chunks
+from latentwire.tracking.claims import Claims
+from latentwire.tracking.outbox import Letter, Outbox, deliver_waiting, letter
+from latentwire.tracking.resume import FinishedChunk, chunk_name, finished_chunks
 from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY
 
-Span = tuple[int, int]  # examples start to stop - 1, in dataset order
+OTHERS_POLL_S = 2.0  # between looks at what other processes have in hand
 
 
 @dataclass(frozen=True)
@@ -67,12 +81,10 @@ def run_grid(
     if values["dry_run"] and not study.is_local():
         _print_unknown(study, name, conditions)
         return
+    if not values["dry_run"]:
+        deliver_waiting(study.store)
     calibrated = [study.calibrated(condition) for condition in conditions]
-    plans = [
-        make_plan(study, dataset, condition)
-        for dataset in study.dataset_names
-        for condition in calibrated
-    ]
+    plans = make_plans(study, calibrated)
     missing = sum(plan.examples_missing for plan in plans)
     wanted = sum(plan.examples for plan in plans)
     print(f"{name}: {len(plans)} conditions, {wanted - missing} of {wanted} answers are finished")
@@ -86,15 +98,26 @@ def run_grid(
         _conclude(study, run, plans, condition_runs)
 
 
-def make_plan(study: Study, dataset: str, condition: Condition) -> Plan:
-    """Which of a condition's chunks are missing in the store."""
-    setting = study.setting(dataset)
-    examples = study.examples(dataset)
-    finished = finished_chunks(study.store, setting.condition_fingerprint(condition)).values()
+def make_plans(study: Study, conditions: Sequence[Condition]) -> list[Plan]:
+    """Which chunks of each condition on each of the study's datasets are missing in the store."""
+    settings = {dataset: study.setting(dataset) for dataset in study.dataset_names}
+    points = [(setting, condition) for setting in settings.values() for condition in conditions]
+    prints = [setting.condition_fingerprint(condition) for setting, condition in points]
+    finished = finished_chunks(study.store, prints)
+    return [
+        _plan(study, setting, condition, finished[fingerprint].values())
+        for (setting, condition), fingerprint in zip(points, prints, strict=True)
+    ]
+
+
+def _plan(
+    study: Study, setting: Setting, condition: Condition, finished: Iterable[FinishedChunk]
+) -> Plan:
+    examples = study.examples(setting.dataset)
     size = study.values["chunk_size"]
     chunks = [(start, min(start + size, examples)) for start in range(0, examples, size)]
     missing = uncovered(chunks, [(chunk.start, chunk.stop) for chunk in finished])
-    total = len(study.dataset(dataset).examples)
+    total = len(study.dataset(setting.dataset).examples)
     return Plan(setting, condition, examples, total, tuple(missing))
 
 
@@ -126,59 +149,98 @@ def _identity(plan: Plan) -> dict[str, str]:
 def _compute(
     study: Study, run: MilestoneRun, plans: Sequence[Plan], condition_runs: dict[str, str]
 ) -> None:
-    """Evaluate what is missing: conditions that lack the same examples go together."""
+    """Evaluate what is missing: conditions that lack the same examples go together.
+
+    Returns once every chunk is in the store, whichever process computed it.
+    """
     missing = sum(plan.examples_missing for plan in plans)
     if not missing:
         log.info("%s: everything is finished, nothing to compute", run.name)
         return
-    work = engine.Workspace(study.loaded)
-    with tqdm(total=missing, desc=run.name, unit="answer", disable=not sys.stderr.isatty()) as bar:
-        for dataset in study.dataset_names:
-            questions, donors = study.questions(dataset)
-            own = [plan for plan in plans if plan.setting.dataset == dataset]
-            for start, stop in sorted({span for plan in own for span in plan.missing}):
-                together = [plan for plan in own if (start, stop) in plan.missing]
-                began = time.perf_counter()
-                records = engine.evaluate(
-                    study.loaded,
-                    [plan.condition for plan in together],
-                    questions[start:stop],
-                    donors[start:stop],
-                    study.batch_size,
-                    bar.update,
-                    work=work,
-                )
-                seconds = (time.perf_counter() - began) / len(together)
-                for plan in together:
+    units = units_of([(plan.setting, plan.condition, plan.missing) for plan in plans])
+    by_unit = {(plan.setting, plan.condition): plan for plan in plans}
+    with (
+        tqdm(total=missing, desc=run.name, unit="answer", disable=not sys.stderr.isatty()) as bar,
+        Claims(study.store, run.run_id) as claims,
+        Outbox(study.store) as outbox,
+        _evaluating(study, bar.update) as evaluate,
+    ):
+        queue = Queue(study.store, claims, units)
+        while True:
+            for unit, done in evaluate(queue.take):
+                seconds = done.seconds / len(unit.conditions)
+                letters = []
+                for condition, records in done.records.items():
+                    plan = by_unit[unit.setting, condition]
                     parent = condition_runs[plan.fingerprint]
-                    _write_chunk(run, parent, plan, (start, stop), records[plan.condition], seconds)
+                    letters.append(
+                        outbox.put(_letter(study, run, parent, plan, unit, records, seconds))
+                    )
+                queue.sent(unit, letters)
                 log.info(
                     "%s: %s %s, %d conditions, %.1f s",
                     run.name,
-                    dataset,
-                    chunk_name(start, stop),
-                    len(together),
-                    seconds * len(together),
+                    unit.setting.dataset,
+                    chunk_name(*unit.span),
+                    len(unit.conditions),
+                    done.seconds,
                 )
+            if not queue.units:
+                return
+            log.info("%s: other processes have the last %d chunks", run.name, len(queue.units))
+            time.sleep(OTHERS_POLL_S)
 
 
-def _write_chunk(
+@contextmanager
+def _evaluating(
+    study: Study, progress: Callable[[int], object]
+) -> Iterator[Callable[[Callable[[], Unit | None]], Iterator[tuple[Unit, Done]]]]:
+    """What evaluates the units that a function gives: this process, or workers of it."""
+    devices = worker_devices(study)
+    if len(devices) == 1:
+        evaluator = Evaluator(study)
+
+        def here(take: Callable[[], Unit | None]) -> Iterator[tuple[Unit, Done]]:
+            while unit := take():
+                yield unit, evaluator(unit, progress)
+
+        yield here
+        return
+    print(f"{len(devices)} workers: {', '.join(devices)}", flush=True)
+    setup: Setup[Unit, Done] = partial(open_evaluator, study.for_workers())
+    with Crew(setup, devices, progress) as crew:
+        yield crew.map
+
+
+def _letter(
+    study: Study,
     run: MilestoneRun,
     condition_run: str,
     plan: Plan,
-    span: Span,
+    unit: Unit,
     records: Sequence[Record],
     seconds: float,
-) -> None:
-    title = f"{plan.setting.dataset} {plan.condition.label} {chunk_name(*span)}"
+) -> Letter:
+    """A chunk's results, as they go to the store."""
+    chunk = chunk_name(*unit.span)
     tags = {
-        FINGERPRINT: plan.setting.chunk_fingerprint(plan.condition, *span),
+        **run.writer.common_tags,
+        FINGERPRINT: plan.setting.chunk_fingerprint(plan.condition, *unit.span),
         CONDITION: plan.fingerprint,
-        CHUNK: chunk_name(*span),
+        CHUNK: chunk,
         **_identity(plan),
     }
-    metrics = {**counted(records), "seconds": seconds}
-    run.writer.write_chunk(title, condition_run, plan.params, tags, records, metrics)
+    return letter(
+        study.store,
+        f"{plan.setting.dataset} {plan.condition.label} {chunk}",
+        condition_run,
+        plan.params,
+        tags,
+        {**counted(records), "seconds": seconds},
+        records,
+        seconds,
+        claimed=unit.claimed,
+    )
 
 
 def counted(records: Sequence[Record]) -> dict[str, float]:

@@ -8,9 +8,9 @@ from latentwire.condition import CONTROLS, Channel, Condition
 from latentwire.milestones.grid import run_grid
 from latentwire.milestones.milestone import MilestoneRun
 from latentwire.milestones.study import Study, open_study
-from latentwire.parameters import STUDY, Values
+from latentwire.parameters import STUDY, WORKERS, Values
 
-PARAMETERS = STUDY
+PARAMETERS = (*STUDY, WORKERS)
 CONDITIONS = (
     Condition("receiver"),
     Condition("sharer"),

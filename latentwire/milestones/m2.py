@@ -5,9 +5,9 @@ from latentwire.condition import Channel, Condition
 from latentwire.milestones.grid import run_grid
 from latentwire.milestones.milestone import MilestoneRun
 from latentwire.milestones.study import Study, open_study
-from latentwire.parameters import CALIBRATION, CODEC, CONTROLS_SENT, KV_BITS, STUDY, Values
+from latentwire.parameters import CALIBRATION, CODEC, CONTROLS_SENT, KV_BITS, STUDY, WORKERS, Values
 
-PARAMETERS = (*STUDY, KV_BITS, CODEC, CALIBRATION, CONTROLS_SENT)
+PARAMETERS = (*STUDY, WORKERS, KV_BITS, CODEC, CALIBRATION, CONTROLS_SENT)
 
 
 def conditions(values: Values) -> list[Condition]:

@@ -15,11 +15,13 @@ from latentwire.parameters import (
     KV_BITS,
     ORDER,
     STUDY,
+    WORKERS,
     Values,
 )
 
 PARAMETERS = (
     *STUDY,
+    WORKERS,
     replace(KV_BITS, default="8"),
     CODEC,
     CALIBRATION,

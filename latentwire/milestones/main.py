@@ -14,6 +14,7 @@ from latentwire.parameters import (
     OUTPUT_DIR,
     SAMPLE,
     STUDY,
+    WORKERS,
     Parameter,
     Values,
     checked,
@@ -21,7 +22,7 @@ from latentwire.parameters import (
 
 # M3 has a kv_bits of its own, so M2's cannot go by that name here.
 M2_KV_BITS = replace(KV_BITS, name="m2_kv_bits", help="bits per number that M2 compares")
-PARAMETERS = (*STUDY, M2_KV_BITS, CALIBRATION_EXAMPLES, SAMPLE, OUTPUT_DIR)
+PARAMETERS = (*STUDY, WORKERS, M2_KV_BITS, CALIBRATION_EXAMPLES, SAMPLE, OUTPUT_DIR)
 STEPS = (m0, calibrate, m1, m2, m3)
 
 

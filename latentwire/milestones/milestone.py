@@ -28,7 +28,7 @@ from latentwire.tracking.runs import (
 from latentwire.tracking.store import Store
 
 # Parameters that do not change what a milestone's runs are about.
-_NOT_IDENTITY = ("batch_size", "device", "data_dir", "dry_run", "output_dir")
+_NOT_IDENTITY = ("batch_size", "device", "data_dir", "dry_run", "output_dir", "workers")
 
 
 @dataclass(frozen=True)

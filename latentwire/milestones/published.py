@@ -36,7 +36,8 @@ def run(values: Values) -> None:
     store = open_store()
     found = [condition.result for condition in conditions]
     prints = [_fingerprint(identity, condition) for condition in conditions]
-    missing = [i for i, fingerprint in enumerate(prints) if not finished_chunks(store, fingerprint)]
+    there = finished_chunks(store, prints)
+    missing = [i for i, fingerprint in enumerate(prints) if not there[fingerprint]]
     print(f"published: {len(found) - len(missing)} of {len(found)} conditions are in the store")
     with milestone_run(store, "published", values, PAIR, source="published") as milestone:
         writer = milestone.writer

@@ -140,6 +140,13 @@ class Study:
             )
         return replace(channel, calibration=self.calibration.hash)
 
+    def for_workers(self) -> "Study":
+        """The study as a worker gets it: without the store, which one process writes, and what is
+        in memory, but with what is known of the files."""
+        study = replace(self, store=None)  # type: ignore[arg-type]
+        study.located, study.identity = self.located, self.identity
+        return study
+
     @property
     def subject(self) -> Subject:
         """What a calibration must be of, to be used here."""

@@ -1,10 +1,21 @@
 """Which chunks of a condition are finished, whoever computed them."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from mlflow.entities import LifecycleStage
+from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlRun, SqlTag
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy import select
+from sqlalchemy.orm import aliased
+
 from latentwire.errors import LatentWireError
-from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, LEVEL
+from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY, LEVEL
 from latentwire.tracking.store import Store
+
+THREADS = 8  # requests to a server at once; each mostly waits
+_KEYS = 500  # of one query; SQLite takes 999
 
 
 @dataclass(frozen=True)
@@ -17,17 +28,79 @@ class FinishedChunk:
     stop: int
 
 
-def finished_chunks(store: Store, condition_fingerprint: str) -> dict[str, FinishedChunk]:
-    """Chunk fingerprint -> its finished run (the oldest, should there be several)."""
-    chunks: dict[str, FinishedChunk] = {}
+Found = dict[str, FinishedChunk]  # by chunk fingerprint; the oldest, should there be several
+
+
+def finished_chunks(store: Store, conditions: Sequence[str]) -> dict[str, Found]:
+    """The finished chunks of every condition, by the conditions' fingerprints."""
+    database = getattr(store.client._tracking_client, "store", None)
+    if isinstance(database, SqlAlchemyStore):
+        return _from_database(database, conditions)
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = pool.map(lambda condition: _by_search(store, condition), conditions)
+        return dict(zip(conditions, found, strict=True))
+
+
+def is_finished(store: Store, chunk_fingerprint: str) -> bool:
+    """Whether a chunk has a finished run."""
+    runs = store.search(
+        f"tags.`{FINGERPRINT}` = '{chunk_fingerprint}' and tags.`{LEVEL}` = 'chunk'"
+        " and attributes.status = 'FINISHED'"
+    )
+    return next(runs, None) is not None
+
+
+def finished_of_chunk(store: Store, identity: str, chunk: str) -> set[str]:
+    """Fingerprints of a chunk's finished runs under whatever conditions of one identity."""
+    runs = store.search(
+        f"tags.`{IDENTITY}` = '{identity}' and tags.`{CHUNK}` = '{chunk}'"
+        f" and tags.`{LEVEL}` = 'chunk' and attributes.status = 'FINISHED'"
+    )
+    return {run.data.tags[FINGERPRINT] for run in runs}
+
+
+def _by_search(store: Store, condition: str) -> Found:
+    chunks: Found = {}
     for run in store.search(
-        f"tags.`{CONDITION}` = '{condition_fingerprint}' and tags.`{LEVEL}` = 'chunk'"
+        f"tags.`{CONDITION}` = '{condition}' and tags.`{LEVEL}` = 'chunk'"
         " and attributes.status = 'FINISHED'"
     ):
-        fingerprint = run.data.tags[FINGERPRINT]
-        start, stop = parse_chunk(run.data.tags[CHUNK])
-        chunks.setdefault(fingerprint, FinishedChunk(run.info.run_id, fingerprint, start, stop))
+        _add(chunks, run.info.run_id, run.data.tags[FINGERPRINT], run.data.tags[CHUNK])
     return chunks
+
+
+def _from_database(database: SqlAlchemyStore, conditions: Sequence[str]) -> dict[str, Found]:
+    """The same from MLflow's own tables: three tags of a run and not all forty rows of it, which is
+    a hundred times as fast for ten thousand runs."""
+    found: dict[str, Found] = {condition: {} for condition in conditions}
+    condition, level, fingerprint, chunk = (aliased(SqlTag) for _ in range(4))
+    query = select(SqlRun.run_uuid, condition.value, fingerprint.value, chunk.value)
+    query = query.join(SqlExperiment, SqlExperiment.experiment_id == SqlRun.experiment_id)
+    for tag, key in (
+        (condition, CONDITION),
+        (level, LEVEL),
+        (fingerprint, FINGERPRINT),
+        (chunk, CHUNK),
+    ):
+        query = query.join(tag, (tag.run_uuid == SqlRun.run_uuid) & (tag.key == key))
+    query = query.where(
+        SqlRun.status == "FINISHED",
+        SqlRun.lifecycle_stage == LifecycleStage.ACTIVE,
+        SqlExperiment.lifecycle_stage == LifecycleStage.ACTIVE,
+        level.value == "chunk",
+    ).order_by(SqlRun.start_time, SqlRun.run_uuid)
+    names = list(found)
+    with database.ManagedSessionMaker() as session:
+        for first in range(0, len(names), _KEYS):
+            part = query.where(condition.value.in_(names[first : first + _KEYS]))
+            for run_id, name, own, span in session.execute(part):
+                _add(found[name], run_id, own, span)
+    return found
+
+
+def _add(chunks: Found, run_id: str, fingerprint: str, span: str) -> None:
+    start, stop = parse_chunk(span)
+    chunks.setdefault(fingerprint, FinishedChunk(run_id, fingerprint, start, stop))
 
 
 def chunk_name(start: int, stop: int) -> str:

@@ -28,7 +28,7 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_USER,
 )
 
-from latentwire.evaluation.record import Record, write_records
+from latentwire.evaluation.record import Record, record_lines
 from latentwire.tracking.stop import Stopped
 from latentwire.tracking.store import Store
 
@@ -43,6 +43,7 @@ CODE_SHA = "latentwire.code_sha"
 SOURCE = "latentwire.source"  # local, or published for figures that others measured
 HOST = "latentwire.host"
 PROCESS = "latentwire.process"
+CLAIMS = "latentwire.claims"  # on a milestone's run: the work that it has in hand
 RECORDS_SHA256 = "latentwire.records_sha256"
 RECORDS_FILE = "records.jsonl"
 MOST_PARAMS = 100  # in one request; MLflow refuses more
@@ -64,8 +65,9 @@ class RunWriter:
         parent: str | None,
         params: Mapping[str, str],
         tags: Mapping[str, str],
+        start_time_ms: int | None = None,
     ) -> str:
-        """A new run below `parent`; its id."""
+        """A new run below `parent`; its id. It began now, or so many ms after the epoch."""
         identity = {
             **self.common_tags,
             LEVEL: level,
@@ -76,9 +78,12 @@ class RunWriter:
             **({MLFLOW_PARENT_RUN_ID: parent} if parent else {}),
             **tags,
         }
-        run = self.store.client.create_run(self.store.experiment_id, tags=identity, run_name=name)
+        run = self.store.client.create_run(
+            self.store.experiment_id, start_time_ms, identity, run_name=name
+        )
         self._open.append(run.info.run_id)
-        self.log(run.info.run_id, params=params)
+        if params:
+            self.log(run.info.run_id, params=params)
         return str(run.info.run_id)
 
     def adopt(self, run_id: str, name: str, level: str, params: Mapping[str, str]) -> None:
@@ -145,13 +150,29 @@ class RunWriter:
         metrics: Mapping[str, float],
     ) -> str:
         """One whole chunk run: FINISHED only once its records are stored."""
-        run_id = self.start(name, "chunk", condition_run, params, tags)
+        lines = record_lines(records)
+        return self.write_lines(name, condition_run, params, tags, lines, metrics)
+
+    def write_lines(
+        self,
+        name: str,
+        condition_run: str,
+        params: Mapping[str, str],
+        tags: Mapping[str, str],
+        records: str,
+        metrics: Mapping[str, float],
+        start_time_ms: int | None = None,
+    ) -> str:
+        """`write_chunk` for records as `record_lines` gives them; with as few requests as will do,
+        since there are many such runs."""
+        data = records.encode()
+        tags = {**tags, RECORDS_SHA256: hashlib.sha256(data).hexdigest()}
+        run_id = self.start(name, "chunk", condition_run, {}, tags, start_time_ms)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / RECORDS_FILE
-            write_records(path, records)
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            path.write_bytes(data)
             self.log_file(run_id, path)
-        self.log(run_id, metrics=metrics, tags={RECORDS_SHA256: digest})
+        self.log(run_id, params=params, metrics=metrics)
         self.finish(run_id)
         return run_id
 

@@ -20,6 +20,7 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_EXPERIMENT = "latentwire"
 PAGE = 1000  # the most runs that one search returns
 REACH_TIMEOUT_S = 10
+ANSWER_TIMEOUT_S = 3  # while work goes on
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,10 @@ class Store:
             token = page.token
             if not token:
                 return
+
+    def answers(self) -> bool:
+        """Whether the store can be asked now; for a server, with little patience."""
+        return not is_server(self.uri) or is_reachable(self.uri, ANSWER_TIMEOUT_S)
 
 
 def open_store(experiment: str | None = None) -> Store:
@@ -87,11 +92,20 @@ def _sqlite_path(uri: str) -> str:
 
 def _check_reachable(uri: str) -> None:
     """Ask a server once, with little patience: the client itself would retry for minutes."""
-    if urlparse(uri).scheme not in ("http", "https"):
-        return
-    try:
-        requests.get(uri.rstrip("/") + "/health", timeout=REACH_TIMEOUT_S)
-    except requests.RequestException:
+    if is_server(uri) and not is_reachable(uri, REACH_TIMEOUT_S):
         raise LatentWireError(
             f"no tracking server answers at {uri}: start it, or mend or unset MLFLOW_TRACKING_URI"
-        ) from None
+        )
+
+
+def is_server(uri: str) -> bool:
+    """Whether a tracking URI is a server's."""
+    return urlparse(uri).scheme in ("http", "https")
+
+
+def is_reachable(uri: str, timeout_s: float) -> bool:
+    """Whether a tracking server says that it is well."""
+    try:
+        return requests.get(uri.rstrip("/") + "/health", timeout=timeout_s).ok
+    except requests.RequestException:
+        return False

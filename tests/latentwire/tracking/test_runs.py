@@ -48,9 +48,9 @@ def status(store: Store, run_id: str) -> str:
 def test_a_chunk_is_found_again(store: Store) -> None:
     writer = RunWriter(store, {})
     run_id = write_chunk(writer, writer.start("m", "milestone", None, {}, {}), 3)
-    found = finished_chunks(store, "c")
+    found = finished_chunks(store, ["c"])["c"]
     assert [(f.run_id, f.start, f.stop) for f in found.values()] == [(run_id, 3, 4)]
-    assert finished_chunks(store, "other") == {}
+    assert finished_chunks(store, ["other"]) == {"other": {}}
 
 
 def test_all_pages_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_all_pages_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> No
     parent = writer.start("m", "milestone", None, {}, {})
     for number in range(5):
         write_chunk(writer, parent, number)
-    assert len(finished_chunks(store, "c")) == 5
+    assert len(finished_chunks(store, ["c"])["c"]) == 5
 
 
 def test_a_chunk_whose_records_cannot_be_stored_is_not_finished(
@@ -74,7 +74,7 @@ def test_a_chunk_whose_records_cannot_be_stored_is_not_finished(
     monkeypatch.setattr(store.client, "log_artifact", full)
     with pytest.raises(OSError, match="No space"), closing(writer):
         write_chunk(writer, parent, 0)
-    assert finished_chunks(store, "c") == {}
+    assert finished_chunks(store, ["c"]) == {"c": {}}
     assert status(store, parent) == "FAILED"
 
 

@@ -1,0 +1,170 @@
+"""The work of a grid: which pieces are missing, who has them in hand, and how they are done."""
+
+import logging
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from latentwire.condition import Condition, Setting
+from latentwire.errors import LatentWireError
+from latentwire.evaluation import engine
+from latentwire.evaluation.crew import Work
+from latentwire.evaluation.engine import Progress
+from latentwire.evaluation.record import Record
+from latentwire.milestones.study import Study
+from latentwire.parameters import AUTO
+from latentwire.tracking.claims import Claims
+from latentwire.tracking.resume import chunk_name, finished_of_chunk
+from latentwire.tracking.store import Store
+
+log = logging.getLogger("latentwire")
+
+Span = tuple[int, int]  # examples start to stop - 1, in dataset order
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Conditions that lack the same examples of a dataset: evaluated together."""
+
+    setting: Setting
+    span: Span
+    conditions: tuple[Condition, ...]
+    claimed: bool = True  # whether the store could be asked who else has it in hand
+
+    @property
+    def key(self) -> str:
+        """What a claim to these examples is called, whatever the conditions."""
+        return f"{self.setting.identity()[:24]}:{self.setting.dataset}:{chunk_name(*self.span)}"
+
+    @property
+    def answers(self) -> int:
+        return len(self.conditions) * (self.span[1] - self.span[0])
+
+
+@dataclass(frozen=True)
+class Done:
+    """What evaluating a unit gave, and how long it took."""
+
+    records: dict[Condition, list[Record]]
+    seconds: float
+
+
+class Evaluator:
+    """Evaluates units of a study on its device; buffers stay from one to the next."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._work = engine.Workspace(study.loaded)
+
+    def __call__(self, unit: Unit, progress: Progress) -> Done:
+        questions, donors = self._study.questions(unit.setting.dataset)
+        began = time.perf_counter()
+        records = engine.evaluate(
+            self._study.loaded,
+            unit.conditions,
+            questions[slice(*unit.span)],
+            donors[slice(*unit.span)],
+            self._study.batch_size,
+            progress,
+            work=self._work,
+        )
+        return Done(records, time.perf_counter() - began)
+
+
+def open_evaluator(study: Study, device: str) -> Work[Unit, Done]:
+    """The evaluator of a worker on `device`; see `Study.for_workers`."""
+    study.device = device
+    return Evaluator(study)
+
+
+def worker_devices(study: Study) -> list[str]:
+    """A device for each worker that the parameter `workers` asks for.
+
+    Raises LatentWireError for more workers than there are GPUs.
+    """
+    wanted = study.values.get("workers", 1)
+    if study.device != "cuda":
+        count = 1 if wanted == AUTO else wanted
+        if count > 1 and study.device != "cpu":
+            raise LatentWireError(
+                f"workers={count}: device={study.device} is one device; take device=cuda for all"
+                " GPUs, or workers=1"
+            )
+        return [study.device] * count
+    there = torch.cuda.device_count()
+    count = there if wanted == AUTO else wanted
+    if count > there:
+        raise LatentWireError(f"workers={count}: this machine has {there} GPUs, one a worker")
+    return ["cuda"] if count == 1 else [f"cuda:{number}" for number in range(count)]
+
+
+@dataclass
+class Queue:
+    """Hands out units that are missing and that no other process has in hand.
+
+    A claim is held until the unit's results are in the store: `sent` says which letters carry them.
+    """
+
+    store: Store
+    claims: Claims
+    units: list[Unit]
+    finished_elsewhere: int = 0  # answers that turned out to be there already
+    _sent: dict[str, list[Path]] = field(default_factory=dict)
+
+    def take(self) -> Unit | None:
+        """A unit to be evaluated now; None while there are none, or others have what is left."""
+        if not self.units:
+            return None
+        if not self.store.answers():
+            log.warning("the tracking store does not answer: going on, results wait in the outbox")
+            return replace(self.units.pop(0), claimed=False)
+        self._release_what_arrived()
+        others = self.claims.of_others()
+        # In the same order, all would ask for the same piece at the same time.
+        order = random.sample(self.units, len(self.units)) if others else list(self.units)
+        for unit in order:
+            if unit.key in others or not self.claims.take(unit.key):
+                continue
+            missing = self._still_missing(unit)
+            self.units.remove(unit)
+            self.finished_elsewhere += unit.answers - missing.answers
+            if missing.conditions:
+                return missing
+            self.claims.release([unit.key])
+        return None
+
+    def sent(self, unit: Unit, letters: list[Path]) -> None:
+        """The results of a unit are on their way."""
+        self._sent[unit.key] = letters
+
+    def _release_what_arrived(self) -> None:
+        arrived = [
+            key for key, paths in self._sent.items() if not any(path.exists() for path in paths)
+        ]
+        for key in arrived:
+            del self._sent[key]
+        self.claims.release(arrived)
+
+    def _still_missing(self, unit: Unit) -> Unit:
+        """The unit without the conditions that another process has finished since the plan."""
+        there = finished_of_chunk(self.store, unit.setting.identity(), chunk_name(*unit.span))
+        prints = {c: unit.setting.chunk_fingerprint(c, *unit.span) for c in unit.conditions}
+        return replace(unit, conditions=tuple(c for c in unit.conditions if prints[c] not in there))
+
+
+def units_of(missing: Sequence[tuple[Setting, Condition, Sequence[Span]]]) -> list[Unit]:
+    """Units for the spans that conditions lack, in dataset order."""
+    together: dict[tuple[Setting, Span], list[Condition]] = {}
+    for setting, condition, spans in missing:
+        for span in spans:
+            together.setdefault((setting, span), []).append(condition)
+    return [
+        Unit(setting, span, tuple(conditions))
+        for (setting, span), conditions in sorted(
+            together.items(), key=lambda item: (item[0][0].dataset, item[0][1])
+        )
+    ]

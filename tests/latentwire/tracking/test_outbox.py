@@ -1,0 +1,153 @@
+"""Letters are delivered once, whatever happens to the processes and to the store."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from latentwire.errors import LatentWireError
+from latentwire.evaluation.record import Record, record_lines
+from latentwire.tracking import outbox as module
+from latentwire.tracking.outbox import (
+    PATIENCE,
+    Outbox,
+    deliver_waiting,
+    folder_of,
+    from_file,
+    letter,
+    patience_s,
+    to_bytes,
+    waiting,
+)
+from latentwire.tracking.resume import finished_chunks
+from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, LEVEL, RunWriter
+from latentwire.tracking.store import Store, open_store
+
+RECORDS = [Record("q1", 0, "A", "A", True, 10, 2, 99, "Ä")]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    return open_store("tests")
+
+
+def message(store: Store, number: int, parent: str, claimed: bool = True) -> module.Letter:
+    tags = {FINGERPRINT: f"f{number}", CONDITION: "c", CHUNK: f"{number:05d}-{number + 1:05d}"}
+    metrics = {"accuracy": 1, "seconds": 2.5}
+    params = {"codec": "int8"}
+    return letter(store, f"n{number}", parent, params, tags, metrics, RECORDS, 2.5, claimed)
+
+
+def chunk_runs(store: Store) -> list[str]:
+    return [run.info.run_name for run in store.search(f"tags.`{LEVEL}` = 'chunk'")]
+
+
+def test_a_letter_becomes_a_whole_run(store: Store) -> None:
+    parent = RunWriter(store, {}).start("c", "condition", None, {}, {})
+    with Outbox(store) as outbox:
+        path = outbox.put(message(store, 3, parent))
+    assert not path.exists() and waiting(folder_of(store.uri)) == []
+    run = next(store.search(f"tags.`{LEVEL}` = 'chunk'"))
+    assert run.info.status == "FINISHED" and run.data.params == {"codec": "int8"}
+    assert run.data.metrics == {"accuracy": 1, "seconds": 2.5}
+    assert run.data.tags["mlflow.parentRunId"] == parent
+    taken_ms = run.info.end_time - run.info.start_time
+    assert taken_ms >= 2500  # it began with its computing
+    file = Path(store.client.download_artifacts(run.info.run_id, "records.jsonl"))
+    assert file.read_text(encoding="utf-8") == record_lines(RECORDS)
+
+
+def test_a_letter_that_is_altered_is_named(store: Store, tmp_path: Path) -> None:
+    written = message(store, 1, "p")
+    good = to_bytes(written)
+    path = tmp_path / "a.json"
+    path.write_bytes(good)
+    assert from_file(path) == written
+    for bad in (b"", good[:-1], good[:40], good.replace(b"int8", b"int4"), b"x" + good):
+        path.write_bytes(bad)
+        with pytest.raises(LatentWireError, match=r"a\.json is not as it was written"):
+            from_file(path)
+
+
+def test_what_was_left_is_delivered_once(store: Store) -> None:
+    parent = RunWriter(store, {}).start("c", "condition", None, {}, {})
+    folder = folder_of(store.uri)
+    folder.mkdir(parents=True)
+    for number in (1, 2):
+        (folder / f"{number}.json").write_bytes(to_bytes(message(store, number, parent)))
+    deliver_waiting(store)
+    assert sorted(chunk_runs(store)) == ["n1", "n2"]
+    # The process died after the run was whole and before the letter was deleted.
+    (folder / "1.json").write_bytes(to_bytes(message(store, 1, parent)))
+    deliver_waiting(store)
+    assert sorted(chunk_runs(store)) == ["n1", "n2"] and waiting(folder) == []
+
+
+def test_what_was_not_claimed_is_looked_for_first(store: Store) -> None:
+    parent = RunWriter(store, {}).start("c", "condition", None, {}, {})
+    with Outbox(store) as outbox:
+        outbox.put(message(store, 1, parent))
+        outbox.wait()
+        outbox.put(message(store, 1, parent, claimed=False))
+    assert chunk_runs(store) == ["n1"]
+
+
+def test_a_store_that_never_answers_is_given_up_in_a_sentence(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PATIENCE, "1")
+    away = Store(store.client, "http://127.0.0.1:9", store.experiment_id)
+    with (
+        pytest.raises(LatentWireError, match=r"1 results could not be delivered .* they wait in"),
+        Outbox(away) as outbox,
+    ):
+        outbox.put(message(store, 1, "p"))
+    assert len(waiting(folder_of(away.uri))) == 1
+
+
+def test_the_patience_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PATIENCE, "soon")
+    with pytest.raises(LatentWireError, match="PATIENCE_S=soon must be a number"):
+        patience_s()
+
+
+WRITER = """
+    import sys, time
+    from latentwire.tracking.outbox import Outbox
+    from latentwire.tracking.runs import RunWriter
+    from latentwire.tracking.store import open_store
+    sys.path.insert(0, {tests!r})
+    from test_outbox import message
+
+    store = open_store("tests")
+    parent = RunWriter(store, {{}}).start("c", "condition", None, {{}}, {{}})
+    with Outbox(store) as outbox:
+        for number in range(20):
+            outbox.put(message(store, number, parent))
+            print(number, flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 2.5, 3.5])
+def test_a_killed_writer_loses_and_repeats_nothing(store: Store, delay_s: float) -> None:
+    program = textwrap.dedent(WRITER).format(tests=str(Path(__file__).parent))
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for number in range(20):
+        assert process.stdout.readline() == f"{number}\n"
+    time.sleep(delay_s)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deliver_waiting(store)
+    found = finished_chunks(store, ["c"])["c"]
+    assert sorted(found) == sorted(f"f{number}" for number in range(20))
+    finished = store.search(f"tags.`{LEVEL}` = 'chunk' and attributes.status = 'FINISHED'")
+    assert len(list(finished)) == 20
