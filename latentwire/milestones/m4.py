@@ -16,7 +16,7 @@ from latentwire.milestones.milestone import MilestoneRun, milestone_run
 from latentwire.milestones.study import log
 from latentwire.parameters import AUTO, DATASET, OUTPUT_DIR, PAIR, SOURCE, Values
 from latentwire.tracking.runs import IDENTITY
-from latentwire.tracking.store import Store, open_store
+from latentwire.tracking.store import Store, open_store, without_password
 
 PARAMETERS = (PAIR, DATASET, SOURCE, OUTPUT_DIR)
 SOURCES = {"local": ("local",), "published": ("published",), "both": ("local", "published")}
@@ -53,8 +53,8 @@ def load_curve(
     if not chunks:
         what = " and ".join(filter(None, [" or ".join(sources), pair, ", ".join(datasets or ())]))
         raise LatentWireError(
-            f"the tracking store {store.uri} has no finished chunk runs ({what}): run m0, m2 or m3"
-            " first, or published for the published study"
+            f"the tracking store {without_password(store.uri)} has no finished chunk runs ({what}):"
+            " run m0, m2 or m3 first, or published for the published study"
         )
     return build_curve(results(store, chunks))
 
