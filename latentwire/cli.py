@@ -30,6 +30,15 @@ def main(arguments: list[str] | None = None) -> int:
     claims.add_argument("--pair", help="a pair of the tracking store (left out: every one)")
     claims.add_argument("--source", choices=("local", "published"), default="local")
     claims.set_defaults(run=_claims)
+    send = commands.add_parser("export", help="write a finished study to a file (docs/sharing.md)")
+    send.add_argument("file", type=Path, help="the file to make, such as study.zip")
+    send.add_argument("--experiment", help="whose runs (default: latentwire)")
+    send.add_argument("--all", action="store_true", help="FAILED, KILLED and open runs too")
+    send.set_defaults(run=_export)
+    receive = commands.add_parser("import", help="write a study from a file into another store")
+    receive.add_argument("file", type=Path, help="what `latentwire export` wrote")
+    receive.add_argument("--experiment", help="where to (default: the study's own)")
+    receive.set_defaults(run=_import)
     options = parser.parse_args(arguments)
     try:
         options.run(options)
@@ -39,6 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("error: interrupted; start it again to go on", file=sys.stderr)
+        return 130  # 128 + SIGINT
     return 0
 
 
@@ -123,6 +135,26 @@ def _naming(file: Path) -> Iterator[None]:
         raise LatentWireError(f"{file} cannot be read: {error.strerror}") from None
     except (PacketError, LatentWireError) as error:
         raise LatentWireError(f"{file}: {error}") from None
+
+
+def _export(options: argparse.Namespace) -> None:
+    # Imported here: MLflow takes seconds, which the other commands need not wait for.
+    from latentwire.tracking.store import open_store
+    from latentwire.tracking.transfer import export_study
+
+    store = open_store(options.experiment, create=False)
+    done = export_study(store, options.file, options.all)
+    print(f"{options.file}: {done.written} runs, {options.file.stat().st_size} bytes")
+
+
+def _import(options: argparse.Namespace) -> None:
+    from latentwire.tracking.archive import open_study
+    from latentwire.tracking.store import open_store
+    from latentwire.tracking.transfer import import_study
+
+    with open_study(options.file) as study:
+        done = import_study(open_store(options.experiment or study.experiment), study)
+    print(f"{options.file}: {done.written} runs written, {done.held} were there already")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from latentwire.analysis.load import results
+from latentwire.milestones import grid
+from latentwire.tracking.runs import CODE_SHA, MILESTONE, SOURCE, RunWriter
+from latentwire.tracking.store import open_store
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -57,3 +62,62 @@ def test_scaling(tmp_path: Path) -> None:
     table = pd.read_csv(output)
     assert set(table["sweep"]) == {"conditions", "examples", "prompt_tokens", "fuser_hidden"}
     assert table[["seconds", "seconds_each", "exponent"]].notna().all().all()
+
+
+def test_a_synthetic_chunk_run_is_what_the_writer_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import tracking
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    store = open_store("synthetic")
+    shape = tracking.Shape(runs=4, conditions=2, records=3)
+    prints = tracking.fill(store, uri, None, shape)
+    chunks = list(store.search("tags.`latentwire.level` = 'chunk'"))
+    assert len(chunks) == 4 and {run.data.tags["latentwire.condition"] for run in chunks} == {
+        *prints
+    }
+    assert sum(len(result.records) for result in results(store, chunks)) == 12
+    made = next(run for run in chunks if run.data.tags["latentwire.chunk"] == "00000-00003")
+    plan = next(
+        tracking.make_plan(condition, shape)
+        for condition in tracking.conditions(2)
+        if tracking.make_plan(condition, shape).fingerprint
+        == made.data.tags["latentwire.condition"]
+    )
+    writer = RunWriter(store, {MILESTONE: "m2", CODE_SHA: "0" * 40, SOURCE: "local"})
+    records = list(tracking.make_records(plan, (0, 3)))
+    keys = ("fingerprint", "condition", "chunk", "identity")
+    writer.write_chunk(
+        f"{plan.setting.dataset} {plan.condition.label} 00000-00003",
+        made.data.tags["mlflow.parentRunId"],
+        plan.params,
+        {f"latentwire.{key}": made.data.tags[f"latentwire.{key}"] for key in keys},
+        records,
+        {**grid.counted(records), "seconds": tracking.SECONDS},
+    )
+    (real,) = [
+        run
+        for run in store.search("tags.`latentwire.level` = 'chunk'")
+        if run.info.run_id not in {chunk.info.run_id for chunk in chunks}
+    ]
+    tags = {k: v for k, v in made.data.tags.items() if not k.startswith("more.")}
+    assert len(made.data.tags) - len(tags) == tracking.MORE_TAGS
+    assert tags == real.data.tags
+    assert made.data.params == real.data.params and made.data.metrics == real.data.metrics
+    assert made.info.run_name == real.info.run_name and made.info.status == real.info.status
+    place = (real.info.artifact_uri, made.info.artifact_uri)
+    assert place[0].replace(real.info.run_id, made.info.run_id) == place[1]
+    files = [(Path(folder) / "records.jsonl").read_bytes() for folder in place]
+    assert files[0] == files[1]
+
+
+@pytest.mark.slow
+def test_tracking() -> None:
+    text = run("tracking.py", "--runs", "40", "--conditions", "4", "--records", "2")
+    for part in ("resume check", "m4 load_curve", "of it: search", "of it: records"):
+        assert part in text

@@ -4,14 +4,16 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import ExitStack
 
 from mlflow.entities import Run
+from mlflow.utils.uri import is_local_uri
 
 from latentwire.analysis.curve import ConditionResult
 from latentwire.channel.registry import MIXED
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, read_records
+from latentwire.tracking.artifacts import local_artifact
 from latentwire.tracking.runs import (
     CONDITION,
     IDENTITY,
@@ -20,11 +22,11 @@ from latentwire.tracking.runs import (
     RECORDS_SHA256,
     SOURCE,
 )
-from latentwire.tracking.store import Store
+from latentwire.tracking.store import Store, without_collector
 
 log = logging.getLogger("latentwire")
 
-READERS = 8  # artifacts of a remote store are waited for, not computed
+READERS = 32  # artifacts behind a server are waited for: 40 ms each on a connection kept alive
 
 
 def chunks_of(store: Store, condition_fingerprints: Iterable[str]) -> list[Run]:
@@ -80,8 +82,11 @@ def results(store: Store, chunks: Iterable[Run]) -> list[ConditionResult]:
 
     Raises LatentWireError, naming the run, when its records are missing, altered or malformed.
     """
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(lambda run: _result(store, run), chunks))
+    runs = list(chunks)
+    # Threads only share one interpreter where there is nothing to wait for.
+    local = all(is_local_uri(run.info.artifact_uri) for run in runs)
+    with without_collector(), ThreadPoolExecutor(1 if local else READERS) as pool:
+        return list(pool.map(lambda run: _result(store, run), runs))
 
 
 def _finished(store: Store, filter_string: str) -> Iterator[Run]:
@@ -118,17 +123,18 @@ def _result(store: Store, run: Run) -> ConditionResult:
 
 def _records(store: Store, run: Run) -> list[Record]:
     run_id = run.info.run_id
-    try:
-        path = Path(store.client.download_artifacts(run_id, RECORDS_FILE))
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except Exception as error:  # every artifact store has failures of its own
-        raise LatentWireError(
-            f"the records of chunk run {run_id} cannot be read: {error}; restore the artifact"
-            " folder, or delete the run to compute it again"
-        ) from error
-    if digest != run.data.tags.get(RECORDS_SHA256):
-        raise LatentWireError(
-            f"the records of chunk run {run_id} are not those it logged ({path}):"
-            " delete the run to compute it again"
-        )
-    return read_records(path)
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(local_artifact(store, run, RECORDS_FILE))
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except Exception as error:  # every artifact store has failures of its own
+            raise LatentWireError(
+                f"the records of chunk run {run_id} cannot be read: {error}; restore the artifact"
+                " folder, or delete the run to compute it again"
+            ) from error
+        if digest != run.data.tags.get(RECORDS_SHA256):
+            raise LatentWireError(
+                f"the records of chunk run {run_id} are not those it logged"
+                f" ({run.info.artifact_uri}/{RECORDS_FILE}): delete the run to compute it again"
+            )
+        return read_records(path)

@@ -22,7 +22,8 @@ from latentwire.parameters import (
     SOURCE,
     Values,
 )
-from latentwire.tracking.store import Store, open_store
+from latentwire.tracking.outbox import deliver_waiting
+from latentwire.tracking.store import Store, open_store, without_password
 
 PARAMETERS = (PAIR, DATASET, SOURCE, MARGIN_POINTS, OUTPUT_DIR)
 SOURCES = {"local": ("local",), "published": ("published",), "both": ("local", "published")}
@@ -34,6 +35,7 @@ def run(values: Values) -> None:
 
 def run_in(store: Store, values: Values, parent: MilestoneRun | None = None) -> None:
     """Draw what the store holds, of one pair or (`auto`) of every pair."""
+    deliver_waiting(store)
     pair = None if values["pair"] == AUTO else values["pair"]
     frame = load_curve(
         store, SOURCES[values["source"]], pair, values["dataset"], values["margin_points"]
@@ -65,8 +67,8 @@ def load_curve(
     if not chunks:
         what = " and ".join(filter(None, [" or ".join(sources), pair, ", ".join(datasets or ())]))
         raise LatentWireError(
-            f"the tracking store {store.uri} has no finished chunk runs ({what}): run m0, m2 or m3"
-            " first, or published for the published study"
+            f"the tracking store {without_password(store.uri)} has no finished chunk runs ({what}):"
+            " run m0, m2 or m3 first, or published for the published study"
         )
     return build_curve(results(store, chunks), margin_points=margin_points)
 

@@ -21,7 +21,7 @@ from typing import Self
 
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, record_lines
-from latentwire.tracking.store import Store
+from latentwire.tracking.store import Store, without_password
 
 FOLDER = Path("outbox")  # in the folder that is worked in
 PATIENCE = "LATENTWIRE_STORE_PATIENCE_S"  # environment: how long a store may not answer
@@ -158,7 +158,7 @@ class Outbox:
             if not told and time.monotonic() - began > 10:
                 told = True
                 print(
-                    f"waiting for the tracking store {self._uri}: {len(waiting(self._folder))}"
+                    f"waiting for the tracking store {without_password(self._uri)}: {len(waiting(self._folder))}"
                     f" results lie in {self._folder}",
                     file=sys.stderr,
                 )
@@ -169,7 +169,7 @@ class Outbox:
         if self._process is not None and self._process.stderr is not None:
             said = (self._process.stderr.read().strip().splitlines() or [""])[-1]
         raise LatentWireError(
-            f"{len(waiting(self._folder))} results could not be delivered to {self._uri}"
+            f"{len(waiting(self._folder))} results could not be delivered to {without_password(self._uri)}"
             f" ({said or 'the delivering process ended'}); they wait in {self._folder}, and the"
             " next start delivers them first"
         )

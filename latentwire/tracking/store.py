@@ -1,8 +1,10 @@
 """The tracking store: where runs are kept, and the queries that everything else is built on."""
 
+import gc
 import os
-from collections.abc import Iterator
-from contextlib import nullcontext
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -31,20 +33,21 @@ class Store:
     uri: str
     experiment_id: str
 
-    def search(self, filter_string: str) -> Iterator[Run]:
-        """All runs of all experiments that match, oldest first; pages until there are no more."""
-        experiments = [
-            e.experiment_id for e in self.client.search_experiments(ViewType.ACTIVE_ONLY)
-        ]
+    def search(self, filter_string: str, experiments: Sequence[str] | None = None) -> Iterator[Run]:
+        """All runs that match, of all experiments unless some are given by id; oldest first."""
+        if experiments is None:
+            found = self.client.search_experiments(ViewType.ACTIVE_ONLY)
+            experiments = [experiment.experiment_id for experiment in found]
         token = None
         while True:
-            page = self.client.search_runs(
-                experiments,
-                filter_string,
-                max_results=PAGE,
-                order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
-                page_token=token,
-            )
+            with without_collector():
+                page = self.client.search_runs(
+                    list(experiments),
+                    filter_string,
+                    max_results=PAGE,
+                    order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
+                    page_token=token,
+                )
             yield from page
             token = page.token
             if not token:
@@ -55,15 +58,29 @@ class Store:
         return not is_server(self.uri) or is_reachable(self.uri, ANSWER_TIMEOUT_S)
 
 
-def open_store(experiment: str | None = None) -> Store:
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Garbage is not looked for meanwhile. For reading much that is kept: a run is 40 objects, and
+    walking the heap again and again tripled the time of a search (docs/findings.md)."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def open_store(experiment: str | None = None, create: bool = True) -> Store:
     """The store that MLFLOW_TRACKING_URI names, or the local one.
 
     New runs go to the experiment of the run that `mlflow run` has made, else to `experiment`,
-    MLFLOW_EXPERIMENT_NAME or "latentwire", in this order. Raises LatentWireError when the store
-    cannot be reached.
+    MLFLOW_EXPERIMENT_NAME or "latentwire", in this order; one that is missing is made, unless
+    `create` is false. Raises LatentWireError when the store cannot be reached or used.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     _check_reachable(uri)
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run
     try:
         # Processes that make one SQLite file at the same time break each other's migrations.
         with FileLock(_sqlite_path(uri) + ".lock") if uri.startswith("sqlite:") else nullcontext():
@@ -72,16 +89,53 @@ def open_store(experiment: str | None = None) -> Store:
             if given:
                 return Store(client, uri, client.get_run(given).info.experiment_id)
             name = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-            found = client.get_experiment_by_name(name)
-            return Store(
-                client, uri, found.experiment_id if found else client.create_experiment(name)
-            )
+            return Store(client, uri, _experiment_id(client, name, create))
     except MlflowException as error:
-        raise LatentWireError(
-            f"the tracking store {uri} cannot be used: {error.message}"
-        ) from error
+        raise LatentWireError(_refusal(uri, error)) from error
     except OSError as error:
-        raise LatentWireError(f"the tracking store {uri} cannot be used: {error}") from error
+        raise LatentWireError(
+            f"the tracking store {without_password(uri)} cannot be used: {error}"
+        ) from error
+
+
+def _experiment_id(client: MlflowClient, name: str, create: bool) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None and not create:
+        known = sorted(experiment.name for experiment in client.search_experiments())
+        raise LatentWireError(f"there is no experiment {name}; there are: {', '.join(known)}")
+    if found is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)  # another worker was quicker
+    if found is None or found.lifecycle_stage != "active":
+        raise LatentWireError(
+            f"the experiment {name} has been deleted: restore it, or name another one"
+        )
+    return str(found.experiment_id)
+
+
+def _refusal(uri: str, error: MlflowException) -> str:
+    """What a store that answers with an error means for the user."""
+    place = without_password(uri)
+    if uri.startswith("http") and error.get_http_status_code() == 401:
+        return (
+            f"the tracking server refuses the user name or password ({place}): set"
+            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    if uri.startswith("http") and error.get_http_status_code() == 403:
+        return (
+            f"the tracking server {place} does not permit this user to use the experiment: ask its"
+            " administrator for EDIT (docs/sharing.md)"
+        )
+    return f"the tracking store {place} cannot be used: {error.message}"
+
+
+def without_password(uri: str) -> str:
+    """A store's address as it may be shown."""
+    return re.sub(r"://([^/@:]*):[^/@]*@", r"://\1:***@", uri)
 
 
 def _sqlite_path(uri: str) -> str:
@@ -94,7 +148,8 @@ def _check_reachable(uri: str) -> None:
     """Ask a server once, with little patience: the client itself would retry for minutes."""
     if is_server(uri) and not is_reachable(uri, REACH_TIMEOUT_S):
         raise LatentWireError(
-            f"no tracking server answers at {uri}: start it, or mend or unset MLFLOW_TRACKING_URI"
+            f"no tracking server answers at {without_password(uri)}: start it, or mend or unset"
+            " MLFLOW_TRACKING_URI"
         )
 
 
@@ -104,8 +159,8 @@ def is_server(uri: str) -> bool:
 
 
 def is_reachable(uri: str, timeout_s: float) -> bool:
-    """Whether a tracking server says that it is well."""
+    """Whether a tracking server answers, and not that it is broken."""
     try:
-        return requests.get(uri.rstrip("/") + "/health", timeout=timeout_s).ok
+        return requests.get(uri.rstrip("/") + "/health", timeout=timeout_s).status_code < 500
     except requests.RequestException:
         return False

@@ -1,0 +1,321 @@
+"""A study as one file: a zip archive of runs and their artifacts, checked before it is used.
+
+    artifacts/RUN/PATH    every artifact file, below the id its run had
+    runs.jsonl            one run a line, parents before their children
+    manifest.json         format, version, experiment; size and SHA-256 of every other entry
+
+Zip, because its directory lets a reader check every entry first and then read them in any order,
+because it is written in one pass whatever the size, and because every machine can look inside.
+Entries are read by the names that the manifest gives, never unpacked by what they call themselves.
+"""
+
+import hashlib
+import json
+import math
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from latentwire.errors import LatentWireError
+
+FORMAT = "latentwire study"
+VERSION = 1
+MANIFEST = "manifest.json"
+RUNS = "runs.jsonl"
+ARTIFACTS = "artifacts"
+STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING", "SCHEDULED")
+MOST_MANIFEST_BYTES = 1 << 28  # a million artifacts
+PIECE_BYTES = 1 << 20
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same study makes the same file
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of a metric's history; NaN and infinities are kept."""
+
+    key: str
+    value: float
+    timestamp_ms: int
+    step: int
+
+
+@dataclass(frozen=True)
+class DatasetInput:
+    """A dataset that a run says it read, as MLflow describes it."""
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    schema: str | None
+    profile: str | None
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ArchivedRun:
+    """All that is kept of a run. `run_id` and `parent` are ids of the store it comes from."""
+
+    run_id: str
+    parent: str | None
+    name: str
+    status: str  # one of STATUSES
+    start_ms: int
+    end_ms: int | None
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: tuple[Point, ...] = ()
+    inputs: tuple[DatasetInput, ...] = ()
+    artifacts: tuple[str, ...] = ()  # paths below the run's artifact folder
+
+    def entry(self, artifact: str) -> str:
+        """The archive's entry that holds an artifact file."""
+        return f"{ARTIFACTS}/{self.run_id}/{artifact}"
+
+
+@dataclass
+class StudyWriter:
+    """Writes an archive run by run; `study_writer` makes it."""
+
+    _zip: zipfile.ZipFile
+    _lines: IO[bytes]
+    _files: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, run: ArchivedRun, files: Mapping[str, Path]) -> None:
+        """Add a run; `files` says where the content of each of its artifacts is."""
+        for artifact in run.artifacts:
+            if not is_safe(artifact):
+                raise LatentWireError(f"run {run.run_id} has an artifact of odd name: {artifact!r}")
+            with files[artifact].open("rb") as content:
+                self._write(run.entry(artifact), content)
+        self._lines.write(_to_line(run))
+
+    def _write(self, name: str, content: IO[bytes]) -> None:
+        digest, size = hashlib.sha256(), 0
+        entry = zipfile.ZipInfo(name, _EPOCH)
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        with self._zip.open(entry, "w", force_zip64=True) as target:
+            while piece := content.read(PIECE_BYTES):
+                digest.update(piece)
+                size += len(piece)
+                target.write(piece)
+        self._files[name] = {"bytes": size, "sha256": digest.hexdigest()}
+
+
+@contextmanager
+def study_writer(path: Path, experiment: str) -> Iterator[StudyWriter]:
+    """Write an archive to `path`; it is whole when the block ends without an exception."""
+    with zipfile.ZipFile(path, "w") as archive, tempfile.TemporaryFile() as lines:
+        writer = StudyWriter(archive, lines)
+        yield writer
+        lines.seek(0)
+        writer._write(RUNS, lines)
+        about = {
+            "format": FORMAT,
+            "version": VERSION,
+            "experiment": experiment,
+            "files": writer._files,
+        }
+        entry = zipfile.ZipInfo(MANIFEST, _EPOCH)
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        archive.writestr(entry, json.dumps(about, indent=0))
+
+
+@dataclass(frozen=True)
+class Study:
+    """An archive that has been checked from end to end."""
+
+    experiment: str
+    runs: tuple[ArchivedRun, ...]  # parents before their children
+    _zip: zipfile.ZipFile
+    _files: Mapping[str, Mapping[str, Any]]
+
+    def unpack(self, run: ArchivedRun, folder: Path) -> None:
+        """Write a run's artifacts below `folder`. Raises LatentWireError should the file have
+        changed since it was checked."""
+        for artifact in run.artifacts:
+            target = folder / artifact
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as file:
+                _read_entry(self._zip, run.entry(artifact), self._files, file)
+
+
+@contextmanager
+def open_study(path: Path) -> Iterator[Study]:
+    """Open and check an archive: every entry, size, hash and run.
+
+    Raises LatentWireError, in one sentence, for anything that `study_writer` would not have
+    written, and OSError when the file cannot be read.
+    """
+    with path.open("rb") as file:
+        try:
+            archive = zipfile.ZipFile(file)
+            study = _checked(archive)
+        except (LatentWireError, MemoryError):
+            raise
+        except Exception as error:  # zipfile and zlib have many ways to say that a file is damaged
+            reason = str(error) or type(error).__name__
+            raise LatentWireError(f"is damaged or no exported study: {reason}") from None
+        with archive:
+            yield study
+
+
+def is_safe(path: str) -> bool:
+    """Whether an artifact's path stays in its folder, on every system."""
+    parts = path.split("/")
+    return (
+        bool(path)
+        and not any(part in ("", ".", "..") for part in parts)
+        and not any(character in "\\:" or ord(character) < 32 for character in path)
+        and str(PurePosixPath(path)) == path
+    )
+
+
+def _checked(archive: zipfile.ZipFile) -> Study:
+    names = archive.namelist()
+    if len(set(names)) != len(names):
+        raise LatentWireError("is damaged or was altered: two of its entries have one name")
+    if MANIFEST not in names:
+        raise LatentWireError(f"is no exported study: it has no {MANIFEST}")
+    if archive.getinfo(MANIFEST).file_size > MOST_MANIFEST_BYTES:
+        raise LatentWireError(f"is no exported study: its {MANIFEST} is too large")
+    about = json.loads(archive.read(MANIFEST))
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise LatentWireError(f"is no exported study: its {MANIFEST} says something else")
+    if about.get("version") != VERSION:
+        raise LatentWireError(
+            f"is a study of version {about.get('version')}; this program reads version {VERSION}"
+        )
+    experiment, files = about["experiment"], about["files"]
+    if not isinstance(experiment, str) or not isinstance(files, dict):
+        raise LatentWireError(f"is damaged or was altered: {MANIFEST} is not of its format")
+    if odd := set(files) ^ (set(names) - {MANIFEST}):
+        raise LatentWireError(
+            f"is damaged or was altered: {min(odd)} is not both in the file and in its {MANIFEST}"
+        )
+    for name in files:
+        if name != RUNS:
+            _read_entry(archive, name, files)
+    with tempfile.TemporaryFile() as lines:
+        _read_entry(archive, RUNS, files, lines)
+        lines.seek(0)
+        runs = tuple(_from_line(line, number) for number, line in enumerate(lines, start=1))
+    _check_runs(runs, set(files) - {RUNS})
+    return Study(experiment, runs, archive, files)
+
+
+def _read_entry(
+    archive: zipfile.ZipFile,
+    name: str,
+    files: Mapping[str, Mapping[str, Any]],
+    target: IO[bytes] | None = None,
+) -> None:
+    """Read an entry piece by piece, at most one more than the manifest says, and check it."""
+    if name not in files:
+        raise LatentWireError(f"is no exported study: it has no {name}")
+    said, digest, size = files[name], hashlib.sha256(), 0
+    try:
+        with archive.open(name) as source:
+            while size <= said["bytes"] and (piece := source.read(PIECE_BYTES)):
+                size += len(piece)
+                digest.update(piece)
+                if target:
+                    target.write(piece)
+        same = (size, digest.hexdigest()) == (said["bytes"], said["sha256"])
+    except OSError:
+        raise
+    except Exception:  # as zipfile and zlib report damage
+        same = False
+    if not same:
+        raise LatentWireError(
+            f"is damaged or was altered: {name} is not what its {MANIFEST} says; export it again"
+        )
+
+
+def _check_runs(runs: tuple[ArchivedRun, ...], entries: set[str]) -> None:
+    """Raise unless the runs form a forest, parents first, that owns exactly these entries."""
+    seen: set[str] = set()
+    owned: set[str] = set()
+    for run in runs:
+        if run.run_id in seen:
+            raise LatentWireError(f"was altered: run {run.run_id} is there twice")
+        if run.parent is not None and run.parent not in seen:
+            raise LatentWireError(f"was altered: run {run.run_id} comes before its parent")
+        seen.add(run.run_id)
+        for artifact in run.artifacts:
+            if not is_safe(artifact):
+                raise LatentWireError(f"was altered: {artifact!r} leads out of its run's folder")
+            owned.add(run.entry(artifact))
+    if odd := owned ^ entries:
+        raise LatentWireError(f"was altered: {min(odd)} belongs to no run, or is missing")
+
+
+def _to_line(run: ArchivedRun) -> bytes:
+    content = asdict(run)
+    content["metrics"] = [
+        [p.key, p.value if math.isfinite(p.value) else str(p.value), p.timestamp_ms, p.step]
+        for p in run.metrics
+    ]
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode() + b"\n"
+
+
+def _from_line(line: bytes, number: int) -> ArchivedRun:
+    try:
+        content = json.loads(line.decode())
+        _exactly(content, ArchivedRun)
+        run_id = _typed(content["run_id"], str)
+        if not run_id.isalnum():
+            raise ValueError(f"{run_id!r} is no run id")
+        if content["status"] not in STATUSES:
+            raise ValueError(f"{content['status']!r} is no status")
+        return ArchivedRun(
+            run_id=run_id,
+            parent=_typed(content["parent"], str, None),
+            name=_typed(content["name"], str),
+            status=content["status"],
+            start_ms=_typed(content["start_ms"], int),
+            end_ms=_typed(content["end_ms"], int, None),
+            tags=_texts(content["tags"]),
+            params=_texts(content["params"]),
+            metrics=tuple(_point(*point) for point in _typed(content["metrics"], list)),
+            inputs=tuple(_input(entry) for entry in _typed(content["inputs"], list)),
+            artifacts=tuple(_typed(path, str) for path in _typed(content["artifacts"], list)),
+        )
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise LatentWireError(f"was altered: {RUNS}, line {number}, is no run: {error}") from None
+
+
+def _point(key: Any, value: Any, timestamp_ms: Any, step: Any) -> Point:
+    if isinstance(value, str) and value not in ("nan", "inf", "-inf"):
+        raise ValueError(f"{value!r} is no number")
+    number = float(_typed(value, float, int, str))
+    return Point(_typed(key, str), number, _typed(timestamp_ms, int), _typed(step, int))
+
+
+def _input(entry: Any) -> DatasetInput:
+    _exactly(entry, DatasetInput)
+    texts = {name: _typed(entry[name], str) for name in ("name", "digest", "source_type", "source")}
+    optional = {name: _typed(entry[name], str, None) for name in ("schema", "profile")}
+    return DatasetInput(**texts, **optional, tags=_texts(entry["tags"]))
+
+
+def _exactly(content: Any, kind: type[Any]) -> None:
+    names = {field.name for field in fields(kind)}
+    if not isinstance(content, dict) or set(content) != names:
+        raise ValueError(f"its fields are not {', '.join(sorted(names))}")
+
+
+def _texts(content: Any) -> dict[str, str]:
+    return {_typed(k, str): _typed(v, str) for k, v in _typed(content, dict).items()}
+
+
+def _typed(value: Any, *kinds: type[Any] | None) -> Any:
+    """`value`, should it be of one of the kinds (None: absent); TypeError otherwise."""
+    if type(value) not in [type(None) if kind is None else kind for kind in kinds]:
+        raise TypeError(f"{value!r} is of the wrong type")
+    return value

@@ -1,0 +1,142 @@
+"""Real servers for tests: PostgreSQL in a temporary folder, and `mlflow server`."""
+
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import requests
+
+REQUIRED = "LATENTWIRE_REQUIRE_SERVERS"  # set: tests that lack PostgreSQL fail instead of skip
+START_TIMEOUT_S = 120
+SUPERUSER, PASSWORD = "tests", "only for tests"
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def postgresql_binaries() -> Path:
+    """The newest PostgreSQL's programs; the test is skipped (or fails) where there are none."""
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])
+    )
+    on_path = shutil.which("initdb")
+    if not found and not on_path:
+        reason = "PostgreSQL is not installed (Debian: apt-get install postgresql)"
+        if os.environ.get(REQUIRED):
+            pytest.fail(f"{reason}, and {REQUIRED} is set")
+        pytest.skip(reason)
+    return found[-1].parent if found else Path(str(on_path)).parent
+
+
+def database_url(port: int, database: str) -> str:
+    """What SQLAlchemy and MLflow call a database of `postgresql()`."""
+    user = f"{SUPERUSER}:{quote(PASSWORD)}"
+    return f"postgresql+psycopg://{user}@127.0.0.1:{port}/{database}"
+
+
+@contextmanager
+def postgresql(*databases: str) -> Iterator[int]:
+    """PostgreSQL on a loopback port (yielded) with empty databases of those names."""
+    binaries = postgresql_binaries()
+    user = "postgres" if getpass.getuser() == "root" else None  # it refuses to run as root
+    folder = Path(tempfile.mkdtemp(prefix="latentwire-postgresql-"))
+    try:
+        if user:
+            shutil.chown(folder, user)
+        secret = folder / "password"
+        secret.write_text(PASSWORD)
+        if user:
+            shutil.chown(secret, user)
+        data, port = folder / "data", free_port()
+        checked(
+            [binaries / "initdb", "-D", data, "-U", SUPERUSER, "-A", "scram-sha-256",
+             "--pwfile", secret, "--no-sync"],
+            user=user, cwd=folder,
+        )  # fmt: skip
+        with (folder / "log").open("w") as log:
+            server = subprocess.Popen(
+                [binaries / "postgres", "-D", data, "-p", str(port), "-k", folder,
+                 "-c", "listen_addresses=127.0.0.1"],
+                user=user, cwd=folder, stdout=log, stderr=log,
+            )  # fmt: skip
+        try:
+            ready = [binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+            wait_until(lambda: subprocess.run(ready).returncode == 0, server, folder / "log")
+            for database in databases:
+                checked(
+                    [binaries / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", SUPERUSER,
+                     database],
+                    env=os.environ | {"PGPASSWORD": PASSWORD},
+                )  # fmt: skip
+            yield port
+        finally:
+            server.send_signal(signal.SIGINT)  # its fast shutdown
+            server.wait(60)
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def mlflow_server(
+    folder: Path,
+    database: str,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    host: str = "127.0.0.1",
+) -> Iterator[int]:
+    """`mlflow server` with proxied artifacts in `folder`/artifacts; its port."""
+    port = free_port()
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    with (folder / "mlflow.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database,
+             "--serve-artifacts", "--artifacts-destination", str(folder / "artifacts"),
+             "--host", host, "--port", str(port), "--workers", "2", *options],
+            cwd=folder, stdout=log, stderr=log, env=clean | dict(env or {}),
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        wait_until(
+            lambda: answers(f"http://127.0.0.1:{port}/health"), server, folder / "mlflow.log"
+        )
+        yield port
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)  # with its workers
+        server.wait(60)
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
+def wait_until(ready, server: subprocess.Popen[bytes], log: Path) -> None:  # type: ignore[no-untyped-def]
+    """Return when `ready()`; fail with the server's log when it ends or takes too long."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not ready():
+        if server.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"the server did not start:\n{log.read_text()}")
+        time.sleep(0.2)
+
+
+def checked(command, **options) -> None:  # type: ignore[no-untyped-def]
+    done = subprocess.run(command, capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,163 @@
+"""A small study in a store, and a field by field description of one."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from latentwire.condition import Channel, Condition, Setting
+from latentwire.evaluation.record import Record
+from latentwire.milestones.grid import Plan, counted
+from latentwire.tracking.resume import chunk_name
+from latentwire.tracking.runs import (
+    CHUNK,
+    CODE_SHA,
+    CONDITION,
+    FINGERPRINT,
+    IDENTITY,
+    MILESTONE,
+    PROCESS,
+    SOURCE,
+    RunWriter,
+)
+from latentwire.tracking.store import Store
+from latentwire.tracking.transfer import ORIGIN_RUN
+
+CONDITIONS = tuple(
+    Condition("c2c", Channel(codec, ratio), control)
+    for codec, ratio in (("int8", 1.0), ("int4", 0.5))
+    for control in ("matched", "deranged")
+)
+CHUNKS = ((0, 3), (3, 5))
+
+
+def make_setting(seed: int = 42) -> Setting:
+    return Setting("demo", "0" * 64, "set", "1" * 64, 1, "float32", seed)
+
+
+def make_records(plan: Plan, span: tuple[int, int]) -> list[Record]:
+    """Answers that depend on the condition, some of them wrong and one unreadable."""
+    deranged = plan.condition.control == "deranged"
+    records = []
+    for index in range(*span):
+        draw = hashlib.sha256(f"{plan.fingerprint}{index}".encode()).digest()[0]
+        predicted = None if draw == 0 else "ABCD"[draw % 4]
+        donor = (index + 1) % plan.examples_total
+        records.append(
+            Record(
+                example_id=f"set:{index}",
+                index=index,
+                answer="ABCD"[index % 4],
+                predicted=predicted,
+                correct=predicted == "ABCD"[index % 4],
+                prompt_tokens=100 + index,
+                generated_tokens=5,
+                wire_bytes=1000 + draw,
+                output=f"antwort – {predicted}",
+                donor_id=f"set:{donor}" if deranged else None,
+                donor_answer="ABCD"[donor % 4] if deranged else None,
+                elements=500,
+            )
+        )
+    return records
+
+
+def write_chunk(writer: RunWriter, parent: str, plan: Plan, span: tuple[int, int]) -> str:
+    """One finished chunk run, as a grid writes it."""
+    setting, records = plan.setting, make_records(plan, span)
+    tags = {
+        FINGERPRINT: setting.chunk_fingerprint(plan.condition, *span),
+        CONDITION: plan.fingerprint,
+        CHUNK: chunk_name(*span),
+        IDENTITY: setting.identity(),
+    }
+    metrics = {**counted(records), "seconds": 1.25}
+    title = f"{plan.condition.label} {chunk_name(*span)}"
+    return writer.write_chunk(title, parent, plan.params, tags, records, metrics)
+
+
+def make_plan(condition: Condition, total: int = 5, seed: int = 42) -> Plan:
+    return Plan(make_setting(seed), condition, total, total, ())
+
+
+def start_condition(writer: RunWriter, milestone: str, plan: Plan) -> str:
+    tags = {FINGERPRINT: plan.fingerprint, CONDITION: plan.fingerprint}
+    return writer.start(plan.condition.label, "condition", milestone, plan.params, tags)
+
+
+def write_study(store: Store, folder: Path) -> None:
+    """A finished milestone with all that runs can have; another that failed, above a chunk that
+    is finished; and one that failed with nothing of worth."""
+    common = {MILESTONE: "m2", CODE_SHA: "0" * 40, SOURCE: "local"}
+    writer = RunWriter(store, common)
+    milestone = writer.start("m2 demo", "milestone", None, {"seed": "42", "empty": ""}, {})
+    writer.note(milestone, "```\na table – ü\n```")
+    writer.log_text(milestone, "{}", "config.json")
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "deep" / "er" / "data.bin").write_bytes(bytes(range(256)) * 5000)
+    (folder / "deep" / "empty").write_bytes(b"")
+    writer.log_folder(milestone, folder / "deep", "files")
+    history = [Metric("loss", 1 / (step + 1), 1_700_000_000_000 + step, step) for step in range(5)]
+    history += [Metric("loss", math.nan, 1_700_000_000_009, 9), Metric("again", 2.5, 5, 0)]
+    store.client.log_batch(milestone, history)
+    data = Dataset("questions", "abc123", "local", '{"uri": "set"}', '{"a": 1}', None)
+    store.client.log_inputs(milestone, [DatasetInput(data, [InputTag("split", "test")])])
+    for condition in CONDITIONS:
+        plan = make_plan(condition)
+        parent = start_condition(writer, milestone, plan)
+        for span in CHUNKS:
+            write_chunk(writer, parent, plan, span)
+        writer.finish(parent, {"accuracy": 0.5})
+    writer.finish(milestone)
+    broken = RunWriter(store, common)
+    killed = broken.start("m2 demo (attempt 2)", "milestone", None, {}, {})
+    plan = make_plan(Condition("receiver"))
+    parent = start_condition(broken, killed, plan)
+    write_chunk(broken, parent, plan, (0, 5))
+    broken.close("KILLED")
+    failed = RunWriter(store, common)
+    failed.start("m2 demo (attempt 3)", "milestone", None, {}, {})
+    failed.close("FAILED")
+    for run in store.search("", [store.experiment_id]):  # the process that wrote them is gone
+        store.client.set_tag(run.info.run_id, PROCESS, "999999@1.00")
+
+
+def describe(store: Store) -> dict[str, dict[str, Any]]:
+    """Origin id -> everything about a run that a copy must keep, parents by their origin ids."""
+    runs = list(store.search("", [store.experiment_id]))
+    origins = {run.info.run_id: run.data.tags.get(ORIGIN_RUN, run.info.run_id) for run in runs}
+    return {origins[run.info.run_id]: _fields(store, run, origins) for run in runs}
+
+
+def _fields(store: Store, run: Run, origins: Mapping[str, str]) -> dict[str, Any]:
+    info, data, client = run.info, run.data, store.client
+    tags = {k: v for k, v in data.tags.items() if k not in (ORIGIN_RUN, MLFLOW_PARENT_RUN_ID)}
+    parent = data.tags.get(MLFLOW_PARENT_RUN_ID)
+    files: dict[str, bytes] = {}
+    if client.list_artifacts(info.run_id):
+        folder = Path(client.download_artifacts(info.run_id, ""))
+        found = [path for path in folder.rglob("*") if path.is_file()]
+        files = {str(path.relative_to(folder)): path.read_bytes() for path in found}
+    return {
+        "name": info.run_name,
+        "status": info.status,
+        "user": info.user_id,
+        "times": (info.start_time, info.end_time),
+        "parent": origins[parent] if parent else None,
+        "tags": tags,
+        "params": data.params,
+        "latest": {key: repr(value) for key, value in data.metrics.items()},
+        "history": {
+            key: sorted(
+                (m.step, m.timestamp, repr(m.value))
+                for m in client.get_metric_history(info.run_id, key)
+            )
+            for key in data.metrics
+        },
+        "inputs": [entry.to_dictionary() for entry in run.inputs.dataset_inputs],
+        "files": files,
+    }
