@@ -157,9 +157,10 @@ class Outbox:
                 self._refuse()
             if not told and time.monotonic() - began > 10:
                 told = True
+                count = len(waiting(self._folder))
                 print(
-                    f"waiting for the tracking store {without_password(self._uri)}: {len(waiting(self._folder))}"
-                    f" results lie in {self._folder}",
+                    f"waiting for the tracking store {without_password(self._uri)}: {count} results"
+                    f" lie in {self._folder}",
                     file=sys.stderr,
                 )
             time.sleep(_POLL_S)
@@ -169,9 +170,9 @@ class Outbox:
         if self._process is not None and self._process.stderr is not None:
             said = (self._process.stderr.read().strip().splitlines() or [""])[-1]
         raise LatentWireError(
-            f"{len(waiting(self._folder))} results could not be delivered to {without_password(self._uri)}"
-            f" ({said or 'the delivering process ended'}); they wait in {self._folder}, and the"
-            " next start delivers them first"
+            f"{len(waiting(self._folder))} results could not be delivered to"
+            f" {without_password(self._uri)} ({said or 'the delivering process ended'}); they wait"
+            f" in {self._folder}, and the next start delivers them first"
         )
 
     def __exit__(

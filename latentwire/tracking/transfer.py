@@ -188,7 +188,8 @@ def _held(store: Store, runs: Sequence[ArchivedRun]) -> tuple[dict[str, str], di
     for run in store.search(f"tags.`{ORIGIN_RUN}` != ''"):
         copies.setdefault(run.data.tags[ORIGIN_RUN], []).append(run)
     partial: dict[str, str] = {}
-    finished: dict[str, dict[str, str]] = {}  # condition -> chunk fingerprint -> id there
+    conditions = {run.tags.get(CONDITION, "") for run in runs if run.tags.get(LEVEL) == "chunk"}
+    finished = finished_chunks(store, sorted(conditions))
     for run in runs:
         if run.run_id in complete:
             continue
@@ -196,12 +197,9 @@ def _held(store: Store, runs: Sequence[ArchivedRun]) -> tuple[dict[str, str], di
             done = copy.info.status == _final_status(run)
             (complete if done else partial)[run.run_id] = copy.info.run_id
         if run.tags.get(LEVEL) == "chunk" and run.status == "FINISHED":
-            condition = run.tags.get(CONDITION, "")
-            if condition not in finished:
-                chunks = finished_chunks(store, condition)
-                finished[condition] = {print: chunk.run_id for print, chunk in chunks.items()}
-            if there := finished[condition].get(run.tags.get(FINGERPRINT, "")):
-                complete.setdefault(run.run_id, there)
+            chunks = finished[run.tags.get(CONDITION, "")]
+            if there := chunks.get(run.tags.get(FINGERPRINT, "")):
+                complete.setdefault(run.run_id, there.run_id)
     return complete, partial
 
 

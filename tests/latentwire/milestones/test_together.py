@@ -1,0 +1,191 @@
+"""Several processes, workers that die and stores that go away: each chunk once, nothing lost."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+from servers import free_port
+from tests_support import Project
+
+GRID = {"pair": "demo", "dataset": "demo_facts", "limit": 64, "chunk_size": 4, "kv_bits": "8,4"}
+
+# Takes longer than the first result takes to the store.
+LONG = GRID | {"limit": 0, "chunk_size": 16, "kv_bits": "16,8,4,3,2"}
+
+
+@pytest.fixture(scope="module")
+def long_calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, ...]]:
+    """The same of the longer grid."""
+    project = Project(tmp_path_factory.mktemp("calm"))
+    project.ok("m2", **LONG, workers=1)
+    return project.numbers()
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, ...]]:
+    """The numbers of an undisturbed run."""
+    project = Project(tmp_path_factory.mktemp("calm"))
+    project.ok("m2", **GRID, workers=1)
+    return project.numbers()
+
+
+def chunks_begin(project: Project, process: "subprocess.Popen[str]") -> None:
+    """Return once the process has results in the store."""
+    while not project.runs("chunk"):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+
+
+def test_two_workers_give_the_same(project: Project, calm: dict[str, tuple[float, ...]]) -> None:
+    process = project.start("m2", **GRID, workers=2)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "2 workers: cpu, cpu" in out
+    assert project.numbers() == calm
+
+
+def test_more_workers_than_gpus_are_refused(project: Project) -> None:
+    done = project.run("m2", **GRID, device="mps", workers=2)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    done = project.run("m2", **GRID, workers="many")
+    assert "workers=many: must be a whole number of at least 1" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_workers_death_costs_nothing(
+    project: Project, calm: dict[str, tuple[float, ...]]
+) -> None:
+    process = project.start("m2", **GRID, workers=2)
+    chunks_begin(project, process)
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children()
+        if "spawn_main" in " ".join(child.cmdline())
+    ]
+    assert len(workers) == 2
+    workers[0].kill()
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert project.numbers() == calm
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_share_the_chunks(
+    project: Project, calm: dict[str, tuple[float, ...]]
+) -> None:
+    processes = [project.start("m2", **GRID) for _ in range(4)]
+    for process in processes:
+        _, err = process.communicate(timeout=500)
+        assert process.returncode == 0, err
+    assert project.numbers() == calm  # which fails for a chunk that was computed twice
+    ran = {run.data.tags["mlflow.parentRunId"] for run in project.runs("chunk")}
+    assert len(ran) > 2, "one process did it all"
+    aggregates = {
+        tuple(sorted(run.data.metrics.items())) + tuple(sorted(run.data.params.items()))
+        for run in project.runs("condition")
+    }
+    assert len(aggregates) == 4  # two codecs under two controls, from every process the same
+
+
+@pytest.mark.slow
+def test_a_process_takes_over_from_one_that_was_killed(
+    project: Project, long_calm: dict[str, tuple[float, ...]]
+) -> None:
+    first = project.start("m2", **LONG)
+    chunks_begin(project, first)
+    first.send_signal(signal.SIGSTOP)  # it is alive, so what it has claimed is waited for
+    second = project.start("m2", **LONG)
+    while len(project.runs("milestone", "RUNNING")) < 2:
+        assert second.poll() is None, second.communicate()
+        time.sleep(0.1)
+    time.sleep(6)
+    assert second.poll() is None, "it did not wait for the first one's chunk"
+    first.kill()
+    first.communicate()
+    _, err = second.communicate(timeout=300)
+    assert second.returncode == 0, err
+    # What the killed one had not delivered is in the outbox; it is not counted twice.
+    project.ok("m2", **LONG)
+    assert project.numbers() == long_calm
+    assert not list((project.folder / "outbox").rglob("*.json"))
+
+
+def serve(folder: Path, port: int) -> "subprocess.Popen[bytes]":
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
+            *("--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", "sqlite:///store.db", "--artifacts-destination", "files"),
+        ],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    for _ in range(300):
+        try:
+            if requests.get(f"http://127.0.0.1:{port}/health", timeout=1).ok:
+                return process
+        except requests.RequestException:
+            time.sleep(0.2)
+    pytest.fail("the tracking server did not start")
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    for child in psutil.Process(process.pid).children(recursive=True):
+        child.send_signal(signal.SIGKILL)
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_in_mid_grid_loses_nothing(
+    tmp_path: Path, long_calm: dict[str, tuple[float, ...]]
+) -> None:
+    folder, port = tmp_path / "server", free_port()
+    folder.mkdir()
+    server = serve(folder, port)
+    try:
+        project = Project(tmp_path, f"http://127.0.0.1:{port}")
+        process = project.start("m2", **LONG)
+        chunks_begin(project, process)
+        stop(server)
+        time.sleep(20)
+        assert process.poll() is None, process.communicate()
+        server = serve(folder, port)
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        assert "does not answer: going on" in err
+        assert project.numbers() == long_calm
+        assert project.runs("chunk", "RUNNING") == []
+    finally:
+        stop(server)
+
+
+@pytest.mark.slow
+def test_a_server_that_never_returns_ends_in_a_sentence(
+    tmp_path: Path, long_calm: dict[str, tuple[float, ...]]
+) -> None:
+    folder, port = tmp_path / "server", free_port()
+    folder.mkdir()
+    server = serve(folder, port)
+    try:
+        project = Project(tmp_path, f"http://127.0.0.1:{port}")
+        project.env |= {"LATENTWIRE_STORE_PATIENCE_S": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+        process = project.start("m2", **LONG)
+        chunks_begin(project, process)
+        stop(server)
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 2, err
+        assert "they wait in" in err and "Traceback" not in err
+        assert list((tmp_path / "outbox").rglob("*.json"))
+        server = serve(folder, port)
+        assert "delivering" in project.ok("m2", **LONG)
+        assert project.numbers() == long_calm
+        assert project.runs("chunk", "RUNNING") == project.runs("milestone", "RUNNING") == []
+    finally:
+        stop(server)
