@@ -57,12 +57,14 @@ def main() -> None:
     print(f"ratio {slow / fast:.1f}, records that differ: {different}")
 
 
-def bundled_pair() -> LoadedPair:
+def bundled_pair(dtype: torch.dtype = torch.float32, device: str = "cpu") -> LoadedPair:
     located = locate_pair(load_pair("demo"), download=False)
     receiver, sharer = (
-        load_model(folder, torch.float32, "cpu") for folder in (located.receiver, located.sharer)
+        load_model(folder, dtype, device) for folder in (located.receiver, located.sharer)
     )
-    fuser = load_fuser(located.fuser, geometry(sharer.config), geometry(receiver.config))
+    fuser = load_fuser(
+        located.fuser, geometry(sharer.config), geometry(receiver.config), dtype, device
+    )
     tokenizer = AutoTokenizer.from_pretrained(located.receiver)
     return LoadedPair(
         receiver, sharer, fuser, tokenizer, Link.of(fuser, bytes(range(IDENTITY_BYTES)))

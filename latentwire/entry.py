@@ -67,6 +67,13 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", module="mlflow")
     # It logs the traceback of an error that it raises as well; we say that one in a sentence.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    # Milestones write what is logged to a file; what is amiss is shown as well.
+    shown = logging.StreamHandler()
+    shown.setLevel(logging.WARNING)
+    shown.setFormatter(logging.Formatter("warning: %(message)s"))
+    log = logging.getLogger("latentwire")
+    log.addHandler(shown)
+    log.setLevel(logging.INFO)
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         from transformers.utils.logging import disable_progress_bar

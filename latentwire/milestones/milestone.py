@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,10 +109,13 @@ def _log_kept(writer: RunWriter, run_id: str) -> Iterator[None]:
         log.addHandler(handler)
         try:
             yield
+            log.removeHandler(handler)
+            writer.log_file(run_id, path)
         except BaseException as error:
-            log.error("ended by %s: %s", type(error).__name__, error)
+            log.info("ended by %s: %s", type(error).__name__, error)
+            with suppress(Exception):  # what ended it is what is to be shown
+                writer.log_file(run_id, path)
             raise
         finally:
             log.removeHandler(handler)
             handler.close()
-            writer.log_file(run_id, path)

@@ -113,6 +113,7 @@ class Queue:
     claims: Claims
     units: list[Unit]
     finished_elsewhere: int = 0  # answers that turned out to be there already
+    _away: bool = False  # the store, when it was last asked
     _sent: dict[str, list[Path]] = field(default_factory=dict)
 
     def take(self) -> Unit | None:
@@ -120,8 +121,11 @@ class Queue:
         if not self.units:
             return None
         if not self.store.answers():
-            log.warning("the tracking store does not answer: going on, results wait in the outbox")
+            if not self._away:
+                log.warning("the tracking store does not answer; results wait in the outbox")
+            self._away = True
             return replace(self.units.pop(0), claimed=False)
+        self._away = False
         self._release_what_arrived()
         others = self.claims.of_others()
         # In the same order, all would ask for the same piece at the same time.

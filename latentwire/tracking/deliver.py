@@ -22,6 +22,7 @@ from latentwire.tracking.runs import FINGERPRINT, RunWriter
 from latentwire.tracking.store import Store
 
 PAUSE_S = 0.1  # between looks into an empty folder
+MOST_SAID = 120  # characters of an error
 LONGEST_PAUSE_S = 5.0  # between attempts at a store that does not answer
 
 
@@ -61,7 +62,7 @@ def main(folder: Path, patience_s: float) -> int:
                 began.add(path)  # its run may be whole although the answer was lost
                 failing_since = failing_since or time.monotonic()
                 if time.monotonic() - failing_since > patience_s:
-                    print(_first_line(error), file=sys.stderr)
+                    print(_short(error), file=sys.stderr)
                     return 1
                 if _ended(pause_s):
                     return 0
@@ -93,8 +94,9 @@ def _ended(seconds: float) -> bool:
     return bool(readable) and not os.read(sys.stdin.fileno(), 1)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _short(error: Exception) -> str:
+    text = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {text[:MOST_SAID]}" + ("..." if len(text) > MOST_SAID else "")
 
 
 if __name__ == "__main__":

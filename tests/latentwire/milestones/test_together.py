@@ -136,10 +136,11 @@ def serve(folder: Path, port: int) -> "subprocess.Popen[bytes]":
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
-    for child in psutil.Process(process.pid).children(recursive=True):
-        child.send_signal(signal.SIGKILL)
-    process.kill()
-    process.wait()
+    if process.poll() is None:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.slow
@@ -156,10 +157,10 @@ def test_a_server_that_goes_away_in_mid_grid_loses_nothing(
         stop(server)
         time.sleep(20)
         assert process.poll() is None, process.communicate()
+        assert list((tmp_path / "outbox").rglob("*.json")), "nothing waits"
         server = serve(folder, port)
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
-        assert "does not answer: going on" in err
         assert project.numbers() == long_calm
         assert project.runs("chunk", "RUNNING") == []
     finally:
