@@ -58,12 +58,18 @@ def main() -> int:
     if options.device.startswith("cuda"):
         say["device"] = torch.cuda.get_device_name()
     say |= shapes(options.device, options.questions, options.small)
-    say |= bundled(options.device, options.limit, options.workers)
-    for name, value in say.items():
-        print(f"{name:<32} {f'{value:.4g}' if isinstance(value, float) else value}")
+    report(say)
+    found = bundled(options.device, options.limit, options.workers)
+    report(found)
+    say |= found
     if options.output:
         options.output.write_text(json.dumps(say, indent=1) + "\n")
     return int(say["beyond_rounding"] > 0 or say["largest_difference_points"] > MOST_POINTS)
+
+
+def report(say: dict[str, Any]) -> None:
+    for name, value in say.items():
+        print(f"{name:<32} {f'{value:.4g}' if isinstance(value, float) else value}", flush=True)
 
 
 def parse() -> argparse.Namespace:

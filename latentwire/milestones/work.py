@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from mlflow.exceptions import MlflowException
 
 from latentwire.condition import Condition, Setting
 from latentwire.errors import LatentWireError
@@ -39,10 +40,6 @@ class Unit:
     def key(self) -> str:
         """What a claim to these examples is called, whatever the conditions."""
         return f"{self.setting.identity()[:24]}:{self.setting.dataset}:{chunk_name(*self.span)}"
-
-    @property
-    def answers(self) -> int:
-        return len(self.conditions) * (self.span[1] - self.span[0])
 
 
 @dataclass(frozen=True)
@@ -112,20 +109,34 @@ class Queue:
     store: Store
     claims: Claims
     units: list[Unit]
-    finished_elsewhere: int = 0  # answers that turned out to be there already
     _away: bool = False  # the store, when it was last asked
     _sent: dict[str, list[Path]] = field(default_factory=dict)
 
     def take(self) -> Unit | None:
-        """A unit to be evaluated now; None while there are none, or others have what is left."""
+        """A unit to be evaluated now; None while there are none, or others have what is left.
+
+        While the store does not answer, a unit that is not claimed: work goes on.
+        """
         if not self.units:
             return None
-        if not self.store.answers():
-            if not self._away:
-                log.warning("the tracking store does not answer; results wait in the outbox")
-            self._away = True
-            return replace(self.units.pop(0), claimed=False)
-        self._away = False
+        if self.store.answers():
+            try:
+                unit = self._claimed()
+                self._away = False
+                return unit
+            except MlflowException:
+                if self.store.answers():
+                    raise
+        if not self._away:
+            log.warning("the tracking store does not answer; results wait in the outbox")
+        self._away = True
+        return replace(self.units.pop(0), claimed=False)
+
+    def sent(self, unit: Unit, letters: list[Path]) -> None:
+        """The results of a unit are on their way."""
+        self._sent[unit.key] = letters
+
+    def _claimed(self) -> Unit | None:
         self._release_what_arrived()
         others = self.claims.of_others()
         # In the same order, all would ask for the same piece at the same time.
@@ -135,15 +146,10 @@ class Queue:
                 continue
             missing = self._still_missing(unit)
             self.units.remove(unit)
-            self.finished_elsewhere += unit.answers - missing.answers
             if missing.conditions:
                 return missing
             self.claims.release([unit.key])
         return None
-
-    def sent(self, unit: Unit, letters: list[Path]) -> None:
-        """The results of a unit are on their way."""
-        self._sent[unit.key] = letters
 
     def _release_what_arrived(self) -> None:
         arrived = [

@@ -9,9 +9,10 @@ class Stopped(BaseException):
 
 
 def raise_on_sigterm() -> None:
-    """From now on SIGTERM raises Stopped in the main thread."""
+    """From now on the first SIGTERM raises Stopped in the main thread."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second would cut short how runs are ended
         raise Stopped
 
     signal.signal(signal.SIGTERM, stop)

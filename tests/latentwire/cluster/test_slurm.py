@@ -93,14 +93,12 @@ class Study:
             Store(MlflowClient(self.project.uri), self.project.uri, "0"), ("local",), None, None
         )
 
-    def assert_same_as(self, calm: "Study", tasks: int) -> None:
-        """Every number is the undisturbed run's, and nothing is left open."""
+    def assert_same_as(self, calm: "Study") -> None:
+        """Every number is the undisturbed run's, from one chunk run each, and nothing is open."""
         numbers, repeated = self.numbers()
-        print(f"{tasks} task(s): {repeated} chunk runs repeat one of {len(numbers)} chunks")
         assert numbers == calm.numbers()[0]
         pd.testing.assert_frame_equal(self.curve(), calm.curve(), check_exact=True)
-        if tasks == 1:
-            assert repeated == 0
+        assert repeated == 0
         for level in ("milestone", "condition", "chunk"):
             assert self.project.runs(level, "RUNNING") == []
 
@@ -149,7 +147,7 @@ def test_a_job_runs_to_its_end(cluster: Cluster, calm: Study, study: Study) -> N
     assert cluster.states(number) == ["COMPLETED"], log
     assert "ended with status 0" in log
     assert f"cancel: scancel {number}" in printed
-    study.assert_same_as(calm, tasks=1)
+    study.assert_same_as(calm)
     environment = _environment(study)
     assert environment["SLURM_ARRAY_JOB_ID"] == number
     assert environment["SLURM_ARRAY_TASK_ID"] == "0"
@@ -165,7 +163,7 @@ def test_requeued_in_the_middle(cluster: Cluster, calm: Study, study: Study) -> 
     assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), log
     assert "terminated; finished chunks are kept" in log
     assert len(study.project.runs("milestone", "KILLED")) == 1
-    study.assert_same_as(calm, tasks=1)
+    study.assert_same_as(calm)
 
 
 def test_warned_before_the_time_limit(cluster: Cluster, calm: Study, study: Study) -> None:
@@ -179,7 +177,7 @@ def test_warned_before_the_time_limit(cluster: Cluster, calm: Study, study: Stud
     log = study.log(number)
     assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), log
     assert len(study.project.runs("milestone", "KILLED")) == 1
-    study.assert_same_as(calm, tasks=1)
+    study.assert_same_as(calm)
 
 
 def test_cancelled_in_the_middle(cluster: Cluster, calm: Study, study: Study) -> None:
@@ -198,7 +196,7 @@ def test_cancelled_in_the_middle(cluster: Cluster, calm: Study, study: Study) ->
     again = job_number(study.submit())
     study.wait_for_end(again)
     assert f"{kept * 4} of {CHUNKS * 4} answers are finished" in study.log(again)
-    study.assert_same_as(calm, tasks=1)
+    study.assert_same_as(calm)
 
 
 def test_node_drained_and_resumed(cluster: Cluster, calm: Study, study: Study) -> None:
@@ -215,7 +213,7 @@ def test_node_drained_and_resumed(cluster: Cluster, calm: Study, study: Study) -
     study.wait_for_end(number)
     assert cluster.states(number) == ["COMPLETED", "COMPLETED"], study.log(number)
     assert f"{CHUNKS * 4} of {CHUNKS * 4} answers are finished" in study.log(number)
-    study.assert_same_as(calm, tasks=1)  # one after the other: nothing is computed twice
+    study.assert_same_as(calm)
 
 
 def test_array_of_four_and_m4_after_it(cluster: Cluster, calm: Study, study: Study) -> None:
@@ -228,7 +226,7 @@ def test_array_of_four_and_m4_after_it(cluster: Cluster, calm: Study, study: Stu
     study.wait_for_end(f"{number},{after}")
     assert cluster.states(number) == ["COMPLETED"] * 4, study.log(number)
     assert cluster.states(after) == ["COMPLETED"], study.log(after)
-    study.assert_same_as(calm, tasks=4)
+    study.assert_same_as(calm)
     written = pd.read_csv(study.project.folder / "curves" / "budget_curve.csv")
     assert (written["examples"] == 32).all() and len(written) == 2
 
