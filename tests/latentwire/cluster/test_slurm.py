@@ -195,7 +195,9 @@ def test_cancelled_in_the_middle(cluster: Cluster, calm: Study, study: Study) ->
     assert (job["JobState"], job["Restarts"]) == ("CANCELLED", "0"), study.log(number)
     again = job_number(study.submit())
     study.wait_for_end(again)
-    assert f"{kept * 4} of {CHUNKS * 4} answers are finished" in study.log(again)
+    # With those that were computed and still on their way to the store.
+    found = re.search(rf"(\d+) of {CHUNKS * 4} answers are finished", study.log(again))
+    assert found and kept * 4 <= int(found[1])
     study.assert_same_as(calm)
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
+from latentwire.tracking import resume
 from latentwire.tracking import store as store_module
-from latentwire.tracking.resume import chunk_name, finished_chunks, parse_chunk
+from latentwire.tracking.resume import chunk_name, finished_chunks, is_finished, parse_chunk
 from latentwire.tracking.runs import (
     CHUNK,
     CONDITION,
@@ -51,6 +52,22 @@ def test_a_chunk_is_found_again(store: Store) -> None:
     found = finished_chunks(store, ["c"])["c"]
     assert [(f.run_id, f.start, f.stop) for f in found.values()] == [(run_id, 3, 4)]
     assert finished_chunks(store, ["other"]) == {"other": {}}
+
+
+def test_the_database_and_the_api_say_the_same(store: Store) -> None:
+    writer = RunWriter(store, {})
+    parent = writer.start("m", "milestone", None, {}, {})
+    for number, condition in enumerate("aabbc"):
+        write_chunk(writer, parent, number, condition)
+    write_chunk(writer, parent, 0, "a")  # a second time: the older one counts
+    deleted = write_chunk(writer, parent, 7, "a")
+    store.client.delete_run(deleted)
+    writer.start("open", "chunk", parent, {}, {CONDITION: "a", FINGERPRINT: "a9", CHUNK: "9-10"})
+    asked = ["a", "b", "nothing"]
+    found = finished_chunks(store, asked)
+    assert found == {condition: resume._by_search(store, condition) for condition in asked}
+    assert sorted(found["a"]) == ["a0", "a1"] and sorted(found["b"]) == ["b2", "b3"]
+    assert is_finished(store, "c4") and not is_finished(store, "a7")
 
 
 def test_all_pages_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
