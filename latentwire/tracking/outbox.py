@@ -125,13 +125,15 @@ class Outbox:
     def __init__(self, store: Store) -> None:
         self._uri = store.uri
         self._folder = folder_of(store.uri)
+        self._log = self._folder / f"deliver-{os.getpid()}.log"
         self._patience_s = patience_s()
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._on_their_way: list[Path] = []
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
-        if waiting(self._folder):
+        self._on_their_way = waiting(self._folder)
+        if self._on_their_way:
             self._start()
         return self
 
@@ -139,38 +141,44 @@ class Outbox:
         """Keep a letter, durably; the path that is gone once it is delivered."""
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex}{_SUFFIX}"
         partial, path = self._folder / f"{name}.part", self._folder / name
-        with partial.open("wb") as file:
-            file.write(to_bytes(message))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(path)
+        try:
+            with partial.open("wb") as file:
+                file.write(to_bytes(message))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.rename(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
         self._on_their_way.append(path)
         self._start()
         return path
 
     def wait(self) -> None:
-        """Return once every letter has arrived. Raises LatentWireError when they cannot."""
+        """Return once the letters that were here or put here have arrived (other processes may go
+        on putting theirs). Raises LatentWireError when they cannot."""
         told = False
         began = time.monotonic()
-        while waiting(self._folder):
+        while self._left():
             if self._process is None or self._process.poll() is not None:
                 self._refuse()
             if not told and time.monotonic() - began > 10:
                 told = True
-                count = len(waiting(self._folder))
                 print(
-                    f"waiting for the tracking store {without_password(self._uri)}: {count} results"
-                    f" lie in {self._folder}",
+                    f"waiting for the tracking store {without_password(self._uri)}:"
+                    f" {len(self._left())} results lie in {self._folder}",
                     file=sys.stderr,
                 )
             time.sleep(_POLL_S)
 
+    def _left(self) -> list[Path]:
+        self._on_their_way = [path for path in self._on_their_way if path.exists()]
+        return self._on_their_way
+
     def _refuse(self) -> None:
-        said = ""
-        if self._process is not None and self._process.stderr is not None:
-            said = (self._process.stderr.read().strip().splitlines() or [""])[-1]
+        said = (self._log.read_text(errors="replace").strip().splitlines() or [""])[-1]
         raise LatentWireError(
-            f"{len(waiting(self._folder))} results could not be delivered to"
+            f"{len(self._left())} results could not be delivered to"
             f" {without_password(self._uri)} ({said or 'the delivering process ended'}); they wait"
             f" in {self._folder}, and the next start delivers them first"
         )
@@ -202,9 +210,10 @@ class Outbox:
             "MLFLOW_TRACKING_URI": self._uri,
         }
         environment.pop("MLFLOW_RUN_ID", None)
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-        )
+        with self._log.open("w") as log:  # a pipe that nobody reads would fill
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stderr=log, env=environment
+            )
 
     def _stop(self) -> None:
         """Have the letter in hand finished. Its end of the pipe tells the process that we ended."""
@@ -217,3 +226,4 @@ class Outbox:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._log.unlink(missing_ok=True)
