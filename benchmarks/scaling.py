@@ -19,6 +19,7 @@ from flops import synchronize
 from lengths import random_questions
 from random_pair import loaded_random_pair
 
+from latentwire.channel.fused.passes import rule_of
 from latentwire.channel.registry import CODECS
 from latentwire.condition import Channel, Condition
 from latentwire.evaluation import engine
@@ -93,12 +94,12 @@ def measure(pair: LoadedPair, setup: dict[str, int]) -> float:
 
 
 def varied(number: int) -> list[Condition]:
-    """So many C2C conditions, of all codecs, ratios and orders in turn."""
+    """So many C2C conditions, of all codecs that have kernels, ratios and orders in turn."""
     return [c for c, _ in zip(_channels(), range(number), strict=False)]
 
 
 def _channels() -> Iterator[Condition]:
     cuts = [(1.0, "front"), *product((0.75, 0.5, 0.25, 0.1), ("front", "back"))]
     for ratio, order in cuts:
-        for codec in CODECS:
+        for codec in (name for name, made in CODECS.items() if rule_of(made)):
             yield Condition("c2c", Channel(codec, ratio, order), "matched")
