@@ -152,7 +152,7 @@ def _import(options: argparse.Namespace) -> None:
     from latentwire.tracking.store import open_store
     from latentwire.tracking.transfer import import_study
 
-    with open_study(options.file) as study:
+    with _naming(options.file), open_study(options.file) as study:
         done = import_study(open_store(options.experiment or study.experiment), study)
     print(f"{options.file}: {done.written} runs written, {done.held} were there already")
 

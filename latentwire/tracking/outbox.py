@@ -26,7 +26,7 @@ from latentwire.tracking.store import Store, without_password
 FOLDER = Path("outbox")  # in the folder that is worked in
 PATIENCE = "LATENTWIRE_STORE_PATIENCE_S"  # environment: how long a store may not answer
 DEFAULT_PATIENCE_S = 600.0
-FAREWELL_S = 3.0  # after an interruption: for the chunk that is just being delivered
+FAREWELL_S = 2.0  # after an interruption: for the chunk that is just being delivered
 _POLL_S = 0.05
 _SUFFIX = ".json"
 

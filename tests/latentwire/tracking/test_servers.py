@@ -138,7 +138,7 @@ def test_two_machines_write_one_study(shared: Shared, as_user: Callable[..., Non
         sys.stdin.readline()
         for condition in CONDITIONS[number::2]:
             plan = make_plan(condition, seed=7)
-            assert finished_chunks(store, plan.fingerprint) == {}
+            assert finished_chunks(store, [plan.fingerprint]) == {plan.fingerprint: {}}
             parent = start_condition(writer, milestone, plan)
             for span in CHUNKS:
                 write_chunk(writer, parent, plan, span)
@@ -170,7 +170,8 @@ def test_two_machines_write_one_study(shared: Shared, as_user: Callable[..., Non
     as_user(READER)
     store = open_store("study")
     for condition in CONDITIONS:
-        spans = finished_chunks(store, make_plan(condition, seed=7).fingerprint).values()
+        fingerprint = make_plan(condition, seed=7).fingerprint
+        spans = finished_chunks(store, [fingerprint])[fingerprint].values()
         assert sorted((chunk.start, chunk.stop) for chunk in spans) == [(0, 3), (3, 5)]
     frame = load_curve(store, ("local",), None, None)
     assert len(frame) == 2 and frame["complete"].all() and frame["pairing_examples"].eq(5).all()

@@ -146,7 +146,7 @@ def test_chunks_that_were_computed_here_too_are_kept(at: Opened, study: Path) ->
     parent = start_condition(writer, writer.start("own", "milestone", None, {}, {}), plan)
     own = write_chunk(writer, parent, plan, (0, 3))
     assert imported(there, study) == Transferred(FINISHED + ABOVE - 1, 1)
-    found = finished_chunks(there, plan.fingerprint)
+    found = finished_chunks(there, [plan.fingerprint])[plan.fingerprint]
     assert len(found) == 2 and own in {chunk.run_id for chunk in found.values()}
     assert len(list(there.search(f"tags.`{LEVEL}` = 'chunk'"))) == 9
 
