@@ -80,6 +80,7 @@ def milestone_run(
         writer.log_text(run_id, json.dumps(environment.describe(), indent=2), "environment.json")
         with _log_kept(writer, run_id):
             yield MilestoneRun(writer, run_id, name)
+        writer.mark_strays(name)
         writer.finish(run_id)
 
 

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from latentwire.errors import LatentWireError
 from latentwire.tracking.outbox import from_file, waiting
 from latentwire.tracking.resume import is_finished
-from latentwire.tracking.runs import FINGERPRINT, RunWriter
+from latentwire.tracking.runs import FINGERPRINT, RunWriter, mark_strays
 from latentwire.tracking.store import Store
 
 PAUSE_S = 0.1  # between looks into an empty folder
@@ -72,8 +72,9 @@ def main(folder: Path, patience_s: float) -> int:
 def deliver(path: Path, check: bool) -> None:
     """Write a letter's chunk run, unless (with `check`) the store holds it; delete the letter."""
     message = from_file(path)
-    uri = os.environ["MLFLOW_TRACKING_URI"]
-    store = Store(MlflowClient(tracking_uri=uri), uri, message.experiment_id)
+    store = _store(message.experiment_id)
+    if check:
+        mark_strays(store)
     check = check or not message.claimed
     if not (check and is_finished(store, message.tags[FINGERPRINT])):
         RunWriter(store, {}).write_lines(
@@ -86,6 +87,11 @@ def deliver(path: Path, check: bool) -> None:
             message.start_time_ms,
         )
     path.unlink()
+
+
+def _store(experiment_id: str) -> Store:
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    return Store(MlflowClient(tracking_uri=uri), uri, experiment_id)
 
 
 def _ended(seconds: float) -> bool:

@@ -12,7 +12,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,6 +176,10 @@ class RunWriter:
         self.finish(run_id)
         return run_id
 
+    def mark_strays(self, milestone: str) -> int:
+        """`mark_strays` for a milestone that this writes alone in its process."""
+        return mark_strays(self.store, milestone, self._open)
+
     def close(self, status: str) -> None:
         """End every run that is still open, children first.
 
@@ -236,6 +240,22 @@ def mark_killed(store: Store) -> int:
     for run_id in sorted(doomed):
         store.client.set_terminated(run_id, "KILLED")
     return len(doomed)
+
+
+def mark_strays(store: Store, milestone: str | None = None, known: Collection[str] = ()) -> int:
+    """Mark KILLED the RUNNING runs that this process has made without getting to know them.
+
+    A server can die, or the network fail, between the making of a run and the answer; the run is
+    then made again. `milestone` and `known` (ids) leave out what is still being written. Returns
+    how many runs were marked.
+    """
+    own = f"attributes.status = 'RUNNING' and tags.`{PROCESS}` = '{process_name()}'"
+    if milestone is not None:
+        own += f" and tags.`{MILESTONE}` = '{milestone}'"
+    strays = {run.info.run_id for run in store.search(own)} - set(known)
+    for run_id in sorted(strays):
+        store.client.set_terminated(run_id, "KILLED")
+    return len(strays)
 
 
 def conditions_below(store: Store, milestone_run: str) -> list[Run]:

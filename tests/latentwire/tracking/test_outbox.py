@@ -1,5 +1,6 @@
 """Letters are delivered once, whatever happens to the processes and to the store."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, record_lines
+from latentwire.tracking import deliver
 from latentwire.tracking import outbox as module
 from latentwire.tracking.outbox import (
     PATIENCE,
@@ -24,7 +26,7 @@ from latentwire.tracking.outbox import (
     waiting,
 )
 from latentwire.tracking.resume import finished_chunks
-from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, LEVEL, RunWriter
+from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, LEVEL, MILESTONE, RunWriter
 from latentwire.tracking.store import Store, open_store
 
 RECORDS = [Record("q1", 0, "A", "A", True, 10, 2, 99, "Ä")]
@@ -151,3 +153,54 @@ def test_a_killed_writer_loses_and_repeats_nothing(store: Store, delay_s: float)
     assert sorted(found) == sorted(f"f{number}" for number in range(20))
     finished = store.search(f"tags.`{LEVEL}` = 'chunk' and attributes.status = 'FINISHED'")
     assert len(list(finished)) == 20
+
+
+@pytest.mark.parametrize("lost", ["create_run", "log_batch", "set_terminated"])
+def test_a_request_whose_answer_is_lost_leaves_no_run_running(
+    store: Store, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    parent = RunWriter(store, {}).start("c", "condition", None, {}, {})
+    folder = folder_of(store.uri)
+    folder.mkdir(parents=True)
+    reading, writing = os.pipe()
+    done_by_client = getattr(deliver.MlflowClient, lost)
+    calls = []
+
+    def loses_the_first_answer(*args: object, **options: object) -> object:
+        answer = done_by_client(*args, **options)
+        calls.append(lost)
+        if len(calls) == 1:
+            raise ConnectionError("the answer was lost")
+        return answer
+
+    def ends_when_all_is_delivered(seconds: float) -> bool:
+        if not waiting(folder) and writing not in closed:
+            closed.append(writing)
+            os.close(writing)
+        return ended(seconds)
+
+    closed: list[int] = []
+    ended = deliver._ended
+    with os.fdopen(reading) as standard_input:
+        monkeypatch.setattr("sys.stdin", standard_input)
+        monkeypatch.setattr(deliver.MlflowClient, lost, loses_the_first_answer)
+        monkeypatch.setattr(deliver, "_ended", ends_when_all_is_delivered)
+        monkeypatch.setattr(signal, "signal", lambda *_: None)
+        (folder / "1.json").write_bytes(to_bytes(message(store, 1, parent)))
+        assert deliver.main(folder, 60) == 0
+    assert len(calls) >= 1
+    chunks = f"tags.`{LEVEL}` = 'chunk'"
+    statuses = sorted(run.info.status for run in store.search(chunks))
+    assert statuses in (["FINISHED"], ["FINISHED", "KILLED"])
+    assert len(list(store.search(f"{chunks} and attributes.status = 'FINISHED'"))) == 1
+
+
+def test_runs_that_a_milestone_does_not_know_of_end_as_killed(store: Store) -> None:
+    tags = {MILESTONE: "m9"}
+    lost = RunWriter(store, tags).start("made, but the answer was lost", "condition", None, {}, {})
+    of_another = RunWriter(store, {MILESTONE: "m8"}).start("m8", "milestone", None, {}, {})
+    writer = RunWriter(store, tags)
+    known = writer.start("m9", "milestone", None, {}, {})
+    assert writer.mark_strays("m9") == 1
+    status = {run.info.run_id: run.info.status for run in store.search("")}
+    assert status == {lost: "KILLED", known: "RUNNING", of_another: "RUNNING"}
