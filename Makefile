@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test fuzz lint format lock clean
+.PHONY: help setup demo test environments fuzz lint format lock clean
 
 help:
 	@echo "make demo   set up, then run M0 to M4 on the bundled pair (CPU, no download)"
 	@echo "make test   set up, then run all tests"
+	@echo "make environments  set up, then try mlflow run in environments of its own (downloads)"
 	@echo "make fuzz   set up, then throw a million mutated packets at the decoder"
 	@echo "make setup  make .venv with the locked packages"
 	@echo "make lint   ruff and mypy"
@@ -29,6 +30,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# The last test makes an environment with every manager that is installed: minutes, and downloads.
+environments: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m environments -rs
 
 fuzz: setup
 	PYTHONPATH=.:C2C $(BIN)/python tests/fuzz_packets.py --count $(or $(COUNT),1000000)

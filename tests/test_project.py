@@ -67,6 +67,8 @@ def test_conda_has_the_locks_versions() -> None:
     lock = (ROOT / "constraints.txt").read_text().splitlines()
     environment = yaml.safe_load((ROOT / "conda.yaml").read_text())
     (pins,) = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
+    # What stands below the pins is held by the lock as well.
+    assert pins.pop(0) == "-c constraints.txt"
     assert set(pins) <= set(lock)
     named = {pin.split("==")[0].lower() for pin in pins}
     text = (ROOT / "pyproject.toml").read_text()
