@@ -18,6 +18,7 @@ from latentwire.errors import LatentWireError
 
 Values = dict[str, Any]
 AUTO = "auto"
+FAST, SKIP = "fast", "skip"
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,7 @@ STUDY = (
     Parameter("dtype", AUTO, one_of(*DTYPES), "auto: bfloat16 on CUDA, float32 elsewhere"),
     SEED,
     Parameter("dry_run", "false", truth, "only say what would run and what is finished"),
+    Parameter("preflight", FAST, one_of(FAST, SKIP), "check what a run needs before it begins"),
 )
 KV_BITS = Parameter("kv_bits", "8,4", many(_bits), "bits per number: 16, 8, 4, 3, 2")
 CODEC = Parameter("codec", "", _optional(many(_codec)), "codecs by name, in place of kv_bits")
