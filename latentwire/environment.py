@@ -38,6 +38,13 @@ def describe() -> dict[str, Any]:
     }
 
 
+def device_kind(device: str) -> str:
+    """What times depend on most: a GPU's name, or the kind of a device that is none of NVIDIA's."""
+    if device.startswith("cuda") and torch.cuda.is_available():
+        return torch.cuda.get_device_name(device)
+    return device.partition(":")[0]
+
+
 def commit() -> str:
     """The commit of the code, "unknown" outside a checkout."""
     return _git("rev-parse", "HEAD") or "unknown"

@@ -3,3 +3,7 @@
 
 class LatentWireError(Exception):
     """Bad input or a missing piece; its text says what is wrong and what to do."""
+
+
+class NotHere(LatentWireError):
+    """Something is not on this machine yet, and was not to be downloaded."""

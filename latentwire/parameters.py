@@ -18,6 +18,7 @@ from latentwire.errors import LatentWireError
 
 Values = dict[str, Any]
 AUTO = "auto"
+FAST, SKIP = "fast", "skip"
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,7 @@ STUDY = (
     Parameter("dtype", AUTO, one_of(*DTYPES), "auto: bfloat16 on CUDA, float32 elsewhere"),
     SEED,
     Parameter("dry_run", "false", truth, "only say what would run and what is finished"),
+    Parameter("preflight", FAST, one_of(FAST, SKIP), "check what a run needs before it begins"),
 )
 WORKERS = Parameter(
     "workers", AUTO, _workers, "processes that share the chunks; auto: one a GPU, else one"

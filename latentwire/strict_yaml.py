@@ -102,6 +102,12 @@ class Keys:
             raise self.wrong(key, "a number", value)
         return float(value)
 
+    def count(self, key: str) -> int:
+        value = self.take(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise self.wrong(key, "a whole number above 0", value)
+        return value
+
     def items(self, key: str) -> list[Any]:
         value = self.take(key)
         if not isinstance(value, list) or not value:

@@ -37,7 +37,7 @@ ENTRY_POINTS: dict[str, tuple[Parameter, ...]] = {
 }
 
 # A package may import those to its right, and c2c; data flows the other way.
-LAYERS = ("cluster", "milestones", "tracking", "analysis", "evaluation", "channel")
+LAYERS = ("cluster", "milestones", "checks", "tracking", "analysis", "evaluation", "channel")
 WITHOUT_MLFLOW = ("channel", "evaluation", "data", "pairs", "demo")
 
 

@@ -49,6 +49,31 @@ def load_fuser(
     Raises C2CError when a file is missing or unreadable, and when the fuser does not fit the
     pair: the sentence names the receiver layer and both shapes.
     """
+    layer_map, layer_of, count = _read_layout(folder, sharer, receiver)
+    projectors = [
+        _load_projector(folder, index, layer_of.get(index, index), sharer, receiver)
+        for index in range(count)
+    ]
+    fuser = Fuser(projectors, layer_map, sharer, receiver)
+    return fuser.requires_grad_(False).eval().to(device=device, dtype=dtype)
+
+
+def require_fit(folder: Path, sharer: Geometry, receiver: Geometry) -> int:
+    """See from the descriptions in `folder`, without its tensors, whether the fuser fits the pair;
+    how many projectors it has.
+
+    Raises C2CError as `load_fuser` does, for all that the descriptions tell.
+    """
+    _, layer_of, count = _read_layout(folder, sharer, receiver)
+    for index in range(count):
+        _read_size(folder, index, layer_of.get(index, index), sharer, receiver)
+    return count
+
+
+def _read_layout(
+    folder: Path, sharer: Geometry, receiver: Geometry
+) -> tuple[dict[int, Source], dict[int, int], int]:
+    """The layer map, the first receiver layer that takes each projector, and how many there are."""
     layer_map = _read_map(folder / MAP_FILE)
     count = _count_projectors(folder)
     layer_of = {source.projector: layer for layer, source in reversed(layer_map.items())}
@@ -68,12 +93,7 @@ def load_fuser(
                 f"{folder}: receiver layer {layer} takes projector {source.projector},"
                 f" but there are {count} projectors"
             )
-    projectors = [
-        _load_projector(folder, index, layer_of.get(index, index), sharer, receiver)
-        for index in range(count)
-    ]
-    fuser = Fuser(projectors, layer_map, sharer, receiver)
-    return fuser.requires_grad_(False).eval().to(device=device, dtype=dtype)
+    return layer_map, layer_of, count
 
 
 def save_fuser(fuser: Fuser, folder: Path, recipe: dict[str, Any] | None = None) -> None:
@@ -154,9 +174,10 @@ def _whole(value: object) -> int:
     return value
 
 
-def _load_projector(
+def _read_size(
     folder: Path, index: int, layer: int, sharer: Geometry, receiver: Geometry
-) -> Projector:
+) -> ProjectorSize:
+    """A projector's widths from its description, which must be of the pair's cache shapes."""
     path = folder / f"projector_{index}.json"
     description = _read_json(path)
     try:
@@ -184,6 +205,14 @@ def _load_projector(
             )
     if size.num_layers < 3 or min(size.hidden_dim, size.intermediate_dim) < 1:
         raise C2CError(f"{path}: num_layers must be at least 3 and widths at least 1, got {size}")
+    return size
+
+
+def _load_projector(
+    folder: Path, index: int, layer: int, sharer: Geometry, receiver: Geometry
+) -> Projector:
+    path = folder / f"projector_{index}.json"
+    size = _read_size(folder, index, layer, sharer, receiver)
     state = _load_tensors(folder / f"projector_{index}.pt")
     if size.num_layers > len(state):  # every layer has tensors of its own: do not build a million
         raise C2CError(

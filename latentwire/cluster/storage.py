@@ -3,16 +3,12 @@
 from pathlib import Path
 from urllib.parse import urlparse
 
-import psutil
+from latentwire.checks.file_system import NETWORK, file_system
+from latentwire.tracking.store import without_password
 
 SERVE = "start a tracking server and set MLFLOW_TRACKING_URI to it"
 _SQLITE = "sqlite:///"
 _HERE = ("localhost", "127.0.0.1", "::1")
-# File systems that several machines can mount at once; FUSE names theirs behind "fuse.".
-_NETWORK = (
-    *("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cephfs", "glusterfs", "cifs", "smb3"),
-    *("panfs", "pvfs2", "orangefs", "afs", "wekafs", "juicefs", "9p", "virtiofs"),
-)
 
 
 def seen_from_anywhere(uri: str, folder: Path) -> str:
@@ -32,7 +28,7 @@ def doubt(uri: str, tasks: int) -> str | None:
     """What may go wrong with this store on a cluster, in one sentence; None for nothing known."""
     if uri.startswith(_SQLITE):
         path = Path(uri.removeprefix(_SQLITE).partition("?")[0])
-        if file_system(path) not in _NETWORK:
+        if file_system(path) not in NETWORK:
             return (
                 f"the tracking store {path} is on this machine's own disk, where tasks on other"
                 f" nodes do not find it: {SERVE}"
@@ -43,20 +39,6 @@ def doubt(uri: str, tasks: int) -> str | None:
                 f" may not hold between nodes: {SERVE}"
             )
     if urlparse(uri).hostname in _HERE:
-        return f"every node takes the tracking server {_shown(uri)} for itself: give its host name"
+        place = without_password(uri)
+        return f"every node takes the tracking server {place} for itself: give its host name"
     return None
-
-
-def _shown(uri: str) -> str:
-    parts = urlparse(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-def file_system(path: Path) -> str:
-    """The type of the file system that a path is (or would be) on; "" where it cannot be told."""
-    resolved = path.resolve()
-    mounts = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
-    for place in (resolved, *resolved.parents):
-        if place in mounts:
-            return mounts[place].removeprefix("fuse.")
-    return ""

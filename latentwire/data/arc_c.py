@@ -27,16 +27,16 @@ TRAINING_EXPECTED = Expected(
 )
 
 
-def load(data_dir: Path | None) -> Dataset:
+def load(data_dir: Path | None, download: bool = True) -> Dataset:
     """Read the test set from a folder of JSON lines, or from the hub without one.
 
     Raises `LatentWireError` when it cannot be had or is not the published set.
     """
-    rows, source = read_published(HUB, FILE, data_dir)
+    rows, source = read_published(HUB, FILE, data_dir, download)
     return build_dataset("arc_c", rows, "question", source, EXPECTED)
 
 
-def load_training(data_dir: Path | None) -> Dataset:
+def load_training(data_dir: Path | None, download: bool = True) -> Dataset:
     """The training split, likewise."""
-    rows, source = read_published(TRAINING_HUB, TRAINING_FILE, data_dir)
+    rows, source = read_published(TRAINING_HUB, TRAINING_FILE, data_dir, download)
     return build_dataset("arc_c training", rows, "question", source, TRAINING_EXPECTED)

@@ -6,7 +6,7 @@ from latentwire.data.bundled import load_bundled
 from latentwire.data.dataset import Dataset
 
 
-def load(data_dir: Path | None) -> Dataset:
+def load(data_dir: Path | None, download: bool = True) -> Dataset:
     """Read the set that comes with the package; `data_dir` holds downloads and is not looked at.
 
     Raises `LatentWireError` when the files are missing or malformed.
@@ -14,6 +14,6 @@ def load(data_dir: Path | None) -> Dataset:
     return load_bundled("demo_graded")
 
 
-def load_training(data_dir: Path | None) -> Dataset:
+def load_training(data_dir: Path | None, download: bool = True) -> Dataset:
     """Its development questions, which are about other facts and were not trained on."""
     return load_bundled("demo_graded", "dev")

@@ -1,10 +1,12 @@
 """Where a split's rows come from: a file of JSON lines, or the Hugging Face hub."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, NotHere
 
 Row = tuple[str, object]
 """A row, after the place that names it in messages."""
@@ -48,27 +50,45 @@ def read_json_lines(path: Path) -> list[Row]:
     return rows
 
 
-def read_hub_rows(hub: HubSplit) -> list[Row]:
+def read_hub_rows(hub: HubSplit, download: bool = True) -> list[Row]:
     """Read a split of a dataset on the Hugging Face hub, or of its local cache.
 
-    `HF_HOME`, `HF_HUB_OFFLINE` and `HF_DATASETS_OFFLINE` act as they do everywhere in `datasets`.
+    `HF_HOME`, `HF_HUB_OFFLINE` and `HF_DATASETS_OFFLINE` act as they do everywhere in `datasets`;
+    with `download` false, the cache alone is read.
 
-    Raises `LatentWireError` when the dataset cannot be had.
+    Raises `LatentWireError` when the dataset cannot be had; as `NotHere` with `download` false.
     """
     import datasets  # takes seconds, and is not needed where a folder is given
 
     try:
-        rows = list(datasets.load_dataset(hub.repo, hub.config, split=hub.split))
+        with nullcontext() if download else _offline():
+            rows = list(datasets.load_dataset(hub.repo, hub.config, split=hub.split))
     # The libraries below raise many unrelated types here, and the remedy is the same for all.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise LatentWireError(
+        raise (LatentWireError if download else NotHere)(
             f"{hub} could not be had from the Hugging Face hub or its cache ({reason})"
         ) from None
     return [(f"{hub}, row {number}", row) for number, row in enumerate(rows)]
 
 
-def read_published(hub: HubSplit, file: str, data_dir: Path | None) -> tuple[list[Row], str]:
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Within the block, `datasets` and the hub's client use what is in their caches."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    before = config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
+
+
+def read_published(
+    hub: HubSplit, file: str, data_dir: Path | None, download: bool = True
+) -> tuple[list[Row], str]:
     """The rows of a published split and where they were read: the folder, or the hub without one.
 
     `file` is the split's place in a data folder.
@@ -78,8 +98,8 @@ def read_published(hub: HubSplit, file: str, data_dir: Path | None) -> tuple[lis
     if data_dir is not None:
         return read_json_lines(data_dir / file), str(data_dir / file)
     try:
-        return read_hub_rows(hub), str(hub)
+        return read_hub_rows(hub, download), str(hub)
     except LatentWireError as error:
-        raise LatentWireError(
+        raise type(error)(
             f"{error}; without a network, give data_dir, a folder that holds {file}"
         ) from None

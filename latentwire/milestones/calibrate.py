@@ -15,10 +15,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from latentwire.channel.calibration import FORMAT, from_bytes
+from latentwire.errors import NotHere
 from latentwire.evaluation.calibrate import calibrate
 from latentwire.evaluation.question import Question, tokenize
 from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
-from latentwire.milestones.study import Study, open_study
+from latentwire.milestones.plan import QUESTIONS, Pace, calibration_pace, print_cost
+from latentwire.milestones.preflight import begin
+from latentwire.milestones.study import Study
 from latentwire.parameters import CALIBRATION_EXAMPLES, STUDY, Values
 from latentwire.tracking.calibrations import (
     CALIBRATION,
@@ -27,21 +30,22 @@ from latentwire.tracking.calibrations import (
     PAIR_IDENTITY,
 )
 
-_USED = ("pair", "dataset", "data_dir", "device", "dtype", "dry_run")
+_USED = ("pair", "dataset", "data_dir", "device", "dtype", "dry_run", "preflight")
 PARAMETERS = (*(p for p in STUDY if p.name in _USED), CALIBRATION_EXAMPLES)
 
 
 def run(values: Values) -> None:
-    run_in(open_study(values), values)
+    run_in(begin(values), values)
 
 
 def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:
     """The milestone on a study that is open already; nothing where it has been done."""
-    if values["dry_run"] and not study.is_local():
+    count = values["calibration_examples"]
+    if values["dry_run"] and not _is_local(study):
         print(f"calibrate: the files of {study.pair.name} are not here yet; a run downloads them")
+        print_cost(study, None, Pace(), "calibration")
         return
     sets = [study.training(name) for name in study.dataset_names]
-    count = values["calibration_examples"]
     about = {
         "pair": study.subject.pair,
         "pair_identity": study.subject.pair_identity,
@@ -53,15 +57,20 @@ def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> 
     done = next(study.store.search(f"tags.`{CALIBRATION_OF}` = '{request}'{_FINISHED}"), None)
     if done:
         print(f"calibrate: finished (run {done.info.run_id})")
+        if values["dry_run"]:
+            print_cost(study, 0, Pace(), "calibration")
         return
     print(f"calibrate: {count} questions each of {', '.join(s.name for s in sets)}")
     if values["dry_run"]:
+        pace = calibration_pace(study)
+        questions = sum(min(count, len(s.examples)) for s in sets)
+        print_cost(study, pace.time_for(questions), pace, "calibration")
         return
     resolved = study.resolved(values)
     with milestone_run(study.store, "calibrate", resolved, study.pair.name, parent) as milestone:
         log_checkpoints(milestone, study)
-        questions = [q for s in sets for q in tokenize(s.examples[:count], study.tokenizer)]
-        data = _calibrate(study, questions, about)
+        asked = [q for s in sets for q in tokenize(s.examples[:count], study.tokenizer)]
+        data = _calibrate(study, asked, about)
         found = from_bytes(data, "the new calibration")
         writer, run_id = milestone.writer, milestone.run_id
         with tempfile.TemporaryDirectory() as folder:
@@ -74,11 +83,21 @@ def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> 
             CALIBRATION_OF: request,
             PAIR_IDENTITY: study.subject.pair_identity,
         }
-        writer.log(run_id, tags=tags, metrics={"calibration_bytes": len(data)})
+        writer.log(
+            run_id, tags=tags, metrics={"calibration_bytes": len(data), QUESTIONS: len(asked)}
+        )
         print(f"calibrate: {len(data)} bytes, sha256 {found.hash} (run {run_id})")
 
 
 _FINISHED = f" and tags.`{CALIBRATION}` != '' and attributes.status = 'FINISHED'"
+
+
+def _is_local(study: Study) -> bool:
+    """Whether all that is calibrated on is here."""
+    try:
+        return study.is_local() and all(map(study.training, study.dataset_names))
+    except NotHere:
+        return False
 
 
 def _calibrate(study: Study, questions: list[Question], about: Mapping[str, object]) -> bytes:

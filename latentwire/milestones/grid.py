@@ -18,6 +18,7 @@ from latentwire.condition import Condition, Setting
 from latentwire.evaluation.crew import Crew, Setup
 from latentwire.evaluation.record import Record
 from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
+from latentwire.milestones.plan import chunk_paces, print_cost
 from latentwire.milestones.study import Study, log
 from latentwire.milestones.work import (
     Done,
@@ -76,7 +77,7 @@ def run_grid(
 ) -> None:
     """Evaluate conditions on the study's datasets and log them as milestone `name`.
 
-    With `dry_run` it only says what would be computed and what is finished.
+    With `dry_run` it only says what would be computed, what is finished, and what that costs.
     """
     if values["dry_run"] and not study.is_local():
         _print_unknown(study, name, conditions)
@@ -89,7 +90,7 @@ def run_grid(
     wanted = sum(plan.examples for plan in plans)
     print(f"{name}: {len(plans)} conditions, {wanted - missing} of {wanted} answers are finished")
     if values["dry_run"]:
-        _print_plans(plans)
+        _print_plans(study, plans)
         return
     with milestone_run(study.store, name, study.resolved(values), study.pair.name, parent) as run:
         log_checkpoints(run, study)
@@ -299,15 +300,34 @@ def log_table(run: MilestoneRun, frame: pd.DataFrame) -> None:
 
 
 def _print_unknown(study: Study, name: str, conditions: Sequence[Condition]) -> None:
-    """The plan of a pair that is not here: what is finished is known only with its files."""
+    """The plan where files are missing: what is finished is known only with them."""
     print(f"{name}: the files of {study.pair.name} are not here yet; a run downloads them first")
+    size, work, chunks = study.values["chunk_size"], [], 0
     for dataset in study.dataset_names:
+        answers = study.examples(dataset)
         for condition in conditions:
-            print(f"  {dataset:<12} {condition.label:<34} {study.examples(dataset)} answers")
+            print(f"  {dataset:<12} {condition.label:<34} {answers} answers")
+            work.append((condition, answers))
+            chunks += -(-answers // size)
+    _print_work(study, work, chunks)
 
 
-def _print_plans(plans: Sequence[Plan]) -> None:
+def _print_plans(study: Study, plans: Sequence[Plan]) -> None:
     for plan in plans:
-        done = plan.examples - plan.examples_missing
-        state = "finished" if not plan.missing else f"{done} of {plan.examples} finished"
+        done, chunks = plan.examples - plan.examples_missing, len(plan.missing)
+        state = f"{done} of {plan.examples} finished, {chunks} {_chunks(chunks)} to do"
+        state = state if plan.missing else "finished"
         print(f"  {plan.setting.dataset:<12} {plan.condition.label:<34} {state}")
+    work = [(plan.condition, plan.examples_missing) for plan in plans]
+    _print_work(study, work, sum(len(plan.missing) for plan in plans))
+
+
+def _print_work(study: Study, work: Sequence[tuple[Condition, int]], chunks: int) -> None:
+    answers = sum(missing for _, missing in work)
+    print(f"  to do: {chunks} {_chunks(chunks)}, {answers} answers")
+    paces = chunk_paces(study)
+    print_cost(study, paces.time_for(work), paces.every, "chunk")
+
+
+def _chunks(count: int) -> str:
+    return "chunk" if count == 1 else "chunks"

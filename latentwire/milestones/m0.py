@@ -7,7 +7,8 @@ zeros: what C2C scores above them is what was communicated.
 from latentwire.condition import CONTROLS, Channel, Condition
 from latentwire.milestones.grid import run_grid
 from latentwire.milestones.milestone import MilestoneRun
-from latentwire.milestones.study import Study, open_study
+from latentwire.milestones.preflight import begin
+from latentwire.milestones.study import Study
 from latentwire.parameters import STUDY, WORKERS, Values
 
 PARAMETERS = (*STUDY, WORKERS)
@@ -19,7 +20,7 @@ CONDITIONS = (
 
 
 def run(values: Values) -> None:
-    run_in(open_study(values), values)
+    run_in(begin(values), values)
 
 
 def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:

@@ -24,7 +24,9 @@ from latentwire.channel.registry import EXAMPLES, NAMES, bits_label, needs_calib
 from latentwire.condition import Channel
 from latentwire.errors import LatentWireError
 from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
-from latentwire.milestones.study import Study, open_study
+from latentwire.milestones.plan import codec_pace, print_cost
+from latentwire.milestones.preflight import begin
+from latentwire.milestones.study import Study
 from latentwire.parameters import AUTO, CALIBRATION, CODEC, SAMPLE, STUDY, Values
 from latentwire.tracking.runs import FINGERPRINT, LEVEL
 
@@ -59,13 +61,14 @@ class _Item:
 
 
 def run(values: Values) -> None:
-    run_in(open_study(values), values)
+    run_in(begin(values), values)
 
 
 def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:
     """The milestone on a study that is open already."""
     if values["dry_run"] and not study.is_local():
         print(f"m1: the files of {study.pair.name} are not here yet; a run downloads them first")
+        print_cost(study, None, codec_pace(study), "measurement")
         return
     channels = _channels(study, values)
     items = [
@@ -79,6 +82,10 @@ def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> 
     if values["dry_run"]:
         for item in items:
             print(f"  {item.dataset:<12} {item.codec:<34} {'' if item in missing else 'finished'}")
+        pace = codec_pace(study)
+        questions = sum(_sample(study, values, item.dataset) for item in missing)
+        print(f"  to do: {len(missing)} measurements of {questions} questions in all")
+        print_cost(study, pace.time_for(questions), pace, "measurement")
         return
     with milestone_run(
         study.store, "m1", study.resolved(values), study.pair.name, parent
@@ -139,6 +146,7 @@ def _measure(study: Study, values: Values, milestone: MilestoneRun, item: _Item)
         "codec": item.codec,
         "kv_bits": bits_label(item.codec),
         "sample": str(len(questions)),
+        "dtype": str(study.dtype).removeprefix("torch."),
     }
     tags = {FINGERPRINT: item.fingerprint}
     run_id = milestone.writer.start(

@@ -4,7 +4,8 @@ from latentwire.channel.registry import BY_BITS
 from latentwire.condition import Channel, Condition
 from latentwire.milestones.grid import run_grid
 from latentwire.milestones.milestone import MilestoneRun
-from latentwire.milestones.study import Study, open_study
+from latentwire.milestones.preflight import begin
+from latentwire.milestones.study import Study
 from latentwire.parameters import CALIBRATION, CODEC, CONTROLS_SENT, KV_BITS, STUDY, WORKERS, Values
 
 PARAMETERS = (*STUDY, WORKERS, KV_BITS, CODEC, CALIBRATION, CONTROLS_SENT)
@@ -21,7 +22,7 @@ def conditions(values: Values) -> list[Condition]:
 
 
 def run(values: Values) -> None:
-    run_in(open_study(values), values)
+    run_in(begin(values), values)
 
 
 def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from latentwire.errors import LatentWireError
 from latentwire.milestones import calibrate, m0, m1, m2, m3, m4
 from latentwire.milestones.milestone import MilestoneRun, milestone_run
-from latentwire.milestones.study import Study, open_study
+from latentwire.milestones.preflight import begin
+from latentwire.milestones.study import Study
 from latentwire.parameters import (
     CALIBRATION_EXAMPLES,
     KV_BITS,
@@ -27,7 +28,7 @@ STEPS = (m0, calibrate, m1, m2, m3)
 
 
 def run(values: Values) -> None:
-    study = open_study(values)
+    study = begin(values)
     if values["dry_run"]:
         for milestone in STEPS:
             _run_step(milestone, study, values)

@@ -27,8 +27,18 @@ from latentwire.tracking.runs import (
 )
 from latentwire.tracking.store import Store
 
+DEVICE = "latentwire.device"  # what was computed on: a GPU's name, or cpu
+
 # Parameters that do not change what a milestone's runs are about.
-_NOT_IDENTITY = ("batch_size", "device", "data_dir", "dry_run", "output_dir", "workers")
+_NOT_IDENTITY = (
+    "batch_size",
+    "device",
+    "data_dir",
+    "dry_run",
+    "preflight",
+    "output_dir",
+    "workers",
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,7 @@ def milestone_run(
     attempt = next_attempt(store, name, fingerprint)
     tags = {MILESTONE: name, CODE_SHA: environment.commit(), SOURCE: source}
     writer = RunWriter(store, tags)
+    device = {DEVICE: environment.device_kind(str(config["device"]))} if "device" in config else {}
     title = f"{name} {subject}" + (f" (attempt {attempt})" if attempt > 1 else "")
     params = {key: str(value) for key, value in config.items()}
     # The variable would make every later start of a run, here or in a worker, resume this one.
@@ -75,7 +86,7 @@ def milestone_run(
         else:
             above = parent.run_id if parent else None
             run_id = writer.start(title, "milestone", above, params, {})
-        writer.log(run_id, tags={FINGERPRINT: fingerprint, ATTEMPT: str(attempt)})
+        writer.log(run_id, tags={FINGERPRINT: fingerprint, ATTEMPT: str(attempt), **device})
         writer.log_text(run_id, json.dumps(config, indent=2, sort_keys=True), "config.json")
         writer.log_text(run_id, json.dumps(environment.describe(), indent=2), "environment.json")
         with _log_kept(writer, run_id):

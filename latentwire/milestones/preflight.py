@@ -1,117 +1,201 @@
 """Preflight: will the rest work? Checks everything that a milestone needs, cheapest first.
 
 One line a check, with a way to mend what is wrong; ends with an error if any failed. The report
-is logged as an artifact where the store can be written.
+is logged as artifacts (preflight.txt and preflight.json) where the store can be written. Milestones
+make the fast part of it by themselves, before they load anything.
 """
 
-import re
-import shutil
-import time
-from collections.abc import Callable, Iterator
-from importlib import metadata
-from pathlib import Path
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 
-import torch
-
+from latentwire.checks.report import (
+    FAIL,
+    OK,
+    WARN,
+    Check,
+    Doubt,
+    Finding,
+    Report,
+    Unmade,
+    run_checks,
+)
+from latentwire.checks.store import round_trip
 from latentwire.condition import Channel, Condition
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import pipeline
 from latentwire.milestones.milestone import MilestoneRun, milestone_run
-from latentwire.milestones.study import Study, open_study
-from latentwire.parameters import STUDY, Values
+from latentwire.milestones.opening import (
+    CACHES,
+    DEVICE,
+    DISK,
+    FILES,
+    MEMORY,
+    PAIR,
+    SCHEMA,
+    Opening,
+    describe,
+    fast_checks,
+    look_at_files,
+)
+from latentwire.milestones.study import Study, announce, open_study
+from latentwire.pairs.identity import compare_with_pins
+from latentwire.parameters import SKIP, STUDY, Values
 
-PARAMETERS = STUDY
-LOCK_FILE = Path(__file__).parents[2] / "constraints.txt"
-PINNED = ("torch", "transformers", "datasets", "mlflow", "safetensors")
-LEAST_FREE_BYTES = 1_000_000_000
-
-Check = tuple[str, Callable[[], str]]
+PARAMETERS = tuple(parameter for parameter in STUDY if parameter.name != "preflight")
+ROUND_TRIP, DOWNLOAD, HASHES = "round trip", "download", "hashes"
+LOADED, QUESTION = "pair in memory", "one question"
 
 
-class _Warning(Exception):
-    """A finding that does not stop a run."""
+def begin(values: Values) -> Study:
+    """The study that a milestone's parameters ask for, once the fast checks have passed.
+
+    Says which pair it is, then one line on the checks; a warning is printed for each that doubts.
+    Raises LatentWireError with a sentence for each that failed, before any run is made.
+    `preflight=skip` leaves them out.
+    """
+    if values["preflight"] == SKIP:
+        return open_study(values)
+    opening = Opening(values)
+    report = run_checks(fast_checks(opening))
+    if opening.pair and opening.device:
+        announce(opening.pair, opening.reason, opening.device)
+    for finding in report.of(WARN):
+        print(f"preflight: warning: {finding.sentence}", file=sys.stderr)
+    failed = report.of(FAIL)
+    if failed:
+        raise LatentWireError("\n".join(f"preflight: {finding.sentence}" for finding in failed))
+    warned = f", {len(report.of(WARN))} warned" if report.of(WARN) else ""
+    print(
+        f"preflight: {len(report.of(OK))} checks passed{warned} in {report.seconds:.1f} s",
+        flush=True,
+    )
+    return opening.study()
 
 
 def run(values: Values) -> None:
-    study = open_study(values)
-    with milestone_run(
-        study.store, "preflight", study.resolved(values), study.pair.name
-    ) as milestone:
-        lines, failed = [], 0
-        for title, check in _checks(study, milestone):
-            began = time.perf_counter()
-            try:
-                state, finding = "ok", check()
-            except _Warning as warning:
-                state, finding = "warn", str(warning)
-            except Exception as error:  # a check that breaks is a check that fails
-                state, finding = "FAIL", f"{error}" or type(error).__name__
-                failed += 1
-            line = f"{state:<4}  {title:<16} {finding} ({time.perf_counter() - began:.1f} s)"
-            print(line, flush=True)
-            lines.append(line)
-        milestone.writer.log_text(milestone.run_id, "\n".join(lines) + "\n", "preflight.txt")
-        if failed:
-            raise LatentWireError(f"preflight: {failed} of {len(lines)} checks failed, see above")
+    """All checks. Under `dry_run` nothing is downloaded or written, so no report is kept."""
+    # MLflow would go on asking a server that refuses for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    opening = Opening(values)
+    with ExitStack() as stack:
+        runs: list[MilestoneRun] = []  # one, where the store takes it
+        report = run_checks(_checks(opening, stack, runs), _show)
+        counts = ", ".join(f"{number} {state}" for state, number in report.counts.items() if number)
+        print(f"preflight: {counts} in {report.seconds:.1f} s")
+        failure = _failure(report)
+        if runs:
+            _keep(report, runs[0], stack, failure)
+        elif not values["dry_run"]:
+            print("preflight: the report is not logged, for the store cannot be written")
+    if failure:
+        raise failure
 
 
-def _checks(study: Study, milestone: MilestoneRun) -> Iterator[Check]:
-    yield "packages", _packages
-    yield "device", lambda: _device(study)
-    yield "disk", _disk
-    yield "tracking store", lambda: _store(study, milestone)
-    for name in study.dataset_names:
-        yield f"data {name}", lambda name=name: _dataset(study, name)  # type: ignore[misc]
-    yield "pair files", lambda: _files(study)
-    yield "pair in memory", lambda: _pair(study)
-    yield "one question", lambda: _question(study)
+def _show(finding: Finding) -> None:
+    print(finding.render(), flush=True)
 
 
-def _packages() -> str:
-    if not LOCK_FILE.exists():
-        raise _Warning("the lock constraints.txt is not here, versions are not compared")
-    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", LOCK_FILE.read_text(), re.MULTILINE))
-    found = {name: metadata.version(name) for name in PINNED}
-    other = [f"{n} {v} (lock: {pins[n]})" for n, v in found.items() if v.split("+")[0] != pins[n]]
-    if other:
-        raise _Warning(f"not the locked versions: {', '.join(other)}; make setup installs those")
-    return ", ".join(f"{name} {version}" for name, version in found.items())
+def _failure(report: Report) -> LatentWireError | None:
+    failed = [finding.title for finding in report.of(FAIL)]
+    if not failed:
+        return None
+    return LatentWireError(
+        f"preflight: {len(failed)} of {len(report.findings)} checks failed"
+        f" ({', '.join(failed)}), see above"
+    )
 
 
-def _device(study: Study) -> str:
-    if not study.device.startswith("cuda"):
-        return f"{study.device}, {torch.get_num_threads()} threads, {study.dtype}"
-    free, total = torch.cuda.mem_get_info(study.device)
-    name = torch.cuda.get_device_name(study.device)
-    return f"{name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free, {study.dtype}"
+def _keep(
+    report: Report, run: MilestoneRun, stack: ExitStack, failure: LatentWireError | None
+) -> None:
+    """Log the report and end the run, as FAILED where a check failed."""
+    try:
+        with stack.pop_all():
+            run.writer.log_text(run.run_id, report.text(), "preflight.txt")
+            run.writer.log_text(run.run_id, report.json(), "preflight.json")
+            if failure:
+                raise failure
+    except LatentWireError:
+        raise
+    except Exception as error:  # every artifact store has failures of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise failure or LatentWireError(
+            f"preflight: the report could not be logged: {reason}"
+        ) from error
 
 
-def _disk() -> str:
-    free = shutil.disk_usage(Path.cwd()).free
-    if free < LEAST_FREE_BYTES:
-        raise LatentWireError(f"{free / 1e9:.1f} GB free here: make room, runs are kept here")
-    return f"{free / 1e9:.0f} GB free in the project folder"
+def _checks(opening: Opening, stack: ExitStack, runs: list[MilestoneRun]) -> Iterator[Check]:
+    """The fast checks, and those that write, download, load and compute."""
+    yield from fast_checks(opening, thorough=True)
+    yield Check(
+        ROUND_TRIP,
+        lambda: _round_trip(opening, stack, runs),
+        "see the server's log; its --artifacts-destination must be writable",
+        needs=(SCHEMA,),
+    )
+    yield Check(
+        DOWNLOAD,
+        lambda: _download(opening),
+        "mend the network, log in with `hf auth login`, or fill HF_HOME elsewhere",
+        needs=(DEVICE, PAIR, FILES, CACHES, DISK),
+    )
+    yield Check(
+        HASHES,
+        lambda: _hashes(opening.study()),
+        "fetch the files again, or correct sha256 in the pair's YAML file",
+        needs=(DOWNLOAD,),
+    )
+    yield Check(
+        LOADED,
+        lambda: _loaded(opening.study()),
+        "take the fuser that was trained for these models, with all its files",
+        needs=(MEMORY, DOWNLOAD),
+    )
+    name = opening.dataset_names[0] if opening.dataset_names else ""
+    yield Check(
+        QUESTION,
+        lambda: _question(opening.study(), name),
+        "with the checks above passed, report it with this report",
+        needs=(LOADED, f"data {name}"),
+    )
 
 
-def _store(study: Study, milestone: MilestoneRun) -> str:
-    text = "written and read back\n"
-    milestone.writer.log_text(milestone.run_id, text, "round_trip.txt")
-    read = study.store.client.download_artifacts(milestone.run_id, "round_trip.txt")
-    if Path(read).read_text() != text:
-        raise LatentWireError("an artifact came back altered: check the artifact store")
-    return f"{study.store.uri}, artifact written and read back"
+def _round_trip(opening: Opening, stack: ExitStack, runs: list[MilestoneRun]) -> str:
+    """Open the run that the report goes to, and have it keep an artifact."""
+    if opening.values["dry_run"]:
+        raise Unmade("nothing is written under dry_run")
+    assert opening.store
+    values = opening.values
+    if opening.pair and opening.device:
+        values = opening.study().resolved(values)
+    name = opening.pair.name if opening.pair else str(values["pair"])
+    run = stack.enter_context(milestone_run(opening.store, "preflight", values, name))
+    runs.append(run)
+    return round_trip(opening.store, run.run_id)
 
 
-def _dataset(study: Study, name: str) -> str:
-    dataset = study.dataset(name)
-    return f"{len(dataset.examples)} questions of {dataset.rows} rows from {dataset.source}"
+def _download(opening: Opening) -> str:
+    if not (opening.downloads or opening.datasets_missing):
+        return "nothing to download"
+    if opening.values["dry_run"]:
+        raise Unmade("nothing is downloaded under dry_run")
+    study = opening.study()
+    found = [look_at_files(opening, study.located)] if opening.downloads else []
+    found += [describe(study.dataset(name)) for name in opening.datasets_missing]
+    return "; ".join(found)
 
 
-def _files(study: Study) -> str:
-    return f"fuser {study.identity['fuser'][:19]} in {study.located.fuser}"
+def _hashes(study: Study) -> str:
+    pinned = compare_with_pins(study.pair, study.located)
+    fuser = study.identity["fuser"][:19]
+    if not pinned:
+        return f"the pair pins none; the fuser is {fuser}"
+    return f"as the pair pins them: {', '.join(pinned)}; the fuser is {fuser}"
 
 
-def _pair(study: Study) -> str:
+def _loaded(study: Study) -> str:
     link, fuser = study.loaded.link, study.loaded.fuser
     layers = len(fuser.layer_map)
     opened = {
@@ -119,7 +203,7 @@ def _pair(study: Study) -> str:
         for kind in ("key", "value")
     }
     if not any(opened.values()):
-        raise _Warning("every gate of the fuser is closed: C2C will equal the receiver alone")
+        raise Doubt("every gate of the fuser is closed: C2C will equal the receiver alone")
     return (
         f"the fuser fits; gates open: keys {opened['key']} and values {opened['value']} of"
         f" {layers} layers; sent: K of {len(link.key_layers)}, V of {len(link.value_layers)}"
@@ -127,8 +211,8 @@ def _pair(study: Study) -> str:
     )
 
 
-def _question(study: Study) -> str:
-    questions, donors = study.questions(study.dataset_names[0])
+def _question(study: Study, dataset: str) -> str:
+    questions, donors = study.questions(dataset)
     condition = Condition("c2c", Channel("int8"), "matched")
     record = pipeline.evaluate(study.loaded, condition, questions[0], donors[0])
     return f"answered {record.output!r} (key {record.answer}) over {record.wire_bytes:,} bytes"

@@ -19,11 +19,12 @@ from latentwire.channel.registry import needs_calibration
 from latentwire.condition import Channel, Condition, Setting
 from latentwire.data.dataset import Dataset
 from latentwire.data.prompt import PROMPT_VERSION
-from latentwire.data.registry import load_dataset, load_training
-from latentwire.errors import LatentWireError
+from latentwire.data.registry import load_dataset, load_training, published_examples
+from latentwire.errors import LatentWireError, NotHere
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.question import Question, derange, tokenize
-from latentwire.pairs.identity import combined_identity, pair_identity
+from latentwire.milestones.peek import peek_store
+from latentwire.pairs.identity import combined_identity, pair_identity, require_pinned
 from latentwire.pairs.load import choose_pair, load_pair
 from latentwire.pairs.locate import LocatedPair, locate_pair
 from latentwire.pairs.pair import Pair, require_supported
@@ -45,7 +46,7 @@ class Study:
     dtype: torch.dtype
     store: Store
     calibration: Calibration | None = None  # found when a codec first needs it
-    _datasets: dict[str, Dataset] = field(default_factory=dict)
+    datasets: dict[str, Dataset] = field(default_factory=dict)
     _questions: dict[str, tuple[list[Question], list[Question]]] = field(default_factory=dict)
 
     @property
@@ -70,31 +71,53 @@ class Study:
     def located(self) -> LocatedPair:
         return locate_pair(self.pair, download=not self.values["dry_run"])
 
+    def datasets_missing(self) -> list[str]:
+        """The question sets that a run would download."""
+        missing = []
+        for name in self.dataset_names:
+            try:
+                self.dataset(name)
+            except NotHere:
+                missing.append(name)
+        return missing
+
     def is_local(self) -> bool:
-        """Whether the pair's files are on this machine, so that its fingerprints can be known."""
+        """Whether the pair's files and questions are on this machine, so that fingerprints can be
+        known."""
         try:
-            return bool(self.identity)
-        except LatentWireError as error:
+            return bool(self.identity) and not self.datasets_missing()
+        except NotHere as error:
             log.debug("%s", error)
             return False
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """Revisions or hashes of receiver, sharer and fuser."""
-        return pair_identity(self.located)
+        """Revisions or hashes of receiver, sharer and fuser; LatentWireError for another hash than
+        the pair pins."""
+        identity = pair_identity(self.located)
+        require_pinned(self.pair, identity)
+        return identity
 
     def dataset(self, name: str) -> Dataset:
-        if name not in self._datasets:
-            self._datasets[name] = load_dataset(name, self.values["data_dir"])
-        return self._datasets[name]
+        if name not in self.datasets:
+            download = not self.values["dry_run"]
+            self.datasets[name] = load_dataset(name, self.values["data_dir"], download)
+        return self.datasets[name]
 
     def training(self, name: str) -> Dataset:
         """Questions of a set that are never scored."""
-        return load_training(name, self.values["data_dir"])
+        return load_training(name, self.values["data_dir"], not self.values["dry_run"])
 
     def examples(self, name: str) -> int:
-        """How many of a dataset's questions are to be evaluated."""
-        total = len(self.dataset(name).examples)
+        """How many of a dataset's questions are to be evaluated, which a dry run knows of a
+        published set that is not here too."""
+        try:
+            total = len(self.dataset(name).examples)
+        except NotHere:
+            known = published_examples(name)
+            if known is None:
+                raise
+            total = known
         return min(self.values["limit"] or total, total)
 
     def setting(self, dataset: str) -> Setting:
@@ -176,13 +199,22 @@ class Study:
 
 
 def open_study(values: Values) -> Study:
-    """The study that checked parameters ask for; says in its first line which pair and why."""
+    """The study that checked parameters ask for; says in its first line which pair and why.
+
+    Under `dry_run` its store is only looked at.
+    """
     device = choose_device(values["device"])
     name, reason = choose_pair(values["pair"], device.startswith("cuda"))
     pair = load_pair(name)
     require_supported(pair)
+    announce(pair, reason, device)
+    store = peek_store() if values["dry_run"] else open_store()
+    return Study(values, pair, device, choose_dtype(values["dtype"], device), store)
+
+
+def announce(pair: Pair, reason: str, device: str) -> None:
+    """A run's first line: which pair and why."""
     print(f"pair {pair.name} ({reason}) on {device}: {pair.description}", flush=True)
-    return Study(values, pair, device, _dtype(values["dtype"], device), open_store())
 
 
 def _load_tokenizer(folder: Path) -> Any:
@@ -210,7 +242,8 @@ def choose_device(name: str) -> str:
     return name
 
 
-def _dtype(name: str, device: str) -> torch.dtype:
+def choose_dtype(name: str, device: str) -> torch.dtype:
+    """The dtype that a parameter means on a device."""
     if name == AUTO:
         return torch.bfloat16 if device.startswith("cuda") else torch.float32
     dtype = getattr(torch, name)

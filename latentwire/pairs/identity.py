@@ -7,6 +7,7 @@ from pathlib import Path
 
 from latentwire.errors import LatentWireError
 from latentwire.pairs.locate import MODEL_FILES, LocatedPair
+from latentwire.pairs.pair import Pair
 
 _FUSER_FILES = ("projector_*.json", "projector_*.pt")
 
@@ -28,6 +29,42 @@ def pair_identity(located: LocatedPair) -> dict[str, str]:
         "sharer": _model_identity(located.sharer),
         "fuser": f"sha256:{hash_files(located.fuser, _FUSER_FILES)}",
     }
+
+
+def require_pinned(pair: Pair, identity: dict[str, str]) -> None:
+    """Raise `LatentWireError` where the pair's file pins a hash and `identity` has another.
+
+    A model that is named by its commit has no hash to compare.
+    """
+    for part in identity:
+        wanted = getattr(pair, part).sha256
+        kind, _, found = identity[part].partition(":")
+        if wanted and kind == "sha256" and found != wanted:
+            raise LatentWireError(_not_pinned(pair, part, wanted, found))
+
+
+def compare_with_pins(pair: Pair, located: LocatedPair) -> list[str]:
+    """The parts whose hashes the pair pins, each read whole and compared.
+
+    Raises `LatentWireError` for one that is other than pinned.
+    """
+    pinned = []
+    for part in ("receiver", "sharer", "fuser"):
+        wanted = getattr(pair, part).sha256
+        if wanted:
+            patterns = _FUSER_FILES if part == "fuser" else MODEL_FILES
+            found = hash_files(getattr(located, part), patterns)
+            if found != wanted:
+                raise LatentWireError(_not_pinned(pair, part, wanted, found))
+            pinned.append(part)
+    return pinned
+
+
+def _not_pinned(pair: Pair, part: str, wanted: str, found: str) -> str:
+    return (
+        f"the {part} is not the one that pair {pair.name} pins: sha256 {found[:12]} in place of"
+        f" {wanted[:12]}; fetch it again, or correct the pair's file"
+    )
 
 
 def hash_files(folder: Path, patterns: Iterable[str]) -> str:

@@ -1,14 +1,20 @@
 """Finding a pair's files on this machine, downloading those that are not there."""
 
+import json
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, NotHere
 from latentwire.pairs.pair import Pair, Source, require_supported
 
 Kind = Literal["model", "fuser"]
+
+HUB_TIMEOUT_S = 5  # for a question about sizes, which a run can do without
+
+log = logging.getLogger("latentwire")
 
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 """Weights, configurations, tokenizer and chat template: all that a model is loaded from."""
@@ -52,13 +58,89 @@ def locate(source: Source, kind: Kind, download: bool = True) -> Path:
     under its subfolder's name. Otherwise the files come from the hub into its cache (`HF_HOME`),
     or from that cache alone where `HF_HUB_OFFLINE` is set; only what is needed is downloaded.
 
-    Raises `LatentWireError` when the files cannot be had, with the reason and what to do.
+    Raises `LatentWireError` when the files cannot be had, with the reason and what to do; as
+    `NotHere` where they are the hub's and only not to be downloaded.
     """
-    folder = _local_folder(source, kind) or _from_hub(source, kind, download)
+    local = _local_folder(source, kind)
+    folder = local or _from_hub(source, kind, download)
     missing = [name for name in _NEEDED[kind] if not any(folder.glob(name))]
+    missing += missing_shards(folder)
     if missing:
-        raise LatentWireError(f"the {kind} in {folder} is incomplete: no {', '.join(missing)}")
+        sentence = f"the {kind} in {folder} is incomplete: no {', '.join(missing)}"
+        raise LatentWireError(sentence) if local or download else NotHere(sentence)
     return folder
+
+
+def missing_shards(folder: Path) -> list[str]:
+    """Weight files that a model's index names and that are not in its folder.
+
+    Raises `LatentWireError` for an index that cannot be read.
+    """
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        return []
+    try:
+        names = {str(name) for name in json.loads(index.read_bytes())["weight_map"].values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LatentWireError(f"{index} cannot be read as an index of weights: {error}") from None
+    return sorted(name for name in names if not (folder / name).exists())
+
+
+def parts_of(pair: Pair) -> tuple[tuple[str, Source, Kind], ...]:
+    """(name, source, kind) of receiver, sharer and fuser."""
+    return (
+        ("receiver", pair.receiver, "model"),
+        ("sharer", pair.sharer, "model"),
+        ("fuser", pair.fuser, "fuser"),
+    )
+
+
+def is_offline() -> bool:
+    """Whether the hub must not be asked."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def bytes_to_download(source: Source, kind: Kind) -> int | None:
+    """What of a hub source is not in the cache yet, in bytes, as the hub's API tells it.
+
+    Where the hub cannot be asked: the pair's own figure, or None where it gives none.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.utils import filter_repo_objects
+
+    assert source.repo is not None
+    if is_offline():
+        return source.download_bytes
+    try:
+        info = HfApi().model_info(
+            source.repo,
+            revision=source.revision,
+            files_metadata=True,
+            timeout=HUB_TIMEOUT_S,
+        )
+    except Exception as error:  # the network, the hub and its client have errors of their own
+        log.debug("%s: its size cannot be asked: %s", source, error)
+        return source.download_bytes
+    sizes = {file.rfilename: file.size for file in info.siblings or []}
+    allow, ignore = _patterns(source, kind)
+    wanted = filter_repo_objects(sizes, allow_patterns=allow, ignore_patterns=ignore)
+    missing = [
+        sizes[name]
+        for name in wanted
+        if not isinstance(try_to_load_from_cache(source.repo, name, revision=info.sha), str)
+    ]
+    known = [size for size in missing if size is not None]
+    return sum(known) if len(known) == len(missing) else source.download_bytes
+
+
+def _patterns(source: Source, kind: Kind) -> tuple[list[str], list[str] | None]:
+    """Which of a repository's files are wanted, and which of those are not."""
+    allow: tuple[str, ...] = _FUSER_FILES if kind == "fuser" else MODEL_FILES
+    if source.subfolder:
+        allow = tuple(f"{source.subfolder}/{name}" for name in allow)
+    return list(allow), None if source.subfolder else list(_NOT_MODEL_FILES)
 
 
 def _local_folder(source: Source, kind: Kind) -> Path | None:
@@ -79,25 +161,22 @@ def _from_hub(source: Source, kind: Kind, download: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     assert source.repo is not None
-    allow: tuple[str, ...] = _FUSER_FILES if kind == "fuser" else MODEL_FILES
-    if source.subfolder:
-        allow = tuple(f"{source.subfolder}/{name}" for name in allow)
+    allow, ignore = _patterns(source, kind)
     try:
         snapshot = snapshot_download(
             source.repo,
             revision=source.revision,
             local_files_only=not download,
-            allow_patterns=list(allow),
-            ignore_patterns=None if source.subfolder else list(_NOT_MODEL_FILES),
+            allow_patterns=allow,
+            ignore_patterns=ignore,
         )
     # httpx, the token store, the disk and the hub's client each raise types of their own.
     except Exception as error:
-        raise LatentWireError(
-            f"the {kind} {source} could not be had: {_reason(error, download)}"
-        ) from None
+        sentence = f"the {kind} {source} could not be had: {_reason(error, download)}"
+        raise (LatentWireError if download else NotHere)(sentence) from None
     folder = Path(snapshot) / (source.subfolder or "")
     if not folder.is_dir():
-        raise LatentWireError(
+        raise (LatentWireError if download else NotHere)(
             f"the {kind} {source} is not in the snapshot {snapshot}; check its subfolder, or go "
             "online to complete it"
         )

@@ -1,6 +1,7 @@
 """What a pair is: a receiver, a sharer, the fuser trained for them, and how a file says so."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from latentwire.errors import LatentWireError
@@ -18,6 +19,8 @@ class Source:
     revision: str | None = None  # commit, tag or branch; None: the repository's default branch
     subfolder: str | None = None  # fusers only
     path: Path | None = None
+    sha256: str | None = None  # of the files, as `hash_files` makes it; None: whatever is there
+    download_bytes: int | None = None  # about what there is to download, where the hub is not asked
 
     def __str__(self) -> str:
         if self.path is not None:
@@ -77,7 +80,18 @@ def _parse_source(values: object, file: Path, key: str, fuser: bool) -> Source:
             subfolder=keys.text("subfolder") if fuser else None,
             revision=keys.text("revision") if keys.has("revision") else None,
         )
+        if keys.has("download_bytes"):
+            source = replace(source, download_bytes=keys.count("download_bytes"))
     else:
         raise LatentWireError(f"{file}: '{key}' needs 'repo' (on the Hugging Face hub) or 'path'")
+    if keys.has("sha256"):
+        source = replace(source, sha256=_parse_sha256(keys, file, key))
     keys.finish()
     return source
+
+
+def _parse_sha256(keys: Keys, file: Path, key: str) -> str:
+    digest = keys.text("sha256")
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise LatentWireError(f"{file}: '{key}.sha256' must be 64 hexadecimal digits")
+    return digest

@@ -33,7 +33,7 @@ Found = dict[str, FinishedChunk]  # by chunk fingerprint; the oldest, should the
 
 def finished_chunks(store: Store, conditions: Sequence[str]) -> dict[str, Found]:
     """The finished chunks of every condition, by the conditions' fingerprints."""
-    database = getattr(store.client._tracking_client, "store", None)
+    database = getattr(getattr(store.client, "_tracking_client", None), "store", None)
     if isinstance(database, SqlAlchemyStore):
         return _from_database(database, conditions)
     with ThreadPoolExecutor(THREADS) as pool:

@@ -44,6 +44,7 @@ def test_lists_are_parsed() -> None:
         ("limit", "1e3", "must be a whole number"),
         ("chunk_size", "0", "at least 1"),
         ("dry_run", "yes", "must be true or false"),
+        ("preflight", "full", "must be one of fast, skip"),
         ("device", "tpu", "must be auto, cpu, cuda"),
         ("dtype", "int8", "must be one of auto, float32"),
         ("data_dir", "/no/such/folder", "must be a folder that exists"),

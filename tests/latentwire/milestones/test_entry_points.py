@@ -201,22 +201,13 @@ def test_the_same_against_a_tracking_server(tmp_path: Path, server: str) -> None
     assert local.numbers() == numbers
 
 
-@pytest.mark.slow
-def test_mlflow_run_starts_an_entry_point(project: Project) -> None:
-    done = subprocess.run(
+def mlflow_run(project: Project, *parameters: str) -> "subprocess.CompletedProcess[str]":
+    """M2 as `mlflow run` starts it."""
+    options = [text for parameter in parameters for text in ("-P", parameter)]
+    return subprocess.run(
         [
-            *(
-                sys.executable,
-                "-m",
-                "mlflow",
-                "run",
-                str(ROOT),
-                "-e",
-                "m2",
-                "--env-manager",
-                "local",
-            ),
-            *("-P", "pair=demo", "-P", "kv_bits=4", "-P", "limit=4", "-P", "dataset=demo_facts"),
+            *(sys.executable, "-m", "mlflow", "run", str(ROOT), "-e", "m2"),
+            *("--env-manager", "local", *options),
         ],
         cwd=project.folder,
         env=project.env
@@ -228,6 +219,21 @@ def test_mlflow_run_starts_an_entry_point(project: Project) -> None:
         text=True,
         timeout=300,
     )
+
+
+@pytest.mark.slow
+def test_a_failed_preflight_leaves_no_run_running(project: Project) -> None:
+    done = mlflow_run(project, "pair=demo", "device=cuda")
+    assert done.returncode != 0
+    assert "error: preflight: device: device=cuda: this machine has 0 CUDA" in done.stderr
+    client = _client(project)
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert [run.info.status for run in runs] == ["FAILED"]  # the one that `mlflow run` made
+
+
+@pytest.mark.slow
+def test_mlflow_run_starts_an_entry_point(project: Project) -> None:
+    done = mlflow_run(project, "pair=demo", "kv_bits=4", "limit=4", "dataset=demo_facts")
     assert done.returncode == 0, done.stdout + done.stderr
     (milestone,) = project.runs("milestone")
     assert milestone.data.params["kv_bits"] == "4"

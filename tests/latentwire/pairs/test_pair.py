@@ -1,5 +1,6 @@
 """Pairs as files: the known ones, and what a malformed one is told."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ def test_every_known_pair_loads_under_its_name() -> None:
 def test_published_pair(name: str) -> None:
     receiver, sharer, subfolder = PUBLISHED[name]
     pair = load_pair(name)
-    assert (pair.receiver, pair.sharer) == (Source(repo=receiver), Source(repo=sharer))
+    models = [replace(model, download_bytes=None) for model in (pair.receiver, pair.sharer)]
+    assert models == [Source(repo=receiver), Source(repo=sharer)]
     assert pair.fuser == Source(repo="nics-efc/C2C_Fuser", subfolder=subfolder)
     assert pair.datasets == ("openbookqa", "arc_c")
     assert pair.shared_tokenizer is ("llama" not in name)
@@ -216,3 +218,24 @@ def test_different_tokenizers_are_refused() -> None:
     require_supported(load_pair("demo"))
     with pytest.raises(LatentWireError, match=r"not supported yet$"):
         require_supported(load_pair("qwen3_0.6b+llama3.2_1b"))
+
+
+def test_own_file_may_pin_a_hash_and_know_a_size(tmp_path: Path) -> None:
+    values = {**MINE, "fuser": {**MINE["fuser"], "sha256": "ab" * 32, "download_bytes": 5}}
+    fuser = load_pair(str(written(tmp_path, values))).fuser
+    assert (fuser.sha256, fuser.download_bytes) == ("ab" * 32, 5)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("sha256", "abc", "'fuser.sha256' must be 64 hexadecimal digits"),
+        ("download_bytes", "5 GB", "'fuser.download_bytes' must be a whole number above 0"),
+        ("download_bytes", 0, "'fuser.download_bytes' must be a whole number above 0"),
+    ],
+)
+def test_malformed_pins_are_named(tmp_path: Path, key: str, value: object, sentence: str) -> None:
+    values = {**MINE, "fuser": {**MINE["fuser"], key: value}}
+    with pytest.raises(LatentWireError) as error:
+        load_pair(str(written(tmp_path, values)))
+    assert sentence in str(error.value)

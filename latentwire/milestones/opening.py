@@ -1,0 +1,224 @@
+"""What is known of a study before it is open, check by check.
+
+The checks fill in an `Opening` one after the other; each that needs a piece names the check which
+finds it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+
+from c2c.checkpoint import require_fit
+from latentwire.checks.caches import check_caches, check_disk
+from latentwire.checks.clock import check_clock
+from latentwire.checks.device import check_device, check_memory
+from latentwire.checks.downloads import Download, known_bytes, pair_downloads, told, unknown
+from latentwire.checks.packages import check_packages, check_python
+from latentwire.checks.report import Check
+from latentwire.checks.store import check_artifacts, check_store
+from latentwire.checks.weights import geometries, weights_bytes
+from latentwire.data.dataset import Dataset
+from latentwire.data.registry import load_dataset
+from latentwire.errors import NotHere
+from latentwire.milestones.peek import no_store, peek_store, tracking_uri
+from latentwire.milestones.study import Study, choose_device, choose_dtype
+from latentwire.pairs.load import choose_pair, load_pair
+from latentwire.pairs.locate import LocatedPair, is_offline, locate_pair, parts_of
+from latentwire.pairs.pair import Pair, require_supported
+from latentwire.parameters import Values
+from latentwire.tracking.store import Store, open_store
+
+PYTHON, PACKAGES, PAIR, DEVICE = "python", "packages", "pair", "device"
+FILES, MEMORY, CACHES, DISK = "pair files", "memory", "caches", "disk"
+STORE, SCHEMA, ARTIFACTS, CLOCK = "tracking store", "store opens", "artifacts", "clock"
+
+
+@dataclass
+class Opening:
+    """A study that is being opened. None: not found out yet, or not to be had."""
+
+    values: Values
+    pair: Pair | None = None
+    reason: str = ""  # why this pair
+    device: str | None = None
+    dtype: torch.dtype | None = None
+    store: Store | None = None
+    downloads: list[Download] = field(default_factory=list)
+    weights: int | None = None  # bytes in memory
+    datasets: dict[str, Dataset] = field(default_factory=dict)
+    datasets_missing: list[str] = field(default_factory=list)
+    opened: Study | None = None
+
+    @property
+    def dataset_names(self) -> tuple[str, ...]:
+        named: tuple[str, ...] | None = self.values["dataset"]
+        return named or (self.pair.datasets if self.pair else ())
+
+    def study(self) -> Study:
+        """The study, with what the checks have loaded; where its store is not to be had, one that
+        holds nothing."""
+        if self.opened is None:
+            assert self.pair and self.device and self.dtype
+            store = self.store or no_store(tracking_uri())
+            self.opened = Study(self.values, self.pair, self.device, self.dtype, store)
+            self.opened.datasets.update(self.datasets)
+        return self.opened
+
+
+def fast_checks(opening: Opening, thorough: bool = False) -> Iterator[Check]:
+    """What can be seen in about a second: no model is loaded, nothing downloaded.
+
+    With `thorough`, NVIDIA's driver is asked too, and the store is opened whatever failed before:
+    opening makes what is not there yet, which bad input should not.
+    """
+    yield Check(PYTHON, check_python, "make setup with that Python: PYTHON=python3.11 make setup")
+    yield Check(PACKAGES, check_packages, "make setup installs the lock's versions")
+    yield Check(
+        DEVICE,
+        lambda: _device(opening, thorough),
+        "take device=cpu, or install a torch build and a driver that fit the GPU",
+    )
+    yield Check(PAIR, lambda: _pair(opening), "give pair=NAME or pair=FILE.yaml (latentwire/pairs)")
+    yield Check(
+        FILES,
+        lambda: _files(opening),
+        "fetch the files again, or correct the pair's YAML file",
+        needs=(PAIR,),
+    )
+    yield Check(
+        MEMORY,
+        lambda: check_memory(_known(opening.device), *_weights(opening)),
+        "end what else runs on the device, or take a smaller pair, dtype=bfloat16, another device",
+        needs=(DEVICE, FILES),
+    )
+    # Made when it is asked for: by then the pair says which sets there are.
+    for name in opening.dataset_names:
+        yield Check(
+            f"data {name}",
+            lambda name=name: _dataset(opening, name),  # type: ignore[misc]
+            "fill HF_HOME online, or give data_dir=FOLDER with the set's JSON lines",
+        )
+    yield Check(
+        CACHES,
+        lambda: check_caches(_uses_hub(opening), bool(_missing(opening))),
+        "set HF_HOME and C2C_CKPT_ROOT to folders that are there and can be written",
+    )
+    yield Check(
+        DISK,
+        lambda: check_disk(opening.downloads),
+        "make room, or set HF_HOME to a larger disk",
+    )
+    yield Check(
+        STORE,
+        lambda: check_store(tracking_uri()),
+        "start the server, or mend or unset MLFLOW_TRACKING_URI; give several machines a server",
+    )
+    yield Check(
+        SCHEMA,
+        lambda: _open(opening),
+        "mlflow db upgrade URI for an older store; else another MLFLOW_TRACKING_URI",
+        needs=(STORE,) if thorough else (PAIR, DEVICE, STORE),
+    )
+    yield Check(
+        ARTIFACTS,
+        lambda: check_artifacts(_known(opening.store)),
+        "make the folder writable, or take another experiment (MLFLOW_EXPERIMENT_NAME)",
+        needs=(SCHEMA,),
+    )
+    yield Check(
+        CLOCK,
+        lambda: check_clock(_known(opening.store)),
+        "set the clock (timedatectl set-ntp true, or the host's)",
+        needs=(SCHEMA,),
+    )
+
+
+def _device(opening: Opening, thorough: bool) -> str:
+    device = choose_device(opening.values["device"])
+    dtype = choose_dtype(opening.values["dtype"], device)
+    found = check_device(device, dtype, ask_driver=thorough)
+    opening.device, opening.dtype = device, dtype
+    return found
+
+
+def _pair(opening: Opening) -> str:
+    cuda = opening.device.startswith("cuda") if opening.device else torch.cuda.is_available()
+    name, opening.reason = choose_pair(opening.values["pair"], cuda)
+    pair = load_pair(name)
+    require_supported(pair)
+    opening.pair = pair
+    return f"{pair.name} ({opening.reason}): {pair.description}"
+
+
+def _files(opening: Opening) -> str:
+    pair = _known(opening.pair)
+    opening.downloads = pair_downloads(pair)
+    if opening.downloads:
+        return f"to be downloaded: {told(opening.downloads)}"
+    return look_at_files(opening, locate_pair(pair, download=False))
+
+
+def look_at_files(opening: Opening, located: LocatedPair) -> str:
+    """Are the files whole, do their shapes fit, and what do they take in memory?"""
+    opening.weights = weights_bytes(located, opening.dtype or torch.float32)
+    projectors = require_fit(located.fuser, *geometries(located))
+    return f"whole, {projectors} projectors fit; the fuser is {located.fuser}"
+
+
+def _weights(opening: Opening) -> tuple[int | None, bool]:
+    """Bytes in memory, and whether they are all. Of parts that are not here: their download's
+    size, taken for 16 bits a number; None where no size is known."""
+    if opening.weights is not None:
+        return opening.weights, True
+    numbers = known_bytes(opening.downloads) // 2
+    whole = len(opening.downloads) == 3 and not unknown(opening.downloads)
+    return (numbers * _known(opening.dtype).itemsize or None), whole
+
+
+def _dataset(opening: Opening, name: str) -> str:
+    try:
+        dataset = load_dataset(name, opening.values["data_dir"], download=False)
+    except NotHere:
+        if is_offline():
+            raise
+        opening.datasets_missing.append(name)
+        return "not here yet, to be downloaded (a few MB)"
+    opening.datasets[name] = dataset
+    return describe(dataset)
+
+
+def describe(dataset: Dataset) -> str:
+    """Which questions, as a finding has it."""
+    return (
+        f"{len(dataset.examples)} questions of {dataset.rows} rows from {dataset.source},"
+        f" sha256 {dataset.hash[:12]}"
+    )
+
+
+def _uses_hub(opening: Opening) -> bool:
+    """Whether anything of the study is kept in the hub's cache."""
+    if opening.pair is None:
+        return True
+    sources = [source for _, source, _ in parts_of(opening.pair)]
+    questions = [n for n in opening.dataset_names if not n.startswith("demo_")]
+    asked = bool(questions) and opening.values["data_dir"] is None
+    return asked or any(source.path is None for source in sources)
+
+
+def _missing(opening: Opening) -> list[str]:
+    return [download.what for download in opening.downloads] + opening.datasets_missing
+
+
+def _open(opening: Opening) -> str:
+    opening.store = peek_store() if opening.values["dry_run"] else open_store()
+    return "its schema is this MLflow's"
+
+
+_T = TypeVar("_T")
+
+
+def _known(value: _T | None) -> _T:
+    assert value is not None
+    return value

@@ -1,0 +1,81 @@
+"""A look at the tracking store that writes nothing: what a dry run knows it by."""
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, Run
+from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
+
+from latentwire.checks.server import ask
+from latentwire.checks.store import sqlite_path
+from latentwire.errors import LatentWireError
+from latentwire.tracking.store import (
+    DEFAULT_EXPERIMENT,
+    DEFAULT_URI,
+    Store,
+    is_server,
+    without_password,
+)
+
+
+def tracking_uri() -> str:
+    """The store that MLFLOW_TRACKING_URI names, or the local one."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def peek_store() -> Store:
+    """The store to read from. Neither a file nor an experiment is made: without them, there are no
+    runs; `experiment_id` is "" for an experiment that is not there.
+
+    Raises LatentWireError when the store cannot be reached.
+    """
+    uri = tracking_uri()
+    path = sqlite_path(uri)
+    if path and not _holds_runs(path):
+        return no_store(uri)
+    if is_server(uri):
+        ask(uri)
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+        found = client.get_experiment_by_name(name)
+    except MlflowException as error:
+        raise LatentWireError(
+            f"the tracking store {without_password(uri)} cannot be used: {error.message}"
+        ) from error
+    return Store(client, uri, found.experiment_id if found else "")
+
+
+def no_store(uri: str) -> Store:
+    """In place of a store that is not there: it finds nothing, and takes nothing."""
+    return Store(cast(MlflowClient, _NoRuns()), uri, "")
+
+
+class _NoRuns:
+    """What of a client a search needs."""
+
+    def search_experiments(self, *_: object) -> Sequence[Experiment]:
+        return []
+
+    def search_runs(self, *_: object, **__: object) -> PagedList[Run]:
+        return PagedList([], None)
+
+
+def _holds_runs(path: Path) -> bool:
+    """Whether MLflow has made its tables in a SQLite file; to open any other would make them."""
+    if not path.is_file():
+        return False
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            query = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
+            return connection.execute(query).fetchone() is not None
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise LatentWireError(f"the tracking store {path} cannot be read: {error}") from None

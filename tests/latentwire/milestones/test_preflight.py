@@ -1,0 +1,240 @@
+"""The fast part in every milestone, and the whole of it."""
+
+import json
+import re
+import shutil
+from collections import namedtuple
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from small_server import small_server
+
+from latentwire.errors import LatentWireError
+from latentwire.milestones import calibrate, m0, m1, m2, m3, main, milestone, opening, preflight
+from latentwire.milestones.preflight import begin
+from latentwire.pairs.load import load_pair
+from latentwire.parameters import STUDY
+
+COMPUTING = (m0, m1, m2, m3, main, calibrate)
+PASSED = re.compile(r"preflight: 14 checks passed in \d+\.\d s")
+Usage = namedtuple("Usage", "total used free")
+
+
+def runs(folder: Path) -> list[Run]:
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    return list(client.search_runs([e.experiment_id for e in client.search_experiments()]))
+
+
+def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9, 10**6))
+
+
+def pair_of(folder: Path, sha256: str = "") -> Path:
+    """A pair of one's own: a copy of the bundled one, and its YAML file."""
+    demo = load_pair("demo")
+    lines = ["name: mine", "description: a copy", "shared_tokenizer: true"]
+    for part in ("receiver", "sharer", "fuser"):
+        shutil.copytree(getattr(demo, part).path, folder / part)
+        lines += [f"{part}:", f"  path: {part}"]
+    if sha256:
+        lines.append(f"  sha256: {sha256}")
+    path = folder / "mine.yaml"
+    path.write_text("\n".join([*lines, "datasets: [demo_facts]"]) + "\n")
+    return path
+
+
+def report(folder: Path) -> dict[str, dict[str, str]]:
+    """Title -> finding, of the report that was logged last."""
+    (run,) = [r for r in runs(folder) if r.data.tags.get("latentwire.milestone") == "preflight"]
+    artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
+    content = json.loads((artifacts / "preflight.json").read_text())
+    text = (artifacts / "preflight.txt").read_text()
+    for check in content["checks"]:
+        assert f"{check['title']} " in text and check["text"] in text
+    return {check["title"]: check for check in content["checks"]}
+
+
+@pytest.mark.parametrize("module", COMPUTING)
+def test_a_failed_check_ends_a_milestone_before_its_run(
+    folder: Path, values, monkeypatch: pytest.MonkeyPatch, module: ModuleType
+) -> None:
+    before = len(runs(folder))
+    no_room(monkeypatch)
+    with pytest.raises(LatentWireError, match=r"^preflight: disk: 1\.0 MB free in .*make room"):
+        module.run(
+            values(module, limit=1, dataset="demo_facts")
+            if module is not calibrate
+            else values(module)
+        )
+    assert len(runs(folder)) == before
+
+
+@pytest.mark.parametrize("module", COMPUTING)
+def test_skip_leaves_the_checks_out(
+    folder: Path,
+    values,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    no_room(monkeypatch)
+    monkeypatch.setattr(opening, "check_packages", lambda: pytest.fail("checked"))
+    module.run(values(module, preflight="skip", dry_run="true"))
+    out = capsys.readouterr().out
+    assert out.startswith("pair demo (as asked) on cpu")
+    assert "preflight" not in out
+
+
+def test_one_line_where_all_is_well(
+    folder: Path, values, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = begin(values(m2))
+    captured = capsys.readouterr()
+    first, second = captured.out.splitlines()
+    assert first.startswith("pair demo (as asked) on cpu")
+    assert PASSED.fullmatch(second)
+    assert captured.err == ""
+    assert float(second.split()[-2]) < 2
+    assert "_in_memory" not in vars(study)  # no model was loaded
+    assert set(study.datasets) == {"demo_facts", "demo_graded"}
+
+
+def test_a_warning_is_printed_and_stops_nothing(
+    folder: Path, values, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("C2C_CKPT_ROOT", "/nowhere")
+    begin(values(m2))
+    captured = capsys.readouterr()
+    assert "13 checks passed, 1 warned in" in captured.out
+    assert captured.err.startswith(
+        "preflight: warning: caches: C2C_CKPT_ROOT /nowhere is no folder"
+    )
+
+
+def test_every_failed_check_has_its_sentence_and_nothing_is_made(
+    empty: Path, values, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_room(monkeypatch)
+    with pytest.raises(LatentWireError) as error:
+        begin(values(m2, pair="nobody", device="cuda:77"))
+    sentences = str(error.value).splitlines()
+    assert [s.split(": ")[1] for s in sentences] == ["device", "pair", "disk"]
+    assert all("; to mend: " in s for s in sentences)
+    assert list(empty.iterdir()) == []
+
+
+def test_a_missing_and_a_truncated_file_are_named(folder: Path, values) -> None:
+    pair = pair_of(folder)
+    begin(values(m2, pair=pair))
+    path = folder / "receiver" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(LatentWireError, match=r"pair files: .*model\.safetensors is cut short"):
+        begin(values(m2, pair=pair))
+    path.unlink()
+    with pytest.raises(LatentWireError, match=r"receiver is incomplete: no \*\.safetensors"):
+        begin(values(m2, pair=pair))
+
+
+def test_a_pinned_hash_is_held(folder: Path, values) -> None:
+    pair = pair_of(folder, sha256="ab" * 32)
+    study = begin(values(m2, pair=pair))
+    with pytest.raises(LatentWireError, match=r"fuser is not the one that pair mine pins"):
+        _ = study.identity
+
+
+def test_the_whole_report_is_logged(
+    folder: Path, values, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preflight.run(values(preflight))
+    out = capsys.readouterr().out
+    found = report(folder)
+    assert {check["state"] for check in found.values()} == {"ok"}
+    assert len(found) == 19
+    assert "gates open" in found["pair in memory"]["text"]
+    assert "answered" in found["one question"]["text"]
+    assert out.splitlines()[-1].startswith("preflight: 19 ok in ")
+    assert {run.info.status for run in runs(folder)} == {"FINISHED"}
+
+
+def test_a_failed_report_is_logged_too_and_its_run_has_failed(folder: Path, values) -> None:
+    pair = pair_of(folder, sha256="ab" * 32)
+    (folder / "fuser" / "projector_2.pt").write_bytes(b"")
+    with pytest.raises(LatentWireError, match=r"1 of 18 checks failed \(pair files\), see above"):
+        preflight.run(values(preflight, pair=pair))
+    found = report(folder)
+    states = {title: check["state"] for title, check in found.items()}
+    assert states["pair files"] == "fail"
+    assert states["round trip"] == states["data demo_facts"] == states["clock"] == "ok"
+    for title in ("memory", "download", "hashes", "pair in memory", "one question"):
+        assert states[title] == "skip"
+    assert found["memory"]["text"] == "needs pair files"
+    assert found["pair files"]["mend"].startswith("fetch the files again")
+    (run,) = [r for r in runs(folder) if r.data.tags.get("latentwire.milestone") == "preflight"]
+    assert run.info.status == "FAILED"
+
+
+def test_a_pair_that_there_is_not_leaves_the_rest_checked(folder: Path, values) -> None:
+    with pytest.raises(LatentWireError, match=r"failed \(pair\)"):
+        preflight.run(values(preflight, pair="nobody"))
+    found = report(folder)
+    assert found["round trip"]["state"] == found["device"]["state"] == "ok"
+    assert found["pair files"]["state"] == found["one question"]["state"] == "skip"
+
+
+def test_a_wrong_hash_is_found(folder: Path, values) -> None:
+    with pytest.raises(LatentWireError, match=r"failed \(hashes"):
+        preflight.run(values(preflight, pair=pair_of(folder, sha256="ab" * 32)))
+    assert "not the one that pair mine pins" in report(folder)["hashes"]["text"]
+
+
+def test_closed_gates_are_doubted(folder: Path, values, monkeypatch: pytest.MonkeyPatch) -> None:
+    from c2c.projector import Projector
+
+    monkeypatch.setattr(Projector, "is_open", lambda self, kind: False)
+    preflight.run(values(preflight))
+    assert report(folder)["pair in memory"]["state"] == "warn"
+
+
+def test_without_a_store_the_report_is_printed(
+    empty: Path, values, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with small_server() as uri:
+        pass  # nobody listens there any more
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(LatentWireError, match=r"failed \(tracking store\)"):
+        preflight.run(values(preflight))
+    out = capsys.readouterr().out
+    assert re.search(r"fail +tracking store +no tracking server answers", out)
+    assert re.search(r"skip +clock +needs store opens", out)
+    assert re.search(r"ok +one question +answered", out)
+    assert "the report is not logged" in out
+
+
+def test_a_store_that_refuses_artifacts_is_a_failed_check(
+    folder: Path, values, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    with small_server(status=403) as uri:
+        address = f"{uri}/api/2.0/mlflow-artifacts/artifacts"
+        client.create_experiment("refusing", artifact_location=address)
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "refusing")
+        with pytest.raises(LatentWireError, match=r"failed \(round trip\)"):
+            preflight.run(values(preflight))
+    assert re.search(r"ok +one question", capsys.readouterr().out)
+    assert "RUNNING" not in {run.info.status for run in runs(folder)}
+
+
+def test_under_dry_run_nothing_is_written(
+    empty: Path, values, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preflight.run(values(preflight, dry_run="true"))
+    assert list(empty.iterdir()) == []
+    assert re.search(r"skip +round trip +nothing is written under dry_run", capsys.readouterr().out)
+
+
+def test_preflight_does_not_take_itself_as_a_parameter() -> None:
+    assert {p.name for p in STUDY} - {p.name for p in preflight.PARAMETERS} == {"preflight"}
+    assert "preflight" in milestone._NOT_IDENTITY
