@@ -14,6 +14,7 @@ _LOADERS: dict[str, tuple[_Load, _Load]] = {  # test split, and questions to cal
     "demo_facts": (demo_facts.load, demo_facts.load_training),
     "demo_graded": (demo_graded.load, demo_graded.load_training),
 }
+_PINNED = {"openbookqa": openbookqa.EXPECTED.hash, "arc_c": arc_c.EXPECTED.hash}
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -39,6 +40,12 @@ def load_training(name: str, data_dir: Path | None = None) -> Dataset:
     """Questions of a set that are never scored, from its training split (the bundled sets have a
     development split instead); otherwise as `load_dataset`."""
     return _named(name)[1](data_dir)
+
+
+def pinned_hash(name: str) -> str | None:
+    """The content hash that a published set is checked against whenever it is read; None for a
+    set that is not pinned, or unknown."""
+    return _PINNED.get(name)
 
 
 def _named(name: str) -> tuple[_Load, _Load]:
