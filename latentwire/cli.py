@@ -39,6 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
     receive.add_argument("file", type=Path, help="what `latentwire export` wrote")
     receive.add_argument("--experiment", help="where to (default: the study's own)")
     receive.set_defaults(run=_import)
+    figures = commands.add_parser("figures", help="draw the figures of a budget_curve.csv again")
+    figures.add_argument("file", type=Path, help="budget_curve.csv, as m4 writes it")
+    figures.add_argument("--output-dir", type=Path, required=True, help="folder to write to")
+    figures.set_defaults(run=_figures)
     options = parser.parse_args(arguments)
     try:
         options.run(options)
@@ -93,6 +97,14 @@ def _calibration(options: argparse.Namespace) -> None:
     print(f"sha256: {found.hash}")
     for name, value in sorted(found.about.items()):
         print(f"{name}: {value}")
+
+
+def _figures(options: argparse.Namespace) -> None:
+    # Packets are described without the seconds that importing matplotlib takes.
+    from latentwire.analysis.curve_files import figures_from_csv
+
+    for path in figures_from_csv(options.file, options.output_dir):
+        print(f"written: {path}")
 
 
 def _claims(options: argparse.Namespace) -> None:

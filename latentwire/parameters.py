@@ -174,12 +174,13 @@ DATASET = Parameter("dataset", AUTO, _datasets, "question sets, or auto for the 
 
 DEVICE = Parameter("device", AUTO, _device, "auto, cpu, cuda, cuda:N or mps")
 SEED = Parameter("seed", "42", whole(0), "of the pairing that the control `deranged` uses")
+DATA_DIR = Parameter("data_dir", "", _folder, "folder of JSON lines to read question sets from")
 
 # What every milestone that computes answers needs.
 STUDY = (
     PAIR,
     DATASET,
-    Parameter("data_dir", "", _folder, "folder of JSON lines to read question sets from"),
+    DATA_DIR,
     Parameter("limit", "0", whole(0), "evaluate only the first questions of each set; 0: all"),
     Parameter("chunk_size", "200", whole(1), "questions per chunk run"),
     Parameter("batch_size", "0", whole(0), "questions at once; 0: fit to the device"),

@@ -81,6 +81,8 @@ COLUMNS: dict[str, str] = {
     "non_inferior_p_holm": "float64",
     "non_inferior": "string",
     "questions_needed": "Int64",
+    "fuser_hash": "string",
+    "dataset_hash": "string",
 }
 
 SYSTEMS = ("receiver", "sharer", "c2c")
@@ -221,6 +223,29 @@ def build_curve(
     ]
     rows.sort(key=_sort_key)
     return _typed(pd.DataFrame(rows, columns=list(COLUMNS)))
+
+
+def with_hashes(
+    frame: pd.DataFrame,
+    fusers: Mapping[tuple[str, str], str],
+    datasets: Mapping[tuple[str, str, str], str],
+) -> pd.DataFrame:
+    """The table with `fuser_hash` and `dataset_hash` filled in where they are known.
+
+    Args:
+        frame: the table of `build_curve`, which records alone give; it knows no hashes.
+        fusers: (pair, source) -> sha256 of the fuser's files.
+        datasets: (pair, dataset, source) -> content hash of the questions.
+    """
+    keys = list(frame[["pair", "dataset", "source"]].itertuples(index=False, name=None))
+    return _typed(
+        frame.assign(
+            fuser_hash=pd.array(
+                [fusers.get((pair, source)) for pair, _, source in keys], dtype="string"
+            ),
+            dataset_hash=pd.array([datasets.get(key) for key in keys], dtype="string"),
+        )
+    )
 
 
 def letter_prior(rows: pd.DataFrame) -> float:

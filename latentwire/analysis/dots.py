@@ -102,6 +102,21 @@ def set_beside(dots: Sequence[Dot], decades: float, codecs: Sequence[str]) -> li
     return [replace(dot, x=10 ** _near(math.log10(dot.wire_bytes), place)) for dot, place in moved]
 
 
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Places, by rising cost, of the (cost, value) points that no other beats.
+
+    A point is beaten by one that costs no more and is worth no less; of equal points the first
+    stays. A value of NaN stands for no point.
+    """
+    front: list[int] = []
+    ordered = sorted(range(len(points)), key=lambda place: (points[place][0], -points[place][1]))
+    for place in ordered:
+        value = points[place][1]
+        if not math.isnan(value) and (not front or value > points[front[-1]][1]):
+            front.append(place)
+    return front
+
+
 def _near(own: float, wanted: float) -> float:
     """The place wanted, but never far from a dot's own: overlapping is better than misplaced."""
     return min(max(wanted, own - FARTHEST), own + FARTHEST)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -21,8 +22,9 @@ from matplotlib.typing import LineStyleType
 
 from latentwire.analysis.answers import DEGENERATE_NOTE
 from latentwire.analysis.curve import letter_prior
-from latentwire.analysis.dots import Dot, read_dots, read_sweeps, set_beside
+from latentwire.analysis.dots import Dot, pareto_front, read_dots, read_sweeps, set_beside
 from latentwire.analysis.files import replacing
+from latentwire.analysis.provenance import hashes_note
 from latentwire.analysis.units import human_bytes
 from latentwire.errors import LatentWireError
 
@@ -55,6 +57,7 @@ DEGENERATE_SIGN = " \N{MULTIPLICATION SIGN}"  # the cross, in words
 LEGEND_LINE = 0.19  # inches
 MOST_CODECS = 10  # told apart by colour and marker
 LEGEND_CODECS = 7  # on a line of the legend
+FRONT_COLOUR, FRONT_WIDTH = "0.85", 4.5
 ORDER_STYLES: dict[str, LineStyleType] = {"front": "-", "back": (0, (3.5, 1.8))}
 
 
@@ -66,7 +69,9 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     hollow markers for the deranged control; receiver and sharer alone as level lines with
     their intervals on the right edge. Conditions that answer nearly always with one letter are
     crossed out. Below, the pairing gain. Points of nearly equal bytes
-    are drawn side by side, at most a few per cent from their place.
+    are drawn side by side, at most a few per cent from their place. A broad grey step in either
+    panel joins the points that no other beats, in bytes and in height (crossed out ones do not
+    count).
 
     Where the table holds local rows, its published rows of the same pair and dataset are laid
     over them as hollow grey markers of the codec's shape; otherwise they are the curve.
@@ -89,7 +94,7 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     dots, left_out = _chosen(dots)
     overlay = read_dots(frame[frame["source"] == "published"]) if source == "local" else []
     low, high = _limits([dot.wire_bytes for dot in [*dots, *overlay]])
-    styles = _styles(dot.codec for dot in [*dots, *overlay])
+    styles = codec_styles(dot.codec for dot in [*dots, *overlay])
     dots = set_beside(dots, math.log10(high / low), list(styles))
     gains = [dot for dot in dots if not math.isnan(dot.gain)]
     caption = _caption(own, dots, overlay, bool(gains), left_out)
@@ -107,6 +112,8 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
         references=bool((own["system"] != "c2c").any()),
     )
 
+    _draw_front(upper, [(dot, dot.accuracy) for dot in dots], high)
+    _draw_front(lower, [(dot, dot.gain) for dot in gains], high)
     _draw_accuracy(upper, dots, overlay, styles)
     _draw_references(upper, own)
     _draw_keep_ratios(upper, dots, swept, styles)
@@ -134,7 +141,17 @@ def save_png(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, dpi=DPI, format="png")
 
 
-def _styles(codecs: Iterable[str]) -> dict[str, tuple[str, str]]:
+def save_svg(figure: Figure, path: Path) -> None:
+    """Write the figure as SVG, replacing `path` in one step; the same figure gives the same bytes.
+
+    Letters are outlines, so that it looks the same wherever it is shown or printed.
+    """
+    # The salt stands in for random ids, and a date would differ in every file.
+    with replacing(path) as temporary, rc_context({"svg.hashsalt": "latentwire"}):
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+
+
+def codec_styles(codecs: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Codec -> (colour, marker): the well-known ones first, each always the same."""
     present = set(codecs)
     styles = {codec: style for codec, style in CODEC_STYLES.items() if codec in present}
@@ -237,6 +254,25 @@ def _draw_series(
         )
         if dot.degenerate:
             _cross(axes, dot.x, middle)
+
+
+def _draw_front(axes: Axes, valued: Sequence[tuple[Dot, float]], right: float) -> None:
+    """A broad grey step through the points that are worth most for their bytes."""
+    sound = [(dot, value) for dot, value in valued if not dot.degenerate]
+    front = pareto_front([(dot.wire_bytes, value) for dot, value in sound])
+    # Dots set side by side may have changed places.
+    places = sorted((sound[place][0].x, sound[place][1]) for place in front)
+    if not places:
+        return
+    heights = np.maximum.accumulate([height for _, height in places])
+    axes.stairs(
+        heights,
+        [*(x for x, _ in places), right],
+        baseline=None,
+        edgecolor=FRONT_COLOUR,
+        linewidth=FRONT_WIDTH,
+        zorder=0.9,
+    )
 
 
 def _cross(axes: Axes, x: float, y: float) -> None:
@@ -426,6 +462,9 @@ def _draw_legends(
     ]
     if not all(math.isnan(dot.deranged) for dot in dots):
         kinds.append(_hollow("deranged control", "0.2", 0.68 * _size("s")))
+    if any(not dot.degenerate for dot in dots):
+        label = "best for its bytes (Pareto)"
+        kinds.append(Line2D([], [], color=FRONT_COLOUR, linewidth=FRONT_WIDTH, label=label))
     if overlay:
         kinds.append(_hollow("published", "0.55", 1.65 * _size("s")))
     starts = range(0, len(codecs), LEGEND_CODECS)
@@ -497,4 +536,7 @@ def _caption(
         sentences.append(f"Always the commonest key: {100 * prior:.1f} %.")
     if left_out:
         sentences.append(f"{left_out} more codecs: see the picture of codecs against bits.")
+    hashes = hashes_note(shown)
+    if hashes:
+        sentences.append(f"{hashes[0].upper()}{hashes[1:]}.")
     return "\n".join(textwrap.wrap(" ".join(sentences), CAPTION_CHARACTERS))

@@ -1,23 +1,32 @@
 """The only reader of results: chunk runs, with their records."""
 
 import hashlib
+import json
 import logging
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from mlflow.utils.uri import is_local_uri
 
 from latentwire.analysis.curve import ConditionResult
+from latentwire.analysis.provenance import Origin, described
 from latentwire.channel.registry import MIXED
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, read_records
 from latentwire.tracking.artifacts import local_artifact
 from latentwire.tracking.runs import (
     CONDITION,
+    HOST,
     IDENTITY,
     LEVEL,
+    MILESTONE,
     RECORDS_FILE,
     RECORDS_SHA256,
     SOURCE,
@@ -138,3 +147,69 @@ def _records(store: Store, run: Run) -> list[Record]:
                 f" ({run.info.artifact_uri}/{RECORDS_FILE}): delete the run to compute it again"
             )
         return read_records(path)
+
+
+def identity_counts(chunks: Iterable[Run]) -> dict[str, int]:
+    """Pair -> how many identities its chunk runs have; `newest` draws one of them."""
+    found: dict[str, set[str]] = {}
+    for run in chunks:
+        found.setdefault(run.data.params["pair"], set()).add(run.data.tags.get(IDENTITY, ""))
+    return {pair: len(known) for pair, known in found.items()}
+
+
+def origins(store: Store, chunks: Sequence[Run]) -> list[Origin]:
+    """The milestone runs that computed some chunks, oldest first.
+
+    What a run lacks (an artifact that was deleted, a field of a later version) stays empty: it
+    is for people to read, and no number depends on it.
+    """
+    above = {
+        run.info.run_id: run.data.tags.get(MLFLOW_PARENT_RUN_ID, "")
+        for run in store.search(f"tags.`{LEVEL}` = 'condition'")
+    }
+    answers: Counter[tuple[str, str]] = Counter()
+    pairs: dict[tuple[str, str], str] = {}
+    for run in chunks:
+        milestone = above.get(run.data.tags.get(MLFLOW_PARENT_RUN_ID, ""), "")
+        key = (milestone, run.data.tags[SOURCE])
+        answers[key] += int(run.data.metrics.get("examples", 0))
+        pairs[key] = run.data.params["pair"]
+    wanted = {milestone for milestone, _ in answers}
+    runs = [
+        run for run in store.search(f"tags.`{LEVEL}` = 'milestone'") if run.info.run_id in wanted
+    ]
+    with ThreadPoolExecutor(READERS) as pool:
+        texts = list(pool.map(lambda run: _described(store, run), runs))
+    return [
+        Origin(
+            run_id=run.info.run_id,
+            experiment_id=run.info.experiment_id,
+            name=run.info.run_name,
+            milestone=run.data.tags.get(MILESTONE, ""),
+            pair=pairs[key],
+            source=key[1],
+            started_ms=run.info.start_time,
+            ended_ms=run.info.end_time,
+            status=run.info.status,
+            host=run.data.tags.get(HOST, ""),
+            answers=answers[key],
+            **text,
+        )
+        for run, text in zip(runs, texts, strict=True)
+        for key in answers
+        if key[0] == run.info.run_id
+    ]
+
+
+def _described(store: Store, run: Run) -> dict[str, Any]:
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("config.json", "environment.json", "checkpoints.json"):
+            try:
+                path = store.client.download_artifacts(run.info.run_id, name, folder)
+                content = json.loads(Path(path).read_text(encoding="utf-8"))
+            except Exception as error:  # every artifact store has failures of its own
+                log.debug("run %s: no %s (%s)", run.info.run_id, name, error)
+                content = {}
+            found.append(content if isinstance(content, dict) else {})
+    return described(*found)

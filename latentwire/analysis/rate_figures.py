@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from latentwire.analysis.answers import DEGENERATE_NOTE
+from latentwire.analysis.provenance import hashes_note
 
 SINGLE = "floating point"  # 4-, 8- and 16-bit formats, each of which is its own codec
 STAGES = "lossless stage, schedule"
@@ -92,7 +93,9 @@ def draw_rate_accuracy(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     left.set_title("accuracy (%)", fontsize=9)
     right.set_title("pairing gain (points)", fontsize=9)
     n = int(whole["examples"].max()) if len(whole) else 0
-    _finish(figure, [left, right], f"{pair}, {dataset}: whole caches, n = {n}")
+    hashes = hashes_note(whole)
+    title = f"{pair}, {dataset}: whole caches, n = {n}" + (f"\n{hashes}" if hashes else "")
+    _finish(figure, [left, right], title)
     return figure
 
 

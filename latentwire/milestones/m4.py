@@ -1,20 +1,32 @@
-"""M4: accuracy against bytes, drawn from the tracking store and from nothing else."""
+"""M4: accuracy against bytes, from the tracking store; prompts come from the question sets."""
 
+import logging
+import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
-from latentwire.analysis.curve import build_curve, write_csv
-from latentwire.analysis.figures import draw_budget_curve, save_png
-from latentwire.analysis.load import chunks_from, newest, results
+from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes, write_csv
+from latentwire.analysis.curve_files import CSV_FILE, write_figures
+from latentwire.analysis.files import replacing
+from latentwire.analysis.load import chunks_from, identity_counts, newest, origins, results
 from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS
-from latentwire.analysis.rate_figures import draw_rate_accuracy
+from latentwire.analysis.provenance import Origin
+from latentwire.analysis.report.cautions import cautions
+from latentwire.analysis.report.content import content, matches
+from latentwire.analysis.report.page import write_report
+from latentwire.data.dataset import Dataset
+from latentwire.data.registry import load_dataset, pinned_hash
 from latentwire.errors import LatentWireError
 from latentwire.milestones.grid import log_table
 from latentwire.milestones.milestone import MilestoneRun, milestone_run
 from latentwire.parameters import (
     AUTO,
+    DATA_DIR,
     DATASET,
     MARGIN_POINTS,
     OUTPUT_DIR,
@@ -25,8 +37,32 @@ from latentwire.parameters import (
 from latentwire.tracking.outbox import deliver_waiting
 from latentwire.tracking.store import Store, open_store, without_password
 
-PARAMETERS = (PAIR, DATASET, SOURCE, MARGIN_POINTS, OUTPUT_DIR)
+log = logging.getLogger("latentwire")
+
+PARAMETERS = (PAIR, DATASET, DATA_DIR, SOURCE, MARGIN_POINTS, OUTPUT_DIR)
 SOURCES = {"local": ("local",), "published": ("published",), "both": ("local", "published")}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the store holds for a curve, and the question sets that go with it."""
+
+    results: Sequence[ConditionResult]
+    origins: Sequence[Origin]
+    identities: Mapping[str, int]  # pair -> identities in the store, of which one is used
+    datasets: Mapping[str, Dataset]  # those that could be read
+    without_prompts: Sequence[str]  # those that could not, each with the reason
+
+    def disagreeing(self) -> list[str]:
+        """Question sets at hand that are not those that were answered."""
+        return sorted(
+            {
+                result.dataset
+                for result in self.results
+                if result.dataset in self.datasets
+                and not matches(self.datasets[result.dataset], result.records)
+            }
+        )
 
 
 def run(values: Values) -> None:
@@ -37,20 +73,20 @@ def run_in(store: Store, values: Values, parent: MilestoneRun | None = None) -> 
     """Draw what the store holds, of one pair or (`auto`) of every pair."""
     deliver_waiting(store)
     pair = None if values["pair"] == AUTO else values["pair"]
-    frame = load_curve(
-        store, SOURCES[values["source"]], pair, values["dataset"], values["margin_points"]
-    )
-    with milestone_run(store, "m4", values, pair or "all pairs", parent) as milestone:
-        with tempfile.TemporaryDirectory() as folder:
-            written = [*write(frame, Path(folder))]
-            for path in written:
-                milestone.writer.log_file(milestone.run_id, path)
+    evidence = gather(store, SOURCES[values["source"]], pair, values["dataset"], values["data_dir"])
+    frame = curve_of(evidence, values["margin_points"])
+    with (
+        milestone_run(store, "m4", values, pair or "all pairs", parent) as milestone,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        written = write(frame, evidence, store, Path(folder))
+        for path in written:
+            milestone.writer.log_file(milestone.run_id, path)
         log_table(milestone, frame)
         run_info = store.client.get_run(milestone.run_id).info
-        print(f"curves and table: {run_info.artifact_uri} (run {milestone.run_id})")
+        print(f"curves, table and report: {run_info.artifact_uri} (run {milestone.run_id})")
         if values["output_dir"]:
-            for path in write(frame, values["output_dir"]):
-                print(f"written: {path}")
+            _copy(written, values["output_dir"])
 
 
 def load_curve(
@@ -61,7 +97,22 @@ def load_curve(
     margin_points: float = DEFAULT_MARGIN_POINTS,
 ) -> pd.DataFrame:
     """The budget curve's table from all finished chunks, each example counted once."""
-    chunks = [run for source in sources for run in newest(chunks_from(store, source, pair))]
+    return curve_of(gather(store, sources, pair, datasets), margin_points)
+
+
+def gather(
+    store: Store,
+    sources: tuple[str, ...],
+    pair: str | None,
+    datasets: tuple[str, ...] | None,
+    data_dir: Path | None = None,
+) -> Evidence:
+    """All finished chunks of the newest identities, where they come from, and their questions.
+
+    Raises LatentWireError when there is no such chunk, or its records are not what it logged.
+    """
+    found = {source: chunks_from(store, source, pair) for source in sources}
+    chunks = [run for runs in found.values() for run in newest(runs)]
     if datasets:
         chunks = [run for run in chunks if run.data.params["dataset"] in datasets]
     if not chunks:
@@ -70,22 +121,63 @@ def load_curve(
             f"the tracking store {without_password(store.uri)} has no finished chunk runs ({what}):"
             " run m0, m2 or m3 first, or published for the published study"
         )
-    return build_curve(results(store, chunks), margin_points=margin_points)
+    read: dict[str, Dataset] = {}
+    reasons = []
+    for name in dict.fromkeys(run.data.params["dataset"] for run in chunks):
+        try:
+            read[name] = load_dataset(name, data_dir)
+        except LatentWireError as error:  # pictures and numbers need no prompts
+            log.warning("the report has no prompts of %s: %s", name, error)
+            reasons.append(f"{name} ({error})")
+    drawn = {run.data.params["pair"] for run in chunks}
+    identities = {
+        name: count
+        for runs in found.values()
+        for name, count in identity_counts(runs).items()
+        if count > 1 and name in drawn
+    }
+    return Evidence(results(store, chunks), origins(store, chunks), identities, read, reasons)
 
 
-def write(frame: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write budget_curve.csv and, for each pair and dataset, the budget curve and (with several
-    codecs) accuracy against bits a number; their paths."""
+def curve_of(evidence: Evidence, margin_points: float) -> pd.DataFrame:
+    """The budget curve's table, with the hashes of fusers and question sets."""
+    frame = build_curve(evidence.results, margin_points=margin_points)
+    disagreeing = evidence.disagreeing()
+    hashes = {}
+    for pair, dataset, source in frame[["pair", "dataset", "source"]].itertuples(index=False):
+        known = evidence.datasets.get(dataset)
+        value = known.hash if known and dataset not in disagreeing else pinned_hash(dataset)
+        if value:
+            hashes[pair, dataset, source] = value
+    fusers = {
+        (origin.pair, origin.source): origin.fuser_hash
+        for origin in evidence.origins
+        if origin.fuser_hash
+    }
+    return with_hashes(frame, fusers, hashes)
+
+
+def write(frame: pd.DataFrame, evidence: Evidence, store: Store, folder: Path) -> list[Path]:
+    """Write budget_curve.csv, all that it gives (see `write_figures`) and report.html; paths."""
+    figures = write_figures(frame, folder)
+    path = folder / CSV_FILE
+    write_csv(frame, path)
+    disagreeing = evidence.disagreeing()
+    page = content(
+        frame,
+        evidence.results,
+        evidence.datasets,
+        evidence.origins,
+        cautions(frame, evidence.identities, evidence.without_prompts, disagreeing),
+        store.uri,
+        datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+    return [path, *figures, write_report(page, folder)]
+
+
+def _copy(paths: Sequence[Path], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "budget_curve.csv"]
-    write_csv(frame, paths[0])
-    pairs = frame["pair"].unique()
-    for pair, dataset in frame[["pair", "dataset"]].drop_duplicates().itertuples(index=False):
-        stem = f"budget_curve_{dataset}" + (f"_{pair}" if len(pairs) > 1 else "")
-        paths.append(folder / f"{stem}.png")
-        save_png(draw_budget_curve(frame, dataset, pair), paths[-1])
-        own = (frame["pair"] == pair) & (frame["dataset"] == dataset) & (frame["source"] == "local")
-        if frame.loc[own & (frame["keep_ratio"] == 1), "bits_per_element"].notna().sum() > 1:
-            paths.append(folder / f"{stem}.png".replace("budget_curve", "codec_rate"))
-            save_png(draw_rate_accuracy(frame[own], dataset, pair), paths[-1])
-    return paths
+    for path in paths:
+        with replacing(folder / path.name) as temporary:
+            shutil.copyfile(path, temporary)
+        print(f"written: {folder / path.name}")

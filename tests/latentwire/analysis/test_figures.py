@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -9,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.lines import Line2D
+from matplotlib.patches import StepPatch
 
-from latentwire.analysis.curve import ConditionResult, build_curve
-from latentwire.analysis.figures import draw_budget_curve, save_png
+from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes
+from latentwire.analysis.figures import draw_budget_curve, save_png, save_svg
 from latentwire.errors import LatentWireError
 
 Make = Callable[..., ConditionResult]
@@ -267,3 +269,52 @@ def test_png_is_paper_sized_and_the_same_each_time(condition: Make, tmp_path: Pa
 def test_local_baselines_do_not_hide_published_points(condition: Make) -> None:
     results = [condition("AB", system="receiver"), condition("AB", source="published")]
     assert "published answers" in words(draw(results))
+
+
+def steps(axes: Axes) -> list[tuple[list[float], list[float]]]:
+    """Edges and heights of the Pareto steps."""
+    found = [patch.get_data() for patch in axes.patches if isinstance(patch, StepPatch)]
+    return [([float(x) for x in step.edges], [float(y) for y in step.values]) for step in found]
+
+
+def test_the_front_joins_what_no_other_point_beats(condition: Make) -> None:
+    keys = "ABCD" * 10
+    wrong = str.maketrans("ABCD", "BCDA")
+
+    def right(share: int) -> str:
+        """Answers of which `share` in ten are right; no letter prevails."""
+        return "".join(
+            key if place % 10 < share else key.translate(wrong) for place, key in enumerate(keys)
+        )
+
+    points = {("int4", 1.0): (5, 1000), ("int8", 1.0): (4, 2000), ("bf16", 1.0): (8, 4000)}
+    results = [
+        condition(right(share), answers=keys, codec=codec, keep_ratio=ratio, wire_bytes=size)
+        for (codec, ratio), (share, size) in points.items()
+    ]
+    results.append(condition("A" * 40, answers="A" * 40, codec="int2", wire_bytes=500))
+    upper, lower = panels(draw(results))
+    ((edges, heights),) = steps(upper)
+    assert heights == [50, 80]  # not int8, which int4 beats, nor int2, which says one letter
+    assert edges == pytest.approx([1019.5, 4019.5, upper.get_xlim()[1]], rel=0.01)
+    assert steps(lower) == []
+    assert "Pareto" in words(draw(results))
+    assert "Pareto" not in words(draw(results[-1:]))
+
+
+def test_svg_is_the_same_each_time_and_asks_for_nothing(condition: Make, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.svg", tmp_path / "b.svg"
+    save_svg(draw(grid(condition)), first)
+    save_svg(draw(grid(condition)), second)
+    text = first.read_text()
+    assert text == second.read_text()
+    assert text.count("<path") > 20 and "<text" not in text  # letters are outlines
+    assert not re.search(r"""(href|src)=["'](?!#)""", text)
+
+
+def test_the_caption_names_fuser_and_questions(condition: Make) -> None:
+    frame = build_curve(grid(condition))
+    frame = with_hashes(frame, {("demo", "local"): "1" * 64}, {("demo", "set", "local"): "2" * 64})
+    text = words(draw_budget_curve(frame, "set", "demo")).replace("\n", " ")
+    assert "Fuser 1111111111, questions 2222222222." in text
+    assert "Fuser" not in words(draw(grid(condition)))

@@ -63,6 +63,7 @@ def test_main_runs_once_and_is_then_finished(project: Project) -> None:
         assert {"config.json", "environment.json", "latentwire.log"} <= artifacts
     files = {f.path for f in _client(project).list_artifacts(milestones["m4"].info.run_id)}
     assert {"budget_curve.csv", "budget_curve_demo_facts.png", "codec_rate_demo_facts.png"} <= files
+    assert {"budget_curve.tex", "bits_length_demo_graded.svg", "report.html"} <= files
     files = {f.path for f in _client(project).list_artifacts(milestones["m1"].info.run_id)}
     assert {"codecs.csv", "codec_error_demo_facts.png", "rate_distortion_demo_graded.png"} <= files
     codecs = project.runs("codec")
@@ -76,6 +77,8 @@ def test_main_runs_once_and_is_then_finished(project: Project) -> None:
     assert set(curve["dataset"]) == {"demo_facts", "demo_graded"}
     assert (curve["examples"] == 24).all()
     assert not curve["complete"].any()
+    assert curve["fuser_hash"].nunique() == 1 and curve["fuser_hash"].notna().all()
+    assert curve["dataset_hash"].nunique() == 2
     again = project.ok("main", **parameters)
     assert "m0: 10 conditions, 240 of 240 answers are finished" in again
     assert project.numbers() == first

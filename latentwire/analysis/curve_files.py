@@ -1,0 +1,71 @@
+"""Every picture and table that the budget curve's CSV alone gives."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from latentwire.analysis.curve import read_csv
+from latentwire.analysis.figures import draw_budget_curve, save_png, save_svg
+from latentwire.analysis.files import replacing
+from latentwire.analysis.heat_map import draw_heat_map, has_grid
+from latentwire.analysis.latex import latex_table
+from latentwire.analysis.rate_figures import draw_rate_accuracy
+from latentwire.errors import LatentWireError
+
+CSV_FILE = "budget_curve.csv"
+LATEX_FILE = "budget_curve.tex"
+
+
+def write_figures(frame: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write the table in LaTeX and, for each pair and dataset, as PNG and SVG: the budget curve;
+    with several codecs, accuracy against bits a number; with several cache lengths, the heat map.
+
+    The same frame gives the same bytes, whether it was just computed or read from its CSV.
+    Everything is drawn before the first file is written.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        LatentWireError: there is no C2C point to draw.
+    """
+    figures = dict(_figures(frame))
+    if not figures:
+        raise LatentWireError("the table has no C2C point to draw: run m0, m2 or m3 first")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / LATEX_FILE]
+    with replacing(paths[0]) as temporary:
+        temporary.write_text(latex_table(frame), encoding="utf-8")
+    for stem, figure in figures.items():
+        paths += [folder / f"{stem}.png", folder / f"{stem}.svg"]
+        save_png(figure, paths[-2])
+        save_svg(figure, paths[-1])
+    return paths
+
+
+def figures_from_csv(path: Path, folder: Path) -> list[Path]:
+    """`write_figures` from a file that m4 wrote; nothing else is read."""
+    return write_figures(read_csv(path), folder)
+
+
+def _figures(frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    """File name without its ending, and figure."""
+    several = frame["pair"].nunique() > 1
+    for pair, dataset in frame[["pair", "dataset"]].drop_duplicates().itertuples(index=False):
+        rows = frame[(frame["pair"] == pair) & (frame["dataset"] == dataset)]
+        sent = rows[(rows["system"] == "c2c") & (rows["wire_bytes_mean"] > 0)]
+        if sent.empty:
+            continue
+        # Names come from users' files; as file names they stay in the folder.
+        end = re.sub(r"[^\w.+-]", "_", f"{dataset}" + (f"_{pair}" if several else ""))
+        yield f"budget_curve_{end}", draw_budget_curve(frame, dataset, pair)
+        local = rows[rows["source"] == "local"]
+        if local.loc[local["keep_ratio"] == 1, "bits_per_element"].notna().sum() > 1:
+            yield f"codec_rate_{end}", draw_rate_accuracy(local, dataset, pair)
+        # As in the curve: what was computed here, or the published answers where nothing was.
+        own = local if (sent["source"] == "local").any() else rows[rows["source"] == "published"]
+        if has_grid(own):
+            yield f"bits_length_{end}", draw_heat_map(own, dataset, pair)

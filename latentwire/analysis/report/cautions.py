@@ -1,0 +1,99 @@
+"""What a reader has to know before believing a curve, in sentences."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from latentwire.analysis.answers import DEGENERATE_NOTE
+
+NAMED = 4  # conditions that one sentence lists by name
+SHOWN = 0.05  # corrected p below which a gain is taken as shown
+MUCH_UNPARSED = 0.05
+
+
+def cautions(
+    frame: pd.DataFrame,
+    identities: Mapping[str, int],
+    without_prompts: Iterable[str] = (),
+    disagreeing: Iterable[str] = (),
+) -> list[str]:
+    """The warnings of a budget curve, those about the whole store first.
+
+    Args:
+        frame: the table of `curve.build_curve`.
+        identities: pair -> how many identities the store has answers of.
+        without_prompts: question sets that could not be read, each with the reason.
+        disagreeing: question sets at hand that are not those that were answered.
+    """
+    said = [
+        f"The store has answers of {count} identities of {pair} (other model files, dtype, seed or"
+        " evaluation version); only the newest is drawn."
+        for pair, count in identities.items()
+        if count > 1
+    ]
+    for (pair, dataset, source), rows in frame.groupby(["pair", "dataset", "source"], sort=False):
+        published = ", published answers" if source == "published" else ""
+        subject = f"{dataset}, {pair}{published}"
+        said += [f"{subject}: {sentence}" for sentence in _of_family(rows)]
+    said += [f"No prompts of {reason}." for reason in without_prompts]
+    said += [
+        f"The question set {name} at hand is not the one that was answered (ids or keys differ):"
+        " its prompts are left out."
+        for name in disagreeing
+    ]
+    return said
+
+
+def _of_family(rows: pd.DataFrame) -> Iterator[str]:
+    sent = rows[rows["system"] == "c2c"]
+    degenerate = rows[rows["degenerate"]]
+    if len(degenerate):
+        yield (
+            f"{_names(degenerate)}: the answer is {DEGENERATE_NOTE}; such an accuracy says little."
+        )
+    silent = sent[sent["pairing_examples"] == 0]
+    if len(silent):
+        yield (
+            f"{_names(silent)}: the deranged control was not run, so it is not known whether"
+            " anything was communicated."
+        )
+    unshown = sent[sent["pairing_p_holm"] >= SHOWN]
+    if len(unshown):
+        yield (
+            f"{_names(unshown)}: no pairing gain is shown (corrected p of at least {SHOWN:g}); the"
+            " question's own cache may be worth no more than another's."
+        )
+    undecided = sent[(sent["non_inferior"] == "undecided").fillna(False)]
+    if len(undecided):
+        needed = undecided["questions_needed"].dropna()
+        more = f", up to {int(needed.max()):,} questions would decide" if len(needed) else ""
+        margin = undecided["margin_points"].iloc[0]
+        yield (
+            f"{_names(undecided)}: undecided whether the loss against 16 bits is below the margin"
+            f" of {margin:g} (percentage points){more}."
+        )
+    unfinished = rows[~rows["complete"]]
+    if len(unfinished):
+        yield f"{_names(unfinished)}: not all questions are answered yet."
+    unparsed = rows[rows["unparsed_share"] > MUCH_UNPARSED]
+    if len(unparsed):
+        share = f"{100 * MUCH_UNPARSED:g} %"
+        yield f"{_names(unparsed)}: more than {share} of the outputs yield no letter."
+
+
+def _names(rows: pd.DataFrame) -> str:
+    names = [
+        _name({str(key): value for key, value in row.items()})
+        for row in rows.to_dict(orient="records")
+    ]
+    listed = ", ".join(names[:NAMED])
+    return listed + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def _name(row: dict[str, Any]) -> str:
+    if row["system"] != "c2c":
+        return f"{row['system']} alone"
+    if row["keep_ratio"] == 1:
+        return str(row["codec"])
+    return f"{row['codec']} {row['keep_ratio']:g} {row['order']}"

@@ -1,0 +1,274 @@
+"""What the report shows, as one JSON object: points, answers in columns, questions once.
+
+texts       every distinct output, once
+donors      every distinct list of donors (places in the question table, -1 for unknown), once
+questions   a table a question set: places by `index`, with ids, keys and prompts
+groups      pair, dataset and source; the question table that its answers go by
+points      the budget curve's rows, each with its answers' place by control
+answers     a condition: a character a question (a letter, "-" for none, " " for not asked),
+            and the place of each output in `texts` (-1 for not asked)
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from latentwire.analysis.curve import NO_CODEC, ConditionResult, merged
+from latentwire.analysis.figures import codec_styles
+from latentwire.analysis.provenance import Origin, run_url
+from latentwire.data.dataset import Dataset
+from latentwire.data.prompt import prompt_text
+from latentwire.evaluation.record import Record
+
+NOT_ASKED, UNPARSED = " ", "-"
+UNKNOWN = -1
+# Columns of the curve that the page shows; NaN and missing values become null.
+SHOWN = (
+    *("system", "codec", "calibration", "kv_bits", "keep_ratio", "order"),
+    *("examples", "examples_total", "complete"),
+    *("accuracy", "accuracy_low", "accuracy_high", "wire_bytes_mean", "bits_per_element"),
+    *("deranged_accuracy", "pairing_gain", "pairing_gain_low", "pairing_gain_high"),
+    *("pairing_p_holm", "zero_accuracy", "unparsed_share"),
+    *("top_letter", "top_letter_share", "degenerate", "deranged_degenerate", "zero_degenerate"),
+    *("bf16_difference", "bf16_difference_low", "bf16_difference_high"),
+    *("margin_points", "non_inferior"),
+)
+
+_Group = tuple[str, str, str]  # pair, dataset, source
+
+
+@dataclass
+class _Table:
+    """The questions of one set; answers of several pairs and sources go by it where keys agree."""
+
+    dataset: str
+    ids: dict[int, str] = field(default_factory=dict)  # by row of the split
+    keys: dict[int, str] = field(default_factory=dict)
+    prompts: dict[int, str] = field(default_factory=dict)
+
+    def agrees(self, records: Iterable[Record]) -> bool:
+        return all(
+            self.keys.get(record.index, record.answer) == record.answer for record in records
+        )
+
+    def add(self, records: Iterable[Record]) -> None:
+        for record in records:
+            self.ids.setdefault(record.index, record.example_id)
+            self.keys.setdefault(record.index, record.answer)
+
+
+def matches(dataset: Dataset, records: Iterable[Record]) -> bool:
+    """Whether a question set is the one that was answered: same places and same keys."""
+    keys = {example.index: example.answer for example in dataset.examples}
+    return all(keys.get(record.index) == record.answer for record in records)
+
+
+def content(
+    frame: pd.DataFrame,
+    results: Sequence[ConditionResult],
+    datasets: Mapping[str, Dataset],
+    origins: Sequence[Origin],
+    cautions: Sequence[str],
+    tracking_uri: str,
+    created: str,
+) -> dict[str, Any]:
+    """The object that the page is made from, ready for JSON.
+
+    Args:
+        frame: the budget curve of `results`.
+        results: what it was built from.
+        datasets: question sets whose prompts are shown, by name; those that are missing have none.
+        origins: the runs that computed the answers.
+        cautions: sentences for the top of the page.
+        tracking_uri: of the store, for links to runs where it is a server.
+        created: date and time, as text.
+    """
+    by_group: dict[_Group, list[ConditionResult]] = defaultdict(list)
+    for result in results:
+        by_group[result.pair, result.dataset, result.source].append(result)
+    tables: list[_Table] = []
+    place: dict[_Group, int] = {}
+    # Local answers first: their ids are the question set's own, by which donors are named.
+    for group, members in sorted(by_group.items(), key=lambda item: item[0][2]):
+        records = [record for member in members for record in member.records]
+        place[group] = _table_for(group[1], records, tables, datasets)
+    coded = _Coded(tables)
+    points = []
+    groups: list[_Group] = list(by_group)
+    parts = {group: _by_point(members) for group, members in by_group.items()}
+    for row in frame.to_dict(orient="records"):
+        group = (str(row["pair"]), str(row["dataset"]), str(row["source"]))
+        controls = parts[group][_point(row)]
+        points.append(
+            {name: _plain(row[name]) for name in SHOWN}
+            | {"group": groups.index(group)}
+            | {
+                "answers": {
+                    control: coded.add(place[group], merged(control, members).values())
+                    for control, members in controls.items()
+                }
+            }
+        )
+    hashes = frame.drop_duplicates(["pair", "dataset", "source"])
+    known = {
+        (row.pair, row.dataset, row.source): (_plain(row.fuser_hash), _plain(row.dataset_hash))
+        for row in hashes.itertuples()
+    }
+    return {
+        "created": created,
+        "cautions": list(cautions),
+        "runs": [_run(origin, tracking_uri) for origin in origins],
+        "styles": codec_styles(frame.loc[frame["system"] == "c2c", "codec"]),
+        "groups": [
+            {
+                "pair": group[0],
+                "dataset": group[1],
+                "source": group[2],
+                "questions": place[group],
+                "fuser_hash": known[group][0],
+                "dataset_hash": known[group][1],
+            }
+            for group in groups
+        ],
+        "points": points,
+        "questions": [_questions(table) for table in tables],
+        "answers": coded.answers,
+        "texts": list(coded.texts),
+        "donors": coded.donors,
+    }
+
+
+class _Coded:
+    """Answers in columns; outputs and lists of donors that repeat are kept once."""
+
+    def __init__(self, tables: Sequence[_Table]) -> None:
+        self.texts: dict[str, int] = {}
+        self.donors: list[list[int]] = []
+        self.answers: list[dict[str, Any]] = []
+        self._order = [sorted(table.keys) for table in tables]
+        self._row = [{index: row for row, index in enumerate(order)} for order in self._order]
+        self._by_id = [
+            {table.ids[index]: row for row, index in enumerate(order)}
+            for table, order in zip(tables, self._order, strict=True)
+        ]
+        self._known_donors: dict[tuple[int, ...], int] = {}
+
+    def add(self, table: int, records: Iterable[Record]) -> int:
+        """The place of one condition's answers."""
+        count = len(self._order[table])
+        letters, texts, donors = [NOT_ASKED] * count, [UNKNOWN] * count, [UNKNOWN] * count
+        for record in records:
+            row = self._row[table][record.index]
+            letters[row] = record.predicted or UNPARSED
+            texts[row] = self.texts.setdefault(record.output, len(self.texts))
+            if record.donor_id is not None:
+                donors[row] = self._by_id[table].get(record.donor_id, UNKNOWN)
+        lent = None
+        if any(donor != UNKNOWN for donor in donors):
+            lent = self._known_donors.setdefault(tuple(donors), len(self.donors))
+            if lent == len(self.donors):
+                self.donors.append(donors)
+        self.answers.append({"letters": "".join(letters), "texts": texts, "donors": lent})
+        return len(self.answers) - 1
+
+
+def _table_for(
+    dataset: str, records: Sequence[Record], tables: list[_Table], datasets: Mapping[str, Dataset]
+) -> int:
+    """The place of the table that some records go by; a new one where no other agrees."""
+    for place, table in enumerate(tables):
+        if table.dataset == dataset and table.agrees(records):
+            table.add(records)
+            return place
+    table = _Table(dataset)
+    if dataset in datasets and matches(datasets[dataset], records):
+        for example in datasets[dataset].examples:
+            table.ids[example.index] = example.id
+            table.keys[example.index] = example.answer
+            table.prompts[example.index] = prompt_text(example.question, example.choices)
+    table.add(records)
+    tables.append(table)
+    return len(tables) - 1
+
+
+def _questions(table: _Table) -> dict[str, Any]:
+    order = sorted(table.keys)
+    prompts = [table.prompts.get(index) for index in order]
+    before = after = ""
+    found = [prompt for prompt in prompts if prompt is not None]
+    if len(found) > 1:  # whole lines that all prompts begin and end with stand once
+        before = _shared_lines(found)
+        after = _shared_lines([prompt[len(before) :][::-1] for prompt in found])[::-1]
+    return {
+        "dataset": table.dataset,
+        "index": order,
+        "ids": [table.ids[index] for index in order],
+        "keys": "".join(table.keys[index] for index in order),
+        "before": before,
+        "after": after,
+        "prompts": [
+            None if prompt is None else prompt[len(before) : len(prompt) - len(after)]
+            for prompt in prompts
+        ]
+        if found
+        else None,
+    }
+
+
+def _shared_lines(texts: Sequence[str]) -> str:
+    """The whole lines that all texts begin with."""
+    low, high = min(texts), max(texts)  # all others lie between, so they begin alike too
+    pairs = enumerate(zip(low, high, strict=False))
+    same = next((place for place, (a, b) in pairs if a != b), min(len(low), len(high)))
+    return low[: low.rfind("\n", 0, same) + 1]
+
+
+def _by_point(
+    results: Iterable[ConditionResult],
+) -> dict[tuple[object, ...], dict[str, list[ConditionResult]]]:
+    """Point -> control -> results; a model alone has its answers as `matched`, like a row."""
+    found: dict[tuple[object, ...], dict[str, list[ConditionResult]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for result in results:
+        point = _point({name: getattr(result, name) for name in _POINT})
+        control = "matched" if result.control == NO_CODEC else result.control
+        found[point][control].append(result)
+    return found
+
+
+_POINT = ("system", "codec", "calibration", "keep_ratio", "order")
+
+
+def _point(row: Mapping[Any, Any]) -> tuple[object, ...]:
+    return tuple(_plain(row[name]) for name in _POINT)
+
+
+def _run(origin: Origin, tracking_uri: str) -> dict[str, Any]:
+    return {
+        "name": origin.name,
+        "milestone": origin.milestone,
+        "pair": origin.pair,
+        "source": origin.source,
+        "started_ms": origin.started_ms,
+        "ended_ms": origin.ended_ms,
+        "status": origin.status,
+        "host": origin.host,
+        "device": ", ".join(dict.fromkeys(origin.gpus)) or origin.device,
+        "dtype": origin.dtype,
+        "commit": origin.commit,
+        "answers": origin.answers,
+        "run_id": origin.run_id,
+        "url": run_url(tracking_uri, origin.experiment_id, origin.run_id),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A cell as JSON has it."""
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return value.item() if hasattr(value, "item") else value

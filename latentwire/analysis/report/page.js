@@ -1,0 +1,601 @@
+"use strict";
+// Draws the report from the JSON in #data. Names, prompts and answers are foreign text: they reach
+// the page through text nodes and attributes of our own only, never as markup.
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const byId = (id) => document.getElementById(id);
+  const SVG = "http://www.w3.org/2000/svg";
+  const CONTROLS = { matched: "its own (matched)", deranged: "another question's (deranged)", zero: "zeros" };
+  const WHICH = [
+    ["all", "all questions"],
+    ["answers", "different letters"],
+    ["outcomes", "only one of the two is right"],
+    ["first", "only the first is right"],
+    ["second", "only the second is right"],
+    ["neither", "neither is right"],
+    ["unparsed", "no letter in either answer"],
+  ];
+  const POINTS_PAGE = 50, QUESTIONS_PAGE = 25, RUNS_PAGE = 20, MOST_TIPS = 4;
+
+  // ---- elements and numbers ----
+
+  function fill(node, attributes, children) {
+    for (const [name, value] of Object.entries(attributes || {})) {
+      if (name === "on") for (const [event, act] of Object.entries(value)) node.addEventListener(event, act);
+      else if (value === true) node.setAttribute(name, "");
+      else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
+    }
+    for (const child of children) if (child !== null) node.append(child);
+    return node;
+  }
+  const el = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
+  const svg = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
+
+  const percent = (share, signed) => {
+    const value = Math.round(1000 * share) / 10 + 0;
+    return (signed && value > 0 ? "+" : "") + value.toFixed(1);
+  };
+  function humanBytes(value) {
+    for (const unit of ["B", "kB", "MB"]) {
+      if (Number(value.toPrecision(3)) < 1000) return `${Number(value.toPrecision(3))} ${unit}`;
+      value /= 1000;
+    }
+    return `${Number(value.toPrecision(3))} GB`;
+  }
+  const whole = (value) => value.toLocaleString("en");
+  const interval = (low, high, signed) => `[${percent(low, signed)}, ${percent(high, signed)}]`;
+  const moment = (ms) => ms === null ? "" : new Date(ms).toISOString().slice(0, 16).replace("T", " ") + " UTC";
+
+  // ---- conditions ----
+
+  const group = (point) => data.groups[point.group];
+  const onWire = (point) => point.system === "c2c";
+  const isWhole = (point) => point.keep_ratio === 1;
+  const kept = (point) => !onWire(point) ? "" : isWhole(point) ? "all" : `${point.keep_ratio} ${point.order}`;
+  const fitted = (point) => (point.calibration ? `, calibration ${point.calibration.slice(0, 10)}` : "") +
+    (group(point).source === "published" ? ", published" : "");
+  const sender = (point) => (onWire(point) ? point.codec : `${point.system} alone`) + fitted(point);
+  const named = (point) => (!onWire(point) ? `${point.system} alone`
+    : `${point.codec}, ${isWhole(point) ? "whole cache" : `${kept(point)} kept`}`) + fitted(point);
+
+  const sets = []; // of one pair and dataset: the groups of its sources
+  data.groups.forEach((each, place) => {
+    let found = sets.find((set) => set.pair === each.pair && set.dataset === each.dataset);
+    if (!found) sets.push(found = { pair: each.pair, dataset: each.dataset, groups: [] });
+    found.groups.push(place);
+  });
+
+  const state = {
+    set: 0, off: { codecs: new Set(), orders: new Set(), controls: new Set(["zero"]) },
+    sort: "wire_bytes_mean", down: true, first: null, second: null, open: new Set(), page: {},
+  };
+  const setPoints = () => data.points.filter((point) => sets[state.set].groups.includes(point.group));
+  function isShown(point) {
+    if (!onWire(point)) return true;
+    if (state.off.codecs.has(point.codec)) return false;
+    return isWhole(point) || point.order === null || !state.off.orders.has(point.order);
+  }
+  const style = (codec) => data.styles[codec] || ["#5A5A5A", "p"];
+
+  // ---- pages of long tables ----
+
+  function paged(id, count, size, draw) {
+    const last = Math.max(0, Math.ceil(count / size) - 1);
+    const page = state.page[id] = Math.min(state.page[id] || 0, last);
+    const go = (to) => () => { state.page[id] = to; draw(); };
+    const pager = byId(`${id}-pager`);
+    pager.replaceChildren();
+    if (last > 0) {
+      pager.append(
+        el("button", { type: "button", disabled: page === 0, on: { click: go(0) } }, "first"),
+        el("button", { type: "button", disabled: page === 0, on: { click: go(page - 1) } }, "previous"),
+        el("span", {}, `${whole(page * size + 1)} to ${whole(Math.min(count, (page + 1) * size))} of ${whole(count)}`),
+        el("button", { type: "button", disabled: page === last, on: { click: go(page + 1) } }, "next"),
+        el("button", { type: "button", disabled: page === last, on: { click: go(last) } }, "last"),
+      );
+    }
+    return [page * size, Math.min(count, (page + 1) * size)];
+  }
+
+  // ---- marks of the chart ----
+
+  function shape(marker, x, y, size, look) {
+    const polygon = (corners) => svg("polygon", { points: corners.map(([a, b]) => `${x + a * size},${y + b * size}`).join(" "), ...look });
+    const around = (count, turn) => Array.from({ length: count }, (_, k) => {
+      const angle = turn + 2 * Math.PI * k / count;
+      return [1.15 * Math.cos(angle), 1.15 * Math.sin(angle)];
+    });
+    switch (marker) {
+      case "s": return polygon([[-.9, -.9], [.9, -.9], [.9, .9], [-.9, .9]]);
+      case "^": return polygon(around(3, -Math.PI / 2));
+      case "v": return polygon(around(3, Math.PI / 2));
+      case "<": return polygon(around(3, Math.PI));
+      case ">": return polygon(around(3, 0));
+      case "D": return polygon(around(4, 0));
+      case "p": return polygon(around(5, -Math.PI / 2));
+      case "P": return polygon([[-.4, -1], [.4, -1], [.4, -.4], [1, -.4], [1, .4], [.4, .4], [.4, 1], [-.4, 1], [-.4, .4], [-1, .4], [-1, -.4], [-.4, -.4]]);
+      case "X": return polygon([[-1, -.55], [-.55, -1], [0, -.45], [.55, -1], [1, -.55], [.45, 0], [1, .55], [.55, 1], [0, .45], [-.55, 1], [-1, .55], [-.45, 0]]);
+      default: return svg("circle", { cx: x, cy: y, r: size, ...look });
+    }
+  }
+  const cross = (x, y) => svg("path", { d: `M${x - 5},${y - 5}L${x + 5},${y + 5}M${x - 5},${y + 5}L${x + 5},${y - 5}`, stroke: "#000", "stroke-width": 1.2 });
+
+  // Points that no other beats: rising bytes, rising height.
+  function paretoFront(valued) {
+    const front = [];
+    for (const each of [...valued].sort((a, b) => a[0] - b[0] || b[1] - a[1])) {
+      if (!front.length || each[1] > front[front.length - 1][1]) front.push(each);
+    }
+    return front;
+  }
+
+  function niceTicks(low, high, count) {
+    const raw = (high - low) / count, unit = 10 ** Math.floor(Math.log10(raw));
+    const step = unit * [1, 2, 5, 10].find((k) => k * unit >= raw);
+    const ticks = [];
+    for (let k = Math.ceil(low / step); k * step <= high + 1e-9; k++) ticks.push(k * step);
+    return ticks;
+  }
+  function byteTicks(low, high, most) {
+    for (const steps of [[1, 1.5, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]]) {
+      const ticks = [];
+      for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high); e++) for (const s of steps) ticks.push(s * 10 ** e);
+      const inside = ticks.filter((tick) => low <= tick && tick <= high);
+      if (inside.length <= most) return inside;
+    }
+    return [];
+  }
+
+  let marks = []; // of the chart as drawn: x, y, point, text
+
+  function drawChart() {
+    const host = byId("chart"), width = Math.max(300, host.clientWidth || 900);
+    const narrow = width < 600, left = narrow ? 40 : 56, right = narrow ? 12 : 96;
+    const tall = narrow ? 250 : 330, short = narrow ? 150 : 180;
+    const shown = setPoints().filter(isShown), sent = shown.filter((point) => onWire(point) && point.wire_bytes_mean > 0);
+    const own = sets[state.set].groups.find((place) => data.groups[place].source === "local") ?? sets[state.set].groups[0];
+    const isOwn = (point) => point.group === own;
+    const controls = Object.keys(CONTROLS).filter((control) => !state.off.controls.has(control));
+    marks = [];
+    host.replaceChildren();
+    if (!sent.length || !controls.length) {
+      host.append(el("p", { class: "note" }, "Nothing to draw: all conditions are filtered out."));
+      byId("caption").textContent = "";
+      return;
+    }
+    const decades = sent.map((point) => Math.log10(point.wire_bytes_mean));
+    let low = Math.min(...decades), high = Math.max(...decades);
+    const room = Math.max(.06 * (high - low), (.5 - (high - low)) / 2);
+    low -= room; high += room;
+    const x = (bytes) => left + (Math.log10(bytes) - low) / (high - low) * (width - left - right);
+    const gains = controls.includes("matched") ? sent.filter((point) => isOwn(point) && point.pairing_gain !== null) : [];
+    const alone = shown.filter((point) => !onWire(point) && isOwn(point) && point.accuracy !== null);
+    const panels = [{
+      top: 22, height: tall, title: "accuracy (%)", signed: false,
+      values: sent.flatMap((point) => [
+        ...(controls.includes("matched") ? [[point.accuracy_low, point.accuracy, point.accuracy_high]] : []),
+        ...controls.filter((c) => c !== "matched").map((c) => [point[`${c}_accuracy`]]),
+      ]).concat(alone.map((point) => [point.accuracy])),
+    }];
+    if (gains.length) panels.push({
+      top: 22 + tall + 44, height: short, title: "pairing gain (points)", signed: true,
+      values: gains.map((point) => [0, point.pairing_gain_low, point.pairing_gain_high]),
+    });
+    const height = panels[panels.length - 1].top + panels[panels.length - 1].height + 44;
+    const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "Accuracy and pairing gain against bytes" });
+    for (const panel of panels) {
+      const values = panel.values.flat().filter((value) => value !== null).map((value) => 100 * value);
+      let least = Math.min(...values), most = Math.max(...values);
+      const pad = Math.max(.05 * (most - least), 1);
+      least -= pad; most += pad;
+      panel.y = (share) => panel.top + panel.height - (100 * share - least) / (most - least) * panel.height;
+      for (const tick of niceTicks(least, most, panel.height / 45)) {
+        const y = panel.y(tick / 100);
+        root.append(
+          svg("line", { x1: left, x2: width - right, y1: y, y2: y, stroke: panel.signed && tick === 0 ? "#444" : "#e8e8e8" }),
+          svg("text", { x: left - 6, y: y + 4, "text-anchor": "end" }, String(Number(tick.toPrecision(6)))),
+        );
+      }
+      for (const tick of byteTicks(10 ** low, 10 ** high, Math.floor((width - left - right) / 62))) {
+        root.append(svg("line", { x1: x(tick), x2: x(tick), y1: panel.top, y2: panel.top + panel.height, stroke: "#e8e8e8" }));
+        if (panel === panels[panels.length - 1]) root.append(svg("text", { x: x(tick), y: panel.top + panel.height + 17, "text-anchor": "middle" }, humanBytes(tick)));
+      }
+      root.append(
+        svg("path", { d: `M${left},${panel.top}V${panel.top + panel.height}H${width - right}`, fill: "none", stroke: "#333" }),
+        svg("text", { x: left - (narrow ? 34 : 44), y: panel.top - 8, "font-weight": 600 }, panel.title),
+      );
+    }
+    root.append(svg("text", { x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, "bytes sent per question (mean, log scale)"));
+    if (controls.includes("matched")) {
+      drawFront(root, panels[0], sent.filter(isOwn), "accuracy", x, width - right);
+      if (gains.length) drawFront(root, panels[1], gains, "pairing_gain", x, width - right);
+    }
+    drawAlone(root, panels[0], alone, left, width - right, narrow);
+    for (const point of sent.filter((each) => !isOwn(each))) {
+      if (controls.includes("matched")) drawPoint(root, panels[0], point, x, "published");
+    }
+    const mine = sent.filter(isOwn);
+    if (controls.includes("matched")) {
+      drawSweeps(root, panels[0], mine, "accuracy", x);
+      if (gains.length) drawSweeps(root, panels[1], gains, "pairing_gain", x);
+      for (const point of mine) drawPoint(root, panels[0], point, x, "matched");
+      for (const point of gains) drawPoint(root, panels[1], point, x, "gain");
+    }
+    for (const control of controls.filter((each) => each !== "matched")) {
+      for (const point of mine) if (point[`${control}_accuracy`] !== null) drawPoint(root, panels[0], point, x, control);
+    }
+    root.addEventListener("pointermove", (event) => showNear(event, root));
+    root.addEventListener("pointerleave", hideTip);
+    host.append(root);
+    writeCaption(own, shown, controls);
+  }
+
+  function drawFront(root, panel, points, column, x, right) {
+    const front = paretoFront(points.filter((point) => !point.degenerate && point[column] !== null).map((point) => [point.wire_bytes_mean, point[column]]));
+    if (!front.length) return;
+    let path = "";
+    front.forEach(([bytes, value], place) => { path += place ? `H${x(bytes)}V${panel.y(value)}` : `M${x(bytes)},${panel.y(value)}`; });
+    root.append(svg("path", { class: "front", d: `${path}H${right}`, fill: "none", stroke: "#d9d9d9", "stroke-width": 6, "data-points": front.length }));
+  }
+
+  function drawAlone(root, panel, points, left, right, narrow) {
+    const placed = [];
+    for (const point of [...points].sort((a, b) => b.accuracy - a.accuracy)) {
+      const y = panel.y(point.accuracy);
+      let label = y;
+      for (const other of placed) if (label - other < 32 && !narrow) label = other + 32;
+      placed.push(label);
+      root.append(svg("line", { x1: left, x2: right, y1: y, y2: y, stroke: "#777", "stroke-dasharray": point.system === "receiver" ? "2 3" : "8 3 2 3" }));
+      const sign = point.degenerate ? " ×" : "";
+      if (!narrow) root.append( // else the caption says it: there is no room beside the panel
+        svg("text", { x: right + 8, y: label }, `${point.system}${sign}`),
+        svg("text", { x: right + 8, y: label + 15 }, `${percent(point.accuracy)} %`),
+      );
+    }
+  }
+
+  function drawSweeps(root, panel, points, column, x) {
+    for (const codec of new Set(points.map((point) => point.codec))) {
+      for (const order of ["front", "back"]) {
+        const sweep = points
+          .filter((point) => point.codec === codec && (isWhole(point) || point.order === order) && point[column] !== null)
+          .sort((a, b) => a.wire_bytes_mean - b.wire_bytes_mean);
+        if (!sweep.some((point) => !isWhole(point))) continue;
+        const line = sweep.map((point) => `${x(point.wire_bytes_mean)},${panel.y(point[column])}`).join("L");
+        root.append(svg("path", { d: `M${line}`, fill: "none", stroke: style(codec)[0], "stroke-width": 1.5, "stroke-dasharray": order === "back" ? "6 4" : null }));
+      }
+    }
+  }
+
+  function drawPoint(root, panel, point, x, kind) {
+    const [colour, marker] = style(point.codec);
+    const column = { matched: "accuracy", published: "accuracy", gain: "pairing_gain" }[kind] || `${kind}_accuracy`;
+    const value = point[column], low = point[`${column}_low`], high = point[`${column}_high`];
+    const px = x(point.wire_bytes_mean), py = panel.y(value), signed = kind === "gain";
+    const isFilled = kind === "matched" || kind === "gain";
+    const measured = `${percent(value, signed)}${signed ? " points" : " %"}${low !== undefined && low !== null ? " " + interval(low, high, signed) : ""}`;
+    const what = { matched: "accuracy", published: "accuracy, published", gain: "pairing gain" }[kind] || `accuracy with ${CONTROLS[kind]}`;
+    const degenerate = kind === "deranged" || kind === "zero" ? point[`${kind}_degenerate`] : point.degenerate;
+    const text = `${named(point)}\n${what}: ${measured}\n${humanBytes(point.wire_bytes_mean)} a question, n = ${whole(point.examples)}` +
+      `${point.complete ? "" : ` of ${whole(point.examples_total)} *`}${degenerate ? "\n× one letter, mostly" : ""}`;
+    const control = kind === "gain" || kind === "published" ? "matched" : kind;
+    const pick = () => pickFirst(point, control);
+    const mark = svg("g", {
+      class: "mark", tabindex: 0, role: "button", "aria-label": text.replaceAll("\n", ", "), opacity: point.complete ? 1 : .45,
+      "data-kind": kind, on: {
+        click: pick,
+        keydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pick(); } },
+        focus: () => tipAt(px, py, [text], root), blur: hideTip,
+      },
+    });
+    if (isFilled && low !== null) {
+      mark.append(svg("path", { d: `M${px},${panel.y(low)}V${panel.y(high)}M${px - 3},${panel.y(low)}h6M${px - 3},${panel.y(high)}h6`, stroke: colour, fill: "none" }));
+    }
+    mark.append(
+      isFilled ? shape(marker, px, py, 5, { fill: colour, stroke: "#fff", "stroke-width": .8 })
+        : kind === "published" ? shape(marker, px, py, 8, { fill: "none", stroke: "#8a8a8a", "stroke-width": 1.4 })
+          : shape(marker, px, py, 3.6, { fill: "#fff", stroke: colour, "stroke-width": 1.3, "stroke-dasharray": kind === "zero" ? "2 1.5" : null }),
+    );
+    if (degenerate) mark.append(cross(px, py));
+    marks.push({ x: px, y: py, text });
+    root.append(mark);
+  }
+
+  function showNear(event, root) {
+    const box = root.getBoundingClientRect(), scale = root.viewBox.baseVal.width / box.width;
+    const x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale;
+    const away = (mark, a, b) => Math.hypot(mark.x - a, mark.y - b);
+    const nearest = marks.reduce((best, mark) => !best || away(mark, x, y) < away(best, x, y) ? mark : best, null);
+    if (!nearest || away(nearest, x, y) > 14) return hideTip();
+    const there = marks.filter((mark) => away(mark, nearest.x, nearest.y) < 5).map((mark) => mark.text);
+    tipAt(nearest.x, nearest.y, there, root);
+  }
+  function tipAt(x, y, texts, root) {
+    const tip = byId("tip"), box = root.getBoundingClientRect(), scale = box.width / root.viewBox.baseVal.width;
+    const more = texts.length > MOST_TIPS ? `\n\nand ${texts.length - MOST_TIPS} more` : "";
+    tip.textContent = texts.slice(0, MOST_TIPS).join("\n\n") + more;
+    tip.hidden = false;
+    const wanted = box.left + window.scrollX + x * scale + 12;
+    tip.style.left = `${Math.max(8, Math.min(wanted, document.documentElement.clientWidth - tip.offsetWidth - 12))}px`;
+    tip.style.top = `${box.top + window.scrollY + y * scale + 14}px`;
+  }
+  function hideTip() { byId("tip").hidden = true; }
+
+  function writeCaption(own, shown, controls) {
+    const of = data.groups[own], counts = shown.filter((point) => point.group === own && point.examples > 0).map((point) => point.examples);
+    const least = Math.min(...counts), most = Math.max(...counts);
+    const parts = [`${of.dataset}, ${of.pair}${of.source === "published" ? ", published answers" : ""}.`];
+    if (counts.length) parts.push(`n = ${least === most ? whole(most) : `${whole(least)} to ${whole(most)}`} questions a point. Bars: 95 % intervals.`);
+    for (const [system, line] of [["receiver", "dotted"], ["sharer", "dash-dotted"]]) {
+      const alone = shown.find((point) => point.group === own && point.system === system && point.accuracy !== null);
+      if (alone) parts.push(`Level ${line} line: ${system} alone, ${percent(alone.accuracy)} %${alone.degenerate ? " ×" : ""}.`);
+    }
+    const hollow = controls.filter((control) => control !== "matched");
+    if (hollow.length) parts.push(`Small hollow marks: ${hollow.map((control) => control === "zero" ? "zeros (dashed)" : "deranged").join(", ")}.`);
+    if (sets[state.set].groups.length > 1) parts.push("Large grey hollow marks: published.");
+    parts.push("Solid: front kept, dashed: back kept. Grey step: best for its bytes. A click on a mark opens its questions.");
+    if (of.fuser_hash) parts.push(`Fuser ${of.fuser_hash.slice(0, 10)}.`);
+    if (of.dataset_hash) parts.push(`Questions ${of.dataset_hash.slice(0, 10)}.`);
+    byId("caption").textContent = parts.join(" ");
+  }
+
+  // ---- the table of conditions ----
+
+  const measured = (point, column, signed, mark) => point[column] === null ? ["–"] : [
+    percent(point[column], signed) + (mark ? " ×" : ""), " ",
+    ...(point[`${column}_low`] === undefined || point[`${column}_low`] === null ? [] : [el("span", { class: "pale" }, interval(point[`${column}_low`], point[`${column}_high`], signed))]),
+  ];
+  const COLUMNS = [
+    ["condition", "", (p) => sender(p), (p) => named(p)],
+    ["kept", "", (p) => kept(p), (p) => onWire(p) ? p.keep_ratio : null],
+    ["n", "number", (p) => whole(p.examples) + (p.complete ? "" : `/${whole(p.examples_total)} *`), (p) => p.examples],
+    ["bytes", "number", (p) => p.wire_bytes_mean === null ? "–" : humanBytes(p.wire_bytes_mean), (p) => p.wire_bytes_mean, "wire_bytes_mean"],
+    ["bits a number", "number", (p) => p.bits_per_element === null ? "–" : p.bits_per_element.toFixed(2), (p) => p.bits_per_element],
+    ["accuracy %", "number", (p) => measured(p, "accuracy", false, p.degenerate), (p) => p.accuracy],
+    ["pairing gain", "number", (p) => measured(p, "pairing_gain", true), (p) => p.pairing_gain],
+    ["deranged %", "number", (p) => measured(p, "deranged_accuracy", false, p.deranged_degenerate), (p) => p.deranged_accuracy],
+    ["zero %", "number", (p) => measured(p, "zero_accuracy", false, p.zero_degenerate), (p) => p.zero_accuracy],
+    ["against 16 bits", "number", (p) => measured(p, "bf16_difference", true), (p) => p.bf16_difference],
+    ["no loss", "", (p) => p.non_inferior ?? "–", (p) => p.non_inferior],
+  ].map(([title, kind, show, value, id]) => ({ title, kind, show, value, id: id || title }));
+
+  function drawPoints() {
+    const rows = setPoints().filter(isShown), column = COLUMNS.find((each) => each.id === state.sort);
+    const key = new Map(rows.map((point) => [point, column.value(point)]));
+    rows.sort((a, b) => {
+      const [u, v] = [key.get(a), key.get(b)];
+      if (u === null || v === null) return (u === null) - (v === null);
+      const order = typeof u === "string" ? u.localeCompare(v) : u - v;
+      return state.down ? -order : order;
+    });
+    const [start, stop] = paged("points", rows.length, POINTS_PAGE, drawPoints);
+    const heads = COLUMNS.map((each) => {
+      const sorted = each.id === state.sort;
+      const sort = () => { state.down = sorted ? !state.down : each.kind === "number"; state.sort = each.id; drawPoints(); };
+      return el("th", { class: each.kind, scope: "col", "aria-sort": sorted ? (state.down ? "descending" : "ascending") : "none" },
+        el("button", { type: "button", on: { click: sort } }, each.title + (sorted ? (state.down ? " ▾" : " ▴") : "")));
+    });
+    byId("points").replaceChildren(
+      el("thead", {}, el("tr", {}, ...heads)),
+      el("tbody", {}, ...rows.slice(start, stop).map((point) =>
+        el("tr", {}, ...COLUMNS.map((each) => el("td", { class: each.kind }, ...[each.show(point)].flat()))))),
+    );
+  }
+
+  // ---- question by question ----
+
+  const RIGHT = 1, WRONG = 0, NOT_ASKED = -1;
+  let lowered = null; // the set's prompts in lower case, made by the first search
+  let searched = null; // and its outputs
+
+  function conditions() {
+    return setPoints().flatMap((point) => Object.keys(point.answers)
+      .filter((control) => data.answers[point.answers[control]].letters.trim())
+      .map((control) => ({ point, control, answers: data.answers[point.answers[control]] })));
+  }
+  const conditionName = ({ point, control }) => named(point) + (onWire(point) && control !== "matched" ? `, ${control}` : "");
+
+  function fillDrill() {
+    const all = state.conditions = conditions();
+    const places = (select, chosen) => {
+      select.replaceChildren(...all.map((each, place) => el("option", { value: place }, conditionName(each))));
+      select.value = String(chosen);
+    };
+    const sent = all.findIndex(({ point }) => onWire(point));
+    state.first = Math.max(0, sent);
+    const twin = all.findIndex(({ point, control }, place) => place !== state.first && all[state.first].point === point && control === "deranged");
+    state.second = twin >= 0 ? twin : Math.min(state.first + 1, all.length - 1);
+    places(byId("first"), state.first);
+    places(byId("second"), state.second);
+    lowered = null;
+  }
+
+  function pickFirst(point, control) {
+    const place = state.conditions.findIndex((each) => each.point === point && each.control === control);
+    if (place < 0) return;
+    state.first = place;
+    const twin = state.conditions.findIndex((each) => each.point === point && each.control === "deranged");
+    if (twin >= 0 && twin !== place) state.second = twin;
+    byId("first").value = String(state.first);
+    byId("second").value = String(state.second);
+    drawQuestions(true);
+    byId("h-questions").scrollIntoView({ block: "start" });
+  }
+
+  const outcome = (letter, key) => letter === " " ? NOT_ASKED : letter === key ? RIGHT : WRONG;
+
+  function found(first, second, table) {
+    const which = byId("which").value, text = byId("search").value.trim().toLowerCase();
+    const counts = { both: 0, first: 0, second: 0, neither: 0, letters: 0 }, rows = [];
+    if (text && table.prompts && (!lowered || lowered.table !== table)) {
+      lowered = { table, prompts: table.prompts.map((prompt) => (prompt || "").toLowerCase()) };
+    }
+    if (text && !searched) searched = data.texts.map((each) => each.toLowerCase());
+    const says = text && searched.map((each) => each.includes(text));
+    for (let row = 0; row < table.keys.length; row++) {
+      const a = first.letters[row], b = second.letters[row], key = table.keys[row];
+      const u = outcome(a, key), v = outcome(b, key);
+      if (u === NOT_ASKED || v === NOT_ASKED) continue;
+      counts[u ? (v ? "both" : "first") : (v ? "second" : "neither")]++;
+      if (a !== b) counts.letters++;
+      const fits = which === "all" || (which === "answers" && a !== b) || (which === "outcomes" && u !== v) ||
+        (which === "first" && u > v) || (which === "second" && v > u) || (which === "neither" && !u && !v) ||
+        (which === "unparsed" && (a === "-" || b === "-"));
+      if (!fits) continue;
+      if (text && !((lowered && lowered.prompts[row].includes(text)) || says[first.texts[row]] || says[second.texts[row]] || table.ids[row].toLowerCase().includes(text))) continue;
+      rows.push(row);
+    }
+    return [rows, counts];
+  }
+
+  function drawQuestions(fresh) {
+    if (fresh === true) { state.page.questions = 0; state.open.clear(); }
+    const one = state.conditions[state.first], two = state.conditions[state.second];
+    const host = byId("questions");
+    if (!one || !two) { host.replaceChildren(); byId("counts").textContent = "No answers in the store."; return; }
+    const table = data.questions[group(one.point).questions];
+    if (table !== data.questions[group(two.point).questions]) {
+      host.replaceChildren();
+      byId("questions-pager").replaceChildren();
+      byId("counts").textContent = "These two conditions answered different question sets.";
+      return;
+    }
+    const [rows, counts] = found(one.answers, two.answers, table);
+    const asked = counts.both + counts.first + counts.second + counts.neither;
+    byId("counts").textContent = `${whole(asked)} questions answered by both: both right ${whole(counts.both)}, only the first ${whole(counts.first)},` +
+      ` only the second ${whole(counts.second)}, neither ${whole(counts.neither)}; different letters ${whole(counts.letters)}. Shown: ${whole(rows.length)}.` +
+      (table.prompts ? "" : " The prompts are not at hand.");
+    const [start, stop] = paged("questions", rows.length, QUESTIONS_PAGE, drawQuestions);
+    const body = el("tbody");
+    for (const row of rows.slice(start, stop)) {
+      body.append(questionRow(table, row, one, two));
+      if (state.open.has(row)) body.append(details(table, row, one, two));
+    }
+    host.replaceChildren(
+      el("thead", {}, el("tr", {}, ...["", "question", "key", "first", "second"].map((title) => el("th", { scope: "col" }, title)))), body);
+  }
+
+  const letterCell = (letter, key) => el("td", { class: outcome(letter, key) === RIGHT ? "good" : "bad" },
+    (letter === "-" ? "none" : letter) + (outcome(letter, key) === RIGHT ? " ✓" : " ✗"));
+
+  function questionRow(table, row, one, two) {
+    const isOpen = state.open.has(row);
+    const toggle = () => { isOpen ? state.open.delete(row) : state.open.add(row); drawQuestions(); };
+    const prompt = table.prompts && table.prompts[row] !== null ? table.prompts[row].trim().split("\n", 1)[0] : null;
+    const short = prompt === null ? "" : prompt.length > 140 ? prompt.slice(0, 140) + "…" : prompt;
+    return el("tr", { class: isOpen ? "picked" : null },
+      el("td", {}, el("button", { type: "button", "aria-expanded": String(isOpen), "aria-label": `details of ${table.ids[row]}`, on: { click: toggle } }, isOpen ? "−" : "+")),
+      el("td", { class: "words" }, el("span", { class: "pale" }, table.ids[row]), prompt === null ? null : ` ${short}`),
+      el("td", {}, table.keys[row]), letterCell(one.answers.letters[row], table.keys[row]), letterCell(two.answers.letters[row], table.keys[row]));
+  }
+
+  function details(table, row, one, two) {
+    const side = (title, each) => {
+      const place = each.answers.texts[row], output = place < 0 ? "" : data.texts[place];
+      const donor = each.answers.donors === null ? -1 : data.donors[each.answers.donors][row];
+      return el("div", {},
+        el("b", {}, `${title}: ${conditionName(each)}`),
+        el("pre", {}, output || "(no text was kept)"),
+        donor < 0 ? null : el("p", { class: "note" }, `The cache was that of ${table.ids[donor]} (key ${table.keys[donor]})${table.prompts && table.prompts[donor] !== null ? ": " + table.prompts[donor].trim() : ""}`));
+    };
+    const prompt = table.prompts && table.prompts[row] !== null ? table.before + table.prompts[row] + table.after : "(not at hand)";
+    return el("tr", { class: "details" }, el("td", { colspan: 5 },
+      el("b", {}, "Prompt"), el("pre", {}, prompt),
+      el("div", { class: "sides" }, side("First", one), side("Second", two))));
+  }
+
+  // ---- runs, warnings, filters ----
+
+  function drawRuns() {
+    const titles = ["run", "pair", "started", "took", "answers", "ran on", "dtype", "code"];
+    const [start, stop] = paged("runs", data.runs.length, RUNS_PAGE, drawRuns);
+    const took = (run) => {
+      if (run.ended_ms === null) return run.status.toLowerCase();
+      const seconds = (run.ended_ms - run.started_ms) / 1000;
+      return seconds < 90 ? `${seconds.toFixed(0)} s` : seconds < 5400 ? `${(seconds / 60).toFixed(0)} min` : `${(seconds / 3600).toFixed(1)} h`;
+    };
+    byId("runs").replaceChildren(
+      el("thead", {}, el("tr", {}, ...titles.map((title) => el("th", { scope: "col", class: title === "answers" ? "number" : null }, title)))),
+      el("tbody", {}, ...data.runs.slice(start, stop).map((run) => el("tr", {},
+        el("td", {}, run.name, el("br"), run.url ? el("a", { href: run.url, rel: "noopener noreferrer" }, run.run_id.slice(0, 8)) : el("span", { class: "pale" }, run.run_id)),
+        el("td", {}, run.pair + (run.source === "published" ? ", published" : "")),
+        el("td", {}, moment(run.started_ms)), el("td", {}, took(run)),
+        el("td", { class: "number" }, whole(run.answers)),
+        el("td", {}, [run.device, run.host].filter(Boolean).join(" on ")),
+        el("td", {}, run.dtype), el("td", {}, run.commit.slice(0, 10))))));
+    byId("origin").textContent = data.runs.length ? "The milestone runs that computed the answers above." : "The store does not say which runs computed the answers.";
+  }
+
+  function drawCautions() {
+    const notes = data.cautions.map((text) => el("p", { class: "caution" }, text));
+    if (!notes.length) notes.push(el("p", { class: "caution fine" }, "No warnings: nothing degenerate, undecided or unfinished."));
+    byId("cautions").append(...notes.slice(0, 3));
+    if (notes.length > 3) byId("cautions").append(el("details", {}, el("summary", {}, `${notes.length - 3} more warnings`), ...notes.slice(3)));
+  }
+
+  function choices(host, kind, options) {
+    const legend = host.querySelector("legend");
+    host.replaceChildren(legend);
+    host.hidden = !options.length;
+    const change = (value) => (event) => {
+      event.target.checked ? state.off[kind].delete(value) : state.off[kind].add(value);
+      redraw();
+    };
+    for (const [value, title, icon] of options) {
+      host.append(el("label", {}, el("input", { type: "checkbox", value, checked: !state.off[kind].has(value), on: { change: change(value) } }), " ", icon || null, title));
+    }
+    if (options.length > 5) for (const [title, off] of [["all", []], ["none", options.map(([value]) => value)]]) {
+      const set = () => { state.off[kind] = new Set(off); choices(host, kind, options); redraw(); };
+      host.append(el("button", { type: "button", on: { click: set } }, title));
+    }
+  }
+
+  function fillFilters() {
+    const points = setPoints().filter(onWire);
+    const icon = (codec) => svg("svg", { width: 14, height: 14, viewBox: "0 0 14 14", "aria-hidden": "true" }, shape(style(codec)[1], 7, 7, 4.5, { fill: style(codec)[0] }));
+    choices(byId("codecs"), "codecs", [...new Set(points.map((point) => point.codec))].map((codec) => [codec, codec, icon(codec)]));
+    const orders = ["front", "back"].filter((order) => points.some((point) => !isWhole(point) && point.order === order));
+    choices(byId("orders"), "orders", orders.map((order) => [order, order]));
+    const controls = Object.keys(CONTROLS).filter((control) => control === "matched" || points.some((point) => point[`${control}_accuracy`] !== null));
+    choices(byId("controls"), "controls", controls.map((control) => [control, CONTROLS[control]]));
+  }
+
+  function redraw() {
+    hideTip();
+    drawChart();
+    drawPoints();
+  }
+  function changeSet() {
+    state.set = Number(byId("set").value);
+    state.off.codecs.clear();
+    state.off.orders.clear();
+    state.page = {};
+    fillFilters();
+    fillDrill();
+    redraw();
+    drawQuestions(true);
+    drawRuns();
+  }
+
+  const set = byId("set");
+  set.append(...sets.map((each, place) => el("option", { value: place }, `${each.dataset} · ${each.pair}${each.groups.some((g) => data.groups[g].source === "local") ? "" : " · published"}`)));
+  set.addEventListener("change", changeSet);
+  byId("which").append(...WHICH.map(([value, title]) => el("option", { value }, title)));
+  for (const name of ["first", "second"]) {
+    byId(name).addEventListener("change", (event) => { state[name] = Number(event.target.value); drawQuestions(true); });
+  }
+  byId("which").addEventListener("change", () => drawQuestions(true));
+  byId("search").addEventListener("input", () => drawQuestions(true));
+  for (const form of document.forms) form.addEventListener("submit", (event) => event.preventDefault());
+  let wide = 0;
+  window.addEventListener("resize", () => {
+    if (byId("chart").clientWidth !== wide) { wide = byId("chart").clientWidth; hideTip(); drawChart(); }
+  });
+
+  const total = data.answers.reduce((sum, each) => sum + each.texts.reduce((count, place) => count + (place >= 0), 0), 0);
+  byId("subject").textContent = `${whole(data.points.length)} points from ${whole(total)} answers, ${sets.length} question ${sets.length === 1 ? "set" : "sets"}. Made ${data.created}.`;
+  drawCautions();
+  changeSet();
+  wide = byId("chart").clientWidth;
+  document.body.setAttribute("data-ready", "true");
+})();

@@ -1,0 +1,358 @@
+"""The report in a real browser."""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import chromium, open_file, resize
+
+from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes
+from latentwire.analysis.dots import pareto_front
+from latentwire.analysis.provenance import Origin
+from latentwire.analysis.report.content import content
+from latentwire.analysis.report.page import write_report
+from latentwire.data.dataset import Dataset, build_dataset
+
+pytestmark = pytest.mark.browser
+Make = Callable[..., ConditionResult]
+SIZES = {"bf16": 160_000, "int8": 80_000, "int4": 40_000}
+HOSTILE = (
+    "</script><script>window.broken=1</script><img src=x onerror='window.broken=1'>\u2028&amp;"
+)
+QUESTIONS = 60
+MOST_MS = 200
+
+
+def questions(count: int, name: str = "set") -> Dataset:
+    rows = [
+        (
+            str(place),
+            {
+                "id": f"set:{place}",
+                "question": f"Question number {place}: {HOSTILE if place == 0 else 'which?'}",
+                "choices": {"text": list("wxyz"), "label": list("ABCD")},
+                "answerKey": "ABCD"[place % 4],
+            },
+        )
+        for place in range(count)
+    ]
+    return build_dataset(name, rows, "question", "made up")
+
+
+def said(condition: Make, seed: int, right: float, count: int, **where: Any) -> ConditionResult:
+    """A condition that answers a share of the questions rightly; its first output is hostile."""
+    chance = random.Random(seed)
+    keys = ("ABCD" * count)[:count]
+    letters = "".join(key if chance.random() < right else chance.choice("ABCD") for key in keys)
+    made = condition(letters, answers=keys, **where)
+    records = [
+        replace(record, output=f"The correct answer is {record.predicted}")
+        for record in made.records
+    ]
+    records[0] = replace(records[0], output=HOSTILE)
+    if where.get("control") == "deranged":
+        records = [
+            replace(record, donor_id=f"set:{(place + 4) % count}", donor_answer=record.answer)
+            for place, record in enumerate(records)
+        ]
+    return replace(made, records=tuple(records))
+
+
+def study(condition: Make, count: int = QUESTIONS) -> list[ConditionResult]:
+    """Two question sets of one pair; an int8 sweep; published answers beside the first."""
+    results = []
+    for dataset in ("set", "other"):
+        common: dict[str, Any] = {"dataset": dataset}
+        results.append(said(condition, 1, 0.2, count, system="receiver", **common))
+        points = [(codec, 1.0, "front") for codec in SIZES]
+        points += [("int8", 0.5, order) for order in ("front", "back")]
+        for seed, (codec, ratio, order) in enumerate(points):
+            where = {"codec": codec, "keep_ratio": ratio, "order": order, **common}
+            where["wire_bytes"] = int(SIZES[codec] * ratio) + seed
+            results.append(said(condition, seed, 0.9 - seed / 10, count, **where))
+            results.append(said(condition, 9, 0.1, count, control="deranged", **where))
+    results.append(said(condition, 5, 0.7, count, source="published", wire_bytes=70_000))
+    return results
+
+
+def write(folder: Path, results: list[ConditionResult], sets: dict[str, Dataset]) -> Path:
+    frame = with_hashes(build_curve(results), {("demo", "local"): "cafe" * 16}, {})
+    run = Origin(
+        *("0" * 32, "7", "m2 demo", "m2", "demo", "local", 0, 61_000, "FINISHED", "node"),
+        *("cpu", (), "float32", "f00", "beef", len(results)),
+    )
+    page = content(frame, results, sets, [run], ["mind this"], "http://server:5000", "today")
+    return write_report(page, folder)
+
+
+@pytest.fixture(scope="module")
+def report(condition: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sets = {name: questions(QUESTIONS, name) for name in ("set", "other")}
+    return write(tmp_path_factory.mktemp("report"), study(condition), sets)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as page:
+        yield page
+
+
+@pytest.fixture
+def page(browser: Any, report: Path) -> Any:
+    resize(browser, 1280, 900)
+    browser.get_log("browser")
+    browser.get_log("performance")
+    open_file(browser, report)
+    return browser
+
+
+def texts(page: Any, selector: str) -> list[str]:
+    return list(
+        page.execute_script(
+            "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
+        )
+    )
+
+
+def marks(page: Any) -> list[tuple[str, str]]:
+    """(kind, label) of the marks in the chart."""
+    return [
+        tuple(each)
+        for each in page.execute_script(
+            "return [...document.querySelectorAll('#chart .mark')]"
+            ".map(m => [m.dataset.kind, m.getAttribute('aria-label')])"
+        )
+    ]
+
+
+def click(page: Any, selector: str) -> None:
+    page.execute_script("document.querySelector(arguments[0]).click()", selector)
+
+
+def choose(page: Any, name: str, title: str) -> None:
+    done = page.execute_script(
+        "const s = document.getElementById(arguments[0]);"
+        "const o = [...s.options].find(o => o.textContent === arguments[1]);"
+        "if (!o) return false; s.value = o.value; "
+        "s.dispatchEvent(new Event('change')); return true",
+        name,
+        title,
+    )
+    assert done, title
+
+
+def test_it_loads_without_errors_and_asks_the_network_for_nothing(page: Any, report: Path) -> None:
+    assert page.execute_script("return document.body.dataset.ready") == "true"
+    assert page.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    asked = [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert report.resolve().as_uri() in asked
+    assert {url.split(":")[0] for url in asked} <= {"file", "data"}
+    assert len([url for url in asked if url.startswith("file:")]) == 1
+
+
+def test_hostile_text_stays_text(page: Any) -> None:
+    click(page, "#questions tbody button")
+    assert page.execute_script("return window.broken === undefined")
+    blocks = texts(page, "#questions pre")
+    assert len(blocks) == 3
+    assert HOSTILE in blocks[0] and blocks[0].startswith("Accurately answer")
+    assert blocks[1] == blocks[2] == HOSTILE
+    assert page.execute_script("return document.images.length + document.scripts.length") == 2
+    assert page.get_log("browser") == []
+
+
+def test_warnings_and_runs_are_shown(page: Any) -> None:
+    assert texts(page, "#cautions .caution") == ["mind this"]
+    (link,) = page.find_elements("css selector", "#runs a")
+    assert link.get_attribute("href") == f"http://server:5000/#/experiments/7/runs/{'0' * 32}"
+    row = " ".join(texts(page, "#runs td"))
+    assert "1970-01-01 00:00 UTC" in row and "61 s" in row and "cpu on node" in row
+
+
+def test_filters_take_marks_and_rows_away(page: Any) -> None:
+    kinds = [kind for kind, _ in marks(page)]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {
+        "matched": 5,
+        "gain": 5,
+        "deranged": 5,
+        "published": 1,
+    }
+    assert len(texts(page, "#points tbody tr")) == 7
+    click(page, "#codecs input[value=int8]")
+    assert not any("int8" in label for _, label in marks(page))
+    rows = texts(page, "#points tbody tr")
+    assert len(rows) == 3 and not any(row.startswith("int8") for row in rows)
+    click(page, "#codecs input[value=int8]")
+    click(page, "#orders input[value=back]")
+    labels = [label for kind, label in marks(page) if kind == "matched"]
+    assert len(labels) == 4 and not any("back" in label for label in labels)
+    click(page, "#controls input[value=deranged]")
+    assert not any(kind == "deranged" for kind, _ in marks(page))
+    click(page, "#controls input[value=matched]")
+    assert marks(page) == []
+    assert "Nothing to draw" in texts(page, "#chart")[0]
+    choose(page, "set", "other · demo")
+    click(page, "#controls input[value=matched]")
+    assert [kind for kind, _ in marks(page)].count("matched") == 5
+    assert not any(kind == "published" for kind, _ in marks(page))
+
+
+def test_the_front_is_that_of_the_figures(page: Any, condition: Make) -> None:
+    frame = build_curve(study(condition))
+    rows = frame[(frame["dataset"] == "set") & (frame["source"] == "local")]
+    rows = rows[(rows["system"] == "c2c") & ~rows["degenerate"]]
+    for place, column in enumerate(("accuracy", "pairing_gain")):
+        points = list(zip(rows["wire_bytes_mean"], rows[column], strict=True))
+        drawn = page.execute_script(
+            "return document.querySelectorAll('#chart .front')[arguments[0]].dataset.points", place
+        )
+        assert int(drawn) == len(pareto_front(points))
+
+
+def test_a_mark_tells_its_numbers_when_it_is_pointed_at(page: Any, condition: Make) -> None:
+    from selenium.webdriver import ActionChains
+
+    frame = build_curve(study(condition))
+    row = frame[(frame["dataset"] == "set") & (frame["codec"] == "bf16")].iloc[0]
+    mark = next(
+        mark
+        for mark in page.find_elements("css selector", "#chart .mark[data-kind=matched]")
+        if mark.get_attribute("aria-label").startswith("bf16")
+    )
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", mark)
+    ActionChains(page).move_to_element(mark).perform()
+    tip = page.find_element("id", "tip")
+    assert tip.is_displayed()
+    assert "bf16, whole cache\naccuracy: " in tip.text
+    assert f"accuracy: {100 * row['accuracy']:.1f} %" in tip.text
+    assert "n = 60" in tip.text
+    mark.click()
+    assert page.execute_script(
+        "const s = document.getElementById('first'); return s.selectedOptions[0].textContent"
+    ).startswith("bf16, whole cache")
+
+
+def test_the_table_sorts_by_any_column(page: Any) -> None:
+    def column() -> list[float]:
+        return [
+            float(text.split()[0])
+            for text in texts(page, "#points tbody td:nth-child(6)")
+            if text != "–"
+        ]
+
+    click(page, "#points th:nth-child(6) button")
+    assert column() == sorted(column(), reverse=True) and len(set(column())) > 3
+    click(page, "#points th:nth-child(6) button")
+    assert column() == sorted(column())
+    (state,) = page.find_elements("css selector", "#points th[aria-sort=ascending]")
+    assert state.text.startswith("accuracy")
+
+
+def test_two_conditions_are_compared_question_by_question(page: Any, condition: Make) -> None:
+    choose(page, "first", "bf16, whole cache")
+    choose(page, "second", "int8, 0.5 back kept, deranged")
+    results = [each for each in study(condition) if each.dataset == "set"]
+    own, other = (
+        next(
+            {record.index: record for record in each.records}
+            for each in results
+            if (each.codec, each.keep_ratio, each.order, each.control) == wanted
+            and each.source == "local"
+        )
+        for wanted in (("bf16", 1.0, "front", "matched"), ("int8", 0.5, "back", "deranged"))
+    )
+    only_first = [i for i in own if own[i].correct and not other[i].correct]
+    only_second = [i for i in own if other[i].correct and not own[i].correct]
+    (counts,) = texts(page, "#counts")
+    assert f"only the first {len(only_first)}, only the second {len(only_second)}," in counts
+    choose(page, "which", "only the first is right")
+    assert f"Shown: {len(only_first)}." in texts(page, "#counts")[0]
+    shown = texts(page, "#questions tbody .pale")
+    assert shown == [f"set:{index}" for index in only_first[:25]]
+    click(page, "#questions tbody button")
+    details = texts(page, "#questions tr.details")[0]
+    donor = other[only_first[0]].donor_id
+    assert f"The cache was that of {donor} (key" in details
+    choose(page, "which", "all questions")
+    page.find_element("id", "search").send_keys("NUMBER 17:")
+    assert texts(page, "#questions tbody .pale") == ["set:17"]
+
+
+def test_long_tables_are_paged(page: Any) -> None:
+    assert len(texts(page, "#questions tbody tr")) == 25
+    assert texts(page, "#questions-pager span") == ["1 to 25 of 60"]
+    click(page, "#questions-pager button:last-child")
+    assert texts(page, "#questions-pager span") == ["51 to 60 of 60"]
+    assert len(texts(page, "#questions tbody tr")) == 10
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_it_fits_the_screen_and_texts_do_not_overlap(page: Any, width: int, tmp_path: Path) -> None:
+    resize(page, width, 900)
+    page.refresh()
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    boxes = page.execute_script(
+        "return [...document.querySelectorAll('#chart text')].map(t => {"
+        "const b = t.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]})"
+    )
+    assert len(boxes) > 10
+    for place, (left, top, right, bottom) in enumerate(boxes):
+        assert left >= 0 and right <= width
+        for other in boxes[place + 1 :]:
+            apart = right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+            assert apart, (boxes[place], other)
+    assert page.save_screenshot(str(tmp_path / "page.png"))
+
+
+LARGE = {"100 conditions": (100, 1_000), "2 conditions": (2, 50_000)}
+
+
+@pytest.mark.parametrize("shape", LARGE)
+def test_a_hundred_thousand_answers_stay_quick(
+    condition: Make, browser: Any, tmp_path: Path, shape: str
+) -> None:
+    conditions, count = LARGE[shape]
+    results = [
+        said(
+            condition, place, 0.6, count, codec=f"codec{place // 2}", wire_bytes=1000 * (place + 1),
+            keep_ratio=(1.0, 0.5)[place % 2],
+        )
+        for place in range(conditions)
+    ]  # fmt: skip
+    assert sum(len(each.records) for each in results) == 100_000
+    resize(browser, 1280, 900)
+    open_file(browser, write(tmp_path, results, {"set": questions(count)}))
+    assert "from 100,000 answers" in texts(browser, "#subject")[0]
+
+    def worst(script: str) -> float:
+        """Milliseconds of a change and the layout after it: the middle of five."""
+        times = browser.execute_script(
+            "const times = []; for (let i = 0; i < 5; i++) { const t = performance.now();"
+            f"{script}; document.body.offsetHeight; times.push(performance.now() - t); }}"
+            "return times.sort((a, b) => a - b)"
+        )
+        return float(times[2])
+
+    changed = "s.dispatchEvent(new Event('change'))"
+    for script in (
+        "document.querySelector('#codecs input').click()",
+        "document.querySelector('#controls input').click()",
+        "document.querySelector('#points th:nth-child(6) button').click()",
+        f"const s = document.getElementById('which'); s.selectedIndex = 1 + i; {changed}",
+        f"const s = document.getElementById('second'); s.selectedIndex = i % 2; {changed}",
+        "const s = document.getElementById('search'); s.value = 'number ' + i;"
+        "s.dispatchEvent(new Event('input'))",
+        "document.querySelector('#questions-pager button:nth-of-type(3)').click()",
+    ):
+        assert worst(script) < MOST_MS, script
+    assert len(texts(browser, "#questions tbody tr")) <= 25
+    assert browser.get_log("browser") == []

@@ -1,0 +1,193 @@
+"""M4 on a store of made-up answers to real questions."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from latentwire.analysis.curve import read_csv
+from latentwire.analysis.load import chunks_from, identity_counts, origins
+from latentwire.data.example import Example
+from latentwire.data.registry import load_dataset
+from latentwire.errors import LatentWireError
+from latentwire.evaluation.record import Record
+from latentwire.milestones import m4
+from latentwire.parameters import checked
+from latentwire.tracking.resume import chunk_name
+from latentwire.tracking.runs import (
+    CHUNK,
+    CODE_SHA,
+    CONDITION,
+    FINGERPRINT,
+    IDENTITY,
+    MILESTONE,
+    SOURCE,
+    RunWriter,
+)
+from latentwire.tracking.store import Store, open_store
+
+FUSER = "fa" * 32
+Answer = Callable[[Example], str]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    return open_store("tests")
+
+
+def log_milestone(
+    store: Store,
+    answer: Answer,
+    *,
+    codec: str = "int8",
+    keep_ratio: float = 1.0,
+    identity: str = "new",
+    count: int = 12,
+    describe: bool = True,
+) -> str:
+    """A milestone run of one channel, matched and deranged, in chunks of six; its id."""
+    tags = {MILESTONE: "m2", CODE_SHA: "c0de", SOURCE: "local", IDENTITY: identity}
+    writer = RunWriter(store, tags)
+    top = writer.start("m2 demo", "milestone", None, {}, {})
+    if describe:
+        for name, content in (
+            ("config.json", {"device": "cpu", "dtype": "float32"}),
+            ("environment.json", {"gpus": [], "git": {"commit": "c0de"}}),
+            ("checkpoints.json", {"identity": {"fuser": f"sha256:{FUSER}"}}),
+        ):
+            writer.log_text(top, json.dumps(content), name)
+    dataset = load_dataset("demo_facts")
+    for control in ("matched", "deranged"):
+        params = {
+            "pair": "demo",
+            "dataset": "demo_facts",
+            "system": "c2c",
+            "codec": codec,
+            "kv_bits": "8",
+            "keep_ratio": str(keep_ratio),
+            "order": "front",
+            "control": control,
+            "examples_total": str(len(dataset.examples)),
+        }
+        condition = f"{codec} {keep_ratio} {control} {identity}"
+        middle = writer.start(condition, "condition", top, params, {CONDITION: condition})
+        for start in range(0, count, 6):
+            span = chunk_name(start, start + 6)
+            asked = dataset.examples[start : start + 6]
+            records = [_record(example, answer, control, keep_ratio) for example in asked]
+            writer.write_chunk(
+                span,
+                middle,
+                params,
+                {FINGERPRINT: f"{condition} {span}", CONDITION: condition, CHUNK: span},
+                records,
+                {"examples": len(records)},
+            )
+        writer.finish(middle)
+    writer.finish(top)
+    return top
+
+
+def _record(example: Example, answer: Answer, control: str, keep_ratio: float) -> Record:
+    letter = answer(example) if control == "matched" else "A"
+    return Record(
+        *(example.id, example.index, example.answer, letter, letter == example.answer, 90, 4),
+        *(int(1000 * keep_ratio), f"The correct answer is {letter}"),
+        elements=500,
+    )
+
+
+def right(example: Example) -> str:
+    return example.answer
+
+
+def values(**texts: str) -> dict[str, Any]:
+    defaults = {parameter.name: parameter.default for parameter in m4.PARAMETERS}
+    return checked(m4.PARAMETERS, defaults | texts)
+
+
+def report_of(path: Path) -> dict[str, Any]:
+    text = path.read_text(encoding="utf-8").split('id="data">')[1].split("</script>")[0]
+    return json.loads(text)  # type: ignore[no-any-return]
+
+
+def test_everything_is_logged_and_written(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = log_milestone(store, lambda example: "B", identity="old", describe=False)
+    runs = [log_milestone(store, right), log_milestone(store, right, keep_ratio=0.5)]
+    out = tmp_path / "out"
+    m4.run(values(output_dir=str(out)))
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        *("budget_curve.csv", "budget_curve.tex", "report.html"),
+        *("budget_curve_demo_facts.png", "budget_curve_demo_facts.svg"),
+        *("bits_length_demo_facts.png", "bits_length_demo_facts.svg"),
+    }
+    printed = capsys.readouterr().out
+    assert all(f"written: {out / name}" in printed for name in names)
+    (run,) = store.search(f"tags.`{MILESTONE}` = 'm4'")
+    assert {file.path for file in store.client.list_artifacts(run.info.run_id)} > names
+
+    frame = read_csv(out / "budget_curve.csv")
+    assert (frame["accuracy"] == 1).all()  # nothing of the old identity
+    assert set(frame["fuser_hash"]) == {FUSER}
+    dataset = load_dataset("demo_facts")
+    assert set(frame["dataset_hash"]) == {dataset.hash}
+
+    page = report_of(out / "report.html")
+    assert "answers of 2 identities of demo" in page["cautions"][0]
+    assert any("not all questions are answered yet" in caution for caution in page["cautions"])
+    assert [row["run_id"] for row in page["runs"]] == runs and old not in runs
+    assert [row["answers"] for row in page["runs"]] == [24, 24]
+    assert {row["device"] for row in page["runs"]} == {"cpu"}
+    (table,) = page["questions"]
+    assert len(table["prompts"]) == len(dataset.examples)
+    assert dataset.examples[0].question in table["prompts"][0]
+    assert str(tmp_path) not in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_runs_that_say_little_are_listed_with_what_they_say(store: Store) -> None:
+    run_id = log_milestone(store, right, describe=False)
+    chunks = chunks_from(store, "local", None)
+    (origin,) = origins(store, chunks)
+    assert (origin.run_id, origin.milestone, origin.answers) == (run_id, "m2", 24)
+    assert (origin.fuser_hash, origin.device, origin.commit) == (None, "", "")
+    assert identity_counts(chunks) == {"demo": 1}
+    frame = m4.load_curve(store, ("local",), None, None)
+    assert frame["fuser_hash"].isna().all()
+
+
+def test_question_sets_that_are_missing_or_others_are_said(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_milestone(store, right)
+
+    def fail(name: str, data_dir: Path | None = None) -> None:
+        raise LatentWireError("no network")
+
+    monkeypatch.setattr(m4, "load_dataset", fail)
+    m4.run(values(output_dir=str(tmp_path / "none")))
+    page = report_of(tmp_path / "none" / "report.html")
+    assert "No prompts of demo_facts (no network)." in page["cautions"]
+    assert page["questions"][0]["prompts"] is None
+    assert pd.isna(read_csv(tmp_path / "none" / "budget_curve.csv")["dataset_hash"]).all()
+
+    monkeypatch.setattr(m4, "load_dataset", lambda name, data_dir: load_dataset("demo_graded"))
+    m4.run(values(output_dir=str(tmp_path / "other")))
+    page = report_of(tmp_path / "other" / "report.html")
+    assert any("demo_facts at hand is not the one" in caution for caution in page["cautions"])
+    assert page["questions"][0]["prompts"] is None
+    assert page["groups"][0]["dataset_hash"] is None
+
+
+def test_an_empty_store_is_refused_in_a_sentence(store: Store) -> None:
+    with pytest.raises(LatentWireError, match="has no finished chunk runs"):
+        m4.run(values())
+    assert list(store.search(f"tags.`{MILESTONE}` = 'm4'")) == []
