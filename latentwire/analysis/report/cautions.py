@@ -66,8 +66,7 @@ def _of_family(rows: pd.DataFrame) -> Iterator[str]:
         )
     undecided = sent[(sent["non_inferior"] == "undecided").fillna(False)]
     if len(undecided):
-        needed = undecided["questions_needed"].dropna()
-        more = f", up to {int(needed.max()):,} questions would decide" if len(needed) else ""
+        more = _what_would_decide(undecided)
         margin = undecided["margin_points"].iloc[0]
         yield (
             f"{_names(undecided)}: undecided whether the loss against 16 bits is below the margin"
@@ -80,6 +79,16 @@ def _of_family(rows: pd.DataFrame) -> Iterator[str]:
     if len(unparsed):
         share = f"{100 * MUCH_UNPARSED:g} %"
         yield f"{_names(unparsed)}: more than {share} of the outputs yield no letter."
+
+
+def _what_would_decide(undecided: pd.DataFrame) -> str:
+    """How many questions; fewer than were asked would do only without the other conditions."""
+    needed = undecided["questions_needed"].dropna()
+    if needed.empty:
+        return ""
+    if needed.max() > undecided["examples"].max():
+        return f", up to {int(needed.max()):,} questions would decide"
+    return "; each alone would be decided, together their p-values are corrected"
 
 
 def _names(rows: pd.DataFrame) -> str:

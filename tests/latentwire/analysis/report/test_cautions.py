@@ -1,7 +1,9 @@
 from collections.abc import Callable
 
+import pandas as pd
+
 from latentwire.analysis.curve import ConditionResult, build_curve
-from latentwire.analysis.report.cautions import cautions
+from latentwire.analysis.report.cautions import _what_would_decide, cautions
 
 Make = Callable[..., ConditionResult]
 KEYS = "ABCD" * 50
@@ -77,3 +79,10 @@ def test_long_lists_are_cut_and_counted(condition: Make) -> None:
     results = [condition("A" * 8, codec=f"codec{place}") for place in range(9)]
     (first, *_) = said(results)
     assert "codec0, codec1, codec2, codec3 and 5 more: the answer is one letter" in first
+
+
+def test_what_is_undecided_by_the_correction_alone_is_not_told_to_ask_more() -> None:
+    rows = pd.DataFrame({"questions_needed": [381.0, 381.0], "examples": [500, 500]})
+    assert "each alone would be decided" in _what_would_decide(rows)
+    assert "up to 934 questions" in _what_would_decide(rows.assign(questions_needed=[381.0, 934.0]))
+    assert _what_would_decide(rows.assign(questions_needed=float("nan"))) == ""
