@@ -116,7 +116,7 @@ def _ratio(text: str) -> float:
     return value
 
 
-def _points(text: str) -> float:
+def points(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
@@ -214,7 +214,7 @@ CALIBRATION_EXAMPLES = Parameter(
 SAMPLE = Parameter("sample", "16", whole(1), "questions of each set that codecs are measured on")
 SOURCE = Parameter("source", "local", one_of("local", "published", "both"), "whose runs to draw")
 MARGIN_POINTS = Parameter(
-    "margin_points", "1", _points, "percentage points that count as no loss against 16 bits"
+    "margin_points", "1", points, "percentage points that count as no loss against 16 bits"
 )
 OUTPUT_DIR = Parameter(
     "output_dir", "", lambda text: Path(text) if text else None, "also write here"

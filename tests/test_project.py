@@ -18,6 +18,7 @@ from latentwire.milestones import (
     main,
     preflight,
     published,
+    reproduce,
 )
 from latentwire.parameters import Parameter
 
@@ -34,6 +35,7 @@ ENTRY_POINTS: dict[str, tuple[Parameter, ...]] = {
     "preflight": preflight.PARAMETERS,
     "demo_pair": demo_pair.PARAMETERS,
     "published": published.PARAMETERS,
+    "reproduce": reproduce.PARAMETERS,
 }
 
 # A package may import those to its right, and c2c; data flows the other way.

@@ -270,6 +270,15 @@ def test_the_published_study_as_runs(project: Project, shared_dir: Path) -> None
     header = 34  # and a byte more where the prompt has over 128 tokens
     assert whole["wire_bytes_mean"] == pytest.approx(12_288 * (117.926 - 1) + header, abs=1)
     assert (project.folder / "out" / "budget_curve_arc_c.png").stat().st_size > 20_000
+    for options in ({}, {"reference_dir": reference}):
+        printed = project.ok("reproduce", source="published", output_dir="out", **options)
+        assert "latentwire-2026-02, qwen3_0.6b+qwen2.5_0.5b: reproduced\n" in printed
+    rows = pd.read_csv(project.folder / "out" / "reproduction.csv")
+    assert (rows["verdict"] == "reproduced").all() and (rows["agreement"] == 1).all()
+    factor = rows["wire_bytes_published_mean"] / rows["wire_bytes_mean"]
+    assert factor[rows["keep_ratio"] == 1].between(4.2, 4.8).all()
+    done = project.run("reproduce")
+    assert done.returncode == BAD_INPUT and "no finished local answers" in done.stderr
 
 
 def _client(project: Project):  # type: ignore[no-untyped-def]

@@ -1,0 +1,134 @@
+"""A reproduction as text for the terminal, and as a table for a file."""
+
+from io import StringIO
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from latentwire.analysis.reproduction.compare import Compared, Reproduction
+from latentwire.analysis.reproduction.figures import BITS, Study
+from latentwire.analysis.units import human_bytes, percent
+
+WIDTH = 120
+
+
+def as_frame(found: Reproduction, study: Study) -> pd.DataFrame:
+    """One row a condition; shares, and bytes a question. docs/columns.md describes the columns."""
+    return pd.DataFrame([_row(row, study) for row in found.rows])
+
+
+def _row(row: Compared, study: Study) -> dict[str, object]:
+    figure = row.figure
+    bits = BITS[figure.codec]
+    sent = [record.wire_bytes for record in row.answers.values()]
+    tokens = [record.prompt_tokens for record in row.answers.values()]
+    counted = study.counted.bytes_per_token(bits) * figure.keep_ratio
+    return {
+        "dataset": figure.dataset,
+        "codec": figure.codec,
+        "keep_ratio": figure.keep_ratio,
+        "order": figure.order,
+        "examples": len(row.answers),
+        "examples_published": figure.questions,
+        "accuracy": row.accuracy,
+        "accuracy_published": figure.accuracy,
+        "difference": row.difference,
+        "difference_low": row.interval.low,
+        "difference_high": row.interval.high,
+        "p": row.p,
+        "p_holm": row.p_holm,
+        "agreement": row.agreement,
+        "verdict": row.verdict,
+        "wire_bytes_mean": sum(sent) / len(sent) if sent else None,
+        "wire_bytes_published_mean": counted * sum(tokens) / len(tokens) if tokens else None,
+    }
+
+
+def render(found: Reproduction, study: Study) -> str:
+    """Verdict, table and the published way of counting bytes, at most 120 columns wide."""
+    console = Console(
+        file=StringIO(), width=WIDTH, color_system=None, force_terminal=False, highlight=False
+    )
+    console.print(_headline(found, study), soft_wrap=True)
+    for dataset, rows in as_frame(found, study).groupby("dataset", sort=False):
+        console.print(_table(str(dataset), rows))
+    console.print(byte_count_note(study))
+    file = console.file
+    assert isinstance(file, StringIO)
+    return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
+
+
+def _headline(found: Reproduction, study: Study) -> str:
+    said = {
+        "reproduced": "reproduced",
+        "differs": "not reproduced",
+        "undecided": "undecided",
+        "not run": "none of its conditions was run",
+    }[found.verdict]
+    counts = pd.Series([row.verdict for row in found.rows]).value_counts()
+    parts = ", ".join(f"{count} {name}" for name, count in counts.items())
+    against = "answer by answer" if found.paired else "figures alone (no answers at hand)"
+    low, high = found.mean_interval
+    return (
+        f"{study.name}, {study.pair}: {said}\n"
+        f"{len(found.rows)} conditions: {parts}; compared {against}\n"
+        f"mean difference {percent(found.mean_difference, signed=True)} points"
+        f" [{percent(low, signed=True)}, {percent(high, signed=True)}]; overall p = {found.p:.3g};"
+        f" tolerance {100 * found.tolerance:g} points"
+    )
+
+
+def _table(dataset: str, rows: pd.DataFrame) -> Table:
+    table = Table(
+        title=dataset,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("", no_wrap=True)
+    for name in (
+        *("n", "here %", "there %", "difference", "p", "agree %"),
+        *("bytes", "as counted"),
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for row in rows.to_dict(orient="records"):
+        kept = "" if row["keep_ratio"] == 1 else f" {row['keep_ratio']:g} {row['order']}"
+        missing = row["examples"] == 0
+        table.add_row(
+            f"{row['codec']}{kept}",
+            f"{row['examples']}" + ("" if row["examples"] == row["examples_published"] else "*"),
+            percent(row["accuracy"]),
+            percent(row["accuracy_published"]),
+            "-"
+            if missing
+            else f"{percent(row['difference'], signed=True)}"
+            f" [{percent(row['difference_low'], signed=True)},"
+            f" {percent(row['difference_high'], signed=True)}]",
+            "-" if missing else f"{row['p_holm']:.2g}",
+            "-" if pd.isna(row["agreement"]) else percent(row["agreement"]),
+            "-" if missing else human_bytes(row["wire_bytes_mean"]),
+            "-" if missing else human_bytes(row["wire_bytes_published_mean"]),
+            row["verdict"],
+        )
+    return table
+
+
+def byte_count_note(study: Study) -> str:
+    """Why the study's bytes are not those that travel."""
+    counted, sent = study.counted, study.sent
+    there, here = counted.bytes_per_token(16), sent.bytes_per_token(16)
+    formula = f"2 x {counted.layers} layers x {counted.kv_heads} KV heads x {counted.head_dim}"
+    return (
+        "here, there: accuracy of these answers and as published; p: Holm-corrected; agree: the"
+        " same letter; as counted: bytes by the study's formula.\n"
+        f"Published bytes: the study counted {there:,.0f} a token in 16 bits, the receiver's cache"
+        f" with hidden_size / num_heads for head_dim ({formula} x 2 bytes). What travels is the"
+        f" sharer's: {here:,.0f} (2 x {sent.layers} x {sent.kv_heads} x {sent.head_dim} x 2). So"
+        f" its counts are {there / here:.2f} times too high: {counted.layers}/{sent.layers} for the"
+        f" layers, {counted.kv_heads}/{sent.kv_heads} for the heads. It left out headers and"
+        " scales, and counted the last token, which is not sent."
+    )

@@ -1,0 +1,99 @@
+"""Reproduce: do the answers of M0, M2 and M3 agree with the published study's?
+
+Compares the store's answers of the published pair with the published accuracies, condition by
+condition and as a whole; with `reference_dir`, question by question.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from latentwire.analysis.curve import ConditionResult
+from latentwire.analysis.files import replacing
+from latentwire.analysis.load import newest_results
+from latentwire.analysis.published import FILE_NAME, read_published
+from latentwire.analysis.reproduction.compare import DEFAULT_TOLERANCE_POINTS, Answers, compare
+from latentwire.analysis.reproduction.figures import LATENTWIRE_2026_02, Point, load_study, point
+from latentwire.analysis.reproduction.report import as_frame, render
+from latentwire.errors import LatentWireError
+from latentwire.evaluation.record import Record
+from latentwire.milestones.milestone import milestone_run
+from latentwire.parameters import EXISTING_FOLDER, OUTPUT_DIR, Parameter, Values, one_of, points
+from latentwire.tracking.outbox import deliver_waiting
+from latentwire.tracking.store import open_store, without_password
+
+CSV_FILE, TEXT_FILE = "reproduction.csv", "reproduction.txt"
+PARAMETERS = (
+    Parameter("source", "local", one_of("local", "published"), "whose answers to judge"),
+    Parameter(
+        "reference_dir", "", EXISTING_FOLDER, f"folder that holds {FILE_NAME}; empty: figures alone"
+    ),
+    Parameter(
+        "tolerance_points",
+        f"{DEFAULT_TOLERANCE_POINTS:g}",
+        points,
+        "percentage points by which a reproduced accuracy may differ",
+    ),
+    OUTPUT_DIR,
+)
+
+
+def run(values: Values) -> None:
+    store = open_store()
+    deliver_waiting(store)
+    study = load_study(LATENTWIRE_2026_02)
+    own = by_point(
+        newest_results(
+            store, values["source"], study.pair, lambda params: params["control"] == "matched"
+        )
+    )
+    if not any(figure.point in own for figure in study.figures):
+        raise LatentWireError(
+            f"the tracking store {without_password(store.uri)} has no finished"
+            f" {values['source']} answers of {study.pair} under the published conditions: run"
+            f" m0, m2 and m3 with pair={study.pair} first"
+        )
+    published = None
+    if values["reference_dir"]:
+        found = read_published(values["reference_dir"])
+        published = by_point(condition.result for condition in found)
+    compared = compare(study, own, published, values["tolerance_points"])
+    text = render(compared, study)
+    csv = as_frame(compared, study).to_csv(index=False)
+    with milestone_run(store, "reproduce", values, study.name) as milestone:
+        writer, run_id = milestone.writer, milestone.run_id
+        writer.log_text(run_id, text, TEXT_FILE)
+        writer.log_text(run_id, csv, CSV_FILE)
+        writer.note(run_id, f"```\n{text}\n```")
+        metrics = {"mean_difference": compared.mean_difference, "p": compared.p}
+        writer.log(run_id, metrics=metrics, tags={"latentwire.verdict": compared.verdict})
+        print(text, end="")
+        if values["output_dir"]:
+            _write(values["output_dir"], {TEXT_FILE: text, CSV_FILE: csv})
+
+
+def by_point(results: Iterable[ConditionResult]) -> dict[Point, Answers]:
+    """Answers with the question's own cache by condition and row of the question set; none of
+    calibrated codecs, which the study did not have."""
+    found: dict[Point, dict[int, Record]] = {}
+    for result in results:
+        if result.system != "c2c" or result.control != "matched" or result.calibration:
+            continue
+        assert result.keep_ratio is not None and result.order is not None
+        key = point(result.dataset, result.codec, result.keep_ratio, result.order)
+        answers = found.setdefault(key, {})
+        for record in result.records:
+            known = answers.setdefault(record.index, record)
+            if known.predicted != record.predicted:
+                raise LatentWireError(
+                    f"question {record.index} of {result.dataset} has two answers under"
+                    f" {result.codec} {result.keep_ratio:g} {result.order}: delete one of the runs"
+                )
+    return dict(found)
+
+
+def _write(folder: Path, files: dict[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        print(f"written: {folder / name}")
