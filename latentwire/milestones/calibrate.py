@@ -26,6 +26,7 @@ from latentwire.parameters import CALIBRATION_EXAMPLES, STUDY, Values
 from latentwire.tracking.calibrations import (
     CALIBRATION,
     CALIBRATION_OF,
+    DTYPE,
     FILE,
     PAIR_IDENTITY,
 )
@@ -82,6 +83,7 @@ def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> 
             CALIBRATION: found.hash,
             CALIBRATION_OF: request,
             PAIR_IDENTITY: study.subject.pair_identity,
+            DTYPE: study.subject.dtype,
         }
         writer.log(
             run_id, tags=tags, metrics={"calibration_bytes": len(data), QUESTIONS: len(asked)}

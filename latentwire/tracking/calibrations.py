@@ -12,6 +12,7 @@ CALIBRATION = "latentwire.calibration"  # sha256 of the artifact, on the run tha
 CALIBRATION_OF = "latentwire.calibration_of"  # what it was made from, as a sha256
 PAIR_IDENTITY = "latentwire.pair_identity"
 FILE = "calibration.safetensors"
+DTYPE = "latentwire.dtype"  # of the caches measured; the parameter may say "auto"
 NEWEST = AUTO
 
 
@@ -33,13 +34,14 @@ def find_calibration(store: Store, wanted: str, subject: Subject, codec: str) ->
     if wanted != NEWEST:
         found = _from_file(Path(wanted).expanduser())
     else:
-        runs = list(
-            store.search(
-                f"tags.`{PAIR_IDENTITY}` = '{subject.pair_identity}' and"
-                f" params.dtype = '{subject.dtype}' and tags.`{CALIBRATION}` != ''"
+        runs = [
+            run
+            for run in store.search(
+                f"tags.`{PAIR_IDENTITY}` = '{subject.pair_identity}' and tags.`{CALIBRATION}` != ''"
                 " and attributes.status = 'FINISHED'"
             )
-        )
+            if run.data.tags.get(DTYPE, run.data.params.get("dtype")) == subject.dtype
+        ]
         if not runs:
             raise LatentWireError(
                 f"codec {codec} needs a calibration of pair {subject.pair} in {subject.dtype}: run"

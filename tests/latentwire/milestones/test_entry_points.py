@@ -204,12 +204,14 @@ def test_the_same_against_a_tracking_server(tmp_path: Path, server: str) -> None
     assert local.numbers() == numbers
 
 
-def mlflow_run(project: Project, *parameters: str) -> "subprocess.CompletedProcess[str]":
-    """M2 as `mlflow run` starts it."""
+def mlflow_run(
+    project: Project, *parameters: str, entry: str = "m2"
+) -> "subprocess.CompletedProcess[str]":
+    """An entry point as `mlflow run` starts it."""
     options = [text for parameter in parameters for text in ("-P", parameter)]
     return subprocess.run(
         [
-            *(sys.executable, "-m", "mlflow", "run", str(ROOT), "-e", "m2"),
+            *(sys.executable, "-m", "mlflow", "run", str(ROOT), "-e", entry),
             *("--env-manager", "local", *options),
         ],
         cwd=project.folder,
@@ -243,6 +245,18 @@ def test_mlflow_run_starts_an_entry_point(project: Project) -> None:
     assert milestone.info.run_name.startswith("m2 demo")
     assert {run.data.params["codec"] for run in project.runs("condition")} == {"int4"}
     assert {run.data.params["control"] for run in project.runs("chunk")} == {"matched", "deranged"}
+
+
+@pytest.mark.slow
+def test_a_calibration_that_mlflow_run_made_is_found(project: Project) -> None:
+    small = ("pair=demo", "dataset=demo_facts")
+    done = mlflow_run(project, *small, "calibration_examples=4", entry="calibrate")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (made,) = project.runs("milestone")
+    assert made.data.params["dtype"] == "auto"  # MLflow has logged what was given
+    project.ok("m2", dataset="demo_facts", codec="kvtc3", limit=2)
+    calibrations = {run.data.params["calibration"] for run in project.runs("condition")}
+    assert calibrations == {made.data.tags["latentwire.calibration"]}
 
 
 @pytest.mark.slow
