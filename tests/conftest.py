@@ -1,12 +1,22 @@
 """Fixtures for every test."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 # The models are so small that sharing one step among threads costs ten times what it saves.
 torch.set_num_threads(1)
+
+# The same examples at every start, and no limit of time for one: on a busy machine a test must not
+# fail that passes on an idle one. LATENTWIRE_HYPOTHESIS=random looks for others.
+settings.register_profile(
+    "same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("random", deadline=None)
+settings.load_profile(os.environ.get("LATENTWIRE_HYPOTHESIS", "same"))
 
 SHARED_DIR = Path(__file__).parents[1] / ".." / "shared"
 

@@ -109,10 +109,10 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     stays. A value of NaN stands for no point.
     """
     front: list[int] = []
-    ordered = sorted(range(len(points)), key=lambda place: (points[place][0], -points[place][1]))
-    for place in ordered:
-        value = points[place][1]
-        if not math.isnan(value) and (not front or value > points[front[-1]][1]):
+    there = [place for place, (_, value) in enumerate(points) if not math.isnan(value)]
+    # NaN would compare as neither before nor after, and leave the rest unsorted.
+    for place in sorted(there, key=lambda place: (points[place][0], -points[place][1])):
+        if not front or points[place][1] > points[front[-1]][1]:
             front.append(place)
     return front
 

@@ -3,7 +3,7 @@ import math
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from latentwire.analysis.curve import ConditionResult, build_curve
@@ -97,6 +97,7 @@ def test_many_dots_overlap_rather_than_leave_their_place() -> None:
         assert abs(math.log10(one.x / one.wire_bytes)) <= FARTHEST + 1e-9
 
 
+@example([(1, 0.0), (1, math.nan), (1, 1.0)])
 @given(st.lists(st.tuples(st.integers(1, 6), st.sampled_from([0.0, 1.0, 2.0, 3.0, float("nan")]))))
 def test_the_front_is_what_no_point_beats(points: list[tuple[int, float]]) -> None:
     front = [points[place] for place in pareto_front([(float(a), b) for a, b in points])]
