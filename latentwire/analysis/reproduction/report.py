@@ -15,7 +15,7 @@ WIDTH = 120
 
 
 def as_frame(found: Reproduction, study: Study) -> pd.DataFrame:
-    """One row a condition; shares, and bytes a question. docs/columns.md describes the columns."""
+    """One row a condition; shares, and bytes a question (columns: docs/statistics.md)."""
     return pd.DataFrame([_row(row, study) for row in found.rows])
 
 

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -58,20 +59,26 @@ def test_more_workers_than_gpus_are_refused(project: Project) -> None:
 
 @pytest.mark.slow
 def test_a_workers_death_costs_nothing(
-    project: Project, calm: dict[str, tuple[float, ...]]
+    project: Project, long_calm: dict[str, tuple[float, ...]]
 ) -> None:
-    process = project.start("m2", **GRID, workers=2)
+    process = project.start("m2", **(LONG | {"workers": 2}))
+    while len(workers := workers_of(process)) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
     chunks_begin(project, process)
-    workers = [
-        child
-        for child in psutil.Process(process.pid).children()
-        if "spawn_main" in " ".join(child.cmdline())
-    ]
-    assert len(workers) == 2
     workers[0].kill()
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    assert project.numbers() == calm
+    assert project.numbers() == long_calm
+
+
+def workers_of(process: "subprocess.Popen[str]") -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.Error):  # it may end while it is looked at
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 @pytest.mark.slow
