@@ -16,9 +16,10 @@ from servers import checked, database_url, mlflow_server, postgresql, postgresql
 from sqlalchemy import create_engine, text
 from studies import CONDITIONS, describe, make_plan, write_study
 
+from latentwire.analysis.curve import write_csv
 from latentwire.cli import main
 from latentwire.errors import LatentWireError
-from latentwire.milestones.m4 import load_curve, write
+from latentwire.milestones.m4 import load_curve
 from latentwire.tracking.resume import finished_chunks
 from latentwire.tracking.store import Store, open_store
 from latentwire.tracking.transfer import Transferred, export_study
@@ -275,4 +276,7 @@ def drawing(store: Store, folder: Path) -> bytes:
             return super().search(filter_string, experiments or [self.experiment_id])
 
     own = Own(store.client, store.uri, store.experiment_id)
-    return write(load_curve(own, ("local",), None, None), folder)[0].read_bytes()
+    frame = load_curve(own, ("local",), None, None)
+    path = folder / "budget_curve.csv"
+    write_csv(frame, path)
+    return path.read_bytes()

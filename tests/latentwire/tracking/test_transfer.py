@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 from studies import CONDITIONS, describe, make_plan, start_condition, write_chunk, write_study
 
+from latentwire.analysis.curve import write_csv
 from latentwire.cli import main
 from latentwire.errors import LatentWireError
-from latentwire.milestones.m4 import load_curve, write
+from latentwire.milestones.m4 import load_curve
 from latentwire.tracking import transfer
 from latentwire.tracking.archive import (
     MANIFEST,
@@ -79,7 +80,9 @@ def imported(store: Store, path: Path) -> Transferred:
 
 def curve(store: Store, folder: Path) -> bytes:
     frame = load_curve(store, ("local",), None, None)
-    return write(frame, folder)[0].read_bytes()
+    path = folder / "budget_curve.csv"
+    write_csv(frame, path)
+    return path.read_bytes()
 
 
 def test_a_study_is_the_same_in_another_store(at: Opened, study: Path, tmp_path: Path) -> None:
