@@ -1,12 +1,13 @@
 """The budget curve as a table for the terminal, at most 100 columns wide."""
 
 import math
+from collections.abc import Iterable, Mapping
 from io import StringIO
 from typing import Any
 
 import pandas as pd
 from rich import box
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -41,24 +42,34 @@ def curve_table(frame: pd.DataFrame) -> Group:
 
 def render_table(frame: pd.DataFrame) -> str:
     """`curve_table` as plain text without colours, for log files."""
-    console = Console(file=StringIO(), width=WIDTH, color_system=None, force_terminal=False)
-    console.print(curve_table(frame))
-    file = console.file
-    assert isinstance(file, StringIO)
+    return plain_text([curve_table(frame)], WIDTH)
+
+
+def plain_text(parts: Iterable[RenderableType], width: int) -> str:
+    """What rich would print of some parts, one below the other, without colours."""
+    file = StringIO()
+    console = Console(file=file, width=width, color_system=None, force_terminal=False)
+    for part in parts:
+        console.print(part)
     # Cells are padded to the column's width, and nobody wants trailing blanks in a log.
     return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
 
 
-def _part(title: str, rows: pd.DataFrame) -> Table:
-    table = Table(
+def titled_table(title: str, caption: str | None = None) -> Table:
+    """An empty table in the look that all tables for the terminal share."""
+    return Table(
         title=title,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        caption=_caption(rows),
+        caption=caption,
         caption_justify="left",
     )
+
+
+def _part(title: str, rows: pd.DataFrame) -> Table:
+    table = titled_table(title, _caption(rows))
     # Long names are folded rather than cut: a cut name could be another condition's.
     table.add_column("", overflow="fold")
     for name in ("keep", "order", "n", "accuracy %", "bytes", "pairing gain", "deranged %"):
@@ -78,9 +89,9 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         "-" if pd.isna(row["keep_ratio"]) else f"{row['keep_ratio']:g}",
         "-" if pd.isna(row["order"]) else row["order"],
         examples,
-        _with_interval(row, "accuracy", signed=False, mark=_mark(row["degenerate"])),
+        with_interval(row, "accuracy", signed=False, mark=_mark(row["degenerate"])),
         "-" if pd.isna(row["wire_bytes_mean"]) else human_bytes(row["wire_bytes_mean"]),
-        _with_interval(row, "pairing_gain", signed=True),
+        with_interval(row, "pairing_gain", signed=True),
         percent(row["deranged_accuracy"]) + _mark(row["deranged_degenerate"]),
     )
 
@@ -95,7 +106,8 @@ def _mark(degenerate: bool) -> str:
     return DEGENERATE_MARK if degenerate else ""
 
 
-def _with_interval(row: dict[str, Any], name: str, *, signed: bool, mark: str = "") -> str:
+def with_interval(row: Mapping[Any, Any], name: str, *, signed: bool, mark: str = "") -> str:
+    """A row's value and interval (`name`, `name`_low, `name`_high) in per cent; "-" for none."""
     if pd.isna(row[name]):
         return "-"
     low, middle, high = (

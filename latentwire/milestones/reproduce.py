@@ -4,10 +4,11 @@ Compares the store's answers of the published pair with the published accuracies
 condition and as a whole; with `reference_dir`, question by question.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from latentwire.analysis.curve import ConditionResult
+from latentwire.analysis.curve import ConditionResult, merged
 from latentwire.analysis.files import replacing
 from latentwire.analysis.load import newest_results
 from latentwire.analysis.published import FILE_NAME, read_published
@@ -15,7 +16,6 @@ from latentwire.analysis.reproduction.compare import DEFAULT_TOLERANCE_POINTS, A
 from latentwire.analysis.reproduction.figures import LATENTWIRE_2026_02, Point, load_study, point
 from latentwire.analysis.reproduction.report import as_frame, render
 from latentwire.errors import LatentWireError
-from latentwire.evaluation.record import Record
 from latentwire.milestones.milestone import milestone_run
 from latentwire.parameters import EXISTING_FOLDER, OUTPUT_DIR, Parameter, Values, one_of, points
 from latentwire.tracking.outbox import deliver_waiting
@@ -74,21 +74,16 @@ def run(values: Values) -> None:
 def by_point(results: Iterable[ConditionResult]) -> dict[Point, Answers]:
     """Answers with the question's own cache by condition and row of the question set; none of
     calibrated codecs, which the study did not have."""
-    found: dict[Point, dict[int, Record]] = {}
+    parts: dict[Point, list[ConditionResult]] = defaultdict(list)
     for result in results:
         if result.system != "c2c" or result.control != "matched" or result.calibration:
             continue
         assert result.keep_ratio is not None and result.order is not None
-        key = point(result.dataset, result.codec, result.keep_ratio, result.order)
-        answers = found.setdefault(key, {})
-        for record in result.records:
-            known = answers.setdefault(record.index, record)
-            if known.predicted != record.predicted:
-                raise LatentWireError(
-                    f"question {record.index} of {result.dataset} has two answers under"
-                    f" {result.codec} {result.keep_ratio:g} {result.order}: delete one of the runs"
-                )
-    return dict(found)
+        parts[point(result.dataset, result.codec, result.keep_ratio, result.order)].append(result)
+    return {
+        key: {record.index: record for record in merged(str(key), members).values()}
+        for key, members in parts.items()
+    }
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:

@@ -81,28 +81,20 @@ def compare(
         _require_same_keys(figure, own[figure.point], known.get(figure.point, {}))
     tested = _paired(run, own, known, resamples) if published else _unpaired(run, own)
     corrected = holm([p for _, _, p in tested.values()])
-    rows: list[Compared] = []
     p_holm = dict(zip(tested, corrected, strict=True))
-    for figure in study.figures:
-        answers = own.get(figure.point, {})
-        if figure.point not in tested:
-            nan = float("nan")
-            rows.append(
-                Compared(figure, answers, nan, Interval(nan, nan), nan, nan, None, "not run")
-            )
-            continue
-        difference, interval, p = tested[figure.point]
-        verdict: Verdict = "undecided"
-        if p_holm[figure.point] < ALPHA:
-            verdict = "differs"
-        elif len(answers) == figure.questions and abs(difference) <= tolerance:
-            verdict = "reproduced"
-        agreement = _agreement(answers, known[figure.point]) if figure.point in known else None
-        rows.append(
-            Compared(
-                figure, answers, difference, interval, p, p_holm[figure.point], agreement, verdict
-            )
+    rows = [
+        _compared(
+            figure,
+            own[figure.point],
+            known.get(figure.point),
+            *tested[figure.point],
+            p_holm[figure.point],
+            tolerance,
         )
+        if figure.point in tested
+        else _not_run(figure)
+        for figure in study.figures
+    ]
     mean, interval, p_mean = _mean_difference(rows, known, paired=bool(published))
     # Two looks, one at each condition and one at their mean; Bonferroni holds whatever ties them.
     p = min(1.0, 2 * min([p_mean, *corrected])) if corrected else 1.0
@@ -114,6 +106,30 @@ def compare(
     elif all(row.verdict == "not run" for row in rows):
         whole = "not run"
     return Reproduction(tuple(rows), bool(published), tolerance, mean, interval, p, whole)
+
+
+def _compared(
+    figure: Figure,
+    answers: Answers,
+    published: Answers | None,
+    difference: float,
+    interval: Interval,
+    p: float,
+    p_holm: float,
+    tolerance: float,
+) -> Compared:
+    verdict: Verdict = "undecided"
+    if p_holm < ALPHA:
+        verdict = "differs"
+    elif len(answers) == figure.questions and abs(difference) <= tolerance:
+        verdict = "reproduced"
+    agreement = None if published is None else _agreement(answers, published)
+    return Compared(figure, answers, difference, interval, p, p_holm, agreement, verdict)
+
+
+def _not_run(figure: Figure) -> Compared:
+    nan = float("nan")
+    return Compared(figure, {}, nan, Interval(nan, nan), nan, nan, None, "not run")
 
 
 _Tested = dict[Point, tuple[float, Interval, float]]  # difference, interval, p

@@ -1,14 +1,11 @@
 """A reproduction as text for the terminal, and as a table for a file."""
 
-from io import StringIO
-
 import pandas as pd
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from latentwire.analysis.reproduction.compare import Compared, Reproduction
 from latentwire.analysis.reproduction.figures import BITS, Study
+from latentwire.analysis.table import plain_text, titled_table, with_interval
 from latentwire.analysis.units import human_bytes, percent
 
 WIDTH = 120
@@ -48,16 +45,11 @@ def _row(row: Compared, study: Study) -> dict[str, object]:
 
 def render(found: Reproduction, study: Study) -> str:
     """Verdict, table and the published way of counting bytes, at most 120 columns wide."""
-    console = Console(
-        file=StringIO(), width=WIDTH, color_system=None, force_terminal=False, highlight=False
-    )
-    console.print(_headline(found, study), soft_wrap=True)
-    for dataset, rows in as_frame(found, study).groupby("dataset", sort=False):
-        console.print(_table(str(dataset), rows))
-    console.print(byte_count_note(study))
-    file = console.file
-    assert isinstance(file, StringIO)
-    return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
+    tables = [
+        _table(str(dataset), rows)
+        for dataset, rows in as_frame(found, study).groupby("dataset", sort=False)
+    ]
+    return plain_text([_headline(found, study), *tables, byte_count_note(study)], WIDTH)
 
 
 def _headline(found: Reproduction, study: Study) -> str:
@@ -81,13 +73,7 @@ def _headline(found: Reproduction, study: Study) -> str:
 
 
 def _table(dataset: str, rows: pd.DataFrame) -> Table:
-    table = Table(
-        title=dataset,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
+    table = titled_table(dataset)
     table.add_column("", no_wrap=True)
     for name in (
         *("n", "here %", "there %", "difference", "p", "agree %"),
@@ -103,11 +89,7 @@ def _table(dataset: str, rows: pd.DataFrame) -> Table:
             f"{row['examples']}" + ("" if row["examples"] == row["examples_published"] else "*"),
             percent(row["accuracy"]),
             percent(row["accuracy_published"]),
-            "-"
-            if missing
-            else f"{percent(row['difference'], signed=True)}"
-            f" [{percent(row['difference_low'], signed=True)},"
-            f" {percent(row['difference_high'], signed=True)}]",
+            with_interval(row, "difference", signed=True),
             "-" if missing else f"{row['p_holm']:.2g}",
             "-" if pd.isna(row["agreement"]) else percent(row["agreement"]),
             "-" if missing else human_bytes(row["wire_bytes_mean"]),
