@@ -56,18 +56,16 @@ def newest(chunks: Sequence[Run]) -> list[Run]:
     """Of each pair the chunks of one identity: other model files, dtype or evaluation version
     make other curves, which must not be mixed. The one with the newest chunk is taken."""
     latest: dict[str, tuple[int, str]] = {}
-    identities: dict[str, set[str]] = {}
     for run in chunks:
         pair, identity = run.data.params["pair"], run.data.tags.get(IDENTITY, "")
-        identities.setdefault(pair, set()).add(identity)
         latest[pair] = max(latest.get(pair, (0, "")), (run.info.end_time, identity))
-    for pair, known in identities.items():
-        if len(known) > 1:
+    for pair, count in identity_counts(chunks).items():
+        if count > 1:
             log.warning(
                 "pair %s has runs of %d identities (other files, dtype, seed or evaluation"
                 " version); only the newest, %s, is used",
                 pair,
-                len(known),
+                count,
                 latest[pair][1][:12],
             )
     return [

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -53,15 +54,21 @@ class Evidence:
     datasets: Mapping[str, Dataset]  # those that could be read
     without_prompts: Sequence[str]  # those that could not, each with the reason
 
+    @cached_property
     def disagreeing(self) -> list[str]:
         """Question sets at hand that are not those that were answered."""
         return sorted(
-            {
-                result.dataset
-                for result in self.results
-                if result.dataset in self.datasets
-                and not matches(self.datasets[result.dataset], result.records)
-            }
+            name
+            for name, dataset in self.datasets.items()
+            if not matches(
+                dataset,
+                (
+                    record
+                    for part in self.results
+                    if part.dataset == name
+                    for record in part.records
+                ),
+            )
         )
 
 
@@ -142,11 +149,12 @@ def gather(
 def curve_of(evidence: Evidence, margin_points: float) -> pd.DataFrame:
     """The budget curve's table, with the hashes of fusers and question sets."""
     frame = build_curve(evidence.results, margin_points=margin_points)
-    disagreeing = evidence.disagreeing()
     hashes = {}
     for pair, dataset, source in frame[["pair", "dataset", "source"]].itertuples(index=False):
         known = evidence.datasets.get(dataset)
-        value = known.hash if known and dataset not in disagreeing else pinned_hash(dataset)
+        value = (
+            known.hash if known and dataset not in evidence.disagreeing else pinned_hash(dataset)
+        )
         if value:
             hashes[pair, dataset, source] = value
     fusers = {
@@ -162,13 +170,12 @@ def write(frame: pd.DataFrame, evidence: Evidence, store: Store, folder: Path) -
     figures = write_figures(frame, folder)
     path = folder / CSV_FILE
     write_csv(frame, path)
-    disagreeing = evidence.disagreeing()
     page = content(
         frame,
         evidence.results,
         evidence.datasets,
         evidence.origins,
-        cautions(frame, evidence.identities, evidence.without_prompts, disagreeing),
+        cautions(frame, evidence.identities, evidence.without_prompts, evidence.disagreeing),
         store.uri,
         datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
