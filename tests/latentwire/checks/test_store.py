@@ -1,11 +1,11 @@
 """Tracking stores that work, and every way in which one may not."""
 
-import socket
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from servers import free_port
 from small_server import small_server
 
 from latentwire.checks import store
@@ -14,12 +14,6 @@ from latentwire.checks.server import ask
 from latentwire.checks.store import check_artifacts, check_store, round_trip
 from latentwire.errors import LatentWireError
 from latentwire.tracking.store import Store, without_password
-
-
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def run_in(found: Store, location: str) -> tuple[Store, str]:
@@ -71,12 +65,12 @@ def test_a_server_that_is_down_fails() -> None:
     with pytest.raises(
         LatentWireError, match=r"no tracking server answers at http://me:\*\*\*@127"
     ):
-        check_store(f"http://me:secret@127.0.0.1:{closed_port()}")
+        check_store(f"http://me:secret@127.0.0.1:{free_port()}")
 
 
 def test_a_servers_password_is_not_shown() -> None:
     with pytest.raises(LatentWireError) as error:
-        ask(f"http://me:secret@127.0.0.1:{closed_port()}")
+        ask(f"http://me:secret@127.0.0.1:{free_port()}")
     assert "secret" not in str(error.value)
     assert without_password("http://server:5000") == "http://server:5000"
 

@@ -27,18 +27,10 @@ from latentwire.tracking.runs import (
     SOURCE,
     RunWriter,
 )
-from latentwire.tracking.store import Store, open_store
+from latentwire.tracking.store import Store
 
 FUSER = "fa" * 32
 Answer = Callable[[Example], str]
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    return open_store("tests")
 
 
 def log_milestone(

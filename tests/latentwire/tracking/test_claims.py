@@ -3,22 +3,13 @@ import subprocess
 import sys
 import textwrap
 import threading
-from pathlib import Path
 
 import pytest
 
 from latentwire.tracking import claims as module
 from latentwire.tracking.claims import Claims, read
 from latentwire.tracking.runs import CLAIMS, HOST, PROCESS, RunWriter
-from latentwire.tracking.store import Store, open_store
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    return open_store("tests")
+from latentwire.tracking.store import Store
 
 
 def milestone(store: Store) -> str:

@@ -27,17 +27,9 @@ from latentwire.tracking.outbox import (
 )
 from latentwire.tracking.resume import finished_chunks
 from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, LEVEL, MILESTONE, RunWriter
-from latentwire.tracking.store import Store, open_store
+from latentwire.tracking.store import Store
 
 RECORDS = [Record("q1", 0, "A", "A", True, 10, 2, 99, "Ä")]
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    return open_store("tests")
 
 
 def message(store: Store, number: int, parent: str, claimed: bool = True) -> module.Letter:

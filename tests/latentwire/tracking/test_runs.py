@@ -28,14 +28,6 @@ from latentwire.tracking.store import Store, open_store
 RECORD = Record("q1", 0, "A", "A", True, 10, 2, 99, "A")
 
 
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    return open_store("tests")
-
-
 def write_chunk(writer: RunWriter, parent: str, number: int, condition: str = "c") -> str:
     span = chunk_name(number, number + 1)
     tags = {FINGERPRINT: f"{condition}{number}", CONDITION: condition, CHUNK: span}
