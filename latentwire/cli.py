@@ -11,7 +11,7 @@ from latentwire.channel.calibration import from_bytes
 from latentwire.channel.describe import describe
 from latentwire.channel.fields import PacketError
 from latentwire.cluster.options import OPTIONS
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, first_line
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -134,7 +134,7 @@ def _naming_refusals() -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise LatentWireError(f"the tracking store refused a request: {reason}") from None
 
 

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from c2c.errors import C2CError
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, first_line
 from latentwire.parameters import Parameter, Values, checked, parser
 from latentwire.tracking.stop import Stopped, raise_on_sigterm
 
@@ -38,9 +38,9 @@ def start(
     except Stopped:
         sys.exit(_fail("terminated; finished chunks are kept, start again to go on", TERMINATED))
     except MlflowException as error:
-        sys.exit(_fail(f"the tracking store refused a request: {_first_line(error)}", 1))
+        sys.exit(_fail(f"the tracking store refused a request: {first_line(error)}", 1))
     except SQLAlchemyError as error:
-        sys.exit(_fail(f"the tracking store cannot be used: {_first_line(error)}", 1))
+        sys.exit(_fail(f"the tracking store cannot be used: {first_line(error)}", 1))
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE)
@@ -54,10 +54,6 @@ def start(
 def _fail(sentence: str, status: int) -> int:
     print(f"error: {sentence}", file=sys.stderr)
     return status
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _quiet() -> None:

@@ -7,3 +7,8 @@ class LatentWireError(Exception):
 
 class NotHere(LatentWireError):
     """Something is not on this machine yet, and was not to be downloaded."""
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, without the pages that may follow; its name if nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -12,19 +12,11 @@ from packaging.version import InvalidVersion, Version
 from latentwire.checks.file_system import NETWORK, file_system, why_not_writable
 from latentwire.checks.report import Doubt
 from latentwire.checks.server import ask
-from latentwire.errors import LatentWireError
-from latentwire.tracking.store import Store, is_server, without_password
+from latentwire.errors import LatentWireError, first_line
+from latentwire.tracking.store import Store, is_server, sqlite_path, without_password
 
-_SQLITE = "sqlite:"
 LOCK_TIMEOUT_S = 5
 _REMOTE_FILE = "round_trip.txt"
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The file of a SQLite store; None for any other store."""
-    if not uri.startswith(_SQLITE):
-        return None
-    return Path(uri.split("///", 1)[-1].partition("?")[0])
 
 
 def check_store(uri: str) -> str:
@@ -117,7 +109,7 @@ def round_trip(store: Store, run_id: str) -> str:
             read = store.client.download_artifacts(run_id, _REMOTE_FILE, folder)
             found = Path(read).read_text(encoding="utf-8")
     except Exception as error:  # every artifact store has failures of its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise LatentWireError(f"an artifact could not be stored and read back: {reason}") from None
     if found != text:
         raise LatentWireError("an artifact came back altered")

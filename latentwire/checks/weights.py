@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig
 
 from c2c.cache import Geometry, geometry
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, first_line
 from latentwire.pairs.locate import LocatedPair, missing_shards
 
 
@@ -35,7 +35,7 @@ def _safetensors_numbers(path: Path) -> int:
         with safe_open(path, framework="pt") as file:
             return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise LatentWireError(f"{path} is cut short or damaged: {_first_line(error)}") from None
+        raise LatentWireError(f"{path} is cut short or damaged: {first_line(error)}") from None
 
 
 def _fuser_numbers(folder: Path) -> int:
@@ -50,7 +50,7 @@ def _projector_numbers(path: Path) -> int:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return sum(tensor.numel() for tensor in state.values())
     except Exception as error:  # an altered file trips the unpickler in many ways
-        raise LatentWireError(f"{path} is damaged: {_first_line(error)}") from None
+        raise LatentWireError(f"{path} is damaged: {first_line(error)}") from None
 
 
 def geometries(located: LocatedPair) -> tuple[Geometry, Geometry]:
@@ -67,10 +67,6 @@ def _geometry(folder: Path) -> Geometry:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise LatentWireError(
-            f"{folder / 'config.json'} does not describe a model: {_first_line(error)}"
+            f"{folder / 'config.json'} does not describe a model: {first_line(error)}"
         ) from None
     return geometry(config)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -14,7 +14,7 @@ _LOADERS: dict[str, tuple[_Load, _Load]] = {  # test split, and questions to cal
     "demo_facts": (demo_facts.load, demo_facts.load_training),
     "demo_graded": (demo_graded.load, demo_graded.load_training),
 }
-_PINNED = {"openbookqa": openbookqa.EXPECTED.hash, "arc_c": arc_c.EXPECTED.hash}
+_PUBLISHED = {"openbookqa": openbookqa.EXPECTED, "arc_c": arc_c.EXPECTED}
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -44,14 +44,15 @@ def load_training(name: str, data_dir: Path | None = None, download: bool = True
 
 def published_examples(name: str) -> int | None:
     """How many scored examples a published set has; None for a bundled one, always here."""
-    expected = {"openbookqa": openbookqa.EXPECTED, "arc_c": arc_c.EXPECTED}.get(name)
+    expected = _PUBLISHED.get(name)
     return expected.scored if expected else None
 
 
 def pinned_hash(name: str) -> str | None:
     """The content hash that a published set is checked against whenever it is read; None for a
     set that is not pinned, or unknown."""
-    return _PINNED.get(name)
+    expected = _PUBLISHED.get(name)
+    return expected.hash if expected else None
 
 
 def _named(name: str) -> tuple[_Load, _Load]:

@@ -29,7 +29,7 @@ from latentwire.demo.receiver import train_receiver
 from latentwire.demo.sharer import train_sharer
 from latentwire.demo.sizes import DemoSettings
 from latentwire.demo.world import World
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, first_line
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def load_trained(
             device=str(device),
         )
     except (OSError, ValueError, KeyError, TypeError, C2CError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise LatentWireError(f"{folder} holds no whole pair: {reason}") from None
     if made_from != seed or saved.get_vocab() != tokenizer.get_vocab():
         raise LatentWireError(

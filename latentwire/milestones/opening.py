@@ -22,13 +22,13 @@ from latentwire.checks.weights import geometries, weights_bytes
 from latentwire.data.dataset import Dataset
 from latentwire.data.registry import load_dataset
 from latentwire.errors import NotHere
-from latentwire.milestones.peek import no_store, peek_store, tracking_uri
+from latentwire.milestones.peek import no_store, peek_store
 from latentwire.milestones.study import Study, choose_device, choose_dtype
 from latentwire.pairs.load import choose_pair, load_pair
 from latentwire.pairs.locate import LocatedPair, is_offline, locate_pair, parts_of
 from latentwire.pairs.pair import Pair, require_supported
 from latentwire.parameters import Values
-from latentwire.tracking.store import Store, open_store
+from latentwire.tracking.store import Store, open_store, tracking_uri
 
 PYTHON, PACKAGES, PAIR, DEVICE = "python", "packages", "pair", "device"
 FILES, MEMORY, CACHES, DISK = "pair files", "memory", "caches", "disk"

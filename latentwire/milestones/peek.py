@@ -1,6 +1,5 @@
 """A look at the tracking store that writes nothing: what a dry run knows it by."""
 
-import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,20 +11,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 
 from latentwire.checks.server import ask
-from latentwire.checks.store import sqlite_path
 from latentwire.errors import LatentWireError
 from latentwire.tracking.store import (
-    DEFAULT_EXPERIMENT,
-    DEFAULT_URI,
     Store,
+    experiment_name,
     is_server,
+    sqlite_path,
+    tracking_uri,
     without_password,
 )
-
-
-def tracking_uri() -> str:
-    """The store that MLFLOW_TRACKING_URI names, or the local one."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
 def peek_store() -> Store:
@@ -42,8 +36,7 @@ def peek_store() -> Store:
         ask(uri)
     try:
         client = MlflowClient(tracking_uri=uri)
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-        found = client.get_experiment_by_name(name)
+        found = client.get_experiment_by_name(experiment_name())
     except MlflowException as error:
         raise LatentWireError(
             f"the tracking store {without_password(uri)} cannot be used: {error.message}"

@@ -23,7 +23,7 @@ from latentwire.checks.report import (
 )
 from latentwire.checks.store import round_trip
 from latentwire.condition import Channel, Condition
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, first_line
 from latentwire.evaluation import pipeline
 from latentwire.milestones.milestone import MilestoneRun, milestone_run
 from latentwire.milestones.opening import (
@@ -120,7 +120,7 @@ def _keep(
     except LatentWireError:
         raise
     except Exception as error:  # every artifact store has failures of its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise failure or LatentWireError(
             f"preflight: the report could not be logged: {reason}"
         ) from error

@@ -72,7 +72,8 @@ def main(folder: Path, patience_s: float) -> int:
 def deliver(path: Path, check: bool) -> None:
     """Write a letter's chunk run, unless (with `check`) the store holds it; delete the letter."""
     message = from_file(path)
-    store = _store(message.experiment_id)
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    store = Store(MlflowClient(tracking_uri=uri), uri, message.experiment_id)
     if check:
         mark_strays(store)
     check = check or not message.claimed
@@ -87,11 +88,6 @@ def deliver(path: Path, check: bool) -> None:
             message.start_time_ms,
         )
     path.unlink()
-
-
-def _store(experiment_id: str) -> Store:
-    uri = os.environ["MLFLOW_TRACKING_URI"]
-    return Store(MlflowClient(tracking_uri=uri), uri, experiment_id)
 
 
 def _ended(seconds: float) -> bool:

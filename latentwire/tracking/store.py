@@ -4,7 +4,7 @@ import gc
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -78,17 +78,17 @@ def open_store(experiment: str | None = None, create: bool = True) -> Store:
     MLFLOW_EXPERIMENT_NAME or "latentwire", in this order; one that is missing is made, unless
     `create` is false. Raises LatentWireError when the store cannot be reached or used.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    uri = tracking_uri()
     _check_reachable(uri)
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run
     try:
         # Processes that make one SQLite file at the same time break each other's migrations.
-        with FileLock(_sqlite_path(uri) + ".lock") if uri.startswith("sqlite:") else nullcontext():
+        with _one_opens(uri):
             client = MlflowClient(tracking_uri=uri)
             given = os.environ.get("MLFLOW_RUN_ID")
             if given:
                 return Store(client, uri, client.get_run(given).info.experiment_id)
-            name = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+            name = experiment or experiment_name()
             return Store(client, uri, _experiment_id(client, name, create))
     except MlflowException as error:
         raise LatentWireError(_refusal(uri, error)) from error
@@ -138,10 +138,31 @@ def without_password(uri: str) -> str:
     return re.sub(r"://([^/@:]*):[^/@]*@", r"://\1:***@", uri)
 
 
-def _sqlite_path(uri: str) -> str:
-    path = uri.split("///", 1)[-1].split("?")[0]
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return path
+def tracking_uri() -> str:
+    """The store that MLFLOW_TRACKING_URI names, or the local one."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def experiment_name() -> str:
+    """The experiment that new runs go to where nothing else is said."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a SQLite store; None for any other store."""
+    if not uri.startswith("sqlite:"):
+        return None
+    return Path(uri.split("///", 1)[-1].partition("?")[0])
+
+
+def _one_opens(uri: str) -> AbstractContextManager[object]:
+    """Where the store is a SQLite file, other processes wait before they open it; its folder is
+    made."""
+    path = sqlite_path(uri)
+    if path is None:
+        return nullcontext()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{path}.lock")
 
 
 def _check_reachable(uri: str) -> None:
