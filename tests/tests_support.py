@@ -1,6 +1,7 @@
 """Entry points run as users run them: processes of their own, in a folder of their own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,11 @@ from mlflow.entities import Run
 
 ROOT = Path(__file__).parents[1]
 URI = "sqlite:///mlflow.db"
+
+
+def _heed_interrupts() -> None:
+    """As in a terminal: a shell has what it starts with `&` ignore SIGINT, and so all below it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Project:
@@ -35,6 +41,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_heed_interrupts,
         )
 
     def run(self, entry: str, **parameters: object) -> subprocess.CompletedProcess[str]:
