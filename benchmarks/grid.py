@@ -49,11 +49,12 @@ def main() -> None:
         "questions": {asked.name: len(asked.questions) for asked in sets},
         "conditions": len(conditions),
         "cuda_graphs": options.graphs and device.type == "cuda",
+        "chunk_size": options.chunk_size or "a set",
     }
     warm_up = min(WARM_UP, len(sets[0].questions))
     began = time.perf_counter()
     work = Workspace(pair, options.graphs)
-    run(work, conditions, cut(sets[0], warm_up), options)
+    run(work, conditions, cut(sets[0], 0, warm_up), options)
     synchronize(device)
     say["warm_up"] = f"{warm_up} questions, {time.perf_counter() - began:.1f} s, not counted"
     if device.type == "cuda":
@@ -119,6 +120,7 @@ def parse() -> argparse.Namespace:
     add("--lengths", type=Path, default=LENGTHS, help="CSV of lengths (see lengths.py)")
     add("--limit", type=int, help="only the first questions of each set")
     add("--batch-size", type=int, help="questions at once; default: fit to memory")
+    add("--chunk-size", type=int, help="questions a call, as a milestone asks; default: a set")
     add("--deranged", action="store_true", help="each C2C condition with its control too")
     add("--profile", action="store_true", help="time each phase, waiting for the device")
     add("--no-graphs", dest="graphs", action="store_false", help="no CUDA graphs")
@@ -158,27 +160,31 @@ def run(
     if phases:
         work.passed = phases.passed
         phases.start()
-    records = engine.evaluate(
-        work.pair,
-        conditions,
-        asked.questions,
-        asked.donors,
-        options.batch_size,
-        work=work,
-        forced=asked.forced,
-    )
-    for condition in conditions:
-        given = [record.generated_tokens for record in records[condition]]
-        assert given == asked.forced[condition], condition.label
+    size = options.chunk_size or len(asked.questions)
+    for start in range(0, len(asked.questions), size):
+        chunk = cut(asked, start, start + size)
+        records = engine.evaluate(
+            work.pair,
+            conditions,
+            chunk.questions,
+            chunk.donors,
+            options.batch_size,
+            work=work,
+            forced=chunk.forced,
+        )
+        for condition in conditions:
+            given = [record.generated_tokens for record in records[condition]]
+            assert given == chunk.forced[condition], condition.label
 
 
-def cut(asked: Asked, questions: int) -> Asked:
-    """The first questions of a set."""
+def cut(asked: Asked, start: int, stop: int) -> Asked:
+    """Some of a set's questions."""
+    part = slice(start, stop)
     return Asked(
         asked.name,
-        asked.questions[:questions],
-        asked.donors[:questions],
-        {c: lengths[:questions] for c, lengths in asked.forced.items()},
+        asked.questions[part],
+        asked.donors[part],
+        {c: lengths[part] for c, lengths in asked.forced.items()},
     )
 
 

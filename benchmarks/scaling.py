@@ -1,12 +1,15 @@
 """How the engine's time grows: with conditions, examples, prompt length and the fuser's width.
 
     PYTHONPATH=.:C2C python benchmarks/grid.py --scaling --output results/scaling.csv
+    PYTHONPATH=.:C2C python benchmarks/scaling.py results/scaling.csv scaling.png
 
-One thing is varied at a time, all else as in BASE. A line holds the best of REPEATS runs after one
-that is not counted. `seconds_each` is the slope of a straight line through a sweep's points,
-`exponent` that of a line through their logarithms: 1 is linear.
+The first line measures, the second draws. One thing is varied at a time, all else as in BASE. A
+line holds the best of REPEATS runs after one that is not counted; its buffers and CUDA graphs are
+used again, as by the chunks of a milestone. `seconds_each` is the slope of a straight line through
+a sweep's points, `exponent` that of a line through their logarithms: 1 is linear.
 """
 
+import sys
 import time
 from collections.abc import Iterator
 from itertools import product
@@ -23,11 +26,14 @@ from latentwire.channel.fused.passes import rule_of
 from latentwire.channel.registry import CODECS
 from latentwire.condition import Channel, Condition
 from latentwire.evaluation import engine
+from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.pair import LoadedPair
 
-BASE = {"conditions": 12, "examples": 64, "prompt_tokens": 134, "fuser_hidden": 1024}
+CUTS = [(1.0, "front"), *product((0.75, 0.5, 0.25, 0.1), ("front", "back"))]
+# Numbers of conditions that hold each cut equally often, but for the first two.
+BASE = {"conditions": 9, "examples": 64, "prompt_tokens": 134, "fuser_hidden": 1024}
 SWEEPS = {
-    "conditions": (1, 2, 5, 10, 20, 50, 100),
+    "conditions": (1, 3, 9, 18, 36, 54, 72, 99),
     "examples": (8, 16, 32, 64, 128, 256, 512),
     "prompt_tokens": (100, 200, 500, 1000, 2000, 4000),
     "fuser_hidden": (256, 512, 1024, 2048),
@@ -83,23 +89,52 @@ def measure(pair: LoadedPair, setup: dict[str, int]) -> float:
     questions = random_questions("scaling", lengths, len(pair.tokenizer))
     conditions = varied(setup["conditions"])
     forced = {c: [ANSWER_TOKENS] * len(questions) for c in conditions}
-    times = []
+    work, times = Workspace(pair), []
     for _ in range(REPEATS + 1):
         synchronize(pair.device)
         began = time.perf_counter()
-        engine.evaluate(pair, conditions, questions, questions, forced=forced)
+        engine.evaluate(pair, conditions, questions, questions, work=work, forced=forced)
         synchronize(pair.device)
         times.append(time.perf_counter() - began)
     return min(times[1:])
 
 
 def varied(number: int) -> list[Condition]:
-    """So many C2C conditions, of all codecs that have kernels, ratios and orders in turn."""
+    """So many C2C conditions: all cuts in turn, with each of the codecs that have kernels."""
     return [c for c, _ in zip(_channels(), range(number), strict=False)]
 
 
 def _channels() -> Iterator[Condition]:
-    cuts = [(1.0, "front"), *product((0.75, 0.5, 0.25, 0.1), ("front", "back"))]
-    for ratio, order in cuts:
-        for codec in (name for name, made in CODECS.items() if rule_of(made)):
+    for codec in (name for name, made in CODECS.items() if rule_of(made)):
+        for ratio, order in CUTS:
             yield Condition("c2c", Channel(codec, ratio, order), "matched")
+
+
+def draw(source: Path, target: Path) -> None:
+    """A panel a sweep: seconds against what is varied, both axes logarithmic."""
+    import matplotlib.pyplot as plt  # the lent machine that measures need not have it
+
+    table = pd.read_csv(source)
+    titles = {
+        "conditions": "conditions",
+        "examples": "examples",
+        "prompt_tokens": "prompt, tokens",
+        "fuser_hidden": "fuser's hidden size",
+    }
+    figure, panels = plt.subplots(1, len(titles), figsize=(13, 3.2), constrained_layout=True)
+    for panel, (sweep, title) in zip(panels, titles.items(), strict=True):
+        points = table[table["sweep"] == sweep]
+        whole = sweep == "examples"  # there, the time of all; else that of one example
+        x, y = points["value"], points["seconds"] * (1 if whole else 1000)
+        panel.plot(x, y, "o-", color="#0072B2")
+        panel.set(xscale="log", yscale="log", xlabel=title)
+        panel.set_ylabel("s" if whole else "ms an example")
+        panel.set_xticks(x, [f"{value:g}" for value in x], fontsize=7)
+        panel.minorticks_off()
+        panel.set_title(f"exponent {points['exponent'].iloc[0]:.2f}", fontsize=9)
+        panel.grid(alpha=0.3)
+    figure.savefig(target, dpi=150)
+
+
+if __name__ == "__main__":
+    draw(Path(sys.argv[1]), Path(sys.argv[2]))
