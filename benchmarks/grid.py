@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ def main() -> None:
         scaling.run(options.device, options.small, options.output)
         return
     device, dtype = torch.device(options.device), getattr(torch, options.dtype)
+    if options.own_norms:
+        engine.fused_norms = lambda *models: nullcontext()  # type: ignore[assignment]
     pair = loaded_random_pair(dtype, options.device, small=options.small)
     for model in (pair.receiver, pair.sharer):
         model.generation_config.eos_token_id = None
@@ -49,6 +52,7 @@ def main() -> None:
         "questions": {asked.name: len(asked.questions) for asked in sets},
         "conditions": len(conditions),
         "cuda_graphs": options.graphs and device.type == "cuda",
+        "norms": "the models' own" if options.own_norms else "fused",
         "chunk_size": options.chunk_size or "a set",
     }
     warm_up = min(WARM_UP, len(sets[0].questions))
@@ -124,6 +128,7 @@ def parse() -> argparse.Namespace:
     add("--deranged", action="store_true", help="each C2C condition with its control too")
     add("--profile", action="store_true", help="time each phase, waiting for the device")
     add("--no-graphs", dest="graphs", action="store_false", help="no CUDA graphs")
+    add("--own-norms", action="store_true", help="the models' own norms in 16 bits, unfused")
     add("--pipeline-sample", type=int, default=4, metavar="N", help="questions by pipeline.py")
     add("--small", action="store_true", help="tiny shapes: only to see that it runs")
     add("--scaling", action="store_true", help="how time grows, as a CSV")

@@ -35,7 +35,7 @@ MORE = {
     "0.1 front": Channel("nf4", 0.1, "front"),
     "0.1 back": Channel("nf4", 0.1, "back"),
 }
-REPEATS = 3
+REPEATS = 2
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
     add = arguments.add_argument
     cuda = torch.cuda.is_available()
     add("--device", default="cuda" if cuda else "cpu")
-    add("--questions", type=int, default=256)
+    add("--questions", type=int, default=128)
     add("--small", action="store_true", help="tiny shapes: only to see that it runs")
     add("--output", type=Path, help="results as JSON")
     options = arguments.parse_args()
@@ -62,20 +62,21 @@ def main() -> None:
         "first_seconds": first_seconds,
         "first_utilisation": pace / rate,
     }
+    print(say, flush=True)
     for name, start in (("first", [FIRST]), ("grid of 13", grid(deranged=False))):
         before, before_flops = measure(pair, start, asked), flops(pair, start, asked)
         for kind, channel in MORE.items():
             added = [*start, Condition("c2c", channel, "matched")]
             own_seconds = (flops(pair, added, asked) - before_flops) / pace
             seconds = measure(pair, added, asked) - before
-            say[f"{kind}, added to the {name}"] = {
+            entry = {
                 "seconds": seconds,
                 "own_seconds": own_seconds,
                 "times_own": seconds / own_seconds,
                 "share_of_first": seconds / first_seconds,
             }
-    for name, entry in say.items():
-        print(name, entry)
+            print(f"{kind}, added to the {name}", entry, flush=True)
+            say[f"{kind}, added to the {name}"] = entry
     if options.output:
         options.output.write_text(json.dumps(say, indent=1) + "\n")
 

@@ -111,8 +111,8 @@ def _channels() -> Iterator[Condition]:
 
 
 def draw(source: Path, target: Path) -> None:
-    """A panel a sweep: seconds against what is varied, both axes logarithmic."""
-    import matplotlib.pyplot as plt  # the lent machine that measures need not have it
+    """A panel a sweep: measured times, and the straight line through them."""
+    import matplotlib.pyplot as plt  # the machine that measures need not have it
 
     table = pd.read_csv(source)
     titles = {
@@ -121,19 +121,21 @@ def draw(source: Path, target: Path) -> None:
         "prompt_tokens": "prompt, tokens",
         "fuser_hidden": "fuser's hidden size",
     }
-    figure, panels = plt.subplots(1, len(titles), figsize=(13, 3.2), constrained_layout=True)
+    figure, panels = plt.subplots(1, len(titles), figsize=(12, 3), constrained_layout=True)
     for panel, (sweep, title) in zip(panels, titles.items(), strict=True):
         points = table[table["sweep"] == sweep]
         whole = sweep == "examples"  # there, the time of all; else that of one example
-        x, y = points["value"], points["seconds"] * (1 if whole else 1000)
-        panel.plot(x, y, "o-", color="#0072B2")
-        panel.set(xscale="log", yscale="log", xlabel=title)
-        panel.set_ylabel("s" if whole else "ms an example")
-        panel.set_xticks(x, [f"{value:g}" for value in x], fontsize=7)
-        panel.minorticks_off()
-        panel.set_title(f"exponent {points['exponent'].iloc[0]:.2f}", fontsize=9)
+        unit, scale = ("s", 1) if whole else ("ms an example", 1000)
+        x, y = points["value"], points["seconds"] * scale
+        each = points["seconds_each"].iloc[0]
+        line = (points["seconds"].mean() + each * (x - x.mean())) * scale
+        panel.plot(x, line, color="0.6", linewidth=1)
+        panel.plot(x, y, "o", color="#0072B2")
+        panel.set(xlabel=title, ylabel=unit, xlim=0, ylim=0)
+        slope = f"{1000 * each:.2g} ms" if 1000 * each >= 0.1 else f"{1e6 * each:.2g} \u00b5s"
+        panel.set_title(f"{slope} each, exponent {points['exponent'].iloc[0]:.2f}", fontsize=9)
         panel.grid(alpha=0.3)
-    figure.savefig(target, dpi=150)
+    figure.savefig(target, dpi=130)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import argparse
 import os
 import tempfile
 import time
-from pathlib import Path
 
 from latentwire.condition import CONTROLS, Channel, Condition, Setting
 from latentwire.evaluation.record import Record
@@ -84,7 +83,7 @@ def main() -> None:
                 record = Record("q", 0, "A", "B", False, 134, 11, 123_456, OUTPUT, elements=9000)
                 records = [record] * (unit.span[1] - unit.span[0])
                 began = time.perf_counter()
-                paths: list[Path] = []
+                messages = []
                 for condition in unit.conditions:
                     tags = {
                         **writer.common_tags,
@@ -98,9 +97,9 @@ def main() -> None:
                         {"accuracy": 0.0, "examples": len(records)},
                         *(records, share),
                     )
-                    paths.append(outbox.put(message))
+                    messages.append(message)
                     letters += 1
-                queue.sent(unit, paths)
+                queue.sent(unit, outbox.put(messages))
                 sent += time.perf_counter() - began
             tracked = time.perf_counter() - whole
             began = time.perf_counter()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from latentwire.analysis.load import results
 from latentwire.milestones import grid
@@ -62,6 +63,36 @@ def test_scaling(tmp_path: Path) -> None:
     table = pd.read_csv(output)
     assert set(table["sweep"]) == {"conditions", "examples", "prompt_tokens", "fuser_hidden"}
     assert table[["seconds", "seconds_each", "exponent"]].notna().all().all()
+
+
+@pytest.mark.slow
+def test_marginal_cost(tmp_path: Path) -> None:
+    output = tmp_path / "marginal.json"
+    run("marginal.py", "--small", "--questions", "2", "--device", "cpu", "--output", str(output))
+    said = json.loads(output.read_text())
+    added = [entry for entry in said.values() if isinstance(entry, dict)]
+    assert len(added) == 10 and all(entry["own_seconds"] > 0 for entry in added)
+
+
+@pytest.mark.slow
+def test_engine_and_definition_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "equal.json"
+    run(
+        "equal.py", "--device", "cpu", "--dtype", "float64", "--limit", "3", "--workers", "1",
+        "--output", str(output),
+    )  # fmt: skip
+    said = json.loads(output.read_text())
+    assert said["answers"] == 2 * 3 * 13
+    assert said["answers_that_differ"] == 0 and said["largest_logit_difference"] < 1e-9
+    # A step of a quantizer is seen, the noise of a sum is not.
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from equal import stepped
+
+    exact = torch.linspace(-3, 3, 101)
+    assert not stepped(exact * (1 + 3e-6) + 1e-6, exact).any()
+    assert stepped(exact + 3 / 127, exact).all()
 
 
 def test_a_synthetic_chunk_run_is_what_the_writer_writes(

@@ -174,10 +174,8 @@ def _compute(
                 for condition, records in done.records.items():
                     plan = by_unit[unit.setting, condition]
                     parent = condition_runs[plan.fingerprint]
-                    letters.append(
-                        outbox.put(_letter(study, run, parent, plan, unit, records, seconds))
-                    )
-                queue.sent(unit, letters)
+                    letters.append(_letter(study, run, parent, plan, unit, records, seconds))
+                queue.sent(unit, outbox.put(letters))
                 log.info(
                     "%s: %s %s, %d conditions, %.1f s",
                     run.name,

@@ -103,14 +103,14 @@ def worker_devices(study: Study) -> list[str]:
 class Queue:
     """Hands out units that are missing and that no other process has in hand.
 
-    A claim is held until the unit's results are in the store: `sent` says which letters carry them.
+    A claim is held until the unit's results are in the store: `sent` says which file carries them.
     """
 
     store: Store
     claims: Claims
     units: list[Unit]
     _away: bool = False  # the store, when it was last asked
-    _sent: dict[str, list[Path]] = field(default_factory=dict)
+    _sent: dict[str, Path] = field(default_factory=dict)
 
     def take(self) -> Unit | None:
         """A unit to be evaluated now; None while there are none, or others have what is left.
@@ -132,8 +132,8 @@ class Queue:
         self._away = True
         return replace(self.units.pop(0), claimed=False)
 
-    def sent(self, unit: Unit, letters: list[Path]) -> None:
-        """The results of a unit are on their way."""
+    def sent(self, unit: Unit, letters: Path) -> None:
+        """The results of a unit are on their way, in a file that is gone when they have arrived."""
         self._sent[unit.key] = letters
 
     def _claimed(self) -> Unit | None:
@@ -152,9 +152,7 @@ class Queue:
         return None
 
     def _release_what_arrived(self) -> None:
-        arrived = [
-            key for key, paths in self._sent.items() if not any(path.exists() for path in paths)
-        ]
+        arrived = [key for key, path in self._sent.items() if not path.exists()]
         for key in arrived:
             del self._sent[key]
         self.claims.release(arrived)

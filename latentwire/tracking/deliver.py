@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 
 from latentwire.errors import LatentWireError
-from latentwire.tracking.outbox import from_file, waiting
+from latentwire.tracking.outbox import Letter, from_file, waiting
 from latentwire.tracking.resume import is_finished
 from latentwire.tracking.runs import FINGERPRINT, RunWriter, mark_strays
 from latentwire.tracking.store import Store
@@ -31,6 +31,8 @@ def main(folder: Path, patience_s: float) -> int:
     # The process that started this one ends it; signals to the whole group are for that one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    client = MlflowClient(tracking_uri=uri)
     lock = FileLock(folder / "lock")
     while True:
         try:
@@ -51,15 +53,21 @@ def main(folder: Path, patience_s: float) -> int:
                 continue
             path = letters[0]
             try:
-                deliver(path, check=path in began)
-                failing_since, pause_s = None, PAUSE_S
-                if _ended(0):
-                    return 0
+                messages = from_file(path)
+                store = Store(client, uri, messages[0].experiment_id)
+                if path in began:
+                    mark_strays(store)
+                for message in messages:
+                    if _ended(0):
+                        return 0
+                    deliver(store, message, check=path in began)
+                    failing_since, pause_s = None, PAUSE_S
+                path.unlink()
             except LatentWireError as error:
                 print(error, file=sys.stderr)
                 return 1
             except Exception as error:  # each kind of store fails in ways of its own
-                began.add(path)  # its run may be whole although the answer was lost
+                began.add(path)  # runs may be whole although the answer was lost
                 failing_since = failing_since or time.monotonic()
                 if time.monotonic() - failing_since > patience_s:
                     print(_short(error), file=sys.stderr)
@@ -69,13 +77,8 @@ def main(folder: Path, patience_s: float) -> int:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
-def deliver(path: Path, check: bool) -> None:
-    """Write a letter's chunk run, unless (with `check`) the store holds it; delete the letter."""
-    message = from_file(path)
-    uri = os.environ["MLFLOW_TRACKING_URI"]
-    store = Store(MlflowClient(tracking_uri=uri), uri, message.experiment_id)
-    if check:
-        mark_strays(store)
+def deliver(store: Store, message: Letter, check: bool) -> None:
+    """Write a letter's chunk run, unless (with `check`) the store holds it."""
     check = check or not message.claimed
     if not (check and is_finished(store, message.tags[FINGERPRINT])):
         RunWriter(store, {}).write_lines(
@@ -87,7 +90,6 @@ def deliver(path: Path, check: bool) -> None:
             message.metrics,
             message.start_time_ms,
         )
-    path.unlink()
 
 
 def _ended(seconds: float) -> bool:

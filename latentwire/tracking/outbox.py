@@ -66,25 +66,26 @@ def letter(
     )
 
 
-def to_bytes(message: Letter) -> bytes:
-    """The file's content: a checksum's line, then JSON."""
-    body = json.dumps(asdict(message), ensure_ascii=False).encode()
+def to_bytes(messages: Sequence[Letter]) -> bytes:
+    """The content of the file of some letters (of one experiment): a checksum's line, then JSON."""
+    body = json.dumps([asdict(message) for message in messages], ensure_ascii=False).encode()
     return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
 
-def from_file(path: Path) -> Letter:
+def from_file(path: Path) -> list[Letter]:
     """What `to_bytes` wrote; LatentWireError for a file that is altered or cut short."""
     checksum, _, body = path.read_bytes().partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != checksum:
         raise LatentWireError(
             f"{path} is not as it was written: delete it, and its chunk is computed again"
         )
-    values = json.loads(body)
-    if set(values) != {field.name for field in fields(Letter)}:
+    found = json.loads(body)
+    names = {field.name for field in fields(Letter)}
+    if not (found and isinstance(found, list) and all(set(values) == names for values in found)):
         raise LatentWireError(
             f"{path} is of another version of LatentWire: deliver it with that one, or delete it"
         )
-    return Letter(**values)
+    return [Letter(**values) for values in found]
 
 
 def folder_of(uri: str) -> Path:
@@ -137,13 +138,17 @@ class Outbox:
             self._start()
         return self
 
-    def put(self, message: Letter) -> Path:
-        """Keep a letter, durably; the path that is gone once it is delivered."""
+    def put(self, messages: Sequence[Letter]) -> Path:
+        """Keep letters in one file, durably; the path that is gone once all are delivered.
+
+        Letters of one chunk go together: a file that must be on the disk takes milliseconds,
+        however little it holds.
+        """
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex}{_SUFFIX}"
         partial, path = self._folder / f"{name}.part", self._folder / name
         try:
             with partial.open("wb") as file:
-                file.write(to_bytes(message))
+                file.write(to_bytes(messages))
                 file.flush()
                 os.fsync(file.fileno())
             partial.rename(path)

@@ -1,5 +1,6 @@
 """Letters are delivered once, whatever happens to the processes and to the store."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -46,7 +47,7 @@ def chunk_runs(store: Store) -> list[str]:
 def test_a_letter_becomes_a_whole_run(store: Store) -> None:
     parent = RunWriter(store, {}).start("c", "condition", None, {}, {})
     with Outbox(store) as outbox:
-        path = outbox.put(message(store, 3, parent))
+        path = outbox.put([message(store, 3, parent)])
     assert not path.exists() and waiting(folder_of(store.uri)) == []
     run = next(store.search(f"tags.`{LEVEL}` = 'chunk'"))
     assert run.info.status == "FINISHED" and run.data.params == {"codec": "int8"}
@@ -59,7 +60,7 @@ def test_a_letter_becomes_a_whole_run(store: Store) -> None:
 
 
 def test_a_letter_that_is_altered_is_named(store: Store, tmp_path: Path) -> None:
-    written = message(store, 1, "p")
+    written = [message(store, number, "p") for number in (1, 2)]
     good = to_bytes(written)
     path = tmp_path / "a.json"
     path.write_bytes(good)
@@ -70,16 +71,37 @@ def test_a_letter_that_is_altered_is_named(store: Store, tmp_path: Path) -> None
             from_file(path)
 
 
+def test_a_file_of_another_version_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for body in (b"{}", b"[]", b'[{"name": "n"}]'):
+        path.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+        with pytest.raises(LatentWireError, match=r"a\.json is of another version"):
+            from_file(path)
+
+
+def test_letters_of_one_file_are_looked_for_one_by_one(store: Store) -> None:
+    parent = RunWriter(store, {}).start("c", "condition", None, {}, {})
+    with Outbox(store) as outbox:
+        outbox.put([message(store, 2, parent)])
+        outbox.wait()
+    folder = folder_of(store.uri)
+    # The process died when the second of three letters had become a run.
+    left = [message(store, number, parent) for number in (1, 2, 3)]
+    (folder / "1.json").write_bytes(to_bytes(left))
+    deliver_waiting(store)
+    assert sorted(chunk_runs(store)) == ["n1", "n2", "n3"] and waiting(folder) == []
+
+
 def test_what_was_left_is_delivered_once(store: Store) -> None:
     parent = RunWriter(store, {}).start("c", "condition", None, {}, {})
     folder = folder_of(store.uri)
     folder.mkdir(parents=True)
     for number in (1, 2):
-        (folder / f"{number}.json").write_bytes(to_bytes(message(store, number, parent)))
+        (folder / f"{number}.json").write_bytes(to_bytes([message(store, number, parent)]))
     deliver_waiting(store)
     assert sorted(chunk_runs(store)) == ["n1", "n2"]
     # The process died after the run was whole and before the letter was deleted.
-    (folder / "1.json").write_bytes(to_bytes(message(store, 1, parent)))
+    (folder / "1.json").write_bytes(to_bytes([message(store, 1, parent)]))
     deliver_waiting(store)
     assert sorted(chunk_runs(store)) == ["n1", "n2"] and waiting(folder) == []
 
@@ -87,9 +109,9 @@ def test_what_was_left_is_delivered_once(store: Store) -> None:
 def test_what_was_not_claimed_is_looked_for_first(store: Store) -> None:
     parent = RunWriter(store, {}).start("c", "condition", None, {}, {})
     with Outbox(store) as outbox:
-        outbox.put(message(store, 1, parent))
+        outbox.put([message(store, 1, parent)])
         outbox.wait()
-        outbox.put(message(store, 1, parent, claimed=False))
+        outbox.put([message(store, 1, parent, claimed=False)])
     assert chunk_runs(store) == ["n1"]
 
 
@@ -102,7 +124,7 @@ def test_a_store_that_never_answers_is_given_up_in_a_sentence(
         pytest.raises(LatentWireError, match=r"1 results could not be delivered .* they wait in"),
         Outbox(away) as outbox,
     ):
-        outbox.put(message(store, 1, "p"))
+        outbox.put([message(store, 1, "p")])
     assert len(waiting(folder_of(away.uri))) == 1
 
 
@@ -124,7 +146,7 @@ WRITER = """
     parent = RunWriter(store, {{}}).start("c", "condition", None, {{}}, {{}})
     with Outbox(store) as outbox:
         for number in range(20):
-            outbox.put(message(store, number, parent))
+            outbox.put([message(store, 2 * number + part, parent) for part in (0, 1)])
             print(number, flush=True)
         time.sleep(60)
 """
@@ -142,9 +164,9 @@ def test_a_killed_writer_loses_and_repeats_nothing(store: Store, delay_s: float)
     process.wait()
     deliver_waiting(store)
     found = finished_chunks(store, ["c"])["c"]
-    assert sorted(found) == sorted(f"f{number}" for number in range(20))
+    assert sorted(found) == sorted(f"f{number}" for number in range(40))
     finished = store.search(f"tags.`{LEVEL}` = 'chunk' and attributes.status = 'FINISHED'")
-    assert len(list(finished)) == 20
+    assert len(list(finished)) == 40
 
 
 @pytest.mark.parametrize("lost", ["create_run", "log_batch", "set_terminated"])
@@ -178,7 +200,7 @@ def test_a_request_whose_answer_is_lost_leaves_no_run_running(
         monkeypatch.setattr(deliver.MlflowClient, lost, loses_the_first_answer)
         monkeypatch.setattr(deliver, "_ended", ends_when_all_is_delivered)
         monkeypatch.setattr(signal, "signal", lambda *_: None)
-        (folder / "1.json").write_bytes(to_bytes(message(store, 1, parent)))
+        (folder / "1.json").write_bytes(to_bytes([message(store, 1, parent)]))
         assert deliver.main(folder, 60) == 0
     assert len(calls) >= 1
     chunks = f"tags.`{LEVEL}` = 'chunk'"
