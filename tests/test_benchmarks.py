@@ -75,6 +75,18 @@ def test_marginal_cost(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_workers(tmp_path: Path) -> None:
+    output = tmp_path / "workers.json"
+    run(
+        "workers.py", "--small", "--device", "cpu", "--limit", "4", "--chunk-size", "2",
+        "--output", str(output),
+    )  # fmt: skip
+    said = json.loads(output.read_text())
+    assert said["tasks"] == 4 and said["answers"] == 8 * 13
+    assert said["ratio"] == said["seconds_with_1"] / said["seconds_with_2"]
+
+
+@pytest.mark.slow
 def test_engine_and_definition_are_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
