@@ -4,7 +4,7 @@
 
 The processes and the queue are those of `-P workers=`; models are those of `grid.py` (random
 weights in the published pair's shapes, published lengths). A worker loads and answers one chunk
-before the clock runs. On a machine without GPUs, `--small --device cpu` shows with tiny shapes that it runs.
+before the clock runs. Without GPUs, `--small --device cpu` shows with tiny shapes that it runs.
 """
 
 import argparse
