@@ -1,6 +1,5 @@
 """What all entry points share: parameters in, one sentence on bad input, an exit status out."""
 
-import errno
 import logging
 import os
 import sys
@@ -12,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from c2c.errors import C2CError
-from latentwire.errors import LatentWireError, first_line
+from latentwire.errors import LatentWireError, first_line, unwritable
 from latentwire.parameters import Parameter, Values, checked, parser
 from latentwire.tracking.stop import Stopped, raise_on_sigterm
 
@@ -37,18 +36,23 @@ def start(
         sys.exit(_fail("interrupted; finished chunks are kept, start again to go on", INTERRUPTED))
     except Stopped:
         sys.exit(_fail("terminated; finished chunks are kept, start again to go on", TERMINATED))
-    except MlflowException as error:
-        sys.exit(_fail(f"the tracking store refused a request: {first_line(error)}", 1))
-    except SQLAlchemyError as error:
-        sys.exit(_fail(f"the tracking store cannot be used: {first_line(error)}", 1))
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        sentence = unwritable(error) or _of_the_store(error)
+        if sentence is None:
             raise
-        sys.exit(_fail(f"cannot write {error.filename or 'a file'}: {error.strerror}", 1))
+        sys.exit(_fail(sentence, 1))
     sys.exit(0)
+
+
+def _of_the_store(error: Exception) -> str | None:
+    if isinstance(error, MlflowException):
+        return f"the tracking store refused a request: {first_line(error)}"
+    if isinstance(error, SQLAlchemyError):
+        return f"the tracking store cannot be used: {first_line(error)}"
+    return None
 
 
 def _fail(sentence: str, status: int) -> int:

@@ -1,5 +1,15 @@
 """Errors that are the user's to mend, shown as one sentence and never as a traceback."""
 
+import errno
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_LITTLE_BYTES = 2**20
+_NO_RIGHT = (errno.EROFS, errno.EACCES, errno.EPERM)
+
 
 class LatentWireError(Exception):
     """Bad input or a missing piece; its text says what is wrong and what to do."""
@@ -12,3 +22,42 @@ class NotHere(LatentWireError):
 def first_line(error: Exception) -> str:
     """What an error of a library says, without the pages that may follow; its name if nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def unwritable(error: BaseException) -> str | None:
+    """What to do where an error comes from a full disk or from files that are not ours to write;
+    None for any other error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (*_NO_ROOM, *_NO_RIGHT):
+            what = f"{cause.filename or _in_full_folders()}: {cause.strerror}"
+            return _no_room(what) if cause.errno in _NO_ROOM else _no_right(what)
+        if isinstance(cause, sqlite3.OperationalError):
+            if "disk is full" in str(cause):
+                return _no_room(f"the tracking store's database: {cause}")
+            if "readonly" in str(cause) or "unable to open" in str(cause):
+                return _no_right(f"the tracking store's database: {cause}")
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _in_full_folders() -> str:
+    """A file that the system does not name, by the folders of ours in which nothing fits."""
+    places = (Path(), Path("mlruns"), Path(tempfile.gettempdir()))
+    full = [
+        str(place.absolute())
+        for place in places
+        if place.exists() and shutil.disk_usage(place).free < _LITTLE_BYTES
+    ]
+    return f"a file in {' or '.join(full)}" if full else "a file"
+
+
+def _no_room(what: str) -> str:
+    return f"no room for {what}; make room and start again, finished chunks are kept"
+
+
+def _no_right(what: str) -> str:
+    return (
+        f"no right to use {what}; start in a folder that you may write to, or name others:"
+        " MLFLOW_TRACKING_URI for the store, LATENTWIRE_OUTBOX for results on their way to it"
+    )

@@ -10,12 +10,13 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, unwritable
 from latentwire.tracking.outbox import Letter, from_file, waiting
 from latentwire.tracking.resume import is_finished
 from latentwire.tracking.runs import FINGERPRINT, RunWriter, mark_strays
@@ -60,8 +61,8 @@ def main(folder: Path, patience_s: float) -> int:
                 for message in messages:
                     if _ended(0):
                         return 0
-                    deliver(store, message, check=path in began)
-                    failing_since, pause_s = None, PAUSE_S
+                    if deliver(store, message, check=path in began):
+                        failing_since, pause_s = None, PAUSE_S
                 path.unlink()
             except LatentWireError as error:
                 print(error, file=sys.stderr)
@@ -69,6 +70,11 @@ def main(folder: Path, patience_s: float) -> int:
             except Exception as error:  # each kind of store fails in ways of its own
                 began.add(path)  # runs may be whole although the answer was lost
                 failing_since = failing_since or time.monotonic()
+                if reason := unwritable(error):  # no use in trying again: somebody must make room
+                    with suppress(Exception):
+                        mark_strays(store)
+                    print(reason, file=sys.stderr)
+                    return 1
                 if time.monotonic() - failing_since > patience_s:
                     print(_short(error), file=sys.stderr)
                     return 1
@@ -77,19 +83,21 @@ def main(folder: Path, patience_s: float) -> int:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
-def deliver(store: Store, message: Letter, check: bool) -> None:
-    """Write a letter's chunk run, unless (with `check`) the store holds it."""
+def deliver(store: Store, message: Letter, check: bool) -> bool:
+    """Write a letter's chunk run; False if (with `check`) the store holds it."""
     check = check or not message.claimed
-    if not (check and is_finished(store, message.tags[FINGERPRINT])):
-        RunWriter(store, {}).write_lines(
-            message.name,
-            message.parent,
-            message.params,
-            message.tags,
-            message.records,
-            message.metrics,
-            message.start_time_ms,
-        )
+    if check and is_finished(store, message.tags[FINGERPRINT]):
+        return False
+    RunWriter(store, {}).write_lines(
+        message.name,
+        message.parent,
+        message.params,
+        message.tags,
+        message.records,
+        message.metrics,
+        message.start_time_ms,
+    )
+    return True
 
 
 def _ended(seconds: float) -> bool:

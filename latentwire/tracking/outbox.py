@@ -23,7 +23,8 @@ from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, record_lines
 from latentwire.tracking.store import Store, without_password
 
-FOLDER = Path("outbox")  # in the folder that is worked in
+FOLDER = "LATENTWIRE_OUTBOX"  # environment: where letters wait
+DEFAULT_FOLDER = "outbox"  # in the folder that is worked in
 PATIENCE = "LATENTWIRE_STORE_PATIENCE_S"  # environment: how long a store may not answer
 DEFAULT_PATIENCE_S = 600.0
 FAREWELL_S = 2.0  # after an interruption: for the chunk that is just being delivered
@@ -90,7 +91,8 @@ def from_file(path: Path) -> list[Letter]:
 
 def folder_of(uri: str) -> Path:
     """Where letters to the store at `uri` wait."""
-    return (FOLDER / hashlib.sha256(uri.encode()).hexdigest()[:12]).absolute()
+    folder = Path(os.environ.get(FOLDER) or DEFAULT_FOLDER)
+    return (folder / hashlib.sha256(uri.encode()).hexdigest()[:12]).absolute()
 
 
 def waiting(folder: Path) -> list[Path]:
@@ -152,8 +154,10 @@ class Outbox:
                 file.flush()
                 os.fsync(file.fileno())
             partial.rename(path)
-        except OSError:
+        except OSError as error:
             partial.unlink(missing_ok=True)
+            if error.filename is None:  # a write does not say where
+                error.filename = str(partial)
             raise
         self._on_their_way.append(path)
         self._start()

@@ -1,0 +1,194 @@
+"""Starts of `main` that are ended at random instants, again and again over one store."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from faults.launcher import OUTPUT
+from faults.stores import Held, compare, held, still_running
+
+PARAMETERS = {
+    "pair": "demo",
+    "dataset": "demo_facts",
+    "limit": 12,
+    "chunk_size": 4,
+    "sample": 1,
+    "calibration_examples": 16,
+    "device": "cpu",
+    "output_dir": "out",
+}
+LONGEST_S = 12.0  # a start that finds all but the end finished gets there within it
+END_WITHIN_S = 5.0  # after a signal that a process may answer
+EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
+PHASE = re.compile(r"^(m\d|calibrate|curves)\b", re.MULTILINE)
+
+
+class Launcher:
+    """A process that starts entry points without their imports."""
+
+    def __init__(self) -> None:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+        environment |= {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("launcher.py"))],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # A shell has what it starts with `&` ignore SIGINT, and so all below it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+
+    def __enter__(self) -> Self:
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def start(self, folder: Path, entry: str = "main", uri: str = "sqlite:///mlflow.db") -> int:
+        """Start an entry point in a folder; its process id."""
+        options = [
+            text
+            for name, value in PARAMETERS.items()
+            for text in ("--" + name.replace("_", "-"), str(value))
+        ]
+        request = {"folder": str(folder), "entry": entry, "options": options, "uri": uri}
+        return self._ask(json.dumps(request))
+
+    def wait(self) -> int:
+        """The exit status of the last start, once it has ended."""
+        return self._ask("")
+
+    def _ask(self, line: str) -> int:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(line, file=self._process.stdin, flush=True)
+        return int(self._process.stdout.readline())
+
+
+@dataclass
+class Report:
+    """What was done to the studies, and what they had to show for it."""
+
+    injected: Counter[tuple[str, str]] = field(default_factory=Counter)  # (fault, phase)
+    completed: int = 0  # studies
+    slowest_end_s: float = 0.0  # after SIGINT or SIGTERM
+    wrong: list[str] = field(default_factory=list)
+    findings: list[dict[str, Any]] = field(default_factory=list)  # of each completed study
+
+    def total(self, name: str) -> int:
+        return sum(len(found[name]) for found in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        table: dict[str, dict[str, int]] = {}
+        for (fault, phase), count in sorted(self.injected.items()):
+            table.setdefault(fault, {})[phase] = count
+        return {
+            "faults": table,
+            "faults_injected": self.injected.total(),
+            "studies_completed": self.completed,
+            "lost": self.total("lost"),
+            "duplicates": self.total("twice"),
+            "different": self.total("different") + self.total("strange"),
+            "runs_left_running": sum(found["running"] for found in self.findings),
+            "files_left": self.total("left"),
+            "slowest_end_after_a_signal_s": round(self.slowest_end_s, 2),
+            "wrong": self.wrong,
+        }
+
+    def is_clean(self) -> bool:
+        return not self.wrong and not any(any(found.values()) for found in self.findings)
+
+
+def undisturbed(launcher: Launcher, folder: Path) -> Held:
+    """What a start that nobody disturbs leaves."""
+    folder.mkdir()
+    launcher.start(folder)
+    status = launcher.wait()
+    assert status == 0, (folder / OUTPUT).read_text()
+    return held(folder)
+
+
+def disturbed(
+    launcher: Launcher, calm: Held, folder: Path, faults: list[tuple[str, int]], seed: int
+) -> Report:
+    """Inject `faults`, each a name and a signal, into starts of `main`, in fresh folders below
+    `folder` whenever a study has completed; then let the last one complete. A fault's name says
+    whether the process is meant or, with "group", its whole process group."""
+    chance, report = random.Random(seed), Report()
+    folder.mkdir()
+    study = folder / "0"
+    study.mkdir()
+    for name, number in faults:
+        while not _inject(launcher, study, name, number, chance, report):
+            _completed(calm, study, report)
+            study = folder / str(report.completed)
+            study.mkdir()
+    launcher.start(study)
+    if launcher.wait() != 0:
+        report.wrong.append(f"the last start failed: {_said(study)[-500:]}")
+    _completed(calm, study, report)
+    return report
+
+
+def _inject(
+    launcher: Launcher, study: Path, name: str, number: int, chance: random.Random, report: Report
+) -> bool:
+    """One start and its end at a random instant; False if it came to its end before."""
+    pid = launcher.start(study)
+    time.sleep(chance.uniform(0, LONGEST_S))
+    with suppress(ProcessLookupError):
+        (os.killpg if "group" in name else os.kill)(pid, number)
+    began = time.monotonic()
+    status = launcher.wait()
+    if status == 0:
+        return False
+    phases = PHASE.findall(_said(study))
+    phase = phases[-1] if phases else "start"
+    report.injected[name, phase] += 1
+    expected = EXIT.get(signal.Signals(number))
+    if expected is None:
+        if status != -number:
+            report.wrong.append(f"{name} in {phase}: exit status {status}: {_said(study)[-500:]}")
+        return True
+    took_s = time.monotonic() - began
+    report.slowest_end_s = max(report.slowest_end_s, took_s)
+    # Before its own handlers are there, a signal ends a process as it ends any other.
+    if status not in (expected, -number) or took_s > END_WITHIN_S or "Traceback" in _said(study):
+        report.wrong.append(
+            f"{name} in {phase}: exit status {status} after {took_s:.1f} s: {_said(study)[-500:]}"
+        )
+    if running := still_running(study):
+        report.wrong.append(f"{name} in {phase}: {running} runs are still RUNNING")
+    return True
+
+
+def _completed(calm: Held, study: Path, report: Report) -> None:
+    found = compare(calm, held(study))
+    report.findings.append(found)
+    report.completed += 1
+    if any(found.values()):
+        report.wrong.append(f"study {study.name}: {found}")
+
+
+def _said(study: Path) -> str:
+    path = study / OUTPUT
+    return path.read_text(errors="replace") if path.exists() else ""

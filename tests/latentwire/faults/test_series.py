@@ -1,0 +1,48 @@
+"""`main` ended at random instants and resumed; `make faults` does the same hundreds of times."""
+
+import signal
+from pathlib import Path
+
+import pytest
+from faults import stores
+from faults.series import Launcher, Report, disturbed, undisturbed
+
+FAULTS = [
+    ("SIGKILL", signal.SIGKILL),
+    ("SIGINT to the group", signal.SIGINT),
+    ("SIGKILL to the group", signal.SIGKILL),
+    ("SIGTERM", signal.SIGTERM),
+] * 2
+
+
+@pytest.mark.slow
+def test_main_ended_at_random_instants_is_as_if_undisturbed(tmp_path: Path) -> None:
+    with Launcher() as launcher:
+        calm = undisturbed(launcher, tmp_path / "calm")
+        assert {level for level, _ in calm.results} == {
+            "chunk",
+            "codec",
+            "condition",
+            "calibration",
+        }
+        report = disturbed(launcher, calm, tmp_path / "faults", FAULTS, seed=3)
+    assert report.is_clean(), report.wrong
+    assert report.injected.total() == len(FAULTS) and report.completed >= 1
+    assert len({phase for _, phase in report.injected}) > 2
+
+
+def test_what_is_lost_twice_or_different_is_found() -> None:
+    calm = stores.Held({("chunk", "a"): 1, ("chunk", "b"): 2}, stores.Counter(), 0, [])
+    twice = stores.Counter({("chunk", "a"): 2})
+    other = stores.Held({("chunk", "a"): 3, ("chunk", "c"): 4}, twice, 1, ["outbox/x/1.json"])
+    assert not any(stores.compare(calm, calm).values())
+    found = stores.compare(calm, other)
+    assert found == {
+        "lost": ["('chunk', 'b')"],
+        "strange": ["('chunk', 'c')"],
+        "twice": ["('chunk', 'a')"],
+        "different": ["('chunk', 'a')"],
+        "running": 1,
+        "left": ["outbox/x/1.json"],
+    }
+    assert not Report(findings=[found]).is_clean()
