@@ -16,6 +16,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from latentwire.errors import LatentWireError
+from latentwire.tracking.views import EXPERIMENT_NOTE, experiment_note, view_tags
 
 # What `mlflow ui` opens by itself in the project folder.
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -105,7 +106,7 @@ def _experiment_id(client: MlflowClient, name: str, create: bool) -> str:
         raise LatentWireError(f"there is no experiment {name}; there are: {', '.join(known)}")
     if found is None:
         try:
-            return str(client.create_experiment(name))
+            return _new_experiment(client, name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -115,6 +116,13 @@ def _experiment_id(client: MlflowClient, name: str, create: bool) -> str:
             f"the experiment {name} has been deleted: restore it, or name another one"
         )
     return str(found.experiment_id)
+
+
+def _new_experiment(client: MlflowClient, name: str) -> str:
+    """An experiment with the project's views of the runs page; its id."""
+    experiment_id = str(client.create_experiment(name, tags=dict(view_tags())))
+    client.set_experiment_tag(experiment_id, EXPERIMENT_NOTE, experiment_note(experiment_id))
+    return experiment_id
 
 
 def _refusal(uri: str, error: MlflowException) -> str:
