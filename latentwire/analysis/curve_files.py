@@ -1,7 +1,8 @@
 """Every picture and table that the budget curve's CSV alone gives."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,8 @@ from latentwire.errors import LatentWireError
 
 CSV_FILE = "budget_curve.csv"
 LATEX_FILE = "budget_curve.tex"
+PAGE_DPI = 100  # a run's page shows pictures as wide as they are
+BUDGET_CURVE = "budget_curve_"  # how the names of its pictures begin
 
 
 def write_figures(frame: pd.DataFrame, folder: Path) -> list[Path]:
@@ -32,7 +35,7 @@ def write_figures(frame: pd.DataFrame, folder: Path) -> list[Path]:
     Raises:
         LatentWireError: there is no C2C point to draw.
     """
-    figures = dict(_figures(frame))
+    figures = {stem: draw() for stem, draw in _figures(frame)}
     if not figures:
         raise LatentWireError("the table has no C2C point to draw: run m0, m2 or m3 first")
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,13 +49,24 @@ def write_figures(frame: pd.DataFrame, folder: Path) -> list[Path]:
     return paths
 
 
+def write_budget_curves(frame: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write the budget curve of each dataset that has a C2C point in the frame, as PNG of
+    a page's width; paths."""
+    paths = []
+    for stem, draw in _figures(frame):
+        if stem.startswith(BUDGET_CURVE):
+            paths.append(folder / f"{stem}.png")
+            save_png(draw(), paths[-1], PAGE_DPI)
+    return paths
+
+
 def figures_from_csv(path: Path, folder: Path) -> list[Path]:
     """`write_figures` from a file that m4 wrote; nothing else is read."""
     return write_figures(read_csv(path), folder)
 
 
-def _figures(frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
-    """File name without its ending, and figure."""
+def _figures(frame: pd.DataFrame) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    """File name without its ending, and what draws the figure."""
     several = frame["pair"].nunique() > 1
     for pair, dataset in frame[["pair", "dataset"]].drop_duplicates().itertuples(index=False):
         rows = frame[(frame["pair"] == pair) & (frame["dataset"] == dataset)]
@@ -61,11 +75,11 @@ def _figures(frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
             continue
         # Names come from users' files; as file names they stay in the folder.
         end = re.sub(r"[^\w.+-]", "_", f"{dataset}" + (f"_{pair}" if several else ""))
-        yield f"budget_curve_{end}", draw_budget_curve(frame, dataset, pair)
+        yield f"{BUDGET_CURVE}{end}", partial(draw_budget_curve, frame, dataset, pair)
         local = rows[rows["source"] == "local"]
         if local.loc[local["keep_ratio"] == 1, "bits_per_element"].notna().sum() > 1:
-            yield f"codec_rate_{end}", draw_rate_accuracy(local, dataset, pair)
+            yield f"codec_rate_{end}", partial(draw_rate_accuracy, local, dataset, pair)
         # As in the curve: what was computed here, or the published answers where nothing was.
         own = local if (sent["source"] == "local").any() else rows[rows["source"] == "published"]
         if has_grid(own):
-            yield f"bits_length_{end}", draw_heat_map(own, dataset, pair)
+            yield f"bits_length_{end}", partial(draw_heat_map, own, dataset, pair)

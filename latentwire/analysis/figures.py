@@ -135,10 +135,10 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     return figure
 
 
-def save_png(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG at DPI, replacing `path` in one step."""
+def save_png(figure: Figure, path: Path, dpi: int = DPI) -> None:
+    """Write the figure as PNG, replacing `path` in one step."""
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, format="png")
+        figure.savefig(temporary, dpi=dpi, format="png")
 
 
 def save_svg(figure: Figure, path: Path) -> None:

@@ -30,6 +30,7 @@ from latentwire.tracking.calibrations import (
     FILE,
     PAIR_IDENTITY,
 )
+from latentwire.tracking.inputs import TRAINING, log_question_sets
 
 _USED = ("pair", "dataset", "data_dir", "device", "dtype", "dry_run", "preflight")
 PARAMETERS = (*(p for p in STUDY if p.name in _USED), CALIBRATION_EXAMPLES)
@@ -70,6 +71,8 @@ def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> 
     resolved = study.resolved(values)
     with milestone_run(study.store, "calibrate", resolved, study.pair.name, parent) as milestone:
         log_checkpoints(milestone, study)
+        scored_never = {s.name: (s.hash, len(s.examples), s.source) for s in sets}
+        log_question_sets(study.store, milestone.run_id, scored_never, TRAINING)
         asked = [q for s in sets for q in tokenize(s.examples[:count], study.tokenizer)]
         data = _calibrate(study, asked, about)
         found = from_bytes(data, "the new calibration")

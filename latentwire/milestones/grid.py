@@ -1,20 +1,29 @@
 """A grid of conditions over a pair's question sets, chunk by chunk, each chunk computed once."""
 
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
-from latentwire.analysis.curve import ConditionResult, build_curve
+from latentwire.analysis.curve import (
+    NO_CODEC,
+    REFERENCE_CODEC,
+    ConditionResult,
+    build_curve,
+)
+from latentwire.analysis.curve_files import write_budget_curves
 from latentwire.analysis.load import chunks_of, results
 from latentwire.analysis.stats import wilson_interval
+from latentwire.analysis.summary import headline, note
 from latentwire.analysis.table import render_table
-from latentwire.condition import Condition, Setting
+from latentwire.condition import Channel, Condition, Setting
 from latentwire.evaluation.crew import Crew, Setup
 from latentwire.evaluation.record import Record
 from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
@@ -32,10 +41,18 @@ from latentwire.milestones.work import (
 )
 from latentwire.parameters import Values
 from latentwire.tracking.claims import Claims
+from latentwire.tracking.inputs import log_question_sets
 from latentwire.tracking.outbox import Letter, Outbox, deliver_waiting, letter
 from latentwire.tracking.resume import FinishedChunk, chunk_name, finished_chunks
-from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY
+from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY, artifact_address
 
+# What M0 measures and everything else is compared with.
+BESIDE = (
+    Condition("receiver"),
+    Condition("sharer"),
+    Condition("c2c", Channel(REFERENCE_CODEC), "matched"),
+)
+PICTURES = "pictures"  # the folder of those that a description shows
 OTHERS_POLL_S = 2.0  # between looks at what other processes have in hand
 
 
@@ -94,7 +111,8 @@ def run_grid(
         return
     with milestone_run(study.store, name, study.resolved(values), study.pair.name, parent) as run:
         log_checkpoints(run, study)
-        condition_runs = {plan.fingerprint: _start_condition(run, plan) for plan in plans}
+        log_question_sets(study.store, run.run_id, question_sets(study, study.dataset_names))
+        condition_runs = {plan.fingerprint: _start_condition(study, run, plan) for plan in plans}
         _compute(study, run, plans, condition_runs)
         _conclude(study, run, plans, condition_runs)
 
@@ -137,10 +155,18 @@ def uncovered(chunks: Iterable[Span], finished: Iterable[Span]) -> list[Span]:
     return sorted(rest)
 
 
-def _start_condition(run: MilestoneRun, plan: Plan) -> str:
+def question_sets(study: Study, names: Iterable[str]) -> dict[str, tuple[str, int, str]]:
+    """What `log_question_sets` takes, of question sets that are scored."""
+    sets = [study.dataset(name) for name in names]
+    return {found.name: (found.hash, len(found.examples), found.source) for found in sets}
+
+
+def _start_condition(study: Study, run: MilestoneRun, plan: Plan) -> str:
     title = f"{plan.setting.dataset} {plan.condition.label}"
     tags = {FINGERPRINT: plan.fingerprint, CONDITION: plan.fingerprint, **_identity(plan)}
-    return run.writer.start(title, "condition", run.run_id, plan.params, tags)
+    run_id = run.writer.start(title, "condition", run.run_id, plan.params, tags)
+    log_question_sets(study.store, run_id, question_sets(study, [plan.setting.dataset]))
+    return run_id
 
 
 def _identity(plan: Plan) -> dict[str, str]:
@@ -261,7 +287,8 @@ def _conclude(
         plan.fingerprint: results(study.store, chunks_of(study.store, [plan.fingerprint]))
         for plan in plans
     }
-    frame = build_curve([result for parts in found.values() for result in parts])
+    answers = [result for parts in found.values() for result in parts]
+    frame = build_curve([*answers, *_beside(study, plans)])
     for plan in plans:
         unique = {r.example_id: r for part in found[plan.fingerprint] for r in part.records}
         metrics = counted(list(unique.values()))
@@ -270,7 +297,35 @@ def _conclude(
         if plan.condition.control == "matched":
             metrics |= _pairing_gain(frame, plan)
         run.writer.finish(condition_runs[plan.fingerprint], metrics)
-    log_table(run, frame)
+    measured = frame[_is_measured(frame, plans)]
+    log_table(run, frame, measured, log_pictures(run, measured))
+
+
+def _beside(study: Study, plans: Sequence[Plan]) -> list[ConditionResult]:
+    """The answers that a grid is compared with, as far as they are finished: each model alone,
+    and the whole cache in 16 bits."""
+    settings = dict.fromkeys(plan.setting for plan in plans)
+    prints = {
+        setting.condition_fingerprint(condition) for setting in settings for condition in BESIDE
+    }
+    prints -= {plan.fingerprint for plan in plans}
+    return results(study.store, chunks_of(study.store, sorted(prints))) if prints else []
+
+
+def _is_measured(frame: pd.DataFrame, plans: Sequence[Plan]) -> "pd.Series[bool]":
+    """Which rows hold a condition of the plans, under whatever control."""
+    own = {_point(plan.setting.dataset, plan.condition) for plan in plans}
+    names = ["dataset", "system", "codec", "calibration", "keep_ratio", "order"]
+    points = frame[names].astype(object).where(frame[names].notna(), None)
+    return pd.Series([point in own for point in points.itertuples(index=False)], frame.index)
+
+
+def _point(dataset: str, condition: Condition) -> tuple[object, ...]:
+    channel = condition.channel
+    if channel is None:
+        return dataset, condition.system, NO_CODEC, None, None, None
+    calibration = channel.calibration or None
+    return dataset, condition.system, channel.codec, calibration, channel.keep_ratio, channel.order
 
 
 def _pairing_gain(frame: pd.DataFrame, plan: Plan) -> dict[str, float]:
@@ -288,13 +343,41 @@ def _pairing_gain(frame: pd.DataFrame, plan: Plan) -> dict[str, float]:
     return {name: float(row[name]) for name in names if pd.notna(row[name])}
 
 
-def log_table(run: MilestoneRun, frame: pd.DataFrame) -> None:
-    """Print the table, and log it with its figures."""
-    table = render_table(frame)
-    print(table)
-    run.writer.log_text(run.run_id, table, "table.txt")
-    run.writer.log_text(run.run_id, frame.to_csv(index=False), "conditions.csv")
-    run.writer.note(run.run_id, f"```\n{table}\n```")
+def log_pictures(run: MilestoneRun, frame: pd.DataFrame) -> list[str]:
+    """Log the budget curves that the run's description shows; their artifact paths."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_budget_curves(frame, Path(folder))
+        for path in paths:
+            run.writer.log_file(run.run_id, path, PICTURES)
+    return [f"{PICTURES}/{path.name}" for path in paths]
+
+
+def log_table(
+    run: MilestoneRun,
+    frame: pd.DataFrame,
+    measured: pd.DataFrame | None = None,
+    pictures: Sequence[str] = (),
+    shown: bool = True,
+) -> None:
+    """Print the table, and log it with the headline metrics and a description of the run.
+
+    Args:
+        run: the milestone's run.
+        frame: the curve, with the conditions that the milestone's own are compared with.
+        measured: the milestone's own rows; all of `frame` unless given.
+        pictures: artifacts of the run that its description shows.
+        shown: whether to print the table.
+    """
+    measured = frame if measured is None else measured
+    table = render_table(measured)
+    if shown:
+        print(table)
+    writer, run_id = run.writer, run.run_id
+    writer.log_text(run_id, table, "table.txt")
+    writer.log_text(run_id, measured.to_csv(index=False), "conditions.csv")
+    writer.log(run_id, metrics=headline(frame))
+    places = [artifact_address(run_id, picture) for picture in pictures]
+    writer.note(run_id, note(run.name, frame, measured, places))
 
 
 def _print_unknown(study: Study, name: str, conditions: Sequence[Condition]) -> None:

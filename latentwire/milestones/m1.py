@@ -18,21 +18,24 @@ from tqdm import tqdm
 
 from latentwire.analysis.codec_error import example_packet, measure
 from latentwire.analysis.codec_figures import draw_layer_errors
+from latentwire.analysis.codec_summary import codec_headline, codec_note
+from latentwire.analysis.curve_files import PAGE_DPI
 from latentwire.analysis.figures import save_png
 from latentwire.analysis.rate_figures import draw_rate_distortion
 from latentwire.channel.registry import EXAMPLES, NAMES, bits_label, needs_calibration
 from latentwire.condition import Channel
 from latentwire.errors import LatentWireError
+from latentwire.milestones.grid import PICTURES, question_sets
 from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
 from latentwire.milestones.plan import codec_pace, print_cost
 from latentwire.milestones.preflight import begin
 from latentwire.milestones.study import Study
 from latentwire.parameters import AUTO, CALIBRATION, CODEC, SAMPLE, STUDY, Values
-from latentwire.tracking.runs import FINGERPRINT, LEVEL
+from latentwire.tracking.inputs import log_question_sets
+from latentwire.tracking.runs import FINGERPRINT, LEVEL, artifact_address
 
 PARAMETERS = (*STUDY, CODEC, CALIBRATION, SAMPLE)
 LAYERS_FILE = "layers.json"
-MOST_NOTE = 7900  # characters; MLflow cuts a note at 8000
 PACKET_FILE = "packet.lwkv"
 # The metrics' names are too long for a terminal; files keep them.
 TITLES = {
@@ -91,6 +94,8 @@ def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> 
         study.store, "m1", study.resolved(values), study.pair.name, parent
     ) as milestone:
         log_checkpoints(milestone, study)
+        sets = question_sets(study, study.dataset_names)
+        log_question_sets(study.store, milestone.run_id, sets)
         for item in tqdm(missing, "m1", unit="codec", disable=not sys.stderr.isatty()):
             finished[item] = _measure(study, values, milestone, item)
         _conclude(study, milestone, finished)
@@ -182,8 +187,10 @@ def _conclude(study: Study, milestone: MilestoneRun, found: dict[_Item, Run | No
     writer.log_text(run_id, text, "table.txt")
     writer.log_text(run_id, table.to_csv(index=False), "codecs.csv")
     writer.log_text(run_id, by_layer.to_csv(index=False), "codec_error_by_layer.csv")
-    shown = text[:MOST_NOTE].rpartition("\n")[0] if len(text) > MOST_NOTE else text
-    writer.note(run_id, f"```\n{shown}\n```" + ("" if shown == text else "\n\nthe rest: table.txt"))
+    writer.log(run_id, metrics=codec_headline(table))
+    pictures = [f"{PICTURES}/rate_distortion_{name}.png" for name in table["dataset"].unique()]
+    places = [artifact_address(run_id, picture) for picture in pictures]
+    writer.note(run_id, codec_note(table, TITLES, places))
     with tempfile.TemporaryDirectory() as folder:
         for dataset in by_layer["dataset"].unique():
             path = Path(folder) / f"codec_error_{dataset}.png"
@@ -192,8 +199,11 @@ def _conclude(study: Study, milestone: MilestoneRun, found: dict[_Item, Run | No
             writer.log_file(run_id, path)
             path = Path(folder) / f"rate_distortion_{dataset}.png"
             rates = table[table["dataset"] == dataset]
-            save_png(draw_rate_distortion(rates, dataset, study.pair.name), path)
+            figure = draw_rate_distortion(rates, dataset, study.pair.name)
+            save_png(figure, path)
             writer.log_file(run_id, path)
+            save_png(figure, path, PAGE_DPI)
+            writer.log_file(run_id, path, PICTURES)
 
 
 def _layer_errors(study: Study, run: Run) -> dict[str, dict[str, float]]:

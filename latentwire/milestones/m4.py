@@ -23,7 +23,7 @@ from latentwire.analysis.report.page import write_report
 from latentwire.data.dataset import Dataset
 from latentwire.data.registry import load_dataset, pinned_hash
 from latentwire.errors import LatentWireError
-from latentwire.milestones.grid import log_table
+from latentwire.milestones.grid import log_pictures, log_table
 from latentwire.milestones.milestone import MilestoneRun, milestone_run
 from latentwire.parameters import (
     AUTO,
@@ -35,6 +35,7 @@ from latentwire.parameters import (
     SOURCE,
     Values,
 )
+from latentwire.tracking.inputs import log_question_sets
 from latentwire.tracking.outbox import deliver_waiting
 from latentwire.tracking.store import Store, open_store, without_password
 
@@ -89,11 +90,32 @@ def run_in(store: Store, values: Values, parent: MilestoneRun | None = None) -> 
         written = write(frame, evidence, store, Path(folder))
         for path in written:
             milestone.writer.log_file(milestone.run_id, path)
-        log_table(milestone, frame)
+        sets = _question_sets(frame, evidence)
+        log_question_sets(store, milestone.run_id, sets)
+        log_table(milestone, frame, pictures=log_pictures(milestone, frame))
+        if parent:  # the whole study's result
+            log_question_sets(store, parent.run_id, sets)
+            log_table(parent, frame, pictures=log_pictures(parent, frame), shown=False)
         run_info = store.client.get_run(milestone.run_id).info
         print(f"curves, table and report: {run_info.artifact_uri} (run {milestone.run_id})")
         if values["output_dir"]:
             _copy(written, values["output_dir"])
+
+
+def _question_sets(frame: pd.DataFrame, evidence: Evidence) -> dict[str, tuple[str, int, str]]:
+    """The question sets that were answered, as far as their hashes are known."""
+    known = frame.dropna(subset="dataset_hash").drop_duplicates("dataset")
+    return {
+        name: (
+            content_hash,
+            questions,
+            evidence.datasets[name].source if name in evidence.datasets else "",
+        )
+        for name, content_hash, questions in zip(
+            *(known[column].tolist() for column in ("dataset", "dataset_hash", "examples_total")),
+            strict=True,
+        )
+    }
 
 
 def load_curve(

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -202,6 +203,11 @@ def closing(writer: RunWriter) -> Iterator[None]:
     except BaseException:
         writer.close("FAILED")
         raise
+
+
+def artifact_address(run_id: str, artifact: str) -> str:
+    """Where MLflow's pages find a run's artifact, behind the server's address."""
+    return f"get-artifact?run_uuid={run_id}&path={quote(artifact)}"
 
 
 def process_name() -> str:

@@ -4,7 +4,7 @@ import gc
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -16,6 +16,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from latentwire.errors import LatentWireError
+from latentwire.tracking.views import EXPERIMENT_NOTE, experiment_note, view_tags
 
 # What `mlflow ui` opens by itself in the project folder.
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -87,9 +88,13 @@ def open_store(experiment: str | None = None, create: bool = True) -> Store:
             client = MlflowClient(tracking_uri=uri)
             given = os.environ.get("MLFLOW_RUN_ID")
             if given:
-                return Store(client, uri, client.get_run(given).info.experiment_id)
-            name = experiment or experiment_name()
-            return Store(client, uri, _experiment_id(client, name, create))
+                experiment_id = client.get_run(given).info.experiment_id
+            else:
+                name = experiment or experiment_name()
+                experiment_id = _experiment_id(client, name, create)
+            if create:
+                _add_views(client, experiment_id)
+            return Store(client, uri, experiment_id)
     except MlflowException as error:
         raise LatentWireError(_refusal(uri, error)) from error
     except OSError as error:
@@ -115,6 +120,18 @@ def _experiment_id(client: MlflowClient, name: str, create: bool) -> str:
             f"the experiment {name} has been deleted: restore it, or name another one"
         )
     return str(found.experiment_id)
+
+
+def _add_views(client: MlflowClient, experiment_id: str) -> None:
+    """Give an experiment the project's views of the runs page, but what it has already.
+
+    `mlflow run` makes experiments itself. Who may not change one goes without.
+    """
+    with suppress(MlflowException):
+        tags = client.get_experiment(experiment_id).tags
+        wanted = {**view_tags(), EXPERIMENT_NOTE: experiment_note(experiment_id)}
+        for name in wanted.keys() - tags.keys():
+            client.set_experiment_tag(experiment_id, name, wanted[name])
 
 
 def _refusal(uri: str, error: MlflowException) -> str:

@@ -19,7 +19,12 @@ import requests
 from mlflow.entities import Dataset, InputTag, Metric, Param, Run, RunTag
 from mlflow.entities import DatasetInput as MlflowInput
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_USER
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NAME,
+    MLFLOW_RUN_NOTE,
+    MLFLOW_USER,
+)
 
 from latentwire.analysis.files import replacing
 from latentwire.errors import LatentWireError
@@ -249,7 +254,10 @@ def _write(
             study.unpack(run, Path(folder))
             client.log_artifacts(copy, folder)
     # Last, since they say which process writes the run: it would be taken for one that is gone.
-    tags = [RunTag(k, v) for k, v in run.tags.items() if k not in (ORIGIN_RUN, MLFLOW_RUN_NAME)]
+    kept = {k: v for k, v in run.tags.items() if k not in (ORIGIN_RUN, MLFLOW_RUN_NAME)}
+    if MLFLOW_RUN_NOTE in kept:  # its pictures are this run's
+        kept[MLFLOW_RUN_NOTE] = kept[MLFLOW_RUN_NOTE].replace(run.run_id, copy)
+    tags = [RunTag(k, v) for k, v in kept.items()]
     for start in range(0, len(tags), MOST_PARAMS):
         client.log_batch(copy, tags=tags[start : start + MOST_PARAMS])
     client.set_terminated(copy, _final_status(run), run.end_ms)

@@ -1,0 +1,76 @@
+"""What M1 found, for the page of its run: headline metrics, sentences and a table."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from latentwire.analysis.summary import assemble, markdown_table, metric_name, picture
+
+QUESTION = "Are the quantizers right, and what do they cost?"
+
+
+def codec_headline(table: pd.DataFrame) -> dict[str, float]:
+    """The worst errors over the codecs of each dataset, `DATASET/NAME` (docs/mlflow.md).
+
+    Args:
+        table: a row a dataset and codec, with M1's metrics as columns.
+    """
+    found: dict[str, float] = {}
+    for dataset, rows in table.groupby("dataset", sort=False):
+        own = {
+            "codecs": len(rows),
+            "key_error_worst": rows["key_error_mean"].max(),
+            "value_error_worst": rows["value_error_mean"].max(),
+            "kl_nats_worst": rows["kl_nats_mean"].max(),
+            "same_token_share_least": rows["same_token_share"].min(),
+        }
+        found |= {
+            f"{metric_name(str(dataset))}/{name}": float(value)
+            for name, value in own.items()
+            if pd.notna(value)
+        }
+    return found
+
+
+def codec_note(table: pd.DataFrame, titles: Mapping[str, str], pictures: Sequence[str] = ()) -> str:
+    """The milestone's description in Markdown.
+
+    Args:
+        table: as of `codec_headline`.
+        titles: metric -> the title of its column.
+        pictures: addresses of pictures.
+    """
+    blocks = [
+        f"**{QUESTION}**",
+        *(" ".join(_sentences(str(name), rows)) for name, rows in table.groupby("dataset")),
+    ]
+    names = [name for name in titles if name in table]
+    head = ["dataset", "codec", *(titles[name] for name in names)]
+    cells = [
+        [str(row["dataset"]), str(row["codec"]), *(_number(row[name]) for name in names)]
+        for row in table.to_dict("records")
+    ]
+    lines = "\n".join(markdown_table(head, cells))
+    return assemble(blocks, lines, [picture(place) for place in pictures])
+
+
+def _sentences(dataset: str, rows: pd.DataFrame) -> Iterator[str]:
+    yield f"On {dataset}: {len(rows)} codecs on real caches."
+    known = rows[rows["kl_nats_mean"].notna()]
+    if not known.empty:
+        ranked = known.sort_values("kl_nats_mean", kind="stable")
+        best, worst = ranked.iloc[0], ranked.iloc[-1]
+        yield (
+            f"The next token's KL divergence is least with {best['codec']}"
+            f" ({_number(best['kl_nats_mean'])} nats) and largest with {worst['codec']}"
+            f" ({_number(worst['kl_nats_mean'])} nats)."
+        )
+    yield (
+        f"Mean relative errors go up to {_number(rows['key_error_mean'].max())} for keys"
+        f" and {_number(rows['value_error_mean'].max())} for values."
+    )
+
+
+def _number(value: Any) -> str:
+    return "-" if pd.isna(value) else f"{value:.3g}"

@@ -1,0 +1,96 @@
+"""Saved views of the runs page: which runs, columns and order, chosen from the page's Views menu.
+
+MLflow keeps a view as a tag of the experiment: a name, two times, and the state of the page as
+JSON (docs/mlflow.md). An experiment gets them when it is first written to; a page that does not
+know them leaves them out.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+VIEW_TAG = "mlflow.sharedViewState."
+PAGES = "&workflowType=machine_learning"  # else the menus of chats and traces stand beside it
+EXPERIMENT_NOTE = "mlflow.note.content"
+COLUMN_WIDTH, DATASET_WIDTH = 110, 420  # pixels
+DATASET = "attributes.`Dataset`"  # names and digests of the inputs
+
+
+@dataclass(frozen=True)
+class View:
+    """What one view shows; columns as MLflow writes them (`metrics.`NAME``), in this order."""
+
+    key: str  # in the page's address
+    name: str
+    level: str  # whose runs
+    columns: tuple[str, ...]
+    order_by: str
+
+
+def _params(*names: str) -> tuple[str, ...]:
+    return tuple(f"params.`{name}`" for name in names)
+
+
+def _metrics(*names: str) -> tuple[str, ...]:
+    return tuple(f"metrics.`{name}`" for name in names)
+
+
+STARTED = "attributes.start_time"
+VIEWS = (
+    View(
+        "latentwire-milestones",
+        "Milestones",
+        "milestone",
+        ("tags.`latentwire.milestone`", *_params("pair"), DATASET),
+        STARTED,
+    ),
+    View(
+        "latentwire-conditions",
+        "Conditions",
+        "condition",
+        (
+            *_params("dataset"),
+            *_metrics("accuracy", "pairing_gain", "wire_bytes_mean", "examples"),
+            *_params("codec", "keep_ratio", "order", "control", "system"),
+        ),
+        "metrics.`accuracy`",
+    ),
+)
+
+
+def view_tags() -> Mapping[str, str]:
+    """The tags of an experiment that hold its views."""
+    now_ms = int(time.time() * 1000)
+    return {f"{VIEW_TAG}{view.key}": _envelope(view, now_ms) for view in VIEWS}
+
+
+def view_address(experiment_id: str, view: View) -> str:
+    """Where the runs page shows a view, behind the server's address."""
+    return f"#/experiments/{experiment_id}/runs?viewStateShareKey={view.key}{PAGES}"
+
+
+def experiment_note(experiment_id: str) -> str:
+    """The experiment's description in Markdown."""
+    links = " or ".join(f"[{view.name}]({view_address(experiment_id, view)})" for view in VIEWS)
+    return f"Open the view {links}: without one, the page lists chunk runs too."
+
+
+def _envelope(view: View, now_ms: int) -> str:
+    state = {
+        "searchFilter": f"tags.`latentwire.level` = '{view.level}'",
+        "orderByKey": view.order_by,
+        "orderByAsc": False,
+        "selectedColumns": list(view.columns),
+        "columnOrder": list(view.columns),
+        "columnWidths": {
+            column: DATASET_WIDTH if column == DATASET else COLUMN_WIDTH for column in view.columns
+        },
+    }
+    content = {
+        "name": view.name,
+        "createdAt": now_ms,
+        "updatedAt": now_ms,
+        "state": json.dumps(state),
+    }
+    return json.dumps(content)
