@@ -7,13 +7,16 @@ from typing import Any
 
 from c2c.sections import ORDERS
 from latentwire.channel.registry import bits_label, codec, needs_calibration
+from latentwire.channel.text import TEXT_CODECS
+from latentwire.data.message import MESSAGE_VERSION
 from latentwire.errors import LatentWireError
 
 # Raise when the same inputs may give other results than before; old chunks are then not reused.
 EVALUATION_VERSION = 2
 MAX_NEW_TOKENS = 64  # part of the protocol
 
-SYSTEMS = ("receiver", "sharer", "c2c")
+SYSTEMS = ("receiver", "sharer", "c2c", "text", "letter", "logits", "calibrated")
+COMPETITORS = ("text", "letter", "logits", "calibrated")  # of a cache, on the same axis
 CONTROLS = ("matched", "deranged", "zero")
 
 
@@ -41,35 +44,66 @@ class Channel:
 
 
 @dataclass(frozen=True)
+class Message:
+    """What the sharer writes to the receiver, and how it is sent."""
+
+    codec: str  # one of TEXT_CODECS
+    tokens: int  # at most that many are written
+
+    def __post_init__(self) -> None:
+        if self.codec not in TEXT_CODECS:
+            raise LatentWireError(
+                f"a message's codec is one of {', '.join(TEXT_CODECS)}, not {self.codec!r}"
+            )
+        if self.tokens < 1:
+            raise LatentWireError(f"message_tokens must be 1 or more, not {self.tokens}")
+
+
+@dataclass(frozen=True)
 class Condition:
-    """Who answers, and for C2C which cache is sent through which channel."""
+    """Who answers, and what is sent: a cache for c2c, a message for text."""
 
     system: str
     channel: Channel | None = None
-    control: str = "none"  # matched, deranged or zero; none where no cache is sent
+    control: str = "none"  # matched, deranged or zero; none where nothing is sent
+    message: Message | None = None
 
     def __post_init__(self) -> None:
         is_c2c = self.system == "c2c"
         assert self.system in SYSTEMS
         assert (self.channel is not None) == is_c2c
-        assert (self.control in CONTROLS) if is_c2c else (self.control == "none")
+        assert (self.message is not None) == (self.system == "text")
+        if is_c2c:
+            assert self.control in CONTROLS
+        elif self.system in ("text", "letter", "logits"):
+            assert self.control in ("matched", "deranged")  # there are no zeros of a text
+        else:
+            assert self.control == "none"
 
     def params(self) -> dict[str, str]:
         """The names that users filter by, the same at every level of runs."""
-        channel = self.channel
+        channel, message = self.channel, self.message
+        sent = channel or message
         return {
             "system": self.system,
-            "codec": channel.codec if channel else "none",
+            "codec": sent.codec if sent else "none",
             "kv_bits": bits_label(channel.codec) if channel else "none",
             "keep_ratio": str(channel.keep_ratio) if channel else "none",
             "order": channel.order if channel else "none",
             "control": self.control,
             "calibration": (channel.calibration if channel else "") or "none",
+            "message_tokens": str(message.tokens) if message else "none",
         }
 
     @property
     def label(self) -> str:
         """Short and readable, for run names and progress bars."""
+        if self.message is not None:
+            return f"text {self.message.codec} {self.message.tokens} tokens {self.control}"
+        if self.system in ("letter", "logits"):
+            return f"{self.system} {self.control}"
+        if self.system == "calibrated":
+            return "receiver calibrated"
         if self.channel is None:
             return f"{self.system} alone"
         kept = (
@@ -108,6 +142,10 @@ class Setting:
         content = asdict(condition)
         if condition.channel and not condition.channel.calibration:
             del content["channel"]["calibration"]  # nothing that could matter
+        if condition.message is None:
+            del content["message"]
+        if condition.system in COMPETITORS:
+            content["message_version"] = MESSAGE_VERSION
         return _sha256({**asdict(self), **_PROTOCOL, "condition": content})
 
     def chunk_fingerprint(self, condition: Condition, start: int, stop: int) -> str:

@@ -58,7 +58,7 @@ class Lossless:
         return bytes([self.inner.number]) + self.inner.parameters(layout)
 
     def encode(self, cache: KVCache, layout: Layout) -> bytes:
-        return _compress(self._sorted(self.inner.encode(cache, layout)), self.method)
+        return compress(self._sorted(self.inner.encode(cache, layout)), self.method)
 
     def decode(self, data: memoryview, layout: Layout) -> KVCache:
         block = _decompress(bytes(data), self.method, self.inner.payload_bytes(layout))
@@ -86,7 +86,13 @@ class Lossless:
         return np.frombuffer(block, np.uint8).reshape(self._width, -1).T.tobytes()
 
 
-def _compress(block: bytes, method: str) -> bytes:
+def decompressor() -> zstandard.ZstdDecompressor:
+    """Reads what `compress` makes by `zstd`."""
+    return zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES, format=_MAGICLESS)
+
+
+def compress(block: bytes, method: str) -> bytes:
+    """The block by `zstd` or `lzma`; b"" stays b""."""
     if not block:  # no tensor is sent; frames of nothing could be spelled in many ways
         return b""
     if method == "lzma":
@@ -122,5 +128,4 @@ def _unpack_zstd(data: bytes, length: int) -> bytes:
     # A frame that tells its size is given that much memory, whatever limit is set.
     if zstandard.get_frame_parameters(data, _MAGICLESS).content_size != _UNKNOWN:
         raise CodecError("the zstd block tells its size, which no encoder of this codec writes")
-    decoder = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES, format=_MAGICLESS)
-    return decoder.decompress(data, max_output_size=length, allow_extra_data=False)
+    return decompressor().decompress(data, max_output_size=length, allow_extra_data=False)

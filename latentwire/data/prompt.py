@@ -48,12 +48,14 @@ def prompt_text(question: str, choices: Sequence[str]) -> str:
     return _BEFORE_QUESTION + question + _BEFORE_CHOICES + lettered + _AFTER_CHOICES
 
 
-def prompt_token_ids(tokenizer: Any, question: str, choices: Sequence[str]) -> list[int]:
+def prompt_token_ids(
+    tokenizer: Any, question: str, choices: Sequence[str], before: str = ""
+) -> list[int]:
     """The token ids that receiver and sharer read for a question.
 
     `tokenizer` is a transformers tokenizer with a chat template. The prompt is its one user
     message: no system message, thinking off, and the assistant's turn opened. Templates that do
-    not know of thinking ignore the switch.
+    not know of thinking ignore the switch. `before` stands in front of the prompt.
 
     Raises `LatentWireError` when the tokenizer has no chat template.
     """
@@ -64,7 +66,7 @@ def prompt_token_ids(tokenizer: Any, question: str, choices: Sequence[str]) -> l
             "instruction-tuned model's tokenizer"
         )
     ids = tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt_text(question, choices)}],
+        [{"role": "user", "content": before + prompt_text(question, choices)}],
         add_generation_prompt=True,
         enable_thinking=False,
         tokenize=True,

@@ -18,7 +18,7 @@ from c2c.cache import geometry
 from c2c.norms import fused_norms
 from c2c.sharer import require_readable
 from c2c.slots import slot_attention
-from latentwire.condition import MAX_NEW_TOKENS, Condition
+from latentwire.condition import COMPETITORS, MAX_NEW_TOKENS, Condition
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.batch import Workspace, answer
 from latentwire.evaluation.pair import LoadedPair
@@ -66,6 +66,8 @@ def evaluate(
     records: dict[Condition, list[Record | None]] = {c: [None] * len(questions) for c in conditions}
     conditions = list(records)
     for condition in conditions:
+        if condition.system in COMPETITORS:
+            raise LatentWireError(f"{condition.label}: it cannot be evaluated in batches yet")
         if condition.system == "c2c":
             for source in donors if condition.control == "deranged" else questions:
                 require_readable(len(source.token_ids))

@@ -11,7 +11,8 @@ from c2c import receiver, sharer
 from c2c.cache import KVCache, concatenate
 from c2c.receiver import Prefilled
 from c2c.sections import Section, split
-from latentwire.condition import MAX_NEW_TOKENS, Channel, Condition
+from latentwire.condition import COMPETITORS, MAX_NEW_TOKENS, Channel, Condition
+from latentwire.errors import LatentWireError
 from latentwire.evaluation.extract import answer_letter
 from latentwire.evaluation.pair import LoadedPair, stop_ids
 from latentwire.evaluation.question import Question
@@ -23,6 +24,8 @@ def evaluate(pair: LoadedPair, condition: Condition, question: Question, donor: 
 
     `donor` is the question whose cache is sent under the control `deranged`.
     """
+    if condition.system in COMPETITORS:
+        raise LatentWireError(f"{condition.label}: its definition is in competitors")
     packet = b""
     if condition.system == "c2c":
         assert condition.channel is not None

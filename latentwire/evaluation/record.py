@@ -24,9 +24,10 @@ class Record:
     donor_id: str | None = None  # whose cache was sent, under the control `deranged`
     donor_answer: str | None = None
     elements: int = 0  # numbers of the sharer's cache that the packet stands for
+    message: str | None = None  # what was sent, where that is text or a letter
 
 
-_LATER = {"elements"}  # fields that records of earlier versions lack
+_LATER = {"elements", "message"}  # fields that records of earlier versions lack
 
 
 def record_lines(records: Iterable[Record]) -> str:

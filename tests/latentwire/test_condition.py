@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, replace
 import pytest
 
 from latentwire.channel.registry import CODECS
-from latentwire.condition import MAX_NEW_TOKENS, Channel, Condition, Setting
+from latentwire.condition import MAX_NEW_TOKENS, Channel, Condition, Message, Setting
 from latentwire.errors import LatentWireError
 
 SETTING = Setting(
@@ -155,6 +155,7 @@ def test_params_and_labels_are_those_that_people_filter_by() -> None:
         "order": "back",
         "control": "matched",
         "calibration": "none",
+        "message_tokens": "none",
     }
     assert set(Condition("receiver").params().values()) == {"receiver", "none"}
     assert CONDITION.label == "c2c int8 0.5 back matched"
@@ -165,3 +166,61 @@ def test_params_and_labels_are_those_that_people_filter_by() -> None:
 
 def test_the_protocol_decodes_64_tokens() -> None:
     assert MAX_NEW_TOKENS == 64
+
+
+@pytest.mark.parametrize(
+    ("condition", "golden"),
+    [
+        (
+            Condition("receiver"),
+            "3641a0fbe02b9299868592dcdf5dce710766ea00a6f6f9ffe8ddc6b13a7e293d",
+        ),
+        (Condition("sharer"), "a0b67bdef4a98557f2067d1cdce3c6dc5ab5936ada75fccde1b28d567ac43a6c"),
+        (CONDITION, "7bcd9263edcbea4db9f23e0ed1c90b00c210bdae116a360f238f6abd8f0cd5a3"),
+        (
+            Condition("c2c", Channel("kvtc1", calibration="ef" * 32), "deranged"),
+            "74ffa7e526f926a7336a11cedec5fb51ab0216cd4535c34038715ce664922829",
+        ),
+    ],
+)
+def test_fingerprints_are_those_from_before_there_were_messages(
+    condition: Condition, golden: str
+) -> None:
+    assert fingerprint(condition) == golden
+
+
+def test_conditions_with_messages_differ_in_fingerprint_params_and_label() -> None:
+    conditions = [
+        *(
+            Condition("text", control=control, message=Message(codec, tokens))
+            for codec in ("utf8", "utf8+zstd")
+            for tokens in (8, 32)
+            for control in ("matched", "deranged")
+        ),
+        *(Condition(s, control=c) for s in ("letter", "logits") for c in ("matched", "deranged")),
+        Condition("calibrated"),
+        Condition("receiver"),
+    ]
+    for told in (fingerprint, lambda c: str(c.params()), lambda c: c.label):
+        assert len({told(condition) for condition in conditions}) == len(conditions)
+
+
+def test_the_version_of_messages_is_part_of_their_conditions_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    others = [Condition("receiver"), CONDITION]
+    competitors = [
+        Condition("calibrated"),
+        Condition("logits", control="matched"),
+        Condition("text", control="matched", message=Message("utf8", 8)),
+    ]
+    before = [fingerprint(c) for c in others + competitors]
+    monkeypatch.setattr("latentwire.condition.MESSAGE_VERSION", 999)
+    after = [fingerprint(c) for c in others + competitors]
+    assert [one == two for one, two in zip(before, after, strict=True)] == [True] * 2 + [False] * 3
+
+
+@pytest.mark.parametrize(("codec", "tokens"), [("ascii", 8), ("utf8", 0)])
+def test_a_message_that_cannot_be_is_refused(codec: str, tokens: int) -> None:
+    with pytest.raises(LatentWireError, match=r"codec is one of|message_tokens must be"):
+        Message(codec, tokens)

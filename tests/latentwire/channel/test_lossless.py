@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from c2c.cache import Geometry, KVCache
 from latentwire.channel.codec import CodecError
 from latentwire.channel.layout import Layout
-from latentwire.channel.lossless import NUMBERS, _compress, _decompress
+from latentwire.channel.lossless import NUMBERS, _decompress, compress
 from latentwire.channel.registry import codec
 from latentwire.errors import LatentWireError
 
@@ -30,7 +30,7 @@ def make_cache() -> KVCache:
 
 @given(st.sampled_from(sorted(NUMBERS)), st.binary(max_size=2000))
 def test_what_was_compressed_comes_back(method: str, block: bytes) -> None:
-    assert _decompress(_compress(block, method), method, len(block)) == block
+    assert _decompress(compress(block, method), method, len(block)) == block
 
 
 @methods
@@ -54,13 +54,13 @@ def test_exponents_are_sorted_together_which_pays(method: str) -> None:
     length = len(codec(f"bf16+{method}").encode(cache, LAYOUT))
     plain = len(codec("bf16").encode(cache, LAYOUT))
     assert length < 0.8 * plain
-    assert len(_compress(codec("bf16").encode(cache, LAYOUT), method)) > 1.05 * length
+    assert len(compress(codec("bf16").encode(cache, LAYOUT), method)) > 1.05 * length
 
 
 @methods
 def test_a_bomb_is_not_unpacked(method: str) -> None:
     """A short block that would become a gigabyte."""
-    bomb = _compress(bytes(1 << 30), method)
+    bomb = compress(bytes(1 << 30), method)
     assert len(bomb) < 1 << 18
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(CodecError, match=method):
@@ -81,7 +81,7 @@ def test_a_zstd_frame_that_tells_its_size_is_refused() -> None:
 @methods
 def test_any_other_length_or_end_is_refused(method: str) -> None:
     for length in (0, 1, 7, 3000):
-        block = _compress(bytes(range(256)) * 12 if length == 3000 else b"x" * length, method)
+        block = compress(bytes(range(256)) * 12 if length == 3000 else b"x" * length, method)
         exact = 3072 if length == 3000 else length
         for wrong in {exact - 1, exact + 1} - {-1}:
             with pytest.raises(CodecError):

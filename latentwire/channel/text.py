@@ -1,0 +1,33 @@
+"""Text on the wire: UTF-8 as it is, or with Zstandard behind it (no packet around it)."""
+
+import zstandard
+
+from latentwire.channel.codec import CodecError
+from latentwire.channel.lossless import compress, decompressor
+
+TEXT_CODECS = ("utf8", "utf8+zstd")
+MOST_BYTES = 1 << 20  # a longer text is refused; 256 tokens come to a few thousand bytes
+
+
+def encode_text(text: str, codec: str) -> bytes:
+    """What is sent; b"" for no text. LatentWireError's CodecError for a text that is too long."""
+    assert codec in TEXT_CODECS
+    data = text.encode()
+    if len(data) > MOST_BYTES:
+        raise CodecError(f"a text of {len(data)} bytes is longer than the {MOST_BYTES} allowed")
+    return compress(data, "zstd") if codec == "utf8+zstd" else data
+
+
+def decode_text(data: bytes, codec: str) -> str:
+    """The text that was sent; CodecError for bytes that `encode_text` does not make."""
+    assert codec in TEXT_CODECS
+    try:
+        if data and codec == "utf8+zstd":
+            data = decompressor().decompress(
+                data, max_output_size=MOST_BYTES, allow_extra_data=False
+            )
+        elif len(data) > MOST_BYTES:
+            raise CodecError(f"a text of {len(data)} bytes is longer than {MOST_BYTES}")
+        return data.decode()
+    except (zstandard.ZstdError, UnicodeDecodeError) as error:
+        raise CodecError(f"the text is damaged: {error}") from None

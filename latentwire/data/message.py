@@ -1,0 +1,97 @@
+"""What the competitors of a cache read and write: messages, answer stems, content-free questions.
+
+All of it is a constant of the experiment, as the question's own prompt is (see `prompt`).
+"""
+
+from collections.abc import Sequence
+from string import ascii_uppercase
+from typing import Any
+
+from latentwire.data.prompt import prompt_token_ids
+from latentwire.errors import LatentWireError
+
+MESSAGE_VERSION = 1
+"""Part of the fingerprint of conditions that use this module; raise it whenever a byte changes."""
+
+OPTIONS = 4  # options that log-probabilities are sent of: A to D
+ANSWER_STEM = "The correct answer is"
+"""What the prompt tells a model to write before the letter. Some models follow that; some write the
+letter alone, for the prompt ends with these words already. Both ways are summed over."""
+
+CONTENT_FREE = ("N/A", "[MASK]", "")
+"""Stand in for the question and each choice, one at a time: the inputs of Zhao et al. (2021)."""
+
+_TASK = """Another model will answer the following question. It sees question and choices too.
+
+"""
+_WRITE = """
+Write a brief message to it with the facts and the reasoning that help to answer. Begin with what \
+matters most."""
+_HINT = "A message from another model that has read this question:\n"
+
+
+def message_prompt_token_ids(tokenizer: Any, question: str, choices: Sequence[str]) -> list[int]:
+    """The token ids from which the sharer writes its message: question and choices, no answer."""
+    lettered = "".join(
+        f"{letter}. {choice}\n" for letter, choice in zip(ascii_uppercase, choices, strict=False)
+    )
+    return _user_turn(tokenizer, _TASK + question + "\n\nChoices:\n" + lettered + _WRITE)
+
+
+def prompt_with_message_token_ids(
+    tokenizer: Any, question: str, choices: Sequence[str], message: str
+) -> list[int]:
+    """The token ids that the receiver reads: the message, then the prompt it would read anyway.
+
+    Without a message they are the plain prompt's. Raises as `prompt_token_ids` does.
+    """
+    if not message:
+        return prompt_token_ids(tokenizer, question, choices)
+    return prompt_token_ids(tokenizer, question, choices, before=_HINT + message + "\n\n")
+
+
+def stem_and_options(tokenizer: Any, options: int) -> tuple[list[int], list[int], list[int]]:
+    """Token ids of the answer's stem, of each letter behind it, and of each letter alone.
+
+    Raises LatentWireError for more options than are sent, and where letters are not one token each.
+    """
+    if not 1 <= options <= OPTIONS:
+        raise LatentWireError(
+            f"log-probabilities are read of 1 to {OPTIONS} options, but a question has {options};"
+            " leave it out, or leave the systems logits and calibrated out"
+        )
+    spelled = [
+        tokenizer.encode(f"{ANSWER_STEM} {letter}", add_special_tokens=False)
+        for letter in ascii_uppercase[:options]
+    ]
+    stem = tokenizer.encode(ANSWER_STEM, add_special_tokens=False)
+    letters = [ids[-1] for ids in spelled]
+    alone = [
+        tokenizer.encode(letter, add_special_tokens=False) for letter in ascii_uppercase[:options]
+    ]
+    if (
+        any(ids[:-1] != stem for ids in spelled)
+        or any(len(ids) != 1 for ids in alone)
+        or len(set(letters)) != options
+    ):
+        raise LatentWireError(
+            "the tokenizer does not make one token of each option's letter, alone and behind"
+            f" {ANSWER_STEM!r}, so its log-probabilities cannot be read there"
+        )
+    return stem, letters, [ids[0] for ids in alone]
+
+
+def content_free_token_ids(tokenizer: Any, options: int) -> list[list[int]]:
+    """The prompts of a question that says nothing, one for each of `CONTENT_FREE`."""
+    return [prompt_token_ids(tokenizer, text, [text] * options) for text in CONTENT_FREE]
+
+
+def _user_turn(tokenizer: Any, text: str) -> list[int]:
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}],
+        add_generation_prompt=True,
+        enable_thinking=False,
+        tokenize=True,
+        return_dict=False,
+    )
+    return list(ids)
