@@ -198,6 +198,12 @@ CODEC = Parameter("codec", "", _optional(many(_codec)), "codecs by name, in plac
 CONTROLS_SENT = Parameter(
     "controls", "matched,deranged", many(one_of(*CONTROLS)), "which caches are sent"
 )
+CONTROLS_WRITTEN = Parameter(
+    "controls", "matched,deranged", many(one_of("matched", "deranged")), "whose messages are sent"
+)
+MESSAGE_TOKENS = Parameter(
+    "message_tokens", "8,32,128,256", many(whole(1)), "most tokens of the sharer's messages"
+)
 KEEP_RATIOS = Parameter(
     "keep_ratio", "1.0,0.75,0.5,0.25,0.1", many(_ratio), "shares of the instruction tokens kept"
 )

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from latentwire.milestones import (
+    baselines,
     calibrate,
     demo_pair,
     m0,
@@ -27,6 +28,7 @@ PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 ENTRY_POINTS: dict[str, tuple[Parameter, ...]] = {
     "main": main.PARAMETERS,
     "m0": m0.PARAMETERS,
+    "baselines": baselines.PARAMETERS,
     "calibrate": calibrate.PARAMETERS,
     "m1": m1.PARAMETERS,
     "m2": m2.PARAMETERS,

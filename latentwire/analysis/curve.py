@@ -33,6 +33,7 @@ COLUMNS: dict[str, str] = {
     "kv_bits": "float64",
     "keep_ratio": "float64",
     "order": "string",
+    "message_tokens": "Int64",
     "examples": "int64",
     "examples_total": "int64",
     "complete": "bool",
@@ -85,7 +86,8 @@ COLUMNS: dict[str, str] = {
     "dataset_hash": "string",
 }
 
-SYSTEMS = ("receiver", "sharer", "c2c")
+SYSTEMS = ("receiver", "sharer", "calibrated", "letter", "logits", "text", "c2c")
+SENDING = ("letter", "logits", "text", "c2c")  # whose own answers are those under `matched`
 SOURCES = ("local", "published")
 ORDERS = ("front", "back", None)
 CONTROLS = ("matched", "deranged", "zero")
@@ -100,35 +102,41 @@ class ConditionResult:
     pair: str
     dataset: str
     system: str  # one of SYSTEMS
-    codec: str  # NO_CODEC for the receiver or the sharer alone
+    codec: str  # NO_CODEC where neither a cache nor a text is sent
     kv_bits: float | None  # None where it differs by layer
     keep_ratio: float | None
     order: str | None  # one of ORDERS
-    control: str  # one of CONTROLS; "none" for the receiver or the sharer alone
+    control: str  # one of CONTROLS; "none" where nothing is sent
     source: str  # one of SOURCES
     examples_total: int  # scored questions of the dataset
     records: tuple[Record, ...]
     seconds: float  # time that computing the records took
     calibration: str | None = None  # sha256 of what a calibrated codec was fitted with
+    message_tokens: int | None = None  # most tokens of a text
 
     def __post_init__(self) -> None:
-        alone = self.system != "c2c"
+        controls = CONTROLS if self.system == "c2c" else CONTROLS[:2]  # no zeros of a text
         for name, value, allowed in (
             ("system", self.system, SYSTEMS),
             ("source", self.source, SOURCES),
             ("order", self.order, ORDERS),
-            ("control", self.control, ("none",) if alone else CONTROLS),
+            ("control", self.control, controls if self.system in SENDING else ("none",)),
         ):
             if value not in allowed:
                 raise LatentWireError(
                     f"{self.system} on {self.dataset}: {name} is {value!r}, not one of {allowed}."
                 )
-        if (self.codec == NO_CODEC) != alone:
+        if (self.codec == NO_CODEC) != (self.system not in ("text", "c2c")):
             raise LatentWireError(
                 f"{self.system} on {self.dataset}: codec {self.codec!r} does not go with it."
             )
-        if not alone and self.keep_ratio is None:
+        if self.system == "c2c" and self.keep_ratio is None:
             raise LatentWireError(f"c2c on {self.dataset}: its keep_ratio is missing.")
+        if (self.system == "text") != (self.message_tokens is not None):
+            raise LatentWireError(
+                f"{self.system} on {self.dataset}: message_tokens {self.message_tokens} does not go"
+                " with it."
+            )
 
 
 @dataclass(frozen=True)
@@ -143,9 +151,12 @@ class _Point:
     calibration: str | None
     keep_ratio: float | None
     order: str | None
+    message_tokens: int | None
 
     def __str__(self) -> str:
         parts = [self.pair, self.dataset, self.source, self.system]
+        if self.system == "text":
+            parts += [self.codec, f"{self.message_tokens} tokens"]
         if self.system == "c2c":
             parts += [self.codec, f"keep_ratio {self.keep_ratio}", f"order {self.order}"]
         return ", ".join(parts)
@@ -185,9 +196,10 @@ def build_curve(
 
     Results of one point may come in parts and overlap (chunk runs): an example counts once.
     The controls `deranged` and `zero` become columns of the point they belong to. Rows are
-    sorted by pair, dataset and source; then receiver, sharer and C2C; then from many bits,
-    long caches and `front` to few, short and `back`. Points of one pair, dataset and source are a
-    family: compared on the same resampled questions, and p-values corrected over it.
+    sorted by pair, dataset and source; then in the order of SYSTEMS; texts from short to long, and
+    caches from many bits, long ones and `front` to few, short and `back`. Points of one pair,
+    dataset and source are a family: compared on the same resampled questions, and p-values
+    corrected over it, those of caches apart from those of what competes with them.
 
     Args:
         results: conditions or parts of them, in any order.
@@ -210,6 +222,7 @@ def build_curve(
             result.calibration,
             result.keep_ratio,
             result.order,
+            result.message_tokens,
         )
         points[point].append(result)
     families: dict[tuple[str, str, str], list[_Measured]] = defaultdict(list)
@@ -318,7 +331,12 @@ def _compared(
         answered if measured.point.system == "c2c" and not measured.is_reference else {}
         for measured, answered in zip(family, own, strict=True)
     ]
-    pairing = pairing_columns(list(zip(own, deranged, strict=True)), resamples, seed)
+    pairing: list[dict[str, Any]] = [{}] * len(family)
+    for caches in (True, False):
+        places = [p for p, m in enumerate(family) if (m.point.system == "c2c") == caches]
+        found = pairing_columns([(own[p], deranged[p]) for p in places], resamples, seed)
+        for place, columns in zip(places, found, strict=True):
+            pairing[place] = columns
     losses = reference_columns(compared, reference, margin_points, resamples, seed)
     return [
         {**measured.row, **gain, **loss}
@@ -334,7 +352,7 @@ def _measure(point: _Point, parts: Sequence[ConditionResult]) -> _Measured:
         )
         for control in (*CONTROLS, NO_CODEC)
     }
-    own = records["matched" if point.system == "c2c" else NO_CODEC]
+    own = records["matched" if point.system in SENDING else NO_CODEC]
     deranged, zero = records["deranged"], records["zero"]
     if len(own) > total:
         raise LatentWireError(f"{point}: {len(own)} examples, but its dataset has {total}.")
@@ -354,6 +372,7 @@ def _measure(point: _Point, parts: Sequence[ConditionResult]) -> _Measured:
         "kv_bits": _agreed(point, "kv_bits", {part.kv_bits for part in parts}),
         "keep_ratio": point.keep_ratio,
         "order": point.order,
+        "message_tokens": point.message_tokens,
         "examples": len(own),
         "examples_total": total,
         "complete": len(own) == total,
@@ -441,6 +460,7 @@ def _sort_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
         row["dataset"],
         row["source"],
         SYSTEMS.index(row["system"]),
+        row["message_tokens"] or 0,
         -bits if bits is not None else 0,
         row["codec"],
         row["calibration"] or "",

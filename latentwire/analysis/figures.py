@@ -8,6 +8,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.dots import Dot, pareto_front, read_dots, read_sweeps, set_beside
 from latentwire.analysis.files import replacing
 from latentwire.analysis.provenance import hashes_note
+from latentwire.analysis.rivals import ALONE, draw_rivals, read_rivals
 from latentwire.analysis.units import human_bytes
 from latentwire.errors import LatentWireError
 
@@ -55,6 +57,7 @@ OTHER_STYLES = (
 CROSS: dict[str, Any] = {"marker": "x", "markersize": 8, "markeredgewidth": 0.9}
 DEGENERATE_SIGN = " \N{MULTIPLICATION SIGN}"  # the cross, in words
 LEGEND_LINE = 0.19  # inches
+LABEL_CHARACTER = 0.055  # inches, of a keep ratio's label
 MOST_CODECS = 10  # told apart by colour and marker
 LEGEND_CODECS = 7  # on a line of the legend
 FRONT_COLOUR, FRONT_WIDTH = "0.85", 4.5
@@ -70,8 +73,8 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     their intervals on the right edge. Conditions that answer nearly always with one letter are
     crossed out. Below, the pairing gain. Points of nearly equal bytes
     are drawn side by side, at most a few per cent from their place. A broad grey step in either
-    panel joins the points that no other beats, in bytes and in height (crossed out ones do not
-    count).
+    panel joins the caches that no other beats, in bytes and in height (crossed out ones do not
+    count). Texts, the letter and logits are hollow marks of one colour.
 
     Where the table holds local rows, its published rows of the same pair and dataset are laid
     over them as hollow grey markers of the codec's shape; otherwise they are the curve.
@@ -93,7 +96,9 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
         raise LatentWireError(f"There is no point of {pair} on {dataset} to draw.")
     dots, left_out = _chosen(dots)
     overlay = read_dots(frame[frame["source"] == "published"]) if source == "local" else []
-    low, high = _limits([dot.wire_bytes for dot in [*dots, *overlay]])
+    rivals = read_rivals(own)
+    caches = [dot.wire_bytes for dot in [*dots, *overlay]]
+    low, high = _limits([*caches, *(rival.wire_bytes for rival in rivals)])
     styles = codec_styles(dot.codec for dot in [*dots, *overlay])
     dots = set_beside(dots, math.log10(high / low), list(styles))
     gains = [dot for dot in dots if not math.isnan(dot.gain)]
@@ -109,15 +114,16 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
         ratio_rows=len(swept),
         codecs=len(styles),
         gains=bool(gains),
-        references=bool((own["system"] != "c2c").any()),
+        references=bool(own["system"].isin(ALONE).any()),
     )
 
     _draw_front(upper, [(dot, dot.accuracy) for dot in dots], high)
     _draw_front(lower, [(dot, dot.gain) for dot in gains], high)
     _draw_accuracy(upper, dots, overlay, styles)
     _draw_references(upper, own)
-    _draw_keep_ratios(upper, dots, swept, styles)
+    _draw_keep_ratios(upper, dots, swept, styles, math.log10(high / low))
     _draw_gain(lower, gains, styles)
+    draw_rivals(upper, lower if gains else None, rivals)
     lower.set_xlim(low, high)
     lower.set_xscale("log")
     lower.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
@@ -329,8 +335,8 @@ def _draw_accuracy(
 
 
 def _draw_references(axes: Axes, frame: pd.DataFrame) -> None:
-    """Receiver and sharer alone: a level line, its interval and its name on the right edge."""
-    rows = frame[frame["system"].isin(["receiver", "sharer"]) & (frame["examples"] > 0)]
+    """The systems that send nothing: a level line, its interval and its name on the right edge."""
+    rows = frame[frame["system"].isin(ALONE) & (frame["examples"] > 0)]
     references = sorted(rows.to_dict(orient="records"), key=lambda row: row["accuracy"])
     accuracies = [100 * float(row["accuracy"]) for row in references]
     edge = axes.get_yaxis_transform()
@@ -339,7 +345,7 @@ def _draw_references(axes: Axes, frame: pd.DataFrame) -> None:
             accuracy,
             color=GREY,
             linewidth=0.9,
-            linestyle=":" if row["system"] == "receiver" else "-.",
+            linestyle={"receiver": ":", "sharer": "-."}.get(row["system"], (0, (1, 4))),
             zorder=1,
         )
         low, high = 100 * float(row["accuracy_low"]), 100 * float(row["accuracy_high"])
@@ -372,11 +378,20 @@ def _draw_references(axes: Axes, frame: pd.DataFrame) -> None:
 
 
 def _apart(heights: Sequence[float], least: float) -> list[float]:
-    """Rising heights of labels, pushed apart around their middle to `least` between two."""
-    if len(heights) < 2 or heights[1] - heights[0] >= least:
-        return list(heights)
-    middle = sum(heights) / 2
-    return [middle - least / 2, middle + least / 2]
+    """Rising heights of labels, those too near pushed apart around their middle, `least` between
+    two."""
+    groups: list[list[float]] = []
+    for height in heights:
+        groups.append([height])
+        while len(groups) > 1 and mean(groups[-1]) - mean(groups[-2]) < least * (
+            (len(groups[-1]) + len(groups[-2])) / 2
+        ):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    return [
+        mean(group) + least * (place - (len(group) - 1) / 2)
+        for group in groups
+        for place in range(len(group))
+    ]
 
 
 def _draw_keep_ratios(
@@ -384,9 +399,12 @@ def _draw_keep_ratios(
     dots: Sequence[Dot],
     swept: Sequence[str],
     styles: dict[str, tuple[str, str]],
+    decades: float,
 ) -> None:
-    """Under the panel, a row a swept codec: the keep ratio that each place on the axis is."""
+    """Under the panel, a row a swept codec: the keep ratio that each place on the axis is, where
+    there is room for it, from the longest cache on."""
     height = axes.get_position().height * HEIGHT
+    inches = axes.get_position().width * WIDTH / decades
     for row, codec in enumerate(swept):
         y = -(0.1 + 0.12 * row) / height
         axes.text(
@@ -399,11 +417,17 @@ def _draw_keep_ratios(
             color=styles[codec][0],
         )
         places = {dot.keep_ratio: dot.wire_bytes for dot in dots if dot.codec == codec}
-        for keep_ratio, wire_bytes in places.items():
+        free = math.inf  # the left end of the label to the right, in inches
+        for keep_ratio, wire_bytes in sorted(places.items(), reverse=True):
+            label = f"{keep_ratio:g}"
+            place, half = math.log10(wire_bytes) * inches, LABEL_CHARACTER * len(label) / 2
+            if place + half > free:
+                continue
+            free = place - half - LABEL_CHARACTER
             axes.text(
                 wire_bytes,
                 y,
-                f"{keep_ratio:g}",
+                label,
                 transform=axes.get_xaxis_transform(),
                 ha="center",
                 va="center",
@@ -526,6 +550,8 @@ def _caption(
     unfinished = int((~shown["complete"]).sum())
     if unfinished:
         sentences.append(f"INCOMPLETE: {unfinished} of {len(shown)} points, drawn pale.")
+    if shown["system"].eq("calibrated").any():
+        sentences.append("Calibrated: the receiver without its letter prior.")
     if any(not np.isclose(dot.x, dot.wire_bytes) for dot in dots):
         sentences.append("Points of nearly equal bytes stand side by side.")
     degenerate = bool(shown[["degenerate", "deranged_degenerate"]].any(axis=None))

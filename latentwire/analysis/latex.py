@@ -9,6 +9,7 @@ import pandas as pd
 from latentwire.analysis.answers import DEGENERATE_NOTE
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.provenance import hashes_note
+from latentwire.analysis.rivals import row_name
 from latentwire.analysis.units import human_bytes, percent
 
 _SPECIAL = {
@@ -101,7 +102,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         kept = f"{row['keep_ratio']:g}{escape(order)}"
     mark = r"$^{\times}$" if row["degenerate"] else ""
     return [
-        escape(str(row["codec"] if on_wire else f"{row['system']} alone")),
+        escape(str(row["codec"] if on_wire else row_name(row))),
         kept,
         f"{row['examples']}" + ("" if row["complete"] else "$^{*}$"),
         "--" if pd.isna(row["wire_bytes_mean"]) else human_bytes(row["wire_bytes_mean"]),

@@ -110,7 +110,11 @@ def _result(store: Store, run: Run) -> ConditionResult:
             raise LatentWireError(f"chunk run {run.info.run_id} has no parameter {name}")
         return None if params[name] == "none" else str(params[name])
 
-    bits, keep_ratio = value("kv_bits"), value("keep_ratio")
+    def later(name: str) -> str | None:
+        """Of a parameter that runs of earlier versions lack."""
+        return value(name) if name in params else None
+
+    bits, keep_ratio, tokens = value("kv_bits"), value("keep_ratio"), later("message_tokens")
     return ConditionResult(
         pair=params["pair"],
         dataset=params["dataset"],
@@ -124,7 +128,8 @@ def _result(store: Store, run: Run) -> ConditionResult:
         examples_total=int(params["examples_total"]),
         records=tuple(_records(store, run)),
         seconds=run.data.metrics.get("seconds", 0.0),
-        calibration=value("calibration") if "calibration" in params else None,
+        calibration=later("calibration"),
+        message_tokens=int(tokens) if tokens else None,
     )
 
 

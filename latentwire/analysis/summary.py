@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from latentwire.analysis.answers import DEGENERATE_MARK, DEGENERATE_NOTE
-from latentwire.analysis.curve import NO_CODEC, REFERENCE_CODEC
+from latentwire.analysis.curve import REFERENCE_CODEC
+from latentwire.analysis.rivals import row_name
 from latentwire.analysis.table import with_interval
 from latentwire.analysis.units import human_bytes, percent
 
@@ -201,8 +202,7 @@ def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
 def _name(row: dict[str, Any]) -> str:
     """A condition in a few words: receiver, int8, int8 0.5 back."""
     if row["system"] != "c2c":
-        codec = "" if row["codec"] == NO_CODEC else f" {row['codec']}"
-        return f"{row['system']}{codec}"
+        return row_name(row).removesuffix(" alone")
     if row["keep_ratio"] == 1:
         return str(row["codec"])
     return f"{row['codec']} {row['keep_ratio']:g} {row['order']}"

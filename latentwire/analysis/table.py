@@ -13,6 +13,7 @@ from rich.text import Text
 
 from latentwire.analysis.answers import DEGENERATE_MARK, DEGENERATE_NOTE
 from latentwire.analysis.curve import letter_prior
+from latentwire.analysis.rivals import row_name
 from latentwire.analysis.units import human_bytes, percent
 
 WIDTH = 100
@@ -85,7 +86,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     if not row["complete"]:
         examples += f"/{row['examples_total']}*"
     return (
-        row["codec"] if on_wire else row["system"],
+        row["codec"] if on_wire else row_name(row).removesuffix(" alone"),
         "-" if pd.isna(row["keep_ratio"]) else f"{row['keep_ratio']:g}",
         "-" if pd.isna(row["order"]) else row["order"],
         examples,

@@ -7,7 +7,7 @@ import torch
 
 from latentwire.checks.report import Doubt
 from latentwire.errors import LatentWireError
-from latentwire.evaluation.engine import out_of_memory
+from latentwire.evaluation.memory import out_of_memory
 
 # Beside the weights: the device's own context, the caches of a small batch, what lies between.
 WORKING_BYTES = {"cuda": 2_000_000_000, "cpu": 500_000_000, "mps": 1_000_000_000}

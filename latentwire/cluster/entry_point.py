@@ -16,7 +16,7 @@ FOLDER = ROOT / "entry_points"
 
 # Those whose work is chunks that are looked up in the tracking store. Several tasks of any other
 # would each do all of it.
-DIVIDED = ("main", "m0", "m2", "m3")
+DIVIDED = ("main", "m0", "baselines", "m2", "m3")
 
 
 @dataclass(frozen=True)

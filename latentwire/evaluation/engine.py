@@ -5,7 +5,6 @@ conditions (see `batch`). Packets are not made: their effect and length are comp
 prove equal.
 """
 
-import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -20,7 +19,9 @@ from c2c.sharer import require_readable
 from c2c.slots import slot_attention
 from latentwire.condition import COMPETITORS, MAX_NEW_TOKENS, Condition
 from latentwire.errors import LatentWireError
+from latentwire.evaluation import ahead
 from latentwire.evaluation.batch import Workspace, answer
+from latentwire.evaluation.memory import forget, out_of_memory, usable_bytes
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.pipeline import outcome
 from latentwire.evaluation.question import Question
@@ -31,12 +32,7 @@ log = logging.getLogger("latentwire")
 Progress = Callable[[int], object]  # told how many (example, condition) pairs have just been done
 SeeFirst = Callable[[Condition, int, Tensor], None]  # question's index, logits [vocabulary]
 
-# Without a GPU that says what it has: memory for one batch's caches, and no more examples than
-# pay for themselves.
-PLAIN_BYTES = 2**28  # more does not stay in a processor's caches, and is slower
-PLAIN_EXAMPLES = 32
-# What of a GPU's free memory is planned with; the rest is for fragments.
-USABLE = 0.85
+PLAIN_EXAMPLES = 32  # without a GPU: more do not pay for themselves
 SAME_SLOTS = 128
 
 
@@ -63,11 +59,25 @@ def evaluate(
     Raises LatentWireError when not even one example under one condition fits, and for logits
     that are no numbers; C2CError for models that cannot be evaluated in batches.
     """
-    records: dict[Condition, list[Record | None]] = {c: [None] * len(questions) for c in conditions}
-    conditions = list(records)
+    work = work or Workspace(pair)
+    asked_for = list(dict.fromkeys(conditions))
+    competing = [c for c in asked_for if c.system in COMPETITORS]
+    if competing:
+        # The decoders of one kind would leave no room for those of the other.
+        both = len(competing) < len(asked_for)
+        found = ahead.evaluate(work, competing, questions, donors, batch_size, progress)
+        if both:
+            work.release()
+            forget(pair.device)
+            rest = [c for c in asked_for if c not in found]
+            found |= evaluate(
+                pair, rest, questions, donors, batch_size, progress, work=work,
+                see_first=see_first, forced=forced,
+            )  # fmt: skip
+        return {c: found[c] for c in asked_for}
+    records: dict[Condition, list[Record | None]] = {c: [None] * len(questions) for c in asked_for}
+    conditions = asked_for
     for condition in conditions:
-        if condition.system in COMPETITORS:
-            raise LatentWireError(f"{condition.label}: it cannot be evaluated in batches yet")
         if condition.system == "c2c":
             for source in donors if condition.control == "deranged" else questions:
                 require_readable(len(source.token_ids))
@@ -75,7 +85,6 @@ def evaluate(
     waiting = sorted(range(len(questions)), key=lambda row: -len(questions[row].token_ids))
     if not conditions:
         waiting = []
-    work = work or Workspace(pair)
     slots = max((_slots(question) for question in questions), default=0)
     together = len(conditions)  # conditions in a batch
 
@@ -107,7 +116,7 @@ def evaluate(
                 answers = None  # recover below: here the error still holds the batch's tensors
             if answers is None:
                 work.release()
-                _forget(pair.device)
+                forget(pair.device)
                 most, together = _halved(pair, len(rows), len(asked))
                 if batch_size:
                     batch_size = most
@@ -161,7 +170,7 @@ def _room(work: Workspace, conditions: Sequence[Condition], slots: int) -> int:
     known = work.room is not None and work.room[0][1] == frozenset(conditions)
     if work.room is None or not known or work.room[0][0] < slots:
         work.release()
-        _forget(work.pair.device)
+        forget(work.pair.device)
         fits = examples_that_fit(work.pair, conditions, slots, work.tokens_at_once)
         work.room = (slots, frozenset(conditions)), fits
     return work.room[1]
@@ -177,13 +186,11 @@ def examples_that_fit(
     pair: LoadedPair, conditions: Sequence[Condition], slots: int, tokens_at_once: int
 ) -> int:
     """How many examples go together: as many as fit in free memory, one at least."""
+    usable, most = usable_bytes(pair.device), None
     if pair.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(pair.device)
-        # What torch holds and does not use is free too.
-        free += torch.cuda.memory_reserved(pair.device) - torch.cuda.memory_allocated(pair.device)
-        usable, most = int(free * USABLE) - _passing_bytes(pair, slots, tokens_at_once), None
+        usable -= _passing_bytes(pair, slots, tokens_at_once)
     else:
-        usable, most = PLAIN_BYTES, PLAIN_EXAMPLES
+        most = PLAIN_EXAMPLES
     example = example_bytes(pair, conditions, slots)
     fits = max(1, usable // example)
     examples = fits if most is None else min(fits, most)
@@ -227,11 +234,6 @@ def _passing_bytes(pair: LoadedPair, slots: int, tokens_at_once: int) -> int:
     return tokens_at_once * max(widths) * pair.dtype.itemsize
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether the device had not enough memory (MPS has no exception of its own for that)."""
-    return isinstance(error, torch.OutOfMemoryError) or "backend out of memory" in str(error)
-
-
 def _halved(pair: LoadedPair, examples: int, conditions: int) -> tuple[int, int]:
     """Examples and conditions to try after that many were too many; conditions are split only
     where a single example is too much."""
@@ -245,12 +247,3 @@ def _halved(pair: LoadedPair, examples: int, conditions: int) -> tuple[int, int]
         "out of memory: going on with %d examples under %d conditions at once", examples, conditions
     )
     return examples, conditions
-
-
-def _forget(device: torch.device) -> None:
-    """Return memory that nothing uses any more."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()

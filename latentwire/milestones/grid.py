@@ -314,31 +314,29 @@ def _beside(study: Study, plans: Sequence[Plan]) -> list[ConditionResult]:
 
 def _is_measured(frame: pd.DataFrame, plans: Sequence[Plan]) -> "pd.Series[bool]":
     """Which rows hold a condition of the plans, under whatever control."""
-    own = {_point(plan.setting.dataset, plan.condition) for plan in plans}
-    names = ["dataset", "system", "codec", "calibration", "keep_ratio", "order"]
-    points = frame[names].astype(object).where(frame[names].notna(), None)
+    own = {_point(plan) for plan in plans}
+    points = frame[list(_POINT)].astype(object).where(frame[list(_POINT)].notna(), None)
     return pd.Series([point in own for point in points.itertuples(index=False)], frame.index)
 
 
-def _point(dataset: str, condition: Condition) -> tuple[object, ...]:
-    channel = condition.channel
-    if channel is None:
-        return dataset, condition.system, NO_CODEC, None, None, None
-    calibration = channel.calibration or None
-    return dataset, condition.system, channel.codec, calibration, channel.keep_ratio, channel.order
+# What tells the rows of a curve apart, here where pair and source are one.
+_POINT = ("dataset", "system", "codec", "calibration", "keep_ratio", "order", "message_tokens")
+
+
+def _point(plan: Plan) -> tuple[object, ...]:
+    condition = plan.condition
+    start = plan.setting.dataset, condition.system
+    if channel := condition.channel:
+        calibration = channel.calibration or None
+        return *start, channel.codec, calibration, channel.keep_ratio, channel.order, None
+    if message := condition.message:
+        return *start, message.codec, None, None, None, message.tokens
+    return *start, NO_CODEC, None, None, None, None
 
 
 def _pairing_gain(frame: pd.DataFrame, plan: Plan) -> dict[str, float]:
     """The row's pairing gain; nothing where the deranged control was not run."""
-    channel = plan.condition.channel
-    assert channel is not None
-    row = frame[
-        (frame["dataset"] == plan.setting.dataset)
-        & (frame["codec"] == channel.codec)
-        & (frame["calibration"].fillna("") == channel.calibration)
-        & (frame["keep_ratio"] == channel.keep_ratio)
-        & (frame["order"] == channel.order)
-    ].iloc[0]
+    row = frame[_is_measured(frame, [plan])].iloc[0]
     names = ("pairing_gain", "pairing_gain_low", "pairing_gain_high")
     return {name: float(row[name]) for name in names if pd.notna(row[name])}
 

@@ -1,17 +1,19 @@
-"""All milestones in order, M0 to M4, with the models loaded once; codecs calibrated before M1."""
+"""All milestones in order, M0 to M4, with the models loaded once; baselines after M0, and codecs
+calibrated before M1."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from latentwire.errors import LatentWireError
-from latentwire.milestones import calibrate, m0, m1, m2, m3, m4
+from latentwire.milestones import baselines, calibrate, m0, m1, m2, m3, m4
 from latentwire.milestones.milestone import MilestoneRun, milestone_run
 from latentwire.milestones.preflight import begin
 from latentwire.milestones.study import Study
 from latentwire.parameters import (
     CALIBRATION_EXAMPLES,
     KV_BITS,
+    MESSAGE_TOKENS,
     OUTPUT_DIR,
     SAMPLE,
     STUDY,
@@ -23,8 +25,16 @@ from latentwire.parameters import (
 
 # M3 has a kv_bits of its own, so M2's cannot go by that name here.
 M2_KV_BITS = replace(KV_BITS, name="m2_kv_bits", help="bits per number that M2 compares")
-PARAMETERS = (*STUDY, WORKERS, M2_KV_BITS, CALIBRATION_EXAMPLES, SAMPLE, OUTPUT_DIR)
-STEPS = (m0, calibrate, m1, m2, m3)
+PARAMETERS = (
+    *STUDY,
+    WORKERS,
+    MESSAGE_TOKENS,
+    M2_KV_BITS,
+    CALIBRATION_EXAMPLES,
+    SAMPLE,
+    OUTPUT_DIR,
+)
+STEPS = (m0, baselines, calibrate, m1, m2, m3)
 
 
 def run(values: Values) -> None:

@@ -19,7 +19,7 @@ from latentwire.tracking.calibrations import PAIR_IDENTITY
 from latentwire.tracking.runs import LEVEL
 
 QUESTIONS = "questions"  # metric of a calibration: how many it was made from
-_KEY = ("system", "codec", "keep_ratio", "order", "control")
+_KEY = ("system", "codec", "keep_ratio", "order", "control", "message_tokens")
 
 
 @dataclass

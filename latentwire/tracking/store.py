@@ -14,6 +14,9 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy.exc import OperationalError
 
 from latentwire.errors import LatentWireError
 from latentwire.tracking.views import EXPERIMENT_NOTE, experiment_note, view_tags
@@ -85,6 +88,7 @@ def open_store(experiment: str | None = None, create: bool = True) -> Store:
     try:
         # Processes that make one SQLite file at the same time break each other's migrations.
         with _one_opens(uri):
+            _make_database(uri)
             client = MlflowClient(tracking_uri=uri)
             given = os.environ.get("MLFLOW_RUN_ID")
             if given:
@@ -97,6 +101,13 @@ def open_store(experiment: str | None = None, create: bool = True) -> Store:
             return Store(client, uri, experiment_id)
     except MlflowException as error:
         raise LatentWireError(_refusal(uri, error)) from error
+    except OperationalError as error:
+        if "already exists" not in str(error) or sqlite_path(uri) is None:
+            raise
+        raise LatentWireError(
+            f"the making of {sqlite_path(uri)} was interrupted, before it could hold a run: delete"
+            " it, and start again"
+        ) from error
     except OSError as error:
         raise LatentWireError(
             f"the tracking store {without_password(uri)} cannot be used: {error}"
@@ -180,6 +191,22 @@ def _one_opens(uri: str) -> AbstractContextManager[object]:
         return nullcontext()
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(f"{path}.lock")
+
+
+def _make_database(uri: str) -> None:
+    """Make the file of a SQLite store that is not there, under another name until it is whole.
+
+    MLflow makes its tables in dozens of steps, and a file that a kill leaves between two of them is
+    one that no MLflow opens again. Nobody else makes it meanwhile (`_one_opens`).
+    """
+    path = sqlite_path(uri)
+    if path is None or (path.exists() and path.stat().st_size):
+        return
+    for leftover in path.parent.glob(f"{path.name}.new*"):
+        leftover.unlink()
+    new = path.with_name(f"{path.name}.new")
+    SqlAlchemyStore(f"sqlite:///{new}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+    new.replace(path)
 
 
 def _check_reachable(uri: str) -> None:

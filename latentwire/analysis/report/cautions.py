@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from latentwire.analysis.answers import DEGENERATE_NOTE
+from latentwire.analysis.rivals import row_name
 
 NAMED = 4  # conditions that one sentence lists by name
 SHOWN = 0.05  # corrected p below which a gain is taken as shown
@@ -102,7 +103,7 @@ def _names(rows: pd.DataFrame) -> str:
 
 def _name(row: dict[str, Any]) -> str:
     if row["system"] != "c2c":
-        return f"{row['system']} alone"
+        return row_name(row)
     if row["keep_ratio"] == 1:
         return str(row["codec"])
     return f"{row['codec']} {row['keep_ratio']:g} {row['order']}"

@@ -20,6 +20,7 @@ import pandas as pd
 from latentwire.analysis.curve import NO_CODEC, ConditionResult, merged
 from latentwire.analysis.figures import codec_styles
 from latentwire.analysis.provenance import Origin, run_url
+from latentwire.analysis.rivals import RIVAL_STYLES, row_name
 from latentwire.data.dataset import Dataset
 from latentwire.data.prompt import prompt_text
 from latentwire.evaluation.record import Record
@@ -28,7 +29,7 @@ NOT_ASKED, UNPARSED = " ", "-"
 UNKNOWN = -1
 # Columns of the curve that the page shows; NaN and missing values become null.
 SHOWN = (
-    *("system", "codec", "calibration", "kv_bits", "keep_ratio", "order"),
+    *("system", "codec", "calibration", "kv_bits", "keep_ratio", "order", "message_tokens"),
     *("examples", "examples_total", "complete"),
     *("accuracy", "accuracy_low", "accuracy_high", "wire_bytes_mean", "bits_per_element"),
     *("deranged_accuracy", "pairing_gain", "pairing_gain_low", "pairing_gain_high"),
@@ -105,7 +106,7 @@ def content(
         controls = parts[group][_point(row)]
         points.append(
             {name: _plain(row[name]) for name in SHOWN}
-            | {"group": groups.index(group)}
+            | {"group": groups.index(group), "name": _named(row)}
             | {
                 "answers": {
                     control: coded.add(place[group], merged(control, members).values())
@@ -122,7 +123,7 @@ def content(
         "created": created,
         "cautions": list(cautions),
         "runs": [_run(origin, tracking_uri) for origin in origins],
-        "styles": codec_styles(frame.loc[frame["system"] == "c2c", "codec"]),
+        "styles": codec_styles(frame.loc[frame["system"] == "c2c", "codec"]) | RIVAL_STYLES,
         "groups": [
             {
                 "pair": group[0],
@@ -164,7 +165,7 @@ class _Coded:
         for record in records:
             row = self._row[table][record.index]
             letters[row] = record.predicted or UNPARSED
-            texts[row] = self.texts.setdefault(record.output, len(self.texts))
+            texts[row] = self.texts.setdefault(_text(record), len(self.texts))
             if record.donor_id is not None:
                 donors[row] = self._by_id[table].get(record.donor_id, UNKNOWN)
         lent = None
@@ -241,7 +242,7 @@ def _by_point(
     return found
 
 
-_POINT = ("system", "codec", "calibration", "keep_ratio", "order")
+_POINT = ("system", "codec", "calibration", "keep_ratio", "order", "message_tokens")
 
 
 def _point(row: Mapping[Any, Any]) -> tuple[object, ...]:
@@ -265,6 +266,16 @@ def _run(origin: Origin, tracking_uri: str) -> dict[str, Any]:
         "run_id": origin.run_id,
         "url": run_url(tracking_uri, origin.experiment_id, origin.run_id),
     }
+
+
+def _named(row: Mapping[Any, Any]) -> str | None:
+    """What a condition that is no cache is called; the page names caches itself."""
+    return None if row["system"] == "c2c" else row_name(row)
+
+
+def _text(record: Record) -> str:
+    """The receiver's output, and before it the message that it was sent."""
+    return f"[sent: {record.message}]\n{record.output}" if record.message else record.output
 
 
 def _plain(value: Any) -> Any:

@@ -50,12 +50,14 @@
 
   const group = (point) => data.groups[point.group];
   const onWire = (point) => point.system === "c2c";
+  const isAlone = (point) => ["receiver", "sharer", "calibrated"].includes(point.system);
+  const codecOf = (point) => point.codec === "none" ? point.system : point.codec; // codec, or letter, logits
   const isWhole = (point) => point.keep_ratio === 1;
   const kept = (point) => !onWire(point) ? "" : isWhole(point) ? "all" : `${point.keep_ratio} ${point.order}`;
   const fitted = (point) => (point.calibration ? `, calibration ${point.calibration.slice(0, 10)}` : "") +
     (group(point).source === "published" ? ", published" : "");
-  const sender = (point) => (onWire(point) ? point.codec : `${point.system} alone`) + fitted(point);
-  const named = (point) => (!onWire(point) ? `${point.system} alone`
+  const sender = (point) => (onWire(point) ? point.codec : point.name) + fitted(point);
+  const named = (point) => (!onWire(point) ? point.name
     : `${point.codec}, ${isWhole(point) ? "whole cache" : `${kept(point)} kept`}`) + fitted(point);
 
   const sets = []; // of one pair and dataset: the groups of its sources
@@ -71,8 +73,8 @@
   };
   const setPoints = () => data.points.filter((point) => sets[state.set].groups.includes(point.group));
   function isShown(point) {
-    if (!onWire(point)) return true;
-    if (state.off.codecs.has(point.codec)) return false;
+    if (isAlone(point)) return true;
+    if (state.off.codecs.has(codecOf(point))) return false;
     return isWhole(point) || point.order === null || !state.off.orders.has(point.order);
   }
   const style = (codec) => data.styles[codec] || ["#5A5A5A", "p"];
@@ -152,7 +154,7 @@
     const host = byId("chart"), width = Math.max(300, host.clientWidth || 900);
     const narrow = width < 600, left = narrow ? 40 : 56, right = narrow ? 12 : 96;
     const tall = narrow ? 250 : 330, short = narrow ? 150 : 180;
-    const shown = setPoints().filter(isShown), sent = shown.filter((point) => onWire(point) && point.wire_bytes_mean > 0);
+    const shown = setPoints().filter(isShown), sent = shown.filter((point) => !isAlone(point) && point.wire_bytes_mean > 0);
     const own = sets[state.set].groups.find((place) => data.groups[place].source === "local") ?? sets[state.set].groups[0];
     const isOwn = (point) => point.group === own;
     const controls = Object.keys(CONTROLS).filter((control) => !state.off.controls.has(control));
@@ -169,7 +171,7 @@
     low -= room; high += room;
     const x = (bytes) => left + (Math.log10(bytes) - low) / (high - low) * (width - left - right);
     const gains = controls.includes("matched") ? sent.filter((point) => isOwn(point) && point.pairing_gain !== null) : [];
-    const alone = shown.filter((point) => !onWire(point) && isOwn(point) && point.accuracy !== null);
+    const alone = shown.filter((point) => isAlone(point) && isOwn(point) && point.accuracy !== null);
     const panels = [{
       top: 22, height: tall, title: "accuracy (%)", signed: false,
       values: sent.flatMap((point) => [
@@ -207,8 +209,8 @@
     }
     root.append(svg("text", { x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, "bytes sent per question (mean, log scale)"));
     if (controls.includes("matched")) {
-      drawFront(root, panels[0], sent.filter(isOwn), "accuracy", x, width - right);
-      if (gains.length) drawFront(root, panels[1], gains, "pairing_gain", x, width - right);
+      drawFront(root, panels[0], sent.filter((point) => isOwn(point) && onWire(point)), "accuracy", x, width - right);
+      if (gains.length) drawFront(root, panels[1], gains.filter(onWire), "pairing_gain", x, width - right);
     }
     drawAlone(root, panels[0], alone, left, width - right, narrow);
     for (const point of sent.filter((each) => !isOwn(each))) {
@@ -268,7 +270,7 @@
   }
 
   function drawPoint(root, panel, point, x, kind) {
-    const [colour, marker] = style(point.codec);
+    const [colour, marker] = style(codecOf(point));
     const column = { matched: "accuracy", published: "accuracy", gain: "pairing_gain" }[kind] || `${kind}_accuracy`;
     const value = point[column], low = point[`${column}_low`], high = point[`${column}_high`];
     const px = x(point.wire_bytes_mean), py = panel.y(value), signed = kind === "gain";
@@ -393,7 +395,7 @@
       .filter((control) => data.answers[point.answers[control]].letters.trim())
       .map((control) => ({ point, control, answers: data.answers[point.answers[control]] })));
   }
-  const conditionName = ({ point, control }) => named(point) + (onWire(point) && control !== "matched" ? `, ${control}` : "");
+  const conditionName = ({ point, control }) => named(point) + (!isAlone(point) && control !== "matched" ? `, ${control}` : "");
 
   function fillDrill() {
     const all = state.conditions = conditions();
@@ -496,7 +498,7 @@
       return el("div", {},
         el("b", {}, `${title}: ${conditionName(each)}`),
         el("pre", {}, output || "(no text was kept)"),
-        donor < 0 ? null : el("p", { class: "note" }, `The cache was that of ${table.ids[donor]} (key ${table.keys[donor]})${table.prompts && table.prompts[donor] !== null ? ": " + table.prompts[donor].trim() : ""}`));
+        donor < 0 ? null : el("p", { class: "note" }, `The ${onWire(each.point) ? "cache" : "message"} was that of ${table.ids[donor]} (key ${table.keys[donor]})${table.prompts && table.prompts[donor] !== null ? ": " + table.prompts[donor].trim() : ""}`));
     };
     const prompt = table.prompts && table.prompts[row] !== null ? table.before + table.prompts[row] + table.after : "(not at hand)";
     return el("tr", { class: "details" }, el("td", { colspan: 5 },
@@ -551,9 +553,9 @@
   }
 
   function fillFilters() {
-    const points = setPoints().filter(onWire);
+    const points = setPoints().filter((point) => !isAlone(point));
     const icon = (codec) => svg("svg", { width: 14, height: 14, viewBox: "0 0 14 14", "aria-hidden": "true" }, shape(style(codec)[1], 7, 7, 4.5, { fill: style(codec)[0] }));
-    choices(byId("codecs"), "codecs", [...new Set(points.map((point) => point.codec))].map((codec) => [codec, codec, icon(codec)]));
+    choices(byId("codecs"), "codecs", [...new Set(points.map(codecOf))].map((codec) => [codec, codec, icon(codec)]));
     const orders = ["front", "back"].filter((order) => points.some((point) => !isWhole(point) && point.order === order));
     choices(byId("orders"), "orders", orders.map((order) => [order, order]));
     const controls = Object.keys(CONTROLS).filter((control) => control === "matched" || points.some((point) => point[`${control}_accuracy`] !== null));

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from latentwire.analysis.curve import ConditionResult
+from latentwire.analysis.curve import SENDING, ConditionResult
 from latentwire.evaluation.record import Record
 
 WIDE = {"bf16": 16, "int8": 8, "int4": 4}
@@ -28,7 +28,9 @@ def make_condition(
 ) -> ConditionResult:
     """A condition from its letters: "AB-" answered A, B and nothing; every key is A."""
     if system != "c2c":
-        codec, keep_ratio, order, control = "none", None, None, "none"
+        keep_ratio, order = None, None
+        codec = codec if system == "text" else "none"
+        control = control if system in SENDING else "none"
     keys = answers or "A" * len(predicted)
     records = tuple(
         Record(
@@ -39,7 +41,7 @@ def make_condition(
             correct=letter == key,
             prompt_tokens=100,
             generated_tokens=5,
-            wire_bytes=wire_bytes + index if system == "c2c" else 0,
+            wire_bytes=wire_bytes + index if system in SENDING else 0,
             output=letter,
             donor_id="set:other" if donors else None,
             donor_answer=donors[place] if donors else None,

@@ -201,6 +201,10 @@ def test_more_examples_than_the_dataset_has_are_refused(condition: Make) -> None
         {"keep_ratio": None},
         {"system": "receiver", "control": "matched", "codec": "none"},
         {"system": "receiver", "control": "none", "codec": "int8"},
+        {"message_tokens": 8},
+        {"system": "text", "codec": "utf8", "keep_ratio": None, "order": None},
+        {"system": "letter", "codec": "utf8", "keep_ratio": None, "order": None},
+        {"system": "letter", "codec": "none", "control": "zero"},
     ],
 )
 def test_impossible_conditions_are_refused(condition: Make, change: dict[str, Any]) -> None:
@@ -217,6 +221,31 @@ def some_results(condition: Make) -> list[ConditionResult]:
     results.append(condition("ABBA", source="published"))
     results.append(condition("ABBA", dataset="a set"))
     return results
+
+
+def rivals(condition: Make) -> list[ConditionResult]:
+    text: dict[str, Any] = {"system": "text", "codec": "utf8"}
+    return [
+        condition("ABAA", **text, message_tokens=32, wire_bytes=90),
+        condition("ABBA", **text, message_tokens=8, wire_bytes=30),
+        condition("BBBB", **text, message_tokens=8, control="deranged", donors="BBBB"),
+        condition("AAAB", system="letter", wire_bytes=1),
+        condition("AAAA", system="calibrated"),
+    ]
+
+
+def test_what_competes_with_caches_changes_nothing_of_theirs(condition: Make) -> None:
+    caches = build_curve(some_results(condition))
+    frame = build_curve([*some_results(condition), *rivals(condition)])
+    own = frame[frame["system"].isin(["receiver", "sharer", "c2c"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, caches, check_exact=True)
+    rest = frame[~frame["system"].isin(["receiver", "sharer", "c2c"])]
+    assert rest["system"].tolist() == ["calibrated", "letter", "text", "text"]
+    assert rest["message_tokens"].astype(object).where(rest["message_tokens"].notna(), None).tolist(
+    ) == [None, None, 8, 32]  # fmt: skip
+    short = rest.iloc[2]
+    assert (short["accuracy"], short["deranged_accuracy"], short["pairing_gain"]) == (0.5, 0, 0.5)
+    assert short["wire_bytes_mean"] == 31.5 and pd.isna(short["bf16_difference"])
 
 
 def test_rows_are_in_one_order_whatever_the_order_of_results(condition: Make) -> None:

@@ -50,11 +50,11 @@ def test_pairs_and_systems_that_nobody_knew_are_named(condition: Make) -> None:
     frame = build_curve(
         [condition("AB", codec="bf16"), condition("AA", codec="bf16", pair="a:b")], resamples=50
     )
-    frame.loc[1, ["system", "codec"]] = ["letter", "plain"]
+    frame.loc[1, ["system", "codec", "message_tokens"]] = ["text", "utf8+zstd", 32]
     found = headline(frame)
     # Pairs are in alphabetical order: a:b, then demo.
     assert found["a_b/set/bf16_accuracy"] == 1
-    assert found["demo/set/letter_plain_accuracy"] == 0.5
+    assert found["demo/set/text_32_tokens__zstd_accuracy"] == 0.5
     assert all("bf16_pairing_gain" not in name for name in found)
 
 

@@ -1,18 +1,22 @@
 """Text, letter and logits on the bundled pair, question by question."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from latentwire.channel.text import encode_text
-from latentwire.condition import Condition, Message
+from latentwire.condition import Channel, Condition, Message
 from latentwire.data.message import prompt_with_message_token_ids, stem_and_options
 from latentwire.data.prompt import prompt_token_ids
 from latentwire.errors import LatentWireError
-from latentwire.evaluation import competitors, engine, pipeline
+from latentwire.evaluation import ahead, competitors, engine, pipeline
+from latentwire.evaluation.batch import Workspace
+from latentwire.evaluation.competitors import OneByOne, Prompt
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.question import Question
 from latentwire.milestones.study import Study
@@ -35,30 +39,138 @@ def demo(study: Study) -> LoadedPair:
 
 
 @pytest.fixture(scope="module")
+def models(demo: LoadedPair) -> OneByOne:
+    return OneByOne(demo)
+
+
+@pytest.fixture(scope="module")
 def asked(study: Study) -> list[tuple[Question, Question]]:
     questions, donors = study.questions(study.dataset_names[0])
     return list(zip(questions[:6], donors[:6], strict=True))
 
 
+@pytest.fixture
+def talkative(demo: LoadedPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled sharer writes one letter and ends; without a stop token it goes on."""
+    monkeypatch.setattr(demo.sharer.generation_config, "eos_token_id", None)
+
+
 def test_a_shorter_message_is_the_longer_ones_beginning(
-    demo: LoadedPair, asked: list[tuple[Question, Question]]
+    models: OneByOne, asked: list[tuple[Question, Question]], talkative: None
 ) -> None:
     for question, _ in asked:
-        messages = [competitors.write_message(demo, question, n) for n in (1, 2, 8, 32)]
-        for shorter, longer in pairwise(messages):
-            assert longer.startswith(shorter)
+        prompt = models.prompts.message(question)
+        written = [models.write("sharer", prompt, n) for n in (1, 2, 8, 32)]
+        assert [len(tokens) for tokens in written] == [1, 2, 8, 32]
+        for shorter, longer in pairwise(written):
+            assert longer[: len(shorter)] == shorter
+
+
+ALL = [
+    *(
+        Condition("text", control=control, message=Message(codec, tokens))
+        for tokens in (1, 3, 24)
+        for codec in ("utf8", "utf8+zstd")
+        for control in ("matched", "deranged")
+    ),
+    *(Condition(s, control=c) for s in ("letter", "logits") for c in ("matched", "deranged")),
+    Condition("calibrated"),
+]
+
+
+@pytest.fixture(scope="module")
+def mixed(study: Study) -> tuple[list[Question], list[Question]]:
+    """Of both sets, so that lengths differ."""
+    both = [study.questions(name) for name in study.dataset_names]
+    questions, donors = ([q for part in both for q in part[side][:5]] for side in (0, 1))
+    return questions, donors
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 4])
+def test_in_batches_the_records_are_the_definitions(
+    batch_size: int | None,
+    models: OneByOne,
+    mixed: tuple[list[Question], list[Question]],
+    talkative: None,
+) -> None:
+    told: list[int] = []
+    conditions = [*ALL, RECEIVER, Condition("c2c", Channel("int8"), "matched")]
+    found = engine.evaluate(models.pair, conditions, *mixed, batch_size, told.append)
+    assert list(found) == conditions and sum(told) == len(conditions) * len(mixed[0])
+    for condition in ALL:
+        expected = [
+            competitors.evaluate(models, condition, q, d) for q, d in zip(*mixed, strict=True)
+        ]
+        assert found[condition] == expected, condition.label
+    longest = found[Condition("text", control="matched", message=Message("utf8", 24))]
+    assert len({record.message for record in longest}) > 1  # the bundled models know few words
+    for condition in conditions[len(ALL) :]:
+        alone = [
+            pipeline.evaluate(models.pair, condition, q, d) for q, d in zip(*mixed, strict=True)
+        ]
+        assert found[condition] == alone
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 3])
+def test_texts_of_any_length_in_batches(
+    batch_size: int | None, precise_pair: LoadedPair, questions: Callable[..., list[Question]]
+) -> None:
+    prompts = [q.token_ids for q in questions([12, 2, 12, 23, 3, 1, 15, 23, 9])]
+    one_by_one, together = OneByOne(precise_pair), ahead.Ahead(Workspace(precise_pair), batch_size)
+    for name in ("sharer", "receiver"):
+        together.ask_to_write(name, prompts, 12)
+        written = [one_by_one.write(name, prompt, 12) for prompt in prompts]
+        assert [together.write(name, prompt, 12) for prompt in prompts] == written
+        assert [together.write(name, p, 5) for p in prompts] == [
+            one_by_one.write(name, p, 5) for p in prompts
+        ]
+        assert len({tuple(tokens) for tokens in written}) > 5
+        assert len({len(tokens) for tokens in written}) > 1  # some end by themselves
+
+
+def test_out_of_memory_is_survived_by_halving(
+    models: OneByOne,
+    mixed: tuple[list[Question], list[Question]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = engine.evaluate(models.pair, ALL[-5:], *mixed)
+    real, most = ahead.Ahead._batch, 3
+
+    def tight(self: ahead.Ahead, name: str, prompts: Sequence[Prompt], tokens: int) -> Any:
+        if len(prompts) > most:
+            raise torch.OutOfMemoryError("no")
+        return real(self, name, prompts, tokens)
+
+    monkeypatch.setattr(ahead.Ahead, "_batch", tight)
+    assert engine.evaluate(models.pair, ALL[-5:], *mixed) == expected
+    most = 0
+    with pytest.raises(LatentWireError, match="not enough memory for one prompt"):
+        engine.evaluate(models.pair, ALL[-5:], *mixed)
+
+
+def test_logits_that_are_no_numbers_are_refused(
+    models: OneByOne,
+    mixed: tuple[list[Question], list[Question]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weight = models.pair.sharer.get_output_embeddings().weight
+    with monkeypatch.context() as patch:
+        patch.setattr(weight, "data", weight.data * float("nan"))
+        with pytest.raises(LatentWireError, match="NaN or infinite"):
+            engine.evaluate(models.pair, [Condition("letter", control="matched")], *mixed)
 
 
 @pytest.mark.parametrize("codec", ["utf8", "utf8+zstd"])
 def test_text_is_sent_and_counted(
-    codec: str, demo: LoadedPair, asked: list[tuple[Question, Question]]
+    codec: str, models: OneByOne, asked: list[tuple[Question, Question]]
 ) -> None:
     for control in ("matched", "deranged"):
         condition = Condition("text", control=control, message=Message(codec, 8))
         for question, donor in asked[:3]:
-            record = competitors.evaluate(demo, condition, question, donor)
+            record = competitors.evaluate(models, condition, question, donor)
             source = donor if control == "deranged" else question
-            assert record.message == competitors.write_message(demo, source, 8)
+            written = models.write("sharer", models.prompts.message(source), 8)
+            assert record.message == models.pair.tokenizer.decode(written, skip_special_tokens=True)
             assert record.wire_bytes == len(encode_text(record.message, codec))
             assert record.answer == question.example.answer
             assert record.donor_id == (donor.example.id if control == "deranged" else None)
@@ -66,14 +178,18 @@ def test_text_is_sent_and_counted(
 
 def test_without_a_message_the_receiver_reads_its_plain_prompt(
     demo: LoadedPair,
+    models: OneByOne,
     asked: list[tuple[Question, Question]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(competitors, "write_message", lambda *_: "")
+    real = models.write
+    monkeypatch.setattr(
+        models, "write", lambda name, *rest: [] if name == "sharer" else real(name, *rest)
+    )
     condition = Condition("text", control="matched", message=Message("utf8+zstd", 8))
     for question, donor in asked:
         alone = pipeline.evaluate(demo, RECEIVER, question, question)
-        record = competitors.evaluate(demo, condition, question, donor)
+        record = competitors.evaluate(models, condition, question, donor)
         assert record == replace(alone, message="")
 
 
@@ -89,12 +205,12 @@ def test_a_message_stands_before_the_question_and_changes_nothing_else(
 
 
 def test_the_letter_is_the_sharers_answer(
-    demo: LoadedPair, asked: list[tuple[Question, Question]]
+    demo: LoadedPair, models: OneByOne, asked: list[tuple[Question, Question]]
 ) -> None:
     for question, donor in asked:
         for control, source in (("matched", question), ("deranged", donor)):
             condition = Condition("letter", control=control)
-            record = competitors.evaluate(demo, condition, question, donor)
+            record = competitors.evaluate(models, condition, question, donor)
             theirs = pipeline.evaluate(demo, SHARER, source, source).predicted
             assert theirs is not None
             assert (record.predicted, record.wire_bytes) == (theirs, 1)
@@ -103,29 +219,29 @@ def test_the_letter_is_the_sharers_answer(
 
 def test_without_a_letter_the_receiver_answers_by_itself(
     demo: LoadedPair,
+    models: OneByOne,
     asked: list[tuple[Question, Question]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     question, donor = asked[0]
     alone = pipeline.evaluate(demo, RECEIVER, question, question)
-    real = competitors._generated
-
-    def silent(pair: LoadedPair, model: object, ids: list[int], tokens: int) -> list[int]:
-        return [] if model is pair.sharer else real(pair, model, ids, tokens)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(competitors, "_generated", silent)
-    record = competitors.evaluate(demo, Condition("letter", control="matched"), question, donor)
+    real = models.write
+    monkeypatch.setattr(
+        models, "write", lambda name, *rest: [] if name == "sharer" else real(name, *rest)
+    )
+    record = competitors.evaluate(models, Condition("letter", control="matched"), question, donor)
     assert record == replace(alone, message="")
 
 
 def test_logits_are_eight_bytes_and_the_largest_sum_wins(
-    demo: LoadedPair, asked: list[tuple[Question, Question]]
+    models: OneByOne, asked: list[tuple[Question, Question]]
 ) -> None:
     for question, donor in asked:
-        record = competitors.evaluate(demo, Condition("logits", control="matched"), question, donor)
+        record = competitors.evaluate(
+            models, Condition("logits", control="matched"), question, donor
+        )
         both = [
-            competitors.option_logprobs(demo, model, question)
-            for model in (demo.receiver, demo.sharer)
+            models.option_logprobs(name, question.token_ids, 4) for name in ("receiver", "sharer")
         ]
         for logprobs in both:
             assert np.exp(logprobs).sum() == pytest.approx(1)
@@ -133,21 +249,21 @@ def test_logits_are_eight_bytes_and_the_largest_sum_wins(
         assert record.predicted == "ABCD"[int((both[0] + both[1].astype("<f2")).argmax())]
 
 
-def test_a_prior_is_taken_off(demo: LoadedPair, asked: list[tuple[Question, Question]]) -> None:
-    prior = competitors.letter_prior(demo, 4)
+def test_a_prior_is_taken_off(models: OneByOne, asked: list[tuple[Question, Question]]) -> None:
+    prior = competitors.letter_prior(models, 4)
     assert np.exp(prior).sum() == pytest.approx(1)
     for question, donor in asked:
-        record = competitors.evaluate(demo, Condition("calibrated"), question, donor)
-        own = competitors.option_logprobs(demo, demo.receiver, question)
+        record = competitors.evaluate(models, Condition("calibrated"), question, donor)
+        own = models.option_logprobs("receiver", question.token_ids, 4)
         assert record.predicted == "ABCD"[int((own - prior).argmax())]
         assert record.wire_bytes == 0
 
 
 def test_fewer_options_are_not_answered_beyond_and_more_are_refused(
-    demo: LoadedPair, asked: list[tuple[Question, Question]]
+    demo: LoadedPair, models: OneByOne
 ) -> None:
-    assert not np.isnan(competitors.letter_prior(demo, 3)).any()
-    assert competitors.letter_prior(demo, 3)[3] == 0
+    assert not np.isnan(competitors.letter_prior(models, 3)).any()
+    assert competitors.letter_prior(models, 3)[3] == 0
     with pytest.raises(LatentWireError, match="1 to 4 options, but a question has 5"):
         stem_and_options(demo.tokenizer, 5)
 
@@ -160,38 +276,42 @@ def test_log_probabilities_keep_infinities_and_refuse_damage() -> None:
             competitors.decode_logprobs(damaged)
 
 
-def test_neither_pipeline_nor_engine_takes_them_for_something_else(
+def test_the_pipeline_does_not_take_them_for_something_else(
     demo: LoadedPair, asked: list[tuple[Question, Question]]
 ) -> None:
     question, donor = asked[0]
     condition = Condition("letter", control="matched")
     with pytest.raises(LatentWireError, match="competitors"):
         pipeline.evaluate(demo, condition, question, donor)
-    with pytest.raises(LatentWireError, match="batches"):
-        engine.evaluate(demo, [condition], [question], [donor])
 
 
 def test_options_are_read_where_the_sharer_writes_its_letter(
-    demo: LoadedPair, asked: list[tuple[Question, Question]]
+    demo: LoadedPair, models: OneByOne, asked: list[tuple[Question, Question]]
 ) -> None:
     for question, _ in asked:
-        logprobs = competitors.option_logprobs(demo, demo.sharer, question)
+        logprobs = models.option_logprobs("sharer", question.token_ids, 4)
         answered = pipeline.evaluate(demo, SHARER, question, question).predicted
         assert "ABCD"[int(logprobs.argmax())] == answered
 
 
 def test_under_deranged_another_questions_message_is_sent(
-    demo: LoadedPair,
+    models: OneByOne,
     asked: list[tuple[Question, Question]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The bundled sharer writes nearly the same to every question, so it cannot show this.
-    monkeypatch.setattr(
-        competitors, "write_message", lambda pair, source, tokens: source.example.id
-    )
+    ids = {models.prompts.message(q): q.example.id for both in asked for q in both}
+    real = models.write
+
+    def named(name: str, prompt: Prompt, tokens: int) -> list[int]:
+        if name == "sharer":
+            return list(models.pair.tokenizer.encode(ids[prompt], add_special_tokens=False))
+        return real(name, prompt, tokens)
+
+    monkeypatch.setattr(models, "write", named)
     question, donor = asked[0]
     assert question.example.id != donor.example.id
     for control, source in (("matched", question), ("deranged", donor)):
         condition = Condition("text", control=control, message=Message("utf8", 8))
-        record = competitors.evaluate(demo, condition, question, donor)
+        record = competitors.evaluate(models, condition, question, donor)
         assert record.message == source.example.id

@@ -24,7 +24,7 @@ from latentwire.channel.link import Link
 from latentwire.channel.registry import TENSORWISE as CODECS
 from latentwire.condition import CONTROLS, Channel, Condition
 from latentwire.errors import LatentWireError
-from latentwire.evaluation import batch, engine, pipeline
+from latentwire.evaluation import batch, engine, memory, pipeline
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.question import Question, derange
 from latentwire.evaluation.record import Record
@@ -440,7 +440,7 @@ def test_how_much_goes_together_is_logged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     conditions = ALONE + c2c_conditions(["int8"])
-    monkeypatch.setattr(engine, "PLAIN_BYTES", 2 * engine.example_bytes(pair, conditions, 128))
+    monkeypatch.setattr(memory, "PLAIN_BYTES", 2 * engine.example_bytes(pair, conditions, 128))
     asked, sizes = questions([5, 6, 7]), []
     with caplog.at_level("INFO", logger="latentwire"):
         engine.evaluate(pair, conditions, asked, asked, None, sizes.append)

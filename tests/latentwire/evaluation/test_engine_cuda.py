@@ -7,7 +7,7 @@ from tiny import loaded_pair
 
 from c2c import decoding
 from latentwire.condition import Channel, Condition
-from latentwire.evaluation import engine, pipeline
+from latentwire.evaluation import engine, memory, pipeline
 from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.question import Question
@@ -115,7 +115,7 @@ def test_the_batch_fits_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch)
     pair = stopping(loaded_pair(torch.float32, "cuda"))
     example = engine.example_bytes(pair, CONDITIONS, 128)
     passing = engine._passing_bytes(pair, 128, 100)
-    free = int((3.5 * example + passing) / engine.USABLE)
+    free = int((3.5 * example + passing) / memory.USABLE)
     held = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free - held, free))
     assert engine.examples_that_fit(pair, CONDITIONS, 128, 100) == 3

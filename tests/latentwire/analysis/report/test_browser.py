@@ -287,6 +287,33 @@ def test_two_conditions_are_compared_question_by_question(page: Any, condition: 
     assert texts(page, "#questions tbody .pale") == ["set:17"]
 
 
+def test_texts_and_letters_are_conditions_like_others(
+    page: Any, condition: Make, tmp_path: Path
+) -> None:
+    text: dict[str, Any] = {"system": "text", "codec": "utf8", "message_tokens": 32}
+    hint = said(condition, 1, 0.5, QUESTIONS, wire_bytes=60, **text)
+    records = [replace(record, message=f"<b>hint</b> {record.index}") for record in hint.records]
+    letter = said(condition, 2, 0.6, QUESTIONS, system="letter", wire_bytes=1)
+    results = [*study(condition), replace(hint, records=tuple(records)), letter]
+    open_file(page, write(tmp_path, results, {"set": questions(QUESTIONS)}))
+    assert page.get_log("browser") == []
+    labels = [label for kind, label in marks(page) if kind == "matched"]
+    assert len(labels) == 7 and sum(label.startswith("text 32 tokens,") for label in labels) == 1
+    front = page.execute_script("return document.querySelector('#chart .front').dataset.points")
+    rows = texts(page, "#points tbody tr")
+    assert len(rows) == 9 and any(row.startswith("letter") for row in rows)
+    click(page, "#codecs input[value=utf8]")
+    click(page, "#codecs input[value=letter]")
+    assert len([kind for kind, _ in marks(page) if kind == "matched"]) == 5
+    # The front is of caches alone.
+    assert front == page.execute_script(
+        "return document.querySelector('#chart .front').dataset.points"
+    )
+    choose(page, "first", "text 32 tokens")
+    click(page, "#questions tbody button")
+    assert "[sent: <b>hint</b> " in texts(page, "#questions tr.details")[0]
+
+
 def test_long_tables_are_paged(page: Any) -> None:
     assert len(texts(page, "#questions tbody tr")) == 25
     assert texts(page, "#questions-pager span") == ["1 to 25 of 60"]

@@ -1,0 +1,189 @@
+"""Conditions that send no cache, many examples at once: what `competitors` says, in batches.
+
+What the models are asked is worked out for all examples first and answered in batches: a prompt
+once, however many conditions ask it; a message once, whose beginnings are the shorter ones. Then
+each record is made as the definition makes it.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from c2c.cache import geometry
+from c2c.norms import fused_norms
+from c2c.slots import read, slot_attention
+from latentwire.condition import MAX_NEW_TOKENS, Condition
+from latentwire.data.message import content_free_token_ids
+from latentwire.errors import LatentWireError
+from latentwire.evaluation import competitors
+from latentwire.evaluation.batch import Workspace, padded
+from latentwire.evaluation.competitors import Prompt, Prompts, model_of, send_letter, send_text
+from latentwire.evaluation.memory import forget, out_of_memory, usable_bytes
+from latentwire.evaluation.pair import stop_ids
+from latentwire.evaluation.question import Question
+from latentwire.evaluation.record import Record
+
+log = logging.getLogger("latentwire")
+
+MOST_TOGETHER = {"cuda": 512}  # prompts in a batch: more does not make a GPU faster
+FEW_TOGETHER = 32
+
+
+class Ahead:
+    """`competitors.Models` that have been asked already."""
+
+    def __init__(self, work: Workspace, batch_size: int | None = None) -> None:
+        self.pair, self.prompts = work.pair, Prompts(work.pair)
+        self._work, self._batch_size = work, batch_size
+        self._written: dict[tuple[str, Prompt], list[int]] = {}
+        self._logprobs: dict[tuple[str, Prompt, int], np.ndarray] = {}
+
+    def write(self, name: str, prompt: Prompt, tokens: int) -> list[int]:
+        """See `Models`. Greedy: a shorter text is the beginning of a longer one."""
+        return self._written[name, prompt][:tokens]
+
+    def option_logprobs(self, name: str, prompt: Prompt, options: int) -> np.ndarray:
+        """See `Models`."""
+        return self._logprobs[name, prompt, options]
+
+    def ask_to_write(self, name: str, prompts: Iterable[Prompt], tokens: int) -> None:
+        """Have the model write to each prompt. Raises LatentWireError where not even one fits into
+        memory, and for logits that are no numbers."""
+        model = model_of(self.pair, name)
+        wanted = {prompt for prompt in prompts if (name, prompt) not in self._written}
+        waiting = sorted(wanted, key=lambda prompt: (-len(prompt), prompt))
+        norms = fused_norms(model) if self.pair.dtype.itemsize == 2 else nullcontext()
+        with slot_attention(model), norms:
+            most = self._batch_size or (self._fitting(name, waiting[0], tokens) if waiting else 0)
+            while waiting:
+                rows = waiting[:most]
+                try:
+                    answers = self._batch(name, rows, tokens)
+                except RuntimeError as error:
+                    if not out_of_memory(error):
+                        raise
+                    answers = None  # recover below: here the error holds the batch's tensors
+                if answers is None:
+                    self._work.release()
+                    forget(self.pair.device)
+                    if len(rows) == 1:
+                        raise LatentWireError(
+                            f"device {self.pair.device} has not enough memory for one prompt"
+                        )
+                    most = len(rows) // 2
+                    log.warning("out of memory: going on with %d prompts at once", most)
+                    continue
+                for prompt, answer in zip(rows, answers, strict=True):
+                    self._written[name, prompt] = answer
+                waiting = waiting[len(rows) :]
+
+    def ask_for_options(self, name: str, asked: Iterable[tuple[Prompt, int]]) -> None:
+        """Have the model's log-probabilities of each prompt's options, so many."""
+        alike: dict[tuple[int, int], list[Prompt]] = defaultdict(list)
+        for prompt, options in dict.fromkeys(asked):
+            if (name, prompt, options) not in self._logprobs:
+                alike[len(prompt), options].append(prompt)
+        model, most = model_of(self.pair, name), self._batch_size or FEW_TOGETHER
+        for (_, options), prompts in alike.items():
+            for start in range(0, len(prompts), most):
+                rows = prompts[start : start + most]
+                found = competitors.logprobs_of(self.pair, model, rows, options)
+                for prompt, line in zip(rows, found, strict=True):
+                    self._logprobs[name, prompt, options] = line
+
+    def _fitting(self, name: str, longest: Prompt, tokens: int) -> int:
+        """How many prompts go together."""
+        model, device = model_of(self.pair, name), self.pair.device
+        shape = geometry(model.config)
+        vocabulary = model.config.get_text_config().vocab_size
+        slots = 2 * shape.layers * shape.width * (len(longest) + tokens)
+        row_bytes = (2 * slots + 4 * vocabulary) * self.pair.dtype.itemsize  # twice: graphs, masks
+        most = MOST_TOGETHER.get(device.type, FEW_TOGETHER)
+        return max(1, min(most, usable_bytes(device) // row_bytes))
+
+    def _batch(self, name: str, prompts: Sequence[Prompt], tokens: int) -> list[list[int]]:
+        model = model_of(self.pair, name)
+        longest = max(map(len, prompts))
+        decoder = self._work.decoder(f"{name} writes", model, len(prompts), longest + tokens)
+        slots = decoder.slots.rows(0, len(prompts))
+        for tensor in (*slots.keys, *slots.values):
+            tensor.zero_()  # what a former batch left there
+        token_ids = padded(prompts, model.device)
+        read(model, token_ids[:, : max(1, longest - 1)], slots, self._work.tokens_at_once)
+        last = torch.tensor([prompt[-1] for prompt in prompts], device=model.device)
+        places = [len(prompt) - 1 for prompt in prompts]
+        return decoder.greedy(last, places, tokens, stop_ids(model), see_first=_require_finite)
+
+
+def evaluate(
+    work: Workspace,
+    conditions: Sequence[Condition],
+    questions: Sequence[Question],
+    donors: Sequence[Question],
+    batch_size: int | None = None,
+    progress: Callable[[int], object] = lambda done: None,
+) -> dict[Condition, list[Record]]:
+    """Records of every condition, in the order of `questions`; donors[i] goes with questions[i]."""
+    models = Ahead(work, batch_size)
+    asked = list(zip(questions, donors, strict=True))
+
+    def sources(system: str) -> list[Question]:
+        return [
+            competitors.source_of(condition, *both)
+            for condition in conditions
+            if condition.system == system
+            for both in asked
+        ]
+
+    messages = [c.message for c in conditions if c.message is not None]
+    if messages:
+        prompts = {models.prompts.message(source) for source in sources("text")}
+        models.ask_to_write("sharer", prompts, max(message.tokens for message in messages))
+    if letters := sources("letter"):
+        models.ask_to_write("sharer", {source.token_ids for source in letters}, MAX_NEW_TOKENS)
+    models.ask_to_write("receiver", _receivers_prompts(models, conditions, asked), MAX_NEW_TOKENS)
+    models.ask_for_options("sharer", map(_options, sources("logits")))
+    if any(condition.system in ("logits", "calibrated") for condition in conditions):
+        models.ask_for_options("receiver", map(_options, questions))
+    if any(condition.system == "calibrated" for condition in conditions):
+        for options in {len(question.example.choices) for question in questions}:
+            empty = content_free_token_ids(work.pair.tokenizer, options)
+            models.ask_for_options("receiver", [(tuple(ids), options) for ids in empty])
+    records = {}
+    for condition in conditions:
+        records[condition] = [competitors.evaluate(models, condition, *both) for both in asked]
+        progress(len(asked))
+    return records
+
+
+def _receivers_prompts(
+    models: Ahead, conditions: Sequence[Condition], asked: Sequence[tuple[Question, Question]]
+) -> set[Prompt]:
+    """What the receiver writes an answer to, once the sharer has written."""
+    found: set[Prompt] = set()
+    for condition in conditions:
+        for question, donor in asked:
+            source = competitors.source_of(condition, question, donor)
+            if condition.message is not None:
+                _, received = send_text(models, condition.message, source)
+                found.add(models.prompts.with_message(question, received))
+            elif condition.system == "letter" and not send_letter(models, source):
+                found.add(question.token_ids)
+    return found
+
+
+def _options(question: Question) -> tuple[Prompt, int]:
+    return question.token_ids, len(question.example.choices)
+
+
+def _require_finite(logits: Tensor) -> None:
+    if not bool(torch.isfinite(logits).all()):
+        raise LatentWireError(
+            "a model gave logits that are NaN or infinite; in fp16 try bf16 or fp32"
+            " (-P dtype=float32)"
+        )

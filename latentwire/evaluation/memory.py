@@ -1,0 +1,34 @@
+"""A device's memory: how much can be planned with, and what to do when it runs out."""
+
+import gc
+
+import torch
+
+# Without a GPU that says what it has: memory for one batch's caches.
+PLAIN_BYTES = 2**28  # more does not stay in a processor's caches, and is slower
+# What of a GPU's free memory is planned with; the rest is for fragments.
+USABLE = 0.85
+
+
+def usable_bytes(device: torch.device) -> int:
+    """Memory to plan a batch with."""
+    if device.type != "cuda":
+        return PLAIN_BYTES
+    free, _ = torch.cuda.mem_get_info(device)
+    # What torch holds and does not use is free too.
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(free * USABLE)
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether the device had not enough memory (MPS has no exception of its own for that)."""
+    return isinstance(error, torch.OutOfMemoryError) or "backend out of memory" in str(error)
+
+
+def forget(device: torch.device) -> None:
+    """Return memory that nothing uses any more."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -1,0 +1,34 @@
+"""Baselines: what do a text, a letter and four numbers score on the same axis of bytes?
+
+The sharer's message in at most so many tokens, its answer's letter (1 byte), its log-probabilities
+of the options (8 bytes); and the receiver alone with its letter prior taken off (no bytes).
+"""
+
+from latentwire.channel.text import TEXT_CODECS
+from latentwire.condition import Condition, Message
+from latentwire.milestones.grid import run_grid
+from latentwire.milestones.milestone import MilestoneRun
+from latentwire.milestones.preflight import begin
+from latentwire.milestones.study import Study
+from latentwire.parameters import CONTROLS_WRITTEN, MESSAGE_TOKENS, STUDY, WORKERS, Values
+
+PARAMETERS = (*STUDY, WORKERS, MESSAGE_TOKENS, CONTROLS_WRITTEN)
+
+
+def conditions(values: Values) -> list[Condition]:
+    """Every message as every codec sends it, the letter and the numbers, under every control."""
+    messages = [Message(codec, n) for n in values["message_tokens"] for codec in TEXT_CODECS]
+    return [
+        Condition("calibrated"),
+        *(Condition(s, control=c) for s in ("letter", "logits") for c in values["controls"]),
+        *(Condition("text", control=c, message=m) for m in messages for c in values["controls"]),
+    ]
+
+
+def run(values: Values) -> None:
+    run_in(begin(values), values)
+
+
+def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:
+    """The milestone on a study that is open already."""
+    run_grid(study, "baselines", values, conditions(values), parent)
