@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test environments fuzz lint format lock clean
+.PHONY: help setup demo test environments fuzz faults lint format lock clean
 
 help:
 	@echo "make demo   set up, then run M0 to M4 on the bundled pair (CPU, no download)"
 	@echo "make test   set up, then run all tests"
 	@echo "make environments  set up, then try mlflow run in environments of its own (downloads)"
 	@echo "make fuzz   set up, then throw a million mutated packets at the decoder"
+	@echo "make faults set up, then end main at 280 random instants (half an hour)"
 	@echo "make setup  make .venv with the locked packages"
 	@echo "make lint   ruff and mypy"
 	@echo "make lock   write constraints.txt from .venv"
@@ -37,6 +38,9 @@ environments: setup
 
 fuzz: setup
 	PYTHONPATH=.:C2C $(BIN)/python tests/fuzz_packets.py --count $(or $(COUNT),1000000)
+
+faults: setup
+	PYTHONPATH=.:C2C:tests $(BIN)/python tests/faults/run.py --report results/faults.json
 
 lint: setup
 	$(BIN)/ruff check .

@@ -59,7 +59,7 @@ def paired_bootstrap_intervals(
             ],
             dtype=np.float32,  # holds sums of whole numbers up to 2^24 exactly
         )
-        sums = [counts @ differences for counts in _draws(len(questions), resamples, seed)]
+        sums = [counts @ differences for counts in draws(len(questions), resamples, seed)]
         means = np.concatenate(sums).astype(np.float64) / len(questions)
         ends = np.quantile(means, [tail, 1 - tail], axis=0)
         for place, (low, high) in zip(places, ends.T, strict=True):
@@ -67,7 +67,7 @@ def paired_bootstrap_intervals(
     return intervals
 
 
-def _draws(questions: int, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
+def draws(questions: int, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
     """How often each question was drawn: float32 [up to BLOCK resamples, questions] at a time."""
     generator = np.random.default_rng(seed)
     for start in range(0, resamples, BLOCK):

@@ -18,6 +18,7 @@ from latentwire.analysis.units import human_bytes, percent
 
 QUESTIONS = {
     "m0": "What do receiver, sharer and uncompressed C2C score, and does the content matter?",
+    "baselines": "What do a text, a letter and four numbers score on the same axis of bytes?",
     "m2": "What does precision cost?",
     "m3": "What does cache length cost?",
     "m4": "What accuracy is left at how many bytes?",
@@ -47,7 +48,11 @@ def headline(frame: pd.DataFrame) -> dict[str, float]:
 
 
 def note(
-    name: str, frame: pd.DataFrame, measured: pd.DataFrame, pictures: Sequence[str] = ()
+    name: str,
+    frame: pd.DataFrame,
+    measured: pd.DataFrame,
+    pictures: Sequence[str] = (),
+    said: Sequence[str] = (),
 ) -> str:
     """The milestone's description in Markdown: sentences, the table, then pictures.
 
@@ -56,6 +61,7 @@ def note(
         frame: what it is judged by, with the conditions that it is compared with.
         measured: the rows of `frame` that the table shows.
         pictures: addresses of pictures.
+        said: more sentences, below the others.
     """
     if measured.empty:
         return "No finished conditions yet."
@@ -66,7 +72,7 @@ def note(
         for prefix, rows in _families(frame)
     ]
     shown = [picture(place) for place in pictures]
-    return assemble([*head, *blocks], "\n".join(_table(measured)), shown)
+    return assemble([*head, *blocks, *said], "\n".join(_table(measured)), shown)
 
 
 def assemble(blocks: Sequence[str], table: str, pictures: Sequence[str]) -> str:

@@ -356,6 +356,7 @@ def log_table(
     measured: pd.DataFrame | None = None,
     pictures: Sequence[str] = (),
     shown: bool = True,
+    said: Sequence[str] = (),
 ) -> None:
     """Print the table, and log it with the headline metrics and a description of the run.
 
@@ -365,6 +366,7 @@ def log_table(
         measured: the milestone's own rows; all of `frame` unless given.
         pictures: artifacts of the run that its description shows.
         shown: whether to print the table.
+        said: more sentences of the description.
     """
     measured = frame if measured is None else measured
     table = render_table(measured)
@@ -375,7 +377,7 @@ def log_table(
     writer.log_text(run_id, measured.to_csv(index=False), "conditions.csv")
     writer.log(run_id, metrics=headline(frame))
     places = [artifact_address(run_id, picture) for picture in pictures]
-    writer.note(run_id, note(run.name, frame, measured, places))
+    writer.note(run_id, note(run.name, frame, measured, places, said))
 
 
 def _print_unknown(study: Study, name: str, conditions: Sequence[Condition]) -> None:

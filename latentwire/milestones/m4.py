@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from latentwire.analysis.crossing import crossings, sentences
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes, write_csv
 from latentwire.analysis.curve_files import CSV_FILE, write_figures
 from latentwire.analysis.files import replacing
@@ -42,6 +43,7 @@ from latentwire.tracking.store import Store, open_store, without_password
 log = logging.getLogger("latentwire")
 
 PARAMETERS = (PAIR, DATASET, DATA_DIR, SOURCE, MARGIN_POINTS, OUTPUT_DIR)
+CROSSINGS_FILE = "crossings.csv"
 SOURCES = {"local": ("local",), "published": ("published",), "both": ("local", "published")}
 
 
@@ -83,19 +85,23 @@ def run_in(store: Store, values: Values, parent: MilestoneRun | None = None) -> 
     pair = None if values["pair"] == AUTO else values["pair"]
     evidence = gather(store, SOURCES[values["source"]], pair, values["dataset"], values["data_dir"])
     frame = curve_of(evidence, values["margin_points"])
+    crossed = crossings(evidence.results)
     with (
         milestone_run(store, "m4", values, pair or "all pairs", parent) as milestone,
         tempfile.TemporaryDirectory() as folder,
     ):
-        written = write(frame, evidence, store, Path(folder))
+        written = write(frame, crossed, evidence, store, Path(folder))
         for path in written:
             milestone.writer.log_file(milestone.run_id, path)
         sets = _question_sets(frame, evidence)
         log_question_sets(store, milestone.run_id, sets)
-        log_table(milestone, frame, pictures=log_pictures(milestone, frame))
+        said = sentences(crossed)
+        log_table(milestone, frame, pictures=log_pictures(milestone, frame), said=said)
+        print(*said, sep="\n")
         if parent:  # the whole study's result
             log_question_sets(store, parent.run_id, sets)
-            log_table(parent, frame, pictures=log_pictures(parent, frame), shown=False)
+            pictures = log_pictures(parent, frame)
+            log_table(parent, frame, pictures=pictures, shown=False, said=said)
         run_info = store.client.get_run(milestone.run_id).info
         print(f"curves, table and report: {run_info.artifact_uri} (run {milestone.run_id})")
         if values["output_dir"]:
@@ -187,11 +193,15 @@ def curve_of(evidence: Evidence, margin_points: float) -> pd.DataFrame:
     return with_hashes(frame, fusers, hashes)
 
 
-def write(frame: pd.DataFrame, evidence: Evidence, store: Store, folder: Path) -> list[Path]:
-    """Write budget_curve.csv, all that it gives (see `write_figures`) and report.html; paths."""
+def write(
+    frame: pd.DataFrame, crossed: pd.DataFrame, evidence: Evidence, store: Store, folder: Path
+) -> list[Path]:
+    """Write budget_curve.csv, all that it gives (see `write_figures`), crossings.csv and
+    report.html; paths."""
     figures = write_figures(frame, folder)
     path = folder / CSV_FILE
     write_csv(frame, path)
+    crossed.to_csv(folder / CROSSINGS_FILE, index=False)
     page = content(
         frame,
         evidence.results,
@@ -201,7 +211,7 @@ def write(frame: pd.DataFrame, evidence: Evidence, store: Store, folder: Path) -
         store.uri,
         datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-    return [path, *figures, write_report(page, folder)]
+    return [path, folder / CROSSINGS_FILE, *figures, write_report(page, folder)]
 
 
 def _copy(paths: Sequence[Path], folder: Path) -> None:

@@ -24,6 +24,7 @@ PARAMETERS = {
     "limit": 12,
     "chunk_size": 4,
     "sample": 1,
+    "message_tokens": "8",
     "calibration_examples": 16,
     "device": "cpu",
     "output_dir": "out",
@@ -31,7 +32,7 @@ PARAMETERS = {
 LONGEST_S = 12.0  # a start that finds all but the end finished gets there within it
 END_WITHIN_S = 5.0  # after a signal that a process may answer
 EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
-PHASE = re.compile(r"^(m\d|calibrate|curves)\b", re.MULTILINE)
+PHASE = re.compile(r"^(m\d|baselines|calibrate|curves)\b", re.MULTILINE)
 
 
 class Launcher:

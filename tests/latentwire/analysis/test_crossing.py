@@ -1,0 +1,110 @@
+"""Where caches overtake messages, against values worked out one by one."""
+
+import math
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from latentwire.analysis.crossing import Point, crossing, crossings, sentences
+from latentwire.analysis.curve import ConditionResult
+from latentwire.analysis.stats import Outcomes
+
+Make = Callable[..., ConditionResult]
+
+
+def point(wire_bytes: float, right: int, questions: int = 20) -> Point:
+    return wire_bytes, {f"q{number}": number < right for number in range(questions)}
+
+
+def test_from_the_first_budget_at_which_caches_stay_ahead() -> None:
+    texts = [point(0, 4), point(10, 8), point(300, 12)]
+    caches = [point(100, 10), point(1000, 11), point(5000, 15), point(9000, 13)]
+    # Ahead at 100, behind again at 300: what counts is 5,000, and the worse 9,000 costs nothing.
+    questions, found, low, high, _ = crossing(caches, texts, 200, 1)
+    assert (questions, found) == (20, 5000)
+    assert low <= found <= high
+
+
+def test_never_is_infinite() -> None:
+    texts, caches = [point(10, 20)], [point(100, 20), point(200, 5)]
+    assert crossing(caches, texts, 100, 1)[1:] == (math.inf, math.inf, math.inf, 1.0)
+
+
+def test_equal_is_not_ahead_and_cheaper_is_for_nothing() -> None:
+    assert crossing([point(5, 8)], [point(10, 8)], 10, 1)[1] == math.inf
+    assert crossing([point(5, 9)], [point(10, 8)], 10, 1)[1] == 5
+
+
+def brute_force(caches: list[Point], rivals: list[Point]) -> float:
+    budgets = sorted({wire_bytes for wire_bytes, _ in caches + rivals})
+
+    def best(points: list[Point], budget: float) -> int:
+        return max((sum(right.values()) for b, right in points if b <= budget), default=-1)
+
+    for budget in budgets:
+        if all(best(caches, b) > best(rivals, b) for b in budgets if b >= budget):
+            return budget
+    return math.inf
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_against_brute_force(seed: int) -> None:
+    chance = random.Random(seed)
+
+    def some(count: int) -> list[Point]:
+        return [
+            (chance.choice([0.0, 1, 8, 30, 30, 200, 900]),
+             {f"q{n}": chance.random() < chance.random() for n in range(15)})
+            for _ in range(count)
+        ]  # fmt: skip
+
+    caches, rivals = some(chance.randint(1, 6)), some(chance.randint(1, 4))
+    assert crossing(caches, rivals, 3, seed)[1] == brute_force(caches, rivals)
+
+
+def test_the_interval_is_of_resampled_questions() -> None:
+    caches, rivals = [point(100, 12, 40), point(900, 24, 40)], [point(10, 18, 40)]
+    _, _, low, high, never = crossing(caches, rivals, 2000, 5)
+    generator = np.random.default_rng(11)
+    drawn = []
+    for _ in range(2000):
+        chosen = [f"q{n}" for n in generator.integers(40, size=40)]
+
+        def again(points: list[Point], chosen: list[str] = chosen) -> list[Point]:
+            return [
+                (b, {str(place): right[name] for place, name in enumerate(chosen)})
+                for b, right in points
+            ]
+
+        drawn.append(brute_force(again(caches), again(rivals)))
+    assert never == pytest.approx(np.isinf(drawn).mean(), abs=0.03)
+    assert (low, high) == tuple(np.quantile(drawn, [0.025, 0.975], method="nearest"))
+
+
+def test_only_questions_that_all_were_asked_count() -> None:
+    less: Outcomes = {"q0": True, "other": False}
+    assert crossing([(5, less)], [point(1, 0)], 10, 1)[0] == 1
+    questions, found, *_ = crossing([(5, {"other": True})], [point(1, 0)], 10, 1)
+    assert questions == 0 and math.isnan(found)
+
+
+def test_rows_and_sentences(condition: Make) -> None:
+    text = {"system": "text", "codec": "utf8", "message_tokens": 8}
+    results = [
+        condition("AAAA", wire_bytes=5000),
+        condition("BBBB", wire_bytes=5000, control="deranged", donors="ABCD"),
+        condition("ABBB", **text, wire_bytes=20),
+        condition("AAAA", system="letter", wire_bytes=1),
+        condition("AAAA", system="sharer"),  # knows more than the receiver: no rival
+        condition("BBBB", system="receiver"),
+    ]
+    frame = crossings(results, resamples=100)
+    assert frame["rivals"].tolist() == ["text", "any message"]
+    assert frame["bytes"].tolist() == [5001.5, math.inf]
+    assert frame["questions"].tolist() == [4, 4]
+    first, second = sentences(frame)
+    assert first.startswith("set, demo: caches beat, from 5 kB on, text (95 % interval ")
+    assert second.startswith("set, demo: caches never beat any message (")
+    assert crossings(results[:2], resamples=10).empty
