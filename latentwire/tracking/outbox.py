@@ -14,6 +14,7 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +31,8 @@ DEFAULT_PATIENCE_S = 600.0
 FAREWELL_S = 2.0  # after an interruption: for the chunk that is just being delivered
 _POLL_S = 0.05
 _SUFFIX = ".json"
+_PARTIAL = ".part"  # what a process that was killed has left of a letter
+PARTIAL_S = 60.0  # writing one takes milliseconds
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,10 @@ class Outbox:
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
+        for partial in self._folder.glob(f"*{_PARTIAL}"):
+            with suppress(OSError):  # another process may be quicker
+                if time.time() - partial.stat().st_mtime > PARTIAL_S:
+                    partial.unlink()
         self._on_their_way = waiting(self._folder)
         if self._on_their_way:
             self._start()
@@ -147,7 +154,7 @@ class Outbox:
         however little it holds.
         """
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex}{_SUFFIX}"
-        partial, path = self._folder / f"{name}.part", self._folder / name
+        partial, path = self._folder / f"{name}{_PARTIAL}", self._folder / name
         try:
             with partial.open("wb") as file:
                 file.write(to_bytes(messages))

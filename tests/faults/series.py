@@ -177,7 +177,7 @@ def _inject(
         report.wrong.append(
             f"{name} in {phase}: exit status {status} after {took_s:.1f} s: {_said(study)[-500:]}"
         )
-    if running := still_running(study):
+    if running := still_running(study, pid):
         report.wrong.append(f"{name} in {phase}: {running} runs are still RUNNING")
     return True
 

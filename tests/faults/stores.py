@@ -46,8 +46,7 @@ def held(folder: Path, uri: str | None = None) -> Held:
             times["calibration", name] += 1
     running = [run for level in ("chunk", "condition", "milestone", "codec")
                for run in runs(client, level, "RUNNING")]  # fmt: skip
-    left = [str(path.relative_to(folder)) for path in sorted((folder / "outbox").glob("*/*.json*"))]
-    left += [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.part"))]
+    left = [str(path.relative_to(folder)) for path in sorted((folder / "outbox").glob("*/*.json"))]
     return Held(results, times, len(running), left)
 
 
@@ -78,15 +77,17 @@ def runs(client: MlflowClient, level: str, status: str) -> list[Run]:
             return found
 
 
-def still_running(folder: Path) -> int:
-    """How many runs are RUNNING at this moment, by the database itself."""
+def still_running(folder: Path, pid: int) -> int:
+    """How many runs of a process are RUNNING at this moment, by the database itself."""
     path = folder / "mlflow.db"
     if not path.exists():
         return 0
     with sqlite3.connect(path, timeout=30) as database:
         try:
             (count,) = database.execute(
-                "select count(*) from runs where status = 'RUNNING'"
+                "select count(*) from runs join tags using (run_uuid)"
+                " where status = 'RUNNING' and key = 'latentwire.process' and value like ?",
+                (f"{pid}-%",),
             ).fetchone()
         except sqlite3.OperationalError:  # its tables are not made yet
             return 0

@@ -106,6 +106,18 @@ def test_what_was_left_is_delivered_once(store: Store) -> None:
     assert sorted(chunk_runs(store)) == ["n1", "n2"] and waiting(folder) == []
 
 
+def test_what_a_kill_left_of_a_letter_goes(store: Store) -> None:
+    folder = folder_of(store.uri)
+    folder.mkdir(parents=True)
+    old, new = folder / "1.json.part", folder / "2.json.part"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    with Outbox(store):
+        pass
+    assert not old.exists() and new.exists()  # another process may be writing it
+
+
 def test_what_was_not_claimed_is_looked_for_first(store: Store) -> None:
     parent = RunWriter(store, {}).start("c", "condition", None, {}, {})
     with Outbox(store) as outbox:
