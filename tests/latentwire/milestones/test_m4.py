@@ -118,7 +118,7 @@ def test_everything_is_logged_and_written(
     m4.run(values(output_dir=str(out)))
     names = {path.name for path in out.iterdir()}
     assert names == {
-        *("budget_curve.csv", "budget_curve.tex", "report.html"),
+        *("budget_curve.csv", "budget_curve.tex", "crossings.csv", "report.html"),
         *("budget_curve_demo_facts.png", "budget_curve_demo_facts.svg"),
         *("bits_length_demo_facts.png", "bits_length_demo_facts.svg"),
     }
