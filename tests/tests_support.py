@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from filelock import FileLock
@@ -43,6 +45,21 @@ class Project:
             text=True,
             preexec_fn=_heed_interrupts,
         )
+
+    def halt(self, process: subprocess.Popen[str]) -> None:
+        """Halt a process at an instant when it does not lock the project's SQLite file, even to
+        read: all others would wait for that lock, and give up."""
+        while True:
+            process.send_signal(signal.SIGSTOP)
+            assert process.poll() is None, process.communicate()
+            try:
+                with sqlite3.connect(self.folder / "mlflow.db", timeout=0.2) as database:
+                    database.execute("BEGIN EXCLUSIVE")
+                    database.rollback()
+                return
+            except sqlite3.OperationalError:
+                process.send_signal(signal.SIGCONT)
+                time.sleep(0.01)
 
     def run(self, entry: str, **parameters: object) -> subprocess.CompletedProcess[str]:
         """Run an entry point to its end."""

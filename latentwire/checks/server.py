@@ -3,6 +3,7 @@
 import requests
 
 from latentwire.errors import LatentWireError
+from latentwire.tracking.patience import get
 from latentwire.tracking.store import without_password
 
 TIMEOUT_S = 10
@@ -14,7 +15,7 @@ def ask(uri: str, path: str = "/health") -> requests.Response:
     Raises LatentWireError when nothing answers, and for an answer that says the server is broken.
     """
     try:
-        answer = requests.get(uri.rstrip("/") + path, timeout=TIMEOUT_S)
+        answer = get(f"{uri.rstrip('/')}{path}", TIMEOUT_S)
     except requests.RequestException as error:
         raise LatentWireError(
             f"no tracking server answers at {without_password(uri)} ({type(error).__name__})"

@@ -9,12 +9,13 @@ import hashlib
 import json
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from latentwire.channel.calibration import FORMAT, from_bytes
+from latentwire.data.dataset import Dataset
 from latentwire.errors import NotHere
 from latentwire.evaluation.calibrate import calibrate
 from latentwire.evaluation.question import Question, tokenize
@@ -30,7 +31,9 @@ from latentwire.tracking.calibrations import (
     FILE,
     PAIR_IDENTITY,
 )
+from latentwire.tracking.claims import Claims
 from latentwire.tracking.inputs import TRAINING, log_question_sets
+from latentwire.tracking.once import each_once
 
 _USED = ("pair", "dataset", "data_dir", "device", "dtype", "dry_run", "preflight")
 PARAMETERS = (*(p for p in STUDY if p.name in _USED), CALIBRATION_EXAMPLES)
@@ -56,9 +59,9 @@ def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> 
     }
     text = json.dumps({**about, "format": FORMAT}, sort_keys=True)
     request = hashlib.sha256(text.encode()).hexdigest()
-    done = next(study.store.search(f"tags.`{CALIBRATION_OF}` = '{request}'{_FINISHED}"), None)
+    done = _finished(study, request)
     if done:
-        print(f"calibrate: finished (run {done.info.run_id})")
+        print(f"calibrate: finished (run {done})")
         if values["dry_run"]:
             print_cost(study, 0, Pace(), "calibration")
         return
@@ -69,32 +72,63 @@ def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> 
         print_cost(study, pace.time_for(questions), pace, "calibration")
         return
     resolved = study.resolved(values)
-    with milestone_run(study.store, "calibrate", resolved, study.pair.name, parent) as milestone:
-        log_checkpoints(milestone, study)
-        scored_never = {s.name: (s.hash, len(s.examples), s.source) for s in sets}
-        log_question_sets(study.store, milestone.run_id, scored_never, TRAINING)
-        asked = [q for s in sets for q in tokenize(s.examples[:count], study.tokenizer)]
-        data = _calibrate(study, asked, about)
-        found = from_bytes(data, "the new calibration")
-        writer, run_id = milestone.writer, milestone.run_id
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / FILE
-            path.write_bytes(data)
-            writer.log_file(run_id, path)
-        writer.log_text(run_id, json.dumps(dict(found.about), indent=2), "calibration.json")
-        tags = {
-            CALIBRATION: found.hash,
-            CALIBRATION_OF: request,
-            PAIR_IDENTITY: study.subject.pair_identity,
-            DTYPE: study.subject.dtype,
-        }
-        writer.log(
-            run_id, tags=tags, metrics={"calibration_bytes": len(data), QUESTIONS: len(asked)}
-        )
-        print(f"calibrate: {len(data)} bytes, sha256 {found.hash} (run {run_id})")
+    with (
+        milestone_run(study.store, "calibrate", resolved, study.pair.name, parent) as milestone,
+        # The calibration is there for others once the run is FINISHED.
+        Claims(study.store, milestone.run_id, to_the_runs_end=True) as claims,
+    ):
+        for _, made_by in each_once(
+            claims,
+            [request],
+            lambda request: f"calibration:{request}",
+            lambda request: _finished(study, request),
+            lambda request: _make(study, milestone, sets, count, about, request),
+        ):
+            if made_by != milestone.run_id:
+                print(f"calibrate: finished (run {made_by})")
+                note = f"Another process calibrated meanwhile: run `{made_by}`."
+                milestone.writer.note(milestone.run_id, note)
 
 
-_FINISHED = f" and tags.`{CALIBRATION}` != '' and attributes.status = 'FINISHED'"
+def _finished(study: Study, request: str) -> str | None:
+    """The id of a run that has finished this calibration."""
+    found = study.store.search(
+        f"tags.`{CALIBRATION_OF}` = '{request}' and tags.`{CALIBRATION}` != ''"
+        " and attributes.status = 'FINISHED'"
+    )
+    return next((str(run.info.run_id) for run in found), None)
+
+
+def _make(
+    study: Study,
+    milestone: MilestoneRun,
+    sets: Sequence[Dataset],
+    count: int,
+    about: Mapping[str, object],
+    request: str,
+) -> str:
+    """Calibrate on the first `count` questions of each set; the id of the run that holds it."""
+    log_checkpoints(milestone, study)
+    writer, run_id = milestone.writer, milestone.run_id
+    scored_never = {s.name: (s.hash, len(s.examples), s.source) for s in sets}
+    log_question_sets(study.store, run_id, scored_never, TRAINING)
+    asked = [q for s in sets for q in tokenize(s.examples[:count], study.tokenizer)]
+    data = _calibrate(study, asked, about)
+    found = from_bytes(data, "the new calibration")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / FILE
+        path.write_bytes(data)
+        writer.log_file(run_id, path)
+    writer.log_text(run_id, json.dumps(dict(found.about), indent=2), "calibration.json")
+    tags = {
+        CALIBRATION: found.hash,
+        CALIBRATION_OF: request,
+        PAIR_IDENTITY: study.subject.pair_identity,
+        DTYPE: study.subject.dtype,
+    }
+    writer.log(run_id, tags=tags, metrics={"calibration_bytes": len(data), QUESTIONS: len(asked)})
+    print(f"calibrate: {len(data)} bytes, sha256 {found.hash} (run {run_id})")
+    return run_id
 
 
 def _is_local(study: Study) -> bool:

@@ -31,7 +31,9 @@ from latentwire.milestones.plan import codec_pace, print_cost
 from latentwire.milestones.preflight import begin
 from latentwire.milestones.study import Study
 from latentwire.parameters import AUTO, CALIBRATION, CODEC, SAMPLE, STUDY, Values
+from latentwire.tracking.claims import Claims
 from latentwire.tracking.inputs import log_question_sets
+from latentwire.tracking.once import each_once
 from latentwire.tracking.runs import FINGERPRINT, LEVEL, artifact_address
 
 PARAMETERS = (*STUDY, CODEC, CALIBRATION, SAMPLE)
@@ -96,8 +98,7 @@ def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> 
         log_checkpoints(milestone, study)
         sets = question_sets(study, study.dataset_names)
         log_question_sets(study.store, milestone.run_id, sets)
-        for item in tqdm(missing, "m1", unit="codec", disable=not sys.stderr.isatty()):
-            finished[item] = _measure(study, values, milestone, item)
+        _measure_missing(study, values, milestone, finished)
         _conclude(study, milestone, finished)
 
 
@@ -141,6 +142,28 @@ def _finished(study: Study, item: _Item) -> Run | None:
         ),
         None,
     )
+
+
+def _measure_missing(
+    study: Study, values: Values, milestone: MilestoneRun, found: dict[_Item, Run | None]
+) -> None:
+    """Measure what no process has measured, and wait for what others are measuring."""
+    missing = [item for item, run in found.items() if run is None]
+    if not missing:
+        return
+    with (
+        tqdm(total=len(missing), desc="m1", unit="codec", disable=not sys.stderr.isatty()) as bar,
+        Claims(study.store, milestone.run_id) as claims,
+    ):
+        for item, run in each_once(
+            claims,
+            missing,
+            lambda item: f"codec:{item.fingerprint}",
+            lambda item: _finished(study, item),
+            lambda item: _measure(study, values, milestone, item),
+        ):
+            found[item] = run
+            bar.update()
 
 
 def _measure(study: Study, values: Values, milestone: MilestoneRun, item: _Item) -> Run:

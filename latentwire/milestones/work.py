@@ -19,6 +19,7 @@ from latentwire.evaluation.record import Record
 from latentwire.milestones.study import Study
 from latentwire.parameters import AUTO
 from latentwire.tracking.claims import Claims
+from latentwire.tracking.patience import little_patience
 from latentwire.tracking.resume import chunk_name, finished_of_chunk
 from latentwire.tracking.store import Store
 
@@ -121,11 +122,12 @@ class Queue:
             return None
         if self.store.answers():
             try:
-                unit = self._claimed()
+                with little_patience():
+                    unit = self._claimed()
                 self._away = False
                 return unit
-            except MlflowException:
-                if self.store.answers():
+            except MlflowException as error:
+                if not self.store.is_away(error):
                     raise
         if not self._away:
             log.warning("the tracking store does not answer; results wait in the outbox")

@@ -32,12 +32,19 @@ log = logging.getLogger("latentwire")
 
 
 class Claims:
-    """The claims of one milestone run. `seen` holds the heartbeats of others between calls."""
+    """The claims of one milestone run.
 
-    def __init__(self, store: Store, run_id: str, lease_s: float = LEASE_S) -> None:
+    They end with the block, or, with `to_the_runs_end`, with the run: for a piece of work that is
+    finished only when the run is.
+    """
+
+    def __init__(
+        self, store: Store, run_id: str, lease_s: float = LEASE_S, to_the_runs_end: bool = False
+    ) -> None:
         self._store = store
         self._run_id = run_id
         self._lease_s = lease_s
+        self._to_the_runs_end = to_the_runs_end
         self._held: set[str] = set()
         self._beat = 0
         self._seen: dict[str, tuple[int, float]] = {}  # run -> heartbeat, when it was first seen
@@ -56,7 +63,7 @@ class Claims:
         trace: TracebackType | None,
     ) -> None:
         self._over.set()
-        if kind is None:
+        if kind is None and not self._to_the_runs_end:
             with self._lock:
                 self._held.clear()
                 self._write()

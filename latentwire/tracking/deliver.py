@@ -14,10 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from mlflow import MlflowClient
 
 from latentwire.errors import LatentWireError, unwritable
 from latentwire.tracking.outbox import Letter, from_file, waiting
+from latentwire.tracking.patience import RETRIES, careful_client
 from latentwire.tracking.resume import is_finished
 from latentwire.tracking.runs import FINGERPRINT, RunWriter, mark_strays
 from latentwire.tracking.store import Store
@@ -33,7 +33,7 @@ def main(folder: Path, patience_s: float) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    client = MlflowClient(tracking_uri=uri)
+    client = careful_client(uri)
     lock = FileLock(folder / "lock")
     while True:
         try:
@@ -112,7 +112,7 @@ def _short(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    # Its own retries take minutes each; this process has its own.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    # MLflow would make a second run where the answer about the first was lost, and say nothing.
+    os.environ[RETRIES] = "0"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     sys.exit(main(Path(sys.argv[1]), float(sys.argv[2])))

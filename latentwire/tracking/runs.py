@@ -7,13 +7,16 @@ stored. Condition runs end together with their milestone: so what a killed miles
 is chunk runs that are whole, and runs that the next start marks KILLED.
 """
 
+import gc
 import hashlib
+import logging
 import os
 import platform
 import tempfile
 import time
+import traceback
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from latentwire.evaluation.record import Record, record_lines
+from latentwire.tracking.patience import little_patience
 from latentwire.tracking.stop import Stopped
 from latentwire.tracking.store import Store
 
@@ -49,6 +53,8 @@ RECORDS_SHA256 = "latentwire.records_sha256"
 RECORDS_FILE = "records.jsonl"
 MOST_PARAMS = 100  # in one request; MLflow refuses more
 MOST_METRICS = 1000
+
+log = logging.getLogger("latentwire")
 
 
 @dataclass
@@ -184,12 +190,17 @@ class RunWriter:
     def close(self, status: str) -> None:
         """End every run that is still open, children first.
 
-        A store that takes no more leaves them RUNNING, for the next start to mark KILLED: the
-        error that brought us here is the one to show.
+        A store that refuses twice takes no more: what is left stays RUNNING, for the next start to
+        mark KILLED. The error that brought us here is the one to show.
         """
-        with suppress(Exception):
-            while self._open:
-                self.store.client.set_terminated(self._open.pop(), status)
+        refusals = 0
+        with little_patience():
+            while self._open and refusals < 2:
+                try:
+                    self.store.client.set_terminated(self._open.pop(), status)
+                except Exception as error:
+                    refusals += 1
+                    log.debug("a run stays RUNNING: %s", error)
 
 
 @contextmanager
@@ -197,12 +208,22 @@ def closing(writer: RunWriter) -> Iterator[None]:
     """Runs that the block leaves open end as KILLED when it was stopped, else as FAILED."""
     try:
         yield
-    except (KeyboardInterrupt, Stopped):
-        writer.close("KILLED")
+    except BaseException as error:
+        _let_go(error)
+        writer.close("KILLED" if isinstance(error, (KeyboardInterrupt, Stopped)) else "FAILED")
         raise
-    except BaseException:
-        writer.close("FAILED")
-        raise
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what the frames that an error has left still hold.
+
+    A signal may fall where SQLAlchemy is about to close a transaction. The connection lives as long
+    as the traceback, and locks a SQLite file against this process itself.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+    gc.collect()
 
 
 def artifact_address(run_id: str, artifact: str) -> str:

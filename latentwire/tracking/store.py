@@ -15,10 +15,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+from mlflow.store.tracking.rest_store import RestStore
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import OperationalError
 
 from latentwire.errors import LatentWireError
+from latentwire.tracking.patience import get, is_away, patient_client
 from latentwire.tracking.views import EXPERIMENT_NOTE, experiment_note, view_tags
 
 # What `mlflow ui` opens by itself in the project folder.
@@ -58,8 +61,30 @@ class Store:
                 return
 
     def answers(self) -> bool:
-        """Whether the store can be asked now; for a server, with little patience."""
-        return not is_server(self.uri) or is_reachable(self.uri, ANSWER_TIMEOUT_S)
+        """Whether the store can be asked now; for a server, with little patience.
+
+        It is asked for the experiment: a server whose database is away still says that it is well.
+        """
+        rest = self.client._tracking_client.store
+        if not isinstance(rest, RestStore):
+            return True
+        try:
+            response = http_request(
+                rest.get_host_creds(),
+                "/api/2.0/mlflow/experiments/get",
+                "GET",
+                params={"experiment_id": self.experiment_id},
+                max_retries=0,
+                timeout=ANSWER_TIMEOUT_S,
+                raise_on_status=False,
+            )
+        except (MlflowException, requests.RequestException):
+            return False
+        return bool(response.status_code < 500)
+
+    def is_away(self, error: MlflowException) -> bool:
+        """Whether an error means that a server cannot be asked now, not that it refuses."""
+        return is_server(self.uri) and is_away(error)
 
 
 @contextmanager
@@ -89,7 +114,7 @@ def open_store(experiment: str | None = None, create: bool = True) -> Store:
         # Processes that make one SQLite file at the same time break each other's migrations.
         with _one_opens(uri):
             _make_database(uri)
-            client = MlflowClient(tracking_uri=uri)
+            client = patient_client(uri) if is_server(uri) else MlflowClient(tracking_uri=uri)
             given = os.environ.get("MLFLOW_RUN_ID")
             if given:
                 experiment_id = client.get_run(given).info.experiment_id
@@ -226,6 +251,6 @@ def is_server(uri: str) -> bool:
 def is_reachable(uri: str, timeout_s: float) -> bool:
     """Whether a tracking server answers, and not that it is broken."""
     try:
-        return requests.get(uri.rstrip("/") + "/health", timeout=timeout_s).status_code < 500
+        return get(f"{uri.rstrip('/')}/health", timeout_s).status_code < 500
     except requests.RequestException:
         return False

@@ -1,6 +1,5 @@
 """Several processes, workers that die and stores that go away: each chunk once, nothing lost."""
 
-import signal
 import subprocess
 import sys
 import time
@@ -10,10 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from servers import free_port
+from servers import database_url, free_port, mlflow_server, postgresql
 from tests_support import Project
 
 GRID = {"pair": "demo", "dataset": "demo_facts", "limit": 64, "chunk_size": 4, "kv_bits": "8,4"}
+
+TOGETHER = 8  # processes that start at the same instant
 
 # Takes longer than the first result takes to the store.
 LONG = GRID | {"limit": 0, "chunk_size": 16, "kv_bits": "16,8,4,3,2"}
@@ -81,22 +82,43 @@ def workers_of(process: "subprocess.Popen[str]") -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.slow
-def test_processes_that_start_together_share_the_chunks(
-    project: Project, calm: dict[str, tuple[float, ...]]
+def are_one_study(
+    processes: list["subprocess.Popen[str]"], project: Project, calm: dict[str, tuple[float, ...]]
 ) -> None:
-    processes = [project.start("m2", **GRID) for _ in range(4)]
+    """All end well, each chunk is computed once, and all draw the numbers of a single process."""
     for process in processes:
         _, err = process.communicate(timeout=500)
         assert process.returncode == 0, err
     assert project.numbers() == calm  # which fails for a chunk that was computed twice
     ran = {run.data.tags["mlflow.parentRunId"] for run in project.runs("chunk")}
     assert len(ran) > 2, "one process did it all"
+    assert len(project.runs("milestone")) == len(processes)
     aggregates = {
         tuple(sorted(run.data.metrics.items())) + tuple(sorted(run.data.params.items()))
         for run in project.runs("condition")
     }
     assert len(aggregates) == 4  # two codecs under two controls, from every process the same
+    for level in ("milestone", "condition", "chunk"):
+        assert project.runs(level, "RUNNING") == []
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_share_the_chunks(
+    project: Project, calm: dict[str, tuple[float, ...]]
+) -> None:
+    are_one_study([project.start("m2", **GRID) for _ in range(TOGETHER)], project, calm)
+
+
+@pytest.mark.servers
+def test_processes_on_one_server_share_the_chunks(
+    tmp_path: Path, calm: dict[str, tuple[float, ...]]
+) -> None:
+    with (
+        postgresql("mlflow") as database,
+        mlflow_server(tmp_path, database_url(database, "mlflow")) as port,
+    ):
+        project = Project(tmp_path, f"http://127.0.0.1:{port}")
+        are_one_study([project.start("m2", **GRID) for _ in range(TOGETHER)], project, calm)
 
 
 @pytest.mark.slow
@@ -105,7 +127,7 @@ def test_a_process_takes_over_from_one_that_was_killed(
 ) -> None:
     first = project.start("m2", **LONG)
     chunks_begin(project, first)
-    first.send_signal(signal.SIGSTOP)  # it is alive, so what it has claimed is waited for
+    project.halt(first)  # it is alive, so what it has claimed is waited for
     second = project.start("m2", **LONG)
     while len(project.runs("milestone", "RUNNING")) < 2:
         assert second.poll() is None, second.communicate()

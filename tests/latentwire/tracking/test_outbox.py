@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, record_lines
@@ -189,7 +190,7 @@ def test_a_request_whose_answer_is_lost_leaves_no_run_running(
     folder = folder_of(store.uri)
     folder.mkdir(parents=True)
     reading, writing = os.pipe()
-    done_by_client = getattr(deliver.MlflowClient, lost)
+    done_by_client = getattr(MlflowClient, lost)
     calls = []
 
     def loses_the_first_answer(*args: object, **options: object) -> object:
@@ -209,7 +210,7 @@ def test_a_request_whose_answer_is_lost_leaves_no_run_running(
     ended = deliver._ended
     with os.fdopen(reading) as standard_input:
         monkeypatch.setattr("sys.stdin", standard_input)
-        monkeypatch.setattr(deliver.MlflowClient, lost, loses_the_first_answer)
+        monkeypatch.setattr(MlflowClient, lost, loses_the_first_answer)
         monkeypatch.setattr(deliver, "_ended", ends_when_all_is_delivered)
         monkeypatch.setattr(signal, "signal", lambda *_: None)
         (folder / "1.json").write_bytes(to_bytes([message(store, 1, parent)]))

@@ -3,9 +3,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
+from sqlalchemy.orm import Session
 
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
@@ -98,6 +101,55 @@ def test_no_run_is_left_running(store: Store, error: type[BaseException], ends_a
         child = writer.start("c", "condition", parent, {}, {})
         raise error
     assert [status(store, run_id) for run_id in (parent, child)] == [ends_as] * 2
+
+
+def test_a_signal_in_an_open_transaction_locks_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It falls where the session is being closed, which then holds what it has written."""
+    writer = RunWriter(store, {})
+    usual = Session.close
+
+    def interrupted(session: Session) -> None:
+        monkeypatch.setattr(Session, "close", usual)
+        raise KeyboardInterrupt
+
+    def write(session: Session) -> None:
+        session.flush()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), closing(writer):
+        parent = writer.start("m", "milestone", None, {}, {})
+        child = writer.start("c", "condition", parent, {}, {})
+        monkeypatch.setattr(Session, "close", interrupted)
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "commit", write)
+            began = time.monotonic()
+            writer.note(parent, "half")
+    assert time.monotonic() - began < 5
+    assert [status(store, run_id) for run_id in (parent, child)] == ["KILLED"] * 2
+    assert "mlflow.note.content" not in store.client.get_run(parent).data.tags
+
+
+def test_one_refusal_leaves_the_other_runs_ended(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = RunWriter(store, {})
+    usual, refuse = store.client.set_terminated, {"c"}
+    ids: dict[str, str] = {}
+
+    def sometimes(run_id: str, how: str) -> None:
+        if run_id in {ids[name] for name in refuse}:
+            raise MlflowException("no")
+        usual(run_id, how)
+
+    monkeypatch.setattr(store.client, "set_terminated", sometimes)
+    for name in "abcde":
+        ids[name] = writer.start(name, "condition", None, {}, {})
+    with pytest.raises(ZeroDivisionError), closing(writer):
+        raise ZeroDivisionError
+    found = {name: status(store, ids[name]) for name in "abcde"}
+    assert found == dict.fromkeys("abde", "FAILED") | {"c": "RUNNING"}
 
 
 def test_runs_of_dead_processes_are_marked(store: Store) -> None:

@@ -1,0 +1,56 @@
+"""Pieces of work that several processes may want at the same time, each made by one of them."""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from latentwire.tracking.claims import Claims
+
+POLL_S = 1.0  # between looks at what other processes have in hand
+
+log = logging.getLogger("latentwire")
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def each_once(
+    claims: Claims,
+    items: Sequence[Item],
+    key: Callable[[Item], str],
+    find: Callable[[Item], Result | None],
+    make: Callable[[Item], Result],
+) -> Iterator[tuple[Item, Result]]:
+    """Every item with its result, as they come: found in the store, or made here.
+
+    An item is made under a claim called `key`. What another live process has claimed is waited for;
+    what a dead one had claimed is made here. `find` looks into the store, and must see a result
+    before the claim of the process that made it ends.
+    """
+    left = list(items)
+    told = False
+    while left:
+        item = _claim_one(claims, left, key)
+        if item is None:
+            if not told:
+                log.info("other processes have the last %d pieces in hand", len(left))
+                told = True
+            # Two that both gave way must not meet again.
+            time.sleep(POLL_S * random.uniform(0.5, 1))
+            continue
+        left.remove(item)
+        result = find(item)
+        if result is None:
+            result = make(item)
+        claims.release([key(item)])
+        yield item, result
+
+
+def _claim_one(claims: Claims, items: list[Item], key: Callable[[Item], str]) -> Item | None:
+    """An item that is now claimed; None while others have them all."""
+    others = claims.of_others()
+    # In the same order, all would ask for the same piece at the same time.
+    order = random.sample(items, len(items)) if others else items
+    return next((i for i in order if key(i) not in others and claims.take(key(i))), None)

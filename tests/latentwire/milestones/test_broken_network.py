@@ -1,0 +1,126 @@
+"""A tracking server behind a network that breaks: work goes on, and all arrives exactly once."""
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from broken_network import (
+    CUT,
+    DROPPED,
+    PASS,
+    REFUSED,
+    UNANSWERED,
+    Network,
+    always,
+    broken_network,
+    now_and_then,
+)
+from servers import mlflow_server
+from tests_support import Project
+
+GRID = {"pair": "demo", "dataset": "demo_facts", "limit": 48, "chunk_size": 8, "kv_bits": "8,4"}
+LONG = GRID | {"limit": 0, "chunk_size": 32}
+Numbers = dict[str, tuple[float, ...]]
+
+
+@contextmanager
+def remote(folder: Path) -> Iterator[tuple[Project, Network]]:
+    """A project whose store is a server that it reaches through a proxy."""
+    (folder / "server").mkdir()
+    database = f"sqlite:///{folder / 'server' / 'store.db'}"
+    with mlflow_server(folder / "server", database) as port, broken_network(port) as network:
+        yield Project(folder, network.uri), network
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Numbers:
+    project = Project(tmp_path_factory.mktemp("calm"))
+    project.ok("m2", **GRID)
+    return project.numbers()
+
+
+@pytest.fixture(scope="module")
+def long_calm(tmp_path_factory: pytest.TempPathFactory) -> Numbers:
+    project = Project(tmp_path_factory.mktemp("calm"))
+    project.ok("m2", **LONG)
+    return project.numbers()
+
+
+def nothing_is_left(project: Project) -> None:
+    for level in ("milestone", "condition", "chunk"):
+        assert project.runs(level, "RUNNING") == [], level
+    assert not list((project.folder / "outbox").rglob("*.json*"))
+
+
+def letters(project: Project) -> int:
+    return len(list((project.folder / "outbox").rglob("*.json")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", [REFUSED, DROPPED])
+def test_work_goes_on_while_the_server_is_broken(
+    tmp_path: Path, long_calm: Numbers, what: str
+) -> None:
+    with remote(tmp_path) as (project, network):
+        process = project.start("m2", **LONG)
+        while not project.runs("chunk"):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        network.fault = always(what)
+        deadline = time.monotonic() + 60
+        there = len(project_behind(project, network).runs("chunk"))
+        units = len(long_calm) // 4  # the four conditions of a span travel in one letter
+        while letters(project) < units // 2:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, f"only {letters(project)} of {units} are computed"
+            time.sleep(0.1)
+        # All that was computed meanwhile waits; the store has no more than before.
+        assert len(project_behind(project, network).runs("chunk")) <= there + 1
+        assert network.done["GET", what] + network.done["POST", what] > 0
+        network.fault = always(PASS)
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        assert project.numbers() == long_calm
+        nothing_is_left(project)
+
+
+def project_behind(project: Project, network: Network) -> Project:
+    """The same project, asked past the proxy."""
+    return Project(project.folder, f"http://127.0.0.1:{network.server_port}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", [UNANSWERED, CUT])
+def test_lost_answers_count_nothing_twice(tmp_path: Path, calm: Numbers, what: str) -> None:
+    """Requests are carried out, but who asked does not get to know."""
+    with remote(tmp_path) as (project, network):
+        network.fault = now_and_then(0.15, 5, what)
+        process = project.start("m2", **GRID)
+        _, err = process.communicate(timeout=300)
+        network.fault = always(PASS)
+        assert process.returncode == 0, err
+        assert network.done["POST", what] >= 5, network.done
+        assert project.numbers() == calm
+        nothing_is_left(project)
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_on_a_bad_network(tmp_path: Path, calm: Numbers) -> None:
+    chance = random.Random(11)
+    with remote(tmp_path) as (project, network):
+        network.fault = now_and_then(0.1, 3, REFUSED, DROPPED, UNANSWERED, CUT)
+        for _ in range(3):
+            process = project.start("m2", **GRID)
+            begun = network.done.total()
+            while network.done.total() < begun + 40 and process.poll() is None:
+                time.sleep(0.05)
+            time.sleep(chance.uniform(0, 2))
+            process.kill()
+            process.communicate()
+        network.fault = always(PASS)
+        project.ok("m2", **GRID)
+        assert project.numbers() == calm
+        nothing_is_left(project)

@@ -1,0 +1,82 @@
+import threading
+import time
+
+import pytest
+
+from latentwire.tracking import once
+from latentwire.tracking.claims import CLAIMS, Claims, read
+from latentwire.tracking.once import each_once
+from latentwire.tracking.runs import RunWriter
+from latentwire.tracking.store import Store
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(once, "POLL_S", 0.05)
+
+
+def milestone(store: Store) -> str:
+    return RunWriter(store, {}).start("m", "milestone", None, {}, {})
+
+
+def test_what_is_found_is_not_made(store: Store) -> None:
+    made = []
+
+    def make(item: str) -> str:
+        made.append(item)
+        return f"new {item}"
+
+    with Claims(store, milestone(store)) as claims:
+        found = dict(each_once(claims, ["a", "b", "c"], str, {"b": "old b"}.get, make))
+        assert claims.take("a")  # nothing is held any more
+    assert found == {"a": "new a", "b": "old b", "c": "new c"} and made == ["a", "c"]
+
+
+def test_what_another_has_in_hand_is_waited_for_and_found(store: Store) -> None:
+    there: dict[str, str] = {}
+    with Claims(store, milestone(store)) as other, Claims(store, milestone(store)) as claims:
+        assert other.take("a")
+
+        def finish() -> None:
+            time.sleep(0.5)
+            there["a"] = "theirs"
+            other.release(["a"])
+            assert other.take("something else")  # which tells the store
+
+        thread = threading.Thread(target=finish)
+        thread.start()
+        order = list(each_once(claims, ["a", "b"], str, there.get, lambda item: "mine"))
+        thread.join()
+    assert order == [("b", "mine"), ("a", "theirs")]
+
+
+def test_what_a_dead_process_had_in_hand_is_made(store: Store) -> None:
+    dead = milestone(store)
+    other = Claims(store, dead)
+    assert other.take("a")
+    threading.Timer(0.3, lambda: store.client.set_terminated(dead, "KILLED")).start()
+    with Claims(store, milestone(store)) as claims:
+        assert list(each_once(claims, ["a"], str, {}.get, lambda item: 3)) == [("a", 3)]
+
+
+def test_a_failure_leaves_the_claim_until_the_run_ends(store: Store) -> None:
+    run_id = milestone(store)
+
+    def fail(item: str) -> str:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), Claims(store, run_id) as claims:
+        list(each_once(claims, ["a"], str, {}.get, fail))
+    assert read(store.client.get_run(run_id).data.tags) == (1, ["a"])
+
+
+@pytest.mark.parametrize("to_the_end", [False, True])
+def test_claims_may_last_as_long_as_the_run(store: Store, to_the_end: bool) -> None:
+    run_id = milestone(store)
+    with Claims(store, run_id, to_the_runs_end=to_the_end) as claims:
+        assert claims.take("a")
+    assert CLAIMS in store.client.get_run(run_id).data.tags
+    with Claims(store, milestone(store)) as other:
+        assert other.take("a") != to_the_end
+        store.client.set_terminated(run_id)
+        assert other.take("a")
