@@ -45,9 +45,11 @@ from sqlalchemy import create_engine, insert
 
 from latentwire.analysis.curve import build_curve
 from latentwire.analysis.load import chunks_from, results
+from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS
 from latentwire.channel.registry import CODECS, needs_calibration
 from latentwire.condition import Channel, Condition, Setting
 from latentwire.evaluation.record import Record, write_records
+from latentwire.milestones import m4
 from latentwire.milestones.grid import Plan, counted
 from latentwire.milestones.m4 import load_curve
 from latentwire.tracking.resume import chunk_name, finished_chunks
@@ -131,6 +133,9 @@ def read(store: Store, prints: list[str], seconds: dict[str, float], profile: bo
     chunks = timed(seconds, "  of it: search", lambda: chunks_from(own, "local", SETTING.pair))
     found = timed(seconds, "  of it: records", lambda: results(own, chunks))
     timed(seconds, "  of it: table", lambda: build_curve(found))
+    values = {"pair": SETTING.pair, "dataset": None, "data_dir": None, "source": "local"}
+    values |= {"margin_points": DEFAULT_MARGIN_POINTS, "output_dir": None}
+    timed(seconds, "m4 whole", lambda: m4.run_in(own, values))
 
 
 class OneExperiment:
