@@ -102,8 +102,11 @@ def _calibration(options: argparse.Namespace) -> None:
 def _figures(options: argparse.Namespace) -> None:
     # Packets are described without the seconds that importing matplotlib takes.
     from latentwire.analysis.curve_files import figures_from_csv
+    from latentwire.analysis.link_figures import link_figures_from_csv
+    from latentwire.analysis.links import LINKS_FILE
 
-    for path in figures_from_csv(options.file, options.output_dir):
+    draw = link_figures_from_csv if options.file.name == LINKS_FILE else figures_from_csv
+    for path in draw(options.file, options.output_dir):
         print(f"written: {path}")
 
 

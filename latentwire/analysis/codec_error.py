@@ -1,6 +1,5 @@
 """What a codec does to real caches: error of K and V by layer, bytes, and time."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from c2c.cache import KVCache
 from c2c.sections import split
 from latentwire.condition import Channel
 from latentwire.errors import LatentWireError
+from latentwire.evaluation.clock import now_s
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.pipeline import as_batch
 from latentwire.evaluation.question import Question
@@ -61,11 +61,11 @@ def measure(pair: LoadedPair, channel: Channel, questions: Sequence[Question]) -
     for question in questions:
         token_ids = as_batch(question, pair.device)
         cache = sharer.read(pair.sharer, token_ids)
-        began = time.perf_counter()
+        began = now_s(pair.device)
         packet = link.send(channel, cache)
-        sent = time.perf_counter()
+        sent = now_s(pair.device)
         _, arrived = link.receive(packet, token_ids.shape[1], pair.dtype, pair.device)
-        encode_s, decode_s = encode_s + sent - began, decode_s + time.perf_counter() - sent
+        encode_s, decode_s = encode_s + sent - began, decode_s + now_s(pair.device) - sent
         direct = link.pass_through(channel, cache, [token_ids.shape[1]])
         _check_same(channel.codec, arrived, direct.cache)
         if direct.wire_bytes != [len(packet)]:

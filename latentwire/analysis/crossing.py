@@ -106,6 +106,34 @@ def _crossed(
     return np.where(from_here_on.any(axis=1), budgets[first], np.inf)
 
 
+def with_crossings(frame: pd.DataFrame, crossed: pd.DataFrame) -> pd.DataFrame:
+    """A budget curve with `beats_text_bytes`, `_low` and `_high` filled in where `crossed` (rows of
+    `crossings`) knows them; the same in all rows of a pair, dataset and source."""
+    keys = ["pair", "dataset", "source"]
+    text = crossed[crossed["rivals"] == "text"].set_index(keys)
+    places = list(frame[keys].itertuples(index=False, name=None))
+    nan = float("nan")
+    return frame.assign(
+        **{
+            f"beats_text_{name}": [
+                float(text.loc[place, name]) if place in text.index else nan for place in places
+            ]
+            for name in ("bytes", "bytes_low", "bytes_high")
+        }
+    )
+
+
+def text_sentence(rows: pd.DataFrame) -> str:
+    """What a budget curve's rows of one pair, dataset and source say of caches and text; or ""."""
+    known = rows.dropna(subset="beats_text_bytes")
+    if known.empty:
+        return ""
+    names = ("beats_text_bytes", "beats_text_bytes_low", "beats_text_bytes_high")
+    own, low, high = (_budget(float(known[name].iloc[0])) for name in names)
+    found = "never beat text" if own == "never" else f"beat text from {own} on (thin line)"
+    return f"Caches {found}; 95 % interval {low} to {high}."
+
+
 def sentences(frame: pd.DataFrame) -> list[str]:
     """What the rows of `crossings` say, one each."""
     said = []

@@ -84,6 +84,9 @@ COLUMNS: dict[str, str] = {
     "questions_needed": "Int64",
     "fuser_hash": "string",
     "dataset_hash": "string",
+    "beats_text_bytes": "float64",
+    "beats_text_bytes_low": "float64",
+    "beats_text_bytes_high": "float64",
 }
 
 SYSTEMS = ("receiver", "sharer", "calibrated", "letter", "logits", "text", "c2c")

@@ -1,6 +1,5 @@
 """Every picture and table that the budget curve's CSV alone gives."""
 
-import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 
 from latentwire.analysis.curve import read_csv
 from latentwire.analysis.figures import draw_budget_curve, save_png, save_svg
-from latentwire.analysis.files import replacing
+from latentwire.analysis.files import file_name, replacing
 from latentwire.analysis.heat_map import draw_heat_map, has_grid
 from latentwire.analysis.latex import latex_table
 from latentwire.analysis.rate_figures import draw_rate_accuracy
@@ -73,8 +72,7 @@ def _figures(frame: pd.DataFrame) -> Iterator[tuple[str, Callable[[], Figure]]]:
         sent = rows[(rows["system"] == "c2c") & (rows["wire_bytes_mean"] > 0)]
         if sent.empty:
             continue
-        # Names come from users' files; as file names they stay in the folder.
-        end = re.sub(r"[^\w.+-]", "_", f"{dataset}" + (f"_{pair}" if several else ""))
+        end = file_name(dataset, pair if several else "")
         yield f"{BUDGET_CURVE}{end}", partial(draw_budget_curve, frame, dataset, pair)
         local = rows[rows["source"] == "local"]
         if local.loc[local["keep_ratio"] == 1, "bits_per_element"].notna().sum() > 1:

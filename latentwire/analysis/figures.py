@@ -22,11 +22,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.typing import LineStyleType
 
 from latentwire.analysis.answers import DEGENERATE_NOTE
+from latentwire.analysis.crossing import text_sentence
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.dots import Dot, pareto_front, read_dots, read_sweeps, set_beside
 from latentwire.analysis.files import replacing
 from latentwire.analysis.provenance import hashes_note
-from latentwire.analysis.rivals import ALONE, draw_rivals, read_rivals
+from latentwire.analysis.rivals import ALONE, RIVAL_STYLES, draw_rivals, read_rivals
 from latentwire.analysis.units import human_bytes
 from latentwire.errors import LatentWireError
 
@@ -124,6 +125,8 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     _draw_keep_ratios(upper, dots, swept, styles, math.log10(high / low))
     _draw_gain(lower, gains, styles)
     draw_rivals(upper, lower if gains else None, rivals)
+    for axes in (upper, lower):
+        _draw_crossing(axes, own["beats_text_bytes"], low, high)
     lower.set_xlim(low, high)
     lower.set_xscale("log")
     lower.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
@@ -279,6 +282,13 @@ def _draw_front(axes: Axes, valued: Sequence[tuple[Dot, float]], right: float) -
         linewidth=FRONT_WIDTH,
         zorder=0.9,
     )
+
+
+def _draw_crossing(axes: Axes, beats_text: "pd.Series[float]", low: float, high: float) -> None:
+    """A thin line where caches begin to beat text, if they do."""
+    for wire_bytes in beats_text.dropna().unique()[:1]:
+        if low <= wire_bytes <= high:
+            axes.axvline(wire_bytes, color=RIVAL_STYLES["utf8"][0], linewidth=0.6, zorder=0)
 
 
 def _cross(axes: Axes, x: float, y: float) -> None:
@@ -562,6 +572,9 @@ def _caption(
         sentences.append(f"Always the commonest key: {100 * prior:.1f} %.")
     if left_out:
         sentences.append(f"{left_out} more codecs: see the picture of codecs against bits.")
+    crossed = text_sentence(shown)
+    if crossed:
+        sentences.append(crossed)
     hashes = hashes_note(shown)
     if hashes:
         sentences.append(f"{hashes[0].upper()}{hashes[1:]}.")

@@ -12,6 +12,17 @@ def human_bytes(value: float) -> str:
     return f"{_rounded(value):g} GB"
 
 
+def human_bits_per_s(value: float) -> str:
+    """A bandwidth with three figures and an SI unit: 64 bit/s, 1.5 Mbit/s, 40 Gbit/s."""
+    if math.isinf(value):
+        return "infinite"
+    for unit in ("bit/s", "kbit/s", "Mbit/s", "Gbit/s"):
+        if _rounded(value) < 1000:
+            return f"{_rounded(value):g} {unit}"
+        value /= 1000
+    return f"{_rounded(value):g} Tbit/s"
+
+
 def percent(share: float, *, signed: bool = False) -> str:
     """A share of 0 to 1 in percent with one decimal: 55.1, or +0.4 if `signed`; "-" for NaN."""
     if math.isnan(share):

@@ -2,7 +2,8 @@
 
 For each codec: relative error of K and V by sharer layer, what it does to the receiver's next
 token, bytes of the real packet, and time to encode and decode. That a packet carries exactly what
-the other milestones evaluate is checked on the way.
+the other milestones evaluate is checked on the way. Beside it, the times of all that is not the
+codec's (see `link_times`).
 """
 
 import hashlib
@@ -26,6 +27,7 @@ from latentwire.channel.registry import EXAMPLES, NAMES, bits_label, needs_calib
 from latentwire.condition import Channel
 from latentwire.errors import LatentWireError
 from latentwire.milestones.grid import PICTURES, question_sets
+from latentwire.milestones.link_times import measure_link_times, plan_link_times
 from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
 from latentwire.milestones.plan import codec_pace, print_cost
 from latentwire.milestones.preflight import begin
@@ -34,9 +36,10 @@ from latentwire.parameters import AUTO, CALIBRATION, CODEC, SAMPLE, STUDY, Value
 from latentwire.tracking.claims import Claims
 from latentwire.tracking.inputs import log_question_sets
 from latentwire.tracking.once import each_once
-from latentwire.tracking.runs import FINGERPRINT, LEVEL, artifact_address
+from latentwire.tracking.runs import CODEC_LEVEL, FINGERPRINT, LEVEL, artifact_address
 
 PARAMETERS = (*STUDY, CODEC, CALIBRATION, SAMPLE)
+CLOCK = 2  # of measurements off the CPU: 2 since the clock waits for the device
 LAYERS_FILE = "layers.json"
 PACKET_FILE = "packet.lwkv"
 # The metrics' names are too long for a terminal; files keep them.
@@ -90,6 +93,7 @@ def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> 
         pace = codec_pace(study)
         questions = sum(_sample(study, values, item.dataset) for item in missing)
         print(f"  to do: {len(missing)} measurements of {questions} questions in all")
+        print(f"  and the times beside them of {len(plan_link_times(study, values))} datasets")
         print_cost(study, pace.time_for(questions), pace, "measurement")
         return
     with milestone_run(
@@ -99,6 +103,7 @@ def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> 
         sets = question_sets(study, study.dataset_names)
         log_question_sets(study.store, milestone.run_id, sets)
         _measure_missing(study, values, milestone, finished)
+        measure_link_times(study, values, milestone)
         _conclude(study, milestone, finished)
 
 
@@ -124,6 +129,8 @@ def _item(study: Study, values: Values, dataset: str, channel: Channel) -> _Item
         "sample": _sample(study, values, dataset),
         "device": study.device.partition(":")[0],  # times differ
     }
+    if study.device != "cpu":
+        content["clock"] = CLOCK
     if channel.calibration:
         content["calibration"] = channel.calibration
     text = json.dumps(content, sort_keys=True)
@@ -137,7 +144,7 @@ def _sample(study: Study, values: Values, dataset: str) -> int:
 def _finished(study: Study, item: _Item) -> Run | None:
     return next(
         study.store.search(
-            f"tags.`{FINGERPRINT}` = '{item.fingerprint}' and tags.`{LEVEL}` = 'codec'"
+            f"tags.`{FINGERPRINT}` = '{item.fingerprint}' and tags.`{LEVEL}` = '{CODEC_LEVEL}'"
             " and attributes.status = 'FINISHED'"
         ),
         None,
@@ -178,7 +185,7 @@ def _measure(study: Study, values: Values, milestone: MilestoneRun, item: _Item)
     }
     tags = {FINGERPRINT: item.fingerprint}
     run_id = milestone.writer.start(
-        f"{item.dataset} {item.codec}", "codec", milestone.run_id, params, tags
+        f"{item.dataset} {item.codec}", CODEC_LEVEL, milestone.run_id, params, tags
     )
     found = measure(study.loaded, item.channel, questions)
     with tempfile.TemporaryDirectory() as folder:

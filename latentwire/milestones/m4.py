@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from latentwire.analysis.crossing import crossings, sentences
+from latentwire.analysis.crossing import crossings, sentences, with_crossings
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes, write_csv
 from latentwire.analysis.curve_files import CSV_FILE, write_figures
 from latentwire.analysis.files import replacing
+from latentwire.analysis.links import sentences as link_sentences
 from latentwire.analysis.load import chunks_from, identity_counts, newest, origins, results
 from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS
 from latentwire.analysis.provenance import Origin
@@ -25,6 +26,7 @@ from latentwire.data.dataset import Dataset
 from latentwire.data.registry import load_dataset, pinned_hash
 from latentwire.errors import LatentWireError
 from latentwire.milestones.grid import log_pictures, log_table
+from latentwire.milestones.links import links_of, write_links
 from latentwire.milestones.milestone import MilestoneRun, milestone_run
 from latentwire.parameters import (
     AUTO,
@@ -86,16 +88,19 @@ def run_in(store: Store, values: Values, parent: MilestoneRun | None = None) -> 
     evidence = gather(store, SOURCES[values["source"]], pair, values["dataset"], values["data_dir"])
     frame = curve_of(evidence, values["margin_points"])
     crossed = crossings(evidence.results)
+    frame = with_crossings(frame, crossed)
+    links = links_of(store, frame)
     with (
         milestone_run(store, "m4", values, pair or "all pairs", parent) as milestone,
         tempfile.TemporaryDirectory() as folder,
     ):
-        written = write(frame, crossed, evidence, store, Path(folder))
+        said = [*sentences(crossed), *link_sentences(links)]
+        written = write(frame, crossed, evidence, said, store, Path(folder))
+        written += write_links(links, Path(folder))
         for path in written:
             milestone.writer.log_file(milestone.run_id, path)
         sets = _question_sets(frame, evidence)
         log_question_sets(store, milestone.run_id, sets)
-        said = sentences(crossed)
         log_table(milestone, frame, pictures=log_pictures(milestone, frame), said=said)
         print(*said, sep="\n")
         if parent:  # the whole study's result
@@ -194,7 +199,12 @@ def curve_of(evidence: Evidence, margin_points: float) -> pd.DataFrame:
 
 
 def write(
-    frame: pd.DataFrame, crossed: pd.DataFrame, evidence: Evidence, store: Store, folder: Path
+    frame: pd.DataFrame,
+    crossed: pd.DataFrame,
+    evidence: Evidence,
+    said: Sequence[str],
+    store: Store,
+    folder: Path,
 ) -> list[Path]:
     """Write budget_curve.csv, all that it gives (see `write_figures`), crossings.csv and
     report.html; paths."""
@@ -208,6 +218,7 @@ def write(
         evidence.datasets,
         evidence.origins,
         cautions(frame, evidence.identities, evidence.without_prompts, evidence.disagreeing),
+        said,
         store.uri,
         datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )

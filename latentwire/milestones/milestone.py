@@ -17,6 +17,7 @@ from latentwire.parameters import Values
 from latentwire.tracking.runs import (
     ATTEMPT,
     CODE_SHA,
+    DEVICE,
     FINGERPRINT,
     MILESTONE,
     SOURCE,
@@ -26,8 +27,6 @@ from latentwire.tracking.runs import (
     next_attempt,
 )
 from latentwire.tracking.store import Store
-
-DEVICE = "latentwire.device"  # what was computed on: a GPU's name, or cpu
 
 # Parameters that do not change what a milestone's runs are about.
 _NOT_IDENTITY = (

@@ -13,10 +13,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from latentwire.checks.downloads import Download, pair_downloads, told
 from latentwire.condition import Condition
 from latentwire.environment import device_kind
-from latentwire.milestones.milestone import DEVICE
 from latentwire.milestones.study import Study
 from latentwire.tracking.calibrations import PAIR_IDENTITY
-from latentwire.tracking.runs import LEVEL
+from latentwire.tracking.runs import DEVICE, LEVEL
 
 QUESTIONS = "questions"  # metric of a calibration: how many it was made from
 _KEY = ("system", "codec", "keep_ratio", "order", "control", "message_tokens")

@@ -37,7 +37,8 @@ from latentwire.tracking.patience import little_patience
 from latentwire.tracking.stop import Stopped
 from latentwire.tracking.store import Store
 
-LEVEL = "latentwire.level"  # milestone, condition or chunk
+LEVEL = "latentwire.level"  # milestone, condition, chunk, codec or link
+CODEC_LEVEL, LINK_LEVEL = "codec", "link"  # M1's measurements
 MILESTONE = "latentwire.milestone"
 FINGERPRINT = "latentwire.fingerprint"
 CONDITION = "latentwire.condition"  # fingerprint of the condition that a chunk belongs to
@@ -46,6 +47,7 @@ CHUNK = "latentwire.chunk"
 ATTEMPT = "latentwire.attempt"
 CODE_SHA = "latentwire.code_sha"
 SOURCE = "latentwire.source"  # local, or published for figures that others measured
+DEVICE = "latentwire.device"  # what was computed on: a GPU's name, or cpu
 HOST = "latentwire.host"
 PROCESS = "latentwire.process"
 CLAIMS = "latentwire.claims"  # on a milestone's run: the work that it has in hand

@@ -74,6 +74,7 @@ def content(
     datasets: Mapping[str, Dataset],
     origins: Sequence[Origin],
     cautions: Sequence[str],
+    said: Sequence[str],
     tracking_uri: str,
     created: str,
 ) -> dict[str, Any]:
@@ -85,6 +86,7 @@ def content(
         datasets: question sets whose prompts are shown, by name; those that are missing have none.
         origins: the runs that computed the answers.
         cautions: sentences for the top of the page.
+        said: what the numbers come to, in sentences.
         tracking_uri: of the store, for links to runs where it is a server.
         created: date and time, as text.
     """
@@ -122,6 +124,7 @@ def content(
     return {
         "created": created,
         "cautions": list(cautions),
+        "said": list(said),
         "runs": [_run(origin, tracking_uri) for origin in origins],
         "styles": codec_styles(frame.loc[frame["system"] == "c2c", "codec"]) | RIVAL_STYLES,
         "groups": [

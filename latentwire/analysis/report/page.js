@@ -535,6 +535,11 @@
     if (notes.length > 3) byId("cautions").append(el("details", {}, el("summary", {}, `${notes.length - 3} more warnings`), ...notes.slice(3)));
   }
 
+  function drawSaid() {
+    byId("said").hidden = !data.said.length;
+    byId("said").append(el("ul", {}, ...data.said.map((text) => el("li", {}, text))));
+  }
+
   function choices(host, kind, options) {
     const legend = host.querySelector("legend");
     host.replaceChildren(legend);
@@ -597,6 +602,7 @@
   const total = data.answers.reduce((sum, each) => sum + each.texts.reduce((count, place) => count + (place >= 0), 0), 0);
   byId("subject").textContent = `${whole(data.points.length)} points from ${whole(total)} answers, ${sets.length} question ${sets.length === 1 ? "set" : "sets"}. Made ${data.created}.`;
   drawCautions();
+  drawSaid();
   changeSet();
   wide = byId("chart").clientWidth;
   document.body.setAttribute("data-ready", "true");

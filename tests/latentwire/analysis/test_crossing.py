@@ -5,10 +5,19 @@ import random
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from latentwire.analysis.crossing import Point, crossing, crossings, sentences
-from latentwire.analysis.curve import ConditionResult
+from latentwire.analysis.crossing import (
+    Point,
+    crossing,
+    crossings,
+    sentences,
+    text_sentence,
+    with_crossings,
+)
+from latentwire.analysis.curve import ConditionResult, build_curve
+from latentwire.analysis.figures import draw_budget_curve
 from latentwire.analysis.stats import Outcomes
 
 Make = Callable[..., ConditionResult]
@@ -108,3 +117,23 @@ def test_rows_and_sentences(condition: Make) -> None:
     assert first.startswith("set, demo: caches beat, from 5 kB on, text (95 % interval ")
     assert second.startswith("set, demo: caches never beat any message (")
     assert crossings(results[:2], resamples=10).empty
+
+    curve = build_curve(results, resamples=10)
+    assert curve["beats_text_bytes"].isna().all() and text_sentence(curve) == ""
+    told = with_crossings(curve, frame)
+    low, high = frame.loc[0, ["bytes_low", "bytes_high"]]
+    assert (told["beats_text_bytes"] == 5001.5).all()
+    assert (told["beats_text_bytes_low"] == low).all()
+    assert (told["beats_text_bytes_high"] == high).all()
+    assert text_sentence(told).startswith(
+        "Caches beat text from 5 kB on (thin line); 95 % interval"
+    )
+    assert text_sentence(told) in " ".join(caption(told).split())
+    never = told.assign(beats_text_bytes=math.inf)
+    assert "Caches never beat text;" in " ".join(caption(never).split())
+    assert with_crossings(curve, frame[:0])["beats_text_bytes"].isna().all()
+
+
+def caption(frame: pd.DataFrame) -> str:
+    figure = draw_budget_curve(frame, "set", "demo")
+    return figure.texts[-1].get_text()

@@ -64,6 +64,8 @@ def test_main_runs_once_and_is_then_finished(project: Project) -> None:
     files = {f.path for f in _client(project).list_artifacts(milestones["m4"].info.run_id)}
     assert {"budget_curve.csv", "budget_curve_demo_facts.png", "codec_rate_demo_facts.png"} <= files
     assert {"budget_curve.tex", "bits_length_demo_graded.svg", "report.html"} <= files
+    assert {"links.csv", "links_demo_facts.png", "links_demo_graded.svg"} <= files
+    assert len(project.runs("link")) == 2  # what M1 measures beside the codecs, a question set each
     files = {f.path for f in _client(project).list_artifacts(milestones["m1"].info.run_id)}
     assert {"codecs.csv", "codec_error_demo_facts.png", "rate_distortion_demo_graded.png"} <= files
     codecs = project.runs("codec")

@@ -85,7 +85,9 @@ def write(folder: Path, results: list[ConditionResult], sets: dict[str, Dataset]
         *("0" * 32, "7", "m2 demo", "m2", "demo", "local", 0, 61_000, "FINISHED", "node"),
         *("cpu", (), "float32", "f00", "beef", len(results)),
     )
-    page = content(frame, results, sets, [run], ["mind this"], "http://server:5000", "today")
+    page = content(
+        frame, results, sets, [run], ["mind this"], ["caches win"], "http://server:5000", "today"
+    )
     return write_report(page, folder)
 
 
@@ -172,6 +174,7 @@ def test_hostile_text_stays_text(page: Any) -> None:
 
 def test_warnings_and_runs_are_shown(page: Any) -> None:
     assert texts(page, "#cautions .caution") == ["mind this"]
+    assert texts(page, "#said li") == ["caches win"]
     (link,) = page.find_elements("css selector", "#runs a")
     assert link.get_attribute("href") == f"http://server:5000/#/experiments/7/runs/{'0' * 32}"
     row = " ".join(texts(page, "#runs td"))

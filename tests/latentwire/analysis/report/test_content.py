@@ -39,7 +39,14 @@ def make(
     results: Sequence[ConditionResult], datasets: dict[str, Dataset] | None = None
 ) -> dict[str, Any]:
     made = content(
-        build_curve(results), results, datasets or {}, [ORIGIN], ["careful"], "sqlite:///x", "today"
+        build_curve(results),
+        results,
+        datasets or {},
+        [ORIGIN],
+        ["careful"],
+        ["said"],
+        "sqlite:///x",
+        "today",
     )
     # All of it is JSON, without NaN.
     return json.loads(json.dumps(made, allow_nan=False))  # type: ignore[no-any-return]
@@ -141,7 +148,7 @@ def test_parts_of_a_condition_are_joined(condition: Make) -> None:
 def test_groups_and_runs_say_where_numbers_come_from(condition: Make) -> None:
     results = [condition("AB")]
     frame = with_hashes(build_curve(results), {("demo", "local"): "beef"}, {})
-    made = content(frame, results, {}, [ORIGIN], [], "http://u:secret@server:5000", "today")
+    made = content(frame, results, {}, [ORIGIN], [], [], "http://u:secret@server:5000", "today")
     (group,) = made["groups"]
     assert (group["fuser_hash"], group["dataset_hash"]) == ("beef", None)
     (run,) = made["runs"]

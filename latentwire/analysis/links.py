@@ -1,0 +1,251 @@
+"""Which of cache, text and recomputation answers first over a link of some bandwidth.
+
+The clock runs until the receiver stands behind its prompt, with what the sharer had to say: what
+follows, decoding the answer, is the same for all. Both ends have a device of the kind that was
+measured, know the question, and work at batch 1. With bandwidth B in bit/s:
+
+    T(B) = max(meanwhile, before + 8 bytes / B) + after
+
+    cache          meanwhile: the receiver reads its prompt; before: the sharer reads it, encode,
+                   decode; after: fuse
+    text           before: the sharer reads the message's prompt and writes; after: the receiver
+                   reads the message and its prompt
+    recomputation  nothing is sent: the receiver's end has the sharer too, reads the prompt with
+                   both, and fuses
+
+Two starts are told apart: `question`, when nobody has read anything, and `cache`, when the sharer
+has read the prompt before. Of latency and of several questions at once nothing is said.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import pandas as pd
+
+from latentwire.analysis.files import replacing
+from latentwire.analysis.units import human_bits_per_s, percent
+from latentwire.errors import LatentWireError
+from latentwire.evaluation.link_times import (
+    BUDGETS,
+    FUSE,
+    RECEIVER_PREFILL,
+    SHARER_PREFILL,
+    text_names,
+)
+
+LINKS_FILE = "links.csv"
+STARTS = ("question", "cache")
+TIMES = ("bytes", "meanwhile_ms", "before_ms", "after_ms")
+COLUMNS = (
+    *("pair", "dataset", "device", "start", "way", "codec", "message_tokens", "accuracy"),
+    *TIMES,
+    *("beats_recomputation_bit_per_s", "first_at"),
+)
+_TEXTS = ("pair", "dataset", "device", "start", "way", "codec", "message_tokens", "first_at")
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way from question to receiver; times in ms, bytes of a question (mean)."""
+
+    name: str  # cache, text or recomputation
+    label: str
+    meanwhile_ms: float
+    before_ms: float
+    after_ms: float
+    bytes: float
+
+    def time_ms(self, bit_per_s: float) -> float:
+        """T(B)."""
+        sending_ms = 8000 * self.bytes / bit_per_s
+        return max(self.meanwhile_ms, self.before_ms + sending_ms) + self.after_ms
+
+
+def ways(
+    codecs: Mapping[str, Mapping[str, float]], times: Mapping[str, float], start: str
+) -> list[Way]:
+    """All ways, from M1's metrics by codec and from those of `evaluation.link_times.measure`."""
+    assert start in STARTS
+    sharer_ms, receiver_ms, fuse_ms = times[SHARER_PREFILL], times[RECEIVER_PREFILL], times[FUSE]
+    read_ms = sharer_ms if start == "question" else 0.0
+    found = [Way("recomputation", "recomputation", 0.0, sharer_ms + receiver_ms, fuse_ms, 0.0)]
+    for tokens in BUDGETS:
+        write, reading, size = (times[name] for name in text_names(tokens))
+        found.append(Way("text", f"text {tokens} tokens", 0.0, write, reading, size))
+    for codec, measured in codecs.items():
+        coding_ms = measured["encode_ms_mean"] + measured["decode_ms_mean"]
+        sent = measured["wire_bytes_mean"]
+        found.append(Way("cache", codec, receiver_ms, read_ms + coding_ms, fuse_ms, sent))
+    return found
+
+
+def beats_from(way: Way, other: Way) -> float:
+    """The bandwidth in bit/s above which `way` is sooner than `other`, which sends nothing;
+    infinite where it never is, 0 where it always is."""
+    assert not other.bytes
+    left_ms = other.time_ms(math.inf) - way.after_ms
+    if left_ms <= max(way.meanwhile_ms, way.before_ms):
+        return math.inf
+    return 8000 * way.bytes / (left_ms - way.before_ms)
+
+
+def first(found: Sequence[Way]) -> list[tuple[float, float, Way]]:
+    """Who answers first: (from bit/s, to bit/s, way), from 0 to infinity without a gap.
+
+    In x = 1/B each T is the larger of two lines, so who is first changes at most where two of all
+    those lines cross; between these places one look decides. Of equals, the one of fewer bytes.
+    """
+    lines = [
+        line
+        for way in found
+        for line in (
+            (way.meanwhile_ms + way.after_ms, 0.0),
+            (way.before_ms + way.after_ms, 8000 * way.bytes),
+        )
+    ]
+    crossings = {
+        (height - other) / (slower - slope)
+        for (height, slope), (other, slower) in combinations(set(lines), 2)
+        if slope != slower
+    }
+    places = [0.0, *sorted(x for x in crossings if 0 < x < math.inf)]
+    middles = [(low + high) / 2 for low, high in pairwise(places)]
+    middles.append(2 * places[-1] or 1.0)
+    pieces: list[tuple[float, float, Way]] = []
+    for x, below, above in zip(middles, places, [*places[1:], math.inf], strict=True):
+        winner = min(found, key=lambda way: (way.time_ms(1 / x), way.bytes))
+        slow, fast = (1 / above if above else math.inf), (1 / below if below else math.inf)
+        if pieces and pieces[-1][2] == winner:
+            pieces[-1] = (slow, pieces[-1][1], winner)
+        else:
+            pieces.append((slow, fast, winner))
+    return pieces[::-1]
+
+
+def link_table(
+    codecs: pd.DataFrame, times: pd.DataFrame, accuracies: Mapping[tuple[str, ...], float]
+) -> pd.DataFrame:
+    """COLUMNS for each measured pair and dataset, a row a start and way.
+
+    `times` has pair, dataset, device and the figures of `link_times`; `codecs` has pair, dataset,
+    codec and M1's metrics. `accuracies` is by (pair, dataset, codec) of the whole cache and by
+    (pair, dataset, "text", tokens); NaN where it is not there.
+    """
+    rows = []
+    for row in _records(times):
+        pair, dataset = str(row["pair"]), str(row["dataset"])
+        own = codecs[(codecs["pair"] == pair) & (codecs["dataset"] == dataset)]
+        measured = {str(each.pop("codec")): _floats(each) for each in _records(own)}
+        for start in STARTS:
+            found = ways(measured, _floats(row), start)
+            leading = first(found)
+            for way in found:
+                tokens = way.label.split()[1] if way.name == "text" else ""
+                key = {"text": ("text", tokens), "cache": (way.label,), "recomputation": ("bf16",)}
+                rows.append(
+                    {
+                        "pair": pair,
+                        "dataset": dataset,
+                        "device": row["device"],
+                        "start": start,
+                        "way": way.name,
+                        "message_tokens": tokens,
+                        "codec": way.label if way.name == "cache" else "",
+                        "accuracy": accuracies.get((pair, dataset, *key[way.name]), math.nan),
+                        **{name: getattr(way, name) for name in TIMES},
+                        "beats_recomputation_bit_per_s": (
+                            math.nan if way is found[0] else beats_from(way, found[0])
+                        ),
+                        "first_at": "; ".join(
+                            span(low, high) for low, high, winner in leading if winner == way
+                        ),
+                    }
+                )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a `link_table`; `read_csv` gives the same back."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """The table that `write_csv` wrote. Raises LatentWireError for any other file."""
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str))
+    except (OSError, ValueError) as error:
+        raise LatentWireError(f"{path} cannot be read: {error}") from None
+    if list(table.columns) != list(COLUMNS):
+        raise LatentWireError(f"{path} does not have the columns of {LINKS_FILE} (docs/columns.md)")
+    table[list(_TEXTS)] = table[list(_TEXTS)].fillna("")
+    return table
+
+
+def table_ways(rows: pd.DataFrame) -> dict[Way, float]:
+    """The ways of one pair, dataset and start, as `ways` gave them, with their accuracies."""
+    return {
+        Way(
+            str(row["way"]),
+            _label(row),
+            *(float(str(row[name])) for name in ("meanwhile_ms", "before_ms", "after_ms", "bytes")),
+        ): float(str(row["accuracy"]))
+        for row in _records(rows)
+    }
+
+
+def sentences(table: pd.DataFrame) -> list[str]:
+    """Who answers first, in words: one sentence a pair, dataset and start."""
+    said = []
+    for key, rows in table.groupby(["pair", "dataset", "start"], sort=False):
+        pair, dataset, start = (str(part) for part in key)
+        since = "from the question on" if start == "question" else "once the sharer's cache stands"
+        found = table_ways(rows)
+        parts = [
+            f"{named(way, found[way])} {span(low, high)}" for low, high, way in first(list(found))
+        ]
+        said.append(
+            f"{dataset}, {pair}, {since}: first to answer is {', '.join(parts)};"
+            f" {_against_recomputation(list(found))} ({rows['device'].iloc[0]}, batch 1)."
+        )
+    return said
+
+
+def _against_recomputation(found: Sequence[Way]) -> str:
+    (recomputation,) = (way for way in found if way.name == "recomputation")
+    caches = {way.label: beats_from(way, recomputation) for way in found if way.name == "cache"}
+    codec = min(caches, key=lambda name: caches[name], default=None)
+    if codec is None or math.isinf(caches[codec]):
+        return "no cache is sooner than recomputation at any bandwidth"
+    return f"a cache ({codec}) is sooner than recomputation {span(caches[codec], math.inf)}"
+
+
+def span(low_bit_per_s: float, high_bit_per_s: float) -> str:
+    """An interval of bandwidths in words."""
+    low, high = human_bits_per_s(low_bit_per_s), human_bits_per_s(high_bit_per_s)
+    if math.isinf(high_bit_per_s):
+        return f"from {low} on" if low_bit_per_s else "at any bandwidth"
+    return f"from {low} to {high}" if low_bit_per_s else f"up to {high}"
+
+
+def named(way: Way, accuracy: float) -> str:
+    """A way with the accuracy of its answers, where that is known."""
+    name = f"the cache in {way.label}" if way.name == "cache" else way.label
+    return name if math.isnan(accuracy) else f"{name} ({percent(accuracy)} % right)"
+
+
+def _label(row: Mapping[str, object]) -> str:
+    if row["way"] == "text":
+        return f"text {row['message_tokens']} tokens"
+    return str(row["codec"] or row["way"])
+
+
+def _floats(row: Mapping[str, object]) -> dict[str, float]:
+    return {name: float(value) for name, value in row.items() if isinstance(value, float)}
+
+
+def _records(frame: pd.DataFrame) -> Iterator[dict[str, object]]:
+    return ({str(k): v for k, v in row.items()} for row in frame.to_dict("records"))
