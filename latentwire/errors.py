@@ -41,6 +41,31 @@ def unwritable(error: BaseException) -> str | None:
     return None
 
 
+def uncached(error: BaseException, variable: str, folder: object) -> str | None:
+    """What to do where a download does not fit into a cache, or may not be written there; None for
+    any other error. `variable` moves the cache."""
+    numbers = _errnos(error)
+    if numbers & {*_NO_ROOM}:
+        return (
+            f"no room in the cache {folder}: make room, or set {variable} to a larger disk, and"
+            " start again; what is whole is kept"
+        )
+    if numbers & {*_NO_RIGHT}:
+        return f"no right to write to the cache {folder}: set {variable} to a folder of yours"
+    return None
+
+
+def _errnos(error: BaseException) -> set[int | None]:
+    """Of an error and what caused it."""
+    numbers: set[int | None] = set()
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            numbers.add(cause.errno)
+        cause = cause.__cause__ or cause.__context__
+    return numbers
+
+
 def _in_full_folders() -> str:
     """A file that the system does not name, by the folders of ours in which nothing fits."""
     places = (Path(), Path("mlruns"), Path(tempfile.gettempdir()))

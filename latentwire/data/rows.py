@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentwire.errors import LatentWireError, NotHere, first_line
+from latentwire.errors import LatentWireError, NotHere, first_line, uncached
 
 Row = tuple[str, object]
 """A row, after the place that names it in messages."""
@@ -65,7 +65,8 @@ def read_hub_rows(hub: HubSplit, download: bool = True) -> list[Row]:
             rows = list(datasets.load_dataset(hub.repo, hub.config, split=hub.split))
     # The libraries below raise many unrelated types here, and the remedy is the same for all.
     except Exception as error:
-        reason = first_line(error).rstrip(".")
+        cache = datasets.config.HF_DATASETS_CACHE
+        reason = uncached(error, "HF_HOME", cache) or first_line(error).rstrip(".")
         raise (LatentWireError if download else NotHere)(
             f"{hub} could not be had from the Hugging Face hub or its cache ({reason})"
         ) from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from latentwire.errors import LatentWireError, NotHere
+from latentwire.errors import LatentWireError, NotHere, uncached
 from latentwire.pairs.pair import Pair, Source, require_supported
 
 Kind = Literal["model", "fuser"]
@@ -207,5 +207,7 @@ def _reason(error: Exception, download: bool) -> str:
             "the Hugging Face hub cannot be reached and it is not wholly in the cache "
             f"{constants.HF_HUB_CACHE}; check the network, or give its path"
         )
+    if download and (refused := uncached(error, "HF_HOME", constants.HF_HUB_CACHE)):
+        return refused
     first_line = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_hub import small_hub
 from tests_support import ROOT, Project
 
 GRID = {"pair": "demo", "dataset": "demo_facts", "limit": 64, "chunk_size": 4, "kv_bits": "8,4"}
@@ -38,6 +39,31 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
     project = Project(tmp_path_factory.mktemp("calm"))
     project.ok("m2", **GRID)
     return {name: list(values) for name, values in project.numbers().items()}
+
+
+HUB_PAIR = """
+name: hubbed
+description: the bundled pair, from a hub
+receiver: {repo: me/receiver}
+sharer: {repo: me/sharer}
+fuser: {repo: me/fusers, subfolder: final}
+datasets: [demo_facts]
+shared_tokenizer: true
+"""
+DEMO = ROOT / "latentwire" / "pairs" / "demo"
+REPOSITORIES = {
+    "me/receiver": DEMO / "receiver",
+    "me/sharer": DEMO / "sharer",
+    "me/fusers": DEMO / "fuser",
+}
+
+# Two starts; before the second there is room, and it may be written to.
+DOWNLOAD = """
+mkdir home && mount -t tmpfs -o size=4m tmpfs home && mount -o remount,{mode} home || exit 77
+{m2} > first.txt 2>&1; echo $? > first.status
+mount -o remount,rw,size=64m home
+{m2} > second.txt 2>&1; echo $? > second.status
+"""
 
 
 def can_mount() -> bool:
@@ -78,3 +104,73 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(
         tmp_path / "second.txt"
     ).read_text()
     assert json.loads(numbers) == calm
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("preflight", "mode", "says"),
+    [
+        ("fast", "rw", ["to download: about 6.7 MB", "set HF_HOME to a larger disk"]),
+        ("skip", "rw", ["the model me/", "no room in the cache", "set HF_HOME to a larger disk"]),
+        ("fast", "ro", ["cannot be written", "to mend: set HF_HOME"]),
+        ("skip", "ro", ["the fuser me/fusers/final", "no right to write to the cache"]),
+    ],
+)
+@pytest.mark.skipif(not can_mount(), reason="this user may not mount a file system (unshare -rm)")
+def test_a_cache_without_room_for_a_download(
+    tmp_path: Path, preflight: str, mode: str, says: list[str]
+) -> None:
+    (tmp_path / "hub.yaml").write_text(HUB_PAIR)
+    m2 = f"{sys.executable} {ROOT}/entry_points/m2.py --pair ./hub.yaml --limit 4 --kv-bits 8"
+    script = DOWNLOAD.format(mode=mode, m2=f"{m2} --preflight {preflight}")
+    project = Project(tmp_path)
+    with small_hub(REPOSITORIES) as uri:
+        env = project.env | {"HF_ENDPOINT": uri, "HF_HOME": str(tmp_path / "home")}
+        env.pop("HF_HUB_OFFLINE")
+        done = subprocess.run(
+            ["unshare", "-rm", "bash", "-c", script],
+            cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = (tmp_path / "first.txt").read_text()
+    assert (tmp_path / "first.status").read_text().strip() == "2", said
+    assert "Traceback" not in said and said.count("error: ") == 1
+    assert all(words in said for words in says), said
+    second = (tmp_path / "second.txt").read_text()
+    assert (tmp_path / "second.status").read_text().strip() == "0", second
+    assert len(project.runs("chunk")) == 2
+    assert project.runs("milestone", "RUNNING") == project.runs("chunk", "RUNNING") == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_mount(), reason="this user may not mount a file system (unshare -rm)")
+def test_a_project_folder_that_may_not_be_written_to(tmp_path: Path) -> None:
+    """Store and outbox elsewhere are enough to work in it."""
+    (tmp_path / "project").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere = f"MLFLOW_TRACKING_URI=sqlite:///{tmp_path}/elsewhere/mlflow.db"
+    elsewhere += f" LATENTWIRE_OUTBOX={tmp_path}/elsewhere/outbox"
+    m2 = f"{sys.executable} {ROOT}/entry_points/m2.py {' '.join(OPTIONS)} --limit 4"
+    experiment = (
+        "import mlflow; mlflow.create_experiment('latentwire', "
+        f"artifact_location='{tmp_path}/elsewhere/files')"
+    )
+    script = f"""
+    mount --bind project project && mount -o remount,bind,ro project && cd project || exit 77
+    {m2} > ../first.txt 2>&1; echo $? > ../first.status
+    {elsewhere} {sys.executable} -c "{experiment}" > /dev/null 2>&1
+    {elsewhere} {m2} > ../second.txt 2>&1; echo $? > ../second.status
+    """
+    done = subprocess.run(
+        ["unshare", "-rm", "bash", "-c", script],
+        cwd=tmp_path, env=Project(tmp_path).env, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = (tmp_path / "first.txt").read_text()
+    assert (tmp_path / "first.status").read_text().strip() in ("1", "2"), said
+    assert "Traceback" not in said and said.count("error: ") == 1
+    assert "MLFLOW_TRACKING_URI" in said
+    second = (tmp_path / "second.txt").read_text()
+    assert (tmp_path / "second.status").read_text().strip() == "0", second
+    assert len(Project(tmp_path, f"sqlite:///{tmp_path}/elsewhere/mlflow.db").runs("chunk")) == 4
+    assert not list((tmp_path / "project").iterdir())
