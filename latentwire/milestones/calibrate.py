@@ -14,7 +14,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from latentwire.analysis.summary import markdown_table
+from latentwire.analysis.units import human_bytes
 from latentwire.channel.calibration import FORMAT, from_bytes
+from latentwire.channel.registry import EXAMPLES, NAMES, needs_calibration
 from latentwire.data.dataset import Dataset
 from latentwire.errors import NotHere
 from latentwire.evaluation.calibrate import calibrate
@@ -127,8 +130,21 @@ def _make(
         DTYPE: study.subject.dtype,
     }
     writer.log(run_id, tags=tags, metrics={"calibration_bytes": len(data), QUESTIONS: len(asked)})
+    writer.note(run_id, _note(sets, count, len(data), found.hash))
     print(f"calibrate: {len(data)} bytes, sha256 {found.hash} (run {run_id})")
     return run_id
+
+
+def _note(sets: Sequence[Dataset], count: int, size_bytes: int, digest: str) -> str:
+    """The run's description in Markdown."""
+    used = [(s.name, str(min(count, len(s.examples))), s.hash[:10]) for s in sets]
+    table = markdown_table(("question set", "questions", "hash"), used)
+    codecs = ", ".join(name for name in (*NAMES, *EXAMPLES) if needs_calibration(name))
+    head = (
+        f"**What do the pair's caches look like?** {human_bytes(size_bytes)}, sha256"
+        f" {digest[:10]}, from questions that are never scored. Codecs that use it: {codecs}."
+    )
+    return "\n".join([head, "", *table])
 
 
 def _is_local(study: Study) -> bool:

@@ -71,6 +71,8 @@ def test_main_runs_once_and_is_then_finished(project: Project) -> None:
     codecs = project.runs("codec")
     assert {run.data.params["codec"] for run in codecs} == {*NAMES, *EXAMPLES}
     calibration = milestones["calibrate"].data.tags["latentwire.calibration"]
+    note = milestones["calibrate"].data.tags["mlflow.note.content"]
+    assert calibration[:10] in note and "kvtc1" in note and "| demo_facts dev | " in note
     for run in codecs:  # each with a packet that says how long it is
         (packet,) = Path(run.info.artifact_uri.removeprefix("file://")).glob("*.lwkv")
         assert run.data.params["codec"].split("+")[0].split("/")[0] in describe(packet.read_bytes())
