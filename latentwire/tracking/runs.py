@@ -211,19 +211,25 @@ def closing(writer: RunWriter) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        _let_go(error)
-        writer.close("KILLED" if isinstance(error, (KeyboardInterrupt, Stopped)) else "FAILED")
+        stopped = isinstance(error, (KeyboardInterrupt, Stopped))
+        _let_go(error, stopped)
+        writer.close("KILLED" if stopped else "FAILED")
         raise
 
 
-def _let_go(error: BaseException | None) -> None:
+def _let_go(error: BaseException | None, stopped: bool) -> None:
     """Free what the frames that an error has left still hold.
 
-    A signal may fall where SQLAlchemy is about to close a transaction. The connection lives as long
-    as the traceback, and locks a SQLite file against this process itself.
+    A signal may fall where SQLAlchemy is about to close a transaction, or between two rows of a
+    query. Connection and cursor live as long as the traceback, and lock a SQLite file against this
+    process itself. Of a signal nobody reads the traceback, and it is cut off: a frame that is
+    cleared still holds the variables that its function has from outside.
     """
     while error is not None:
-        traceback.clear_frames(error.__traceback__)
+        trace = error.__traceback__
+        traceback.clear_frames(trace)
+        while stopped and trace is not None:  # every link: who passes the error on holds some too
+            trace.tb_next, trace = None, trace.tb_next
         error = error.__context__
     gc.collect()
 

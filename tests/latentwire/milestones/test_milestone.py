@@ -10,11 +10,12 @@ from latentwire.milestones.milestone import milestone_run
 from latentwire.tracking.store import open_store
 
 
+@pytest.mark.parametrize("closure", [False, True])
 def test_a_signal_that_leaves_the_store_locked_by_this_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closure: bool
 ) -> None:
-    """The connection lives in a frame that the signal has left: all that is still to be written is
-    written, and nothing waits for the lock."""
+    """The connection lives in a frame that the signal has left, or in the closure of its function:
+    all that is still to be written is written, and nothing waits for the lock."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
@@ -22,6 +23,13 @@ def test_a_signal_that_leaves_the_store_locked_by_this_process(
 
     def interrupted() -> None:
         connection = sqlite3.connect(tmp_path / "mlflow.db")
+
+        def in_the_middle() -> None:
+            connection.execute("BEGIN EXCLUSIVE")
+            raise KeyboardInterrupt
+
+        if closure:
+            in_the_middle()
         connection.execute("BEGIN EXCLUSIVE")
         raise KeyboardInterrupt
 
