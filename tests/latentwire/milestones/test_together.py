@@ -87,7 +87,7 @@ def are_one_study(
 ) -> None:
     """All end well, each chunk is computed once, and all draw the numbers of a single process."""
     for process in processes:
-        _, err = process.communicate(timeout=500)
+        _, err = process.communicate(timeout=900)
         assert process.returncode == 0, err
     assert project.numbers() == calm  # which fails for a chunk that was computed twice
     ran = {run.data.tags["mlflow.parentRunId"] for run in project.runs("chunk")}
