@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from c2c.errors import C2CError
 from latentwire.errors import LatentWireError, first_line, unwritable
 from latentwire.parameters import Parameter, Values, checked, parser
-from latentwire.tracking.stop import Stopped, raise_on_sigterm
+from latentwire.tracking.stop import Stopped, raise_again_what_is_lost, raise_on_sigterm
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT
@@ -27,6 +27,7 @@ def start(
     """Run an entry point with the command line's parameters and exit."""
     texts = vars(parser(parameters, description).parse_args())
     raise_on_sigterm()
+    raise_again_what_is_lost()
     _quiet()
     try:
         run(checked(parameters, texts))

@@ -1,7 +1,10 @@
 """SIGTERM as an exception, so that runs are ended in order when a scheduler stops the job."""
 
 import signal
+import sys
 from types import FrameType
+
+AGAIN_S = 0.05
 
 
 class Stopped(BaseException):
@@ -16,3 +19,26 @@ def raise_on_sigterm() -> None:
         raise Stopped
 
     signal.signal(signal.SIGTERM, stop)
+
+
+def raise_again_what_is_lost() -> None:
+    """From now on, Stopped and KeyboardInterrupt that Python loses are raised again a moment later.
+
+    It runs signal handlers between any two instructions, also of a finalizer or of a weak
+    reference's callback, which pass no exception on. SQLAlchemy has many of them.
+    """
+    usual = sys.unraisablehook
+
+    def hook(lost: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(lost.exc_type, (KeyboardInterrupt, Stopped)):
+            usual(lost)
+            return
+        kind = lost.exc_type
+
+        def again(_number: int, _frame: FrameType | None) -> None:
+            raise kind
+
+        signal.signal(signal.SIGALRM, again)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+
+    sys.unraisablehook = hook
