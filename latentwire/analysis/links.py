@@ -180,7 +180,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise LatentWireError(f"{path} cannot be read: {error}") from None
     if list(table.columns) != list(COLUMNS):
-        raise LatentWireError(f"{path} does not have the columns of {LINKS_FILE} (docs/columns.md)")
+        raise LatentWireError(f"{path} does not have the columns of {LINKS_FILE} (docs/links.md)")
     table[list(_TEXTS)] = table[list(_TEXTS)].fillna("")
     return table
 

@@ -66,8 +66,9 @@ def _by_cache(pair: LoadedPair, question: Question) -> dict[str, float]:
 
 def _by_text(pair: LoadedPair, prompts: Prompts, question: Question) -> dict[str, float]:
     """The longest text is written once; a shorter one is its beginning, as in greedy decoding."""
+    asked = prompts.message(question)
     began = now_s(pair.device)
-    prefilled = _read(pair, "sharer", prompts.message(question))
+    prefilled = _read(pair, "sharer", asked)
     read = now_s(pair.device)
     (written,) = receiver.greedy(pair.sharer, prefilled, max(BUDGETS), stop_ids(pair.sharer))
     token_s = (now_s(pair.device) - read) / max(1, len(written))

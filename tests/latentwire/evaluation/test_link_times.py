@@ -7,7 +7,7 @@ import torch
 
 from latentwire.condition import Message
 from latentwire.evaluation import competitors, link_times
-from latentwire.evaluation.competitors import OneByOne
+from latentwire.evaluation.competitors import OneByOne, Prompts
 from latentwire.evaluation.link_times import BUDGETS, measure, text_names
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.question import Question
@@ -38,6 +38,35 @@ def test_the_bytes_are_those_of_the_baselines(demo: tuple[LoadedPair, list[Quest
         message = Message("utf8", budget)
         sent = [len(competitors.send_text(models, message, each)[0]) for each in questions]
         assert found[text_names(budget)[2]] == pytest.approx(sum(sent) / len(sent))
+
+
+def test_templates_are_not_timed(
+    demo: tuple[LoadedPair, list[Question]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every prompt is made outside the spans that are measured: between looks at the clock that
+    bound one, nothing of `Prompts` is called."""
+    events: list[str] = []
+
+    def look(device: torch.device) -> float:
+        events.append("look")
+        return float(len(events))
+
+    def made(name: str) -> None:
+        usual = getattr(Prompts, name)
+
+        def noting(*args: object) -> object:
+            events.append(name)
+            return usual(*args)
+
+        monkeypatch.setattr(Prompts, name, noting)
+
+    monkeypatch.setattr(link_times, "now_s", look)
+    made("message")
+    made("with_message")
+    pair, questions = demo
+    link_times._by_text(pair, Prompts(pair), questions[0])
+    reading = ["with_message", "look", "look"] * len(BUDGETS)
+    assert events == ["message", "look", "look", "look", *reading]
 
 
 def test_times_are_taken_where_they_belong(
