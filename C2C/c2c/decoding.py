@@ -46,7 +46,9 @@ class Decoder:
         self.slots = new_slots(geometry(model.config), rows, slots, model.dtype, self.device)
         self.tokens = torch.zeros(rows, dtype=torch.long, device=self.device)
         self.positions = torch.zeros(rows, dtype=torch.long, device=self.device)
-        self._graphs = StepGraphs() if use_graphs and self.device.type == "cuda" else None
+        self._graphs = (
+            StepGraphs(self.device) if use_graphs and self.device.type == "cuda" else None
+        )
         self._logits: Tensor | None = None  # where recorded steps put theirs
         self._tried: set[tuple[int, int]] = set()  # shapes that failed to be captured once
 
@@ -137,6 +139,7 @@ class Decoder:
                 log.warning("decoding goes on without CUDA graphs: %s", str(error).splitlines()[0])
                 self._graphs = None
             self._tried.add(shape)
+            torch.cuda.empty_cache()  # memory cannot be given back while a step is recorded
             return step()
 
     def _padded(self, rows: int) -> int:
@@ -185,7 +188,7 @@ class _Flags:
         copied = torch.empty(len(ended), dtype=torch.bool, pin_memory=True)
         copied.copy_(ended, non_blocking=True)
         event = torch.cuda.Event()
-        event.record()
+        event.record(torch.cuda.current_stream(ended.device))
         before, self._pending = self._pending, (copied, event)
         if before is None:
             return None

@@ -11,12 +11,13 @@ from torch import Tensor
 
 
 class StepGraphs:
-    """Recorded steps by a key that names their shapes. All share one pool of memory for what lies
-    between a step's beginning and its result."""
+    """Recorded steps of one device by a key that names their shapes. All share one pool of memory
+    for what lies between a step's beginning and its result."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._recorded: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream(device)
 
     def run(self, key: Hashable, step: Callable[[], Tensor], out: Tensor) -> Tensor:
         """Put the result of `step` in `out`, recorded the first time and replayed from then on.
@@ -24,10 +25,21 @@ class StepGraphs:
         `step` must read and write the same tensors each time, and `out` be the same one. Raises
         RuntimeError where something had to be set up while it was recorded.
         """
-        if key not in self._recorded:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
-                out.copy_(step())
-            self._recorded[key] = graph
-        self._recorded[key].replay()  # recording computes nothing
+        with torch.cuda.device(out.device):  # a graph is the current device's
+            if key not in self._recorded:
+                self._recorded[key] = self._record(step, out)
+            self._recorded[key].replay()  # recording computes nothing
         return out
+
+    def _record(self, step: Callable[[], Tensor], out: Tensor) -> torch.cuda.CUDAGraph:
+        """Like `torch.cuda.graph`, which gives all cached memory back first (the batch at hand
+        would have to ask for it anew), and whose own stream is one for all devices."""
+        graph = torch.cuda.CUDAGraph()
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            graph.capture_begin(pool=self._pool)
+            try:
+                out.copy_(step())
+            finally:
+                graph.capture_end()
+        return graph

@@ -126,9 +126,11 @@ class Crew(Generic[Task, Result]):
     def _start(self, device: str) -> _Worker[Task]:
         context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
         ours, theirs = context.Pipe()
-        threads = max(1, torch.get_num_threads() // len(self._devices))
+        threads = torch.get_num_threads() // len(self._devices)
+        if device != "cpu":
+            threads //= 2  # which all wait for the last: on a GPU's host other work has cores too
         process = context.Process(
-            target=_serve, args=(theirs, self._setup, device, threads), daemon=True
+            target=_serve, args=(theirs, self._setup, device, max(1, threads)), daemon=True
         )
         process.start()
         theirs.close()
@@ -151,8 +153,9 @@ def _serve(connection: Connection, setup: Setup[Any, Any], device: str, threads:
     """A worker's life: it ends with its parent, or when that closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if device == "cpu":
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads)
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)  # or each worker would also take memory of the first one
     try:
         work = setup(device)
         while True:

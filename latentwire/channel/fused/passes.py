@@ -165,7 +165,8 @@ def encode(
         scales = torch.empty(count, batch, width, dtype=torch.float16, device=device)
     broken = torch.zeros(1, dtype=torch.int32, device=device)
     room = {"codes": codes, "scales": scales, "broken": broken}
-    _quantize(rule, source, None, lengths, room, **tuning)
+    with torch.cuda.device_of(first):  # Triton launches on the current device, wherever tensors are
+        _quantize(rule, source, None, lengths, room, **tuning)
     if check and broken.item():
         raise CodecError("the cache holds NaN or infinite numbers, which cannot be sent")
     return Encoded(codec, tuple(first.shape), codes, scales, lengths)  # type: ignore[arg-type]
@@ -187,7 +188,8 @@ def round_trip(
     rule = _rule(codec, source.tensors[0])
     sink = Stack.empty_like(source) if out is None else Stack.of(out)
     _same_shape(source.tensors, sink)
-    _quantize(rule, source, sink, lengths, {}, **tuning)
+    with torch.cuda.device_of(source.tensors[0]):
+        _quantize(rule, source, sink, lengths, {}, **tuning)
     return sink.tensors
 
 
@@ -198,12 +200,19 @@ def decode(codec: Codec, encoded: Encoded, out: Tensors, **tuning: Any) -> tuple
     rule = _rule(codec, first)
     if tuple(first.shape) != encoded.shape or len(sink.tensors) != len(encoded.codes):
         raise ValueError(f"{encoded.shape} was encoded, which does not fit in {first.shape}")
-    batch, heads, tokens, head_dim = first.shape
+    with torch.cuda.device_of(first):
+        _restore(rule, encoded, sink, **tuning)
+    return sink.tensors
+
+
+def _restore(rule: Rule, encoded: Encoded, sink: Stack, **tuning: Any) -> None:
     if rule.name == "rotation":
         _restore_rotated(rule, encoded, sink, **tuning)
-        return sink.tensors
+        return
     from latentwire.channel.fused import kernels
 
+    first = sink.tensors[0]
+    batch, heads, tokens, head_dim = first.shape
     rows, warps, _ = _tuned(head_dim, **tuning)
     grid = (len(sink.tensors) * batch * heads * -(-tokens // rows),)
     kernels.restore[grid](
@@ -223,7 +232,6 @@ def decode(codec: Codec, encoded: Encoded, out: Tensors, **tuning: Any) -> tuple
         num_warps=warps,
         enable_fp_fusion=False,
     )
-    return sink.tensors
 
 
 def _quantize(

@@ -209,6 +209,19 @@ def test_no_number_is_not_sent(codec: Codec, value: float) -> None:
     encode(codec, tensors, lengths, tile=TILE)
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@some_codecs
+def test_a_device_that_is_not_the_current_one(codec: Codec) -> None:
+    x = cases(9, 64, torch.bfloat16)
+    encoded = [encode(codec, [x.to(f"cuda:{number}")], check=False) for number in (0, 1)]
+    for ours, theirs in zip(encoded[1].codes, encoded[0].codes, strict=True):
+        assert torch.equal(ours.cpu(), theirs.cpu())
+    decoded = [
+        decode(codec, kept, [torch.empty_like(x, device=kept.codes.device)])[0] for kept in encoded
+    ]
+    assert same_bits(decoded[1].cpu(), decoded[0].cpu())
+
+
 @kernels_run
 @some_codecs
 def test_a_round_trip_into_new_tensors_and_into_itself(codec: Codec) -> None:

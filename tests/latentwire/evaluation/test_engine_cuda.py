@@ -68,6 +68,17 @@ def test_graphs_change_nothing(few_rows: None, dtype: torch.dtype) -> None:
     assert answers(pair, 4, use_graphs=True) == answers(pair, 4, use_graphs=False)
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_a_device_that_is_not_the_current_one(
+    few_rows: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Kernels, graphs and events go where the tensors are, whatever device is the current one."""
+    first, second = (stopping(loaded_pair(torch.bfloat16, f"cuda:{number}")) for number in (0, 1))
+    assert torch.cuda.current_device() == 0
+    assert answers(second, 4, use_graphs=True) == answers(first, 4, use_graphs=True)
+    assert "without CUDA graphs" not in caplog.text
+
+
 def test_graphs_are_really_used(
     few_rows: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
