@@ -28,6 +28,7 @@ from latentwire.errors import LatentWireError
 from latentwire.milestones.grid import log_pictures, log_table
 from latentwire.milestones.links import links_of, write_links
 from latentwire.milestones.milestone import MilestoneRun, milestone_run
+from latentwire.pairs.load import is_file_name, load_pair
 from latentwire.parameters import (
     AUTO,
     DATA_DIR,
@@ -85,6 +86,8 @@ def run_in(store: Store, values: Values, parent: MilestoneRun | None = None) -> 
     """Draw what the store holds, of one pair or (`auto`) of every pair."""
     deliver_waiting(store)
     pair = None if values["pair"] == AUTO else values["pair"]
+    if pair and is_file_name(pair):
+        pair = load_pair(pair).name  # as runs say it; other names may be known to the store
     evidence = gather(store, SOURCES[values["source"]], pair, values["dataset"], values["data_dir"])
     frame = curve_of(evidence, values["margin_points"])
     crossed = crossings(evidence.results)

@@ -18,9 +18,7 @@ def pair_names() -> tuple[str, ...]:
 
 
 def load_pair(name_or_yaml_path: str) -> Pair:
-    """Read a pair by its name, or from a YAML file of the user's own.
-
-    What ends in .yaml or .yml, or holds a slash, is a file.
+    """Read a pair by its name, or from a YAML file of the user's own (see `is_file_name`).
 
     Raises `LatentWireError` for an unknown name, a missing file, and a malformed one by its key.
     """
@@ -28,12 +26,18 @@ def load_pair(name_or_yaml_path: str) -> Pair:
         path = PAIRS_DIR / f"{name_or_yaml_path}.yaml"
     else:
         path = Path(name_or_yaml_path).expanduser()
-        if path.suffix not in (".yaml", ".yml") and len(path.parts) < 2:
+        if not is_file_name(name_or_yaml_path):
             raise LatentWireError(
                 f"unknown pair {name_or_yaml_path!r}; known: {', '.join(pair_names())}, "
                 "or give the path of a YAML file"
             )
     return parse_pair(read_yaml(path), path)
+
+
+def is_file_name(name_or_yaml_path: str) -> bool:
+    """Whether a file is meant, there or not: what ends in .yaml or .yml, or holds a slash."""
+    path = Path(name_or_yaml_path)
+    return path.suffix in (".yaml", ".yml") or len(path.parts) > 1
 
 
 def choose_pair(name: str, cuda: bool) -> tuple[str, str]:

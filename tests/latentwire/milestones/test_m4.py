@@ -15,6 +15,7 @@ from latentwire.data.registry import load_dataset
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
 from latentwire.milestones import m4
+from latentwire.pairs.load import PAIRS_DIR
 from latentwire.parameters import checked
 from latentwire.tracking.resume import chunk_name
 from latentwire.tracking.runs import (
@@ -183,3 +184,13 @@ def test_an_empty_store_is_refused_in_a_sentence(store: Store) -> None:
     with pytest.raises(LatentWireError, match="has no finished chunk runs"):
         m4.run(values())
     assert list(store.search(f"tags.`{MILESTONE}` = 'm4'")) == []
+
+
+def test_a_pair_given_by_its_file_is_found_by_its_name(store: Store, tmp_path: Path) -> None:
+    log_milestone(store, right)
+    m4.run(values(pair=str(PAIRS_DIR / "demo.yaml"), output_dir=str(tmp_path / "out")))
+    assert set(read_csv(tmp_path / "out" / "budget_curve.csv")["pair"]) == {"demo"}
+    with pytest.raises(LatentWireError, match=r"nobody.yaml"):
+        m4.run(values(pair=str(tmp_path / "nobody.yaml")))
+    with pytest.raises(LatentWireError, match=r"no finished chunk runs .*own_pair"):
+        m4.run(values(pair="own_pair"))  # perhaps a name in somebody else's store
