@@ -120,11 +120,14 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("output", type=Path)
     arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--small", action="store_true", help="tiny shapes: to see that it runs")
     options = arguments.parse_args()
-    receiver, sharer, fuser = random_models(options.seed)
+    receiver, sharer, fuser = random_models(options.seed, small=options.small)
     tokenizer = bundled_tokenizer()
     models: dict[str, PreTrainedModel] = {"receiver": receiver, "sharer": sharer}
     for name, model in models.items():
+        # Ids that the tokenizer lacks are never the most likely: what is written is text.
+        model.get_input_embeddings().weight.data[len(tokenizer) :] = 0
         model.generation_config.eos_token_id = tokenizer.eos_token_id
         model.save_pretrained(options.output / name)
         tokenizer.save_pretrained(options.output / name)

@@ -9,23 +9,33 @@ before the clock runs. Without GPUs, `--small --device cpu` shows with tiny shap
 
 import argparse
 import json
+import os
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from grid import cut
 from lengths import LENGTHS, Asked, grid, read_sets
 from random_pair import bundled_tokenizer, loaded_random_pair
 
+from latentwire.condition import Condition
 from latentwire.evaluation import engine
 from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.crew import Crew, Work
 from latentwire.evaluation.engine import Progress
 
 Task = tuple[str, int, int]  # set, first question, one past the last
-CONDITIONS = grid(deranged=False)
+
+
+class Done(NamedTuple):
+    """What a worker says of a task that it has done."""
+
+    worker: str  # its process
+    answers: int
+    seconds: float
 
 
 def main() -> None:
@@ -36,67 +46,84 @@ def main() -> None:
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--workers", type=int, default=2, help="to compare with one")
     add("--chunk-size", type=int, default=200, help="questions a task")
+    add("--deranged", action="store_true", help="each C2C condition with its control too")
     add("--limit", type=int, help="only the first questions of each set")
+    add("--rehearse", action="store_true", help="once more before: a new machine compiles kernels")
     add("--small", action="store_true", help="tiny shapes: only to see that it runs")
     add("--output", type=Path, help="results as JSON")
     options = arguments.parse_args()
-    sets = questions(options.limit)
+    conditions = grid(options.deranged)
+    sets = questions(conditions, options.limit)
     tasks = [
         (asked.name, start, min(start + options.chunk_size, len(asked.questions)))
         for asked in sets.values()
         for start in range(0, len(asked.questions), options.chunk_size)
     ]
-    setup = partial(open_worker, options.limit, options.small)
-    say: dict[str, Any] = {"torch": torch.__version__, "device": options.device}
-    say |= {"tasks": len(tasks), "answers": sum((b - a) * len(CONDITIONS) for _, a, b in tasks)}
-    for count in (1, options.workers):
+    setup = partial(open_worker, conditions, options.limit, options.small)
+    answers = sum(stop - start for _, start, stop in tasks) * len(conditions)
+    say: dict[str, Any] = {"torch": torch.__version__, "device": device_name(options.device)}
+    say |= {"conditions": len(conditions), "tasks": len(tasks), "answers": answers}
+    for count in [options.workers] * options.rehearse + [1, options.workers]:
         devices = [
             f"cuda:{number}" if options.device == "cuda" else options.device
             for number in range(count)
         ]
-        say[f"seconds_with_{count}"] = timed(setup, devices, tasks)
-        print(f"{count} workers: {say[f'seconds_with_{count}']:.2f} s", flush=True)
+        seconds, done = timed(setup, devices, tasks)
+        assert sum(found.answers for found in done) == answers
+        busy = Counter[str]()
+        for found in done:
+            busy[found.worker] += found.seconds
+        say[f"seconds_with_{count}"] = seconds
+        say[f"busy_seconds_with_{count}"] = list(busy.values())
+        say[f"task_seconds_with_{count}"] = [found.seconds for found in done]
+        print(f"{count} workers: {seconds:.2f} s", flush=True)
     say["ratio"] = say["seconds_with_1"] / say[f"seconds_with_{options.workers}"]
     print(f"ratio {say['ratio']:.2f}")
     if options.output:
         options.output.write_text(json.dumps(say, indent=1) + "\n")
 
 
-def timed(setup: Any, devices: list[str], tasks: list[Task]) -> float:
-    """Seconds for all tasks, once every worker has done one."""
+def timed(setup: Any, devices: list[str], tasks: list[Task]) -> tuple[float, list[Done]]:
+    """Seconds for all tasks, once every worker has done one, and what they say of theirs."""
     with Crew(setup, devices) as crew:
         # As many as there are workers, given out before any is done: one each.
-        done = list(crew.map(partial(next, iter([tasks[0]] * len(devices)), None)))
-        assert len(done) == len(devices)
+        warm = list(crew.map(partial(next, iter([tasks[0]] * len(devices)), None)))
+        assert len({found.worker for _, found in warm}) == len(devices)
         began = time.perf_counter()
-        answers = sum(found for _, found in crew.map(partial(next, iter(tasks), None)))
-        seconds = time.perf_counter() - began
-    assert answers == sum((stop - start) * len(CONDITIONS) for _, start, stop in tasks)
-    return seconds
+        done = [found for _, found in crew.map(partial(next, iter(tasks), None))]
+        return time.perf_counter() - began, done
 
 
-def open_worker(limit: int | None, small: bool, device: str) -> Work[Task, int]:
-    """A worker's work: a task's answers, counted."""
+def open_worker(
+    conditions: list[Condition], limit: int | None, small: bool, device: str
+) -> Work[Task, Done]:
+    """A worker's work: a task's answers, counted and timed."""
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     pair = loaded_random_pair(dtype, device, small=small)
     for model in (pair.receiver, pair.sharer):
         model.generation_config.eos_token_id = None
-    sets, work = questions(limit), Workspace(pair)
+    sets, work = questions(conditions, limit), Workspace(pair)
 
-    def answer(task: Task, progress: Progress) -> int:
+    def answer(task: Task, progress: Progress) -> Done:
         name, start, stop = task
         asked = cut(sets[name], start, stop)
+        began = time.perf_counter()
         records = engine.evaluate(
-            pair, CONDITIONS, asked.questions, asked.donors, work=work, forced=asked.forced
+            pair, conditions, asked.questions, asked.donors, work=work, forced=asked.forced
         )
-        return sum(map(len, records.values()))
+        seconds = time.perf_counter() - began
+        return Done(str(os.getpid()), sum(map(len, records.values())), seconds)
 
     return answer
 
 
-def questions(limit: int | None) -> dict[str, Asked]:
-    sets = read_sets(LENGTHS, CONDITIONS, len(bundled_tokenizer()), limit)
+def questions(conditions: list[Condition], limit: int | None) -> dict[str, Asked]:
+    sets = read_sets(LENGTHS, conditions, len(bundled_tokenizer()), limit)
     return {asked.name: asked for asked in sets}
+
+
+def device_name(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else device
 
 
 if __name__ == "__main__":
