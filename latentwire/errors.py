@@ -4,6 +4,7 @@ import errno
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -27,8 +28,7 @@ def first_line(error: Exception) -> str:
 def unwritable(error: BaseException) -> str | None:
     """What to do where an error comes from a full disk or from files that are not ours to write;
     None for any other error."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in (*_NO_ROOM, *_NO_RIGHT):
             what = f"{cause.filename or _in_full_folders()}: {cause.strerror}"
             return _no_room(what) if cause.errno in _NO_ROOM else _no_right(what)
@@ -37,33 +37,29 @@ def unwritable(error: BaseException) -> str | None:
                 return _no_room(f"the tracking store's database: {cause}")
             if "readonly" in str(cause) or "unable to open" in str(cause):
                 return _no_right(f"the tracking store's database: {cause}")
-        cause = cause.__cause__ or cause.__context__
     return None
 
 
 def uncached(error: BaseException, variable: str, folder: object) -> str | None:
     """What to do where a download does not fit into a cache, or may not be written there; None for
     any other error. `variable` moves the cache."""
-    numbers = _errnos(error)
-    if numbers & {*_NO_ROOM}:
+    numbers = {cause.errno for cause in _causes(error) if isinstance(cause, OSError)}
+    if not numbers.isdisjoint(_NO_ROOM):
         return (
             f"no room in the cache {folder}: make room, or set {variable} to a larger disk, and"
             " start again; what is whole is kept"
         )
-    if numbers & {*_NO_RIGHT}:
+    if not numbers.isdisjoint(_NO_RIGHT):
         return f"no right to write to the cache {folder}: set {variable} to a folder of yours"
     return None
 
 
-def _errnos(error: BaseException) -> set[int | None]:
-    """Of an error and what caused it."""
-    numbers: set[int | None] = set()
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what caused it, back to the first."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError):
-            numbers.add(cause.errno)
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return numbers
 
 
 def _in_full_folders() -> str:

@@ -8,8 +8,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from small_server import address, serving
 
 PASS = "pass"
 REFUSED = "error 500"  # not carried out
@@ -24,8 +26,8 @@ _HOP = {"connection", "keep-alive", "transfer-encoding", "host", "content-length
 class Network:
     """What the proxy does now, and what it has done: (method, fault) -> how often."""
 
-    def __init__(self, port: int, server_port: int) -> None:
-        self.uri = f"http://127.0.0.1:{port}"
+    def __init__(self, uri: str, server_port: int) -> None:
+        self.uri = uri
         self.server_port = server_port
         self.fault: Fault = always(PASS)
         self.done: Counter[tuple[str, str]] = Counter()
@@ -52,15 +54,10 @@ def now_and_then(share: float, seed: int, *faults: str) -> Fault:
 @contextmanager
 def broken_network(server_port: int) -> Iterator[Network]:
     """A proxy to 127.0.0.1:`server_port` on a port of its own; all passes until `fault` is set."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as proxy:
-        network = Network(proxy.server_address[1], server_port)
+    with serving(_Handler) as proxy:
+        network = Network(address(proxy), server_port)
         proxy.network = network  # type: ignore[attr-defined]
-        proxy.daemon_threads = True
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        try:
-            yield network
-        finally:
-            proxy.shutdown()
+        yield network
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -95,6 +95,18 @@ class Project:
             if not token:
                 return found
 
+    def left_running(self, *levels: str) -> list[Run]:
+        """The runs of some levels that are still RUNNING."""
+        return [run for level in levels for run in self.runs(level, "RUNNING")]
+
+    def begins_to_wait(self, process: subprocess.Popen[str], seconds: float) -> None:
+        """Return when a second milestone is open, and has had so long to do what it should not."""
+        while len(self.runs("milestone", "RUNNING")) < 2:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
+        time.sleep(seconds)
+        assert process.poll() is None, "it did not wait for what the first one has in hand"
+
     def numbers(self) -> dict[str, tuple[float, ...]]:
         """Chunk fingerprint -> its metrics that do not depend on the clock."""
         runs = self.runs("chunk")

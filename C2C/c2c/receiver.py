@@ -55,6 +55,12 @@ def prefill(
     return Prefilled(extend(model, cache, token_ids[:, last.start : last.stop]), cache)
 
 
+def read(model: PreTrainedModel, token_ids: Tensor) -> Prefilled:
+    """Work through the prompt [B, n] in one pass, without fusion."""
+    whole = [Section(-1, 0, token_ids.shape[1])]
+    return prefill(model, token_ids, whole, lambda section, own: own)
+
+
 @torch.inference_mode()
 def greedy(
     model: PreTrainedModel,

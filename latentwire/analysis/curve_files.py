@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from latentwire.analysis.curve import read_csv
-from latentwire.analysis.figures import draw_budget_curve, save_png, save_svg
+from latentwire.analysis.figures import draw_budget_curve, save_both, save_png
 from latentwire.analysis.files import file_name, replacing
 from latentwire.analysis.heat_map import draw_heat_map, has_grid
 from latentwire.analysis.latex import latex_table
@@ -42,9 +42,7 @@ def write_figures(frame: pd.DataFrame, folder: Path) -> list[Path]:
     with replacing(paths[0]) as temporary:
         temporary.write_text(latex_table(frame), encoding="utf-8")
     for stem, figure in figures.items():
-        paths += [folder / f"{stem}.png", folder / f"{stem}.svg"]
-        save_png(figure, paths[-2])
-        save_svg(figure, paths[-1])
+        paths += save_both(figure, folder, stem)
     return paths
 
 

@@ -144,6 +144,14 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     return figure
 
 
+def save_both(figure: Figure, folder: Path, stem: str) -> list[Path]:
+    """Write the figure as `stem`.png and `stem`.svg; paths."""
+    paths = [folder / f"{stem}.png", folder / f"{stem}.svg"]
+    save_png(figure, paths[0])
+    save_svg(figure, paths[1])
+    return paths
+
+
 def save_png(figure: Figure, path: Path, dpi: int = DPI) -> None:
     """Write the figure as PNG, replacing `path` in one step."""
     with replacing(path) as temporary:

@@ -1,7 +1,7 @@
 """Time until the receiver has what the sharer had to say, against the bandwidth of the link."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from latentwire.analysis.figures import DPI, codec_styles, save_png, save_svg
+from latentwire.analysis.figures import DPI, codec_styles, save_both
 from latentwire.analysis.files import file_name
 from latentwire.analysis.links import STARTS, Way, first, read_csv, table_ways
 from latentwire.analysis.rivals import RIVAL_STYLES
@@ -66,8 +66,7 @@ def _draw(axes: Axes, found: Mapping[Way, float], shown: Sequence[str]) -> None:
     soonest = [min(way.time_ms(b) for way in found) for b in bandwidths]
     axes.plot(bandwidths, soonest, color="0.82", linewidth=6, solid_capstyle="butt", zorder=1)
     for way in _drawn(found, shown):
-        style = _style(way, list(found), shown)
-        axes.plot(bandwidths, [way.time_ms(b) for b in bandwidths], **style)
+        axes.plot(bandwidths, [way.time_ms(b) for b in bandwidths], **_style(way, found, shown))
     heights = [way.time_ms(HIGHEST) for way in _drawn(found, shown)]
     axes.set_ylim(min(heights) / 1.6, 20 * max(heights))
     axes.set_xlim(LOWEST, HIGHEST)
@@ -86,7 +85,7 @@ def _drawn(found: Mapping[Way, float], shown: Sequence[str]) -> list[Way]:
     return [way for way in found if way.name != "cache" or way.label in shown]
 
 
-def _style(way: Way, found: Sequence[Way], shown: Sequence[str]) -> dict[str, Any]:
+def _style(way: Way, found: Iterable[Way], shown: Sequence[str]) -> dict[str, Any]:
     if way.name == "recomputation":
         return {"color": "black", "linewidth": 1.3, "linestyle": (0, (6, 2)), "zorder": 3}
     if way.name == "text":
@@ -105,7 +104,7 @@ def _legend(found: Mapping[Way, float], shown: Sequence[str]) -> list[Line2D]:
     for way in _drawn(found, shown):
         name = f"cache in {way.label}" if way.name == "cache" else way.label
         right = "" if math.isnan(found[way]) else f" ({percent(found[way])} %)"
-        style = {k: v for k, v in _style(way, list(found), shown).items() if k != "markevery"}
+        style = {k: v for k, v in _style(way, found, shown).items() if k != "markevery"}
         handles.append(Line2D([], [], label=name + right, **style))
     return handles
 
@@ -116,10 +115,7 @@ def write_link_figures(table: pd.DataFrame, folder: Path) -> list[Path]:
     paths = []
     for pair, dataset in table[["pair", "dataset"]].drop_duplicates().itertuples(index=False):
         stem = f"links_{file_name(dataset, pair if several else '')}"
-        figure = draw_links(table, dataset, pair)
-        paths += [folder / f"{stem}.png", folder / f"{stem}.svg"]
-        save_png(figure, paths[-2])
-        save_svg(figure, paths[-1])
+        paths += save_both(draw_links(table, dataset, pair), folder, stem)
     return paths
 
 

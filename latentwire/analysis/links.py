@@ -188,11 +188,9 @@ def read_csv(path: Path) -> pd.DataFrame:
 def table_ways(rows: pd.DataFrame) -> dict[Way, float]:
     """The ways of one pair, dataset and start, as `ways` gave them, with their accuracies."""
     return {
-        Way(
-            str(row["way"]),
-            _label(row),
-            *(float(str(row[name])) for name in ("meanwhile_ms", "before_ms", "after_ms", "bytes")),
-        ): float(str(row["accuracy"]))
+        Way(str(row["way"]), _label(row), **{name: float(str(row[name])) for name in TIMES}): float(
+            str(row["accuracy"])
+        )
         for row in _records(rows)
     }
 

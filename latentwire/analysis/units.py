@@ -1,26 +1,17 @@
 """Numbers as people read them."""
 
 import math
+from collections.abc import Sequence
 
 
 def human_bytes(value: float) -> str:
     """Bytes with three figures and an SI unit (1 kB = 1000 bytes): 950 B, 83.9 kB, 1.72 MB."""
-    for unit in ("B", "kB", "MB"):
-        if _rounded(value) < 1000:
-            return f"{_rounded(value):g} {unit}"
-        value /= 1000
-    return f"{_rounded(value):g} GB"
+    return _in_units(value, ("B", "kB", "MB", "GB"))
 
 
 def human_bits_per_s(value: float) -> str:
     """A bandwidth with three figures and an SI unit: 64 bit/s, 1.5 Mbit/s, 40 Gbit/s."""
-    if math.isinf(value):
-        return "infinite"
-    for unit in ("bit/s", "kbit/s", "Mbit/s", "Gbit/s"):
-        if _rounded(value) < 1000:
-            return f"{_rounded(value):g} {unit}"
-        value /= 1000
-    return f"{_rounded(value):g} Tbit/s"
+    return _in_units(value, ("bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"))
 
 
 def percent(share: float, *, signed: bool = False) -> str:
@@ -30,6 +21,17 @@ def percent(share: float, *, signed: bool = False) -> str:
     # Adding zero turns the -0.0 of a small negative into 0.0.
     value = round(100 * share, 1) + 0.0
     return f"{value:+.1f}" if signed and value else f"{value:.1f}"
+
+
+def _in_units(value: float, units: Sequence[str]) -> str:
+    """In the first of `units`, each 1000 times the one before, that leaves at most three digits
+    before the point; else in the last."""
+    *smaller, largest = units
+    for unit in smaller:
+        if _rounded(value) < 1000:
+            return f"{_rounded(value):g} {unit}"
+        value /= 1000
+    return f"{_rounded(value):g} {largest}"
 
 
 def _rounded(value: float) -> float:

@@ -6,8 +6,7 @@ from email.utils import parsedate_to_datetime
 from mlflow.entities import ViewType
 
 from latentwire.checks.report import Doubt
-from latentwire.checks.server import ask
-from latentwire.tracking.store import Store, is_server
+from latentwire.tracking.store import Store, ask, is_server
 
 MOST_OFF = timedelta(minutes=1)
 

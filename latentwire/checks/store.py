@@ -11,9 +11,8 @@ from packaging.version import InvalidVersion, Version
 
 from latentwire.checks.file_system import NETWORK, file_system, why_not_writable
 from latentwire.checks.report import Doubt
-from latentwire.checks.server import ask
 from latentwire.errors import LatentWireError, first_line
-from latentwire.tracking.store import Store, is_server, sqlite_path, without_password
+from latentwire.tracking.store import Store, ask, is_server, sqlite_path, without_password
 
 LOCK_TIMEOUT_S = 5
 _REMOTE_FILE = "round_trip.txt"

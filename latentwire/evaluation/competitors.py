@@ -18,7 +18,6 @@ import torch
 from transformers import PreTrainedModel
 
 from c2c import receiver
-from c2c.sections import Section
 from latentwire.channel.text import decode_text, encode_text
 from latentwire.condition import MAX_NEW_TOKENS, Condition, Message
 from latentwire.data.message import (
@@ -91,9 +90,7 @@ class OneByOne:
     def write(self, name: str, prompt: Prompt, tokens: int) -> list[int]:
         """See `Models`."""
         model = model_of(self.pair, name)
-        whole = [Section(-1, 0, len(prompt))]
-        ids = torch.tensor([prompt], device=self.pair.device)
-        prefilled = receiver.prefill(model, ids, whole, lambda section, own: own)
+        prefilled = receiver.read(model, torch.tensor([prompt], device=self.pair.device))
         (answer,) = receiver.greedy(model, prefilled, tokens, stop_ids(model))
         return answer
 

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from statistics import mean
 
 import torch
+from transformers import PreTrainedModel
 
 from c2c import receiver, sharer
 from c2c.cache import KVCache
 from c2c.sections import Section, split
 from latentwire.channel.text import encode_text
 from latentwire.evaluation.clock import now_s
-from latentwire.evaluation.competitors import Prompts
+from latentwire.evaluation.competitors import Prompt, Prompts
 from latentwire.evaluation.pair import LoadedPair, stop_ids
 from latentwire.evaluation.pipeline import as_batch
 from latentwire.evaluation.question import Question
@@ -68,7 +69,7 @@ def _by_text(pair: LoadedPair, prompts: Prompts, question: Question) -> dict[str
     """The longest text is written once; a shorter one is its beginning, as in greedy decoding."""
     asked = prompts.message(question)
     began = now_s(pair.device)
-    prefilled = _read(pair, "sharer", asked)
+    prefilled = _read(pair, pair.sharer, asked)
     read = now_s(pair.device)
     (written,) = receiver.greedy(pair.sharer, prefilled, max(BUDGETS), stop_ids(pair.sharer))
     token_s = (now_s(pair.device) - read) / max(1, len(written))
@@ -78,7 +79,7 @@ def _by_text(pair: LoadedPair, prompts: Prompts, question: Question) -> dict[str
         text = str(pair.tokenizer.decode(part, skip_special_tokens=True))
         prompt = prompts.with_message(question, text)
         start = now_s(pair.device)
-        _read(pair, "receiver", prompt)
+        _read(pair, pair.receiver, prompt)
         reading_s = now_s(pair.device) - start
         values = (read - began + token_s * len(part), reading_s)
         write, reading, size = text_names(budget)
@@ -87,8 +88,5 @@ def _by_text(pair: LoadedPair, prompts: Prompts, question: Question) -> dict[str
     return found
 
 
-def _read(pair: LoadedPair, name: str, prompt: Sequence[int]) -> receiver.Prefilled:
-    model = pair.receiver if name == "receiver" else pair.sharer
-    token_ids = torch.tensor([list(prompt)], device=pair.device)
-    whole = [Section(-1, 0, len(prompt))]
-    return receiver.prefill(model, token_ids, whole, lambda section, own: own)
+def _read(pair: LoadedPair, model: PreTrainedModel, prompt: Prompt) -> receiver.Prefilled:
+    return receiver.read(model, torch.tensor([prompt], device=pair.device))

@@ -10,7 +10,7 @@ import torch
 from c2c import receiver, sharer
 from c2c.cache import KVCache, concatenate
 from c2c.receiver import Prefilled
-from c2c.sections import Section, split
+from c2c.sections import split
 from latentwire.condition import COMPETITORS, MAX_NEW_TOKENS, Channel, Condition
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.extract import answer_letter
@@ -33,9 +33,7 @@ def evaluate(pair: LoadedPair, condition: Condition, question: Question, donor: 
         prefilled = prefill(pair, condition.channel, question, packet)
     else:
         model = pair.receiver if condition.system == "receiver" else pair.sharer
-        token_ids = as_batch(question, pair.device)
-        whole = [Section(-1, 0, len(question.token_ids))]
-        prefilled = receiver.prefill(model, token_ids, whole, lambda section, own: own)
+        prefilled = receiver.read(model, as_batch(question, pair.device))
     answering = pair.sharer if condition.system == "sharer" else pair.receiver
     (answer,) = receiver.greedy(answering, prefilled, MAX_NEW_TOKENS, stop_ids(answering))
     return outcome(pair, condition, question, donor, answer, len(packet))

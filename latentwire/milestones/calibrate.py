@@ -5,7 +5,6 @@ bundled sets have a development split instead). Writes one artifact, named by it
 m3 use the newest of the pair, or the one that `calibration` names.
 """
 
-import hashlib
 import json
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from latentwire.tracking.calibrations import (
 from latentwire.tracking.claims import Claims
 from latentwire.tracking.inputs import TRAINING, log_question_sets
 from latentwire.tracking.once import each_once
+from latentwire.tracking.runs import digest_of
 
 _USED = ("pair", "dataset", "data_dir", "device", "dtype", "dry_run", "preflight")
 PARAMETERS = (*(p for p in STUDY if p.name in _USED), CALIBRATION_EXAMPLES)
@@ -60,8 +60,7 @@ def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> 
         "dtype": study.subject.dtype,
         "questions": [{"set": s.name, "hash": s.hash, "first": count} for s in sets],
     }
-    text = json.dumps({**about, "format": FORMAT}, sort_keys=True)
-    request = hashlib.sha256(text.encode()).hexdigest()
+    request = digest_of({**about, "format": FORMAT})
     done = _finished(study, request)
     if done:
         print(f"calibrate: finished (run {done})")

@@ -1,7 +1,5 @@
 """M1's other half: how long everything beside the codecs takes, for the question of bandwidth."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 
 from latentwire.evaluation.link_times import measure
@@ -10,7 +8,8 @@ from latentwire.milestones.study import Study
 from latentwire.parameters import Values
 from latentwire.tracking.claims import Claims
 from latentwire.tracking.once import each_once
-from latentwire.tracking.runs import FINGERPRINT, LEVEL, LINK_LEVEL
+from latentwire.tracking.resume import finished_run
+from latentwire.tracking.runs import FINGERPRINT, LINK_LEVEL, digest_of
 
 MOST_QUESTIONS = 4  # each writes a text of 256 tokens
 
@@ -55,16 +54,12 @@ def _item(study: Study, values: Values, dataset: str) -> _Item:
         "questions": count,
         "device": study.device.partition(":")[0],  # times differ
     }
-    text = json.dumps(content, sort_keys=True)
-    return _Item(dataset, count, hashlib.sha256(text.encode()).hexdigest())
+    return _Item(dataset, count, digest_of(content))
 
 
 def _finished(study: Study, item: _Item) -> str | None:
-    runs = study.store.search(
-        f"tags.`{FINGERPRINT}` = '{item.fingerprint}' and tags.`{LEVEL}` = '{LINK_LEVEL}'"
-        " and attributes.status = 'FINISHED'"
-    )
-    return next((str(run.info.run_id) for run in runs), None)
+    run = finished_run(study.store, LINK_LEVEL, item.fingerprint)
+    return None if run is None else str(run.info.run_id)
 
 
 def _measure(study: Study, milestone: MilestoneRun, item: _Item) -> str:

@@ -6,7 +6,6 @@ the other milestones evaluate is checked on the way. Beside it, the times of all
 codec's (see `link_times`).
 """
 
-import hashlib
 import json
 import sys
 import tempfile
@@ -36,7 +35,8 @@ from latentwire.parameters import AUTO, CALIBRATION, CODEC, SAMPLE, STUDY, Value
 from latentwire.tracking.claims import Claims
 from latentwire.tracking.inputs import log_question_sets
 from latentwire.tracking.once import each_once
-from latentwire.tracking.runs import CODEC_LEVEL, FINGERPRINT, LEVEL, artifact_address
+from latentwire.tracking.resume import finished_run
+from latentwire.tracking.runs import CODEC_LEVEL, FINGERPRINT, artifact_address, digest_of
 
 PARAMETERS = (*STUDY, CODEC, CALIBRATION, SAMPLE)
 CLOCK = 2  # of measurements off the CPU: 2 since the clock waits for the device
@@ -133,8 +133,7 @@ def _item(study: Study, values: Values, dataset: str, channel: Channel) -> _Item
         content["clock"] = CLOCK
     if channel.calibration:
         content["calibration"] = channel.calibration
-    text = json.dumps(content, sort_keys=True)
-    return _Item(dataset, channel, hashlib.sha256(text.encode()).hexdigest())
+    return _Item(dataset, channel, digest_of(content))
 
 
 def _sample(study: Study, values: Values, dataset: str) -> int:
@@ -142,13 +141,7 @@ def _sample(study: Study, values: Values, dataset: str) -> int:
 
 
 def _finished(study: Study, item: _Item) -> Run | None:
-    return next(
-        study.store.search(
-            f"tags.`{FINGERPRINT}` = '{item.fingerprint}' and tags.`{LEVEL}` = '{CODEC_LEVEL}'"
-            " and attributes.status = 'FINISHED'"
-        ),
-        None,
-    )
+    return finished_run(study.store, CODEC_LEVEL, item.fingerprint)
 
 
 def _measure_missing(

@@ -1,6 +1,5 @@
 """The run of a milestone: what it logs whatever it computes, and how it ends."""
 
-import hashlib
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ from latentwire.tracking.runs import (
     SOURCE,
     RunWriter,
     closing,
+    digest_of,
     mark_killed,
     next_attempt,
 )
@@ -69,7 +69,7 @@ def milestone_run(
         log.info("marked %d runs of processes that are gone as KILLED", marked)
     config = {key: _plain(value) for key, value in values.items()}
     identity = {k: v for k, v in config.items() if k not in _NOT_IDENTITY}
-    fingerprint = hashlib.sha256(json.dumps([name, identity], sort_keys=True).encode()).hexdigest()
+    fingerprint = digest_of([name, identity])
     attempt = next_attempt(store, name, fingerprint)
     tags = {MILESTONE: name, CODE_SHA: environment.commit(), SOURCE: source}
     writer = RunWriter(store, tags)

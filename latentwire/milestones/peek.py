@@ -10,10 +10,10 @@ from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 
-from latentwire.checks.server import ask
 from latentwire.errors import LatentWireError
 from latentwire.tracking.store import (
     Store,
+    ask,
     experiment_name,
     is_server,
     sqlite_path,

@@ -6,7 +6,6 @@ start finds it all finished. Then `m4 -P source=published` draws the real pair's
 """
 
 import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from latentwire.milestones.grid import counted, log_table
 from latentwire.milestones.milestone import milestone_run
 from latentwire.parameters import EXISTING_FOLDER, Parameter, Values
 from latentwire.tracking.resume import chunk_name, finished_chunks
-from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY
+from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY, digest_of
 from latentwire.tracking.store import open_store
 
 
@@ -66,8 +65,7 @@ def run(values: Values) -> None:
 
 def _fingerprint(identity: str, condition: PublishedCondition) -> str:
     point = replace(condition.result, records=(), seconds=0.0)
-    text = json.dumps([identity, condition.milestone, vars(point)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest_of([identity, condition.milestone, vars(point)])
 
 
 def _params(result: ConditionResult) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """The work of a grid: which pieces are missing, who has them in hand, and how they are done."""
 
 import logging
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -140,12 +139,7 @@ class Queue:
 
     def _claimed(self) -> Unit | None:
         self._release_what_arrived()
-        others = self.claims.of_others()
-        # In the same order, all would ask for the same piece at the same time.
-        order = random.sample(self.units, len(self.units)) if others else list(self.units)
-        for unit in order:
-            if unit.key in others or not self.claims.take(unit.key):
-                continue
+        while (unit := self.claims.take_any(self.units, lambda unit: unit.key)) is not None:
             missing = self._still_missing(unit)
             self.units.remove(unit)
             if missing.conditions:

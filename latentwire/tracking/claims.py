@@ -14,11 +14,12 @@ LEASE_S, by the reader's own clock, no longer counts it.
 import json
 import logging
 import platform
+import random
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from mlflow.entities import Run
 
@@ -29,6 +30,8 @@ BEAT_S = 15.0
 LEASE_S = 120.0
 
 log = logging.getLogger("latentwire")
+
+Item = TypeVar("Item")
 
 
 class Claims:
@@ -78,6 +81,13 @@ class Claims:
                 self._held.discard(key)
                 self._write()
             return not taken
+
+    def take_any(self, items: Sequence[Item], key: Callable[[Item], str]) -> Item | None:
+        """One of some pieces of work, claimed by its `key`; None while others have them all."""
+        others = self.of_others()
+        # In the same order, all would ask for the same piece at the same time.
+        order = random.sample(items, len(items)) if others else items
+        return next((i for i in order if key(i) not in others and self.take(key(i))), None)
 
     def release(self, keys: Iterable[str]) -> None:
         """Give up keys; the store is told with the next claim or heartbeat."""

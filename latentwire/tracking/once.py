@@ -32,7 +32,7 @@ def each_once(
     left = list(items)
     told = False
     while left:
-        item = _claim_one(claims, left, key)
+        item = claims.take_any(left, key)
         if item is None:
             if not told:
                 log.info("other processes have the last %d pieces in hand", len(left))
@@ -46,11 +46,3 @@ def each_once(
             result = make(item)
         claims.release([key(item)])
         yield item, result
-
-
-def _claim_one(claims: Claims, items: list[Item], key: Callable[[Item], str]) -> Item | None:
-    """An item that is now claimed; None while others have them all."""
-    others = claims.of_others()
-    # In the same order, all would ask for the same piece at the same time.
-    order = random.sample(items, len(items)) if others else items
-    return next((i for i in order if key(i) not in others and claims.take(key(i))), None)

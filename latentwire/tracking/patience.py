@@ -9,8 +9,7 @@ unknown, until `runs.mark_strays` finds it.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import requests
 from mlflow import MlflowClient
@@ -28,7 +27,6 @@ RETRIES = MLFLOW_HTTP_REQUEST_MAX_RETRIES.name
 ATTEMPTS = 4  # at a request where nobody waits for long
 ASKED_AGAIN_S = 20.0  # what fails after longer has been tried by MLflow for minutes
 
-Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 
@@ -51,7 +49,7 @@ def get(url: str, timeout_s: float) -> requests.Response:
     return requests.get(url, timeout=timeout_s)
 
 
-def patiently(call: Callable[Given, Result]) -> Callable[Given, Result]:
+def patiently(call: Callable[..., Result]) -> Callable[..., Result]:
     """The function, called again for a while where the answer of a server is lost; not within
     `little_patience`."""
     again = retry(
@@ -60,7 +58,7 @@ def patiently(call: Callable[Given, Result]) -> Callable[Given, Result]:
         wait=wait_exponential(multiplier=0.1, max=2),
         reraise=True,
     )
-    return wraps(call)(again(call))
+    return again(call)
 
 
 def patient_client(uri: str) -> MlflowClient:
@@ -74,14 +72,12 @@ def careful_client(uri: str) -> MlflowClient:
     return cast(MlflowClient, _Patient(MlflowClient(tracking_uri=uri), _soon, "create_run"))
 
 
-def _soon(call: Callable[Given, Result]) -> Callable[Given, Result]:
-    again = retry(
-        retry=retry_if_exception(is_away),
-        stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_exponential(multiplier=0.1),
-        reraise=True,
-    )
-    return wraps(call)(again(call))
+_soon = retry(
+    retry=retry_if_exception(is_away),
+    stop=stop_after_attempt(ATTEMPTS),
+    wait=wait_exponential(multiplier=0.1),
+    reraise=True,
+)
 
 
 @contextmanager

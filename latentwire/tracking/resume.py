@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from mlflow.entities import LifecycleStage
+from mlflow.entities import LifecycleStage, Run
 from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlRun, SqlTag
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import select
@@ -33,9 +33,8 @@ Found = dict[str, FinishedChunk]  # by chunk fingerprint; the oldest, should the
 
 def finished_chunks(store: Store, conditions: Sequence[str]) -> dict[str, Found]:
     """The finished chunks of every condition, by the conditions' fingerprints."""
-    database = getattr(getattr(store.client, "_tracking_client", None), "store", None)
-    if isinstance(database, SqlAlchemyStore):
-        return _from_database(database, conditions)
+    if isinstance(store.backend, SqlAlchemyStore):
+        return _from_database(store.backend, conditions)
     with ThreadPoolExecutor(THREADS) as pool:
         found = pool.map(lambda condition: _by_search(store, condition), conditions)
         return dict(zip(conditions, found, strict=True))
@@ -43,11 +42,16 @@ def finished_chunks(store: Store, conditions: Sequence[str]) -> dict[str, Found]
 
 def is_finished(store: Store, chunk_fingerprint: str) -> bool:
     """Whether a chunk has a finished run."""
+    return finished_run(store, "chunk", chunk_fingerprint) is not None
+
+
+def finished_run(store: Store, level: str, fingerprint: str) -> Run | None:
+    """The oldest finished run of a level with that fingerprint."""
     runs = store.search(
-        f"tags.`{FINGERPRINT}` = '{chunk_fingerprint}' and tags.`{LEVEL}` = 'chunk'"
+        f"tags.`{FINGERPRINT}` = '{fingerprint}' and tags.`{LEVEL}` = '{level}'"
         " and attributes.status = 'FINISHED'"
     )
-    return next(runs, None) is not None
+    return next(runs, None)
 
 
 def finished_of_chunk(store: Store, identity: str, chunk: str) -> set[str]:

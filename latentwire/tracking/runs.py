@@ -9,6 +9,7 @@ is chunk runs that are whole, and runs that the next start marks KILLED.
 
 import gc
 import hashlib
+import json
 import logging
 import os
 import platform
@@ -237,6 +238,11 @@ def _let_go(error: BaseException | None, stopped: bool) -> None:
 def artifact_address(run_id: str, artifact: str) -> str:
     """Where MLflow's pages find a run's artifact, behind the server's address."""
     return f"get-artifact?run_uuid={run_id}&path={quote(artifact)}"
+
+
+def digest_of(content: object) -> str:
+    """sha256 of a value as JSON, for fingerprints; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def process_name() -> str:

@@ -60,17 +60,21 @@ class Store:
             if not token:
                 return
 
+    @property
+    def backend(self) -> object:
+        """MLflow's own store behind the client; None behind a stand-in for one."""
+        return getattr(getattr(self.client, "_tracking_client", None), "store", None)
+
     def answers(self) -> bool:
         """Whether the store can be asked now; for a server, with little patience.
 
         It is asked for the experiment: a server whose database is away still says that it is well.
         """
-        rest = self.client._tracking_client.store
-        if not isinstance(rest, RestStore):
+        if not isinstance(self.backend, RestStore):
             return True
         try:
             response = http_request(
-                rest.get_host_creds(),
+                self.backend.get_host_creds(),
                 "/api/2.0/mlflow/experiments/get",
                 "GET",
                 params={"experiment_id": self.experiment_id},
@@ -236,11 +240,15 @@ def _make_database(uri: str) -> None:
 
 def _check_reachable(uri: str) -> None:
     """Ask a server once, with little patience: the client itself would retry for minutes."""
-    if is_server(uri) and not is_reachable(uri, REACH_TIMEOUT_S):
+    if not is_server(uri):
+        return
+    try:
+        ask(uri)
+    except LatentWireError:
         raise LatentWireError(
             f"no tracking server answers at {without_password(uri)}: start it, or mend or unset"
             " MLFLOW_TRACKING_URI"
-        )
+        ) from None
 
 
 def is_server(uri: str) -> bool:
@@ -248,9 +256,19 @@ def is_server(uri: str) -> bool:
     return urlparse(uri).scheme in ("http", "https")
 
 
-def is_reachable(uri: str, timeout_s: float) -> bool:
-    """Whether a tracking server answers, and not that it is broken."""
+def ask(uri: str, path: str = "/health") -> requests.Response:
+    """One GET below a tracking server's address, with little patience.
+
+    Raises LatentWireError when nothing answers, and for an answer that says the server is broken.
+    """
     try:
-        return get(f"{uri.rstrip('/')}/health", timeout_s).status_code < 500
-    except requests.RequestException:
-        return False
+        answer = get(f"{uri.rstrip('/')}{path}", REACH_TIMEOUT_S)
+    except requests.RequestException as error:
+        raise LatentWireError(
+            f"no tracking server answers at {without_password(uri)} ({type(error).__name__})"
+        ) from None
+    if answer.status_code >= 500:
+        raise LatentWireError(
+            f"the tracking server {without_password(uri)} answers {answer.status_code}"
+        )
+    return answer

@@ -10,10 +10,9 @@ from small_server import small_server
 
 from latentwire.checks import store
 from latentwire.checks.report import Doubt
-from latentwire.checks.server import ask
 from latentwire.checks.store import check_artifacts, check_store, round_trip
 from latentwire.errors import LatentWireError
-from latentwire.tracking.store import Store, without_password
+from latentwire.tracking.store import Store, ask, without_password
 
 
 def run_in(found: Store, location: str) -> tuple[Store, str]:

@@ -73,6 +73,22 @@ def can_mount() -> bool:
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
+def alone(script: str, folder: Path, env: dict[str, str], timeout_s: int) -> str:
+    """Run a script whose mounts nobody else sees; what it printed."""
+    done = subprocess.run(
+        ["unshare", "-rm", "bash", "-c", script],
+        cwd=folder, env=env, capture_output=True, text=True, timeout=timeout_s,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def ended(folder: Path, start: str) -> tuple[str, str]:
+    """Exit status of the `first` or `second` start of a script, and all it said."""
+    status = (folder / f"{start}.status").read_text().strip()
+    return status, (folder / f"{start}.txt").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("folder", "kilobytes"), [("mlruns", 160), ("outbox", 24)])
 @pytest.mark.skipif(not can_mount(), reason="this user may not mount a file system (unshare -rm)")
@@ -84,25 +100,17 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(
         folder=folder, kilobytes=kilobytes, python=sys.executable, root=ROOT,
         options=" ".join(OPTIONS),
     )  # fmt: skip
-    done = subprocess.run(
-        ["unshare", "-rm", "bash", "-c", script],
-        cwd=tmp_path,
-        env=project.env | {"PYTHONPATH": f"{ROOT}:{ROOT / 'C2C'}:{ROOT / 'tests'}"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    said = (tmp_path / "first.txt").read_text()
-    assert (tmp_path / "first.status").read_text().strip() in ("1", "2"), said
+    env = project.env | {"PYTHONPATH": f"{ROOT}:{ROOT / 'C2C'}:{ROOT / 'tests'}"}
+    printed = alone(script, tmp_path, env, 300)
+    status, said = ended(tmp_path, "first")
+    assert status in ("1", "2"), said
     (sentence,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert "no room for" in sentence and str(tmp_path / folder) in sentence
     assert "make room and start again" in sentence and "Traceback" not in said
-    running, numbers = done.stdout.strip().splitlines()[-2:]
+    running, numbers = printed.strip().splitlines()[-2:]
     assert running == "0 0 0"
-    assert (tmp_path / "second.status").read_text().strip() == "0", (
-        tmp_path / "second.txt"
-    ).read_text()
+    status, said = ended(tmp_path, "second")
+    assert status == "0", said
     assert json.loads(numbers) == calm
 
 
@@ -127,19 +135,15 @@ def test_a_cache_without_room_for_a_download(
     with small_hub(REPOSITORIES) as uri:
         env = project.env | {"HF_ENDPOINT": uri, "HF_HOME": str(tmp_path / "home")}
         env.pop("HF_HUB_OFFLINE")
-        done = subprocess.run(
-            ["unshare", "-rm", "bash", "-c", script],
-            cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200,
-        )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    said = (tmp_path / "first.txt").read_text()
-    assert (tmp_path / "first.status").read_text().strip() == "2", said
+        alone(script, tmp_path, env, 200)
+    status, said = ended(tmp_path, "first")
+    assert status == "2", said
     assert "Traceback" not in said and said.count("error: ") == 1
     assert all(words in said for words in says), said
-    second = (tmp_path / "second.txt").read_text()
-    assert (tmp_path / "second.status").read_text().strip() == "0", second
+    status, second = ended(tmp_path, "second")
+    assert status == "0", second
     assert len(project.runs("chunk")) == 2
-    assert project.runs("milestone", "RUNNING") == project.runs("chunk", "RUNNING") == []
+    assert project.left_running("milestone", "chunk") == []
 
 
 @pytest.mark.slow
@@ -161,16 +165,12 @@ def test_a_project_folder_that_may_not_be_written_to(tmp_path: Path) -> None:
     {elsewhere} {sys.executable} -c "{experiment}" > /dev/null 2>&1
     {elsewhere} {m2} > ../second.txt 2>&1; echo $? > ../second.status
     """
-    done = subprocess.run(
-        ["unshare", "-rm", "bash", "-c", script],
-        cwd=tmp_path, env=Project(tmp_path).env, capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    said = (tmp_path / "first.txt").read_text()
-    assert (tmp_path / "first.status").read_text().strip() in ("1", "2"), said
+    alone(script, tmp_path, Project(tmp_path).env, 200)
+    status, said = ended(tmp_path, "first")
+    assert status in ("1", "2"), said
     assert "Traceback" not in said and said.count("error: ") == 1
     assert "MLFLOW_TRACKING_URI" in said
-    second = (tmp_path / "second.txt").read_text()
-    assert (tmp_path / "second.status").read_text().strip() == "0", second
+    status, second = ended(tmp_path, "second")
+    assert status == "0", second
     assert len(Project(tmp_path, f"sqlite:///{tmp_path}/elsewhere/mlflow.db").runs("chunk")) == 4
     assert not list((tmp_path / "project").iterdir())

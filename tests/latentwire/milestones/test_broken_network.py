@@ -50,8 +50,7 @@ def long_calm(tmp_path_factory: pytest.TempPathFactory) -> Numbers:
 
 
 def nothing_is_left(project: Project) -> None:
-    for level in ("milestone", "condition", "chunk"):
-        assert project.runs(level, "RUNNING") == [], level
+    assert project.left_running("milestone", "condition", "chunk") == []
     assert not list((project.folder / "outbox").rglob("*.json*"))
 
 

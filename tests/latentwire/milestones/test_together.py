@@ -98,8 +98,7 @@ def are_one_study(
         for run in project.runs("condition")
     }
     assert len(aggregates) == 4  # two codecs under two controls, from every process the same
-    for level in ("milestone", "condition", "chunk"):
-        assert project.runs(level, "RUNNING") == []
+    assert project.left_running("milestone", "condition", "chunk") == []
 
 
 @pytest.mark.slow
@@ -129,11 +128,7 @@ def test_a_process_takes_over_from_one_that_was_killed(
     chunks_begin(project, first)
     project.halt(first)  # it is alive, so what it has claimed is waited for
     second = project.start("m2", **LONG)
-    while len(project.runs("milestone", "RUNNING")) < 2:
-        assert second.poll() is None, second.communicate()
-        time.sleep(0.1)
-    time.sleep(6)
-    assert second.poll() is None, "it did not wait for the first one's chunk"
+    project.begins_to_wait(second, 6)
     first.kill()
     first.communicate()
     _, err = second.communicate(timeout=300)

@@ -32,15 +32,6 @@ def stop_with_work_in_hand(project: Project, process: "subprocess.Popen[str]") -
     assert claimed(project), "it had finished before it could be halted"
 
 
-def begins_to_wait(project: Project, process: "subprocess.Popen[str]") -> None:
-    """Return when a second milestone is open, and has had time to do what it should not."""
-    while len(project.runs("milestone", "RUNNING")) < 2:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
-    time.sleep(4)
-    assert process.poll() is None, "it did not wait for what the first one has in hand"
-
-
 def ended(process: "subprocess.Popen[str]") -> str:
     """What a process that must succeed has printed."""
     out, err = process.communicate(timeout=300)
@@ -75,7 +66,7 @@ def test_two_processes_share_the_measurements(
     first = project.start("m1", **MEASURED)
     stop_with_work_in_hand(project, first)  # so that both have something to do
     second = project.start("m1", **MEASURED)
-    begins_to_wait(project, second)
+    project.begins_to_wait(second, 4)
     first.send_signal(signal.SIGCONT)
     tables = [ended(process).split("finished\n", 1)[1] for process in (first, second)]
     assert measured(project) == calm
@@ -91,14 +82,13 @@ def test_measurements_of_one_that_was_killed_are_taken_over(
     first = project.start("m1", **MEASURED)
     stop_with_work_in_hand(project, first)
     second = project.start("m1", **MEASURED)
-    begins_to_wait(project, second)
+    project.begins_to_wait(second, 4)
     first.kill()
     first.communicate()
     ended(second)
     assert measured(project) == calm
     ended(project.start("m1", **MEASURED))  # which marks what the killed one left
-    for level in ("milestone", "codec"):
-        assert project.runs(level, "RUNNING") == []
+    assert project.left_running("milestone", "codec") == []
 
 
 @pytest.mark.slow
@@ -107,7 +97,7 @@ def test_calibrating_is_done_once(project: Project, dies: bool) -> None:
     first = project.start("calibrate", **CALIBRATED)
     stop_with_work_in_hand(project, first)
     second = project.start("calibrate", **CALIBRATED)
-    begins_to_wait(project, second)
+    project.begins_to_wait(second, 4)
     if dies:
         first.kill()
         first.communicate()
@@ -132,5 +122,4 @@ def test_two_mains_at_once_are_one_study(project: Project) -> None:
     assert len([run for run in project.runs("milestone") if CALIBRATION in run.data.tags]) == 1
     curves = [(project.folder / f"out{n}" / "budget_curve.csv").read_bytes() for n in range(2)]
     assert curves[0] == curves[1]
-    for level in ("milestone", "condition", "codec", "chunk"):
-        assert project.runs(level, "RUNNING") == []
+    assert project.left_running("milestone", "condition", "codec", "chunk") == []
