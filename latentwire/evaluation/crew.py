@@ -128,7 +128,7 @@ class Crew(Generic[Task, Result]):
         ours, theirs = context.Pipe()
         threads = torch.get_num_threads() // len(self._devices)
         if device != "cpu":
-            threads //= 2  # which all wait for the last: on a GPU's host other work has cores too
+            threads //= 2  # all wait for the slowest, and a GPU's host has other work too
         process = context.Process(
             target=_serve, args=(theirs, self._setup, device, max(1, threads)), daemon=True
         )
