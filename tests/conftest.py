@@ -7,8 +7,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-# The models are so small that sharing one step among threads costs ten times what it saves.
+# The models are so small that sharing one step among threads costs ten times what it saves;
+# so too in the processes that tests start, up to eight at once.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # The same examples at every start, and no limit of time for one: on a busy machine a test must not
 # fail that passes on an idle one. LATENTWIRE_HYPOTHESIS=random looks for others.

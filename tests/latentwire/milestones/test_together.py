@@ -15,7 +15,6 @@ from tests_support import Project
 GRID = {"pair": "demo", "dataset": "demo_facts", "limit": 64, "chunk_size": 4, "kv_bits": "8,4"}
 
 TOGETHER = 8  # processes that start at the same instant
-ON_A_SERVER = 4  # the server and its database need the cores too
 
 # Takes longer than the first result takes to the store.
 LONG = GRID | {"limit": 0, "chunk_size": 16, "kv_bits": "16,8,4,3,2"}
@@ -118,7 +117,7 @@ def test_processes_on_one_server_share_the_chunks(
         mlflow_server(tmp_path, database_url(database, "mlflow")) as port,
     ):
         project = Project(tmp_path, f"http://127.0.0.1:{port}")
-        are_one_study([project.start("m2", **GRID) for _ in range(ON_A_SERVER)], project, calm)
+        are_one_study([project.start("m2", **GRID) for _ in range(TOGETHER)], project, calm)
 
 
 @pytest.mark.slow
