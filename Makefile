@@ -29,12 +29,9 @@ demo: setup
 	  $(BIN)/mlflow run . -e main --env-manager local --experiment-name latentwire \
 	  -P pair=demo -P device=cpu -P m2_kv_bits=8,4,3,2 -P output_dir=outputs/demo
 
-# Tests that seldom wait for other processes run two at a time; the rest has the cores to itself.
-CALM := tests/c2c $(addprefix tests/latentwire/,analysis channel data demo evaluation)
-
+# Two at a time: many tests wait for processes that they started.
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(CALM)
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(CALM))
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The last test makes an environment with every manager that is installed: minutes, and downloads.
 environments: setup
