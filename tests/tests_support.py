@@ -1,6 +1,5 @@
 """Entry points run as users run them: processes of their own, in a folder of their own."""
 
-import os
 import signal
 import sqlite3
 import subprocess
@@ -9,6 +8,7 @@ import time
 from pathlib import Path
 
 from filelock import FileLock
+from launched import Launched, surroundings, the_launcher
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -26,16 +26,18 @@ class Project:
 
     def __init__(self, folder: Path, uri: str = URI) -> None:
         self.folder, self.uri = folder, uri
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-        self.env |= {"MLFLOW_TRACKING_URI": uri, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+        self.env = surroundings() | {"MLFLOW_TRACKING_URI": uri}
 
-    def start(self, entry: str, **parameters: object) -> subprocess.Popen[str]:
+    def start(self, entry: str, **parameters: object) -> "subprocess.Popen[str] | Launched":
         """Start an entry point and return at once."""
         options = [
             text
             for name, value in parameters.items()
             for text in ("--" + name.replace("_", "-"), str(value))
         ]
+        launcher = the_launcher()
+        if launcher.knows(self.env):
+            return launcher.start(entry, options, self.folder, self.env)
         return subprocess.Popen(
             [sys.executable, str(ROOT / "entry_points" / f"{entry}.py"), *options],
             cwd=self.folder,

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from faults.series import Launcher, disturbed, undisturbed
+from faults.series import disturbed, undisturbed
 
 
 def main() -> int:
@@ -35,9 +35,9 @@ def main() -> int:
     faults += [("SIGINT to the group", signal.SIGINT)] * options.interrupts
     faults += [("SIGTERM", signal.SIGTERM)] * options.terminations
     random.Random(options.seed).shuffle(faults)
-    with tempfile.TemporaryDirectory() as folder, Launcher() as launcher:
-        calm = undisturbed(launcher, Path(folder) / "calm")
-        report = disturbed(launcher, calm, Path(folder) / "faults", faults, options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        calm = undisturbed(Path(folder) / "calm")
+        report = disturbed(calm, Path(folder) / "faults", faults, options.seed)
     content = {**report.as_json(), "seed": options.seed, "results_of_a_study": len(calm.results)}
     print(json.dumps(content, indent=1))
     if options.report:

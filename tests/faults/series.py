@@ -1,21 +1,18 @@
 """Starts of `main` that are ended at random instants, again and again over one store."""
 
-import json
 import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from faults.launcher import OUTPUT
+from launched import Launched, surroundings, the_launcher
+
 from faults.stores import Held, compare, held, still_running
 
 PARAMETERS = {
@@ -29,60 +26,22 @@ PARAMETERS = {
     "device": "cpu",
     "output_dir": "out",
 }
+OUTPUT = "output.txt"  # what a start has printed, in its folder
 LONGEST_S = 12.0  # a start that finds all but the end finished gets there within it
 END_WITHIN_S = 5.0  # after a signal that a process may answer
 EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
 PHASE = re.compile(r"^(m\d|baselines|calibrate|curves)\b", re.MULTILINE)
 
 
-class Launcher:
-    """A process that starts entry points without their imports."""
-
-    def __init__(self) -> None:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-        environment |= {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("launcher.py"))],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            # A shell has what it starts with `&` ignore SIGINT, and so all below it.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
-
-    def __enter__(self) -> Self:
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n"
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def start(self, folder: Path, entry: str = "main", uri: str = "sqlite:///mlflow.db") -> int:
-        """Start an entry point in a folder; its process id."""
-        options = [
-            text
-            for name, value in PARAMETERS.items()
-            for text in ("--" + name.replace("_", "-"), str(value))
-        ]
-        request = {"folder": str(folder), "entry": entry, "options": options, "uri": uri}
-        return self._ask(json.dumps(request))
-
-    def wait(self) -> int:
-        """The exit status of the last start, once it has ended."""
-        return self._ask("")
-
-    def _ask(self, line: str) -> int:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        print(line, file=self._process.stdin, flush=True)
-        return int(self._process.stdout.readline())
+def start(folder: Path) -> Launched:
+    """Start `main` in a folder, in a process group of its own."""
+    options = [
+        text
+        for name, value in PARAMETERS.items()
+        for text in ("--" + name.replace("_", "-"), str(value))
+    ]
+    environment = surroundings() | {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
+    return the_launcher().start_apart("main", options, folder, environment, folder / OUTPUT)
 
 
 @dataclass
@@ -119,18 +78,15 @@ class Report:
         return not self.wrong and not any(any(found.values()) for found in self.findings)
 
 
-def undisturbed(launcher: Launcher, folder: Path) -> Held:
+def undisturbed(folder: Path) -> Held:
     """What a start that nobody disturbs leaves."""
     folder.mkdir()
-    launcher.start(folder)
-    status = launcher.wait()
+    status = start(folder).wait()
     assert status == 0, (folder / OUTPUT).read_text()
     return held(folder)
 
 
-def disturbed(
-    launcher: Launcher, calm: Held, folder: Path, faults: list[tuple[str, int]], seed: int
-) -> Report:
+def disturbed(calm: Held, folder: Path, faults: list[tuple[str, int]], seed: int) -> Report:
     """Inject `faults`, each a name and a signal, into starts of `main`, in fresh folders below
     `folder` whenever a study has completed; then let the last one complete. A fault's name says
     whether the process is meant or, with "group", its whole process group."""
@@ -139,27 +95,24 @@ def disturbed(
     study = folder / "0"
     study.mkdir()
     for name, number in faults:
-        while not _inject(launcher, study, name, number, chance, report):
+        while not _inject(study, name, number, chance, report):
             _completed(calm, study, report)
             study = folder / str(report.completed)
             study.mkdir()
-    launcher.start(study)
-    if launcher.wait() != 0:
+    if start(study).wait() != 0:
         report.wrong.append(f"the last start failed: {_said(study)[-500:]}")
     _completed(calm, study, report)
     return report
 
 
-def _inject(
-    launcher: Launcher, study: Path, name: str, number: int, chance: random.Random, report: Report
-) -> bool:
+def _inject(study: Path, name: str, number: int, chance: random.Random, report: Report) -> bool:
     """One start and its end at a random instant; False if it came to its end before."""
-    pid = launcher.start(study)
+    process = start(study)
     time.sleep(chance.uniform(0, LONGEST_S))
     with suppress(ProcessLookupError):
-        (os.killpg if "group" in name else os.kill)(pid, number)
+        (os.killpg if "group" in name else os.kill)(process.pid, number)
     began = time.monotonic()
-    status = launcher.wait()
+    status = process.wait()
     if status == 0:
         return False
     phases = PHASE.findall(_said(study))
@@ -177,7 +130,7 @@ def _inject(
         report.wrong.append(
             f"{name} in {phase}: exit status {status} after {took_s:.1f} s: {_said(study)[-500:]}"
         )
-    if running := still_running(study, pid):
+    if running := still_running(study, process.pid):
         report.wrong.append(f"{name} in {phase}: {running} runs are still RUNNING")
     return True
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from faults import stores
-from faults.series import Launcher, Report, disturbed, undisturbed
+from faults.series import Report, disturbed, undisturbed
 
 FAULTS = [
     ("SIGKILL", signal.SIGKILL),
@@ -17,15 +17,9 @@ FAULTS = [
 
 @pytest.mark.slow
 def test_main_ended_at_random_instants_is_as_if_undisturbed(tmp_path: Path) -> None:
-    with Launcher() as launcher:
-        calm = undisturbed(launcher, tmp_path / "calm")
-        assert {level for level, _ in calm.results} == {
-            "chunk",
-            "codec",
-            "condition",
-            "calibration",
-        }
-        report = disturbed(launcher, calm, tmp_path / "faults", FAULTS, seed=3)
+    calm = undisturbed(tmp_path / "calm")
+    assert {level for level, _ in calm.results} == {"chunk", "codec", "condition", "calibration"}
+    report = disturbed(calm, tmp_path / "faults", FAULTS, seed=3)
     assert report.is_clean(), report.wrong
     assert report.injected.total() == len(FAULTS) and report.completed >= 1
     assert len({phase for _, phase in report.injected}) > 2

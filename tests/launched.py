@@ -1,0 +1,159 @@
+"""Entry points that the launcher has started, as `subprocess.Popen` shows processes."""
+
+import functools
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+# What processes read while they import: the launcher's children have its values of these.
+READ_EARLY = ("CUDA_", "HF_", "OMP_", "TRANSFORMERS_", "PYTHON", "LD_")
+_POLL_S = 0.01
+
+
+class Launched:
+    """A process; what it prints into pipes is read by `communicate`, else by nobody."""
+
+    def __init__(self, args: Sequence[str], status: int, pipes: Sequence[IO[str]]) -> None:
+        self.args = args
+        self.returncode: int | None = None
+        self._status = os.fdopen(status)
+        self.pid = int(self._status.readline())
+        self._pipes = pipes  # of its output and its errors
+
+    def poll(self) -> int | None:
+        """Its exit status (or minus the signal that ended it), or None while it runs."""
+        if self.returncode is None and select.select([self._status], [], [], 0)[0]:
+            self.returncode = int(self._status.readline())
+            self._status.close()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status, once it has ended; subprocess.TimeoutExpired after `timeout` s."""
+        began = time.monotonic()
+        while (code := self.poll()) is None:
+            if timeout is not None and time.monotonic() - began > timeout:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            select.select([self._status], [], [], _POLL_S)
+        return code
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """All it printed, once it and all that has its output have ended."""
+        said = ["", ""]
+
+        def read(place: int) -> None:
+            with self._pipes[place] as pipe:
+                said[place] = pipe.read()
+
+        places = range(len(self._pipes))
+        readers = [threading.Thread(target=read, args=(n,), daemon=True) for n in places]
+        began = time.monotonic()
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            left_s = None if timeout is None else timeout - (time.monotonic() - began)
+            reader.join(left_s if left_s is None else max(0.0, left_s))
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        self.wait(timeout)
+        return said[0], said[1]
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Launcher:
+    """The process that forks; started when it is first asked for something."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._early = _early(environment)
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            file = Path(__file__).with_name("launcher.py")
+            self._process = subprocess.Popen(
+                [sys.executable, str(file), str(theirs.fileno())],
+                env=dict(environment),
+                pass_fds=[theirs.fileno()],
+            )
+
+    def knows(self, environment: Mapping[str, str]) -> bool:
+        """Whether its children can have that environment."""
+        return _early(environment) == self._early
+
+    def start(
+        self,
+        entry: str,
+        options: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+    ) -> Launched:
+        """An entry point, started in a folder."""
+        pipes = [os.pipe() for _ in range(2)]
+        ours, theirs = zip(*pipes, strict=True)
+        status = self._ask(entry, options, folder, environment, theirs)
+        for end in theirs:
+            os.close(end)
+        return Launched([entry, *options], status, [os.fdopen(end) for end in ours])
+
+    def start_apart(
+        self,
+        entry: str,
+        options: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        output: Path,
+    ) -> Launched:
+        """The same in a session (and process group) of its own, with all it prints in a file."""
+        with output.open("w") as file:
+            ends = (file.fileno(), file.fileno())
+            status = self._ask(entry, options, folder, environment, ends, apart=True)
+        return Launched([entry, *options], status, [])
+
+    def _ask(
+        self,
+        entry: str,
+        options: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        outputs: Sequence[int],
+        apart: bool = False,
+    ) -> int:
+        """Have a process started; where its number and, later, its exit status can be read."""
+        request = {"entry": entry, "options": list(options), "folder": str(folder)}
+        request |= {"environment": dict(environment), "apart": apart}
+        ours, theirs = os.pipe()
+        socket.send_fds(self._socket, [json.dumps(request).encode()], [*outputs, theirs])
+        os.close(theirs)
+        return ours
+
+    def close(self) -> None:
+        self._socket.close()  # which it ends by
+        self._process.wait()
+
+
+def _early(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in environment.items() if name.startswith(READ_EARLY)}
+
+
+@functools.cache
+def the_launcher() -> Launcher:
+    """The one of this test process."""
+    return Launcher(surroundings())
+
+
+def surroundings() -> dict[str, str]:
+    """The environment of entry points in tests: without a GPU, a network and a store."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    return environment | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
