@@ -36,7 +36,7 @@ from lengths import random_questions
 from random_pair import loaded_random_pair
 from torch import Tensor
 
-from c2c import receiver
+from c2c import fused, receiver
 from latentwire.condition import Channel, Condition
 from latentwire.data.registry import load_dataset
 from latentwire.evaluation import engine, pipeline
@@ -232,11 +232,11 @@ def bundled(device: str, limit: int | None, workers: int) -> dict[str, Any]:
         questions, donors = asked(pair, name)
         sizes[name] = count = min(limit or len(questions), len(questions))
         for way, loaded, norms in (
-            ("engine", pair, engine.fused_norms),
+            ("engine", pair, fused.fused_norms),
             ("engine_own_norms", pair, lambda *models: nullcontext()),
-            ("engine_float32", wide, engine.fused_norms),
+            ("engine_float32", wide, fused.fused_norms),
         ):
-            with patched(engine, "fused_norms", norms):
+            with patched(fused, "fused_norms", norms):
                 records = engine.evaluate(loaded, CONDITIONS, questions[:count], donors[:count])
             for condition, kept in records.items():
                 right[name, condition, way] = {row: r.correct for row, r in enumerate(kept)}

@@ -22,6 +22,7 @@ from flops import Work, copy_bytes, count, matmul_flops, synchronize
 from lengths import LENGTHS, Asked, grid, read_sets
 from random_pair import loaded_random_pair
 
+from c2c import decoding, fused
 from latentwire.condition import Condition
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.batch import Workspace
@@ -37,7 +38,9 @@ def main() -> None:
         return
     device, dtype = torch.device(options.device), getattr(torch, options.dtype)
     if options.own_norms:
-        engine.fused_norms = lambda *models: nullcontext()  # type: ignore[assignment]
+        fused.fused_norms = lambda *models: nullcontext()  # type: ignore[assignment]
+    if not options.kernel:
+        decoding.supported = lambda *slots: False  # type: ignore[assignment]
     pair = loaded_random_pair(dtype, options.device, small=options.small)
     for model in (pair.receiver, pair.sharer):
         model.generation_config.eos_token_id = None
@@ -53,6 +56,7 @@ def main() -> None:
         "conditions": len(conditions),
         "cuda_graphs": options.graphs and device.type == "cuda",
         "norms": "the models' own" if options.own_norms else "fused",
+        "attention_of_steps": "the kernel" if options.kernel else "torch",
         "chunk_size": options.chunk_size or "a set",
     }
     warm_up = min(WARM_UP, len(sets[0].questions))
@@ -129,6 +133,7 @@ def parse() -> argparse.Namespace:
     add("--profile", action="store_true", help="time each phase, waiting for the device")
     add("--no-graphs", dest="graphs", action="store_false", help="no CUDA graphs")
     add("--own-norms", action="store_true", help="the models' own norms in 16 bits, unfused")
+    add("--no-kernel", dest="kernel", action="store_false", help="attention of steps by torch")
     add("--pipeline-sample", type=int, default=4, metavar="N", help="questions by pipeline.py")
     add("--small", action="store_true", help="tiny shapes: only to see that it runs")
     add("--scaling", action="store_true", help="how time grows, as a CSV")

@@ -12,7 +12,7 @@ from latentwire.data.message import MESSAGE_VERSION
 from latentwire.errors import LatentWireError
 
 # Raise when the same inputs may give other results than before; old chunks are then not reused.
-EVALUATION_VERSION = 2
+EVALUATION_VERSION = 3
 MAX_NEW_TOKENS = 64  # part of the protocol
 
 SYSTEMS = ("receiver", "sharer", "c2c", "text", "letter", "logits", "calibrated")

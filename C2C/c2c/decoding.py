@@ -14,9 +14,11 @@ from transformers import PreTrainedModel
 from c2c.cache import geometry
 from c2c.graphs import StepGraphs
 from c2c.slots import new_slots, next_logits
+from c2c.step import supported
 
-# Attention sees the slots up to the longest row, rounded up to so many. On a GPU every count of
-# slots has CUDA graphs of its own, and making one costs as much as seeing some more slots often.
+# Without a kernel, attention sees the slots up to the longest row, rounded up to so many. On a GPU
+# every such count has CUDA graphs of its own, and recording one costs as much as seeing some more
+# slots often.
 BLOCK = {"cuda": 64}
 LEAST_BLOCK = 32
 # Likewise rows: they are rounded up to a quarter of the power of two below, and to so many. The
@@ -44,8 +46,11 @@ class Decoder:
         self.fewest = FEWEST_ROWS.get(self.device.type, 1)
         slots = rounded(slots, self.block)
         self.slots = new_slots(geometry(model.config), rows, slots, model.dtype, self.device)
+        heads = model.config.get_text_config().num_attention_heads
+        self._by_kernel = supported(self.slots, heads)
         self.tokens = torch.zeros(rows, dtype=torch.long, device=self.device)
         self.positions = torch.zeros(rows, dtype=torch.long, device=self.device)
+        self.rows = torch.arange(rows, device=self.device)  # which row stands in each place
         self._graphs = (
             StepGraphs(self.device) if use_graphs and self.device.type == "cuda" else None
         )
@@ -80,49 +85,52 @@ class Decoder:
         answers = torch.full((count, max_new_tokens), -1, device=self.device)
         self.tokens[:count] = last_tokens
         self.positions[:count] = torch.tensor(positions, device=self.device)
-        rows = torch.arange(count, device=self.device)  # which row stands in each place
+        self.positions[count:] = 0
+        self.rows.copy_(torch.arange(len(self.rows)))
         ended = torch.zeros(count, dtype=torch.bool, device=self.device)
         reach = list(positions)  # of the row in each place, 0 once it has ended
         known = _Flags(self.device)
         for step in range(max_new_tokens):
-            visible = min(rounded(max(reach) + step + 1, self.block), self.slots.tokens)
-            logits = self._step(self._padded(len(rows)), visible)[: len(rows)]
+            used = min(rounded(max(reach) + step + 1, self.block), self.slots.tokens)
+            present = len(reach)
+            rows, places = self.rows[:present], self.positions[:present]
+            logits = self._step(self._padded(present), used)[:present]
             if step == 0:
                 see_first(logits)
             tokens = logits.argmax(-1)
             ended |= torch.isin(tokens, stops) if limits is None else limits[rows] <= step
             answers[rows, step] = torch.where(ended, -1, tokens)
-            self.tokens[: len(rows)] = tokens
-            self.positions[: len(rows)] += 1
+            self.tokens[:present] = tokens
+            # Attention reads a row up to its position: nothing of one that has ended.
+            places.copy_((places + 1).masked_fill_(ended, 0))
             flags = known.after(ended)
             if flags is None:
                 continue
             if all(flags):
                 break
             reach = [0 if flag else r for flag, r in zip(flags, reach, strict=True)]
-            target = max(flags.count(False), min(self.fewest, len(flags)))
-            if target <= len(flags) // 2:
-                sources, places = _moves(flags, target)
-                self._move(sources, places, visible, rows, ended)
-                for source, place in zip(sources, places, strict=True):
-                    reach[place] = reach[source]
-                rows, ended, reach = rows[:target], ended[:target], reach[:target]
+            target = max(flags.count(False), min(self.fewest, present))
+            if target <= present // 2:
+                sources, holes = _moves(flags, target)
+                self._move(sources, holes, used, ended)
+                self.positions[target:] = 0
+                for source, hole in zip(sources, holes, strict=True):
+                    reach[hole] = reach[source]
+                ended, reach = ended[:target], reach[:target]
                 known.forget()
         return [[token for token in row if token >= 0] for row in answers.tolist()]
 
-    def _step(self, rows: int, visible: int) -> Tensor:
-        """Logits [rows, vocabulary] after the present tokens; valid until the next step."""
+    def _step(self, rows: int, used: int) -> Tensor:
+        """Logits [rows, vocabulary] after the present tokens, with so many slots in use; valid
+        until the next step."""
 
         def step() -> Tensor:
-            return next_logits(
-                self.model,
-                self.tokens[:rows],
-                self.positions[:rows],
-                self.slots.rows(0, rows),
-                visible,
-            )
+            now = self.model, self.tokens[:rows], self.positions[:rows]
+            if self._by_kernel:
+                return next_logits(*now, self.slots, 0, self.rows[:rows])
+            return next_logits(*now, self.slots.rows(0, rows), used)
 
-        shape = (rows, visible)
+        shape = rows, 0 if self._by_kernel else used
         if self._graphs is None or self._logits is None:
             # The first step of all is run as it is: it sets up what libraries need.
             logits = step()
@@ -149,19 +157,19 @@ class Decoder:
         step = max(self.fewest, 1 << max(0, (rows - 1).bit_length() - 3))
         return min(rounded(rows, step), len(self.tokens))
 
-    def _move(
-        self, sources: list[int], places: list[int], visible: int, rows: Tensor, ended: Tensor
-    ) -> None:
-        """Put the rows at `sources` where those at `places` were."""
-        if not sources:
-            return
-        source = torch.tensor(sources, device=self.device)
-        place = torch.tensor(places, device=self.device)
-        for tensor in (*self.slots.keys, *self.slots.values):
-            seen = tensor[:, :, :visible]
-            seen[place] = seen[source]
-        for state in (self.tokens, self.positions, rows, ended):
-            state[place] = state[source]
+    def _move(self, sources: Sequence[int], holes: Sequence[int], used: int, ended: Tensor) -> None:
+        """Put the rows at `sources` where those at `holes` were. The kernel finds a row's slots
+        wherever they are; without it they move too."""
+        source = torch.tensor(sources, dtype=torch.long, device=self.device)
+        hole = torch.tensor(holes, dtype=torch.long, device=self.device)
+        if not self._by_kernel:
+            for tensor in (*self.slots.keys, *self.slots.values):
+                seen = tensor[:, :, :used]
+                seen[hole] = seen[source]
+        for state in (self.tokens, self.positions, ended):
+            state[hole] = state[source]
+        # Exchanged, so that no two places have the same row's slots.
+        self.rows[torch.cat([hole, source])] = self.rows[torch.cat([source, hole])]
 
 
 def _moves(ended: Sequence[bool], target: int) -> tuple[list[int], list[int]]:

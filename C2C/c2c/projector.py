@@ -97,21 +97,23 @@ class Projector(nn.Module):
         """weight * branch, float32 [B, Ht, T, Dt]: what an open gate adds."""
         dtype = self.get_parameter(f"{kind}_in.weight").dtype
         joined = torch.cat([_flatten(sharer).to(dtype), _flatten(own).to(dtype)], dim=-1)
-        return self._branches(kind, self.get_submodule(f"{kind}_in")(joined)).transpose(1, 2)
+        weight, branch = self._branches(kind, self.get_submodule(f"{kind}_in")(joined))
+        return (weight.float().unsqueeze(-1) * branch.float()).transpose(1, 2)
 
     def read_own(self, kind: str, own: Tensor) -> Tensor:
         """What `own` [B, Ht, T, Dt] adds to the first linear map, its bias included: [B, T, h].
 
         That map acts on sharer and own side by side, so each has weights of its own. The
         receiver's part is the same whatever is sent: one `read_own` serves many
-        `change_of_tokens`.
+        `parts_of_tokens`.
         """
         weight = self.get_parameter(f"{kind}_in.weight")
         bias = self.get_parameter(f"{kind}_in.bias")
         return F.linear(_flatten(own).to(weight.dtype), weight[:, self.sharer.width :], bias)
 
-    def change_of_tokens(self, kind: str, sharer: Tensor, own_read: Tensor) -> Tensor:
-        """`change` of M tokens from anywhere, float32 [M, Ht, Dt].
+    def parts_of_tokens(self, kind: str, sharer: Tensor, own_read: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight [M, Ht] and branch [M, Ht, Dt] of M tokens from anywhere: `change` is their
+        product in float32.
 
         `sharer` is [M, Hs * Ds], heads flattened; `own_read` [M, h] are the tokens' rows of
         `read_own`.
@@ -119,14 +121,13 @@ class Projector(nn.Module):
         weight = self.get_parameter(f"{kind}_in.weight")[:, : self.sharer.width]
         return self._branches(kind, torch.addmm(own_read, sharer.to(weight.dtype), weight.T))
 
-    def _branches(self, kind: str, read: Tensor) -> Tensor:
-        """What follows the first linear map: [..., h] -> weight * branch, float32 [..., Ht, Dt]."""
+    def _branches(self, kind: str, read: Tensor) -> tuple[Tensor, Tensor]:
+        """What follows the first linear map: [..., h] -> weight [..., Ht], branch [..., Ht, Dt]."""
         layer = self.get_submodule
         hidden = layer(f"{kind}_mlp1")(read)
         weight = layer(f"{kind}_scalar_head")(layer(f"{kind}_scalar_mlp2")(hidden)).sigmoid()
         branch = layer(f"{kind}_proj_out")(layer(f"{kind}_proj_mlp2")(hidden))
-        heads = branch.unflatten(-1, (self.receiver.kv_heads, self.receiver.head_dim))
-        return weight.float().unsqueeze(-1) * heads.float()
+        return weight, branch.unflatten(-1, (self.receiver.kv_heads, self.receiver.head_dim))
 
     def _soft_gate(self, kind: str, own: Tensor) -> Tensor:
         logit = self.get_parameter(f"{kind}_gate_logit").float()

@@ -4,9 +4,10 @@ A cache of slots is a `KVCache` with more tokens than are filled: slot i of a ro
 of that row's text. Rows are as long as they are; what stands in later slots is never attended to,
 for a token sees the slots up to its own position alone.
 
-Two passes fill slots. `Reading` runs texts from their start, padded at the end: causal attention
+Three passes fill slots. `Reading` runs texts from their start, padded at the end: causal attention
 among the pass's own tokens needs no mask, since padding comes after everything real. `Extending`
-runs tokens at any position of each row on top of what its slots hold.
+runs tokens at any position of each row on top of what its slots hold. `step.Stepping` does so for
+one token in each row, by a kernel.
 
 transformers lets a model's attention function be named: inside `slot_attention` it is the one
 here, which gets its pass as the keyword `slots`.
@@ -24,6 +25,7 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from c2c.cache import Geometry, KVCache
 from c2c.errors import C2CError
+from c2c.step import Stepping
 
 ATTENTION = "c2c_slots"
 LAYER_TYPES = {"full_attention", "sliding_attention"}
@@ -93,7 +95,7 @@ class Extending:
     def __init__(self, slots: KVCache, positions: Tensor, visible: int) -> None:
         self.slots, self.positions, self.visible = slots, positions, visible
         self._rows = torch.arange(len(positions), device=positions.device)[:, None]
-        self._masks: dict[int | None, Tensor] = {}
+        self._masks: dict[tuple[int | None, int], Tensor] = {}
 
     def update(
         self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any
@@ -104,15 +106,14 @@ class Extending:
         values[self._rows, :, self.positions] = value.transpose(1, 2)
         return keys[:, :, : self.visible], values[:, :, : self.visible]
 
-    def mask(self, query: Tensor, window: int | None) -> Tensor:
-        """What to add to scores: [R, 1, T, visible]."""
-        if window not in self._masks:
-            behind = self.positions[:, None, :, None] - torch.arange(
-                self.visible, device=query.device
-            )
+    def mask(self, query: Tensor, window: int | None, groups: int) -> Tensor:
+        """What to add to the scores of `groups` query heads as one: [R, 1, groups * T, visible]."""
+        if (window, groups) not in self._masks:
+            positions = self.positions.repeat(1, groups)
+            behind = positions[:, None, :, None] - torch.arange(self.visible, device=query.device)
             seen = behind >= 0 if window is None else (behind >= 0) & (behind < window)
-            self._masks[window] = _additive(seen, query.dtype)
-        return self._masks[window]
+            self._masks[window, groups] = _additive(seen, query.dtype)
+        return self._masks[window, groups]
 
 
 def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
@@ -129,7 +130,7 @@ def attend(
     *,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    slots: Reading | Extending | None = None,
+    slots: Reading | Extending | Stepping | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Attention of `query` [R, Hq, T, D] to `key` and `value` [R, H, S, D]; [R, T, Hq, D].
@@ -143,8 +144,10 @@ def attend(
             f"{type(module).__name__} is no plain causal attention{what}: this model's examples"
             " cannot be evaluated in batches"
         )
-    mask = slots.mask(query, sliding_window)
+    if isinstance(slots, Stepping):
+        return slots.attend(query, key, value, sliding_window, scaling), None
     if isinstance(slots, Reading):
+        mask = slots.mask(query, sliding_window)
         grouped = query.shape[1] != key.shape[1]
         if grouped and not _flash_groups(query, mask):
             key, value = (
@@ -163,11 +166,10 @@ def attend(
         return out.transpose(1, 2).contiguous(), None
     # The query heads that share a KV head become more queries of it, so that the cache, which is
     # nearly all that decoding reads, is read once and never copied.
-    assert mask is not None
     rows, heads, tokens, width = query.shape
     groups = heads // key.shape[1]
     folded = query.reshape(rows, key.shape[1], groups * tokens, width)
-    mask = mask[:, :, None].expand(-1, -1, groups, -1, -1).flatten(2, 3)
+    mask = slots.mask(query, sliding_window, groups)
     out = F.scaled_dot_product_attention(folded, key, value, attn_mask=mask, scale=scaling)
     return out.reshape(rows, heads, tokens, width).transpose(1, 2).contiguous(), None
 
@@ -283,10 +285,21 @@ def _run(
 
 
 def next_logits(
-    model: PreTrainedModel, token_ids: Tensor, positions: Tensor, slots: KVCache, visible: int
+    model: PreTrainedModel,
+    token_ids: Tensor,
+    positions: Tensor,
+    slots: KVCache,
+    visible: int,
+    rows: Tensor | None = None,
 ) -> Tensor:
-    """Logits [R, vocabulary] after one more token in each row: `token_ids` and `positions` [R]."""
-    view = Extending(slots, positions[:, None], visible)
+    """Logits [R, vocabulary] after one more token in each row: `token_ids` and `positions` [R].
+
+    Attention looks at the `visible` first slots. With `rows` (int64 [R]) row r's slots are those
+    of rows[r], and attention looks at what each has, by a kernel that must support these slots.
+    """
+    view: Extending | Stepping = Extending(slots, positions[:, None], visible)
+    if rows is not None:
+        view = Stepping(slots, rows, positions)
     output = model(
         input_ids=token_ids[:, None],
         position_ids=positions[:, None],

@@ -8,14 +8,13 @@ each record is made as the definition makes it.
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from c2c.cache import geometry
-from c2c.norms import fused_norms
+from c2c.fused import fused_steps
 from c2c.slots import read, slot_attention
 from latentwire.condition import MAX_NEW_TOKENS, Condition
 from latentwire.data.message import content_free_token_ids
@@ -57,8 +56,7 @@ class Ahead:
         model = model_of(self.pair, name)
         wanted = {prompt for prompt in prompts if (name, prompt) not in self._written}
         waiting = sorted(wanted, key=lambda prompt: (-len(prompt), prompt))
-        norms = fused_norms(model) if self.pair.dtype.itemsize == 2 else nullcontext()
-        with slot_attention(model), norms:
+        with slot_attention(model), fused_steps(model):
             most = self._batch_size or (self._fitting(name, waiting[0], tokens) if waiting else 0)
             while waiting:
                 rows = waiting[:most]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from c2c.adding import add_change
 from c2c.cache import KVCache, geometry
 from c2c.decoding import Decoder, rounded
 from c2c.slots import extend, new_slots, read
@@ -287,12 +288,10 @@ class _Batch:
         for start in range(0, len(sharer), at_once):
             part = slice(start, start + at_once)
             example, position, row = (index[part] for index in tokens)
-            change = projector.change_of_tokens(
+            weight, branch = projector.parts_of_tokens(
                 kind, sharer[part].flatten(1), own_read[example, position]
             )
-            # In float32 and rounded once, as the projector does it.
-            before = own[example, :, position]
-            slots[row, :, position] = (before.float() + change).to(before.dtype)
+            add_change(slots, own, weight, branch, row, example, position)
 
     def read_tails(self, decoder: Decoder, conditions: Sequence[Condition]) -> None:
         """Read again what follows a fused `front` section, up to the prompt's last token."""

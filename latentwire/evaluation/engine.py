@@ -7,14 +7,13 @@ prove equal.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from itertools import takewhile
 
 import torch
 from torch import Tensor
 
 from c2c.cache import geometry
-from c2c.norms import fused_norms
+from c2c.fused import fused_steps
 from c2c.sharer import require_readable
 from c2c.slots import slot_attention
 from latentwire.condition import COMPETITORS, MAX_NEW_TOKENS, Condition
@@ -92,9 +91,7 @@ def evaluate(
         return [c for c in conditions if records[c][row] is None]
 
     models = pair.receiver, pair.sharer
-    # In 32 bits every digit is the definition's; in 16, both ways round and one is faster.
-    norms = fused_norms(*models) if pair.dtype.itemsize == 2 else nullcontext()
-    with slot_attention(*models), norms:
+    with slot_attention(*models), fused_steps(*models):
         while waiting:
             most = _even(len(waiting), batch_size or _room(work, conditions, slots))
             lacking = missing(waiting[0])

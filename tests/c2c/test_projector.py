@@ -164,7 +164,8 @@ def test_the_receivers_part_read_once_gives_the_same_change(kind: str) -> None:
     expected = made.change(kind, sharer, own)
     example, token = torch.tensor([1, 0, 1, 1]), torch.tensor([2, 0, 0, 2])
     own_read = made.read_own(kind, own)
-    ours = made.change_of_tokens(
+    weight, branch = made.parts_of_tokens(
         kind, sharer[example, :, token].flatten(1), own_read[example, token]
     )
+    ours = weight.unsqueeze(-1) * branch
     torch.testing.assert_close(ours, expected[example, :, token], rtol=1e-5, atol=1e-6)
