@@ -73,6 +73,7 @@ def rotate(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor
             *cos.stride()[:2], *sin.stride()[:2],
             Q_HEADS=query.shape[1], Q_ROOM=power_of_two(query.shape[1]),
             K_HEADS=key.shape[1], K_ROOM=power_of_two(key.shape[1]), HALF=width // 2,
+            enable_fp_fusion=False,  # or a product would reach the sum unrounded
         )  # fmt: skip
     return out
 
