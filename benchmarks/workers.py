@@ -11,8 +11,10 @@ import argparse
 import json
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,15 +90,30 @@ def timed(setup: Any, devices: list[str], tasks: list[Task]) -> tuple[float, lis
     with Crew(setup, devices) as crew:
         # As many as there are workers, given out before any is done: one each.
         warm = list(crew.map(partial(next, iter([tasks[0]] * len(devices)), None)))
-        assert len({found.worker for _, found in warm}) == len(devices)
+        assert len({found.worker for _, (found,) in warm}) == len(devices)
         began = time.perf_counter()
-        done = [found for _, found in crew.map(partial(next, iter(tasks), None))]
+        waiting = deque(tasks)
+
+        def take() -> Task | None:
+            return waiting.popleft() if waiting else None
+
+        def cut(task: Task) -> list[Task]:  # the last ones, as milestones do
+            name, start, stop = task
+            count = len(devices) if len(waiting) < len(devices) else 1
+            edges = [start + (stop - start) * part // count for part in range(count + 1)]
+            return [(name, *span) for span in pairwise(edges)]
+
+        done = [one for _, found in crew.map_cut(take, cut, chain_all) for one in found]
         return time.perf_counter() - began, done
+
+
+def chain_all(parts: Sequence[list[Done]]) -> list[Done]:
+    return [done for part in parts for done in part]
 
 
 def open_worker(
     conditions: list[Condition], limit: int | None, small: bool, device: str
-) -> Work[Task, Done]:
+) -> Work[Task, list[Done]]:
     """A worker's work: a task's answers, counted and timed."""
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     pair = loaded_random_pair(dtype, device, small=small)
@@ -104,7 +121,7 @@ def open_worker(
         model.generation_config.eos_token_id = None
     sets, work = questions(conditions, limit), Workspace(pair)
 
-    def answer(task: Task, progress: Progress) -> Done:
+    def answer(task: Task, progress: Progress) -> list[Done]:
         name, start, stop = task
         asked = cut(sets[name], start, stop)
         began = time.perf_counter()
@@ -112,7 +129,7 @@ def open_worker(
             pair, conditions, asked.questions, asked.donors, work=work, forced=asked.forced
         )
         seconds = time.perf_counter() - began
-        return Done(str(os.getpid()), sum(map(len, records.values())), seconds)
+        return [Done(str(os.getpid()), sum(map(len, records.values())), seconds)]
 
     return answer
 

@@ -118,6 +118,36 @@ class Crew(Generic[Task, Result]):
                     over = False  # `take` may have waited for this
                     yield task, content
 
+    def map_cut(
+        self,
+        take: Callable[[], Task | None],
+        cut: Callable[[Task], Sequence[Task]],
+        join: Callable[[Sequence[Result]], Result],
+    ) -> Iterator[tuple[Task, Result]]:
+        """`map`, with each task done as the parts that `cut` makes of it, whoever does them; what
+        they gave is joined in their order. Parts are objects of their own."""
+        waiting: deque[Task] = deque()
+        wholes: dict[int, tuple[Task, list[Task]]] = {}  # by the part's identity
+        results: dict[int, Result] = {}
+
+        def take_part() -> Task | None:
+            if not waiting:
+                task = take()
+                if task is None:
+                    return None
+                parts = [*cut(task)]
+                wholes.update((id(part), (task, parts)) for part in parts)
+                waiting.extend(parts)
+            return waiting.popleft()
+
+        for part, result in self.map(take_part):
+            results[id(part)] = result
+            task, parts = wholes[id(part)]
+            if all(id(one) in results for one in parts):
+                yield task, join([results.pop(id(one)) for one in parts])
+                for one in parts:
+                    del wholes[id(one)]
+
     def _give(self, worker: _Worker[Task], task: Task) -> None:
         worker.task = task
         with suppress(OSError):  # dead: reading from it will tell

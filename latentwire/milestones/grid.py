@@ -35,6 +35,7 @@ from latentwire.milestones.work import (
     Queue,
     Span,
     Unit,
+    join,
     open_evaluator,
     units_of,
     worker_devices,
@@ -194,7 +195,7 @@ def _compute(
     ):
         queue = Queue(study.store, claims, units)
         while True:
-            for unit, done in evaluate(queue.take):
+            for unit, done in evaluate(queue):
                 seconds = done.seconds / len(unit.conditions)
                 letters = []
                 for condition, records in done.records.items():
@@ -219,14 +220,14 @@ def _compute(
 @contextmanager
 def _evaluating(
     study: Study, progress: Callable[[int], object]
-) -> Iterator[Callable[[Callable[[], Unit | None]], Iterator[tuple[Unit, Done]]]]:
-    """What evaluates the units that a function gives: this process, or workers of it."""
+) -> Iterator[Callable[[Queue], Iterator[tuple[Unit, Done]]]]:
+    """What evaluates the units that a queue gives: this process, or workers of it."""
     devices = worker_devices(study)
     if len(devices) == 1:
         evaluator = Evaluator(study)
 
-        def here(take: Callable[[], Unit | None]) -> Iterator[tuple[Unit, Done]]:
-            while unit := take():
+        def here(queue: Queue) -> Iterator[tuple[Unit, Done]]:
+            while unit := queue.take():
                 yield unit, evaluator(unit, progress)
 
         yield here
@@ -234,7 +235,17 @@ def _evaluating(
     print(f"{len(devices)} workers: {', '.join(devices)}", flush=True)
     setup: Setup[Unit, Done] = partial(open_evaluator, study.for_workers())
     with Crew(setup, devices, progress) as crew:
-        yield crew.map
+
+        def by_workers(queue: Queue) -> Iterator[tuple[Unit, Done]]:
+            count = len(devices)
+
+            def cut(unit: Unit) -> list[Unit]:
+                # The last ones, so that no worker waits long for another.
+                return unit.cut(count) if len(queue.units) < count else [unit]
+
+            return crew.map_cut(queue.take, cut, join)
+
+        yield by_workers
 
 
 def _letter(

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -41,6 +42,13 @@ class Unit:
         """What a claim to these examples is called, whatever the conditions."""
         return f"{self.setting.identity()[:24]}:{self.setting.dataset}:{chunk_name(*self.span)}"
 
+    def cut(self, count: int) -> "list[Unit]":
+        """Its examples in at most `count` parts, as equal as can be."""
+        start, stop = self.span
+        count = min(count, stop - start)
+        edges = [start + (stop - start) * part // count for part in range(count + 1)]
+        return [replace(self, span=span) for span in pairwise(edges)]
+
 
 @dataclass(frozen=True)
 class Done:
@@ -48,6 +56,15 @@ class Done:
 
     records: dict[Condition, list[Record]]
     seconds: float
+
+
+def join(parts: Sequence[Done]) -> Done:
+    """What a unit gave from what its parts gave, in their order."""
+    records = {
+        condition: [record for part in parts for record in part.records[condition]]
+        for condition in parts[0].records
+    }
+    return Done(records, sum(part.seconds for part in parts))
 
 
 class Evaluator:

@@ -30,6 +30,7 @@ from latentwire.analysis.files import replacing
 from latentwire.errors import LatentWireError
 from latentwire.tracking.archive import ArchivedRun, DatasetInput, Point, Study, study_writer
 from latentwire.tracking.artifacts import list_files, local_artifact
+from latentwire.tracking.inputs import log_inputs
 from latentwire.tracking.resume import finished_chunks
 from latentwire.tracking.runs import CONDITION, FINGERPRINT, LEVEL, MOST_METRICS, MOST_PARAMS
 from latentwire.tracking.store import Store, without_password
@@ -248,7 +249,7 @@ def _write(
     for start in range(0, len(params), MOST_PARAMS):
         client.log_batch(copy, params=params[start : start + MOST_PARAMS])
     if run.inputs:
-        client.log_inputs(copy, [_mlflow_input(entry) for entry in run.inputs])
+        log_inputs(client, copy, [_mlflow_input(entry) for entry in run.inputs])
     if run.artifacts:
         with tempfile.TemporaryDirectory() as folder:
             study.unpack(run, Path(folder))

@@ -19,6 +19,7 @@ from transformers import (
 from c2c import decoding
 from c2c.cache import Geometry, KVCache, geometry
 from c2c.decoding import Decoder
+from c2c.fused import fused_steps
 from c2c.slots import new_slots, next_logits, read, slot_attention
 from c2c.step import BLOCK, Stepping, supported
 
@@ -148,3 +149,19 @@ def test_decoding_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answered(forced) == [row[:n] for row, n in zip(whole, forced, strict=True)]
     assert len({rows for rows, _ in seen}) > 1
     assert all(len(arguments) == 6 for _, arguments in seen)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_on_a_device_that_is_not_the_current_one() -> None:
+    """Kernels go where the tensors are, with recorded steps too."""
+    answers, forced = [], [3, 20, 7, 20, 1, 9, 2, 20]
+    for number in range(2):
+        device = torch.device("cuda", number)
+        model = make("qwen3", torch.bfloat16).to(device)
+        ids = token_ids(8, 9).to(device)
+        decoder = Decoder(model, 8, 64, use_graphs=True)
+        with slot_attention(model), fused_steps(model):
+            read(model, ids[:, :-1], decoder.slots.rows(0, 8), 1000)
+            answers.append(decoder.greedy(ids[:, -1], [8] * 8, 20, forced=forced))
+    assert answers[0] == answers[1]
+    assert torch.cuda.current_device() == 0

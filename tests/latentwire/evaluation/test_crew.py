@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -66,6 +66,33 @@ def test_a_dead_workers_task_is_taken_up_again(tmp_path: Path) -> None:
     with Crew(touchy, DEVICES) as crew:
         found = [result for _, result in crew.map(taking(tasks))]
     assert sorted(found) == [*"abcd"]
+
+
+def listed(device: str) -> Callable[[list[int], Progress], tuple[list[int], set[int]]]:
+    def work(task: list[int], progress: Progress) -> tuple[list[int], set[int]]:
+        time.sleep(0.1)
+        return [number * number for number in task], {os.getpid()}
+
+    return work
+
+
+def test_a_task_in_parts_gives_the_whole() -> None:
+    """The last of all is shared by both, and what it gives is in its own order."""
+    tasks = [[1, 2, 3, 4], [5], [6, 7, 8, 9, 10, 11]]
+    waiting = deque(tasks)
+
+    def cut(task: list[int]) -> list[list[int]]:
+        return [task] if waiting else [task[start : start + 2] for start in range(0, len(task), 2)]
+
+    def join(parts: Sequence[tuple[list[int], set[int]]]) -> tuple[list[int], set[int]]:
+        return [n for numbers, _ in parts for n in numbers], {p for _, own in parts for p in own}
+
+    with Crew(listed, DEVICES) as crew:
+        take = lambda: waiting.popleft() if waiting else None  # noqa: E731
+        found = list(crew.map_cut(take, cut, join))
+    assert sorted(task for task, _ in found) == tasks
+    assert all(squares == [n * n for n in task] for task, (squares, _) in found)
+    assert [len(pids) for task, (_, pids) in found if task == tasks[2]] == [2]
 
 
 def test_a_task_that_kills_every_worker_ends_the_work(tmp_path: Path) -> None:
