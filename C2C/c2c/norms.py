@@ -1,8 +1,10 @@
-"""Root-mean-square norms as one kernel each, for the time of a grid.
+"""Root-mean-square norms in two kernels each, for the time of a grid.
 
 transformers computes them step by step in float32, half a dozen kernels that each read and write
-everything; models have dozens of norms. PyTorch has the same formula as one operation. In 16 bits
-it rounds once where the steps round twice; in float32 the two agree to rounding.
+everything; models have dozens of norms. PyTorch has the formula without its weight as one
+operation, and the product with the weight is another: rounded where transformers rounds. With the
+weight it would be one, which rounds once: twice as many answers of a model that guesses then differed
+from the definition's (docs/findings.md).
 """
 
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 _PROBE_ROWS = 4
@@ -20,23 +22,25 @@ _TOLERANCE = 1e-5
 
 @contextmanager
 def fused_norms(*models: nn.Module) -> Iterator[int]:
-    """Within, the models' norms that are plain ones are computed in one operation; their number.
+    """Within, the models' norms that are plain ones are computed in two operations; their number.
 
     A module is taken for one when its class is called a root-mean-square norm and it gives what
     the formula gives on random numbers: some models add 1 to the weight, and are left alone.
     """
     changed: list[Any] = [m for model in models for m in model.modules() if _is_plain(m)]
     for module in changed:
-        shape, eps = module.weight.shape, module.variance_epsilon
         # An attribute of the instance hides the class's method, and can be taken away again.
-        module.__dict__["forward"] = partial(
-            F.rms_norm, normalized_shape=shape, weight=module.weight, eps=eps
-        )
+        module.__dict__["forward"] = partial(_norm, module.weight, module.variance_epsilon)
     try:
         yield len(changed)
     finally:
         for module in changed:
             del module.__dict__["forward"]
+
+
+def _norm(weight: Tensor, eps: float, x: Tensor) -> Tensor:
+    """weight * x / rms(x) over the last dimension; the quotient is rounded to `x`'s dtype."""
+    return weight * F.rms_norm(x, weight.shape, eps=eps)
 
 
 def _is_plain(module: Any) -> bool:
@@ -48,5 +52,5 @@ def _is_plain(module: Any) -> bool:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(_PROBE_ROWS, len(weight), generator=generator).to(weight.device)
     own = module(x).float()
-    ours = F.rms_norm(x, weight.shape, weight.float(), eps)
+    ours = _norm(weight.float(), eps, x)
     return bool((own - ours).abs().max() <= _TOLERANCE * ours.abs().max().clamp_min(1))

@@ -49,3 +49,17 @@ def test_norms_are_given_back_after_an_error() -> None:
     with pytest.raises(KeyError), fused_norms(model):
         raise KeyError
     assert not any("forward" in module.__dict__ for module in model.modules())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_16_bits_it_rounds_where_the_model_rounds(dtype: torch.dtype) -> None:
+    model = make_model("qwen3").to(dtype)
+    norm = model.model.layers[0].input_layernorm
+    nn.init.uniform_(norm.weight, 0.5, 1.5)
+    x = torch.randn(1000, len(norm.weight), generator=torch.Generator().manual_seed(1)).to(dtype)
+    before = norm(x)
+    with fused_norms(norm) as changed:
+        assert changed == 1
+        assert torch.equal(norm(x), before)
+    once = nn.functional.rms_norm(x.float(), norm.weight.shape, norm.weight.float(), 1e-6).to(dtype)
+    assert not torch.equal(once, before), "these numbers would not tell"
