@@ -3,8 +3,7 @@
 transformers computes them step by step in float32, half a dozen kernels that each read and write
 everything; models have dozens of norms. PyTorch has the formula without its weight as one
 operation, and the product with the weight is another: rounded where transformers rounds. With the
-weight it would be one, which rounds once: twice as many answers of a model that guesses then differed
-from the definition's (docs/findings.md).
+weight it would be one, which rounds once; it moved twice as many answers (docs/findings.md).
 """
 
 from collections.abc import Iterator

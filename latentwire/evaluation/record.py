@@ -32,7 +32,7 @@ _LATER = {"elements", "message"}  # fields that records of earlier versions lack
 
 def record_lines(records: Iterable[Record]) -> str:
     """One JSON object a line."""
-    # The computing process waits for this. Fields are flat: `asdict`, which copies, took two thirds.
+    # The computing process waits for this, and `asdict`, which copies, took two thirds of it.
     encode = json.JSONEncoder(ensure_ascii=False).encode
     return "".join(encode(vars(record)) + "\n" for record in records)
 
