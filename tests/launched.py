@@ -75,7 +75,7 @@ class Launched:
 
 
 class Launcher:
-    """The process that forks; started when it is first asked for something."""
+    """The process that forks; it ends when its socket closes, with this process at the latest."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._early = _early(environment)
@@ -137,10 +137,6 @@ class Launcher:
         socket.send_fds(self._socket, [json.dumps(request).encode()], [*outputs, theirs])
         os.close(theirs)
         return ours
-
-    def close(self) -> None:
-        self._socket.close()  # which it ends by
-        self._process.wait()
 
 
 def _early(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,46 @@
+"""Forked entry points are processes like others."""
+
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+from launched import surroundings, the_launcher
+from tests_support import Project
+
+LONG = {"pair": "demo", "dataset": "demo_facts", "chunk_size": 5}
+
+
+def test_it_prints_ends_and_says_how(tmp_path: Path) -> None:
+    done = Project(tmp_path).run("m2", help="")
+    assert done.returncode == 0 and done.stdout.startswith("usage: m2.py") and done.stderr == ""
+    done = Project(tmp_path).run("m2", seed="x")
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.startswith("error: seed=x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_is_a_process_of_its_own_in_its_folder(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    process = project.start("m3", **LONG)
+    other = project.start("m3", **LONG)
+    assert process.pid != other.pid and process.poll() is None
+    seen = psutil.Process(process.pid)
+    assert Path(seen.cwd()) == tmp_path
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL == process.returncode
+    process.kill()  # once more: nothing
+    other.kill()
+    assert other.communicate(timeout=30)[1] == ""
+
+
+def test_variables_that_are_read_early_start_a_process_anew(tmp_path: Path) -> None:
+    launcher, here = the_launcher(), surroundings()
+    assert launcher.knows(here | {"MLFLOW_TRACKING_URI": "x", "LATENTWIRE_OUTBOX": "y"})
+    assert not launcher.knows(here | {"HF_HOME": str(tmp_path)})
+    assert not launcher.knows({k: v for k, v in here.items() if k != "CUDA_VISIBLE_DEVICES"})
+    project = Project(tmp_path)
+    project.env["HF_HOME"] = str(tmp_path / "hf")
+    assert isinstance(project.start("m2", help=""), subprocess.Popen)
