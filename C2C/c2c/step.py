@@ -13,7 +13,7 @@ from c2c.cache import KVCache
 from c2c.kernels import kernels_run
 
 WIDTHS = (16, 32, 64, 128, 256)  # of a head
-MOST_GROUPS = 16  # query heads that share a KV head
+MOST_GROUPS = 16  # query heads that share a KV head: the rows of the least product there is
 BLOCK = 32  # slots at a time
 WARPS, STAGES = 2, 3
 NO_WINDOW = 1 << 30
@@ -65,7 +65,7 @@ class Stepping:
                 width**-0.5 if scale is None else scale, window or NO_WINDOW,
                 query.stride(0), query.stride(1), key.stride(0), key.stride(1),
                 value.stride(0), value.stride(1), keys.stride(0), keys.stride(1),
-                G=groups, ROWS=max(16, groups), D=width, BLOCK=BLOCK,
+                G=groups, ROWS=MOST_GROUPS, D=width, BLOCK=BLOCK,
                 num_warps=WARPS, num_stages=STAGES,
             )  # fmt: skip
         return out

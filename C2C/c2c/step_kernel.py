@@ -18,7 +18,7 @@ def attend_last(query, new_key, new_value, keys, values, rows, positions, out, s
                 q_row, q_head, k_row, k_head, v_row, v_head, slot_row, slot_head,
                 G: tl.constexpr, ROWS: tl.constexpr, D: tl.constexpr,
                 BLOCK: tl.constexpr):  # fmt: skip
-    """A program a query row and KV head, for the G query heads that share it (as ROWS, some empty).
+    """A program a query row and KV head, for the G query heads that share it (in ROWS, some empty).
 
     Puts the new key and value in the slot of the row's position, and `out` [R, H * G, D]. The slots
     of query row r are those of row rows[r].
