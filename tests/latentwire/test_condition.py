@@ -6,6 +6,7 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
+from latentwire import condition as module
 from latentwire.channel.registry import CODECS
 from latentwire.condition import MAX_NEW_TOKENS, Channel, Condition, Message, Setting
 from latentwire.errors import LatentWireError
@@ -75,8 +76,6 @@ def test_whatever_changes_a_result_changes_the_fingerprint() -> None:
 def test_a_raised_evaluation_version_changes_every_fingerprint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from latentwire import condition as module
-
     before = fingerprint(CONDITION), SETTING.identity()
     raised = {**module._PROTOCOL, "evaluation_version": module.EVALUATION_VERSION + 1}
     monkeypatch.setattr(module, "_PROTOCOL", raised)
@@ -184,8 +183,10 @@ def test_the_protocol_decodes_64_tokens() -> None:
     ],
 )
 def test_fingerprints_are_those_from_before_there_were_messages(
-    condition: Condition, golden: str
+    condition: Condition, golden: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Which were of the second evaluation version."""
+    monkeypatch.setattr(module, "_PROTOCOL", {**module._PROTOCOL, "evaluation_version": 2})
     assert fingerprint(condition) == golden
 
 
