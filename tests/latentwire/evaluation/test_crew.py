@@ -79,17 +79,17 @@ def listed(device: str) -> Callable[[list[int], Progress], tuple[list[int], set[
 def test_a_task_in_parts_gives_the_whole() -> None:
     """The last of all is shared by both, and what it gives is in its own order."""
     tasks = [[1, 2, 3, 4], [5], [6, 7, 8, 9, 10, 11]]
-    waiting = deque(tasks)
 
     def cut(task: list[int]) -> list[list[int]]:
-        return [task] if waiting else [task[start : start + 2] for start in range(0, len(task), 2)]
+        return [task[start : start + 2] for start in range(0, len(task), 2)]
 
     def join(parts: Sequence[tuple[list[int], set[int]]]) -> tuple[list[int], set[int]]:
         return [n for numbers, _ in parts for n in numbers], {p for _, own in parts for p in own}
 
     with Crew(listed, DEVICES) as crew:
-        take = lambda: waiting.popleft() if waiting else None  # noqa: E731
-        found = list(crew.map_cut(take, cut, join))
+        # One each, given out before any is done: after it both workers are up and free.
+        found = list(crew.map_cut(taking(tasks[:2]), lambda task: [task], join))
+        found += crew.map_cut(taking(tasks[2:]), cut, join)
     assert sorted(task for task, _ in found) == tasks
     assert all(squares == [n * n for n in task] for task, (squares, _) in found)
     assert [len(pids) for task, (_, pids) in found if task == tasks[2]] == [2]
