@@ -26,6 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from c2c.kernels import available
 from latentwire.channel.codec import Codec
 from latentwire.channel.fused import passes
 from latentwire.channel.fused.passes import Encoded, rule_of
@@ -341,7 +342,7 @@ def main() -> int:
     options = arguments.parse_args()
     device = torch.device(options.device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    kernels = passes.available() and device.type == "cuda"
+    kernels = available() and device.type == "cuda"
     print(f"{name}, torch {torch.__version__}, kernels: {'yes' if kernels else 'no'}")
     codecs = [codec for codec in ALL if codec.name in options.codecs]
     wrong = check(codecs, device) if kernels else []

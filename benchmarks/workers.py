@@ -14,7 +14,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +25,7 @@ from random_pair import bundled_tokenizer, loaded_random_pair
 from latentwire.condition import Condition
 from latentwire.evaluation import engine
 from latentwire.evaluation.batch import Workspace
-from latentwire.evaluation.crew import Crew, Work
+from latentwire.evaluation.crew import Crew, Work, cut_span
 from latentwire.evaluation.engine import Progress
 
 Task = tuple[str, int, int]  # set, first question, one past the last
@@ -100,8 +99,7 @@ def timed(setup: Any, devices: list[str], tasks: list[Task]) -> tuple[float, lis
         def cut(task: Task) -> list[Task]:  # the last ones, as milestones do
             name, start, stop = task
             count = len(devices) if len(waiting) < len(devices) else 1
-            edges = [start + (stop - start) * part // count for part in range(count + 1)]
-            return [(name, *span) for span in pairwise(edges)]
+            return [(name, *span) for span in cut_span((start, stop), count)]
 
         done = [one for _, found in crew.map_cut(take, cut, chain_all) for one in found]
         return time.perf_counter() - began, done

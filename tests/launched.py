@@ -16,7 +16,15 @@ from typing import IO
 
 # What processes read while they import: the launcher's children have its values of these.
 READ_EARLY = ("CUDA_", "HF_", "OMP_", "TRANSFORMERS_", "PYTHON", "LD_")
-_POLL_S = 0.01
+
+
+def options_of(parameters: Mapping[str, object]) -> list[str]:
+    """An entry point's parameters as its command line has them."""
+    return [
+        text
+        for name, value in parameters.items()
+        for text in ("--" + name.replace("_", "-"), str(value))
+    ]
 
 
 class Launched:
@@ -38,11 +46,11 @@ class Launched:
 
     def wait(self, timeout: float | None = None) -> int:
         """Its exit status, once it has ended; subprocess.TimeoutExpired after `timeout` s."""
-        began = time.monotonic()
-        while (code := self.poll()) is None:
-            if timeout is not None and time.monotonic() - began > timeout:
-                raise subprocess.TimeoutExpired(self.args, timeout)
-            select.select([self._status], [], [], _POLL_S)
+        if self.returncode is None:
+            select.select([self._status], [], [], timeout)
+        code = self.poll()
+        if code is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
         return code
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:

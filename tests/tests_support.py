@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from filelock import FileLock
-from launched import Launched, surroundings, the_launcher
+from launched import Launched, options_of, surroundings, the_launcher
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -30,11 +30,7 @@ class Project:
 
     def start(self, entry: str, **parameters: object) -> "subprocess.Popen[str] | Launched":
         """Start an entry point and return at once."""
-        options = [
-            text
-            for name, value in parameters.items()
-            for text in ("--" + name.replace("_", "-"), str(value))
-        ]
+        options = options_of(parameters)
         launcher = the_launcher()
         if launcher.knows(self.env):
             return launcher.start(entry, options, self.folder, self.env)

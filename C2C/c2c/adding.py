@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from c2c.kernels import kernels_run, power_of_two
+from c2c.kernels import SHORT, kernels_run, power_of_two
 
 
 def add_change(
@@ -42,7 +42,7 @@ def supported(slots: Tensor, own: Tensor, weight: Tensor, branch: Tensor) -> boo
     tensors = slots, own, weight, branch
     return (
         len(branch) > 0
-        and all(x.dtype in (torch.bfloat16, torch.float16) for x in tensors)
+        and all(x.dtype in SHORT for x in tensors)
         and slots.dtype == own.dtype
         and all(x.stride(-1) == 1 for x in tensors)
         and kernels_run(slots)

@@ -1,8 +1,8 @@
-"""A model's small steps as one kernel each, for the time of a grid: in 16 bits, where both ways
-round. In 32 the model is left as it is, so that every digit is the definition's."""
+"""A model's small steps in few kernels, for the time of a grid: in 16 bits, where both ways round.
+In 32 the model is left as it is, so that every digit is the definition's."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from transformers import PreTrainedModel
 
@@ -12,9 +12,7 @@ from c2c.rotary import fused_rotary
 
 @contextmanager
 def fused_steps(*models: PreTrainedModel) -> Iterator[None]:
-    """Within, norms and rotary embeddings of the models in 16 bits are a kernel each."""
+    """Within, norms and rotary embeddings of the models in 16 bits are fused."""
     short = [model for model in models if model.dtype.itemsize == 2]
-    with ExitStack() as stack:
-        stack.enter_context(fused_norms(*short))
-        stack.enter_context(fused_rotary(*short))
+    with fused_norms(*short), fused_rotary(*short):
         yield

@@ -13,7 +13,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from c2c.kernels import kernels_run, power_of_two
+from c2c.kernels import SHORT, kernels_run, power_of_two
 
 NAME = "apply_rotary_pos_emb"
 Rotate = Callable[..., tuple[Tensor, Tensor]]
@@ -49,7 +49,7 @@ def supported(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> bool:
     """Whether the kernel does it for such tensors."""
     tensors, width = (query, key, cos, sin), query.shape[-1]
     return (
-        query.dtype in (torch.bfloat16, torch.float16)
+        query.dtype in SHORT
         and all(x.dtype == query.dtype and x.stride(-1) == 1 for x in tensors)
         and width >= 2
         and width & (width - 1) == 0

@@ -297,8 +297,10 @@ def next_logits(
     Attention looks at the `visible` first slots. With `rows` (int64 [R]) row r's slots are those
     of rows[r], and attention looks at what each has, by a kernel that must support these slots.
     """
-    view: Extending | Stepping = Extending(slots, positions[:, None], visible)
-    if rows is not None:
+    view: Extending | Stepping
+    if rows is None:
+        view = Extending(slots, positions[:, None], visible)
+    else:
         view = Stepping(slots, rows, positions)
     output = model(
         input_ids=token_ids[:, None],

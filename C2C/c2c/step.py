@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from c2c.cache import KVCache
-from c2c.kernels import kernels_run
+from c2c.kernels import SHORT, kernels_run
 
 WIDTHS = (16, 32, 64, 128, 256)  # of a head
 MOST_GROUPS = 16  # query heads that share a KV head: the rows of the least product there is
@@ -23,7 +23,7 @@ def supported(slots: KVCache, query_heads: int) -> bool:
     """Whether the kernel takes caches like this one, under so many query heads."""
     keys = slots.keys[0]
     return (
-        keys.dtype in (torch.bfloat16, torch.float16)
+        keys.dtype in SHORT
         and keys.shape[-1] in WIDTHS
         and query_heads // keys.shape[1] <= MOST_GROUPS
         and kernels_run(keys)

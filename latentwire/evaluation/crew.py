@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -177,6 +178,13 @@ class Crew(Generic[Task, Result]):
                 f" {code}): try fewer workers, or a smaller batch_size"
             )
         self._workers[self._workers.index(worker)] = self._start(worker.device)
+
+
+def cut_span(span: tuple[int, int], count: int) -> list[tuple[int, int]]:
+    """Examples start to stop - 1 in at most `count` parts, as equal as can be."""
+    start, stop = span
+    count = min(count, stop - start)
+    return [*pairwise(start + (stop - start) * part // count for part in range(count + 1))]
 
 
 def _serve(connection: Connection, setup: Setup[Any, Any], device: str, threads: int) -> None:

@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from latentwire.condition import Condition, Setting
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import engine
-from latentwire.evaluation.crew import Work
+from latentwire.evaluation.crew import Work, cut_span
 from latentwire.evaluation.engine import Progress
 from latentwire.evaluation.record import Record
 from latentwire.milestones.study import Study
@@ -44,10 +43,7 @@ class Unit:
 
     def cut(self, count: int) -> "list[Unit]":
         """Its examples in at most `count` parts, as equal as can be."""
-        start, stop = self.span
-        count = min(count, stop - start)
-        edges = [start + (stop - start) * part // count for part in range(count + 1)]
-        return [replace(self, span=span) for span in pairwise(edges)]
+        return [replace(self, span=span) for span in cut_span(self.span, count)]
 
 
 @dataclass(frozen=True)

@@ -51,14 +51,16 @@ def log_inputs(client: MlflowClient, run_id: str, inputs: Sequence[DatasetInput]
     MLflow looks for a set and makes it where there is none: of two processes that name a new one at
     the same instant, one is refused. It may ask again: what is there is not made twice.
     """
-    again = retry(
-        retry=retry_if_exception(_is_refused),
-        stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_random_exponential(multiplier=0.1, max=1),
-        reraise=True,
-    )
-    again(client.log_inputs)(run_id, inputs)
+    _again(client.log_inputs)(run_id, inputs)
 
 
 def _is_refused(error: BaseException) -> bool:
     return isinstance(error, MlflowException) and error.error_code == BAD_REQUEST
+
+
+_again = retry(
+    retry=retry_if_exception(_is_refused),
+    stop=stop_after_attempt(ATTEMPTS),
+    wait=wait_random_exponential(multiplier=0.1, max=1),
+    reraise=True,
+)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launched import Launched, surroundings, the_launcher
+from launched import Launched, options_of, surroundings, the_launcher
 
 from faults.stores import Held, compare, held, still_running
 
@@ -35,11 +35,7 @@ PHASE = re.compile(r"^(m\d|baselines|calibrate|curves)\b", re.MULTILINE)
 
 def start(folder: Path) -> Launched:
     """Start `main` in a folder, in a process group of its own."""
-    options = [
-        text
-        for name, value in PARAMETERS.items()
-        for text in ("--" + name.replace("_", "-"), str(value))
-    ]
+    options = options_of(PARAMETERS)
     environment = surroundings() | {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
     return the_launcher().start_apart("main", options, folder, environment, folder / OUTPUT)
 

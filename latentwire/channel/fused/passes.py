@@ -7,12 +7,12 @@ each tensor on a CPU. Where `supports` is False, callers use those.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from c2c.kernels import interpreted, kernels_run, power_of_two
 from c2c.quantize import EPS, largest_code
 from latentwire.channel import blocks, nf4, rotation
 from latentwire.channel.codec import Codec, CodecError
@@ -105,29 +105,12 @@ _MIDDLES = (torch.tensor(nf4.LEVELS[1:]) + torch.tensor(nf4.LEVELS[:-1])) / 2
 _NF4 = Rule("nf4", 4, 1.0, blocks.EPS, False, nf4.SIZE, 16, nf4.LEVELS, tuple(_MIDDLES.tolist()))
 
 
-@cache
-def available() -> bool:
-    """Whether Triton is there."""
-    return find_spec("triton") is not None
-
-
-@cache
-def interpreted() -> bool:
-    """Whether Triton interprets kernels, on tensors of the CPU, instead of compiling them."""
-    if not available():
-        return False
-    from triton import knobs
-
-    return bool(knobs.runtime.interpret)
-
-
 def supports(codec: Codec, tensor: Tensor) -> bool:
     """Whether the kernels do this codec for tensors like this one [B, H, T, D]."""
     rule = rule_of(codec)
     return (
         rule is not None
-        and available()
-        and (tensor.is_cuda or interpreted())
+        and kernels_run(tensor)
         and tensor.dtype in DTYPES
         and tensor.ndim == 4
         and tensor.shape[-1] in WIDTHS
@@ -252,7 +235,7 @@ def _quantize(
     count = len(source.tensors)
     rows, warps, steps = _tuned(head_dim, **tuning)
     found = None
-    whole = 1 << (tokens - 1).bit_length()
+    whole = power_of_two(tokens)
     if rule.per_head and whole * head_dim <= tuning.get("section", SECTION):
         rows, warps = whole, max(warps, whole * head_dim // 2048)
     elif rule.per_head:

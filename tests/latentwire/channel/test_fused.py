@@ -8,13 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from c2c.kernels import available, interpreted
 from latentwire.channel.codec import Codec, CodecError
 from latentwire.channel.fused.passes import (
     Encoded,
-    available,
     decode,
     encode,
-    interpreted,
     round_trip,
     supports,
 )
