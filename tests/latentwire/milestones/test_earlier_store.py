@@ -1,0 +1,116 @@
+"""What an earlier version has computed still serves: nothing of it is computed again.
+
+`tests/stores` holds what version 0.1.0 at commit 963a8a9 wrote: fingerprints of every kind of
+condition, a store (`store.tar.xz`, of a project in /srv/latentwire, without its pictures) and an
+export of another (`study.zip`); in both, the first 8 questions of demo_graded. They are never made
+again: a version that finds nothing in them makes its users compute everything anew.
+"""
+
+import csv
+import sqlite3
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from latentwire import cli
+from latentwire.condition import Channel, Condition, Message, Setting
+from latentwire.milestones import baselines, grid, m0, m2, m3
+
+STORES = Path(__file__).parents[2] / "stores"
+SETTING = Setting(
+    pair="tiny",
+    pair_identity="ab" * 32,
+    dataset="openbookqa",
+    dataset_hash="cd" * 32,
+    prompt_version=1,
+    dtype="float32",
+    seed=42,
+)
+ASKED = {"dataset": "demo_graded", "limit": 8, "preflight": "skip"}
+FINISHED: list[tuple[ModuleType, dict[str, object]]] = [
+    (m0, {"chunk_size": 5}),
+    (m3, {"keep_ratio": 0.5}),
+]
+FINISHED_BESIDES: list[tuple[ModuleType, dict[str, object]]] = [
+    (m0, {"chunk_size": 3}),
+    (baselines, {"message_tokens": 8}),
+    (m2, {"codec": "int4,turbo2,bf16+zstd,int4/last2:bf16"}),
+]
+
+
+def earlier_fingerprints() -> list[tuple[Condition, str]]:
+    with (STORES / "fingerprints.csv").open(newline="") as file:
+        return [(condition_of(row), row["fingerprint"]) for row in csv.DictReader(file)]
+
+
+def condition_of(row: dict[str, str]) -> Condition:
+    system, codec, control = row["system"], row["codec"], row["control"]
+    if system == "c2c":
+        calibration = "" if row["calibration"] == "none" else row["calibration"]
+        channel = Channel(codec, float(row["keep_ratio"]), row["order"], calibration)
+        return Condition(system, channel, control)
+    message = Message(codec, int(row["message_tokens"])) if system == "text" else None
+    return Condition(system, None, control, message)
+
+
+def test_every_kind_of_condition_keeps_its_fingerprint() -> None:
+    wrong = {
+        condition.label: fingerprint
+        for condition, fingerprint in earlier_fingerprints()
+        if SETTING.condition_fingerprint(condition) != fingerprint
+    }
+    assert len(earlier_fingerprints()) == 70
+    assert wrong == {}
+    assert SETTING.identity().startswith("29cd49706b2b94ab")
+    chunk = SETTING.chunk_fingerprint(Condition("receiver"), 0, 200)
+    assert chunk.startswith("2aa6e4b98d2e434d")
+
+
+@pytest.fixture
+def computes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compute(*_: object) -> None:
+        raise AssertionError("an answer that the store holds is computed again")
+
+    monkeypatch.setattr(grid.Evaluator, "__call__", compute)
+
+
+def unpack(folder: Path) -> None:
+    """The earlier store, as it would be had its project always been here."""
+    with tarfile.open(STORES / "store.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            database.execute(
+                f"UPDATE {table} SET {column} = replace({column}, '/srv/latentwire', ?)",
+                [str(folder)],
+            )
+
+
+def all_finished(printed: str) -> bool:
+    """Whether each dry run that was printed has nothing to do."""
+    plans = [line for line in printed.splitlines() if line.startswith("  to do:")]
+    return bool(plans) and set(plans) == {"  to do: 0 chunks, 0 answers"}
+
+
+@pytest.mark.usefixtures("computes_nothing")
+def test_a_store_made_before_serves(
+    empty: Path, values: Callable[..., dict[str, object]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    unpack(empty)
+    for milestone, given in (*FINISHED, *FINISHED_BESIDES):
+        milestone.run(values(milestone, **ASKED, **given, dry_run=True))
+    assert all_finished(capsys.readouterr().out)
+    m3.run(values(m3, **ASKED, keep_ratio=0.5))  # which reads the answers
+    assert " int8 " in capsys.readouterr().out
+
+
+def test_an_export_made_before_serves(
+    empty: Path, values: Callable[..., dict[str, object]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["import", str(STORES / "study.zip")]) == 0
+    for milestone, given in FINISHED:
+        milestone.run(values(milestone, **ASKED, **given, dry_run=True))
+    assert all_finished(capsys.readouterr().out)
