@@ -196,32 +196,32 @@ def slot_attention(*models: PreTrainedModel) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(_KERNELS))
         for model in models:
-            check_supported(model)
+            require_batches(model.config)
             before = model.config._attn_implementation
             model.set_attn_implementation(ATTENTION)
             stack.callback(model.set_attn_implementation, before)
             if model.config._attn_implementation != ATTENTION:
-                raise C2CError(_refusal(model, "its attention cannot be exchanged"))
+                raise C2CError(_refusal(model.config, "its attention cannot be exchanged"))
         yield
 
 
-def check_supported(model: PreTrainedModel) -> None:
-    """Refuse architectures whose rows would not be independent of what else is in the batch, or
-    whose attention differs from full and sliding windows."""
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ()) - LAYER_TYPES
+def require_batches(config: Any) -> None:
+    """C2CError for architectures whose rows would not be independent of what else is in the batch,
+    or whose attention differs from full and sliding windows."""
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ()) - LAYER_TYPES
     if kinds:
-        raise C2CError(_refusal(model, f"it has layers of type {', '.join(sorted(kinds))}"))
-    ropes = getattr(config, "rope_parameters", None) or {}
+        raise C2CError(_refusal(config, f"it has layers of type {', '.join(sorted(kinds))}"))
+    ropes = getattr(text, "rope_parameters", None) or {}
     parts = [ropes, *(part for part in ropes.values() if isinstance(part, dict))]
     for part in parts:
         kind = str(part.get("rope_type", "default"))
         if "dynamic" in kind or kind == "longrope":
-            raise C2CError(_refusal(model, f"its rotary embedding ({kind}) depends on the batch"))
+            raise C2CError(_refusal(config, f"its rotary embedding ({kind}) depends on the batch"))
 
 
-def _refusal(model: PreTrainedModel, why: str) -> str:
-    kind = getattr(model.config, "model_type", "unknown")
+def _refusal(config: Any, why: str) -> str:
+    kind = getattr(config, "model_type", "unknown")
     return f"a model of type {kind!r} cannot be evaluated in batches: {why}"
 
 

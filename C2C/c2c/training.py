@@ -24,6 +24,7 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import DynamicCache, PreTrainedModel, get_linear_schedule_with_warmup
 
 from c2c.cache import KVCache, concatenate, from_transformers, to_transformers
+from c2c.chat import chat_token_ids, end_of_turn
 from c2c.checkpoint import load_fuser, save_fuser
 from c2c.errors import C2CError
 from c2c.fuser import Fuser
@@ -56,7 +57,8 @@ class Batch:
     """Prompts and answers of B conversations.
 
     `prompt_ids` is [B, n], padded on the left; `answer_ids` is [B, m], padded on the right and
-    ending with the stop token. The masks are 1 where a token is real; None: all are.
+    ending with the stop token. The masks are 1 where a token is real; None: all are. No model and
+    no fuser ever reads a pad of a prompt.
     """
 
     prompt_ids: Tensor
@@ -73,7 +75,8 @@ class ChatBatches:
     """Batches from JSON lines of chats: {"messages": [{"role": ..., "content": ...}, ...]}.
 
     The last message must be the assistant's: it is the answer, what stands before it the prompt.
-    Conversations longer than `max_tokens` are left out. Shuffled anew each epoch.
+    Conversations longer than `max_tokens` are left out. Shuffled anew each epoch; a batch's prompts
+    are as alike in length as can be, since each length is read by itself.
     """
 
     def __init__(
@@ -85,28 +88,56 @@ class ChatBatches:
         seed: int = 42,
         device: str = "cpu",
     ) -> None:
+        end = end_of_turn(tokenizer)
+        if end is None:
+            end = tokenizer.eos_token_id
+        if end is None:
+            raise C2CError("the tokenizer has no token that ends a turn, and no eos_token")
         pairs = [
-            _chat_tokens(tokenizer, row, f"{path}, line {number}")
+            _chat_tokens(tokenizer, end, row, f"{path}, line {number}")
             for number, row in enumerate(_json_lines(path), start=1)
         ]
         self.pairs = [(p, a) for p, a in pairs if len(p) + len(a) <= max_tokens]
         if not self.pairs:
             raise C2CError(f"{path}: no conversation of at most {max_tokens} tokens")
         self.batch_size, self.seed, self.device = batch_size, seed, device
+        self._order: tuple[int, list[int]] | None = None  # an epoch and its order
         pad = tokenizer.pad_token_id
-        self.pad = pad if pad is not None else tokenizer.eos_token_id
+        self.pad = pad if pad is not None else end
 
     def __call__(self, number: int) -> Batch:
-        rows = [self.pairs[self._row(number * self.batch_size + i)] for i in range(self.batch_size)]
+        first = number * self.batch_size
+        rows = [self.pairs[self._row(first + i)] for i in range(self.batch_size)]
         prompts, prompt_mask = self._pad([p for p, _ in rows], left=True)
         answers, answer_mask = self._pad([a for _, a in rows], left=False)
         return Batch(prompts, answers, prompt_mask, answer_mask)
 
     def _row(self, position: int) -> int:
         epoch, place = divmod(position, len(self.pairs))
-        order = list(range(len(self.pairs)))
-        random.Random(f"{self.seed}:{epoch}").shuffle(order)
-        return order[place]
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, self._order_of(epoch)
+        return self._order[1][place]
+
+    def _order_of(self, epoch: int) -> list[int]:
+        """Each conversation once: shuffled, then those of like prompt length brought together.
+
+        A batch that holds the end of one epoch and the start of the next takes its rows as they
+        were shuffled.
+        """
+        shuffled = list(range(len(self.pairs)))
+        random.Random(f"{self.seed}:{epoch}").shuffle(shuffled)
+        before = (
+            -epoch * len(self.pairs) % self.batch_size
+        )  # rows that the last epoch's batch lacks
+        whole = max(0, (len(shuffled) - before) // self.batch_size) * self.batch_size
+        place = {row: index for index, row in enumerate(shuffled)}
+        alike = sorted(
+            shuffled[before : before + whole], key=lambda row: (len(self.pairs[row][0]), place[row])
+        )
+        batches = [alike[i : i + self.batch_size] for i in range(0, whole, self.batch_size)]
+        batches.sort(key=lambda rows: min(place[row] for row in rows))
+        grouped = [row for batch in batches for row in batch]
+        return shuffled[:before] + grouped + shuffled[before + whole :]
 
     def _pad(self, rows: Sequence[Sequence[int]], left: bool) -> tuple[Tensor, Tensor]:
         width = max(map(len, rows))
@@ -133,6 +164,9 @@ def train_fuser(
     With `checkpoint_dir` the run survives being killed: a later call with the same arguments goes
     on from the newest whole checkpoint and ends with the same weights. `on_step(step, metrics)` is
     told loss, learning rate, temperature and open gates after every optimizer step.
+
+    Raises C2CError at the first step whose loss, gradient or weights are not finite; checkpoints
+    from before it stay.
     """
     receiver.requires_grad_(False).eval()
     sharer.requires_grad_(False).eval()
@@ -156,15 +190,20 @@ def train_fuser(
             total += loss.detach() / settings.accumulation
             loss = loss + settings.gate_penalty * _open_share(fuser)
             (loss / settings.accumulation).backward()
-        clip_grad_norm_(fuser.parameters(), settings.max_grad_norm)
+        norm = clip_grad_norm_(fuser.parameters(), settings.max_grad_norm)
+        done = step + 1
+        _require_finite(done, {"loss": total, "gradient": norm}, checkpoint_dir)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         scheduler.step()
-        done = step + 1
         if on_step:
             rate = scheduler.get_last_lr()[0]
             on_step(done, _metrics(fuser, float(total), rate, temperature(settings, step)))
-        if checkpoint_dir and (done % settings.checkpoint_every == 0 or done == settings.steps):
+        is_last = done == settings.steps
+        if is_last or (checkpoint_dir and done % settings.checkpoint_every == 0):
+            weights = torch.stack([p.detach().abs().max().float() for p in fuser.parameters()])
+            _require_finite(done, {"largest weight": weights.max()}, checkpoint_dir)
+        if checkpoint_dir and (is_last or done % settings.checkpoint_every == 0):
             _save(checkpoint_dir, done, settings, fuser, optimizer, scheduler)
     return fuser.requires_grad_(False).eval()
 
@@ -181,32 +220,68 @@ def answer_loss(
 
     The instruction is the prompt without its last token; the first (`front`) or last (`back`)
     `kept` of it are fused, in coordinates of the padded batch.
+
+    Prompts are read length by length, without their pads: a row of attention that may see nothing
+    is NaN in some kernels, and one pad would be enough to spoil every weight.
     """
-    instruction = batch.prompt_ids.shape[1] - 1
-    start = 0 if order == "front" else instruction - kept
-    stop = start + kept
-    with torch.no_grad():
-        sent = _prefill(sharer, batch, stop).section(start, stop)
-        own = _prefill(receiver, batch, stop)
-    prefix = fuser(sent, own.section(start, stop))
-    if start:
-        prefix = concatenate([own.section(0, start), prefix], dim=2)
-    rest = torch.cat([batch.prompt_ids[:, stop:], batch.answer_ids], dim=1)
-    mask, positions = _mask_and_positions(batch)
+    width = batch.prompt_ids.shape[1]
+    start = 0 if order == "front" else width - 1 - kept
+    losses = torch.cat(
+        [
+            _token_losses(receiver, sharer, fuser, rows, start - pads, start + kept - pads)
+            for rows, pads in _by_length(batch)
+        ]
+    )
+    return losses.mean()
+
+
+def _by_length(batch: Batch) -> list[tuple[Batch, int]]:
+    """The batch's rows by prompt length, without the pads of prompts, and how many those were."""
+    if batch.prompt_mask is None:
+        return [(batch, 0)]
+    width = batch.prompt_ids.shape[1]
+    lengths = batch.prompt_mask.sum(1)
+    groups = []
+    for length in sorted(set(lengths.tolist())):
+        rows = lengths == length
+        mask = None if batch.answer_mask is None else batch.answer_mask[rows]
+        prompts = batch.prompt_ids[rows][:, width - length :]
+        groups.append((Batch(prompts, batch.answer_ids[rows], None, mask), width - length))
+    return groups
+
+
+def _token_losses(
+    receiver: PreTrainedModel,
+    sharer: PreTrainedModel,
+    fuser: Fuser,
+    batch: Batch,
+    start: int,
+    stop: int,
+) -> Tensor:
+    """Losses of the answers' real tokens, [tokens], with the prompt's tokens `start` to `stop`
+    fused; prompts are of one length, and places before the first token are none."""
+    start, stop = max(0, start), max(0, stop)
+    cache = None
+    if stop:
+        with torch.no_grad():
+            sent = _prefill(sharer, batch, stop).section(start, stop)
+            own = _prefill(receiver, batch, stop)
+        prefix = fuser(sent, own.section(start, stop))
+        if start:
+            prefix = concatenate([own.section(0, start), prefix], dim=2)
+        cache = to_transformers(prefix)
     output = receiver(
-        rest,
-        past_key_values=to_transformers(prefix),
-        attention_mask=mask,
-        position_ids=None if positions is None else positions[:, stop:],
+        torch.cat([batch.prompt_ids[:, stop:], batch.answer_ids], dim=1),
+        past_key_values=cache,
         use_cache=True,
         logits_to_keep=batch.answer_ids.shape[1] + 1,
     )
     logits = output.logits[:, :-1].float().flatten(0, 1)
-    losses = F.cross_entropy(logits, batch.answer_ids.flatten(), reduction="none")
-    if batch.answer_mask is None:
-        return losses.mean()
-    weights = batch.answer_mask.flatten().float()
-    return (losses * weights).sum() / weights.sum()
+    answers = batch.answer_ids.flatten()
+    if batch.answer_mask is not None:  # pads stand behind an answer, where no real token sees them
+        real = batch.answer_mask.flatten().bool()
+        logits, answers = logits[real], answers[real]
+    return F.cross_entropy(logits, answers, reduction="none")
 
 
 def temperature(settings: TrainingSettings, step: int) -> float:
@@ -219,27 +294,19 @@ def temperature(settings: TrainingSettings, step: int) -> float:
 def _prefill(model: PreTrainedModel, batch: Batch, tokens: int) -> KVCache:
     """The model's own cache of the first `tokens` prompt tokens."""
     cache = DynamicCache()
-    mask, positions = _mask_and_positions(batch)
-    model(
-        batch.prompt_ids[:, :tokens],
-        past_key_values=cache,
-        attention_mask=None if mask is None else mask[:, :tokens],
-        position_ids=None if positions is None else positions[:, :tokens],
-        use_cache=True,
-        logits_to_keep=1,
-    )
+    model(batch.prompt_ids[:, :tokens], past_key_values=cache, use_cache=True, logits_to_keep=1)
     return from_transformers(cache)
 
 
-def _mask_and_positions(batch: Batch) -> tuple[Tensor | None, Tensor | None]:
-    """Mask and positions over prompt and answer; None where nothing is padded on the left."""
-    if batch.prompt_mask is None:
-        return None, None
-    answer_mask = batch.answer_mask
-    if answer_mask is None:
-        answer_mask = torch.ones_like(batch.answer_ids)
-    mask = torch.cat([batch.prompt_mask, answer_mask], dim=1)
-    return mask, (mask.cumsum(1) - 1).clamp_min(0)
+def _require_finite(step: int, numbers: Mapping[str, Tensor], folder: Path | None) -> None:
+    """C2CError where a step gave a number that is NaN or infinite: no weight is right after it."""
+    for name, number in numbers.items():
+        if not bool(torch.isfinite(number)):
+            kept = f"; checkpoints from before it are kept in {folder}" if folder else ""
+            raise C2CError(
+                f"training ended at step {step}: its {name} is {float(number)}; try a lower"
+                f" learning rate, more warm-up, or the models in bfloat16 or float32{kept}"
+            )
 
 
 def _kept_part(settings: TrainingSettings, batch: Batch, choice: random.Random) -> tuple[int, str]:
@@ -339,7 +406,7 @@ def _json_lines(path: Path) -> list[Any]:
     return rows
 
 
-def _chat_tokens(tokenizer: Any, row: Any, where: str) -> tuple[list[int], list[int]]:
+def _chat_tokens(tokenizer: Any, end: int, row: Any, where: str) -> tuple[list[int], list[int]]:
     try:
         *before, last = row["messages"]
         for message in (*before, last):
@@ -347,16 +414,10 @@ def _chat_tokens(tokenizer: Any, row: Any, where: str) -> tuple[list[int], list[
                 raise ValueError("role and content of a message must be text")
         if last["role"] != "assistant" or not before:
             raise ValueError("the last message must be the assistant's, after at least one other")
-        prompt = tokenizer.apply_chat_template(
-            before,
-            add_generation_prompt=True,
-            enable_thinking=False,
-            tokenize=True,
-            return_dict=False,
-        )
+        prompt = chat_token_ids(tokenizer, before)
         answer = tokenizer.encode(last["content"], add_special_tokens=False)
     except (KeyError, TypeError, ValueError) as error:
         raise C2CError(f"{where}: not a conversation: {error}") from None
     if len(prompt) < 2:
         raise C2CError(f"{where}: the prompt has fewer than two tokens")
-    return list(prompt), [*answer, tokenizer.eos_token_id]
+    return prompt, [*answer, end]

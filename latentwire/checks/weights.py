@@ -3,12 +3,14 @@
 import math
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig
 
-from c2c.cache import Geometry, geometry
+from c2c.errors import C2CError
+from c2c.models import read_config
+from c2c.slots import require_batches
 from latentwire.errors import LatentWireError, first_line
 from latentwire.pairs.locate import LocatedPair, missing_shards
 
@@ -30,10 +32,15 @@ def _model_numbers(folder: Path) -> int:
 
 
 def _safetensors_numbers(path: Path) -> int:
+    return sum(map(math.prod, _shapes(path).values()))
+
+
+def _shapes(path: Path) -> dict[str, list[int]]:
+    """Tensor name -> shape, from a file's header."""
     try:
         # It holds the header against the file's length, so a file cut short is seen here.
         with safe_open(path, framework="pt") as file:
-            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise LatentWireError(f"{path} is cut short or damaged: {first_line(error)}") from None
 
@@ -53,20 +60,44 @@ def _projector_numbers(path: Path) -> int:
         raise LatentWireError(f"{path} is damaged: {first_line(error)}") from None
 
 
-def geometries(located: LocatedPair) -> tuple[Geometry, Geometry]:
-    """(sharer, receiver) cache shapes, from the models' configurations.
+def configs(located: LocatedPair) -> tuple[Any, Any]:
+    """(sharer, receiver) configurations of models that can be evaluated.
 
-    Raises LatentWireError for a configuration that cannot be read.
+    Raises LatentWireError for one that cannot, and for weights that are not the configuration's.
     """
-    sharer, receiver = (_geometry(folder) for folder in (located.sharer, located.receiver))
+    sharer, receiver = (_config(folder) for folder in (located.sharer, located.receiver))
     return sharer, receiver
 
 
-def _geometry(folder: Path) -> Geometry:
+def _config(folder: Path) -> Any:
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+        config = read_config(folder)
+        require_batches(config)
+    except C2CError as error:
+        raise LatentWireError(str(error)) from None
+    _require_heads(folder, config)
+    return config
+
+
+def _require_heads(folder: Path, config: Any) -> None:
+    """LatentWireError for an embedding of another size than configured, or no output matrix.
+
+    By the names that nearly all decoders have; others are seen when they are loaded.
+    """
+    shapes: dict[str, list[int]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        shapes |= _shapes(path)
+    embedding = shapes.get("model.embed_tokens.weight")
+    if embedding is None:
+        return
+    text = config.get_text_config()
+    if embedding[0] != text.vocab_size:
         raise LatentWireError(
-            f"{folder / 'config.json'} does not describe a model: {first_line(error)}"
-        ) from None
-    return geometry(config)
+            f"{folder}: the embedding has {embedding[0]} rows, config.json says vocab_size"
+            f" {text.vocab_size}; take both from one checkpoint"
+        )
+    if "lm_head.weight" not in shapes and not getattr(text, "tie_word_embeddings", True):
+        raise LatentWireError(
+            f"{folder} does not hold a whole model: lm_head.weight is missing, and config.json does"
+            " not tie it to the embedding"
+        )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import Any
 
-from latentwire.data.prompt import prompt_token_ids
+from latentwire.data.prompt import prompt_token_ids, user_turn_token_ids
 from latentwire.errors import LatentWireError
 
 MESSAGE_VERSION = 1
@@ -35,7 +35,7 @@ def message_prompt_token_ids(tokenizer: Any, question: str, choices: Sequence[st
     lettered = "".join(
         f"{letter}. {choice}\n" for letter, choice in zip(ascii_uppercase, choices, strict=False)
     )
-    return _user_turn(tokenizer, _TASK + question + "\n\nChoices:\n" + lettered + _WRITE)
+    return user_turn_token_ids(tokenizer, _TASK + question + "\n\nChoices:\n" + lettered + _WRITE)
 
 
 def prompt_with_message_token_ids(
@@ -84,14 +84,3 @@ def stem_and_options(tokenizer: Any, options: int) -> tuple[list[int], list[int]
 def content_free_token_ids(tokenizer: Any, options: int) -> list[list[int]]:
     """The prompts of a question that says nothing, one for each of `CONTENT_FREE`."""
     return [prompt_token_ids(tokenizer, text, [text] * options) for text in CONTENT_FREE]
-
-
-def _user_turn(tokenizer: Any, text: str) -> list[int]:
-    ids = tokenizer.apply_chat_template(
-        [{"role": "user", "content": text}],
-        add_generation_prompt=True,
-        enable_thinking=False,
-        tokenize=True,
-        return_dict=False,
-    )
-    return list(ids)

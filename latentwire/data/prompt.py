@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import Any
 
+from c2c.chat import chat_token_ids
+from c2c.errors import C2CError
 from latentwire.errors import LatentWireError
 
 PROMPT_VERSION = 1
@@ -57,19 +59,17 @@ def prompt_token_ids(
     message: no system message, thinking off, and the assistant's turn opened. Templates that do
     not know of thinking ignore the switch. `before` stands in front of the prompt.
 
-    Raises `LatentWireError` when the tokenizer has no chat template.
+    Raises `LatentWireError` when the tokenizer has no chat template that takes it.
     """
-    if not getattr(tokenizer, "chat_template", None):
-        name = getattr(tokenizer, "name_or_path", "") or "given"
-        raise LatentWireError(
-            f"the tokenizer {name!r} has no chat template, so its prompt is undefined; use an "
-            "instruction-tuned model's tokenizer"
-        )
-    ids = tokenizer.apply_chat_template(
-        [{"role": "user", "content": before + prompt_text(question, choices)}],
-        add_generation_prompt=True,
-        enable_thinking=False,
-        tokenize=True,
-        return_dict=False,
-    )
-    return list(ids)
+    return user_turn_token_ids(tokenizer, before + prompt_text(question, choices))
+
+
+def user_turn_token_ids(tokenizer: Any, text: str) -> list[int]:
+    """The token ids of one user message with the assistant's turn opened (see `c2c.chat`).
+
+    Raises `LatentWireError` when the tokenizer has no chat template that takes it.
+    """
+    try:
+        return chat_token_ids(tokenizer, [{"role": "user", "content": text}])
+    except C2CError as error:
+        raise LatentWireError(str(error)) from None

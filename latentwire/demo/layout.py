@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from c2c.chat import chat_token_ids
 from latentwire.data.prompt import prompt_text
 from latentwire.demo.tokenizer import LETTERS
 from latentwire.demo.world import World, question_text, statement_text
@@ -60,13 +61,7 @@ def short_prompt_text(question: str, choices: list[str]) -> str:
 
 def chat_ids(tokenizer: PreTrainedTokenizerFast, content: str) -> list[int]:
     """One user message, thinking off, the answer's turn opened."""
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}],
-        tokenize=False,
-        add_generation_prompt=True,
-        enable_thinking=False,
-    )
-    return list(tokenizer.encode(text, add_special_tokens=False))
+    return chat_token_ids(tokenizer, [{"role": "user", "content": content}])
 
 
 def question_frame(

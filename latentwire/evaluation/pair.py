@@ -30,7 +30,8 @@ class LoadedPair:
 
 
 def stop_ids(model: PreTrainedModel) -> frozenset[int]:
-    """The tokens that end an answer of `model`, from its generation config."""
+    """The tokens that end an answer of `model`: those of its generation config, into which loading
+    a pair puts what its tokenizer and the chat template add (`pairs.prompting`)."""
     ids = model.generation_config.eos_token_id
     if ids is None:
         return frozenset()

@@ -6,32 +6,36 @@ finds it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
+from c2c.cache import geometry
 from c2c.checkpoint import require_fit
 from latentwire.checks.caches import check_caches, check_disk
 from latentwire.checks.clock import check_clock
 from latentwire.checks.device import check_device, check_memory
 from latentwire.checks.downloads import Download, known_bytes, pair_downloads, told, unknown
 from latentwire.checks.packages import check_packages, check_python
-from latentwire.checks.report import Check
+from latentwire.checks.prompts import judge, lengths_of, most_tokens
+from latentwire.checks.report import Check, Unmade
 from latentwire.checks.store import check_artifacts, check_store
-from latentwire.checks.weights import geometries, weights_bytes
+from latentwire.checks.weights import configs, weights_bytes
 from latentwire.data.dataset import Dataset
 from latentwire.data.registry import load_dataset
 from latentwire.errors import NotHere
 from latentwire.milestones.peek import no_store, peek_store
-from latentwire.milestones.study import Study, choose_device, choose_dtype
+from latentwire.milestones.study import DATE_TOLD, Study, choose_device, choose_dtype
 from latentwire.pairs.load import choose_pair, load_pair
 from latentwire.pairs.locate import LocatedPair, is_offline, locate_pair, parts_of
 from latentwire.pairs.pair import Pair, require_supported
+from latentwire.pairs.tokenizer import check_embedded
 from latentwire.parameters import Values
 from latentwire.tracking.store import Store, open_store, tracking_uri
 
 PYTHON, PACKAGES, PAIR, DEVICE = "python", "packages", "pair", "device"
 FILES, MEMORY, CACHES, DISK = "pair files", "memory", "caches", "disk"
+PROMPTS = "prompts"
 STORE, SCHEMA, ARTIFACTS, CLOCK = "tracking store", "store opens", "artifacts", "clock"
 
 
@@ -47,6 +51,8 @@ class Opening:
     store: Store | None = None
     downloads: list[Download] = field(default_factory=list)
     weights: int | None = None  # bytes in memory
+    sharer: Any = None  # configurations of the models
+    receiver: Any = None
     datasets: dict[str, Dataset] = field(default_factory=dict)
     datasets_missing: list[str] = field(default_factory=list)
     opened: Study | None = None
@@ -133,6 +139,12 @@ def fast_checks(opening: Opening, thorough: bool = False) -> Iterator[Check]:
         "set the clock (timedatectl set-ntp true, or the host's)",
         needs=(SCHEMA,),
     )
+    yield Check(
+        PROMPTS,
+        lambda: _prompts(opening),
+        "take a pair whose models read longer texts, with the tokenizers that belong to them",
+        needs=(PAIR, DEVICE, FILES),
+    )
 
 
 def _device(opening: Opening, thorough: bool) -> str:
@@ -163,7 +175,8 @@ def _files(opening: Opening) -> str:
 def look_at_files(opening: Opening, located: LocatedPair) -> str:
     """Are the files whole, do their shapes fit, and what do they take in memory?"""
     opening.weights = weights_bytes(located, opening.dtype or torch.float32)
-    projectors = require_fit(located.fuser, *geometries(located))
+    opening.sharer, opening.receiver = configs(located)
+    projectors = require_fit(located.fuser, geometry(opening.sharer), geometry(opening.receiver))
     return f"whole, {projectors} projectors fit; the fuser is {located.fuser}"
 
 
@@ -187,6 +200,28 @@ def _dataset(opening: Opening, name: str) -> str:
         return "not here yet, to be downloaded (a few MB)"
     opening.datasets[name] = dataset
     return describe(dataset)
+
+
+def _prompts(opening: Opening) -> str:
+    """Tokenizers, template, and the length of every prompt; after the store, which a study has."""
+    if opening.downloads:
+        raise Unmade("the pair is still to be downloaded")
+    study = opening.study()
+    models = {"receiver": opening.receiver, "sharer": opening.sharer}
+    rows = {name: config.get_text_config().vocab_size for name, config in models.items()}
+    check_embedded(study.tokenizer, rows)
+    told = f"{DATE_TOLD}; " if study.prompting.printed else ""
+    found = [
+        lengths_of(
+            name,
+            study.dataset(name).examples[: study.examples(name)],
+            study.tokenizer,
+            lambda name=name: study.questions(name)[0],  # type: ignore[misc]
+            most_tokens(models),
+        )
+        for name in opening.datasets
+    ]
+    return f"one tokenizer, every token embedded; {told}{judge(found)}"
 
 
 def describe(dataset: Dataset) -> str:

@@ -3,14 +3,14 @@
 import logging
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from c2c.cache import geometry
+from c2c.chat import PINNED_DAY
 from c2c.checkpoint import load_fuser
+from c2c.fuser import Fuser
 from c2c.models import load_model
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.link import Link
@@ -28,12 +28,15 @@ from latentwire.pairs.identity import combined_identity, pair_identity, require_
 from latentwire.pairs.load import choose_pair, load_pair
 from latentwire.pairs.locate import LocatedPair, locate_pair
 from latentwire.pairs.pair import Pair, require_supported
-from latentwire.pairs.tokenizer import check_same_tokenizer
+from latentwire.pairs.prompting import Prompting, prompting_of
+from latentwire.pairs.tokenizer import check_embedded, check_same_tokenizer, load_tokenizer
 from latentwire.parameters import AUTO, Values
 from latentwire.tracking.calibrations import Subject, find_calibration
 from latentwire.tracking.store import Store, open_store
 
 log = logging.getLogger("latentwire")
+
+DATE_TOLD = f"the chat template asks for the date and is always told {PINNED_DAY:%F}"
 
 
 @dataclass
@@ -92,11 +95,11 @@ class Study:
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """Revisions or hashes of receiver, sharer and fuser; LatentWireError for another hash than
-        the pair pins."""
+        """Revisions or hashes of receiver, sharer and fuser, and what of prompts and the ends of
+        answers is not in their files; LatentWireError for another hash than the pair pins."""
         identity = pair_identity(self.located)
         require_pinned(self.pair, identity)
-        return identity
+        return identity | self.prompting.beside_files()
 
     def dataset(self, name: str) -> Dataset:
         if name not in self.datasets:
@@ -138,14 +141,22 @@ class Study:
             self._questions[dataset] = questions, derange(questions, self.values["seed"])
         return self._questions[dataset]
 
-    @cached_property
+    @property
     def tokenizer(self) -> Any:
         """The receiver's tokenizer, once it is seen to agree with the sharer's."""
-        receiver, sharer = (
-            _load_tokenizer(folder) for folder in (self.located.receiver, self.located.sharer)
-        )
+        return self._tokenizers[0]
+
+    @cached_property
+    def _tokenizers(self) -> tuple[Any, Any]:
+        """The receiver's and the sharer's."""
+        receiver, sharer = map(load_tokenizer, (self.located.receiver, self.located.sharer))
         check_same_tokenizer(receiver, sharer)
-        return receiver
+        return receiver, sharer
+
+    @cached_property
+    def prompting(self) -> Prompting:
+        """What the template prints, and the tokens that end an answer."""
+        return prompting_of(self.located, *self._tokenizers)
 
     def calibrated(self, condition: Condition) -> Condition:
         """The condition, with the calibration that its codec will use if it needs one."""
@@ -194,8 +205,28 @@ class Study:
             self.dtype,
             self.device,
         )
+        models = {"receiver": receiver, "sharer": sharer}
+        check_embedded(
+            self.tokenizer, {n: m.get_input_embeddings().num_embeddings for n, m in models.items()}
+        )
+        for name, model in models.items():
+            model.generation_config.eos_token_id = sorted(self.prompting.ends[name])
+        self._tell(fuser)
         identity = bytes.fromhex(combined_identity(self.identity))[:IDENTITY_BYTES]
         return LoadedPair(receiver, sharer, fuser, self.tokenizer, Link.of(fuser, identity))
+
+    def _tell(self, fuser: Fuser) -> None:
+        """Say what is unusual about the pair that was loaded."""
+        if self.prompting.printed:
+            log.info("%s", DATE_TOLD)
+        for name, ends in self.prompting.ends.items():
+            if ends != self.prompting.configured[name]:
+                log.info("the %s's answers end at tokens %s, more than its config says", name, ends)
+        if not fuser.layers_read("key") and not fuser.layers_read("value"):
+            log.warning(
+                "every gate of the fuser is closed, so nothing would be sent and C2C will equal the"
+                " receiver alone; take another fuser, or train it again"
+            )
 
 
 def open_study(values: Values) -> Study:
@@ -215,14 +246,6 @@ def open_study(values: Values) -> Study:
 def announce(pair: Pair, reason: str, device: str) -> None:
     """A run's first line: which pair and why."""
     print(f"pair {pair.name} ({reason}) on {device}: {pair.description}", flush=True)
-
-
-def _load_tokenizer(folder: Path) -> Any:
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise LatentWireError(f"{folder} does not hold a tokenizer: {reason}") from error
 
 
 def choose_device(name: str) -> str:

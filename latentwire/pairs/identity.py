@@ -19,8 +19,8 @@ def pair_identity(located: LocatedPair) -> dict[str, str]:
     """What `receiver`, `sharer` and `fuser` are, for fingerprints.
 
     A model in the hub's cache is named by its commit, which spares reading many gigabytes; any
-    other by the hash of its files: weights, configurations, tokenizer and chat template. The fuser
-    is always hashed.
+    other, and one whose files there were changed by hand, by the hash of its files: weights,
+    configurations, tokenizer and chat template. The fuser is always hashed.
 
     Raises `LatentWireError` for a file that cannot be read.
     """
@@ -83,13 +83,45 @@ def hash_files(folder: Path, patterns: Iterable[str]) -> str:
 
 def _model_identity(folder: Path) -> str:
     # The hub's cache keeps a repository's files under snapshots/<commit>.
-    if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name):
+    in_cache = folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name)
+    if in_cache and not _changed_in_cache(folder):
         return f"commit:{folder.name}"
     return f"sha256:{hash_files(folder, MODEL_FILES)}"
 
 
+def _changed_in_cache(folder: Path) -> bool:
+    """Whether a small file of a snapshot is not the commit's: put there, or written over.
+
+    The cache links to blobs, small ones named by git's own hash. Without links (file systems that
+    have none) nothing can be told.
+    """
+    files = [path for pattern in MODEL_FILES for path in folder.glob(pattern)]
+    if not any(path.is_symlink() for path in files):
+        return False
+    for path in files:
+        if not path.is_symlink():
+            return True
+        blob = path.resolve()
+        if _COMMIT.fullmatch(blob.name) and blob.name != _git_hash(blob):
+            return True
+    return False
+
+
+def _git_hash(path: Path) -> str:
+    """Under which git keeps a file's content."""
+    content = _read(path)
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LatentWireError(f"{path}: cannot be read ({error.strerror})") from None
+
+
 def combined_identity(identity: dict[str, str]) -> str:
-    """One sha256 (hex) for what `pair_identity` gave."""
+    """One sha256 (hex) for what `pair_identity` and `prompting.beside_files` gave."""
     text = "\n".join(f"{part} {name}" for part, name in sorted(identity.items()))
     return hashlib.sha256(text.encode()).hexdigest()
 

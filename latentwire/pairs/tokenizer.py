@@ -1,8 +1,42 @@
-"""Whether two models can read the same token ids."""
+"""A model's tokenizer, and whether two models can read the same token ids."""
 
+from pathlib import Path
 from typing import Any
 
-from latentwire.errors import LatentWireError
+import tokenizers
+from transformers import AutoTokenizer
+
+from latentwire.errors import LatentWireError, first_line
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer in a model's folder; its own code is never run.
+
+    Raises `LatentWireError` where there is none, or none that the library can read.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the Rust library raises plain exceptions
+        reason = first_line(error)
+        if "trust_remote_code" in str(error):
+            reason = "it needs code of its own, which is never run here"
+        raise LatentWireError(
+            f"{folder} does not hold a tokenizer that tokenizers {tokenizers.__version__} can read:"
+            f" {reason}"
+        ) from error
+
+
+def check_embedded(tokenizer: Any, rows: dict[str, int]) -> None:
+    """Raise `LatentWireError` where the receiver's tokenizer, which both models' prompts are made
+    with, has a token that a model has no embedding of; `rows` are each model's embeddings."""
+    token, highest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    for model, count in rows.items():
+        if highest >= count:
+            raise LatentWireError(
+                f"the {model}'s embedding has {count} rows, and the receiver's tokenizer has tokens"
+                f" up to {highest} ({token!r}): take the tokenizer that belongs to the model, or"
+                " enlarge the embedding"
+            )
 
 
 def check_same_tokenizer(receiver_tokenizer: Any, sharer_tokenizer: Any) -> None:

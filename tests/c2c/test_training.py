@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -204,8 +205,8 @@ def test_the_loss_is_that_of_what_evaluation_does(
     assert float(loss) == pytest.approx(wanted, abs=2e-5)
 
 
-def padded(row: Tensor, left: int, right: int = 0) -> tuple[Tensor, Tensor]:
-    ids = torch.cat([torch.full((left,), 7), row, torch.full((right,), 7)])[None]
+def padded(row: Tensor, left: int, right: int = 0, value: int = 7) -> tuple[Tensor, Tensor]:
+    ids = torch.cat([torch.full((left,), value), row, torch.full((right,), value)])[None]
     mask = torch.cat([torch.zeros(left), torch.ones(len(row)), torch.zeros(right)])[None].long()
     return ids, mask
 
@@ -238,6 +239,93 @@ def test_padding_changes_no_rows_loss(
         batch = Batch(ids, answers, prompt_mask, answer_mask)
         together = answer_loss(receiver, sharer, fuser, batch, kept, order)
     assert float(together) == pytest.approx(float(alone), abs=2e-5)
+
+
+def mixed_batch(
+    lengths: tuple[int, ...], pad: int, device: str = "cpu"
+) -> tuple[Batch, list[Batch]]:
+    """Conversations whose prompts have these lengths, padded together, and each alone."""
+    alone = [Batch(token_ids(1, n, seed=n), token_ids(1, 2 + n % 2, seed=50 + n)) for n in lengths]
+    left, right = max(lengths), max(b.answer_ids.shape[1] for b in alone)
+    rows = []
+    for one in alone:
+        prompt, answer = one.prompt_ids[0], one.answer_ids[0]
+        before, behind = left - len(prompt), right - len(answer)
+        rows.append((*padded(prompt, before, value=pad), *padded(answer, 0, behind, value=pad)))
+    ids, mask, answers, answer_mask = (
+        torch.cat(parts).to(device) for parts in zip(*rows, strict=True)
+    )
+    moved = [Batch(b.prompt_ids.to(device), b.answer_ids.to(device)) for b in alone]
+    return Batch(ids, answers, mask, answer_mask), moved
+
+
+def loss_and_gradients(
+    batches: list[Batch], dtype: torch.dtype, device: str = "cpu"
+) -> tuple[Tensor, list[Tensor]]:
+    """Over all answer tokens of `batches`, each prompt fused whole, and by each weight."""
+    receiver, sharer = (m.to(device=device, dtype=dtype) for m in toy_parts()[:2])
+    fuser = make_fuser(sharer, receiver, size=SIZE, gates="open").to(device).requires_grad_(True)
+    for projector in fuser.projectors:
+        projector.gate_temperature.fill_(0.5)
+    tokens = [
+        b.answer_ids.numel() if b.answer_mask is None else b.answer_mask.sum() for b in batches
+    ]
+    losses = [
+        answer_loss(receiver, sharer, fuser, b, b.prompt_ids.shape[1] - 1, "front") * int(n)
+        for b, n in zip(batches, tokens, strict=True)
+    ]
+    loss = torch.stack(losses).sum() / sum(map(int, tokens))
+    loss.backward()
+    return loss.detach(), [p.grad for p in fuser.parameters() if p.grad is not None]
+
+
+def check_mixed_lengths(dtype: torch.dtype, tolerance: float, device: str = "cpu") -> None:
+    together, alone = mixed_batch((12, 3, 7, 3, 9), pad=7, device=device)
+    loss, gradients = loss_and_gradients([together], dtype, device)
+    wanted, wanted_gradients = loss_and_gradients(alone, dtype, device)
+    assert bool(torch.isfinite(loss)) and all(bool(torch.isfinite(g).all()) for g in gradients)
+    assert float(loss) == pytest.approx(float(wanted), rel=tolerance)
+    assert len(gradients) == len(wanted_gradients) > 0
+    one, other = (torch.cat([g.flatten() for g in gs]) for gs in (gradients, wanted_gradients))
+    assert float((one - other).norm() / other.norm()) < 10 * tolerance
+    # Not even a pad's embedding is read: the same bits whatever the pad is.
+    assert torch.equal(
+        loss_and_gradients([mixed_batch((12, 3, 7, 3, 9), 400, device)[0]], dtype, device)[0], loss
+    )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 5e-3)]
+)
+def test_prompts_of_several_lengths_train_as_each_alone(
+    dtype: torch.dtype, tolerance: float
+) -> None:
+    check_mixed_lengths(dtype, tolerance)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_prompts_of_several_lengths_train_on_a_gpu_in_bf16() -> None:
+    check_mixed_lengths(torch.bfloat16, 2e-2, "cuda")
+
+
+def test_no_model_reads_a_pad_and_no_mask_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of a mask that sees nothing is NaN in some kernels: there is none."""
+    receiver, sharer, fuser = toy_parts()
+    read_ids: list[Tensor] = []
+    for model in (receiver, sharer):
+        plain = model.forward
+
+        def spy(ids: Tensor, plain: Any = plain, **options: Any) -> Any:
+            assert options.get("attention_mask") is None
+            read_ids.append(ids)
+            return plain(ids, **options)
+
+        monkeypatch.setattr(model, "forward", spy)
+    batch, _ = mixed_batch((6, 4, 5), pad=STOP_ID)
+    answer_loss(receiver, sharer, fuser, batch, 5, "front")
+    assert len(read_ids) == 3 * 3
+    assert all(STOP_ID not in ids[:, : -batch.answer_ids.shape[1]] for ids in read_ids[2::3])
+    assert all(STOP_ID not in ids for part in (0, 1) for ids in read_ids[part::3])
 
 
 @pytest.mark.parametrize("order", ["front", "back"])
@@ -355,6 +443,37 @@ def test_checkpoints_of_other_settings_are_refused(tmp_path: Path) -> None:
             train(tmp_path, changed)
 
 
+# A step that is not finite
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient", "largest weight"])
+def test_a_number_that_is_not_finite_ends_training(tmp_path: Path, what: str) -> None:
+    """At step 5: the checkpoint of step 3 stays, and there is none from step 5 on."""
+    receiver, sharer, fuser = toy_parts()
+    settings = replace(SETTINGS, checkpoint_every=1 if what == "largest weight" else 3, steps=8)
+
+    def batches(number: int) -> Batch:
+        batch = toy_batch(number)
+        if number == 2 * 4:
+            if what == "loss":  # no token of any answer counts
+                batch = replace(batch, answer_mask=torch.zeros_like(batch.answer_ids))
+            elif what == "gradient":
+                parameter = next(fuser.parameters())
+                parameter.register_hook(lambda gradient: gradient * float("nan"))
+        return batch
+
+    def on_step(step: int, metrics: Mapping[str, float]) -> None:
+        if what == "largest weight" and step == 5:  # as a step that overflows 16 bits leaves it
+            fuser.get_parameter("projectors.0.key_in.weight").data[0, 0] = float("inf")
+
+    with pytest.raises(C2CError, match=rf"ended at step 5: its {what} is (nan|inf); try") as error:
+        train_fuser(receiver, sharer, fuser, batches, settings, tmp_path, on_step)
+    assert f"kept in {tmp_path}" in str(error.value) and "\n" not in str(error.value)
+    newest = "step_00000004" if what == "largest weight" else "step_00000003"
+    assert max(path.name for path in tmp_path.iterdir()) == newest
+    load_fuser(tmp_path / newest / "fuser", fuser.sharer, fuser.receiver)
+
+
 # Conversations
 
 
@@ -413,6 +532,29 @@ def test_every_epoch_holds_each_conversation_once_in_another_order(tmp_path: Pat
     assert [answers(n, again) for n in (7, 2)] == [answers(7), answers(2)]
     other = ChatBatches(path, tokenizer, batch_size=3, seed=6)
     assert [answers(n, other) for n in range(3)] != [answers(n) for n in range(3)]
+
+
+@pytest.mark.parametrize(("size", "rows"), [(3, 9), (4, 26), (8, 19), (5, 3)])
+def test_prompts_of_one_length_come_together_once_an_epoch(
+    tmp_path: Path, size: int, rows: int
+) -> None:
+    tokenizer = make_tokenizer()
+    chats = [chat("red " * (number % 4 + 1), str(number)) for number in range(rows)]
+    path = write_chats(tmp_path / "chats.jsonl", chats)
+    batches = ChatBatches(path, tokenizer, size, seed=5)
+    seen = [batches._row(position) for position in range(4 * rows)]
+    for epoch in range(4):
+        assert sorted(seen[epoch * rows : (epoch + 1) * rows]) == list(range(rows))
+    lengths = [len(batches.pairs[row][0]) for row in seen]
+    kinds = [len(set(lengths[i : i + size])) for i in range(0, 4 * rows - size + 1, size)]
+    if rows > 2 * size:  # in three batches of each epoch at most, two lengths meet; one is mixed
+        assert len(kinds) == 4 * rows // size
+        assert sum(kinds) <= len(kinds) + 4 * (3 + 3)
+        plain = ChatBatches(path, tokenizer, size, seed=5)
+        plain.pairs = [([1, 2], answer) for _, answer in plain.pairs]  # of one length: as shuffled
+        order = list(range(rows))
+        random.Random("5:1").shuffle(order)
+        assert [plain._row(rows + place) for place in range(rows)] == order
 
 
 def test_long_conversations_are_left_out(tmp_path: Path) -> None:

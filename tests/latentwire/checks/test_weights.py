@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from c2c.cache import geometry
 from c2c.checkpoint import require_fit
 from c2c.errors import C2CError
 from c2c.models import load_model
-from latentwire.checks.weights import geometries, weights_bytes
+from latentwire.checks.weights import configs, weights_bytes
 from latentwire.errors import LatentWireError
 from latentwire.pairs.load import load_pair
 from latentwire.pairs.locate import LocatedPair, locate_pair
@@ -74,16 +75,16 @@ def test_a_shard_that_the_index_names_must_be_there(located: LocatedPair) -> Non
 def test_the_fuser_fits_by_its_descriptions_alone(located: LocatedPair) -> None:
     for path in located.fuser.glob("*.pt"):
         path.write_bytes(b"")
-    assert require_fit(located.fuser, *geometries(located)) == 5
+    assert require_fit(located.fuser, *map(geometry, configs(located))) == 5
     path = located.fuser / "projector_1.json"
     content = json.loads(path.read_text())
     content["init_args"]["source_dim"] = 7
     path.write_text(json.dumps(content))
     with pytest.raises(C2CError, match="does not fit the pair"):
-        require_fit(located.fuser, *geometries(located))
+        require_fit(located.fuser, *map(geometry, configs(located)))
 
 
 def test_a_configuration_that_is_none_is_named(located: LocatedPair) -> None:
     (located.receiver / "config.json").write_text("{")
-    with pytest.raises(LatentWireError, match=r"receiver/config\.json does not describe a model"):
-        geometries(located)
+    with pytest.raises(LatentWireError, match=r"receiver does not hold a model .* config\.json"):
+        configs(located)

@@ -19,7 +19,7 @@ from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY
 
 COMPUTING = (m0, m1, m2, m3, main, calibrate)
-PASSED = re.compile(r"preflight: 14 checks passed in \d+\.\d s")
+PASSED = re.compile(r"preflight: 15 checks passed in \d+\.\d s")
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -108,7 +108,7 @@ def test_a_warning_is_printed_and_stops_nothing(
     monkeypatch.setenv("C2C_CKPT_ROOT", "/nowhere")
     begin(values(m2))
     captured = capsys.readouterr()
-    assert "13 checks passed, 1 warned in" in captured.out
+    assert "14 checks passed, 1 warned in" in captured.out
     assert captured.err.startswith(
         "preflight: warning: caches: C2C_CKPT_ROOT /nowhere is no folder"
     )
@@ -152,17 +152,17 @@ def test_the_whole_report_is_logged(
     out = capsys.readouterr().out
     found = report(folder)
     assert {check["state"] for check in found.values()} == {"ok"}
-    assert len(found) == 19
+    assert len(found) == 20
     assert "gates open" in found["pair in memory"]["text"]
     assert "answered" in found["one question"]["text"]
-    assert out.splitlines()[-1].startswith("preflight: 19 ok in ")
+    assert out.splitlines()[-1].startswith("preflight: 20 ok in ")
     assert {run.info.status for run in runs(folder)} == {"FINISHED"}
 
 
 def test_a_failed_report_is_logged_too_and_its_run_has_failed(folder: Path, values) -> None:
     pair = pair_of(folder, sha256="ab" * 32)
     (folder / "fuser" / "projector_2.pt").write_bytes(b"")
-    with pytest.raises(LatentWireError, match=r"1 of 18 checks failed \(pair files\), see above"):
+    with pytest.raises(LatentWireError, match=r"1 of 19 checks failed \(pair files\), see above"):
         preflight.run(values(preflight, pair=pair))
     found = report(folder)
     states = {title: check["state"] for title, check in found.items()}

@@ -1,0 +1,74 @@
+"""Whether a pair can read the questions that it is asked: looked at before work starts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from c2c.models import longest_text, shortest_window
+from latentwire.checks.report import Doubt
+from latentwire.condition import MAX_NEW_TOKENS
+from latentwire.data.example import Example
+from latentwire.data.prompt import prompt_text, user_turn_token_ids
+from latentwire.errors import LatentWireError
+from latentwire.evaluation.question import Question
+
+
+def most_tokens(configs: dict[str, Any]) -> tuple[int, str] | None:
+    """Of prompt and answer, and what sets the limit, for the models that `configs` names; None
+    without a limit."""
+    limits = []
+    for model, config in configs.items():
+        if window := shortest_window(config):
+            limits.append((window, f"the {model} has layers that look back {window} tokens only"))
+        if longest := longest_text(config):
+            limits.append((longest, f"the {model} was made for texts of {longest} tokens"))
+    return min(limits, default=None)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How many of a set's prompts fit, and a sentence on it."""
+
+    long: int
+    prompts: int
+    text: str
+
+
+def lengths_of(
+    name: str,
+    examples: Sequence[Example],
+    tokenizer: Any,
+    questions: Callable[[], Sequence[Question]],
+    limit: tuple[int, str] | None,
+) -> Lengths:
+    """Do the prompts of a set, with an answer behind each, fit the models? `questions` tokenizes
+    the set, which is only done where its longest text leaves it open."""
+    fits = Lengths(0, len(examples), f"{name} fits")
+    if limit is None:
+        return fits
+    most, reason = limit[0] - MAX_NEW_TOKENS, limit[1]
+    # No token is shorter than a byte.
+    frame = len(user_turn_token_ids(tokenizer, ""))
+    longest = max(len(prompt_text(e.question, e.choices).encode()) for e in examples)
+    if frame + longest <= most:
+        return fits
+    lengths = [len(question.token_ids) for question in questions()[: len(examples)]]
+    long = sum(length > most for length in lengths)
+    told = (
+        f"{long} of {len(lengths)} prompts of {name} are too long (the longest has {max(lengths)}"
+        f" tokens, an answer takes up to {MAX_NEW_TOKENS} more): {reason}"
+    )
+    return Lengths(long, len(lengths), told) if long else fits
+
+
+def judge(found: Sequence[Lengths]) -> str:
+    """What was found of all sets.
+
+    Raises LatentWireError where no prompt fits, and Doubt where some do not.
+    """
+    long = [lengths.text for lengths in found if lengths.long]
+    if long and all(lengths.long == lengths.prompts for lengths in found):
+        raise LatentWireError("; ".join(long))
+    if long:
+        raise Doubt("; ".join(long))
+    return "; ".join(lengths.text for lengths in found)
