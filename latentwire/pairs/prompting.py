@@ -86,7 +86,10 @@ def configured_ends(folder: Path) -> Ends:
                 _from_model_config=True,
             )
         ids = config.eos_token_id
-        return frozenset([] if ids is None else [ids] if isinstance(ids, int) else map(int, ids))
+        found = [] if ids is None else ids if isinstance(ids, list) else [ids]
+        if not all(type(token) is int for token in found):
+            raise ValueError(f"eos_token_id is {ids!r}")
+        return frozenset(found)
     except Exception as error:  # whatever stands in the file
         raise LatentWireError(
             f"{folder}: its generation config cannot be read: {first_line(error)}"

@@ -70,6 +70,38 @@ def test_hub_snapshot_is_named_by_its_commit(located: LocatedPair, tmp_path: Pat
     assert identity["fuser"] == pair_identity(located)["fuser"]
 
 
+def test_a_snapshot_that_was_changed_by_hand_is_named_by_its_files(
+    located: LocatedPair, tmp_path: Path
+) -> None:
+    """A cache links to blobs; small ones are named by git's hash of their content."""
+    snapshot, blobs = tmp_path / "m" / "snapshots" / COMMIT, tmp_path / "m" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for path in located.receiver.iterdir():
+        content = path.read_bytes()
+        weights = path.suffix == ".safetensors"  # stored elsewhere, named by sha256
+        name = (
+            hashlib.sha256(content).hexdigest()
+            if weights
+            else hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        )
+        (blobs / name).write_bytes(content)
+        (snapshot / path.name).symlink_to(blobs / name)
+    here = LocatedPair(snapshot, located.sharer, located.fuser)
+    assert pair_identity(here)["receiver"] == f"commit:{COMMIT}"
+    template = snapshot / "chat_template.jinja"
+    blob = template.resolve()
+    kept = blob.read_bytes()
+    blob.write_bytes(b"another template")  # through the link, as an editor writes
+    first = pair_identity(here)["receiver"]
+    blob.write_bytes(kept)
+    assert pair_identity(here)["receiver"] == f"commit:{COMMIT}"
+    template.unlink()
+    template.write_bytes(b"a third template")  # in the link's place, as `sed -i` writes
+    second = pair_identity(here)["receiver"]
+    assert first.startswith("sha256:") and second.startswith("sha256:") and first != second
+
+
 # Pinned: results are found again by it, so it may not change between versions.
 HASH_OF_TWO = "ee325c5db78c5411fc08de904f5eb907ac60fd48cb28cd901ab170dca3244429"
 
