@@ -16,6 +16,11 @@ class LatentWireError(Exception):
     """Bad input or a missing piece; its text says what is wrong and what to do."""
 
 
+class Unanswerable(LatentWireError):
+    """A question that cannot be answered under a condition, because of what question, condition and
+    models are: it is recorded as that, and the study goes on. Never a fault of the machine."""
+
+
 class NotHere(LatentWireError):
     """Something is not on this machine yet, and was not to be downloaded."""
 

@@ -4,16 +4,19 @@ A condition that says one letter whatever the question can score above chance wh
 the commonest key: its accuracy then says nothing about what was understood.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from latentwire.data.message import ANSWER_STEM
 from latentwire.evaluation.record import Record
 
 LETTERS = "ABCD"
 DEGENERATE_SHARE = 0.7
 DEGENERATE_MARK = "!"
 DEGENERATE_NOTE = f"one letter for at least {100 * DEGENERATE_SHARE:g} % of the questions"
+_ASKED_FORMAT = re.compile(rf"{re.escape(ANSWER_STEM)} [A-Z]")
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class AnswerSpread:
     """The answers of one condition; shares are of all its questions, NaN without any."""
 
     shares: dict[str, float]  # letter -> share, for each of LETTERS
-    unparsed_share: float  # outputs that yield no letter
+    other_share: float  # a letter beyond them, of a question with more options
+    unparsed_share: float  # outputs that yield no letter, and questions without an answer
     top_letter: str | None  # the first of the alphabet among equally frequent ones
     top_letter_share: float  # NaN where no output yields a letter
     output_tokens_mean: float
@@ -39,11 +43,34 @@ def spread(records: Iterable[Record]) -> AnswerSpread:
     top = min(letters, key=lambda letter: (-letters[letter], letter), default=None)
     return AnswerSpread(
         shares={letter: _share(letters[letter], len(counted)) for letter in LETTERS},
+        other_share=_share(sum(letters[k] for k in letters if k not in LETTERS), len(counted)),
         unparsed_share=_share(len(counted) - letters.total(), len(counted)),
         top_letter=top,
         top_letter_share=_share(letters[top], len(counted)) if top else float("nan"),
         output_tokens_mean=_share(sum(record.generated_tokens for record in counted), len(counted)),
     )
+
+
+def in_format_share(records: Iterable[Record]) -> float:
+    """The share of texts that are what the prompt asks for, `The correct answer is` and a letter,
+    to the character (white space around it does not count).
+
+    The published rule reads a letter from many other texts: "Answer:" is an A to it. Only texts
+    that a model wrote are counted: not a letter that was sent or chosen by its log-probability, and
+    no question that was left unanswered. NaN without any, and where no text was kept, as of
+    published answers.
+    """
+    written = [record for record in records if _is_written(record)]
+    if not any(record.output for record in written):
+        return float("nan")
+    right = sum(bool(_ASKED_FORMAT.fullmatch(record.output.strip())) for record in written)
+    return _share(right, len(written))
+
+
+def _is_written(record: Record) -> bool:
+    """Whether a model wrote the output; without a token, it is a letter that was decided on."""
+    decided = record.generated_tokens == 0 and record.predicted is not None
+    return record.unanswered is None and not decided
 
 
 def letter_prior_accuracy(records: Iterable[Record]) -> float:

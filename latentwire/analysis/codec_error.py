@@ -1,6 +1,7 @@
 """What a codec does to real caches: error of K and V by layer, bytes, and time."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +12,10 @@ from c2c import receiver, sharer
 from c2c.cache import KVCache
 from c2c.sections import split
 from latentwire.condition import Channel
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.clock import now_s
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.pipeline import as_batch
+from latentwire.evaluation.pipeline import as_batch, packet_of
 from latentwire.evaluation.question import Question
 
 
@@ -49,7 +50,8 @@ class CodecError:
 def measure(pair: LoadedPair, channel: Channel, questions: Sequence[Question]) -> CodecError:
     """Send each question's whole cache as a real packet and look at what arrives.
 
-    The yardstick is the sharer's cache as the model made it, not rounded to 16 bits. Raises
+    The yardstick is the sharer's cache as the model made it, not rounded to 16 bits. Questions
+    whose cache cannot be sent are left out. Raises Unanswerable where that is all of them, and
     LatentWireError should the packet and the path without bytes not agree to the bit.
     """
     link = pair.link
@@ -57,13 +59,20 @@ def measure(pair: LoadedPair, channel: Channel, questions: Sequence[Question]) -
     error = {kind: torch.zeros(link.geometry.layers, dtype=torch.float64) for kind in layers}
     power = {kind: torch.zeros(link.geometry.layers, dtype=torch.float64) for kind in layers}
     divergence, same, wire_bytes, elements, encode_s, decode_s = 0.0, 0, 0, 0, 0.0, 0.0
-    _warm_up(pair, channel, questions[0])
+    count, refusal = 0, Unanswerable("there is no question")
+    with suppress(Unanswerable):
+        _warm_up(pair, channel, questions[0])
     for question in questions:
         token_ids = as_batch(question, pair.device)
         cache = sharer.read(pair.sharer, token_ids)
         began = now_s(pair.device)
-        packet = link.send(channel, cache)
+        try:
+            packet = packet_of(pair, channel, cache)
+        except Unanswerable as error:
+            refusal = error
+            continue
         sent = now_s(pair.device)
+        count += 1
         _, arrived = link.receive(packet, token_ids.shape[1], pair.dtype, pair.device)
         encode_s, decode_s = encode_s + sent - began, decode_s + now_s(pair.device) - sent
         direct = link.pass_through(channel, cache, [token_ids.shape[1]])
@@ -81,7 +90,8 @@ def measure(pair: LoadedPair, channel: Channel, questions: Sequence[Question]) -
         same += int(exact.argmax() == lossy.argmax())
         wire_bytes += len(packet)
     relative = {kind: (error[kind] / power[kind]).sqrt() for kind in layers}
-    count = len(questions)
+    if not count:
+        raise refusal
     return CodecError(
         key_error={layer: float(relative["key"][layer]) for layer in layers["key"]},
         value_error={layer: float(relative["value"][layer]) for layer in layers["value"]},
@@ -95,15 +105,22 @@ def measure(pair: LoadedPair, channel: Channel, questions: Sequence[Question]) -
 
 
 @torch.inference_mode()
-def example_packet(pair: LoadedPair, channel: Channel, question: Question) -> bytes:
-    """The packet of one question."""
-    return pair.link.send(channel, sharer.read(pair.sharer, as_batch(question, pair.device)))
+def example_packet(pair: LoadedPair, channel: Channel, questions: Sequence[Question]) -> bytes:
+    """The packet of the first question whose cache can be sent; Unanswerable without any."""
+    refusal = Unanswerable("there is no question")
+    for question in questions:
+        try:
+            cache = sharer.read(pair.sharer, as_batch(question, pair.device))
+            return packet_of(pair, channel, cache)
+        except Unanswerable as error:
+            refusal = error
+    raise refusal
 
 
 def _warm_up(pair: LoadedPair, channel: Channel, question: Question) -> None:
     """Send one packet unmeasured: a codec's first call pays for what later ones find loaded."""
     cache = sharer.read(pair.sharer, as_batch(question, pair.device))
-    packet = pair.link.send(channel, cache)
+    packet = packet_of(pair, channel, cache)
     pair.link.receive(packet, len(question.token_ids), pair.dtype, pair.device)
 
 

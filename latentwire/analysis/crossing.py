@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from latentwire.analysis.bootstrap import RESAMPLES, SEED, draws
 from latentwire.analysis.curve import ConditionResult, merged, outcomes
 from latentwire.analysis.stats import CONFIDENCE, Outcomes
+from latentwire.analysis.unanswered import answered
 from latentwire.analysis.units import human_bytes
 from latentwire.evaluation.record import Record
 
@@ -50,7 +51,9 @@ def crossings(
         for place, parts in members.items():
             if place[0] != "sharer":
                 records = merged(f"{pair}, {dataset}: {place}", parts)
-                by_system[str(place[0])].append((_mean_bytes(records.values()), outcomes(records)))
+                if sent := answered(records):  # else it has no bytes
+                    point = _mean_bytes(sent.values()), outcomes(records)
+                    by_system[str(place[0])].append(point)
         nothing = by_system["receiver"] + by_system["calibrated"]
         for name, systems in RIVALS.items():
             rivals = [each for system in systems for each in by_system[system]]

@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from latentwire.analysis.answers import LETTERS, letter_prior_accuracy, spread
+from latentwire.analysis import unanswered
+from latentwire.analysis.answers import LETTERS, in_format_share, letter_prior_accuracy, spread
 from latentwire.analysis.bootstrap import RESAMPLES, SEED
 from latentwire.analysis.compare import pairing_columns, reference_columns
 from latentwire.analysis.files import replacing
@@ -53,6 +54,10 @@ COLUMNS: dict[str, str] = {
     "pairing_p": "float64",
     "pairing_p_holm": "float64",
     "zero_accuracy": "float64",
+    "unanswered": "int64",
+    "deranged_unanswered": "int64",
+    "zero_unanswered": "int64",
+    "unanswered_reason": "string",
     "unparsed_share": "float64",
     "follows_donor_share": "float64",
     "top_letter": "string",
@@ -62,6 +67,8 @@ COLUMNS: dict[str, str] = {
     "share_B": "float64",
     "share_C": "float64",
     "share_D": "float64",
+    "share_other": "float64",
+    "in_format_share": "float64",
     "output_tokens_mean": "float64",
     "deranged_top_letter": "string",
     "deranged_top_letter_share": "float64",
@@ -325,11 +332,11 @@ def _compared(
 ) -> list[dict[str, Any]]:
     """The rows of a family, with the columns that compare conditions."""
     own = [outcomes(measured.own) for measured in family]
-    deranged = [outcomes(measured.deranged) for measured in family]
+    deranged = [outcomes(unanswered.answered(measured.deranged)) for measured in family]
     reference: Outcomes = {}
-    for measured, answered in zip(family, own, strict=True):
+    for measured in family:
         if measured.is_reference:
-            reference = answered
+            reference = outcomes(unanswered.answered(measured.own))
     compared = [
         answered if measured.point.system == "c2c" and not measured.is_reference else {}
         for measured, answered in zip(family, own, strict=True)
@@ -362,9 +369,11 @@ def _measure(point: _Point, parts: Sequence[ConditionResult]) -> _Measured:
 
     correct = sum(record.correct for record in own.values())
     interval = wilson_interval(correct, len(own))
-    sent = [record.wire_bytes for record in own.values()]
+    sent = [record.wire_bytes for record in unanswered.answered(own).values()]
     answers = spread(own.values())
-    donors = [record for record in deranged.values() if record.donor_answer is not None]
+    lent = unanswered.answered(deranged).values()
+    donors = [record for record in lent if record.donor_answer is not None]
+    every = [record for control in records.values() for record in control.values()]
     row = {
         "pair": point.pair,
         "dataset": point.dataset,
@@ -389,6 +398,10 @@ def _measure(point: _Point, parts: Sequence[ConditionResult]) -> _Measured:
         "bits_per_element": _ratio(8 * sum(sent), sum(record.elements for record in own.values())),
         "deranged_accuracy": _accuracy(deranged),
         "zero_accuracy": _accuracy(zero),
+        "unanswered": unanswered.count(own.values()),
+        "deranged_unanswered": unanswered.count(deranged.values()),
+        "zero_unanswered": unanswered.count(zero.values()),
+        "unanswered_reason": unanswered.commonest_reason(every),
         "unparsed_share": answers.unparsed_share,
         "follows_donor_share": _ratio(
             sum(record.predicted == record.donor_answer for record in donors), len(donors)
@@ -397,6 +410,8 @@ def _measure(point: _Point, parts: Sequence[ConditionResult]) -> _Measured:
         "top_letter_share": answers.top_letter_share,
         "degenerate": answers.degenerate,
         **{f"share_{letter}": answers.shares[letter] for letter in LETTERS},
+        "share_other": answers.other_share,
+        "in_format_share": in_format_share(own.values()),
         "output_tokens_mean": answers.output_tokens_mean,
         "letter_prior_accuracy": letter_prior_accuracy(own.values()),
     }

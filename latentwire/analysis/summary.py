@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from latentwire.analysis import unanswered
 from latentwire.analysis.answers import DEGENERATE_MARK, DEGENERATE_NOTE
 from latentwire.analysis.curve import REFERENCE_CODEC
 from latentwire.analysis.rivals import row_name
@@ -172,6 +173,8 @@ def _sentences(rows: pd.DataFrame) -> Iterator[str]:
     if rows["degenerate"].any():
         count = int(rows["degenerate"].sum())
         yield f"{count} marked {DEGENERATE_MARK}: the answer is {DEGENERATE_NOTE}."
+    for sentence in unanswered.sentences(rows):
+        yield f"{sentence}."
 
 
 def _pairing_sentence(rows: pd.DataFrame) -> Iterator[str]:

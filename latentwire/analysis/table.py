@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from latentwire.analysis import unanswered
 from latentwire.analysis.answers import DEGENERATE_MARK, DEGENERATE_NOTE
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.rivals import row_name
@@ -24,7 +25,8 @@ def curve_table(frame: pd.DataFrame) -> Group:
 
     Accuracies are per cent, gains percentage points, both with 95 % intervals in brackets;
     bytes are the mean a question. "-" is: not measured, or does not apply. A mark stands behind
-    the accuracy, own or deranged, of a condition that answers nearly always with one letter.
+    the accuracy, own or deranged, of a condition that answers nearly always with one letter. Below
+    stands which conditions have questions that could not be answered, and why.
     """
     if frame.empty:
         return Group(Text("No finished conditions yet."))
@@ -38,6 +40,7 @@ def curve_table(frame: pd.DataFrame) -> Group:
         parts.append(Text(f"{DEGENERATE_MARK} the answer is {DEGENERATE_NOTE}"))
     if not frame["complete"].all():
         parts.append(Text("* incomplete: questions answered / questions of the dataset"))
+    parts += [Text(sentence) for sentence in unanswered.sentences(frame)]
     return Group(*parts)
 
 

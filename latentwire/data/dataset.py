@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 
 from latentwire.data.example import Example, parse_examples
@@ -27,6 +28,11 @@ class Dataset:
     rows: int  # all rows of the split, unscored ones too
     hash: str  # see `content_hash`
     source: str  # where the rows were read, for people
+
+    @property
+    def option_counts(self) -> dict[int, int]:
+        """Number of options -> how many scored questions have so many; the commonest first."""
+        return dict(Counter(len(example.choices) for example in self.examples).most_common())
 
 
 def content_hash(examples: tuple[Example, ...]) -> str:

@@ -8,12 +8,11 @@ from string import ascii_uppercase
 from typing import Any
 
 from latentwire.data.prompt import prompt_token_ids, user_turn_token_ids
-from latentwire.errors import LatentWireError
+from latentwire.errors import Unanswerable
 
 MESSAGE_VERSION = 1
 """Part of the fingerprint of conditions that use this module; raise it whenever a byte changes."""
 
-OPTIONS = 4  # options that log-probabilities are sent of: A to D
 ANSWER_STEM = "The correct answer is"
 """What the prompt tells a model to write before the letter. Some models follow that; some write the
 letter alone, for the prompt ends with these words already. Both ways are summed over."""
@@ -51,34 +50,35 @@ def prompt_with_message_token_ids(
 
 
 def stem_and_options(tokenizer: Any, options: int) -> tuple[list[int], list[int], list[int]]:
-    """Token ids of the answer's stem, of each letter behind it, and of each letter alone.
+    """Token ids of the answer's stem, of each letter behind it, and of each letter alone; of 1 to
+    26 options.
 
-    Raises LatentWireError for more options than are sent, and where letters are not one token each.
+    Raises Unanswerable where letters are not one token each.
     """
-    if not 1 <= options <= OPTIONS:
-        raise LatentWireError(
-            f"log-probabilities are read of 1 to {OPTIONS} options, but a question has {options};"
-            " leave it out, or leave the systems logits and calibrated out"
-        )
     spelled = [
         tokenizer.encode(f"{ANSWER_STEM} {letter}", add_special_tokens=False)
-        for letter in ascii_uppercase[:options]
+        for letter in letters_of(options)
     ]
     stem = tokenizer.encode(ANSWER_STEM, add_special_tokens=False)
     letters = [ids[-1] for ids in spelled]
-    alone = [
-        tokenizer.encode(letter, add_special_tokens=False) for letter in ascii_uppercase[:options]
-    ]
+    alone = [tokenizer.encode(letter, add_special_tokens=False) for letter in letters_of(options)]
     if (
         any(ids[:-1] != stem for ids in spelled)
         or any(len(ids) != 1 for ids in alone)
         or len(set(letters)) != options
     ):
-        raise LatentWireError(
-            "the tokenizer does not make one token of each option's letter, alone and behind"
-            f" {ANSWER_STEM!r}, so its log-probabilities cannot be read there"
+        raise Unanswerable(
+            f"the tokenizer does not make one token of each letter A to {letters_of(options)[-1]},"
+            f" alone and behind {ANSWER_STEM!r}, so log-probabilities of {options} options cannot"
+            " be read"
         )
     return stem, letters, [ids[0] for ids in alone]
+
+
+def letters_of(options: int) -> str:
+    """The letters of a question's options, A first; 1 to 26 options."""
+    assert 1 <= options <= len(ascii_uppercase)
+    return ascii_uppercase[:options]
 
 
 def content_free_token_ids(tokenizer: Any, options: int) -> list[list[int]]:

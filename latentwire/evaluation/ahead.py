@@ -8,17 +8,19 @@ each record is made as the definition makes it.
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from transformers import PreTrainedModel
 
 from c2c.cache import geometry
 from c2c.fused import fused_steps
 from c2c.slots import read, slot_attention
 from latentwire.condition import MAX_NEW_TOKENS, Condition
 from latentwire.data.message import content_free_token_ids
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import competitors
 from latentwire.evaluation.batch import Workspace, padded
 from latentwire.evaluation.competitors import Prompt, Prompts, model_of, send_letter, send_text
@@ -26,6 +28,7 @@ from latentwire.evaluation.memory import forget, out_of_memory, usable_bytes
 from latentwire.evaluation.pair import stop_ids
 from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
+from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, require_room
 
 log = logging.getLogger("latentwire")
 
@@ -39,22 +42,27 @@ class Ahead:
     def __init__(self, work: Workspace, batch_size: int | None = None) -> None:
         self.pair, self.prompts = work.pair, Prompts(work.pair)
         self._work, self._batch_size = work, batch_size
-        self._written: dict[tuple[str, Prompt], list[int]] = {}
-        self._logprobs: dict[tuple[str, Prompt, int], np.ndarray] = {}
+        # What was asked, and the answer, or the reason why there is none.
+        self._written: dict[tuple[str, Prompt], list[int] | Unanswerable] = {}
+        self._logprobs: dict[tuple[str, Prompt, int], np.ndarray | Unanswerable] = {}
 
     def write(self, name: str, prompt: Prompt, tokens: int) -> list[int]:
         """See `Models`. Greedy: a shorter text is the beginning of a longer one."""
-        return self._written[name, prompt][:tokens]
+        return _answer(self._written[name, prompt])[:tokens]
 
     def option_logprobs(self, name: str, prompt: Prompt, options: int) -> np.ndarray:
         """See `Models`."""
-        return self._logprobs[name, prompt, options]
+        return _answer(self._logprobs[name, prompt, options])
 
     def ask_to_write(self, name: str, prompts: Iterable[Prompt], tokens: int) -> None:
         """Have the model write to each prompt. Raises LatentWireError where not even one fits into
-        memory, and for logits that are no numbers."""
+        memory."""
         model = model_of(self.pair, name)
         wanted = {prompt for prompt in prompts if (name, prompt) not in self._written}
+        for prompt in wanted:
+            if reason := self._too_long(name, prompt):
+                self._written[name, prompt] = reason
+        wanted = {prompt for prompt in wanted if (name, prompt) not in self._written}
         waiting = sorted(wanted, key=lambda prompt: (-len(prompt), prompt))
         with slot_attention(model), fused_steps(model):
             most = self._batch_size or (self._fitting(name, waiting[0], tokens) if waiting else 0)
@@ -84,15 +92,35 @@ class Ahead:
         """Have the model's log-probabilities of each prompt's options, so many."""
         alike: dict[tuple[int, int], list[Prompt]] = defaultdict(list)
         for prompt, options in dict.fromkeys(asked):
-            if (name, prompt, options) not in self._logprobs:
+            if (name, prompt, options) in self._logprobs:
+                continue
+            if reason := self._too_long(name, prompt):
+                self._logprobs[name, prompt, options] = reason
+            else:
                 alike[len(prompt), options].append(prompt)
         model, most = model_of(self.pair, name), self._batch_size or FEW_TOGETHER
         for (_, options), prompts in alike.items():
             for start in range(0, len(prompts), most):
                 rows = prompts[start : start + most]
-                found = competitors.logprobs_of(self.pair, model, rows, options)
-                for prompt, line in zip(rows, found, strict=True):
+                for prompt, line in zip(rows, self._options(model, rows, options), strict=True):
                     self._logprobs[name, prompt, options] = line
+
+    def _options(
+        self, model: PreTrainedModel, prompts: Sequence[Prompt], options: int
+    ) -> list[np.ndarray | Unanswerable]:
+        """Each prompt's log-probabilities, or why there are none."""
+        try:
+            found = competitors.logprobs_of(self.pair, model, prompts, options)
+        except Unanswerable as reason:  # for all of them: so many letters cannot be read
+            return [reason] * len(prompts)
+        return [Unanswerable(NOT_FINITE) if np.isnan(line).any() else line for line in found]
+
+    def _too_long(self, name: str, prompt: Prompt) -> Unanswerable | None:
+        try:
+            require_room(model_of(self.pair, name), name, len(prompt))
+            return None
+        except Unanswerable as reason:
+            return reason
 
     def _fitting(self, name: str, longest: Prompt, tokens: int) -> int:
         """How many prompts go together."""
@@ -104,7 +132,9 @@ class Ahead:
         most = MOST_TOGETHER.get(device.type, FEW_TOGETHER)
         return max(1, min(most, usable_bytes(device) // row_bytes))
 
-    def _batch(self, name: str, prompts: Sequence[Prompt], tokens: int) -> list[list[int]]:
+    def _batch(
+        self, name: str, prompts: Sequence[Prompt], tokens: int
+    ) -> list[list[int] | Unanswerable]:
         model = model_of(self.pair, name)
         longest = max(map(len, prompts))
         decoder = self._work.decoder(f"{name} writes", model, len(prompts), longest + tokens)
@@ -115,7 +145,18 @@ class Ahead:
         read(model, token_ids[:, : max(1, longest - 1)], slots, self._work.tokens_at_once)
         last = torch.tensor([prompt[-1] for prompt in prompts], device=model.device)
         places = [len(prompt) - 1 for prompt in prompts]
-        return decoder.greedy(last, places, tokens, stop_ids(model), see_first=_require_finite)
+        finite: list[bool] = []
+        written = decoder.greedy(
+            last,
+            places,
+            tokens,
+            stop_ids(model),
+            see_first=lambda logits: finite.extend(finite_rows(logits).tolist()),
+        )
+        return [
+            answer if good else Unanswerable(NOT_FINITE)
+            for answer, good in zip(written, finite, strict=True)
+        ]
 
 
 def evaluate(
@@ -167,11 +208,12 @@ def _receivers_prompts(
     for condition in conditions:
         for question, donor in asked:
             source = competitors.source_of(condition, question, donor)
-            if condition.message is not None:
-                _, received = send_text(models, condition.message, source)
-                found.add(models.prompts.with_message(question, received))
-            elif condition.system == "letter" and not send_letter(models, source):
-                found.add(question.token_ids)
+            with suppress(Unanswerable):  # the sharer has written nothing: nor does the receiver
+                if condition.message is not None:
+                    _, received = send_text(models, condition.message, source)
+                    found.add(models.prompts.with_message(question, received))
+                elif condition.system == "letter" and not send_letter(models, source):
+                    found.add(question.token_ids)
     return found
 
 
@@ -179,9 +221,11 @@ def _options(question: Question) -> tuple[Prompt, int]:
     return question.token_ids, len(question.example.choices)
 
 
-def _require_finite(logits: Tensor) -> None:
-    if not bool(torch.isfinite(logits).all()):
-        raise LatentWireError(
-            "a model gave logits that are NaN or infinite; in fp16 try bf16 or fp32"
-            " (-P dtype=float32)"
-        )
+_T = TypeVar("_T")
+
+
+def _answer(found: _T | Unanswerable) -> _T:
+    """What was found; raised anew where that is a reason, for each who asks."""
+    if isinstance(found, Unanswerable):
+        raise Unanswerable(str(found))
+    return found

@@ -18,11 +18,14 @@ from c2c.adding import add_change
 from c2c.cache import KVCache, geometry
 from c2c.decoding import Decoder, rounded
 from c2c.slots import extend, new_slots, read
+from latentwire.channel.link import Arrived
 from latentwire.channel.selector import kept
-from latentwire.condition import Condition
-from latentwire.errors import LatentWireError
+from latentwire.condition import Channel, Condition
+from latentwire.errors import Unanswerable
 from latentwire.evaluation.pair import LoadedPair, stop_ids
+from latentwire.evaluation.pipeline import packet_of
 from latentwire.evaluation.question import Question
+from latentwire.evaluation.unanswerable import CANNOT_SEND, NOT_FINITE, finite_rows
 
 # How many tokens go through a model or a projector together: enough to keep the device busy, few
 # enough that what lies between two layers takes little memory.
@@ -34,6 +37,7 @@ PADDING_WORTH_A_PASS = {"cuda": 8_192, "mps": 4_096, "cpu": 128}
 
 KINDS = ("key", "value")
 SeeLogits = Callable[[Sequence[Condition], Tensor], None]
+Reasons = dict[Condition, list[str | None]]  # why each example of a batch has no answer
 
 
 class Answers(NamedTuple):
@@ -41,6 +45,7 @@ class Answers(NamedTuple):
 
     token_ids: list[list[int]]
     wire_bytes: list[int]
+    unanswered: list[str | None]  # why an example has no answer; what else stands there is nothing
 
 
 @dataclass
@@ -97,9 +102,10 @@ def answer(
     """What each condition answers to each question; donors[i] goes with questions[i].
 
     `see_first` is shown the logits of the first new token, once a model: the conditions, and a
-    tensor [conditions, B, vocabulary]. `forced` says how long answers are, for timings. Raises
-    LatentWireError for logits that are no numbers, and C2CError for a prompt that is too short to
-    be sent. Inside `slot_attention` only.
+    tensor [conditions, B, vocabulary]. `forced` says how long answers are, for timings. An example
+    whose cache a condition's codec cannot send, or whose logits are no numbers, stays unanswered
+    under that condition and takes no other with it. Raises C2CError for a prompt that is too short
+    to be sent. Inside `slot_attention` only.
     """
     batch = _Batch(work, questions, donors, max_new_tokens, see_first, forced)
     fused = sorted((c for c in conditions if c.system == "c2c"), key=_tail_ratio)
@@ -107,11 +113,12 @@ def answer(
     by_receiver = [c for c in conditions if c.system == "receiver"] + fused
     sent = batch.sent({c.control for c in fused} | {"matched" for _ in sharer_alone})
     answers: dict[Condition, list[list[int]]] = {}
+    reasons: Reasons = {condition: [None] * len(questions) for condition in conditions}
     if sharer_alone:
         decoder = batch.decoder("sharer", 1)
         batch.fill(decoder, sent["matched"], 1)
         work.passed("copy")
-        token_ids = batch.decode(decoder, sharer_alone)
+        token_ids = batch.decode(decoder, sharer_alone, reasons)
         answers.update(zip(sharer_alone, token_ids, strict=True))
     wire_bytes: dict[Condition, list[int]] = {}
     if by_receiver:
@@ -120,14 +127,14 @@ def answer(
         decoder = batch.decoder("receiver", len(by_receiver))
         batch.fill(decoder, own, len(by_receiver))
         work.passed("copy")
-        wire_bytes = batch.fuse(decoder, own, sent, by_receiver)
+        wire_bytes = batch.fuse(decoder, own, sent, by_receiver, reasons)
         batch.read_tails(decoder, by_receiver)
         work.passed("tails")
         del own, sent
-        token_ids = batch.decode(decoder, by_receiver)
+        token_ids = batch.decode(decoder, by_receiver, reasons)
         answers.update(zip(by_receiver, token_ids, strict=True))
     nothing = [0] * len(questions)
-    return {c: Answers(answers[c], wire_bytes.get(c, nothing)) for c in conditions}
+    return {c: Answers(answers[c], wire_bytes.get(c, nothing), reasons[c]) for c in conditions}
 
 
 def _tail_ratio(condition: Condition) -> float:
@@ -238,11 +245,13 @@ class _Batch:
         own: KVCache,
         sent: Mapping[str, KVCache],
         conditions: Sequence[Condition],
+        reasons: Reasons,
     ) -> dict[Condition, list[int]]:
         """Fuse the kept tokens of all conditions, layer by layer, into the decoder's slots; the
         lengths in bytes of what crossed the wire.
 
-        All layers are fused from what the receiver had before.
+        All layers are fused from what the receiver had before. What cannot be sent is noted in
+        `reasons`.
         """
         rows, pair = len(self.questions), self.work.pair
         wire_bytes: dict[Condition, list[int]] = {}
@@ -251,8 +260,8 @@ class _Batch:
         for number, condition in enumerate(conditions):
             if condition.channel is None:
                 continue
-            runs, received, wire_bytes[condition] = pair.link.pass_through(
-                condition.channel, sent[condition.control], self.lengths
+            runs, received, wire_bytes[condition] = self._pass_through(
+                condition.channel, sent[condition.control], reasons[condition]
             )
             if received.tokens:
                 example, place, position = (x.to(own.keys[0].device) for x in _listed(runs))
@@ -276,6 +285,25 @@ class _Batch:
                     self._fuse_layer(layer, kind, sharer, getattr(own, name)[layer], slots, tokens)
         self.work.passed("fusion")
         return wire_bytes
+
+    def _pass_through(self, channel: Channel, cache: KVCache, reasons: list[str | None]) -> Arrived:
+        """`Link.pass_through`; where the codec refuses the batch, without the examples for which no
+        packet can be made: zeros pass in their place, and `reasons` says why."""
+        link = self.work.pair.link
+        try:
+            return link.pass_through(channel, cache, self.lengths)
+        except CANNOT_SEND:
+            for row, tokens in enumerate(self.lengths):
+                own = cache.rows(row, row + 1).section(0, tokens - 1)
+                try:
+                    packet_of(self.work.pair, channel, own)
+                except Unanswerable as reason:
+                    reasons[row] = str(reason)
+            if not any(reasons):  # packets can be made of all of them: this is no fault of theirs
+                raise
+        lost = [row for row, reason in enumerate(reasons) if reason]
+        blanked = cache.map(lambda tensor: tensor.index_fill(0, _index(lost, cache), 0))
+        return link.pass_through(channel, blanked, self.lengths)
 
     def _fuse_layer(
         self, layer: int, kind: str, sharer: Tensor, own: Tensor, slots: Tensor, tokens: _Tokens
@@ -342,14 +370,21 @@ class _Batch:
             padding = 0
         return passes
 
-    def decode(self, decoder: Decoder, conditions: Sequence[Condition]) -> list[list[list[int]]]:
-        """Each condition's answers in token ids, from its rows of the decoder."""
+    def decode(
+        self, decoder: Decoder, conditions: Sequence[Condition], reasons: Reasons
+    ) -> list[list[list[int]]]:
+        """Each condition's answers in token ids, from its rows of the decoder. Logits that are no
+        numbers are noted in `reasons`."""
         rows = len(self.questions)
         last = torch.tensor([prompt[-1] for prompt in self.prompts], device=decoder.device)
 
         def see_first(logits: Tensor) -> None:
             by_condition = logits.unflatten(0, (len(conditions), rows))
-            check_finite(conditions, by_condition)
+            for condition, finite in zip(
+                conditions, finite_rows(by_condition).tolist(), strict=True
+            ):
+                for row in (row for row, good in enumerate(finite) if not good):
+                    reasons[condition][row] = reasons[condition][row] or NOT_FINITE
             self.see_first(conditions, by_condition)
 
         forced = None
@@ -365,17 +400,6 @@ class _Batch:
         )
         self.work.passed("decoding")
         return [answers[start : start + rows] for start in range(0, len(answers), rows)]
-
-
-def check_finite(conditions: Sequence[Condition], logits: Tensor) -> None:
-    """LatentWireError for the first condition whose logits [conditions, B, V] are no numbers."""
-    finite = torch.isfinite(logits.amax((1, 2))) & torch.isfinite(logits.amin((1, 2)))
-    for condition, good in zip(conditions, finite.tolist(), strict=True):
-        if not good:
-            raise LatentWireError(
-                f"{condition.label}: a model gave logits that are NaN or infinite; in fp16 try"
-                " bf16 or fp32 (-P dtype=float32)"
-            )
 
 
 def fitted(

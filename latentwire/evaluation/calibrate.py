@@ -1,5 +1,6 @@
 """Measure on training questions what calibrated codecs need to know of a sharer's caches."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,9 +12,13 @@ from c2c.cache import KVCache
 from latentwire.channel import rope, transform_fit
 from latentwire.channel.calibration import RATES, to_bytes
 from latentwire.channel.kvtc import token_vectors
+from latentwire.errors import LatentWireError
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.pipeline import as_batch
 from latentwire.evaluation.question import Question
+from latentwire.evaluation.unanswerable import readable
+
+log = logging.getLogger("latentwire")
 
 # A token of a large sharer has more numbers than can be decomposed in minutes: then only so many
 # tokens are fitted to, and so many components kept, which also bounds the file.
@@ -31,17 +36,25 @@ def calibrate(
     """The content of the calibration file for the sharer's caches of `questions`.
 
     `about` says whose caches they are, and goes into the file. `progress` is told what is being
-    done, how much of it is done and how much there is.
+    done, how much of it is done and how much there is. Questions that a model cannot read, or whose
+    cache is no numbers, are left out; LatentWireError where none is left.
     """
     frequencies = rope.inverse_frequencies(pair.sharer).double()
     keys, values = [], []
-    for done, question in enumerate(questions):
-        progress("reading", done, len(questions))
+    asked = readable(pair, questions)
+    for done, question in enumerate(asked):
+        progress("reading", done, len(asked))
         cache = sharer.read(pair.sharer, as_batch(question, pair.device))
         positions = torch.arange(cache.tokens)
         whole = _stacked(cache)
+        if not all(bool(part.isfinite().all()) for part in whole):
+            continue
         keys.append(rope.undo(whole[0], positions, frequencies))
         values.append(whole[1])
+    if lost := len(questions) - len(keys):
+        log.warning("calibrate: %d of %d questions cannot be read", lost, len(questions))
+    if not keys:
+        raise LatentWireError("the caches of the training questions hold NaN or infinite numbers")
     tensors = {
         "key_mean": torch.cat(keys, 2).double().mean(2).float(),
         "inverse_frequencies": frequencies,

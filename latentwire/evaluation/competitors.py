@@ -11,6 +11,7 @@ already from batches (`ahead`), which must agree.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from string import ascii_uppercase
 from typing import Protocol
 
 import numpy as np
@@ -18,24 +19,31 @@ import torch
 from transformers import PreTrainedModel
 
 from c2c import receiver
+from latentwire.channel.codec import CodecError
 from latentwire.channel.text import decode_text, encode_text
 from latentwire.condition import MAX_NEW_TOKENS, Condition, Message
 from latentwire.data.message import (
-    OPTIONS,
     content_free_token_ids,
+    letters_of,
     message_prompt_token_ids,
     prompt_with_message_token_ids,
     stem_and_options,
 )
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.extract import answer_letter
 from latentwire.evaluation.pair import LoadedPair, stop_ids
 from latentwire.evaluation.pipeline import outcome
 from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
+from latentwire.evaluation.unanswerable import (
+    NOT_FINITE,
+    require_finite,
+    require_room,
+    unanswered,
+)
 
 _FLOAT16 = np.dtype("<f2")
-LETTERS = "ABCD"
+LEAST_SENT = 4  # log-probabilities in a packet, -inf for options that a question has not
 
 Prompt = tuple[int, ...]  # token ids
 
@@ -47,10 +55,12 @@ class Models(Protocol):
     prompts: "Prompts"
 
     def write(self, name: str, prompt: Prompt, tokens: int) -> list[int]:
-        """What the model writes, greedily, in at most `tokens` tokens."""
+        """What the model writes, greedily, in at most `tokens` tokens. Raises Unanswerable for a
+        prompt that is longer than its context, and for logits that are no numbers."""
 
     def option_logprobs(self, name: str, prompt: Prompt, options: int) -> np.ndarray:
-        """See `logprobs_of`, [4]."""
+        """See `logprobs_of`, one row of it. Raises Unanswerable as `write` does, and where letters
+        are not one token each."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +100,19 @@ class OneByOne:
     def write(self, name: str, prompt: Prompt, tokens: int) -> list[int]:
         """See `Models`."""
         model = model_of(self.pair, name)
+        require_room(model, name, len(prompt))
         prefilled = receiver.read(model, torch.tensor([prompt], device=self.pair.device))
+        require_finite(prefilled.logits)
         (answer,) = receiver.greedy(model, prefilled, tokens, stop_ids(model))
         return answer
 
     def option_logprobs(self, name: str, prompt: Prompt, options: int) -> np.ndarray:
         """See `Models`."""
-        return logprobs_of(self.pair, model_of(self.pair, name), [prompt], options)[0]
+        model = model_of(self.pair, name)
+        require_room(model, name, len(prompt))
+        logprobs = logprobs_of(self.pair, model, [prompt], options)[0]
+        require_numbers(logprobs)
+        return logprobs
 
 
 def model_of(pair: LoadedPair, name: str) -> PreTrainedModel:
@@ -107,9 +123,16 @@ def model_of(pair: LoadedPair, name: str) -> PreTrainedModel:
 def evaluate(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
     """Ask one question under one of `COMPETITORS`.
 
-    `donor` is the question that the sharer reads under the control `deranged`. Raises
-    LatentWireError for logits of questions with more than four options.
+    `donor` is the question that the sharer reads under the control `deranged`. A question that
+    cannot be answered under the condition gets the record of that.
     """
+    try:
+        return _answered(models, condition, question, donor)
+    except Unanswerable as reason:
+        return unanswered(condition, question, donor, str(reason))
+
+
+def _answered(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
     source = source_of(condition, question, donor)
     if condition.system == "text":
         return _by_text(models, condition, question, donor)
@@ -121,12 +144,13 @@ def evaluate(models: Models, condition: Condition, question: Question, donor: Qu
     if condition.system == "logits":
         theirs = len(source.example.choices)
         packet = encode_logprobs(models.option_logprobs("sharer", source.token_ids, theirs))
-        scores = own + decode_logprobs(packet)
+        scores = own + fitted(decode_logprobs(packet), len(own))
     else:
         assert condition.system == "calibrated"
         scores = own - letter_prior(models, options)
     record = outcome(models.pair, condition, question, donor, [], len(packet))
-    return _decided(record, LETTERS[int(scores[:options].argmax())])  # of equals, the first
+    best = int(scores[:options].argmax())  # of equals, the first
+    return _decided(record, letters_of(options)[best])
 
 
 def source_of(condition: Condition, question: Question, donor: Question) -> Question:
@@ -135,10 +159,13 @@ def source_of(condition: Condition, question: Question, donor: Question) -> Ques
 
 
 def send_text(models: Models, message: Message, source: Question) -> tuple[bytes, str]:
-    """What crosses the wire, and the text that arrives."""
+    """What crosses the wire, and the text that arrives; Unanswerable for one too long to send."""
     written = models.write("sharer", models.prompts.message(source), message.tokens)
     text = str(models.pair.tokenizer.decode(written, skip_special_tokens=True))
-    packet = encode_text(text, message.codec)
+    try:
+        packet = encode_text(text, message.codec)
+    except CodecError as error:
+        raise Unanswerable(str(error)) from None
     return packet, decode_text(packet, message.codec)
 
 
@@ -149,28 +176,30 @@ def send_letter(models: Models, source: Question) -> str:
 
 
 def letter_prior(models: Models, options: int) -> np.ndarray:
-    """The receiver's log-probabilities [4] of the options where the question says nothing: the
+    """The receiver's log-probabilities [N] of the options where the question says nothing: the
     mean probability over content-free inputs (Zhao et al. 2021, "Calibrate Before Use").
 
-    0 for options beyond `options`, which are -inf in what it is taken from.
+    N is as of `logprobs_of`; 0 beyond `options`, where what it is taken from is -inf.
     """
     prompts = content_free_token_ids(models.pair.tokenizer, options)
     each = np.stack([models.option_logprobs("receiver", tuple(p), options) for p in prompts])
-    prior = np.zeros(OPTIONS)
+    prior = np.zeros(each.shape[1])
     prior[:options] = np.logaddexp.reduce(each[:, :options], axis=0) - math.log(len(prompts))
     return prior
 
 
 def encode_logprobs(logprobs: np.ndarray) -> bytes:
-    """Four float16, little-endian: 8 bytes."""
+    """A float16 each, little-endian: 8 bytes for up to four options, 2 more for each further."""
     return logprobs.astype(_FLOAT16).tobytes()
 
 
 def decode_logprobs(data: bytes) -> np.ndarray:
-    """[4] float64. Raises LatentWireError for another length, or for no numbers."""
-    if len(data) != OPTIONS * _FLOAT16.itemsize:
+    """[N] float64, N of 4 to 26. Raises LatentWireError for another length, or for no numbers."""
+    sent, rest = divmod(len(data), _FLOAT16.itemsize)
+    if rest or not LEAST_SENT <= sent <= len(ascii_uppercase):
         raise LatentWireError(
-            f"log-probabilities of options are {OPTIONS * _FLOAT16.itemsize} bytes, not {len(data)}"
+            f"log-probabilities of options are 2 bytes each, of {LEAST_SENT} to"
+            f" {len(ascii_uppercase)}, not {len(data)} bytes"
         )
     logprobs = np.frombuffer(data, _FLOAT16).astype(np.float64)
     if np.isnan(logprobs).any():
@@ -178,13 +207,27 @@ def decode_logprobs(data: bytes) -> np.ndarray:
     return logprobs
 
 
+def fitted(logprobs: np.ndarray, options: int) -> np.ndarray:
+    """Another question's log-probabilities for a question of `options` options: those of further
+    options are dropped, and options that it has not are -inf."""
+    kept = logprobs[:options]
+    return np.pad(kept, (0, options - len(kept)), constant_values=-np.inf)
+
+
+def require_numbers(logprobs: np.ndarray) -> None:
+    """Unanswerable for log-probabilities of which some are no numbers."""
+    if np.isnan(logprobs).any():
+        raise Unanswerable(NOT_FINITE)
+
+
 def logprobs_of(
     pair: LoadedPair, model: PreTrainedModel, prompts: Sequence[Prompt], options: int
 ) -> np.ndarray:
-    """Log-probabilities [B, 4] (float64) of the options among each other, of prompts of one length,
+    """Log-probabilities [B, N] (float64) of the options among each other, of prompts of one length,
     as the answer's first token or behind its stem: log(p(letter) + p(stem) p(letter | stem)).
 
-    -inf for options beyond the question's own.
+    N is `options`, four at least; -inf for options beyond the question's own, NaN where logits are
+    no numbers. Raises Unanswerable where letters are not one token each.
     """
     stem, letters, alone = stem_and_options(pair.tokenizer, options)
     ids = torch.tensor([[*prompt, *stem] for prompt in prompts], device=pair.device)
@@ -193,7 +236,7 @@ def logprobs_of(
     # Written at once, or behind the whole stem: whichever a model does, its letter is seen.
     written = torch.stack([lines[:, place, token] for place, token in enumerate(stem)]).sum(0)
     either = torch.logaddexp(lines[:, 0, alone], written[:, None] + lines[:, -1, letters])
-    logprobs = np.full((len(prompts), OPTIONS), -np.inf)
+    logprobs = np.full((len(prompts), max(LEAST_SENT, options)), -np.inf)
     logprobs[:, :options] = either.log_softmax(-1).cpu().numpy()
     return logprobs
 

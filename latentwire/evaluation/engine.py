@@ -14,10 +14,9 @@ from torch import Tensor
 
 from c2c.cache import geometry
 from c2c.fused import fused_steps
-from c2c.sharer import require_readable
 from c2c.slots import slot_attention
 from latentwire.condition import COMPETITORS, MAX_NEW_TOKENS, Condition
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import ahead
 from latentwire.evaluation.batch import Workspace, answer
 from latentwire.evaluation.memory import forget, out_of_memory, usable_bytes
@@ -25,6 +24,7 @@ from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.pipeline import outcome
 from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
+from latentwire.evaluation.unanswerable import require_answerable, unanswered
 
 log = logging.getLogger("latentwire")
 
@@ -55,8 +55,9 @@ def evaluate(
     graphs from one to the next. `see_first` is shown the logits from which each answer starts.
     `forced` are, for timings, the answers' lengths in tokens, stop tokens or not.
 
-    Raises LatentWireError when not even one example under one condition fits, and for logits
-    that are no numbers; C2CError for models that cannot be evaluated in batches.
+    A question that cannot be answered under a condition gets the record of that, as in
+    `pipeline`. Raises LatentWireError when not even one example under one condition fits; C2CError
+    for models that cannot be evaluated in batches.
     """
     work = work or Workspace(pair)
     asked_for = list(dict.fromkeys(conditions))
@@ -76,20 +77,20 @@ def evaluate(
         return {c: found[c] for c in asked_for}
     records: dict[Condition, list[Record | None]] = {c: [None] * len(questions) for c in asked_for}
     conditions = asked_for
-    for condition in conditions:
-        if condition.system == "c2c":
-            for source in donors if condition.control == "deranged" else questions:
-                require_readable(len(source.token_ids))
-    # The longest first: what they need, all others find.
-    waiting = sorted(range(len(questions)), key=lambda row: -len(questions[row].token_ids))
-    if not conditions:
-        waiting = []
-    slots = max((_slots(question) for question in questions), default=0)
-    together = len(conditions)  # conditions in a batch
+    for condition, kept in records.items():
+        for row, (question, donor) in enumerate(zip(questions, donors, strict=True)):
+            kept[row] = _refused(pair, condition, question, donor)
+        if refused := sum(record is not None for record in kept):
+            progress(refused)
 
     def missing(row: int) -> list[Condition]:
         return [c for c in conditions if records[c][row] is None]
 
+    # The longest first: what they need, all others find.
+    waiting = [row for row in range(len(questions)) if missing(row)]
+    waiting.sort(key=lambda row: -len(questions[row].token_ids))
+    slots = max((_slots(questions[row]) for row in waiting), default=0)
+    together = len(conditions)  # conditions in a batch
     models = pair.receiver, pair.sharer
     with slot_attention(*models), fused_steps(*models):
         while waiting:
@@ -121,15 +122,29 @@ def evaluate(
                     work.room = work.room[0], most
                 continue
             for condition in asked:
-                for row, tokens, wire_bytes in zip(rows, *answers[condition], strict=True):
-                    records[condition][row] = outcome(
-                        pair, condition, questions[row], donors[row], tokens, wire_bytes
+                for row, tokens, wire_bytes, reason in zip(rows, *answers[condition], strict=True):
+                    asked_and_lent = condition, questions[row], donors[row]
+                    records[condition][row] = (
+                        unanswered(*asked_and_lent, reason)
+                        if reason
+                        else outcome(pair, *asked_and_lent, tokens, wire_bytes)
                     )
             work.passed("records")
             progress(len(asked) * len(rows))
             if len(asked) == len(lacking):
                 waiting = waiting[len(rows) :]
     return {c: [_made(record) for record in kept] for c, kept in records.items()}
+
+
+def _refused(
+    pair: LoadedPair, condition: Condition, question: Question, donor: Question
+) -> Record | None:
+    """The record of a question that is seen to be unanswerable before any model is asked."""
+    try:
+        require_answerable(pair, condition, question, donor)
+        return None
+    except Unanswerable as reason:
+        return unanswered(condition, question, donor, str(reason))
 
 
 def _alike(rows: Sequence[int], missing: Callable[[int], list[Condition]]) -> list[int]:

@@ -12,20 +12,37 @@ from c2c.cache import KVCache, concatenate
 from c2c.receiver import Prefilled
 from c2c.sections import split
 from latentwire.condition import COMPETITORS, MAX_NEW_TOKENS, Channel, Condition
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.extract import answer_letter
 from latentwire.evaluation.pair import LoadedPair, stop_ids
 from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
+from latentwire.evaluation.unanswerable import (
+    CANNOT_SEND,
+    require_answerable,
+    require_finite,
+    unanswered,
+)
 
 
 def evaluate(pair: LoadedPair, condition: Condition, question: Question, donor: Question) -> Record:
     """Ask one question under one condition.
 
-    `donor` is the question whose cache is sent under the control `deranged`.
+    `donor` is the question whose cache is sent under the control `deranged`. A question that
+    cannot be answered under the condition gets the record of that.
     """
     if condition.system in COMPETITORS:
         raise LatentWireError(f"{condition.label}: its definition is in competitors")
+    try:
+        return _answered(pair, condition, question, donor)
+    except Unanswerable as reason:
+        return unanswered(condition, question, donor, str(reason))
+
+
+def _answered(
+    pair: LoadedPair, condition: Condition, question: Question, donor: Question
+) -> Record:
+    require_answerable(pair, condition, question, donor)
     packet = b""
     if condition.system == "c2c":
         assert condition.channel is not None
@@ -34,6 +51,7 @@ def evaluate(pair: LoadedPair, condition: Condition, question: Question, donor: 
     else:
         model = pair.receiver if condition.system == "receiver" else pair.sharer
         prefilled = receiver.read(model, as_batch(question, pair.device))
+    require_finite(prefilled.logits)
     answering = pair.sharer if condition.system == "sharer" else pair.receiver
     (answer,) = receiver.greedy(answering, prefilled, MAX_NEW_TOKENS, stop_ids(answering))
     return outcome(pair, condition, question, donor, answer, len(packet))
@@ -42,10 +60,21 @@ def evaluate(pair: LoadedPair, condition: Condition, question: Question, donor: 
 def send(
     pair: LoadedPair, channel: Channel, question: Question, donor: Question, control: str
 ) -> bytes:
-    """The sharer's side: what crosses the wire; b"" when the channel keeps no token."""
+    """The sharer's side: what crosses the wire; b"" when the channel keeps no token.
+
+    Raises Unanswerable for numbers that the codec cannot send.
+    """
     source = donor if control == "deranged" else question
     cache = sharer.read(pair.sharer, as_batch(source, pair.device))
-    return pair.link.send(channel, controlled(cache, control, len(question.token_ids) - 1))
+    return packet_of(pair, channel, controlled(cache, control, len(question.token_ids) - 1))
+
+
+def packet_of(pair: LoadedPair, channel: Channel, cache: KVCache) -> bytes:
+    """The packet of one example's cache; Unanswerable for numbers that the codec cannot send."""
+    try:
+        return pair.link.send(channel, cache)
+    except CANNOT_SEND as error:
+        raise Unanswerable(f"{channel.codec}: {error}") from None
 
 
 def prefill(pair: LoadedPair, channel: Channel, question: Question, packet: bytes) -> Prefilled:

@@ -25,16 +25,26 @@ class Record:
     donor_answer: str | None = None
     elements: int = 0  # numbers of the sharer's cache that the packet stands for
     message: str | None = None  # what was sent, where that is text or a letter
+    unanswered: str | None = None  # why there is no answer; it counts as wrong
 
 
-_LATER = {"elements", "message"}  # fields that records of earlier versions lack
+# Fields that records of earlier versions lack; `unanswered` stands only where there is a reason.
+_LATER = {"elements", "message", "unanswered"}
 
 
 def record_lines(records: Iterable[Record]) -> str:
     """One JSON object a line."""
     # The computing process waits for this, and `asdict`, which copies, took two thirds of it.
     encode = json.JSONEncoder(ensure_ascii=False).encode
-    return "".join(encode(vars(record)) + "\n" for record in records)
+    return "".join(encode(_row(record)) + "\n" for record in records)
+
+
+def _row(record: Record) -> dict[str, object]:
+    row = vars(record)
+    if record.unanswered is None:
+        row = row.copy()
+        del row["unanswered"]
+    return row
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -50,8 +60,8 @@ def read_records(path: Path) -> list[Record]:
         for number, line in enumerate(file, start=1):
             try:
                 row = json.loads(line.decode())
-                if set(row) | _LATER != names:
-                    raise ValueError(f"fields {sorted(set(row) ^ names)} are missing or unknown")
+                if odd := (names - _LATER - set(row)) | (set(row) - names):
+                    raise ValueError(f"fields {sorted(odd)} are missing or unknown")
                 records.append(Record(**row))
             except (ValueError, TypeError) as error:
                 raise LatentWireError(f"{path}, line {number}: not a record: {error}") from None

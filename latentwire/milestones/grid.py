@@ -1,5 +1,6 @@
 """A grid of conditions over a pair's question sets, chunk by chunk, each chunk computed once."""
 
+import math
 import sys
 import tempfile
 import time
@@ -12,6 +13,8 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from latentwire.analysis import unanswered
+from latentwire.analysis.answers import in_format_share
 from latentwire.analysis.curve import (
     NO_CODEC,
     REFERENCE_CODEC,
@@ -280,14 +283,21 @@ def _letter(
 
 
 def counted(records: Sequence[Record]) -> dict[str, float]:
-    """The metrics that a chunk and a condition share."""
+    """The metrics that a chunk and a condition share; those of what there is nothing of are left
+    out."""
     correct = sum(record.correct for record in records)
-    return {
+    sent = [record.wire_bytes for record in records if record.unanswered is None]
+    found: dict[str, float] = {
         "examples": len(records),
         "correct": correct,
         "accuracy": correct / len(records),
-        "wire_bytes_mean": sum(record.wire_bytes for record in records) / len(records),
     }
+    if sent:
+        found["wire_bytes_mean"] = sum(sent) / len(sent)
+    if len(sent) < len(records):
+        found["unanswered"] = len(records) - len(sent)
+    share = in_format_share(records)
+    return found if math.isnan(share) else found | {"in_format_share": share}
 
 
 def _conclude(
@@ -309,6 +319,8 @@ def _conclude(
             metrics |= _pairing_gain(frame, plan)
         run.writer.finish(condition_runs[plan.fingerprint], metrics)
     measured = frame[_is_measured(frame, plans)]
+    for sentence in unanswered.sentences(measured):
+        log.warning("%s: %s", run.name, sentence)
     log_table(run, frame, measured, log_pictures(run, measured))
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from latentwire.evaluation.link_times import measure
+from latentwire.evaluation.unanswerable import readable
 from latentwire.milestones.milestone import MilestoneRun
 from latentwire.milestones.study import Study
 from latentwire.parameters import Values
@@ -77,5 +78,5 @@ def _measure(study: Study, milestone: MilestoneRun, item: _Item) -> str:
         {FINGERPRINT: item.fingerprint},
     )
     questions = study.questions(item.dataset)[0][: item.questions]
-    milestone.writer.finish(run_id, measure(study.loaded, questions))
+    milestone.writer.finish(run_id, measure(study.loaded, readable(study.loaded, questions)))
     return run_id

@@ -24,13 +24,14 @@ from latentwire.analysis.figures import save_png
 from latentwire.analysis.rate_figures import draw_rate_distortion
 from latentwire.channel.registry import EXAMPLES, NAMES, bits_label, needs_calibration
 from latentwire.condition import Channel
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, Unanswerable
+from latentwire.evaluation.unanswerable import readable
 from latentwire.milestones.grid import PICTURES, question_sets
 from latentwire.milestones.link_times import measure_link_times, plan_link_times
 from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
 from latentwire.milestones.plan import codec_pace, print_cost
 from latentwire.milestones.preflight import begin
-from latentwire.milestones.study import Study
+from latentwire.milestones.study import Study, log
 from latentwire.parameters import AUTO, CALIBRATION, CODEC, SAMPLE, STUDY, Values
 from latentwire.tracking.claims import Claims
 from latentwire.tracking.inputs import log_question_sets
@@ -166,7 +167,8 @@ def _measure_missing(
             bar.update()
 
 
-def _measure(study: Study, values: Values, milestone: MilestoneRun, item: _Item) -> Run:
+def _measure(study: Study, values: Values, milestone: MilestoneRun, item: _Item) -> Run | None:
+    """Measure one codec; None where it can send no question's cache, which its run says."""
     questions = study.questions(item.dataset)[0][: _sample(study, values, item.dataset)]
     params = {
         "pair": study.pair.name,
@@ -180,10 +182,17 @@ def _measure(study: Study, values: Values, milestone: MilestoneRun, item: _Item)
     run_id = milestone.writer.start(
         f"{item.dataset} {item.codec}", CODEC_LEVEL, milestone.run_id, params, tags
     )
-    found = measure(study.loaded, item.channel, questions)
+    asked = readable(study.loaded, questions)
+    try:
+        found = measure(study.loaded, item.channel, asked)
+    except Unanswerable as reason:
+        log.warning("m1: %s on %s is left out: %s", item.codec, item.dataset, reason)
+        milestone.writer.note(run_id, f"Left out: {reason}")
+        milestone.writer.finish(run_id, status="FAILED")
+        return None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / PACKET_FILE
-        path.write_bytes(example_packet(study.loaded, item.channel, questions[0]))
+        path.write_bytes(example_packet(study.loaded, item.channel, asked))
         milestone.writer.log_file(run_id, path)
     milestone.writer.log_text(run_id, json.dumps(asdict(found), indent=2), LAYERS_FILE)
     milestone.writer.finish(run_id, found.metrics())
@@ -193,7 +202,8 @@ def _measure(study: Study, values: Values, milestone: MilestoneRun, item: _Item)
 def _conclude(study: Study, milestone: MilestoneRun, found: dict[_Item, Run | None]) -> None:
     rows, layers = [], []
     for item, run in found.items():
-        assert run is not None
+        if run is None:
+            continue
         point = {"dataset": item.dataset, "codec": item.codec}
         rows.append({**point, **run.data.metrics})
         for kind, errors in _layer_errors(study, run).items():
@@ -201,6 +211,8 @@ def _conclude(study: Study, milestone: MilestoneRun, found: dict[_Item, Run | No
                 {**point, "kind": kind, "layer": int(layer), "relative_error": error}
                 for layer, error in errors.items()
             ]
+    if not rows:
+        raise LatentWireError("m1: no codec can send any of the questions' caches, see above")
     table, by_layer = pd.DataFrame(rows), pd.DataFrame(layers)
     text = table.rename(columns=TITLES).to_string(
         index=False, float_format=lambda number: f"{number:.3g}"

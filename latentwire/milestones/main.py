@@ -1,11 +1,17 @@
 """All milestones in order, M0 to M4, with the models loaded once; baselines after M0, and codecs
 calibrated before M1."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-from latentwire.errors import LatentWireError
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from c2c.errors import C2CError
+from latentwire.errors import LatentWireError, first_line, unwritable
 from latentwire.milestones import baselines, calibrate, m0, m1, m2, m3, m4
 from latentwire.milestones.milestone import MilestoneRun, milestone_run
 from latentwire.milestones.preflight import begin
@@ -22,6 +28,7 @@ from latentwire.parameters import (
     Values,
     checked,
 )
+from latentwire.tracking.store import Store
 
 # M3 has a kv_bits of its own, so M2's cannot go by that name here.
 M2_KV_BITS = replace(KV_BITS, name="m2_kv_bits", help="bits per number that M2 compares")
@@ -36,6 +43,8 @@ PARAMETERS = (
 )
 STEPS = (m0, baselines, calibrate, m1, m2, m3)
 
+log = logging.getLogger("latentwire")
+
 
 def run(values: Values) -> None:
     study = begin(values)
@@ -44,14 +53,55 @@ def run(values: Values) -> None:
             _run_step(milestone, study, values)
         return
     with milestone_run(study.store, "main", study.resolved(values), study.pair.name) as parent:
+        failures = _Failures(study.store)
         for milestone in STEPS:
-            _run_step(milestone, study, values, parent)
+            step = partial(_run_step, milestone, study, values, parent)
+            failures.survive(_name(milestone), step)
         drawn = {
             **_complete(m4.PARAMETERS, values),
             "pair": study.pair.name,
             "dataset": study.dataset_names,
         }
-        m4.run_in(study.store, drawn, parent)
+        failures.survive("m4", lambda: m4.run_in(study.store, drawn, parent))
+        failures.end()
+
+
+@dataclass
+class _Failures:
+    """The milestones that could not be done. The others are, and then the first error is raised, so
+    that no failed study looks like a whole one."""
+
+    store: Store
+    errors: dict[str, Exception] = field(default_factory=dict)
+
+    def survive(self, name: str, run: Callable[[], None]) -> None:
+        """Run a milestone; an error of it is kept. One of the store or of a disk, which the next
+        would meet too, is raised."""
+        try:
+            run()
+        except (MlflowException, SQLAlchemyError, OSError):
+            raise
+        except Exception as error:
+            if unwritable(error) is not None or not self.store.answers():
+                raise
+            self.errors[name] = error
+            log.warning("main: %s failed and the others go on: %s", name, first_line(error))
+
+    def end(self) -> None:
+        """Raise what was kept: an error of the code as it is, others in one sentence."""
+        for error in self.errors.values():
+            if not isinstance(error, (LatentWireError, C2CError)):
+                raise error
+        if self.errors:
+            said = "; ".join(f"{name}: {first_line(error)}" for name, error in self.errors.items())
+            raise LatentWireError(
+                f"{len(self.errors)} of {len(STEPS) + 1} milestones failed, the others are done"
+                f" ({said}); mend it and start again, finished chunks are kept"
+            )
+
+
+def _name(milestone: Any) -> str:
+    return str(milestone.__name__).rpartition(".")[2]
 
 
 def _run_step(

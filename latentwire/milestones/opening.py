@@ -18,25 +18,27 @@ from latentwire.checks.device import check_device, check_memory
 from latentwire.checks.downloads import Download, known_bytes, pair_downloads, told, unknown
 from latentwire.checks.packages import check_packages, check_python
 from latentwire.checks.prompts import judge, lengths_of, most_tokens
-from latentwire.checks.report import Check, Unmade
+from latentwire.checks.report import Check, Doubt, Unmade
 from latentwire.checks.store import check_artifacts, check_store
 from latentwire.checks.weights import configs, weights_bytes
 from latentwire.data.dataset import Dataset
+from latentwire.data.message import stem_and_options
 from latentwire.data.registry import load_dataset
-from latentwire.errors import NotHere
+from latentwire.errors import NotHere, Unanswerable
 from latentwire.milestones.peek import no_store, peek_store
 from latentwire.milestones.study import DATE_TOLD, Study, choose_device, choose_dtype
 from latentwire.pairs.load import choose_pair, load_pair
 from latentwire.pairs.locate import LocatedPair, is_offline, locate_pair, parts_of
 from latentwire.pairs.pair import Pair, require_supported
 from latentwire.pairs.tokenizer import check_embedded
-from latentwire.parameters import Values
+from latentwire.parameters import MESSAGE_TOKENS, Values
 from latentwire.tracking.store import Store, open_store, tracking_uri
 
 PYTHON, PACKAGES, PAIR, DEVICE = "python", "packages", "pair", "device"
 FILES, MEMORY, CACHES, DISK = "pair files", "memory", "caches", "disk"
 PROMPTS = "prompts"
 STORE, SCHEMA, ARTIFACTS, CLOCK = "tracking store", "store opens", "artifacts", "clock"
+OPTIONS = "options"
 
 
 @dataclass
@@ -145,6 +147,14 @@ def fast_checks(opening: Opening, thorough: bool = False) -> Iterator[Check]:
         "take a pair whose models read longer texts, with the tokenizers that belong to them",
         needs=(PAIR, DEVICE, FILES),
     )
+    if thorough or MESSAGE_TOKENS.name in opening.values:  # baselines are part of it
+        # The last: it makes the study, whose store must be known by then.
+        yield Check(
+            OPTIONS,
+            lambda: _options(opening),
+            "nothing, they count as wrong; or take a pair with another tokenizer",
+            needs=(DEVICE, PAIR, FILES),
+        )
 
 
 def _device(opening: Opening, thorough: bool) -> str:
@@ -222,6 +232,25 @@ def _prompts(opening: Opening) -> str:
         for name in opening.datasets
     ]
     return f"one tokenizer, every token embedded; {told}{judge(found)}"
+
+
+def _options(opening: Opening) -> str:
+    """Can option logits be read of every question?"""
+    if opening.downloads:
+        raise Unmade("the tokenizer is not here yet")
+    tokenizer = opening.study().tokenizer
+    said, lost = [], []
+    for name, dataset in opening.datasets.items():
+        counts = dataset.option_counts
+        said.append(f"{name}: " + ", ".join(f"{n} of {options}" for options, n in counts.items()))
+        for options, number in counts.items():
+            try:
+                stem_and_options(tokenizer, options)
+            except Unanswerable as reason:
+                lost.append(f"{number} of {len(dataset.examples)} questions of {name}: {reason}")
+    if lost:
+        raise Doubt(f"logits and calibrated leave unanswered {'; '.join(lost)}")
+    return f"questions by number of options: {'; '.join(said)}"
 
 
 def describe(dataset: Dataset) -> str:

@@ -215,4 +215,6 @@ def _question(study: Study, dataset: str) -> str:
     questions, donors = study.questions(dataset)
     condition = Condition("c2c", Channel("int8"), "matched")
     record = pipeline.evaluate(study.loaded, condition, questions[0], donors[0])
+    if record.unanswered is not None:
+        raise LatentWireError(record.unanswered)
     return f"answered {record.output!r} (key {record.answer}) over {record.wire_bytes:,} bytes"

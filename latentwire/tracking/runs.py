@@ -143,11 +143,13 @@ class RunWriter:
         """The description that MLflow shows on the run's page (Markdown)."""
         self.store.client.set_tag(run_id, MLFLOW_RUN_NOTE, text)
 
-    def finish(self, run_id: str, metrics: Mapping[str, float] | None = None) -> None:
-        """Log last metrics and mark the run FINISHED."""
+    def finish(
+        self, run_id: str, metrics: Mapping[str, float] | None = None, status: str = "FINISHED"
+    ) -> None:
+        """Log last metrics and end the run."""
         if metrics:
             self.log(run_id, metrics=metrics)
-        self.store.client.set_terminated(run_id, "FINISHED")
+        self.store.client.set_terminated(run_id, status)
         self._open.remove(run_id)
 
     def write_chunk(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from latentwire.analysis import unanswered
 from latentwire.analysis.answers import DEGENERATE_NOTE, spread
 from latentwire.analysis.bootstrap import paired_bootstrap_intervals
 from latentwire.analysis.claims.claim import Claim, ClaimFile
@@ -158,7 +159,12 @@ class _Sides:
                     f" {100 * answers.top_letter_share:.0f} % of the questions"
                     f" (flagged: {DEGENERATE_NOTE})."
                 )
+            lost = unanswered.count(found.values())
+            if lost:
+                degenerate.append(f"{side.label}: {lost} questions could not be answered.")
             records.append(found)
+        # What is compared with gets no blame for questions that it could not answer.
+        records[-1] = unanswered.answered(records[-1])
         return cls(records[0], records[1], max(totals), tuple(problems), tuple(degenerate))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from latentwire.analysis import unanswered
 from latentwire.analysis.answers import DEGENERATE_NOTE
 from latentwire.analysis.rivals import row_name
 
@@ -37,6 +38,7 @@ def cautions(
         published = ", published answers" if source == "published" else ""
         subject = f"{dataset}, {pair}{published}"
         said += [f"{subject}: {sentence}" for sentence in _of_family(rows)]
+        said += [f"{sentence} ({pair}{published})" for sentence in unanswered.sentences(rows)]
     said += [f"No prompts of {reason}." for reason in without_prompts]
     said += [
         f"The question set {name} at hand is not the one that was answered (ids or keys differ):"

@@ -33,7 +33,8 @@ SHOWN = (
     *("examples", "examples_total", "complete"),
     *("accuracy", "accuracy_low", "accuracy_high", "wire_bytes_mean", "bits_per_element"),
     *("deranged_accuracy", "pairing_gain", "pairing_gain_low", "pairing_gain_high"),
-    *("pairing_p_holm", "zero_accuracy", "unparsed_share"),
+    *("pairing_p_holm", "zero_accuracy", "unparsed_share", "in_format_share"),
+    *("unanswered", "unanswered_reason"),
     *("top_letter", "top_letter_share", "degenerate", "deranged_degenerate", "zero_degenerate"),
     *("bf16_difference", "bf16_difference_low", "bf16_difference_high"),
     *("margin_points", "non_inferior"),
@@ -277,7 +278,9 @@ def _named(row: Mapping[Any, Any]) -> str | None:
 
 
 def _text(record: Record) -> str:
-    """The receiver's output, and before it the message that it was sent."""
+    """The receiver's output, and before it the message that it was sent; or why there is none."""
+    if record.unanswered is not None:
+        return f"[not answered: {record.unanswered}]"
     return f"[sent: {record.message}]\n{record.output}" if record.message else record.output
 
 

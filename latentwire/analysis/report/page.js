@@ -357,6 +357,8 @@
     ["pairing gain", "number", (p) => measured(p, "pairing_gain", true), (p) => p.pairing_gain],
     ["deranged %", "number", (p) => measured(p, "deranged_accuracy", false, p.deranged_degenerate), (p) => p.deranged_accuracy],
     ["zero %", "number", (p) => measured(p, "zero_accuracy", false, p.zero_degenerate), (p) => p.zero_accuracy],
+    ["in format %", "number", (p) => measured(p, "in_format_share", false), (p) => p.in_format_share],
+    ["unanswered", "number", (p) => p.unanswered ? el("span", { title: p.unanswered_reason }, whole(p.unanswered)) : "–", (p) => p.unanswered],
     ["against 16 bits", "number", (p) => measured(p, "bf16_difference", true), (p) => p.bf16_difference],
     ["no loss", "", (p) => p.non_inferior ?? "–", (p) => p.non_inferior],
   ].map(([title, kind, show, value, id]) => ({ title, kind, show, value, id: id || title }));

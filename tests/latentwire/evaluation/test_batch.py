@@ -1,6 +1,5 @@
 """The parts of a batch that the definition does for one example at a time."""
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,8 +9,7 @@ from tiny import loaded_pair
 from c2c.cache import KVCache
 from c2c.slots import slot_attention
 from latentwire.condition import Channel, Condition
-from latentwire.errors import LatentWireError
-from latentwire.evaluation.batch import Workspace, answer, check_finite, fitted, padded
+from latentwire.evaluation.batch import Workspace, answer, fitted, padded
 from latentwire.evaluation.pipeline import controlled
 
 
@@ -54,13 +52,3 @@ def test_what_a_former_batch_left_is_not_seen() -> None:
 def test_rows_are_filled_up_with_their_own_last_token() -> None:
     rows = padded([(4, 5, 6), (7,), (8, 9)], torch.device("cpu"))
     assert rows.tolist() == [[4, 5, 6], [7, 7, 7], [8, 9, 9]]
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_logits_that_are_no_numbers_name_their_condition(value: float) -> None:
-    conditions = [Condition("receiver"), Condition("c2c", Channel("int4", 0.5, "back"), "zero")]
-    logits = torch.zeros(2, 3, 5)
-    check_finite(conditions, logits)
-    logits[1, 2, 4] = value
-    with pytest.raises(LatentWireError, match=r"c2c int4 0\.5 back zero: a model gave logits"):
-        check_finite(conditions, logits)

@@ -13,12 +13,12 @@ from latentwire.channel.text import encode_text
 from latentwire.condition import Channel, Condition, Message
 from latentwire.data.message import prompt_with_message_token_ids, stem_and_options
 from latentwire.data.prompt import prompt_token_ids
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import ahead, competitors, engine, pipeline
 from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.competitors import OneByOne, Prompt
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.question import Question
+from latentwire.evaluation.question import Question, tokenize
 from latentwire.milestones.study import Study
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY, checked
@@ -148,18 +148,6 @@ def test_out_of_memory_is_survived_by_halving(
         engine.evaluate(models.pair, ALL[-5:], *mixed)
 
 
-def test_logits_that_are_no_numbers_are_refused(
-    models: OneByOne,
-    mixed: tuple[list[Question], list[Question]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    weight = models.pair.sharer.get_output_embeddings().weight
-    with monkeypatch.context() as patch:
-        patch.setattr(weight, "data", weight.data * float("nan"))
-        with pytest.raises(LatentWireError, match="NaN or infinite"):
-            engine.evaluate(models.pair, [Condition("letter", control="matched")], *mixed)
-
-
 @pytest.mark.parametrize("codec", ["utf8", "utf8+zstd"])
 def test_text_is_sent_and_counted(
     codec: str, models: OneByOne, asked: list[tuple[Question, Question]]
@@ -259,19 +247,144 @@ def test_a_prior_is_taken_off(models: OneByOne, asked: list[tuple[Question, Ques
         assert record.wire_bytes == 0
 
 
-def test_fewer_options_are_not_answered_beyond_and_more_are_refused(
-    demo: LoadedPair, models: OneByOne
+@pytest.fixture(scope="module")
+def of_many(study: Study, asked: list[tuple[Question, Question]]) -> dict[int, Question]:
+    """A question by its number of options, from one to as many as the bundled tokenizer spells."""
+    words = asked[0][0].example.choices
+    examples = [
+        replace(asked[0][0].example, id=f"of {count}", choices=tuple((words * 3)[:count]))
+        for count in (1, 3, 4, 5, 8, 9)
+    ]
+    return {len(q.example.choices): q for q in tokenize(examples, study.tokenizer)}
+
+
+CHOOSING = [
+    *(Condition("logits", control=c) for c in ("matched", "deranged")),
+    Condition("calibrated"),
+]
+
+
+@pytest.mark.parametrize("options", [1, 3, 4, 5, 8])
+@pytest.mark.parametrize("lent", [1, 3, 4, 5, 8])
+def test_any_number_of_options_and_of_the_other_questions(
+    options: int, lent: int, models: OneByOne, of_many: dict[int, Question]
 ) -> None:
-    assert not np.isnan(competitors.letter_prior(models, 3)).any()
-    assert competitors.letter_prior(models, 3)[3] == 0
-    with pytest.raises(LatentWireError, match="1 to 4 options, but a question has 5"):
-        stem_and_options(demo.tokenizer, 5)
+    question, donor = of_many[options], of_many[lent]
+    own, theirs = (
+        {name: models.option_logprobs(name, q.token_ids, n) for name in ("receiver", "sharer")}
+        for q, n in ((question, options), (donor, lent))
+    )
+    records = [competitors.evaluate(models, c, question, donor) for c in CHOOSING]
+    bytes_of = {1: 8, 3: 8, 4: 8, 5: 10, 8: 16}
+    assert [record.wire_bytes for record in records] == [bytes_of[options], bytes_of[lent], 0]
+    letters = "ABCDEFGH"
+    expected = own["receiver"][:options] + own["sharer"][:options].astype("<f2")
+    assert records[0].predicted == letters[int(expected.argmax())]
+    both = min(options, lent)  # an option of which nothing was sent cannot be chosen
+    expected = own["receiver"][:both] + theirs["sharer"][:both].astype("<f2")
+    assert records[1].predicted == letters[int(expected.argmax())]
+    expected = own["receiver"][:options] - competitors.letter_prior(models, options)[:options]
+    assert records[2].predicted == letters[int(expected.argmax())]
+    found = engine.evaluate(models.pair, CHOOSING, [question], [donor])
+    assert [found[c][0] for c in CHOOSING] == records
+
+
+def test_packets_of_up_to_four_options_stay_as_they_were() -> None:
+    golden = "00b866be00c0003c"  # four float16, little-endian
+    sent = np.array([-0.5, -1.6, -2.0, 1.0])
+    assert competitors.encode_logprobs(sent).hex() == golden
+    fewer = np.array([-0.5, -1.6, -np.inf, -np.inf])
+    assert competitors.encode_logprobs(fewer).hex() == "00b866be00fc00fc"
+    assert len(competitors.encode_logprobs(np.append(sent, -3.0))) == 10
+
+
+def test_a_letter_beyond_the_options_is_not_right_and_e_is_no_letter(
+    models: OneByOne, of_many: dict[int, Question], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letter, question, donor = Condition("letter", control="deranged"), of_many[3], of_many[5]
+    real = models.write
+    for said, sent in (("The correct answer is D", "D"), ("The correct answer is E", "")):
+        tokens = models.pair.tokenizer.encode(said, add_special_tokens=False)
+        monkeypatch.setattr(
+            models,
+            "write",
+            lambda name, *rest, tokens=tokens: tokens if name == "sharer" else real(name, *rest),
+        )
+        record = competitors.evaluate(models, letter, question, donor)
+        assert (record.message, record.wire_bytes) == (sent, len(sent))
+        alone = pipeline.evaluate(models.pair, RECEIVER, question, question)
+        assert record.predicted == (sent or alone.predicted)
+
+
+def test_letters_that_are_no_tokens_leave_those_questions_alone_unanswered(
+    models: OneByOne, of_many: dict[int, Question]
+) -> None:
+    with pytest.raises(Unanswerable, match="each letter A to I"):
+        stem_and_options(models.pair.tokenizer, 9)
+    questions, donors = [of_many[4], of_many[9]], [of_many[9], of_many[4]]
+    found = engine.evaluate(models.pair, ALL, questions, donors)
+    for condition in ALL:
+        records = found[condition]
+        assert records == [
+            competitors.evaluate(models, condition, *both)
+            for both in zip(questions, donors, strict=True)
+        ]
+        lost = {"matched": [1], "none": [1], "deranged": [0, 1]}[condition.control]
+        lost = lost if condition in CHOOSING else []
+        assert [row for row, record in enumerate(records) if record.unanswered] == lost
+        assert all(not records[row].correct and not records[row].wire_bytes for row in lost)
+
+
+def test_one_prompt_without_numbers_takes_no_other_with_it(
+    models: OneByOne,
+    mixed: tuple[list[Question], list[Question]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clean = engine.evaluate(models.pair, ALL, *mixed)
+    rows = [set(models.prompts.message(q)) | set(q.token_ids) for q in mixed[0]]
+    others = set().union(*rows[:2], *rows[3:], *({*q.token_ids} for q in mixed[1][:2]))
+    broken = min(set(mixed[0][2].token_ids) - others)
+    for model in (models.pair.sharer, models.pair.receiver):
+        embedding = model.get_input_embeddings()
+        weight = embedding.weight.detach().clone()
+        weight[broken] = torch.nan
+        monkeypatch.setattr(embedding, "weight", torch.nn.Parameter(weight, requires_grad=False))
+    found = engine.evaluate(models.pair, ALL, *mixed)
+    for condition in ALL:
+        assert found[condition] == [
+            competitors.evaluate(models, condition, *both) for both in zip(*mixed, strict=True)
+        ], condition.label
+        kept = [record.unanswered is None for record in found[condition]]
+        assert not kept[2] or condition == Condition("letter", control="deranged")
+        assert all(
+            record == before
+            for record, before in zip(found[condition], clean[condition], strict=True)
+            if record.unanswered is None
+        )
+        assert sum(kept) >= len(kept) - 2
+
+
+def test_a_prompt_longer_than_the_context_is_not_read(
+    models: OneByOne,
+    mixed: tuple[list[Question], list[Question]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lengths = sorted({len(q.token_ids) for q in mixed[0]})
+    for model, most in ((models.pair.receiver, lengths[-2]), (models.pair.sharer, lengths[-1])):
+        monkeypatch.setattr(model.config, "max_position_embeddings", most)
+    found = engine.evaluate(models.pair, ALL, *mixed, 3)
+    for condition in ALL:
+        assert found[condition] == [
+            competitors.evaluate(models, condition, *both) for both in zip(*mixed, strict=True)
+        ], condition.label
+    for record in found[Condition("calibrated")]:
+        assert (record.unanswered is not None) == (record.prompt_tokens == lengths[-1])
 
 
 def test_log_probabilities_keep_infinities_and_refuse_damage() -> None:
     sent = np.array([-0.5, -1.25, -np.inf, -3.0])
     assert (competitors.decode_logprobs(competitors.encode_logprobs(sent)) == sent).all()
-    for damaged in (b"\0" * 7, b"\xff" * 8):
+    for damaged in (b"\0" * 7, b"\xff" * 8, b"\0" * 6, b"\0" * 54, b"\0" * 11):
         with pytest.raises(LatentWireError):
             competitors.decode_logprobs(damaged)
 

@@ -22,6 +22,7 @@ RECORDS = [
     RECORD,
     replace(RECORD, predicted=None, correct=False, output=""),
     replace(RECORD, donor_id="9-1", donor_answer="C"),
+    replace(RECORD, predicted=None, correct=False, output="", unanswered="too long"),
     replace(RECORD, output='lines\nand "quotes" \u2028 \x00 \U0001f409 ä\ttab'),
 ]
 
@@ -33,6 +34,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     lines = path.read_bytes().split(b"\n")
     assert len(lines) == len(RECORDS) + 1 and lines[-1] == b""
     assert json.loads(lines[0])["wire_bytes"] == 362_914
+    assert ["unanswered" in json.loads(line) for line in lines[:-1]] == [
+        record.unanswered is not None for record in RECORDS
+    ]
     assert "ä" in path.read_text(encoding="utf-8")
     write_records(path, [])
     assert read_records(path) == []
@@ -75,5 +79,5 @@ def test_a_cut_last_line_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     write_records(path, RECORDS)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(LatentWireError, match="line 4: not a record"):
+    with pytest.raises(LatentWireError, match="line 5: not a record"):
         read_records(path)

@@ -1,13 +1,18 @@
 """What `main` does when a step cannot be done."""
 
+import errno
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
 
+from c2c.errors import C2CError
 from latentwire.errors import LatentWireError
 from latentwire.milestones import calibrate, m1, main
 from latentwire.parameters import checked
+from latentwire.tracking.store import Store
 
 
 def test_without_a_calibration_the_others_go_on(
@@ -25,3 +30,48 @@ def test_without_a_calibration_the_others_go_on(
     assert capsys.readouterr().out == "calibrate: left out: train.jsonl: cannot be read\n"
     with pytest.raises(LatentWireError):
         main._run_step(m1, study, values)
+
+
+def failing(error: Exception) -> Callable[[], None]:
+    def run() -> None:
+        raise error
+
+    return run
+
+
+def test_a_milestone_that_fails_does_not_take_the_others_with_it(store: Store) -> None:
+    failures = main._Failures(store)
+    done: list[str] = []
+    failures.survive("m0", failing(LatentWireError("device cpu has not enough memory")))
+    failures.survive("m2", lambda: done.append("m2"))
+    failures.survive("m3", failing(C2CError("a prompt is too short\nand more")))
+    assert done == ["m2"]
+    with pytest.raises(LatentWireError) as caught:
+        failures.end()
+    assert str(caught.value) == (
+        "2 of 7 milestones failed, the others are done (m0: device cpu has not enough memory; m3: a"
+        " prompt is too short); mend it and start again, finished chunks are kept"
+    )
+
+
+def test_a_mistake_in_the_code_is_shown_as_one_after_the_others(store: Store) -> None:
+    failures = main._Failures(store)
+    failures.survive("m0", failing(LatentWireError("no memory")))
+    failures.survive("m1", failing(ZeroDivisionError("a mistake")))
+    with pytest.raises(ZeroDivisionError):
+        failures.end()
+
+
+def test_what_the_next_milestone_would_meet_too_ends_all(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = main._Failures(store)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    for error in (full, MlflowException("the server says no"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            failures.survive("m0", failing(error))  # type: ignore[arg-type]
+    monkeypatch.setattr(Store, "answers", lambda self: False)
+    with pytest.raises(LatentWireError, match="could not be delivered"):
+        failures.survive("m0", failing(LatentWireError("results could not be delivered")))
+    assert not failures.errors
+    failures.end()

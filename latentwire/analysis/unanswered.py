@@ -1,0 +1,57 @@
+"""Questions that could not be answered under a condition: how many, and why.
+
+They count as wrong in an accuracy. Where conditions are compared, a control or a yardstick gets no
+blame for them: a question that another's cache, or 16 bits, could not answer is left out there, or
+the gain would be too large and the loss too small.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from latentwire.analysis.rivals import row_name
+from latentwire.evaluation.record import Record
+
+COLUMNS = {"": "unanswered", "deranged": "deranged_unanswered", "zero": "zero_unanswered"}
+
+
+def answered(records: Mapping[str, Record]) -> dict[str, Record]:
+    """Without the questions that could not be answered."""
+    return {name: record for name, record in records.items() if record.unanswered is None}
+
+
+def count(records: Iterable[Record]) -> int:
+    """How many could not be answered."""
+    return sum(record.unanswered is not None for record in records)
+
+
+def commonest_reason(records: Iterable[Record]) -> str | None:
+    """Why most of them could not be answered; the first of the alphabet among equals."""
+    reasons = Counter(record.unanswered for record in records if record.unanswered is not None)
+    return min(reasons, key=lambda reason: (-reasons[reason], reason), default=None)
+
+
+def sentences(frame: pd.DataFrame) -> Iterator[str]:
+    """What the rows of a budget curve say of it, one each; none of rows whose questions all were
+    answered."""
+    for row in frame.to_dict("records"):
+        counts = {control: int(row[column]) for control, column in COLUMNS.items()}
+        if not any(counts.values()):
+            continue
+        own = f"{counts.pop('')} of {row['examples']} questions could not be answered"
+        controls = [f"{number} under {name}" for name, number in counts.items() if number]
+        also = f" (and {', '.join(controls)})" if controls else ""
+        yield (
+            f"{row['dataset']}, {_name(row)}: {own}{also} and count as wrong:"
+            f" {row['unanswered_reason']}"
+        )
+
+
+def _name(row: Mapping[Any, Any]) -> str:
+    if row["system"] != "c2c":
+        return row_name(row)
+    if row["keep_ratio"] == 1:
+        return str(row["codec"])
+    return f"{row['codec']} {row['keep_ratio']:g} {row['order']}"

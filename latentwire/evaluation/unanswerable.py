@@ -1,0 +1,106 @@
+"""Which questions cannot be answered under a condition, and what is recorded of them.
+
+A question is left unanswered for what it, the condition and the models are: a prompt that is longer
+than a model's context, numbers that a codec cannot send, letters that are no tokens, logits that
+are no numbers. It would be so again on any machine. Memory, disks, stores and mistakes in the code
+are none of that, and nothing is recorded for them.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from c2c.errors import C2CError
+from c2c.sharer import require_readable
+from latentwire.channel.codec import CodecError
+from latentwire.channel.fields import PacketError
+from latentwire.condition import Channel, Condition
+from latentwire.errors import LatentWireError, Unanswerable
+from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.question import Question
+from latentwire.evaluation.record import Record
+
+# Raised for numbers that a packet cannot carry, and, by what reads packets, for damaged ones: to be
+# taken for a reason only around what sends.
+CANNOT_SEND = (CodecError, PacketError)
+NOT_FINITE = (
+    "a model gave logits that are NaN or infinite; in fp16 try bf16 or fp32 (-P dtype=float32)"
+)
+
+
+def unanswered(condition: Condition, question: Question, donor: Question, reason: str) -> Record:
+    """The record of a question that cannot be answered: wrong, without an output or a byte."""
+    deranged = condition.control == "deranged"
+    return Record(
+        example_id=question.example.id,
+        index=question.example.index,
+        answer=question.example.answer,
+        predicted=None,
+        correct=False,
+        prompt_tokens=len(question.token_ids),
+        generated_tokens=0,
+        wire_bytes=0,
+        output="",
+        donor_id=donor.example.id if deranged else None,
+        donor_answer=donor.example.answer if deranged else None,
+        unanswered=reason,
+    )
+
+
+def require_answerable(
+    pair: LoadedPair, condition: Condition, question: Question, donor: Question
+) -> None:
+    """Unanswerable where a prompt is too long or too short for the models that read it: what can be
+    seen before any model is asked. Of conditions that send a cache, and of models alone."""
+    if condition.system != "sharer":
+        require_room(pair.receiver, "receiver", len(question.token_ids))
+    if condition.system == "sharer":
+        require_room(pair.sharer, "sharer", len(question.token_ids))
+    if condition.system == "c2c":
+        source = donor if condition.control == "deranged" else question
+        require_room(pair.sharer, "sharer", len(source.token_ids))
+        try:
+            require_readable(len(source.token_ids))
+        except C2CError as error:
+            raise Unanswerable(str(error)) from None
+
+
+def readable(pair: LoadedPair, questions: Sequence[Question]) -> list[Question]:
+    """Those whose cache can be sent, as far as prompts tell: for what is measured on a sample.
+
+    Raises LatentWireError without any.
+    """
+    whole = Condition("c2c", Channel("bf16"), "matched")
+    found, reason = [], None
+    for question in questions:
+        try:
+            require_answerable(pair, whole, question, question)
+            found.append(question)
+        except Unanswerable as error:
+            reason = error
+    if not found:
+        raise LatentWireError(f"none of {len(questions)} questions can be read: {reason}")
+    return found
+
+
+def require_room(model: PreTrainedModel, name: str, prompt_tokens: int) -> None:
+    """Unanswerable for a prompt that is longer than the model's context; `name` is for the text."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if positions is not None and prompt_tokens > positions:
+        raise Unanswerable(
+            f"a prompt of {prompt_tokens} tokens is longer than the {positions} positions that the"
+            f" {name} was made for"
+        )
+
+
+def finite_rows(logits: Tensor) -> Tensor:
+    """Which rows of logits [..., V] are numbers throughout: bool [...]."""
+    return torch.isfinite(logits.amax(-1)) & torch.isfinite(logits.amin(-1))
+
+
+def require_finite(logits: Tensor) -> None:
+    """Unanswerable for logits [..., V] of which some are no numbers."""
+    if not bool(finite_rows(logits).all()):
+        raise Unanswerable(NOT_FINITE)
