@@ -12,6 +12,7 @@ from latentwire.channel.describe import describe
 from latentwire.channel.fields import PacketError
 from latentwire.cluster.options import OPTIONS
 from latentwire.errors import LatentWireError, first_line
+from latentwire.printable import printable, printable_output
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,12 +46,14 @@ def main(arguments: list[str] | None = None) -> int:
     figures.set_defaults(run=_figures)
     options = parser.parse_args(arguments)
     try:
-        options.run(options)
+        with printable_output():
+            options.run(options)
     except (PacketError, LatentWireError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        what = f"{error.filename or 'a file'}: {error.strerror}"
+        print(printable(f"error: {what}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("error: interrupted; start it again to go on", file=sys.stderr)
@@ -104,10 +107,19 @@ def _figures(options: argparse.Namespace) -> None:
     from latentwire.analysis.curve_files import figures_from_csv
     from latentwire.analysis.link_figures import link_figures_from_csv
     from latentwire.analysis.links import LINKS_FILE
+    from latentwire.analysis.output_folder import record_written
 
-    draw = link_figures_from_csv if options.file.name == LINKS_FILE else figures_from_csv
-    for path in draw(options.file, options.output_dir):
+    if options.output_dir.exists() and not options.output_dir.is_dir():
+        raise LatentWireError(f"{options.output_dir} is a file: give a folder to write to")
+    is_links = options.file.name == LINKS_FILE
+    draw = link_figures_from_csv if is_links else figures_from_csv
+    written = draw(options.file, options.output_dir)
+    for path in written:
         print(f"written: {path}")
+    writer = "figures of links" if is_links else "figures of a budget curve"
+    left = record_written(options.output_dir, writer, written)
+    if left:
+        print(printable(f"warning: {left}"), file=sys.stderr)
 
 
 def _claims(options: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from c2c.errors import C2CError
 from latentwire.errors import LatentWireError, first_line, unwritable
 from latentwire.parameters import Parameter, Values, checked, parser
+from latentwire.printable import PrintableFormatter, printable, printable_output
 from latentwire.tracking.stop import Stopped, raise_again_what_is_lost, raise_on_sigterm
 
 BAD_INPUT = 2
@@ -30,7 +31,8 @@ def start(
     raise_again_what_is_lost()
     _quiet()
     try:
-        run(checked(parameters, texts))
+        with printable_output():
+            run(checked(parameters, texts))
     except (LatentWireError, C2CError) as error:
         sys.exit(_fail(str(error), BAD_INPUT))
     except KeyboardInterrupt:
@@ -57,7 +59,7 @@ def _of_the_store(error: Exception) -> str | None:
 
 
 def _fail(sentence: str, status: int) -> int:
-    print(f"error: {sentence}", file=sys.stderr)
+    print(printable(f"error: {sentence}"), file=sys.stderr)
     return status
 
 
@@ -71,7 +73,7 @@ def _quiet() -> None:
     # Milestones write what is logged to a file; what is amiss is shown as well.
     shown = logging.StreamHandler()
     shown.setLevel(logging.WARNING)
-    shown.setFormatter(logging.Formatter("warning: %(message)s"))
+    shown.setFormatter(PrintableFormatter("warning: %(message)s"))
     log = logging.getLogger("latentwire")
     log.addHandler(shown)
     log.setLevel(logging.INFO)

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from latentwire.analysis.pictures import label, labelled, styled
 from latentwire.analysis.rate_figures import STYLES, family
 
 # Within a family, from many bits to few. Okabe and Ito's colours, which the colour-blind can tell.
@@ -15,6 +16,7 @@ MARKERS = "osD^v<>"
 COLUMNS = 5
 
 
+@styled
 def draw_layer_errors(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     """Relative error against sharer layer, a panel a family of codecs: K solid, V dotted.
 
@@ -22,6 +24,7 @@ def draw_layer_errors(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     codecs in order of their bits. Codecs that change nothing in some layer cannot stand on the
     logarithmic axis and are named.
     """
+    frame = labelled(frame)
     by_codec = frame.groupby("codec")["relative_error"]
     exact = sorted(by_codec.min()[by_codec.min() <= 0].index)
     drawn = frame[~frame["codec"].isin(exact)]
@@ -39,7 +42,7 @@ def draw_layer_errors(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     figure.supxlabel("sharer layer", fontsize=8)
     figure.supylabel("relative error  ‖x − x'‖ / ‖x‖", fontsize=8)
     note = f"; exact: {', '.join(exact)}" if exact else ""
-    figure.suptitle(f"{pair}, {dataset}: keys solid, values dotted{note}", fontsize=9)
+    figure.suptitle(f"{label(pair)}, {label(dataset)}: keys solid, values dotted{note}", fontsize=9)
     return figure
 
 

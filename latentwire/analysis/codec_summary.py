@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from latentwire.analysis.summary import assemble, markdown_table, metric_name, picture
+from latentwire.analysis.markdown import assemble, escape, markdown_table, picture
+from latentwire.analysis.safe_names import metric_names
 
 QUESTION = "Are the quantizers right, and what do they cost?"
 
@@ -17,6 +18,7 @@ def codec_headline(table: pd.DataFrame) -> dict[str, float]:
         table: a row a dataset and codec, with M1's metrics as columns.
     """
     found: dict[str, float] = {}
+    names = metric_names((str(name),) for name in table["dataset"])
     for dataset, rows in table.groupby("dataset", sort=False):
         own = {
             "codecs": len(rows),
@@ -26,7 +28,7 @@ def codec_headline(table: pd.DataFrame) -> dict[str, float]:
             "same_token_share_least": rows["same_token_share"].min(),
         }
         found |= {
-            f"{metric_name(str(dataset))}/{name}": float(value)
+            f"{names[str(dataset),]}/{name}": float(value)
             for name, value in own.items()
             if pd.notna(value)
         }
@@ -41,6 +43,7 @@ def codec_note(table: pd.DataFrame, titles: Mapping[str, str], pictures: Sequenc
         titles: metric -> the title of its column.
         pictures: addresses of pictures.
     """
+    table = table.assign(**{name: table[name].map(escape) for name in ("dataset", "codec")})
     blocks = [
         f"**{QUESTION}**",
         *(" ".join(_sentences(str(name), rows)) for name, rows in table.groupby("dataset")),
@@ -48,7 +51,11 @@ def codec_note(table: pd.DataFrame, titles: Mapping[str, str], pictures: Sequenc
     names = [name for name in titles if name in table]
     head = ["dataset", "codec", *(titles[name] for name in names)]
     cells = [
-        [str(row["dataset"]), str(row["codec"]), *(_number(row[name]) for name in names)]
+        [
+            escape(str(row["dataset"])),
+            escape(str(row["codec"])),
+            *(_number(row[name]) for name in names),
+        ]
         for row in table.to_dict("records")
     ]
     lines = "\n".join(markdown_table(head, cells))

@@ -31,7 +31,7 @@ def crossings(
     results: Iterable[ConditionResult], resamples: int = RESAMPLES, seed: int = SEED
 ) -> pd.DataFrame:
     """A row of COLUMNS for each pair, dataset, source and kind of rivals that was measured beside
-    caches.
+    caches. Only complete conditions count; without one on both sides `questions` is 0.
 
     `bytes` is infinite where caches never beat the rivals, as are the ends of the interval (95 %,
     bootstrap over the questions that all conditions share) where the resamples say so;
@@ -48,16 +48,22 @@ def crossings(
     rows = []
     for (pair, dataset, source), members in families.items():
         by_system: dict[str, list[Point]] = defaultdict(list)
+        there = {str(place[0]) for place in members}
         for place, parts in members.items():
-            if place[0] != "sharer":
-                records = merged(f"{pair}, {dataset}: {place}", parts)
-                if sent := answered(records):  # else it has no bytes
-                    point = _mean_bytes(sent.values()), outcomes(records)
-                    by_system[str(place[0])].append(point)
+            records = merged(f"{pair}, {dataset}: {place}", parts)
+            # A trial run of some questions is no condition that others are compared on.
+            if place[0] == "sharer" or len(records) != parts[0].examples_total:
+                continue
+            if sent := answered(records):  # else it has no bytes
+                point = _mean_bytes(sent.values()), outcomes(records)
+                by_system[str(place[0])].append(point)
         nothing = by_system["receiver"] + by_system["calibrated"]
         for name, systems in RIVALS.items():
             rivals = [each for system in systems for each in by_system[system]]
+            if "c2c" not in there or there.isdisjoint(systems):
+                continue
             if not by_system["c2c"] or not rivals:
+                rows.append((pair, dataset, source, name, 0, *[float("nan")] * 4))
                 continue
             found = crossing(by_system["c2c"], rivals + nothing, resamples, seed)
             rows.append((pair, dataset, source, name, *found))
@@ -144,7 +150,10 @@ def sentences(frame: pd.DataFrame) -> list[str]:
         published = ", published" if row["source"] != "local" else ""
         where = f"{row['dataset']}, {row['pair']}{published}"
         if not row["questions"]:
-            said.append(f"{where}: caches and {row['rivals']} have no questions in common.")
+            said.append(
+                f"{where}: no conditions both of caches and of {row['rivals']} answered all"
+                " questions, so from where on caches are better is not said."
+            )
             continue
         own, low, high = (_budget(row[name]) for name in ("bytes", "bytes_low", "bytes_high"))
         found = "never beat" if own == "never" else f"beat, from {own} on,"

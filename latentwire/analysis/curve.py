@@ -3,20 +3,18 @@
 docs/columns.md says what each column means; COLUMNS is the same list with its types.
 """
 
-import csv
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from latentwire.analysis import unanswered
+from latentwire.analysis import csv_files, unanswered
 from latentwire.analysis.answers import LETTERS, in_format_share, letter_prior_accuracy, spread
 from latentwire.analysis.bootstrap import RESAMPLES, SEED
 from latentwire.analysis.compare import pairing_columns, reference_columns
-from latentwire.analysis.files import replacing
 from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS
 from latentwire.analysis.stats import Outcomes, wilson_interval
 from latentwire.errors import LatentWireError
@@ -47,6 +45,7 @@ COLUMNS: dict[str, str] = {
     "wire_bytes_max": "Int64",
     "bits_per_element": "float64",
     "deranged_accuracy": "float64",
+    "deranged_examples": "int64",
     "pairing_examples": "int64",
     "pairing_gain": "float64",
     "pairing_gain_low": "float64",
@@ -54,6 +53,7 @@ COLUMNS: dict[str, str] = {
     "pairing_p": "float64",
     "pairing_p_holm": "float64",
     "zero_accuracy": "float64",
+    "zero_examples": "int64",
     "unanswered": "int64",
     "deranged_unanswered": "int64",
     "zero_unanswered": "int64",
@@ -94,6 +94,28 @@ COLUMNS: dict[str, str] = {
     "beats_text_bytes": "float64",
     "beats_text_bytes_low": "float64",
     "beats_text_bytes_high": "float64",
+}
+
+# Without these a file is no budget curve; others may be missing in one of an older version.
+REQUIRED = (
+    *("pair", "dataset", "source", "system", "codec", "keep_ratio", "order", "examples"),
+    *("accuracy", "accuracy_low", "accuracy_high", "wire_bytes_mean"),
+)
+_BYTES, _SHARE, _DIFFERENCE = (0, 1e18), (0, 1), (-1, 1)
+# What the numbers of a file can be. Only "never" is infinite.
+_LIMITS = {
+    **dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "keep_ratio"), _SHARE),
+    **dict.fromkeys((name for name in COLUMNS if name.endswith(("_accuracy", "_share"))), _SHARE),
+    **dict.fromkeys((name for name in COLUMNS if name.startswith("share_")), _SHARE),
+    **dict.fromkeys((name for name in COLUMNS if name.endswith(("_p", "_p_holm"))), _SHARE),
+    **dict.fromkeys((name for name in COLUMNS if name.startswith("pairing_gain")), _DIFFERENCE),
+    **dict.fromkeys((name for name in COLUMNS if name.startswith("bf16_difference")), _DIFFERENCE),
+    **dict.fromkeys(("wire_bytes_mean", "wire_bytes_min", "wire_bytes_max"), _BYTES),
+    **dict.fromkeys(("kv_bits", "bits_per_element", "output_tokens_mean"), (0, 1e9)),
+    "margin_points": (0, 100),
+    **dict.fromkeys(
+        (name for name in COLUMNS if name.startswith("beats_text_")), (0, float("inf"))
+    ),
 }
 
 SYSTEMS = ("receiver", "sharer", "calibrated", "letter", "logits", "text", "c2c")
@@ -185,6 +207,11 @@ class _Measured:
     def family(self) -> tuple[str, str, str]:
         """Points that are compared with each other, and corrected for being many."""
         return self.point.pair, self.point.dataset, self.point.source
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all questions were asked, with the own message and with another question's."""
+        return min(len(self.own), len(self.deranged)) == self.row["examples_total"]
 
     @property
     def is_reference(self) -> bool:
@@ -279,47 +306,52 @@ def letter_prior(rows: pd.DataFrame) -> float:
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write the table as CSV (UTF-8, empty for missing), replacing `path` in one step."""
-    with replacing(path) as temporary:
-        _typed(frame).to_csv(temporary, index=False)
+    csv_files.write_csv(_typed(frame), path)
 
 
 def read_csv(path: Path) -> pd.DataFrame:
     """Read what `write_csv` wrote, equal to the last bit.
 
+    Columns that an older file does not have are filled in: the questions of a dataset are then
+    the most that any of its rows answered.
+
     Raises:
         LatentWireError: the file cannot be read or is not such a table; names the line.
     """
-    rows = []
-    number = 1
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            if next(reader, []) != list(COLUMNS):
-                raise ValueError(f"the columns are not {', '.join(COLUMNS)}")
-            for fields in reader:
-                number = reader.line_num
-                cells = zip(COLUMNS.items(), fields, strict=True)
-                rows.append({name: _parsed(name, kind, text) for (name, kind), text in cells})
-    except OSError as error:
-        raise LatentWireError(f"{path}: cannot be read: {error.strerror}.") from None
-    except (ValueError, csv.Error) as error:
-        raise LatentWireError(f"{path}, line {number}: not a budget curve: {error}.") from None
-    return _typed(pd.DataFrame(rows, columns=list(COLUMNS)))
+    frame = csv_files.read_rows(path, "a budget curve", COLUMNS, REQUIRED, _check)
+    return _typed(_filled(frame))
 
 
-def _parsed(name: str, kind: str, text: str) -> str | int | float | bool | None:
-    """One cell. Python's own float reads back exactly what was written; pandas' may not."""
-    if not text and kind in ("int64", "bool"):
-        raise ValueError(f"{name} is empty")
-    if not text:
-        return float("nan") if kind == "float64" else None
-    if kind == "bool":
-        if text not in ("True", "False"):
-            raise ValueError(f"{name} is {text!r}, not True or False")
-        return text == "True"
-    if kind == "string":
-        return text
-    return float(text) if kind == "float64" else int(text)
+def _check(row: Mapping[str, csv_files.Cell]) -> None:
+    """Raise ValueError for a row that `write_csv` cannot have written and no picture can show."""
+    for name, allowed in (("system", SYSTEMS), ("source", SOURCES), ("order", ORDERS)):
+        if row[name] not in allowed:
+            raise ValueError(f"{name} is {row[name]!r}, not one of {allowed}")
+    for name in ("pair", "dataset", "codec"):
+        if row[name] is None:
+            raise ValueError(f"{name} is empty")
+    if row["system"] == "c2c" and (
+        not csv_files.is_number(row["keep_ratio"]) or row["order"] is None
+    ):
+        raise ValueError("keep_ratio or order is empty")
+    csv_files.require_between(row, _LIMITS)
+
+
+def _filled(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table that was read, with the columns that it lacks."""
+    nothing = {"float64": float("nan"), "int64": 0, "bool": False}
+    lacking = COLUMNS.keys() - set(frame.columns)
+    full = frame.assign(**{name: nothing.get(COLUMNS[name]) for name in lacking})
+    if "examples_total" in lacking:
+        most = full.groupby(["dataset", "source"])["examples"].transform("max")
+        full = full.assign(examples_total=most)
+    if "complete" in lacking:
+        full = full.assign(complete=full["examples"] == full["examples_total"])
+    if "deranged_examples" in lacking:
+        full = full.assign(deranged_examples=full["pairing_examples"])
+    if "zero_examples" in lacking:
+        full = full.assign(zero_examples=full["examples"].where(full["zero_accuracy"].notna(), 0))
+    return full
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -341,17 +373,39 @@ def _compared(
         answered if measured.point.system == "c2c" and not measured.is_reference else {}
         for measured, answered in zip(family, own, strict=True)
     ]
-    pairing: list[dict[str, Any]] = [{}] * len(family)
-    for caches in (True, False):
-        places = [p for p, m in enumerate(family) if (m.point.system == "c2c") == caches]
-        found = pairing_columns([(own[p], deranged[p]) for p in places], resamples, seed)
-        for place, columns in zip(places, found, strict=True):
-            pairing[place] = columns
-    losses = reference_columns(compared, reference, margin_points, resamples, seed)
+    pairing = _of_each_kind(
+        [(measured.point.system == "c2c", measured.is_complete) for measured in family],
+        lambda places: pairing_columns([(own[p], deranged[p]) for p in places], resamples, seed),
+    )
+    losses = _of_each_kind(
+        [
+            min(len(answered), len(reference)) == measured.row["examples_total"]
+            for measured, answered in zip(family, own, strict=True)
+        ],
+        lambda places: reference_columns(
+            [compared[p] for p in places], reference, margin_points, resamples, seed
+        ),
+    )
     return [
         {**measured.row, **gain, **loss}
         for measured, gain, loss in zip(family, pairing, losses, strict=True)
     ]
+
+
+def _of_each_kind(
+    kinds: Sequence[Hashable], columns: Callable[[list[int]], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """What `columns` says of the places of each kind, back in order.
+
+    p-values are corrected over a kind. What is not complete is one of its own, so that a trial run
+    of some questions changes nothing of what was answered whole.
+    """
+    found: list[dict[str, Any]] = [{}] * len(kinds)
+    for kind in dict.fromkeys(kinds):
+        places = [place for place, other in enumerate(kinds) if other == kind]
+        for place, row in zip(places, columns(places), strict=True):
+            found[place] = row
+    return found
 
 
 def _measure(point: _Point, parts: Sequence[ConditionResult]) -> _Measured:
@@ -397,7 +451,9 @@ def _measure(point: _Point, parts: Sequence[ConditionResult]) -> _Measured:
         "wire_bytes_max": max(sent, default=None),
         "bits_per_element": _ratio(8 * sum(sent), sum(record.elements for record in own.values())),
         "deranged_accuracy": _accuracy(deranged),
+        "deranged_examples": len(deranged),
         "zero_accuracy": _accuracy(zero),
+        "zero_examples": len(zero),
         "unanswered": unanswered.count(own.values()),
         "deranged_unanswered": unanswered.count(deranged.values()),
         "zero_unanswered": unanswered.count(zero.values()),

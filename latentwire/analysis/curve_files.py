@@ -8,11 +8,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from latentwire.analysis.curve import read_csv
-from latentwire.analysis.figures import draw_budget_curve, save_both, save_png
-from latentwire.analysis.files import file_name, replacing
+from latentwire.analysis.figures import draw_budget_curve
+from latentwire.analysis.files import replacing
 from latentwire.analysis.heat_map import draw_heat_map, has_grid
 from latentwire.analysis.latex import latex_table
+from latentwire.analysis.pictures import save_both, save_png
 from latentwire.analysis.rate_figures import draw_rate_accuracy
+from latentwire.analysis.safe_names import picture_names
 from latentwire.errors import LatentWireError
 
 CSV_FILE = "budget_curve.csv"
@@ -64,13 +66,13 @@ def figures_from_csv(path: Path, folder: Path) -> list[Path]:
 
 def _figures(frame: pd.DataFrame) -> Iterator[tuple[str, Callable[[], Figure]]]:
     """File name without its ending, and what draws the figure."""
-    several = frame["pair"].nunique() > 1
+    names = picture_names(frame)
     for pair, dataset in frame[["pair", "dataset"]].drop_duplicates().itertuples(index=False):
         rows = frame[(frame["pair"] == pair) & (frame["dataset"] == dataset)]
         sent = rows[(rows["system"] == "c2c") & (rows["wire_bytes_mean"] > 0)]
         if sent.empty:
             continue
-        end = file_name(dataset, pair if several else "")
+        end = names[pair, dataset]
         yield f"{BUDGET_CURVE}{end}", partial(draw_budget_curve, frame, dataset, pair)
         local = rows[rows["source"] == "local"]
         if local.loc[local["keep_ratio"] == 1, "bits_per_element"].notna().sum() > 1:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from latentwire.analysis.completeness import gain_is_complete
+from latentwire.analysis.pictures import PALE
+
 FARTHEST = 0.03  # decades that a dot may be drawn from its place: 7 %
 
 
@@ -26,6 +29,7 @@ class Dot:
     gain_low: float
     gain_high: float
     complete: bool
+    gain_complete: bool
     x: float  # where it is drawn: wire_bytes, or a little beside
     degenerate: bool = False  # answers nearly always with one letter
     deranged_degenerate: bool = False
@@ -37,14 +41,20 @@ class Dot:
 
     @property
     def alpha(self) -> float:
-        """Opacity: what is not finished is pale."""
-        return 1.0 if self.complete else 0.4
+        """Opacity of its accuracy: what is not complete is pale."""
+        return 1.0 if self.complete else PALE
+
+    @property
+    def gain_alpha(self) -> float:
+        """Opacity of its control, and of the gain over it."""
+        return 1.0 if self.gain_complete else PALE
 
 
 def read_dots(frame: pd.DataFrame) -> list[Dot]:
     """The table's C2C points that have an answer and a byte: a log axis has no zero."""
     rows = frame[(frame["system"] == "c2c") & (frame["wire_bytes_mean"] > 0)]
     dots: dict[tuple[str, float, str | None], Dot] = {}
+    rows = rows.assign(gain_complete=gain_is_complete(rows))
     for row in rows.to_dict(orient="records"):
         order = None if pd.isna(row["order"]) else str(row["order"])
         dot = Dot(
@@ -60,6 +70,7 @@ def read_dots(frame: pd.DataFrame) -> list[Dot]:
             gain_low=100 * float(row["pairing_gain_low"]),
             gain_high=100 * float(row["pairing_gain_high"]),
             complete=bool(row["complete"]),
+            gain_complete=bool(row["gain_complete"]),
             x=float(row["wire_bytes_mean"]),
             degenerate=bool(row["degenerate"]),
             deranged_degenerate=bool(row["deranged_degenerate"]),

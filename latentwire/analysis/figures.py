@@ -1,19 +1,13 @@
-"""The budget curve as a picture: accuracy and pairing gain against the bytes really sent.
-
-Figures are made as objects, never through pyplot: it keeps every figure in a global list and
-asks for a display.
-"""
+"""The budget curve as a picture: accuracy and pairing gain against the bytes really sent."""
 
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -22,16 +16,17 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.typing import LineStyleType
 
 from latentwire.analysis.answers import DEGENERATE_NOTE
+from latentwire.analysis.completeness import n_sentences
+from latentwire.analysis.condition_names import ALONE
 from latentwire.analysis.crossing import text_sentence
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.dots import Dot, pareto_front, read_dots, read_sweeps, set_beside
-from latentwire.analysis.files import replacing
+from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
 from latentwire.analysis.provenance import hashes_note
-from latentwire.analysis.rivals import ALONE, RIVAL_STYLES, draw_rivals, read_rivals
+from latentwire.analysis.rivals import RIVAL_STYLES, draw_rivals, read_rivals
 from latentwire.analysis.units import human_bytes
 from latentwire.errors import LatentWireError
 
-DPI = 200
 WIDTH, HEIGHT = 6.5, 5.5  # inches: a two-column paper's full width
 GREY = "0.45"
 CAPTION_CHARACTERS = 119  # of its size, from the left end of the panels to the right edge
@@ -65,6 +60,7 @@ FRONT_COLOUR, FRONT_WIDTH = "0.85", 4.5
 ORDER_STYLES: dict[str, LineStyleType] = {"front": "-", "back": (0, (3.5, 1.8))}
 
 
+@styled
 def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     """Draw one dataset's budget curve of one pair.
 
@@ -74,8 +70,9 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     their intervals on the right edge. Conditions that answer nearly always with one letter are
     crossed out. Below, the pairing gain. Points of nearly equal bytes
     are drawn side by side, at most a few per cent from their place. A broad grey step in either
-    panel joins the caches that no other beats, in bytes and in height (crossed out ones do not
-    count). Texts, the letter and logits are hollow marks of one colour.
+    panel joins the caches that no other beats, in bytes and in height (crossed out and incomplete
+    ones do not count). Texts, the letter and logits are hollow marks of one colour. What is not
+    complete is pale (see `completeness`).
 
     Where the table holds local rows, its published rows of the same pair and dataset are laid
     over them as hollow grey markers of the codec's shape; otherwise they are the curve.
@@ -88,7 +85,7 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     Raises:
         LatentWireError: the table has no C2C point of that pair and dataset.
     """
-    frame = frame[(frame["dataset"] == dataset) & (frame["pair"] == pair)]
+    frame = labelled(frame[(frame["dataset"] == dataset) & (frame["pair"] == pair)])
     has_local = ((frame["source"] == "local") & (frame["system"] == "c2c")).any()
     source = "local" if has_local else "published"
     own = frame[frame["source"] == source]
@@ -118,8 +115,8 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
         references=bool(own["system"].isin(ALONE).any()),
     )
 
-    _draw_front(upper, [(dot, dot.accuracy) for dot in dots], high)
-    _draw_front(lower, [(dot, dot.gain) for dot in gains], high)
+    _draw_front(upper, [(dot, dot.accuracy) for dot in dots if dot.complete], high)
+    _draw_front(lower, [(dot, dot.gain) for dot in gains if dot.gain_complete], high)
     _draw_accuracy(upper, dots, overlay, styles)
     _draw_references(upper, own)
     _draw_keep_ratios(upper, dots, swept, styles, math.log10(high / low))
@@ -134,7 +131,7 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
     lower.set_xlabel("bytes sent per question (mean, log scale)", fontsize=8.5)
 
-    title = f"{dataset}  \N{MIDDLE DOT}  {pair}"
+    title = f"{label(dataset)}  \N{MIDDLE DOT}  {label(pair)}"
     if source == "published":
         title += "  \N{MIDDLE DOT}  published answers"
     left = upper.get_position().x0
@@ -142,30 +139,6 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     _draw_legends(figure, left, dots, overlay, sweeps, styles)
     figure.text(left, 0.08 / HEIGHT, caption, va="bottom", fontsize=6.8, color="0.3")
     return figure
-
-
-def save_both(figure: Figure, folder: Path, stem: str) -> list[Path]:
-    """Write the figure as `stem`.png and `stem`.svg; paths."""
-    paths = [folder / f"{stem}.png", folder / f"{stem}.svg"]
-    save_png(figure, paths[0])
-    save_svg(figure, paths[1])
-    return paths
-
-
-def save_png(figure: Figure, path: Path, dpi: int = DPI) -> None:
-    """Write the figure as PNG, replacing `path` in one step."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=dpi, format="png")
-
-
-def save_svg(figure: Figure, path: Path) -> None:
-    """Write the figure as SVG, replacing `path` in one step; the same figure gives the same bytes.
-
-    Letters are outlines, so that it looks the same wherever it is shown or printed.
-    """
-    # The salt stands in for random ids, and a date would differ in every file.
-    with replacing(path) as temporary, rc_context({"svg.hashsalt": "latentwire"}):
-        figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
 def codec_styles(codecs: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -239,6 +212,7 @@ def _draw_series(
     dots: Sequence[Dot],
     styles: dict[str, tuple[str, str]],
     value: Callable[[Dot], tuple[float, float, float]],
+    opacity: Callable[[Dot], float],
 ) -> None:
     """Markers with intervals, and lines through the sweeps; `value` gives middle, low, high."""
     for (codec, order), sweep in read_sweeps(dots).items():
@@ -248,6 +222,7 @@ def _draw_series(
             color=styles[codec][0],
             linestyle=ORDER_STYLES[order],
             linewidth=1.1,
+            alpha=min(map(opacity, sweep)),
             zorder=2,
         )
     for dot in dots:
@@ -265,7 +240,7 @@ def _draw_series(
             elinewidth=0.8,
             capsize=1.8,
             capthick=0.8,
-            alpha=dot.alpha,
+            alpha=opacity(dot),
             linestyle="none",
             zorder=4,
         )
@@ -311,7 +286,11 @@ def _draw_accuracy(
     styles: dict[str, tuple[str, str]],
 ) -> None:
     _draw_series(
-        axes, dots, styles, lambda dot: (dot.accuracy, dot.accuracy_low, dot.accuracy_high)
+        axes,
+        dots,
+        styles,
+        lambda dot: (dot.accuracy, dot.accuracy_low, dot.accuracy_high),
+        lambda dot: dot.alpha,
     )
     for dot in dots:
         if math.isnan(dot.deranged):
@@ -325,7 +304,7 @@ def _draw_accuracy(
             markersize=0.68 * _size(marker),
             markerfacecolor="white",
             markeredgewidth=0.9,
-            alpha=dot.alpha,
+            alpha=dot.gain_alpha,
             linestyle="none",
             # On top and smaller: where the control scores the same as the matched cache, both
             # stay visible, as a marker with a hollow core.
@@ -342,6 +321,7 @@ def _draw_accuracy(
             markerfacecolor="none",
             markeredgecolor="0.55",
             markeredgewidth=0.9,
+            alpha=dot.alpha,
             linestyle="none",
             zorder=3,
         )
@@ -359,9 +339,11 @@ def _draw_references(axes: Axes, frame: pd.DataFrame) -> None:
     accuracies = [100 * float(row["accuracy"]) for row in references]
     edge = axes.get_yaxis_transform()
     for place, (accuracy, row) in enumerate(zip(accuracies, references, strict=True)):
+        alpha = 1.0 if row["complete"] else PALE
         axes.axhline(
             accuracy,
             color=GREY,
+            alpha=alpha,
             linewidth=0.9,
             linestyle={"receiver": ":", "sharer": "-."}.get(row["system"], (0, (1, 4))),
             zorder=1,
@@ -373,12 +355,14 @@ def _draw_references(axes: Axes, frame: pd.DataFrame) -> None:
             [low, high],
             transform=edge,
             color=GREY,
+            alpha=alpha,
             linewidth=0.8,
             marker="_",
             markersize=3.5,
             clip_on=False,
         )
-        axes.plot(x, accuracy, ".", transform=edge, color=GREY, markersize=4, clip_on=False)
+        look: dict[str, Any] = {"color": GREY, "alpha": alpha, "markersize": 4, "clip_on": False}
+        axes.plot(x, accuracy, ".", transform=edge, **look)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
     heights = _apart(accuracies, 0.09 * (high - low))
@@ -386,7 +370,8 @@ def _draw_references(axes: Axes, frame: pd.DataFrame) -> None:
         axes.text(
             1.05,
             height,
-            f"{row['system']}{DEGENERATE_SIGN if row['degenerate'] else ''}\n{accuracy:.1f} %",
+            f"{row['system']}{DEGENERATE_SIGN if row['degenerate'] else ''}\n{accuracy:.1f} %"
+            + ("" if row["complete"] else f", n {row['examples']}"),
             transform=edge,
             va="center",
             fontsize=7.3,
@@ -437,15 +422,15 @@ def _draw_keep_ratios(
         places = {dot.keep_ratio: dot.wire_bytes for dot in dots if dot.codec == codec}
         free = math.inf  # the left end of the label to the right, in inches
         for keep_ratio, wire_bytes in sorted(places.items(), reverse=True):
-            label = f"{keep_ratio:g}"
-            place, half = math.log10(wire_bytes) * inches, LABEL_CHARACTER * len(label) / 2
+            kept = f"{keep_ratio:g}"
+            place, half = math.log10(wire_bytes) * inches, LABEL_CHARACTER * len(kept) / 2
             if place + half > free:
                 continue
             free = place - half - LABEL_CHARACTER
             axes.text(
                 wire_bytes,
                 y,
-                label,
+                kept,
                 transform=axes.get_xaxis_transform(),
                 ha="center",
                 va="center",
@@ -470,7 +455,13 @@ def _draw_gain(axes: Axes, dots: Sequence[Dot], styles: dict[str, tuple[str, str
         axes.set_yticks([])
         return
     axes.axhline(0, color="0.25", linewidth=0.8, zorder=1)
-    _draw_series(axes, dots, styles, lambda dot: (dot.gain, dot.gain_low, dot.gain_high))
+    _draw_series(
+        axes,
+        dots,
+        styles,
+        lambda dot: (dot.gain, dot.gain_low, dot.gain_high),
+        lambda dot: dot.gain_alpha,
+    )
     axes.set_ylabel("pairing gain (points)", fontsize=8.5)
     axes.yaxis.set_label_coords(-0.075, 0.5)
     axes.margins(y=0.1)
@@ -504,9 +495,9 @@ def _draw_legends(
     ]
     if not all(math.isnan(dot.deranged) for dot in dots):
         kinds.append(_hollow("deranged control", "0.2", 0.68 * _size("s")))
-    if any(not dot.degenerate for dot in dots):
-        label = "best for its bytes (Pareto)"
-        kinds.append(Line2D([], [], color=FRONT_COLOUR, linewidth=FRONT_WIDTH, label=label))
+    if any(dot.complete and not dot.degenerate for dot in dots):
+        best = "best for its bytes (Pareto)"
+        kinds.append(Line2D([], [], color=FRONT_COLOUR, linewidth=FRONT_WIDTH, label=best))
     if overlay:
         kinds.append(_hollow("published", "0.55", 1.65 * _size("s")))
     starts = range(0, len(codecs), LEGEND_CODECS)
@@ -526,7 +517,7 @@ def _draw_legends(
         )
 
 
-def _hollow(label: str, colour: str, size: float) -> Line2D:
+def _hollow(name: str, colour: str, size: float) -> Line2D:
     return Line2D(
         [],
         [],
@@ -536,7 +527,7 @@ def _hollow(label: str, colour: str, size: float) -> Line2D:
         markerfacecolor="none",
         markeredgewidth=0.9,
         linestyle="none",
-        label=label,
+        label=name,
     )
 
 
@@ -559,15 +550,10 @@ def _caption(
 ) -> str:
     """What n is, what the bars are, what is not finished and what is not drawn."""
     shown = frame[(frame["examples"] > 0)]
-    fewest, most = int(shown["examples"].min()), int(shown["examples"].max())
-    total = int(shown["examples_total"].max())
-    count = f"{most}" if fewest == most else f"{fewest} to {most}"
-    of_all = "" if fewest == total else f" of {total}"
+    n, *unfinished = n_sentences(shown, "point")
     bars = "Wilson; pairing gain: paired bootstrap" if gains else "Wilson"
-    sentences = [f"n = {count}{of_all} questions a point. Bars: 95 % intervals (accuracy: {bars})."]
-    unfinished = int((~shown["complete"]).sum())
-    if unfinished:
-        sentences.append(f"INCOMPLETE: {unfinished} of {len(shown)} points, drawn pale.")
+    sentences = [f"{n}. Bars: 95 % intervals (accuracy: {bars})."]
+    sentences += [f"{sentence}." for sentence in unfinished]
     if shown["system"].eq("calibrated").any():
         sentences.append("Calibrated: the receiver without its letter prior.")
     if any(not np.isclose(dot.x, dot.wire_bytes) for dot in dots):

@@ -1,7 +1,6 @@
 """Writing a result file so that a reader sees the old one or the new one, never half of it."""
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +21,3 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def file_name(dataset: str, pair: str = "") -> str:
-    """How pictures of a dataset (and pair) are called; names come from users' files, and as file
-    names they stay in the folder."""
-    return re.sub(r"[^\w.+-]", "_", f"{dataset}_{pair}" if pair else dataset)

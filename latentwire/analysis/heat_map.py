@@ -1,6 +1,7 @@
 """Bits against length: what each codec answers at each keep ratio, as a map of numbers."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from latentwire.analysis.answers import DEGENERATE_NOTE
-from latentwire.analysis.figures import CODEC_STYLES, DPI
+from latentwire.analysis.completeness import gain_is_complete, n_sentences
+from latentwire.analysis.figures import CODEC_STYLES
+from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
 from latentwire.analysis.provenance import hashes_note
 
 # Even in lightness, so that it reads the same in grey and to the colour-blind.
@@ -30,15 +33,17 @@ def has_grid(frame: pd.DataFrame) -> bool:
     return bool((rows.groupby("codec")["keep_ratio"].nunique() > 1).any())
 
 
+@styled
 def draw_heat_map(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     """Accuracy, and pairing gain where the control was run, of codecs (down, by bits) at keep
     ratios (across), with 95 % intervals; a column of panels for each end that is kept.
 
     `frame` is a budget curve of one pair, dataset and source for which `has_grid` holds. Drawn
     are the codecs with several keep ratios and the study's plain ones; whole caches stand in both
-    columns. A cell that was not run is hatched. Crossed (x): nearly always one letter.
+    columns. A cell that was not run is hatched, one that is not complete pale and with its n; the
+    colours go by the complete ones. Crossed (x): nearly always one letter.
     """
-    rows = frame[frame["system"] == "c2c"]
+    rows = labelled(frame[frame["system"] == "c2c"])
     swept = rows.groupby("codec")["keep_ratio"].nunique()
     kept = rows[rows["codec"].isin([*swept[swept > 1].index, *CODEC_STYLES])]
     codecs = list(dict.fromkeys(kept["codec"]))  # the table goes from many bits to few
@@ -46,6 +51,8 @@ def draw_heat_map(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     shorter = set(kept.loc[kept["keep_ratio"] < 1, "order"])
     orders = [order for order in DIRECTIONS if order in shorter]
     quantities = [item for item in QUANTITIES if kept[item[0]].notna().any()]
+    done = {"accuracy": kept["complete"], "pairing_gain": gain_is_complete(kept)}
+    kept = kept.assign(**{f"{name}_complete": complete for name, complete in done.items()})
 
     width = 0.9 + len(orders) * (CELL_WIDTH * len(ratios) + 0.25)
     height = 1.25 + len(quantities) * (CELL_HEIGHT * len(codecs) + 0.55)
@@ -53,7 +60,8 @@ def draw_heat_map(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(quantities), len(orders), squeeze=False)
     for (column, title), line in zip(quantities, panels, strict=True):
-        values = 100 * kept[column].dropna()
+        known = kept[kept[column].notna()]
+        values = 100 * (known[known[f"{column}_complete"]] if done[column].any() else known)[column]
         low, high = float(values.min()), float(values.max())
         for order, axes in zip(orders, line, strict=True):
             cells = _cells(kept, order)
@@ -61,10 +69,11 @@ def draw_heat_map(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
             axes.set_title(f"{title}, {order} kept", fontsize=8)
     for axes in panels[-1]:
         axes.set_xlabel("share of the prompt's tokens sent", fontsize=7.5)
-    n = kept["examples"]
-    count = f"{n.max()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
-    figure.suptitle(f"{dataset}  \N{MIDDLE DOT}  {pair}", fontsize=9, weight="bold")
-    notes = [f"n = {count} questions a cell; brackets: 95 % intervals; hatched: not run"]
+    title = f"{label(dataset)}  \N{MIDDLE DOT}  {label(pair)}"
+    figure.suptitle(title, fontsize=9, weight="bold")
+    n, *unfinished = n_sentences(kept, "cell")
+    notes = [f"{n}; brackets: 95 % intervals; hatched: not run"]
+    notes += [line for note in unfinished for line in textwrap.wrap(note, int(22 * width))]
     if kept["degenerate"].any():
         notes.append(f"\N{MULTIPLICATION SIGN}: the answer is {DEGENERATE_NOTE}")
     notes += [note for note in (hashes_note(kept),) if note]
@@ -80,6 +89,28 @@ def _cells(rows: pd.DataFrame, order: str) -> Cells:
     for row in fitting.sort_values("examples", kind="stable").to_dict(orient="records"):
         found[str(row["codec"]), float(row["keep_ratio"])] = {str(k): v for k, v in row.items()}
     return found
+
+
+def _draw_cell(
+    axes: Axes, place: tuple[int, int], row: dict[str, Any], column: str, share: float
+) -> None:
+    """A cell that was run: its number, its interval, and its n where it is not complete."""
+    (x, y), complete = place, bool(row[f"{column}_complete"])
+    colour = COLOURS(share)
+    dark = complete and 0.3 * colour[0] + 0.6 * colour[1] + 0.1 * colour[2] <= 0.45
+    alpha = None if complete else PALE
+    axes.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", alpha=alpha))
+    sign = "\N{MULTIPLICATION SIGN}" if row["degenerate"] else ""
+    low, high = (f"{100 * float(row[f'{column}_{end}']):.0f}" for end in ("low", "high"))
+    look: dict[str, Any] = {"ha": "center", "va": "center", "color": "white" if dark else "black"}
+    value = 100 * float(row[column])
+    axes.text(x + 0.5, y + 0.36, f"{value:.1f}{sign}", fontsize=7, **look)
+    if complete:
+        axes.text(x + 0.5, y + 0.74, f"[{low}, {high}]", fontsize=5, **look)
+        return
+    n = row["examples"] if column == "accuracy" else row["pairing_examples"]
+    axes.text(x + 0.5, y + 0.66, f"[{low}, {high}]", fontsize=5, **look)
+    axes.text(x + 0.5, y + 0.88, f"n = {n}", fontsize=5, **look)
 
 
 def _draw_cells(
@@ -99,15 +130,9 @@ def _draw_cells(
                 box = Rectangle((x, y), 1, 1, facecolor="0.96", edgecolor="0.8", hatch="///")
                 axes.add_patch(box)
                 continue
-            colour = COLOURS((value - low) / (high - low) if high > low else 0.5)
-            ink = "black" if 0.3 * colour[0] + 0.6 * colour[1] + 0.1 * colour[2] > 0.45 else "white"
-            axes.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white"))
-            sign = "\N{MULTIPLICATION SIGN}" if row["degenerate"] else ""
-            spread = [f"{100 * float(row[f'{column}_{end}']):.0f}" for end in ("low", "high")]
-            middle = x + 0.5
-            look: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
-            axes.text(middle, y + 0.36, f"{value:.1f}{sign}", fontsize=7, **look)
-            axes.text(middle, y + 0.74, f"[{spread[0]}, {spread[1]}]", fontsize=5, **look)
+            _draw_cell(
+                axes, (x, y), row, column, (value - low) / (high - low) if high > low else 0.5
+            )
     axes.set_xlim(0, len(ratios))
     axes.set_ylim(len(codecs), 0)
     axes.set_xticks([x + 0.5 for x in range(len(ratios))], [f"{ratio:g}" for ratio in ratios])

@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from latentwire.analysis.answers import DEGENERATE_NOTE
+from latentwire.analysis.condition_names import row_name
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.provenance import hashes_note
-from latentwire.analysis.rivals import row_name
 from latentwire.analysis.units import human_bytes, percent
 
 _SPECIAL = {
@@ -84,7 +84,7 @@ def _caption(pair: str, dataset: str, source: str, rows: pd.DataFrame) -> str:
     if rows[["degenerate", "deranged_degenerate"]].any(axis=None):
         parts.append(rf"$\times$: the answer is {escape(DEGENERATE_NOTE)}.")
     if not rows["complete"].all():
-        parts.append(r"$^{*}$ incomplete.")
+        parts.append(rf"$^{{*}}$ incomplete: not all of {rows['examples_total'].max()} questions.")
     prior = letter_prior(rows)
     if not math.isnan(prior):
         parts.append(rf"Always the commonest key: {percent(prior)}\,\%.")

@@ -11,14 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from latentwire.analysis.figures import DPI, codec_styles, save_both
-from latentwire.analysis.files import file_name
+from latentwire.analysis.figures import codec_styles
 from latentwire.analysis.links import STARTS, Way, first, read_csv, table_ways
+from latentwire.analysis.pictures import DPI, label, labelled, save_both, styled
 from latentwire.analysis.rivals import RIVAL_STYLES
+from latentwire.analysis.safe_names import picture_names
 from latentwire.analysis.units import human_bits_per_s, percent
+from latentwire.errors import LatentWireError
 
 LOWEST, HIGHEST = 1e4, 1e13  # bit/s: from a bad radio link to a GPU's memory
 SHOWN = ("bf16", "int8", "int4", "int2")  # of the caches; beside them those that are ever first
+LINKS_PICTURE = "links_"  # how the names of its pictures begin
 TITLES = {
     "question": "nobody has read the question",
     "cache": "the sharer's cache stands",
@@ -26,13 +29,15 @@ TITLES = {
 TEXT_LINES = ("-", (0, (5, 1.5)), (0, (3, 1.5, 1, 1.5)), (0, (1, 1.5)))
 
 
+@styled
 def draw_links(table: pd.DataFrame, dataset: str, pair: str) -> Figure:
     """Two panels, one a start (see `links`), of one pair and dataset of a `links.link_table`.
 
     A black line is recomputation, those of one colour are texts, the others caches by codec. The
-    broad grey band is whoever answers first, of all that was measured.
+    broad grey band is whoever answers first, of all that was measured. Accuracies are those of
+    complete conditions; others are not named.
     """
-    rows = table[(table["pair"] == pair) & (table["dataset"] == dataset)]
+    rows = labelled(table[(table["pair"] == pair) & (table["dataset"] == dataset)])
     found = {start: table_ways(rows[rows["start"] == start]) for start in STARTS}
     figure = Figure(figsize=(7.2, 4.6), layout="constrained", dpi=DPI)
     panels = figure.subplots(1, len(STARTS), sharey=True)
@@ -43,7 +48,7 @@ def draw_links(table: pd.DataFrame, dataset: str, pair: str) -> Figure:
         axes.set_xlabel("bandwidth (log scale)", fontsize=8.5)
     panels[0].set_ylabel("ms until the receiver can answer (log scale)", fontsize=8.5)
     figure.suptitle(
-        f"{pair}, {dataset}: which way is first; {rows['device'].iloc[0]}, batch 1"
+        f"{label(pair)}, {label(dataset)}: which way is first; {rows['device'].iloc[0]}, batch 1"
         "\nin brackets: share answered rightly",
         fontsize=9.5,
     )
@@ -111,14 +116,16 @@ def _legend(found: Mapping[Way, float], shown: Sequence[str]) -> list[Line2D]:
 
 def write_link_figures(table: pd.DataFrame, folder: Path) -> list[Path]:
     """Write each pair's and dataset's figure as links_DATASET.png and .svg; paths."""
-    several = table["pair"].nunique() > 1
-    paths = []
+    names, paths = picture_names(table), []
     for pair, dataset in table[["pair", "dataset"]].drop_duplicates().itertuples(index=False):
-        stem = f"links_{file_name(dataset, pair if several else '')}"
+        stem = f"{LINKS_PICTURE}{names[pair, dataset]}"
         paths += save_both(draw_links(table, dataset, pair), folder, stem)
     return paths
 
 
 def link_figures_from_csv(path: Path, folder: Path) -> list[Path]:
     """`write_link_figures` from a file that m4 wrote; nothing else is read."""
-    return write_link_figures(read_csv(path), folder)
+    table = read_csv(path)
+    if table.empty:
+        raise LatentWireError(f"{path} has no row to draw: run m1, then m4 again")
+    return write_link_figures(table, folder)

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from latentwire.analysis.files import replacing
+from latentwire.analysis import csv_files
 from latentwire.analysis.units import human_bits_per_s, percent
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.link_times import (
@@ -39,12 +39,18 @@ from latentwire.evaluation.link_times import (
 LINKS_FILE = "links.csv"
 STARTS = ("question", "cache")
 TIMES = ("bytes", "meanwhile_ms", "before_ms", "after_ms")
+WAYS = ("recomputation", "text", "cache")
 COLUMNS = (
     *("pair", "dataset", "device", "start", "way", "codec", "message_tokens", "accuracy"),
     *TIMES,
     *("beats_recomputation_bit_per_s", "first_at"),
 )
 _TEXTS = ("pair", "dataset", "device", "start", "way", "codec", "message_tokens", "first_at")
+_LIMITS = {
+    **dict.fromkeys(TIMES, (0, 1e18)),
+    "accuracy": (0, 1),
+    "beats_recomputation_bit_per_s": (0, math.inf),
+}
 
 
 @dataclass(frozen=True)
@@ -169,20 +175,32 @@ def link_table(
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write a `link_table`; `read_csv` gives the same back."""
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False)
+    csv_files.write_csv(table, path)
 
 
 def read_csv(path: Path) -> pd.DataFrame:
     """The table that `write_csv` wrote. Raises LatentWireError for any other file."""
-    try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str))
-    except (OSError, ValueError) as error:
-        raise LatentWireError(f"{path} cannot be read: {error}") from None
-    if list(table.columns) != list(COLUMNS):
-        raise LatentWireError(f"{path} does not have the columns of {LINKS_FILE} (docs/links.md)")
+    kinds = dict.fromkeys(COLUMNS, "float64") | dict.fromkeys(_TEXTS, "string")
+    table = csv_files.read_rows(path, f"a {LINKS_FILE} (docs/links.md)", kinds, COLUMNS, _check)
+    table = table[list(COLUMNS)]
     table[list(_TEXTS)] = table[list(_TEXTS)].fillna("")
+    for (pair, dataset), rows in table.groupby(["pair", "dataset"], sort=False):
+        alone = rows.loc[rows["way"] == "recomputation", "start"]
+        if sorted(alone) != sorted(STARTS):
+            where = f"{path}: {dataset}, {pair}"
+            raise LatentWireError(f"{where}: it needs one row of recomputation for each start")
     return table
+
+
+def _check(row: Mapping[str, csv_files.Cell]) -> None:
+    """Raise ValueError for a row that no picture can show."""
+    for name, allowed in (("start", STARTS), ("way", WAYS)):
+        if row[name] not in allowed:
+            raise ValueError(f"{name} is {row[name]!r}, not one of {allowed}")
+    for name in TIMES:
+        if not csv_files.is_number(row[name]):
+            raise ValueError(f"{name} is empty")
+    csv_files.require_between(row, _LIMITS)
 
 
 def table_ways(rows: pd.DataFrame) -> dict[Way, float]:

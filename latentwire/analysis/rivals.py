@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-ALONE = ("receiver", "sharer", "calibrated")  # systems that send nothing
+from latentwire.analysis.completeness import gain_is_complete
+from latentwire.analysis.condition_names import ALONE
+from latentwire.analysis.pictures import PALE
+
 # Colour and marker by `rival_key`; hollow, so that no codec's mark looks like one.
 RIVAL_STYLES = {
     "utf8": ("#7A0177", "o"),
@@ -35,17 +39,11 @@ class Rival:
     accuracy: tuple[float, float, float]  # low, value, high in per cent
     gain: tuple[float, float, float]
     complete: bool
+    gain_complete: bool
 
-
-def row_name(row: Mapping[str, Any]) -> str:
-    """A row that is no cache, in words."""
-    system = str(row["system"])
-    if system == "text":
-        packed = ", zstd" if row["codec"] == "utf8+zstd" else ""
-        return f"text {row['message_tokens']} tokens{packed}"
-    if system == "calibrated":
-        return "receiver calibrated"
-    return f"{system} alone" if system in ALONE else system
+    def is_complete(self, column: str) -> bool:
+        """Whether its `column`, "accuracy" or "gain", is of all questions."""
+        return self.complete if column == "accuracy" else self.gain_complete
 
 
 def rival_key(row: Mapping[str, Any]) -> str:
@@ -56,6 +54,7 @@ def rival_key(row: Mapping[str, Any]) -> str:
 def read_rivals(frame: pd.DataFrame) -> list[Rival]:
     """The rivals that have an answer and a byte, texts by their tokens."""
     rows = frame[~frame["system"].isin(["c2c", *ALONE]) & (frame["wire_bytes_mean"] > 0)]
+    rows = rows.assign(gain_complete=gain_is_complete(rows))
 
     def three(row: Mapping[str, Any], name: str) -> tuple[float, float, float]:
         low, value, high = (100 * float(row[f"{name}{end}"]) for end in ("_low", "", "_high"))
@@ -69,9 +68,35 @@ def read_rivals(frame: pd.DataFrame) -> list[Rival]:
             accuracy=three(row, "accuracy"),
             gain=three(row, "pairing_gain"),
             complete=bool(row["complete"]),
+            gain_complete=bool(row["gain_complete"]),
         )
         for row in ({str(k): v for k, v in row.items()} for row in rows.to_dict("records"))
     ]
+
+
+def _draw_marks(axes: Axes, rivals: Sequence[Rival], column: str, name: str | None) -> None:
+    """Rivals of one kind, all complete (joined by a line) or all incomplete (pale, apart)."""
+    if not rivals:
+        return
+    complete = rivals[0].is_complete(column)
+    colour, marker = RIVAL_STYLES[rivals[0].key]
+    lows, values, highs = zip(*(getattr(rival, column) for rival in rivals), strict=True)
+    axes.errorbar(
+        [rival.wire_bytes for rival in rivals],
+        values,
+        yerr=np.abs([np.subtract(lows, values), np.subtract(highs, values)]),
+        fmt=marker,
+        linestyle="-" if complete and len(rivals) > 1 else "none",
+        color=colour,
+        markerfacecolor="white",
+        markersize=4.5,
+        linewidth=0.9,
+        elinewidth=0.8,
+        capsize=1.5,
+        alpha=1.0 if complete else PALE,
+        zorder=4,
+        label=name,
+    )
 
 
 def draw_rivals(upper: Axes, lower: Axes | None, rivals: Sequence[Rival]) -> None:
@@ -80,28 +105,14 @@ def draw_rivals(upper: Axes, lower: Axes | None, rivals: Sequence[Rival]) -> Non
     for rival in sorted(rivals, key=lambda rival: (rival.wire_bytes, rival.tokens)):
         by_key[rival.key].append(rival)
     for key in (key for key in RIVAL_STYLES if key in by_key):
-        colour, marker = RIVAL_STYLES[key]
         for axes, column in ((upper, "accuracy"), (lower, "gain")):
             shown = [r for r in by_key[key] if not math.isnan(getattr(r, column)[1])]
             if axes is None or not shown:
                 continue
-            x, y = [r.wire_bytes for r in shown], [getattr(r, column)[1] for r in shown]
-            ends = [[abs(getattr(r, column)[side] - getattr(r, column)[1]) for r in shown]
-                    for side in (0, 2)]  # fmt: skip
-            axes.errorbar(
-                *(x, y),
-                yerr=ends,
-                fmt=marker,
-                linestyle="-" if len(shown) > 1 else "none",
-                color=colour,
-                markerfacecolor="white",
-                markersize=4.5,
-                linewidth=0.9,
-                elinewidth=0.8,
-                capsize=1.5,
-                alpha=1.0 if all(r.complete for r in shown) else 0.4,
-                zorder=4,
-                label=NAMES[key] if axes is upper else None,
-            )
+            named = any(rival.is_complete(column) for rival in shown)  # in the legend
+            for complete in (True, False):
+                name = NAMES[key] if axes is upper and complete == named else None
+                part = [rival for rival in shown if rival.is_complete(column) == complete]
+                _draw_marks(axes, part, column, name)
     if by_key:
         upper.legend(fontsize=6.5, frameon=True, framealpha=0.85, edgecolor="0.85", loc="best")

@@ -4,7 +4,6 @@ Every sentence is put together from columns of the budget curve, so from tests t
 `compare` and `stats`; where a number is missing, its sentence is left out.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,8 +11,11 @@ import pandas as pd
 
 from latentwire.analysis import unanswered
 from latentwire.analysis.answers import DEGENERATE_MARK, DEGENERATE_NOTE
+from latentwire.analysis.completeness import counts, gain_is_complete, loss_is_complete
+from latentwire.analysis.condition_names import condition_name
 from latentwire.analysis.curve import REFERENCE_CODEC
-from latentwire.analysis.rivals import row_name
+from latentwire.analysis.markdown import assemble, escape, markdown_table, picture
+from latentwire.analysis.safe_names import metric_name, metric_names
 from latentwire.analysis.table import with_interval
 from latentwire.analysis.units import human_bytes, percent
 
@@ -26,7 +28,6 @@ QUESTIONS = {
     "main": "M0 to M4: what accuracy is left at how many bytes?",
     "published": "What did the published study measure?",
 }
-MOST_CHARACTERS = 7900  # MLflow cuts a note at 8000
 VERDICTS = ("supported", "refuted", "undecided")
 _HEAD = ("condition", "keep", "order", "n", "accuracy %", "bytes", "pairing gain", "vs 16 bits")
 
@@ -35,13 +36,13 @@ def headline(frame: pd.DataFrame) -> dict[str, float]:
     """The few metrics that a milestone's run shows: `DATASET/NAME`, see docs/mlflow.md.
 
     With several pairs or sources in the frame these stand before the dataset. Shares and bytes
-    are those of the frame; what was not measured is left out.
+    are those of the frame's complete conditions; what was not measured is left out.
     """
     found: dict[str, float] = {}
     for prefix, rows in _families(frame):
         own = {
-            **_accuracies(rows),
-            **_losses(rows),
+            **_accuracies(rows[rows["complete"]]),
+            **_losses(rows[loss_is_complete(rows)]),
             **{name: float(value) for name, value in _counts(rows).items()},
         }
         found |= {f"{prefix}/{name}": value for name, value in own.items() if pd.notna(value)}
@@ -62,59 +63,31 @@ def note(
         frame: what it is judged by, with the conditions that it is compared with.
         measured: the rows of `frame` that the table shows.
         pictures: addresses of pictures.
-        said: more sentences, below the others.
+        said: more sentences, below the others; plain text.
     """
     if measured.empty:
         return "No finished conditions yet."
     head = [f"**{QUESTIONS[name]}**"] if name in QUESTIONS else []
     several = len(list(_families(frame)))
     blocks = [
-        " ".join([f"*{prefix}*:" if several > 1 else f"On {prefix}:", *_sentences(rows)])
+        " ".join(
+            [f"*{escape(prefix)}*:" if several > 1 else f"On {escape(prefix)}:", *_sentences(rows)]
+        )
         for prefix, rows in _families(frame)
     ]
     shown = [picture(place) for place in pictures]
-    return assemble([*head, *blocks, *said], "\n".join(_table(measured)), shown)
-
-
-def assemble(blocks: Sequence[str], table: str, pictures: Sequence[str]) -> str:
-    """A description of blocks, a table and pictures; the table is cut to what MLflow keeps."""
-    start, end = "\n\n".join([*blocks, ""]), "\n\n".join(["", *pictures])
-    return start + cut(table, MOST_CHARACTERS - len(start) - len(end)) + end
-
-
-def picture(address: str) -> str:
-    """A picture in Markdown, titled by its file's name."""
-    return f"![{address.rpartition('/')[2]}]({address})"
-
-
-def cut(table: str, characters: int) -> str:
-    """A table's first lines, as many as there is room for, and where the others are."""
-    rest = "\n\nThe rest: table.txt"
-    if len(table) <= characters:
-        return table
-    return table[: max(0, characters - len(rest))].rpartition("\n")[0] + rest
-
-
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table in Markdown, the first column to the left and the others right."""
-    marks = [":--", *["--:"] * (len(head) - 1)]
-    return [
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-        for cells in (head, marks, *rows)
-    ]
-
-
-def metric_name(text: str) -> str:
-    """Text without what MLflow refuses in the name of a metric."""
-    return re.sub(r"[^\w.\- ]", "_", text, flags=re.ASCII)
+    return assemble([*head, *blocks, *map(escape, said)], "\n".join(_table(measured)), shown)
 
 
 def _families(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Each pair, dataset and source of a frame, by the shortest name that tells it apart."""
     pairs, sources = frame["pair"].nunique() > 1, frame["source"].nunique() > 1
+    found = {}
     for (pair, dataset, source), rows in frame.groupby(["pair", "dataset", "source"], sort=False):
         parts = [*([pair] if pairs else []), *([source] if sources else []), dataset]
-        yield "/".join(metric_name(str(part)) for part in parts), rows
+        found[tuple(map(str, parts))] = rows
+    names = metric_names(found)
+    return ((names[key], rows) for key, rows in found.items())
 
 
 def _accuracies(rows: pd.DataFrame) -> dict[str, float]:
@@ -123,6 +96,7 @@ def _accuracies(rows: pd.DataFrame) -> dict[str, float]:
         found[f"{metric_name(_name(row)).replace(' ', '_')}_accuracy"] = row["accuracy"]
     for row in _records(_reference(rows)):
         found["bf16_accuracy"] = row["accuracy"]
+    for row in _records(_reference(rows[gain_is_complete(rows)])):
         found["bf16_pairing_gain"] = row["pairing_gain"]
     return found
 
@@ -140,7 +114,8 @@ def _losses(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def _counts(rows: pd.DataFrame) -> dict[str, int]:
-    compared = rows[rows["bf16_examples"] > 0]
+    whole = rows[loss_is_complete(rows)]
+    compared = whole[whole["bf16_examples"] > 0]
     verdicts = {
         f"non_inferior_{verdict}": int((compared["non_inferior"] == verdict).sum())
         for verdict in VERDICTS
@@ -158,18 +133,32 @@ def _reference(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sentences(rows: pd.DataFrame) -> Iterator[str]:
-    least, most = rows["examples"].min(), rows["examples"].max()
-    n = f"{least}" if least == most else f"{least} to {most}"
-    yield f"{len(rows)} conditions, {n} questions each."
+    """What the complete conditions come to; of others, how many there are."""
+    whole, part = rows[rows["complete"]], rows[~rows["complete"]]
+    total = rows["examples_total"].max()
+    if whole.empty:
+        yield (
+            f"{len(rows)} conditions, {counts(part)} of {total} questions each: none is complete,"
+            " so what they scored stands in the table alone."
+        )
+        return
+    yield f"{len(whole)} conditions, {counts(whole)} questions each."
+    if len(part):
+        yield (
+            f"{len(part)} more are incomplete ({counts(part)} of {total} questions): they stand in"
+            " the table alone."
+        )
+    gained, compared = rows[gain_is_complete(rows)], rows[loss_is_complete(rows)]
+    rows = whole
     alone = rows[rows["system"] != "c2c"]
     scores = [
-        f"{_name(row)} {with_interval(row, 'accuracy', signed=False)}"
+        f"{_shown(row)} {with_interval(row, 'accuracy', signed=False)}"
         for row in _records(pd.concat([alone, _reference(rows)]))
     ]
     if scores:
         yield f"Accuracy in %, with 95 % intervals: {'; '.join(scores)}."
-    yield from _pairing_sentence(rows)
-    yield from _loss_sentence(rows)
+    yield from _pairing_sentence(gained)
+    yield from _loss_sentence(compared)
     if rows["degenerate"].any():
         count = int(rows["degenerate"].sum())
         yield f"{count} marked {DEGENERATE_MARK}: the answer is {DEGENERATE_NOTE}."
@@ -187,7 +176,7 @@ def _pairing_sentence(rows: pd.DataFrame) -> Iterator[str]:
     yield (
         f"The pairing gain differs from zero in {len(shown)} of {len(tested)} conditions"
         f" ({above} above, {below} below; McNemar, Holm-corrected);"
-        f" {_name(row[0])}: {with_interval(row[0], 'pairing_gain', signed=True)} points."
+        f" {_shown(row[0])}: {with_interval(row[0], 'pairing_gain', signed=True)} points."
     )
 
 
@@ -200,7 +189,7 @@ def _loss_sentence(rows: pd.DataFrame) -> Iterator[str]:
     yield (
         f"Losing less than {compared['margin_points'].iloc[0]:g} points against 16 bits is"
         f" {', '.join(counts)} (of {len(compared)}, Holm-corrected); the lowest difference is"
-        f" {with_interval(worst, 'bf16_difference', signed=True)} points ({_name(worst)})."
+        f" {with_interval(worst, 'bf16_difference', signed=True)} points ({_shown(worst)})."
     )
 
 
@@ -210,16 +199,17 @@ def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _name(row: dict[str, Any]) -> str:
     """A condition in a few words: receiver, int8, int8 0.5 back."""
-    if row["system"] != "c2c":
-        return row_name(row).removesuffix(" alone")
-    if row["keep_ratio"] == 1:
-        return str(row["codec"])
-    return f"{row['codec']} {row['keep_ratio']:g} {row['order']}"
+    return condition_name(row).removesuffix(" alone")
+
+
+def _shown(row: dict[str, Any]) -> str:
+    """The same in Markdown."""
+    return escape(_name(row))
 
 
 def _table(frame: pd.DataFrame) -> Iterator[str]:
     for prefix, rows in _families(frame):
-        yield f"\n{prefix}\n"
+        yield f"\n{escape(prefix)}\n"
         yield from markdown_table(_HEAD, [_cells(row) for row in _records(rows)])
 
 
@@ -227,9 +217,9 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     n = f"{row['examples']}" + ("" if row["complete"] else f"/{row['examples_total']}")
     mark = DEGENERATE_MARK if row["degenerate"] else ""
     return (
-        row["codec"] if row["system"] == "c2c" else _name(row),
+        escape(row["codec"]) if row["system"] == "c2c" else _shown(row),
         "-" if pd.isna(row["keep_ratio"]) else f"{row['keep_ratio']:g}",
-        "-" if pd.isna(row["order"]) else row["order"],
+        "-" if pd.isna(row["order"]) else escape(row["order"]),
         n,
         with_interval(row, "accuracy", signed=False, mark=mark),
         "-" if pd.isna(row["wire_bytes_mean"]) else human_bytes(row["wire_bytes_mean"]),

@@ -13,9 +13,10 @@ from rich.text import Text
 
 from latentwire.analysis import unanswered
 from latentwire.analysis.answers import DEGENERATE_MARK, DEGENERATE_NOTE
+from latentwire.analysis.condition_names import row_name
 from latentwire.analysis.curve import letter_prior
-from latentwire.analysis.rivals import row_name
 from latentwire.analysis.units import human_bytes, percent
+from latentwire.printable import one_line
 
 WIDTH = 100
 
@@ -31,7 +32,7 @@ def curve_table(frame: pd.DataFrame) -> Group:
     if frame.empty:
         return Group(Text("No finished conditions yet."))
     keys = ["pair", "dataset", "source"]
-    groups = frame.groupby(keys, sort=False)
+    groups = _printable(frame).groupby(keys, sort=False)
     parts: list[Table | Text] = [
         _part(f"{dataset}, {pair}" + (", published answers" if source == "published" else ""), rows)
         for (pair, dataset, source), rows in groups
@@ -52,11 +53,26 @@ def render_table(frame: pd.DataFrame) -> str:
 def plain_text(parts: Iterable[RenderableType], width: int) -> str:
     """What rich would print of some parts, one below the other, without colours."""
     file = StringIO()
-    console = Console(file=file, width=width, color_system=None, force_terminal=False)
+    # Names of others stand in tables: nothing in them is a style, a link or a picture.
+    console = Console(
+        file=file,
+        width=width,
+        color_system=None,
+        force_terminal=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
     for part in parts:
         console.print(part)
     # Cells are padded to the column's width, and nobody wants trailing blanks in a log.
-    return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
+    return "".join(f"{line.rstrip()}\n" for line in file.getvalue().split("\n")[:-1])
+
+
+def _printable(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table in which no text acts on a terminal."""
+    names = ("pair", "dataset", "codec", "order")
+    return frame.assign(**{n: frame[n].map(one_line, na_action="ignore") for n in names})
 
 
 def titled_table(title: str, caption: str | None = None) -> Table:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from latentwire.analysis.summary import markdown_table
+from latentwire.analysis.markdown import escape, markdown_table
 from latentwire.analysis.units import human_bytes
 from latentwire.channel.calibration import FORMAT, from_bytes
 from latentwire.channel.registry import EXAMPLES, NAMES, needs_calibration
@@ -136,7 +136,7 @@ def _make(
 
 def _note(sets: Sequence[Dataset], count: int, size_bytes: int, digest: str) -> str:
     """The run's description in Markdown."""
-    used = [(s.name, str(min(count, len(s.examples))), s.hash[:10]) for s in sets]
+    used = [(escape(s.name), str(min(count, len(s.examples))), s.hash[:10]) for s in sets]
     table = markdown_table(("question set", "questions", "hash"), used)
     codecs = ", ".join(name for name in (*NAMES, *EXAMPLES) if needs_calibration(name))
     head = (

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from latentwire.analysis import unanswered
 from latentwire.analysis.answers import in_format_share
+from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.curve import (
     NO_CODEC,
     REFERENCE_CODEC,
@@ -397,7 +398,7 @@ def log_table(
         print(table)
     writer, run_id = run.writer, run.run_id
     writer.log_text(run_id, table, "table.txt")
-    writer.log_text(run_id, measured.to_csv(index=False), "conditions.csv")
+    writer.log_text(run_id, csv_text(measured), "conditions.csv")
     writer.log(run_id, metrics=headline(frame))
     places = [artifact_address(run_id, picture) for picture in pictures]
     writer.note(run_id, note(run.name, frame, measured, places, said))

@@ -34,6 +34,7 @@ def write_links(table: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def _accuracies(frame: pd.DataFrame) -> dict[tuple[str, ...], float]:
+    frame = frame[frame["complete"]]
     whole = frame[(frame["system"] == "c2c") & (frame["keep_ratio"] == 1)]
     texts = frame[(frame["system"] == "text") & (frame["codec"] == "utf8")]
     columns = ["pair", "dataset", "codec", "accuracy"]

@@ -19,9 +19,11 @@ from tqdm import tqdm
 from latentwire.analysis.codec_error import example_packet, measure
 from latentwire.analysis.codec_figures import draw_layer_errors
 from latentwire.analysis.codec_summary import codec_headline, codec_note
+from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.curve_files import PAGE_DPI
-from latentwire.analysis.figures import save_png
+from latentwire.analysis.pictures import save_png
 from latentwire.analysis.rate_figures import draw_rate_distortion
+from latentwire.analysis.safe_names import file_names
 from latentwire.channel.registry import EXAMPLES, NAMES, bits_label, needs_calibration
 from latentwire.condition import Channel
 from latentwire.errors import LatentWireError, Unanswerable
@@ -220,19 +222,20 @@ def _conclude(study: Study, milestone: MilestoneRun, found: dict[_Item, Run | No
     print(text)
     writer, run_id = milestone.writer, milestone.run_id
     writer.log_text(run_id, text, "table.txt")
-    writer.log_text(run_id, table.to_csv(index=False), "codecs.csv")
-    writer.log_text(run_id, by_layer.to_csv(index=False), "codec_error_by_layer.csv")
+    writer.log_text(run_id, csv_text(table), "codecs.csv")
+    writer.log_text(run_id, csv_text(by_layer), "codec_error_by_layer.csv")
     writer.log(run_id, metrics=codec_headline(table))
-    pictures = [f"{PICTURES}/rate_distortion_{name}.png" for name in table["dataset"].unique()]
+    names = file_names((dataset,) for dataset in table["dataset"])
+    pictures = [f"{PICTURES}/rate_distortion_{name}.png" for name in names.values()]
     places = [artifact_address(run_id, picture) for picture in pictures]
     writer.note(run_id, codec_note(table, TITLES, places))
     with tempfile.TemporaryDirectory() as folder:
         for dataset in by_layer["dataset"].unique():
-            path = Path(folder) / f"codec_error_{dataset}.png"
+            path = Path(folder) / f"codec_error_{names[dataset,]}.png"
             part = by_layer[by_layer["dataset"] == dataset]
             save_png(draw_layer_errors(part, dataset, study.pair.name), path)
             writer.log_file(run_id, path)
-            path = Path(folder) / f"rate_distortion_{dataset}.png"
+            path = Path(folder) / f"rate_distortion_{names[dataset,]}.png"
             rates = table[table["dataset"] == dataset]
             figure = draw_rate_distortion(rates, dataset, study.pair.name)
             save_png(figure, path)

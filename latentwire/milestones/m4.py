@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from latentwire.analysis import csv_files
 from latentwire.analysis.crossing import crossings, sentences, with_crossings
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes, write_csv
 from latentwire.analysis.curve_files import CSV_FILE, write_figures
@@ -18,6 +19,7 @@ from latentwire.analysis.files import replacing
 from latentwire.analysis.links import sentences as link_sentences
 from latentwire.analysis.load import chunks_from, identity_counts, newest, origins, results
 from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS
+from latentwire.analysis.output_folder import record_written
 from latentwire.analysis.provenance import Origin
 from latentwire.analysis.report.cautions import cautions
 from latentwire.analysis.report.content import content, matches
@@ -114,6 +116,9 @@ def run_in(store: Store, values: Values, parent: MilestoneRun | None = None) -> 
         print(f"curves, table and report: {run_info.artifact_uri} (run {milestone.run_id})")
         if values["output_dir"]:
             _copy(written, values["output_dir"])
+            left = record_written(values["output_dir"], "m4", written)
+            if left:
+                log.warning(left)
 
 
 def _question_sets(frame: pd.DataFrame, evidence: Evidence) -> dict[str, tuple[str, int, str]]:
@@ -214,7 +219,7 @@ def write(
     figures = write_figures(frame, folder)
     path = folder / CSV_FILE
     write_csv(frame, path)
-    crossed.to_csv(folder / CROSSINGS_FILE, index=False)
+    csv_files.write_csv(crossed, folder / CROSSINGS_FILE)
     page = content(
         frame,
         evidence.results,

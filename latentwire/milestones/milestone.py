@@ -13,6 +13,7 @@ from latentwire import environment
 from latentwire.milestones.study import Study, log
 from latentwire.pairs.identity import manifest
 from latentwire.parameters import Values
+from latentwire.printable import PrintableFormatter
 from latentwire.tracking.runs import (
     ATTEMPT,
     CODE_SHA,
@@ -116,7 +117,7 @@ def _log_kept(writer: RunWriter, run_id: str) -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "latentwire.log"
         handler = logging.FileHandler(path, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
         try:
             yield

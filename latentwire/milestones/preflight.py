@@ -42,6 +42,7 @@ from latentwire.milestones.opening import (
 from latentwire.milestones.study import Study, announce, open_study
 from latentwire.pairs.identity import compare_with_pins
 from latentwire.parameters import SKIP, STUDY, Values
+from latentwire.printable import printable
 
 PARAMETERS = tuple(parameter for parameter in STUDY if parameter.name != "preflight")
 ROUND_TRIP, DOWNLOAD, HASHES = "round trip", "download", "hashes"
@@ -62,7 +63,7 @@ def begin(values: Values) -> Study:
     if opening.pair and opening.device:
         announce(opening.pair, opening.reason, opening.device)
     for finding in report.of(WARN):
-        print(f"preflight: warning: {finding.sentence}", file=sys.stderr)
+        print(printable(f"preflight: warning: {finding.sentence}"), file=sys.stderr)
     failed = report.of(FAIL)
     if failed:
         raise LatentWireError("\n".join(f"preflight: {finding.sentence}" for finding in failed))

@@ -4,13 +4,17 @@ Compares the store's answers of the published pair with the published accuracies
 condition and as a whole; with `reference_dir`, question by question.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.curve import ConditionResult, merged
 from latentwire.analysis.files import replacing
 from latentwire.analysis.load import newest_results
+from latentwire.analysis.markdown import verbatim
+from latentwire.analysis.output_folder import record_written
 from latentwire.analysis.published import FILE_NAME, read_published
 from latentwire.analysis.reproduction.compare import DEFAULT_TOLERANCE_POINTS, Answers, compare
 from latentwire.analysis.reproduction.figures import LATENTWIRE_2026_02, Point, load_study, point
@@ -20,6 +24,8 @@ from latentwire.milestones.milestone import milestone_run
 from latentwire.parameters import EXISTING_FOLDER, OUTPUT_DIR, Parameter, Values, one_of, points
 from latentwire.tracking.outbox import deliver_waiting
 from latentwire.tracking.store import open_store, without_password
+
+log = logging.getLogger("latentwire")
 
 CSV_FILE, TEXT_FILE = "reproduction.csv", "reproduction.txt"
 PARAMETERS = (
@@ -58,12 +64,12 @@ def run(values: Values) -> None:
         published = by_point(condition.result for condition in found)
     compared = compare(study, own, published, values["tolerance_points"])
     text = render(compared, study)
-    csv = as_frame(compared, study).to_csv(index=False)
+    csv = csv_text(as_frame(compared, study))
     with milestone_run(store, "reproduce", values, study.name) as milestone:
         writer, run_id = milestone.writer, milestone.run_id
         writer.log_text(run_id, text, TEXT_FILE)
         writer.log_text(run_id, csv, CSV_FILE)
-        writer.note(run_id, f"```\n{text}\n```")
+        writer.note(run_id, verbatim(text))
         metrics = {"mean_difference": compared.mean_difference, "p": compared.p}
         writer.log(run_id, metrics=metrics, tags={"latentwire.verdict": compared.verdict})
         print(text, end="")
@@ -92,3 +98,6 @@ def _write(folder: Path, files: dict[str, str]) -> None:
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(f"written: {folder / name}")
+    left = record_written(folder, "reproduce", [folder / name for name in files])
+    if left:
+        log.warning(left)

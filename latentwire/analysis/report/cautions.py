@@ -1,13 +1,12 @@
 """What a reader has to know before believing a curve, in sentences."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import pandas as pd
 
 from latentwire.analysis import unanswered
 from latentwire.analysis.answers import DEGENERATE_NOTE
-from latentwire.analysis.rivals import row_name
+from latentwire.analysis.condition_names import condition_name
 
 NAMED = 4  # conditions that one sentence lists by name
 SHOWN = 0.05  # corrected p below which a gain is taken as shown
@@ -96,16 +95,8 @@ def _what_would_decide(undecided: pd.DataFrame) -> str:
 
 def _names(rows: pd.DataFrame) -> str:
     names = [
-        _name({str(key): value for key, value in row.items()})
+        condition_name({str(key): value for key, value in row.items()})
         for row in rows.to_dict(orient="records")
     ]
     listed = ", ".join(names[:NAMED])
     return listed + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-
-
-def _name(row: dict[str, Any]) -> str:
-    if row["system"] != "c2c":
-        return row_name(row)
-    if row["keep_ratio"] == 1:
-        return str(row["codec"])
-    return f"{row['codec']} {row['keep_ratio']:g} {row['order']}"

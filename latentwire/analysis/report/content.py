@@ -17,10 +17,11 @@ from typing import Any
 
 import pandas as pd
 
+from latentwire.analysis.condition_names import row_name
 from latentwire.analysis.curve import NO_CODEC, ConditionResult, merged
 from latentwire.analysis.figures import codec_styles
 from latentwire.analysis.provenance import Origin, run_url
-from latentwire.analysis.rivals import RIVAL_STYLES, row_name
+from latentwire.analysis.rivals import RIVAL_STYLES
 from latentwire.data.dataset import Dataset
 from latentwire.data.prompt import prompt_text
 from latentwire.evaluation.record import Record

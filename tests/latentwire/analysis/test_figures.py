@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes
-from latentwire.analysis.figures import draw_budget_curve, save_png, save_svg
+from latentwire.analysis.figures import draw_budget_curve
+from latentwire.analysis.pictures import save_png, save_svg
 from latentwire.errors import LatentWireError
 
 Make = Callable[..., ConditionResult]

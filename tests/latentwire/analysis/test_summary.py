@@ -7,7 +7,9 @@ import pytest
 
 from latentwire.analysis.codec_summary import codec_headline, codec_note
 from latentwire.analysis.curve import ConditionResult, build_curve
-from latentwire.analysis.summary import MOST_CHARACTERS, headline, metric_name, note
+from latentwire.analysis.markdown import MOST_CHARACTERS
+from latentwire.analysis.safe_names import metric_name
+from latentwire.analysis.summary import headline, note
 
 Make = Callable[..., ConditionResult]
 

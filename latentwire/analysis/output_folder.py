@@ -1,0 +1,93 @@
+"""Which files of an output folder are of now, and which an earlier start has left there.
+
+Files are written over, never deleted: what an earlier start wrote and this one does not, such as
+the picture of a pair that has a longer name by now, stays. A manifest beside the files says what
+belongs to the newest table, and a sentence names the rest.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from latentwire.analysis.files import replacing
+from latentwire.printable import one_line
+
+MANIFEST = "latentwire_files.json"
+NAMED = 8  # files that the sentence lists
+# How pictures begin that versions without a manifest wrote.
+_PICTURES = ("budget_curve_", "codec_rate_", "bits_length_", "links_")
+_ABOUT = (
+    "written: what the newest start of each writer wrote, with its sha256;"
+    " earlier: what one before it wrote, which does not belong to the newest table"
+)
+
+
+def record_written(folder: Path, writer: str, written: Sequence[Path]) -> str | None:
+    """Say in the folder's manifest what was written there just now.
+
+    Args:
+        folder: where to.
+        writer: who wrote; only what the same one wrote before can be left over from it.
+        written: the files.
+
+    Returns:
+        A sentence that names what is left from earlier; None where nothing is.
+    """
+    path = folder / MANIFEST
+    writers = _read(path)
+    if writers is None:
+        return (
+            f"{path} is no manifest of LatentWire and is left alone: what an earlier start has left"
+            " beside it is not known"
+        )
+    now = {file.name: _hash(file) for file in written}
+    before = writers.get(writer, {})
+    known = before.get("earlier", {}) | before.get("written", {}) if writers else _guessed(folder)
+    earlier = {
+        name: digest
+        for name, digest in known.items()
+        if name not in now and (folder / name).is_file() and _hash(folder / name) == digest
+    }
+    writers[writer] = {"written": now, "earlier": earlier}
+    with replacing(path) as temporary:
+        content = {"about": _ABOUT, "writers": writers}
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return _sentence(folder, sorted(earlier)) if earlier else None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The writers of a manifest; empty where there is none, None where it is not one of ours."""
+    if not path.exists():
+        return {}
+    try:
+        writers = json.loads(path.read_text(encoding="utf-8"))["writers"]
+        entries = [named[kind] for named in writers.values() for kind in ("written", "earlier")]
+        if all(isinstance(digest, str) for entry in entries for digest in entry.values()):
+            return dict(writers)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pass
+    return None
+
+
+def _guessed(folder: Path) -> dict[str, str]:
+    """Pictures of ours by their names, in a folder that no manifest describes."""
+    return {
+        path.name: _hash(path)
+        for path in folder.iterdir()
+        if path.name.startswith(_PICTURES) and path.suffix in (".png", ".svg") and path.is_file()
+    }
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _sentence(folder: Path, names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    listed = ", ".join(map(one_line, names[:NAMED])) + more
+    return (
+        f"{folder} still holds files of an earlier start, which do not belong to the new table:"
+        f" {listed}; delete them, or give another folder ({MANIFEST} says which are new)"
+    )

@@ -1,0 +1,102 @@
+"""What all pictures share: the style they are drawn in, text in them, and how they are written.
+
+The style is set here alone. Figures are made as objects, never through pyplot: it keeps every
+figure in a global list, takes a backend from the environment and asks for a display.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import pandas as pd
+from matplotlib import rc_context, rcParamsDefault
+from matplotlib.figure import Figure
+
+from latentwire.analysis.files import replacing
+from latentwire.printable import one_line
+
+DPI = 200
+PALE = 0.4  # opacity of what is not complete
+LONGEST_LABEL = 60  # characters
+P = ParamSpec("P")
+T = TypeVar("T")
+# matplotlib's own settings, so that a user's matplotlibrc changes nothing, and one font that it
+# brings along: others may be installed here and not there. The salt stands in for random ids.
+_STYLE = {
+    **{name: value for name, value in rcParamsDefault.items() if not name.startswith("backend")},
+    "font.family": ["DejaVu Sans"],
+    "font.sans-serif": ["DejaVu Sans"],
+    "svg.hashsalt": "latentwire",
+}
+
+
+def styled(draw: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function that draws or writes a figure: it does so in the suite's style."""
+
+    @wraps(draw)
+    def in_style(*args: P.args, **kwargs: P.kwargs) -> T:
+        with rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return in_style
+
+
+def label(name: object) -> str:
+    """A name of others as it stands in a title: one line, no formula, long ones shortened."""
+    shown = one_line(str(name))
+    if len(shown) > LONGEST_LABEL:
+        half = LONGEST_LABEL // 2 - 1
+        shown = f"{shown[:half]}…{shown[-half:]}"
+    return _plain(shown)
+
+
+def labelled(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table whose text is fit for a picture. Nothing is shortened: what differs stays apart."""
+    texts = [name for name in frame if pd.api.types.is_string_dtype(frame[name])]
+    shown = {
+        str(name): frame[name].map(lambda text: _plain(one_line(text)), na_action="ignore")
+        for name in texts
+    }
+    return frame.assign(**shown)
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib does not take for a formula."""
+    return text.replace("$", r"\$")
+
+
+def save_both(figure: Figure, folder: Path, stem: str) -> list[Path]:
+    """Write the figure as `stem`.png and `stem`.svg; paths."""
+    paths = [folder / f"{stem}.png", folder / f"{stem}.svg"]
+    save_png(figure, paths[0])
+    save_svg(figure, paths[1])
+    return paths
+
+
+@styled
+def save_png(figure: Figure, path: Path, dpi: int = DPI) -> None:
+    """Write the figure as PNG, replacing `path` in one step."""
+    with replacing(path) as temporary, _without_missing_glyphs():
+        figure.savefig(temporary, dpi=dpi, format="png")
+
+
+@styled
+def save_svg(figure: Figure, path: Path) -> None:
+    """Write the figure as SVG, replacing `path` in one step; the same figure gives the same bytes.
+
+    Letters are outlines, so that it looks the same wherever it is shown or printed.
+    """
+    # A date would differ in every file.
+    with replacing(path) as temporary, _without_missing_glyphs():
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+
+
+@contextmanager
+def _without_missing_glyphs() -> Iterator[None]:
+    """No warning for each letter that the font lacks: it is drawn as an empty box."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        yield
