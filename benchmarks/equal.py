@@ -156,8 +156,10 @@ def arriving() -> Iterator[Arrived]:
         read += [cache.values[layer] for layer in link.value_layers]
         found[channel, row] = [tensor[at, :, : len(run)] for tensor in read]
 
-    def seen_pass_through(link: Link, channel: Channel, cache: KVCache, tokens: Any) -> Any:
-        arrived = pass_through(link, channel, cache, tokens)
+    def seen_pass_through(
+        link: Link, channel: Channel, cache: KVCache, tokens: Any, **options: Any
+    ) -> Any:
+        arrived = pass_through(link, channel, cache, tokens, **options)
         for row, run in enumerate(arrived[0]):
             if run:
                 keep(link, channel, row, run, arrived[1], row)

@@ -46,5 +46,6 @@ class CacheCodec(Protocol):
         """decode(encode(x)) of every example of a batch, in its dtype, and the payloads' lengths.
 
         Example b has `layouts[b].tokens` tokens; a batch is filled up to its longest by repeating
-        the last token of each, and what comes back at those places has no meaning.
+        the last token of each, and what comes back at those places has no meaning. Nothing is
+        refused: an example that `encode` refuses holds numbers that are none, before or after.
         """

@@ -24,12 +24,16 @@ from torch import Tensor
 from c2c.cache import Geometry
 from latentwire.channel.codec import CodecError
 from latentwire.channel.transform import Tables
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, first_line
 
 DIGEST_BYTES = 8
 FORMAT = 1
 KINDS = ("key", "value")
 RATES = (0.5, 1.0, 2.0, 3.0)  # bits a number that transform coding is fitted for
+# Beyond these a mean turned to some position, or an angle, could be no finite number. Means of keys
+# are below a thousand, frequencies below one.
+LARGEST_MEAN = 2.0**100
+LARGEST_FREQUENCY = 2.0**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +79,8 @@ def from_bytes(data: bytes, source: str) -> Calibration:
         about = json.loads(bytes(tensors.pop("about").numpy()))
         mean = tensors.pop("key_mean")
         frequencies = tensors.pop("inverse_frequencies")
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise LatentWireError(f"{source} is no calibration file: {error}") from None
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise LatentWireError(f"{source} is no calibration file: {first_line(error)}") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise LatentWireError(f"{source} is a calibration of another format than {FORMAT}")
     if mean.dtype != torch.float32 or mean.dim() != 3 or 0 in mean.shape:
@@ -87,6 +91,8 @@ def from_bytes(data: bytes, source: str) -> Calibration:
         raise LatentWireError(f"{source}: inverse_frequencies is not float64 [channels / 2]")
     if not bool(torch.isfinite(mean).all() and torch.isfinite(frequencies).all()):
         raise LatentWireError(f"{source} holds NaN or infinite numbers")
+    if max(mean.abs().max() / LARGEST_MEAN, frequencies.abs().max() / LARGEST_FREQUENCY) > 1:
+        raise LatentWireError(f"{source} holds numbers that are too large")
     layers = {kind: _layers(about.get(f"{kind}_layers"), geometry, source) for kind in KINDS}
     try:
         tables = {

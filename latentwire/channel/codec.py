@@ -5,9 +5,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from latentwire.errors import LatentWireError
 
-class CodecError(ValueError):
-    """Bytes that no encoder of this codec wrote; the text says what is wrong with them."""
+
+class CodecError(LatentWireError, ValueError):
+    """Bytes that no encoder of this codec wrote, or what no codec can send; the text says what is
+    wrong with it."""
+
+
+class NumbersRefused(CodecError):
+    """Numbers of a cache that cannot be sent, as against a codec that cannot send anything here."""
 
 
 class Codec(Protocol):
@@ -30,8 +37,8 @@ class Codec(Protocol):
         """Of one code, without scales."""
 
     def encode(self, x: Tensor) -> bytes:
-        """The payload of one tensor [H, T, D], `payload_bytes` long; CodecError for NaN or
-        infinity."""
+        """The payload of one tensor [H, T, D], `payload_bytes` long; NumbersRefused for NaN,
+        infinity, and what would be infinite at the other end."""
 
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
         """The float32 tensor [H, T, D] that `data` stands for; CodecError if nothing does."""
@@ -40,10 +47,18 @@ class Codec(Protocol):
         """Length of the payload of a tensor [H, T, D]: codes and scales."""
 
     def round_trip(self, x: Tensor) -> Tensor:
-        """decode(encode(x)) of every example of [B, H, T, D], in x's dtype."""
+        """decode(encode(x)) of every example of [B, H, T, D], in x's dtype. Refuses nothing: what
+        `encode` refuses holds numbers that are none, or comes back so."""
 
 
 def check_finite(x: Tensor) -> None:
     """Refuse NaN and infinity: no scale describes them."""
     if not bool(torch.isfinite(x).all()):
-        raise CodecError("the cache holds NaN or infinite numbers, which cannot be sent")
+        raise NumbersRefused("the cache holds NaN or infinite numbers, which cannot be sent")
+
+
+def check_held(largest: Tensor, codec: str) -> None:
+    """Refuse finite numbers that `codec` would bring to the other end as infinite ones, given its
+    `largest` magnitudes there."""
+    if not bool(torch.isfinite(largest).all()):
+        raise NumbersRefused(f"the cache holds numbers too large for {codec}")

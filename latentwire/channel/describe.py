@@ -1,5 +1,7 @@
 """A packet as people read it: what it says, and where its bytes go."""
 
+from itertools import islice
+
 from latentwire.channel.cache_codec import CacheCodec
 from latentwire.channel.layout import Layout
 from latentwire.channel.lossless import Lossless
@@ -8,17 +10,24 @@ from latentwire.channel.packet import (
     VERSION,
     Header,
     around_bytes,
+    decode,
     decode_header,
 )
 
+MOST_RUNS = 16  # that are listed
+MOST_TENSORS = 4096  # whose numbers are looked at: more than the largest model's by far
+
 
 def describe(data: bytes) -> str:
-    """Lines of `name: value`; PacketError for bytes that are no packet.
+    """Lines of `name: value`; PacketError for bytes that are no packet, whatever their pair.
 
-    The numbers of the cache are not decoded: that takes the pair.
+    The numbers of the cache are decoded too, but where that takes a calibration, or where there are
+    more than MOST_TENSORS tensors.
     """
     header, start = decode_header(data)
     layout = header.layout
+    if not _digest(header.codec) and len(layout.sent) <= MOST_TENSORS:
+        decode(data, layout.geometry, header.identity)
     parameters = len(header.codec.parameters(layout))
     payload = len(data) - around_bytes(header)
     parts = {
@@ -43,7 +52,7 @@ def _codec(header: Header) -> str:
     text = f"{codec.name} (number {codec.number})"
     digest = _digest(codec)
     if digest:
-        text += f", calibration {digest.hex()}"
+        text += f", calibration {digest.hex()}, without which its numbers are not looked at"
     if isinstance(codec, Lossless):
         text += f", {codec.inner.payload_bytes(layout)} bytes before its lossless stage"
     return text
@@ -59,7 +68,9 @@ def _bits(length: int, layout: Layout) -> str:
 
 
 def _runs(layout: Layout) -> str:
-    return ", ".join(f"{run.start} to {run.stop - 1}" for run in layout.runs)
+    listed = [f"{run.start} to {run.stop - 1}" for run in islice(layout.runs, MOST_RUNS)]
+    more = len(layout.runs) - len(listed)
+    return ", ".join(listed) + (f" and {more} more runs" if more else "")
 
 
 def _ranges(layers: tuple[int, ...]) -> str:

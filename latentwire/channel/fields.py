@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from latentwire.channel.codec import CodecError
+
 LARGEST_NUMBER = 2**32 - 1
 
 
-class PacketError(ValueError):
+class PacketError(CodecError):
     """Bytes that are not a packet for this pair; the text says why."""
 
 
@@ -43,7 +47,10 @@ class Reader:
         """Only the shortest form of a number is one."""
         value = shift = 0
         while True:
-            byte = self.byte()
+            if self.place >= len(self.data):
+                raise PacketError("the packet ends within its header")
+            byte = self.data[self.place]
+            self.place += 1
             value |= (byte & 127) << shift
             if value > LARGEST_NUMBER:
                 raise PacketError("a number in the header is too large")
@@ -56,7 +63,8 @@ class Reader:
                 raise PacketError("a number in the header is too long")
 
     def mask(self, layers: int) -> tuple[int, ...]:
-        bits = int.from_bytes(self.bytes(-(-layers // 8)), "little")
-        if bits >> layers:
+        packed = np.frombuffer(self.bytes(-(-layers // 8)), np.uint8)
+        found = np.flatnonzero(np.unpackbits(packed, bitorder="little")).tolist()
+        if found and found[-1] >= layers:
             raise PacketError(f"the packet names a layer past the last of {layers}")
-        return tuple(layer for layer in range(layers) if bits >> layer & 1)
+        return tuple(found)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from c2c.quantize import EPS, divided
-from latentwire.channel.codec import CodecError, check_finite
+from latentwire.channel.codec import CodecError, check_finite, check_held
 
 
 class FP8:
@@ -26,6 +26,7 @@ class FP8:
     def encode(self, x: Tensor) -> bytes:
         check_finite(x)
         codes, scale = self._quantize(x)
+        check_held(codes.float() * scale, self.name)
         numbers = codes.contiguous().view(torch.uint8).cpu().numpy()
         return scale.flatten().cpu().numpy().astype("<f4").tobytes() + numbers.tobytes()
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from c2c.cache import KVCache
 from latentwire.channel import rope, transform
 from latentwire.channel.calibration import Calibration, required
-from latentwire.channel.codec import CodecError
+from latentwire.channel.codec import CodecError, NumbersRefused
 from latentwire.channel.fields import PacketError, Reader, varint
 from latentwire.channel.layout import Layout, Site, example, tensor_of
 
@@ -75,8 +75,12 @@ class KVTC:
         for row, layout in enumerate(layouts):
             streams = []
             for kind in _kinds(layout):
-                vectors = self._vectors(example(cache, row, layout), kind, layout)
-                arrived, length = transform.round_trip(self._tables(kind, layout), vectors)
+                tables = self._tables(kind, layout)
+                try:
+                    vectors = self._vectors(example(cache, row, layout), kind, layout)
+                    arrived, length = transform.round_trip(tables, vectors)
+                except NumbersRefused:
+                    arrived, length = torch.full((layout.tokens, tables.features), torch.nan), 0
                 streams.append(length)
                 for site, tensor in self._tensors(arrived, kind, layout).items():
                     batch[site][row, :, : layout.tokens] = tensor[0].to(like)

@@ -21,7 +21,7 @@ class Layout:
     runs: tuple[range, ...]  # kept positions of the prompt, ascending, not touching
     first_position: int = 0  # position of the prompt's first token in its conversation
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         return sum(map(len, self.runs))
 
@@ -46,15 +46,18 @@ class Layout:
 
     def positions(self) -> Tensor:
         """Position of every kept token in its conversation, int64 [T]."""
-        return torch.cat([torch.arange(run.start, run.stop) for run in self.runs]) + (
-            self.first_position
-        )
+        starts, lengths = torch.tensor([(run.start, len(run)) for run in self.runs]).T
+        passed = lengths.cumsum(0) - lengths  # kept tokens before each run
+        first = self.first_position + starts - passed
+        return torch.arange(self.tokens) + torch.repeat_interleave(first, lengths)
 
     def cache(self, tensors: dict[Site, Tensor], like: Tensor | None = None) -> KVCache:
         """A cache of `tensors` by kind and layer; NaN where nothing was sent, so that using it
         cannot go unnoticed. Where no tensor is sent at all, `like` gives shape, dtype and device
         (without it: one example's, float32, on the CPU)."""
-        like = next(iter(tensors.values()), torch.empty(1, *self.shape) if like is None else like)
+        if like is None:
+            like = torch.empty(()).expand(1, *self.shape)  # a shape that takes no memory
+        like = next(iter(tensors.values()), like)
         unsent = like.new_full((), torch.nan).expand_as(like)
         layers = range(self.geometry.layers)
         return KVCache(

@@ -12,7 +12,7 @@ from c2c.fuser import Fuser
 from latentwire.channel.cache_codec import CacheCodec
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
-from latentwire.channel.layout import Layout
+from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.packet import (
     Header,
     PacketError,
@@ -33,6 +33,7 @@ class Arrived(NamedTuple):
     kept: list[range]  # positions of each row's kept tokens
     cache: KVCache  # those tokens, [B, H, K, D]; rows that keep fewer than K are filled up
     wire_bytes: list[int]  # length of each row's packet
+    doubtful: Tensor  # bool [B], on the cache's device: rows that may be refused; see `refusals`
 
 
 @dataclass(frozen=True)
@@ -100,19 +101,54 @@ class Link:
         return layout.runs[0], cache.map(lambda tensor: tensor.to(device))
 
     def pass_through(
-        self, channel: Channel, cache: KVCache, prompt_tokens: Sequence[int]
+        self, channel: Channel, cache: KVCache, prompt_tokens: Sequence[int], check: bool = True
     ) -> Arrived:
         """What `receive` would give for each example of a batch, and how long its packet would be.
 
         `cache` holds instructions (tensors [B, H, T, D]); row b has prompt_tokens[b] - 1 tokens
         of meaning, and anything after them. Rows are filled up by repeating their last kept token,
         which moves no minimum or maximum that a codec takes over a row's tokens.
+
+        Raises PacketError for a row whose packet is refused, in the same words, for which it waits
+        for the device; with `check` False it does neither, and `refusals` are the caller's to ask
+        for before it uses what arrived.
         """
+        arrived = self._pass_through(channel, cache, prompt_tokens)
+        if check:
+            doubtful = arrived.doubtful.tolist()
+            for error in self.refusals(channel, cache, prompt_tokens, doubtful).values():
+                raise error
+        return arrived
+
+    def refusals(
+        self,
+        channel: Channel,
+        cache: KVCache,
+        prompt_tokens: Sequence[int],
+        doubtful: Sequence[bool],
+    ) -> dict[int, PacketError]:
+        """Why rows of a batch are refused, by row: their packets' own words. Rows that are not
+        `doubtful` are not looked at; arguments as for `pass_through`."""
+        refused = {}
+        for row in (row for row, doubt in enumerate(doubtful) if doubt):
+            tokens = prompt_tokens[row]
+            try:
+                packet = self.send(channel, cache.rows(row, row + 1).section(0, tokens - 1))
+                if packet:
+                    self.receive(packet, tokens, cache.keys[0].dtype, torch.device("cpu"))
+            except PacketError as error:
+                refused[row] = error
+        return refused
+
+    def _pass_through(
+        self, channel: Channel, cache: KVCache, prompt_tokens: Sequence[int]
+    ) -> Arrived:
         positions = [kept(n, channel.keep_ratio, channel.order) for n in prompt_tokens]
         section = _gather(cache, positions)
         sending = [row for row, run in enumerate(positions) if run]
         if not sending:
-            return Arrived(positions, section, [0] * len(positions))
+            none = torch.zeros(len(positions), dtype=torch.bool, device=section.keys[0].device)
+            return Arrived(positions, section, [0] * len(positions), none)
         headers = {run: self._header(channel, run) for run in positions if run}
         # A row that keeps nothing has no layout of its own: any serves, and nothing is read of it.
         some = headers[positions[sending[0]]]
@@ -126,7 +162,7 @@ class Link:
             around[run] + length if run else 0
             for run, length in zip(positions, lengths, strict=True)
         ]
-        return Arrived(positions, arrived, wire_bytes)
+        return Arrived(positions, arrived, wire_bytes, _no_numbers((section, arrived), some.layout))
 
     def _codec(self, channel: Channel) -> CacheCodec:
         found = self.calibration.hash if self.calibration else ""
@@ -142,6 +178,17 @@ class Link:
 
     def _layout(self, positions: range) -> Layout:
         return Layout(self.geometry, self.key_layers, self.value_layers, (positions,))
+
+
+def _no_numbers(caches: Sequence[KVCache], layout: Layout) -> Tensor:
+    """Which rows hold NaN or infinity in any tensor sent: bool [B]. Waits for no device."""
+    tensors = [tensor_of(cache, *site) for cache in caches for site in layout.sent]
+    if not tensors:
+        first = caches[0].keys[0]
+        return torch.zeros(len(first), dtype=torch.bool, device=first.device)
+    # The largest magnitude of a row's numbers: NaN where one is.
+    largest = [torch.linalg.vector_norm(tensor, torch.inf, (1, 2, 3)) for tensor in tensors]
+    return ~torch.isfinite(torch.stack(largest).amax(0))
 
 
 def _gather(cache: KVCache, positions: Sequence[range]) -> KVCache:

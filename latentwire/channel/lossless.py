@@ -17,7 +17,7 @@ import numpy as np
 import zstandard
 
 from c2c.cache import KVCache
-from latentwire.channel.codec import CodecError
+from latentwire.channel.codec import CodecError, NumbersRefused
 from latentwire.channel.layout import Layout, example
 from latentwire.channel.schedule import Schedule
 from latentwire.channel.tensorwise import Tensorwise
@@ -61,7 +61,7 @@ class Lossless:
         return compress(self._sorted(self.inner.encode(cache, layout)), self.method)
 
     def decode(self, data: memoryview, layout: Layout) -> KVCache:
-        block = _decompress(bytes(data), self.method, self.inner.payload_bytes(layout))
+        block = decompress(bytes(data), self.method, self.inner.payload_bytes(layout))
         return self.inner.decode(memoryview(self._unsorted(block)), layout)
 
     def payload_bytes(self, layout: Layout) -> None:
@@ -71,7 +71,10 @@ class Lossless:
         """The length is that of the real block: nothing but compressing tells it."""
         lengths = []
         for row, layout in enumerate(layouts):
-            lengths.append(len(self.encode(example(cache, row, layout), layout)))
+            try:
+                lengths.append(len(self.encode(example(cache, row, layout), layout)))
+            except NumbersRefused:
+                lengths.append(0)
         return self.inner.round_trip(cache, layouts)[0], lengths
 
     @property
@@ -86,11 +89,6 @@ class Lossless:
         return np.frombuffer(block, np.uint8).reshape(self._width, -1).T.tobytes()
 
 
-def decompressor() -> zstandard.ZstdDecompressor:
-    """Reads what `compress` makes by `zstd`."""
-    return zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES, format=_MAGICLESS)
-
-
 def compress(block: bytes, method: str) -> bytes:
     """The block by `zstd` or `lzma`; b"" stays b""."""
     if not block:  # no tensor is sent; frames of nothing could be spelled in many ways
@@ -100,15 +98,15 @@ def compress(block: bytes, method: str) -> bytes:
     return zstandard.ZstdCompressor(compression_params=_ZSTD).compress(block)
 
 
-def _decompress(data: bytes, method: str, length: int) -> bytes:
+def decompress(data: bytes, method: str, length: int) -> bytes:
     """Exactly `length` bytes, and no more are ever made; CodecError for anything else."""
     if length == 0:
         if data:
             raise CodecError(f"there is a {method} block, but nothing to hold")
         return b""
     try:
-        block = (_unpack_lzma if method == "lzma" else _unpack_zstd)(data, length)
-    except (lzma.LZMAError, zstandard.ZstdError, EOFError) as error:
+        block = _unpack_lzma(data, length) if method == "lzma" else unpack_zstd(data, length)
+    except (lzma.LZMAError, EOFError) as error:
         raise CodecError(f"the {method} block is damaged: {error}") from None
     if len(block) != length:
         raise CodecError(f"the {method} block does not hold the {length} bytes that it should")
@@ -124,8 +122,13 @@ def _unpack_lzma(data: bytes, length: int) -> bytes:
     return block
 
 
-def _unpack_zstd(data: bytes, length: int) -> bytes:
-    # A frame that tells its size is given that much memory, whatever limit is set.
-    if zstandard.get_frame_parameters(data, _MAGICLESS).content_size != _UNKNOWN:
-        raise CodecError("the zstd block tells its size, which no encoder of this codec writes")
-    return decompressor().decompress(data, max_output_size=length, allow_extra_data=False)
+def unpack_zstd(data: bytes, most: int) -> bytes:
+    """What a zstd block of `compress` holds, at most `most` bytes; CodecError for anything else."""
+    reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES, format=_MAGICLESS)
+    try:
+        # A frame that tells its size is given that much memory, whatever limit is set.
+        if zstandard.get_frame_parameters(data, _MAGICLESS).content_size != _UNKNOWN:
+            raise CodecError("the zstd block tells its size, which no encoder of this codec writes")
+        return reader.decompress(data, max_output_size=most, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise CodecError(f"the zstd block is damaged: {error}") from None

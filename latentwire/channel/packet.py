@@ -31,15 +31,17 @@ from latentwire.channel.cache_codec import CacheCodec
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
 from latentwire.channel.fields import LARGEST_NUMBER, PacketError, Reader, mask, varint
-from latentwire.channel.layout import Layout
+from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.registry import read_codec
 
 MAGIC = b"LWKV"
 VERSION = 1
 IDENTITY_BYTES = 8
-# What a reader believes of a packet's token count where it does not know its prompt: a short
-# compressed payload could otherwise claim a cache of any size.
+# What a reader believes of a packet where it does not know its prompt: a short compressed payload
+# could otherwise claim a cache of any size.
 MOST_TOKENS = 1 << 17
+FEW_RUNS = 1024  # are read whatever the limit, so that a refusal tells their tokens
+MOST_UNPACKED = 1 << 27  # numbers, of a payload whose length the header does not tell
 _FIXED = struct.Struct("<4sBB8sHHH")
 CHECKSUM_BYTES = 4
 _LARGEST_SIZE = 2**16 - 1
@@ -119,36 +121,48 @@ def decode(
     identity: bytes,
     dtype: torch.dtype = torch.float32,
     calibration: Calibration | None = None,
-    most_tokens: int = MOST_TOKENS,
+    most_tokens: int | None = None,
 ) -> tuple[Header, KVCache]:
     """Header and kept tokens (tensors [1, H, T, D] on the CPU) of a packet for this pair.
 
     Tensors that were not sent are NaN, so that using one cannot go unnoticed. Any other input
-    raises PacketError; nothing larger than a cache of `most_tokens` tokens is allocated.
+    raises PacketError, and so do numbers that `dtype` does not hold. Nothing larger than a cache of
+    `most_tokens` tokens is allocated; where that is None, of MOST_TOKENS and, in a payload whose
+    length the header does not tell, MOST_UNPACKED numbers.
     """
-    header, start = decode_header(data, calibration)
+    header, start = decode_header(data, calibration, most_tokens)
     if header.identity != identity:
         raise PacketError(
             f"the packet is for pair {header.identity.hex()}, this one is {identity.hex()}"
         )
     if header.layout.geometry != geometry:
         raise PacketError(f"the packet is of {header.layout.geometry}, the sharer is {geometry}")
-    if header.layout.tokens > most_tokens:
-        raise PacketError(
-            f"the packet claims {header.layout.tokens} tokens, where at most {most_tokens} can be"
-        )
     payload = memoryview(data)[start : len(data) - CHECKSUM_BYTES]
     try:
         cache = header.codec.decode(payload, header.layout)
     except CodecError as error:
         raise PacketError(str(error)) from None
-    return header, cache.map(lambda tensor: tensor.to(dtype))
+    return header, _cast(cache, header, dtype)
 
 
-def decode_header(data: bytes, calibration: Calibration | None = None) -> tuple[Header, int]:
+def _cast(cache: KVCache, header: Header, dtype: torch.dtype) -> KVCache:
+    """What arrived in `dtype`; PacketError where that does not hold a number of it."""
+    layout, tensors = header.layout, {}
+    for site in layout.sent:
+        tensors[site] = tensor = tensor_of(cache, *site).to(dtype)
+        if not bool(torch.isfinite(tensor).all()):
+            name = str(dtype).removeprefix("torch.")
+            raise PacketError(f"the packet holds numbers too large for {name}")
+    return layout.cache(tensors, torch.empty((), dtype=dtype).expand(1, *layout.shape))
+
+
+def decode_header(
+    data: bytes, calibration: Calibration | None = None, most_tokens: int | None = None
+) -> tuple[Header, int]:
     """The header and where the payload starts, once length and checksum are right.
 
-    A packet that needs a calibration has a header without it too, but cannot be decoded.
+    A packet that needs a calibration has a header without it too, but cannot be decoded. What is
+    larger than `decode` allows is refused.
     """
     if len(data) < _FIXED.size + CHECKSUM_BYTES:
         raise PacketError(f"{len(data)} bytes are too few for a packet")
@@ -164,9 +178,35 @@ def decode_header(data: bytes, calibration: Calibration | None = None) -> tuple[
     reader = Reader(data[:-CHECKSUM_BYTES], _FIXED.size)
     key_layers, value_layers = reader.mask(layers), reader.mask(layers)
     first_position = reader.varint()
+    runs = _runs(reader, MOST_TOKENS if most_tokens is None else most_tokens)
+    if first_position + runs[-1].stop > LARGEST_NUMBER:
+        raise PacketError("the packet's positions are too large")
+    layout = Layout(
+        Geometry(layers, kv_heads, head_dim), key_layers, value_layers, runs, first_position
+    )
+    header = Header(read_codec(number, reader, layout, calibration), identity, layout)
+    payload = header.codec.payload_bytes(layout)
+    if payload is not None and len(data) != (expected := reader.place + payload + CHECKSUM_BYTES):
+        raise PacketError(f"the packet is {len(data)} bytes long, its header says {expected}")
+    if layout.tokens > (most := MOST_TOKENS if most_tokens is None else most_tokens):
+        raise PacketError(_too_many(f"{layout.tokens} tokens", most))
+    if payload is None and most_tokens is None and layout.elements > MOST_UNPACKED:
+        raise PacketError(_too_many(f"{layout.elements} compressed numbers", MOST_UNPACKED))
+    return header, reader.place
+
+
+def _runs(reader: Reader, most_tokens: int) -> tuple[range, ...]:
+    """The kept tokens. Of so many more runs than `most_tokens` none is read."""
+    count = reader.varint()
+    if count == 0:
+        raise PacketError("the packet holds no tokens: for those, none is sent")
+    if 2 * count > len(reader.data) - reader.place:
+        raise PacketError("the packet ends within its header")
+    if count > max(most_tokens, FEW_RUNS):
+        raise PacketError(_too_many(f"{count} runs of tokens", most_tokens))
     runs: list[range] = []
     end = 0
-    for _ in range(reader.varint()):
+    for _ in range(count):
         start = end + reader.varint()
         if runs and start == end:
             raise PacketError("two runs of tokens touch")
@@ -174,15 +214,8 @@ def decode_header(data: bytes, calibration: Calibration | None = None) -> tuple[
         if end == start:
             raise PacketError("a run of tokens is empty")
         runs.append(range(start, end))
-    if not runs:
-        raise PacketError("the packet holds no tokens: for those, none is sent")
-    if first_position + end > LARGEST_NUMBER:
-        raise PacketError("the packet's positions are too large")
-    layout = Layout(
-        Geometry(layers, kv_heads, head_dim), key_layers, value_layers, tuple(runs), first_position
-    )
-    header = Header(read_codec(number, reader, layout, calibration), identity, layout)
-    payload = header.codec.payload_bytes(layout)
-    if payload is not None and len(data) != (expected := reader.place + payload + CHECKSUM_BYTES):
-        raise PacketError(f"the packet is {len(data)} bytes long, its header says {expected}")
-    return header, reader.place
+    return tuple(runs)
+
+
+def _too_many(what: str, most: int) -> str:
+    return f"the packet claims {what}, where at most {most} can be"

@@ -6,7 +6,7 @@ Lossless for a model that runs in the same type.
 import torch
 from torch import Tensor
 
-from latentwire.channel.codec import CodecError, check_finite
+from latentwire.channel.codec import CodecError, check_finite, check_held
 
 
 class Raw:
@@ -17,8 +17,9 @@ class Raw:
         self.bits = torch.finfo(dtype).bits
 
     def encode(self, x: Tensor) -> bytes:
+        check_finite(x)
         cast = x.to(self.dtype)
-        check_finite(cast)  # after the cast: fp16 overflows at 65504
+        check_held(cast, self.name)  # fp16 ends at 65504
         return cast.contiguous().cpu().view(torch.uint8).numpy().tobytes()
 
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:

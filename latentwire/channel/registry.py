@@ -150,7 +150,10 @@ def read_codec(
 ) -> CacheCodec:
     """The codec that a header names by number and parameters; PacketError for one of nobody's."""
     if number in _LOSSLESS_BY_NUMBER:
-        inner = read_codec(reader.byte(), reader, layout, calibration)
+        behind = reader.byte()
+        if behind in _LOSSLESS_BY_NUMBER:  # before it is read: such stages could nest for ever
+            raise PacketError("a lossless stage cannot stand behind another one")
+        inner = read_codec(behind, reader, layout, calibration)
         if not isinstance(inner, FixedLength):
             raise PacketError(f"a lossless stage cannot stand behind {inner.name}")
         return Lossless(inner, _LOSSLESS_BY_NUMBER[number])

@@ -19,6 +19,7 @@ from latentwire.channel.layout import Layout, Site
 from latentwire.channel.tensorwise import Tensorwise
 
 NUMBER = 48
+MOST_LISTED = 32  # stretches that the name of a packet's schedule lists
 _NUMBER = r"(0|[1-9]\d{0,4})"
 _PATTERN = re.compile(rf"keys|values|(?:first|last)[1-9]\d{{0,4}}|{_NUMBER}(?:-{_NUMBER})?")
 
@@ -121,5 +122,7 @@ def read(reader: Reader, layout: Layout, by_number: Mapping[int, Tensorwise]) ->
         chosen += [by_number[number]] * count
     by_site = dict(zip(layout.sent, chosen, strict=True))
     stretches = [(name, len(list(part))) for name, part in groupby(codec.name for codec in chosen)]
-    name = "schedule of " + ", ".join(f"{count} {name}" for name, count in stretches)
+    listed = [f"{count} {name}" for name, count in stretches[:MOST_LISTED]]
+    more = len(stretches) - len(listed)
+    name = "schedule of " + ", ".join(listed) + (f" and {more} more" if more else "")
     return Schedule(name, lambda site, layers: by_site[site])

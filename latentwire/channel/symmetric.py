@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from c2c.quantize import dequantize, largest_code, quantize, round_trip
-from latentwire.channel.codec import CodecError, check_finite
+from latentwire.channel.codec import CodecError, check_finite, check_held
 
 
 class Symmetric:
@@ -24,6 +24,7 @@ class Symmetric:
     def encode(self, x: Tensor) -> bytes:
         check_finite(x)
         codes, scale = quantize(x[None], self.bits, self.axis)
+        check_held(scale * largest_code(self.bits), self.name)
         unsigned = (codes + largest_code(self.bits)).cpu().numpy().astype(np.uint8)
         return scale.flatten().cpu().numpy().astype("<f4").tobytes() + pack(unsigned, self.bits)
 

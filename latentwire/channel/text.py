@@ -1,9 +1,7 @@
 """Text on the wire: UTF-8 as it is, or with Zstandard behind it (no packet around it)."""
 
-import zstandard
-
 from latentwire.channel.codec import CodecError
-from latentwire.channel.lossless import compress, decompressor
+from latentwire.channel.lossless import compress, unpack_zstd
 
 TEXT_CODECS = ("utf8", "utf8+zstd")
 MOST_BYTES = 1 << 20  # a longer text is refused; 256 tokens come to a few thousand bytes
@@ -23,11 +21,9 @@ def decode_text(data: bytes, codec: str) -> str:
     assert codec in TEXT_CODECS
     try:
         if data and codec == "utf8+zstd":
-            data = decompressor().decompress(
-                data, max_output_size=MOST_BYTES, allow_extra_data=False
-            )
+            data = unpack_zstd(data, MOST_BYTES)
         elif len(data) > MOST_BYTES:
             raise CodecError(f"a text of {len(data)} bytes is longer than {MOST_BYTES}")
         return data.decode()
-    except (zstandard.ZstdError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise CodecError(f"the text is damaged: {error}") from None

@@ -21,7 +21,7 @@ from torch import Tensor
 from c2c.cache import KVCache
 from latentwire.channel import rope
 from latentwire.channel.calibration import Calibration, required
-from latentwire.channel.codec import Codec
+from latentwire.channel.codec import Codec, CodecError
 from latentwire.channel.layout import Layout
 from latentwire.channel.rotation import Rotation
 from latentwire.channel.tensorwise import Tensorwise
@@ -61,17 +61,23 @@ class Turbo:
     ) -> Tensorwise:
         """The codec of each tensor of a batch with these layouts, or of one example."""
         calibration = required(self.calibration, self.name)
+        if calibration.geometry != layouts[0].geometry:
+            raise CodecError(
+                f"{self.name} was calibrated for {calibration.geometry},"
+                f" not for {layouts[0].geometry}"
+            )
         positions = _padded([layout.positions() for layout in layouts])
         # On the CPU whatever the device: a cosine may differ by a bit elsewhere.
         distinct, place = torch.unique(positions, return_inverse=True)
-        still = calibration.key_mean[:, :, None].expand(-1, -1, len(distinct), -1)
+        sent = {layer: row for row, layer in enumerate(layouts[0].key_layers)}
+        still = calibration.key_mean[list(sent), :, None].expand(-1, -1, len(distinct), -1)
         turned = rope.redo(still, distinct, calibration.inverse_frequencies).to(device)
         place = place.to(device)
 
         def at(kind: str, layer: int) -> Codec:
             if kind == "value":
                 return self._plain
-            mean = turned[layer][:, place].transpose(0, 1)  # [B, H, T, D]
+            mean = turned[sent[layer]][:, place].transpose(0, 1)  # [B, H, T, D]
             return self._plain.with_mean(mean if batch else mean[0])
 
         return Tensorwise(self.name, self.number, self.bits, at, self.digest)

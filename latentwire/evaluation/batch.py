@@ -20,12 +20,10 @@ from c2c.decoding import Decoder, rounded
 from c2c.slots import extend, new_slots, read
 from latentwire.channel.link import Arrived
 from latentwire.channel.selector import kept
-from latentwire.condition import Channel, Condition
-from latentwire.errors import Unanswerable
+from latentwire.condition import Condition
 from latentwire.evaluation.pair import LoadedPair, stop_ids
-from latentwire.evaluation.pipeline import packet_of
 from latentwire.evaluation.question import Question
-from latentwire.evaluation.unanswerable import CANNOT_SEND, NOT_FINITE, finite_rows
+from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, refusal
 
 # How many tokens go through a model or a projector together: enough to keep the device busy, few
 # enough that what lies between two layers takes little memory.
@@ -254,18 +252,14 @@ class _Batch:
         `reasons`.
         """
         rows, pair = len(self.questions), self.work.pair
-        wire_bytes: dict[Condition, list[int]] = {}
+        received = self._pass_through(sent, conditions, reasons)
         arrived: list[tuple[KVCache, Tensor, Tensor]] = []  # with each token's row and place in it
         packed: list[_Tokens] = []
         for number, condition in enumerate(conditions):
-            if condition.channel is None:
-                continue
-            runs, received, wire_bytes[condition] = self._pass_through(
-                condition.channel, sent[condition.control], reasons[condition]
-            )
-            if received.tokens:
+            if condition in received and received[condition].cache.tokens:
+                runs = received[condition].kept
                 example, place, position = (x.to(own.keys[0].device) for x in _listed(runs))
-                arrived.append((received, example, place))
+                arrived.append((received[condition].cache, example, place))
                 packed.append(_Tokens(example, position, number * rows + example))
         self.work.passed("codecs")
         if packed:
@@ -284,26 +278,35 @@ class _Batch:
                     slots = getattr(decoder.slots, name)[layer]
                     self._fuse_layer(layer, kind, sharer, getattr(own, name)[layer], slots, tokens)
         self.work.passed("fusion")
-        return wire_bytes
+        return {condition: arrival.wire_bytes for condition, arrival in received.items()}
 
-    def _pass_through(self, channel: Channel, cache: KVCache, reasons: list[str | None]) -> Arrived:
-        """`Link.pass_through`; where the codec refuses the batch, without the examples for which no
-        packet can be made: zeros pass in their place, and `reasons` says why."""
-        link = self.work.pair.link
-        try:
-            return link.pass_through(channel, cache, self.lengths)
-        except CANNOT_SEND:
-            for row, tokens in enumerate(self.lengths):
-                own = cache.rows(row, row + 1).section(0, tokens - 1)
-                try:
-                    packet_of(self.work.pair, channel, own)
-                except Unanswerable as reason:
-                    reasons[row] = str(reason)
-            if not any(reasons):  # packets can be made of all of them: this is no fault of theirs
-                raise
-        lost = [row for row, reason in enumerate(reasons) if reason]
-        blanked = cache.map(lambda tensor: tensor.index_fill(0, _index(lost, cache), 0))
-        return link.pass_through(channel, blanked, self.lengths)
+    def _pass_through(
+        self, sent: Mapping[str, KVCache], conditions: Sequence[Condition], reasons: Reasons
+    ) -> dict[Condition, Arrived]:
+        """What arrives under each condition that sends something; nothing in rows that are refused,
+        of which `reasons` says why.
+
+        Whether any is refused is asked once for all conditions: the answer waits for the device.
+        """
+        link, received = self.work.pair.link, {}
+        for condition in conditions:
+            if condition.channel is not None:
+                cache = sent[condition.control]
+                received[condition] = link.pass_through(
+                    condition.channel, cache, self.lengths, check=False
+                )
+        if not received:
+            return {}
+        doubtful = torch.stack([arrival.doubtful for arrival in received.values()]).tolist()
+        for (condition, arrival), doubts in zip(received.items(), doubtful, strict=True):
+            if condition.channel is None or not any(doubts):
+                continue
+            cache = sent[condition.control]
+            refused = link.refusals(condition.channel, cache, self.lengths, doubts)
+            for row, error in refused.items():
+                reasons[condition][row] = refusal(condition.channel, error)
+                arrival.kept[row], arrival.wire_bytes[row] = range(0), 0
+        return received
 
     def _fuse_layer(
         self, layer: int, kind: str, sharer: Tensor, own: Tensor, slots: Tensor, tokens: _Tokens

@@ -18,7 +18,7 @@ from latentwire.evaluation.pair import LoadedPair, stop_ids
 from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import (
-    CANNOT_SEND,
+    may_be_refused,
     require_answerable,
     require_finite,
     unanswered,
@@ -71,10 +71,8 @@ def send(
 
 def packet_of(pair: LoadedPair, channel: Channel, cache: KVCache) -> bytes:
     """The packet of one example's cache; Unanswerable for numbers that the codec cannot send."""
-    try:
+    with may_be_refused(channel):
         return pair.link.send(channel, cache)
-    except CANNOT_SEND as error:
-        raise Unanswerable(f"{channel.codec}: {error}") from None
 
 
 def prefill(pair: LoadedPair, channel: Channel, question: Question, packet: bytes) -> Prefilled:
@@ -84,7 +82,8 @@ def prefill(pair: LoadedPair, channel: Channel, question: Question, packet: byte
     token_ids = as_batch(question, pair.device)
     if not packet:
         return receiver.prefill(pair.receiver, token_ids, sections, lambda section, own: own)
-    _, received = pair.link.receive(packet, prompt_tokens, pair.dtype, pair.device)
+    with may_be_refused(channel):
+        _, received = pair.link.receive(packet, prompt_tokens, pair.dtype, pair.device)
     return receiver.prefill(
         pair.receiver, token_ids, sections, lambda section, own: pair.fuser(received, own)
     )

@@ -6,7 +6,8 @@ are no numbers. It would be so again on any machine. Memory, disks, stores and m
 are none of that, and nothing is recorded for them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -93,6 +94,20 @@ def require_room(model: PreTrainedModel, name: str, prompt_tokens: int) -> None:
             f"a prompt of {prompt_tokens} tokens is longer than the {positions} positions that the"
             f" {name} was made for"
         )
+
+
+def refusal(channel: Channel, error: Exception) -> str:
+    """What is recorded where a codec refuses a cache with one of CANNOT_SEND."""
+    return f"{channel.codec}: {error}"
+
+
+@contextmanager
+def may_be_refused(channel: Channel) -> Iterator[None]:
+    """Unanswerable for what the block cannot send through `channel`, or cannot read back."""
+    try:
+        yield
+    except CANNOT_SEND as error:
+        raise Unanswerable(refusal(channel, error)) from None
 
 
 def finite_rows(logits: Tensor) -> Tensor:

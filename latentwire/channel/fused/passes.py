@@ -15,7 +15,7 @@ from torch import Tensor
 from c2c.kernels import interpreted, kernels_run, power_of_two
 from c2c.quantize import EPS, largest_code
 from latentwire.channel import blocks, nf4, rotation
-from latentwire.channel.codec import Codec, CodecError
+from latentwire.channel.codec import Codec, NumbersRefused, check_held
 from latentwire.channel.fp8 import FP8
 from latentwire.channel.fused.stack import Stack
 from latentwire.channel.grouped import Grouped
@@ -131,8 +131,8 @@ def encode(
 ) -> Encoded:
     """Codes and scales of N tensors [B, H, T, D]; `lengths` (int32 [B]) are the valid tokens.
 
-    Raises CodecError for NaN or infinity in a valid row, for which it waits for the device; with
-    `check` False it does neither. `tuning`: see `_tuned` and `_parts`.
+    Raises NumbersRefused for what `codec.encode` refuses in a valid row, for which it waits for the
+    device; with `check` False it does neither. `tuning`: see `_tuned` and `_parts`.
     """
     source = Stack.of(tensors)
     first = source.tensors[0]
@@ -151,7 +151,9 @@ def encode(
     with torch.cuda.device_of(first):  # Triton launches on the current device, wherever tensors are
         _quantize(rule, source, None, lengths, room, **tuning)
     if check and broken.item():
-        raise CodecError("the cache holds NaN or infinite numbers, which cannot be sent")
+        raise NumbersRefused("the cache holds NaN or infinite numbers, which cannot be sent")
+    if check and rule.per_head:
+        check_held(scales * rule.limit, codec.name)
     return Encoded(codec, tuple(first.shape), codes, scales, lengths)  # type: ignore[arg-type]
 
 

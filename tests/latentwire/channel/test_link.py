@@ -53,7 +53,7 @@ def test_passing_through_is_sending_and_receiving(
     for tokens in (1, 2, 13):
         cache = make_cache(tokens, batch=3).map(lambda tensor: tensor.to(dtype))
         prompts = [tokens + 1, max(1, tokens // 2) + 1, tokens + 1]
-        kept, arrived, wire_bytes = LINK.pass_through(channel, cache, prompts)
+        kept, arrived, wire_bytes, _ = LINK.pass_through(channel, cache, prompts)
         for row, prompt_tokens in enumerate(prompts):
             example = cache.pick(torch.tensor([row])).section(0, prompt_tokens - 1)
             packet = LINK.send(channel, example)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from c2c.cache import Geometry, KVCache
 from latentwire.channel.codec import CodecError
 from latentwire.channel.layout import Layout
-from latentwire.channel.lossless import NUMBERS, _decompress, compress
+from latentwire.channel.lossless import NUMBERS, compress, decompress
 from latentwire.channel.registry import codec
 from latentwire.errors import LatentWireError
 
@@ -30,7 +30,7 @@ def make_cache() -> KVCache:
 
 @given(st.sampled_from(sorted(NUMBERS)), st.binary(max_size=2000))
 def test_what_was_compressed_comes_back(method: str, block: bytes) -> None:
-    assert _decompress(compress(block, method), method, len(block)) == block
+    assert decompress(compress(block, method), method, len(block)) == block
 
 
 @methods
@@ -64,7 +64,7 @@ def test_a_bomb_is_not_unpacked(method: str) -> None:
     assert len(bomb) < 1 << 18
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(CodecError, match=method):
-        _decompress(bomb, method, 1000)
+        decompress(bomb, method, 1000)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
 
 
@@ -75,7 +75,7 @@ def test_a_zstd_frame_that_tells_its_size_is_refused() -> None:
     )
     block = zstandard.ZstdCompressor(compression_params=parameters).compress(bytes(1000))
     with pytest.raises(CodecError, match="tells its size"):
-        _decompress(block, "zstd", 1000)
+        decompress(block, "zstd", 1000)
 
 
 @methods
@@ -85,10 +85,10 @@ def test_any_other_length_or_end_is_refused(method: str) -> None:
         exact = 3072 if length == 3000 else length
         for wrong in {exact - 1, exact + 1} - {-1}:
             with pytest.raises(CodecError):
-                _decompress(block, method, wrong)
+                decompress(block, method, wrong)
         for damaged in (block + b"\0", block[:-1]) if block else (b"\0",):
             with pytest.raises(CodecError):
-                _decompress(damaged, method, exact)
+                decompress(damaged, method, exact)
 
 
 def test_stages_that_make_no_sense_are_refused() -> None:

@@ -40,3 +40,10 @@ def test_no_more_is_unpacked_than_allowed(codec: str, monkeypatch: pytest.Monkey
         decode_text(data, codec)
     with pytest.raises(CodecError, match="longer"):
         encode_text("a" * 2000, codec)
+
+
+def test_a_frame_that_tells_its_size_is_refused_and_not_believed() -> None:
+    """Its reader would set aside what the frame says: here a terabyte in a few bytes."""
+    frame = bytes([0b11000000, 0x58]) + (1 << 40).to_bytes(8, "little") + b"\x01\0\0"
+    with pytest.raises(CodecError, match="tells its size"):
+        decode_text(frame, "utf8+zstd")

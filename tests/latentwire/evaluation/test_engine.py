@@ -225,9 +225,9 @@ def test_codecs_are_run_once_for_all_examples_of_a_batch(
     runs: list[tuple[str, int]] = []
     through = Link.pass_through
 
-    def counting(link: Link, channel: Channel, cache: Any, prompt_tokens: Any) -> Any:
+    def counting(link: Link, channel: Channel, cache: Any, prompt_tokens: Any, **how: Any) -> Any:
         runs.append((channel.codec, len(prompt_tokens)))
-        return through(link, channel, cache, prompt_tokens)
+        return through(link, channel, cache, prompt_tokens, **how)
 
     monkeypatch.setattr(Link, "pass_through", counting)
     asked = questions([10, 8, 10, 5])
