@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from latentwire.condition import Channel, Condition, Setting
 from latentwire.evaluation.record import Record
 from latentwire.milestones.grid import Plan, counted
+from latentwire.tracking.processes import own_process
 from latentwire.tracking.resume import chunk_name
 from latentwire.tracking.runs import (
     CHUNK,
@@ -20,7 +22,7 @@ from latentwire.tracking.runs import (
     FINGERPRINT,
     IDENTITY,
     MILESTONE,
-    PROCESS,
+    PROCESS_ID,
     SOURCE,
     RunWriter,
 )
@@ -33,6 +35,18 @@ CONDITIONS = tuple(
     for control in ("matched", "deranged")
 )
 CHUNKS = ((0, 3), (3, 5))
+
+
+def dead_process() -> str:
+    """The name of a process of this machine that is gone: no system gives out such a number."""
+    _, *place, _, started = own_process().split(" ")
+    return " ".join([uuid.uuid4().hex, *place, "99999999", started])
+
+
+def far_process() -> str:
+    """The name of a process that may live or not: it is of another boot."""
+    _, _, *place, number, started = own_process().split(" ")
+    return " ".join([uuid.uuid4().hex, str(uuid.uuid4()), *place, number, started])
 
 
 def make_setting(seed: int = 42) -> Setting:
@@ -123,7 +137,7 @@ def write_study(store: Store, folder: Path) -> None:
     failed.start("m2 demo (attempt 3)", "milestone", None, {}, {})
     failed.close("FAILED")
     for run in store.search("", [store.experiment_id]):  # the process that wrote them is gone
-        store.client.set_tag(run.info.run_id, PROCESS, "999999@1.00")
+        store.client.set_tag(run.info.run_id, PROCESS_ID, dead_process())
 
 
 def describe(store: Store) -> dict[str, dict[str, Any]]:

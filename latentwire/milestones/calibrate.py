@@ -33,7 +33,6 @@ from latentwire.tracking.calibrations import (
     FILE,
     PAIR_IDENTITY,
 )
-from latentwire.tracking.claims import Claims
 from latentwire.tracking.inputs import TRAINING, log_question_sets
 from latentwire.tracking.once import each_once
 from latentwire.tracking.runs import digest_of
@@ -74,17 +73,14 @@ def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> 
         print_cost(study, pace.time_for(questions), pace, "calibration")
         return
     resolved = study.resolved(values)
-    with (
-        milestone_run(study.store, "calibrate", resolved, study.pair.name, parent) as milestone,
-        # The calibration is there for others once the run is FINISHED.
-        Claims(study.store, milestone.run_id, to_the_runs_end=True) as claims,
-    ):
+    with milestone_run(study.store, "calibrate", resolved, study.pair.name, parent) as milestone:
         for _, made_by in each_once(
-            claims,
+            milestone.claims,
             [request],
             lambda request: f"calibration:{request}",
             lambda request: _finished(study, request),
             lambda request: _make(study, milestone, sets, count, about, request),
+            to_the_runs_end=True,  # the calibration is there for others once the run is FINISHED
         ):
             if made_by != milestone.run_id:
                 print(f"calibrate: finished (run {made_by})")

@@ -28,6 +28,7 @@ from latentwire.analysis.stats import wilson_interval
 from latentwire.analysis.summary import headline, note
 from latentwire.analysis.table import render_table
 from latentwire.condition import Channel, Condition, Setting
+from latentwire.errors import LatentWireError
 from latentwire.evaluation.crew import Crew, Setup
 from latentwire.evaluation.record import Record
 from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
@@ -37,7 +38,6 @@ from latentwire.milestones.work import (
     Done,
     Evaluator,
     Queue,
-    Span,
     Unit,
     join,
     open_evaluator,
@@ -45,11 +45,11 @@ from latentwire.milestones.work import (
     worker_devices,
 )
 from latentwire.parameters import Values
-from latentwire.tracking.claims import Claims
 from latentwire.tracking.inputs import log_question_sets
 from latentwire.tracking.outbox import Letter, Outbox, deliver_waiting, letter
-from latentwire.tracking.resume import FinishedChunk, chunk_name, finished_chunks
+from latentwire.tracking.resume import Span, chunk_name, finished_spans, uncovered
 from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY, artifact_address
+from latentwire.tracking.store import without_password
 
 # What M0 measures and everything else is compared with.
 BESIDE = (
@@ -127,37 +127,20 @@ def make_plans(study: Study, conditions: Sequence[Condition]) -> list[Plan]:
     settings = {dataset: study.setting(dataset) for dataset in study.dataset_names}
     points = [(setting, condition) for setting in settings.values() for condition in conditions]
     prints = [setting.condition_fingerprint(condition) for setting, condition in points]
-    finished = finished_chunks(study.store, prints)
+    finished = finished_spans(study.store, prints)
     return [
-        _plan(study, setting, condition, finished[fingerprint].values())
+        _plan(study, setting, condition, finished[fingerprint])
         for (setting, condition), fingerprint in zip(points, prints, strict=True)
     ]
 
 
-def _plan(
-    study: Study, setting: Setting, condition: Condition, finished: Iterable[FinishedChunk]
-) -> Plan:
+def _plan(study: Study, setting: Setting, condition: Condition, finished: Iterable[Span]) -> Plan:
     examples = study.examples(setting.dataset)
     size = study.values["chunk_size"]
     chunks = [(start, min(start + size, examples)) for start in range(0, examples, size)]
-    missing = uncovered(chunks, [(chunk.start, chunk.stop) for chunk in finished])
+    missing = uncovered(chunks, finished)
     total = len(study.dataset(setting.dataset).examples)
     return Plan(setting, condition, examples, total, tuple(missing))
-
-
-def uncovered(chunks: Iterable[Span], finished: Iterable[Span]) -> list[Span]:
-    """The parts of `chunks` that no finished span covers, so that no example is answered twice,
-    whatever chunk size or limit it was first answered with."""
-    rest = list(chunks)
-    for done_start, done_stop in finished:
-        parts = []
-        for start, stop in rest:
-            parts.append((start, min(stop, done_start)))
-            parts.append((max(start, done_stop), stop))
-            if stop <= done_start or start >= done_stop:
-                parts[-2:] = [(start, stop)]
-        rest = [(start, stop) for start, stop in parts if start < stop]
-    return sorted(rest)
 
 
 def question_sets(study: Study, names: Iterable[str]) -> dict[str, tuple[str, int, str]]:
@@ -193,20 +176,22 @@ def _compute(
     by_unit = {(plan.setting, plan.condition): plan for plan in plans}
     with (
         tqdm(total=missing, desc=run.name, unit="answer", disable=not sys.stderr.isatty()) as bar,
-        Claims(study.store, run.run_id) as claims,
+        run.claims.until_done() as claims,
         Outbox(study.store) as outbox,
         _evaluating(study, bar.update) as evaluate,
     ):
         queue = Queue(study.store, claims, units)
         while True:
             for unit, done in evaluate(queue):
-                seconds = done.seconds / len(unit.conditions)
-                letters = []
-                for condition, records in done.records.items():
-                    plan = by_unit[unit.setting, condition]
-                    parent = condition_runs[plan.fingerprint]
-                    letters.append(_letter(study, run, parent, plan, unit, records, seconds))
-                queue.sent(unit, outbox.put(letters))
+                letters, claimed = [], queue.keeps(unit)
+                for part in queue.still_wanted(unit):
+                    cut = done.cut(unit.span, part.span)
+                    for condition in part.conditions:
+                        plan = by_unit[unit.setting, condition]
+                        parent = condition_runs[plan.fingerprint]
+                        answers = cut.records[condition], cut.seconds / len(unit.conditions)
+                        letters.append(_letter(study, run, parent, plan, part, *answers, claimed))
+                queue.sent(unit, outbox.put(letters) if letters else None)
                 log.info(
                     "%s: %s %s, %d conditions, %.1f s",
                     run.name,
@@ -260,6 +245,7 @@ def _letter(
     unit: Unit,
     records: Sequence[Record],
     seconds: float,
+    claimed: bool,
 ) -> Letter:
     """A chunk's results, as they go to the store."""
     chunk = chunk_name(*unit.span)
@@ -279,7 +265,7 @@ def _letter(
         {**counted(records), "seconds": seconds},
         records,
         seconds,
-        claimed=unit.claimed,
+        claimed=claimed,
     )
 
 
@@ -313,6 +299,12 @@ def _conclude(
     frame = build_curve([*answers, *_beside(study, plans)])
     for plan in plans:
         unique = {r.example_id: r for part in found[plan.fingerprint] for r in part.records}
+        if not unique:
+            raise LatentWireError(
+                f"{plan.setting.dataset} {plan.condition.label}: no answers of it are in the"
+                f" store {without_password(study.store.uri)}, though all were computed: its"
+                " chunk runs were deleted meanwhile, or written to another store; start again"
+            )
         metrics = counted(list(unique.values()))
         interval = wilson_interval(int(metrics["correct"]), int(metrics["examples"]))
         metrics |= {"accuracy_low": interval.low, "accuracy_high": interval.high}

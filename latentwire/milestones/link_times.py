@@ -7,7 +7,6 @@ from latentwire.evaluation.unanswerable import readable
 from latentwire.milestones.milestone import MilestoneRun
 from latentwire.milestones.study import Study
 from latentwire.parameters import Values
-from latentwire.tracking.claims import Claims
 from latentwire.tracking.once import each_once
 from latentwire.tracking.resume import finished_run
 from latentwire.tracking.runs import FINGERPRINT, LINK_LEVEL, digest_of
@@ -35,7 +34,7 @@ def measure_link_times(study: Study, values: Values, milestone: MilestoneRun) ->
     missing = plan_link_times(study, values)
     if not missing:
         return
-    with Claims(study.store, milestone.run_id) as claims:
+    with milestone.claims.until_done() as claims:
         for item, run_id in each_once(
             claims,
             missing,

@@ -35,7 +35,6 @@ from latentwire.milestones.plan import codec_pace, print_cost
 from latentwire.milestones.preflight import begin
 from latentwire.milestones.study import Study, log
 from latentwire.parameters import AUTO, CALIBRATION, CODEC, SAMPLE, STUDY, Values
-from latentwire.tracking.claims import Claims
 from latentwire.tracking.inputs import log_question_sets
 from latentwire.tracking.once import each_once
 from latentwire.tracking.resume import finished_run
@@ -156,7 +155,7 @@ def _measure_missing(
         return
     with (
         tqdm(total=len(missing), desc="m1", unit="codec", disable=not sys.stderr.isatty()) as bar,
-        Claims(study.store, milestone.run_id) as claims,
+        milestone.claims.until_done() as claims,
     ):
         for item, run in each_once(
             claims,

@@ -14,6 +14,7 @@ from latentwire.milestones.study import Study, log
 from latentwire.pairs.identity import manifest
 from latentwire.parameters import Values
 from latentwire.printable import PrintableFormatter
+from latentwire.tracking.claims import Claims
 from latentwire.tracking.runs import (
     ATTEMPT,
     CODE_SHA,
@@ -48,6 +49,7 @@ class MilestoneRun:
     writer: RunWriter
     run_id: str
     name: str
+    claims: Claims  # and the heartbeat
 
 
 @contextmanager
@@ -89,9 +91,10 @@ def milestone_run(
         writer.log(run_id, tags={FINGERPRINT: fingerprint, ATTEMPT: str(attempt), **device})
         writer.log_text(run_id, json.dumps(config, indent=2, sort_keys=True), "config.json")
         writer.log_text(run_id, json.dumps(environment.describe(), indent=2), "environment.json")
-        with _log_kept(writer, run_id):
-            yield MilestoneRun(writer, run_id, name)
+        with Claims(store, run_id) as claims, _log_kept(writer, run_id):
+            yield MilestoneRun(writer, run_id, name, claims)
         writer.mark_strays(name)
+        mark_killed(store)  # by now those may be seen to be gone that only a heartbeat tells of
         writer.finish(run_id)
 
 

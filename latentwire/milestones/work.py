@@ -1,6 +1,7 @@
 """The work of a grid: which pieces are missing, who has them in hand, and how they are done."""
 
 import logging
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,12 +20,17 @@ from latentwire.milestones.study import Study
 from latentwire.parameters import AUTO
 from latentwire.tracking.claims import Claims
 from latentwire.tracking.patience import little_patience
-from latentwire.tracking.resume import chunk_name, finished_of_chunk
+from latentwire.tracking.resume import (
+    Span,
+    chunk_name,
+    finished_of_chunk,
+    finished_spans,
+    is_cheap,
+    uncovered,
+)
 from latentwire.tracking.store import Store
 
 log = logging.getLogger("latentwire")
-
-Span = tuple[int, int]  # examples start to stop - 1, in dataset order
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,6 @@ class Unit:
     setting: Setting
     span: Span
     conditions: tuple[Condition, ...]
-    claimed: bool = True  # whether the store could be asked who else has it in hand
 
     @property
     def key(self) -> str:
@@ -50,8 +55,14 @@ class Unit:
 class Done:
     """What evaluating a unit gave, and how long it took."""
 
-    records: dict[Condition, list[Record]]
+    records: dict[Condition, list[Record]]  # one of each example, in dataset order
     seconds: float
+
+    def cut(self, whole: Span, part: Span) -> "Done":
+        """What evaluating a part of the span gave."""
+        begin, end = part[0] - whole[0], part[1] - whole[0]
+        records = {condition: found[begin:end] for condition, found in self.records.items()}
+        return Done(records, self.seconds * (end - begin) / (whole[1] - whole[0]))
 
 
 def join(parts: Sequence[Done]) -> Done:
@@ -123,6 +134,7 @@ class Queue:
     claims: Claims
     units: list[Unit]
     _away: bool = False  # the store, when it was last asked
+    _otherwise: bool = False  # another process was seen to cut the same examples otherwise
     _sent: dict[str, Path] = field(default_factory=dict)
 
     def take(self) -> Unit | None:
@@ -144,20 +156,46 @@ class Queue:
         if not self._away:
             log.warning("the tracking store does not answer; results wait in the outbox")
         self._away = True
-        return replace(self.units.pop(0), claimed=False)
+        # At random: other processes, which cannot be asked either, have the same units.
+        return self.units.pop(random.randrange(len(self.units)))
 
-    def sent(self, unit: Unit, letters: Path) -> None:
-        """The results of a unit are on their way, in a file that is gone when they have arrived."""
-        self._sent[unit.key] = letters
+    def keeps(self, unit: Unit) -> bool:
+        """Whether nobody else can have evaluated a unit meanwhile."""
+        return self.claims.keeps(unit.key)
+
+    def still_wanted(self, unit: Unit) -> list[Unit]:
+        """What of an evaluated unit is to be stored: the whole, or, where the claim was lost on the
+        way, what nobody else has finished since."""
+        if self.keeps(unit) or not self.store.answers():
+            return [unit]
+        try:
+            with little_patience():
+                return self._missing_of(unit)
+        except MlflowException as error:
+            if not self.store.is_away(error):
+                raise
+            return [unit]
+
+    def sent(self, unit: Unit, letters: Path | None) -> None:
+        """The results of a unit are on their way, in a file that is gone when they have arrived;
+        None where nothing of it was to be stored."""
+        if letters is None:
+            self.claims.release([unit.key])
+        else:
+            self._sent[unit.key] = letters
 
     def _claimed(self) -> Unit | None:
         self._release_what_arrived()
         while (unit := self.claims.take_any(self.units, lambda unit: unit.key)) is not None:
-            missing = self._still_missing(unit)
-            self.units.remove(unit)
-            if missing.conditions:
-                return missing
-            self.claims.release([unit.key])
+            self._otherwise |= any(self.claims.seen.cuts(each.key) for each in self.units)
+            missing = self._missing_of(unit)
+            at = self.units.index(unit)
+            self.units[at : at + 1] = missing
+            if len(missing) == 1 and missing[0].span == unit.span:
+                return self.units.pop(at)
+            self.claims.release(
+                [unit.key]
+            )  # its pieces, if there are any, are claimed by their own
         return None
 
     def _release_what_arrived(self) -> None:
@@ -166,11 +204,26 @@ class Queue:
             del self._sent[key]
         self.claims.release(arrived)
 
-    def _still_missing(self, unit: Unit) -> Unit:
-        """The unit without the conditions that another process has finished since the plan."""
-        there = finished_of_chunk(self.store, unit.setting.identity(), chunk_name(*unit.span))
-        prints = {c: unit.setting.chunk_fingerprint(c, *unit.span) for c in unit.conditions}
-        return replace(unit, conditions=tuple(c for c in unit.conditions if prints[c] not in there))
+    def _missing_of(self, unit: Unit) -> list[Unit]:
+        """What of a unit nobody has finished since the plan was made: itself, pieces, or nothing.
+
+        Where it costs many requests, chunks of another size are only looked for once somebody was
+        seen to make them.
+        """
+        setting, names = unit.setting, {}
+        for condition in unit.conditions:
+            names[condition] = setting.condition_fingerprint(condition)
+        if self._otherwise or is_cheap(self.store):
+            found = finished_spans(self.store, list(names.values()))
+        else:
+            there = finished_of_chunk(self.store, setting.identity(), chunk_name(*unit.span))
+            found = {name: [unit.span] for name in there}
+        return units_of(
+            [
+                (setting, condition, uncovered([unit.span], found.get(name, [])))
+                for condition, name in names.items()
+            ]
+        )
 
 
 def units_of(missing: Sequence[tuple[Setting, Condition, Sequence[Span]]]) -> list[Unit]:

@@ -1,56 +1,97 @@
 """Who computes what, where several processes share a store: each piece of work once.
 
-A process writes the keys of the work it claims into a tag of its own milestone run, then reads the
+A process writes the keys of the work it claims into tags of its own milestone run, then reads the
 tags of all other milestone runs that are RUNNING. A key is its own if no other live process has it
 there; else it takes its claim back. Of two that write at the same time, each reads after it wrote:
 both may give way, but never both have it. So no more is asked of the store than that what is
-written is then read by all.
+written is then read by all. A key that ends in a span of examples (`...:00000-00200`) meets every
+other key of its kind whose span overlaps: chunk sizes may differ.
 
-A process that has died must not hold its claims for ever. On its own host it is seen to be gone.
-Elsewhere its heartbeat, a number in the tag, stands still: a reader that has not seen it change for
-LEASE_S, by the reader's own clock, no longer counts it.
+A process that has died must not hold its claims for ever. Where it is certain that it has ended, it
+holds nothing. Else its heartbeat, a number in the first tag, stands still: a reader that has not
+seen it change for LEASE_S, by the reader's own clock, no longer counts it. Who was only stopped for
+so long finds out when it goes on (`Claims.keeps`).
 """
 
 import json
 import logging
-import platform
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeVar
 
-from mlflow.entities import Run
+from mlflow.entities import Run, RunTag
 
-from latentwire.tracking.runs import CLAIMS, HOST, LEVEL, PROCESS, is_alive
+from latentwire.tracking.heartbeats import BEAT_S, LEASE_S, still_s
+from latentwire.tracking.processes import is_gone
+from latentwire.tracking.runs import CLAIMS, LEVEL, MOST_PARAMS, PROCESS, PROCESS_ID
 from latentwire.tracking.store import Store
 
-BEAT_S = 15.0
-LEASE_S = 120.0
+PAGE_CHARACTERS = 4000  # of a tag; MLflow cuts what is longer than 8,000, older servers than 5,000
+_FAREWELL_S = 2.0
+_SPAN = re.compile(r"(.*):(\d{1,9})-(\d{1,9})", re.DOTALL)
 
 log = logging.getLogger("latentwire")
 
 Item = TypeVar("Item")
+Span = tuple[int, int]
+
+
+@dataclass
+class Held:
+    """The keys that some processes hold; `in` also finds what overlaps with one of them."""
+
+    everything: bool = False  # a live process holds keys that cannot be read
+    keys: set[str] = field(default_factory=set)
+    spans: dict[str, list[Span]] = field(default_factory=dict)
+
+    def add(self, keys: Iterable[str]) -> None:
+        self.keys.update(keys)
+        for key in keys:
+            if found := _span_of(key):
+                self.spans.setdefault(found[0], []).append(found[1])
+
+    def __contains__(self, key: str) -> bool:
+        return self.everything or key in self.keys or self._overlaps(key)
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.keys)
+
+    def cuts(self, key: str) -> bool:
+        """Whether a span is held that overlaps with the key's and is not the same."""
+        return key not in self.keys and self._overlaps(key)
+
+    def _overlaps(self, key: str) -> bool:
+        found = _span_of(key)
+        if found is None:
+            return False
+        kind, (start, stop) = found
+        return any(first < stop and start < last for first, last in self.spans.get(kind, ()))
 
 
 class Claims:
-    """The claims of one milestone run.
+    """The claims of one milestone run, and its heartbeat for as long as the block lasts.
 
-    They end with the block, or, with `to_the_runs_end`, with the run: for a piece of work that is
-    finished only when the run is.
+    What is held ends with `until_done`, or with the run. A key stays in the tag that it was first
+    written to, so that a reader finds it whatever is being written to the others meanwhile.
     """
 
-    def __init__(
-        self, store: Store, run_id: str, lease_s: float = LEASE_S, to_the_runs_end: bool = False
-    ) -> None:
+    def __init__(self, store: Store, run_id: str, lease_s: float = LEASE_S) -> None:
         self._store = store
         self._run_id = run_id
         self._lease_s = lease_s
-        self._to_the_runs_end = to_the_runs_end
-        self._held: set[str] = set()
+        self._pages: list[set[str]] = [set()]
+        self._changed: set[int] = set()  # pages that the store does not know yet
+        self._kept: set[str] = set()  # held without a break since they were claimed
+        self.seen = Held()  # what others held when they were last looked at
         self._beat = 0
-        self._seen: dict[str, tuple[int, float]] = {}  # run -> heartbeat, when it was first seen
+        self._told = time.monotonic(), time.time()  # when the store was last written to
+        self._late = False  # nobody has heard of this process for as long as a lease
         self._lock = threading.RLock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep_beating, daemon=True)
@@ -66,19 +107,25 @@ class Claims:
         trace: TracebackType | None,
     ) -> None:
         self._over.set()
-        if kind is None and not self._to_the_runs_end:
-            with self._lock:
-                self._held.clear()
-                self._write()
+        self._thread.join(_FAREWELL_S)  # it must not write when the run has ended
+
+    @contextmanager
+    def until_done(self) -> Iterator[Self]:
+        """Claims that are made in the block end with it, or with the run if it is interrupted."""
+        yield self
+        with self._lock:
+            self.release([key for page in self._pages for key in page])
+            self._write()
 
     def take(self, key: str) -> bool:
         """Claim a key; False if a live process has it, or claims it at this moment."""
         with self._lock:
-            self._held.add(key)
+            self._note_break()
+            self._add(key)
             self._write()
             taken = key in self.of_others()
             if taken:
-                self._held.discard(key)
+                self.release([key])
                 self._write()
             return not taken
 
@@ -92,38 +139,78 @@ class Claims:
     def release(self, keys: Iterable[str]) -> None:
         """Give up keys; the store is told with the next claim or heartbeat."""
         with self._lock:
-            self._held.difference_update(keys)
+            for key in keys:
+                self._kept.discard(key)
+                for number, page in enumerate(self._pages):
+                    if key in page:
+                        page.remove(key)
+                        self._changed.add(number)
 
-    def of_others(self) -> set[str]:
-        """The keys that other live processes hold."""
-        return {key for _, keys in self._others() for key in keys}
+    def keeps(self, key: str) -> bool:
+        """Whether a key has been held without a break since it was claimed. Else this process was
+        stopped, or the store was away, for so long that others may have taken it for dead."""
+        with self._lock:
+            self._note_break()
+            return key in self._kept
 
-    def _others(self) -> Iterator[tuple[str, list[str]]]:
+    def of_others(self) -> Held:
+        """What other live processes hold."""
+        held = Held()
+        asked = time.monotonic()
         for run in self._store.search(
             f"attributes.status = 'RUNNING' and tags.`{LEVEL}` = 'milestone'"
             f" and tags.`{CLAIMS}` != ''"
         ):
-            content = read(run.data.tags)
-            if run.info.run_id == self._run_id or content is None:
+            # Whatever version wrote claims, it had named its process before.
+            if run.info.run_id == self._run_id or PROCESS not in run.data.tags:
                 continue
-            beat, keys = content
-            if keys and self._is_live(run, beat):
-                yield run.info.run_id, keys
+            keys = read(run.data.tags)
+            if keys != [] and self._is_live(run, asked):
+                held.everything |= keys is None
+                held.add(keys or [])
+        self.seen = held
+        return held
 
-    def _is_live(self, run: Run, beat: int) -> bool:
-        if run.data.tags.get(HOST) == platform.node():
-            return is_alive(run.data.tags.get(PROCESS, ""))
-        now = time.monotonic()
-        known = self._seen.get(run.info.run_id)
-        if known is None or known[0] != beat:
-            self._seen[run.info.run_id] = (beat, now)
-            return True
-        return now - known[1] < self._lease_s
+    def _is_live(self, run: Run, asked: float) -> bool:
+        if is_gone(run.data.tags.get(PROCESS_ID, "")):
+            return False
+        return still_s(run.info.run_id, run.data.tags[CLAIMS], asked) < self._lease_s
+
+    def _add(self, key: str) -> None:
+        fitting = (n for n, page in enumerate(self._pages) if len(_text({*page, key})) < _MOST)
+        number = next(fitting, len(self._pages))
+        if number == len(self._pages):
+            self._pages.append(set())
+        self._pages[number].add(key)
+        self._changed.add(number)
+        self._kept.add(key)
 
     def _write(self) -> None:
+        """Tell the store of all that changed; the first page carries the heartbeat."""
+        self._note_break()
         self._beat += 1
-        text = json.dumps({"beat": self._beat, "keys": sorted(self._held)})
-        self._store.client.set_tag(self._run_id, CLAIMS, text)
+        pages = sorted(self._changed | {0})
+        tags = [
+            RunTag(f"{CLAIMS}.{n}", _text(self._pages[n])) if n else self._first() for n in pages
+        ]
+        for start in range(0, len(tags), MOST_PARAMS):
+            self._store.client.log_batch(self._run_id, tags=tags[start : start + MOST_PARAMS])
+        self._changed.difference_update(pages)
+        self._told = time.monotonic(), time.time()
+        if self._late and not self._over.is_set():  # others may have marked the run KILLED
+            self._store.client.update_run(self._run_id, status="RUNNING")
+        self._late = False
+
+    def _first(self) -> RunTag:
+        return RunTag(CLAIMS, _text(self._pages[0], self._beat))
+
+    def _note_break(self) -> None:
+        """See whether nobody has heard of this process for as long as a lease. Of a machine that
+        was halted as a whole, only the clock on the wall tells."""
+        gaps = time.monotonic() - self._told[0], time.time() - self._told[1]
+        if max(gaps) >= self._lease_s:
+            self._late = True
+            self._kept.clear()
 
     def _keep_beating(self) -> None:
         while not self._over.wait(BEAT_S):
@@ -135,10 +222,30 @@ class Claims:
                 log.debug("no heartbeat: %s", error)
 
 
-def read(tags: Mapping[str, str]) -> tuple[int, list[str]] | None:
-    """Heartbeat and keys of a milestone run's tags; None where there are none that can be read."""
-    try:
-        content = json.loads(tags.get(CLAIMS, ""))
-        return int(content["beat"]), [str(key) for key in content["keys"]]
-    except (ValueError, TypeError, KeyError):
-        return None
+_MOST = PAGE_CHARACTERS - 20  # room for the heartbeat's digits
+
+
+def read(tags: Mapping[str, str]) -> list[str] | None:
+    """The keys in a milestone run's tags; None where a tag was cut, and may have held any."""
+    keys: list[str] = []
+    for name, text in tags.items():
+        if name == CLAIMS or name.startswith(f"{CLAIMS}."):
+            try:
+                content = json.loads(text)
+                found = content.get("keys") if isinstance(content, dict) else None
+                if isinstance(found, list):
+                    keys += map(str, found)
+                else:  # no version ever wrote that
+                    log.debug("the tag %s holds no claims: %.80s", name, text)
+            except (ValueError, RecursionError):
+                return None
+    return keys
+
+
+def _text(keys: Iterable[str], beat: int = 0) -> str:
+    return json.dumps({"beat": beat, "keys": sorted(keys)})
+
+
+def _span_of(key: str) -> tuple[str, Span] | None:
+    found = _SPAN.fullmatch(key)
+    return (found[1], (int(found[2]), int(found[3]))) if found else None

@@ -22,12 +22,14 @@ def each_once(
     key: Callable[[Item], str],
     find: Callable[[Item], Result | None],
     make: Callable[[Item], Result],
+    to_the_runs_end: bool = False,
 ) -> Iterator[tuple[Item, Result]]:
     """Every item with its result, as they come: found in the store, or made here.
 
     An item is made under a claim called `key`. What another live process has claimed is waited for;
     what a dead one had claimed is made here. `find` looks into the store, and must see a result
-    before the claim of the process that made it ends.
+    before the claim of the process that made it ends: after the item, or, with `to_the_runs_end`,
+    with the run, for what is finished only when the run is.
     """
     left = list(items)
     told = False
@@ -44,5 +46,6 @@ def each_once(
         result = find(item)
         if result is None:
             result = make(item)
-        claims.release([key(item)])
+        if not to_the_runs_end:
+            claims.release([key(item)])
         yield item, result

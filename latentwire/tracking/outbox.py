@@ -3,11 +3,15 @@
 What a milestone has computed lies in a file before anything else happens with it, so that neither a
 kill nor a store that does not answer loses it. A process of its own (`deliver.py`) writes the runs:
 it does not hold up the computing one, which a thread would. What it could not deliver, the next
-start delivers first.
+start delivers first (`left_behind.py`).
+
+The folder of a store's letters is named by where the store lies as seen from the outbox: a project
+that is moved as a whole finds its letters again, and two that share an outbox never mix theirs.
 """
 
 import hashlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -15,24 +19,41 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
+from errno import ENOTDIR
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, NoReturn, Self
+
+from mlflow.exceptions import MlflowException
 
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, record_lines
-from latentwire.tracking.store import Store, without_password
+from latentwire.tracking.left_behind import (
+    LEFT,
+    PARTIAL,
+    SUFFIX,
+    deliverers,
+    folder_name,
+    take_moved,
+    take_over,
+    waiting,
+    why_set_aside,
+)
+from latentwire.tracking.processes import is_stopped, own_process
+from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT
+from latentwire.tracking.store import Store, sqlite_path, without_password
 
 FOLDER = "LATENTWIRE_OUTBOX"  # environment: where letters wait
 DEFAULT_FOLDER = "outbox"  # in the folder that is worked in
 PATIENCE = "LATENTWIRE_STORE_PATIENCE_S"  # environment: how long a store may not answer
 DEFAULT_PATIENCE_S = 600.0
 FAREWELL_S = 2.0  # after an interruption: for the chunk that is just being delivered
+LATEST_MS = 253_402_300_799_999  # the end of the year 9999
 _POLL_S = 0.05
-_SUFFIX = ".json"
-_PARTIAL = ".part"  # what a process that was killed has left of a letter
-PARTIAL_S = 60.0  # writing one takes milliseconds
+_LOG = "deliver.log"
+
+log = logging.getLogger("latentwire")
 
 
 @dataclass(frozen=True)
@@ -48,6 +69,7 @@ class Letter:
     start_time_ms: int  # when its computing began, since the epoch
     records: str  # JSON lines
     claimed: bool = True  # while it was computed; else another process may have done the same
+    store: str = ""  # its address, in full; "" in letters of earlier versions
 
 
 def letter(
@@ -66,7 +88,16 @@ def letter(
     text = record_lines(records)
     floats = {key: float(value) for key, value in metrics.items()}
     return Letter(
-        store.experiment_id, name, parent, {**params}, {**tags}, floats, began, text, claimed
+        store.experiment_id,
+        name,
+        parent,
+        {**params},
+        {**tags},
+        floats,
+        began,
+        text,
+        claimed,
+        address(store.uri),
     )
 
 
@@ -77,30 +108,76 @@ def to_bytes(messages: Sequence[Letter]) -> bytes:
 
 
 def from_file(path: Path) -> list[Letter]:
-    """What `to_bytes` wrote; LatentWireError for a file that is altered or cut short."""
-    checksum, _, body = path.read_bytes().partition(b"\n")
+    """What `to_bytes` wrote; LatentWireError for a file that is altered or cannot be read."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise LatentWireError(f"{path} cannot be read: {error.strerror}") from error
+    checksum, _, body = content.partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != checksum:
         raise LatentWireError(
             f"{path} is not as it was written: delete it, and its chunk is computed again"
         )
-    found = json.loads(body)
-    names = {field.name for field in fields(Letter)}
-    if not (found and isinstance(found, list) and all(set(values) == names for values in found)):
+    try:
+        found: Any = json.loads(body)
+        known = {field.name: field.default is MISSING for field in fields(Letter)}
+        needed = {name for name, is_needed in known.items() if is_needed}
+        if not (found and all(needed <= set(values) <= known.keys() for values in found)):
+            raise ValueError("other fields")
+        return [_checked(Letter(**values)) for values in found]
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise LatentWireError(
-            f"{path} is of another version of LatentWire: deliver it with that one, or delete it"
-        )
-    return [Letter(**values) for values in found]
+            f"{path} is of another version of LatentWire ({error}): deliver it with that one, or"
+            " delete it"
+        ) from error
+
+
+def _checked(found: Letter) -> Letter:
+    """TypeError or ValueError for content that no run can be made from."""
+    texts = [found.experiment_id, found.name, found.parent, found.records, found.store]
+    texts += [text for pair in (*found.params.items(), *found.tags.items()) for text in pair]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("what should be a text is none")
+    if not all(isinstance(value, float) for value in found.metrics.values()):
+        raise TypeError("a metric is no number")
+    if type(found.start_time_ms) is not int or not 0 <= found.start_time_ms <= LATEST_MS:
+        raise ValueError("it was computed at no time that a calendar knows")
+    if not {FINGERPRINT, CONDITION, CHUNK} <= found.tags.keys():
+        raise ValueError("it does not say which chunk it is")
+    lines = found.records.removesuffix("\n").split("\n")
+    if not all(isinstance(json.loads(line), dict) for line in lines):
+        raise ValueError("it holds no records")
+    return found
+
+
+def address(uri: str) -> str:
+    """Where a store is, wherever it is said; without a password."""
+    path = sqlite_path(uri)
+    return without_password(uri) if path is None else f"sqlite:///{path.resolve()}"
+
+
+def outbox_folder() -> Path:
+    """Where the letters of all stores wait. Raises LatentWireError where no folder can be."""
+    folder = Path(os.environ.get(FOLDER) or DEFAULT_FOLDER).absolute()
+    try:
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
+        return folder.resolve()
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise LatentWireError(
+            f"results cannot wait in {folder} ({reason}): set {FOLDER} to a folder"
+        ) from error
 
 
 def folder_of(uri: str) -> Path:
-    """Where letters to the store at `uri` wait."""
-    folder = Path(os.environ.get(FOLDER) or DEFAULT_FOLDER)
-    return (folder / hashlib.sha256(uri.encode()).hexdigest()[:12]).absolute()
-
-
-def waiting(folder: Path) -> list[Path]:
-    """Letters not yet delivered, oldest first."""
-    return sorted(folder.glob(f"*{_SUFFIX}"))
+    """Where letters to the store at `uri` wait, each outbox in a folder of its own."""
+    folder, path = outbox_folder(), sqlite_path(uri)
+    place = uri if path is None else os.path.relpath(path.resolve(), folder)
+    return folder / hashlib.sha256(place.encode()).hexdigest()[:12]
 
 
 def patience_s() -> float:
@@ -114,38 +191,58 @@ def patience_s() -> float:
 
 def deliver_waiting(store: Store) -> None:
     """Deliver what an earlier start could not; LatentWireError when that still cannot be."""
-    found = waiting(folder_of(store.uri))
-    if found:
-        print(f"delivering {len(found)} results that an earlier start has left", flush=True)
-        with Outbox(store):
-            pass
+    if outbox_folder().is_dir():
+        with Outbox(store) as outbox:
+            if outbox.found:
+                print(
+                    f"delivering {outbox.found} results that an earlier start has left", flush=True
+                )
 
 
 class Outbox:
-    """Takes letters, and has them delivered while the block goes on.
+    """Takes letters, and has them delivered while the block goes on, with those that processes
+    that are gone have left.
 
     When it ends well, all have arrived; when it is interrupted, the letter in hand is finished and
-    the rest waits in the folder. Raises LatentWireError when the store is given up.
+    the rest waits in the folder. Raises LatentWireError when the store is given up. A letter that
+    the store refuses is set aside, with a sentence, and the others go on; of those that were put
+    here, that sentence is raised in the end.
     """
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._uri = store.uri
-        self._folder = folder_of(store.uri)
-        self._log = self._folder / f"deliver-{os.getpid()}.log"
+        self._place = folder_of(store.uri)
+        self._folder = self._place / folder_name(own_process(), uuid.uuid4().hex[:8])
+        self._log = self._folder / _LOG
         self._patience_s = patience_s()
         self._process: subprocess.Popen[bytes] | None = None
         self._on_their_way: list[Path] = []
+        self._put: set[str] = set()
+        self._refused: list[str] = []  # why letters that were put here were set aside
+        self.found = 0  # letters that were left behind
 
     def __enter__(self) -> Self:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for partial in self._folder.glob(f"*{_PARTIAL}"):
-            with suppress(OSError):  # another process may be quicker
-                if time.time() - partial.stat().st_mtime > PARTIAL_S:
-                    partial.unlink()
+        take_over(self._place, self._folder)
+        take_moved(self._place.parent, self._place, self._folder, self._is_ours)
         self._on_their_way = waiting(self._folder)
+        self.found = len(self._on_their_way)
         if self._on_their_way:
             self._start()
         return self
+
+    def _is_ours(self, path: Path) -> bool:
+        """Whether a letter under another store's name is for this one: its store is not at its
+        place any more, and the run that it belongs to is here."""
+        try:
+            first = from_file(path)[0]
+            named = sqlite_path(first.store)
+            if first.store and (named is None or named.exists()):
+                return False
+            self._store.client.get_run(first.parent)
+            return True
+        except (LatentWireError, MlflowException, OSError):
+            return False
 
     def put(self, messages: Sequence[Letter]) -> Path:
         """Keep letters in one file, durably; the path that is gone once all are delivered.
@@ -153,22 +250,32 @@ class Outbox:
         Letters of one chunk go together: a file that must be on the disk takes milliseconds,
         however little it holds.
         """
-        name = f"{time.time_ns():020d}-{uuid.uuid4().hex}{_SUFFIX}"
-        partial, path = self._folder / f"{name}{_PARTIAL}", self._folder / name
+        name = f"{time.time_ns():020d}-{uuid.uuid4().hex}{SUFFIX}"
+        path, content = self._folder / name, to_bytes(messages)
         try:
+            self._keep(path, content)
+        except FileNotFoundError:  # this process was stopped, and taken for dead
+            self._keep(path, content)
+        self._put.add(name)
+        self._on_their_way.append(path)
+        self._start()
+        return path
+
+    def _keep(self, path: Path, content: bytes) -> None:
+        partial = path.with_name(f"{path.name}{PARTIAL}")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
-                file.write(to_bytes(messages))
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             partial.rename(path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
             if error.filename is None:  # a write does not say where
                 error.filename = str(partial)
             raise
-        self._on_their_way.append(path)
-        self._start()
-        return path
 
     def wait(self) -> None:
         """Return once the letters that were here or put here have arrived (other processes may go
@@ -178,21 +285,39 @@ class Outbox:
         while self._left():
             if self._process is None or self._process.poll() is not None:
                 self._refuse()
-            if not told and time.monotonic() - began > 10:
+            waited_s = time.monotonic() - began
+            if not told and waited_s > 10:
                 told = True
                 print(
                     f"waiting for the tracking store {without_password(self._uri)}:"
                     f" {len(self._left())} results lie in {self._folder}",
                     file=sys.stderr,
                 )
+            if waited_s > self._patience_s and self._is_stopped():
+                self._process.kill()
+                self._refuse(f"the delivering process {self._process.pid} was stopped")
             time.sleep(_POLL_S)
+        if self._refused:
+            raise LatentWireError("; ".join(dict.fromkeys(self._refused)))
+
+    def _is_stopped(self) -> bool:
+        return any(is_stopped(name) for name in deliverers(self._folder))
 
     def _left(self) -> list[Path]:
-        self._on_their_way = [path for path in self._on_their_way if path.exists()]
+        gone = [path for path in self._on_their_way if not path.exists()]
+        for path in gone:
+            self._on_their_way.remove(path)
+            reason = why_set_aside(path, self._place)
+            if reason and path.name in self._put:
+                self._refused.append(reason)
+            elif reason:
+                log.warning("%s", reason)
         return self._on_their_way
 
-    def _refuse(self) -> None:
-        said = (self._log.read_text(errors="replace").strip().splitlines() or [""])[-1]
+    def _refuse(self, why: str = "") -> NoReturn:
+        said = why
+        with suppress(OSError, IndexError):
+            said = said or self._log.read_text(errors="replace").strip().splitlines()[-1]
         raise LatentWireError(
             f"{len(self._left())} results could not be delivered to"
             f" {without_password(self._uri)} ({said or 'the delivering process ended'}); they wait"
@@ -210,6 +335,7 @@ class Outbox:
                 self.wait()
         finally:
             self._stop()
+            self._leave()
 
     def _start(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -226,9 +352,9 @@ class Outbox:
             "MLFLOW_TRACKING_URI": self._uri,
         }
         environment.pop("MLFLOW_RUN_ID", None)
-        with self._log.open("w") as log:  # a pipe that nobody reads would fill
+        with self._log.open("w") as said:  # a pipe that nobody reads would fill
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stderr=log, env=environment
+                command, stdin=subprocess.PIPE, stderr=said, env=environment
             )
 
     def _stop(self) -> None:
@@ -242,4 +368,15 @@ class Outbox:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._log.unlink(missing_ok=True)
+
+    def _leave(self) -> None:
+        """Take the folder away, or leave what is in it to the next start."""
+        if not self._folder.is_dir():
+            return
+        with suppress(OSError):
+            if waiting(self._folder):
+                (self._folder / LEFT).touch()
+                return
+            for path in self._folder.iterdir():
+                path.unlink()
+            self._folder.rmdir()

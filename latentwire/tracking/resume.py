@@ -1,6 +1,8 @@
 """Which chunks of a condition are finished, whoever computed them."""
 
-from collections.abc import Sequence
+import logging
+import re
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,7 +16,10 @@ from latentwire.errors import LatentWireError
 from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY, LEVEL
 from latentwire.tracking.store import Store
 
+log = logging.getLogger("latentwire")
+
 THREADS = 8  # requests to a server at once; each mostly waits
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _KEYS = 500  # of one query; SQLite takes 999
 
 
@@ -28,12 +33,13 @@ class FinishedChunk:
     stop: int
 
 
+Span = tuple[int, int]  # examples start to stop - 1, in dataset order
 Found = dict[str, FinishedChunk]  # by chunk fingerprint; the oldest, should there be several
 
 
 def finished_chunks(store: Store, conditions: Sequence[str]) -> dict[str, Found]:
     """The finished chunks of every condition, by the conditions' fingerprints."""
-    if isinstance(store.backend, SqlAlchemyStore):
+    if isinstance(store.backend, SqlAlchemyStore):  # see `is_cheap`
         return _from_database(store.backend, conditions)
     with ThreadPoolExecutor(THREADS) as pool:
         found = pool.map(lambda condition: _by_search(store, condition), conditions)
@@ -54,13 +60,42 @@ def finished_run(store: Store, level: str, fingerprint: str) -> Run | None:
     return next(runs, None)
 
 
+def is_cheap(store: Store) -> bool:
+    """Whether asking for many conditions at once costs one query, and not a search for each."""
+    return isinstance(store.backend, SqlAlchemyStore)
+
+
+def finished_spans(store: Store, conditions: Sequence[str]) -> dict[str, list[Span]]:
+    """The spans of every condition's finished chunks."""
+    return {
+        condition: [(chunk.start, chunk.stop) for chunk in chunks.values()]
+        for condition, chunks in finished_chunks(store, conditions).items()
+    }
+
+
 def finished_of_chunk(store: Store, identity: str, chunk: str) -> set[str]:
-    """Fingerprints of a chunk's finished runs under whatever conditions of one identity."""
+    """The conditions of one identity under which a chunk is finished: one search, whatever the
+    number of conditions, but what overlaps with the chunk is not found."""
     runs = store.search(
         f"tags.`{IDENTITY}` = '{identity}' and tags.`{CHUNK}` = '{chunk}'"
         f" and tags.`{LEVEL}` = 'chunk' and attributes.status = 'FINISHED'"
     )
-    return {run.data.tags[FINGERPRINT] for run in runs}
+    return {run.data.tags.get(CONDITION, "") for run in runs}
+
+
+def uncovered(chunks: Iterable[Span], finished: Iterable[Span]) -> list[Span]:
+    """The parts of `chunks` that no finished span covers, so that no example is answered twice,
+    whatever chunk size or limit it was first answered with."""
+    rest = list(chunks)
+    for done_start, done_stop in finished:
+        parts = []
+        for start, stop in rest:
+            parts.append((start, min(stop, done_start)))
+            parts.append((max(start, done_stop), stop))
+            if stop <= done_start or start >= done_stop:
+                parts[-2:] = [(start, stop)]
+        rest = [(start, stop) for start, stop in parts if start < stop]
+    return sorted(rest)
 
 
 def _by_search(store: Store, condition: str) -> Found:
@@ -69,7 +104,8 @@ def _by_search(store: Store, condition: str) -> Found:
         f"tags.`{CONDITION}` = '{condition}' and tags.`{LEVEL}` = 'chunk'"
         " and attributes.status = 'FINISHED'"
     ):
-        _add(chunks, run.info.run_id, run.data.tags[FINGERPRINT], run.data.tags[CHUNK])
+        tags = run.data.tags
+        _add(chunks, run.info.run_id, tags.get(FINGERPRINT, ""), tags.get(CHUNK, ""))
     return chunks
 
 
@@ -103,8 +139,14 @@ def _from_database(database: SqlAlchemyStore, conditions: Sequence[str]) -> dict
 
 
 def _add(chunks: Found, run_id: str, fingerprint: str, span: str) -> None:
-    start, stop = parse_chunk(span)
-    chunks.setdefault(fingerprint, FinishedChunk(run_id, fingerprint, start, stop))
+    """Add a chunk; one whose tags are not as any version writes them is passed over."""
+    try:
+        start, stop = parse_chunk(span)
+    except LatentWireError as error:
+        log.warning("run %s is passed over: %s", run_id, error)
+        return
+    if fingerprint:
+        chunks.setdefault(fingerprint, FinishedChunk(run_id, fingerprint, start, stop))
 
 
 def chunk_name(start: int, stop: int) -> str:
@@ -115,6 +157,6 @@ def chunk_name(start: int, stop: int) -> str:
 def parse_chunk(name: str) -> tuple[int, int]:
     """What `chunk_name` wrote."""
     start, _, stop = name.partition("-")
-    if not (start.isdigit() and stop.isdigit()):
+    if not (_NUMBER.fullmatch(start) and _NUMBER.fullmatch(stop) and int(start) <= int(stop)):
         raise LatentWireError(f"a chunk run's tag {CHUNK} is {name!r}, not like 00000-00200")
     return int(start), int(stop)

@@ -16,7 +16,7 @@ import platform
 import tempfile
 import time
 import traceback
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from urllib.parse import quote
 
 import psutil
 from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import (
     MLFLOW_PARENT_RUN_ID,
     MLFLOW_RUN_NAME,
@@ -34,7 +35,9 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from latentwire.evaluation.record import Record, record_lines
+from latentwire.tracking.heartbeats import LEASE_S, still_s
 from latentwire.tracking.patience import little_patience
+from latentwire.tracking.processes import is_gone, own_process
 from latentwire.tracking.stop import Stopped
 from latentwire.tracking.store import Store
 
@@ -50,7 +53,8 @@ CODE_SHA = "latentwire.code_sha"
 SOURCE = "latentwire.source"  # local, or published for figures that others measured
 DEVICE = "latentwire.device"  # what was computed on: a GPU's name, or cpu
 HOST = "latentwire.host"
-PROCESS = "latentwire.process"
+PROCESS = "latentwire.process"  # number and start: what earlier versions know a process by
+PROCESS_ID = "latentwire.process_id"  # as `processes.own_process` names it
 CLAIMS = "latentwire.claims"  # on a milestone's run: the work that it has in hand
 RECORDS_SHA256 = "latentwire.records_sha256"
 RECORDS_FILE = "records.jsonl"
@@ -81,8 +85,7 @@ class RunWriter:
         identity = {
             **self.common_tags,
             LEVEL: level,
-            HOST: platform.node(),
-            PROCESS: process_name(),
+            **_writer_tags(),
             MLFLOW_USER: os.environ.get("USER", "unknown"),
             MLFLOW_SOURCE_NAME: "latentwire",
             **({MLFLOW_PARENT_RUN_ID: parent} if parent else {}),
@@ -103,8 +106,7 @@ class RunWriter:
         tags = {
             **self.common_tags,
             LEVEL: level,
-            HOST: platform.node(),
-            PROCESS: process_name(),
+            **_writer_tags(),
             MLFLOW_RUN_NAME: name,
         }
         new = {key: value for key, value in params.items() if key not in known}
@@ -174,9 +176,11 @@ class RunWriter:
         records: str,
         metrics: Mapping[str, float],
         start_time_ms: int | None = None,
+        is_wanted: Callable[[str], bool] = lambda run_id: True,
     ) -> str:
         """`write_chunk` for records as `record_lines` gives them; with as few requests as will do,
-        since there are many such runs."""
+        since there are many such runs. The run ends as KILLED if `is_wanted`, which is asked at the
+        last moment, says no."""
         data = records.encode()
         tags = {**tags, RECORDS_SHA256: hashlib.sha256(data).hexdigest()}
         run_id = self.start(name, "chunk", condition_run, {}, tags, start_time_ms)
@@ -185,7 +189,10 @@ class RunWriter:
             path.write_bytes(data)
             self.log_file(run_id, path)
         self.log(run_id, params=params, metrics=metrics)
-        self.finish(run_id)
+        if is_wanted(run_id):
+            self.finish(run_id)
+        else:
+            self.close("KILLED")
         return run_id
 
     def mark_strays(self, milestone: str) -> int:
@@ -247,42 +254,72 @@ def digest_of(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def _writer_tags() -> dict[str, str]:
+    """Who writes a run."""
+    return {HOST: platform.node(), PROCESS: process_name(), PROCESS_ID: own_process()}
+
+
 def process_name() -> str:
-    """Process number and start time: a later process with the same number is another one."""
+    """Process number and start time, as earlier versions look for them."""
     process = psutil.Process()
     return f"{process.pid}@{process.create_time():.2f}"
-
-
-def is_alive(name: str) -> bool:
-    """Whether the process that `process_name` named still runs on this host."""
-    pid, _, started = name.partition("@")
-    try:
-        return abs(psutil.Process(int(pid)).create_time() - float(started)) < 0.05
-    except (psutil.Error, ValueError):
-        return False
 
 
 def mark_killed(store: Store) -> int:
     """Mark KILLED what processes of this host that are gone have left RUNNING.
 
+    At once where it is certain that a process has ended; else once the heartbeat of its milestone
+    has been seen to stand still for LEASE_S, and never while the process is seen to live.
     Condition runs of a milestone that was killed while its runs were being ended may already be
     FINISHED; they are marked too, since their milestone will be run again. Chunk runs that are
     FINISHED are whole, and stay. Returns how many runs were marked.
     """
-    dead = [
+    asked = time.monotonic()
+    running = [
         run
-        for run in store.search(
-            f"attributes.status = 'RUNNING' and tags.`{HOST}` = '{platform.node()}'"
-        )
-        if not is_alive(run.data.tags.get(PROCESS, ""))
+        for run in store.search(f"attributes.status = 'RUNNING' and tags.`{LEVEL}` != ''")
+        if run.data.tags.get(HOST) == platform.node() and PROCESS in run.data.tags
     ]
-    doomed = {run.info.run_id for run in dead}
-    for run in dead:
-        if run.data.tags[LEVEL] == "milestone":
+    doomed = {run.info.run_id for run in running if is_gone(run.data.tags.get(PROCESS_ID, ""))}
+    silent = {run.info.run_id for run in running if _is_silent(run, asked)}
+    above = {run.info.run_id: run.data.tags.get(MLFLOW_PARENT_RUN_ID, "") for run in running}
+    for run in running:
+        parents = {run.info.run_id, parent := above[run.info.run_id], above.get(parent, "")}
+        if not parents.isdisjoint(silent) and not _is_here(run):
+            doomed.add(run.info.run_id)
+    for run in running:
+        if run.data.tags[LEVEL] == "milestone" and run.info.run_id in doomed:
             doomed |= {child.info.run_id for child in conditions_below(store, run.info.run_id)}
-    for run_id in sorted(doomed):
+    return sum(_end(store, run_id) for run_id in sorted(doomed))
+
+
+def _is_silent(run: Run, asked: float) -> bool:
+    """Whether a milestone's heartbeat stands still; those of chunks and conditions have none."""
+    if run.data.tags[LEVEL] != "milestone" or _is_here(run):
+        return False
+    return still_s(run.info.run_id, run.data.tags.get(CLAIMS, ""), asked) >= LEASE_S
+
+
+def _is_here(run: Run) -> bool:
+    """Whether the process that writes a run is seen to live: of an earlier version by its number
+    alone, since the start that it wrote moves with the clock."""
+    name = run.data.tags.get(PROCESS_ID)
+    if name is not None:
+        return is_gone(name) is False
+    number = run.data.tags[PROCESS].partition("@")[0]
+    return number.isdecimal() and len(number) < 10 and psutil.pid_exists(int(number))
+
+
+def _end(store: Store, run_id: str) -> bool:
+    """Mark a run KILLED; False if the store refuses that, which is for nobody to mend now."""
+    try:
         store.client.set_terminated(run_id, "KILLED")
-    return len(doomed)
+        return True
+    except MlflowException as error:
+        if store.is_away(error):
+            raise
+        log.warning("run %s of a process that is gone stays as it is: %s", run_id, error.message)
+        return False
 
 
 def mark_strays(store: Store, milestone: str | None = None, known: Collection[str] = ()) -> int:
@@ -292,7 +329,7 @@ def mark_strays(store: Store, milestone: str | None = None, known: Collection[st
     then made again. `milestone` and `known` (ids) leave out what is still being written. Returns
     how many runs were marked.
     """
-    own = f"attributes.status = 'RUNNING' and tags.`{PROCESS}` = '{process_name()}'"
+    own = f"attributes.status = 'RUNNING' and tags.`{PROCESS_ID}` = '{own_process()}'"
     if milestone is not None:
         own += f" and tags.`{MILESTONE}` = '{milestone}'"
     strays = {run.info.run_id for run in store.search(own)} - set(known)

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentwire.milestones.grid import Span, uncovered
+from latentwire.tracking.resume import Span, uncovered
 
 SIZE = 40
 

@@ -10,14 +10,12 @@ from latentwire.milestones.work import Done, Unit, join
 
 @given(start=st.integers(0, 1000), examples=st.integers(1, 400), count=st.integers(1, 9))
 def test_parts_are_the_whole(start: int, examples: int, count: int) -> None:
-    unit = Unit(make_setting(), (start, start + examples), CONDITIONS, claimed=False)
+    unit = Unit(make_setting(), (start, start + examples), CONDITIONS)
     parts = unit.cut(count)
     assert [n for part in parts for n in range(*part.span)] == [*range(start, start + examples)]
     sizes = [part.span[1] - part.span[0] for part in parts]
     assert len(parts) == min(count, examples) and max(sizes) - min(sizes) <= 1
-    assert {(part.setting, part.conditions, part.claimed) for part in parts} == {
-        (unit.setting, unit.conditions, False)
-    }
+    assert {(part.setting, part.conditions) for part in parts} == {(unit.setting, unit.conditions)}
 
 
 def test_what_parts_gave_is_what_the_whole_gives() -> None:

@@ -1,14 +1,21 @@
+import itertools
 import json
 import subprocess
 import sys
 import textwrap
 import threading
+import time
+from collections.abc import Iterator
 
 import pytest
+from mlflow.entities import Run
+from studies import dead_process, far_process
 
-from latentwire.tracking import claims as module
+from latentwire.tracking import claims as claims_module
+from latentwire.tracking import heartbeats
 from latentwire.tracking.claims import Claims, read
-from latentwire.tracking.runs import CLAIMS, HOST, PROCESS, RunWriter
+from latentwire.tracking.processes import own_process
+from latentwire.tracking.runs import CLAIMS, LEVEL, PROCESS_ID, RunWriter
 from latentwire.tracking.store import Store
 
 
@@ -16,23 +23,51 @@ def milestone(store: Store) -> str:
     return RunWriter(store, {}).start("m", "milestone", None, {}, {})
 
 
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The clock, to be turned on."""
+    clock = [time.monotonic()]
+    for module in (claims_module, heartbeats):
+        monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(heartbeats, "_seen", {})
+    return clock
+
+
+def raw(store: Store, run_id: str, text: str, process: str) -> None:
+    """Claims of a process, as text."""
+    store.client.set_tag(run_id, CLAIMS, text)
+    store.client.set_tag(run_id, PROCESS_ID, process)
+
+
 def test_a_key_has_one_holder(store: Store) -> None:
     with Claims(store, milestone(store)) as first, Claims(store, milestone(store)) as second:
         assert first.take("a") and second.take("b")
         assert not second.take("a") and not first.take("b")
-        assert second.of_others() == {"a"} and first.of_others() == {"b"}
+        assert second.of_others().keys == {"a"} and first.of_others().keys == {"b"}
         first.release(["a"])
         assert first.take("c")  # which tells the store
         assert second.take("a")
 
 
+def test_spans_that_overlap_have_one_holder(store: Store) -> None:
+    with Claims(store, milestone(store)) as first, Claims(store, milestone(store)) as second:
+        assert first.take("x:set:00000-00020")
+        for taken in ("00000-00020", "00000-00010", "00010-00020", "00019-00030", "00000-00100"):
+            assert not second.take(f"x:set:{taken}"), taken
+        others = second.of_others()
+        assert others.cuts("x:set:00010-00020") and not others.cuts("x:set:00000-00020")
+        for free in ("x:set:00020-00040", "x:other:00000-00020", "y:set:00000-00020"):
+            assert second.take(free), free
+            assert not others.cuts(free)
+
+
 def test_claims_end_with_the_block_and_with_the_run(store: Store) -> None:
     ended = milestone(store)
-    with Claims(store, milestone(store)) as first:
-        with Claims(store, ended) as second:
-            assert second.take("a")
+    with Claims(store, milestone(store)) as first, Claims(store, ended) as second:
+        with second.until_done():
+            assert second.take("a") and not first.take("a")
         assert first.take("a")
-        with pytest.raises(ZeroDivisionError), Claims(store, ended) as second:
+        with pytest.raises(ZeroDivisionError), second.until_done():
             assert second.take("b")
             raise ZeroDivisionError
         assert not first.take("b")  # an interrupted one leaves that to whoever ends the run
@@ -40,25 +75,60 @@ def test_claims_end_with_the_block_and_with_the_run(store: Store) -> None:
         assert first.take("b")
 
 
+def test_any_number_of_claims_is_readable(store: Store) -> None:
+    """They overflowed one tag, which MLflow cuts: nobody could read it, and all was free."""
+    keys = [f"{'f' * 24}:arc_c:{at:05d}-{at + 10:05d}" for at in range(0, 4000, 10)]
+    run_id = milestone(store)
+    with Claims(store, run_id) as many, Claims(store, milestone(store)) as other:
+        for key in keys[:-1]:
+            many._add(key)
+        assert many.take(keys[-1])
+        assert other.of_others().keys == set(keys) and not other.take(keys[200])
+        tags = store.client.get_run(run_id).data.tags
+        assert max(map(len, tags.values())) <= claims_module.PAGE_CHARACTERS
+        many.release(keys[:200])
+        assert many.take("more")
+        assert other.of_others().keys == {*keys[200:], "more"}
+        assert other.take(keys[0]) and not other.take(keys[-1])
+
+
+def test_a_key_is_found_while_other_tags_are_being_written(store: Store) -> None:
+    """Requests are carried out one by one: a reader may see some tags new and others old."""
+    run_id = milestone(store)
+    claims = Claims(store, run_id)
+    keys = [f"{number:04d}{'k' * 60}" for number in range(150)]
+    for key in keys:
+        claims._add(key)
+    claims._write()
+    before = store.client.get_run(run_id).data.tags
+    claims.release(keys[:75])
+    for key in ("new", "newer"):
+        claims._add(key)
+    claims._write()
+    after = store.client.get_run(run_id).data.tags
+    names = [name for name in after if name.startswith(CLAIMS)]
+    assert len(names) >= 3
+    for torn in itertools.product((before, after), repeat=len(names)):
+        found = read({n: tags[n] for n, tags in zip(names, torn, strict=True) if n in tags})
+        assert found is not None and set(found) >= set(keys[75:])
+
+
 def test_a_dead_process_of_this_host_holds_nothing(store: Store) -> None:
     dead = milestone(store)
-    text = json.dumps({"beat": 1, "keys": ["a"]})
-    store.client.set_tag(dead, CLAIMS, text)
-    store.client.set_tag(dead, PROCESS, "1@0.0")
+    raw(store, dead, json.dumps({"beat": 1, "keys": ["a"]}), dead_process())
     with Claims(store, milestone(store)) as claims:
         assert claims.take("a")
 
 
-def test_elsewhere_a_heartbeat_that_stands_still_ends_a_claim(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("process", [far_process(), own_process(), ""])
+def test_a_heartbeat_that_stands_still_ends_a_claim(
+    store: Store, now: list[float], process: str
 ) -> None:
-    now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    """Of a process elsewhere, of one of this machine that is stopped, of an earlier version."""
     far = milestone(store)
-    store.client.set_tag(far, HOST, "another-host")
 
     def beat(number: int) -> None:
-        store.client.set_tag(far, CLAIMS, json.dumps({"beat": number, "keys": ["a"]}))
+        raw(store, far, json.dumps({"beat": number, "keys": ["a"]}), process)
 
     beat(1)
     claims = Claims(store, milestone(store), lease_s=60)
@@ -71,34 +141,98 @@ def test_elsewhere_a_heartbeat_that_stands_still_ends_a_claim(
     now[0] += 2
     assert claims.take("a")
     beat(3)  # it was only slow: alive again
-    assert claims.of_others() == {"a"}
+    assert claims.of_others().keys == {"a"}
 
 
-def test_what_is_no_claim_is_passed_over() -> None:
-    for text in (
-        "",
-        "x",
-        "[]",
-        '{"beat": "x", "keys": []}',
-        '{"beat": 1}',
-        '{"beat": 1, "keys": 3}',
-    ):
-        assert read({CLAIMS: text}) is None
-    assert read({CLAIMS: '{"beat": 3, "keys": ["a"]}'}) == (3, ["a"])
+def test_a_reader_that_was_stopped_takes_nobody_for_dead(
+    store: Store, now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = milestone(store)
+    raw(store, far, json.dumps({"beat": 1, "keys": ["a"]}), far_process())
+    claims = Claims(store, milestone(store), lease_s=60)
+    assert not claims.take("a")
+    usual = Store.search
+
+    def stopped_behind_the_answer(self: Store, text: str) -> Iterator[Run]:
+        found = list(usual(self, text))
+        now[0] += 300
+        return iter(found)
+
+    now[0] += 10
+    monkeypatch.setattr(Store, "search", stopped_behind_the_answer)
+    assert "a" in claims.of_others()
+
+
+def test_who_was_stopped_for_a_lease_knows_it(store: Store, now: list[float]) -> None:
+    run_id = milestone(store)
+    claims = Claims(store, run_id, lease_s=60)
+    assert claims.take("a") and claims.keeps("a") and not claims.keeps("b")
+    now[0] += 59
+    assert claims.keeps("a")
+    store.client.set_terminated(run_id, "KILLED")  # by somebody who took it for dead
+    now[0] += 2
+    assert claims.take("b")
+    assert claims.keeps("b") and not claims.keeps("a")
+    assert store.client.get_run(run_id).info.status == "RUNNING"
+
+
+def test_a_machine_that_was_halted_knows_it_by_the_clock_on_the_wall(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = Claims(store, milestone(store), lease_s=60)
+    assert claims.take("a")
+    later = time.time() + 61
+    monkeypatch.setattr(claims_module.time, "time", lambda: later)
+    assert not claims.keeps("a")
+
+
+def test_what_was_cut_may_hold_anything(store: Store, now: list[float]) -> None:
+    """As an earlier version wrote more than 150 claims; until its process is gone."""
+    for process, lives in ((far_process(), True), (dead_process(), False)):
+        cut = milestone(store)
+        raw(store, cut, '{"beat": 7, "keys": ["f:set:00000-00010", "f:set:000', process)
+        claims = Claims(store, milestone(store), lease_s=60)
+        assert claims.take("f:set:00400-00500") != lives
+        now[0] += 61
+        assert claims.take("f:set:00400-00500")
+        store.client.set_terminated(cut)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "3", '{"beat":1e400}', '{"beat": 1, "keys": 3}', '{"beat": "x", "keys": []}', "null"],
+)
+def test_what_no_version_writes_is_no_claim(store: Store, text: str) -> None:
+    hostile = {LEVEL: "milestone", CLAIMS: text}
+    store.client.create_run(store.experiment_id, 10**15, hostile)
+    with Claims(store, milestone(store)) as claims:
+        assert read({CLAIMS: text}) == []
+        assert claims.take("a")
+
+
+def test_a_run_that_no_process_writes_holds_nothing(store: Store) -> None:
+    for text in ("{" * 5000, "[" * 5000, '{"beat": 1, "keys": ["a"', '{"beat": 1, "keys": ["a"]}'):
+        store.client.create_run(store.experiment_id, None, {LEVEL: "milestone", CLAIMS: text})
+    with Claims(store, milestone(store)) as claims:
+        assert claims.take("a")
 
 
 def test_a_heartbeat_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BEAT_S", 0.05)
+    monkeypatch.setattr(claims_module, "BEAT_S", 0.05)
     run_id = milestone(store)
+
+    def written() -> str:
+        return str(store.client.get_run(run_id).data.tags.get(CLAIMS))
+
     with Claims(store, run_id) as claims:
         claims.take("a")
-        began = read(store.client.get_run(run_id).data.tags)
+        began = written()
         for _ in range(100):
             threading.Event().wait(0.05)
-            found = read(store.client.get_run(run_id).data.tags)
-            if found != began:
+            if written() != began:
                 break
-    assert began == (1, ["a"]) and found is not None and found[0] > 1
+    assert json.loads(written())["keys"] == ["a"]
+    assert json.loads(written())["beat"] > json.loads(began)["beat"]
 
 
 TAKER = """

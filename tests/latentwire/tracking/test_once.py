@@ -4,7 +4,7 @@ import time
 import pytest
 
 from latentwire.tracking import once
-from latentwire.tracking.claims import CLAIMS, Claims, read
+from latentwire.tracking.claims import Claims, read
 from latentwire.tracking.once import each_once
 from latentwire.tracking.runs import RunWriter
 from latentwire.tracking.store import Store
@@ -67,16 +67,16 @@ def test_a_failure_leaves_the_claim_until_the_run_ends(store: Store) -> None:
 
     with pytest.raises(ZeroDivisionError), Claims(store, run_id) as claims:
         list(each_once(claims, ["a"], str, {}.get, fail))
-    assert read(store.client.get_run(run_id).data.tags) == (1, ["a"])
+    assert read(store.client.get_run(run_id).data.tags) == ["a"]
 
 
 @pytest.mark.parametrize("to_the_end", [False, True])
 def test_claims_may_last_as_long_as_the_run(store: Store, to_the_end: bool) -> None:
     run_id = milestone(store)
-    with Claims(store, run_id, to_the_runs_end=to_the_end) as claims:
-        assert claims.take("a")
-    assert CLAIMS in store.client.get_run(run_id).data.tags
-    with Claims(store, milestone(store)) as other:
+    with Claims(store, run_id) as claims, Claims(store, milestone(store)) as other:
+        found = each_once(claims, ["a"], str, {}.get, lambda item: 3, to_the_runs_end=to_the_end)
+        assert list(found) == [("a", 3)]
+        assert claims.take("b")  # which tells the store
         assert other.take("a") != to_the_end
         store.client.set_terminated(run_id)
         assert other.take("a")

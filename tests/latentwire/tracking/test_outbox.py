@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from studies import dead_process
 
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, record_lines
 from latentwire.tracking import deliver
 from latentwire.tracking import outbox as module
+from latentwire.tracking.left_behind import folder_name
 from latentwire.tracking.outbox import (
     PATIENCE,
     Outbox,
@@ -27,6 +29,7 @@ from latentwire.tracking.outbox import (
     to_bytes,
     waiting,
 )
+from latentwire.tracking.processes import own_process
 from latentwire.tracking.resume import finished_chunks
 from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, LEVEL, MILESTONE, RunWriter
 from latentwire.tracking.store import Store
@@ -108,15 +111,16 @@ def test_what_was_left_is_delivered_once(store: Store) -> None:
 
 
 def test_what_a_kill_left_of_a_letter_goes(store: Store) -> None:
-    folder = folder_of(store.uri)
-    folder.mkdir(parents=True)
-    old, new = folder / "1.json.part", folder / "2.json.part"
-    for path in (old, new):
-        path.write_bytes(b"half")
-    os.utime(old, (0, 0))
-    with Outbox(store):
-        pass
-    assert not old.exists() and new.exists()  # another process may be writing it
+    """Of a process that lives, though it may be stopped, nothing is touched."""
+    parent = RunWriter(store, {}).start("c", "condition", None, {}, {})
+    for process, lives in ((dead_process(), False), (own_process(), True)):
+        place = folder_of(store.uri) / folder_name(process, "1")
+        place.mkdir(parents=True)
+        (place / "2.json.part").write_bytes(b"half")
+        (place / "1.json").write_bytes(to_bytes([message(store, 1, parent)]))
+        deliver_waiting(store)
+        assert [path.exists() for path in (place / "1.json", place / "2.json.part")] == [lives] * 2
+    assert chunk_runs(store) == ["n1"]
 
 
 def test_what_was_not_claimed_is_looked_for_first(store: Store) -> None:

@@ -21,9 +21,7 @@ from latentwire.tracking.runs import (
     FINGERPRINT,
     RunWriter,
     closing,
-    is_alive,
     mark_killed,
-    process_name,
 )
 from latentwire.tracking.stop import Stopped
 from latentwire.tracking.store import Store, open_store
@@ -173,14 +171,6 @@ def test_runs_of_dead_processes_are_marked(store: Store) -> None:
     assert [status(store, run_id) for run_id in done.stdout.split()] == ["KILLED"] * 3
     assert status(store, own) == "RUNNING"
     assert mark_killed(store) == 0
-
-
-def test_a_process_is_known_by_its_start_too() -> None:
-    name = process_name()
-    assert is_alive(name)
-    pid = name.partition("@")[0]
-    assert not is_alive(f"{pid}@1.00")
-    assert not is_alive("not a process")
 
 
 def test_an_unreachable_server_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
