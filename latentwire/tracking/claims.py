@@ -207,9 +207,9 @@ class Claims:
     def _note_break(self) -> None:
         """See whether nobody has heard of this process for as long as a lease. Of a machine that
         was halted as a whole, only the clock on the wall tells."""
-        gaps = time.monotonic() - self._told[0], time.time() - self._told[1]
-        if max(gaps) >= self._lease_s:
-            self._late = True
+        now = time.monotonic(), time.time()
+        if max(now[0] - self._told[0], now[1] - self._told[1]) >= self._lease_s:
+            self._told, self._late = now, True
             self._kept.clear()
 
     def _keep_beating(self) -> None:

@@ -191,11 +191,13 @@ def test_what_was_cut_may_hold_anything(store: Store, now: list[float]) -> None:
     for process, lives in ((far_process(), True), (dead_process(), False)):
         cut = milestone(store)
         raw(store, cut, '{"beat": 7, "keys": ["f:set:00000-00010", "f:set:000', process)
-        claims = Claims(store, milestone(store), lease_s=60)
+        own = milestone(store)
+        claims = Claims(store, own, lease_s=60)
         assert claims.take("f:set:00400-00500") != lives
         now[0] += 61
         assert claims.take("f:set:00400-00500")
-        store.client.set_terminated(cut)
+        for run_id in (cut, own):
+            store.client.set_terminated(run_id)
 
 
 @pytest.mark.parametrize(
