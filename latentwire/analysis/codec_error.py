@@ -68,8 +68,8 @@ def measure(pair: LoadedPair, channel: Channel, questions: Sequence[Question]) -
         began = now_s(pair.device)
         try:
             packet = packet_of(pair, channel, cache)
-        except Unanswerable as error:
-            refusal = error
+        except Unanswerable as reason:
+            refusal = reason
             continue
         sent = now_s(pair.device)
         count += 1

@@ -55,8 +55,8 @@ def crossings(
             if place[0] == "sharer" or len(records) != parts[0].examples_total:
                 continue
             if sent := answered(records):  # else it has no bytes
-                point = _mean_bytes(sent.values()), outcomes(records)
-                by_system[str(place[0])].append(point)
+                bytes_mean = _mean_bytes(sent.values())
+                by_system[str(place[0])].append((bytes_mean, outcomes(records)))
         nothing = by_system["receiver"] + by_system["calibrated"]
         for name, systems in RIVALS.items():
             rivals = [each for system in systems for each in by_system[system]]

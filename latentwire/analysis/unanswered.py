@@ -7,11 +7,10 @@ the gain would be too large and the loss too small.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import pandas as pd
 
-from latentwire.analysis.rivals import row_name
+from latentwire.analysis.condition_names import condition_name
 from latentwire.evaluation.record import Record
 
 COLUMNS = {"": "unanswered", "deranged": "deranged_unanswered", "zero": "zero_unanswered"}
@@ -44,14 +43,6 @@ def sentences(frame: pd.DataFrame) -> Iterator[str]:
         controls = [f"{number} under {name}" for name, number in counts.items() if number]
         also = f" (and {', '.join(controls)})" if controls else ""
         yield (
-            f"{row['dataset']}, {_name(row)}: {own}{also} and count as wrong:"
+            f"{row['dataset']}, {condition_name(row)}: {own}{also} and count as wrong:"
             f" {row['unanswered_reason']}"
         )
-
-
-def _name(row: Mapping[Any, Any]) -> str:
-    if row["system"] != "c2c":
-        return row_name(row)
-    if row["keep_ratio"] == 1:
-        return str(row["codec"])
-    return f"{row['codec']} {row['keep_ratio']:g} {row['order']}"
