@@ -80,6 +80,10 @@ class Tables:
     def __post_init__(self) -> None:
         _check(self)
 
+    def __getstate__(self) -> dict[str, Tensor]:
+        """The fields alone: workers get tables too, and entropy models cannot be pickled."""
+        return self.to_tensors()
+
     @property
     def features(self) -> int:
         """F."""

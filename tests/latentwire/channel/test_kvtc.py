@@ -1,5 +1,6 @@
 """Transform coding in a packet: what is turned, in which order, and for which layers."""
 
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -101,3 +102,9 @@ def test_a_stream_that_is_cut_is_refused_or_stands_for_something() -> None:
             assert made.encode(arrived, LAYOUT) is not None
             assert bool(torch.isfinite(arrived.keys[0]).all())
     assert refused > len(payload) / 2
+
+
+def test_a_calibration_that_was_used_can_be_given_to_a_worker() -> None:
+    sent = codec("kvtc1", CALIBRATION).encode(make_cache(), LAYOUT)
+    again = pickle.loads(pickle.dumps(CALIBRATION))
+    assert codec("kvtc1", again).encode(make_cache(), LAYOUT) == sent
