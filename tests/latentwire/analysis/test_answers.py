@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from latentwire.analysis.answers import letter_prior_accuracy, spread
+from latentwire.analysis.answers import in_format_share, letter_prior_accuracy, spread
 from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.published import read_published
 
@@ -30,6 +30,50 @@ def test_one_letter_seven_times_of_ten_is_degenerate(
     condition: Make, letters: str, degenerate: bool
 ) -> None:
     assert spread(condition(letters).records).degenerate is degenerate
+
+
+def test_letters_beyond_d_are_counted_apart(condition: Make) -> None:
+    answers = spread(condition("AEE-").records)
+    assert (answers.shares["A"], answers.other_share, answers.unparsed_share) == (0.25, 0.5, 0.25)
+    assert (answers.top_letter, answers.degenerate) == ("E", False)
+
+
+@pytest.mark.parametrize(
+    ("output", "right"),
+    [
+        ("The correct answer is B", True),
+        ("  The correct answer is B\n", True),
+        ("The correct answer is E", True),
+        ("Answer:", False),  # which the published rule reads as A
+        ("B", False),
+        ("The correct answer is B.", False),
+        ("The correct answer is b", False),
+        ("the correct answer is B", False),
+        ("The correct answer is Berlin", False),
+        ("The correct answer is B because the correct answer is B", False),
+        ("The correct answer is A/B/C/D", False),
+        ("", False),
+    ],
+)
+def test_the_asked_format_is_met_to_the_character(
+    condition: Make, output: str, right: bool
+) -> None:
+    first, second = condition("AB").records
+    records = [replace(first, output=output), replace(second, output="The correct answer is C")]
+    assert in_format_share(records) == (1 if right else 0.5)
+
+
+def test_only_texts_that_a_model_wrote_have_a_format(condition: Make) -> None:
+    (written,) = condition("A").records
+    silent = replace(written, generated_tokens=0, predicted=None, output="", correct=False)
+    decided = replace(written, generated_tokens=0, output="A")  # a letter, log-probabilities
+    lost = replace(silent, unanswered="too long")
+    right = replace(written, output="The correct answer is A")
+    assert math.isnan(in_format_share([])) and math.isnan(in_format_share([decided, lost]))
+    assert in_format_share([right, decided, lost]) == 1
+    assert in_format_share([right, silent, decided, lost]) == 0.5
+    published = replace(written, output="")  # of published answers the letters are known
+    assert math.isnan(in_format_share([published, replace(published, predicted=None)]))
 
 
 def test_of_nothing_nothing_is_known(condition: Make) -> None:

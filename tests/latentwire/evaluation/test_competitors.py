@@ -19,6 +19,7 @@ from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.competitors import OneByOne, Prompt
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.question import Question, tokenize
+from latentwire.evaluation.record import Record
 from latentwire.milestones.study import Study
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY, checked
@@ -335,50 +336,60 @@ def test_letters_that_are_no_tokens_leave_those_questions_alone_unanswered(
         assert all(not records[row].correct and not records[row].wire_bytes for row in lost)
 
 
+SOME = [
+    *(Condition("text", control=c, message=Message("utf8", 3)) for c in ("matched", "deranged")),
+    *(Condition("letter", control=c) for c in ("matched", "deranged")),
+    *CHOOSING,
+]
+
+
+def both_ways(
+    models: OneByOne, questions: list[Question], donors: list[Question]
+) -> dict[Condition, list[Record]]:
+    """The records, once batches are seen to give the definition's."""
+    found = engine.evaluate(models.pair, SOME, questions, donors)
+    for condition in SOME:
+        assert found[condition] == [
+            competitors.evaluate(models, condition, *both)
+            for both in zip(questions, donors, strict=True)
+        ], condition.label
+    return found
+
+
 def test_one_prompt_without_numbers_takes_no_other_with_it(
-    models: OneByOne,
-    mixed: tuple[list[Question], list[Question]],
-    monkeypatch: pytest.MonkeyPatch,
+    models: OneByOne, asked: list[tuple[Question, Question]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clean = engine.evaluate(models.pair, ALL, *mixed)
-    rows = [set(models.prompts.message(q)) | set(q.token_ids) for q in mixed[0]]
-    others = set().union(*rows[:2], *rows[3:], *({*q.token_ids} for q in mixed[1][:2]))
-    broken = min(set(mixed[0][2].token_ids) - others)
+    questions = [question for question, _ in asked[:4]]
+    donors = questions[1:] + questions[:1]
+    clean = engine.evaluate(models.pair, SOME, questions, donors)
+    others = {token for row in (0, 1, 3) for token in questions[row].token_ids}
+    broken = min(set(questions[2].token_ids) - others)
     for model in (models.pair.sharer, models.pair.receiver):
         embedding = model.get_input_embeddings()
         weight = embedding.weight.detach().clone()
         weight[broken] = torch.nan
         monkeypatch.setattr(embedding, "weight", torch.nn.Parameter(weight, requires_grad=False))
-    found = engine.evaluate(models.pair, ALL, *mixed)
-    for condition in ALL:
-        assert found[condition] == [
-            competitors.evaluate(models, condition, *both) for both in zip(*mixed, strict=True)
-        ], condition.label
-        kept = [record.unanswered is None for record in found[condition]]
-        assert not kept[2] or condition == Condition("letter", control="deranged")
-        assert all(
-            record == before
-            for record, before in zip(found[condition], clean[condition], strict=True)
-            if record.unanswered is None
-        )
-        assert sum(kept) >= len(kept) - 2
+    found = both_ways(models, questions, donors)
+    for condition in SOME:
+        lost = [row for row, record in enumerate(found[condition]) if record.unanswered]
+        alone = condition == Condition("letter", control="deranged")  # it needs no receiver
+        assert lost == ([1] if alone else [1, 2] if condition.control == "deranged" else [2])
+        kept = [row for row in range(4) if row not in lost]
+        assert [found[condition][row] for row in kept] == [clean[condition][row] for row in kept]
 
 
 def test_a_prompt_longer_than_the_context_is_not_read(
-    models: OneByOne,
-    mixed: tuple[list[Question], list[Question]],
-    monkeypatch: pytest.MonkeyPatch,
+    models: OneByOne, of_many: dict[int, Question], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lengths = sorted({len(q.token_ids) for q in mixed[0]})
-    for model, most in ((models.pair.receiver, lengths[-2]), (models.pair.sharer, lengths[-1])):
-        monkeypatch.setattr(model.config, "max_position_embeddings", most)
-    found = engine.evaluate(models.pair, ALL, *mixed, 3)
-    for condition in ALL:
-        assert found[condition] == [
-            competitors.evaluate(models, condition, *both) for both in zip(*mixed, strict=True)
-        ], condition.label
-    for record in found[Condition("calibrated")]:
-        assert (record.unanswered is not None) == (record.prompt_tokens == lengths[-1])
+    questions = [of_many[8], of_many[3]]
+    assert len(questions[0].token_ids) > len(questions[1].token_ids)
+    monkeypatch.setattr(
+        models.pair.receiver.config, "max_position_embeddings", len(questions[1].token_ids)
+    )
+    found = both_ways(models, questions, questions[::-1])
+    for condition in (*CHOOSING, SOME[0], SOME[1]):
+        assert "positions that the receiver was made for" in str(found[condition][0].unanswered)
+    assert [record.unanswered for record in found[SOME[2]]] == [None, None]  # it reads no prompt
 
 
 def test_log_probabilities_keep_infinities_and_refuse_damage() -> None:

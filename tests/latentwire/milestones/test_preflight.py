@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -12,8 +13,21 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from small_server import small_server
 
+from latentwire.data.dataset import Dataset
+from latentwire.data.registry import load_dataset
 from latentwire.errors import LatentWireError
-from latentwire.milestones import calibrate, m0, m1, m2, m3, main, milestone, opening, preflight
+from latentwire.milestones import (
+    baselines,
+    calibrate,
+    m0,
+    m1,
+    m2,
+    m3,
+    main,
+    milestone,
+    opening,
+    preflight,
+)
 from latentwire.milestones.preflight import begin
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY
@@ -188,6 +202,27 @@ def test_a_wrong_hash_is_found(folder: Path, values) -> None:
     with pytest.raises(LatentWireError, match=r"failed \(hashes"):
         preflight.run(values(preflight, pair=pair_of(folder, sha256="ab" * 32)))
     assert "not the one that pair mine pins" in report(folder)["hashes"]["text"]
+
+
+def test_letters_that_are_no_tokens_are_said_before_work_starts(
+    folder: Path, values, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def of_nine(name: str, *_: object, **__: object) -> Dataset:
+        dataset = load_dataset(name)
+        first = replace(dataset.examples[0], choices=("a", "b", "c") * 3)
+        return replace(dataset, examples=(first, *dataset.examples[1:]))
+
+    begin(values(baselines, dataset="demo_facts"))
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(opening, "load_dataset", of_nine)
+    begin(values(baselines, dataset="demo_facts"))
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "preflight: warning: options: logits and calibrated leave unanswered 1 of 500 questions of"
+        " demo_facts: the tokenizer does not make one token of each letter A to I"
+    )
+    begin(values(m2, dataset="demo_facts"))  # sends no option logits
+    assert capsys.readouterr().err == ""
 
 
 def test_closed_gates_are_doubted(folder: Path, values, monkeypatch: pytest.MonkeyPatch) -> None:
