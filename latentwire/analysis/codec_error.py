@@ -112,8 +112,8 @@ def example_packet(pair: LoadedPair, channel: Channel, questions: Sequence[Quest
         try:
             cache = sharer.read(pair.sharer, as_batch(question, pair.device))
             return packet_of(pair, channel, cache)
-        except Unanswerable as error:
-            refusal = error
+        except Unanswerable as reason:
+            refusal = reason
     raise refusal
 
 

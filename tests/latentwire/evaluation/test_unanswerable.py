@@ -9,14 +9,17 @@ from tiny import loaded_pair
 from transformers import PreTrainedModel
 
 from c2c.cache import KVCache
+from latentwire.analysis.codec_error import example_packet, measure
 from latentwire.channel.codec import CodecError
 from latentwire.channel.link import Arrived, Link
 from latentwire.condition import Channel, Condition
+from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import engine, pipeline
+from latentwire.evaluation.calibrate import calibrate
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
-from latentwire.evaluation.unanswerable import NOT_FINITE
+from latentwire.evaluation.unanswerable import NOT_FINITE, readable
 
 RECEIVER, SHARER = Condition("receiver"), Condition("sharer")
 CONDITIONS = [
@@ -137,6 +140,30 @@ def test_a_prompt_longer_than_the_context_is_not_asked(
     assert "the sharer was made for" in str(found[deranged][2].unanswered)
     engine.evaluate(pair, CONDITIONS, asked, asked, batch_size, told.append)
     assert sum(told) == len(CONDITIONS) * len(asked)
+
+
+def test_what_is_measured_on_a_sample_leaves_them_out(
+    pair: LoadedPair, asked: list[Question]
+) -> None:
+    channel = Channel("int8")
+    others = [question for place, question in enumerate(asked) if place != 2]
+    clean = measure(pair, channel, others)
+    packet = example_packet(pair, channel, others)
+    fitted = calibrate(pair, others, {"of": "these"})
+    poison(pair.sharer)
+    found = measure(pair, channel, [asked[2], *others])
+    assert (found.key_error, found.wire_bytes_mean) == (clean.key_error, clean.wire_bytes_mean)
+    assert found.kl_nats_mean == clean.kl_nats_mean
+    assert example_packet(pair, channel, [asked[2], *others]) == packet
+    assert calibrate(pair, [*others[:2], asked[2], *others[2:]], {"of": "these"}) == fitted
+    with pytest.raises(Unanswerable, match="int8: "):
+        measure(pair, channel, [asked[2]])
+    with pytest.raises(LatentWireError, match="NaN or infinite"):
+        calibrate(pair, [asked[2]], {"of": "these"})
+    pair.sharer.config.max_position_embeddings = 2
+    assert readable(pair, asked) == [asked[1]]
+    with pytest.raises(LatentWireError, match="none of 1 questions can be read: a prompt of 12"):
+        readable(pair, asked[:1])
 
 
 @pytest.mark.usefixtures("short_answers")
