@@ -47,7 +47,7 @@ def load_fuser(
     """The fuser in `folder` (the one that holds projector_config.json), frozen, in eval mode.
 
     Raises C2CError when a file is missing or unreadable, and when the fuser does not fit the
-    pair: the sentence names the receiver layer and both shapes.
+    pair: the sentence names the receiver layer and both shapes; and when `dtype` cannot hold it.
     """
     layer_map, layer_of, count = _read_layout(folder, sharer, receiver)
     projectors = [
@@ -55,7 +55,12 @@ def load_fuser(
         for index in range(count)
     ]
     fuser = Fuser(projectors, layer_map, sharer, receiver)
-    return fuser.requires_grad_(False).eval().to(device=device, dtype=dtype)
+    fuser.requires_grad_(False).eval().to(device=device, dtype=dtype)
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in fuser.parameters()):
+        raise C2CError(
+            f"{folder}: weights of the fuser are too large for {dtype}; take bfloat16 or float32"
+        )
+    return fuser
 
 
 def require_fit(folder: Path, sharer: Geometry, receiver: Geometry) -> int:

@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from latentwire.condition import MAX_NEW_TOKENS
 from latentwire.data.message import ANSWER_STEM
 from latentwire.evaluation.record import Record
 
 LETTERS = "ABCD"
 DEGENERATE_SHARE = 0.7
 DEGENERATE_MARK = "!"
+ENDLESS_SHARE = 0.9
 DEGENERATE_NOTE = f"one letter for at least {100 * DEGENERATE_SHARE:g} % of the questions"
 _ASKED_FORMAT = re.compile(rf"{re.escape(ANSWER_STEM)} [A-Z]")
 
@@ -29,6 +31,7 @@ class AnswerSpread:
     top_letter: str | None  # the first of the alphabet among equally frequent ones
     top_letter_share: float  # NaN where no output yields a letter
     output_tokens_mean: float
+    at_limit: int  # answers that ran to the most tokens allowed
 
     @property
     def degenerate(self) -> bool:
@@ -48,6 +51,18 @@ def spread(records: Iterable[Record]) -> AnswerSpread:
         top_letter=top,
         top_letter_share=_share(letters[top], len(counted)) if top else float("nan"),
         output_tokens_mean=_share(sum(record.generated_tokens for record in counted), len(counted)),
+        at_limit=sum(record.generated_tokens >= MAX_NEW_TOKENS for record in counted),
+    )
+
+
+def endless(name: str, at_limit: int, examples: int) -> str | None:
+    """A sentence where (nearly) all answers ran to the limit; None elsewhere."""
+    if not examples or at_limit < ENDLESS_SHARE * examples:
+        return None
+    return (
+        f"{name}: {at_limit} of {examples} answers ran to the limit of {MAX_NEW_TOKENS} tokens: it"
+        " does not end its turn, or the token that ends it is not known (eos_token_id of its"
+        " generation_config.json)"
     )
 
 

@@ -70,6 +70,7 @@ COLUMNS: dict[str, str] = {
     "share_other": "float64",
     "in_format_share": "float64",
     "output_tokens_mean": "float64",
+    "at_limit": "int64",
     "deranged_top_letter": "string",
     "deranged_top_letter_share": "float64",
     "deranged_degenerate": "bool",
@@ -469,6 +470,7 @@ def _measure(point: _Point, parts: Sequence[ConditionResult]) -> _Measured:
         "share_other": answers.other_share,
         "in_format_share": in_format_share(own.values()),
         "output_tokens_mean": answers.output_tokens_mean,
+        "at_limit": answers.at_limit,
         "letter_prior_accuracy": letter_prior_accuracy(own.values()),
     }
     for control in ("deranged", "zero"):

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from latentwire.analysis import unanswered
-from latentwire.analysis.answers import DEGENERATE_MARK, DEGENERATE_NOTE
-from latentwire.analysis.condition_names import row_name
+from latentwire.analysis.answers import DEGENERATE_MARK, DEGENERATE_NOTE, endless
+from latentwire.analysis.condition_names import condition_name, row_name
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.units import human_bytes, percent
 from latentwire.printable import one_line
@@ -39,10 +39,21 @@ def curve_table(frame: pd.DataFrame) -> Group:
     ]
     if frame[["degenerate", "deranged_degenerate"]].any(axis=None):
         parts.append(Text(f"{DEGENERATE_MARK} the answer is {DEGENERATE_NOTE}"))
+    for name, rows in frame.groupby("dataset", sort=False):
+        parts += [Text(f"{name}, {sentence}") for sentence in endless_rows(rows)]
     if not frame["complete"].all():
         parts.append(Text("* incomplete: questions answered / questions of the dataset"))
     parts += [Text(sentence) for sentence in unanswered.sentences(frame)]
     return Group(*parts)
+
+
+def endless_rows(frame: pd.DataFrame) -> list[str]:
+    """A sentence for each row whose answers (nearly) all ran to the limit."""
+    told = [
+        endless(condition_name(row), row["at_limit"], row["examples"])
+        for row in frame.to_dict(orient="records")
+    ]
+    return [sentence for sentence in told if sentence]
 
 
 def render_table(frame: pd.DataFrame) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from latentwire.analysis import unanswered
-from latentwire.analysis.answers import in_format_share
+from latentwire.analysis.answers import endless, in_format_share, spread
 from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.curve import (
     NO_CODEC,
@@ -306,6 +306,9 @@ def _conclude(
                 " chunk runs were deleted meanwhile, or written to another store; start again"
             )
         metrics = counted(list(unique.values()))
+        name = f"{plan.setting.dataset}, {plan.condition.label}"
+        if sentence := endless(name, spread(unique.values()).at_limit, len(unique)):
+            log.warning("%s", sentence)
         interval = wilson_interval(int(metrics["correct"]), int(metrics["examples"]))
         metrics |= {"accuracy_low": interval.low, "accuracy_high": interval.high}
         if plan.condition.control == "matched":

@@ -7,6 +7,7 @@ import pandas as pd
 from latentwire.analysis import unanswered
 from latentwire.analysis.answers import DEGENERATE_NOTE
 from latentwire.analysis.condition_names import condition_name
+from latentwire.analysis.table import endless_rows
 
 NAMED = 4  # conditions that one sentence lists by name
 SHOWN = 0.05  # corrected p below which a gain is taken as shown
@@ -77,6 +78,7 @@ def _of_family(rows: pd.DataFrame) -> Iterator[str]:
     unfinished = rows[~rows["complete"]]
     if len(unfinished):
         yield f"{_names(unfinished)}: not all questions are answered yet."
+    yield from (f"{sentence}." for sentence in endless_rows(rows))
     unparsed = rows[rows["unparsed_share"] > MUCH_UNPARSED]
     if len(unparsed):
         share = f"{100 * MUCH_UNPARSED:g} %"

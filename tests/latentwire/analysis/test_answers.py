@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from latentwire.analysis.answers import in_format_share, letter_prior_accuracy, spread
-from latentwire.analysis.curve import ConditionResult
+from latentwire.analysis.answers import endless, in_format_share, letter_prior_accuracy, spread
+from latentwire.analysis.curve import ConditionResult, build_curve
 from latentwire.analysis.published import read_published
+from latentwire.analysis.table import render_table
 
 Make = Callable[..., ConditionResult]
 
@@ -122,3 +123,18 @@ def test_published_answers_counted_again(shared_dir: Path) -> None:
         assert letter_prior_accuracy(result.records) == right / len(rows)
     # A short piece of the cache's front makes the receiver answer A, whatever is asked.
     assert flagged == 5
+
+
+def test_answers_that_run_to_the_limit_are_said(condition: Make) -> None:
+    records = list(condition("A" * 10).records)
+    records[1:] = [replace(record, generated_tokens=64) for record in records[1:]]
+    assert spread(records).at_limit == 9
+    sentence = endless("set, sharer alone", 9, 10)
+    assert sentence is not None
+    assert sentence.startswith("set, sharer alone: 9 of 10 answers ran to the limit of 64 tokens")
+    assert endless("set, sharer alone", 8, 10) is endless("set, sharer alone", 0, 0) is None
+    # And by the terminal's table, which the description of a run shows too.
+    part = replace(condition("A" * 10, system="sharer"), records=tuple(records))
+    text = " ".join(render_table(build_curve([part])).split())
+    assert "set, sharer alone: 9 of 10 answers ran to the limit of 64 tokens" in text
+    assert "limit" not in render_table(build_curve([condition("A" * 10, system="sharer")]))

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
 
@@ -53,6 +54,13 @@ def test_a_gain_that_is_not_shown_and_one_not_measured_are_said(condition: Make)
         s.startswith("set, demo: int8 0.5 back: the deranged control was not run")
         for s in sentences
     )
+
+
+def test_answers_that_run_to_the_limit_are_said(condition: Make) -> None:
+    part = condition(KEYS, answers=KEYS, system="receiver")
+    part = replace(part, records=tuple(replace(r, generated_tokens=64) for r in part.records))
+    start = "set, demo: receiver alone: 200 of 200 answers ran to the limit of 64 tokens: "
+    assert any(sentence.startswith(start) for sentence in said([*sound(condition), part]))
 
 
 def test_unfinished_and_unparsed_answers_are_said(condition: Make) -> None:
