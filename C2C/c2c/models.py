@@ -9,7 +9,10 @@ from typing import Any
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+)
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING, AutoHfQuantizer
 
 from c2c.cache import geometry
@@ -60,7 +63,12 @@ def read_config(path: str | os.PathLike[str]) -> Any:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever a field may hold
         raise C2CError(_unreadable(path, plain, error)) from error
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.is_encoder_decoder:
+    # BERT and its like can be made decoders; as they are, they read both ways.
+    both_ways = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(
+        config, "is_decoder", False
+    )
+    is_causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and not config.is_encoder_decoder
+    if both_ways or not is_causal:
         raise C2CError(
             f"{path}: a model of type {config.model_type!r} is no causal language model; take a"
             " decoder (Qwen2, Qwen3, Llama, Gemma 3, ...)"

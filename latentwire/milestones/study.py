@@ -121,7 +121,7 @@ class Study:
             if known is None:
                 raise
             total = known
-        return min(self.values["limit"] or total, total)
+        return min(self.values.get("limit") or total, total)
 
     def setting(self, dataset: str) -> Setting:
         return Setting(
@@ -221,7 +221,8 @@ class Study:
             log.info("%s", DATE_TOLD)
         for name, ends in self.prompting.ends.items():
             if ends != self.prompting.configured[name]:
-                log.info("the %s's answers end at tokens %s, more than its config says", name, ends)
+                known = ", ".join(map(str, sorted(ends)))
+                log.info("the %s's answers end at tokens %s, not only at its config's", name, known)
         if not fuser.layers_read("key") and not fuser.layers_read("value"):
             log.warning(
                 "every gate of the fuser is closed, so nothing would be sent and C2C will equal the"

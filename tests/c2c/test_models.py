@@ -156,10 +156,11 @@ def test_attention_is_ours_whatever_the_config_asks_for(
         ({"model_type": "of_tomorrow", "transformers_version": "99.1"}, r"with transformers 99\.1"),
         ({"model_type": "mine", "auto_map": {"AutoConfig": "mine.C"}}, "code of its own"),
         ({"model_type": "t5"}, "'t5' is no causal language model"),
+        ({"model_type": "bert"}, "'bert' is no causal language model"),
         ({"model_type": "vit"}, "'vit' is no causal language model"),
         ({"model_type": "deepseek_v3"}, "latents in place of a plain K/V cache"),
         ({"num_hidden_layers": "many"}, "does not hold a model"),
-        ({"num_attention_heads": None}, "."),
+        ({"num_attention_heads": None}, "does not hold a model|no plain K/V cache"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
