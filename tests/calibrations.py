@@ -26,8 +26,9 @@ def calibration_bytes(
     key_layers: tuple[int, ...],
     value_layers: tuple[int, ...],
     mean_scale: float = 3.0,
+    rank: int | None = None,
 ) -> bytes:
-    """The file of one."""
+    """The file of one, with at most `rank` components."""
     generator = torch.Generator().manual_seed(5)
     shape = (geometry.layers, geometry.kv_heads, geometry.head_dim)
     half = geometry.head_dim // 2
@@ -40,7 +41,7 @@ def calibration_bytes(
         if width:
             mixed = torch.randn(width, width, generator=generator) / width**0.5
             tokens = torch.randn(4 * width, width, generator=generator) @ mixed
-            for rate, tables in zip(RATES, fit_rates(tokens, RATES), strict=True):
+            for rate, tables in zip(RATES, fit_rates(tokens, RATES, rank=rank), strict=True):
                 for name, tensor in tables.to_tensors().items():
                     tensors[f"{kind}.{rate:g}.{name}"] = tensor
     about: dict[str, object] = {

@@ -7,7 +7,8 @@ went in (`sent_key_0`, ...) and what must come out (`arrived_key_0`, ...) of eac
 sent, float32 [H, T, D].
 
 The caches are the same for all codecs: small random numbers, with one large channel, one head of
-zeros, and one layer of a single constant.
+zeros, and one layer of a single constant. See `wide_packets` for wider heads
+and several runs.
 """
 
 import re
@@ -109,4 +110,7 @@ def _numbers(head_dim: int) -> dict[tuple[str, int], torch.Tensor]:
 
 
 if __name__ == "__main__":
-    print("made:", ", ".join(write_missing()) or "nothing, all are there")
+    import wide_packets
+
+    made = [*write_missing(), *wide_packets.write_missing()]
+    print("made:", ", ".join(made) or "nothing, all are there")

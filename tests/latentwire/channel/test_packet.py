@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import wide_packets
 from fuzz_packets import fuzz
 from golden_packets import (
     ALL,
@@ -34,7 +35,7 @@ from latentwire.channel.packet import (
     encode_header,
     packet_bytes,
 )
-from latentwire.channel.registry import CODECS, EXAMPLES, TENSORWISE, codec
+from latentwire.channel.registry import CODECS, EXAMPLES, TENSORWISE, codec, needs_calibration
 
 GEOMETRY = Geometry(layers=3, kv_heads=2, head_dim=5)
 IDENTITY = b"the pair"
@@ -224,6 +225,20 @@ def test_golden_packets_are_read_and_written_as_ever(name: str) -> None:
     # Another version of a compressor may find a shorter block; both must be read.
     if "+" not in name and "kvtc" not in name:
         assert encode(sent, golden_header(name)) == data
+
+
+@pytest.mark.parametrize(("width", "name"), wide_packets.CASES)
+def test_wide_packets_are_read_and_written_as_ever(width: int, name: str) -> None:
+    """`test_wire_decoder` compares the numbers of calibrated codecs, which have no hash."""
+    data = wide_packets.packet_file(width, name).read_bytes()
+    header = wide_packets.header(width, name)
+    assert said(decode_header(data)[0]) == said(header)
+    found = wide_packets.arrived(width, name, data)
+    hashes = wide_packets.numbers(width)
+    assert name not in hashes or hashes[name] == wide_packets.hash_of(found)
+    assert (name in hashes) != needs_calibration(name)
+    if "+" not in name and "kvtc" not in name:
+        assert encode(wide_packets.sent(width), header) == data
 
 
 # Bytes that nobody wrote

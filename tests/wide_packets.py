@@ -1,0 +1,128 @@
+"""More packets whose bytes may never change: heads of 64 and 128 channels, as models have them,
+tokens in several runs, a prompt that does not begin its conversation, and layers that are not sent.
+
+`golden/64/NAME.bin` and `golden/128/NAME.bin`; `numbers.json` holds the sha256 of what arrives, by
+codec (float32, tensor after tensor). Codecs with a calibration have none there: what they compute
+with cosines and matrices may round otherwise elsewhere. `golden_packets` makes what is missing.
+"""
+
+import hashlib
+import json
+import random
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from calibrations import calibration_bytes
+from golden_packets import ALL as NARROW
+from golden_packets import FOLDER, IDENTITY
+
+from c2c.cache import Geometry, KVCache
+from latentwire.channel.calibration import Calibration, from_bytes
+from latentwire.channel.layout import Layout, tensor_of
+from latentwire.channel.packet import Header, decode, encode
+from latentwire.channel.registry import codec, needs_calibration
+
+RANK = 2  # of the calibration's transforms, which keeps it small
+LAYOUTS = {
+    width: Layout(
+        Geometry(layers, heads, width),
+        (0, 3),
+        (2,),
+        (range(2, 4), range(5, 6), range(300, 302)),
+        first_position,
+    )
+    for width, layers, heads, first_position in ((64, 4, 2, 77), (128, 10, 1, 70_000))
+}
+ALL = (*NARROW, "fp16+lzma", "fp32+zstd", "kivi2+zstd", "int4_group/2:nf4/values:rotate2.5+lzma")
+CASES = [(width, name) for width in LAYOUTS for name in ALL]
+
+
+def folder(width: int) -> Path:
+    return FOLDER / str(width)
+
+
+def packet_file(width: int, name: str) -> Path:
+    """Where the packet with heads of `width` channels and codec `name` lies."""
+    return folder(width) / f"{re.sub('[/:+]', '-', name)}.bin"
+
+
+def calibration_file(width: int) -> Path:
+    return folder(width) / "calibration.safetensors"
+
+
+@lru_cache
+def calibration(width: int) -> Calibration:
+    """What the packets of calibrated codecs were coded with."""
+    path = calibration_file(width)
+    return from_bytes(path.read_bytes(), str(path))
+
+
+def header(width: int, name: str) -> Header:
+    own = calibration(width) if needs_calibration(name) else None
+    return Header(codec(name, own), IDENTITY, LAYOUTS[width])
+
+
+@lru_cache
+def sent(width: int) -> KVCache:
+    """What went in: sums of uniform numbers, which every Python draws alike; each channel of a size
+    of its own."""
+    generator = random.Random(width)
+    layout = LAYOUTS[width]
+    sizes = [10 ** generator.uniform(-2, 1.5) for _ in range(width)]
+
+    def tensor() -> torch.Tensor:
+        rows = layout.geometry.kv_heads * layout.tokens
+        numbers = [
+            size * (generator.random() + generator.random() - 1)
+            for _ in range(rows)
+            for size in sizes
+        ]
+        return torch.tensor(numbers, dtype=torch.float64).float().view(1, *layout.shape)
+
+    layers = range(layout.geometry.layers)
+    return KVCache(tuple(tensor() for _ in layers), tuple(tensor() for _ in layers))
+
+
+def arrived(width: int, name: str, data: bytes) -> list[torch.Tensor]:
+    """What a packet's tensors hold, in its order."""
+    own = calibration(width) if needs_calibration(name) else None
+    _, cache = decode(data, LAYOUTS[width].geometry, IDENTITY, calibration=own)
+    return [tensor_of(cache, *site)[0] for site in LAYOUTS[width].sent]
+
+
+def hash_of(tensors: list[torch.Tensor]) -> str:
+    whole = hashlib.sha256()
+    for tensor in tensors:
+        whole.update((tensor + 0.0).numpy().astype("<f4").tobytes())  # a zero has no sign
+    return whole.hexdigest()
+
+
+def numbers(width: int) -> dict[str, str]:
+    """The hash of what arrives, by codec."""
+    path = folder(width) / "numbers.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def write_missing() -> list[str]:
+    """Make the packets that are missing; their names."""
+    made = []
+    for width, layout in LAYOUTS.items():
+        folder(width).mkdir(parents=True, exist_ok=True)
+        if not calibration_file(width).exists():
+            data = calibration_bytes(
+                layout.geometry, layout.key_layers, layout.value_layers, rank=RANK
+            )
+            calibration_file(width).write_bytes(data)
+        known = numbers(width)
+        for name in ALL:
+            path = packet_file(width, name)
+            if not path.exists():
+                data = encode(sent(width), header(width, name))
+                path.write_bytes(data)
+                if not needs_calibration(name):
+                    known[name] = hash_of(arrived(width, name, data))
+                made.append(f"{width}/{name}")
+        (folder(width) / "numbers.json").write_text(json.dumps(known, indent=1) + "\n")
+    return made
