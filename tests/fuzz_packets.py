@@ -1,12 +1,14 @@
-"""Throw mutated packets at the decoder: each must give a cache or one PacketError.
+"""Throw hostile packets at the decoder: each must give a cache or one PacketError.
 
     PYTHONPATH=.:C2C python tests/fuzz_packets.py --count 1000000 [--seed 0] [--output DIR]
 
-Starts from packets of every codec (schedules, lossless stages and calibrated codecs too), and
-changes, inserts, deletes, repeats and splices bytes, more often in the header than elsewhere.
-Nearly all get a right checksum afterwards, or nothing but the checksum would be tested. The process
-may not grow by more than 256 MiB, and no packet may take longer than a second. What breaks a rule
-is written to DIR, and the exit status is 1.
+Half are packets of every codec (schedules, lossless stages and calibrated codecs too) with bytes
+changed, inserted, deleted, repeated and spliced, more often in the header than elsewhere; half are
+built from the format's grammar (`packet_grammar`). Nearly all get a right checksum, or nothing but
+the checksum would be tested. The receiver has the right calibration, none, another, or another one
+that calls itself the right one. `describe` must refuse what `decode` refuses. No packet may take
+more than a second of CPU or 256 MiB. What breaks a rule is written to DIR, and the exit status is
+1.
 """
 
 import argparse
@@ -20,24 +22,37 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
 import torch
 from calibrations import make_calibration
+from packet_grammar import build
 
 from c2c.cache import Geometry, KVCache
+from latentwire.channel.calibration import Calibration
+from latentwire.channel.describe import describe
 from latentwire.channel.layout import Layout, tensor_of
-from latentwire.channel.packet import Header, PacketError, decode, encode, encode_header
-from latentwire.channel.registry import EXAMPLES, NAMES, codec
+from latentwire.channel.packet import (
+    Header,
+    PacketError,
+    decode,
+    decode_header,
+    encode,
+    encode_header,
+)
+from latentwire.channel.registry import CALIBRATED, EXAMPLES, NAMES, codec
 
 GEOMETRY = Geometry(layers=3, kv_heads=2, head_dim=6)
 IDENTITY = b"the pair"
 LAYOUT = Layout(GEOMETRY, (0, 2), (1, 2), (range(4, 7),))
 MOST_TOKENS = 4096
-MOST_SECONDS = 1
+MOST_SECONDS = 1  # of CPU
 MOST_GROWTH_BYTES = 256 << 20  # of resident memory, over all packets
+MOST_PACKET_BYTES = 256 << 20  # of memory beside what the process has at its start
+MOST_DESCRIBED = 1 << 20  # numbers: `describe` allows more than fit in the limits here
+_CALIBRATED = {codec(name).number for name in CALIBRATED}
 NUMBERS = re.compile(r"\b[0-9a-f]*\d[0-9a-f]*\b|(# )+#|\(#?,? ?#?\)")  # of no interest in a count
 EDGES = (0, 1, 2, 7, 8, 127, 128, 129, 254, 255)
 
@@ -54,6 +69,15 @@ class Outcome:
 
 class TooSlow(BaseException):
     """Not an Exception, so that nothing on the way can catch it."""
+
+
+def calibrations() -> list[Calibration | None]:
+    """What a receiver may have: the right one mostly."""
+    right = make_calibration(GEOMETRY, LAYOUT.key_layers, LAYOUT.value_layers)
+    layers = make_calibration(GEOMETRY, (0, 1), (2,))
+    wider = make_calibration(Geometry(3, 2, 8), LAYOUT.key_layers, LAYOUT.value_layers)
+    posing = [replace(other, hash=right.hash) for other in (layers, wider)]
+    return [*[right] * 12, None, layers, *posing]
 
 
 def corpus() -> list[bytes]:
@@ -101,9 +125,8 @@ def mutate(packet: bytes, others: list[bytes], generator: random.Random) -> byte
     return bytes(data) + struct.pack("<I", zlib.crc32(data))
 
 
-def throw(packet: bytes, outcome: Outcome) -> None:
+def throw(packet: bytes, outcome: Outcome, calibration: Calibration | None) -> None:
     """Decode one packet; AssertionError (or whatever came out) when a rule is broken."""
-    calibration = make_calibration(GEOMETRY, LAYOUT.key_layers, LAYOUT.value_layers)
     outcome.thrown += 1
     began = time.perf_counter()
     try:
@@ -113,6 +136,7 @@ def throw(packet: bytes, outcome: Outcome) -> None:
     except PacketError as error:
         assert type(error) is PacketError and str(error)
         outcome.refused[NUMBERS.sub("#", str(error))[:70]] += 1
+        check_described(packet, is_decoded=False)
     else:
         outcome.decoded += 1
         assert packet.startswith(encode_header(header)), "a header has one spelling only"
@@ -121,23 +145,54 @@ def throw(packet: bytes, outcome: Outcome) -> None:
             tensor = tensor_of(cache, kind, layer)
             assert tensor.shape == (1, *header.layout.shape)
             assert bool(torch.isfinite(tensor).all()), "a number that is none"
+        check_described(packet, is_decoded=True)
     outcome.slowest_ms = max(outcome.slowest_ms, 1000 * (time.perf_counter() - began))
+
+
+def check_described(packet: bytes, is_decoded: bool) -> None:
+    """`describe` refuses what `decode` refuses for the packet's own reasons, and nothing else."""
+    try:
+        header, _ = decode_header(packet)
+    except PacketError:
+        header = None
+    if header is not None and header.layout.elements > MOST_DESCRIBED:
+        return
+    try:
+        text = describe(packet)
+    except PacketError:
+        assert not is_decoded, "a packet that is decoded is not described"
+        return
+    assert header is not None
+    assert text.replace("\n", "").isprintable()
+    layout, numbers = header.layout, {header.codec.number, packet_codec(header)}
+    ours = layout.geometry == GEOMETRY and header.identity == IDENTITY
+    if ours and layout.tokens <= MOST_TOKENS and not numbers & _CALIBRATED:
+        assert is_decoded, "a packet that is not decoded is described"
+
+
+def packet_codec(header: Header) -> int:
+    """The codec behind a lossless stage."""
+    return int(getattr(header.codec, "inner", header.codec).number)
 
 
 def fuzz(count: int, seed: int) -> Iterator[tuple[bytes, Outcome]]:
     """Throw `count` packets; yields each with the outcome so far, before it is thrown."""
     generator = random.Random(seed)
-    packets = corpus()
+    packets, known = corpus(), calibrations()
+    digests = [found.digest for found in known if found is not None]
     outcome = Outcome()
     for packet in packets:
-        throw(packet, outcome)
+        throw(packet, outcome, known[0])
     assert outcome.decoded == len(packets), "an unchanged packet was refused"
     for _ in range(count):
-        packet = mutate(generator.choice(packets), packets, generator)
+        if generator.random() < 0.5:
+            packet = mutate(generator.choice(packets), packets, generator)
+        else:
+            packet = build(LAYOUT, IDENTITY, digests, generator)
         yield packet, outcome
-        signal.setitimer(signal.ITIMER_REAL, MOST_SECONDS)
-        throw(packet, outcome)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
+        throw(packet, outcome, generator.choice(known))
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def main() -> int:
@@ -147,7 +202,11 @@ def main() -> int:
     arguments.add_argument("--output", type=Path, default=Path("outputs/fuzz"))
     options = arguments.parse_args()
     torch.set_num_threads(1)
-    signal.signal(signal.SIGALRM, _too_slow)
+    signal.signal(signal.SIGPROF, _too_slow)
+    for _ in fuzz(200, options.seed):  # what is loaded once is no packet's
+        pass
+    limit = _virtual_bytes() + MOST_PACKET_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
     before = _resident_bytes()
     began = time.perf_counter()
     packet, outcome = b"", Outcome()
@@ -176,7 +235,12 @@ def main() -> int:
 
 
 def _too_slow(number: int, frame: FrameType | None) -> None:
-    raise TooSlow(f"took longer than {MOST_SECONDS} s")
+    raise TooSlow(f"took longer than {MOST_SECONDS} s of CPU")
+
+
+def _virtual_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * resource.getpagesize()
 
 
 def _resident_bytes() -> int:
