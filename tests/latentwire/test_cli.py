@@ -7,6 +7,7 @@ import torch
 from calibrations import make_calibration
 
 from c2c.cache import Geometry, KVCache
+from latentwire.channel.calibration import to_bytes
 from latentwire.channel.layout import Layout
 from latentwire.channel.packet import Header, encode
 from latentwire.channel.registry import codec
@@ -42,6 +43,27 @@ def test_a_packet_is_printed_with_its_bytes_by_part(
         f"{length - 4 - payload - 4} header, 4 codec parameters, {payload} payload, 4 checksum",
     ):
         assert words in printed, printed
+
+
+def test_what_a_calibration_says_of_itself_steers_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about: dict[str, object] = {
+        "pair": "\x1b]0;owned\x07\u202e",
+        "key_layers": [],
+        "value_layers": [],
+    }
+    tensors = {
+        "key_mean": torch.zeros(1, 1, 2),
+        "inverse_frequencies": torch.ones(1, dtype=torch.float64),
+    }
+    (tmp_path / "\x1b[31mone").write_bytes(to_bytes(about, tensors))
+    assert main(["calibration", str(tmp_path / "\x1b[31mone")]) == 0
+    assert main(["packet", str(tmp_path / "\x1b[31mone")]) == 2
+    printed = capsys.readouterr()
+    assert r"pair: \x1b]0;owned\x07\u202e" in printed.out
+    assert r"\x1b[31mone" in printed.err
+    assert "\x1b" not in printed.out + printed.err
 
 
 def test_calibrated_and_compressed_packets_need_no_calibration_to_be_described(

@@ -1,7 +1,9 @@
 """The calibration file: what was written is read, and nothing else is."""
 
+import contextlib
 import hashlib
 import json
+import random
 
 import numpy as np
 import pytest
@@ -9,8 +11,11 @@ import torch
 from calibrations import make_calibration
 from safetensors.torch import load, save
 
-from c2c.cache import Geometry
+from c2c.cache import Geometry, KVCache
 from latentwire.channel.calibration import RATES, from_bytes, to_bytes
+from latentwire.channel.layout import Layout
+from latentwire.channel.packet import Header, PacketError, decode, encode
+from latentwire.channel.registry import codec
 from latentwire.errors import LatentWireError
 
 GEOMETRY = Geometry(layers=2, kv_heads=2, head_dim=4)
@@ -80,6 +85,79 @@ def test_what_it_says_of_itself_is_checked(change: dict[str, object], words: str
     content["about"] = torch.from_numpy(np.frombuffer(text, np.uint8).copy())
     with pytest.raises(LatentWireError, match=words):
         from_bytes(save(content), "it")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("key_mean", torch.full((2, 2, 4), 1e38)),
+        ("inverse_frequencies", torch.full((2,), -1e300, dtype=torch.float64)),
+    ],
+)
+def test_numbers_that_would_overflow_later_are_refused(name: str, tensor: torch.Tensor) -> None:
+    about, tensors = good()
+    with pytest.raises(LatentWireError, match="holds numbers that are too large"):
+        from_bytes(to_bytes(about, {**tensors, name: tensor}), "it")
+
+
+def test_a_deeply_nested_text_is_refused() -> None:
+    about, tensors = good()
+    content = load(to_bytes(about, tensors))
+    content["about"] = torch.full((100_000,), ord("["), dtype=torch.uint8)
+    with pytest.raises(LatentWireError, match="it is no calibration file"):
+        from_bytes(save(content), "it")
+
+
+ODD = (torch.nan, torch.inf, -torch.inf, -1.0, 0.0, 2.0**31, 3e38, -3e38, 1e-45)
+DTYPES = (torch.float32, torch.float64, torch.int32, torch.int64, torch.uint8, torch.bool)
+
+
+def hostile(generator: random.Random) -> bytes:
+    """A calibration with some tensors of other numbers, shapes or types, or other bytes."""
+    about, tensors = good()
+    content = load(to_bytes(about, tensors))
+    for _ in range(generator.choice((0, 1, 1, 2))):
+        name = generator.choice(sorted(content))
+        tensor = content[name].clone()
+        match generator.randrange(4):
+            case 0 if tensor.numel():
+                tensor.view(-1)[generator.randrange(tensor.numel())] = (
+                    generator.choice(ODD)
+                    if tensor.is_floating_point()
+                    else generator.choice((0, 9))
+                )
+            case 1:
+                tensor = tensor.view(-1)[: generator.randrange(tensor.numel() + 1)].clone()
+            case 2:
+                tensor = tensor.to(generator.choice(DTYPES))
+            case _:
+                tensor = tensor.new_zeros(generator.choice(((), (0,), (0, 3), (5, 0, 2), (1,))))
+        content[name] = tensor
+    data = bytearray(save(content))
+    for _ in range(generator.choice((0, 0, 1, 3))):
+        place = generator.randrange(generator.choice((8, 400, len(data))))
+        data[place] = generator.randrange(256)
+    return bytes(data)
+
+
+def test_any_file_is_a_calibration_or_refused() -> None:
+    generator = random.Random(0)
+    cache = torch.randn(1, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    layout = Layout(GEOMETRY, (0, 1), (1,), (range(2**32 - 9, 2**32 - 6),))
+    read = 0
+    for _ in range(400):
+        try:
+            found = from_bytes(hostile(generator), "it")
+        except LatentWireError as error:
+            assert str(error).startswith("it")
+            continue
+        read += 1
+        for name in ("turbo2", "kvtc1"):  # what is read can be used, or is refused then
+            header = Header(codec(name, found), bytes(8), layout)
+            with contextlib.suppress(PacketError):
+                packet = encode(KVCache((cache,) * 2, (cache,) * 2), header)
+                decode(packet, GEOMETRY, bytes(8), calibration=found)
+    assert read > 50
 
 
 def test_other_bytes_are_no_calibration() -> None:

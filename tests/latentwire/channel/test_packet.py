@@ -3,6 +3,7 @@
 import random
 import resource
 import struct
+import time
 import zlib
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c2c.cache import Geometry, KVCache
+from latentwire.channel.describe import describe
 from latentwire.channel.layout import Layout
 from latentwire.channel.packet import (
     Header,
@@ -334,6 +336,79 @@ def test_a_few_bytes_that_promise_much_allocate_nothing() -> None:
     masks = bytes(8191) + b"\x40"
     refused(with_checksum(data[:14] + largest + masks * 2 + b"\0\1\0\1"), "its header says")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
+
+
+def nested(deep: int) -> bytes:
+    """A packet whose lossless stage stands before `deep` others."""
+    data = make_packet(replace(HEADER, codec=codec("int4+zstd")))
+    start = len(encode_header(HEADER))
+    return with_checksum(data[:start] + bytes([49, 50] * deep)[:deep] + data[start:-4])
+
+
+@pytest.mark.parametrize("deep", [1, 2, 3000, 200_000])
+def test_a_lossless_stage_does_not_stand_behind_another(deep: int) -> None:
+    refused(nested(deep), "a lossless stage cannot stand behind another one")
+    decode(nested(0), GEOMETRY, IDENTITY)
+
+
+def test_runs_and_compressed_numbers_have_a_limit() -> None:
+    """A million runs of one token would take seconds, and numbers that compress well any memory."""
+    began = time.process_time()
+    many = body(0, 1_000_000, *[1, 1] * 5, payload=b"\1" * 2_000_000)
+    refused(many, "claims 1000000 runs of tokens, where at most 131072 can be")
+    with pytest.raises(PacketError, match="claims 2000 runs of tokens, where at most 1999 can"):
+        runs = tuple(range(2 * n, 2 * n + 1) for n in range(2000))
+        decode(make_packet(with_layout(runs=runs)), GEOMETRY, IDENTITY, most_tokens=1999)
+    whole = make_packet(replace(HEADER, codec=codec("fp16+zstd")))
+    wide = whole[:14] + struct.pack("<HHH", 3, 65535, 65535) + whole[20:-4]
+    refused(with_checksum(wide), "compressed numbers, where at most 134217728 can be")
+    assert time.process_time() - began < 1
+
+
+def test_a_packet_is_described_only_if_it_is_decoded() -> None:
+    data = make_packet(replace(HEADER, codec=codec("int4+zstd")))
+    assert "int4+zstd (number 49)" in describe(data)
+    for wrong in (with_checksum(data[:-6]), with_checksum(data[:-4] + b"0"), nested(3000)):
+        with pytest.raises(PacketError):
+            describe(wrong)
+    scale = bytearray(make_packet())
+    scale[len(encode_header(HEADER)) : len(encode_header(HEADER)) + 4] = b"\0\0\xc0\x7f"  # NaN
+    with pytest.raises(PacketError, match="scale that no finite numbers have"):
+        describe(with_checksum(bytes(scale[:-4])))
+
+
+def test_a_packet_of_many_parts_is_described_in_short() -> None:
+    runs = tuple(range(2 * n, 2 * n + 1) for n in range(5000))
+    assert "30 to 30 and 4984 more runs" in describe(make_packet(with_layout(runs=runs)))
+    layers = tuple(range(60))
+    names = "/".join(f"{layer}:int{(8, 4, 3, 2)[layer % 4]}" for layer in layers)
+    header = Header(
+        codec(f"bf16/{names}"),
+        IDENTITY,
+        replace(LAYOUT, geometry=Geometry(60, 1, 2), key_layers=layers, value_layers=()),
+    )
+    assert "1 int2 and 28 more (number 48)" in describe(make_packet(header))
+
+
+def test_what_arrives_fits_the_type_that_is_asked_for() -> None:
+    header = replace(HEADER, codec=codec("fp32"))
+    cache = make_cache(GEOMETRY, 3).map(lambda tensor: tensor * 1e6)
+    data = encode(cache, header)
+    decode(data, GEOMETRY, IDENTITY, torch.bfloat16)
+    with pytest.raises(PacketError, match="numbers too large for float16"):
+        decode(data, GEOMETRY, IDENTITY, torch.float16)
+
+
+def test_unsent_tensors_take_no_memory() -> None:
+    layout = Layout(Geometry(200, 64, 4096), (), (), (range(100_000),))
+    data = make_packet_of_nothing(layout)
+    _, cache = decode(data, layout.geometry, IDENTITY, torch.bfloat16)
+    assert tuple(cache.keys[0].shape) == (1, 64, 100_000, 4096)
+    assert cache.values[199].dtype == torch.bfloat16 and cache.keys[0].stride() == (0, 0, 0, 0)
+
+
+def make_packet_of_nothing(layout: Layout) -> bytes:
+    return with_checksum(encode_header(Header(codec("int4"), IDENTITY, layout)))
 
 
 def check_hostile(data: bytes, geometry: Geometry, identity: bytes) -> bool:
