@@ -56,6 +56,11 @@
   const kept = (point) => !onWire(point) ? "" : isWhole(point) ? "all" : `${point.keep_ratio} ${point.order}`;
   const fitted = (point) => (point.calibration ? `, calibration ${point.calibration.slice(0, 10)}` : "") +
     (group(point).source === "published" ? ", published" : "");
+  // Whether what a mark of this kind shows is of all questions, and of how many it is.
+  const askedOf = (point, kind) => kind === "gain" ? point.pairing_examples : kind === "deranged" || kind === "zero" ? point[`${kind}_examples`] : point.examples;
+  const isComplete = (point, kind) => (kind === "zero" || point.complete) &&
+    (kind === "gain" ? point.deranged_examples : askedOf(point, kind)) >= point.examples_total;
+  const PALE = .4;
   const sender = (point) => (onWire(point) ? point.codec : point.name) + fitted(point);
   const named = (point) => (!onWire(point) ? point.name
     : `${point.codec}, ${isWhole(point) ? "whole cache" : `${kept(point)} kept`}`) + fitted(point);
@@ -209,8 +214,8 @@
     }
     root.append(svg("text", { x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, "bytes sent per question (mean, log scale)"));
     if (controls.includes("matched")) {
-      drawFront(root, panels[0], sent.filter((point) => isOwn(point) && onWire(point)), "accuracy", x, width - right);
-      if (gains.length) drawFront(root, panels[1], gains.filter(onWire), "pairing_gain", x, width - right);
+      drawFront(root, panels[0], sent.filter((point) => isOwn(point) && onWire(point) && isComplete(point, "matched")), "accuracy", x, width - right);
+      if (gains.length) drawFront(root, panels[1], gains.filter((point) => onWire(point) && isComplete(point, "gain")), "pairing_gain", x, width - right);
     }
     drawAlone(root, panels[0], alone, left, width - right, narrow);
     for (const point of sent.filter((each) => !isOwn(each))) {
@@ -247,11 +252,11 @@
       let label = y;
       for (const other of placed) if (label - other < 32 && !narrow) label = other + 32;
       placed.push(label);
-      root.append(svg("line", { x1: left, x2: right, y1: y, y2: y, stroke: "#777", "stroke-dasharray": point.system === "receiver" ? "2 3" : "8 3 2 3" }));
+      root.append(svg("line", { x1: left, x2: right, y1: y, y2: y, stroke: "#777", "stroke-dasharray": point.system === "receiver" ? "2 3" : "8 3 2 3", opacity: point.complete ? 1 : PALE }));
       const sign = point.degenerate ? " ×" : "";
       if (!narrow) root.append( // else the caption says it: there is no room beside the panel
         svg("text", { x: right + 8, y: label }, `${point.system}${sign}`),
-        svg("text", { x: right + 8, y: label + 15 }, `${percent(point.accuracy)} %`),
+        svg("text", { x: right + 8, y: label + 15 }, `${percent(point.accuracy)} %${point.complete ? "" : `, n ${point.examples}`}`),
       );
     }
   }
@@ -264,7 +269,8 @@
           .sort((a, b) => a.wire_bytes_mean - b.wire_bytes_mean);
         if (!sweep.some((point) => !isWhole(point))) continue;
         const line = sweep.map((point) => `${x(point.wire_bytes_mean)},${panel.y(point[column])}`).join("L");
-        root.append(svg("path", { d: `M${line}`, fill: "none", stroke: style(codec)[0], "stroke-width": 1.5, "stroke-dasharray": order === "back" ? "6 4" : null }));
+        root.append(svg("path", { d: `M${line}`, fill: "none", stroke: style(codec)[0], "stroke-width": 1.5, "stroke-dasharray": order === "back" ? "6 4" : null,
+          opacity: sweep.every((point) => isComplete(point, column === "accuracy" ? "matched" : "gain")) ? 1 : PALE }));
       }
     }
   }
@@ -278,12 +284,12 @@
     const measured = `${percent(value, signed)}${signed ? " points" : " %"}${low !== undefined && low !== null ? " " + interval(low, high, signed) : ""}`;
     const what = { matched: "accuracy", published: "accuracy, published", gain: "pairing gain" }[kind] || `accuracy with ${CONTROLS[kind]}`;
     const degenerate = kind === "deranged" || kind === "zero" ? point[`${kind}_degenerate`] : point.degenerate;
-    const text = `${named(point)}\n${what}: ${measured}\n${humanBytes(point.wire_bytes_mean)} a question, n = ${whole(point.examples)}` +
-      `${point.complete ? "" : ` of ${whole(point.examples_total)} *`}${degenerate ? "\n× one letter, mostly" : ""}`;
+    const text = `${named(point)}\n${what}: ${measured}\n${humanBytes(point.wire_bytes_mean)} a question, n = ${whole(askedOf(point, kind))}` +
+      `${isComplete(point, kind) ? "" : ` of ${whole(point.examples_total)} *`}${degenerate ? "\n× one letter, mostly" : ""}`;
     const control = kind === "gain" || kind === "published" ? "matched" : kind;
     const pick = () => pickFirst(point, control);
     const mark = svg("g", {
-      class: "mark", tabindex: 0, role: "button", "aria-label": text.replaceAll("\n", ", "), opacity: point.complete ? 1 : .45,
+      class: "mark", tabindex: 0, role: "button", "aria-label": text.replaceAll("\n", ", "), opacity: isComplete(point, kind) ? 1 : PALE,
       "data-kind": kind, on: {
         click: pick,
         keydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pick(); } },
@@ -324,10 +330,16 @@
   function hideTip() { byId("tip").hidden = true; }
 
   function writeCaption(own, shown, controls) {
-    const of = data.groups[own], counts = shown.filter((point) => point.group === own && point.examples > 0).map((point) => point.examples);
-    const least = Math.min(...counts), most = Math.max(...counts);
+    const of = data.groups[own], asked = shown.filter((point) => point.group === own && point.examples > 0);
+    const part = asked.filter((point) => !point.complete), full = asked.filter((point) => point.complete);
+    const range = (points) => {
+      const counts = points.map((point) => point.examples), least = Math.min(...counts), most = Math.max(...counts);
+      return least === most ? whole(most) : `${whole(least)} to ${whole(most)}`;
+    };
     const parts = [`${of.dataset}, ${of.pair}${of.source === "published" ? ", published answers" : ""}.`];
-    if (counts.length) parts.push(`n = ${least === most ? whole(most) : `${whole(least)} to ${whole(most)}`} questions a point. Bars: 95 % intervals.`);
+    if (full.length) parts.push(`n = ${range(full)} questions a point.`);
+    if (part.length) parts.push(`Incomplete, drawn pale: ${whole(part.length)} of ${whole(asked.length)} points (n = ${range(part)} of ${whole(part[0].examples_total)} questions).`);
+    if (asked.length) parts.push("Bars: 95 % intervals.");
     for (const [system, line] of [["receiver", "dotted"], ["sharer", "dash-dotted"]]) {
       const alone = shown.find((point) => point.group === own && point.system === system && point.accuracy !== null);
       if (alone) parts.push(`Level ${line} line: ${system} alone, ${percent(alone.accuracy)} %${alone.degenerate ? " ×" : ""}.`);

@@ -1,10 +1,11 @@
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes, write_csv
+from latentwire.analysis.curve import ConditionResult, build_curve, read_csv, with_hashes, write_csv
 from latentwire.analysis.curve_files import figures_from_csv, write_figures
 from latentwire.cli import main
 from latentwire.errors import LatentWireError
@@ -44,9 +45,9 @@ def test_the_csv_alone_gives_the_same_files_byte_for_byte(condition: Make, tmp_p
         *("codec_rate_set.png", "codec_rate_set.svg"),
         *("bits_length_set.png", "bits_length_set.svg"),
     ]
-    csv = tmp_path / "budget_curve.csv"
-    write_csv(frame, csv)
-    assert main(["figures", str(csv), "--output-dir", str(tmp_path / "second")]) == 0
+    path = tmp_path / "budget_curve.csv"
+    write_csv(frame, path)
+    assert main(["figures", str(path), "--output-dir", str(tmp_path / "second")]) == 0
     for path in written:
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
     # The comparison can fail: another number is another picture.
@@ -75,7 +76,7 @@ def test_file_names_stay_in_the_folder(condition: Make, tmp_path: Path) -> None:
     one = curve(condition, pair="../../etc/pass wd")
     both = pd.concat([one, curve(condition)], ignore_index=True)
     names = {path.name for path in write_figures(both, tmp_path / "out")}
-    assert "budget_curve_set_.._.._etc_pass_wd.png" in names
+    assert any(name.startswith("budget_curve_set_.._.._etc_pass_wd-") for name in names)
     assert "budget_curve_set_demo.png" in names
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -87,3 +88,55 @@ def test_a_set_without_a_c2c_point_is_passed_over(condition: Make, tmp_path: Pat
     )
     names = [path.name for path in write_figures(frame, tmp_path)]
     assert names == ["budget_curve.tex", "budget_curve_run.png", "budget_curve_run.svg"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("accuracy", "inf", "accuracy is inf, not from 0 to 1"),
+        ("accuracy_low", "-3", "accuracy_low is -3, not from 0 to 1"),
+        ("wire_bytes_mean", "-1", "wire_bytes_mean is -1, not from 0 to 1e+18"),
+        ("wire_bytes_mean", "1e308", "wire_bytes_mean is 1e+308"),
+        ("wire_bytes_mean", "inf", "wire_bytes_mean is inf"),
+        ("pairing_gain", "7", "pairing_gain is 7, not from -1 to 1"),
+        ("keep_ratio", "", "keep_ratio or order is empty"),
+        ("system", "rumour", "system is 'rumour', not one of"),
+        ("examples", "many", "examples is 'many', not a whole number"),
+        ("pair", "", "pair is empty"),
+    ],
+)
+def test_values_that_no_study_yields_are_one_sentence(
+    condition: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], column: str, value: str,
+    words: str,
+) -> None:  # fmt: skip
+    path = tmp_path / "curve.csv"
+    write_csv(build_curve([condition("AABC")], resamples=20), path)
+    head, row = csv.reader(path.read_text().splitlines())
+    row[head.index(column)] = value
+    path.write_text(f"{','.join(head)}\n{','.join(row)}\n")
+    assert main(["figures", str(path), "--output-dir", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert f"curve.csv, line 2: not a budget curve: {words}" in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_of_an_older_version_draws(condition: Make, tmp_path: Path) -> None:
+    frame = build_curve([condition("AABC" * 2), condition("AB", codec="int4", total=8)])
+    later = ["examples_total", "complete", "deranged_examples", "zero_examples", "non_inferior"]
+    path = tmp_path / "curve.csv"
+    write_csv(frame, path)
+    old = read_csv(path).drop(columns=later).to_csv(index=False)
+    path.write_text("\ufeff" + old, encoding="utf-8")  # as a spreadsheet saves it
+    read = read_csv(path)
+    assert read["examples_total"].tolist() == [8, 8]
+    assert read["complete"].tolist() == [True, False]
+    assert len(figures_from_csv(path, tmp_path / "out")) == 3
+
+
+def test_a_folder_that_is_a_file_is_said(
+    condition: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "curve.csv"
+    write_csv(build_curve([condition("AABC")], resamples=20), path)
+    assert main(["figures", str(path), "--output-dir", str(path)]) == 2
+    assert "curve.csv is a file: give a folder to write to" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 
 from latentwire.analysis.curve import read_csv
 from latentwire.analysis.load import chunks_from, identity_counts, origins
+from latentwire.analysis.output_folder import MANIFEST
 from latentwire.data.example import Example
 from latentwire.data.registry import load_dataset
 from latentwire.errors import LatentWireError
@@ -43,6 +44,7 @@ def log_milestone(
     identity: str = "new",
     count: int = 12,
     describe: bool = True,
+    pair: str = "demo",
 ) -> str:
     """A milestone run of one channel, matched and deranged, in chunks of six; its id."""
     tags = {MILESTONE: "m2", CODE_SHA: "c0de", SOURCE: "local", IDENTITY: identity}
@@ -58,7 +60,7 @@ def log_milestone(
     dataset = load_dataset("demo_facts")
     for control in ("matched", "deranged"):
         params = {
-            "pair": "demo",
+            "pair": pair,
             "dataset": "demo_facts",
             "system": "c2c",
             "codec": codec,
@@ -68,7 +70,7 @@ def log_milestone(
             "control": control,
             "examples_total": str(len(dataset.examples)),
         }
-        condition = f"{codec} {keep_ratio} {control} {identity}"
+        condition = f"{pair} {codec} {keep_ratio} {control} {identity}"
         middle = writer.start(condition, "condition", top, params, {CONDITION: condition})
         for start in range(0, count, 6):
             span = chunk_name(start, start + 6)
@@ -118,11 +120,12 @@ def test_everything_is_logged_and_written(
     out = tmp_path / "out"
     m4.run(values(output_dir=str(out)))
     names = {path.name for path in out.iterdir()}
-    assert names == {
+    assert names - {MANIFEST} == {
         *("budget_curve.csv", "budget_curve.tex", "crossings.csv", "report.html"),
         *("budget_curve_demo_facts.png", "budget_curve_demo_facts.svg"),
         *("bits_length_demo_facts.png", "bits_length_demo_facts.svg"),
     }
+    names.remove(MANIFEST)
     printed = capsys.readouterr().out
     assert all(f"written: {out / name}" in printed for name in names)
     (run,) = store.search(f"tags.`{MILESTONE}` = 'm4'")
@@ -144,6 +147,22 @@ def test_everything_is_logged_and_written(
     assert len(table["prompts"]) == len(dataset.examples)
     assert dataset.examples[0].question in table["prompts"][0]
     assert str(tmp_path) not in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_pictures_of_an_earlier_time_are_named(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log_milestone(store, right)
+    out = tmp_path / "out"
+    m4.run(values(output_dir=str(out)))
+    assert "earlier" not in caplog.text
+    log_milestone(store, right, pair="mine[/v2]")
+    m4.run(values(output_dir=str(out)))
+    warned = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    (said,) = [text for text in warned if "earlier start" in text]
+    assert "budget_curve_demo_facts.png" in said and "budget_curve_demo_facts_demo" not in said
+    assert (out / "budget_curve_demo_facts.png").exists()
+    assert set(read_csv(out / "budget_curve.csv")["pair"]) == {"demo", "mine[/v2]"}
 
 
 def test_runs_that_say_little_are_listed_with_what_they_say(store: Store) -> None:

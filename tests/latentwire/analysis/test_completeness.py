@@ -1,0 +1,140 @@
+"""A trial run of some questions changes no headline, and is pale wherever it is drawn."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle, StepPatch
+
+from latentwire.analysis.completeness import n_sentences
+from latentwire.analysis.crossing import crossings, sentences, with_crossings
+from latentwire.analysis.curve import ConditionResult, build_curve
+from latentwire.analysis.figures import draw_budget_curve
+from latentwire.analysis.heat_map import draw_heat_map
+from latentwire.analysis.latex import latex_table
+from latentwire.analysis.pictures import PALE
+from latentwire.analysis.rate_figures import draw_rate_accuracy
+from latentwire.analysis.summary import headline, note
+
+Make = Callable[..., ConditionResult]
+N = 40
+
+
+def whole_study(condition: Make) -> list[ConditionResult]:
+    """Receiver, a text and three caches, all of them asked all questions."""
+    results = [
+        condition("AB" * 20, system="receiver"),
+        condition("AAAB" * 10, system="text", codec="utf8", message_tokens=8, wire_bytes=500),
+    ]
+    for codec, size, letters in (
+        ("bf16", 16_000, "AAAAAAAB" * 5),
+        ("int8", 8_000, "AAAAAAAB" * 5),
+        ("int4", 4_000, "AAAAB" * 8),
+    ):
+        results.append(condition(letters, codec=codec, wire_bytes=size))
+        results.append(condition("ABCD" * 10, codec=codec, wire_bytes=size, control="deranged"))
+    return [measured(result) for result in results]
+
+
+def trial(condition: Make, n: int = 20) -> list[ConditionResult]:
+    """A cache that looks better than all others, and smaller, on the first questions."""
+    where = {"codec": "int2", "kv_bits": 2, "wire_bytes": 100, "total": N}
+    letters = ("ABACADAA" * n)[:n]
+    own = condition(letters, answers=letters, **where)
+    return [measured(own), measured(condition("B" * n, control="deranged", **where))]
+
+
+def measured(result: ConditionResult) -> ConditionResult:
+    return replace(result, records=tuple(replace(r, elements=8000) for r in result.records))
+
+
+def curve(results: list[ConditionResult]) -> pd.DataFrame:
+    return with_crossings(build_curve(results, resamples=100), crossings(results, 100))
+
+
+def test_a_trial_run_changes_no_headline(condition: Make) -> None:
+    study = whole_study(condition)
+    before, after = curve(study), curve([*study, *trial(condition)])
+    done = after[after["complete"]].reset_index(drop=True)
+    # Neither intervals, nor corrected p-values, nor verdicts, nor where caches overtake.
+    pd.testing.assert_frame_equal(done, before)
+    assert (
+        headline(after) == headline(before) and headline(before)["set/non_inferior_supported"] >= 0
+    )
+    assert sentences(crossings([*study, *trial(condition)], 100)) == sentences(
+        crossings(study, 100)
+    )
+    said, alone = note("m4", after, after), note("m4", before, before)
+    assert "1 more are incomplete (20 of 40 questions)" in said
+    assert said.split("\n\n")[1].replace(
+        " 1 more are incomplete (20 of 40 questions): they stand in the table alone.", ""
+    ) == alone.split("\n\n")[1]  # fmt: skip
+    assert "| int2 | 1 | front | 20/40 |" in said
+
+
+def test_a_gain_whose_control_was_cut_short_is_no_headline(condition: Make) -> None:
+    study = whole_study(condition)[:3]  # bf16 without its control
+    cut = condition("ABCD" * 5, codec="bf16", wire_bytes=16_000, control="deranged", total=N)
+    found = headline(curve([*study, measured(cut)]))
+    assert "set/bf16_accuracy" in found and "set/bf16_pairing_gain" not in found
+    upper, lower = draw_budget_curve(curve([*study, measured(cut)]), "set", "demo").axes
+    assert [mark[0].get_alpha() for mark in upper.containers] == [1, 1]  # the text and bf16
+    assert [mark[0].get_alpha() for mark in lower.containers] == [PALE]
+
+
+def test_without_a_complete_condition_nothing_is_said(condition: Make) -> None:
+    part = [*trial(condition), condition("AB" * 10, system="receiver", total=N)]
+    text = condition("AB" * 5, system="text", codec="utf8", message_tokens=8, total=N)
+    frame = curve([*part, text])
+    assert headline(frame) == {"set/examples": 20.0}
+    assert frame["beats_text_bytes"].isna().all()
+    assert "none is complete" in note("m4", frame, frame)
+    assert "Accuracy in %" not in note("m4", frame, frame)
+    (said, _) = sentences(crossings([*part, text], 20))
+    assert "answered all questions" in said and "is not said" in said
+    figure = draw_budget_curve(frame, "set", "demo")
+    assert not any(isinstance(patch, StepPatch) for axes in figure.axes for patch in axes.patches)
+
+
+def alphas(figure: Figure) -> set[float | None]:
+    return {line.get_alpha() for axes in figure.axes for line in axes.lines}
+
+
+def test_incomplete_points_are_pale_and_say_their_n(condition: Make) -> None:
+    study = whole_study(condition)
+    frame = curve([*study, *trial(condition)])
+    whole = curve(study)
+    assert n_sentences(frame, "point") == [
+        "n = 40 questions a point",
+        "INCOMPLETE: 1 of 6 points, drawn pale (int2: n = 20)",
+    ]
+    curve_figure = draw_budget_curve(frame, "set", "demo")
+    assert "(int2: n = 20)" in curve_figure.texts[-1].get_text().replace("\n", " ")
+    rates = draw_rate_accuracy(frame, "set", "demo")
+    assert "(int2: n = 20)" in str(rates.get_suptitle())
+    assert PALE in alphas(rates) and PALE not in alphas(draw_rate_accuracy(whole, "set", "demo"))
+    # The front is that of the complete ones.
+    (front,) = [p for p in curve_figure.axes[0].patches if isinstance(p, StepPatch)]
+    (alone,) = [
+        p
+        for p in draw_budget_curve(whole, "set", "demo").axes[0].patches
+        if isinstance(p, StepPatch)
+    ]
+    assert list(front.get_data().values) == list(alone.get_data().values)
+    assert r"$^{*}$ incomplete: not all of 40 questions." in latex_table(frame)
+
+
+@pytest.mark.parametrize("n", [20, 40])
+def test_a_cell_of_a_trial_is_pale_with_its_n(condition: Make, n: int) -> None:
+    half = condition(("ABCD" * n)[:n], keep_ratio=0.5, wire_bytes=4000, total=N)
+    frame = build_curve([*whole_study(condition), measured(half)], resamples=20)
+    figure = draw_heat_map(frame, "set", "demo")
+    pale = [
+        patch
+        for patch in figure.axes[0].patches
+        if isinstance(patch, Rectangle) and patch.get_alpha() == PALE
+    ]
+    shown = " ".join(text.get_text() for text in figure.axes[0].texts)
+    assert (len(pale), "n = 20" in shown) == ((1, True) if n == 20 else (0, False))
