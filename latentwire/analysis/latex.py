@@ -28,6 +28,8 @@ _SPECIAL = {
     "|": r"\textbar{}",
     '"': r"{\ttfamily\char34}",  # \textquotedbl would need the T1 encoding
     "-": r"-{}",  # two in a row would become a dash
+    "[": "{[}",  # behind the end of a row these two would be an argument of it
+    "*": "{*}",
     "`": r"\textasciigrave{}",
     "'": r"\textquotesingle{}",
 }

@@ -20,30 +20,40 @@ from latentwire.analysis.summary import headline, note
 
 Make = Callable[..., ConditionResult]
 N = 40
+KEYS = "ABCD" * 10
 
 
 def whole_study(condition: Make) -> list[ConditionResult]:
     """Receiver, a text and three caches, all of them asked all questions."""
     results = [
-        condition("AB" * 20, system="receiver"),
-        condition("AAAB" * 10, system="text", codec="utf8", message_tokens=8, wire_bytes=500),
+        condition(letters(20), answers=KEYS, system="receiver"),
+        condition(
+            letters(30),
+            answers=KEYS,
+            system="text",
+            codec="utf8",
+            message_tokens=8,
+            wire_bytes=500,
+        ),
     ]
-    for codec, size, letters in (
-        ("bf16", 16_000, "AAAAAAAB" * 5),
-        ("int8", 8_000, "AAAAAAAB" * 5),
-        ("int4", 4_000, "AAAAB" * 8),
-    ):
-        results.append(condition(letters, codec=codec, wire_bytes=size))
-        results.append(condition("ABCD" * 10, codec=codec, wire_bytes=size, control="deranged"))
+    for codec, size, right in (("bf16", 16_000, 36), ("int8", 8_000, 36), ("int4", 4_000, 32)):
+        where = {"codec": codec, "wire_bytes": size, "answers": KEYS}
+        results.append(condition(letters(right), **where))
+        results.append(condition(letters(10), control="deranged", **where))
     return [measured(result) for result in results]
+
+
+def letters(right: int, n: int = N) -> str:
+    """Answers to n questions, the first `right` of them right."""
+    wrong = KEYS[1:] + KEYS[0]
+    return (KEYS[:right] + wrong[right:])[:n]
 
 
 def trial(condition: Make, n: int = 20) -> list[ConditionResult]:
     """A cache that looks better than all others, and smaller, on the first questions."""
-    where = {"codec": "int2", "kv_bits": 2, "wire_bytes": 100, "total": N}
-    letters = ("ABACADAA" * n)[:n]
-    own = condition(letters, answers=letters, **where)
-    return [measured(own), measured(condition("B" * n, control="deranged", **where))]
+    where = {"codec": "int2", "kv_bits": 2, "wire_bytes": 100, "total": N, "answers": KEYS[:n]}
+    own = condition(letters(n, n), **where)
+    return [measured(own), measured(condition(letters(0, n), control="deranged", **where))]
 
 
 def measured(result: ConditionResult) -> ConditionResult:
@@ -76,7 +86,8 @@ def test_a_trial_run_changes_no_headline(condition: Make) -> None:
 
 def test_a_gain_whose_control_was_cut_short_is_no_headline(condition: Make) -> None:
     study = whole_study(condition)[:3]  # bf16 without its control
-    cut = condition("ABCD" * 5, codec="bf16", wire_bytes=16_000, control="deranged", total=N)
+    where = {"codec": "bf16", "wire_bytes": 16_000, "control": "deranged", "total": N}
+    cut = condition(letters(5, 20), answers=KEYS[:20], **where)
     found = headline(curve([*study, measured(cut)]))
     assert "set/bf16_accuracy" in found and "set/bf16_pairing_gain" not in found
     upper, lower = draw_budget_curve(curve([*study, measured(cut)]), "set", "demo").axes
@@ -128,7 +139,7 @@ def test_incomplete_points_are_pale_and_say_their_n(condition: Make) -> None:
 
 @pytest.mark.parametrize("n", [20, 40])
 def test_a_cell_of_a_trial_is_pale_with_its_n(condition: Make, n: int) -> None:
-    half = condition(("ABCD" * n)[:n], keep_ratio=0.5, wire_bytes=4000, total=N)
+    half = condition(letters(9, n), answers=KEYS[:n], keep_ratio=0.5, wire_bytes=4000, total=N)
     frame = build_curve([*whole_study(condition), measured(half)], resamples=20)
     figure = draw_heat_map(frame, "set", "demo")
     pale = [

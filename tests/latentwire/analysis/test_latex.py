@@ -15,7 +15,7 @@ from latentwire.analysis.latex import escape, latex_table
 Make = Callable[..., ConditionResult]
 COMMAND = re.compile(
     r"\\textbackslash\{\}|\\text(asciicircum|asciitilde|asciigrave|quotesingle|less|greater|bar)\{\}"
-    r"|\{\\ttfamily\\char34\}|\\[{}$&#%_]|-\{\}"
+    r"|\{\\ttfamily\\char34\}|\\[{}$&#%_]|-\{\}|\{[\[*]\}"
 )
 HOSTILE = (
     "".join(map(chr, range(32, 127)))
