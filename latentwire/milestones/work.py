@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -133,6 +133,7 @@ class Queue:
     store: Store
     claims: Claims
     units: list[Unit]
+    unreadable: Collection[str] = ()  # ids of finished runs that do not count
     _away: bool = False  # the store, when it was last asked
     _otherwise: bool = False  # another process was seen to cut the same examples otherwise
     _sent: dict[str, Path] = field(default_factory=dict)
@@ -214,9 +215,10 @@ class Queue:
         for condition in unit.conditions:
             names[condition] = setting.condition_fingerprint(condition)
         if self._otherwise or is_cheap(self.store):
-            found = finished_spans(self.store, list(names.values()))
+            found = finished_spans(self.store, list(names.values()), self.unreadable)
         else:
-            there = finished_of_chunk(self.store, setting.identity(), chunk_name(*unit.span))
+            chunk = chunk_name(*unit.span)
+            there = finished_of_chunk(self.store, setting.identity(), chunk, self.unreadable)
             found = {name: [unit.span] for name in there}
         return units_of(
             [

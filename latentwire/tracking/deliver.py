@@ -36,6 +36,7 @@ from latentwire.tracking.runs import (
     CHUNK,
     CONDITION,
     FINGERPRINT,
+    INSTEAD_OF,
     LEVEL,
     PROCESS_ID,
     RunWriter,
@@ -190,10 +191,16 @@ class _Deliverer:
 
 def missing(store: Store, messages: Sequence[Letter]) -> list[Letter]:
     """The letters whose chunks the store does not hold, in whatever chunks it was computed."""
-    found = finished_spans(store, list({message.tags[CONDITION] for message in messages}))
+    conditions = list({message.tags[CONDITION] for message in messages})
+    lost = {run_id for message in messages for run_id in _instead_of(message)}
+    found = finished_spans(store, conditions, lost)
     return [
         m for m in messages if uncovered([parse_chunk(m.tags[CHUNK])], found[m.tags[CONDITION]])
     ]
+
+
+def _instead_of(message: Letter) -> list[str]:
+    return message.tags.get(INSTEAD_OF, "").split(",")
 
 
 def deliver(store: Store, message: Letter, path: Path, asked: float | None) -> None:
@@ -237,7 +244,7 @@ def _others(store: Store, message: Letter, run_id: str) -> list[Run]:
     return [
         run
         for run in runs
-        if run.info.run_id != run_id
+        if run.info.run_id not in (run_id, *_instead_of(message))
         and (
             run.info.status == "FINISHED" or (run.info.status == "RUNNING" and _writes(run, asked))
         )

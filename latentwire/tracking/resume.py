@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,7 +19,6 @@ from latentwire.tracking.store import Store
 log = logging.getLogger("latentwire")
 
 THREADS = 8  # requests to a server at once; each mostly waits
-_NUMBER = re.compile(r"[0-9]{1,9}")
 _KEYS = 500  # of one query; SQLite takes 999
 
 
@@ -37,18 +36,15 @@ Span = tuple[int, int]  # examples start to stop - 1, in dataset order
 Found = dict[str, FinishedChunk]  # by chunk fingerprint; the oldest, should there be several
 
 
-def finished_chunks(store: Store, conditions: Sequence[str]) -> dict[str, Found]:
-    """The finished chunks of every condition, by the conditions' fingerprints."""
+def finished_chunks(
+    store: Store, conditions: Sequence[str], but: Collection[str] = ()
+) -> dict[str, Found]:
+    """The finished chunks of every condition, by the conditions' fingerprints; `but` those runs."""
     if isinstance(store.backend, SqlAlchemyStore):  # see `is_cheap`
-        return _from_database(store.backend, conditions)
+        return _from_database(store.backend, conditions, but)
     with ThreadPoolExecutor(THREADS) as pool:
-        found = pool.map(lambda condition: _by_search(store, condition), conditions)
+        found = pool.map(lambda condition: _by_search(store, condition, but), conditions)
         return dict(zip(conditions, found, strict=True))
-
-
-def is_finished(store: Store, chunk_fingerprint: str) -> bool:
-    """Whether a chunk has a finished run."""
-    return finished_run(store, "chunk", chunk_fingerprint) is not None
 
 
 def finished_run(store: Store, level: str, fingerprint: str) -> Run | None:
@@ -65,22 +61,26 @@ def is_cheap(store: Store) -> bool:
     return isinstance(store.backend, SqlAlchemyStore)
 
 
-def finished_spans(store: Store, conditions: Sequence[str]) -> dict[str, list[Span]]:
-    """The spans of every condition's finished chunks."""
+def finished_spans(
+    store: Store, conditions: Sequence[str], but: Collection[str] = ()
+) -> dict[str, list[Span]]:
+    """The spans of every condition's finished chunks; `but` those runs."""
     return {
         condition: [(chunk.start, chunk.stop) for chunk in chunks.values()]
-        for condition, chunks in finished_chunks(store, conditions).items()
+        for condition, chunks in finished_chunks(store, conditions, but).items()
     }
 
 
-def finished_of_chunk(store: Store, identity: str, chunk: str) -> set[str]:
-    """The conditions of one identity under which a chunk is finished: one search, whatever the
-    number of conditions, but what overlaps with the chunk is not found."""
+def finished_of_chunk(
+    store: Store, identity: str, chunk: str, but: Collection[str] = ()
+) -> set[str]:
+    """The conditions of one identity under which a chunk is finished, in other runs than `but`: one
+    search, whatever the number of conditions, but what overlaps with the chunk is not found."""
     runs = store.search(
         f"tags.`{IDENTITY}` = '{identity}' and tags.`{CHUNK}` = '{chunk}'"
         f" and tags.`{LEVEL}` = 'chunk' and attributes.status = 'FINISHED'"
     )
-    return {run.data.tags.get(CONDITION, "") for run in runs}
+    return {run.data.tags.get(CONDITION, "") for run in runs if run.info.run_id not in but}
 
 
 def uncovered(chunks: Iterable[Span], finished: Iterable[Span]) -> list[Span]:
@@ -98,18 +98,21 @@ def uncovered(chunks: Iterable[Span], finished: Iterable[Span]) -> list[Span]:
     return sorted(rest)
 
 
-def _by_search(store: Store, condition: str) -> Found:
+def _by_search(store: Store, condition: str, but: Collection[str] = ()) -> Found:
     chunks: Found = {}
     for run in store.search(
         f"tags.`{CONDITION}` = '{condition}' and tags.`{LEVEL}` = 'chunk'"
         " and attributes.status = 'FINISHED'"
     ):
         tags = run.data.tags
-        _add(chunks, run.info.run_id, tags.get(FINGERPRINT, ""), tags.get(CHUNK, ""))
+        if run.info.run_id not in but and FINGERPRINT in tags and CHUNK in tags:
+            _add(chunks, run.info.run_id, tags[FINGERPRINT], tags[CHUNK])
     return chunks
 
 
-def _from_database(database: SqlAlchemyStore, conditions: Sequence[str]) -> dict[str, Found]:
+def _from_database(
+    database: SqlAlchemyStore, conditions: Sequence[str], but: Collection[str]
+) -> dict[str, Found]:
     """The same from MLflow's own tables: three tags of a run and not all forty rows of it, which is
     a hundred times as fast for ten thousand runs."""
     found: dict[str, Found] = {condition: {} for condition in conditions}
@@ -134,19 +137,18 @@ def _from_database(database: SqlAlchemyStore, conditions: Sequence[str]) -> dict
         for first in range(0, len(names), _KEYS):
             part = query.where(condition.value.in_(names[first : first + _KEYS]))
             for run_id, name, own, span in session.execute(part):
-                _add(found[name], run_id, own, span)
+                if run_id not in but:
+                    _add(found[name], run_id, own, span)
     return found
 
 
 def _add(chunks: Found, run_id: str, fingerprint: str, span: str) -> None:
-    """Add a chunk; one whose tags are not as any version writes them is passed over."""
     try:
         start, stop = parse_chunk(span)
     except LatentWireError as error:
-        log.warning("run %s is passed over: %s", run_id, error)
+        log.warning("chunk run %s does not count as finished: %s", run_id, error)
         return
-    if fingerprint:
-        chunks.setdefault(fingerprint, FinishedChunk(run_id, fingerprint, start, stop))
+    chunks.setdefault(fingerprint, FinishedChunk(run_id, fingerprint, start, stop))
 
 
 def chunk_name(start: int, stop: int) -> str:
@@ -156,7 +158,7 @@ def chunk_name(start: int, stop: int) -> str:
 
 def parse_chunk(name: str) -> tuple[int, int]:
     """What `chunk_name` wrote."""
-    start, _, stop = name.partition("-")
-    if not (_NUMBER.fullmatch(start) and _NUMBER.fullmatch(stop) and int(start) <= int(stop)):
-        raise LatentWireError(f"a chunk run's tag {CHUNK} is {name!r}, not like 00000-00200")
-    return int(start), int(stop)
+    found = re.fullmatch(r"([0-9]{1,18})-([0-9]{1,18})", name)
+    if found is None or int(found[1]) >= int(found[2]):
+        raise LatentWireError(f"its tag {CHUNK} is {name[:40]!r}, not like 00000-00200")
+    return int(found[1]), int(found[2])

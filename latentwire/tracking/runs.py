@@ -48,6 +48,7 @@ FINGERPRINT = "latentwire.fingerprint"
 CONDITION = "latentwire.condition"  # fingerprint of the condition that a chunk belongs to
 IDENTITY = "latentwire.identity"  # what all points of one curve have in common
 CHUNK = "latentwire.chunk"
+INSTEAD_OF = "latentwire.instead_of"  # runs of the same chunk whose answers could not be read
 ATTEMPT = "latentwire.attempt"
 CODE_SHA = "latentwire.code_sha"
 SOURCE = "latentwire.source"  # local, or published for figures that others measured

@@ -1,26 +1,29 @@
 """Letters are delivered once, whatever happens to the processes and to the store."""
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from studies import dead_process
+from studies import dead_process, far_process
 
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, record_lines
-from latentwire.tracking import deliver
+from latentwire.tracking import deliver, left_behind
 from latentwire.tracking import outbox as module
-from latentwire.tracking.left_behind import folder_name
+from latentwire.tracking.left_behind import SET_ASIDE, folder_name
 from latentwire.tracking.outbox import (
     PATIENCE,
     Outbox,
+    address,
     deliver_waiting,
     folder_of,
     from_file,
@@ -29,10 +32,18 @@ from latentwire.tracking.outbox import (
     to_bytes,
     waiting,
 )
-from latentwire.tracking.processes import own_process
+from latentwire.tracking.processes import is_stopped, own_process
 from latentwire.tracking.resume import finished_chunks
-from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, LEVEL, MILESTONE, RunWriter
-from latentwire.tracking.store import Store
+from latentwire.tracking.runs import (
+    CHUNK,
+    CONDITION,
+    FINGERPRINT,
+    LEVEL,
+    MILESTONE,
+    PROCESS_ID,
+    RunWriter,
+)
+from latentwire.tracking.store import Store, open_store
 
 RECORDS = [Record("q1", 0, "A", "A", True, 10, 2, 99, "Ä")]
 
@@ -46,6 +57,271 @@ def message(store: Store, number: int, parent: str, claimed: bool = True) -> mod
 
 def chunk_runs(store: Store) -> list[str]:
     return [run.info.run_name for run in store.search(f"tags.`{LEVEL}` = 'chunk'")]
+
+
+@pytest.fixture
+def deliver_here(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], int]:
+    """Deliver all that lies in a folder, in this process; the exit status."""
+
+    def work(folder: Path) -> int:
+        reading, writing = os.pipe()
+        closed: list[int] = []
+
+        def ends_when_all_is_delivered(seconds: float) -> bool:
+            if not waiting(folder) and not closed:
+                closed.append(writing)
+                os.close(writing)
+            return ended(min(seconds, 0.05))
+
+        with os.fdopen(reading) as standard_input:
+            monkeypatch.setattr("sys.stdin", standard_input)
+            monkeypatch.setattr(deliver, "_ended", ends_when_all_is_delivered)
+            monkeypatch.setattr(signal, "signal", lambda *_: None)
+            status = deliver.main(folder, 60)
+        if not closed:
+            os.close(writing)
+        monkeypatch.setattr(deliver, "_ended", ended)
+        return status
+
+    ended = deliver._ended
+    return work
+
+
+def outbox(store: Store, process: str = "") -> Path:
+    """The folder of an outbox of this process, or another."""
+    place = folder_of(store.uri) / folder_name(process or own_process(), "1")
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def condition(store: Store) -> str:
+    return RunWriter(store, {}).start("c", "condition", None, {}, {})
+
+
+def aside(store: Store) -> dict[str, str]:
+    """Name -> reason of the letters that were set aside."""
+    place = folder_of(store.uri) / SET_ASIDE
+    names = [path.name.removesuffix(".txt") for path in place.glob("*.txt")]
+    assert {path.name for path in place.iterdir() if path.suffix != ".txt"} == set(names)
+    return {name: (place / f"{name}.txt").read_text().strip() for name in names}
+
+
+def test_what_the_store_refuses_is_set_aside_and_the_rest_delivered(
+    store: Store, deliver_here: Callable[[Path], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, parent, elsewhere = outbox(store), condition(store), open_store("other")
+    of_deleted = condition(elsewhere)
+    written = {
+        "1-deleted": to_bytes([message(elsewhere, 1, of_deleted)]),
+        "2-types": changed(message(store, 2, parent), metrics={"accuracy": "much"}),
+        "3-time": changed(message(store, 3, parent), start_time_ms=2**70),
+        "4-newer": changed(message(store, 4, parent), colour="red"),
+        "5-altered": to_bytes([message(store, 5, parent)])[:-3],
+        "6-chunk": changed(message(store, 6, parent), tags={FINGERPRINT: "f"}),
+        "7-records": changed(message(store, 7, parent), records="[1]\n"),
+        "8-stranger": to_bytes([message(store, 8, "0" * 32)]),
+        "9-nested": sealed(b"[" * 100_000),
+        "a-good": to_bytes([message(store, 9, parent)]),
+    }
+    for name, content in written.items():
+        (folder / f"{name}.json").write_bytes(content)
+    (folder / "0.json").mkdir()
+    store.client.delete_experiment(elsewhere.experiment_id)
+    assert deliver_here(folder) == 0
+    assert chunk_runs(store) == ["n9"] and waiting(folder_of(store.uri)) == []
+    found = aside(store)
+    assert set(found) == {"0.json", *(f"{name}.json" for name in written)} - {"a-good.json"}
+    assert "must be in the 'active' state" in found["1-deleted.json"]
+    assert "restore that and move the file back" in found["1-deleted.json"]
+    assert f"computed for {address(store.uri)}" in found["8-stranger.json"]
+    assert "0.json cannot be read" in found["0.json"]
+    assert all(reason.count("\n") == 0 for reason in found.values())
+    running = f"attributes.status = 'RUNNING' and tags.`{LEVEL}` = 'chunk'"
+    assert list(store.search(running)) == []
+
+
+def sealed(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+
+
+def changed(written: module.Letter, **fields: object) -> bytes:
+    """A letter's file with other fields, and a checksum that fits."""
+    return sealed(json.dumps([{**vars(written), **fields}]).encode())
+
+
+def test_a_letter_of_an_earlier_version_is_read(store: Store, tmp_path: Path) -> None:
+    written = vars(message(store, 1, "p")).copy()
+    assert written.pop("store") == f"sqlite:///{tmp_path}/mlflow.db"
+    (tmp_path / "a.json").write_bytes(sealed(json.dumps([written]).encode()))
+    assert from_file(tmp_path / "a.json") == [module.Letter(**written)]
+
+
+def test_what_was_claimed_is_looked_for_too_whatever_its_chunks(
+    store: Store, deliver_here: Callable[[Path], int]
+) -> None:
+    """An import, another chunk size, a lease that was lost: the store knows."""
+    folder, parent = outbox(store), condition(store)
+    for number, (start, stop) in enumerate([(0, 20), (0, 10), (10, 20), (20, 30), (25, 40)]):
+        written = message(store, number, parent)
+        written.tags[CHUNK] = f"{start:05d}-{stop:05d}"
+        (folder / f"{number}.json").write_bytes(to_bytes([written]))
+    assert deliver_here(folder) == 0
+    assert sorted(chunk_runs(store)) == ["n0", "n3", "n4"]
+
+
+def test_two_that_write_the_same_at_the_same_time_both_give_way(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, parent = outbox(store), condition(store)
+    path = folder / "1.json"
+    path.write_bytes(to_bytes([message(store, 1, parent, claimed=False)]))
+    (written,) = from_file(path)
+    tags = {**written.tags, LEVEL: "chunk"}
+    other = RunWriter(store, {}).start("other", "chunk", parent, {}, tags)
+    store.client.set_tag(other, PROCESS_ID, far_process())
+    with pytest.raises(deliver._Later):
+        deliver.deliver(store, written, path, None)
+    store.client.set_tag(other, PROCESS_ID, dead_process())
+    deliver.deliver(store, written, path, None)
+    store.client.set_tag(other, PROCESS_ID, far_process())
+    store.client.set_terminated(other, "FINISHED")
+    deliver.deliver(store, written, path, None)
+    runs = [run for run in store.search(f"tags.`{LEVEL}` = 'chunk'") if run.info.run_id != other]
+    assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED", "KILLED"]
+
+
+def test_a_deliverer_that_was_stopped_writes_nothing_a_second_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on with a letter that another process has taken over or delivered meanwhile."""
+    folder, parent = outbox(store), condition(store)
+    path = folder / "1.json"
+    path.write_bytes(to_bytes([message(store, 1, parent)]))
+    (written,) = from_file(path)
+    long_ago = time.monotonic() - 300
+    deliver.deliver(store, written, path, time.monotonic())
+    deliver.deliver(store, written, path, long_ago)
+    path.unlink()
+    deliver.deliver(store, written, path, time.monotonic())
+    runs = list(store.search(f"tags.`{LEVEL}` = 'chunk'"))
+    assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED", "KILLED"]
+
+
+def test_a_stopped_deliverer_is_named_and_not_waited_for(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    number = os.fork()
+    if number == 0:
+        with left_behind.delivering(outbox(store, dead_process_of_this_test)):
+            signal.pause()
+    place = outbox(store, dead_process_of_this_test)
+    (place / "1.json").write_bytes(to_bytes([message(store, 1, "p")]))
+    try:
+        while not (names := left_behind.deliverers(place)):
+            time.sleep(0.01)
+        os.kill(number, signal.SIGSTOP)
+        while not is_stopped(names[0]):
+            time.sleep(0.01)
+        began = time.monotonic()
+        own = folder_of(store.uri) / folder_name(own_process(), "2")
+        left_behind.take_over(folder_of(store.uri), own)
+        assert time.monotonic() - began < 5 and not own.exists()
+        assert f"process {number}, which has one of them in hand and is stopped" in caplog.text
+    finally:
+        os.kill(number, signal.SIGKILL)
+        os.waitpid(number, 0)
+    left_behind.take_over(folder_of(store.uri), own)
+    assert [path.name for path in waiting(own)] == ["1.json"]
+
+
+dead_process_of_this_test = dead_process()
+
+
+def test_where_nothing_is_certain_the_heartbeat_of_the_deliverer_decides(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(left_behind.time, "sleep", lambda _: None)
+    folder = folder_of(store.uri)
+    own = folder / folder_name(own_process(), "2")
+    quiet, living = outbox(store, far_process()), outbox(store, far_process())
+    for place in (quiet, living):
+        (place / "1.json").write_bytes(b"")
+        (place / "beat").touch()
+    for path in (*quiet.iterdir(), quiet):
+        os.utime(path, (time.time() - 130, time.time() - 130))
+    left_behind.take_over(folder, own)
+    assert not quiet.exists() and (living / "1.json").exists()
+    assert [path.name for path in waiting(own)] == ["1.json"]
+
+
+def test_two_stores_of_one_outbox_are_apart_and_a_moved_one_finds_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = []
+    for outbox_of_all in (None, tmp_path / "shared"):
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            monkeypatch.chdir(tmp_path / name)
+            if outbox_of_all:
+                monkeypatch.setenv(module.FOLDER, str(outbox_of_all))
+            uris = ("sqlite:///mlflow.db", "sqlite:///./mlflow.db?timeout=5")
+            uris += (f"sqlite:///{tmp_path}/{name}/mlflow.db",)
+            assert len({folder_of(uri) for uri in uris}) == 1
+            places.append(folder_of(uris[0]))
+    assert len(set(places)) == 4
+    assert places[0].name == places[1].name  # so that a project may be renamed
+    assert places[2].parent == places[3].parent and places[2].name != places[3].name
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_letters_under_another_name_of_the_store_are_found_by_the_run_above(
+    store: Store, named: bool
+) -> None:
+    """Of a store that was moved under an outbox elsewhere; or as an earlier version named it."""
+    there = module.outbox_folder() / "0123456789ab"
+    there.mkdir(parents=True)
+    content = {"store": "sqlite:////nowhere/mlflow.db"} if named else {"store": ""}
+    parents = {"ours": condition(store), "theirs": "0" * 32}
+    for name, parent in parents.items():
+        (there / f"{name}.json").write_bytes(changed(message(store, 1, parent), **content))
+    lives = changed(message(store, 1, parents["ours"]), store=f"sqlite:///{there}/ours.json")
+    (there / "of_a_store_that_is_there.json").write_bytes(lives)
+    deliver_waiting(store)
+    assert chunk_runs(store) == ["n1"]
+    left = [path.name for path in waiting(there)]
+    assert left == ["of_a_store_that_is_there.json", "theirs.json"]
+
+
+@pytest.mark.parametrize("below", ["", "below", "x" * 300])
+def test_an_outbox_that_cannot_be_is_one_sentence(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(module.FOLDER, str(tmp_path / "file" / below))
+    with pytest.raises(LatentWireError, match="set LATENTWIRE_OUTBOX to a folder"):
+        deliver_waiting(store)
+
+
+def test_a_writer_whose_folder_was_taken_writes_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Outbox, "_start", lambda self: None)
+    with pytest.raises(LatentWireError), Outbox(store) as outbox:
+        first = outbox.put([message(store, 1, "p")])
+        first.unlink()
+        usual = Path.rename
+        calls = []
+
+        def taken_meanwhile(path: Path, target: Path) -> Path:
+            calls.append(path)
+            if len(calls) == 1:
+                path.unlink()
+                path.parent.rmdir()
+            return usual(path, target)
+
+        monkeypatch.setattr(Path, "rename", taken_meanwhile)
+        second = outbox.put([message(store, 2, "p")])
+        assert len(calls) == 2 and from_file(second)[0].name == "n2"
 
 
 def test_a_letter_becomes_a_whole_run(store: Store) -> None:
@@ -188,12 +464,12 @@ def test_a_killed_writer_loses_and_repeats_nothing(store: Store, delay_s: float)
 
 @pytest.mark.parametrize("lost", ["create_run", "log_batch", "set_terminated"])
 def test_a_request_whose_answer_is_lost_leaves_no_run_running(
-    store: Store, monkeypatch: pytest.MonkeyPatch, lost: str
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    deliver_here: Callable[[Path], int],
+    lost: str,
 ) -> None:
-    parent = RunWriter(store, {}).start("c", "condition", None, {}, {})
-    folder = folder_of(store.uri)
-    folder.mkdir(parents=True)
-    reading, writing = os.pipe()
+    folder, parent = outbox(store), condition(store)
     done_by_client = getattr(MlflowClient, lost)
     calls = []
 
@@ -204,21 +480,9 @@ def test_a_request_whose_answer_is_lost_leaves_no_run_running(
             raise ConnectionError("the answer was lost")
         return answer
 
-    def ends_when_all_is_delivered(seconds: float) -> bool:
-        if not waiting(folder) and writing not in closed:
-            closed.append(writing)
-            os.close(writing)
-        return ended(seconds)
-
-    closed: list[int] = []
-    ended = deliver._ended
-    with os.fdopen(reading) as standard_input:
-        monkeypatch.setattr("sys.stdin", standard_input)
-        monkeypatch.setattr(MlflowClient, lost, loses_the_first_answer)
-        monkeypatch.setattr(deliver, "_ended", ends_when_all_is_delivered)
-        monkeypatch.setattr(signal, "signal", lambda *_: None)
-        (folder / "1.json").write_bytes(to_bytes([message(store, 1, parent)]))
-        assert deliver.main(folder, 60) == 0
+    monkeypatch.setattr(MlflowClient, lost, loses_the_first_answer)
+    (folder / "1.json").write_bytes(to_bytes([message(store, 1, parent)]))
+    assert deliver_here(folder) == 0
     assert len(calls) >= 1
     chunks = f"tags.`{LEVEL}` = 'chunk'"
     statuses = sorted(run.info.status for run in store.search(chunks))

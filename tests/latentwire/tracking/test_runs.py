@@ -1,4 +1,5 @@
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -6,19 +7,29 @@ import textwrap
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from sqlalchemy.orm import Session
+from studies import dead_process, far_process
 
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
 from latentwire.tracking import resume
 from latentwire.tracking import store as store_module
-from latentwire.tracking.resume import chunk_name, finished_chunks, is_finished, parse_chunk
+from latentwire.tracking.heartbeats import LEASE_S
+from latentwire.tracking.processes import own_process
+from latentwire.tracking.resume import chunk_name, finished_chunks, parse_chunk
 from latentwire.tracking.runs import (
     CHUNK,
+    CLAIMS,
     CONDITION,
     FINGERPRINT,
+    HOST,
+    LEVEL,
+    PROCESS,
+    PROCESS_ID,
     RunWriter,
     closing,
     mark_killed,
@@ -52,7 +63,7 @@ def test_the_database_and_the_api_say_the_same(store: Store) -> None:
     parent = writer.start("m", "milestone", None, {}, {})
     for number, condition in enumerate("aabbc"):
         write_chunk(writer, parent, number, condition)
-    write_chunk(writer, parent, 0, "a")  # a second time: the older one counts
+    again = write_chunk(writer, parent, 0, "a")  # a second time: the older one counts
     deleted = write_chunk(writer, parent, 7, "a")
     store.client.delete_run(deleted)
     writer.start("open", "chunk", parent, {}, {CONDITION: "a", FINGERPRINT: "a9", CHUNK: "9-10"})
@@ -60,7 +71,7 @@ def test_the_database_and_the_api_say_the_same(store: Store) -> None:
     found = finished_chunks(store, asked)
     assert found == {condition: resume._by_search(store, condition) for condition in asked}
     assert sorted(found["a"]) == ["a0", "a1"] and sorted(found["b"]) == ["b2", "b3"]
-    assert is_finished(store, "c4") and not is_finished(store, "a7")
+    assert "a0" not in finished_chunks(store, ["a"], [found["a"]["a0"].run_id, again])["a"]
 
 
 def test_all_pages_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +182,89 @@ def test_runs_of_dead_processes_are_marked(store: Store) -> None:
     assert [status(store, run_id) for run_id in done.stdout.split()] == ["KILLED"] * 3
     assert status(store, own) == "RUNNING"
     assert mark_killed(store) == 0
+
+
+def left_by(store: Store, process: str, level: str = "milestone", parent: str = "") -> str:
+    """A run that a process has left RUNNING."""
+    run_id = RunWriter(store, {}).start("left", level, parent or None, {}, {})
+    store.client.set_tag(run_id, PROCESS_ID, process)
+    return run_id
+
+
+def test_no_clock_decides_whether_a_process_lives(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that psutil tells moves with the boot time, which every step of the clock moves."""
+    own = left_by(store, own_process())
+    for step_s in (-1.0, 1.5, 86400.0):
+        started = psutil.Process().create_time() + step_s
+        with monkeypatch.context() as patch:
+            patch.setattr(psutil.Process, "create_time", lambda _, started=started: started)
+            patch.setattr("time.time", lambda step_s=step_s: time.monotonic() + 1.7e9 + step_s)
+            assert mark_killed(store) == 0
+    assert status(store, own) == "RUNNING"
+
+
+@pytest.mark.parametrize("another_host", [False, True])
+def test_where_it_is_uncertain_a_heartbeat_decides(
+    store: Store, monkeypatch: pytest.MonkeyPatch, another_host: bool
+) -> None:
+    """Of two containers of one host name, and of a machine that was started again. Of other hosts
+    nothing is marked."""
+    now = [time.monotonic()]
+    monkeypatch.setattr("latentwire.tracking.heartbeats.time.monotonic", lambda: now[0])
+    beating, still = left_by(store, far_process()), left_by(store, far_process())
+    below = left_by(store, far_process(), "condition", still)
+    chunk = left_by(store, far_process(), "chunk", below)
+    lives = left_by(store, own_process(), "chunk", below)
+    stopped = left_by(store, own_process())
+    everything = (beating, still, below, chunk, lives, stopped)
+    if another_host:
+        for run_id in everything:
+            store.client.set_tag(run_id, HOST, "another")
+    for beat in range(3):
+        store.client.set_tag(beating, CLAIMS, str(beat))
+        assert mark_killed(store) == 0
+        now[0] += LEASE_S / 2 - 1
+    store.client.set_tag(beating, CLAIMS, "another")
+    now[0] += 10
+    assert mark_killed(store) == (0 if another_host else 3)
+    found = {run_id: status(store, run_id) for run_id in everything}
+    killed = [] if another_host else [still, below, chunk]
+    assert [run_id for run_id in everything if found[run_id] == "KILLED"] == killed
+
+
+def test_odd_runs_of_others_end_nothing(store: Store) -> None:
+    host, dead = {HOST: platform.node()}, {PROCESS_ID: dead_process(), PROCESS: "1@0"}
+    create = store.client.create_run
+    create(store.experiment_id, 10**15, {**host, LEVEL: "milestone"})
+    create(store.experiment_id, 0, host)
+    create(store.experiment_id, None, {**host, PROCESS: "²@x", LEVEL: "x", CLAIMS: "{" * 9})
+    create(store.experiment_id, None, {**host, PROCESS: "9" * 999, LEVEL: "milestone"})
+    gone = create(store.experiment_id, 10**15, {**host, **dead, LEVEL: "milestone"})
+    assert mark_killed(store) == 1
+    assert status(store, gone.info.run_id) == "KILLED"
+    odd = {LEVEL: "chunk", CONDITION: "c", FINGERPRINT: "f"}
+    for tags in ({**odd, CHUNK: "first"}, {**odd, CHUNK: "9-1"}, {**odd, CHUNK: "²-³"}, odd):
+        run = create(store.experiment_id, None, tags)
+        store.client.set_terminated(run.info.run_id)
+    assert finished_chunks(store, ["c"]) == {"c": {}} == {"c": resume._by_search(store, "c")}
+
+
+def test_a_run_that_cannot_be_marked_does_not_keep_the_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = left_by(store, dead_process()), left_by(store, dead_process())
+    usual = store.client.set_terminated
+
+    def refuse_one(run_id: str, how: str) -> None:
+        if run_id == min(first, second):
+            raise MlflowException("not this one", error_code=PERMISSION_DENIED)
+        usual(run_id, how)
+
+    monkeypatch.setattr(store.client, "set_terminated", refuse_one)
+    assert mark_killed(store) == 1
+    assert status(store, max(first, second)) == "KILLED"
 
 
 def test_an_unreachable_server_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
