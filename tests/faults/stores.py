@@ -46,7 +46,8 @@ def held(folder: Path, uri: str | None = None) -> Held:
             times["calibration", name] += 1
     running = [run for level in ("chunk", "condition", "milestone", "codec")
                for run in runs(client, level, "RUNNING")]  # fmt: skip
-    left = [str(path.relative_to(folder)) for path in sorted((folder / "outbox").glob("*/*.json"))]
+    found = sorted((folder / "outbox").rglob("*.json*"))
+    left = [str(path.relative_to(folder)) for path in found]
     return Held(results, times, len(running), left)
 
 

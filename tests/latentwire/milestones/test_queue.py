@@ -1,0 +1,102 @@
+"""Two processes, each with its own queue over one store."""
+
+from pathlib import Path
+
+import pytest
+from studies import CONDITIONS, make_plan, make_records, make_setting, start_condition, write_chunk
+
+from latentwire.condition import Condition
+from latentwire.milestones import work
+from latentwire.milestones.work import Done, Queue, Unit, units_of
+from latentwire.tracking.claims import Claims
+from latentwire.tracking.resume import Span
+from latentwire.tracking.runs import RunWriter
+from latentwire.tracking.store import Store
+
+TWO = CONDITIONS[:2]
+HUNDRED = make_setting()
+
+
+def queue(store: Store, size: int, stop: int = 40) -> Queue:
+    """What a process has that lacks the first examples under two conditions."""
+    run_id = RunWriter(store, {}).start("m", "milestone", None, {}, {})
+    spans = [(start, start + size) for start in range(0, stop, size)]
+    units = units_of([(HUNDRED, condition, spans) for condition in TWO])
+    return Queue(store, Claims(store, run_id), units)
+
+
+def finish(store: Store, condition: Condition, span: Span) -> None:
+    plan = make_plan(condition, 100)
+    writer = RunWriter(store, {})
+    write_chunk(writer, start_condition(writer, "0" * 32, plan), plan, span)
+
+
+def spans(units: list[Unit]) -> list[Span]:
+    return [unit.span for unit in units]
+
+
+def test_chunks_of_two_sizes_are_never_computed_at_the_same_time(store: Store) -> None:
+    twenty, ten = queue(store, 20), queue(store, 10)
+    first, second = twenty.take(), ten.take()
+    assert first is not None and first.span == (0, 20)
+    assert second is not None and second.span in ((20, 30), (30, 40))
+    assert twenty.take() is None  # the other half of it is in other hands
+    third = ten.take()
+    assert third is not None and {second.span, third.span} == {(20, 30), (30, 40)}
+    assert ten.take() is None
+
+
+@pytest.mark.parametrize("cheap", [True, False])
+def test_what_was_finished_in_chunks_of_another_size_is_not_computed(
+    store: Store, monkeypatch: pytest.MonkeyPatch, cheap: bool
+) -> None:
+    """A search for each condition is made where somebody was seen to cut otherwise."""
+    monkeypatch.setattr(work, "is_cheap", lambda store: cheap)
+    twenty, ten = queue(store, 20), queue(store, 10)
+    assert ten.take() is not None and twenty.take() is not None
+    for condition in TWO:
+        finish(store, condition, (0, 10))
+    ten.claims.release([f"{HUNDRED.identity()[:24]}:set:00000-00010"])
+    ten.claims._write()
+    again = twenty.take()
+    assert again is not None and again.span == (10, 20) and again.conditions == TWO
+
+
+def test_what_each_condition_lacks_is_computed(store: Store) -> None:
+    one = queue(store, 20, 20)
+    finish(store, TWO[0], (5, 10))
+    found = []
+    while unit := one.take():
+        found.append((unit.span, unit.conditions))
+    assert found == [((0, 5), TWO[:1]), ((0, 20), TWO[1:]), ((10, 20), TWO[:1])]
+
+
+def test_who_has_lost_the_claim_stores_what_is_still_missing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = queue(store, 20, 20)
+    unit = one.take()
+    assert unit is not None and one.keeps(unit) and one.still_wanted(unit) == [unit]
+    finish(store, TWO[0], (0, 20))
+    finish(store, TWO[1], (0, 15))
+    assert one.still_wanted(unit) == [unit]
+    later = work.time.time() + 1000  # it was stopped for so long
+    monkeypatch.setattr("latentwire.tracking.claims.time.time", lambda: later)
+    assert not one.keeps(unit)
+    (part,) = one.still_wanted(unit)
+    assert (part.span, part.conditions) == ((15, 20), TWO[1:])
+    records = make_records(make_plan(TWO[1], 100), (0, 20))
+    cut = Done({TWO[1]: records}, 2.0).cut(unit.span, part.span)
+    assert cut == Done({TWO[1]: records[15:]}, 0.5)
+    one.sent(unit, None)
+    one.sent(unit, Path("nowhere"))
+
+
+def test_finished_runs_that_cannot_be_read_do_not_count(store: Store) -> None:
+    one = queue(store, 20, 20)
+    for condition in TWO:
+        finish(store, condition, (0, 20))
+    chunks = store.search("tags.`latentwire.level` = 'chunk'")
+    one.unreadable = {run.info.run_id for run in chunks}
+    assert one.take() is not None
+    assert queue(store, 20, 20).take() is None
