@@ -77,7 +77,7 @@ def set_aside(path: Path, folder: Path, reason: str) -> None:
     place = folder / SET_ASIDE
     place.mkdir(parents=True, exist_ok=True)
     (place / f"{path.name}{REASON}").write_text(f"{reason}\n", encoding="utf-8")
-    path.rename(place / path.name)
+    _move([path], place)
 
 
 def why_set_aside(path: Path, folder: Path) -> str | None:
@@ -141,8 +141,7 @@ def _take_loose(folder: Path, own: Path, letters: list[Path]) -> None:
 
 
 def _unpack(taken: Path, own: Path) -> None:
-    for path in waiting(taken):
-        path.rename(own / path.name)
+    _move(waiting(taken), own)
     for path in sorted(taken.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     taken.rmdir()
@@ -151,8 +150,11 @@ def _unpack(taken: Path, own: Path) -> None:
 def _move(letters: list[Path], own: Path) -> None:
     own.mkdir(parents=True, exist_ok=True)
     for path in letters:
+        target = own / path.name
+        if target.exists():  # nothing is written over
+            target = own / f"{uuid.uuid4().hex}-{path.name}"
         with suppress(FileNotFoundError):  # another process was quicker
-            path.rename(own / path.name)
+            path.rename(target)
 
 
 def _outboxes(folder: Path, own: Path) -> list[Path]:
@@ -229,8 +231,8 @@ def _silent(places: list[Path], folder: Path) -> Iterator[Path]:
 
 
 def _newest(place: Path) -> float:
-    times = [place.stat().st_mtime]
-    for path in place.iterdir():
-        with suppress(FileNotFoundError):
-            times.append(path.stat().st_mtime)
+    """When something in a folder was last written; 0 for one that another process has taken."""
+    times = [0.0]
+    with suppress(FileNotFoundError):
+        times += [path.stat().st_mtime for path in (place, *place.iterdir())]
     return max(times)

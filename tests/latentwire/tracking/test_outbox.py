@@ -140,6 +140,15 @@ def test_what_the_store_refuses_is_set_aside_and_the_rest_delivered(
     assert list(store.search(running)) == []
 
 
+def test_letters_of_one_name_are_all_kept(tmp_path: Path) -> None:
+    for content in ("one", "two"):
+        path = tmp_path / "1.json"
+        path.write_text(content)
+        left_behind.set_aside(path, tmp_path, "why")
+    kept = sorted(p.read_text() for p in (tmp_path / SET_ASIDE).glob("*.json"))
+    assert kept == ["one", "two"] and left_behind.why_set_aside(path, tmp_path) == "why"
+
+
 def sealed(body: bytes) -> bytes:
     return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
