@@ -39,8 +39,13 @@ class Channel:
             raise LatentWireError(f"order must be one of {', '.join(ORDERS)}, not {self.order!r}")
         # 1 and 1.0 are one channel, and so are 0.0 and -0.0: one spelling, one fingerprint.
         object.__setattr__(self, "keep_ratio", float(self.keep_ratio) + 0.0)
-        if self.keep_ratio in (0, 1):
-            object.__setattr__(self, "order", "front")
+        object.__setattr__(self, "order", order_of(self.keep_ratio, self.order))
+
+
+def order_of(keep_ratio: float, order: str) -> str:
+    """Which end is kept. Of all or nothing there is no end: it is written as `front`, so that what
+    is one condition has one name."""
+    return "front" if keep_ratio in (0, 1) else order
 
 
 @dataclass(frozen=True)

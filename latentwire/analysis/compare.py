@@ -1,24 +1,21 @@
 """Columns of the budget curve that compare conditions: pairing gain, and what compression cost.
 
-Each function takes one family (the points of one pair, dataset and source): the questions are
-resampled together and p-values are corrected over it.
+Each function takes one family of points, over which p-values are corrected. An interval is that of
+the tests beside it, uncorrected.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from latentwire.analysis.bootstrap import paired_bootstrap_intervals
-from latentwire.analysis.margins import examine, questions_needed
+from latentwire.analysis.margins import difference_interval, examine, questions_needed
 from latentwire.analysis.stats import Outcomes, PairedOutcomes, holm, mcnemar_p, paired_outcomes
 
 
-def pairing_columns(
-    points: Sequence[tuple[Outcomes, Outcomes]], resamples: int, seed: int
-) -> list[dict[str, Any]]:
+def pairing_columns(points: Sequence[tuple[Outcomes, Outcomes]]) -> list[dict[str, Any]]:
     """Of each point's outcomes with the own cache and with another question's, what `pairing_*`
     says; empty outcomes where a control was not run."""
     paired = [paired_outcomes(matched, deranged) for matched, deranged in points]
-    intervals = paired_bootstrap_intervals(points, resamples=resamples, seed=seed)
+    intervals = [difference_interval(outcomes) for outcomes in paired]
     p_values = [_known(outcomes, mcnemar_p(outcomes)) for outcomes in paired]
     return [
         {
@@ -36,11 +33,7 @@ def pairing_columns(
 
 
 def reference_columns(
-    points: Sequence[Outcomes],
-    reference: Outcomes,
-    margin_points: float,
-    resamples: int,
-    seed: int,
+    points: Sequence[Outcomes], reference: Outcomes, margin_points: float
 ) -> list[dict[str, Any]]:
     """Of each point against the same questions sent whole in 16 bits, what `bf16_*` says.
 
@@ -48,9 +41,7 @@ def reference_columns(
     alone); it does not count in the family.
     """
     paired = [paired_outcomes(point, reference) for point in points]
-    intervals = paired_bootstrap_intervals(
-        [(point, reference) for point in points], resamples=resamples, seed=seed
-    )
+    intervals = [difference_interval(outcomes) for outcomes in paired]
     margin = margin_points / 100
     findings = [examine(outcomes, "non_inferior", margin) for outcomes in paired]
     equal = [_known(outcomes, mcnemar_p(outcomes)) for outcomes in paired]

@@ -33,10 +33,13 @@ def crossings(
     """A row of COLUMNS for each pair, dataset, source and kind of rivals that was measured beside
     caches. Only complete conditions count; without one on both sides `questions` is 0.
 
-    `bytes` is infinite where caches never beat the rivals, as are the ends of the interval (95 %,
-    bootstrap over the questions that all conditions share) where the resamples say so;
-    `never_share` is the share of resamples in which they never do. The best of many conditions
-    looks better than it is: with more caches than messages, the interval leans to the caches.
+    `bytes` is infinite where caches never beat the rivals. The interval (95 %, bootstrap over the
+    questions that all conditions share) has the budgets above `bytes_low` and up to `bytes_high`,
+    which is infinite where the resamples say never. Only measured budgets can be drawn, so the
+    lower end is the measured budget before the smallest that was: caches overtake somewhere
+    between the two. `never_share` is the share of resamples in which they never do. The best of
+    many conditions looks better than it is: with more caches than messages, the interval leans to
+    the caches.
     """
     families: dict[tuple[str, str, str], dict[tuple[object, ...], list[ConditionResult]]]
     families = defaultdict(lambda: defaultdict(list))
@@ -73,7 +76,8 @@ def crossings(
 def crossing(
     caches: Sequence[Point], rivals: Sequence[Point], resamples: int, seed: int
 ) -> tuple[int, float, float, float, float]:
-    """Questions, bytes, the ends of their interval, and the share of resamples without any.
+    """Questions, bytes, the ends of their interval (the lower one outside of it), and the share of
+    resamples without any.
 
     All NaN without a question that every point has.
     """
@@ -91,7 +95,11 @@ def crossing(
     )
     tail = (1 - CONFIDENCE) / 2
     # "never" is infinite: ends are values that were drawn, not between two.
-    low, high = np.quantile(drawn, [tail, 1 - tail], method="nearest")
+    first, last = np.quantile(drawn, [tail, 1 - tail], method="nearest")
+    # Nobody knows where between two budgets the crossing lies: the interval begins above the last
+    # one at which caches were behind. A drawn interval of one budget would have no width.
+    low = max((wire_bytes for wire_bytes in sent if wire_bytes < min(first, own)), default=0.0)
+    high = max(last, own)
     return len(shared), float(own), float(low), float(high), float(np.isinf(drawn).mean())
 
 
@@ -140,7 +148,7 @@ def text_sentence(rows: pd.DataFrame) -> str:
     names = ("beats_text_bytes", "beats_text_bytes_low", "beats_text_bytes_high")
     own, low, high = (_budget(float(known[name].iloc[0])) for name in names)
     found = "never beat text" if own == "never" else f"beat text from {own} on (thin line)"
-    return f"Caches {found}; 95 % interval {low} to {high}."
+    return f"Caches {found}; 95 % interval above {low} to {high}."
 
 
 def sentences(frame: pd.DataFrame) -> list[str]:
@@ -158,8 +166,9 @@ def sentences(frame: pd.DataFrame) -> list[str]:
         own, low, high = (_budget(row[name]) for name in ("bytes", "bytes_low", "bytes_high"))
         found = "never beat" if own == "never" else f"beat, from {own} on,"
         said.append(
-            f"{where}: caches {found} {row['rivals']} (95 % interval {low} to {high}; never in"
-            f" {100 * row['never_share']:.0f} % of resamples, {row['questions']} questions)."
+            f"{where}: caches {found} {row['rivals']} (95 % interval above {low} to {high};"
+            f" never in {100 * row['never_share']:.0f} % of resamples,"
+            f" {row['questions']} questions)."
         )
     return said
 

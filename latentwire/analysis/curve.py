@@ -13,7 +13,6 @@ import pandas as pd
 
 from latentwire.analysis import csv_files, unanswered
 from latentwire.analysis.answers import LETTERS, in_format_share, letter_prior_accuracy, spread
-from latentwire.analysis.bootstrap import RESAMPLES, SEED
 from latentwire.analysis.compare import pairing_columns, reference_columns
 from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS
 from latentwire.analysis.stats import Outcomes, wilson_interval
@@ -206,7 +205,7 @@ class _Measured:
 
     @property
     def family(self) -> tuple[str, str, str]:
-        """Points that are compared with each other, and corrected for being many."""
+        """Points that are compared with the same reference and corrected together."""
         return self.point.pair, self.point.dataset, self.point.source
 
     @property
@@ -224,26 +223,20 @@ class _Measured:
 
 
 def build_curve(
-    results: Iterable[ConditionResult],
-    *,
-    margin_points: float = DEFAULT_MARGIN_POINTS,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
+    results: Iterable[ConditionResult], *, margin_points: float = DEFAULT_MARGIN_POINTS
 ) -> pd.DataFrame:
     """Join results into the tidy table of COLUMNS, one row a point, in a fixed order.
 
     Results of one point may come in parts and overlap (chunk runs): an example counts once.
     The controls `deranged` and `zero` become columns of the point they belong to. Rows are
     sorted by pair, dataset and source; then in the order of SYSTEMS; texts from short to long, and
-    caches from many bits, long ones and `front` to few, short and `back`. Points of one pair,
-    dataset and source are a family: compared on the same resampled questions, and p-values
-    corrected over it, those of caches apart from those of what competes with them.
+    caches from many bits, long ones and `front` to few, short and `back`. p-values are corrected
+    over the points of one pair, dataset and source, those of caches apart from those of what
+    competes with them.
 
     Args:
         results: conditions or parts of them, in any order.
         margin_points: what `non_inferior` allows to be lost against 16 bits, in percentage points.
-        resamples: of the bootstrap of differences.
-        seed: of the same.
 
     Raises:
         LatentWireError: one example has two outcomes, parts of a point disagree on kv_bits or
@@ -267,11 +260,7 @@ def build_curve(
     for point, parts in points.items():
         measured = _measure(point, parts)
         families[measured.family].append(measured)
-    rows = [
-        row
-        for family in families.values()
-        for row in _compared(family, margin_points, resamples, seed)
-    ]
+    rows = [row for family in families.values() for row in _compared(family, margin_points)]
     rows.sort(key=_sort_key)
     return _typed(pd.DataFrame(rows, columns=list(COLUMNS)))
 
@@ -360,9 +349,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[list(COLUMNS)].astype(dict(kinds))
 
 
-def _compared(
-    family: Sequence[_Measured], margin_points: float, resamples: int, seed: int
-) -> list[dict[str, Any]]:
+def _compared(family: Sequence[_Measured], margin_points: float) -> list[dict[str, Any]]:
     """The rows of a family, with the columns that compare conditions."""
     own = [outcomes(measured.own) for measured in family]
     deranged = [outcomes(unanswered.answered(measured.deranged)) for measured in family]
@@ -376,16 +363,14 @@ def _compared(
     ]
     pairing = _of_each_kind(
         [(measured.point.system == "c2c", measured.is_complete) for measured in family],
-        lambda places: pairing_columns([(own[p], deranged[p]) for p in places], resamples, seed),
+        lambda places: pairing_columns([(own[p], deranged[p]) for p in places]),
     )
     losses = _of_each_kind(
         [
             min(len(answered), len(reference)) == measured.row["examples_total"]
             for measured, answered in zip(family, own, strict=True)
         ],
-        lambda places: reference_columns(
-            [compared[p] for p in places], reference, margin_points, resamples, seed
-        ),
+        lambda places: reference_columns([compared[p] for p in places], reference, margin_points),
     )
     return [
         {**measured.row, **gain, **loss}

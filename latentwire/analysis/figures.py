@@ -551,7 +551,7 @@ def _caption(
     """What n is, what the bars are, what is not finished and what is not drawn."""
     shown = frame[(frame["examples"] > 0)]
     n, *unfinished = n_sentences(shown, "point")
-    bars = "Wilson; pairing gain: paired bootstrap" if gains else "Wilson"
+    bars = "Wilson; pairing gain: Tango" if gains else "Wilson"
     sentences = [f"{n}. Bars: 95 % intervals (accuracy: {bars})."]
     sentences += [f"{sentence}." for sentence in unfinished]
     if shown["system"].eq("calibrated").any():

@@ -81,7 +81,7 @@ def _caption(pair: str, dataset: str, source: str, rows: pd.DataFrame) -> str:
     published = ", published answers" if source == "published" else ""
     parts = [
         f"{escape(dataset)}, {escape(pair)}{published}: accuracy (Wilson intervals) and pairing"
-        " gain (paired bootstrap) against the mean bytes sent for a question."
+        " gain (Tango intervals) against the mean bytes sent for a question."
     ]
     if rows[["degenerate", "deranged_degenerate"]].any(axis=None):
         parts.append(rf"$\times$: the answer is {escape(DEGENERATE_NOTE)}.")

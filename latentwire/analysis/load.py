@@ -18,6 +18,7 @@ from mlflow.utils.uri import is_local_uri
 from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.provenance import Origin, described
 from latentwire.channel.registry import MIXED
+from latentwire.condition import order_of
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, read_records
 from latentwire.tracking.artifacts import local_artifact
@@ -115,6 +116,9 @@ def _result(store: Store, run: Run) -> ConditionResult:
         return value(name) if name in params else None
 
     bits, keep_ratio, tokens = value("kv_bits"), value("keep_ratio"), later("message_tokens")
+    order = value("order")
+    if keep_ratio and order:  # runs of published answers once had a whole cache in both orders
+        order = order_of(float(keep_ratio), order)
     return ConditionResult(
         pair=params["pair"],
         dataset=params["dataset"],
@@ -122,7 +126,7 @@ def _result(store: Store, run: Run) -> ConditionResult:
         codec=params["codec"],
         kv_bits=float(bits) if bits and bits != MIXED else None,
         keep_ratio=float(keep_ratio) if keep_ratio else None,
-        order=value("order"),
+        order=order,
         control=params["control"],
         source=run.data.tags[SOURCE],
         examples_total=int(params["examples_total"]),

@@ -5,7 +5,7 @@ lies: above the margin (`superior`), above minus the margin (`non_inferior`), or
 (`equivalent`). The data support it when they exclude everything outside the region, refute it when
 they exclude everything inside, and otherwise leave it undecided. Margins are shares: 0.01 is one
 percentage point. p-values are two-sided throughout, as the intervals are: p < 0.05 exactly when
-the boundary lies outside the 95 % interval.
+the boundary lies outside the 95 % interval of `difference_interval`.
 """
 
 import math
@@ -16,7 +16,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from statsmodels.stats.power import normal_sample_size_one_tail
 
-from latentwire.analysis.stats import ALPHA, CONFIDENCE, Interval, PairedOutcomes, mcnemar_p
+from latentwire.analysis.stats import ALPHA, Interval, PairedOutcomes, mcnemar_p
 
 Kind = Literal["superior", "non_inferior", "equivalent"]
 Verdict = Literal["supported", "refuted", "undecided"]
@@ -45,7 +45,8 @@ def examine(outcomes: PairedOutcomes, kind: Kind, margin: float) -> Finding:
     Observed inside the region, every boundary of it must be excluded (for `equivalent`, two
     one-sided tests; D. J. Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15, 1987);
     observed outside, the one that was crossed. Equal accuracies (a boundary of 0) are tested by
-    the exact McNemar test, other boundaries by the score test. Without questions p is 1.
+    the exact McNemar test, other boundaries by the score test, and by both where the boundary lies
+    between 0 and the observed difference. Without questions p is 1.
     """
     difference = outcomes.difference
     if math.isnan(difference):
@@ -83,11 +84,26 @@ def score_z(only_first: float, only_second: float, n: float, difference: float) 
     return distance / math.sqrt(n * variance)
 
 
-def score_interval(outcomes: PairedOutcomes, confidence: float = CONFIDENCE) -> Interval:
-    """The differences that the score test does not reject; NaN, NaN without questions."""
+def difference_interval(outcomes: PairedOutcomes) -> Interval:
+    """The 95 % interval of accuracy(first) - accuracy(second): what the tests do not reject.
+
+    It is that of the very tests that decide. The score test's interval is, where the exact
+    McNemar test does not reject a difference of 0 and the score test would, widened to end at 0:
+    the exact test is the stricter of the two wherever they differ. So p < 0.05 of any boundary,
+    0 among them, exactly when the boundary lies outside. It holds the observed difference and has
+    a width for any number of questions; NaN, NaN without any.
+    """
+    low, high = score_interval(outcomes)
+    if outcomes.examples and mcnemar_p(outcomes) >= ALPHA:
+        low, high = min(low, 0.0), max(high, 0.0)
+    return Interval(low, high)
+
+
+def score_interval(outcomes: PairedOutcomes) -> Interval:
+    """The differences that the score test does not reject at 5 %; NaN, NaN without questions."""
     if outcomes.examples == 0:
         return Interval(float("nan"), float("nan"))
-    critical = float(norm.isf((1 - confidence) / 2))
+    critical = float(norm.isf(ALPHA / 2))
     edge = 1 - 1e-9
 
     def beyond(difference: float, limit: float) -> float:
@@ -145,7 +161,11 @@ def _region(kind: Kind, margin: float) -> tuple[float, float]:
 
 
 def _boundary_p(outcomes: PairedOutcomes, bound: float) -> float:
+    """The exact test's at 0, else the score test's. A boundary between 0 and what was observed is
+    never easier to exclude than 0: who beats by more than a point also beats."""
     if bound == 0:
         return mcnemar_p(outcomes)
     z = score_z(outcomes.only_first, outcomes.only_second, outcomes.examples, bound)
-    return float(2 * norm.sf(abs(z)))
+    p = float(2 * norm.sf(abs(z)))
+    between = 0 < bound <= outcomes.difference or outcomes.difference <= bound < 0
+    return max(p, mcnemar_p(outcomes)) if between else p

@@ -15,7 +15,7 @@ from c2c.cache import Geometry
 from latentwire.analysis.curve import ConditionResult
 from latentwire.channel.link import Link
 from latentwire.channel.packet import IDENTITY_BYTES
-from latentwire.condition import Channel
+from latentwire.condition import Channel, order_of
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
 
@@ -61,7 +61,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class PublishedCondition:
-    """One condition of the study on one dataset, and the milestone that ran it."""
+    """One condition of the study on one dataset, and the first milestone that ran it."""
 
     milestone: str
     result: ConditionResult
@@ -85,14 +85,14 @@ class _Row:
     latency_ms: float
 
     @property
-    def condition(self) -> tuple[str, str, float, str, str]:
-        return (
-            self.milestone,
-            self.scheme,
-            self.cache_proportion,
-            self.order_mode,
-            self.dataset,
-        )
+    def condition(self) -> tuple[str, float, str, str]:
+        order = order_of(self.cache_proportion, self.order_mode)
+        return self.scheme, self.cache_proportion, order, self.dataset
+
+    @property
+    def run(self) -> tuple[str, str]:
+        """What tells the study's runs of one condition apart."""
+        return self.milestone, self.order_mode
 
 
 def wire_bytes(codec: str, prompt_tokens: int, keep_ratio: float, order: str) -> int:
@@ -114,7 +114,8 @@ def read_published(reference_dir: Path) -> list[PublishedCondition]:
     """Read every condition of the study on every dataset, in the order of the file.
 
     Example ids are "dataset:question_index"; the file has no generated text, so `output` is
-    empty. A condition run by two milestones (int8, full cache, front: M2 and M3) comes twice.
+    empty. A condition that was run several times (int8 with the whole cache: in M2, and in M3 for
+    both orders) comes once; its runs must have given the same answers.
 
     Args:
         reference_dir: the folder of published_per_question.csv.
@@ -123,12 +124,12 @@ def read_published(reference_dir: Path) -> list[PublishedCondition]:
         LatentWireError: the file is missing or a line of it is malformed; names file and line.
     """
     path = reference_dir / FILE_NAME
-    rows: dict[tuple[str, str, float, str, str], list[_Row]] = defaultdict(list)
+    rows: dict[tuple[str, float, str, str], dict[int, _Row]] = defaultdict(dict)
     for row in _read_rows(path):
-        rows[row.condition].append(row)
+        rows[row.condition].setdefault(row.question_index, row)
     return [
         PublishedCondition(
-            milestone=milestone,
+            milestone=next(iter(members.values())).milestone,
             result=ConditionResult(
                 pair=PAIR,
                 dataset=dataset,
@@ -140,11 +141,11 @@ def read_published(reference_dir: Path) -> list[PublishedCondition]:
                 control="matched",
                 source="published",
                 examples_total=DATASETS[dataset].scored,
-                records=tuple(_record(row) for row in members),
-                seconds=math.fsum(row.latency_ms for row in members) / 1000,
+                records=tuple(_record(row) for row in members.values()),
+                seconds=math.fsum(row.latency_ms for row in members.values()) / 1000,
             ),
         )
-        for (milestone, scheme, keep_ratio, order, dataset), members in rows.items()
+        for (scheme, keep_ratio, order, dataset), members in rows.items()
     ]
 
 
@@ -168,6 +169,7 @@ def _record(row: _Row) -> Record:
 def _read_rows(path: Path) -> list[_Row]:
     rows: list[_Row] = []
     lines_of: dict[object, int] = {}
+    answered: dict[tuple[object, int], tuple[_Row, int]] = {}
     questions: dict[tuple[str, int], tuple[str, int]] = {}
     number = 1
     try:
@@ -179,10 +181,19 @@ def _read_rows(path: Path) -> list[_Row]:
             for fields in reader:
                 number = reader.line_num
                 row = _parsed(fields)
-                key = (row.condition, row.question_index)
+                key = (row.condition, row.run, row.question_index)
                 if key in lines_of:
                     raise ValueError(f"the same condition and question as line {lines_of[key]}")
                 lines_of[key] = number
+                first, line = answered.setdefault(
+                    (row.condition, row.question_index), (row, number)
+                )
+                if first.predicted != row.predicted:
+                    raise ValueError(
+                        f"{row.milestone} answers {row.predicted or 'nothing'}, and"
+                        f" {first.milestone} {first.predicted or 'nothing'} in line {line}, to one"
+                        " question under one condition"
+                    )
                 question = (row.answer, row.prompt_tokens)
                 known = questions.setdefault((row.dataset, row.question_index), question)
                 if known != question:

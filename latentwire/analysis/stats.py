@@ -2,17 +2,17 @@
 
 An accuracy is a share of questions, in 0 to 1; a difference of accuracies is in -1 to 1.
 Two conditions are always compared question by question: most questions have the same outcome
-under both, and only the others carry evidence about the difference. Neighbours: `bootstrap.py`
-(intervals of differences) and `margins.py` (differences against a margin). docs/statistics.md says
-which test stands where, and why.
+under both, and only the others carry evidence about the difference. The interval of a difference
+and tests at a margin are in `margins.py`. docs/statistics.md says which test stands where, and why.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 from scipy.stats import binomtest
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 CONFIDENCE = 0.95
@@ -98,9 +98,12 @@ def mcnemar_p(outcomes: PairedOutcomes) -> float:
     probability 1/2: a binomial test on those questions (Q. McNemar, Psychometrika 12, 1947).
     1.0 where no question differs.
     """
-    if outcomes.differing == 0:
-        return 1.0
-    return float(binomtest(outcomes.only_first, outcomes.differing, 0.5).pvalue)
+    return _fair_coin_p(min(outcomes.only_first, outcomes.only_second), outcomes.differing)
+
+
+@lru_cache(maxsize=4096)  # a table asks for the same few counts again and again
+def _fair_coin_p(heads: int, tosses: int) -> float:
+    return float(binomtest(heads, tosses, 0.5).pvalue) if tosses else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -108,8 +111,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     An adjusted p-value under alpha rejects; the chance of any wrong rejection in the family is
     then at most alpha, however the tests depend on each other (S. Holm, Scandinavian Journal of
-    Statistics 6, 1979; computed by statsmodels).
+    Statistics 6, 1979). As statsmodels computes it, which collects garbage in each call: a second
+    where much is loaded.
     """
-    if len(p_values) < 2:  # nothing to correct; the library collects garbage in each call
-        return list(p_values)
-    return [float(p) for p in multipletests(p_values, method="holm")[1]]
+    alone = np.asarray(p_values, dtype=float)
+    order = np.argsort(alone)
+    adjusted = np.empty_like(alone)
+    adjusted[order] = np.maximum.accumulate(alone[order] * np.arange(len(alone), 0, -1))
+    return [float(p) for p in np.minimum(adjusted, 1)]

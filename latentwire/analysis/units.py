@@ -14,6 +14,13 @@ def human_bits_per_s(value: float) -> str:
     return _in_units(value, ("bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"))
 
 
+def p_value(p: float) -> str:
+    """A p-value with two digits, "< 1e-10" below that; "-" for NaN."""
+    if math.isnan(p):
+        return "-"
+    return "< 1e-10" if p < 1e-10 else f"{p:.2g}"
+
+
 def percent(share: float, *, signed: bool = False) -> str:
     """A share of 0 to 1 in percent with one decimal: 55.1, or +0.4 if `signed`; "-" for NaN."""
     if math.isnan(share):

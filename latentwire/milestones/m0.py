@@ -1,7 +1,7 @@
 """M0: what do receiver, sharer and uncompressed C2C score, and does the content matter?
 
 The cache is sent whole in 16 bits. Under `deranged` it is another question's, under `zero` it is
-zeros: what C2C scores above them is what was communicated.
+zeros: what C2C scores above another question's is what the own cache was worth.
 """
 
 from latentwire.condition import CONTROLS, Channel, Condition

@@ -1,7 +1,8 @@
 """Reproduce: do the answers of M0, M2 and M3 agree with the published study's?
 
 Compares the store's answers of the published pair with the published accuracies, condition by
-condition and as a whole; with `reference_dir`, question by question.
+condition and as a whole; with `reference_dir`, question by question and letter by letter. Without,
+the verdict is about accuracies alone and says so.
 """
 
 import logging
@@ -71,7 +72,11 @@ def run(values: Values) -> None:
         writer.log_text(run_id, csv, CSV_FILE)
         writer.note(run_id, verbatim(text))
         metrics = {"mean_difference": compared.mean_difference, "p": compared.p}
-        writer.log(run_id, metrics=metrics, tags={"latentwire.verdict": compared.verdict})
+        tags = {
+            "latentwire.verdict": compared.verdict,
+            "latentwire.compared": "answers" if compared.paired else "accuracies",
+        }
+        writer.log(run_id, metrics=metrics, tags=tags)
         print(text, end="")
         if values["output_dir"]:
             _write(values["output_dir"], {TEXT_FILE: text, CSV_FILE: csv})

@@ -2,7 +2,7 @@
 
 pair: demo                      # optional: the only pair that the claims are about
 claims:
-  - text: With int8, the content of the cache is communicated.
+  - text: With int8, the question's own cache is worth more than another question's.
     dataset: openbookqa
     kind: superior              # or non_inferior, equivalent
     first: {codec: int8}        # keep_ratio, order, control and calibration may follow

@@ -5,10 +5,15 @@ from dataclasses import dataclass
 
 from latentwire.analysis import unanswered
 from latentwire.analysis.answers import DEGENERATE_NOTE, spread
-from latentwire.analysis.bootstrap import paired_bootstrap_intervals
 from latentwire.analysis.claims.claim import Claim, ClaimFile
 from latentwire.analysis.curve import ConditionResult, merged, outcomes
-from latentwire.analysis.margins import Verdict, about, examine, questions_needed, score_interval
+from latentwire.analysis.margins import (
+    Verdict,
+    about,
+    difference_interval,
+    examine,
+    questions_needed,
+)
 from latentwire.analysis.stats import ALPHA, Interval, PairedOutcomes, holm, paired_outcomes
 from latentwire.condition import Condition
 from latentwire.errors import LatentWireError
@@ -23,8 +28,7 @@ class Judgement:
     verdict: Verdict
     outcomes: PairedOutcomes  # over the questions that both conditions have
     examples_total: int  # scored questions of the dataset; 0 where nothing is known of it
-    interval: Interval  # of the score test, 95 %
-    bootstrap: Interval  # paired bootstrap percentile, 95 %
+    interval: Interval  # of the tests that decide, 95 %, uncorrected
     p: float  # two-sided
     p_holm: float  # corrected over the file's claims
     questions_needed: int | None
@@ -91,9 +95,6 @@ def judge(claims: Sequence[Claim], results: Sequence[ConditionResult]) -> list[J
         for outcome, claim in zip(paired, claims, strict=True)
     ]
     adjusted = holm([finding.p for finding in findings])
-    bootstraps = paired_bootstrap_intervals(
-        [(outcomes(sides.first), outcomes(sides.second)) for sides in found]
-    )
     judgements = []
     for place, (claim, sides, outcome) in enumerate(zip(claims, found, paired, strict=True)):
         verdict = findings[place].verdict(adjusted[place])
@@ -110,8 +111,7 @@ def judge(claims: Sequence[Claim], results: Sequence[ConditionResult]) -> list[J
                 verdict=verdict,
                 outcomes=outcome,
                 examples_total=sides.examples_total,
-                interval=score_interval(outcome),
-                bootstrap=bootstraps[place],
+                interval=difference_interval(outcome),
                 p=findings[place].p,
                 p_holm=adjusted[place],
                 questions_needed=needed,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from latentwire.analysis.claims.claim import Claim
 from latentwire.analysis.claims.judge import Judgement, Report
 from latentwire.analysis.stats import Interval
+from latentwire.analysis.units import p_value
 
 WIDTH = 100
 INDENT = " " * 4
@@ -40,9 +41,9 @@ def _texts(judgement: Judgement, family: int) -> list[str]:
         texts += [
             f"n {outcomes.examples} of {judgement.examples_total},"
             f" difference {100 * outcomes.difference:+.2f} points,"
-            f" 95 % {_interval(judgement.interval)} (bootstrap {_interval(judgement.bootstrap)})",
+            f" 95 % {_interval(judgement.interval)}",
             f"only the first right {outcomes.only_first}, only the second {outcomes.only_second};"
-            f" p {_p(judgement.p)}, Holm over {family}: {_p(judgement.p_holm)};"
+            f" p {p_value(judgement.p)}, Holm over {family}: {p_value(judgement.p_holm)};"
             f" questions needed {'-' if needed is None else needed}",
         ]
     return [*texts, *judgement.notes]
@@ -63,7 +64,3 @@ def _wrapped(text: str, indent: str = INDENT) -> list[str]:
 
 def _interval(interval: Interval) -> str:
     return f"[{100 * interval.low:+.2f}, {100 * interval.high:+.2f}]"
-
-
-def _p(p: float) -> str:
-    return "< 1e-10" if p < 1e-10 else f"{p:.2g}"

@@ -59,7 +59,7 @@ def _of_family(rows: pd.DataFrame) -> Iterator[str]:
     if len(silent):
         yield (
             f"{_names(silent)}: the deranged control was not run, so it is not known whether"
-            " anything was communicated."
+            " the question's own cache was of any benefit over another's."
         )
     unshown = sent[sent["pairing_p_holm"] >= SHOWN]
     if len(unshown):

@@ -2,8 +2,9 @@
 
 The same questions were asked, so on a complete set an accuracy has no sampling error of its own:
 what is tested is whether another run of the same system would differ by so much. With the study's
-answers at hand the two are compared question by question. With its figures alone they are compared
-as if the questions were others, which is conservative: a difference that is called one is one.
+answers at hand the two are compared question by question: accuracies, agreement, letters. With its
+figures alone only accuracies can be compared, as if the questions were others, which is
+conservative (a difference that is called one is one) and blind to which answers are right.
 """
 
 import math
@@ -12,12 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from scipy.stats import norm
 from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
 
-from latentwire.analysis.bootstrap import RESAMPLES, paired_bootstrap_intervals
+from latentwire.analysis.margins import difference_interval
+from latentwire.analysis.reproduction.agreement import Agreement, agreement
 from latentwire.analysis.reproduction.figures import Figure, Point, Study
-from latentwire.analysis.stats import ALPHA, CONFIDENCE, Interval, holm, mcnemar_p, paired_outcomes
+from latentwire.analysis.stats import ALPHA, Interval, holm, mcnemar_p, paired_outcomes
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
 
@@ -29,15 +32,18 @@ DEFAULT_TOLERANCE_POINTS = 2.0
 
 @dataclass(frozen=True)
 class Compared:
-    """One condition beside its published figure."""
+    """One condition beside its published figure. p-values are NaN where it was not run, or where
+    the study's answers are not known; corrected ones are so over all tests of all conditions."""
 
     figure: Figure
     answers: Answers
     difference: float  # own accuracy - published; NaN where it was not run
     interval: Interval  # of the difference
-    p: float  # of "no difference", uncorrected; NaN where it was not run
-    p_holm: float  # corrected over all conditions that were run
-    agreement: float | None  # share of common questions with the same letter; None: not known
+    p: float  # of "no difference", uncorrected
+    p_holm: float
+    agreement: Agreement | None  # with the study's answers; None: not known
+    agreement_p_holm: float
+    letters_p_holm: float
     verdict: Verdict
 
     @property
@@ -50,7 +56,7 @@ class Reproduction:
     """All conditions of a study, and whether they were reproduced together."""
 
     rows: tuple[Compared, ...]
-    paired: bool  # whether the study's own answers were at hand
+    paired: bool  # whether the study's own answers were at hand: else accuracies alone are judged
     tolerance: float  # a share
     mean_difference: float  # over the conditions, each counting once
     mean_interval: Interval
@@ -63,41 +69,32 @@ def compare(
     own: Mapping[Point, Answers],
     published: Mapping[Point, Answers] | None = None,
     tolerance_points: float = DEFAULT_TOLERANCE_POINTS,
-    resamples: int = RESAMPLES,
 ) -> Reproduction:
     """Compare answers with a study's figures and, where they are known, with its answers.
 
-    A condition differs where the Holm-corrected p is below 0.05; is reproduced where it does not,
-    all questions were answered and the difference is within the tolerance; else it is undecided.
-    The whole differs where the overall p is below 0.05, and is reproduced where it does not and
-    every condition is.
+    A condition differs where a Holm-corrected p is below 0.05: of equal accuracies and, with the
+    study's answers, of agreement at the run-to-run rate and of equally frequent letters. It is
+    reproduced where it does not, all questions were answered and the difference is within the
+    tolerance; else it is undecided. The whole differs where the overall p is below 0.05, and is
+    reproduced where it does not and every condition is.
 
     Raises LatentWireError where own and published answers have other keys: other questions.
     """
-    tolerance = tolerance_points / 100
     known = published or {}
     run = [figure for figure in study.figures if own.get(figure.point)]
     for figure in run:
         _require_same_keys(figure, own[figure.point], known.get(figure.point, {}))
-    tested = _paired(run, own, known, resamples) if published else _unpaired(run, own)
-    corrected = holm([p for _, _, p in tested.values()])
-    p_holm = dict(zip(tested, corrected, strict=True))
-    rows = [
-        _compared(
-            figure,
-            own[figure.point],
-            known.get(figure.point),
-            *tested[figure.point],
-            p_holm[figure.point],
-            tolerance,
-        )
+    tested = _paired(run, own, known) if published else _unpaired(run, own)
+    p_holm = _corrected(tested)
+    rows = tuple(
+        _compared(figure, own[figure.point], tested[figure.point], p_holm, tolerance_points / 100)
         if figure.point in tested
         else _not_run(figure)
         for figure in study.figures
-    ]
+    )
     mean, interval, p_mean = _mean_difference(rows, known, paired=bool(published))
     # Two looks, one at each condition and one at their mean; Bonferroni holds whatever ties them.
-    p = min(1.0, 2 * min([p_mean, *corrected])) if corrected else 1.0
+    p = min(1.0, 2 * min([p_mean, *p_holm.values()])) if p_holm else 1.0
     whole: Verdict = "undecided"
     if p < ALPHA:
         whole = "differs"
@@ -105,73 +102,102 @@ def compare(
         whole = "reproduced"
     elif all(row.verdict == "not run" for row in rows):
         whole = "not run"
-    return Reproduction(tuple(rows), bool(published), tolerance, mean, interval, p, whole)
+    return Reproduction(rows, bool(published), tolerance_points / 100, mean, interval, p, whole)
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """What the tests of one condition say, each for itself."""
+
+    difference: float
+    interval: Interval
+    p: float
+    agreement: Agreement | None
+
+
+def _corrected(tested: Mapping[Point, _Tested]) -> dict[tuple[Point, str], float]:
+    """Holm's correction over every test of every condition."""
+    alone: dict[tuple[Point, str], float] = {}
+    for point, each in tested.items():
+        alone[point, "accuracy"] = each.p
+        if each.agreement is not None:
+            alone[point, "agreement"] = each.agreement.p
+            alone[point, "letters"] = each.agreement.letters_p
+    return dict(zip(alone, holm(list(alone.values())), strict=True))
 
 
 def _compared(
     figure: Figure,
     answers: Answers,
-    published: Answers | None,
-    difference: float,
-    interval: Interval,
-    p: float,
-    p_holm: float,
+    tested: _Tested,
+    p_holm: Mapping[tuple[Point, str], float],
     tolerance: float,
 ) -> Compared:
+    accuracy_p, agreement_p, letters_p = (
+        p_holm.get((figure.point, name), float("nan"))
+        for name in ("accuracy", "agreement", "letters")
+    )
+    compared = len(answers) if tested.agreement is None else tested.agreement.questions
     verdict: Verdict = "undecided"
-    if p_holm < ALPHA:
+    if any(p < ALPHA for p in (accuracy_p, agreement_p, letters_p)):
         verdict = "differs"
-    elif len(answers) == figure.questions and abs(difference) <= tolerance:
+    elif compared == figure.questions and abs(tested.difference) <= tolerance:
         verdict = "reproduced"
-    agreement = None if published is None else _agreement(answers, published)
-    return Compared(figure, answers, difference, interval, p, p_holm, agreement, verdict)
+    return Compared(
+        figure,
+        answers,
+        tested.difference,
+        tested.interval,
+        tested.p,
+        accuracy_p,
+        tested.agreement,
+        agreement_p,
+        letters_p,
+        verdict,
+    )
 
 
 def _not_run(figure: Figure) -> Compared:
     nan = float("nan")
-    return Compared(figure, {}, nan, Interval(nan, nan), nan, nan, None, "not run")
-
-
-_Tested = dict[Point, tuple[float, Interval, float]]  # difference, interval, p
+    return Compared(figure, {}, nan, Interval(nan, nan), nan, nan, None, nan, nan, "not run")
 
 
 def _paired(
-    figures: Sequence[Figure],
-    own: Mapping[Point, Answers],
-    published: Mapping[Point, Answers],
-    resamples: int,
-) -> _Tested:
-    """Question by question: exact McNemar, paired bootstrap."""
+    figures: Sequence[Figure], own: Mapping[Point, Answers], published: Mapping[Point, Answers]
+) -> dict[Point, _Tested]:
+    """Question by question: exact McNemar and the interval that goes with it, and the letters."""
     missing = [figure.point for figure in figures if not published.get(figure.point)]
     if missing:
         raise LatentWireError(f"the published answers lack the condition {missing[0]}")
-    pairs = [(_outcomes(own[f.point]), _outcomes(published[f.point])) for f in figures]
-    intervals = paired_bootstrap_intervals(pairs, resamples=resamples)
-    outcomes = [paired_outcomes(*pair) for pair in pairs]
-    return {
-        figure.point: (each.difference, interval, mcnemar_p(each))
-        for figure, each, interval in zip(figures, outcomes, intervals, strict=True)
-    }
+    found = {}
+    for point in (figure.point for figure in figures):
+        pair = paired_outcomes(_outcomes(own[point]), _outcomes(published[point]))
+        found[point] = _Tested(
+            pair.difference,
+            difference_interval(pair),
+            mcnemar_p(pair),
+            agreement(own[point], published[point]),
+        )
+    return found
 
 
-def _unpaired(figures: Sequence[Figure], own: Mapping[Point, Answers]) -> _Tested:
-    """As two samples of questions: score test and its interval (O. Miettinen and M. Nurminen,
-    Statistics in Medicine 4, 1985; by statsmodels)."""
-    found: _Tested = {}
+def _unpaired(figures: Sequence[Figure], own: Mapping[Point, Answers]) -> dict[Point, _Tested]:
+    """As two samples of questions, a right and a wrong answer added to each, so that shares of 0
+    and 1 have a variance (A. Agresti and B. Caffo, The American Statistician 54, 2000; by
+    statsmodels)."""
+    found = {}
     for figure in figures:
         answers = own[figure.point]
         correct, there = sum(r.correct for r in answers.values()), _published_correct(figure)
         counts = (correct, len(answers), there, figure.questions)
-        p = float(
-            test_proportions_2indep(*counts, compare="diff", method="score", correction=True).pvalue
-        )
-        low, high = confint_proportions_2indep(
-            *counts, compare="diff", method="score", alpha=1 - CONFIDENCE, correction=True
-        )
-        # Equal shares of 0 or 1 leave the test without a variance.
-        p = 1.0 if math.isnan(p) else p
+        with np.errstate(all="ignore"):  # of a ratio that is computed beside it
+            p = test_proportions_2indep(*counts, compare="diff", method="agresti-caffo").pvalue
+            low, high = confint_proportions_2indep(
+                *counts, compare="diff", method="agresti-caffo", alpha=ALPHA
+            )
         difference = correct / len(answers) - figure.accuracy
-        found[figure.point] = (difference, Interval(float(low), float(high)), p)
+        interval = Interval(float(low), float(high))
+        found[figure.point] = _Tested(difference, interval, float(p), None)
     return found
 
 
@@ -181,29 +207,38 @@ def _mean_difference(
     """Mean over conditions of the difference, its interval and p by a z-test.
 
     The variance is that of the questions' sums over conditions (a question is a cluster); with
-    figures alone that of the own answers counts twice, for the published ones have as much.
+    figures alone that of the own answers counts twice, for the published ones have as much. Two
+    questions are added to each condition, one that is right here alone and one that is right there
+    alone (D. Bonett and R. Price, Journal of Educational and Behavioral Statistics 37, 2012; with
+    figures alone a right and a wrong one, as Agresti and Caffo do): equal answers to a number of
+    questions are no proof of equality, and an interval without width would say so.
     """
-    run = [row for row in rows if row.answers]
+    run = [row for row in rows if not math.isnan(row.difference)]
     if not run:
         nan = float("nan")
         return nan, Interval(nan, nan), 1.0
-    mean = math.fsum(row.difference for row in run) / len(run)
+    added = (1.0, -1.0) if paired else (1.0, 0.0)
     sums: dict[tuple[str, int], float] = defaultdict(float)
+    middle = variance = 0.0
     for row in run:
         values = {index: float(record.correct) for index, record in row.answers.items()}
         if paired:
             there = published[row.figure.point]
             values = {i: value - there[i].correct for i, value in values.items() if i in there}
-        middle = math.fsum(values.values()) / len(values)
+        weight = 1 / ((len(values) + len(added)) * len(run))
+        mean = (math.fsum(values.values()) + sum(added)) * weight * len(run)
         for index, value in values.items():
-            sums[row.figure.dataset, index] += (value - middle) / (len(values) * len(run))
-    variance = math.fsum(value * value for value in sums.values()) * (1 if paired else 2)
-    if variance == 0:
-        return mean, Interval(mean, mean), 1.0 if mean == 0 else 0.0
+            sums[row.figure.dataset, index] += (value - mean) * weight
+        variance += math.fsum(((value - mean) * weight) ** 2 for value in added)
+        if not paired:
+            mean -= (_published_correct(row.figure) + 1) / (row.figure.questions + 2)
+        middle += mean / len(run)
+    variance = (variance + math.fsum(value**2 for value in sums.values())) * (1 if paired else 2)
     deviation = math.sqrt(variance)
-    reach = float(norm.isf((1 - CONFIDENCE) / 2)) * deviation
-    p = float(2 * norm.sf(abs(mean) / deviation))
-    return mean, Interval(mean - reach, mean + reach), p
+    reach = float(norm.isf(ALPHA / 2)) * deviation
+    interval = Interval(middle - reach, middle + reach)
+    observed = math.fsum(row.difference for row in run) / len(run)
+    return observed, interval, float(2 * norm.sf(abs(middle) / deviation))
 
 
 def _published_correct(figure: Figure) -> int:
@@ -224,13 +259,6 @@ def _require_same_keys(figure: Figure, own: Answers, published: Answers) -> None
                 f" {published[index].answer} in the published answers: the question sets are not"
                 " the same"
             )
-
-
-def _agreement(own: Answers, published: Answers) -> float:
-    common = own.keys() & published.keys()
-    if not common:
-        return float("nan")
-    return sum(own[i].predicted == published[i].predicted for i in common) / len(common)
 
 
 def _outcomes(answers: Answers) -> dict[str, bool]:

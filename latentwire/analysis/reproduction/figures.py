@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from latentwire.condition import order_of
 from latentwire.errors import LatentWireError
 from latentwire.strict_yaml import Keys, read_yaml
 
@@ -53,8 +54,8 @@ class Study:
 
 
 def point(dataset: str, codec: str, keep_ratio: float, order: str) -> Point:
-    """What names a condition; of a cache that is sent whole, no end is kept."""
-    return dataset, codec, keep_ratio, "front" if keep_ratio == 1 else order
+    """What names a condition."""
+    return dataset, codec, keep_ratio, order_of(keep_ratio, order)
 
 
 def load_study(path: Path) -> Study:

@@ -3,12 +3,18 @@
 import pandas as pd
 from rich.table import Table
 
+from latentwire.analysis.reproduction.agreement import RUN_TO_RUN_SHARE
 from latentwire.analysis.reproduction.compare import Compared, Reproduction
 from latentwire.analysis.reproduction.figures import BITS, Study
 from latentwire.analysis.table import plain_text, titled_table, with_interval
-from latentwire.analysis.units import human_bytes, percent
+from latentwire.analysis.units import human_bytes, p_value, percent
 
 WIDTH = 120
+NOT_COMPARED = (
+    "\nAnswers were not compared: of the study only its accuracies were at hand. Other answers of"
+    " which as many are right look the same: those of another condition, or of a codec that is"
+    " ignored. With reference_dir, answers and letters are compared too."
+)
 
 
 def as_frame(found: Reproduction, study: Study) -> pd.DataFrame:
@@ -36,7 +42,12 @@ def _row(row: Compared, study: Study) -> dict[str, object]:
         "difference_high": row.interval.high,
         "p": row.p,
         "p_holm": row.p_holm,
-        "agreement": row.agreement,
+        "agreement": row.agreement and row.agreement.share,
+        "agreement_high": row.agreement and row.agreement.high,
+        "agreement_p": row.agreement and row.agreement.p,
+        "agreement_p_holm": row.agreement_p_holm,
+        "letters_p": row.agreement and row.agreement.letters_p,
+        "letters_p_holm": row.letters_p_holm,
         "verdict": row.verdict,
         "wire_bytes_mean": sum(sent) / len(sent) if sent else None,
         "wire_bytes_published_mean": counted * sum(tokens) / len(tokens) if tokens else None,
@@ -44,31 +55,35 @@ def _row(row: Compared, study: Study) -> dict[str, object]:
 
 
 def render(found: Reproduction, study: Study) -> str:
-    """Verdict, table and the published way of counting bytes, at most 120 columns wide."""
+    """Verdict, table, what the columns mean, and the published way of counting bytes, at most 120
+    columns wide."""
     tables = [
         _table(str(dataset), rows)
         for dataset, rows in as_frame(found, study).groupby("dataset", sort=False)
     ]
-    return plain_text([_headline(found, study), *tables, byte_count_note(study)], WIDTH)
+    notes = [_columns_note(found), byte_count_note(study)]
+    return plain_text([_headline(found, study), *tables, *notes], WIDTH)
 
 
 def _headline(found: Reproduction, study: Study) -> str:
     said = {
-        "reproduced": "reproduced",
+        "reproduced": "reproduced"
+        if found.paired
+        else "accuracies reproduced, answers not compared",
         "differs": "not reproduced",
         "undecided": "undecided",
         "not run": "none of its conditions was run",
     }[found.verdict]
     counts = pd.Series([row.verdict for row in found.rows]).value_counts()
     parts = ", ".join(f"{count} {name}" for name, count in counts.items())
-    against = "answer by answer" if found.paired else "figures alone (no answers at hand)"
+    against = "answer by answer" if found.paired else "by figures alone"
     low, high = found.mean_interval
     return (
         f"{study.name}, {study.pair}: {said}\n"
         f"{len(found.rows)} conditions: {parts}; compared {against}\n"
         f"mean difference {percent(found.mean_difference, signed=True)} points"
         f" [{percent(low, signed=True)}, {percent(high, signed=True)}]; overall p = {found.p:.3g};"
-        f" tolerance {100 * found.tolerance:g} points"
+        f" tolerance {100 * found.tolerance:g} points" + ("" if found.paired else NOT_COMPARED)
     )
 
 
@@ -76,7 +91,7 @@ def _table(dataset: str, rows: pd.DataFrame) -> Table:
     table = titled_table(dataset)
     table.add_column("", no_wrap=True)
     for name in (
-        *("n", "here %", "there %", "difference", "p", "agree %"),
+        *("n", "here %", "there %", "difference", "p", "agree %", "p answers"),
         *("bytes", "as counted"),
     ):
         table.add_column(name, justify="right", no_wrap=True)
@@ -90,13 +105,30 @@ def _table(dataset: str, rows: pd.DataFrame) -> Table:
             percent(row["accuracy"]),
             percent(row["accuracy_published"]),
             with_interval(row, "difference", signed=True),
-            "-" if missing else f"{row['p_holm']:.2g}",
+            p_value(row["p_holm"]),
             "-" if pd.isna(row["agreement"]) else percent(row["agreement"]),
+            p_value(min(row["agreement_p_holm"], row["letters_p_holm"])),
             "-" if missing else human_bytes(row["wire_bytes_mean"]),
             "-" if missing else human_bytes(row["wire_bytes_published_mean"]),
             row["verdict"],
         )
     return table
+
+
+def _columns_note(found: Reproduction) -> str:
+    """What the columns mean."""
+    if not found.paired:
+        return (
+            "here, there: accuracy of these answers and as published; p: of equal accuracies,"
+            " Holm-corrected; as counted: bytes by the study's formula."
+        )
+    others = f"at most {100 * RUN_TO_RUN_SHARE:g} % others"
+    return (
+        "here, there: accuracy of these answers and as published; p: of equal accuracies; agree:"
+        f" the same letter; p answers: the smaller one of {others} (as two runs of one system) and"
+        " of equally frequent letters; all corrected together (Holm); as counted: bytes by the"
+        " study's formula."
+    )
 
 
 def byte_count_note(study: Study) -> str:
@@ -105,8 +137,6 @@ def byte_count_note(study: Study) -> str:
     there, here = counted.bytes_per_token(16), sent.bytes_per_token(16)
     formula = f"2 x {counted.layers} layers x {counted.kv_heads} KV heads x {counted.head_dim}"
     return (
-        "here, there: accuracy of these answers and as published; p: Holm-corrected; agree: the"
-        " same letter; as counted: bytes by the study's formula.\n"
         f"Published bytes: the study counted {there:,.0f} a token in 16 bits, the receiver's cache"
         f" with hidden_size / num_heads for head_dim ({formula} x 2 bytes). What travels is the"
         f" sharer's: {here:,.0f} (2 x {sent.layers} x {sent.kv_heads} x {sent.head_dim} x 2). So"

@@ -33,12 +33,20 @@ def test_from_the_first_budget_at_which_caches_stay_ahead() -> None:
     # Ahead at 100, behind again at 300: what counts is 5,000, and the worse 9,000 costs nothing.
     questions, found, low, high, _ = crossing(caches, texts, 200, 1)
     assert (questions, found) == (20, 5000)
-    assert low <= found <= high
+    assert low < found <= high
+
+
+def test_the_interval_begins_above_the_last_budget_at_which_caches_were_behind() -> None:
+    # Every question is right with the cache and wrong without: each resample says the same.
+    caches, texts = [point(100, 20), point(900, 20)], [point(10, 0), point(300, 0)]
+    assert crossing(caches, texts, 50, 1)[1:] == (100, 10, 100, 0)
+    assert crossing([point(5, 20)], [point(10, 0)], 50, 1)[1:] == (5, 0, 5, 0)
 
 
 def test_never_is_infinite() -> None:
     texts, caches = [point(10, 20)], [point(100, 20), point(200, 5)]
-    assert crossing(caches, texts, 100, 1)[1:] == (math.inf, math.inf, math.inf, 1.0)
+    # If they ever do, then beyond the largest budget that was measured.
+    assert crossing(caches, texts, 100, 1)[1:] == (math.inf, 200, math.inf, 1.0)
 
 
 def test_equal_is_not_ahead_and_cheaper_is_for_nothing() -> None:
@@ -70,7 +78,9 @@ def test_against_brute_force(seed: int) -> None:
         ]  # fmt: skip
 
     caches, rivals = some(chance.randint(1, 6)), some(chance.randint(1, 4))
-    assert crossing(caches, rivals, 3, seed)[1] == brute_force(caches, rivals)
+    _, found, low, high, _ = crossing(caches, rivals, 3, seed)
+    assert found == brute_force(caches, rivals)
+    assert low < found <= high or found == 0
 
 
 def test_the_interval_is_of_resampled_questions() -> None:
@@ -89,7 +99,9 @@ def test_the_interval_is_of_resampled_questions() -> None:
 
         drawn.append(brute_force(again(caches), again(rivals)))
     assert never == pytest.approx(np.isinf(drawn).mean(), abs=0.03)
-    assert (low, high) == tuple(np.quantile(drawn, [0.025, 0.975], method="nearest"))
+    first, last = np.quantile(drawn, [0.025, 0.975], method="nearest")
+    before = {100: 10, 900: 100, math.inf: 900}  # measured: 10, 100 and 900 bytes
+    assert (low, high) == (before[first], last)
 
 
 def test_only_questions_that_all_were_asked_count() -> None:
@@ -114,11 +126,13 @@ def test_rows_and_sentences(condition: Make) -> None:
     assert frame["bytes"].tolist() == [5001.5, math.inf]
     assert frame["questions"].tolist() == [4, 4]
     first, second = sentences(frame)
-    assert first.startswith("set, demo: caches beat, from 5 kB on, text (95 % interval ")
+    assert first.startswith(
+        "set, demo: caches beat, from 5 kB on, text (95 % interval above 21.5 B to "
+    )
     assert second.startswith("set, demo: caches never beat any message (")
     assert crossings(results[:2], resamples=10).empty
 
-    curve = build_curve(results, resamples=10)
+    curve = build_curve(results)
     assert curve["beats_text_bytes"].isna().all() and text_sentence(curve) == ""
     told = with_crossings(curve, frame)
     low, high = frame.loc[0, ["bytes_low", "bytes_high"]]
@@ -126,7 +140,7 @@ def test_rows_and_sentences(condition: Make) -> None:
     assert (told["beats_text_bytes_low"] == low).all()
     assert (told["beats_text_bytes_high"] == high).all()
     assert text_sentence(told).startswith(
-        "Caches beat text from 5 kB on (thin line); 95 % interval"
+        "Caches beat text from 5 kB on (thin line); 95 % interval above 21.5 B to "
     )
     assert text_sentence(told) in " ".join(caption(told).split())
     never = told.assign(beats_text_bytes=math.inf)

@@ -10,10 +10,9 @@ import pandas as pd
 import pytest
 
 from latentwire.analysis.answers import letter_prior_accuracy
-from latentwire.analysis.bootstrap import paired_bootstrap_intervals
 from latentwire.analysis.curve import COLUMNS, ConditionResult, build_curve, read_csv, write_csv
 from latentwire.analysis.curve import outcomes as outcomes_of
-from latentwire.analysis.margins import examine, questions_needed
+from latentwire.analysis.margins import difference_interval, examine, questions_needed
 from latentwire.analysis.stats import holm, mcnemar_p, paired_outcomes, wilson_interval
 from latentwire.errors import LatentWireError
 
@@ -59,7 +58,7 @@ def test_pairing_gain_is_over_the_common_questions(condition: Make) -> None:
     assert row["pairing_examples"] == 4
     assert row["pairing_gain"] == 0.5
     pair = outcomes(matched), outcomes(deranged)
-    (expected,) = paired_bootstrap_intervals([pair])
+    expected = difference_interval(paired_outcomes(*pair))
     assert (row["pairing_gain_low"], row["pairing_gain_high"]) == expected
     assert row["pairing_p"] == row["pairing_p_holm"] == mcnemar_p(paired_outcomes(*pair))
     # ABBCCAA against the donors' BBBCDAA.
@@ -89,7 +88,7 @@ def test_points_are_compared_with_16_bits(condition: Make) -> None:
     counted = [paired_outcomes(*pair) for pair in pairs]
     assert rows["bf16_differing"].tolist() == [1, 7]
     assert rows["bf16_difference"].tolist() == [each.difference for each in counted] == [0.1, -0.3]
-    intervals = paired_bootstrap_intervals(pairs)
+    intervals = [difference_interval(each) for each in counted]
     assert rows["bf16_difference_low"].tolist() == [interval.low for interval in intervals]
     assert rows["bf16_difference_high"].tolist() == [interval.high for interval in intervals]
     p_values = [mcnemar_p(each) for each in counted]

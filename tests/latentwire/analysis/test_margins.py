@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
-from scipy.stats import multinomial
+from scipy.stats import binom, multinomial, norm
+from statsmodels.stats.contingency_tables import mcnemar
 
 from latentwire.analysis.margins import (
     KINDS,
     Kind,
     about,
+    difference_interval,
     examine,
     questions_needed,
     score_interval,
@@ -72,6 +74,63 @@ def test_interval_ends_are_where_the_test_turns(both: int, b: int, c: int, neith
             assert score_z(b, c, outcomes.examples, end) == pytest.approx(sign * 1.959964, abs=1e-3)
     mirrored = score_interval(PairedOutcomes(both, c, b, neither))
     assert mirrored == pytest.approx((-high, -low), abs=1e-6)
+
+
+SMALL_TABLES = [
+    PairedOutcomes(n - b - c, b, c, 0)
+    for n in (1, 2, 3, 5, 6, 8, 12, 17)
+    for b in range(n + 1)
+    for c in range(n + 1 - b)
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_intervals_and_verdicts_never_disagree(kind: Kind) -> None:
+    for outcomes in SMALL_TABLES:
+        low, high = difference_interval(outcomes)
+        assert -1 <= low <= outcomes.difference <= high <= 1
+        assert high - low > 0.3  # 17 questions are few: 0.37 where none differs
+        margins = (0.0, 0.01, 0.1, 0.3, 0.7) if kind == "superior" else (0.01, 0.1, 0.3, 0.7)
+        for margin in margins:
+            finding = examine(outcomes, kind, margin)
+            left = {"superior": margin}.get(kind, -margin)
+            right = margin if kind == "equivalent" else math.inf
+            inside, outside = left < low and high < right, high < left or right < low
+            expected = "supported" if inside else "refuted" if outside else "undecided"
+            assert finding.verdict(finding.p) == expected, (outcomes, margin)
+
+
+@pytest.mark.parametrize(
+    "outcomes", [*SMALL_TABLES[::7], PairedOutcomes(480, 12, 4, 4), PairedOutcomes(1143, 3, 4, 0)]
+)
+def test_the_interval_is_what_two_other_tests_leave(outcomes: PairedOutcomes) -> None:
+    """The score test by brute force, and the exact McNemar test of statsmodels at 0."""
+    b, c, n = outcomes.only_first, outcomes.only_second, outcomes.examples
+
+    def excluded(difference: float) -> bool:
+        variance = likeliest_variance(b, c, n, difference)
+        distance = abs(b - c - n * difference)
+        return distance > 1.959964 * math.sqrt(n * max(variance, 1e-15))
+
+    low, high = difference_interval(outcomes)
+    exact = mcnemar([[outcomes.both, b], [c, outcomes.neither]], exact=True).pvalue
+    assert (low <= 0 <= high) == (exact >= 0.05)
+    for end, outward in ((low, -1), (high, 1)):
+        if end == 0:  # widened: the score test alone would exclude 0
+            assert exact >= 0.05 and excluded(0.0)
+        else:
+            beyond, within = end + 1e-3 * outward, end - 1e-3 * outward
+            assert beyond <= -1 or beyond >= 1 or excluded(beyond)
+            assert not excluded(within)
+
+
+def test_the_exact_test_is_the_stricter_one_at_0() -> None:
+    # So that widening the score test's interval is all that it takes.
+    for differing in range(1, 400):
+        fewer = np.arange(differing // 2 + 1)
+        exact = np.minimum(1, 2 * binom.cdf(fewer, differing, 0.5))
+        score = 2 * norm.sf((differing - 2 * fewer) / math.sqrt(differing))
+        assert not ((exact < 0.05) & (score >= 0.05)).any()
 
 
 def chance(n: int, b_share: float, c_share: float, kind: Kind, margin: float) -> float:
@@ -164,7 +223,7 @@ def test_every_verdict(
     finding = examine(outcomes, kind, margin)
     assert finding.verdict(finding.p) == verdict
     # The interval says the same: it lies inside the claimed region, outside, or across.
-    low, high = score_interval(outcomes)
+    low, high = difference_interval(outcomes)
     bounds = {
         "superior": (margin, math.inf),
         "non_inferior": (-margin, math.inf),
@@ -182,6 +241,7 @@ def test_few_equal_answers_show_nothing() -> None:
         assert finding.verdict(finding.p) == "undecided"
     for kind in KINDS:
         assert examine(PairedOutcomes(0, 0, 0, 0), kind, 0.01).p == 1
+    assert all(math.isnan(end) for end in difference_interval(PairedOutcomes(0, 0, 0, 0)))
 
 
 def test_no_margin_is_mcnemars_test() -> None:

@@ -26,7 +26,7 @@ def write(folder: Path, *lines: str, header: str = HEADER) -> Path:
 def test_accuracies_are_the_published_ones(shared_dir: Path) -> None:
     reference = shared_dir / "reference"
     conditions = read_published(reference)
-    assert len(conditions) == 13 * 2
+    assert len(conditions) == 11 * 2  # int8 in full was run three times, and is one of them
     table = pd.read_csv(reference / "published_results.csv")
     table = table[
         (table["source"] == "latentwire-2026-02") & table["milestone"].isin(["M0", "M2", "M3"])
@@ -35,7 +35,7 @@ def test_accuracies_are_the_published_ones(shared_dir: Path) -> None:
     table["scheme"] = table["scheme"].replace("fp16", "bf16")
     names = ["milestone", "scheme", "cache_proportion", "order_mode", "dataset"]
     expected = table.set_index(names)[["accuracy", "n"]]
-    assert len(expected) == len(conditions)
+    assert len(expected) == 13 * 2
     for item in conditions:
         result = item.result
         key = (item.milestone, result.codec, result.keep_ratio, result.order, result.dataset)
@@ -48,8 +48,14 @@ def test_accuracies_are_the_published_ones(shared_dir: Path) -> None:
 def test_the_curve_of_the_published_answers(shared_dir: Path) -> None:
     conditions = read_published(shared_dir / "reference")
     frame = build_curve([item.result for item in conditions])
-    # int8 in full, front, was run by M2 and M3, and gave the same answers.
-    assert len(frame) == 12 * 2
+    # int8 in full was run by M2, and by M3 for both orders, and gave the same answers.
+    assert len(frame) == 11 * 2
+    whole = frame[(frame["keep_ratio"] == 1) & (frame["codec"] == "int8")]
+    assert whole["order"].tolist() == ["front"] * 2
+    # So each family has ten conditions beside the reference: the smallest p counts ten times.
+    for _, rows in frame[frame["bf16_examples"] > 0].groupby("dataset"):
+        assert len(rows) == 10
+        assert rows["bf16_p_holm"].min() == pytest.approx(10 * rows["bf16_p"].min())
     assert frame["complete"].all()
     assert set(frame["pair"]) == {PAIR}
     assert set(frame["source"]) == {"published"}
@@ -104,6 +110,23 @@ def test_a_record_keeps_what_the_line_says(tmp_path: Path) -> None:
     assert second.result.records[0].predicted is None
     assert second.result.records[0].wire_bytes == wire_bytes("int8", 121, 0.5, "back")
     assert (second.result.order, second.result.keep_ratio) == ("back", 0.5)
+
+
+def test_a_condition_that_was_run_three_times_counts_once(tmp_path: Path) -> None:
+    runs = [
+        OTHER.replace("M0,bf16,1.0,front", f"{milestone},int8,1.0,{order}")
+        for milestone, order in (("M2", "front"), ("M3", "front"), ("M3", "back"))
+    ]
+    (only,) = read_published(write(tmp_path, *runs))
+    assert (only.milestone, only.result.order, len(only.result.records)) == ("M2", "front", 1)
+    # Answers that only a later run has are taken from it; other answers are no run of the same.
+    (only,) = read_published(write(tmp_path, *runs, runs[2].replace("arc_c,3,", "arc_c,4,")))
+    assert [record.index for record in only.result.records] == [3, 4]
+    changed = runs[2].replace("D,D,1", "D,,0")
+    with pytest.raises(
+        LatentWireError, match="line 4: M3 answers nothing, and M2 D in line 2, to one question"
+    ):
+        read_published(write(tmp_path, *runs[:2], changed))
 
 
 @pytest.mark.parametrize(

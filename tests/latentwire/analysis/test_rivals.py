@@ -39,7 +39,7 @@ def test_rows_have_names() -> None:
 
 
 def test_rivals_are_those_that_send_something(condition: Make) -> None:
-    found = read_rivals(build_curve(some(condition), resamples=50))
+    found = read_rivals(build_curve(some(condition)))
     assert [(r.key, r.tokens, r.wire_bytes) for r in found] == [
         ("logits", 0, 9.5),
         ("utf8", 8, 31.5),
@@ -51,7 +51,7 @@ def test_rivals_are_those_that_send_something(condition: Make) -> None:
 
 
 def test_texts_are_joined_and_gains_drawn_where_measured(condition: Make) -> None:
-    rivals = read_rivals(build_curve(some(condition), resamples=50))
+    rivals = read_rivals(build_curve(some(condition)))
     upper, lower = Figure().subplots(2)
     draw_rivals(upper, lower, rivals)
     drawn = {str(c.get_label()): c for c in upper.containers}
@@ -63,7 +63,7 @@ def test_texts_are_joined_and_gains_drawn_where_measured(condition: Make) -> Non
 
 
 def test_the_budget_curve_holds_them(condition: Make, tmp_path: Path) -> None:
-    figure = draw_budget_curve(build_curve(some(condition), resamples=50), "set", "demo")
+    figure = draw_budget_curve(build_curve(some(condition)), "set", "demo")
     upper = figure.axes[0]
     low, high = upper.get_xlim()
     assert low < 1.5 and high > 50_000

@@ -24,8 +24,7 @@ def frame(condition: Make) -> pd.DataFrame:
             condition("B" * 40, codec="bf16", wire_bytes=2000, control="deranged"),
             condition("A" * 40, codec="int8"),
             condition("A" * 10 + "B" * 30, codec="int2", kv_bits=2, wire_bytes=200),
-        ],
-        resamples=200,
+        ]
     )
 
 
@@ -49,9 +48,7 @@ def test_the_fewest_bytes_without_loss_are_of_a_supported_row(frame: pd.DataFram
 
 
 def test_pairs_and_systems_that_nobody_knew_are_named(condition: Make) -> None:
-    frame = build_curve(
-        [condition("AB", codec="bf16"), condition("AA", codec="bf16", pair="a:b")], resamples=50
-    )
+    frame = build_curve([condition("AB", codec="bf16"), condition("AA", codec="bf16", pair="a:b")])
     frame.loc[1, ["system", "codec", "message_tokens"]] = ["text", "utf8+zstd", 32]
     found = headline(frame)
     # Pairs are in alphabetical order: a:b, then demo.
@@ -75,7 +72,7 @@ def test_the_note_says_what_was_found(frame: pd.DataFrame) -> None:
 
 
 def test_what_was_not_measured_is_not_said(condition: Make) -> None:
-    frame = build_curve([condition("AB", codec="int8")], resamples=50)
+    frame = build_curve([condition("AB", codec="int8")])
     text = note("m2", frame, frame)
     for word in ("Accuracy in", "pairing gain differs", "Losing", "marked", "!["):
         assert word not in text
@@ -83,9 +80,7 @@ def test_what_was_not_measured_is_not_said(condition: Make) -> None:
 
 
 def test_a_note_fits_in_what_mlflow_keeps(condition: Make) -> None:
-    frame = build_curve(
-        [condition("AB", codec=f"int8_{number}") for number in range(200)], resamples=20
-    )
+    frame = build_curve([condition("AB", codec=f"int8_{number}") for number in range(200)])
     text = note("m4", frame, frame, ["get-artifact?run_uuid=1&path=pictures/x.png"])
     assert MOST_CHARACTERS - 200 < len(text) <= MOST_CHARACTERS
     assert "The rest: table.txt" in text and "![x.png]" in text

@@ -1,6 +1,8 @@
+import math
+
 import pytest
 
-from latentwire.analysis.units import human_bytes, percent
+from latentwire.analysis.units import human_bytes, p_value, percent
 
 
 @pytest.mark.parametrize(
@@ -35,3 +37,11 @@ def test_bytes_have_three_figures(value: float, text: str) -> None:
 )
 def test_shares_are_per_cent(share: float, signed: bool, text: str) -> None:
     assert percent(share, signed=signed) == text
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(1.0, "1"), (0.0497, "0.05"), (3.14e-7, "3.1e-07"), (1e-11, "< 1e-10"), (math.nan, "-")],
+)
+def test_p_values_have_two_digits(p: float, text: str) -> None:
+    assert p_value(p) == text

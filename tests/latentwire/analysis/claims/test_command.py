@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from latentwire.analysis.curve import ConditionResult
-from latentwire.analysis.margins import score_interval
+from latentwire.analysis.margins import difference_interval
 from latentwire.analysis.stats import PairedOutcomes
 from latentwire.channel.registry import bits_label
 from latentwire.cli import main
@@ -94,8 +94,8 @@ def test_every_verdict_is_printed_with_its_numbers(
     # Answers of the older identity, of which the opposite is true, do not count.
     verdicts = [line for line in lines if line[:1].isupper()]
     assert verdicts == ["SUPPORTED  better", "REFUTED    worse", "UNDECIDED  better by six"]
-    low, high = score_interval(PairedOutcomes(300, 60, 20, 220))
-    interval = f"95 % [{100 * low:+.2f}, {100 * high:+.2f}] (bootstrap ["
+    low, high = difference_interval(PairedOutcomes(300, 60, 20, 220))
+    interval = f"95 % [{100 * low:+.2f}, {100 * high:+.2f}]"
     assert lines[4].startswith(f"    n 600 of 600, difference +6.67 points, {interval}")
     assert lines[-1] == "3 claims: 1 supported, 1 refuted, 1 undecided"
 
