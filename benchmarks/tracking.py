@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from mlflow.store.entities import PagedList
 from mlflow.store.tracking.dbmodels.models import (
     SqlLatestMetric,
     SqlMetric,
@@ -144,8 +145,10 @@ class OneExperiment:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def search_experiments(self, *_: Any) -> list[Any]:
-        return [self.store.client.get_experiment(self.store.experiment_id)]
+    _tracking_client = None  # the database behind it, which holds them all
+
+    def search_experiments(self, *_: Any) -> PagedList[Any]:
+        return PagedList([self.store.client.get_experiment(self.store.experiment_id)], None)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store.client, name)

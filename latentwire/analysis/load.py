@@ -5,9 +5,10 @@ import json
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,38 +20,67 @@ from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.provenance import Origin, described
 from latentwire.channel.registry import MIXED
 from latentwire.condition import order_of
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, first_line
 from latentwire.evaluation.record import Record, read_records
 from latentwire.tracking.artifacts import local_artifact
+from latentwire.tracking.patience import is_away
+from latentwire.tracking.resume import parse_chunk
 from latentwire.tracking.runs import (
+    CHUNK,
     CONDITION,
     HOST,
     IDENTITY,
+    INSTEAD_OF,
     LEVEL,
     MILESTONE,
     RECORDS_FILE,
     RECORDS_SHA256,
     SOURCE,
 )
-from latentwire.tracking.store import Store, without_collector
+from latentwire.tracking.store import Store, is_server, without_collector
 
 log = logging.getLogger("latentwire")
 
+_NEEDED = {"pair", "dataset", "system", "codec", "kv_bits", "keep_ratio", "order", "control"} | {
+    "examples_total"
+}
+_MOST_AWAY = 3  # each is asked for again for 20 s
+_TOLD = 3  # runs of which a warning says what is amiss
 READERS = 32  # artifacts behind a server are waited for: 40 ms each on a connection kept alive
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A finished chunk run whose answers cannot be had: it counts for nothing."""
+
+    run: Run
+    reason: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What some chunk runs hold: each answer once, from the oldest run that has it."""
+
+    found: Sequence[tuple[Run, ConditionResult]]
+    unreadable: Sequence[Unreadable]
+
+    @property
+    def results(self) -> list[ConditionResult]:
+        return [result for _, result in self.found]
 
 
 def chunks_of(store: Store, condition_fingerprints: Iterable[str]) -> list[Run]:
     """The finished chunk runs of some conditions."""
+    experiments = store.experiments()
     found: list[Run] = []
     for fingerprint in condition_fingerprints:
-        found += _finished(store, f"tags.`{CONDITION}` = '{fingerprint}'")
+        found += _finished(store, {CONDITION: fingerprint}, {}, experiments)
     return found
 
 
 def chunks_from(store: Store, source: str, pair: str | None) -> list[Run]:
     """The finished chunk runs of a source, of one pair or of all."""
-    pair_filter = f" and params.pair = '{pair}'" if pair else ""
-    return list(_finished(store, f"tags.`{SOURCE}` = '{source}'{pair_filter}"))
+    return list(_finished(store, {SOURCE: source}, {"pair": pair} if pair else {}))
 
 
 def newest(chunks: Sequence[Run]) -> list[Run]:
@@ -59,7 +89,7 @@ def newest(chunks: Sequence[Run]) -> list[Run]:
     latest: dict[str, tuple[int, str]] = {}
     for run in chunks:
         pair, identity = run.data.params["pair"], run.data.tags.get(IDENTITY, "")
-        latest[pair] = max(latest.get(pair, (0, "")), (run.info.end_time, identity))
+        latest[pair] = max(latest.get(pair, (0, "")), (run.info.end_time or 0, identity))
     for pair, count in identity_counts(chunks).items():
         if count > 1:
             log.warning(
@@ -82,33 +112,130 @@ def newest_results(
     """Results of the newest identity of each pair, from the chunks whose parameters are `wanted`;
     the records of others are not fetched."""
     chunks = newest(chunks_from(store, source, pair))
-    return results(store, [run for run in chunks if wanted(run.data.params)])
+    found = read_answers(store, [run for run in chunks if wanted(run.data.params)])
+    require_some(found)
+    return found.results
 
 
 def results(store: Store, chunks: Iterable[Run]) -> list[ConditionResult]:
-    """The result that each chunk run holds.
+    """The results that chunk runs hold; see `read_answers`."""
+    return read_answers(store, chunks).results
 
-    Raises LatentWireError, naming the run, when its records are missing, altered or malformed.
+
+def read_answers(store: Store, chunks: Iterable[Run], told: Collection[str] = ()) -> Answers:
+    """What chunk runs hold. Each whose records are missing, altered or malformed is left out, with
+    a warning unless its id has been `told` or it was computed again.
+
+    Raises LatentWireError where the store does not answer, or nothing at all can be read.
     """
-    runs = list(chunks)
+    runs = sorted(chunks, key=lambda run: (run.info.start_time, run.info.run_id))
     # Threads only share one interpreter where there is nothing to wait for.
     local = all(is_local_uri(run.info.artifact_uri) for run in runs)
     with without_collector(), ThreadPoolExecutor(1 if local else READERS) as pool:
-        return list(pool.map(lambda run: _result(store, run), runs))
+        away: list[str] = []
+        read = list(pool.map(lambda run: _result_or_not(store, run, away), runs))
+    unreadable = [entry for entry in read if isinstance(entry, Unreadable)]
+    found = [
+        (run, entry)
+        for run, entry in zip(runs, read, strict=True)
+        if isinstance(entry, ConditionResult)
+    ]
+    replaced = {i for run, _ in found for i in run.data.tags.get(INSTEAD_OF, "").split(",")}
+    _warn([entry for entry in unreadable if entry.run.info.run_id not in {*told, *replaced}])
+    return Answers(_once(found), unreadable)
 
 
-def _finished(store: Store, filter_string: str) -> Iterator[Run]:
-    return store.search(
-        f"{filter_string} and tags.`{LEVEL}` = 'chunk' and attributes.status = 'FINISHED'"
-    )
+def require_some(answers: Answers) -> None:
+    """Raise LatentWireError where there were chunk runs, and none could be read."""
+    if answers.unreadable and not answers.found:
+        first = answers.unreadable[0]
+        raise LatentWireError(
+            f"none of {len(answers.unreadable)} finished chunk runs can be read (run"
+            f" {first.run.info.run_id}: {first.reason}): restore the artifact folder, or start the"
+            " milestones again, which compute them again"
+        )
+
+
+def _warn(unreadable: Sequence[Unreadable]) -> None:
+    for entry in unreadable[:_TOLD]:
+        log.warning(
+            "the answers of chunk run %s are left out: %s", entry.run.info.run_id, entry.reason
+        )
+    if len(unreadable) > _TOLD:
+        log.warning("and so are those of %d more chunk runs", len(unreadable) - _TOLD)
+
+
+def _once(found: Iterable[tuple[Run, ConditionResult]]) -> list[tuple[Run, ConditionResult]]:
+    """Each example of a condition once. A run that was deleted, computed again and restored makes
+    two of one; the older one counts."""
+    kept: dict[str, dict[str, Record]] = {}
+    differing: Counter[str] = Counter()
+    once = []
+    for run, result in found:
+        known = kept.setdefault(run.data.tags.get(CONDITION, run.info.run_id), {})
+        new = tuple(record for record in result.records if record.example_id not in known)
+        again = (record for record in result.records if record.example_id in known)
+        differing[run.info.run_id] += sum(
+            record.predicted != known[record.example_id].predicted for record in again
+        )
+        known.update((record.example_id, record) for record in new)
+        if len(new) == len(result.records):
+            once.append((run, result))
+        elif new:
+            seconds = result.seconds * len(new) / len(result.records)
+            once.append((run, replace(result, records=new, seconds=seconds)))
+    for run_id, count in differing.items():
+        if count:
+            log.warning(
+                "chunk run %s has %d other answers than older runs to the same questions: the older"
+                " ones count",
+                run_id,
+                count,
+            )
+    return once
+
+
+def _finished(
+    store: Store,
+    tags: Mapping[str, str],
+    params: Mapping[str, str],
+    experiments: Sequence[str] | None = None,
+) -> Iterator[Run]:
+    chunks = {**tags, LEVEL: "chunk"}
+    for run in store.search(
+        "attributes.status = 'FINISHED'", experiments, tags=chunks, params=params
+    ):
+        lacking = sorted(_NEEDED - run.data.params.keys())
+        if lacking:
+            log.warning(
+                "chunk run %s is left out: it has no parameter %s", run.info.run_id, lacking[0]
+            )
+        else:
+            yield run
+
+
+class _Away(LatentWireError):
+    """The tracking server does not answer: that is nothing about a run."""
+
+
+def _result_or_not(store: Store, run: Run, away: list[str]) -> ConditionResult | Unreadable:
+    """`away` collects the runs whose artifacts the server could not give."""
+    try:
+        return _result(store, run)
+    except LatentWireError as error:
+        if is_server(store.uri) and error.__cause__ and is_away(error.__cause__):
+            away.append(run.info.run_id)
+            if len(away) > _MOST_AWAY or not store.answers():
+                raise _Away(f"chunk run {run.info.run_id}: {error}: start again later") from error
+        return Unreadable(run, str(error))
+    except (KeyError, ValueError) as error:
+        return Unreadable(run, f"its parameters or tags are malformed ({error!r})")
 
 
 def _result(store: Store, run: Run) -> ConditionResult:
     params = run.data.params
 
     def value(name: str) -> str | None:
-        if name not in params:
-            raise LatentWireError(f"chunk run {run.info.run_id} has no parameter {name}")
         return None if params[name] == "none" else str(params[name])
 
     def later(name: str) -> str | None:
@@ -138,22 +265,20 @@ def _result(store: Store, run: Run) -> ConditionResult:
 
 
 def _records(store: Store, run: Run) -> list[Record]:
-    run_id = run.info.run_id
+    start, stop = parse_chunk(run.data.tags[CHUNK])
     with ExitStack() as stack:
         try:
             path = stack.enter_context(local_artifact(store, run, RECORDS_FILE))
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
         except Exception as error:  # every artifact store has failures of its own
-            raise LatentWireError(
-                f"the records of chunk run {run_id} cannot be read: {error}; restore the artifact"
-                " folder, or delete the run to compute it again"
-            ) from error
+            raise LatentWireError(f"its records cannot be read ({first_line(error)})") from error
         if digest != run.data.tags.get(RECORDS_SHA256):
-            raise LatentWireError(
-                f"the records of chunk run {run_id} are not those it logged"
-                f" ({run.info.artifact_uri}/{RECORDS_FILE}): delete the run to compute it again"
-            )
-        return read_records(path)
+            place = f"{run.info.artifact_uri}/{RECORDS_FILE}"
+            raise LatentWireError(f"its records are not those it logged ({place})")
+        records = read_records(path)
+    if len(records) != stop - start:
+        raise LatentWireError(f"it has {len(records)} records of {stop - start}")
+    return records
 
 
 def identity_counts(chunks: Iterable[Run]) -> dict[str, int]:
@@ -172,7 +297,7 @@ def origins(store: Store, chunks: Sequence[Run]) -> list[Origin]:
     """
     above = {
         run.info.run_id: run.data.tags.get(MLFLOW_PARENT_RUN_ID, "")
-        for run in store.search(f"tags.`{LEVEL}` = 'condition'")
+        for run in store.search(tags={LEVEL: "condition"})
     }
     answers: Counter[tuple[str, str]] = Counter()
     pairs: dict[tuple[str, str], str] = {}
@@ -182,9 +307,7 @@ def origins(store: Store, chunks: Sequence[Run]) -> list[Origin]:
         answers[key] += int(run.data.metrics.get("examples", 0))
         pairs[key] = run.data.params["pair"]
     wanted = {milestone for milestone, _ in answers}
-    runs = [
-        run for run in store.search(f"tags.`{LEVEL}` = 'milestone'") if run.info.run_id in wanted
-    ]
+    runs = [run for run in store.search(tags={LEVEL: "milestone"}) if run.info.run_id in wanted]
     with ThreadPoolExecutor(READERS) as pool:
         texts = list(pool.map(lambda run: _described(store, run), runs))
     return [

@@ -3,8 +3,6 @@
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from mlflow.entities import ViewType
-
 from latentwire.checks.report import Doubt
 from latentwire.tracking.store import Store, ask, is_server
 
@@ -52,13 +50,11 @@ def compare_with_server(uri: str) -> str:
 
 
 def _newest_start(store: Store) -> datetime | None:
-    experiments = [e.experiment_id for e in store.client.search_experiments(ViewType.ACTIVE_ONLY)]
-    found = store.client.search_runs(
-        experiments, max_results=1, order_by=["attributes.start_time DESC"]
-    )
-    if not found:
-        return None
-    return datetime.fromtimestamp(found[0].info.start_time / 1000, UTC)
+    newest = store.newest_start_ms()
+    try:
+        return None if newest is None else datetime.fromtimestamp(newest / 1000, UTC)
+    except (ValueError, OverflowError, OSError):  # a year of five digits
+        raise Doubt("the store's newest run starts in a year that no clock shows") from None
 
 
 def _in_words(span: timedelta) -> str:

@@ -3,8 +3,6 @@
 import sqlite3
 import tempfile
 from pathlib import Path
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 import mlflow
 from packaging.version import InvalidVersion, Version
@@ -12,6 +10,7 @@ from packaging.version import InvalidVersion, Version
 from latentwire.checks.file_system import NETWORK, file_system, why_not_writable
 from latentwire.checks.report import Doubt
 from latentwire.errors import LatentWireError, first_line
+from latentwire.tracking.moved import local_folder
 from latentwire.tracking.store import Store, ask, is_server, sqlite_path, without_password
 
 LOCK_TIMEOUT_S = 5
@@ -86,14 +85,6 @@ def check_artifacts(store: Store) -> str:
     if reason:
         raise LatentWireError(f"the artifact folder {folder} cannot be written ({reason})")
     return f"artifacts go to {folder}"
-
-
-def local_folder(location: str) -> Path | None:
-    """The folder of a file: URI or a plain path; None for artifacts that are elsewhere."""
-    parts = urlparse(location)
-    if parts.scheme == "file":
-        return Path(url2pathname(parts.path))
-    return Path(location) if parts.scheme == "" else None
 
 
 def round_trip(store: Store, run_id: str) -> str:

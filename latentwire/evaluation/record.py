@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 from latentwire.errors import LatentWireError
 
@@ -30,6 +31,7 @@ class Record:
 
 # Fields that records of earlier versions lack; `unanswered` stands only where there is a reason.
 _LATER = {"elements", "message", "unanswered"}
+_KINDS = {name: get_args(kind) or (kind,) for name, kind in get_type_hints(Record).items()}
 
 
 def record_lines(records: Iterable[Record]) -> str:
@@ -62,7 +64,10 @@ def read_records(path: Path) -> list[Record]:
                 row = json.loads(line.decode())
                 if odd := (names - _LATER - set(row)) | (set(row) - names):
                     raise ValueError(f"fields {sorted(odd)} are missing or unknown")
+                for name, value in row.items():
+                    if type(value) not in _KINDS[name]:
+                        raise TypeError(f"{name} is a {type(value).__name__}")
                 records.append(Record(**row))
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 raise LatentWireError(f"{path}, line {number}: not a record: {error}") from None
     return records

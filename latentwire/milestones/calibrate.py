@@ -18,13 +18,13 @@ from latentwire.analysis.units import human_bytes
 from latentwire.channel.calibration import FORMAT, from_bytes
 from latentwire.channel.registry import EXAMPLES, NAMES, needs_calibration
 from latentwire.data.dataset import Dataset
-from latentwire.errors import NotHere
+from latentwire.errors import LatentWireError, NotHere
 from latentwire.evaluation.calibrate import calibrate
 from latentwire.evaluation.question import Question, tokenize
 from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
 from latentwire.milestones.plan import QUESTIONS, Pace, calibration_pace, print_cost
 from latentwire.milestones.preflight import begin
-from latentwire.milestones.study import Study
+from latentwire.milestones.study import Study, log
 from latentwire.parameters import CALIBRATION_EXAMPLES, STUDY, Values
 from latentwire.tracking.calibrations import (
     CALIBRATION,
@@ -32,6 +32,7 @@ from latentwire.tracking.calibrations import (
     DTYPE,
     FILE,
     PAIR_IDENTITY,
+    read_calibration,
 )
 from latentwire.tracking.inputs import TRAINING, log_question_sets
 from latentwire.tracking.once import each_once
@@ -89,12 +90,18 @@ def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> 
 
 
 def _finished(study: Study, request: str) -> str | None:
-    """The id of a run that has finished this calibration."""
+    """The id of a run that has finished this calibration, and can give it."""
     found = study.store.search(
-        f"tags.`{CALIBRATION_OF}` = '{request}' and tags.`{CALIBRATION}` != ''"
-        " and attributes.status = 'FINISHED'"
+        f"tags.`{CALIBRATION}` != '' and attributes.status = 'FINISHED'",
+        tags={CALIBRATION_OF: request},
     )
-    return next((str(run.info.run_id) for run in found), None)
+    for run in found:
+        try:
+            read_calibration(study.store, run)
+            return str(run.info.run_id)
+        except LatentWireError as error:
+            log.warning("%s: it does not count", error)
+    return None
 
 
 def _make(

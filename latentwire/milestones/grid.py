@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from mlflow.entities import Run
 from tqdm import tqdm
 
 from latentwire.analysis import unanswered
@@ -23,7 +24,7 @@ from latentwire.analysis.curve import (
     build_curve,
 )
 from latentwire.analysis.curve_files import write_budget_curves
-from latentwire.analysis.load import chunks_of, results
+from latentwire.analysis.load import Unreadable, chunks_of, read_answers, results
 from latentwire.analysis.stats import wilson_interval
 from latentwire.analysis.summary import headline, note
 from latentwire.analysis.table import render_table
@@ -47,8 +48,15 @@ from latentwire.milestones.work import (
 from latentwire.parameters import Values
 from latentwire.tracking.inputs import log_question_sets
 from latentwire.tracking.outbox import Letter, Outbox, deliver_waiting, letter
-from latentwire.tracking.resume import Span, chunk_name, finished_spans, uncovered
-from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY, artifact_address
+from latentwire.tracking.resume import Span, chunk_name, finished_spans, parse_chunk, uncovered
+from latentwire.tracking.runs import (
+    CHUNK,
+    CONDITION,
+    FINGERPRINT,
+    IDENTITY,
+    INSTEAD_OF,
+    artifact_address,
+)
 from latentwire.tracking.store import without_password
 
 # What M0 measures and everything else is compared with.
@@ -119,7 +127,8 @@ def run_grid(
         log_question_sets(study.store, run.run_id, question_sets(study, study.dataset_names))
         condition_runs = {plan.fingerprint: _start_condition(study, run, plan) for plan in plans}
         _compute(study, run, plans, condition_runs)
-        _conclude(study, run, plans, condition_runs)
+        found = _answers(study, run, plans, condition_runs)
+        _conclude(study, run, plans, condition_runs, found)
 
 
 def make_plans(study: Study, conditions: Sequence[Condition]) -> list[Plan]:
@@ -161,12 +170,53 @@ def _identity(plan: Plan) -> dict[str, str]:
     return {IDENTITY: plan.setting.identity()}
 
 
-def _compute(
+def _answers(
     study: Study, run: MilestoneRun, plans: Sequence[Plan], condition_runs: dict[str, str]
+) -> dict[str, list[ConditionResult]]:
+    """The answers of every condition, by its fingerprint. What the store calls finished and cannot
+    give is computed again, once.
+
+    Raises LatentWireError where that cannot be read either.
+    """
+    lost: Sequence[Unreadable] = ()
+    while True:
+        prints = [plan.fingerprint for plan in plans]
+        told = {entry.run.info.run_id for entry in lost}
+        answers = read_answers(study.store, chunks_of(study.store, prints), told)
+        parts: dict[str, list[tuple[Run, ConditionResult]]] = {name: [] for name in prints}
+        for chunk, result in answers.found:
+            parts[chunk.data.tags[CONDITION]].append((chunk, result))
+        rest = [_still(study, plan, [c for c, _ in parts[plan.fingerprint]]) for plan in plans]
+        missing = sum(plan.examples_missing for plan in rest)
+        if not missing:
+            return {name: [result for _, result in found] for name, found in parts.items()}
+        if lost:
+            raise LatentWireError(
+                f"{missing} answers were computed again and cannot be read from the tracking store"
+                " either: see where it keeps artifacts, then start again"
+            )
+        log.warning("%s: %d answers are no longer there and are computed again", run.name, missing)
+        lost = answers.unreadable
+        _compute(study, run, rest, condition_runs, lost)
+
+
+def _still(study: Study, plan: Plan, chunks: Iterable[Run]) -> Plan:
+    """The plan, where these chunk runs are what is finished."""
+    spans = [parse_chunk(chunk.data.tags[CHUNK]) for chunk in chunks]
+    return _plan(study, plan.setting, plan.condition, spans)
+
+
+def _compute(
+    study: Study,
+    run: MilestoneRun,
+    plans: Sequence[Plan],
+    condition_runs: dict[str, str],
+    lost: Sequence[Unreadable] = (),
 ) -> None:
     """Evaluate what is missing: conditions that lack the same examples go together.
 
-    Returns once every chunk is in the store, whichever process computed it.
+    Returns once every chunk is in the store, whichever process computed it. Finished runs that are
+    `lost` do not count.
     """
     missing = sum(plan.examples_missing for plan in plans)
     if not missing:
@@ -180,7 +230,8 @@ def _compute(
         Outbox(study.store) as outbox,
         _evaluating(study, bar.update) as evaluate,
     ):
-        queue = Queue(study.store, claims, units)
+        unreadable = {entry.run.info.run_id for entry in lost}
+        queue = Queue(study.store, claims, units, unreadable)
         while True:
             for unit, done in evaluate(queue):
                 letters, claimed = [], queue.keeps(unit)
@@ -190,7 +241,9 @@ def _compute(
                         plan = by_unit[unit.setting, condition]
                         parent = condition_runs[plan.fingerprint]
                         answers = cut.records[condition], cut.seconds / len(unit.conditions)
-                        letters.append(_letter(study, run, parent, plan, part, *answers, claimed))
+                        letters.append(
+                            _letter(study, run, parent, plan, part, *answers, claimed, lost)
+                        )
                 queue.sent(unit, outbox.put(letters) if letters else None)
                 log.info(
                     "%s: %s %s, %d conditions, %.1f s",
@@ -246,6 +299,7 @@ def _letter(
     records: Sequence[Record],
     seconds: float,
     claimed: bool,
+    lost: Sequence[Unreadable],
 ) -> Letter:
     """A chunk's results, as they go to the store."""
     chunk = chunk_name(*unit.span)
@@ -256,6 +310,13 @@ def _letter(
         CHUNK: chunk,
         **_identity(plan),
     }
+    replaced = [
+        entry.run.info.run_id
+        for entry in lost
+        if entry.run.data.tags.get(FINGERPRINT) == tags[FINGERPRINT]
+    ]
+    if replaced:
+        tags[INSTEAD_OF] = ",".join(replaced)
     return letter(
         study.store,
         f"{plan.setting.dataset} {plan.condition.label} {chunk}",
@@ -288,13 +349,13 @@ def counted(records: Sequence[Record]) -> dict[str, float]:
 
 
 def _conclude(
-    study: Study, run: MilestoneRun, plans: Sequence[Plan], condition_runs: dict[str, str]
+    study: Study,
+    run: MilestoneRun,
+    plans: Sequence[Plan],
+    condition_runs: dict[str, str],
+    found: dict[str, list[ConditionResult]],
 ) -> None:
     """Log every condition's aggregate over all its chunks, and the milestone's table."""
-    found: dict[str, list[ConditionResult]] = {
-        plan.fingerprint: results(study.store, chunks_of(study.store, [plan.fingerprint]))
-        for plan in plans
-    }
     answers = [result for parts in found.values() for result in parts]
     frame = build_curve([*answers, *_beside(study, plans)])
     for plan in plans:

@@ -8,7 +8,7 @@ from latentwire.milestones.milestone import MilestoneRun
 from latentwire.milestones.study import Study
 from latentwire.parameters import Values
 from latentwire.tracking.once import each_once
-from latentwire.tracking.resume import finished_run
+from latentwire.tracking.resume import finished_runs
 from latentwire.tracking.runs import FINGERPRINT, LINK_LEVEL, digest_of
 
 MOST_QUESTIONS = 4  # each writes a text of 256 tokens
@@ -58,7 +58,7 @@ def _item(study: Study, values: Values, dataset: str) -> _Item:
 
 
 def _finished(study: Study, item: _Item) -> str | None:
-    run = finished_run(study.store, LINK_LEVEL, item.fingerprint)
+    run = next(finished_runs(study.store, LINK_LEVEL, item.fingerprint), None)
     return None if run is None else str(run.info.run_id)
 
 

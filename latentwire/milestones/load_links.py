@@ -25,7 +25,7 @@ def load_links(store: Store, pairs: Collection[str]) -> tuple[pd.DataFrame, pd.D
     """
     devices = {
         run.info.run_id: run.data.tags.get(DEVICE, "")
-        for run in store.search(f"tags.`{LEVEL}` = 'milestone'")
+        for run in store.search(tags={LEVEL: "milestone"})
     }
     times: dict[tuple[str, str], dict[str, object]] = {}
     for run in _finished(store, LINK_LEVEL, pairs):
@@ -47,7 +47,7 @@ def load_links(store: Store, pairs: Collection[str]) -> tuple[pd.DataFrame, pd.D
 def _finished(store: Store, level: str, pairs: Collection[str]) -> list[Run]:
     return [
         run
-        for run in store.search(f"tags.`{LEVEL}` = '{level}' and attributes.status = 'FINISHED'")
+        for run in store.search("attributes.status = 'FINISHED'", tags={LEVEL: level})
         if run.data.params.get("pair") in pairs and _NEEDED[level] <= run.data.metrics.keys()
     ]
 

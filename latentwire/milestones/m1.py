@@ -26,7 +26,7 @@ from latentwire.analysis.rate_figures import draw_rate_distortion
 from latentwire.analysis.safe_names import file_names
 from latentwire.channel.registry import EXAMPLES, NAMES, bits_label, needs_calibration
 from latentwire.condition import Channel
-from latentwire.errors import LatentWireError, Unanswerable
+from latentwire.errors import LatentWireError, Unanswerable, first_line
 from latentwire.evaluation.unanswerable import readable
 from latentwire.milestones.grid import PICTURES, question_sets
 from latentwire.milestones.link_times import measure_link_times, plan_link_times
@@ -35,9 +35,10 @@ from latentwire.milestones.plan import codec_pace, print_cost
 from latentwire.milestones.preflight import begin
 from latentwire.milestones.study import Study, log
 from latentwire.parameters import AUTO, CALIBRATION, CODEC, SAMPLE, STUDY, Values
+from latentwire.tracking.artifacts import local_artifact
 from latentwire.tracking.inputs import log_question_sets
 from latentwire.tracking.once import each_once
-from latentwire.tracking.resume import finished_run
+from latentwire.tracking.resume import finished_runs
 from latentwire.tracking.runs import CODEC_LEVEL, FINGERPRINT, artifact_address, digest_of
 
 PARAMETERS = (*STUDY, CODEC, CALIBRATION, SAMPLE)
@@ -143,7 +144,14 @@ def _sample(study: Study, values: Values, dataset: str) -> int:
 
 
 def _finished(study: Study, item: _Item) -> Run | None:
-    return finished_run(study.store, CODEC_LEVEL, item.fingerprint)
+    """The oldest finished measurement that can be read."""
+    for run in finished_runs(study.store, CODEC_LEVEL, item.fingerprint):
+        try:
+            _layer_errors(study, run)
+            return run
+        except LatentWireError as error:
+            log.warning("%s: it does not count", error)
+    return None
 
 
 def _measure_missing(
@@ -246,11 +254,13 @@ def _conclude(study: Study, milestone: MilestoneRun, found: dict[_Item, Run | No
 def _layer_errors(study: Study, run: Run) -> dict[str, dict[str, float]]:
     run_id = run.info.run_id
     try:
-        path = Path(study.store.client.download_artifacts(run_id, LAYERS_FILE))
-        content = json.loads(path.read_text())
-        return {"key": content["key_error"], "value": content["value_error"]}
+        with local_artifact(study.store, run, LAYERS_FILE) as path:
+            content = json.loads(path.read_text())
+        return {
+            kind: {layer: float(error) for layer, error in content[f"{kind}_error"].items()}
+            for kind in ("key", "value")
+        }
     except Exception as error:  # every artifact store has failures of its own
         raise LatentWireError(
-            f"codec run {run_id}: {LAYERS_FILE} cannot be read ({error}); delete the run to"
-            " measure again"
+            f"codec run {run_id}: {LAYERS_FILE} cannot be read ({first_line(error)})"
         ) from error

@@ -17,7 +17,14 @@ from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes,
 from latentwire.analysis.curve_files import CSV_FILE, write_figures
 from latentwire.analysis.files import replacing
 from latentwire.analysis.links import sentences as link_sentences
-from latentwire.analysis.load import chunks_from, identity_counts, newest, origins, results
+from latentwire.analysis.load import (
+    chunks_from,
+    identity_counts,
+    newest,
+    origins,
+    read_answers,
+    require_some,
+)
 from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS
 from latentwire.analysis.output_folder import record_written
 from latentwire.analysis.provenance import Origin
@@ -157,7 +164,7 @@ def gather(
 ) -> Evidence:
     """All finished chunks of the newest identities, where they come from, and their questions.
 
-    Raises LatentWireError when there is no such chunk, or its records are not what it logged.
+    Raises LatentWireError when there is no such chunk, or none that can be read.
     """
     found = {source: chunks_from(store, source, pair) for source in sources}
     chunks = [run for runs in found.values() for run in newest(runs)]
@@ -184,7 +191,10 @@ def gather(
         for name, count in identity_counts(runs).items()
         if count > 1 and name in drawn
     }
-    return Evidence(results(store, chunks), origins(store, chunks), identities, read, reasons)
+    answers = read_answers(store, chunks)
+    require_some(answers)
+    counted = [run for run, _ in answers.found]
+    return Evidence(answers.results, origins(store, counted), identities, read, reasons)
 
 
 def curve_of(evidence: Evidence, margin_points: float) -> pd.DataFrame:

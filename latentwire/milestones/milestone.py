@@ -15,6 +15,7 @@ from latentwire.pairs.identity import manifest
 from latentwire.parameters import Values
 from latentwire.printable import PrintableFormatter
 from latentwire.tracking.claims import Claims
+from latentwire.tracking.given_run import GIVEN, given_run
 from latentwire.tracking.runs import (
     ATTEMPT,
     CODE_SHA,
@@ -63,7 +64,8 @@ def milestone_run(
 ) -> Iterator[MilestoneRun]:
     """Open the run of milestone `name`, and end it however the block ends.
 
-    The run that `mlflow run` started is taken over, unless there is a `parent` (under `main`).
+    The run that `mlflow run` has made for this start is taken over (see `given_run`), unless there
+    is a `parent` (under `main`).
     `subject` says in the run's name what it is about. Logged before the block: parameters, the
     resolved configuration and the environment; after it, whatever happens, the log.
     """
@@ -79,11 +81,12 @@ def milestone_run(
     device = {DEVICE: environment.device_kind(str(config["device"]))} if "device" in config else {}
     title = f"{name} {subject}" + (f" (attempt {attempt})" if attempt > 1 else "")
     params = {key: str(value) for key, value in config.items()}
+    given = given_run(store.client, name) if parent is None else None
     # The variable would make every later start of a run, here or in a worker, resume this one.
-    given = os.environ.pop("MLFLOW_RUN_ID", None) if parent is None else None
+    os.environ.pop(GIVEN, None)
     with closing(writer):
         if given:
-            run_id = given
+            run_id = given.info.run_id
             writer.adopt(run_id, title, "milestone", params)
         else:
             above = parent.run_id if parent else None

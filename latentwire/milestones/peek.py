@@ -1,24 +1,22 @@
 """A look at the tracking store that writes nothing: what a dry run knows it by."""
 
 import sqlite3
-from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
-from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 
 from latentwire.errors import LatentWireError
 from latentwire.tracking.store import (
     Store,
-    ask,
+    check_reachable,
+    experiment_by_id,
     experiment_name,
-    is_server,
+    refusals_named,
     sqlite_path,
     tracking_uri,
-    without_password,
 )
 
 
@@ -30,17 +28,12 @@ def peek_store() -> Store:
     """
     uri = tracking_uri()
     path = sqlite_path(uri)
-    if path and not _holds_runs(path):
-        return no_store(uri)
-    if is_server(uri):
-        ask(uri)
-    try:
+    with refusals_named(uri):
+        check_reachable(uri)
+        if path and not _holds_runs(path):
+            return no_store(uri)
         client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(experiment_name())
-    except MlflowException as error:
-        raise LatentWireError(
-            f"the tracking store {without_password(uri)} cannot be used: {error.message}"
-        ) from error
+        found = experiment_by_id(client) or client.get_experiment_by_name(experiment_name())
     return Store(client, uri, found.experiment_id if found else "")
 
 
@@ -52,8 +45,8 @@ def no_store(uri: str) -> Store:
 class _NoRuns:
     """What of a client a search needs."""
 
-    def search_experiments(self, *_: object) -> Sequence[Experiment]:
-        return []
+    def search_experiments(self, *_: object) -> PagedList[Experiment]:
+        return PagedList([], None)
 
     def search_runs(self, *_: object, **__: object) -> PagedList[Run]:
         return PagedList([], None)

@@ -4,7 +4,7 @@ Times come from the same store alone: from what was finished before of the same 
 dtype on the same kind of device (a GPU's name, or cpu).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mlflow.entities import Run
@@ -15,7 +15,7 @@ from latentwire.condition import Condition
 from latentwire.environment import device_kind
 from latentwire.milestones.study import Study
 from latentwire.tracking.calibrations import PAIR_IDENTITY
-from latentwire.tracking.runs import DEVICE, LEVEL
+from latentwire.tracking.runs import CODEC_LEVEL, DEVICE, LEVEL
 
 QUESTIONS = "questions"  # metric of a calibration: how many it was made from
 _KEY = ("system", "codec", "keep_ratio", "order", "control", "message_tokens")
@@ -61,11 +61,11 @@ def chunk_paces(study: Study) -> ChunkPaces:
     milestones = milestones_here(study)
     conditions = {
         run.info.run_id
-        for run in study.store.search(f"{_level('condition')} and {_pair(study)}")
+        for run in _runs_of(study, "condition")
         if run.data.tags.get(MLFLOW_PARENT_RUN_ID) in milestones
     }
     paces = ChunkPaces()
-    for run in study.store.search(f"{_level('chunk')} and {_pair(study)} and {_FINISHED}"):
+    for run in _runs_of(study, "chunk", _FINISHED):
         seconds, examples = (run.data.metrics.get(name) for name in ("seconds", "examples"))
         if run.data.tags.get(MLFLOW_PARENT_RUN_ID) in conditions and seconds and examples:
             paces.every.add(seconds, examples)
@@ -78,7 +78,7 @@ def codec_pace(study: Study) -> Pace:
     """How long M1's finished measurements took here, by questions measured."""
     milestones = milestones_here(study)
     pace = Pace()
-    for run in study.store.search(f"{_level('codec')} and {_pair(study)} and {_FINISHED}"):
+    for run in _runs_of(study, CODEC_LEVEL, _FINISHED):
         sample = run.data.params.get("sample", "")
         if run.data.tags.get(MLFLOW_PARENT_RUN_ID) in milestones and sample.isdigit():
             pace.add(_duration_s(run), int(sample))
@@ -89,7 +89,7 @@ def calibration_pace(study: Study) -> Pace:
     """How long finished calibrations took here, by questions read. The pair must be here."""
     pace, here = Pace(), milestones_here(study)
     identity = study.subject.pair_identity
-    for run in study.store.search(f"tags.`{PAIR_IDENTITY}` = '{identity}' and {_FINISHED}"):
+    for run in study.store.search(_FINISHED, tags={PAIR_IDENTITY: identity}):
         questions = run.data.metrics.get(QUESTIONS)
         if run.info.run_id in here and questions:
             pace.add(_duration_s(run), questions)
@@ -101,7 +101,7 @@ def milestones_here(study: Study) -> dict[str, Run]:
     kind = device_kind(study.device)
     return {
         run.info.run_id: run
-        for run in study.store.search(_level("milestone"))
+        for run in study.store.search(tags={LEVEL: "milestone"})
         if run.data.tags.get(DEVICE, run.data.params.get("device")) == kind
     }
 
@@ -130,14 +130,10 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _level(level: str) -> str:
-    return f"tags.`{LEVEL}` = '{level}'"
-
-
-def _pair(study: Study) -> str:
-    dtype = str(study.dtype).removeprefix("torch.")
-    both = f"params.pair = '{study.pair.name}'"
-    return f"{both} and params.dtype = '{dtype}'"
+def _runs_of(study: Study, level: str, filter_string: str = "") -> Iterator[Run]:
+    """The runs of a level that are of the study's pair and dtype."""
+    params = {"pair": study.pair.name, "dtype": str(study.dtype).removeprefix("torch.")}
+    return study.store.search(filter_string, tags={LEVEL: level}, params=params)
 
 
 _FINISHED = "attributes.status = 'FINISHED'"

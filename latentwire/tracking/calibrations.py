@@ -1,11 +1,15 @@
 """Calibrations in the tracking store: which there are, and how to get one."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlflow.entities import Run
+
 from latentwire.channel.calibration import Calibration, from_bytes
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, first_line
 from latentwire.parameters import AUTO
+from latentwire.tracking.artifacts import local_artifact
 from latentwire.tracking.store import Store
 
 CALIBRATION = "latentwire.calibration"  # sha256 of the artifact, on the run that made it
@@ -14,6 +18,8 @@ PAIR_IDENTITY = "latentwire.pair_identity"
 FILE = "calibration.safetensors"
 DTYPE = "latentwire.dtype"  # of the caches measured; the parameter may say "auto"
 NEWEST = AUTO
+
+log = logging.getLogger("latentwire")
 
 
 @dataclass(frozen=True)
@@ -34,20 +40,7 @@ def find_calibration(store: Store, wanted: str, subject: Subject, codec: str) ->
     if wanted != NEWEST:
         found = _from_file(Path(wanted).expanduser())
     else:
-        runs = [
-            run
-            for run in store.search(
-                f"tags.`{PAIR_IDENTITY}` = '{subject.pair_identity}' and tags.`{CALIBRATION}` != ''"
-                " and attributes.status = 'FINISHED'"
-            )
-            if run.data.tags.get(DTYPE, run.data.params.get("dtype")) == subject.dtype
-        ]
-        if not runs:
-            raise LatentWireError(
-                f"codec {codec} needs a calibration of pair {subject.pair} in {subject.dtype}: run"
-                " `mlflow run . -e calibrate` first, or give calibration=FILE"
-            )
-        found = _from_run(store, runs[-1].info.run_id, runs[-1].data.tags[CALIBRATION])
+        found = _newest(store, subject, codec)
     theirs = (found.about.get("pair_identity"), found.about.get("dtype"))
     if theirs != (subject.pair_identity, subject.dtype):
         raise LatentWireError(
@@ -64,18 +57,38 @@ def _from_file(path: Path) -> Calibration:
         raise LatentWireError(f"calibration {path} cannot be read: {error.strerror}") from None
 
 
-def _from_run(store: Store, run_id: str, expected: str) -> Calibration:
+def _newest(store: Store, subject: Subject, codec: str) -> Calibration:
+    """The newest in the store that can be read; a warning names each newer one that cannot."""
+    runs = [
+        run
+        for run in store.search(
+            f"tags.`{CALIBRATION}` != '' and attributes.status = 'FINISHED'",
+            tags={PAIR_IDENTITY: subject.pair_identity},
+        )
+        if run.data.tags.get(DTYPE, run.data.params.get("dtype")) == subject.dtype
+    ]
+    for run in reversed(runs):
+        try:
+            return read_calibration(store, run)
+        except LatentWireError as error:
+            log.warning("%s: it does not count", error)
+    raise LatentWireError(
+        f"codec {codec} needs a calibration of pair {subject.pair} in {subject.dtype}: run"
+        " `mlflow run . -e calibrate` first, or give calibration=FILE"
+    )
+
+
+def read_calibration(store: Store, run: Run) -> Calibration:
+    """The calibration that a finished run holds; LatentWireError where it cannot be had."""
+    run_id = run.info.run_id
     try:
-        data = Path(store.client.download_artifacts(run_id, FILE)).read_bytes()
+        with local_artifact(store, run, FILE) as path:
+            data = path.read_bytes()
     except Exception as error:  # every artifact store has failures of its own
         raise LatentWireError(
-            f"the calibration of run {run_id} cannot be read: {error}; restore the artifact, or"
-            " delete the run and calibrate again"
+            f"the calibration of run {run_id} cannot be read ({first_line(error)})"
         ) from error
     found = from_bytes(data, f"the artifact {FILE} of run {run_id}")
-    if found.hash != expected:
-        raise LatentWireError(
-            f"the calibration of run {run_id} is not the one it logged: delete the run and"
-            " calibrate again"
-        )
+    if found.hash != run.data.tags[CALIBRATION]:
+        raise LatentWireError(f"the calibration of run {run_id} is not the one it logged")
     return found

@@ -18,10 +18,9 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException, RestException
 
@@ -66,13 +65,13 @@ def main(folder: Path, patience_s: float) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     uri = os.environ["MLFLOW_TRACKING_URI"]
     with delivering(folder):
-        return _Deliverer(careful_client(uri), uri, folder, patience_s).work()
+        here = Store(careful_client(uri), uri, "")
+        return _Deliverer(here, folder, patience_s).work()
 
 
 @dataclass
 class _Deliverer:
-    client: MlflowClient
-    uri: str
+    here: Store  # of whatever experiment a letter names
     folder: Path
     patience_s: float
     failing: dict[Path, float] = field(default_factory=dict)  # letters, and since when
@@ -109,7 +108,7 @@ class _Deliverer:
     def _deliver(self, path: Path, careful: bool) -> bool:
         """Deliver a file of letters; False if standard input ended before."""
         messages = from_file(path)
-        store = Store(self.client, self.uri, messages[0].experiment_id)
+        store = replace(self.here, experiment_id=messages[0].experiment_id)
         if path in self.failing:
             mark_strays(store)
         self._check_runs_above(store, path, messages)
@@ -121,7 +120,7 @@ class _Deliverer:
             try:
                 deliver(store, message, path, asked if firm else None)
             except MlflowException as error:
-                if _is_refusal(error, self.uri):
+                if _is_refusal(error, self.here.uri):
                     raise _Refused(first_line(error)) from error
                 raise
             self.pause_s, self.delivered = PAUSE_S, time.monotonic()
@@ -133,7 +132,7 @@ class _Deliverer:
         """Raises LatentWireError where the runs that letters belong to are not in this store."""
         for parent in {message.parent for message in messages} - self.known:
             try:
-                self.client.get_run(parent)
+                self.here.client.get_run(parent)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
@@ -151,7 +150,7 @@ class _Deliverer:
         since = self.failing.setdefault(path, now)
         if reason := unwritable(error):  # no use in trying again: somebody must make room
             with suppress(Exception):
-                mark_strays(Store(self.client, self.uri, ""))
+                mark_strays(self.here)
             print(reason, file=sys.stderr)
             return 1
         is_over = now - since > self.patience_s
@@ -179,7 +178,7 @@ class _Deliverer:
         try:
             set_aside(path, self.folder.parent, reason)
             with suppress(Exception):
-                mark_strays(Store(self.client, self.uri, ""))
+                mark_strays(self.here)
         except OSError as error:
             print(unwritable(error) or f"{reason} ({error})", file=sys.stderr)
             return False
@@ -238,9 +237,7 @@ def deliver(store: Store, message: Letter, path: Path, asked: float | None) -> N
 def _others(store: Store, message: Letter, run_id: str) -> list[Run]:
     """Other runs of the same chunk that are finished, or that a live process is writing."""
     asked = time.monotonic()
-    runs = store.search(
-        f"tags.`{FINGERPRINT}` = '{message.tags[FINGERPRINT]}' and tags.`{LEVEL}` = 'chunk'"
-    )
+    runs = store.search(tags={FINGERPRINT: message.tags[FINGERPRINT], LEVEL: "chunk"})
     return [
         run
         for run in runs

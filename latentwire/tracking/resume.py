@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,10 +16,11 @@ from latentwire.errors import LatentWireError
 from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY, LEVEL
 from latentwire.tracking.store import Store
 
-log = logging.getLogger("latentwire")
-
 THREADS = 8  # requests to a server at once; each mostly waits
 _KEYS = 500  # of one query; SQLite takes 999
+_FINISHED = "attributes.status = 'FINISHED'"
+
+log = logging.getLogger("latentwire")
 
 
 @dataclass(frozen=True)
@@ -39,21 +40,19 @@ Found = dict[str, FinishedChunk]  # by chunk fingerprint; the oldest, should the
 def finished_chunks(
     store: Store, conditions: Sequence[str], but: Collection[str] = ()
 ) -> dict[str, Found]:
-    """The finished chunks of every condition, by the conditions' fingerprints; `but` those runs."""
+    """The finished chunks of every condition, by the conditions' fingerprints; `but` those runs,
+    whose answers could not be read."""
     if isinstance(store.backend, SqlAlchemyStore):  # see `is_cheap`
         return _from_database(store.backend, conditions, but)
+    experiments = store.experiments()
     with ThreadPoolExecutor(THREADS) as pool:
-        found = pool.map(lambda condition: _by_search(store, condition, but), conditions)
+        found = pool.map(lambda name: _by_search(store, name, experiments, but), conditions)
         return dict(zip(conditions, found, strict=True))
 
 
-def finished_run(store: Store, level: str, fingerprint: str) -> Run | None:
-    """The oldest finished run of a level with that fingerprint."""
-    runs = store.search(
-        f"tags.`{FINGERPRINT}` = '{fingerprint}' and tags.`{LEVEL}` = '{level}'"
-        " and attributes.status = 'FINISHED'"
-    )
-    return next(runs, None)
+def finished_runs(store: Store, level: str, fingerprint: str) -> Iterator[Run]:
+    """The finished runs of a level with that fingerprint, oldest first."""
+    return store.search(_FINISHED, tags={FINGERPRINT: fingerprint, LEVEL: level})
 
 
 def is_cheap(store: Store) -> bool:
@@ -76,10 +75,7 @@ def finished_of_chunk(
 ) -> set[str]:
     """The conditions of one identity under which a chunk is finished, in other runs than `but`: one
     search, whatever the number of conditions, but what overlaps with the chunk is not found."""
-    runs = store.search(
-        f"tags.`{IDENTITY}` = '{identity}' and tags.`{CHUNK}` = '{chunk}'"
-        f" and tags.`{LEVEL}` = 'chunk' and attributes.status = 'FINISHED'"
-    )
+    runs = store.search(_FINISHED, tags={IDENTITY: identity, CHUNK: chunk, LEVEL: "chunk"})
     return {run.data.tags.get(CONDITION, "") for run in runs if run.info.run_id not in but}
 
 
@@ -98,12 +94,11 @@ def uncovered(chunks: Iterable[Span], finished: Iterable[Span]) -> list[Span]:
     return sorted(rest)
 
 
-def _by_search(store: Store, condition: str, but: Collection[str] = ()) -> Found:
+def _by_search(
+    store: Store, condition: str, experiments: Sequence[str], but: Collection[str]
+) -> Found:
     chunks: Found = {}
-    for run in store.search(
-        f"tags.`{CONDITION}` = '{condition}' and tags.`{LEVEL}` = 'chunk'"
-        " and attributes.status = 'FINISHED'"
-    ):
+    for run in store.search(_FINISHED, experiments, tags={CONDITION: condition, LEVEL: "chunk"}):
         tags = run.data.tags
         if run.info.run_id not in but and FINGERPRINT in tags and CHUNK in tags:
             _add(chunks, run.info.run_id, tags[FINGERPRINT], tags[CHUNK])

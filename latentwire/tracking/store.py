@@ -1,35 +1,48 @@
 """The tracking store: where runs are kept, and the queries that everything else is built on."""
 
 import gc
+import heapq
 import os
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlparse
 
 import requests
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Run, ViewType
+from mlflow.entities import Experiment, LifecycleStage, Run, ViewType
+from mlflow.environment_variables import MLFLOW_ALLOW_FILE_STORE
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+from mlflow.store.tracking.dbmodels.models import SqlExperiment
 from mlflow.store.tracking.rest_store import RestStore
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.rest_utils import http_request
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, first_line
+from latentwire.tracking.database import check_database, is_database
+from latentwire.tracking.filters import holds, split
+from latentwire.tracking.given_run import given_run
+from latentwire.tracking.moved import follow_artifacts
 from latentwire.tracking.patience import get, is_away, patient_client
-from latentwire.tracking.views import EXPERIMENT_NOTE, experiment_note, view_tags
+from latentwire.tracking.views import EXPERIMENT_NOTE, VIEW_TAG, VIEWS, experiment_note, view_tags
 
 # What `mlflow ui` opens by itself in the project folder.
 DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_EXPERIMENT = "latentwire"
-PAGE = 1000  # the most runs that one search returns
+PAGE = 1000  # the most runs, or experiments, that one search returns
+_EXPERIMENTS = 2000  # of one search; databases take 2,100 to 65,535 values in a query
+_LIST_S = 60.0  # how old a list of other people's experiments may be
 REACH_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 3  # while work goes on
+_NAMES = 20  # of experiments in a sentence
+_KEPT_BY_OTHERS = ("databricks", "uc")  # addresses that MLflow resolves itself
 
 
 @dataclass(frozen=True)
@@ -39,17 +52,37 @@ class Store:
     client: MlflowClient
     uri: str
     experiment_id: str
+    # When all experiments were last listed, and their ids; nothing before.
+    _listed: list[tuple[float, list[str]]] = field(default_factory=list, compare=False, repr=False)
 
-    def search(self, filter_string: str, experiments: Sequence[str] | None = None) -> Iterator[Run]:
-        """All runs that match, of all experiments unless some are given by id; oldest first."""
-        if experiments is None:
-            found = self.client.search_experiments(ViewType.ACTIVE_ONLY)
-            experiments = [experiment.experiment_id for experiment in found]
+    def search(
+        self,
+        filter_string: str = "",
+        experiments: Sequence[str] | None = None,
+        *,
+        tags: Mapping[str, str] = {},
+        params: Mapping[str, str] = {},
+    ) -> Iterator[Run]:
+        """All runs that match, of all experiments unless some are given by id; oldest first.
+
+        `filter_string` is for what stands in the code; a value that comes from anywhere else may
+        hold quotes, and is given in `tags` or `params`.
+        """
+        clauses, other_tags, other_params = split(tags, params)
+        wanted = " and ".join(filter(None, [filter_string, *clauses]))
+        ids = self.experiments() if experiments is None else list(experiments)
+        parts = [ids[first : first + _EXPERIMENTS] for first in range(0, len(ids), _EXPERIMENTS)]
+        pages = [self._search(wanted, part) for part in parts]
+        for run in heapq.merge(*pages, key=lambda run: (run.info.start_time, run.info.run_id)):
+            if holds(run, other_tags, other_params):
+                yield run
+
+    def _search(self, filter_string: str, experiments: list[str]) -> Iterator[Run]:
         token = None
         while True:
             with without_collector():
                 page = self.client.search_runs(
-                    list(experiments),
+                    experiments,
                     filter_string,
                     max_results=PAGE,
                     order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
@@ -59,6 +92,50 @@ class Store:
             token = page.token
             if not token:
                 return
+
+    def experiments(self) -> list[str]:
+        """The ids of all experiments that are not deleted.
+
+        Behind a server, a list of thousands takes seconds. Those that the project has written to
+        are asked for each time; the others may be as old as _LIST_S.
+        """
+        if isinstance(self.backend, SqlAlchemyStore):
+            query = select(SqlExperiment.experiment_id).where(
+                SqlExperiment.lifecycle_stage == LifecycleStage.ACTIVE
+            )
+            with self.backend.ManagedSessionMaker() as session:
+                return [str(number) for (number,) in session.execute(query)]
+        ours = self._list_experiments(f"tags.`{VIEW_TAG}{VIEWS[0].key}` != ''")
+        now = time.monotonic()
+        if not self._listed or now - self._listed[0][0] > _LIST_S:
+            self._listed[:] = [(now, self._list_experiments(None))]
+        return list(dict.fromkeys([*self._listed[0][1], *ours]))
+
+    def newest_start_ms(self) -> int | None:
+        """When the run began that began last, since the epoch; None where there is no run."""
+        ids = self.experiments()
+        found = [
+            run.info.start_time
+            for first in range(0, len(ids), _EXPERIMENTS)
+            for run in self.client.search_runs(
+                ids[first : first + _EXPERIMENTS],
+                max_results=1,
+                order_by=["attributes.start_time DESC"],
+            )
+        ]
+        return max(found, default=None)
+
+    def _list_experiments(self, filter_string: str | None) -> list[str]:
+        found: list[str] = []
+        token = None
+        while True:
+            page = self.client.search_experiments(
+                ViewType.ACTIVE_ONLY, PAGE, filter_string, None, token
+            )
+            found += [experiment.experiment_id for experiment in page]
+            token = page.token
+            if not token:
+                return found
 
     @property
     def backend(self) -> object:
@@ -107,47 +184,94 @@ def without_collector() -> Iterator[None]:
 def open_store(experiment: str | None = None, create: bool = True) -> Store:
     """The store that MLFLOW_TRACKING_URI names, or the local one.
 
-    New runs go to the experiment of the run that `mlflow run` has made, else to `experiment`,
-    MLFLOW_EXPERIMENT_NAME or "latentwire", in this order; one that is missing is made, unless
-    `create` is false. Raises LatentWireError when the store cannot be reached or used.
+    New runs go to `experiment`, else to that of the run that `mlflow run` has made, else to the one
+    that MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME says or "latentwire"; one that is missing is
+    made, unless `create` is false. Raises LatentWireError when the store cannot be reached or used.
     """
     uri = tracking_uri()
-    _check_reachable(uri)
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run
-    try:
+    with refusals_named(uri):
+        check_reachable(uri)
         # Processes that make one SQLite file at the same time break each other's migrations.
         with _one_opens(uri):
             _make_database(uri)
+            if (path := sqlite_path(uri)) is not None:
+                follow_artifacts(path)
             client = patient_client(uri) if is_server(uri) else MlflowClient(tracking_uri=uri)
-            given = os.environ.get("MLFLOW_RUN_ID")
-            if given:
-                experiment_id = client.get_run(given).info.experiment_id
-            else:
-                name = experiment or experiment_name()
-                experiment_id = _experiment_id(client, name, create)
+            experiment_id = _chosen(client, experiment, create)
             if create:
                 _add_views(client, experiment_id)
             return Store(client, uri, experiment_id)
+
+
+@contextmanager
+def refusals_named(uri: str) -> Iterator[None]:
+    """Say in a sentence why the store at `uri` cannot be opened."""
+    try:
+        yield
     except MlflowException as error:
         raise LatentWireError(_refusal(uri, error)) from error
     except OperationalError as error:
         if "already exists" not in str(error) or sqlite_path(uri) is None:
-            raise
+            raise _unusable(uri, first_line(error)) from error
         raise LatentWireError(
             f"the making of {sqlite_path(uri)} was interrupted, before it could hold a run: delete"
             " it, and start again"
         ) from error
+    except SQLAlchemyError as error:
+        raise _unusable(uri, first_line(error)) from error
     except OSError as error:
+        raise _unusable(uri, str(error)) from error
+
+
+def _unusable(uri: str, reason: str) -> LatentWireError:
+    return LatentWireError(f"the tracking store {without_password(uri)} cannot be used: {reason}")
+
+
+def _chosen(client: MlflowClient, name: str | None, create: bool) -> str:
+    """The id of the experiment that new runs go to; see `open_store`."""
+    if name is None:
+        if run := given_run(client):
+            return str(run.info.experiment_id)
+        found = experiment_by_id(client)
+        if found is not None:
+            return _active(found, found.name)
+    return _experiment_id(client, name or experiment_name(), create)
+
+
+def experiment_by_id(client: MlflowClient) -> Experiment | None:
+    """The experiment that MLFLOW_EXPERIMENT_ID says; LatentWireError where it says none that is
+    there, or another than MLFLOW_EXPERIMENT_NAME."""
+    number, name = os.environ.get("MLFLOW_EXPERIMENT_ID"), os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    if not number:
+        return None
+    try:
+        found = client.get_experiment(number)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
         raise LatentWireError(
-            f"the tracking store {without_password(uri)} cannot be used: {error}"
+            f"MLFLOW_EXPERIMENT_ID={number!r} is no experiment of this tracking store: mend or"
+            " unset it"
         ) from error
+    if name and name != found.name:
+        raise LatentWireError(
+            f"MLFLOW_EXPERIMENT_ID={number} is the experiment {found.name!r}, but"
+            f" MLFLOW_EXPERIMENT_NAME says {name!r}: unset one of them"
+        )
+    return found
 
 
 def _experiment_id(client: MlflowClient, name: str, create: bool) -> str:
     found = client.get_experiment_by_name(name)
     if found is None and not create:
-        known = sorted(experiment.name for experiment in client.search_experiments())
-        raise LatentWireError(f"there is no experiment {name}; there are: {', '.join(known)}")
+        known = sorted(
+            experiment.name for experiment in client.search_experiments(max_results=PAGE)
+        )
+        more = f" and {len(known) - _NAMES} more" if len(known) > _NAMES else ""
+        raise LatentWireError(
+            f"there is no experiment {name}; there are: {', '.join(known[:_NAMES])}{more}"
+        )
     if found is None:
         try:
             return str(client.create_experiment(name))
@@ -155,7 +279,11 @@ def _experiment_id(client: MlflowClient, name: str, create: bool) -> str:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             found = client.get_experiment_by_name(name)  # another worker was quicker
-    if found is None or found.lifecycle_stage != "active":
+    return _active(found, name)
+
+
+def _active(found: Experiment | None, name: str) -> str:
+    if found is None or found.lifecycle_stage != LifecycleStage.ACTIVE:
         raise LatentWireError(
             f"the experiment {name} has been deleted: restore it, or name another one"
         )
@@ -187,7 +315,7 @@ def _refusal(uri: str, error: MlflowException) -> str:
             f"the tracking server {place} does not permit this user to use the experiment: ask its"
             " administrator for EDIT (docs/sharing.md)"
         )
-    return f"the tracking store {place} cannot be used: {error.message}"
+    return str(_unusable(uri, first_line(error)))
 
 
 def without_password(uri: str) -> str:
@@ -209,7 +337,7 @@ def sqlite_path(uri: str) -> Path | None:
     """The file of a SQLite store; None for any other store."""
     if not uri.startswith("sqlite:"):
         return None
-    return Path(uri.split("///", 1)[-1].partition("?")[0])
+    return Path(uri.partition("///")[2].partition("?")[0])
 
 
 def _one_opens(uri: str) -> AbstractContextManager[object]:
@@ -238,17 +366,40 @@ def _make_database(uri: str) -> None:
     new.replace(path)
 
 
-def _check_reachable(uri: str) -> None:
-    """Ask a server once, with little patience: the client itself would retry for minutes."""
-    if not is_server(uri):
-        return
-    try:
-        ask(uri)
-    except LatentWireError:
+def check_reachable(uri: str) -> None:
+    """Ask a server or a database once, with little patience: MLflow would retry for minutes."""
+    place = without_password(uri)
+    if is_server(uri):
+        try:
+            ask(uri)
+        except LatentWireError:
+            raise LatentWireError(
+                f"no tracking server answers at {place}: start it, or mend or unset"
+                " MLFLOW_TRACKING_URI"
+            ) from None
+    elif is_database(uri):
+        _check_database(uri)
+    elif not uri.startswith(_KEPT_BY_OTHERS) and not MLFLOW_ALLOW_FILE_STORE.get():
         raise LatentWireError(
-            f"no tracking server answers at {without_password(uri)}: start it, or mend or unset"
-            " MLFLOW_TRACKING_URI"
-        ) from None
+            f"the tracking store {place} is of no kind that can be used: set MLFLOW_TRACKING_URI to"
+            " sqlite:///FILE, a database (postgresql+psycopg://...) or a server (https://...)"
+        )
+
+
+def _check_database(uri: str) -> None:
+    """`check_database`; of a SQLite file only where it is there."""
+    path = sqlite_path(uri)
+    if path is not None:
+        if str(path) in (".", ":memory:"):
+            raise LatentWireError(
+                f"the tracking store {uri} is in memory, which keeps nothing: name a file, as in"
+                f" {DEFAULT_URI}"
+            )
+        if path.is_dir():
+            raise LatentWireError(f"the tracking store {path} is a folder: name a file in it")
+        if not path.exists() or not path.stat().st_size:
+            return
+    check_database(uri, without_password(uri))
 
 
 def is_server(uri: str) -> bool:

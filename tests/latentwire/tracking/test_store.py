@@ -1,13 +1,18 @@
-"""A SQLite store is whole or not there, whenever its making is interrupted."""
+"""Opening a store and searching it: whatever names hold, and whatever its address leads to."""
 
+import random
+import shutil
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from latentwire.errors import LatentWireError
+from latentwire.milestones.peek import peek_store
 from latentwire.tracking import store as module
-from latentwire.tracking.store import open_store
+from latentwire.tracking.store import Store, open_store
 
 
 @pytest.fixture
@@ -46,3 +51,151 @@ def test_a_file_that_somebody_else_left_half_made_is_one_sentence(database: Path
         connection.execute("create table spans (trace_id text)")
     with pytest.raises(LatentWireError, match=r"mlflow\.db was interrupted.*delete it"):
         open_store("a")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with nothing in it, to be copied: making one takes seconds."""
+    path = tmp_path_factory.mktemp("made") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def filled(database: Path, made: Path) -> Store:
+    shutil.copy(made, database)
+    return open_store("a")
+
+
+def text_of(draw: random.Random) -> str:
+    """A name of few characters, most of which mean something to somebody."""
+    letters = "ab'\"\\`%_;-/*#\n\t\u2028é{}?:$(), =.[]"
+    return "".join(draw.choice(letters) for _ in range(draw.randint(1, 6)))
+
+
+NAMES = ["Bob's pair", 'a"b', "both ' and \"", "end\\", "\\'", "x" * 3000, "'a' and tags.x = 'y"]
+
+
+def test_any_name_is_found_and_nothing_else(filled: Store) -> None:
+    draw = random.Random(7)
+    names = list(dict.fromkeys(NAMES + [text_of(draw) for _ in range(25)]))
+    ids = {}
+    for name in names:
+        run = filled.client.create_run(filled.experiment_id, tags={"name": name})
+        filled.client.log_param(run.info.run_id, "pair", name)
+        ids[name] = [run.info.run_id]
+    for name in names:
+        running = "attributes.status = 'RUNNING'"
+        assert [r.info.run_id for r in filled.search(running, params={"pair": name})] == ids[name]
+        assert [r.info.run_id for r in filled.search(tags={"name": name})] == ids[name], name
+
+
+def test_all_experiments_are_searched_however_many_there_are(
+    filled: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = filled.client.create_run(filled.experiment_id).info.run_id
+    path = filled.uri.removeprefix("sqlite:///")
+    columns = "experiment_id, name, artifact_location, lifecycle_stage, creation_time"
+    with sqlite3.connect(path) as connection:
+        rows = [(n, f"other {n}", f"/no/{n}", "active", n, n) for n in range(100, 2300)]
+        connection.executemany(
+            f"insert into experiments ({columns}, last_update_time) values (?, ?, ?, ?, ?, ?)", rows
+        )
+    last = filled.client.create_run("2299").info.run_id
+    assert [run.info.run_id for run in filled.search()] == [first, last]
+    assert filled.newest_start_ms() == filled.client.get_run(last).info.start_time
+    # As behind a server: in pages, ours at each search, those of others once in a while.
+    monkeypatch.setattr(Store, "backend", None)
+    assert len(filled.experiments()) == 2202 and filled.experiment_id in filled.experiments()
+    assert {run.info.run_id for run in filled.search()} == {first, last}
+    own, other = open_store("new").experiment_id, filled.client.create_experiment("of others")
+    assert own in filled.experiments() and other not in filled.experiments()
+    filled._listed[0] = (-1e9, [])
+    assert other in filled.experiments()
+    with pytest.raises(LatentWireError, match=r"no experiment b; there are: .* and \d+ more"):
+        open_store("b", create=False)
+
+
+def names_a_store(monkeypatch: pytest.MonkeyPatch, uri: str, reason: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    began = time.monotonic()
+    for opened in (lambda: open_store("a"), peek_store):
+        with pytest.raises(LatentWireError, match=reason) as error:
+            opened()
+        assert "\n" not in str(error.value) and "secret" not in str(error.value)
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("postgresql+psycopg2://u:secret@h/d", "needs the Python package psycopg2"),
+        ("mysql://u:secret@127.0.0.1/d", "needs the Python package MySQLdb"),
+        ("postgresql+nodriver://u:secret@h/d", "no database address"),
+        (
+            "postgresql://u:secret@127.0.0.1:1/d",
+            "cannot be used .*connection",
+        ),
+        ("postgresql://u:secret@127.0.0.1:port/d", "no database address"),
+        ("gopher://u:secret@h/d", "no kind that can be used"),
+        ("./mlruns", "no kind that can be used"),
+        ("sqlite://", "in memory"),
+        ("sqlite:///:memory:", "in memory"),
+        ("sqlite:////proc", "is a folder"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_one_sentence(
+    database: Path, monkeypatch: pytest.MonkeyPatch, uri: str, reason: str
+) -> None:
+    names_a_store(monkeypatch, uri, reason)
+    assert not list(database.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [
+        ("f5a4f2784254", "older MLflow: .*`mlflow db upgrade`"),
+        ("0123456789ab", "a newer MLflow"),
+    ],
+)
+def test_tables_of_another_version_are_left_alone(
+    filled: Store, monkeypatch: pytest.MonkeyPatch, version: str, reason: str
+) -> None:
+    path = filled.uri.removeprefix("sqlite:///")
+    with sqlite3.connect(path) as connection:
+        connection.execute("update alembic_version set version_num = ?", (version,))
+        connection.execute("drop table spans")  # as before there were any: MLflow would add them
+    names_a_store(monkeypatch, filled.uri, reason)
+    with sqlite3.connect(path) as connection:
+        assert not connection.execute("select * from sqlite_master where name = 'spans'").fetchall()
+
+
+def test_files_of_other_programs_are_left_alone(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.write_text("no database at all" * 100)
+    with pytest.raises(LatentWireError, match="file is not a database"):
+        open_store("a")
+    database.unlink()
+    with sqlite3.connect(database) as connection:
+        connection.execute("create table bookmarks (place text)")
+    with pytest.raises(LatentWireError, match=r"of another program .*bookmarks"):
+        open_store("a")
+
+
+def test_the_experiment_that_a_variable_names(
+    filled: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = filled.client.create_experiment("other")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", other)
+    assert open_store().experiment_id == other == peek_store().experiment_id
+    assert open_store("a").experiment_id == filled.experiment_id
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
+    assert open_store().experiment_id == other
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "a")
+    with pytest.raises(LatentWireError, match="unset one of them"):
+        open_store()
+    for wrong in ("999", "no number", "1; drop table runs"):
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", wrong)
+        with pytest.raises(LatentWireError, match="no experiment of this tracking store"):
+            open_store()
