@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from c2c.errors import printable
+from c2c.files import read_file
 from latentwire.channel.calibration import from_bytes
 from latentwire.channel.describe import describe
 from latentwire.channel.fields import PacketError
 from latentwire.cluster.options import OPTIONS
+from latentwire.ending import BAD_INPUT, FAILED, end
 from latentwire.errors import LatentWireError, first_line
-from latentwire.printable import printable, printable_output
+from latentwire.printable import printable_output
+from latentwire.terminal import prepare_output
+from latentwire.user_files import output_folder, user_path
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,44 +25,42 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="latentwire", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     packet = commands.add_parser("packet", help="print what a packet says and where its bytes go")
-    packet.add_argument("file", type=Path, help="a packet, as m1 logs them (packet.lwkv)")
+    packet.add_argument("file", help="a packet, as m1 logs them (packet.lwkv)")
     packet.set_defaults(run=_packet)
     calibration = commands.add_parser("calibration", help="print what a calibration was made from")
-    calibration.add_argument("file", type=Path, help="a file that `calibrate` has logged")
+    calibration.add_argument("file", help="a file that `calibrate` has logged")
     calibration.set_defaults(run=_calibration)
     _add_submit(commands)
     claims = commands.add_parser("claims", help="judge claims about conditions by the answers")
-    claims.add_argument("file", type=Path, nargs="?", help="YAML; left out: the milestones' own")
+    claims.add_argument("file", nargs="?", help="YAML; left out: the milestones' own")
     claims.add_argument("--pair", help="a pair of the tracking store (left out: every one)")
     claims.add_argument("--source", choices=("local", "published"), default="local")
     claims.set_defaults(run=_claims)
     send = commands.add_parser("export", help="write a finished study to a file (docs/sharing.md)")
-    send.add_argument("file", type=Path, help="the file to make, such as study.zip")
+    send.add_argument("file", help="the file to make, such as study.zip")
     send.add_argument("--experiment", help="whose runs (default: latentwire)")
     send.add_argument("--all", action="store_true", help="FAILED, KILLED and open runs too")
     send.set_defaults(run=_export)
     receive = commands.add_parser("import", help="write a study from a file into another store")
-    receive.add_argument("file", type=Path, help="what `latentwire export` wrote")
+    receive.add_argument("file", help="what `latentwire export` wrote")
     receive.add_argument("--experiment", help="where to (default: the study's own)")
     receive.set_defaults(run=_import)
     figures = commands.add_parser("figures", help="draw the figures of a budget_curve.csv again")
-    figures.add_argument("file", type=Path, help="budget_curve.csv, as m4 writes it")
-    figures.add_argument("--output-dir", type=Path, required=True, help="folder to write to")
+    figures.add_argument("file", help="budget_curve.csv, as m4 writes it")
+    figures.add_argument("--output-dir", required=True, help="folder to write to")
     figures.set_defaults(run=_figures)
+    prepare_output()
     options = parser.parse_args(arguments)
     try:
+        for name in ("file", "config"):
+            if getattr(options, name, None) is not None:
+                setattr(options, name, user_path(getattr(options, name)))
         with printable_output():
             options.run(options)
-    except (PacketError, LatentWireError) as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        return 2
-    except OSError as error:
-        what = f"{error.filename or 'a file'}: {error.strerror}"
-        print(printable(f"error: {what}"), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: interrupted; start it again to go on", file=sys.stderr)
-        return 130  # 128 + SIGINT
+        sys.stdout.flush()
+    except BaseException as error:
+        status = end(error)
+        return BAD_INPUT if status == FAILED else status
     return 0
 
 
@@ -67,7 +70,7 @@ def _add_submit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     submit.add_argument(
         *("-P", "--parameter"), dest="parameters", action="append", default=[], metavar="NAME=VALUE"
     )
-    submit.add_argument("--config", type=Path, help="YAML file of the options below")
+    submit.add_argument("--config", help="YAML file of the options below")
     for option in OPTIONS:
         flag = "--" + option.name.replace("_", "-")
         default = f" (default: {option.default or 'none'})"
@@ -91,15 +94,15 @@ def _submit(options: argparse.Namespace) -> None:
 
 def _packet(options: argparse.Namespace) -> None:
     with _naming(options.file):
-        print(describe(options.file.read_bytes()))
+        print(describe(read_file(options.file)))
 
 
 def _calibration(options: argparse.Namespace) -> None:
     with _naming(options.file):
-        found = from_bytes(options.file.read_bytes(), str(options.file))
+        found = from_bytes(read_file(options.file), str(options.file))
     print(f"sha256: {found.hash}")
     for name, value in sorted(found.about.items()):
-        print(f"{name}: {value}")
+        print(f"{printable(name)}: {printable(value)}")
 
 
 def _figures(options: argparse.Namespace) -> None:
@@ -109,17 +112,16 @@ def _figures(options: argparse.Namespace) -> None:
     from latentwire.analysis.links import LINKS_FILE
     from latentwire.analysis.output_folder import record_written
 
-    if options.output_dir.exists() and not options.output_dir.is_dir():
-        raise LatentWireError(f"{options.output_dir} is a file: give a folder to write to")
+    folder = output_folder(options.output_dir)
     is_links = options.file.name == LINKS_FILE
     draw = link_figures_from_csv if is_links else figures_from_csv
-    written = draw(options.file, options.output_dir)
+    written = draw(options.file, folder)
     for path in written:
         print(f"written: {path}")
     writer = "figures of links" if is_links else "figures of a budget curve"
-    left = record_written(options.output_dir, writer, written)
+    left = record_written(folder, writer, written)
     if left:
-        print(printable(f"warning: {left}"), file=sys.stderr)
+        print(f"warning: {printable(left)}", file=sys.stderr)
 
 
 def _claims(options: argparse.Namespace) -> None:
@@ -171,7 +173,7 @@ def _export(options: argparse.Namespace) -> None:
 
     store = open_store(options.experiment, create=False)
     done = export_study(store, options.file, options.all)
-    print(f"{options.file}: {done.written} runs, {options.file.stat().st_size} bytes")
+    print(f"{printable(options.file)}: {done.written} runs, {options.file.stat().st_size} bytes")
 
 
 def _import(options: argparse.Namespace) -> None:
@@ -181,7 +183,7 @@ def _import(options: argparse.Namespace) -> None:
 
     with _naming(options.file), open_study(options.file) as study:
         done = import_study(open_store(options.experiment or study.experiment), study)
-    print(f"{options.file}: {done.written} runs written, {done.held} were there already")
+    print(f"{printable(options.file)}: {done.written} runs written, {done.held} were there already")
 
 
 if __name__ == "__main__":

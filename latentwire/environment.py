@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from latentwire.redaction import without_secrets
+
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "mlflow", "safetensors", "numpy")
 VARIABLES = (
     "HF_HOME",
@@ -33,7 +35,9 @@ def describe() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "gpus": [_gpu(index) for index in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda,
-        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "variables": {
+            name: without_secrets(os.environ[name]) for name in VARIABLES if name in os.environ
+        },
         "git": {"commit": commit(), "changed_files": _git("status", "--porcelain").splitlines()},
     }
 
@@ -73,6 +77,7 @@ def _git(*arguments: str) -> str:
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=10,
             check=False,
         )

@@ -1,11 +1,18 @@
 """Errors that are the user's to mend, shown as one sentence and never as a traceback."""
 
 import errno
+import reprlib
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from c2c.errors import one_line, printable, shortened
+from latentwire.redaction import without_secrets
+
+_QUOTED_CHARACTERS = 80  # of one text in a value
+_QUOTED_WHOLE = 300  # of a value
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _LITTLE_BYTES = 2**20
@@ -13,7 +20,17 @@ _NO_RIGHT = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class LatentWireError(Exception):
-    """Bad input or a missing piece; its text says what is wrong and what to do."""
+    """Bad input or a missing piece; its text says what is wrong and what to do, in one sentence (a
+    line each, where several are given).
+
+    What a sentence quotes comes from files and from other programs: see `as_sentence`.
+    """
+
+    def __init__(self, *sentences: str) -> None:
+        super().__init__(*(as_sentence(sentence) for sentence in sentences))
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class Unanswerable(LatentWireError):
@@ -25,7 +42,24 @@ class NotHere(LatentWireError):
     """Something is not on this machine yet, and was not to be downloaded."""
 
 
-def first_line(error: Exception) -> str:
+def quoted(value: object) -> str:
+    """A value as sentences quote it: as Python writes it, and short however large it is."""
+    try:
+        return shortened(printable(_REPR.repr(value)), _QUOTED_WHOLE)
+    except (ValueError, RecursionError):  # Python writes no number of more than 4,300 digits
+        return "(too long to be shown)"
+
+
+def as_sentence(text: str) -> str:
+    """A text as one line that is harmless to show: no control characters, no secrets, no pages."""
+    return one_line(without_secrets(str(text)))
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = _QUOTED_CHARACTERS
+
+
+def first_line(error: BaseException) -> str:
     """What an error of a library says, without the pages that may follow; its name if nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 

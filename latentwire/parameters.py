@@ -5,25 +5,35 @@ anything is loaded. MLproject repeats names and defaults; a test holds the two t
 """
 
 import argparse
+import math
+import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from c2c.errors import printable, shortened
 from c2c.sections import ORDERS
 from latentwire.channel.registry import BY_BITS, codec
 from latentwire.condition import CONTROLS
 from latentwire.data.registry import dataset_names
 from latentwire.errors import LatentWireError
+from latentwire.user_files import output_folder, user_path
 
 Values = dict[str, Any]
 AUTO = "auto"
 FAST, SKIP = "fast", "skip"
+MOST_CHARACTERS = 6000  # of a value: the tracking store keeps no longer ones
+MOST_WHOLE = 2**63 - 1
+MOST_SEED = 2**32 - 1  # what every generator of random numbers takes
+MOST_MESSAGE_TOKENS = 2**20
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter. `parse` raises ValueError with the rest of a sentence: "... must be ..."."""
+    """One parameter. `parse` raises ValueError or LatentWireError with the rest of a sentence:
+    "... must be ..."."""
 
     name: str
     default: str
@@ -31,11 +41,14 @@ class Parameter:
     help: str
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(shortened(printable(message), 500))  # it quotes what was typed
+
+
 def parser(parameters: Sequence[Parameter], description: str) -> argparse.ArgumentParser:
     """A command line of `--name value` options; values stay text until `checked`."""
-    made = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for parameter in parameters:
         default = f" (default: {parameter.default or 'none'})"
         made.add_argument(
@@ -53,25 +66,42 @@ def checked(parameters: Sequence[Parameter], texts: dict[str, str]) -> Values:
     for parameter in parameters:
         text = str(texts[parameter.name]).strip()
         try:
-            values[parameter.name] = parameter.parse(text)
-        except ValueError as error:
-            raise LatentWireError(f"{parameter.name}={text}: {error}") from None
+            values[parameter.name] = parameter.parse(_storable(text))
+        except (ValueError, LatentWireError) as error:
+            shown = shortened(text, 200)
+            raise LatentWireError(f"{parameter.name}={shown}: {error}") from None
     return values
 
 
-def whole(low: int) -> Callable[[str], int]:
-    """A whole number of at least `low`."""
+def _storable(text: str) -> str:
+    """The text, if the tracking store can keep it."""
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"has {len(text)} characters, at most {MOST_CHARACTERS} can be kept")
+    if "\0" in text:
+        raise ValueError("must not hold a NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("must be UTF-8 (if it is, set LC_ALL=C.UTF-8)")
+    return text
+
+
+def whole(low: int, high: int = MOST_WHOLE) -> Callable[[str], int]:
+    """A whole number from `low` to `high`, in the digits 0 to 9."""
 
     def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if value < low:
+        value = int(text) if re.fullmatch(r"[+-]?[0-9]{1,30}", text) else None
+        if value is None or value < low:
             raise ValueError(f"must be a whole number of at least {low}")
+        if value > high:
+            raise ValueError(f"must be at most {high}")
         return value
 
     return parse
+
+
+def _number(text: str) -> float:
+    """A decimal number in the digits 0 to 9; NaN for any other text."""
+    decimal = re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text)
+    return float(text) if decimal else math.nan
 
 
 def truth(text: str) -> bool:
@@ -107,20 +137,14 @@ def many(one: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
 
 
 def _ratio(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
+    value = _number(text)
     if not 0 <= value <= 1:
         raise ValueError("must be a number from 0 to 1")
     return value
 
 
 def points(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
+    value = _number(text)
     if not 0 < value < 100:
         raise ValueError("must be a number of percentage points above 0 and below 100")
     return value
@@ -133,20 +157,33 @@ def _bits(text: str) -> int:
 
 
 def _codec(text: str) -> str:
-    try:
-        codec(text)
-        return text
-    except LatentWireError as error:
-        raise ValueError(str(error)) from None
+    codec(text)  # LatentWireError for one that there is not
+    return text
 
 
 def _folder(text: str) -> Path | None:
     if not text:
         return None
-    path = Path(text).expanduser()
+    path = user_path(text)
     if not path.is_dir():
         raise ValueError("must be a folder that exists")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise ValueError("must be a folder that you may read")
     return path
+
+
+def _pair(text: str) -> str:
+    if not text:
+        raise ValueError("must be a known pair, the path of a YAML file, or auto")
+    user_path(text)  # LatentWireError for what could be neither
+    return text
+
+
+def _calibration(text: str) -> str:
+    if not text:
+        raise ValueError("must be the path of a file, or auto")
+    user_path(text)  # LatentWireError for what could be neither
+    return text
 
 
 def _optional(one: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -162,18 +199,20 @@ def _datasets(text: str) -> tuple[str, ...] | None:
 
 
 def _device(text: str) -> str:
-    if text == AUTO or text in ("cpu", "mps", "cuda") or text.removeprefix("cuda:").isdigit():
+    if text in (AUTO, "cpu", "mps", "cuda") or re.fullmatch("cuda:[0-9]{1,4}", text):
         return text
     raise ValueError("must be auto, cpu, cuda, cuda:N or mps")
 
 
 DTYPES = (AUTO, "float32", "bfloat16", "float16")
 
-PAIR = Parameter("pair", AUTO, str, "a known pair, the path of a pair's YAML file, or auto")
+PAIR = Parameter("pair", AUTO, _pair, "a known pair, the path of a pair's YAML file, or auto")
 DATASET = Parameter("dataset", AUTO, _datasets, "question sets, or auto for the pair's own")
 
 DEVICE = Parameter("device", AUTO, _device, "auto, cpu, cuda, cuda:N or mps")
-SEED = Parameter("seed", "42", whole(0), "of the pairing that the control `deranged` uses")
+SEED = Parameter(
+    "seed", "42", whole(0, MOST_SEED), "of the pairing that the control `deranged` uses"
+)
 DATA_DIR = Parameter("data_dir", "", _folder, "folder of JSON lines to read question sets from")
 
 # What every milestone that computes answers needs.
@@ -202,7 +241,10 @@ CONTROLS_WRITTEN = Parameter(
     "controls", "matched,deranged", many(one_of("matched", "deranged")), "whose messages are sent"
 )
 MESSAGE_TOKENS = Parameter(
-    "message_tokens", "8,32,128,256", many(whole(1)), "most tokens of the sharer's messages"
+    "message_tokens",
+    "8,32,128,256",
+    many(whole(1, MOST_MESSAGE_TOKENS)),
+    "most tokens of the sharer's messages",
 )
 KEEP_RATIOS = Parameter(
     "keep_ratio", "1.0,0.75,0.5,0.25,0.1", many(_ratio), "shares of the instruction tokens kept"
@@ -211,7 +253,7 @@ ORDER = Parameter("order", "front,back", many(one_of(*ORDERS)), "which end of it
 CALIBRATION = Parameter(
     "calibration",
     AUTO,
-    str,
+    _calibration,
     "file for codecs that need one; auto: the pair's newest in the store",
 )
 CALIBRATION_EXAMPLES = Parameter(
@@ -222,7 +264,5 @@ SOURCE = Parameter("source", "local", one_of("local", "published", "both"), "who
 MARGIN_POINTS = Parameter(
     "margin_points", "1", points, "percentage points that count as no loss against 16 bits"
 )
-OUTPUT_DIR = Parameter(
-    "output_dir", "", lambda text: Path(text) if text else None, "also write here"
-)
+OUTPUT_DIR = Parameter("output_dir", "", _optional(output_folder), "also write here")
 EXISTING_FOLDER = _folder

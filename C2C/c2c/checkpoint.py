@@ -20,6 +20,7 @@ from torch import Tensor
 
 from c2c.cache import Geometry
 from c2c.errors import C2CError
+from c2c.files import read_file
 from c2c.fuser import Fuser, Source
 from c2c.projector import Projector, ProjectorSize
 
@@ -138,7 +139,7 @@ def save_fuser(fuser: Fuser, folder: Path, recipe: dict[str, Any] | None = None)
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_file(path).decode("utf-8-sig"))
     except FileNotFoundError:
         raise C2CError(f"{path} is missing: the folder does not hold a whole fuser") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -197,7 +198,10 @@ def _read_size(
             sizes["num_layers"],
             float(arguments["dropout"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+        if not 0 <= size.dropout <= 1:  # NaN is not, either
+            raise ValueError("dropout is not a number from 0 to 1")
+    # A number in JSON may have more digits than a float can say.
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise C2CError(f"{path} does not describe a projector: {error}") from None
     if kind != PROJECTOR_CLASS:
         raise C2CError(f"{path}: projector class {kind!r} is not supported, only {PROJECTOR_CLASS}")
@@ -246,6 +250,8 @@ def _load_projector(
 
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise C2CError(f"{path} is not a file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

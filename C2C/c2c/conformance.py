@@ -5,6 +5,7 @@ logits, fused caches and greedy tokens that the public reference implementation 
 """
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
@@ -23,6 +24,7 @@ from transformers.utils.logging import disable_progress_bar
 from c2c.cache import KVCache, from_transformers, geometry
 from c2c.checkpoint import load_fuser
 from c2c.errors import C2CError
+from c2c.files import read_file
 from c2c.fuser import Fuser
 from c2c.models import load_model
 from c2c.quantize import EPS, round_trip
@@ -39,6 +41,8 @@ from c2c.sharer import read
 CLOSE = 1e-4  # most prompts' logits agree to this
 ODD = 0.05  # a value on the edge between two codes may move a few prompts' this far
 ALLOWED_ODD_SHARE = 2 / 12
+# What a condition in cases.json says.
+_CONDITION = {"name", "sharers", "proportion", "order", "quant", "select", "fusion", "cases"}
 BITS = {"int8": 8, "int4": 4, "int3": 3, "int2": 2}
 
 
@@ -86,6 +90,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("directory", type=Path, help="folder with cases.json")
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # paths may hold what a terminal cannot write
+            stream.reconfigure(errors="backslashreplace")
     disable_progress_bar()
     torch.set_num_threads(1)  # the models are tiny: threads would only wait for each other
     try:
@@ -99,14 +106,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(directory: Path, device: str, report: Callable[[Outcome], None]) -> list[Outcome]:
-    """Evaluate all conditions in float32; `report` sees each outcome as it comes."""
-    try:
-        cases = json.loads((directory / "cases.json").read_text(encoding="utf-8"))
-        expected = load_file(directory / "expected.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
-        raise C2CError(f"{directory} is not a folder of test vectors: {error}") from None
-    if cases.get("format") != 1:
-        raise C2CError(f"{directory}: vector format {cases.get('format')!r} is unknown, not 1")
+    """Evaluate all conditions in float32; `report` sees each outcome as it comes.
+
+    Raises C2CError for a folder that holds no test vectors, and for a device that is not there.
+    """
+    _require_device(device)
+    cases, expected = _read_vectors(directory)
     receiver = load_model(directory / "receiver", torch.float32, device)
     numbers = sorted({number for c in cases["conditions"] for number in c["sharers"]})
     sharers = {number: _load_sharer(directory, number, receiver, device) for number in numbers}
@@ -116,6 +121,37 @@ def run(directory: Path, device: str, report: Callable[[Outcome], None]) -> list
         report(outcome)
         outcomes.append(outcome)
     return outcomes
+
+
+def _require_device(device: str) -> None:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise C2CError(f"the device {device[:40]!r} cannot be used: {reason}") from None
+
+
+def _read_vectors(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The cases of a folder and the tensors that they expect."""
+    try:
+        cases = json.loads(read_file(directory / "cases.json").decode("utf-8-sig"))
+        expected = load(read_file(directory / "expected.safetensors"))
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        raise C2CError(f"{directory} is not a folder of test vectors: {error}") from None
+    found = cases.get("format") if isinstance(cases, dict) else None
+    if type(found) is not int or found != 1:
+        raise C2CError(f"{directory}: vector format {str(found)[:40]!r} is unknown, not 1")
+    conditions, prompts = cases.get("conditions"), cases.get("prompts")
+    whole = (
+        isinstance(conditions, list)
+        and all(isinstance(c, dict) and c.keys() >= _CONDITION for c in conditions)
+        and isinstance(prompts, list)
+        and all(isinstance(ids, list) and ids for ids in prompts)
+        and type(cases.get("new_tokens")) is int
+    )
+    if not whole:
+        raise C2CError(f"{directory}: cases.json is not whole: fetch the test vectors again")
+    return cases, expected
 
 
 def _load_sharer(directory: Path, number: int, receiver: PreTrainedModel, device: str) -> Sharer:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from latentwire.analysis.files import replacing
 from latentwire.errors import LatentWireError
+from latentwire.user_files import csv_lines
 
 Cell = str | int | float | bool | None
 # What makes a spreadsheet take text for a formula; an apostrophe before it makes it text again.
@@ -58,21 +59,18 @@ def read_rows(
     rows: list[dict[str, Cell]] = []
     number = 1
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            head = _checked_head(next(reader, []), required)
-            for fields in reader:
-                number = reader.line_num
-                if not fields:
-                    continue  # an empty line at the end
-                if len(fields) != len(head):
-                    raise ValueError(f"{len(fields)} cells under {len(head)} columns")
-                cells = zip(head, fields, strict=True)
-                row = {name: _parsed(name, kinds[name], t) for name, t in cells if name in kinds}
-                check(row)
-                rows.append(row)
-    except OSError as error:
-        raise LatentWireError(f"{path}: cannot be read: {error.strerror}.") from None
+        reader = csv.reader(csv_lines(path), strict=True)
+        head = _checked_head(next(reader, []), required)
+        for fields in reader:
+            number = reader.line_num
+            if not fields:
+                continue  # an empty line at the end
+            if len(fields) != len(head):
+                raise ValueError(f"{len(fields)} cells under {len(head)} columns")
+            cells = zip(head, fields, strict=True)
+            row = {name: _parsed(name, kinds[name], t) for name, t in cells if name in kinds}
+            check(row)
+            rows.append(row)
     except (ValueError, csv.Error) as error:
         raise LatentWireError(f"{path}, line {number}: not {what}: {error}.") from None
     return pd.DataFrame(rows, columns=[name for name in head if name in kinds])

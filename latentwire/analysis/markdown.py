@@ -4,7 +4,8 @@ import html
 import re
 from collections.abc import Sequence
 
-from latentwire.printable import one_line, printable
+from c2c.errors import printable
+from latentwire.printable import printable_lines
 
 MOST_CHARACTERS = 7900  # MLflow cuts a note at 8000
 # What can begin markup wherever it stands, an underscore that is not inside a word, and what makes
@@ -18,14 +19,14 @@ def escape(text: str) -> str:
     It must not begin a line, where a number, a `#` or a dash has a meaning too.
     """
     # As entities, since not every reader of Markdown takes a backslash before `<`.
-    return html.escape(_MARKUP.sub(lambda found: f"\\{found[0]}", one_line(text)), quote=False)
+    return html.escape(_MARKUP.sub(lambda found: f"\\{found[0]}", printable(text)), quote=False)
 
 
 def verbatim(text: str) -> str:
     """Text as it stands, line by line, in a fence that nothing in it can end."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}\n{printable(text)}\n{fence}"
+    return f"{fence}\n{printable_lines(text)}\n{fence}"
 
 
 def assemble(blocks: Sequence[str], table: str, pictures: Sequence[str]) -> str:

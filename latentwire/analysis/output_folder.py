@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from c2c.errors import printable
 from latentwire.analysis.files import replacing
-from latentwire.printable import one_line
 
 MANIFEST = "latentwire_files.json"
 NAMED = 8  # files that the sentence lists
@@ -86,7 +86,7 @@ def _hash(path: Path) -> str:
 
 def _sentence(folder: Path, names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    listed = ", ".join(map(one_line, names[:NAMED])) + more
+    listed = ", ".join(map(printable, names[:NAMED])) + more
     return (
         f"{folder} still holds files of an earlier start, which do not belong to the new table:"
         f" {listed}; delete them, or give another folder ({MANIFEST} says which are new)"

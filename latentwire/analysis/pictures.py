@@ -15,8 +15,8 @@ import pandas as pd
 from matplotlib import rc_context, rcParamsDefault
 from matplotlib.figure import Figure
 
+from c2c.errors import printable
 from latentwire.analysis.files import replacing
-from latentwire.printable import one_line
 
 DPI = 200
 PALE = 0.4  # opacity of what is not complete
@@ -46,7 +46,7 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 
 def label(name: object) -> str:
     """A name of others as it stands in a title: one line, no formula, long ones shortened."""
-    shown = one_line(str(name))
+    shown = printable(str(name))
     if len(shown) > LONGEST_LABEL:
         half = LONGEST_LABEL // 2 - 1
         shown = f"{shown[:half]}…{shown[-half:]}"
@@ -57,7 +57,7 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
     """A table whose text is fit for a picture. Nothing is shortened: what differs stays apart."""
     texts = [name for name in frame if pd.api.types.is_string_dtype(frame[name])]
     shown = {
-        str(name): frame[name].map(lambda text: _plain(one_line(text)), na_action="ignore")
+        str(name): frame[name].map(lambda text: _plain(printable(text)), na_action="ignore")
         for name in texts
     }
     return frame.assign(**shown)

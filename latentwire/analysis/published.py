@@ -16,8 +16,9 @@ from latentwire.analysis.curve import ConditionResult
 from latentwire.channel.link import Link
 from latentwire.channel.packet import IDENTITY_BYTES
 from latentwire.condition import Channel, order_of
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, quoted
 from latentwire.evaluation.record import Record
+from latentwire.user_files import csv_lines
 
 FILE_NAME = "published_per_question.csv"
 PAIR = "qwen3_0.6b+qwen2.5_0.5b"
@@ -173,36 +174,29 @@ def _read_rows(path: Path) -> list[_Row]:
     questions: dict[tuple[str, int], tuple[str, int]] = {}
     number = 1
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = tuple(next(reader, ()))
-            if header != COLUMNS:
-                raise ValueError(f"the columns are {list(header)}, not {list(COLUMNS)}")
-            for fields in reader:
-                number = reader.line_num
-                row = _parsed(fields)
-                key = (row.condition, row.run, row.question_index)
-                if key in lines_of:
-                    raise ValueError(f"the same condition and question as line {lines_of[key]}")
-                lines_of[key] = number
-                first, line = answered.setdefault(
-                    (row.condition, row.question_index), (row, number)
+        reader = csv.reader(csv_lines(path), strict=True)
+        header = tuple(next(reader, ()))
+        if header != COLUMNS:
+            raise ValueError(f"the columns are {quoted([*header])}, not {list(COLUMNS)}")
+        for fields in reader:
+            number = reader.line_num
+            row = _parsed(fields)
+            key = (row.condition, row.run, row.question_index)
+            if key in lines_of:
+                raise ValueError(f"the same condition and question as line {lines_of[key]}")
+            lines_of[key] = number
+            first, line = answered.setdefault((row.condition, row.question_index), (row, number))
+            if first.predicted != row.predicted:
+                raise ValueError(
+                    f"{row.milestone} answers {row.predicted or 'nothing'}, and"
+                    f" {first.milestone} {first.predicted or 'nothing'} in line {line}, to one"
+                    " question under one condition"
                 )
-                if first.predicted != row.predicted:
-                    raise ValueError(
-                        f"{row.milestone} answers {row.predicted or 'nothing'}, and"
-                        f" {first.milestone} {first.predicted or 'nothing'} in line {line}, to one"
-                        " question under one condition"
-                    )
-                question = (row.answer, row.prompt_tokens)
-                known = questions.setdefault((row.dataset, row.question_index), question)
-                if known != question:
-                    raise ValueError(
-                        f"answer and prompt_tokens are {question}, but {known} further up"
-                    )
-                rows.append(row)
-    except OSError as error:
-        raise LatentWireError(f"{path}: cannot be read: {error.strerror}.") from None
+            question = (row.answer, row.prompt_tokens)
+            known = questions.setdefault((row.dataset, row.question_index), question)
+            if known != question:
+                raise ValueError(f"answer and prompt_tokens are {question}, but {known} further up")
+            rows.append(row)
     except (ValueError, csv.Error) as error:
         raise LatentWireError(f"{path}, line {number}: {error}.") from None
     if not rows:

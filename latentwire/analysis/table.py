@@ -11,12 +11,12 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from c2c.errors import printable
 from latentwire.analysis import unanswered
 from latentwire.analysis.answers import DEGENERATE_MARK, DEGENERATE_NOTE, endless
 from latentwire.analysis.condition_names import condition_name, row_name
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.units import human_bytes, percent
-from latentwire.printable import one_line
 
 WIDTH = 100
 
@@ -83,7 +83,7 @@ def plain_text(parts: Iterable[RenderableType], width: int) -> str:
 def _printable(frame: pd.DataFrame) -> pd.DataFrame:
     """A table in which no text acts on a terminal."""
     names = ("pair", "dataset", "codec", "order")
-    return frame.assign(**{n: frame[n].map(one_line, na_action="ignore") for n in names})
+    return frame.assign(**{n: frame[n].map(printable, na_action="ignore") for n in names})
 
 
 def titled_table(title: str, caption: str | None = None) -> Table:

@@ -9,6 +9,7 @@ from latentwire.checks.downloads import Download, in_words, known_bytes, told, u
 from latentwire.checks.file_system import nearest, why_not_writable
 from latentwire.checks.report import Doubt
 from latentwire.errors import LatentWireError
+from latentwire.user_files import user_path
 
 LEAST_FREE_BYTES = 1_000_000_000  # in the folder that runs are kept in
 SPARE = 1.1  # a download is held whole beside what is there already
@@ -37,7 +38,7 @@ def check_caches(uses_hub: bool, to_download: bool) -> str:
             doubts.append(f"HF_HOME {home} is not there yet, a download makes it")
     root = os.environ.get("C2C_CKPT_ROOT")
     if root:
-        folder = Path(root).expanduser()
+        folder = user_path(root)
         if not folder.is_dir():
             doubts.append(f"C2C_CKPT_ROOT {folder} is no folder: fusers are not looked for there")
         elif not os.access(folder, os.R_OK | os.X_OK):

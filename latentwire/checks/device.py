@@ -47,6 +47,7 @@ def nvidia_driver() -> str | None:
             ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=DRIVER_TIMEOUT_S,
             check=False,
         )

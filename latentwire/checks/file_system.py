@@ -1,5 +1,6 @@
 """Folders: which file system they are on, and whether they can be written."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -24,8 +25,10 @@ def file_system(path: Path) -> str:
 
 def nearest(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
-    resolved = path.expanduser().absolute()
-    return next(place for place in (resolved, *resolved.parents) if place.exists())
+    # Those of `os.path` take any name: a user that there is not, one that is too long.
+    resolved = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111
+    places = (resolved, *resolved.parents)
+    return next(place for place in places if os.path.exists(place))  # noqa: PTH110
 
 
 def why_not_writable(folder: Path) -> str | None:

@@ -26,7 +26,11 @@ def check_python(root: Path = ROOT) -> str:
     if needed and found not in SpecifierSet(needed, prereleases=True):
         raise LatentWireError(f"Python {found}, the project needs {needed}")
     conda = root / "conda.yaml"
-    tested = re.search(r"- python=([\d.]+)", conda.read_text()) if conda.exists() else None
+    tested = (
+        re.search(r"- python=([\d.]+)", conda.read_text(encoding="utf-8"))
+        if conda.exists()
+        else None
+    )
     if tested and Version(found).release[:2] != Version(tested[1]).release[:2]:
         raise Doubt(f"Python {found}, tested is {tested[1]}")
     return f"Python {found}"

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
+from latentwire.errors import as_sentence
+
 OK, WARN, FAIL, SKIP = "ok", "warn", "fail", "skip"
 
 
@@ -101,11 +103,11 @@ def run_checks(
 
 def _look(check: Check) -> tuple[str, str]:
     try:
-        return OK, check.look()
+        return OK, as_sentence(check.look())
     except Doubt as doubt:
-        return WARN, str(doubt)
+        return WARN, as_sentence(str(doubt))
     except Unmade as reason:
-        return SKIP, str(reason)
+        return SKIP, as_sentence(str(reason))
     except Exception as error:  # whatever it is, the report goes on
         # A library's message may go on for pages; its first line says what is wrong.
-        return FAIL, (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return FAIL, as_sentence((str(error).strip().splitlines() or [type(error).__name__])[0])

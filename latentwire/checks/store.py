@@ -10,8 +10,9 @@ from packaging.version import InvalidVersion, Version
 from latentwire.checks.file_system import NETWORK, file_system, why_not_writable
 from latentwire.checks.report import Doubt
 from latentwire.errors import LatentWireError, first_line
+from latentwire.redaction import without_password
 from latentwire.tracking.moved import local_folder
-from latentwire.tracking.store import Store, ask, is_server, sqlite_path, without_password
+from latentwire.tracking.store import Store, ask, is_server, sqlite_path
 
 LOCK_TIMEOUT_S = 5
 _REMOTE_FILE = "round_trip.txt"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import latentwire
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, quoted
 from latentwire.pairs.load import load_pair
 from latentwire.pairs.pair import require_supported
 from latentwire.parameters import AUTO, Parameter, checked
@@ -34,7 +34,7 @@ def entry_point(name: str) -> EntryPoint:
     if not known:
         raise LatentWireError(f"{FOLDER} holds no entry points: submit from a checkout's package")
     if name not in known:
-        raise LatentWireError(f"unknown entry point {name!r}; known: {', '.join(known)}")
+        raise LatentWireError(f"unknown entry point {quoted(name)}; known: {', '.join(known)}")
     module = importlib.import_module(f"latentwire.milestones.{name}")
     return EntryPoint(name, FOLDER / f"{name}.py", module.PARAMETERS)
 
@@ -45,7 +45,7 @@ def given_parameters(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name and equals):
-            raise LatentWireError(f"parameter {text!r}: must be name=value")
+            raise LatentWireError(f"parameter {quoted(text)}: must be name=value")
         if name in given:
             raise LatentWireError(f"parameter {name} is given twice")
         given[name] = value
@@ -59,7 +59,7 @@ def check(entries: Sequence[EntryPoint], given: Mapping[str, str]) -> None:
         if name not in known:
             names = " and ".join(entry.name for entry in entries)
             raise LatentWireError(
-                f"{names} has no parameter {name!r}; it takes {', '.join(sorted(known))}"
+                f"{names} has no parameter {quoted(name)}; it takes {', '.join(sorted(known))}"
             )
     for entry in entries:
         defaults = {parameter.name: parameter.default for parameter in entry.parameters}

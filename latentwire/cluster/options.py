@@ -5,14 +5,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, quoted
 from latentwire.parameters import Parameter, checked, whole
 from latentwire.strict_yaml import read_yaml
+from latentwire.user_files import user_path
 
 # What the job script cannot do without, or what has a name of its own here.
 _OURS = (
     *("array", "requeue", "no-requeue", "signal", "output", "error", "open-mode", "chdir"),
-    *("job-name", "export", "nodes", "ntasks", "kill-on-invalid-dep", "wrap", "wait"),
+    *("job-name", "export", "export-file", "nodes", "ntasks", "kill-on-invalid-dep", "wrap"),
+    *("wait", "test-only", "help", "usage", "version"),
     *("partition", "account", "time", "gres", "constraint", "mem", "cpus-per-task"),
 )
 _OPTION = re.compile(r"--[a-z][a-z0-9-]*(=.+)?")
@@ -75,9 +77,7 @@ OPTIONS = (
     _option("tasks", "1", whole(1), "array tasks, which divide the chunks among them"),
     _option("warning_s", "60", whole(10), "seconds before the time limit at which a task stops"),
     _option("restarts", "100", whole(0), "how often a task may requeue itself"),
-    _option(
-        "log_dir", "outputs/slurm", lambda text: Path(one_line(text)).expanduser(), "folder of logs"
-    ),
+    _option("log_dir", "outputs/slurm", lambda text: user_path(one_line(text)), "folder of logs"),
 )
 
 
@@ -90,7 +90,7 @@ def read_options(
     defaults = {option.name: option.default for option in OPTIONS}
     for name, text in (texts | dict(given)).items():
         if not text.isprintable():
-            raise LatentWireError(f"{name}={text!r}: must be one line")
+            raise LatentWireError(f"{name}={quoted(text)}: must be one line")
     values = checked(OPTIONS, defaults | texts | dict(given))
     return SlurmOptions(**values, sbatch=tuple(_further(o) for o in [*further, *(sbatch or [])]))
 
@@ -105,7 +105,9 @@ def _from_file(file: Path) -> tuple[dict[str, str], list[str]]:
     known = [option.name for option in OPTIONS]
     for key, value in values.items():
         if key not in known:
-            raise LatentWireError(f"{file}: unknown key {key!r}; known: {', '.join(known)}, sbatch")
+            raise LatentWireError(
+                f"{file}: unknown key {quoted(key)}; known: {', '.join(known)}, sbatch"
+            )
         if not isinstance(value, str):
             raise LatentWireError(f"{file}: '{key}' must be a single value")
     return values, further
@@ -113,14 +115,16 @@ def _from_file(file: Path) -> tuple[dict[str, str], list[str]]:
 
 def _further(option: str) -> str:
     if not _OPTION.fullmatch(option):
-        raise LatentWireError(f"sbatch option {option!r}: must be --name or --name=value")
+        raise LatentWireError(f"sbatch option {quoted(option)}: must be --name or --name=value")
     name = option.removeprefix("--").partition("=")[0]
-    if name in _OURS:
-        own = name.replace("-", "_")
+    # sbatch takes a part of a name for the whole: --wra for --wrap.
+    if own := next((own for own in _OURS if own == name or own.startswith(name)), None):
+        meant = "" if own == name else f" may mean --{own}"
+        own = own.replace("-", "_")
         known = own in SlurmOptions.__dataclass_fields__
         hint = f"give it as {own}" if known else "the job script sets it itself"
-        raise LatentWireError(f"sbatch option --{name}: {hint}")
+        raise LatentWireError(f"sbatch option --{name}{meant}: {hint}")
     try:
         return one_line(option)
     except ValueError as error:
-        raise LatentWireError(f"sbatch option {option!r}: {error}") from None
+        raise LatentWireError(f"sbatch option {quoted(option)}: {error}") from None

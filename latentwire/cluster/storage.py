@@ -1,10 +1,10 @@
 """The tracking store as every task of a job will see it."""
 
 from pathlib import Path
-from urllib.parse import urlparse
+from urllib.parse import urlsplit
 
 from latentwire.checks.file_system import NETWORK, file_system
-from latentwire.tracking.store import without_password
+from latentwire.redaction import without_password
 
 SERVE = "start a tracking server and set MLFLOW_TRACKING_URI to it"
 _SQLITE = "sqlite:///"
@@ -17,11 +17,6 @@ def seen_from_anywhere(uri: str, folder: Path) -> str:
         return uri
     path, mark, options = uri.removeprefix(_SQLITE).partition("?")
     return f"{_SQLITE}{folder / path}{mark}{options}"
-
-
-def holds_password(uri: str) -> bool:
-    """Whether a URI must not be shown or written down."""
-    return urlparse(uri).password is not None
 
 
 def doubt(uri: str, tasks: int) -> str | None:
@@ -38,7 +33,11 @@ def doubt(uri: str, tasks: int) -> str | None:
                 f"the tracking store {path} is SQLite on a network file system, whose locks"
                 f" may not hold between nodes: {SERVE}"
             )
-    if urlparse(uri).hostname in _HERE:
-        place = without_password(uri)
+    place = without_password(uri)
+    try:
+        host = urlsplit(place).hostname
+    except ValueError:  # no host's name; the store itself will say so
+        return None
+    if host in _HERE:
         return f"every node takes the tracking server {place} for itself: give its host name"
     return None

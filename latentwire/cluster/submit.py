@@ -19,10 +19,12 @@ from latentwire.cluster.entry_point import (
 )
 from latentwire.cluster.options import OPTIONS, SlurmOptions, read_options
 from latentwire.cluster.script import job_script
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, quoted
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import AUTO
+from latentwire.redaction import holds_password
 from latentwire.tracking.store import DEFAULT_URI
+from latentwire.user_files import user_path
 
 URI = "MLFLOW_TRACKING_URI"
 # Written into the script, so that a job can be read and repeated without its submitter's shell.
@@ -68,8 +70,10 @@ def submit(options: argparse.Namespace) -> None:
             f" {', '.join(DIVIDED)} can be divided among tasks"
         )
     uri = storage.seen_from_anywhere(os.environ.get(URI) or DEFAULT_URI, folder)
-    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    if not storage.holds_password(uri):
+    # The rest goes along unseen (--export=ALL), as does what must not be written down.
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    environment = {name: text for name, text in passed.items() if not holds_password(text)}
+    if not holds_password(uri):
         environment = {URI: uri} | environment
     first = Job(entries[0], given, slurm, environment, folder)
     last = [
@@ -122,6 +126,8 @@ def sbatch(script: str) -> str:
             input=script,
             capture_output=True,
             text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=SBATCH_TIMEOUT_S,
             check=False,
         )
@@ -143,7 +149,9 @@ def sbatch(script: str) -> str:
         raise LatentWireError(f"sbatch refused the job: {reason or 'it gave no reason'}")
     number = done.stdout.strip().partition(";")[0]  # behind it: the cluster, where there are many
     if not number.isdigit():
-        raise LatentWireError(f"sbatch answered {done.stdout.strip()!r} in place of a job's number")
+        raise LatentWireError(
+            f"sbatch answered {quoted(done.stdout.strip())} in place of a job's number"
+        )
     return number
 
 
@@ -152,7 +160,7 @@ def python() -> str:
     environment = os.environ.get("CONDA_ENV_PATH")
     if not environment:
         return sys.executable
-    path = Path(environment).expanduser().absolute() / "bin" / "python"
+    path = user_path(environment).absolute() / "bin" / "python"
     if not os.access(path, os.X_OK):
         raise LatentWireError(f"CONDA_ENV_PATH={environment}: there is no {path}; mend or unset it")
     return str(path)

@@ -72,7 +72,9 @@ def _requeue(name: str, restarts: int, most_restarts: int) -> None:
 
 def _scontrol(*arguments: str) -> "subprocess.CompletedProcess[str]":
     try:
-        return subprocess.run(["scontrol", *arguments], capture_output=True, text=True, check=False)
+        return subprocess.run(
+            ["scontrol", *arguments], capture_output=True, text=True, errors="replace", check=False
+        )
     except OSError as error:
         return subprocess.CompletedProcess(arguments, 1, "", f"scontrol: {error.strerror}")
 

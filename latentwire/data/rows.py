@@ -1,12 +1,13 @@
 """Where a split's rows come from: a file of JSON lines, or the Hugging Face hub."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from latentwire.errors import LatentWireError, NotHere, first_line, uncached
+from latentwire.strict_json import parse_json
+from latentwire.user_files import NotTextError, decoded, read_bytes
 
 Row = tuple[str, object]
 """A row, after the place that names it in messages."""
@@ -25,27 +26,23 @@ class HubSplit:
 
 
 def read_json_lines(path: Path) -> list[Row]:
-    """Read one JSON value a line (UTF-8, lines end with a line feed).
+    """Read one JSON value a line, in UTF-8 or what the mark at the file's beginning says; empty
+    lines at its end are nothing.
 
-    Raises `LatentWireError` for a file that cannot be read, and for a line that is not UTF-8 or
-    not JSON, by file and line.
+    Raises `LatentWireError` for a file that cannot be read, and for a line that is not of its
+    encoding or not JSON, by file and line.
     """
+    # Only line feeds end a line: text may hold other characters that Python counts as line ends.
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise LatentWireError(f"{path}: cannot be read ({error.strerror or error})") from None
-    # Split as bytes: text may hold other characters that Python counts as line ends.
-    lines = data.split(b"\n")
-    if lines[-1] == b"":
-        lines.pop()
+        lines = decoded(read_bytes(path)).rstrip(" \t\r\n").split("\n")
+    except NotTextError as error:
+        raise LatentWireError(f"{path}, line {error.line}: {error}: save it as UTF-8") from None
     rows: list[Row] = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines if lines != [""] else [], start=1):
         place = f"{path}, line {number}"
         try:
-            rows.append((place, json.loads(line.decode("utf-8"))))
-        except UnicodeDecodeError as error:
-            raise LatentWireError(f"{place}: not UTF-8 at byte {error.start + 1}") from None
-        except (ValueError, RecursionError) as error:
+            rows.append((place, parse_json(line)))
+        except ValueError as error:
             raise LatentWireError(f"{place}: not JSON ({error})") from None
     return rows
 

@@ -23,6 +23,7 @@ import torch
 
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.engine import Progress
+from latentwire.terminal import prepare_output
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -189,6 +190,7 @@ def cut_span(span: tuple[int, int], count: int) -> list[tuple[int, int]]:
 
 def _serve(connection: Connection, setup: Setup[Any, Any], device: str, threads: int) -> None:
     """A worker's life: it ends with its parent, or when that closes the connection."""
+    prepare_output()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)

@@ -5,20 +5,20 @@ questions are logged as it trains, the finished pair and its report as artifacts
 """
 
 import dataclasses
-from pathlib import Path
 
 from latentwire.demo.build import build_demo_pair
 from latentwire.milestones.milestone import milestone_run
 from latentwire.milestones.study import choose_device
 from latentwire.parameters import DEVICE, SEED, Parameter, Values
 from latentwire.tracking.store import open_store
+from latentwire.user_files import output_folder
 
 DEFAULT_OUTPUT = "outputs/demo_pair"
 
 PARAMETERS = (
     dataclasses.replace(SEED, default="7", help="of everything that is random"),
     DEVICE,
-    Parameter("output_dir", DEFAULT_OUTPUT, Path, "folder that the pair is written to"),
+    Parameter("output_dir", DEFAULT_OUTPUT, output_folder, "folder that the pair is written to"),
 )
 
 

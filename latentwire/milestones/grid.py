@@ -46,6 +46,7 @@ from latentwire.milestones.work import (
     worker_devices,
 )
 from latentwire.parameters import Values
+from latentwire.redaction import without_password
 from latentwire.tracking.inputs import log_question_sets
 from latentwire.tracking.outbox import Letter, Outbox, deliver_waiting, letter
 from latentwire.tracking.resume import Span, chunk_name, finished_spans, parse_chunk, uncovered
@@ -57,7 +58,6 @@ from latentwire.tracking.runs import (
     INSTEAD_OF,
     artifact_address,
 )
-from latentwire.tracking.store import without_password
 
 # What M0 measures and everything else is compared with.
 BESIDE = (

@@ -48,9 +48,10 @@ from latentwire.parameters import (
     SOURCE,
     Values,
 )
+from latentwire.redaction import without_password
 from latentwire.tracking.inputs import log_question_sets
 from latentwire.tracking.outbox import deliver_waiting
-from latentwire.tracking.store import Store, open_store, without_password
+from latentwire.tracking.store import Store, open_store
 
 log = logging.getLogger("latentwire")
 
@@ -119,8 +120,8 @@ def run_in(store: Store, values: Values, parent: MilestoneRun | None = None) -> 
             log_question_sets(store, parent.run_id, sets)
             pictures = log_pictures(parent, frame)
             log_table(parent, frame, pictures=pictures, shown=False, said=said)
-        run_info = store.client.get_run(milestone.run_id).info
-        print(f"curves, table and report: {run_info.artifact_uri} (run {milestone.run_id})")
+        place = store.client.get_run(milestone.run_id).info.artifact_uri
+        print(f"curves, table and report: {without_password(place)} (run {milestone.run_id})")
         if values["output_dir"]:
             _copy(written, values["output_dir"])
             left = record_written(values["output_dir"], "m4", written)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentwire import environment
+from latentwire.errors import LatentWireError
 from latentwire.milestones.study import Study, log
 from latentwire.pairs.identity import manifest
 from latentwire.parameters import Values
-from latentwire.printable import PrintableFormatter
+from latentwire.terminal import PlainLines
 from latentwire.tracking.claims import Claims
 from latentwire.tracking.given_run import GIVEN, given_run
 from latentwire.tracking.runs import (
@@ -123,14 +124,16 @@ def _log_kept(writer: RunWriter, run_id: str) -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "latentwire.log"
         handler = logging.FileHandler(path, encoding="utf-8")
-        handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(PlainLines("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
         try:
             yield
             log.removeHandler(handler)
             writer.log_file(run_id, path)
         except BaseException as error:
-            log.info("ended by %s: %s", type(error).__name__, error)
+            # Only what is not the user's to mend needs the lines of code that it comes from.
+            trace = isinstance(error, Exception) and not isinstance(error, LatentWireError)
+            log.info("ended by %s: %s", type(error).__name__, error, exc_info=trace)
             with suppress(Exception):  # what ended it is what is to be shown
                 writer.log_file(run_id, path)
             raise

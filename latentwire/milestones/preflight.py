@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+from c2c.errors import printable
 from latentwire.checks.report import (
     FAIL,
     OK,
@@ -42,7 +43,6 @@ from latentwire.milestones.opening import (
 from latentwire.milestones.study import Study, announce, open_study
 from latentwire.pairs.identity import compare_with_pins
 from latentwire.parameters import SKIP, STUDY, Values
-from latentwire.printable import printable
 
 PARAMETERS = tuple(parameter for parameter in STUDY if parameter.name != "preflight")
 ROUND_TRIP, DOWNLOAD, HASHES = "round trip", "download", "hashes"
@@ -66,7 +66,7 @@ def begin(values: Values) -> Study:
         print(printable(f"preflight: warning: {finding.sentence}"), file=sys.stderr)
     failed = report.of(FAIL)
     if failed:
-        raise LatentWireError("\n".join(f"preflight: {finding.sentence}" for finding in failed))
+        raise LatentWireError(*(f"preflight: {finding.sentence}" for finding in failed))
     warned = f", {len(report.of(WARN))} warned" if report.of(WARN) else ""
     print(
         f"preflight: {len(report.of(OK))} checks passed{warned} in {report.seconds:.1f} s",

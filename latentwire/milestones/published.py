@@ -17,6 +17,7 @@ from latentwire.parameters import EXISTING_FOLDER, Parameter, Values
 from latentwire.tracking.resume import chunk_name, finished_chunks
 from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY, digest_of
 from latentwire.tracking.store import open_store
+from latentwire.user_files import read_bytes
 
 
 def _folder(text: str) -> Path:
@@ -31,7 +32,7 @@ PARAMETERS = (Parameter("reference_dir", "", _folder, f"folder that holds {FILE_
 
 def run(values: Values) -> None:
     conditions = read_published(values["reference_dir"])
-    identity = hashlib.sha256((values["reference_dir"] / FILE_NAME).read_bytes()).hexdigest()
+    identity = hashlib.sha256(read_bytes(values["reference_dir"] / FILE_NAME)).hexdigest()
     store = open_store()
     found = [condition.result for condition in conditions]
     prints = [_fingerprint(identity, condition) for condition in conditions]

@@ -23,8 +23,9 @@ from latentwire.analysis.reproduction.report import as_frame, render
 from latentwire.errors import LatentWireError
 from latentwire.milestones.milestone import milestone_run
 from latentwire.parameters import EXISTING_FOLDER, OUTPUT_DIR, Parameter, Values, one_of, points
+from latentwire.redaction import without_password
 from latentwire.tracking.outbox import deliver_waiting
-from latentwire.tracking.store import open_store, without_password
+from latentwire.tracking.store import open_store
 
 log = logging.getLogger("latentwire")
 

@@ -10,6 +10,7 @@ import torch
 from c2c.cache import geometry
 from c2c.chat import PINNED_DAY
 from c2c.checkpoint import load_fuser
+from c2c.errors import printable, shortened
 from c2c.fuser import Fuser
 from c2c.models import load_model
 from latentwire.channel.calibration import Calibration
@@ -246,7 +247,8 @@ def open_study(values: Values) -> Study:
 
 def announce(pair: Pair, reason: str, device: str) -> None:
     """A run's first line: which pair and why."""
-    print(f"pair {pair.name} ({reason}) on {device}: {pair.description}", flush=True)
+    text = f"pair {pair.name} ({reason}) on {device}: {shortened(pair.description, 300)}"
+    print(printable(text), flush=True)
 
 
 def choose_device(name: str) -> str:

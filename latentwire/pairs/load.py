@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, quoted
 from latentwire.pairs.pair import Pair, parse_pair
 from latentwire.strict_yaml import read_yaml
+from latentwire.user_files import user_path
 
 PAIRS_DIR = Path(__file__).parent
 
@@ -25,10 +26,10 @@ def load_pair(name_or_yaml_path: str) -> Pair:
     if name_or_yaml_path in pair_names():
         path = PAIRS_DIR / f"{name_or_yaml_path}.yaml"
     else:
-        path = Path(name_or_yaml_path).expanduser()
+        path = user_path(name_or_yaml_path)
         if not is_file_name(name_or_yaml_path):
             raise LatentWireError(
-                f"unknown pair {name_or_yaml_path!r}; known: {', '.join(pair_names())}, "
+                f"unknown pair {quoted(name_or_yaml_path)}; known: {', '.join(pair_names())}, "
                 "or give the path of a YAML file"
             )
     return parse_pair(read_yaml(path), path)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from latentwire.errors import LatentWireError, NotHere, uncached
 from latentwire.pairs.pair import Pair, Source, require_supported
+from latentwire.user_files import user_path
 
 Kind = Literal["model", "fuser"]
 
@@ -63,7 +64,7 @@ def locate(source: Source, kind: Kind, download: bool = True) -> Path:
     """
     local = _local_folder(source, kind)
     folder = local or _from_hub(source, kind, download)
-    missing = [name for name in _NEEDED[kind] if not any(folder.glob(name))]
+    missing = [name for name in _NEEDED[kind] if not any(map(Path.is_file, folder.glob(name)))]
     missing += missing_shards(folder)
     if missing:
         sentence = f"the {kind} in {folder} is incomplete: no {', '.join(missing)}"
@@ -150,7 +151,7 @@ def _local_folder(source: Source, kind: Kind) -> Path | None:
         return source.path
     root = os.environ.get("C2C_CKPT_ROOT")
     if kind == "fuser" and root and source.subfolder:
-        folder = Path(root).expanduser() / source.subfolder
+        folder = user_path(source.subfolder, user_path(root))
         if folder.is_dir():
             return folder
     return None

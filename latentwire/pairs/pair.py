@@ -6,6 +6,7 @@ from pathlib import Path
 
 from latentwire.errors import LatentWireError
 from latentwire.strict_yaml import Keys
+from latentwire.user_files import user_path
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _parse_source(values: object, file: Path, key: str, fuser: bool) -> Source:
     if keys.has("path"):
         if keys.has("repo"):
             raise LatentWireError(f"{file}: '{key}' gives both 'repo' and 'path'; give one")
-        source = Source(path=(file.parent / Path(keys.text("path")).expanduser()).resolve())
+        source = Source(path=user_path(keys.text("path"), file.parent).resolve())
     elif keys.has("repo"):
         source = Source(
             repo=keys.text("repo"),

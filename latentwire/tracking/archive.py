@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from c2c.files import open_file
 from latentwire.errors import LatentWireError
 
 FORMAT = "latentwire study"
@@ -151,7 +152,7 @@ def open_study(path: Path) -> Iterator[Study]:
     Raises LatentWireError, in one sentence, for anything that `study_writer` would not have
     written, and OSError when the file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         try:
             archive = zipfile.ZipFile(file)
             study = _checked(archive)

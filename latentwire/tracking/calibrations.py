@@ -6,11 +6,13 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
+from c2c.files import read_file
 from latentwire.channel.calibration import Calibration, from_bytes
 from latentwire.errors import LatentWireError, first_line
 from latentwire.parameters import AUTO
 from latentwire.tracking.artifacts import local_artifact
 from latentwire.tracking.store import Store
+from latentwire.user_files import user_path
 
 CALIBRATION = "latentwire.calibration"  # sha256 of the artifact, on the run that made it
 CALIBRATION_OF = "latentwire.calibration_of"  # what it was made from, as a sha256
@@ -37,10 +39,7 @@ def find_calibration(store: Store, wanted: str, subject: Subject, codec: str) ->
     Raises LatentWireError when there is none, when it cannot be read, or when it is of another
     pair or dtype. `codec` is who asks.
     """
-    if wanted != NEWEST:
-        found = _from_file(Path(wanted).expanduser())
-    else:
-        found = _newest(store, subject, codec)
+    found = _from_file(user_path(wanted)) if wanted != NEWEST else _newest(store, subject, codec)
     theirs = (found.about.get("pair_identity"), found.about.get("dtype"))
     if theirs != (subject.pair_identity, subject.dtype):
         raise LatentWireError(
@@ -52,7 +51,7 @@ def find_calibration(store: Store, wanted: str, subject: Subject, codec: str) ->
 
 def _from_file(path: Path) -> Calibration:
     try:
-        return from_bytes(path.read_bytes(), str(path))
+        return from_bytes(read_file(path), str(path))
     except OSError as error:
         raise LatentWireError(f"calibration {path} cannot be read: {error.strerror}") from None
 

@@ -24,7 +24,8 @@ from pathlib import Path
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException, RestException
 
-from latentwire.errors import LatentWireError, first_line, unwritable
+from latentwire.errors import LatentWireError, as_sentence, first_line, unwritable
+from latentwire.terminal import prepare_output
 from latentwire.tracking.heartbeats import LEASE_S, still_s
 from latentwire.tracking.left_behind import SET_ASIDE, delivering, set_aside, waiting
 from latentwire.tracking.outbox import Letter, from_file
@@ -270,12 +271,13 @@ def _ended(seconds: float) -> bool:
 
 
 def _short(error: Exception) -> str:
-    text = first_line(error)
+    text = as_sentence(first_line(error))
     kind = "" if isinstance(error, _Refused) else f"{type(error).__name__}: "
     return f"{kind}{text[:MOST_SAID]}" + ("..." if len(text) > MOST_SAID else "")
 
 
 if __name__ == "__main__":
+    prepare_output()
     # MLflow would make a second run where the answer about the first was lost, and say nothing.
     os.environ[RETRIES] = "0"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")

@@ -29,6 +29,7 @@ from mlflow.exceptions import MlflowException
 
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, record_lines
+from latentwire.redaction import without_password
 from latentwire.tracking.left_behind import (
     LEFT,
     PARTIAL,
@@ -42,7 +43,7 @@ from latentwire.tracking.left_behind import (
 )
 from latentwire.tracking.processes import is_stopped, own_process
 from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT
-from latentwire.tracking.store import Store, sqlite_path, without_password
+from latentwire.tracking.store import Store, sqlite_path
 
 FOLDER = "LATENTWIRE_OUTBOX"  # environment: where letters wait
 DEFAULT_FOLDER = "outbox"  # in the folder that is worked in

@@ -35,6 +35,7 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from latentwire.evaluation.record import Record, record_lines
+from latentwire.redaction import clean_tags
 from latentwire.tracking.heartbeats import LEASE_S, still_s
 from latentwire.tracking.patience import little_patience
 from latentwire.tracking.processes import is_gone, own_process
@@ -103,8 +104,10 @@ class RunWriter:
     def adopt(self, run_id: str, name: str, level: str, params: Mapping[str, str]) -> None:
         """Make the run that `mlflow run` started ours; it has logged the project's parameters."""
         self._open.append(run_id)
-        known = self.store.client.get_run(run_id).data.params
+        found = self.store.client.get_run(run_id).data
+        known, given = found.params, found.tags
         tags = {
+            **{k: v for k, v in clean_tags(given).items() if v != given[k]},
             **self.common_tags,
             LEVEL: level,
             **_writer_tags(),

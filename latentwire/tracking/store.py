@@ -3,7 +3,6 @@
 import gc
 import heapq
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -26,6 +25,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from latentwire.errors import LatentWireError, first_line
+from latentwire.redaction import without_password
 from latentwire.tracking.database import check_database, is_database
 from latentwire.tracking.filters import holds, split
 from latentwire.tracking.given_run import given_run
@@ -43,6 +43,7 @@ REACH_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 3  # while work goes on
 _NAMES = 20  # of experiments in a sentence
 _KEPT_BY_OTHERS = ("databricks", "uc")  # addresses that MLflow resolves itself
+_INVALID_HOST = "Invalid Host header"  # what a server says that is called by a name of others
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ def refusals_named(uri: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise LatentWireError(_refusal(uri, error)) from error
+        raise LatentWireError(refusal(uri, error)) from error
     except OperationalError as error:
         if "already exists" not in str(error) or sqlite_path(uri) is None:
             raise _unusable(uri, first_line(error)) from error
@@ -302,9 +303,11 @@ def _add_views(client: MlflowClient, experiment_id: str) -> None:
             client.set_experiment_tag(experiment_id, name, wanted[name])
 
 
-def _refusal(uri: str, error: MlflowException) -> str:
+def refusal(uri: str, error: MlflowException) -> str:
     """What a store that answers with an error means for the user."""
     place = without_password(uri)
+    if _INVALID_HOST in error.message:
+        return _wrong_host(uri)
     if uri.startswith("http") and error.get_http_status_code() == 401:
         return (
             f"the tracking server refuses the user name or password ({place}): set"
@@ -318,9 +321,15 @@ def _refusal(uri: str, error: MlflowException) -> str:
     return str(_unusable(uri, first_line(error)))
 
 
-def without_password(uri: str) -> str:
-    """A store's address as it may be shown."""
-    return re.sub(r"://([^/@:]*):[^/@]*@", r"://\1:***@", uri)
+def _wrong_host(uri: str) -> str:
+    """What it means that a server refuses the Host header: MLflow guards against web pages that
+    rename themselves."""
+    host = urlparse(without_password(uri)).netloc.rpartition("@")[2]
+    return (
+        f"the tracking server {without_password(uri)} does not answer to the name {host} (403,"
+        f" {_INVALID_HOST}): start it with --allowed-hosts {host}, or name it in"
+        " MLFLOW_TRACKING_URI as it is known"
+    )
 
 
 def tracking_uri() -> str:
@@ -372,10 +381,11 @@ def check_reachable(uri: str) -> None:
     if is_server(uri):
         try:
             ask(uri)
-        except LatentWireError:
+        except LatentWireError as error:
+            if _INVALID_HOST in str(error):
+                raise
             raise LatentWireError(
-                f"no tracking server answers at {place}: start it, or mend or unset"
-                " MLFLOW_TRACKING_URI"
+                f"{error}: start it, or mend or unset MLFLOW_TRACKING_URI"
             ) from None
     elif is_database(uri):
         _check_database(uri)
@@ -404,7 +414,7 @@ def _check_database(uri: str) -> None:
 
 def is_server(uri: str) -> bool:
     """Whether a tracking URI is a server's."""
-    return urlparse(uri).scheme in ("http", "https")
+    return uri.partition("://")[0].lower() in ("http", "https")
 
 
 def ask(uri: str, path: str = "/health") -> requests.Response:
@@ -414,10 +424,12 @@ def ask(uri: str, path: str = "/health") -> requests.Response:
     """
     try:
         answer = get(f"{uri.rstrip('/')}{path}", REACH_TIMEOUT_S)
-    except requests.RequestException as error:
+    except (requests.RequestException, UnicodeError) as error:  # the second: no host's name
         raise LatentWireError(
             f"no tracking server answers at {without_password(uri)} ({type(error).__name__})"
         ) from None
+    if answer.status_code == 403 and _INVALID_HOST in answer.text:
+        raise LatentWireError(_wrong_host(uri))
     if answer.status_code >= 500:
         raise LatentWireError(
             f"the tracking server {without_password(uri)} answers {answer.status_code}"

@@ -28,12 +28,13 @@ from mlflow.utils.mlflow_tags import (
 
 from latentwire.analysis.files import replacing
 from latentwire.errors import LatentWireError
+from latentwire.redaction import clean_tags, without_password
 from latentwire.tracking.archive import ArchivedRun, DatasetInput, Point, Study, study_writer
 from latentwire.tracking.artifacts import list_files, local_artifact
 from latentwire.tracking.inputs import log_inputs
 from latentwire.tracking.resume import finished_chunks
 from latentwire.tracking.runs import CONDITION, FINGERPRINT, LEVEL, MOST_METRICS, MOST_PARAMS
-from latentwire.tracking.store import Store, without_password
+from latentwire.tracking.store import Store
 
 ORIGIN_RUN = "latentwire.origin_run"  # the id that a copied run had where it was computed
 BATCH = 64  # runs read ahead of the file; their artifacts lie in a temporary folder meanwhile
@@ -149,7 +150,7 @@ def _read(
 ) -> tuple[ArchivedRun, dict[str, Path], ExitStack]:
     """A run with its history, and local files with its artifacts until the stack is closed."""
     run_id, stack = run.info.run_id, ExitStack()
-    tags = {k: v for k, v in run.data.tags.items() if k != MLFLOW_PARENT_RUN_ID}
+    tags = clean_tags({k: v for k, v in run.data.tags.items() if k != MLFLOW_PARENT_RUN_ID})
     points = [
         Point(m.key, m.value, m.timestamp, m.step)
         for key in sorted(run.data.metrics)

@@ -12,7 +12,8 @@ from latentwire.checks import store
 from latentwire.checks.report import Doubt
 from latentwire.checks.store import check_artifacts, check_store, round_trip
 from latentwire.errors import LatentWireError
-from latentwire.tracking.store import Store, ask, without_password
+from latentwire.redaction import without_password
+from latentwire.tracking.store import Store, ask
 
 
 def run_in(found: Store, location: str) -> tuple[Store, str]:

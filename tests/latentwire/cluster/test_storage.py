@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from latentwire.cluster import storage
-from latentwire.cluster.storage import doubt, holds_password, seen_from_anywhere
+from latentwire.cluster.storage import doubt, seen_from_anywhere
 
 
 def test_relative_sqlite_paths_are_made_absolute() -> None:
@@ -34,9 +34,3 @@ def test_stores_that_other_nodes_may_not_find_are_doubted(
     assert "127.0.0.1:5000" in shown and "secret" not in shown
     assert doubt("https://runs.example.org", tasks=9) is None
     assert doubt("postgresql://me@db/runs", tasks=9) is None
-
-
-def test_passwords_are_seen() -> None:
-    assert holds_password("postgresql://me:secret@db/runs")
-    assert not holds_password("postgresql://me@db/runs")
-    assert not holds_password("sqlite:////a/b.db")

@@ -64,7 +64,8 @@ def test_any_bytes_are_read_or_explained(
     except LatentWireError as error:
         assert str(path) in str(error)
     else:
-        assert len(rows) == len(data.removesuffix(b"\n").split(b"\n")) - (data in (b"", b"\n"))
+        text = path.read_text(encoding="utf-16" if data[:1] in (b"\xff", b"\xfe") else "utf-8-sig")
+        assert len(rows) == len(text.rstrip().split("\n")) - (not text.strip())
 
 
 @pytest.mark.parametrize("folder", [True, False])
@@ -110,3 +111,26 @@ def test_folder_is_read_without_the_hub(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "x.jsonl").write_text("{}\n")
     path = tmp_path / "x.jsonl"
     assert read_published(HUB, "x.jsonl", tmp_path) == ([(f"{path}, line 1", {})], str(path))
+
+
+def test_files_of_other_editors_are_the_same_rows(tmp_path: Path) -> None:
+    lines = [json.dumps({"id": str(n), "text": "é\u2028"}, ensure_ascii=False) for n in range(3)]
+    path, plain = tmp_path / "x.jsonl", None
+    for end in ("\n", "\r\n"):
+        for rest in ("", end, end * 3, f"{end} \t{end}"):
+            for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
+                path.write_text(end.join(lines) + rest, encoding=encoding, newline="")
+                plain = plain or read_json_lines(path)
+                assert read_json_lines(path) == plain
+    assert plain and len(plain) == 3
+
+
+@pytest.mark.parametrize(
+    "line", ['{"a": 1, "a": 2}', '{"a": NaN}', '{"a": 1e400}', '{"a": "\\ud800"}', "9" * 5000]
+)
+def test_what_could_not_be_kept_is_named_by_its_line(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(f'{{"a": 1}}\n{line}\n')
+    with pytest.raises(LatentWireError, match=r"x\.jsonl, line 2: not JSON \(") as caught:
+        read_json_lines(path)
+    assert len(str(caught.value)) < 400

@@ -176,7 +176,7 @@ def test_every_key_is_needed(tmp_path: Path, key: str) -> None:
         (b"receiver: {repo: a, repo: b}\n", "not YAML (key 'repo' stands twice"),
         (b"name: 2020-13-45\n", "not YAML (month must be in 1..12"),
         (b"? [a]\n: b\n", "not YAML"),
-        (b"name: \xff\n", "not UTF-8"),
+        (b"name: \xff\n", "not UTF-8 at byte 7 in line 1"),
     ],
 )
 def test_file_that_is_not_yaml_is_named(tmp_path: Path, text: bytes, message: str) -> None:

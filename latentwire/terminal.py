@@ -1,0 +1,59 @@
+"""How a process speaks, whatever reads it: set up once, where each process starts."""
+
+import io
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from latentwire.printable import printable_lines
+from latentwire.redaction import without_secrets
+
+
+def prepare_output() -> None:
+    """From now on, text that the terminal's encoding lacks is written as escapes rather than ending
+    the program, output that nobody reads goes nowhere, and no secret is in what is logged or in a
+    traceback."""
+    _fill_closed()
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    logging.setLogRecordFactory(_CleanRecord)
+    sys.excepthook = _show_without_secrets
+
+
+class PlainLines(logging.Formatter):
+    """Log lines that do to a terminal nothing but show text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = without_secrets(super().format(record))  # with its traceback, if it has one
+        return printable_lines(text)
+
+
+class _CleanRecord(logging.LogRecord):
+    """A message without secrets, whichever library logs it."""
+
+    def getMessage(self) -> str:
+        return without_secrets(super().getMessage())
+
+
+def _fill_closed() -> None:
+    """Give a standard stream that is closed a file: the next one that is opened, perhaps the
+    tracking store, would be taken for it and written to."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+
+
+def _show_without_secrets(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> Any:
+    sys.stderr.write(without_secrets("".join(traceback.format_exception(kind, error, trace))))
