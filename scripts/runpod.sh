@@ -32,8 +32,13 @@ readonly ASSUMED_MB_PER_S=40
 # Installed packages take 2.2 times their wheels; the wheels are kept until all are installed.
 readonly CUDA_ROOM_MB=14000 CPU_ROOM_MB=2500
 
-say() { printf 'runpod: %s\n' "$*"; }
-die() { printf 'runpod: %s\n' "$*" >&2; exit "${status:-1}"; }
+# An address may hold a password or a token: before the @, or behind a "?".
+hide() {
+  sed -E -e 's#://[^[:space:]]*@#://***@#g' \
+    -e 's#([?&;][^=&[:space:]]*(pass|pwd|token|secret|key)[^=&[:space:]]*=)[^&[:space:]]*#\1***#gI'
+}
+say() { printf 'runpod: %s\n' "$*" | hide; }
+die() { printf 'runpod: %s\n' "$*" | hide >&2; exit "${status:-1}"; }
 bad() { status=2 die "$*; --help lists the options"; }
 now() { date +%s; }
 minutes() { awk -v s="$1" 'BEGIN { if (s < 90) printf "%d s", s; else printf "%.0f min", s / 60 }'; }
@@ -78,11 +83,11 @@ quietly() {
   local what=$1 from
   shift
   from=$(($(wc -l <"$log") + 1))
-  "$@" >>"$log" 2>&1 \
+  "$@" 2>&1 | hide >>"$log" \
     || die "$what failed: $(tail -n "+$from" "$log" | grep -v '^[[:space:]]*$' | grep -iv '^warning' | tail -n 1 || true) (all of it in $log)"
 }
 : >>"$log"
-printf '=== %s %s\n' "$(date -u +%FT%TZ)" "$entry ${parameters[*]-}" >>"$log"
+printf '=== %s %s\n' "$(date -u +%FT%TZ)" "$entry ${parameters[*]-}" | hide >>"$log"
 
 # --- the machine -----------------------------------------------------------------------------
 gpu=''

@@ -126,13 +126,14 @@ def test_a_pair_that_is_none_is_one_sentence(places: list[str]) -> None:
 def test_a_data_folder_of_anything_is_one_sentence(tmp_path: Path, places: list[str]) -> None:
     (tmp_path / "openbookqa").mkdir()
     place = tmp_path / "openbookqa" / "test.jsonl"
-    for text in places:
-        if text and "\0" not in text and (tmp_path / "files" / Path(text).name).exists():
-            place.unlink(missing_ok=True)
-            place.symlink_to(tmp_path / text)
-            with pytest.raises(LatentWireError) as caught:
-                load_dataset("openbookqa", tmp_path)
-            harmless(str(caught.value))
+    files = [f"files/{name}" for name in NOT_TEXT]
+    assert set(files) < set(places)
+    for text in ("folder", "loop", "dangling", "pipe", "/dev/zero", *files):
+        place.unlink(missing_ok=True)
+        place.symlink_to(tmp_path / text)
+        with pytest.raises(LatentWireError) as caught:
+            load_dataset("openbookqa", tmp_path)
+        harmless(str(caught.value))
 
 
 COMMANDS: dict[str, Callable[[str], list[str]]] = {

@@ -17,7 +17,7 @@ mem: 64G
 cpus_per_task: 8
 tasks: 4
 warning_s: 120
-sbatch: [--qos=long, --exclusive]
+sbatch: [--qos=long, --exclusive, --mem-per-cpu=1G, --time-min=5]
 """
 
 
@@ -39,6 +39,8 @@ def test_a_file_and_options_that_go_before_it(tmp_path: Path) -> None:
         "--cpus-per-task=8",
         "--qos=long",
         "--exclusive",
+        "--mem-per-cpu=1G",
+        "--time-min=5",
     ]
 
 
@@ -63,6 +65,15 @@ def test_nothing_given_leaves_all_to_the_cluster() -> None:
         ("sbatch: [-q long]", "must be --name or --name=value"),
         ("sbatch: [--array=0-9]", "sbatch option --array: the job script sets it itself"),
         ("sbatch: [--cpus-per-task=9]", "sbatch option --cpus-per-task: give it as cpus_per_task"),
+        ("sbatch: [--wra=true]", "sbatch option --wra may mean --wrap: the job script sets it"),
+        ("sbatch: [--exp=NONE]", "sbatch option --exp may mean --export: the job script sets it"),
+        ("sbatch: [--outpu=x]", "sbatch option --outpu may mean --output: the job script sets it"),
+        ("sbatch: [--part=x]", "sbatch option --part may mean --partition: give it as partition"),
+        ("sbatch: [--no-r]", "sbatch option --no-r may mean --no-requeue"),
+        ("sbatch: [--export-file=x]", "sbatch option --export-file: the job script sets it itself"),
+        ("sbatch: [-a0-9]", "must be --name or --name=value"),
+        ('sbatch: ["--qos=a\\n#SBATCH --wrap=x"]', "must be --name or --name=value"),
+        ("log_dir: ~nosuch/x", "log_dir=~nosuch/x: the path ~nosuch/x begins with the home"),
         ("warning_s: 5", "warning_s=5: must be a whole number of at least 10"),
         ("a: b: c", "not YAML"),
     ],

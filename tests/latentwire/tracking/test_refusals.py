@@ -2,12 +2,11 @@
 
 import pytest
 from mlflow.exceptions import MlflowException, RestException
+from small_server import small_server
 
 from latentwire.errors import LatentWireError
 from latentwire.tracking import store
 from latentwire.tracking.store import ask, is_server, refusal
-
-from servers import small_server  # isort: skip
 
 WRONG_HOST = "Invalid Host header - possible DNS rebinding attack detected"
 
