@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Any
 
 from c2c.models import longest_text, shortest_window
 from latentwire.checks.report import Doubt
 from latentwire.condition import MAX_NEW_TOKENS
 from latentwire.data.example import Example
-from latentwire.data.prompt import prompt_text, user_turn_token_ids
+from latentwire.data.prompt import prompt_token_ids
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.question import Question
+
+SPARE_TOKENS = 16  # where a question meets its frame, tokens may be cut otherwise
 
 
 def most_tokens(configs: dict[str, Any]) -> tuple[int, str] | None:
@@ -47,10 +50,11 @@ def lengths_of(
     if limit is None:
         return fits
     most, reason = limit[0] - MAX_NEW_TOKENS, limit[1]
-    # No token is shorter than a byte.
-    frame = len(user_turn_token_ids(tokenizer, ""))
-    longest = max(len(prompt_text(e.question, e.choices).encode()) for e in examples)
-    if frame + longest <= most:
+    # Around a question stand the same tokens; its own are no shorter than a byte.
+    choices = min(len(ascii_uppercase), max(len(e.choices) for e in examples))
+    frame = len(prompt_token_ids(tokenizer, "", [""] * max(1, choices)))
+    own = max(len("\n".join((e.question, *e.choices)).encode()) for e in examples)
+    if frame + own + SPARE_TOKENS <= most:
         return fits
     lengths = [len(question.token_ids) for question in questions()[: len(examples)]]
     long = sum(length > most for length in lengths)
