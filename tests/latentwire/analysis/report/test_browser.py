@@ -386,3 +386,29 @@ def test_a_hundred_thousand_answers_stay_quick(
         assert worst(script) < MOST_MS, script
     assert len(texts(browser, "#questions tbody tr")) <= 25
     assert browser.get_log("browser") == []
+
+
+def test_a_trial_run_is_pale_and_not_on_the_front(
+    browser: Any, condition: Make, report: Path, tmp_path: Path
+) -> None:
+    def front() -> list[str]:
+        return list(
+            browser.execute_script(
+                "return [...document.querySelectorAll('#chart .front')].map(e => e.dataset.points)"
+            )
+        )
+
+    open_file(browser, report)
+    before = front()
+    where = {"codec": "int2", "wire_bytes": 100, "dataset": "set", "total": QUESTIONS}
+    trial = [said(condition, 3, 0.99, 20, **where)]
+    trial.append(said(condition, 4, 0.1, 20, control="deranged", **where))
+    open_file(browser, write(tmp_path, [*study(condition), *trial], {}))
+    assert front() == before
+    pale = browser.execute_script(
+        "return [...document.querySelectorAll('#chart .mark')]"
+        ".filter(m => m.getAttribute('opacity') !== '1').map(m => m.dataset.kind)"
+    )
+    assert sorted(pale) == ["deranged", "gain", "matched"]
+    caption = browser.find_element("id", "caption").text
+    assert f"Incomplete, drawn pale: 1 of 7 points (n = 20 of {QUESTIONS} questions)" in caption
