@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
+from latentwire.analysis.curve import read_csv as read_curve
 from latentwire.analysis.links import read_csv
 from latentwire.milestones import m1, m4
+from latentwire.milestones.links import links_of
 from latentwire.milestones.load_links import load_links
 from latentwire.parameters import Values
 from latentwire.tracking.runs import DEVICE, LEVEL, MILESTONE
@@ -42,9 +43,11 @@ def test_measured_once_and_drawn(
     table = read_csv(folder / "out" / "links.csv")
     assert len(table) == 2 * (1 + 4 + 2)
     assert set(table["device"]) == {"cpu"}
-    curve = pd.read_csv(folder / "out" / "budget_curve.csv").set_index("codec")["accuracy"]
+    assert table["accuracy"].isna().all()  # M2 has answered six questions of 500
+    curve = read_curve(folder / "out" / "budget_curve.csv")
+    table = links_of(store, curve.assign(complete=True))
     caches = table[table["way"] == "cache"].set_index("codec")["accuracy"]
-    assert set(caches["int4"]) == {curve["int4"]}  # what M2 has answered
+    assert set(caches["int4"]) == {curve.set_index("codec")["accuracy"]["int4"]}
     assert caches["bf16"].isna().all()  # what nobody has asked
     assert "first to answer is" in capsys.readouterr().out
     assert (folder / "out" / "links_demo_facts.svg").exists()
