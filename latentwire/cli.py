@@ -173,7 +173,10 @@ def _export(options: argparse.Namespace) -> None:
 
     store = open_store(options.experiment, create=False)
     done = export_study(store, options.file, options.all)
-    print(f"{printable(options.file)}: {done.written} runs, {options.file.stat().st_size} bytes")
+    print(
+        f"{options.file}: {done.written} runs, {options.file.stat().st_size} bytes,"
+        f" {done.answers} answers in {done.chunks} chunks"
+    )
 
 
 def _import(options: argparse.Namespace) -> None:
@@ -183,7 +186,8 @@ def _import(options: argparse.Namespace) -> None:
 
     with _naming(options.file), open_study(options.file) as study:
         done = import_study(open_store(options.experiment or study.experiment), study)
-    print(f"{printable(options.file)}: {done.written} runs written, {done.held} were there already")
+    left = f", {done.left_out} left out" if done.left_out else ""
+    print(f"{options.file}: {done.written} runs written, {done.held} were there already{left}")
 
 
 if __name__ == "__main__":

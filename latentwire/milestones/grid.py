@@ -66,6 +66,7 @@ BESIDE = (
     Condition("c2c", Channel(REFERENCE_CODEC), "matched"),
 )
 PICTURES = "pictures"  # the folder of those that a description shows
+MOST_REPLACED = 200  # run ids in a tag
 OTHERS_POLL_S = 2.0  # between looks at what other processes have in hand
 
 
@@ -310,13 +311,8 @@ def _letter(
         CHUNK: chunk,
         **_identity(plan),
     }
-    replaced = [
-        entry.run.info.run_id
-        for entry in lost
-        if entry.run.data.tags.get(FINGERPRINT) == tags[FINGERPRINT]
-    ]
-    if replaced:
-        tags[INSTEAD_OF] = ",".join(replaced)
+    if replaced := [entry.run.info.run_id for entry in lost if _held(entry.run, plan, unit.span)]:
+        tags[INSTEAD_OF] = ",".join(replaced[:MOST_REPLACED])
     return letter(
         study.store,
         f"{plan.setting.dataset} {plan.condition.label} {chunk}",
@@ -328,6 +324,18 @@ def _letter(
         seconds,
         claimed=claimed,
     )
+
+
+def _held(run: Run, plan: Plan, span: Span) -> bool:
+    """Whether a chunk run was to hold some of a span's examples under the plan's condition."""
+    tags = run.data.tags
+    if tags.get(CONDITION) != plan.fingerprint:
+        return False
+    try:
+        start, stop = parse_chunk(tags.get(CHUNK, ""))
+    except LatentWireError:
+        return False
+    return start < span[1] and span[0] < stop
 
 
 def counted(records: Sequence[Record]) -> dict[str, float]:

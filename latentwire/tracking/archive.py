@@ -14,14 +14,27 @@ import json
 import math
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from mlflow.entities import Dataset, InputTag
+from mlflow.entities import DatasetInput as MlflowInput
+from mlflow.exceptions import MlflowException
+from mlflow.utils.validation import (
+    MAX_PARAM_VAL_LENGTH,
+    MAX_TAG_VAL_LENGTH,
+    _validate_dataset_inputs,
+    _validate_experiment_name,
+    _validate_metric,
+    _validate_param,
+    _validate_tag,
+)
+
 from c2c.files import open_file
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, first_line
 
 FORMAT = "latentwire study"
 VERSION = 1
@@ -29,8 +42,14 @@ MANIFEST = "manifest.json"
 RUNS = "runs.jsonl"
 ARTIFACTS = "artifacts"
 STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING", "SCHEDULED")
-MOST_MANIFEST_BYTES = 1 << 28  # a million artifacts
 PIECE_BYTES = 1 << 20
+# What an archive may come to, in bytes: so much, and so many times the file's own size. Hashes in
+# the manifest hardly shrink; runs and answers shrink to a tenth, zeros to a thousandth.
+MOST_MANIFEST = (1 << 20, 20)
+MOST_RUNS = (1 << 24, 100)
+MOST_IN_ALL = (1 << 28, 200)
+MOST_PATH_BYTES, MOST_NAME_BYTES = 1000, 255  # of an artifact's path, and of one part of it
+LAST_MS = 253_402_300_799_999  # the year 9999
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same study makes the same file
 
 
@@ -135,10 +154,16 @@ class Study:
     _zip: zipfile.ZipFile
     _files: Mapping[str, Mapping[str, Any]]
 
-    def unpack(self, run: ArchivedRun, folder: Path) -> None:
-        """Write a run's artifacts below `folder`. Raises LatentWireError should the file have
-        changed since it was checked."""
-        for artifact in run.artifacts:
+    def sha256(self, run: ArchivedRun, artifact: str) -> str:
+        """The hash of an artifact's content."""
+        return str(self._files[run.entry(artifact)]["sha256"])
+
+    def unpack(
+        self, run: ArchivedRun, folder: Path, artifacts: Sequence[str] | None = None
+    ) -> None:
+        """Write a run's artifacts, all or some, below `folder`. Raises LatentWireError should the
+        file have changed since it was checked."""
+        for artifact in run.artifacts if artifacts is None else artifacts:
             target = folder / artifact
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as file:
@@ -173,7 +198,15 @@ def is_safe(path: str) -> bool:
         and not any(part in ("", ".", "..") for part in parts)
         and not any(character in "\\:" or ord(character) < 32 for character in path)
         and str(PurePosixPath(path)) == path
+        and _is_text(path)
+        and len(path.encode()) <= MOST_PATH_BYTES
+        and all(len(part.encode()) <= MOST_NAME_BYTES for part in parts)
     )
+
+
+def _is_text(value: str) -> bool:
+    """Whether every store can keep a text: no half of a surrogate pair, no NUL."""
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _checked(archive: zipfile.ZipFile) -> Study:
@@ -182,8 +215,7 @@ def _checked(archive: zipfile.ZipFile) -> Study:
         raise LatentWireError("is damaged or was altered: two of its entries have one name")
     if MANIFEST not in names:
         raise LatentWireError(f"is no exported study: it has no {MANIFEST}")
-    if archive.getinfo(MANIFEST).file_size > MOST_MANIFEST_BYTES:
-        raise LatentWireError(f"is no exported study: its {MANIFEST} is too large")
+    _check_entries(archive)
     about = json.loads(archive.read(MANIFEST))
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise LatentWireError(f"is no exported study: its {MANIFEST} says something else")
@@ -194,6 +226,10 @@ def _checked(archive: zipfile.ZipFile) -> Study:
     experiment, files = about["experiment"], about["files"]
     if not isinstance(experiment, str) or not isinstance(files, dict):
         raise LatentWireError(f"is damaged or was altered: {MANIFEST} is not of its format")
+    try:
+        _validate_experiment_name(_typed(experiment, str))
+    except (ValueError, MlflowException) as error:
+        raise LatentWireError(f"was altered: its experiment: {first_line(error)}") from None
     if odd := set(files) ^ (set(names) - {MANIFEST}):
         raise LatentWireError(
             f"is damaged or was altered: {min(odd)} is not both in the file and in its {MANIFEST}"
@@ -207,6 +243,30 @@ def _checked(archive: zipfile.ZipFile) -> Study:
         runs = tuple(_from_line(line, number) for number, line in enumerate(lines, start=1))
     _check_runs(runs, set(files) - {RUNS})
     return Study(experiment, runs, archive, files)
+
+
+def _check_entries(archive: zipfile.ZipFile) -> None:
+    """Raise for entries that `study_writer` makes in no way, and for more than a file of this size
+    can honestly hold; by the archive's directory, so that nothing is unpacked for it."""
+    entries = archive.infolist()
+    for entry in entries:
+        if entry.flag_bits & 1:
+            raise LatentWireError("is encrypted: export it again, or unpack and pack it without")
+        if entry.compress_type not in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
+            raise LatentWireError(f"was altered: {entry.filename!r} is packed in an unknown way")
+    archive.fp.seek(0, 2)  # type: ignore[union-attr]
+    size = archive.fp.tell()  # type: ignore[union-attr]
+    said = {entry.filename: entry.file_size for entry in entries}
+    for what, number, (least, times) in (
+        (f"a {MANIFEST}", said[MANIFEST], MOST_MANIFEST),
+        (f"a {RUNS}", said.get(RUNS, 0), MOST_RUNS),
+        ("entries", sum(said.values()), MOST_IN_ALL),
+    ):
+        if number > least + times * size:
+            raise LatentWireError(
+                f"was altered: a file of {size} bytes that says it holds {what} of {number} bytes"
+                " is not unpacked"
+            )
 
 
 def _read_entry(
@@ -247,12 +307,56 @@ def _check_runs(runs: tuple[ArchivedRun, ...], entries: set[str]) -> None:
         if run.parent is not None and run.parent not in seen:
             raise LatentWireError(f"was altered: run {run.run_id} comes before its parent")
         seen.add(run.run_id)
+        _check_values(run)
+        folders = {
+            "/".join(parts[:n])
+            for parts in (a.split("/") for a in run.artifacts)
+            for n in range(1, len(parts))
+        }
+        if both := folders & set(run.artifacts):
+            raise LatentWireError(f"was altered: {min(both)!r} is a file and a folder")
         for artifact in run.artifacts:
             if not is_safe(artifact):
                 raise LatentWireError(f"was altered: {artifact!r} leads out of its run's folder")
             owned.add(run.entry(artifact))
     if odd := owned ^ entries:
         raise LatentWireError(f"was altered: {min(odd)} belongs to no run, or is missing")
+
+
+def _check_values(run: ArchivedRun) -> None:
+    """Raise for what a store would refuse, when the run is half written."""
+    times = [run.start_ms, run.end_ms or 0, *(point.timestamp_ms for point in run.metrics)]
+    try:
+        if not all(0 <= time <= LAST_MS for time in times):
+            raise ValueError("a time is before 1970 or after the year 9999")
+        if not all(abs(point.step) < 1 << 63 for point in run.metrics):
+            raise ValueError("a step takes more than 64 bits")
+        for key in {point.key for point in run.metrics}:
+            _validate_metric(key, 0.0, 0, 0)
+        for key, value in run.params.items():
+            _validate_param(key, "")
+            _at_most(MAX_PARAM_VAL_LENGTH, value, f"the parameter {key}")
+        for key, value in run.tags.items():
+            _validate_tag(key, "")
+            _at_most(MAX_TAG_VAL_LENGTH, value, f"the tag {key}")
+        _at_most(MAX_TAG_VAL_LENGTH, run.name, "its name")
+        _validate_dataset_inputs([mlflow_input(entry) for entry in run.inputs])
+    except (ValueError, MlflowException) as error:
+        reason = first_line(error)
+        raise LatentWireError(f"holds what no store takes: run {run.run_id}: {reason}") from None
+
+
+def _at_most(length: int, value: str, what: str) -> None:
+    if len(value) > length:
+        raise ValueError(f"{what} has {len(value)} characters, more than {length}")
+
+
+def mlflow_input(entry: DatasetInput) -> MlflowInput:
+    """A dataset as MLflow takes it."""
+    data = Dataset(
+        entry.name, entry.digest, entry.source_type, entry.source, entry.schema, entry.profile
+    )
+    return MlflowInput(data, [InputTag(key, value) for key, value in entry.tags.items()])
 
 
 def _to_line(run: ArchivedRun) -> bytes:
@@ -270,7 +374,7 @@ def _from_line(line: bytes, number: int) -> ArchivedRun:
         content = json.loads(line.decode())
         _exactly(content, ArchivedRun)
         run_id = _typed(content["run_id"], str)
-        if not run_id.isalnum():
+        if not (run_id.isalnum() and run_id.isascii() and len(run_id) <= 64):
             raise ValueError(f"{run_id!r} is no run id")
         if content["status"] not in STATUSES:
             raise ValueError(f"{content['status']!r} is no status")
@@ -318,5 +422,7 @@ def _texts(content: Any) -> dict[str, str]:
 def _typed(value: Any, *kinds: type[Any] | None) -> Any:
     """`value`, should it be of one of the kinds (None: absent); TypeError otherwise."""
     if type(value) not in [type(None) if kind is None else kind for kind in kinds]:
-        raise TypeError(f"{value!r} is of the wrong type")
+        raise TypeError(f"{str(value)[:40]!r} is of the wrong type")
+    if isinstance(value, str) and not _is_text(value):
+        raise ValueError(f"{value[:40]!r} is no text")
     return value

@@ -1,23 +1,27 @@
 """Copying a finished study from one store into another, by way of a file.
 
 MLflow writes where a run's artifacts are as an absolute place, so a copied store does not open
-elsewhere; what its API gives out and takes in moves. A copy has another run id than its origin;
-the origin's is its tag ORIGIN_RUN, by which a second import knows it. A copy stays RUNNING until
-all that belongs to it is stored: so an interrupted import leaves nothing that looks whole, and the
-next one completes it. Runs that are computed are written by runs.py alone.
+elsewhere without being changed; what its API gives out and takes in moves. A copy has another run
+id than its origin; the origin's is its tag ORIGIN_RUN, by which a second import knows it. A copy
+gets its other tags, by which everything finds it, once all that belongs to it is stored: so an
+interrupted import leaves nothing that looks whole, KILLED runs without tags, and the next one
+completes them. Runs that are computed are written by runs.py alone.
 """
 
+import hashlib
+import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import requests
-from mlflow.entities import Dataset, InputTag, Metric, Param, Run, RunTag
 from mlflow.entities import DatasetInput as MlflowInput
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import (
     MLFLOW_PARENT_RUN_ID,
@@ -28,18 +32,38 @@ from mlflow.utils.mlflow_tags import (
 
 from latentwire.analysis.files import replacing
 from latentwire.errors import LatentWireError
+from latentwire.evaluation.record import read_records
 from latentwire.redaction import clean_tags, without_password
-from latentwire.tracking.archive import ArchivedRun, DatasetInput, Point, Study, study_writer
+from latentwire.tracking.archive import (
+    ArchivedRun,
+    DatasetInput,
+    Point,
+    Study,
+    mlflow_input,
+    study_writer,
+)
 from latentwire.tracking.artifacts import list_files, local_artifact
 from latentwire.tracking.inputs import log_inputs
+from latentwire.tracking.patience import little_patience
 from latentwire.tracking.resume import finished_chunks
-from latentwire.tracking.runs import CONDITION, FINGERPRINT, LEVEL, MOST_METRICS, MOST_PARAMS
+from latentwire.tracking.runs import (
+    CONDITION,
+    FINGERPRINT,
+    INSTEAD_OF,
+    LEVEL,
+    MOST_METRICS,
+    MOST_PARAMS,
+    RECORDS_FILE,
+    RECORDS_SHA256,
+)
 from latentwire.tracking.store import Store
 
 ORIGIN_RUN = "latentwire.origin_run"  # the id that a copied run had where it was computed
 BATCH = 64  # runs read ahead of the file; their artifacts lie in a temporary folder meanwhile
 SERVER_THREADS = 16  # requests to a server are waited for
 ENDED = ("FINISHED", "FAILED", "KILLED")
+
+log = logging.getLogger("latentwire")
 
 
 @dataclass(frozen=True)
@@ -48,6 +72,9 @@ class Transferred:
 
     written: int
     held: int = 0
+    left_out: int = field(default=0, compare=False)  # chunks whose answers cannot be had
+    chunks: int = field(default=0, compare=False)  # finished ones among those written
+    answers: int = field(default=0, compare=False)  # in them
 
 
 def export_study(store: Store, path: Path, everything: bool = False) -> Transferred:
@@ -61,13 +88,18 @@ def export_study(store: Store, path: Path, everything: bool = False) -> Transfer
         raise LatentWireError("exists already: delete it or give another name")
     with _one_sentence("the export stopped"):
         experiment = store.client.get_experiment(store.experiment_id).name
-        runs = _parents_first(_selected(store, everything))
+        selected = _selected(store, everything)
+        # What was computed again since its answers could not be read is of no use elsewhere.
+        replaced = {i for run in selected for i in run.data.tags.get(INSTEAD_OF, "").split(",")}
+        runs = _parents_first(run for run in selected if run.info.run_id not in replaced)
+        left_out = len(selected) - len(runs)
         if not runs:
             raise LatentWireError(
                 f"nothing to export: experiment {experiment} of {without_password(store.uri)}"
                 " has no finished runs"
             )
         known = {run.info.run_id for run in runs}
+        counts: Counter[str] = Counter()
 
         def read(run: Run) -> tuple[ArchivedRun, dict[str, Path], ExitStack]:
             parent = _parent(run)  # which may have been deleted
@@ -79,8 +111,33 @@ def export_study(store: Store, path: Path, everything: bool = False) -> Transfer
                     batch = runs[start : start + BATCH]
                     for archived, places, stack in pool.map(read, batch):
                         files.enter_context(stack)
+                        if _is_finished_chunk(archived):
+                            counts["chunks"] += 1
+                            counts["answers"] += _answers(archived, places)
                         writer.add(archived, places)
-    return Transferred(len(runs))
+    return Transferred(len(runs), 0, left_out, counts["chunks"], counts["answers"])
+
+
+def _is_finished_chunk(run: ArchivedRun) -> bool:
+    return run.tags.get(LEVEL) == "chunk" and run.status == "FINISHED"
+
+
+def _answers(run: ArchivedRun, places: Mapping[str, Path]) -> int:
+    """How many answers a finished chunk holds; LatentWireError where they are not what it
+    logged."""
+    try:
+        data = places[RECORDS_FILE].read_bytes() if RECORDS_FILE in places else None
+        if data is None:
+            raise LatentWireError("they are not in the artifact store")
+        if hashlib.sha256(data).hexdigest() != run.tags.get(RECORDS_SHA256):
+            raise LatentWireError("they are not those that it logged")
+        return len(read_records(places[RECORDS_FILE]))
+    except (LatentWireError, OSError) as error:
+        raise LatentWireError(
+            f"nothing was written, for the answers of chunk run {run.run_id} cannot be had"
+            f" ({error}): restore its artifacts, or start its milestone again, which computes them"
+            " again, or delete that run"
+        ) from error
 
 
 def import_study(store: Store, study: Study) -> Transferred:
@@ -90,17 +147,46 @@ def import_study(store: Store, study: Study) -> Transferred:
     same fingerprint. Raises LatentWireError when the store takes no more; start again to go on.
     """
     with _one_sentence("the import stopped, and goes on where it was when started again"):
-        ids, partial = _held(store, study.runs)
+        broken = _broken(study)
+        runs = [run for run in study.runs if run.run_id not in broken]
+        ids, partial = _held(store, runs)
         held = len(ids)
 
         def write(run: ArchivedRun) -> None:
             parent = ids[run.parent] if run.parent else None
             ids[run.run_id] = _write(store, study, run, parent, partial.get(run.run_id))
 
-        for level in _levels(study.runs):
+        for level in _levels(runs):
             with _threads(store) as pool:
                 list(pool.map(write, [run for run in level if run.run_id not in ids]))
-    return Transferred(len(study.runs) - held, held)
+    return Transferred(len(runs) - held, held, len(broken))
+
+
+def _broken(study: Study) -> set[str]:
+    """The finished chunks of an archive whose answers are not there, or not what they logged: they
+    would count as finished and hold nothing. A warning names the first."""
+    broken: dict[str, str] = {}
+    above = {run.parent for run in study.runs}
+    for run in study.runs:
+        if not _is_finished_chunk(run) or run.run_id in above:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            wanted = [path for path in run.artifacts if path == RECORDS_FILE]
+            study.unpack(run, Path(folder), wanted)
+            try:
+                _answers(run, {path: Path(folder) / path for path in wanted})
+            except LatentWireError as error:
+                broken[run.run_id] = str(error.__cause__)
+    if broken:
+        run_id, reason = next(iter(broken.items()))
+        log.warning(
+            "%d finished chunks of the file are left out, for their answers cannot be had (run %s:"
+            " %s)",
+            len(broken),
+            run_id,
+            reason,
+        )
+    return set(broken)
 
 
 def _selected(store: Store, everything: bool) -> list[Run]:
@@ -201,7 +287,7 @@ def _held(store: Store, runs: Sequence[ArchivedRun]) -> tuple[dict[str, str], di
         if run.run_id in complete:
             continue
         for copy in copies.get(_origin(run), []):
-            done = copy.info.status == _final_status(run)
+            done = _is_whole(copy, run)
             (complete if done else partial)[run.run_id] = copy.info.run_id
         if run.tags.get(LEVEL) == "chunk" and run.status == "FINISHED":
             chunks = finished[run.tags.get(CONDITION, "")]
@@ -218,6 +304,19 @@ def _origin(run: ArchivedRun) -> str:
 def _final_status(run: ArchivedRun) -> str:
     """What ran when it was exported will not be ended by anyone where its copy is."""
     return run.status if run.status in ENDED else "KILLED"
+
+
+def _is_whole(copy: Run, run: ArchivedRun) -> bool:
+    """Whether a copy lacks nothing that the archive has.
+
+    Tags are written last: a copy that was begun lacks them. One that has ended is never made to
+    run, or be KILLED, again: the archive may be older than what the copy was made from.
+    """
+    if run.status != "FINISHED" and copy.info.status == "FINISHED":
+        return True
+    tagged = run.tags.keys() - {ORIGIN_RUN, MLFLOW_PARENT_RUN_ID} <= copy.data.tags.keys()
+    ended = copy.info.status in ENDED
+    return tagged and ended and (copy.info.status == "FINISHED" or run.status != "FINISHED")
 
 
 def _levels(runs: Iterable[ArchivedRun]) -> list[list[ArchivedRun]]:
@@ -243,6 +342,19 @@ def _write(
         first |= {MLFLOW_USER: run.tags[MLFLOW_USER]} if MLFLOW_USER in run.tags else {}
         created = client.create_run(store.experiment_id, run.start_ms, first, run.name)
         copy = str(created.info.run_id)
+    try:
+        _fill(store, study, run, copy)
+    except BaseException:
+        # It lacks tags, by which the next import knows that it is to be completed.
+        with suppress(Exception), little_patience():
+            client.set_terminated(copy, "KILLED")
+        raise
+    return copy
+
+
+def _fill(store: Store, study: Study, run: ArchivedRun, copy: str) -> None:
+    """Write all of a run into its copy."""
+    client = store.client
     points = [Metric(p.key, p.value, p.timestamp_ms, p.step) for p in run.metrics]
     for start in range(0, len(points), MOST_METRICS):
         client.log_batch(copy, metrics=points[start : start + MOST_METRICS])
@@ -250,7 +362,7 @@ def _write(
     for start in range(0, len(params), MOST_PARAMS):
         client.log_batch(copy, params=params[start : start + MOST_PARAMS])
     if run.inputs:
-        log_inputs(client, copy, [_mlflow_input(entry) for entry in run.inputs])
+        log_inputs(client, copy, [mlflow_input(entry) for entry in run.inputs])
     if run.artifacts:
         with tempfile.TemporaryDirectory() as folder:
             study.unpack(run, Path(folder))
@@ -263,14 +375,6 @@ def _write(
     for start in range(0, len(tags), MOST_PARAMS):
         client.log_batch(copy, tags=tags[start : start + MOST_PARAMS])
     client.set_terminated(copy, _final_status(run), run.end_ms)
-    return copy
-
-
-def _mlflow_input(entry: DatasetInput) -> MlflowInput:
-    data = Dataset(
-        entry.name, entry.digest, entry.source_type, entry.source, entry.schema, entry.profile
-    )
-    return MlflowInput(data, [InputTag(key, value) for key, value in entry.tags.items()])
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import random
 import shutil
 import zipfile
@@ -12,12 +13,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
-from studies import CONDITIONS, describe, make_plan, start_condition, write_chunk, write_study
+from mlflow.exceptions import MlflowException
+from studies import (
+    CONDITIONS,
+    describe,
+    make_plan,
+    make_records,
+    start_condition,
+    write_chunk,
+    write_study,
+)
 
 from latentwire.analysis.curve import write_csv
 from latentwire.cli import main
 from latentwire.errors import LatentWireError
+from latentwire.evaluation.record import record_lines
 from latentwire.milestones.m4 import load_curve
+from latentwire.tracking import archive as archives
 from latentwire.tracking import transfer
 from latentwire.tracking.archive import (
     MANIFEST,
@@ -29,7 +41,7 @@ from latentwire.tracking.archive import (
     study_writer,
 )
 from latentwire.tracking.resume import finished_chunks
-from latentwire.tracking.runs import LEVEL, RunWriter, mark_killed
+from latentwire.tracking.runs import INSTEAD_OF, LEVEL, SOURCE, RunWriter, mark_killed
 from latentwire.tracking.store import Store, open_store
 from latentwire.tracking.transfer import ORIGIN_RUN, Transferred, export_study, import_study
 
@@ -480,3 +492,184 @@ def test_a_deleted_parent_is_left_out(at: Opened, tmp_path: Path) -> None:
     export_study(here, tmp_path / "one.zip")
     with open_study(tmp_path / "one.zip") as found:
         assert [(run.name, run.parent) for run in found.runs] == [("below", None)]
+
+
+# What an archive may not do, and what may have happened to a store.
+
+
+def altered(study: Path, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """The file with each run changed, and hashes that fit."""
+    path = folder / "altered.zip"
+    with zipfile.ZipFile(study) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        manifest = json.loads(old.read(MANIFEST))
+        runs = [json.loads(line) for line in old.read("runs.jsonl").splitlines()]
+        for run in runs:
+            change(run)
+        text = "".join(json.dumps(run) + "\n" for run in runs).encode()
+        manifest["files"]["runs.jsonl"] = {
+            "bytes": len(text),
+            "sha256": hashlib.sha256(text).hexdigest(),
+        }
+        for name in set(manifest["files"]) - {"runs.jsonl"}:
+            new.writestr(name, old.read(name))
+        new.writestr("runs.jsonl", text)
+        new.writestr(MANIFEST, json.dumps(manifest))
+    return path
+
+
+def into(key: str, name: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda run: run[key].update({name: value})
+
+
+def to(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda run: run.update({key: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (to("start_ms", 2**70), "before 1970 or after the year 9999"),
+        (to("end_ms", -1), "before 1970 or after the year 9999"),
+        (to("metrics", [["m", 1.0, 2**70, 0]]), "before 1970 or after the year 9999"),
+        (to("metrics", [["m", 1.0, 0, 2**70]]), "a step takes more than 64 bits"),
+        (to("metrics", [["../m", 1.0, 0, 0]]), "no store takes"),
+        (into("tags", "k" * 5000, "v"), "no store takes.*250"),
+        (into("tags", "k", "v" * 8001), "the tag k has 8001 characters"),
+        (into("params", "k", "v" * 6001), "the parameter k has 6001 characters"),
+        (into("tags", "k", "\ud800"), "is no text"),
+        (into("params", "k", "a\0b"), "is no text"),
+        (into("params", "k", 5), "of the wrong type"),
+        (to("name", ["x"]), "of the wrong type"),
+        (to("run_id", "../up"), "is no run id"),
+    ],
+)
+def test_what_a_store_would_refuse_is_refused_before_it_is_asked(
+    archive: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], reason: str
+) -> None:
+    path = altered(archive, tmp_path, change)
+    with pytest.raises(LatentWireError, match=reason) as error, open_study(path):
+        pass
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+@pytest.fixture
+def small(at: Opened, tmp_path: Path) -> Path:
+    """One finished chunk in the store `here`, exported with the two runs above it."""
+    here = at("here")
+    writer = RunWriter(here, {SOURCE: "local"})
+    plan = make_plan(CONDITIONS[0])
+    parent = start_condition(writer, writer.start("m", "milestone", None, {}, {}), plan)
+    write_chunk(writer, parent, plan, (0, 3))
+    writer.close("FINISHED")
+    export_study(here, tmp_path / "small.zip")
+    return tmp_path / "small.zip"
+
+
+def test_answers_that_are_not_in_the_file_are_left_out(
+    at: Opened, small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = altered(small, tmp_path, into("tags", "latentwire.records_sha256", "0" * 64))
+    there = at("there")
+    done = imported(there, said)
+    assert (done.written, done.left_out) == (2, 1)
+    assert not list(there.search(tags={LEVEL: "chunk"}))
+    assert "1 finished chunks of the file are left out" in caplog.text
+    assert imported(there, small) == Transferred(1, 2)
+
+
+def test_an_older_file_changes_nothing_that_a_newer_one_brought(at: Opened, tmp_path: Path) -> None:
+    here = at("here")
+    writer = RunWriter(here, {})
+    milestone = writer.start("open", "milestone", None, {}, {})
+    writer.finish(writer.start("done", "condition", milestone, {}, {}))
+    export_study(here, tmp_path / "old.zip", everything=True)
+    writer.finish(milestone)
+    export_study(here, tmp_path / "new.zip", everything=True)
+    there = at("there")
+    for name, written in (("new", 2), ("old", 0), ("new", 0), ("old", 0)):
+        assert imported(there, tmp_path / f"{name}.zip").written == written
+        assert {run.info.status for run in there.search()} == {"FINISHED"}
+
+
+def test_a_store_that_refuses_half_way_leaves_nothing_running(
+    at: Opened, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = at("there")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise MlflowException("no more")
+
+    with monkeypatch.context() as patch, pytest.raises(LatentWireError, match="no more"):
+        patch.setattr(there.client, "log_artifacts", refuse)
+        imported(there, small)
+    assert {run.info.status for run in there.search(tags={ORIGIN_RUN: chunk_in(small)})} == {
+        "KILLED"
+    }
+    assert imported(there, small) == Transferred(1, 2)
+    assert [run.info.status for run in there.search()] == ["FINISHED"] * 3
+
+
+def chunk_in(path: Path) -> str:
+    with open_study(path) as study:
+        return study.runs[-1].run_id
+
+
+def packed(path: Path, files: dict[str, bytes], **options: Any) -> Path:
+    with zipfile.ZipFile(path, "w", **options) as target:
+        for name, content in files.items():
+            target.writestr(name, content)
+    return path
+
+
+def test_files_that_are_no_honest_study(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "MOST_IN_ALL", (1 << 20, 200))  # a small bomb is made faster
+    zeros = bytes(9_000_000)
+    about = {"format": "latentwire study", "version": 1, "experiment": "x", "files": {}}
+    files = {MANIFEST: json.dumps(about).encode(), "runs.jsonl": b""}
+    squeezed = zipfile.ZIP_DEFLATED
+    encrypted = bytearray(archive.read_bytes())
+    encrypted[encrypted.index(b"PK\1\2") + 8] |= 1  # the flag of its directory's first entry
+    (tmp_path / "encrypted.zip").write_bytes(encrypted)
+    os.mkfifo(tmp_path / "fifo")
+    for path, reason in (
+        (
+            packed(tmp_path / "a", files | {"artifacts/a/b": zeros}, compression=squeezed),
+            "unpacked",
+        ),
+        (packed(tmp_path / "b", {MANIFEST: zeros}, compression=squeezed), "unpacked"),
+        (packed(tmp_path / "c", files | {"x": b"1"}, compression=zipfile.ZIP_LZMA), "unknown way"),
+        (tmp_path / "encrypted.zip", "is encrypted"),
+        (tmp_path / "fifo", "is no file"),
+        (tmp_path, "is no file"),
+    ):
+        with pytest.raises(LatentWireError, match=reason), open_study(path):
+            pass
+
+
+@pytest.mark.parametrize("name", ["a/" * 2000 + "b", "x" * 256, "\ud800", "/etc/x", "a/../../x"])
+def test_names_that_no_file_system_takes_are_not_safe(name: str) -> None:
+    assert not is_safe(name)
+    assert is_safe("ü/" * 100 + "records.jsonl")
+
+
+def test_an_export_without_all_answers_is_refused(at: Opened, small: Path, tmp_path: Path) -> None:
+    here, file = at("here"), tmp_path / "again.zip"
+    chunk = next(iter(here.search(tags={LEVEL: "chunk"})))
+    records = Path(chunk.info.artifact_uri) / "records.jsonl"
+
+    def cut() -> None:
+        records.write_bytes(records.read_bytes()[:-1])
+
+    for damage in (cut, records.unlink, lambda: shutil.rmtree(records.parents[1])):
+        damage()
+        with pytest.raises(LatentWireError, match=f"nothing was written.*{chunk.info.run_id}"):
+            export_study(here, file)
+        assert not file.exists()
+    # Computed again, it is no longer missed.
+    again = {**chunk.data.tags, INSTEAD_OF: chunk.info.run_id}
+    lines = record_lines(make_records(make_plan(CONDITIONS[0]), (0, 3)))
+    RunWriter(here, {}).write_lines(chunk.info.run_name, "", {}, again, lines, {})
+    done = export_study(here, file)
+    assert (done.written, done.left_out, done.chunks, done.answers) == (3, 1, 1, 3)
