@@ -54,6 +54,18 @@ def user_path(text: str, within: Path = Path()) -> Path:
     return path
 
 
+def path_of(variable: str) -> Path | None:
+    """The path that an environment variable holds; None where it is not set, or empty.
+
+    Raises LatentWireError, naming the variable, as `user_path` does.
+    """
+    text = os.environ.get(variable)
+    try:
+        return user_path(text) if text else None
+    except LatentWireError as error:
+        raise LatentWireError(f"{variable}: {error}; mend or unset it") from None
+
+
 def output_folder(text: str) -> Path:
     """A folder to write to, which is there or can be made; else LatentWireError."""
     path = user_path(text)

@@ -9,7 +9,7 @@ from latentwire.checks.downloads import Download, in_words, known_bytes, told, u
 from latentwire.checks.file_system import nearest, why_not_writable
 from latentwire.checks.report import Doubt
 from latentwire.errors import LatentWireError
-from latentwire.user_files import user_path
+from latentwire.user_files import path_of
 
 LEAST_FREE_BYTES = 1_000_000_000  # in the folder that runs are kept in
 SPARE = 1.1  # a download is held whole beside what is there already
@@ -36,9 +36,8 @@ def check_caches(uses_hub: bool, to_download: bool) -> str:
             )
         elif "HF_HOME" in os.environ and not home.is_dir():
             doubts.append(f"HF_HOME {home} is not there yet, a download makes it")
-    root = os.environ.get("C2C_CKPT_ROOT")
-    if root:
-        folder = user_path(root)
+    folder = path_of("C2C_CKPT_ROOT")
+    if folder:
         if not folder.is_dir():
             doubts.append(f"C2C_CKPT_ROOT {folder} is no folder: fusers are not looked for there")
         elif not os.access(folder, os.R_OK | os.X_OK):
@@ -46,7 +45,7 @@ def check_caches(uses_hub: bool, to_download: bool) -> str:
     if doubts:
         raise Doubt("; ".join(doubts))
     used = f"HF_HOME {home}" if uses_hub else "HF_HOME is not needed"
-    return f"{used}, C2C_CKPT_ROOT {root or 'is not set'}"
+    return f"{used}, C2C_CKPT_ROOT {folder or 'is not set'}"
 
 
 def check_disk(downloads: Sequence[Download]) -> str:

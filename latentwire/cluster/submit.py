@@ -24,7 +24,7 @@ from latentwire.pairs.load import load_pair
 from latentwire.parameters import AUTO
 from latentwire.redaction import holds_password
 from latentwire.tracking.store import DEFAULT_URI
-from latentwire.user_files import user_path
+from latentwire.user_files import path_of
 
 URI = "MLFLOW_TRACKING_URI"
 # Written into the script, so that a job can be read and repeated without its submitter's shell.
@@ -157,10 +157,10 @@ def sbatch(script: str) -> str:
 
 def python() -> str:
     """The interpreter that tasks run: the conda environment's, or the one that submits."""
-    environment = os.environ.get("CONDA_ENV_PATH")
-    if not environment:
+    environment = path_of("CONDA_ENV_PATH")
+    if environment is None:
         return sys.executable
-    path = user_path(environment).absolute() / "bin" / "python"
+    path = environment.absolute() / "bin" / "python"
     if not os.access(path, os.X_OK):
         raise LatentWireError(f"CONDA_ENV_PATH={environment}: there is no {path}; mend or unset it")
     return str(path)

@@ -2,14 +2,13 @@
 
 import json
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from latentwire.errors import LatentWireError, NotHere, uncached
 from latentwire.pairs.pair import Pair, Source, require_supported
-from latentwire.user_files import user_path
+from latentwire.user_files import path_of, user_path
 
 Kind = Literal["model", "fuser"]
 
@@ -149,9 +148,9 @@ def _local_folder(source: Source, kind: Kind) -> Path | None:
         if not source.path.is_dir():
             raise LatentWireError(f"the {kind}'s folder {source.path} does not exist")
         return source.path
-    root = os.environ.get("C2C_CKPT_ROOT")
+    root = path_of("C2C_CKPT_ROOT")
     if kind == "fuser" and root and source.subfolder:
-        folder = user_path(source.subfolder, user_path(root))
+        folder = user_path(source.subfolder, root)
         if folder.is_dir():
             return folder
     return None

@@ -5,8 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from latentwire.checks.file_system import nearest, why_not_writable
 from latentwire.errors import LatentWireError
-from latentwire.user_files import csv_lines, output_folder, read_bytes, read_text, user_path
+from latentwire.pairs.locate import locate
+from latentwire.pairs.pair import Source
+from latentwire.user_files import (
+    csv_lines,
+    output_folder,
+    path_of,
+    read_bytes,
+    read_text,
+    user_path,
+)
 
 
 def test_a_home_folder_is_meant_by_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -36,6 +46,24 @@ def test_what_can_be_no_path_is_one_sentence(
     with pytest.raises(LatentWireError, match=words) as caught:
         user_path(text)
     assert len(str(caught.value)) < 300 and str(caught.value).isprintable()
+
+
+def test_a_variable_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("C2C_CKPT_ROOT", "~nosuch-user/x")
+    with pytest.raises(LatentWireError, match=r"C2C_CKPT_ROOT: .* there is not: .*unset it"):
+        path_of("C2C_CKPT_ROOT")
+    with pytest.raises(LatentWireError, match="C2C_CKPT_ROOT: "):
+        locate(Source(repo="some/fusers", subfolder="one"), "fuser", download=False)
+    monkeypatch.setenv("C2C_CKPT_ROOT", "")
+    assert path_of("C2C_CKPT_ROOT") is None
+
+
+def test_where_nothing_can_be_is_not_writable_in_words(tmp_path: Path) -> None:
+    for name in ("~nosuch-user/x", "x" * 300, "a/" * 3000):
+        assert nearest(tmp_path / name) == tmp_path
+        why_not_writable(Path(name))
+    (tmp_path / "file").touch()
+    assert "Not a directory" in str(why_not_writable(tmp_path / "file" / "below"))
 
 
 def test_a_folder_to_write_to(tmp_path: Path) -> None:
