@@ -88,8 +88,16 @@ def _secrets(environment: Mapping[str, str]) -> list[str]:
         user, _, password = rest[: max(0, _end_of_user(rest))].partition(":")
         secret = password or user
         if password or not _SHOWS_USER.match(environment.get(name, "")):
-            found |= {secret, unquote(secret)}  # a driver's message has it decoded
+            # A driver's message has it decoded, or a piece, where the address was no good.
+            found |= {secret, unquote(secret), *re.split(r"[/\[\]?#:]", secret)}
+        found |= {value for value in _option_values(rest) if value}
     return sorted((s for s in found if len(s) >= _LEAST_SECRET), key=len, reverse=True)
+
+
+def _option_values(rest: str) -> list[str]:
+    """The values of an address's options whose names say that they are secret, decoded."""
+    options = (part.partition("=") for part in re.split(r"[&;#]", rest.partition("?")[2]))
+    return [unquote_plus(value) for name, _, value in options if _SECRET_NAME.search(name)]
 
 
 def _end_of_user(rest: str) -> int:

@@ -13,6 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from latentwire.condition import Channel, Condition, Setting
 from latentwire.evaluation.record import Record
 from latentwire.milestones.grid import Plan, counted
+from latentwire.tracking.given_run import PROJECT
 from latentwire.tracking.processes import own_process
 from latentwire.tracking.resume import chunk_name
 from latentwire.tracking.runs import (
@@ -47,6 +48,15 @@ def far_process() -> str:
     """The name of a process that may live or not: it is of another boot."""
     _, _, *place, number, started = own_process().split(" ")
     return " ".join([uuid.uuid4().hex, str(uuid.uuid4()), *place, number, started])
+
+
+def made_by_mlflow(entry_point: str) -> dict[str, str]:
+    """The tags of a run that `mlflow run` has made for an entry point of this project."""
+    return {
+        "mlflow.source.type": "PROJECT",
+        "mlflow.source.name": f"file://{PROJECT}",
+        "mlflow.project.entryPoint": entry_point,
+    }
 
 
 def make_setting(seed: int = 42) -> Setting:

@@ -16,11 +16,11 @@ def open_file(path: Path) -> BinaryIO:
     if "\0" in str(path):
         raise OSError(errno.EINVAL, "its name holds a NUL character", str(path))
     # A pipe that nobody writes to would not even open without O_NONBLOCK.
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return file
-    file.close()
-    raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(number).st_mode):
+        return os.fdopen(number, "rb")
+    os.close(number)
+    raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, not a file", str(path))
 
 
 def read_file(path: Path, most_bytes: int | None = None) -> bytes:

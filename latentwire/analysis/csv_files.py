@@ -25,7 +25,9 @@ def csv_text(frame: pd.DataFrame) -> str:
     an apostrophe in front, which `read_rows` takes away again; numbers stay as they are."""
     text = [name for name, kind in frame.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
     safe = frame.assign(**{str(name): frame[name].map(_escaped) for name in text})
-    return safe.to_csv(index=False)
+    # A lone carriage return would end the row, and is not quoted of itself.
+    returns = any(safe[name].astype(str).str.contains("\r", regex=False).any() for name in text)
+    return safe.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL)
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -95,7 +95,10 @@ def uncovered(chunks: Iterable[Span], finished: Iterable[Span]) -> list[Span]:
 
 
 def _by_search(
-    store: Store, condition: str, experiments: Sequence[str], but: Collection[str]
+    store: Store,
+    condition: str,
+    experiments: Sequence[str] | None = None,
+    but: Collection[str] = (),
 ) -> Found:
     chunks: Found = {}
     for run in store.search(_FINISHED, experiments, tags={CONDITION: condition, LEVEL: "chunk"}):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from studies import made_by_mlflow
 from tests_support import Project
 
 from latentwire.cli import main
@@ -45,7 +46,9 @@ def test_where_a_project_came_from_is_kept_without_its_token(
     project: Project, tmp_path: Path
 ) -> None:
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    run = client.create_run(client.create_experiment("latentwire"), tags=GIT_TAGS)
+    run = client.create_run(
+        client.create_experiment("latentwire"), tags=made_by_mlflow("m2") | GIT_TAGS
+    )
     project.env["MLFLOW_RUN_ID"] = run.info.run_id
     done = project.run("m2", pair="demo", dataset="demo_facts", limit=2, kv_bits=4)
     assert done.returncode == 0, done.stderr

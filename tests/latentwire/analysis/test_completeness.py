@@ -61,7 +61,7 @@ def measured(result: ConditionResult) -> ConditionResult:
 
 
 def curve(results: list[ConditionResult]) -> pd.DataFrame:
-    return with_crossings(build_curve(results, resamples=100), crossings(results, 100))
+    return with_crossings(build_curve(results), crossings(results, 100))
 
 
 def test_a_trial_run_changes_no_headline(condition: Make) -> None:
@@ -140,7 +140,7 @@ def test_incomplete_points_are_pale_and_say_their_n(condition: Make) -> None:
 @pytest.mark.parametrize("n", [20, 40])
 def test_a_cell_of_a_trial_is_pale_with_its_n(condition: Make, n: int) -> None:
     half = condition(letters(9, n), answers=KEYS[:n], keep_ratio=0.5, wire_bytes=4000, total=N)
-    frame = build_curve([*whole_study(condition), measured(half)], resamples=20)
+    frame = build_curve([*whole_study(condition), measured(half)])
     figure = draw_heat_map(frame, "set", "demo")
     pale = [
         patch

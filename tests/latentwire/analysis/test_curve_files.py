@@ -110,7 +110,7 @@ def test_values_that_no_study_yields_are_one_sentence(
     words: str,
 ) -> None:  # fmt: skip
     path = tmp_path / "curve.csv"
-    write_csv(build_curve([condition("AABC")], resamples=20), path)
+    write_csv(build_curve([condition("AABC")]), path)
     head, row = csv.reader(path.read_text().splitlines())
     row[head.index(column)] = value
     path.write_text(f"{','.join(head)}\n{','.join(row)}\n")
@@ -137,6 +137,6 @@ def test_a_folder_that_is_a_file_is_said(
     condition: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "curve.csv"
-    write_csv(build_curve([condition("AABC")], resamples=20), path)
+    write_csv(build_curve([condition("AABC")]), path)
     assert main(["figures", str(path), "--output-dir", str(path)]) == 2
-    assert "curve.csv is a file: give a folder to write to" in capsys.readouterr().err
+    assert "curve.csv is not a folder: name another place to write to" in capsys.readouterr().err

@@ -25,6 +25,7 @@ def dot(
         order=order,
         wire_bytes=wire_bytes,
         complete=True,
+        gain_complete=True,
         x=wire_bytes,
         **values,
     )

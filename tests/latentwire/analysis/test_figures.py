@@ -210,7 +210,8 @@ def test_the_caption_says_n_and_what_is_incomplete(condition: Make) -> None:
     assert {dot.get_alpha() for dot in filled(panels(draw(grid(condition)))[0])} == {1}
     mixed = [condition("AB" * 20, total=60), condition("AB" * 30, codec="int4", total=60)]
     figure = draw(mixed)
-    assert "n = 60 questions a point" in words(figure) and "(int8: n = 40)" in words(figure)
+    told = words(figure).replace("\n", " ")
+    assert "n = 60 questions a point" in told and "(int8: n = 40)" in told
     # The int8 point is pale, the int4 point is not.
     assert sorted(dot.get_alpha() < 1 for dot in filled(panels(figure)[0])) == [False, True]
 

@@ -26,9 +26,7 @@ THEIRS = {
 
 
 def test_settings_of_the_user_change_no_byte(condition: Make, tmp_path: Path) -> None:
-    frame = build_curve(
-        [condition("AABC"), condition("ABBC", keep_ratio=0.5, wire_bytes=500)], resamples=20
-    )
+    frame = build_curve([condition("AABC"), condition("ABBC", keep_ratio=0.5, wire_bytes=500)])
     own = write_figures(frame, tmp_path / "own")
     with rc_context(THEIRS):
         theirs = write_figures(frame, tmp_path / "theirs")

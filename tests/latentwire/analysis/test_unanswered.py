@@ -116,7 +116,7 @@ def test_a_condition_that_answers_nothing_is_drawn_nowhere(
     frame = build_curve([*results, lost])
     assert write_budget_curves(frame, tmp_path)
     found = crossings([*results, lost], resamples=10)
-    assert list(found["questions"]) == [] or found["bytes"].min() > 0
+    assert not (found["bytes"] <= 0).any()
 
 
 def test_a_chunks_metrics(condition: Make) -> None:

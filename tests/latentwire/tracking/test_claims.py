@@ -120,7 +120,7 @@ def test_a_dead_process_of_this_host_holds_nothing(store: Store) -> None:
         assert claims.take("a")
 
 
-@pytest.mark.parametrize("process", [far_process(), own_process(), ""])
+@pytest.mark.parametrize("process", [far_process(), own_process(), ""], ids=["far", "own", "none"])
 def test_a_heartbeat_that_stands_still_ends_a_claim(
     store: Store, now: list[float], process: str
 ) -> None:

@@ -5,17 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from studies import made_by_mlflow
 
 from latentwire.milestones.milestone import milestone_run
 from latentwire.tracking.given_run import PROJECT
 from latentwire.tracking.runs import LEVEL
 from latentwire.tracking.store import Store, open_store
 
-MADE = {
-    "mlflow.source.type": "PROJECT",
-    "mlflow.source.name": f"file://{PROJECT}",
-    "mlflow.project.entryPoint": "m9",
-}
+MADE = made_by_mlflow("m9")
 
 
 def made(store: Store, tags: Mapping[str, str], status: str = "RUNNING") -> str:

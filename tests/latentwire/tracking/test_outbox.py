@@ -441,7 +441,7 @@ WRITER = """
     from latentwire.tracking.outbox import Outbox
     from latentwire.tracking.runs import RunWriter
     from latentwire.tracking.store import open_store
-    sys.path.insert(0, {tests!r})
+    sys.path[:0] = {tests!r}
     from test_outbox import message
 
     store = open_store("tests")
@@ -456,7 +456,9 @@ WRITER = """
 
 @pytest.mark.parametrize("delay_s", [0.0, 2.5, 3.5])
 def test_a_killed_writer_loses_and_repeats_nothing(store: Store, delay_s: float) -> None:
-    program = textwrap.dedent(WRITER).format(tests=str(Path(__file__).parent))
+    program = textwrap.dedent(WRITER).format(
+        tests=[str(folder) for folder in (Path(__file__).parent, Path(__file__).parents[2])]
+    )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for number in range(20):

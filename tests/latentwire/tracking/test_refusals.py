@@ -20,7 +20,7 @@ def test_a_server_that_is_called_by_another_name_is_not_blamed_on_permissions() 
 
 def test_such_a_server_is_seen_at_the_first_request() -> None:
     with small_server(status=403, body=WRONG_HOST.encode()) as uri:
-        for look in (lambda: ask(uri), lambda: store._check_reachable(uri)):
+        for look in (lambda: ask(uri), lambda: store.check_reachable(uri)):
             with pytest.raises(LatentWireError, match="--allowed-hosts 127") as caught:
                 look()
             assert "start it, or" not in str(caught.value)

@@ -272,8 +272,8 @@ def drawing(store: Store, folder: Path) -> bytes:
     """budget_curve.csv of one experiment."""
 
     class Own(Store):
-        def search(self, filter_string, experiments=None):  # type: ignore[no-untyped-def]
-            return super().search(filter_string, experiments or [self.experiment_id])
+        def search(self, filter_string="", experiments=None, **names):  # type: ignore[no-untyped-def]
+            return super().search(filter_string, experiments or [self.experiment_id], **names)
 
     own = Own(store.client, store.uri, store.experiment_id)
     frame = load_curve(own, ("local",), None, None)

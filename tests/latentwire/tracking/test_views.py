@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from studies import made_by_mlflow
 
 from latentwire.tracking.inputs import DIGEST_CHARACTERS, TRAINING, log_question_sets
 from latentwire.tracking.runs import RunWriter
@@ -34,7 +35,9 @@ def test_an_experiment_that_mlflow_made_gets_them(
 ) -> None:
     client = open_store("a study").client
     other = client.create_experiment("by mlflow run")
-    monkeypatch.setenv("MLFLOW_RUN_ID", client.create_run(other).info.run_id)
+    monkeypatch.setenv(
+        "MLFLOW_RUN_ID", client.create_run(other, tags=made_by_mlflow("m2")).info.run_id
+    )
     assert open_store().experiment_id == other
     tags = client.get_experiment(other).tags
     assert {f"{VIEW_TAG}{view.key}" for view in VIEWS} <= tags.keys()

@@ -117,7 +117,7 @@ def test_without_a_file_the_milestones_claims_are_judged(
         ({"colour": 1}, [], "mine.yaml: unknown key 'colour'"),
         ({"claims": []}, [], "key 'claims' must be a list with at least one entry"),
         ({}, ["--pair", "another"], "no finished local answers that the claims of mine.yaml"),
-        ({}, ["--pair", "it's"], "the tracking store refused a request"),
+        ({}, ["--pair", "it's"], "no finished local answers that the claims of mine.yaml"),
         ({}, ["--source", "published"], "no finished published answers"),
         ({"pair": "another"}, [], "no finished local answers"),
     ],
