@@ -79,7 +79,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     for path, words in (
         (tmp_path / "pipe", "a pipe or a device"),
         (Path("/dev/zero"), "a pipe or a device"),
-        (tmp_path, "Is a directory"),
+        (tmp_path, "a folder"),
         (tmp_path / "none", "No such file"),
     ):
         with pytest.raises(LatentWireError, match=rf"cannot be read \(.*{words}"):
