@@ -460,11 +460,11 @@ def test_mutations_with_a_right_checksum_are_refused_or_valid(name: str) -> None
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_mutated_packets_of_every_codec() -> None:
+def test_ten_thousand_hostile_packets_of_every_codec() -> None:
     """`make fuzz` throws a million."""
-    *_, (_, outcome) = fuzz(100_000, seed=1)
-    assert outcome.thrown > 100_000
-    assert outcome.decoded > 5000
+    *_, (_, outcome) = fuzz(10_000, seed=1)
+    assert outcome.thrown > 10_000
+    assert outcome.decoded > 500
     assert len(outcome.refused) > 50
 
 
