@@ -166,17 +166,17 @@ def test_the_whole_report_is_logged(
     out = capsys.readouterr().out
     found = report(folder)
     assert {check["state"] for check in found.values()} == {"ok"}
-    assert len(found) == 20
+    assert len(found) == 21
     assert "gates open" in found["pair in memory"]["text"]
     assert "answered" in found["one question"]["text"]
-    assert out.splitlines()[-1].startswith("preflight: 20 ok in ")
+    assert out.splitlines()[-1].startswith("preflight: 21 ok in ")
     assert {run.info.status for run in runs(folder)} == {"FINISHED"}
 
 
 def test_a_failed_report_is_logged_too_and_its_run_has_failed(folder: Path, values) -> None:
     pair = pair_of(folder, sha256="ab" * 32)
     (folder / "fuser" / "projector_2.pt").write_bytes(b"")
-    with pytest.raises(LatentWireError, match=r"1 of 19 checks failed \(pair files\), see above"):
+    with pytest.raises(LatentWireError, match=r"1 of 20 checks failed \(pair files\), see above"):
         preflight.run(values(preflight, pair=pair))
     found = report(folder)
     states = {title: check["state"] for title, check in found.items()}
