@@ -26,6 +26,10 @@ def is_database(uri: str) -> bool:
     return uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES
 
 
+class OlderSchemaError(LatentWireError):
+    """A database has tables of an older MLflow, or is still being made."""
+
+
 def check_database(uri: str, place: str) -> None:
     """Raise LatentWireError unless the database answers and has this MLflow's tables, or none.
 
@@ -82,7 +86,7 @@ def _check_tables(engine: Engine, place: str) -> None:
     if version == _get_latest_schema_revision():
         return
     if _is_known(version):
-        raise LatentWireError(
+        raise OlderSchemaError(
             f"the tracking store {place} was made by an older MLflow: make a copy of it, then run"
             " `mlflow db upgrade` with its address"
         )

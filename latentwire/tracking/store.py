@@ -26,7 +26,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from latentwire.errors import LatentWireError, first_line
 from latentwire.redaction import without_password
-from latentwire.tracking.database import check_database, is_database
+from latentwire.tracking.database import OlderSchemaError, check_database, is_database
 from latentwire.tracking.filters import holds, split
 from latentwire.tracking.given_run import given_run
 from latentwire.tracking.moved import follow_artifacts
@@ -43,6 +43,7 @@ REACH_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 3  # while work goes on
 _NAMES = 20  # of experiments in a sentence
 _KEPT_BY_OTHERS = ("databricks", "uc")  # addresses that MLflow resolves itself
+_BEING_MADE_S = 5.0  # a SQLite file that was not written to for so long is not being made
 _INVALID_HOST = "Invalid Host header"  # what a server says that is called by a name of others
 
 
@@ -409,7 +410,14 @@ def _check_database(uri: str) -> None:
             raise LatentWireError(f"the tracking store {path} is a folder: name a file in it")
         if not path.exists() or not path.stat().st_size:
             return
-    check_database(uri, without_password(uri))
+    while True:
+        try:
+            return check_database(uri, without_password(uri))
+        except OlderSchemaError:
+            # Another program, such as `mlflow ui`, may be making it at this moment.
+            if path is None or time.time() - path.stat().st_mtime > _BEING_MADE_S:
+                raise
+            time.sleep(0.1)
 
 
 def is_server(uri: str) -> bool:
