@@ -150,8 +150,8 @@ def test_altered_records_are_named(project: Project) -> None:
     records = Path(run.info.artifact_uri.removeprefix("file://")) / "records.jsonl"
     records.write_text(records.read_text().replace('"correct": true', '"correct": false'))
     records.write_text(records.read_text() + "\n")
-    done = project.run("m4")
-    assert done.returncode == BAD_INPUT
+    done = project.run("m4")  # draws the rest
+    assert done.returncode == 0
     assert run.info.run_id in done.stderr
     assert "not those it logged" in done.stderr
     assert project.runs("milestone", "RUNNING") == []
