@@ -50,7 +50,7 @@ def test_a_milestone_that_fails_does_not_take_the_others_with_it(store: Store) -
         failures.end()
     assert str(caught.value) == (
         "2 of 7 milestones failed, the others are done (m0: device cpu has not enough memory; m3: a"
-        " prompt is too short); mend it and start again, finished chunks are kept"
+        " prompt is too short and more); mend it and start again, finished chunks are kept"
     )
 
 
