@@ -47,7 +47,8 @@ def _answered(
     if condition.system == "c2c":
         assert condition.channel is not None
         packet = send(pair, condition.channel, question, donor, condition.control)
-        prefilled = prefill(pair, condition.channel, question, packet)
+        with may_be_refused(condition.channel):  # by who reads it
+            prefilled = prefill(pair, condition.channel, question, packet)
     else:
         model = pair.receiver if condition.system == "receiver" else pair.sharer
         prefilled = receiver.read(model, as_batch(question, pair.device))
@@ -82,8 +83,7 @@ def prefill(pair: LoadedPair, channel: Channel, question: Question, packet: byte
     token_ids = as_batch(question, pair.device)
     if not packet:
         return receiver.prefill(pair.receiver, token_ids, sections, lambda section, own: own)
-    with may_be_refused(channel):
-        _, received = pair.link.receive(packet, prompt_tokens, pair.dtype, pair.device)
+    _, received = pair.link.receive(packet, prompt_tokens, pair.dtype, pair.device)
     return receiver.prefill(
         pair.receiver, token_ids, sections, lambda section, own: pair.fuser(received, own)
     )
