@@ -18,11 +18,6 @@ def gain_is_complete(frame: pd.DataFrame) -> "pd.Series[bool]":
     return frame["complete"] & (frame["deranged_examples"] >= frame["examples_total"])
 
 
-def zero_is_complete(frame: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows answered all questions under a cache of zeros."""
-    return frame["zero_examples"] >= frame["examples_total"]
-
-
 def loss_is_complete(frame: pd.DataFrame) -> "pd.Series[bool]":
     """Which rows are compared with 16 bits on all questions."""
     return frame["complete"] & (frame["bf16_examples"] >= frame["examples_total"])
