@@ -53,6 +53,7 @@ from latentwire.evaluation.record import Record, write_records
 from latentwire.milestones import m4
 from latentwire.milestones.grid import Plan, counted
 from latentwire.milestones.m4 import load_curve
+from latentwire.tracking.processes import own_process
 from latentwire.tracking.resume import chunk_name, finished_chunks
 from latentwire.tracking.runs import (
     CHUNK,
@@ -64,6 +65,7 @@ from latentwire.tracking.runs import (
     LEVEL,
     MILESTONE,
     PROCESS,
+    PROCESS_ID,
     RECORDS_FILE,
     RECORDS_SHA256,
     SOURCE,
@@ -245,6 +247,7 @@ def chunk_run(plan: Plan, span: tuple[int, int], parent: str, root: Path) -> Chu
         LEVEL: "chunk",
         HOST: platform.node(),
         PROCESS: process_name(),
+        PROCESS_ID: own_process(),
         MLFLOW_USER: os.environ.get("USER", "unknown"),
         MLFLOW_SOURCE_NAME: "latentwire",
         MLFLOW_PARENT_RUN_ID: parent,

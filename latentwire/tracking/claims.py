@@ -92,7 +92,8 @@ class Claims:
         self._beat = 0
         self._told = time.monotonic(), time.time()  # when the store was last written to
         self._late = False  # nobody has heard of this process for as long as a lease
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # of what is known here; nobody asks the store within it
+        self._writing = threading.RLock()  # of what the store is told, which can take minutes
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep_beating, daemon=True)
 
@@ -113,14 +114,12 @@ class Claims:
     def until_done(self) -> Iterator[Self]:
         """Claims that are made in the block end with it, or with the run if it is interrupted."""
         yield self
-        with self._lock:
-            self.release([key for page in self._pages for key in page])
-            self._write()
+        self.release([key for page in self._pages for key in page])
+        self._write()
 
     def take(self, key: str) -> bool:
         """Claim a key; False if a live process has it, or claims it at this moment."""
-        with self._lock:
-            self._note_break()
+        with self._writing:
             self._add(key)
             self._write()
             taken = key in self.of_others()
@@ -177,32 +176,49 @@ class Claims:
         return still_s(run.info.run_id, run.data.tags[CLAIMS], asked) < self._lease_s
 
     def _add(self, key: str) -> None:
-        fitting = (n for n, page in enumerate(self._pages) if len(_text({*page, key})) < _MOST)
-        number = next(fitting, len(self._pages))
-        if number == len(self._pages):
-            self._pages.append(set())
-        self._pages[number].add(key)
-        self._changed.add(number)
-        self._kept.add(key)
+        with self._lock:
+            self._note_break()
+            fitting = (n for n, page in enumerate(self._pages) if len(_text({*page, key})) < _MOST)
+            number = next(fitting, len(self._pages))
+            if number == len(self._pages):
+                self._pages.append(set())
+            self._pages[number].add(key)
+            self._changed.add(number)
+            self._kept.add(key)
 
     def _write(self) -> None:
         """Tell the store of all that changed; the first page carries the heartbeat."""
-        self._note_break()
-        self._beat += 1
-        pages = sorted(self._changed | {0})
-        tags = [
-            RunTag(f"{CLAIMS}.{n}", _text(self._pages[n])) if n else self._first() for n in pages
-        ]
-        for start in range(0, len(tags), MOST_PARAMS):
-            self._store.client.log_batch(self._run_id, tags=tags[start : start + MOST_PARAMS])
-        self._changed.difference_update(pages)
-        self._told = time.monotonic(), time.time()
-        if self._late and not self._over.is_set():  # others may have marked the run KILLED
-            self._store.client.update_run(self._run_id, status="RUNNING")
-        self._late = False
+        with self._writing:
+            pages = self._to_be_told()
+            tags = [RunTag(name, text) for name, text in pages.values()]
+            try:
+                for start in range(0, len(tags), MOST_PARAMS):
+                    batch = tags[start : start + MOST_PARAMS]
+                    self._store.client.log_batch(self._run_id, tags=batch)
+            except BaseException:
+                with self._lock:
+                    self._changed.update(pages)
+                raise
+            with self._lock:
+                self._note_break()  # the store may have been away for long before it took this
+                self._told = time.monotonic(), time.time()
+            if self._late and not self._over.is_set():  # others may have marked the run KILLED
+                self._store.client.update_run(self._run_id, status="RUNNING")
+            self._late = False
 
-    def _first(self) -> RunTag:
-        return RunTag(CLAIMS, _text(self._pages[0], self._beat))
+    def _to_be_told(self) -> dict[int, tuple[str, str]]:
+        """The pages that the store does not know yet, and the first: number -> tag and text."""
+        with self._lock:
+            self._note_break()
+            self._beat += 1
+            pages = sorted(self._changed | {0})
+            self._changed.clear()
+            return {
+                n: (f"{CLAIMS}.{n}", _text(self._pages[n]))
+                if n
+                else (CLAIMS, _text(self._pages[0], self._beat))
+                for n in pages
+            }
 
     def _note_break(self) -> None:
         """See whether nobody has heard of this process for as long as a lease. Of a machine that
@@ -215,7 +231,7 @@ class Claims:
     def _keep_beating(self) -> None:
         while not self._over.wait(BEAT_S):
             try:
-                with self._lock:
+                with self._writing:
                     if not self._over.is_set():
                         self._write()
             except Exception as error:  # a store that is away; work goes on

@@ -478,7 +478,7 @@ def test_nothing_asked_gives_no_records(pair: LoadedPair, questions: MakeQuestio
     assert engine.evaluate(pair, [], questions([5]), questions([5]), 4) == {}
 
 
-def test_logits_that_are_no_numbers_end_in_one_sentence(
+def test_logits_that_are_no_numbers_are_answered_by_nobody(
     questions: MakeQuestions, short_answers: int
 ) -> None:
     pair = loaded_pair()
@@ -486,6 +486,10 @@ def test_logits_that_are_no_numbers_end_in_one_sentence(
         pair.fuser.projector(0).get_parameter("value_proj_out.bias").fill_(torch.inf)
     asked = questions([6, 6])
     broken = Condition("c2c", Channel("int8"), "matched")
-    with pytest.raises(LatentWireError, match="c2c int8 full matched: a model gave logits that"):
-        engine.evaluate(pair, [broken], asked, asked, 2)
-    assert engine.evaluate(pair, ALONE, asked, asked, 2)
+    records = engine.evaluate(pair, [broken, *ALONE], asked, asked, 2)
+    for record in records[broken]:
+        assert record.unanswered is not None
+        assert record.unanswered.startswith("a model gave logits that are NaN or infinite")
+        assert not record.correct
+    alone = engine.evaluate(pair, ALONE, asked, asked, 2)
+    assert {condition: records[condition] for condition in ALONE} == alone

@@ -256,6 +256,35 @@ TAKER = """
 """
 
 
+def test_a_heartbeat_that_waits_for_the_store_holds_up_nothing_else(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, began, back = threading.Event(), threading.Event(), threading.Event()
+    write = type(store.client).log_batch
+
+    def away(*args: object, **options: object) -> None:
+        if taken.is_set() and threading.current_thread() is not threading.main_thread():
+            began.set()
+            assert back.wait(60)
+        write(*args, **options)
+
+    monkeypatch.setattr(claims_module, "BEAT_S", 0.01)
+    monkeypatch.setattr(type(store.client), "log_batch", away)
+    run_id = milestone(store)
+    with Claims(store, run_id) as claims:
+        assert claims.take("a")
+        taken.set()
+        assert began.wait(60)
+        asked = threading.Thread(target=lambda: (claims.keeps("a"), claims.release(["a"])))
+        asked.start()
+        asked.join(10)
+        waited = asked.is_alive()
+        back.set()
+        assert not waited
+        assert claims.take("b") and not claims.keeps("a")
+    assert read(store.client.get_run(run_id).data.tags) == ["b"]
+
+
 def test_processes_that_ask_at_the_same_instant_never_share_a_key(store: Store) -> None:
     keys = [f"key{number}" for number in range(12)]
     command = [sys.executable, "-c", textwrap.dedent(TAKER), *keys]
