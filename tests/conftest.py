@@ -35,6 +35,6 @@ def shared_dir() -> Path:
 @pytest.fixture(autouse=True)
 def _same_folder() -> Iterator[None]:
     """No test leaves the next one in another folder."""
-    before = os.getcwd()
+    before = Path.cwd()
     yield
-    assert os.getcwd() == before
+    assert Path.cwd() == before
