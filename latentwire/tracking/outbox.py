@@ -349,7 +349,7 @@ class Outbox:
         # lists of processes to show.
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "PYTHONPATH": os.pathsep.join(_paths()),
             "MLFLOW_TRACKING_URI": self._uri,
         }
         environment.pop("MLFLOW_RUN_ID", None)
@@ -381,3 +381,10 @@ class Outbox:
             for path in self._folder.iterdir():
                 path.unlink()
             self._folder.rmdir()
+
+
+def _paths() -> list[str]:
+    """Where a process that is started finds the packages of this one, from whatever folder."""
+    root = str(Path(__file__).resolve().parents[2])
+    paths = [path for path in sys.path if path]
+    return paths if root in paths else [root, *paths]

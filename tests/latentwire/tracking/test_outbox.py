@@ -441,7 +441,7 @@ WRITER = """
     from latentwire.tracking.outbox import Outbox
     from latentwire.tracking.runs import RunWriter
     from latentwire.tracking.store import open_store
-    sys.path += {tests!r}  # not first: there is a folder latentwire in them
+    sys.path[:0] = {tests!r}
     from test_outbox import message
 
     store = open_store("tests")
