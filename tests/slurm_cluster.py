@@ -85,17 +85,17 @@ class Cluster:
             *(f"--socket={self.folder}/munge.socket", f"--key-file={key}"),
             *(f"--pid-file={self.folder}/munged.pid", f"--seed-file={self.folder}/munged.seed"),
         )
-        self.wait_for(lambda: (self.folder / "munge.socket").exists(), 20, "munged")
+        self.wait_for(lambda: (self.folder / "munge.socket").exists(), 120, "munged")
         self._daemon("slurmctld", "-D", "-c")
         self._daemon("slurmd", "-D", "-N", self.host)
-        self.wait_for(lambda: self.node_state() == "idle", 60, "the node to be idle")
+        self.wait_for(lambda: self.node_state() == "idle", 240, "the node to be idle")
 
     def stop(self) -> None:
         """Cancel what is queued, end the daemons and remove everything."""
         try:
             for job in self.slurm("squeue", "--noheader", "--format=%A").split():
                 self.slurm("scancel", job)
-            self.wait_for(lambda: not self.slurm("squeue", "--noheader"), 40, "an empty queue")
+            self.wait_for(lambda: not self.slurm("squeue", "--noheader"), 240, "an empty queue")
         finally:
             for daemon in reversed(self._daemons):
                 daemon.terminate()

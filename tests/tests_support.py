@@ -62,7 +62,7 @@ class Project:
     def run(self, entry: str, **parameters: object) -> subprocess.CompletedProcess[str]:
         """Run an entry point to its end."""
         process = self.start(entry, **parameters)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=1200)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def ok(self, entry: str, **parameters: object) -> str:

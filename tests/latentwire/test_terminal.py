@@ -135,7 +135,7 @@ def test_an_output_that_is_closed_or_full_is_no_traceback(
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'C2C'}"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr

@@ -28,7 +28,7 @@ def runpod(
         env={**clean, "PYTHON": sys.executable, **env},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
 
 

@@ -65,7 +65,7 @@ def test_latex_compiles(frame: pd.DataFrame, tmp_path: Path) -> None:
         encoding="utf-8",
     )
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=600)
     assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
 
 

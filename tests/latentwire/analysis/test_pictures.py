@@ -53,6 +53,6 @@ def test_settings_that_matplotlib_refuses_are_passed_over(
         env=os.environ | {name: text.format(folder=tmp_path) for name, text in settings.items()},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert (done.returncode, done.stdout) == (0, "drawn\n"), done.stderr

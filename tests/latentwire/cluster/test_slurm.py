@@ -58,12 +58,12 @@ class Study:
         return printed.getvalue()
 
     def wait_for_chunks(self, least: int) -> None:
-        self.cluster.wait_for(lambda: len(self._chunks()) >= least, 120, f"{least} chunks")
+        self.cluster.wait_for(lambda: len(self._chunks()) >= least, 600, f"{least} chunks")
 
     def wait_for_end(self, number: str) -> None:
         """Wait until no task of a job is queued or running."""
         ended = lambda: not self.cluster.slurm("squeue", "--noheader", f"--jobs={number}")  # noqa: E731
-        self.cluster.wait_for(ended, 180, f"job {number} to end")
+        self.cluster.wait_for(ended, 900, f"job {number} to end")
 
     def log(self, number: str) -> str:
         files = sorted((self.project.folder / "outputs" / "slurm").glob(f"*-{number}_*.log"))
@@ -171,7 +171,7 @@ def test_warned_before_the_time_limit(cluster: Cluster, calm: Study, study: Stud
     number = job_number(study.submit("--restarts", "1"))
     study.wait_for_chunks(4)
     cluster.slurm("scancel", "--batch", "--signal=USR1", f"{number}_0")
-    cluster.wait_for(lambda: "stopped and requeued" in study.log(number), 30, "the requeue")
+    cluster.wait_for(lambda: "stopped and requeued" in study.log(number), 240, "the requeue")
     study.wait_for_end(number)
     (job,) = cluster.jobs(number)
     log = study.log(number)
@@ -208,7 +208,7 @@ def test_node_drained_and_resumed(cluster: Cluster, calm: Study, study: Study) -
     update = ("scontrol", "update", f"NodeName={cluster.host}")
     cluster.slurm(*update, "State=DRAIN", "Reason=test")
     try:
-        cluster.wait_for(lambda: cluster.node_state() == "drained", 90, "the node to be drained")
+        cluster.wait_for(lambda: cluster.node_state() == "drained", 360, "the node to be drained")
         assert cluster.states(number) == ["COMPLETED", "PENDING"]
     finally:
         cluster.slurm(*update, "State=RESUME")

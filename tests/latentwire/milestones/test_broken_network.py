@@ -69,7 +69,7 @@ def test_work_goes_on_while_the_server_is_broken(
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
         network.fault = always(what)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         there = len(project_behind(project, network).runs("chunk"))
         units = len(long_calm) // 4  # the four conditions of a span travel in one letter
         while letters(project) < units // 2:
@@ -80,7 +80,7 @@ def test_work_goes_on_while_the_server_is_broken(
         assert len(project_behind(project, network).runs("chunk")) <= there + 1
         assert network.done["GET", what] + network.done["POST", what] > 0
         network.fault = always(PASS)
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=1200)
         assert process.returncode == 0, err
         assert project.numbers() == long_calm
         nothing_is_left(project)
@@ -98,7 +98,7 @@ def test_lost_answers_count_nothing_twice(tmp_path: Path, calm: Numbers, what: s
     with remote(tmp_path) as (project, network):
         network.fault = now_and_then(0.15, 5, what)
         process = project.start("m2", **GRID)
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=1200)
         network.fault = always(PASS)
         assert process.returncode == 0, err
         assert network.done["POST", what] >= 5, network.done

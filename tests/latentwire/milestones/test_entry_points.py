@@ -133,8 +133,8 @@ def test_signals_end_the_runs_in_order(project: Project, number: signal.Signals)
         time.sleep(0.2)
     process.send_signal(number)
     began = time.monotonic()
-    _, err = process.communicate(timeout=30)
-    assert time.monotonic() - began < 5
+    _, err = process.communicate(timeout=120)
+    assert time.monotonic() - began < 60
     assert process.returncode in (130, 143), err
     assert "finished chunks are kept" in err
     assert "Traceback" not in err
@@ -188,7 +188,7 @@ def server(tmp_path: Path) -> Iterator[str]:
         yield uri
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=120)
 
 
 @pytest.mark.slow
@@ -226,7 +226,7 @@ def mlflow_run(
         },
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
 
 

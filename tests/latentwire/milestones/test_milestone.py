@@ -37,7 +37,7 @@ def test_a_signal_that_leaves_the_store_locked_by_this_process(
         run_id = run.run_id
         began = time.monotonic()
         interrupted()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15  # less than it waits for a lock
     assert store.client.get_run(run_id).info.status == "KILLED"
     names = {file.path for file in store.client.list_artifacts(run_id)}
     assert "latentwire.log" in names

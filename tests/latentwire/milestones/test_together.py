@@ -45,7 +45,7 @@ def chunks_begin(project: Project, process: "subprocess.Popen[str]") -> None:
 
 def test_two_workers_give_the_same(project: Project, calm: dict[str, tuple[float, ...]]) -> None:
     process = project.start("m2", **GRID, workers=2)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=1200)
     assert process.returncode == 0, err
     assert "2 workers: cpu, cpu" in out
     assert project.numbers() == calm
@@ -68,7 +68,7 @@ def test_a_workers_death_costs_nothing(
         time.sleep(0.05)
     chunks_begin(project, process)
     workers[0].kill()
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=1200)
     assert process.returncode == 0, err
     assert project.numbers() == long_calm
 
@@ -131,7 +131,7 @@ def test_a_process_takes_over_from_one_that_was_killed(
     project.begins_to_wait(second, 6)
     first.kill()
     first.communicate()
-    _, err = second.communicate(timeout=300)
+    _, err = second.communicate(timeout=1200)
     assert second.returncode == 0, err
     # What the killed one had not delivered is in the outbox; it is not counted twice.
     project.ok("m2", **LONG)
@@ -183,7 +183,7 @@ def test_a_server_that_goes_away_in_mid_grid_loses_nothing(
         assert process.poll() is None, process.communicate()
         assert list((tmp_path / "outbox").rglob("*.json")), "nothing waits"
         server = serve(folder, port)
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=1200)
         assert process.returncode == 0, err
         assert project.numbers() == long_calm
         assert project.runs("chunk", "RUNNING") == []
@@ -204,7 +204,7 @@ def test_a_server_that_never_returns_ends_in_a_sentence(
         process = project.start("m2", **LONG)
         chunks_begin(project, process)
         stop(server)
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=1200)
         assert process.returncode == 2, err
         assert "they wait in" in err and "Traceback" not in err
         assert list((tmp_path / "outbox").rglob("*.json"))

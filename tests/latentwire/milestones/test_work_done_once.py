@@ -34,7 +34,7 @@ def stop_with_work_in_hand(project: Project, process: "subprocess.Popen[str]") -
 
 def ended(process: "subprocess.Popen[str]") -> str:
     """What a process that must succeed has printed."""
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=1200)
     assert process.returncode == 0, out + err
     return out
 
