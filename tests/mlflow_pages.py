@@ -16,9 +16,9 @@ from servers import free_port
 from latentwire.tracking.views import View, view_address
 
 T = TypeVar("T")
-START_S = 90
+START_S = 300
 QUIET_S = 1.5  # without a change of the page's text, it is drawn
-PATIENCE_S = 40
+PATIENCE_S = 120
 
 
 @contextmanager

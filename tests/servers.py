@@ -18,7 +18,7 @@ import pytest
 import requests
 
 REQUIRED = "LATENTWIRE_REQUIRE_SERVERS"  # set: tests that lack PostgreSQL fail instead of skip
-START_TIMEOUT_S = 120
+START_TIMEOUT_S = 300
 SUPERUSER, PASSWORD = "tests", "only for tests"
 
 
