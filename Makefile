@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test environments fuzz faults lint format lock clean
+.PHONY: help setup demo test environments fuzz faults lint format lock mlproject clean
 
 help:
 	@echo "make demo   set up, then run M0 to M4 on the bundled pair (CPU, no download)"
@@ -14,6 +14,7 @@ help:
 	@echo "make setup  make .venv with the locked packages"
 	@echo "make lint   ruff and mypy"
 	@echo "make lock   write constraints.txt from .venv"
+	@echo "make mlproject  write MLproject from the milestones' parameters"
 
 # Made again when the lock or the project's own dependencies change.
 $(VENV)/.ready: constraints.txt pyproject.toml
@@ -55,6 +56,9 @@ format: setup
 lock: setup
 	{ echo "# The lock: every package of a tested environment (make lock writes it)."; \
 	  $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' | grep '=='; } > constraints.txt
+
+mlproject: setup
+	PYTHONPATH=.:C2C $(BIN)/python -m latentwire.milestones.project_file
 
 clean:
 	rm -rf $(VENV) outputs build dist *.egg-info

@@ -1,31 +1,65 @@
 """What all entry points share: parameters in, one sentence on bad input, an exit status out."""
 
+import argparse
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 from latentwire.ending import end
-from latentwire.parameters import Parameter, Values, checked, parser
+from latentwire.errors import LatentWireError
+from latentwire.milestones.registry import Milestone, load_milestone, questions
 from latentwire.printable import printable_output
 from latentwire.terminal import PlainLines, prepare_output
 from latentwire.tracking.stop import raise_again_what_is_lost, raise_on_sigterm
 
+RUN = "run"  # the name of the file that takes a milestone's name
 
-def start(
-    parameters: Sequence[Parameter], run: Callable[[Values], None], description: str
-) -> NoReturn:
-    """Run an entry point with the command line's parameters and exit."""
+
+def main(called: str, arguments: Sequence[str]) -> NoReturn:
+    """Run the milestone that the command line names, with its parameters, and exit.
+
+    `called` is the name of the file that was started, without `.py`: `run`, or a milestone's.
+    """
     prepare_output()
-    texts = vars(parser(parameters, description).parse_args())
+    name, program, options = chosen(called, arguments)
+    try:
+        milestone = load_milestone(name)
+    except LatentWireError as error:
+        sys.exit(end(error))
+    _start(milestone, program, options)
+
+
+def chosen(called: str, arguments: Sequence[str]) -> tuple[str, str, Sequence[str]]:
+    """The milestone's name, what a usage line calls the program, and the milestone's options."""
+    if called != RUN:
+        return called, f"{called}.py", arguments
+    listed = "".join(f"\n  {name:<10} {asked}" for name, asked in questions().items())
+    chooser = argparse.ArgumentParser(
+        prog=f"{RUN}.py",
+        usage="%(prog)s NAME [--parameter value ...]",
+        description="Run a milestone; NAME --help lists its parameters.",
+        epilog=f"names:{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    chooser.add_argument("name", metavar="NAME", help="which milestone")
+    name = chooser.parse_args(arguments[:1]).name
+    return name, f"{RUN}.py {name}", arguments[1:]
+
+
+def _start(milestone: Milestone, program: str, options: Sequence[str]) -> NoReturn:
+    from latentwire.parameters import checked, parser  # takes seconds, as milestones do
+
+    made = parser(milestone.parameters, milestone.description, program)
+    texts = vars(made.parse_args(options))
     raise_on_sigterm()
     raise_again_what_is_lost()
     _quiet()
     try:
         with printable_output():
-            run(checked(parameters, texts))
+            milestone.run(checked(milestone.parameters, texts))
         sys.stdout.flush()
     except BaseException as error:
         sys.exit(end(error, kept="finished chunks are kept, "))

@@ -1,7 +1,7 @@
 """Parameters of the entry points: name, default, and how a text becomes a checked value.
 
 `mlflow run` passes every value as text and checks none, so all of them are checked here, before
-anything is loaded. MLproject repeats names and defaults; a test holds the two together.
+anything is loaded. MLproject is written from them (`make mlproject`).
 """
 
 import argparse
@@ -40,19 +40,36 @@ class Parameter:
     parse: Callable[[str], Any]
     help: str
 
+    @property
+    def option(self) -> str:
+        """Its name on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def mlflow_type(self) -> str:
+        """Its type in MLproject, by what `parse` says that it returns."""
+        returned = getattr(self.parse, "__annotations__", {}).get("return")
+        return returned.__name__ if returned in (int, float) else "string"
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         super().error(shortened(printable(message), 500))  # it quotes what was typed
 
 
-def parser(parameters: Sequence[Parameter], description: str) -> argparse.ArgumentParser:
+def parser(
+    parameters: Sequence[Parameter], description: str, program: str
+) -> argparse.ArgumentParser:
     """A command line of `--name value` options; values stay text until `checked`."""
-    made = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = _Parser(
+        prog=program,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     for parameter in parameters:
         default = f" (default: {parameter.default or 'none'})"
         made.add_argument(
-            "--" + parameter.name.replace("_", "-"),
+            parameter.option,
             dest=parameter.name,
             default=parameter.default,
             help=parameter.help + default,

@@ -206,8 +206,8 @@ else
   fi
   mv "$checkout.partial" "$checkout"
 fi
-[ -f "$checkout/entry_points/$entry.py" ] \
-  || bad "there is no entry point '$entry', only $(cd "$checkout/entry_points" && echo [!_]*.py | sed 's/\.py//g')"
+grep -qxF "  $entry:" "$checkout/MLproject" \
+  || bad "there is no entry point '$entry', only $(sed -n 's/^  \([a-z0-9_]*\):$/\1/p' "$checkout/MLproject" | xargs)"
 
 # --- Python environment ----------------------------------------------------------------------
 minor() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }

@@ -2,7 +2,7 @@
 
 A start takes longer to import what it needs than to do what most tests ask of it. `python
 launcher.py FD` imports it all, computes nothing, and forks a child for each request that comes over
-the socket FD. The child runs the entry point's own file as `__main__`, with the arguments, folder,
+the socket FD. The child runs entry_points/run.py as `__main__`, with the arguments, folder,
 environment and output that the request gives, and ends as any Python process does.
 """
 
@@ -13,12 +13,11 @@ import runpy
 import signal
 import socket
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-ENTRY_POINTS = ROOT / "entry_points"
+RUN = str(ROOT / "entry_points" / "run.py")
 LONGEST = 1 << 17  # bytes of a request
 FILES = 3  # output, errors, and where a process's number and exit status are written
 
@@ -71,17 +70,18 @@ def become(request: dict[str, Any], output: int, errors: int, status: int) -> No
     os.close(output)
     os.close(errors)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.argv = [str(ENTRY_POINTS / f"{request['entry']}.py"), *request["options"]]
+    sys.argv = [RUN, request["entry"], *request["options"]]
 
 
 if __name__ == "__main__":
-    sys.path[:1] = [str(ENTRY_POINTS), str(ROOT), str(ROOT / "C2C")]
-    import _first  # noqa: F401  (as each entry point does)
+    del sys.path[0]
+    runpy.run_path(RUN)  # what comes before the imports
     import matplotlib.backends.backend_agg  # noqa: F401
     import transformers.models.qwen2.modeling_qwen2
     import transformers.models.qwen3.modeling_qwen3  # noqa: F401
 
-    for milestone in ("main", "demo_pair", "preflight", "published", "reproduce"):
-        import_module(f"latentwire.milestones.{milestone}")
+    from latentwire.milestones.registry import all_milestones
+
+    all_milestones()
     serve(socket.socket(fileno=int(sys.argv[1])))
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    runpy.run_path(RUN, run_name="__main__")

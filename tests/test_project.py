@@ -2,43 +2,19 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from latentwire.milestones import (
-    baselines,
-    calibrate,
-    demo_pair,
-    m0,
-    m1,
-    m2,
-    m3,
-    m4,
-    main,
-    preflight,
-    published,
-    reproduce,
-)
-from latentwire.parameters import Parameter
+from latentwire.entry import chosen
+from latentwire.errors import LatentWireError
+from latentwire.milestones.project_file import PATH, project_file
+from latentwire.milestones.registry import load_milestone, questions
 
 ROOT = Path(__file__).parents[1]
-PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
-ENTRY_POINTS: dict[str, tuple[Parameter, ...]] = {
-    "main": main.PARAMETERS,
-    "m0": m0.PARAMETERS,
-    "baselines": baselines.PARAMETERS,
-    "calibrate": calibrate.PARAMETERS,
-    "m1": m1.PARAMETERS,
-    "m2": m2.PARAMETERS,
-    "m3": m3.PARAMETERS,
-    "m4": m4.PARAMETERS,
-    "preflight": preflight.PARAMETERS,
-    "demo_pair": demo_pair.PARAMETERS,
-    "published": published.PARAMETERS,
-    "reproduce": reproduce.PARAMETERS,
-}
 
 # A package may import those to its right, and c2c; data flows the other way.
 LAYERS = ("cluster", "milestones", "checks", "tracking", "analysis", "evaluation", "channel")
@@ -46,26 +22,46 @@ TOLD = (".py", ".yaml", ".html", ".js", ".md")  # files whose words reach a read
 WITHOUT_MLFLOW = ("channel", "evaluation", "data", "pairs", "demo")
 
 
-def test_every_entry_point_is_in_the_project_file() -> None:
-    assert set(PROJECT["entry_points"]) == set(ENTRY_POINTS)
-    scripts = {path.stem for path in (ROOT / "entry_points").glob("[!_]*.py")}
-    assert scripts == set(ENTRY_POINTS)
+def test_the_project_file_is_as_the_milestones_declare() -> None:
+    written = project_file()
+    assert PATH.read_text() == written, "make mlproject"
+    entry = yaml.safe_load(written)["entry_points"]["m4"]
+    assert entry["parameters"]["margin_points"] == {"type": "float", "default": 1}
+    assert entry["parameters"]["source"] == {"type": "string", "default": "local"}
+    assert entry["command"].startswith("python entry_points/run.py m4 --pair {pair} ")
 
 
-@pytest.mark.parametrize("name", ENTRY_POINTS)
-def test_the_project_file_repeats_the_parameters(name: str) -> None:
-    entry = PROJECT["entry_points"][name]
-    listed = {key: str(value["default"]) for key, value in entry["parameters"].items()}
-    assert listed == {parameter.name: parameter.default for parameter in ENTRY_POINTS[name]}
-    options = [f"--{key.replace('_', '-')} {{{key}}}" for key in listed]
-    assert (
-        entry["command"].split() == " ".join([f"python entry_points/{name}.py", *options]).split()
-    )
+def test_a_milestone_is_a_module_that_declares_parameters() -> None:
+    assert {"main", "m0", "baselines", "preflight", "published"} <= set(questions())
+    assert not {"__init__", "grid", "registry", "milestone"} & set(questions())
+    for asked in questions().values():
+        assert asked.endswith((".", "?")), "a docstring's first line ends in the middle"
 
 
-@pytest.mark.parametrize("name", ENTRY_POINTS)
-def test_entry_points_are_short(name: str) -> None:
-    assert len((ROOT / "entry_points" / f"{name}.py").read_text().splitlines()) < 30
+def test_the_paths_of_before_run_their_milestones() -> None:
+    options = ["--kv-bits", "4"]
+    assert chosen("m2", options) == ("m2", "m2.py", options)
+    assert chosen("run", ["m2", *options]) == ("m2", "run.py m2", options)
+    links = [path for path in (ROOT / "entry_points").glob("*.py") if path.stem != "run"]
+    assert {path.resolve() for path in links} == {ROOT / "entry_points" / "run.py"}
+    assert {path.stem for path in links} <= set(questions())
+
+
+def test_milestones_are_listed_before_anything_heavy_is_imported() -> None:
+    command = [sys.executable, "-X", "importtime", ROOT / "entry_points" / "run.py", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "\n  m2         M2: what does precision cost?" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "latentwire.entry" in imported
+    assert not {"torch", "mlflow", "numpy", "latentwire.parameters"} & imported
+
+
+def test_a_name_that_no_milestone_has() -> None:
+    with pytest.raises(SystemExit, match="2"):
+        chosen("run", [])
+    with pytest.raises(LatentWireError, match="unknown entry point 'grid'; known: baselines, "):
+        load_milestone("grid")
 
 
 def test_conda_has_the_locks_versions() -> None:
@@ -118,7 +114,7 @@ def test_what_evaluates_knows_nothing_of_mlflow(package: str) -> None:
 
 def test_every_entry_point_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
-    for name in ENTRY_POINTS:
+    for name in questions():
         assert f"| `{name}` |" in readme
 
 

@@ -35,7 +35,7 @@ class Project:
         if launcher.knows(self.env):
             return launcher.start(entry, options, self.folder, self.env)
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "entry_points" / f"{entry}.py"), *options],
+            [sys.executable, str(ROOT / "entry_points" / "run.py"), entry, *options],
             cwd=self.folder,
             env=self.env,
             stdout=subprocess.PIPE,

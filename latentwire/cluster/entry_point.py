@@ -1,42 +1,16 @@
-"""The project's entry points as a job starts them, with parameters that are known to be right."""
+"""Milestones as a job starts them, with parameters that are known to be right."""
 
-import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import latentwire
 from latentwire.errors import LatentWireError, quoted
+from latentwire.milestones.registry import Milestone
 from latentwire.pairs.load import load_pair
 from latentwire.pairs.pair import require_supported
-from latentwire.parameters import AUTO, Parameter, checked
+from latentwire.parameters import AUTO, checked
 
-ROOT = Path(latentwire.__file__).resolve().parents[1]
-FOLDER = ROOT / "entry_points"
-
-# Those whose work is chunks that are looked up in the tracking store. Several tasks of any other
-# would each do all of it.
-DIVIDED = ("main", "m0", "baselines", "m2", "m3")
-
-
-@dataclass(frozen=True)
-class EntryPoint:
-    """An entry point's script and the parameters it takes."""
-
-    name: str
-    script: Path
-    parameters: Sequence[Parameter]
-
-
-def entry_point(name: str) -> EntryPoint:
-    """The entry point of that name; LatentWireError where there is none."""
-    known = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
-    if not known:
-        raise LatentWireError(f"{FOLDER} holds no entry points: submit from a checkout's package")
-    if name not in known:
-        raise LatentWireError(f"unknown entry point {quoted(name)}; known: {', '.join(known)}")
-    module = importlib.import_module(f"latentwire.milestones.{name}")
-    return EntryPoint(name, FOLDER / f"{name}.py", module.PARAMETERS)
+SCRIPT = Path(latentwire.__file__).resolve().parents[1] / "entry_points" / "run.py"
 
 
 def given_parameters(texts: Sequence[str]) -> dict[str, str]:
@@ -52,8 +26,10 @@ def given_parameters(texts: Sequence[str]) -> dict[str, str]:
     return given
 
 
-def check(entries: Sequence[EntryPoint], given: Mapping[str, str]) -> None:
-    """Raise LatentWireError for a parameter that no entry point has, or that one would refuse."""
+def check(entries: Sequence[Milestone], given: Mapping[str, str]) -> None:
+    """Raise LatentWireError for a parameter that no milestone has, or that one would refuse."""
+    if not SCRIPT.exists():
+        raise LatentWireError(f"{SCRIPT} is not there: submit from a checkout's package")
     known = {parameter.name for entry in entries for parameter in entry.parameters}
     for name in given:
         if name not in known:
@@ -68,13 +44,13 @@ def check(entries: Sequence[EntryPoint], given: Mapping[str, str]) -> None:
         require_supported(load_pair(given["pair"]))
 
 
-def own(entry: EntryPoint, given: Mapping[str, str]) -> dict[str, str]:
-    """Those of the given parameters that the entry point takes."""
+def own(entry: Milestone, given: Mapping[str, str]) -> dict[str, str]:
+    """Those of the given parameters that the milestone takes."""
     names = {parameter.name for parameter in entry.parameters}
     return {name: value for name, value in given.items() if name in names}
 
 
-def arguments(entry: EntryPoint, given: Mapping[str, str]) -> list[str]:
-    """The script and its options."""
+def arguments(entry: Milestone, given: Mapping[str, str]) -> list[str]:
+    """The script, the milestone's name and its options."""
     options = [f"--{name.replace('_', '-')}={value}" for name, value in own(entry, given).items()]
-    return [str(entry.script), *options]
+    return [str(SCRIPT), entry.name, *options]

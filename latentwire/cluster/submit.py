@@ -9,17 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from latentwire.cluster import storage
-from latentwire.cluster.entry_point import (
-    DIVIDED,
-    EntryPoint,
-    arguments,
-    check,
-    entry_point,
-    given_parameters,
-)
+from latentwire.cluster.entry_point import arguments, check, given_parameters
 from latentwire.cluster.options import OPTIONS, SlurmOptions, read_options
 from latentwire.cluster.script import job_script
 from latentwire.errors import LatentWireError, quoted
+from latentwire.milestones.registry import Milestone, all_milestones, load_milestone
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import AUTO
 from latentwire.redaction import holds_password
@@ -40,7 +34,7 @@ SBATCH_TIMEOUT_S = 120
 class Job:
     """One array job that is ready to be submitted."""
 
-    entry: EntryPoint
+    entry: Milestone
     given: Mapping[str, str]
     options: SlurmOptions
     environment: Mapping[str, str]
@@ -60,14 +54,15 @@ def submit(options: argparse.Namespace) -> None:
     folder = Path.cwd()
     given = given_parameters(options.parameters)
     names = [options.entry, *([options.then] if options.then else [])]
-    entries = [entry_point(name) for name in names]
+    entries = [load_milestone(name) for name in names]
     check(entries, given)
     texts = {o.name: getattr(options, o.name) for o in OPTIONS if getattr(options, o.name)}
     slurm = read_options(options.config, texts, options.sbatch)
-    if slurm.tasks > 1 and options.entry not in DIVIDED:
+    if slurm.tasks > 1 and not entries[0].is_shardable:
+        shardable = ", ".join(entry.name for entry in all_milestones() if entry.is_shardable)
         raise LatentWireError(
             f"tasks={slurm.tasks}: every task would do all of {options.entry}; only"
-            f" {', '.join(DIVIDED)} can be divided among tasks"
+            f" {shardable} can be divided among tasks"
         )
     uri = storage.seen_from_anywhere(os.environ.get(URI) or DEFAULT_URI, folder)
     # The rest goes along unseen (--export=ALL), as does what must not be written down.

@@ -1,5 +1,7 @@
-"""All milestones in order, M0 to M4, with the models loaded once; baselines after M0, and codecs
-calibrated before M1."""
+"""All milestones in order, M0 to M4, with the models loaded once.
+
+Baselines come after M0, and codecs are calibrated before M1.
+"""
 
 import logging
 from collections.abc import Callable, Sequence

@@ -57,11 +57,11 @@ def test_a_job_and_m4_after_it(
         assert words in out
     first, second = scripts(queue)
     assert f"exec {sys.executable} " in first
-    assert "entry_points/m3.py --kv-bits=4 --pair=demo\n" in first
+    assert "entry_points/run.py m3 --kv-bits=4 --pair=demo\n" in first
     assert "export MLFLOW_TRACKING_URI=http://server:5000\n" in first
     assert "export HF_HOME='/scratch/hugging face'\n" in first
     assert "#SBATCH --array=0-3\n" in first
-    assert "entry_points/m4.py --pair=demo --output-dir=curves\n" in second
+    assert "entry_points/run.py m4 --pair=demo --output-dir=curves\n" in second
     assert "#SBATCH --array=0-0\n" in second
     assert "#SBATCH --dependency=afterok:1\n" in second
     assert (queue.parent / "outputs" / "slurm").is_dir()
@@ -108,7 +108,10 @@ def test_the_conda_environments_python(
         (["m2", "-P", "seed=1", "-P", "seed=2"], "parameter seed is given twice"),
         (["m2", "-P", "pair=nobody"], "unknown pair 'nobody'"),
         (["m2", "-P", "source=both", "--then", "m5"], "invalid choice: 'm5'"),
-        (["m4", "--tasks", "2"], "tasks=2: every task would do all of m4"),
+        (
+            ["m4", "--tasks", "2"],
+            "tasks=2: every task would do all of m4; only baselines, m0,",
+        ),
         (["m2", "--tasks", "none"], "tasks=none: must be a whole number"),
         (["m2", "--sbatch=--array=1-3"], "the job script sets it itself"),
         (["m2", "--config", "none.yaml"], "none.yaml: cannot be read"),

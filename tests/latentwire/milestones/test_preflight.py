@@ -5,6 +5,7 @@ import re
 import shutil
 from collections import namedtuple
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -19,20 +20,21 @@ from latentwire.errors import LatentWireError
 from latentwire.milestones import (
     baselines,
     calibrate,
-    m0,
-    m1,
     m2,
-    m3,
-    main,
     milestone,
     opening,
     preflight,
 )
 from latentwire.milestones.preflight import begin
+from latentwire.milestones.registry import all_milestones
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY
 
-COMPUTING = (m0, m1, m2, m3, main, calibrate)
+COMPUTING = [
+    import_module(f"latentwire.milestones.{made.name}")
+    for made in all_milestones()
+    if any(parameter.name == "preflight" for parameter in made.parameters)
+]
 PASSED = re.compile(r"preflight: 15 checks passed in \d+\.\d s")
 Usage = namedtuple("Usage", "total used free")
 
