@@ -22,6 +22,8 @@ from latentwire.milestones import (
     reproduce,
 )
 from latentwire.parameters import Parameter
+from latentwire.tasks.answer_letter import LETTERS
+from latentwire.tasks.registry import TASKS
 
 ROOT = Path(__file__).parents[1]
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
@@ -41,9 +43,18 @@ ENTRY_POINTS: dict[str, tuple[Parameter, ...]] = {
 }
 
 # A package may import those to its right, and c2c; data flows the other way.
-LAYERS = ("cluster", "milestones", "checks", "tracking", "analysis", "evaluation", "channel")
+LAYERS = (
+    "cluster",
+    "milestones",
+    "checks",
+    "tracking",
+    "analysis",
+    "evaluation",
+    "tasks",
+    "channel",
+)
 TOLD = (".py", ".yaml", ".html", ".js", ".md")  # files whose words reach a reader
-WITHOUT_MLFLOW = ("channel", "evaluation", "data", "pairs", "demo")
+WITHOUT_MLFLOW = ("channel", "evaluation", "tasks", "pairs", "demo")
 
 
 def test_every_entry_point_is_in_the_project_file() -> None:
@@ -100,6 +111,16 @@ def test_imports_go_one_way() -> None:
                 # load.py is the one reader of runs: it knows the store and the tags.
                 if (path.name, package) != ("load.py", "latentwire.tracking"):
                     assert package not in above, f"{path.name} imports {name}"
+
+
+def test_tasks_alone_know_datasets_and_letters() -> None:
+    """A name or a letter anywhere else is one more edit for who adds a task. `demo` makes two of
+    the sets."""
+    known = re.compile(rf"""["']({"|".join(TASKS)}|{"".join(LETTERS)})["']|A to D""")
+    for path in (ROOT / "latentwire").rglob("*.py"):
+        if path.parent.name not in ("tasks", "demo"):
+            found = known.search(path.read_text())
+            assert found is None, f"{path}: {found and found[0]}"
 
 
 def test_the_protocol_stands_alone() -> None:

@@ -13,8 +13,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from small_server import small_server
 
-from latentwire.data.dataset import Dataset
-from latentwire.data.registry import load_dataset
 from latentwire.errors import LatentWireError
 from latentwire.milestones import (
     baselines,
@@ -31,6 +29,8 @@ from latentwire.milestones import (
 from latentwire.milestones.preflight import begin
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY
+from latentwire.tasks.dataset import Dataset
+from latentwire.tasks.registry import load_dataset
 
 COMPUTING = (m0, m1, m2, m3, main, calibrate)
 PASSED = re.compile(r"preflight: 15 checks passed in \d+\.\d s")
