@@ -38,12 +38,12 @@ from torch import Tensor
 
 from c2c import fused, receiver
 from latentwire.condition import Channel, Condition
-from latentwire.data.registry import load_dataset
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.crew import Crew
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.question import derange, tokenize
 from latentwire.pairs.load import load_pair
+from latentwire.tasks.question import derange, tokenize
+from latentwire.tasks.registry import load_dataset
 
 CONDITIONS = (
     Condition("receiver"),
@@ -160,7 +160,8 @@ def by_definition(
     """The answer's tokens by `pipeline`, so many at most, and the logits [vocabulary] that each was
     chosen from."""
     logits: list[Tensor] = []
-    greedy, extend, most = receiver.greedy, receiver.extend, pipeline.MAX_NEW_TOKENS
+    greedy, extend = receiver.greedy, receiver.extend
+    question = replace(question, task=replace(question.task, max_new_tokens=answer_tokens))
 
     def seen_greedy(model: Any, prefilled: Any, *rest: Any) -> list[list[int]]:
         logits[:] = [prefilled.logits[0]]  # what the prompt's sections gave before is not it
@@ -173,12 +174,10 @@ def by_definition(
 
     try:
         receiver.greedy, receiver.extend = seen_greedy, seen_extend
-        pipeline.MAX_NEW_TOKENS = answer_tokens  # type: ignore[misc]
         with answers_kept(pipeline) as answers:
             pipeline.evaluate(pair, condition, question, donor)
     finally:
         receiver.greedy, receiver.extend = greedy, extend
-        pipeline.MAX_NEW_TOKENS = most  # type: ignore[misc]
     return answers[condition, question.example.id], logits
 
 
@@ -219,7 +218,8 @@ class Definition:
 
 
 def asked(pair: LoadedPair, name: str) -> tuple[list[Any], list[Any]]:
-    questions = tokenize(load_dataset(name).examples, pair.tokenizer)
+    dataset = load_dataset(name)
+    questions = tokenize(dataset.task, dataset.examples, pair.tokenizer)
     return questions, derange(questions, 42)
 
 

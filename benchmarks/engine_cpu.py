@@ -18,12 +18,12 @@ from c2c.checkpoint import load_fuser
 from c2c.models import load_model
 from latentwire.channel.link import Link
 from latentwire.channel.packet import IDENTITY_BYTES
-from latentwire.data.registry import load_dataset
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.question import derange, tokenize
 from latentwire.pairs.load import load_pair
 from latentwire.pairs.locate import locate_pair
+from latentwire.tasks.question import derange, tokenize
+from latentwire.tasks.registry import load_dataset
 
 
 def main() -> None:
@@ -36,8 +36,8 @@ def main() -> None:
     arguments.add_argument("--deranged", action="store_true")
     options = arguments.parse_args()
     pair = bundled_pair()
-    examples = load_dataset("demo_graded").examples[: options.questions]
-    questions = tokenize(examples, pair.tokenizer)
+    dataset = load_dataset("demo_graded")
+    questions = tokenize(dataset.task, dataset.examples[: options.questions], pair.tokenizer)
     donors = derange(questions, 42)
     conditions = grid(options.deranged)
     engine.evaluate(pair, conditions, questions[:8], donors[:8], options.batch_size)  # warm-up

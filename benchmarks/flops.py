@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 
 from c2c.cache import geometry
 from latentwire.channel.selector import kept
-from latentwire.condition import MAX_NEW_TOKENS, Condition
+from latentwire.condition import Condition
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.question import Question
+from latentwire.tasks.question import Question
 
 
 @dataclass
@@ -62,7 +62,7 @@ def count(
                 if run and run.stop < n - 1:
                     work["tails"].add(n - 1 - run.stop, receiver.span(run.stop, n - 1))
             model = sharer if condition.system == "sharer" else receiver
-            steps = min(forced[condition][row] + 1, MAX_NEW_TOKENS)
+            steps = min(forced[condition][row] + 1, question.task.max_new_tokens)
             work["decoding"].add(
                 steps,
                 model.span(n - 1, n - 1 + steps) + steps * model.head_flops,

@@ -13,6 +13,7 @@ import json
 import time
 from collections import defaultdict
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -217,20 +218,17 @@ def by_definition(
     """The same work by `pipeline`, on evenly spaced questions, scaled to all."""
     every = [(asked, row) for asked in sets for row in range(len(asked.questions))]
     chosen = every[:: max(1, len(every) // sample)][:sample]
-    most, spent = pipeline.MAX_NEW_TOKENS, 0.0
-    try:
-        for number, (asked, row) in enumerate([chosen[0], *chosen]):  # the first to warm up
-            synchronize(pair.device)
-            began = time.perf_counter()
-            for condition in conditions:
-                # With no stop token an answer is as long as it may be.
-                pipeline.MAX_NEW_TOKENS = asked.forced[condition][row]  # type: ignore[misc]
-                question, donor = asked.questions[row], asked.donors[row]
-                pipeline.evaluate(pair, condition, question, donor)
-            synchronize(pair.device)
-            spent += (time.perf_counter() - began) * (number > 0)
-    finally:
-        pipeline.MAX_NEW_TOKENS = most  # type: ignore[misc]
+    spent = 0.0
+    for number, (asked, row) in enumerate([chosen[0], *chosen]):  # the first to warm up
+        synchronize(pair.device)
+        began = time.perf_counter()
+        for condition in conditions:
+            question, donor = asked.questions[row], asked.donors[row]
+            # With no stop token an answer is as long as it may be.
+            task = replace(question.task, max_new_tokens=asked.forced[condition][row])
+            pipeline.evaluate(pair, condition, replace(question, task=task), donor)
+        synchronize(pair.device)
+        spent += (time.perf_counter() - began) * (number > 0)
     scaled = spent * answers / (len(chosen) * len(conditions))
     return {
         "pipeline_sample": f"{len(chosen)} questions under all conditions, {spent:.2f} s",

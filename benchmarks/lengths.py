@@ -15,8 +15,9 @@ from pathlib import Path
 import pandas as pd
 
 from latentwire.condition import Channel, Condition
-from latentwire.data.example import Example
-from latentwire.evaluation.question import Question, derange
+from latentwire.tasks.question import Question, derange
+from latentwire.tasks.registry import task_of_records
+from latentwire.tasks.task import Example, Prompts
 
 LENGTHS = Path(__file__).parents[1] / "results" / "published_lengths.csv.gz"
 FULL = ("bf16", "int8", "int4")
@@ -71,12 +72,14 @@ def read_sets(
 def random_questions(name: str, lengths: list[int], vocabulary: int) -> list[Question]:
     """Prompts of random token ids, so many each."""
     generator = random.Random(name)
+    prompts = [tuple(generator.randrange(vocabulary) for _ in range(length)) for length in lengths]
     return [
         Question(
+            task_of_records(name),
             Example(f"{name}:{index}", index, "", ("a", "b", "c", "d"), "ABCD"[index % 4]),
-            tuple(generator.randrange(vocabulary) for _ in range(length)),
+            Prompts(ids, ids),
         )
-        for index, length in enumerate(lengths)
+        for index, ids in enumerate(prompts)
     ]
 
 

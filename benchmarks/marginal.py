@@ -25,7 +25,7 @@ from latentwire.condition import Channel, Condition
 from latentwire.evaluation import engine
 from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.question import derange
+from latentwire.tasks.question import derange
 
 FIRST = Condition("c2c", Channel("bf16"), "matched")
 MORE = {

@@ -53,6 +53,7 @@ from latentwire.evaluation.record import Record, write_records
 from latentwire.milestones import m4
 from latentwire.milestones.grid import Plan, counted
 from latentwire.milestones.m4 import load_curve
+from latentwire.tasks.registry import task_of_records
 from latentwire.tracking.processes import own_process
 from latentwire.tracking.resume import chunk_name, finished_chunks
 from latentwire.tracking.runs import (
@@ -259,7 +260,7 @@ def chunk_run(plan: Plan, span: tuple[int, int], parent: str, root: Path) -> Chu
         RECORDS_SHA256: hashlib.sha256(path.read_bytes()).hexdigest(),
         **{f"more.{number}": f"value {number}" for number in range(MORE_TAGS)},
     }
-    metrics = {**counted(records), "seconds": SECONDS}
+    metrics = {**counted(records, task_of_records(SETTING.dataset)), "seconds": SECONDS}
     return ChunkRun(run_id, name, plan.params, tags, metrics, now - 1500, now)
 
 

@@ -8,12 +8,14 @@ from typing import Any
 from c2c.sections import ORDERS
 from latentwire.channel.registry import bits_label, codec, needs_calibration
 from latentwire.channel.text import TEXT_CODECS
-from latentwire.data.message import MESSAGE_VERSION
 from latentwire.errors import LatentWireError
 
 # Raise when the same inputs may give other results than before; old chunks are then not reused.
 EVALUATION_VERSION = 3
-MAX_NEW_TOKENS = 64  # part of the protocol
+MAX_NEW_TOKENS = 64  # part of the protocol; a task may have another limit
+PROMPT_VERSION = 1  # part of every identity, whatever version of its own a task has
+# Of what baselines read and write (evaluation/message.py): raise it whenever a byte changes.
+MESSAGE_VERSION = 1
 
 SYSTEMS = ("receiver", "sharer", "c2c", "text", "letter", "logits", "calibrated")
 COMPETITORS = ("text", "letter", "logits", "calibrated")  # of a cache, on the same axis
@@ -131,15 +133,18 @@ class Setting:
     pair_identity: str  # sha256 over model revisions or file hashes, and the fuser's files
     dataset: str
     dataset_hash: str
-    prompt_version: int
+    prompt_version: int  # the task's
     dtype: str
     seed: int  # of the derangement
+    max_new_tokens: int = MAX_NEW_TOKENS
 
     def identity(self) -> str:
         """Names everything that is the same for all points of one curve, over all datasets."""
         common = asdict(self)
         for name in ("dataset", "dataset_hash"):
             del common[name]
+        # What a task declares is one dataset's: it stands in the fingerprints alone.
+        common |= {"prompt_version": PROMPT_VERSION, "max_new_tokens": MAX_NEW_TOKENS}
         return _sha256({**common, **_PROTOCOL})
 
     def condition_fingerprint(self, condition: Condition) -> str:
@@ -162,7 +167,6 @@ class Setting:
 
 _PROTOCOL = {
     "evaluation_version": EVALUATION_VERSION,
-    "max_new_tokens": MAX_NEW_TOKENS,
     "decoding": "greedy",
 }
 

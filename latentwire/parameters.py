@@ -17,8 +17,8 @@ from c2c.errors import printable, shortened
 from c2c.sections import ORDERS
 from latentwire.channel.registry import BY_BITS, codec
 from latentwire.condition import CONTROLS
-from latentwire.data.registry import dataset_names
 from latentwire.errors import LatentWireError
+from latentwire.tasks.registry import task_names
 from latentwire.user_files import output_folder, user_path
 
 Values = dict[str, Any]
@@ -212,7 +212,7 @@ def _workers(text: str) -> int | str:
 
 
 def _datasets(text: str) -> tuple[str, ...] | None:
-    return None if text == AUTO else many(one_of(*dataset_names()))(text)
+    return None if text == AUTO else many(one_of(*task_names()))(text)
 
 
 def _device(text: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from c2c.errors import printable, shortened
-from latentwire.data.registry import dataset_names
 from latentwire.errors import LatentWireError, quoted
+from latentwire.tasks.registry import task_names
 from latentwire.user_files import read_text
 
 MOST_BYTES = 2**18  # of a file: people write these
@@ -161,7 +161,7 @@ class Keys:
 
     def dataset_names(self, key: str) -> tuple[str, ...]:
         values = self.take(key)
-        known = dataset_names()
+        known = task_names()
         if not isinstance(values, list) or not values:
             raise self.wrong(key, "a list of dataset names", values)
         for value in values:

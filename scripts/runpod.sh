@@ -261,7 +261,7 @@ def ready(entry: str, gpu: str, models_mb: str, given: dict[str, str]) -> None:
     import torch
     import yaml
 
-    from latentwire.data.registry import load_dataset
+    from latentwire.tasks.registry import load_dataset
     from latentwire.milestones.study import choose_device
     from latentwire.pairs.load import choose_pair, load_pair
     from latentwire.pairs.locate import locate_pair

@@ -1,16 +1,19 @@
 """Questions in token ids of any length, for pairs of which every eighth token ends an answer."""
 
 import random
+from dataclasses import replace
 
 from tiny import VOCABULARY
 
-from latentwire.data.example import Example
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.question import Question
+from latentwire.tasks.arc_c import TASK
+from latentwire.tasks.question import Question
+from latentwire.tasks.task import Example, Prompts
 
 # Every eighth token ends an answer, so that answers end at different steps.
 STOPS = list(range(2, VOCABULARY, 8))
 NEW_TOKENS = 7
+SHORT = replace(TASK, max_new_tokens=NEW_TOKENS)
 
 
 def stopping(pair: LoadedPair) -> LoadedPair:
@@ -23,10 +26,14 @@ def stopping(pair: LoadedPair) -> LoadedPair:
 def make_questions(lengths: list[int], seed: int = 0) -> list[Question]:
     """Questions whose prompts are random tokens, so many each."""
     generator = random.Random(seed)
+    prompts = [
+        tuple(generator.randrange(3, VOCABULARY) for _ in range(length)) for length in lengths
+    ]
     return [
         Question(
+            TASK,
             Example(f"set:{index}", index, "q", ("a", "b", "c", "d"), "ABCD"[index % 4]),
-            tuple(generator.randrange(3, VOCABULARY) for _ in range(length)),
+            Prompts(ids, ids),
         )
-        for index, length in enumerate(lengths)
+        for index, ids in enumerate(prompts)
     ]

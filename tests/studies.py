@@ -13,6 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from latentwire.condition import Channel, Condition, Setting
 from latentwire.evaluation.record import Record
 from latentwire.milestones.grid import Plan, counted
+from latentwire.tasks.arc_c import TASK
 from latentwire.tracking.given_run import PROJECT
 from latentwire.tracking.processes import own_process
 from latentwire.tracking.resume import chunk_name
@@ -99,7 +100,7 @@ def write_chunk(writer: RunWriter, parent: str, plan: Plan, span: tuple[int, int
         CHUNK: chunk_name(*span),
         IDENTITY: setting.identity(),
     }
-    metrics = {**counted(records), "seconds": 1.25}
+    metrics = {**counted(records, TASK), "seconds": 1.25}
     title = f"{plan.condition.label} {chunk_name(*span)}"
     return writer.write_chunk(title, parent, plan.params, tags, records, metrics)
 

@@ -12,6 +12,7 @@ import torch
 
 from latentwire.analysis.load import results
 from latentwire.milestones import grid
+from latentwire.tasks.arc_c import TASK
 from latentwire.tracking.runs import CODE_SHA, MILESTONE, SOURCE, RunWriter
 from latentwire.tracking.store import open_store
 
@@ -141,7 +142,7 @@ def test_a_synthetic_chunk_run_is_what_the_writer_writes(
         plan.params,
         {f"latentwire.{key}": made.data.tags[f"latentwire.{key}"] for key in keys},
         records,
-        {**grid.counted(records), "seconds": tracking.SECONDS},
+        {**grid.counted(records, TASK), "seconds": tracking.SECONDS},
     )
     (real,) = [
         run

@@ -13,13 +13,24 @@ from latentwire.entry import chosen
 from latentwire.errors import LatentWireError
 from latentwire.milestones.project_file import PATH, project_file
 from latentwire.milestones.registry import load_milestone, questions
+from latentwire.tasks.answer_letter import LETTERS
+from latentwire.tasks.registry import TASKS
 
 ROOT = Path(__file__).parents[1]
 
 # A package may import those to its right, and c2c; data flows the other way.
-LAYERS = ("cluster", "milestones", "checks", "tracking", "analysis", "evaluation", "channel")
+LAYERS = (
+    "cluster",
+    "milestones",
+    "checks",
+    "tracking",
+    "analysis",
+    "evaluation",
+    "tasks",
+    "channel",
+)
 TOLD = (".py", ".yaml", ".html", ".js", ".md")  # files whose words reach a reader
-WITHOUT_MLFLOW = ("channel", "evaluation", "data", "pairs", "demo")
+WITHOUT_MLFLOW = ("channel", "evaluation", "tasks", "pairs", "demo")
 
 
 def test_the_project_file_is_as_the_milestones_declare() -> None:
@@ -96,6 +107,16 @@ def test_imports_go_one_way() -> None:
                 # load.py is the one reader of runs: it knows the store and the tags.
                 if (path.name, package) != ("load.py", "latentwire.tracking"):
                     assert package not in above, f"{path.name} imports {name}"
+
+
+def test_tasks_alone_know_datasets_and_letters() -> None:
+    """A name or a letter anywhere else is one more edit for who adds a task. `demo` makes two of
+    the sets."""
+    known = re.compile(rf"""["']({"|".join(TASKS)}|{"".join(LETTERS)})["']|A to D""")
+    for path in (ROOT / "latentwire").rglob("*.py"):
+        if path.parent.name not in ("tasks", "demo"):
+            found = known.search(path.read_text())
+            assert found is None, f"{path}: {found and found[0]}"
 
 
 def test_the_protocol_stands_alone() -> None:

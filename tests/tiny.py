@@ -30,10 +30,11 @@ from c2c.fuser import Fuser, new_fuser
 from c2c.projector import Projector, ProjectorSize
 from latentwire.channel.link import Link
 from latentwire.channel.packet import IDENTITY_BYTES
-from latentwire.data.example import Example
-from latentwire.data.prompt import prompt_text
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.question import Question, tokenize
+from latentwire.tasks.arc_c import TASK
+from latentwire.tasks.multiple_choice import prompt_text
+from latentwire.tasks.question import Question, tokenize
+from latentwire.tasks.task import Example
 
 ARCHITECTURES = ("qwen2", "qwen3", "llama", "gemma3")
 VOCABULARY = 512
@@ -254,4 +255,4 @@ def make_questions(tokenizer: Any, lengths: list[int]) -> list[Question]:
         )
         for index, length in enumerate(lengths)
     ]
-    return tokenize(examples, tokenizer)
+    return tokenize(TASK, examples, tokenizer)

@@ -4,21 +4,18 @@ A condition that says one letter whatever the question can score above chance wh
 the commonest key: its accuracy then says nothing about what was understood.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from latentwire.condition import MAX_NEW_TOKENS
-from latentwire.data.message import ANSWER_STEM
 from latentwire.evaluation.record import Record
+from latentwire.tasks.answer_letter import LETTERS
+from latentwire.tasks.task import Task
 
-LETTERS = "ABCD"
 DEGENERATE_SHARE = 0.7
 DEGENERATE_MARK = "!"
 ENDLESS_SHARE = 0.9
 DEGENERATE_NOTE = f"one letter for at least {100 * DEGENERATE_SHARE:g} % of the questions"
-_ASKED_FORMAT = re.compile(rf"{re.escape(ANSWER_STEM)} [A-Z]")
 
 
 @dataclass(frozen=True)
@@ -26,12 +23,11 @@ class AnswerSpread:
     """The answers of one condition; shares are of all its questions, NaN without any."""
 
     shares: dict[str, float]  # letter -> share, for each of LETTERS
-    other_share: float  # a letter beyond them, of a question with more options
+    other_share: float  # any other answer: of more options, or of a task without letters
     unparsed_share: float  # outputs that yield no letter, and questions without an answer
     top_letter: str | None  # the first of the alphabet among equally frequent ones
     top_letter_share: float  # NaN where no output yields a letter
     output_tokens_mean: float
-    at_limit: int  # answers that ran to the most tokens allowed
 
     @property
     def degenerate(self) -> bool:
@@ -46,29 +42,34 @@ def spread(records: Iterable[Record]) -> AnswerSpread:
     top = min(letters, key=lambda letter: (-letters[letter], letter), default=None)
     return AnswerSpread(
         shares={letter: _share(letters[letter], len(counted)) for letter in LETTERS},
-        other_share=_share(sum(letters[k] for k in letters if k not in LETTERS), len(counted)),
+        other_share=_share(
+            letters.total() - sum(letters[letter] for letter in LETTERS), len(counted)
+        ),
         unparsed_share=_share(len(counted) - letters.total(), len(counted)),
         top_letter=top,
         top_letter_share=_share(letters[top], len(counted)) if top else float("nan"),
         output_tokens_mean=_share(sum(record.generated_tokens for record in counted), len(counted)),
-        at_limit=sum(record.generated_tokens >= MAX_NEW_TOKENS for record in counted),
     )
 
 
-def endless(name: str, at_limit: int, examples: int) -> str | None:
+def at_limit(records: Iterable[Record], task: Task) -> int:
+    """How many answers ran to the most tokens that the task allows."""
+    return sum(record.generated_tokens >= task.max_new_tokens for record in records)
+
+
+def endless(name: str, at_limit: int, examples: int, task: Task) -> str | None:
     """A sentence where (nearly) all answers ran to the limit; None elsewhere."""
     if not examples or at_limit < ENDLESS_SHARE * examples:
         return None
     return (
-        f"{name}: {at_limit} of {examples} answers ran to the limit of {MAX_NEW_TOKENS} tokens: it"
-        " does not end its turn, or the token that ends it is not known (eos_token_id of its"
-        " generation_config.json)"
+        f"{name}: {at_limit} of {examples} answers ran to the limit of {task.max_new_tokens}"
+        " tokens: it does not end its turn, or the token that ends it is not known (eos_token_id of"
+        " its generation_config.json)"
     )
 
 
-def in_format_share(records: Iterable[Record]) -> float:
-    """The share of texts that are what the prompt asks for, `The correct answer is` and a letter,
-    to the character (white space around it does not count).
+def in_format_share(records: Iterable[Record], task: Task) -> float:
+    """The share of texts that are what the prompt asks for, to the character.
 
     The published rule reads a letter from many other texts: "Answer:" is an A to it. Only texts
     that a model wrote are counted: not a letter that was sent or chosen by its log-probability, and
@@ -78,7 +79,7 @@ def in_format_share(records: Iterable[Record]) -> float:
     written = [record for record in records if _is_written(record)]
     if not any(record.output for record in written):
         return float("nan")
-    right = sum(bool(_ASKED_FORMAT.fullmatch(record.output.strip())) for record in written)
+    right = sum(task.in_format(record.output) for record in written)
     return _share(right, len(written))
 
 

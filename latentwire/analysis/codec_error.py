@@ -16,7 +16,7 @@ from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.clock import now_s
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.pipeline import as_batch, packet_of
-from latentwire.evaluation.question import Question
+from latentwire.tasks.question import Question
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def measure(pair: LoadedPair, channel: Channel, questions: Sequence[Question]) -
     with suppress(Unanswerable):
         _warm_up(pair, channel, questions[0])
     for question in questions:
-        token_ids = as_batch(question, pair.device)
+        token_ids = as_batch(question.prompts.sharer_ids, pair.device)
         cache = sharer.read(pair.sharer, token_ids)
         began = now_s(pair.device)
         try:
@@ -110,7 +110,7 @@ def example_packet(pair: LoadedPair, channel: Channel, questions: Sequence[Quest
     refusal = Unanswerable("there is no question")
     for question in questions:
         try:
-            cache = sharer.read(pair.sharer, as_batch(question, pair.device))
+            cache = sharer.read(pair.sharer, as_batch(question.prompts.sharer_ids, pair.device))
             return packet_of(pair, channel, cache)
         except Unanswerable as reason:
             refusal = reason
@@ -119,7 +119,7 @@ def example_packet(pair: LoadedPair, channel: Channel, questions: Sequence[Quest
 
 def _warm_up(pair: LoadedPair, channel: Channel, question: Question) -> None:
     """Send one packet unmeasured: a codec's first call pays for what later ones find loaded."""
-    cache = sharer.read(pair.sharer, as_batch(question, pair.device))
+    cache = sharer.read(pair.sharer, as_batch(question.prompts.sharer_ids, pair.device))
     packet = packet_of(pair, channel, cache)
     pair.link.receive(packet, len(question.token_ids), pair.dtype, pair.device)
 

@@ -12,12 +12,14 @@ from typing import Any
 import pandas as pd
 
 from latentwire.analysis import csv_files, unanswered
-from latentwire.analysis.answers import LETTERS, in_format_share, letter_prior_accuracy, spread
+from latentwire.analysis.answers import at_limit, in_format_share, letter_prior_accuracy, spread
 from latentwire.analysis.compare import pairing_columns, reference_columns
 from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS
 from latentwire.analysis.stats import Outcomes, wilson_interval
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
+from latentwire.tasks.answer_letter import LETTERS
+from latentwire.tasks.registry import task_of_records
 
 # Column -> pandas type, in the order of the file. The types with a capital and "string" hold
 # missing values beside whole numbers and text, so a file read back equals the frame written.
@@ -62,10 +64,7 @@ COLUMNS: dict[str, str] = {
     "top_letter": "string",
     "top_letter_share": "float64",
     "degenerate": "bool",
-    "share_A": "float64",
-    "share_B": "float64",
-    "share_C": "float64",
-    "share_D": "float64",
+    **{f"share_{letter}": "float64" for letter in LETTERS},
     "share_other": "float64",
     "in_format_share": "float64",
     "output_tokens_mean": "float64",
@@ -410,7 +409,7 @@ def _measure(point: _Point, parts: Sequence[ConditionResult]) -> _Measured:
     correct = sum(record.correct for record in own.values())
     interval = wilson_interval(correct, len(own))
     sent = [record.wire_bytes for record in unanswered.answered(own).values()]
-    answers = spread(own.values())
+    answers, task = spread(own.values()), task_of_records(point.dataset)
     lent = unanswered.answered(deranged).values()
     donors = [record for record in lent if record.donor_answer is not None]
     every = [record for control in records.values() for record in control.values()]
@@ -446,16 +445,17 @@ def _measure(point: _Point, parts: Sequence[ConditionResult]) -> _Measured:
         "unanswered_reason": unanswered.commonest_reason(every),
         "unparsed_share": answers.unparsed_share,
         "follows_donor_share": _ratio(
-            sum(record.predicted == record.donor_answer for record in donors), len(donors)
+            sum(task.score(str(record.donor_answer), record.predicted) == 1 for record in donors),
+            len(donors),
         ),
         "top_letter": answers.top_letter,
         "top_letter_share": answers.top_letter_share,
         "degenerate": answers.degenerate,
         **{f"share_{letter}": answers.shares[letter] for letter in LETTERS},
         "share_other": answers.other_share,
-        "in_format_share": in_format_share(own.values()),
+        "in_format_share": in_format_share(own.values(), task),
         "output_tokens_mean": answers.output_tokens_mean,
-        "at_limit": answers.at_limit,
+        "at_limit": at_limit(own.values(), task),
         "letter_prior_accuracy": letter_prior_accuracy(own.values()),
     }
     for control in ("deranged", "zero"):

@@ -18,6 +18,8 @@ from latentwire.channel.packet import IDENTITY_BYTES
 from latentwire.condition import Channel, order_of
 from latentwire.errors import LatentWireError, quoted
 from latentwire.evaluation.record import Record
+from latentwire.tasks.answer_letter import LETTERS
+from latentwire.tasks.registry import TASKS
 from latentwire.user_files import csv_lines
 
 FILE_NAME = "published_per_question.csv"
@@ -36,13 +38,8 @@ _LINK = Link(
 KV_BITS = {"bf16": 16, "int8": 8, "int4": 4}
 
 
-@dataclass(frozen=True)
-class _Dataset:
-    rows: int  # of the test split, unscored ones included
-    scored: int  # whose key is A to D
-
-
-DATASETS = {"openbookqa": _Dataset(500, 500), "arc_c": _Dataset(1172, 1150)}
+# The sets that the study can have answered: their rows are pinned.
+DATASETS = {name: task.test.expected for name, task in TASKS.items() if task.test.expected}
 
 COLUMNS = (
     "milestone",
@@ -219,14 +216,14 @@ def _parsed(fields: list[str]) -> _Row:
         order_mode=_one_of(text, "order_mode", ("front", "back")),
         dataset=text["dataset"],
         question_index=_whole(text, "question_index", 0, dataset.rows - 1),
-        answer=_one_of(text, "answer", ("A", "B", "C", "D")),
-        predicted=_one_of(text, "predicted", ("A", "B", "C", "D", "")) or None,
+        answer=_one_of(text, "answer", tuple(LETTERS)),
+        predicted=_one_of(text, "predicted", (*LETTERS, "")) or None,
         correct=_one_of(text, "correct", ("0", "1")) == "1",
         prompt_tokens=_whole(text, "prompt_tokens", 1),
         generated_tokens=_whole(text, "generated_tokens", 0),
         latency_ms=_number(text, "latency_ms", 0),
     )
-    if row.correct != (row.predicted == row.answer):
+    if row.correct != (TASKS[row.dataset].score(row.answer, row.predicted) == 1):
         raise ValueError(
             f"correct is {text['correct']}, but the answer is {row.answer!r} "
             f"and {text['predicted']!r} was predicted"

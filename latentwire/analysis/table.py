@@ -17,6 +17,7 @@ from latentwire.analysis.answers import DEGENERATE_MARK, DEGENERATE_NOTE, endles
 from latentwire.analysis.condition_names import condition_name, row_name
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.units import human_bytes, percent
+from latentwire.tasks.registry import task_of_records
 
 WIDTH = 100
 
@@ -50,7 +51,12 @@ def curve_table(frame: pd.DataFrame) -> Group:
 def endless_rows(frame: pd.DataFrame) -> list[str]:
     """A sentence for each row whose answers (nearly) all ran to the limit."""
     told = [
-        endless(condition_name(row), row["at_limit"], row["examples"])
+        endless(
+            condition_name(row),
+            row["at_limit"],
+            row["examples"],
+            task_of_records(str(row["dataset"])),
+        )
         for row in frame.to_dict(orient="records")
     ]
     return [sentence for sentence in told if sentence]

@@ -2,16 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from string import ascii_uppercase
 from typing import Any
 
 from c2c.models import longest_text, shortest_window
 from latentwire.checks.report import Doubt
-from latentwire.condition import MAX_NEW_TOKENS
-from latentwire.data.example import Example
-from latentwire.data.prompt import prompt_token_ids
 from latentwire.errors import LatentWireError
-from latentwire.evaluation.question import Question
+from latentwire.tasks.question import Question
+from latentwire.tasks.task import Example, Task
 
 SPARE_TOKENS = 16  # where a question meets its frame, tokens may be cut otherwise
 
@@ -38,7 +35,7 @@ class Lengths:
 
 
 def lengths_of(
-    name: str,
+    task: Task,
     examples: Sequence[Example],
     tokenizer: Any,
     questions: Callable[[], Sequence[Question]],
@@ -46,23 +43,27 @@ def lengths_of(
 ) -> Lengths:
     """Do the prompts of a set, with an answer behind each, fit the models? `questions` tokenizes
     the set, which is only done where its longest text leaves it open."""
-    fits = Lengths(0, len(examples), f"{name} fits")
+    fits = Lengths(0, len(examples), f"{task.name} fits")
     if limit is None:
         return fits
-    most, reason = limit[0] - MAX_NEW_TOKENS, limit[1]
+    most, reason = limit[0] - task.max_new_tokens, limit[1]
     # Around a question stand the same tokens; its own are no shorter than a byte.
-    choices = min(len(ascii_uppercase), max(len(e.choices) for e in examples))
-    frame = len(prompt_token_ids(tokenizer, "", [""] * max(1, choices)))
-    own = max(len("\n".join((e.question, *e.choices)).encode()) for e in examples)
-    if frame + own + SPARE_TOKENS <= most:
+    longest = max(examples, key=lambda example: _bytes(task, example))
+    blank = task.blank(longest)
+    frame = len(task.prompts(blank, tokenizer).receiver_ids)
+    if frame + _bytes(task, longest) - _bytes(task, blank) + SPARE_TOKENS <= most:
         return fits
     lengths = [len(question.token_ids) for question in questions()[: len(examples)]]
     long = sum(length > most for length in lengths)
     told = (
-        f"{long} of {len(lengths)} prompts of {name} are too long (the longest has {max(lengths)}"
-        f" tokens, an answer takes up to {MAX_NEW_TOKENS} more): {reason}"
+        f"{long} of {len(lengths)} prompts of {task.name} are too long (the longest has"
+        f" {max(lengths)} tokens, an answer takes up to {task.max_new_tokens} more): {reason}"
     )
     return Lengths(long, len(lengths), told) if long else fits
+
+
+def _bytes(task: Task, example: Example) -> int:
+    return len(task.prompt_text(example).encode())
 
 
 def judge(found: Sequence[Lengths]) -> str:

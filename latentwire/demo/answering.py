@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from latentwire.demo.layout import Frame
 from latentwire.demo.questions import Drawn, Questioner
 from latentwire.demo.sizes import ModelTraining
-from latentwire.demo.tokenizer import LETTERS
+from latentwire.tasks.answer_letter import LETTERS
 
 OnMetrics = Callable[[str, dict[str, float], int], None]
 """Told (stage, metrics, step) now and then."""

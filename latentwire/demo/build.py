@@ -33,15 +33,16 @@ from latentwire.demo.tokenizer import build_tokenizer
 from latentwire.demo.trained import device_name, load_trained, stage, train, versions
 from latentwire.demo.world import Split, make_world
 from latentwire.errors import LatentWireError
+from latentwire.tasks import demo_facts, demo_graded
 
 # Typed stubs of torch leave its switch out.
 _deterministic: Any = torch.utils.deterministic
 
 SET_FILES = {
-    Split.DEV_FACTS: ("demo_facts", "dev"),
-    Split.DEV_GRADED: ("demo_graded", "dev"),
-    Split.TEST_FACTS: ("demo_facts", "test"),
-    Split.TEST_GRADED: ("demo_graded", "test"),
+    Split.DEV_FACTS: (demo_facts.TASK.name, "dev"),
+    Split.DEV_GRADED: (demo_graded.TASK.name, "dev"),
+    Split.TEST_FACTS: (demo_facts.TASK.name, "test"),
+    Split.TEST_GRADED: (demo_graded.TASK.name, "test"),
 }
 
 

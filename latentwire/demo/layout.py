@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from c2c.chat import chat_token_ids
-from latentwire.data.prompt import prompt_text
-from latentwire.demo.tokenizer import LETTERS
 from latentwire.demo.world import World, question_text, statement_text
 from latentwire.errors import LatentWireError
+from latentwire.tasks.answer_letter import LETTERS
+from latentwire.tasks.multiple_choice import prompt_text
 
 CHOICES = len(LETTERS)
 

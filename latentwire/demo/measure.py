@@ -17,10 +17,10 @@ from c2c.quantize import round_trip
 from c2c.receiver import Fuse, greedy, prefill
 from c2c.sections import Section, split
 from c2c.sharer import read
-from latentwire.data.example import parse_examples
 from latentwire.demo.questions import DERANGEMENT_SEED
-from latentwire.evaluation.extract import answer_letter
-from latentwire.evaluation.question import derange, tokenize
+from latentwire.tasks.dataset import parse_examples
+from latentwire.tasks.demo_graded import TASK
+from latentwire.tasks.question import derange, tokenize
 
 BATCH = 750
 MAX_NEW_TOKENS = 8
@@ -66,9 +66,9 @@ class LivePair:
 def read_questions(
     tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict[str, Any]], device: torch.device
 ) -> Questions:
-    """Rows in the ARC schema as prompts of the protocol."""
-    examples = parse_examples([(row["id"], row) for row in rows], "question")
-    questions = tokenize(examples, tokenizer)
+    """Rows of a bundled set as prompts of the protocol."""
+    examples = parse_examples(TASK, [(row["id"], row) for row in rows])
+    questions = tokenize(TASK, examples, tokenizer)
     others = derange(questions, DERANGEMENT_SEED)
     return Questions(
         token_ids=torch.tensor([q.token_ids for q in questions], device=device),
@@ -80,7 +80,7 @@ def read_questions(
 
 def per_cent(letters: Letters, keys: list[str]) -> float:
     """How many of the letters are the keys."""
-    hits = sum(letter == key for letter, key in zip(letters, keys, strict=True))
+    hits = sum(TASK.score(key, letter) for letter, key in zip(letters, keys, strict=True))
     return 100 * hits / len(keys)
 
 
@@ -143,5 +143,5 @@ def _answers(
         sections, fuse = sections_and_fusion(rows)
         state = prefill(receiver, token_ids[rows], sections, fuse)
         replies = greedy(receiver, state, MAX_NEW_TOKENS, [int(tokenizer.eos_token_id)])
-        letters += [answer_letter(tokenizer.decode(reply)) for reply in replies]
+        letters += [TASK.extract(tokenizer.decode(reply)) for reply in replies]
     return letters

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from latentwire.data.example import Example
 from latentwire.demo.layout import CHOICES, Slots, word_ids
-from latentwire.demo.tokenizer import LETTERS
 from latentwire.demo.world import Split, World, question_text
-from latentwire.evaluation.question import Question, derange
+from latentwire.tasks.answer_letter import LETTERS
+from latentwire.tasks.demo_graded import TASK
+from latentwire.tasks.question import Question, derange
+from latentwire.tasks.task import Example, Prompts
 
 DERANGEMENT_SEED = 42  # the evaluation suite's default
 
@@ -153,7 +154,8 @@ def question_rows(world: World, split: Split, limit: int, seed: int) -> list[dic
 def _balanced_keys(ids: list[str], draw: torch.Generator) -> Tensor:
     """[N] key positions: each equally often, a quarter of them the deranged partner's key too."""
     count = len(ids)
-    blank = [Question(Example(name, i, "", (), "A"), ()) for i, name in enumerate(ids)]
+    nothing = Prompts((), ())
+    blank = [Question(TASK, Example(name, i, "", (), ""), nothing) for i, name in enumerate(ids)]
     partners = torch.tensor([other.example.index for other in derange(blank, DERANGEMENT_SEED)])
     dealt = torch.arange(count) % CHOICES
     while True:

@@ -3,13 +3,13 @@
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from latentwire.data.prompt import prompt_text
 from latentwire.demo.world import World, question_text, statement_text
+from latentwire.tasks.answer_letter import LETTERS
+from latentwire.tasks.multiple_choice import prompt_text
 
 END_OF_TEXT = "<|endoftext|>"
 TURN_START = "<|im_start|>"
 TURN_END = "<|im_end|>"
-LETTERS = "ABCD"
 
 CHAT_TEMPLATE = """\
 {%- for message in messages %}

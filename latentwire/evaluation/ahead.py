@@ -18,17 +18,23 @@ from transformers import PreTrainedModel
 from c2c.cache import geometry
 from c2c.fused import fused_steps
 from c2c.slots import read, slot_attention
-from latentwire.condition import MAX_NEW_TOKENS, Condition
-from latentwire.data.message import content_free_token_ids
+from latentwire.condition import Condition
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import competitors
 from latentwire.evaluation.batch import Workspace, padded
-from latentwire.evaluation.competitors import Prompt, Prompts, model_of, send_letter, send_text
+from latentwire.evaluation.competitors import (
+    MessagePrompts,
+    Prompt,
+    model_of,
+    send_letter,
+    send_text,
+)
 from latentwire.evaluation.memory import forget, out_of_memory, usable_bytes
 from latentwire.evaluation.pair import stop_ids
-from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, require_room
+from latentwire.tasks.question import Question
+from latentwire.tasks.task import Options
 
 log = logging.getLogger("latentwire")
 
@@ -40,17 +46,17 @@ class Ahead:
     """`competitors.Models` that have been asked already."""
 
     def __init__(self, work: Workspace, batch_size: int | None = None) -> None:
-        self.pair, self.prompts = work.pair, Prompts(work.pair)
+        self.pair, self.prompts = work.pair, MessagePrompts(work.pair)
         self._work, self._batch_size = work, batch_size
         # What was asked, and the answer, or the reason why there is none.
         self._written: dict[tuple[str, Prompt], list[int] | Unanswerable] = {}
-        self._logprobs: dict[tuple[str, Prompt, int], np.ndarray | Unanswerable] = {}
+        self._logprobs: dict[tuple[str, Prompt, Options], np.ndarray | Unanswerable] = {}
 
     def write(self, name: str, prompt: Prompt, tokens: int) -> list[int]:
         """See `Models`. Greedy: a shorter text is the beginning of a longer one."""
         return _answer(self._written[name, prompt])[:tokens]
 
-    def option_logprobs(self, name: str, prompt: Prompt, options: int) -> np.ndarray:
+    def option_logprobs(self, name: str, prompt: Prompt, options: Options) -> np.ndarray:
         """See `Models`."""
         return _answer(self._logprobs[name, prompt, options])
 
@@ -88,9 +94,9 @@ class Ahead:
                     self._written[name, prompt] = answer
                 waiting = waiting[len(rows) :]
 
-    def ask_for_options(self, name: str, asked: Iterable[tuple[Prompt, int]]) -> None:
-        """Have the model's log-probabilities of each prompt's options, so many."""
-        alike: dict[tuple[int, int], list[Prompt]] = defaultdict(list)
+    def ask_for_options(self, name: str, asked: Iterable[tuple[Prompt, Options]]) -> None:
+        """Have the model's log-probabilities of each prompt's options."""
+        alike: dict[tuple[int, Options], list[Prompt]] = defaultdict(list)
         for prompt, options in dict.fromkeys(asked):
             if (name, prompt, options) in self._logprobs:
                 continue
@@ -106,12 +112,12 @@ class Ahead:
                     self._logprobs[name, prompt, options] = line
 
     def _options(
-        self, model: PreTrainedModel, prompts: Sequence[Prompt], options: int
+        self, model: PreTrainedModel, prompts: Sequence[Prompt], options: Options
     ) -> list[np.ndarray | Unanswerable]:
         """Each prompt's log-probabilities, or why there are none."""
         try:
             found = competitors.logprobs_of(self.pair, model, prompts, options)
-        except Unanswerable as reason:  # for all of them: so many letters cannot be read
+        except Unanswerable as reason:  # for all of them: their labels cannot be read
             return [reason] * len(prompts)
         return [Unanswerable(NOT_FINITE) if np.isnan(line).any() else line for line in found]
 
@@ -183,16 +189,17 @@ def evaluate(
     if messages:
         prompts = {models.prompts.message(source) for source in sources("text")}
         models.ask_to_write("sharer", prompts, max(message.tokens for message in messages))
+    most = max((question.task.max_new_tokens for both in asked for question in both), default=0)
     if letters := sources("letter"):
-        models.ask_to_write("sharer", {source.token_ids for source in letters}, MAX_NEW_TOKENS)
-    models.ask_to_write("receiver", _receivers_prompts(models, conditions, asked), MAX_NEW_TOKENS)
-    models.ask_for_options("sharer", map(_options, sources("logits")))
+        models.ask_to_write("sharer", {source.prompts.sharer_ids for source in letters}, most)
+    models.ask_to_write("receiver", _receivers_prompts(models, conditions, asked), most)
+    models.ask_for_options("sharer", ((s.prompts.sharer_ids, s.options) for s in sources("logits")))
     if any(condition.system in ("logits", "calibrated") for condition in conditions):
-        models.ask_for_options("receiver", map(_options, questions))
+        own = ((q.prompts.receiver_ids, q.options) for q in questions)
+        models.ask_for_options("receiver", own)
     if any(condition.system == "calibrated" for condition in conditions):
-        for options in {len(question.example.choices) for question in questions}:
-            empty = content_free_token_ids(work.pair.tokenizer, options)
-            models.ask_for_options("receiver", [(tuple(ids), options) for ids in empty])
+        empty = ((ids, q.options) for q in questions for ids in models.prompts.content_free(q))
+        models.ask_for_options("receiver", empty)
     records = {}
     for condition in conditions:
         records[condition] = [competitors.evaluate(models, condition, *both) for both in asked]
@@ -213,12 +220,8 @@ def _receivers_prompts(
                     _, received = send_text(models, condition.message, source)
                     found.add(models.prompts.with_message(question, received))
                 elif condition.system == "letter" and not send_letter(models, source):
-                    found.add(question.token_ids)
+                    found.add(question.prompts.receiver_ids)
     return found
-
-
-def _options(question: Question) -> tuple[Prompt, int]:
-    return question.token_ids, len(question.example.choices)
 
 
 _T = TypeVar("_T")

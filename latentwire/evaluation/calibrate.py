@@ -15,8 +15,8 @@ from latentwire.channel.kvtc import token_vectors
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.pipeline import as_batch
-from latentwire.evaluation.question import Question
 from latentwire.evaluation.unanswerable import readable
+from latentwire.tasks.question import Question
 
 log = logging.getLogger("latentwire")
 
@@ -44,7 +44,7 @@ def calibrate(
     asked = readable(pair, questions)
     for done, question in enumerate(asked):
         progress("reading", done, len(asked))
-        cache = sharer.read(pair.sharer, as_batch(question, pair.device))
+        cache = sharer.read(pair.sharer, as_batch(question.prompts.sharer_ids, pair.device))
         positions = torch.arange(cache.tokens)
         whole = _stacked(cache)
         if not all(bool(part.isfinite().all()) for part in whole):

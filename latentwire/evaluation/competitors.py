@@ -11,7 +11,6 @@ already from batches (`ahead`), which must agree.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from string import ascii_uppercase
 from typing import Protocol
 
 import numpy as np
@@ -21,19 +20,16 @@ from transformers import PreTrainedModel
 from c2c import receiver
 from latentwire.channel.codec import CodecError
 from latentwire.channel.text import decode_text, encode_text
-from latentwire.condition import MAX_NEW_TOKENS, Condition, Message
-from latentwire.data.message import (
+from latentwire.condition import Condition, Message
+from latentwire.errors import LatentWireError, Unanswerable
+from latentwire.evaluation.message import (
     content_free_token_ids,
-    letters_of,
     message_prompt_token_ids,
     prompt_with_message_token_ids,
     stem_and_options,
 )
-from latentwire.errors import LatentWireError, Unanswerable
-from latentwire.evaluation.extract import answer_letter
 from latentwire.evaluation.pair import LoadedPair, stop_ids
 from latentwire.evaluation.pipeline import outcome
-from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import (
     NOT_FINITE,
@@ -41,6 +37,8 @@ from latentwire.evaluation.unanswerable import (
     require_room,
     unanswered,
 )
+from latentwire.tasks.question import Question
+from latentwire.tasks.task import Example, Options, Task
 
 _FLOAT16 = np.dtype("<f2")
 LEAST_SENT = 4  # log-probabilities in a packet, -inf for options that a question has not
@@ -52,50 +50,54 @@ class Models(Protocol):
     """What receiver and sharer (`name`) do with prompts, and the prompts of messages."""
 
     pair: LoadedPair
-    prompts: "Prompts"
+    prompts: "MessagePrompts"
 
     def write(self, name: str, prompt: Prompt, tokens: int) -> list[int]:
         """What the model writes, greedily, in at most `tokens` tokens. Raises Unanswerable for a
         prompt that is longer than its context, and for logits that are no numbers."""
 
-    def option_logprobs(self, name: str, prompt: Prompt, options: int) -> np.ndarray:
-        """See `logprobs_of`, one row of it. Raises Unanswerable as `write` does, and where letters
+    def option_logprobs(self, name: str, prompt: Prompt, options: Options) -> np.ndarray:
+        """See `logprobs_of`, one row of it. Raises Unanswerable as `write` does, and where labels
         are not one token each."""
 
 
 @dataclass(frozen=True)
-class Prompts:
+class MessagePrompts:
     """The prompts of messages, each worked out once: templates take longer than tokens."""
 
     pair: LoadedPair
     _known: dict[tuple[str, ...], Prompt] = field(default_factory=dict)
+    _content_free: dict[tuple[Task, Example], list[Prompt]] = field(default_factory=dict)
 
     def message(self, question: Question) -> Prompt:
         """From which the sharer writes its message."""
         key = (question.example.id,)
         if key not in self._known:
-            example = question.example
-            ids = message_prompt_token_ids(self.pair.tokenizer, example.question, example.choices)
-            self._known[key] = tuple(ids)
+            self._known[key] = tuple(message_prompt_token_ids(self.pair.tokenizer, question))
         return self._known[key]
 
     def with_message(self, question: Question, message: str) -> Prompt:
         """What the receiver reads with a message."""
         key = (question.example.id, message)
         if key not in self._known:
-            example = question.example
-            ids = prompt_with_message_token_ids(
-                self.pair.tokenizer, example.question, example.choices, message
-            )
+            ids = prompt_with_message_token_ids(self.pair.tokenizer, question, message)
             self._known[key] = tuple(ids)
         return self._known[key]
+
+    def content_free(self, question: Question) -> list[Prompt]:
+        """What the receiver reads of a question of the same form that says nothing."""
+        key = question.task, question.task.blank(question.example)
+        if key not in self._content_free:
+            found = content_free_token_ids(self.pair.tokenizer, question)
+            self._content_free[key] = list(map(tuple, found))
+        return self._content_free[key]
 
 
 class OneByOne:
     """`Models` as they are."""
 
     def __init__(self, pair: LoadedPair) -> None:
-        self.pair, self.prompts = pair, Prompts(pair)
+        self.pair, self.prompts = pair, MessagePrompts(pair)
 
     def write(self, name: str, prompt: Prompt, tokens: int) -> list[int]:
         """See `Models`."""
@@ -106,7 +108,7 @@ class OneByOne:
         (answer,) = receiver.greedy(model, prefilled, tokens, stop_ids(model))
         return answer
 
-    def option_logprobs(self, name: str, prompt: Prompt, options: int) -> np.ndarray:
+    def option_logprobs(self, name: str, prompt: Prompt, options: Options) -> np.ndarray:
         """See `Models`."""
         model = model_of(self.pair, name)
         require_room(model, name, len(prompt))
@@ -138,19 +140,19 @@ def _answered(models: Models, condition: Condition, question: Question, donor: Q
         return _by_text(models, condition, question, donor)
     if condition.system == "letter":
         return _by_letter(models, condition, question, donor)
-    options = len(question.example.choices)
-    own = models.option_logprobs("receiver", question.token_ids, options)
+    own = models.option_logprobs("receiver", question.prompts.receiver_ids, question.options)
     packet = b""
     if condition.system == "logits":
-        theirs = len(source.example.choices)
-        packet = encode_logprobs(models.option_logprobs("sharer", source.token_ids, theirs))
+        theirs = models.option_logprobs("sharer", source.prompts.sharer_ids, source.options)
+        packet = encode_logprobs(theirs)
         scores = own + fitted(decode_logprobs(packet), len(own))
     else:
         assert condition.system == "calibrated"
-        scores = own - letter_prior(models, options)
+        scores = own - letter_prior(models, question)
     record = outcome(models.pair, condition, question, donor, [], len(packet))
-    best = int(scores[:options].argmax())  # of equals, the first
-    return _decided(record, letters_of(options)[best])
+    labels = question.options.labels
+    best = int(scores[: len(labels)].argmax())  # of equals, the first
+    return _decided(record, question, labels[best])
 
 
 def source_of(condition: Condition, question: Question, donor: Question) -> Question:
@@ -170,21 +172,22 @@ def send_text(models: Models, message: Message, source: Question) -> tuple[bytes
 
 
 def send_letter(models: Models, source: Question) -> str:
-    """The letter that the sharer's answer yields, or ""."""
-    written = models.write("sharer", source.token_ids, MAX_NEW_TOKENS)
-    return answer_letter(models.pair.tokenizer.decode(written, skip_special_tokens=True)) or ""
+    """The letter (or other answer) that the sharer's output yields, or ""."""
+    written = models.write("sharer", source.prompts.sharer_ids, source.task.max_new_tokens)
+    output = models.pair.tokenizer.decode(written, skip_special_tokens=True)
+    return source.task.extract(output) or ""
 
 
-def letter_prior(models: Models, options: int) -> np.ndarray:
+def letter_prior(models: Models, question: Question) -> np.ndarray:
     """The receiver's log-probabilities [N] of the options where the question says nothing: the
     mean probability over content-free inputs (Zhao et al. 2021, "Calibrate Before Use").
 
-    N is as of `logprobs_of`; 0 beyond `options`, where what it is taken from is -inf.
+    N is as of `logprobs_of`; 0 beyond the options, where what it is taken from is -inf.
     """
-    prompts = content_free_token_ids(models.pair.tokenizer, options)
-    each = np.stack([models.option_logprobs("receiver", tuple(p), options) for p in prompts])
-    prior = np.zeros(each.shape[1])
-    prior[:options] = np.logaddexp.reduce(each[:, :options], axis=0) - math.log(len(prompts))
+    prompts, options = models.prompts.content_free(question), question.options
+    each = np.stack([models.option_logprobs("receiver", p, options) for p in prompts])
+    prior, count = np.zeros(each.shape[1]), len(options.labels)
+    prior[:count] = np.logaddexp.reduce(each[:, :count], axis=0) - math.log(len(prompts))
     return prior
 
 
@@ -194,12 +197,12 @@ def encode_logprobs(logprobs: np.ndarray) -> bytes:
 
 
 def decode_logprobs(data: bytes) -> np.ndarray:
-    """[N] float64, N of 4 to 26. Raises LatentWireError for another length, or for no numbers."""
+    """[N] float64, N of 4 or more. Raises LatentWireError for another length, or for no numbers."""
     sent, rest = divmod(len(data), _FLOAT16.itemsize)
-    if rest or not LEAST_SENT <= sent <= len(ascii_uppercase):
+    if rest or sent < LEAST_SENT:
         raise LatentWireError(
-            f"log-probabilities of options are 2 bytes each, of {LEAST_SENT} to"
-            f" {len(ascii_uppercase)}, not {len(data)} bytes"
+            f"log-probabilities of options are 2 bytes each, of {LEAST_SENT} or more, not"
+            f" {len(data)} bytes"
         )
     logprobs = np.frombuffer(data, _FLOAT16).astype(np.float64)
     if np.isnan(logprobs).any():
@@ -221,23 +224,23 @@ def require_numbers(logprobs: np.ndarray) -> None:
 
 
 def logprobs_of(
-    pair: LoadedPair, model: PreTrainedModel, prompts: Sequence[Prompt], options: int
+    pair: LoadedPair, model: PreTrainedModel, prompts: Sequence[Prompt], options: Options
 ) -> np.ndarray:
     """Log-probabilities [B, N] (float64) of the options among each other, of prompts of one length,
-    as the answer's first token or behind its stem: log(p(letter) + p(stem) p(letter | stem)).
+    as the answer's first token or behind its stem: log(p(label) + p(stem) p(label | stem)).
 
-    N is `options`, four at least; -inf for options beyond the question's own, NaN where logits are
-    no numbers. Raises Unanswerable where letters are not one token each.
+    N is the number of options, four at least; -inf for options beyond the question's own, NaN where
+    logits are no numbers. Raises Unanswerable where labels are not one token each.
     """
-    stem, letters, alone = stem_and_options(pair.tokenizer, options)
+    stem, labels, alone = stem_and_options(pair.tokenizer, options)
     ids = torch.tensor([[*prompt, *stem] for prompt in prompts], device=pair.device)
     with torch.inference_mode():
         lines = model(ids, logits_to_keep=len(stem) + 1).logits.double().log_softmax(-1)
-    # Written at once, or behind the whole stem: whichever a model does, its letter is seen.
+    # Written at once, or behind the whole stem: whichever a model does, its answer is seen.
     written = torch.stack([lines[:, place, token] for place, token in enumerate(stem)]).sum(0)
-    either = torch.logaddexp(lines[:, 0, alone], written[:, None] + lines[:, -1, letters])
-    logprobs = np.full((len(prompts), max(LEAST_SENT, options)), -np.inf)
-    logprobs[:, :options] = either.log_softmax(-1).cpu().numpy()
+    either = torch.logaddexp(lines[:, 0, alone], written[:, None] + lines[:, -1, labels])
+    logprobs = np.full((len(prompts), max(LEAST_SENT, len(labels))), -np.inf)
+    logprobs[:, : len(labels)] = either.log_softmax(-1).cpu().numpy()
     return logprobs
 
 
@@ -246,7 +249,7 @@ def _by_text(models: Models, condition: Condition, question: Question, donor: Qu
     source = source_of(condition, question, donor)
     packet, received = send_text(models, condition.message, source)
     prompt = models.prompts.with_message(question, received)
-    answer = models.write("receiver", prompt, MAX_NEW_TOKENS)
+    answer = models.write("receiver", prompt, question.task.max_new_tokens)
     record = outcome(models.pair, condition, question, donor, answer, len(packet))
     return replace(record, message=received, prompt_tokens=len(prompt))
 
@@ -255,13 +258,12 @@ def _by_letter(models: Models, condition: Condition, question: Question, donor: 
     letter = send_letter(models, source_of(condition, question, donor))
     if letter:
         record = outcome(models.pair, condition, question, donor, [], len(letter.encode()))
-        return replace(_decided(record, letter), message=letter)
-    answer = models.write("receiver", question.token_ids, MAX_NEW_TOKENS)
+        return replace(_decided(record, question, letter), message=letter)
+    prompt = question.prompts.receiver_ids
+    answer = models.write("receiver", prompt, question.task.max_new_tokens)
     return replace(outcome(models.pair, condition, question, donor, answer, 0), message="")
 
 
-def _decided(record: Record, predicted: str) -> Record:
+def _decided(record: Record, question: Question, answer: str) -> Record:
     """The record of an answer that nobody wrote."""
-    return replace(
-        record, output=predicted, predicted=predicted, correct=predicted == record.answer
-    )
+    return replace(record, output=answer, **question.graded(answer))

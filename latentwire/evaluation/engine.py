@@ -15,16 +15,16 @@ from torch import Tensor
 from c2c.cache import geometry
 from c2c.fused import fused_steps
 from c2c.slots import slot_attention
-from latentwire.condition import COMPETITORS, MAX_NEW_TOKENS, Condition
+from latentwire.condition import COMPETITORS, Condition
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import ahead
 from latentwire.evaluation.batch import Workspace, answer
 from latentwire.evaluation.memory import forget, out_of_memory, usable_bytes
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.pipeline import outcome
-from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import require_answerable, unanswered
+from latentwire.tasks.question import Question
 
 log = logging.getLogger("latentwire")
 
@@ -104,7 +104,7 @@ def evaluate(
                     asked,
                     [questions[row] for row in rows],
                     [donors[row] for row in rows],
-                    MAX_NEW_TOKENS,
+                    max(questions[row].task.max_new_tokens for row in rows),
                     _by_row(see_first, rows) if see_first else lambda shown, logits: None,
                     forced and {c: [forced[c][row] for row in rows] for c in asked},
                 )
@@ -172,7 +172,7 @@ def _by_row(see_first: SeeFirst, rows: Sequence[int]) -> Callable[..., None]:
 
 def _slots(question: Question) -> int:
     """Slots for a question's prompt and answer, rounded up so that most calls need as many."""
-    needed = len(question.token_ids) + MAX_NEW_TOKENS
+    needed = len(question.token_ids) + question.task.max_new_tokens
     return -(-needed // SAME_SLOTS) * SAME_SLOTS
 
 

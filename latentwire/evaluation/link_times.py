@@ -15,10 +15,10 @@ from c2c.cache import KVCache
 from c2c.sections import Section, split
 from latentwire.channel.text import encode_text
 from latentwire.evaluation.clock import now_s
-from latentwire.evaluation.competitors import Prompt, Prompts
+from latentwire.evaluation.competitors import MessagePrompts, Prompt
 from latentwire.evaluation.pair import LoadedPair, stop_ids
 from latentwire.evaluation.pipeline import as_batch
-from latentwire.evaluation.question import Question
+from latentwire.tasks.question import Question
 
 SHARER_PREFILL, RECEIVER_PREFILL, FUSE = "sharer_prefill_ms", "receiver_prefill_ms", "fuse_ms"
 BUDGETS = (8, 32, 128, 256)  # most tokens of the texts
@@ -31,19 +31,19 @@ def text_names(tokens: int) -> tuple[str, str, str]:
 
 def measure(pair: LoadedPair, questions: Sequence[Question]) -> dict[str, float]:
     """Means over the questions, by name; the first is also asked once before, unmeasured."""
-    prompts = Prompts(pair)
+    prompts = MessagePrompts(pair)
     _once(pair, prompts, questions[0])
     rounds = [_once(pair, prompts, question) for question in questions]
     return {name: mean(found[name] for found in rounds) for name in rounds[0]}
 
 
 @torch.inference_mode()
-def _once(pair: LoadedPair, prompts: Prompts, question: Question) -> dict[str, float]:
+def _once(pair: LoadedPair, prompts: MessagePrompts, question: Question) -> dict[str, float]:
     return {**_by_cache(pair, question), **_by_text(pair, prompts, question)}
 
 
 def _by_cache(pair: LoadedPair, question: Question) -> dict[str, float]:
-    token_ids = as_batch(question, pair.device)
+    token_ids = as_batch(question.token_ids, pair.device)
     began = now_s(pair.device)
     cache = sharer.read(pair.sharer, token_ids)
     read = now_s(pair.device)
@@ -65,7 +65,7 @@ def _by_cache(pair: LoadedPair, question: Question) -> dict[str, float]:
     }
 
 
-def _by_text(pair: LoadedPair, prompts: Prompts, question: Question) -> dict[str, float]:
+def _by_text(pair: LoadedPair, prompts: MessagePrompts, question: Question) -> dict[str, float]:
     """The longest text is written once; a shorter one is its beginning, as in greedy decoding."""
     asked = prompts.message(question)
     began = now_s(pair.device)

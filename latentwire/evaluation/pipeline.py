@@ -5,17 +5,17 @@
 `engine` does the same for many examples and conditions at once and must agree with this page.
 """
 
+from collections.abc import Sequence
+
 import torch
 
 from c2c import receiver, sharer
 from c2c.cache import KVCache, concatenate
 from c2c.receiver import Prefilled
 from c2c.sections import split
-from latentwire.condition import COMPETITORS, MAX_NEW_TOKENS, Channel, Condition
+from latentwire.condition import COMPETITORS, Channel, Condition
 from latentwire.errors import LatentWireError, Unanswerable
-from latentwire.evaluation.extract import answer_letter
 from latentwire.evaluation.pair import LoadedPair, stop_ids
-from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import (
     may_be_refused,
@@ -23,6 +23,7 @@ from latentwire.evaluation.unanswerable import (
     require_finite,
     unanswered,
 )
+from latentwire.tasks.question import Question
 
 
 def evaluate(pair: LoadedPair, condition: Condition, question: Question, donor: Question) -> Record:
@@ -50,11 +51,16 @@ def _answered(
         with may_be_refused(condition.channel):  # by who reads it
             prefilled = prefill(pair, condition.channel, question, packet)
     else:
-        model = pair.receiver if condition.system == "receiver" else pair.sharer
-        prefilled = receiver.read(model, as_batch(question, pair.device))
+        model, ids = (
+            (pair.receiver, question.prompts.receiver_ids)
+            if condition.system == "receiver"
+            else (pair.sharer, question.prompts.sharer_ids)
+        )
+        prefilled = receiver.read(model, as_batch(ids, pair.device))
     require_finite(prefilled.logits)
     answering = pair.sharer if condition.system == "sharer" else pair.receiver
-    (answer,) = receiver.greedy(answering, prefilled, MAX_NEW_TOKENS, stop_ids(answering))
+    most = question.task.max_new_tokens
+    (answer,) = receiver.greedy(answering, prefilled, most, stop_ids(answering))
     return outcome(pair, condition, question, donor, answer, len(packet))
 
 
@@ -66,7 +72,7 @@ def send(
     Raises Unanswerable for numbers that the codec cannot send.
     """
     source = donor if control == "deranged" else question
-    cache = sharer.read(pair.sharer, as_batch(source, pair.device))
+    cache = sharer.read(pair.sharer, as_batch(source.prompts.sharer_ids, pair.device))
     return packet_of(pair, channel, controlled(cache, control, len(question.token_ids) - 1))
 
 
@@ -80,7 +86,7 @@ def prefill(pair: LoadedPair, channel: Channel, question: Question, packet: byte
     """The receiver's side: decode the packet, read the prompt, fuse."""
     prompt_tokens = len(question.token_ids)
     sections = split(prompt_tokens, channel.keep_ratio, channel.order)
-    token_ids = as_batch(question, pair.device)
+    token_ids = as_batch(question.prompts.receiver_ids, pair.device)
     if not packet:
         return receiver.prefill(pair.receiver, token_ids, sections, lambda section, own: own)
     _, received = pair.link.receive(packet, prompt_tokens, pair.dtype, pair.device)
@@ -103,9 +109,9 @@ def controlled(cache: KVCache, control: str, tokens: int) -> KVCache:
     return concatenate([*[cache.section(0, 1)] * (tokens - cache.tokens), cache], dim=2)
 
 
-def as_batch(question: Question, device: torch.device) -> torch.Tensor:
+def as_batch(token_ids: Sequence[int], device: torch.device) -> torch.Tensor:
     """Token ids as [1, n]."""
-    return torch.tensor([question.token_ids], device=device)
+    return torch.tensor([token_ids], device=device)
 
 
 def outcome(
@@ -118,15 +124,13 @@ def outcome(
 ) -> Record:
     """The record of an answer given in token ids."""
     output = pair.tokenizer.decode(answer, skip_special_tokens=True)
-    predicted = answer_letter(output)
     deranged = condition.control == "deranged"
     channel, prompt_tokens = condition.channel, len(question.token_ids)
     return Record(
         example_id=question.example.id,
         index=question.example.index,
         answer=question.example.answer,
-        predicted=predicted,
-        correct=predicted == question.example.answer,
+        **question.graded(question.task.extract(output)),
         prompt_tokens=prompt_tokens,
         generated_tokens=len(answer),
         wire_bytes=wire_bytes,

@@ -15,9 +15,9 @@ class Record:
 
     example_id: str
     index: int  # row of the dataset's split, counted from 0 before unscored rows are dropped
-    answer: str  # the key, A to D
-    predicted: str | None  # the letter read from `output`; None when it yields none
-    correct: bool
+    answer: str  # the key
+    predicted: str | None  # the answer read from `output`; None when it yields none
+    correct: bool  # by the task, as `predicted` and `score` are
     prompt_tokens: int
     generated_tokens: int
     wire_bytes: int  # length of the packet that crossed the wire for this example
@@ -27,10 +27,12 @@ class Record:
     elements: int = 0  # numbers of the sharer's cache that the packet stands for
     message: str | None = None  # what was sent, where that is text or a letter
     unanswered: str | None = None  # why there is no answer; it counts as wrong
+    score: float | None = None  # of an answer that is neither right nor wrong, above 0 and below 1
 
 
-# Fields that records of earlier versions lack; `unanswered` stands only where there is a reason.
-_LATER = {"elements", "message", "unanswered"}
+_RARE = ("unanswered", "score")  # fields that stand only where they say something
+# Fields that records of earlier versions lack.
+_LATER = {"elements", "message", *_RARE}
 _KINDS = {name: get_args(kind) or (kind,) for name, kind in get_type_hints(Record).items()}
 
 
@@ -42,11 +44,11 @@ def record_lines(records: Iterable[Record]) -> str:
 
 
 def _row(record: Record) -> dict[str, object]:
-    row = vars(record)
-    if record.unanswered is None:
-        row = row.copy()
-        del row["unanswered"]
-    return row
+    return {
+        name: value
+        for name, value in vars(record).items()
+        if value is not None or name not in _RARE
+    }
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:

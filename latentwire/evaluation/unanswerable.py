@@ -20,8 +20,8 @@ from latentwire.channel.fields import PacketError
 from latentwire.condition import Channel, Condition
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
+from latentwire.tasks.question import Question
 
 # Raised for numbers that a packet cannot carry, and, by what reads packets, for damaged ones: to be
 # taken for a reason only around what sends.
@@ -38,8 +38,7 @@ def unanswered(condition: Condition, question: Question, donor: Question, reason
         example_id=question.example.id,
         index=question.example.index,
         answer=question.example.answer,
-        predicted=None,
-        correct=False,
+        **question.graded(None),
         prompt_tokens=len(question.token_ids),
         generated_tokens=0,
         wire_bytes=0,
@@ -56,14 +55,14 @@ def require_answerable(
     """Unanswerable where a prompt is too long or too short for the models that read it: what can be
     seen before any model is asked. Of conditions that send a cache, and of models alone."""
     if condition.system != "sharer":
-        require_room(pair.receiver, "receiver", len(question.token_ids))
+        require_room(pair.receiver, "receiver", len(question.prompts.receiver_ids))
     if condition.system == "sharer":
-        require_room(pair.sharer, "sharer", len(question.token_ids))
+        require_room(pair.sharer, "sharer", len(question.prompts.sharer_ids))
     if condition.system == "c2c":
         source = donor if condition.control == "deranged" else question
-        require_room(pair.sharer, "sharer", len(source.token_ids))
+        require_room(pair.sharer, "sharer", len(source.prompts.sharer_ids))
         try:
-            require_readable(len(source.token_ids))
+            require_readable(len(source.prompts.sharer_ids))
         except C2CError as error:
             raise Unanswerable(str(error)) from None
 

@@ -17,15 +17,15 @@ from latentwire.analysis.markdown import escape, markdown_table
 from latentwire.analysis.units import human_bytes
 from latentwire.channel.calibration import FORMAT, from_bytes
 from latentwire.channel.registry import EXAMPLES, NAMES, needs_calibration
-from latentwire.data.dataset import Dataset
 from latentwire.errors import LatentWireError, NotHere
 from latentwire.evaluation.calibrate import calibrate
-from latentwire.evaluation.question import Question, tokenize
 from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
 from latentwire.milestones.plan import QUESTIONS, Pace, calibration_pace, print_cost
 from latentwire.milestones.preflight import begin
 from latentwire.milestones.study import Study, log
 from latentwire.parameters import CALIBRATION_EXAMPLES, STUDY, Values
+from latentwire.tasks.dataset import Dataset
+from latentwire.tasks.question import Question, tokenize
 from latentwire.tracking.calibrations import (
     CALIBRATION,
     CALIBRATION_OF,
@@ -117,7 +117,7 @@ def _make(
     writer, run_id = milestone.writer, milestone.run_id
     scored_never = {s.name: (s.hash, len(s.examples), s.source) for s in sets}
     log_question_sets(study.store, run_id, scored_never, TRAINING)
-    asked = [q for s in sets for q in tokenize(s.examples[:count], study.tokenizer)]
+    asked = [q for s in sets for q in tokenize(s.task, s.examples[:count], study.tokenizer)]
     data = _calibrate(study, asked, about)
     found = from_bytes(data, "the new calibration")
     with tempfile.TemporaryDirectory() as folder:

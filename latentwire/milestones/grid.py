@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from tqdm import tqdm
 
 from latentwire.analysis import unanswered
-from latentwire.analysis.answers import endless, in_format_share, spread
+from latentwire.analysis.answers import at_limit, endless, in_format_share
 from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.curve import (
     NO_CODEC,
@@ -47,6 +47,8 @@ from latentwire.milestones.work import (
 )
 from latentwire.parameters import Values
 from latentwire.redaction import without_password
+from latentwire.tasks.registry import task_of_records
+from latentwire.tasks.task import Task
 from latentwire.tracking.inputs import log_question_sets
 from latentwire.tracking.outbox import Letter, Outbox, deliver_waiting, letter
 from latentwire.tracking.resume import Span, chunk_name, finished_spans, parse_chunk, uncovered
@@ -319,7 +321,7 @@ def _letter(
         condition_run,
         plan.params,
         tags,
-        {**counted(records), "seconds": seconds},
+        {**counted(records, task_of_records(plan.setting.dataset)), "seconds": seconds},
         records,
         seconds,
         claimed=claimed,
@@ -338,7 +340,7 @@ def _held(run: Run, plan: Plan, span: Span) -> bool:
     return start < span[1] and span[0] < stop
 
 
-def counted(records: Sequence[Record]) -> dict[str, float]:
+def counted(records: Sequence[Record], task: Task) -> dict[str, float]:
     """The metrics that a chunk and a condition share; those of what there is nothing of are left
     out."""
     correct = sum(record.correct for record in records)
@@ -352,7 +354,10 @@ def counted(records: Sequence[Record]) -> dict[str, float]:
         found["wire_bytes_mean"] = sum(sent) / len(sent)
     if len(sent) < len(records):
         found["unanswered"] = len(records) - len(sent)
-    share = in_format_share(records)
+    if any(record.score is not None for record in records):
+        scores = [record.correct if record.score is None else record.score for record in records]
+        found["score_mean"] = sum(scores) / len(scores)
+    share = in_format_share(records, task)
     return found if math.isnan(share) else found | {"in_format_share": share}
 
 
@@ -374,9 +379,10 @@ def _conclude(
                 f" store {without_password(study.store.uri)}, though all were computed: its"
                 " chunk runs were deleted meanwhile, or written to another store; start again"
             )
-        metrics = counted(list(unique.values()))
+        task = task_of_records(plan.setting.dataset)
+        metrics = counted(list(unique.values()), task)
         name = f"{plan.setting.dataset}, {plan.condition.label}"
-        if sentence := endless(name, spread(unique.values()).at_limit, len(unique)):
+        if sentence := endless(name, at_limit(unique.values(), task), len(unique), task):
             log.warning("%s", sentence)
         interval = wilson_interval(int(metrics["correct"]), int(metrics["examples"]))
         metrics |= {"accuracy_low": interval.low, "accuracy_high": interval.high}

@@ -31,8 +31,6 @@ from latentwire.analysis.provenance import Origin
 from latentwire.analysis.report.cautions import cautions
 from latentwire.analysis.report.content import content, matches
 from latentwire.analysis.report.page import write_report
-from latentwire.data.dataset import Dataset
-from latentwire.data.registry import load_dataset, pinned_hash
 from latentwire.errors import LatentWireError
 from latentwire.milestones.grid import log_pictures, log_table
 from latentwire.milestones.links import links_of, write_links
@@ -49,6 +47,8 @@ from latentwire.parameters import (
     Values,
 )
 from latentwire.redaction import without_password
+from latentwire.tasks.dataset import Dataset
+from latentwire.tasks.registry import load_dataset, pinned_hash
 from latentwire.tracking.inputs import log_question_sets
 from latentwire.tracking.outbox import deliver_waiting
 from latentwire.tracking.store import Store, open_store

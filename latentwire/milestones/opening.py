@@ -21,10 +21,8 @@ from latentwire.checks.prompts import judge, lengths_of, most_tokens
 from latentwire.checks.report import Check, Doubt, Unmade
 from latentwire.checks.store import check_artifacts, check_store
 from latentwire.checks.weights import configs, weights_bytes
-from latentwire.data.dataset import Dataset
-from latentwire.data.message import stem_and_options
-from latentwire.data.registry import load_dataset
 from latentwire.errors import NotHere, Unanswerable
+from latentwire.evaluation.message import stem_and_options
 from latentwire.milestones.peek import no_store, peek_store
 from latentwire.milestones.study import DATE_TOLD, Study, choose_device, choose_dtype
 from latentwire.pairs.load import choose_pair, load_pair
@@ -32,6 +30,8 @@ from latentwire.pairs.locate import LocatedPair, is_offline, locate_pair, parts_
 from latentwire.pairs.pair import Pair, require_supported
 from latentwire.pairs.tokenizer import check_embedded
 from latentwire.parameters import MESSAGE_TOKENS, Values
+from latentwire.tasks.dataset import Dataset
+from latentwire.tasks.registry import load_dataset, task_named
 from latentwire.tracking.store import Store, open_store, tracking_uri
 
 PYTHON, PACKAGES, PAIR, DEVICE = "python", "packages", "pair", "device"
@@ -223,7 +223,7 @@ def _prompts(opening: Opening) -> str:
     told = f"{DATE_TOLD}; " if study.prompting.printed else ""
     found = [
         lengths_of(
-            name,
+            study.dataset(name).task,
             study.dataset(name).examples[: study.examples(name)],
             study.tokenizer,
             lambda name=name: study.questions(name)[0],  # type: ignore[misc]
@@ -242,7 +242,7 @@ def _options(opening: Opening) -> str:
     said, lost = [], []
     for name, dataset in opening.datasets.items():
         counts = dataset.option_counts
-        said.append(f"{name}: " + ", ".join(f"{n} of {options}" for options, n in counts.items()))
+        said.append(f"{name}: " + ", ".join(f"{n} of {len(o.labels)}" for o, n in counts.items()))
         for options, number in counts.items():
             try:
                 stem_and_options(tokenizer, options)
@@ -266,8 +266,8 @@ def _uses_hub(opening: Opening) -> bool:
     if opening.pair is None:
         return True
     sources = [source for _, source, _ in parts_of(opening.pair)]
-    questions = [n for n in opening.dataset_names if not n.startswith("demo_")]
-    asked = bool(questions) and opening.values["data_dir"] is None
+    questions = any(task_named(name).test.on_hub for name in opening.dataset_names)
+    asked = questions and opening.values["data_dir"] is None
     return asked or any(source.path is None for source in sources)
 
 

@@ -14,6 +14,7 @@ from latentwire.analysis.published import FILE_NAME, PAIR, PublishedCondition, r
 from latentwire.milestones.grid import counted, log_table
 from latentwire.milestones.milestone import milestone_run
 from latentwire.parameters import EXISTING_FOLDER, Parameter, Values
+from latentwire.tasks.registry import task_of_records
 from latentwire.tracking.resume import chunk_name, finished_chunks
 from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY, digest_of
 from latentwire.tracking.store import open_store
@@ -50,7 +51,7 @@ def run(values: Values) -> None:
                 f" {result.keep_ratio:g} {result.order}"
             )
             run_id = writer.start(title, "condition", milestone.run_id, params, tags)
-            metrics = counted(result.records)
+            metrics = counted(result.records, task_of_records(result.dataset))
             span = chunk_name(0, len(result.records))
             writer.write_chunk(
                 f"{title} {span}",

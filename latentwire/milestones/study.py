@@ -18,12 +18,8 @@ from latentwire.channel.link import Link
 from latentwire.channel.packet import IDENTITY_BYTES
 from latentwire.channel.registry import needs_calibration
 from latentwire.condition import Channel, Condition, Setting
-from latentwire.data.dataset import Dataset
-from latentwire.data.prompt import PROMPT_VERSION
-from latentwire.data.registry import load_dataset, load_training, published_examples
 from latentwire.errors import LatentWireError, NotHere
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.question import Question, derange, tokenize
 from latentwire.milestones.peek import peek_store
 from latentwire.pairs.identity import combined_identity, pair_identity, require_pinned
 from latentwire.pairs.load import choose_pair, load_pair
@@ -32,6 +28,9 @@ from latentwire.pairs.pair import Pair, require_supported
 from latentwire.pairs.prompting import Prompting, prompting_of
 from latentwire.pairs.tokenizer import check_embedded, check_same_tokenizer, load_tokenizer
 from latentwire.parameters import AUTO, Values
+from latentwire.tasks.dataset import Dataset
+from latentwire.tasks.question import Question, derange, tokenize
+from latentwire.tasks.registry import load_dataset, load_training, published_examples, task_named
 from latentwire.tracking.calibrations import Subject, find_calibration
 from latentwire.tracking.store import Store, open_store
 
@@ -125,20 +124,23 @@ class Study:
         return min(self.values.get("limit") or total, total)
 
     def setting(self, dataset: str) -> Setting:
+        task = task_named(dataset)
         return Setting(
             pair=self.pair.name,
             pair_identity=combined_identity(self.identity),
             dataset=dataset,
             dataset_hash=self.dataset(dataset).hash,
-            prompt_version=PROMPT_VERSION,
+            prompt_version=task.version,
             dtype=str(self.dtype).removeprefix("torch."),
             seed=self.values["seed"],
+            max_new_tokens=task.max_new_tokens,
         )
 
     def questions(self, dataset: str) -> tuple[list[Question], list[Question]]:
         """All questions of a dataset, and the donor of each under the control `deranged`."""
         if dataset not in self._questions:
-            questions = tokenize(self.dataset(dataset).examples, self.tokenizer)
+            asked = self.dataset(dataset)
+            questions = tokenize(asked.task, asked.examples, self.tokenizer)
             self._questions[dataset] = questions, derange(questions, self.values["seed"])
         return self._questions[dataset]
 

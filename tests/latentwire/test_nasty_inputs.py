@@ -11,10 +11,10 @@ import pytest
 from c2c.conformance import main as conformance
 from latentwire.cli import main
 from latentwire.cluster.entry_point import FOLDER
-from latentwire.data.registry import load_dataset
 from latentwire.errors import LatentWireError
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import Parameter, checked
+from latentwire.tasks.registry import load_dataset
 
 ESC = "\x1b[31m"
 TEXTS = (

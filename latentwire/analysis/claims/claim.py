@@ -15,9 +15,9 @@ from pathlib import Path
 
 from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS, KINDS, Kind
 from latentwire.condition import CONTROLS, Channel, Condition
-from latentwire.data.registry import dataset_names
 from latentwire.errors import LatentWireError
 from latentwire.strict_yaml import Keys, kind_of, read_yaml
+from latentwire.tasks.registry import task_names
 
 SHIPPED_DIR = Path(__file__).parent
 ALONE = ("receiver", "sharer")
@@ -81,7 +81,7 @@ def shipped_claims() -> list[ClaimFile]:
 
 def _claim(keys: Keys, path: Path, within: str) -> Claim:
     text = keys.text("text")
-    dataset = keys.one_of("dataset", dataset_names())
+    dataset = keys.one_of("dataset", task_names())
     kind = KINDS[KINDS.index(keys.one_of("kind", KINDS))]
     margin_points = 0.0 if kind == "superior" else DEFAULT_MARGIN_POINTS
     if keys.has("margin_points"):

@@ -5,8 +5,11 @@ donors      every distinct list of donors (places in the question table, -1 for 
 questions   a table a question set: places by `index`, with ids, keys and prompts
 groups      pair, dataset and source; the question table that its answers go by
 points      the budget curve's rows, each with its answers' place by control
-answers     a condition: a character a question (a letter, "-" for none, " " for not asked),
-            and the place of each output in `texts` (-1 for not asked)
+answers     a condition: the answer to each question (a letter, "-" for none, " " for not asked),
+            whether it is right ("1", "0"), and the place of each output in `texts` (-1 for not
+            asked)
+
+A column of single characters is one string, any other a list.
 """
 
 import math
@@ -22,9 +25,8 @@ from latentwire.analysis.curve import NO_CODEC, ConditionResult, merged
 from latentwire.analysis.figures import codec_styles
 from latentwire.analysis.provenance import Origin, run_url
 from latentwire.analysis.rivals import RIVAL_STYLES
-from latentwire.data.dataset import Dataset
-from latentwire.data.prompt import prompt_text
 from latentwire.evaluation.record import Record
+from latentwire.tasks.dataset import Dataset
 
 NOT_ASKED, UNPARSED = " ", "-"
 UNKNOWN = -1
@@ -167,10 +169,12 @@ class _Coded:
     def add(self, table: int, records: Iterable[Record]) -> int:
         """The place of one condition's answers."""
         count = len(self._order[table])
-        letters, texts, donors = [NOT_ASKED] * count, [UNKNOWN] * count, [UNKNOWN] * count
+        letters, right = [NOT_ASKED] * count, [NOT_ASKED] * count
+        texts, donors = [UNKNOWN] * count, [UNKNOWN] * count
         for record in records:
             row = self._row[table][record.index]
             letters[row] = record.predicted or UNPARSED
+            right[row] = "1" if record.correct else "0"
             texts[row] = self.texts.setdefault(_text(record), len(self.texts))
             if record.donor_id is not None:
                 donors[row] = self._by_id[table].get(record.donor_id, UNKNOWN)
@@ -179,7 +183,14 @@ class _Coded:
             lent = self._known_donors.setdefault(tuple(donors), len(self.donors))
             if lent == len(self.donors):
                 self.donors.append(donors)
-        self.answers.append({"letters": "".join(letters), "texts": texts, "donors": lent})
+        self.answers.append(
+            {
+                "letters": _column(letters),
+                "right": _column(right),
+                "texts": texts,
+                "donors": lent,
+            }
+        )
         return len(self.answers) - 1
 
 
@@ -196,7 +207,7 @@ def _table_for(
         for example in datasets[dataset].examples:
             table.ids[example.index] = example.id
             table.keys[example.index] = example.answer
-            table.prompts[example.index] = prompt_text(example.question, example.choices)
+            table.prompts[example.index] = datasets[dataset].task.prompt_text(example)
     table.add(records)
     tables.append(table)
     return len(tables) - 1
@@ -214,7 +225,7 @@ def _questions(table: _Table) -> dict[str, Any]:
         "dataset": table.dataset,
         "index": order,
         "ids": [table.ids[index] for index in order],
-        "keys": "".join(table.keys[index] for index in order),
+        "keys": _column([table.keys[index] for index in order]),
         "before": before,
         "after": after,
         "prompts": [
@@ -224,6 +235,11 @@ def _questions(table: _Table) -> dict[str, Any]:
         if found
         else None,
     }
+
+
+def _column(cells: list[str]) -> str | list[str]:
+    """Cells by place: as a string where each is one character, which is a third as long."""
+    return "".join(cells) if all(len(cell) == 1 for cell in cells) else cells
 
 
 def _shared_lines(texts: Sequence[str]) -> str:

@@ -406,7 +406,7 @@
 
   function conditions() {
     return setPoints().flatMap((point) => Object.keys(point.answers)
-      .filter((control) => data.answers[point.answers[control]].letters.trim())
+      .filter((control) => [...data.answers[point.answers[control]].right].some((each) => each !== " "))
       .map((control) => ({ point, control, answers: data.answers[point.answers[control]] })));
   }
   const conditionName = ({ point, control }) => named(point) + (!isAlone(point) && control !== "matched" ? `, ${control}` : "");
@@ -438,7 +438,7 @@
     byId("h-questions").scrollIntoView({ block: "start" });
   }
 
-  const outcome = (letter, key) => letter === " " ? NOT_ASKED : letter === key ? RIGHT : WRONG;
+  const outcome = (answers, row) => answers.right[row] === " " ? NOT_ASKED : answers.right[row] === "1" ? RIGHT : WRONG;
 
   function found(first, second, table) {
     const which = byId("which").value, text = byId("search").value.trim().toLowerCase();
@@ -449,8 +449,8 @@
     if (text && !searched) searched = data.texts.map((each) => each.toLowerCase());
     const says = text && searched.map((each) => each.includes(text));
     for (let row = 0; row < table.keys.length; row++) {
-      const a = first.letters[row], b = second.letters[row], key = table.keys[row];
-      const u = outcome(a, key), v = outcome(b, key);
+      const a = first.letters[row], b = second.letters[row];
+      const u = outcome(first, row), v = outcome(second, row);
       if (u === NOT_ASKED || v === NOT_ASKED) continue;
       counts[u ? (v ? "both" : "first") : (v ? "second" : "neither")]++;
       if (a !== b) counts.letters++;
@@ -491,8 +491,8 @@
       el("thead", {}, el("tr", {}, ...["", "question", "key", "first", "second"].map((title) => el("th", { scope: "col" }, title)))), body);
   }
 
-  const letterCell = (letter, key) => el("td", { class: outcome(letter, key) === RIGHT ? "good" : "bad" },
-    (letter === "-" ? "none" : letter) + (outcome(letter, key) === RIGHT ? " ✓" : " ✗"));
+  const letterCell = (answers, row) => el("td", { class: outcome(answers, row) === RIGHT ? "good" : "bad" },
+    (answers.letters[row] === "-" ? "none" : answers.letters[row]) + (outcome(answers, row) === RIGHT ? " ✓" : " ✗"));
 
   function questionRow(table, row, one, two) {
     const isOpen = state.open.has(row);
@@ -502,7 +502,7 @@
     return el("tr", { class: isOpen ? "picked" : null },
       el("td", {}, el("button", { type: "button", "aria-expanded": String(isOpen), "aria-label": `details of ${table.ids[row]}`, on: { click: toggle } }, isOpen ? "−" : "+")),
       el("td", { class: "words" }, el("span", { class: "pale" }, table.ids[row]), prompt === null ? null : ` ${short}`),
-      el("td", {}, table.keys[row]), letterCell(one.answers.letters[row], table.keys[row]), letterCell(two.answers.letters[row], table.keys[row]));
+      el("td", {}, table.keys[row]), letterCell(one.answers, row), letterCell(two.answers, row));
   }
 
   function details(table, row, one, two) {

@@ -8,10 +8,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from latentwire.analysis.answers import endless, in_format_share, letter_prior_accuracy, spread
+from latentwire.analysis.answers import (
+    at_limit,
+    endless,
+    in_format_share,
+    letter_prior_accuracy,
+    spread,
+)
 from latentwire.analysis.curve import ConditionResult, build_curve
 from latentwire.analysis.published import read_published
 from latentwire.analysis.table import render_table
+from latentwire.tasks.arc_c import TASK
 
 Make = Callable[..., ConditionResult]
 
@@ -61,7 +68,7 @@ def test_the_asked_format_is_met_to_the_character(
 ) -> None:
     first, second = condition("AB").records
     records = [replace(first, output=output), replace(second, output="The correct answer is C")]
-    assert in_format_share(records) == (1 if right else 0.5)
+    assert in_format_share(records, TASK) == (1 if right else 0.5)
 
 
 def test_only_texts_that_a_model_wrote_have_a_format(condition: Make) -> None:
@@ -70,11 +77,13 @@ def test_only_texts_that_a_model_wrote_have_a_format(condition: Make) -> None:
     decided = replace(written, generated_tokens=0, output="A")  # a letter, log-probabilities
     lost = replace(silent, unanswered="too long")
     right = replace(written, output="The correct answer is A")
-    assert math.isnan(in_format_share([])) and math.isnan(in_format_share([decided, lost]))
-    assert in_format_share([right, decided, lost]) == 1
-    assert in_format_share([right, silent, decided, lost]) == 0.5
+    assert math.isnan(in_format_share([], TASK)) and math.isnan(
+        in_format_share([decided, lost], TASK)
+    )
+    assert in_format_share([right, decided, lost], TASK) == 1
+    assert in_format_share([right, silent, decided, lost], TASK) == 0.5
     published = replace(written, output="")  # of published answers the letters are known
-    assert math.isnan(in_format_share([published, replace(published, predicted=None)]))
+    assert math.isnan(in_format_share([published, replace(published, predicted=None)], TASK))
 
 
 def test_of_nothing_nothing_is_known(condition: Make) -> None:
@@ -128,11 +137,15 @@ def test_published_answers_counted_again(shared_dir: Path) -> None:
 def test_answers_that_run_to_the_limit_are_said(condition: Make) -> None:
     records = list(condition("A" * 10).records)
     records[1:] = [replace(record, generated_tokens=64) for record in records[1:]]
-    assert spread(records).at_limit == 9
-    sentence = endless("set, sharer alone", 9, 10)
+    assert at_limit(records, TASK) == 9
+    sentence = endless("set, sharer alone", 9, 10, TASK)
     assert sentence is not None
     assert sentence.startswith("set, sharer alone: 9 of 10 answers ran to the limit of 64 tokens")
-    assert endless("set, sharer alone", 8, 10) is endless("set, sharer alone", 0, 0) is None
+    assert (
+        endless("set, sharer alone", 8, 10, TASK)
+        is endless("set, sharer alone", 0, 0, TASK)
+        is None
+    )
     # And by the terminal's table, which the description of a run shows too.
     part = replace(condition("A" * 10, system="sharer"), records=tuple(records))
     text = " ".join(render_table(build_curve([part])).split())

@@ -19,6 +19,7 @@ from latentwire.analysis.table import render_table
 from latentwire.analysis.unanswered import commonest_reason
 from latentwire.condition import Channel, Condition
 from latentwire.milestones.grid import counted
+from latentwire.tasks.arc_c import TASK
 
 Make = Callable[..., ConditionResult]
 REASON = "a prompt of 600 tokens is longer than the 512 positions that the receiver was made for"
@@ -123,7 +124,7 @@ def test_a_chunks_metrics(condition: Make) -> None:
     records = without(condition("AAB-"), 1).records
     texts = ["The correct answer is A", "", "The correct answer is B", "Answer:"]
     records = tuple(replace(r, output=t) for r, t in zip(records, texts, strict=True))
-    assert counted(records) == {
+    assert counted(records, TASK) == {
         "examples": 4,
         "correct": 1,
         "accuracy": 0.25,
@@ -131,7 +132,7 @@ def test_a_chunks_metrics(condition: Make) -> None:
         "unanswered": 1,
         "in_format_share": pytest.approx(2 / 3),
     }
-    assert set(counted(without(condition("A"), 0).records)) == {
+    assert set(counted(without(condition("A"), 0).records, TASK)) == {
         *("examples", "correct", "accuracy", "unanswered"),
     }
 

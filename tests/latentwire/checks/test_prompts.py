@@ -10,6 +10,7 @@ from transformers import Gemma3TextConfig, LlamaConfig, Qwen2Config
 from latentwire.checks.prompts import Lengths, judge, lengths_of, most_tokens
 from latentwire.checks.report import Doubt
 from latentwire.errors import LatentWireError
+from latentwire.tasks.openbookqa import TASK
 
 TOKENIZER = make_tokenizer()
 QUESTIONS = make_questions(TOKENIZER, [1, 3, 30])
@@ -17,7 +18,7 @@ QUESTIONS = make_questions(TOKENIZER, [1, 3, 30])
 
 def look(configs: dict[str, Any]) -> Lengths:
     examples = [question.example for question in QUESTIONS]
-    return lengths_of("openbookqa", examples, TOKENIZER, lambda: QUESTIONS, most_tokens(configs))
+    return lengths_of(TASK, examples, TOKENIZER, lambda: QUESTIONS, most_tokens(configs))
 
 
 def test_the_least_of_both_models_limits_counts() -> None:
@@ -58,4 +59,4 @@ def test_prompts_that_are_too_long_are_counted_and_all_of_them_refused() -> None
 def test_nothing_is_tokenized_where_the_longest_text_fits() -> None:
     examples = [question.example for question in QUESTIONS]
     limit = most_tokens({"sharer": LlamaConfig(max_position_embeddings=100_000)})
-    lengths_of("openbookqa", examples, TOKENIZER, lambda: pytest.fail("tokenized"), limit)
+    lengths_of(TASK, examples, TOKENIZER, lambda: pytest.fail("tokenized"), limit)

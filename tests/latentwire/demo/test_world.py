@@ -6,12 +6,10 @@ from collections import Counter
 import pytest
 import torch
 
-from latentwire.data.example import parse_examples
-from latentwire.data.prompt import prompt_token_ids
 from latentwire.demo.layout import question_frame
 from latentwire.demo.measure import read_questions
 from latentwire.demo.questions import Questioner, question_rows
-from latentwire.demo.tokenizer import LETTERS, build_tokenizer
+from latentwire.demo.tokenizer import build_tokenizer
 from latentwire.demo.world import (
     FULL_WORLD,
     QUICK_WORLD,
@@ -20,6 +18,11 @@ from latentwire.demo.world import (
     question_text,
 )
 from latentwire.errors import LatentWireError
+from latentwire.tasks.answer_letter import LETTERS
+from latentwire.tasks.dataset import parse_examples
+from latentwire.tasks.demo_graded import TASK
+from latentwire.tasks.multiple_choice import prompt_text
+from latentwire.tasks.task import user_turn_token_ids
 
 WORLD = make_world(FULL_WORLD, seed=3)
 TOKENIZER = build_tokenizer(WORLD)
@@ -82,7 +85,7 @@ def test_a_filled_frame_is_what_the_tokenizer_gives() -> None:
         words = [TOKENIZER.decode([token]).strip() for token in ids]
         question = question_text(words[10], words[12], words[13])
         choices = [words[place] for place in frame.positions["choices"].tolist()]
-        assert prompt_token_ids(TOKENIZER, question, choices) == ids
+        assert user_turn_token_ids(TOKENIZER, prompt_text(question, choices)) == ids
         assert "?" in words[frame.question_end]
 
 
@@ -119,7 +122,7 @@ def test_the_deranged_partner_shares_the_key_as_often_as_chance_says() -> None:
 
 def test_question_sets_ask_each_fact_once_with_balanced_keys() -> None:
     rows = question_rows(WORLD, Split.TEST_GRADED, limit=750, seed=1)
-    examples = parse_examples([(row["id"], row) for row in rows], "question")
+    examples = parse_examples(TASK, [(row["id"], row) for row in rows])
     assert len({example.question for example in examples}) == len(examples) >= 500
     counts = Counter(example.answer for example in examples)
     assert max(counts.values()) - min(counts.values()) <= 1

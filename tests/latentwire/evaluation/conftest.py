@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+import random_questions
+import tiny
 import torch
-from random_questions import NEW_TOKENS, make_questions, stopping
+from random_questions import NEW_TOKENS, SHORT, make_questions, stopping
 from tiny import loaded_pair
 
-from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.question import Question
+from latentwire.tasks.question import Question
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +33,8 @@ def questions() -> Callable[..., list[Question]]:
 
 @pytest.fixture
 def short_answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """At most as many new tokens, to save time; the protocol's 64 are tested elsewhere."""
-    for module in (engine, pipeline):
-        monkeypatch.setattr(module, "MAX_NEW_TOKENS", NEW_TOKENS)
+    """At most as many new tokens to the questions that the test makes, to save time; the
+    protocol's 64 are tested elsewhere."""
+    for module in (random_questions, tiny):
+        monkeypatch.setattr(module, "TASK", SHORT)
     yield NEW_TOKENS

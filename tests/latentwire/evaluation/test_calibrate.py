@@ -15,7 +15,7 @@ from latentwire.evaluation import calibrate as calibrating
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.calibrate import calibrate
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.question import Question
+from latentwire.tasks.question import Question
 
 MakeQuestions = Callable[..., list[Question]]
 ABOUT = {"pair": "tiny", "pair_identity": "00" * 32, "dtype": "float64", "questions": []}

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_questions import NEW_TOKENS, make_questions, stopping
+from random_questions import SHORT, make_questions, stopping
 from tiny import loaded_pair, make_fuser, make_model, make_tokenizer
 from tiny import make_questions as real_questions
 from torch import Tensor
@@ -25,9 +26,9 @@ from latentwire.condition import CONTROLS, Channel, Condition
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import batch, engine, memory, pipeline
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.question import Question, derange
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import NOT_FINITE
+from latentwire.tasks.question import Question, derange
 
 MakeQuestions = Callable[..., list[Question]]
 ALONE = [Condition("receiver"), Condition("sharer")]
@@ -259,11 +260,9 @@ def test_any_subset_of_conditions_in_any_order_gives_equal_records(data: st.Data
     chosen = data.draw(st.lists(st.sampled_from(pool), min_size=1, max_size=6, unique=True))
     rows = data.draw(st.lists(st.sampled_from(range(len(asked))), min_size=1, unique=True))
     size = data.draw(st.sampled_from([None, 1, 2, 3, 8]))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "MAX_NEW_TOKENS", NEW_TOKENS)
-        records = engine.evaluate(
-            pair, chosen, [asked[row] for row in rows], [donors[row] for row in rows], size
-        )
+    records = engine.evaluate(
+        pair, chosen, [asked[row] for row in rows], [donors[row] for row in rows], size
+    )
     assert records == {c: [reference[c][row] for row in rows] for c in chosen}
 
 
@@ -271,16 +270,14 @@ def test_any_subset_of_conditions_in_any_order_gives_equal_records(data: st.Data
 def _reference() -> Any:
     """Questions, conditions, and the definition's records, computed once."""
     pair = stopping(loaded_pair(torch.float64))
-    asked = make_questions([2, 17, 5, 11, 11, 30], seed=9)
+    asked = [replace(q, task=SHORT) for q in make_questions([2, 17, 5, 11, 11, 30], seed=9)]
     donors = [asked[row] for row in (1, 2, 5, 0, 3, 4)]
     pool = ALONE + c2c_conditions(["int8", "mxfp4"], [(1.0, "front"), (0.1, "back")])
     pool += c2c_conditions(["int4", "fp16"], [(0.5, "front"), (0.25, "front"), (0.75, "back")])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "MAX_NEW_TOKENS", NEW_TOKENS)
-        reference = {
-            c: [pipeline.evaluate(pair, c, q, d) for q, d in zip(asked, donors, strict=True)]
-            for c in pool
-        }
+    reference = {
+        c: [pipeline.evaluate(pair, c, q, d) for q, d in zip(asked, donors, strict=True)]
+        for c in pool
+    }
     return pair, asked, donors, pool, reference
 
 

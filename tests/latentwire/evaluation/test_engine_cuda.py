@@ -10,8 +10,8 @@ from latentwire.condition import Channel, Condition
 from latentwire.evaluation import engine, memory, pipeline
 from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
+from latentwire.tasks.question import Question
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 

@@ -1,11 +1,11 @@
 """The engine against the published vectors: logits and tokens of every case it can express."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -16,10 +16,11 @@ from c2c.conformance import ALLOWED_ODD_SHARE, CLOSE, ODD
 from c2c.models import load_model
 from latentwire.channel.link import Link
 from latentwire.condition import Channel, Condition
-from latentwire.data.example import Example
 from latentwire.evaluation import engine
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.question import Question
+from latentwire.tasks.arc_c import TASK
+from latentwire.tasks.question import Question
+from latentwire.tasks.task import Example, Prompts
 
 # Of the 42 conditions, those that are no condition of LatentWire.
 NOT_EXPRESSIBLE = {
@@ -55,17 +56,21 @@ def vectors_pair(folder: Path) -> LoadedPair:
     return LoadedPair(receiver, sharer, fuser, tokenizer, Link.of(fuser, b"12345678"))
 
 
-def test_logits_and_tokens(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_and_tokens(shared_dir: Path) -> None:
     folder = shared_dir / "compat"
     cases = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
     expected = load_file(folder / "expected.safetensors")
-    monkeypatch.setattr(engine, "MAX_NEW_TOKENS", cases["new_tokens"])
+    task = replace(TASK, max_new_tokens=cases["new_tokens"])
     wanted = {c["name"]: expressed(c) for c in cases["conditions"]}
     left_out = {name for name, condition in wanted.items() if condition is None}
     assert left_out == {n for n in wanted if n.startswith(tuple(NOT_EXPRESSIBLE))}
     assert len(wanted) - len(left_out) == 17
     questions = [
-        Question(Example(str(index), index, "", ("a", "b", "c", "d"), "A"), tuple(prompt))
+        Question(
+            task,
+            Example(str(index), index, "", ("a", "b", "c", "d"), "A"),
+            Prompts(tuple(prompt), tuple(prompt)),
+        )
         for index, prompt in enumerate(cases["prompts"])
     ]
     conditions = list(dict.fromkeys(c for c in wanted.values() if c is not None))

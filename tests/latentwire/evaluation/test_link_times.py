@@ -7,13 +7,13 @@ import torch
 
 from latentwire.condition import Message
 from latentwire.evaluation import competitors, link_times
-from latentwire.evaluation.competitors import OneByOne, Prompts
+from latentwire.evaluation.competitors import MessagePrompts, OneByOne
 from latentwire.evaluation.link_times import BUDGETS, measure, text_names
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.question import Question
 from latentwire.milestones.study import Study
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY, checked
+from latentwire.tasks.question import Question
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_templates_are_not_timed(
     demo: tuple[LoadedPair, list[Question]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every prompt is made outside the spans that are measured: between looks at the clock that
-    bound one, nothing of `Prompts` is called."""
+    bound one, nothing of `MessagePrompts` is called."""
     events: list[str] = []
 
     def look(device: torch.device) -> float:
@@ -52,19 +52,19 @@ def test_templates_are_not_timed(
         return float(len(events))
 
     def made(name: str) -> None:
-        usual = getattr(Prompts, name)
+        usual = getattr(MessagePrompts, name)
 
         def noting(*args: object) -> object:
             events.append(name)
             return usual(*args)
 
-        monkeypatch.setattr(Prompts, name, noting)
+        monkeypatch.setattr(MessagePrompts, name, noting)
 
     monkeypatch.setattr(link_times, "now_s", look)
     made("message")
     made("with_message")
     pair, questions = demo
-    link_times._by_text(pair, Prompts(pair), questions[0])
+    link_times._by_text(pair, MessagePrompts(pair), questions[0])
     reading = ["with_message", "look", "look"] * len(BUDGETS)
     assert events == ["message", "look", "look", "look", *reading]
 

@@ -16,9 +16,9 @@ from c2c.sharer import read
 from latentwire.channel.packet import PacketError
 from latentwire.condition import Channel, Condition
 from latentwire.evaluation import pipeline
-from latentwire.evaluation.extract import answer_letter
 from latentwire.evaluation.pair import LoadedPair, stop_ids
-from latentwire.evaluation.question import Question
+from latentwire.tasks.answer_letter import answer_letter
+from latentwire.tasks.question import Question
 
 MakeQuestions = Callable[..., list[Question]]
 RECEIVER, SHARER = Condition("receiver"), Condition("sharer")

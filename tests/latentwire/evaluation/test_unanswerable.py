@@ -1,6 +1,7 @@
 """A question that cannot be answered under a condition is recorded as that, and alone."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,9 +17,10 @@ from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.calibrate import calibrate
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import NOT_FINITE, readable
+from latentwire.tasks.question import Question
+from latentwire.tasks.task import Prompts
 
 RECEIVER, SHARER = Condition("receiver"), Condition("sharer")
 CONDITIONS = [
@@ -43,15 +45,20 @@ def pair() -> LoadedPair:
     return stopping(loaded_pair(torch.float64))
 
 
+def reading(question: Question, ids: tuple[int, ...]) -> Question:
+    """The question with another prompt."""
+    return replace(question, prompts=Prompts(ids, ids))
+
+
 @pytest.fixture
 def asked(questions: Callable[..., list[Question]]) -> list[Question]:
     """Questions of which the third alone has the token."""
     found = [
-        Question(q.example, tuple(5 if token == BROKEN else token for token in q.token_ids))
+        reading(q, tuple(5 if token == BROKEN else token for token in q.token_ids))
         for q in questions(LENGTHS)
     ]
     ids = found[2].token_ids
-    found[2] = Question(found[2].example, (*ids[:4], BROKEN, *ids[5:]))
+    found[2] = reading(found[2], (*ids[:4], BROKEN, *ids[5:]))
     return found
 
 

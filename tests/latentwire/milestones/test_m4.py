@@ -11,13 +11,13 @@ import pytest
 from latentwire.analysis.curve import read_csv
 from latentwire.analysis.load import chunks_from, identity_counts, origins
 from latentwire.analysis.output_folder import MANIFEST
-from latentwire.data.example import Example
-from latentwire.data.registry import load_dataset
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
 from latentwire.milestones import m4
 from latentwire.pairs.load import PAIRS_DIR
 from latentwire.parameters import checked
+from latentwire.tasks.registry import load_dataset
+from latentwire.tasks.task import Example
 from latentwire.tracking.resume import chunk_name
 from latentwire.tracking.runs import (
     CHUNK,

@@ -18,7 +18,7 @@ from mlflow_pages import (
     wait_for,
 )
 
-from latentwire.data.registry import load_dataset
+from latentwire.tasks.registry import load_dataset
 from latentwire.tracking.archive import open_study
 from latentwire.tracking.inputs import DIGEST_CHARACTERS
 from latentwire.tracking.runs import LEVEL, artifact_address

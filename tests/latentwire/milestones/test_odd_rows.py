@@ -3,7 +3,9 @@ takes another with it."""
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 import pandas as pd
@@ -12,11 +14,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from latentwire.analysis.curve import read_csv
-from latentwire.data import arc_c, openbookqa, registry
-from latentwire.data.message import letters_of
 from latentwire.evaluation.record import Record, read_records
 from latentwire.milestones import m1, main
 from latentwire.parameters import Values
+from latentwire.tasks import arc_c, openbookqa
+from latentwire.tasks.registry import TASKS
 
 Row = dict[str, Any]
 CONTEXT = 512  # tokens that the bundled models were made for
@@ -70,19 +72,18 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd_rows: list[Row
     in M1."""
     monkeypatch.setattr(m1, "NAMES", ("int8", "kvtc1"))
     monkeypatch.setattr(m1, "EXAMPLES", ())
-    for module in (arc_c, openbookqa):
-        monkeypatch.setattr(module, "EXPECTED", None)
-        monkeypatch.setattr(module, "TRAINING_EXPECTED", None)
-    monkeypatch.setattr(registry, "_PUBLISHED", {})
     folder = tmp_path / "data"
     plain = [made_row(100 + n, "ABCD", "ABCD"[n]) for n in range(3)]
     for row in plain:
         row["question_stem"] = row.pop("question")
-    for file in (arc_c.FILE, arc_c.TRAINING_FILE, openbookqa.FILE, openbookqa.TRAINING_FILE):
-        rows = odd_rows if "arc" in file else plain
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / file).write_text(lines, encoding="utf-8")
+    for task, rows in ((arc_c.TASK, odd_rows), (openbookqa.TASK, plain)):
+        splits = [replace(split, expected=None) for split in (task.test, task.training)]
+        cut = replace(task, test=splits[0], training=splits[1])
+        monkeypatch.setitem(TASKS, task.name, cut)
+        for split in splits:
+            (folder / split.file).parent.mkdir(parents=True, exist_ok=True)
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (folder / split.file).write_text(lines, encoding="utf-8")
     return folder
 
 
@@ -129,7 +130,7 @@ def test_main_ends_well_over_every_form(
         records_of(found, system="logits", control="matched"), options, long, strict=True
     ):
         assert record.wire_bytes == (0 if lost else 8 if count <= 4 else 10)
-        assert lost or str(record.predicted) in letters_of(count)
+        assert lost or str(record.predicted) in ascii_uppercase[:count]
 
     curve = read_csv(empty / "out" / "budget_curve.csv")
     assert curve["complete"].all() and set(curve["dataset"]) == {"arc_c", "openbookqa"}

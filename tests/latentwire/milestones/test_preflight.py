@@ -14,8 +14,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from small_server import small_server
 
-from latentwire.data.dataset import Dataset
-from latentwire.data.registry import load_dataset
 from latentwire.errors import LatentWireError
 from latentwire.milestones import (
     baselines,
@@ -29,6 +27,8 @@ from latentwire.milestones.preflight import begin
 from latentwire.milestones.registry import all_milestones
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY
+from latentwire.tasks.dataset import Dataset
+from latentwire.tasks.registry import load_dataset
 
 COMPUTING = [
     import_module(f"latentwire.milestones.{made.name}")

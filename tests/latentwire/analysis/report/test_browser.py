@@ -15,7 +15,8 @@ from latentwire.analysis.dots import pareto_front
 from latentwire.analysis.provenance import Origin
 from latentwire.analysis.report.content import content
 from latentwire.analysis.report.page import write_report
-from latentwire.data.dataset import Dataset, build_dataset
+from latentwire.tasks import arc_c
+from latentwire.tasks.dataset import Dataset, build_dataset
 
 pytestmark = pytest.mark.browser
 Make = Callable[..., ConditionResult]
@@ -40,7 +41,7 @@ def questions(count: int, name: str = "set") -> Dataset:
         )
         for place in range(count)
     ]
-    return build_dataset(name, rows, "question", "made up")
+    return build_dataset(replace(arc_c.TASK, name=name), rows, "made up")
 
 
 def said(condition: Make, seed: int, right: float, count: int, **where: Any) -> ConditionResult:

@@ -8,9 +8,9 @@ import pytest
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes
 from latentwire.analysis.provenance import Origin
 from latentwire.analysis.report.content import content, matches
-from latentwire.data.dataset import Dataset, build_dataset
-from latentwire.data.prompt import prompt_text
 from latentwire.evaluation.record import Record
+from latentwire.tasks import arc_c
+from latentwire.tasks.dataset import Dataset, build_dataset
 
 Make = Callable[..., ConditionResult]
 ORIGIN = Origin(
@@ -32,7 +32,7 @@ def questions(keys: str) -> Dataset:
         )
         for place, key in enumerate(keys)
     ]
-    return build_dataset("set", rows, "question", "made up")
+    return build_dataset(replace(arc_c.TASK, name="set"), rows, "made up")
 
 
 def make(
@@ -97,7 +97,7 @@ def test_prompts_are_whole_and_their_common_lines_stand_once(condition: Make) ->
     made = make([condition("AA", total=4)], {"set": dataset})
     (table,) = made["questions"]
     prompts = [table["before"] + prompt + table["after"] for prompt in table["prompts"]]
-    assert prompts == [prompt_text(e.question, e.choices) for e in dataset.examples]
+    assert prompts == [dataset.task.prompt_text(e) for e in dataset.examples]
     assert table["before"].endswith("\n\n") and table["after"].startswith("\n")
     assert all(prompt.startswith("What is ") for prompt in table["prompts"])
     assert (table["keys"], table["ids"]) == ("AAAB", [f"set:{place}" for place in range(4)])

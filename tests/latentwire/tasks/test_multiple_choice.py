@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentwire.data.example import Example, parse_example, parse_examples
 from latentwire.errors import LatentWireError
+from latentwire.tasks.arc_c import TASK
+from latentwire.tasks.dataset import parse_examples
+from latentwire.tasks.task import Example
 
 ROW = {
     "id": "q1",
@@ -37,7 +39,7 @@ def without(*path: str) -> dict[str, Any]:
 
 def test_row_becomes_an_example() -> None:
     expected = Example("q1", 7, "Which?", ("one", "two", "three", "four"), "C")
-    assert parse_example(changed(fact1="ignored"), 7, "question") == expected
+    assert TASK.example(changed(fact1="ignored"), 7) == expected
 
 
 @pytest.mark.parametrize(
@@ -45,14 +47,14 @@ def test_row_becomes_an_example() -> None:
     [(["1", "2", "3", "4"], "2"), (["A", "B", "C", "E"], "E"), (["D", "C", "B", "F"], "F")],
 )
 def test_other_keys_are_not_scored(labels: list[str], key: str) -> None:
-    assert parse_example(changed(label=labels, answerKey=key), 0, "question") is None
+    assert TASK.example(changed(label=labels, answerKey=key), 0) is None
 
 
 def test_three_and_five_choices_are_scored() -> None:
     three = changed(text=["x", "y", "z"], label=["A", "B", "C"])
     five = changed(text=list("vwxyz"), label=list("ABCDE"))
     for row in (three, five):
-        example = parse_example(row, 0, "question")
+        example = TASK.example(row, 0)
         assert example is not None and example.choices == tuple(row["choices"]["text"])
 
 
@@ -87,9 +89,9 @@ def test_three_and_five_choices_are_scored() -> None:
     ],
 )
 def test_malformed_row_is_explained(row: object, message: str) -> None:
-    with pytest.raises(ValueError) as caught:
-        parse_example(row, 0, "question")
-    assert message in str(caught.value)
+    with pytest.raises(LatentWireError) as caught:
+        parse_examples(TASK, [("here", row)])
+    assert str(caught.value).startswith("here: ") and message in str(caught.value)
 
 
 json_values = st.recursive(
@@ -111,7 +113,7 @@ def test_any_value_anywhere_parses_or_is_explained(path: tuple[str, ...], value:
         holder = holder[name]
     holder[path[-1]] = value
     try:
-        example = parse_example(row, 0, "question")
+        example = TASK.example(row, 0)
     except ValueError as error:
         assert str(error)
     else:
@@ -120,17 +122,17 @@ def test_any_value_anywhere_parses_or_is_explained(path: tuple[str, ...], value:
 
 def test_index_counts_unscored_rows() -> None:
     unscored = changed(id="q0", label=["1", "2", "3", "4"], answerKey="1")
-    examples = parse_examples([("row 0", unscored), ("row 1", ROW)], "question")
+    examples = parse_examples(TASK, [("row 0", unscored), ("row 1", ROW)])
     assert [(x.id, x.index) for x in examples] == [("q1", 1)]
 
 
 def test_malformed_row_is_named_by_its_place() -> None:
     rows: list[tuple[str, object]] = [("f, line 1", ROW), ("f, line 2", without("id"))]
     with pytest.raises(LatentWireError, match=r"^f, line 2: field 'id' is missing$"):
-        parse_examples(rows, "question")
+        parse_examples(TASK, rows)
 
 
 def test_repeated_id_is_refused_even_when_not_scored() -> None:
     unscored = changed(label=["1", "2", "3", "4"], answerKey="1")
     with pytest.raises(LatentWireError, match=r"^b: the id 'q1' was used before, at a$"):
-        parse_examples([("a", unscored), ("b", ROW)], "question")
+        parse_examples(TASK, [("a", unscored), ("b", ROW)])

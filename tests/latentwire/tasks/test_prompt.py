@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from latentwire.data.prompt import PROMPT_VERSION, prompt_text, prompt_token_ids
-from latentwire.data.registry import load_dataset
+from latentwire.condition import PROMPT_VERSION
 from latentwire.errors import LatentWireError
+from latentwire.tasks.arc_c import TASK
+from latentwire.tasks.multiple_choice import MultipleChoice, prompt_text
+from latentwire.tasks.registry import TASKS, load_dataset
+from latentwire.tasks.task import Example, Prompts, user_turn_token_ids
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}"
@@ -36,6 +39,7 @@ def test_text_is_the_published_one(shared_dir: Path) -> None:
 def test_text_changes_only_with_its_version() -> None:
     text = prompt_text("Q?", ["one", "two", "three", "four", "five"])
     digest = hashlib.sha256(text.encode()).hexdigest()
+    assert {task.version for task in TASKS.values() if isinstance(task, MultipleChoice)} == {1}
     assert (PROMPT_VERSION, digest) == (
         1,
         "735354b0a9a9e7141adc9b1584677a76c43b4c6b8df3f1e631eba8a4b2d2e444",
@@ -65,7 +69,10 @@ def character_tokenizer(template: str | None) -> PreTrainedTokenizerFast:
 
 
 def test_ids_are_one_user_message_with_thinking_off() -> None:
-    ids = prompt_token_ids(character_tokenizer(TEMPLATE), "Q?", ["one", "two"])
+    example = Example("q", 0, "Q?", ("one", "two"), "A")
+    prompts = TASK.prompts(example, character_tokenizer(TEMPLATE))
+    ids = prompts.receiver_ids
+    assert prompts == Prompts(ids, ids, None)
     assert all(type(token_id) is int for token_id in ids)
     assert "".join(map(chr, ids)) == (
         f"<user>{prompt_text('Q?', ['one', 'two'])}</user><assistant><think></think>"
@@ -74,7 +81,7 @@ def test_ids_are_one_user_message_with_thinking_off() -> None:
 
 def test_tokenizer_without_a_chat_template_is_refused() -> None:
     with pytest.raises(LatentWireError, match="no chat template"):
-        prompt_token_ids(character_tokenizer(None), "Q?", ["one"])
+        user_turn_token_ids(character_tokenizer(None), "Q?")
 
 
 def test_token_counts_equal_the_published_ones(shared_dir: Path) -> None:
@@ -88,7 +95,7 @@ def test_token_counts_equal_the_published_ones(shared_dir: Path) -> None:
             for row in csv.DictReader(file)
         }
     counted = {
-        (name, x.index, len(prompt_token_ids(tokenizer, x.question, x.choices)))
+        (name, x.index, len(TASKS[name].prompts(x, tokenizer).receiver_ids))
         for name in ("openbookqa", "arc_c")
         for x in load_dataset(name, shared_dir / "data").examples
     }

@@ -1,4 +1,4 @@
-"""An example with its prompt in tokens, and whose cache it gets under the control `deranged`."""
+"""An example with its prompts in tokens, and whose cache it gets under the control `deranged`."""
 
 import hashlib
 from collections import defaultdict
@@ -6,23 +6,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from latentwire.data.example import Example
-from latentwire.data.prompt import prompt_token_ids
+from latentwire.tasks.task import Example, Options, Prompts, Task
 
 
 @dataclass(frozen=True)
 class Question:
-    """One example, ready to be asked."""
+    """One example of a task, ready to be asked."""
 
+    task: Task
     example: Example
-    token_ids: tuple[int, ...]
+    prompts: Prompts
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """What both models read, as long as they read the same ids."""
+        assert self.prompts.alignment is None
+        return self.prompts.receiver_ids
+
+    @property
+    def options(self) -> Options:
+        """What can be answered."""
+        return self.task.options(self.example)
+
+    def graded(self, answer: str | None) -> dict[str, Any]:
+        """A record's fields `predicted`, `correct` and `score`, the last where it says more."""
+        score = self.task.score(self.example.answer, answer)
+        partial = score if 0 < score < 1 else None
+        return {"predicted": answer, "correct": score == 1, "score": partial}
 
 
-def tokenize(examples: Sequence[Example], tokenizer: Any) -> list[Question]:
+def tokenize(task: Task, examples: Sequence[Example], tokenizer: Any) -> list[Question]:
     """Prompts of all examples, in order."""
-    return [
-        Question(e, tuple(prompt_token_ids(tokenizer, e.question, e.choices))) for e in examples
-    ]
+    return [Question(task, example, task.prompts(example, tokenizer)) for example in examples]
 
 
 def derange(questions: Sequence[Question], seed: int) -> list[Question]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -9,11 +10,11 @@ from pathlib import Path
 import datasets
 import pytest
 
-from latentwire.data import arc_c, bundled, openbookqa
-from latentwire.data.registry import dataset_names, load_dataset, load_training
 from latentwire.errors import LatentWireError
+from latentwire.tasks import arc_c, bundled, openbookqa
+from latentwire.tasks.registry import TASKS, load_dataset, load_training, task_names
 
-PUBLISHED = {"openbookqa": openbookqa, "arc_c": arc_c}
+PUBLISHED = {task.name: task.test.file for task in (openbookqa.TASK, arc_c.TASK)}
 ON_THE_HUB = {
     "openbookqa": ("allenai/openbookqa", "main", "test"),
     "arc_c": ("allenai/ai2_arc", "ARC-Challenge", "test"),
@@ -44,7 +45,7 @@ def test_published_set_from_a_folder(
 def test_published_set_from_the_hub_is_the_same(
     shared_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    file = shared_dir / "data" / PUBLISHED[name].FILE
+    file = shared_dir / "data" / PUBLISHED[name]
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
     asked = []
 
@@ -73,7 +74,7 @@ def test_published_questions_are_counted_as_in_the_study(shared_dir: Path, name:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_altered_copy_is_refused(shared_dir: Path, tmp_path: Path, name: str) -> None:
-    file = PUBLISHED[name].FILE
+    file = PUBLISHED[name]
     copy = tmp_path / file
     copy.parent.mkdir(parents=True)
     shutil.copy(shared_dir / "data" / file, copy)
@@ -101,7 +102,10 @@ def test_bundled_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str)
 
 
 def test_every_set_is_known() -> None:
-    assert dataset_names() == ("openbookqa", "arc_c", "demo_facts", "demo_graded")
+    assert task_names()[:4] == ("openbookqa", "arc_c", "demo_facts", "demo_graded")
+    page = (Path(__file__).parents[3] / "docs" / "adding_a_task.md").read_text(encoding="utf-8")
+    assert re.findall(r"(?m)^\| `(\w+)` \|", page) == [*task_names()]
+    assert {name: task.name for name, task in TASKS.items()} == {n: n for n in task_names()}
 
 
 @pytest.mark.parametrize("name", ["openbookqa", "arc_c"])

@@ -1,10 +1,14 @@
 """Identity of a question set, and the check against what is pinned."""
 
+from dataclasses import replace
+
 import pytest
 
-from latentwire.data.dataset import Expected, build_dataset, content_hash
-from latentwire.data.example import Example
 from latentwire.errors import LatentWireError
+from latentwire.tasks import arc_c
+from latentwire.tasks.dataset import build_dataset, content_hash
+from latentwire.tasks.rows import Expected
+from latentwire.tasks.task import Example
 
 
 def row(number: int, key: str = "A", labels: str = "AB") -> tuple[str, object]:
@@ -13,13 +17,14 @@ def row(number: int, key: str = "A", labels: str = "AB") -> tuple[str, object]:
     return f"row {number}", content
 
 
+TASK = replace(arc_c.TASK, name="x")
 ROWS = [row(0), row(1, "1", "12"), row(2, "B")]
 HASH = "1deef13570cc5649fd886a660bdfa74682e47bfce7c78e955fea700c0134de49"
 
 
 def test_hash_is_of_the_content_alone() -> None:
-    dataset = build_dataset("x", ROWS, "question", "here")
-    elsewhere = build_dataset("y", [("other", r) for _, r in ROWS], "question", "there")
+    dataset = build_dataset(TASK, ROWS, "here")
+    elsewhere = build_dataset(TASK, [("other", r) for _, r in ROWS], "there")
     assert (dataset.rows, len(dataset.examples)) == (3, 2)
     # Pinned: results are found again by it, so it may not change between versions.
     assert dataset.hash == elsewhere.hash == HASH
@@ -40,7 +45,7 @@ def test_hash_changes_with_every_field(other: Example) -> None:
 
 
 def test_the_expected_set_passes() -> None:
-    assert build_dataset("x", ROWS, "question", "here", Expected(3, 2, HASH)).hash == HASH
+    assert build_dataset(TASK, ROWS, "here", expected=Expected(3, 2, HASH)).hash == HASH
 
 
 @pytest.mark.parametrize(
@@ -53,10 +58,10 @@ def test_the_expected_set_passes() -> None:
 )
 def test_another_set_is_refused(expected: Expected, message: str) -> None:
     with pytest.raises(LatentWireError) as caught:
-        build_dataset("x", ROWS, "question", "here", expected)
+        build_dataset(TASK, ROWS, "here", expected=expected)
     assert str(caught.value) == f"here is not the x set: {message}"
 
 
 def test_nothing_to_score_is_refused() -> None:
     with pytest.raises(LatentWireError, match="here: no question with a key A to D among 1 rows"):
-        build_dataset("x", [row(1, "1", "12")], "question", "here")
+        build_dataset(TASK, [row(1, "1", "12")], "here")

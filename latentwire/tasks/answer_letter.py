@@ -7,7 +7,8 @@ output otherwise makes accuracies incomparable. They are a constant of the exper
 
 import re
 
-_LETTERS = frozenset("ABCD")
+LETTERS = "ABCD"
+"""What is read, and the keys that the published accuracies count."""
 
 # In order of precedence. Only the first place where a phrase stands is looked at, so the longer
 # phrases, though they hold shorter ones, can find a place that those did not reach.
@@ -51,7 +52,7 @@ def answer_letter(text: str) -> str | None:
         return letter
     standalone = _STANDALONE.findall(text)
     if not standalone:
-        return next((character for character in reversed(text) if character in _LETTERS), None)
+        return next((character for character in reversed(text) if character in LETTERS), None)
     if _looks_like_mathematics(text):
         return None
     punctuated = _AT_END.findall(text) or _PUNCTUATED.findall(text)
@@ -64,7 +65,7 @@ def _after_phrase(text: str) -> str | None:
         if match is None:
             continue
         for character in match[1]:
-            if character in _LETTERS:
+            if character in LETTERS:
                 return character
     return None
 

@@ -1,6 +1,7 @@
 """Files of JSON lines and the hub."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -8,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentwire.data.rows import HubSplit, read_hub_rows, read_json_lines, read_published
 from latentwire.errors import LatentWireError
+from latentwire.tasks.rows import HubSplit, read_hub_rows, read_json_lines
 
-HUB = HubSplit("some/set", "main", "test")
+HUB = HubSplit("some/set", "main", "test", "some/test.jsonl")
 
 
 @given(st.lists(st.dictionaries(st.text(), st.text() | st.integers())))
@@ -99,7 +100,7 @@ def test_hub_failure_is_one_sentence_with_a_way_round(
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     with pytest.raises(LatentWireError) as caught:
-        read_published(HUB, "some/test.jsonl", None)
+        HUB.read(None)
     text = str(caught.value)
     assert text.startswith("some/set (main, test) could not be had")
     assert text.endswith("give data_dir, a folder that holds some/test.jsonl")
@@ -110,7 +111,7 @@ def test_folder_is_read_without_the_hub(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: pytest.fail("asked the hub"))
     (tmp_path / "x.jsonl").write_text("{}\n")
     path = tmp_path / "x.jsonl"
-    assert read_published(HUB, "x.jsonl", tmp_path) == ([(f"{path}, line 1", {})], str(path))
+    assert replace(HUB, file="x.jsonl").read(tmp_path) == ([(f"{path}, line 1", {})], str(path))
 
 
 def test_files_of_other_editors_are_the_same_rows(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentwire.evaluation.extract import answer_letter
+from latentwire.tasks.answer_letter import answer_letter
 
 CASES = [
     ("", None),

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import make_questions, make_tokenizer
 
-from latentwire.data.example import Example
-from latentwire.data.prompt import prompt_text
-from latentwire.evaluation.question import Question, by_length, derange, tokenize
+from latentwire.tasks.arc_c import TASK
+from latentwire.tasks.question import Question, by_length, derange, tokenize
+from latentwire.tasks.task import Example, Prompts
 
 LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=30)
 SEEDS = st.integers(0, 5)
@@ -16,8 +16,8 @@ SEEDS = st.integers(0, 5)
 
 def questions_of(lengths: list[int]) -> list[Question]:
     return [
-        Question(Example(f"set:{i}", i, "q", ("a", "b"), "A"), tuple(range(length)))
-        for i, length in enumerate(lengths)
+        Question(TASK, Example(f"set:{i}", i, "q", ("a", "b"), "A"), Prompts(ids, ids))
+        for i, ids in enumerate(tuple(range(length)) for length in lengths)
     ]
 
 
@@ -94,11 +94,10 @@ def test_questions_of_one_prompt_length_come_together_in_order() -> None:
 def test_prompts_are_tokenized_in_order() -> None:
     tokenizer = make_tokenizer()
     questions = make_questions(tokenizer, [3, 1])
-    assert tokenize([q.example for q in questions], tokenizer) == questions
+    assert tokenize(TASK, [q.example for q in questions], tokenizer) == questions
     for question in questions:
         text = tokenizer.decode(question.token_ids)
-        example = question.example
-        assert prompt_text(example.question, example.choices) in text
+        assert TASK.prompt_text(question.example) in text
         assert text.endswith("<|im_start|>assistant\n")
 
 

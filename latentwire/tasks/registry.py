@@ -1,0 +1,78 @@
+"""The tasks by name. A new one is its own file and one line here."""
+
+from importlib import import_module
+from pathlib import Path
+
+from latentwire.errors import LatentWireError
+from latentwire.tasks.dataset import Dataset, build_dataset
+from latentwire.tasks.rows import Source
+from latentwire.tasks.task import Task
+
+# A task's file is called as it is.
+_FILES = (
+    "openbookqa",
+    "arc_c",
+    "demo_facts",
+    "demo_graded",
+)
+TASKS: dict[str, Task] = {name: import_module(f"latentwire.tasks.{name}").TASK for name in _FILES}
+
+
+def task_names() -> tuple[str, ...]:
+    """Every name that `task_named` knows."""
+    return tuple(TASKS)
+
+
+def task_named(name: str) -> Task:
+    """A task; LatentWireError for an unknown name."""
+    if name not in TASKS:
+        raise LatentWireError(f"unknown dataset {name!r}; known: {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def task_of_records(dataset: str) -> Task:
+    """By which task answers were recorded; of a dataset that is not known (any more), the first.
+
+    Stores are read that earlier or other versions wrote: all of theirs were of the published form.
+    """
+    return TASKS.get(dataset) or next(iter(TASKS.values()))
+
+
+def load_dataset(name: str, data_dir: Path | None = None, download: bool = True) -> Dataset:
+    """Read a task's test split: scored examples in order.
+
+    `data_dir` is a folder of JSON lines in the hub's schema, laid out as the hub names its parts
+    (`openbookqa/test.jsonl`, `ai2_arc/ARC-Challenge/test.jsonl`). Without one, published sets come
+    from the Hugging Face hub or its cache. Published sets are checked against their row counts and
+    a content hash either way. With `download` false the hub is not asked, only its cache.
+
+    Raises `LatentWireError` for an unknown name, and for a set that cannot be had, is malformed or
+    is not the published one; as `NotHere` for one that is only not in the cache.
+    """
+    task = task_named(name)
+    return _load(task, task.test, data_dir, download)
+
+
+def load_training(name: str, data_dir: Path | None = None, download: bool = True) -> Dataset:
+    """Questions of a task that are never scored, from its training split (the bundled sets have a
+    development split instead); otherwise as `load_dataset`."""
+    task = task_named(name)
+    return _load(task, task.training, data_dir, download)
+
+
+def _load(task: Task, source: Source, data_dir: Path | None, download: bool) -> Dataset:
+    rows, place = source.read(data_dir, download)
+    return build_dataset(task, rows, place, source.label, source.expected)
+
+
+def published_examples(name: str) -> int | None:
+    """How many scored examples a published set has; None for a bundled one, always here."""
+    expected = task_named(name).test.expected
+    return expected.scored if expected else None
+
+
+def pinned_hash(name: str) -> str | None:
+    """The content hash that a published set is checked against whenever it is read; None for a
+    set that is not pinned, or unknown."""
+    expected = TASKS[name].test.expected if name in TASKS else None
+    return expected.hash if expected else None

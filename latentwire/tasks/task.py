@@ -1,0 +1,126 @@
+"""What is asked: the contract of a task.
+
+A task turns the rows of a dataset into examples, an example into the prompts of both models, an
+output into an answer, and an answer into a score. All of that is a constant of the experiment:
+accuracies compare only between runs that share it byte for byte.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
+
+from c2c.chat import chat_token_ids
+from c2c.errors import C2CError
+from latentwire.condition import MAX_NEW_TOKENS
+from latentwire.errors import LatentWireError
+from latentwire.tasks.rows import RowFields, Source
+
+
+@dataclass(frozen=True)
+class Example:
+    """One scored example. A task that needs more adds fields in a subclass."""
+
+    id: str
+    index: int  # row of the split, counted from 0 before unscored rows are dropped
+    question: str
+    choices: tuple[str, ...]  # in the dataset's order; none where nothing is offered
+    answer: str  # the key, as `Task.score` compares it with an answer
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What both models read of one example, in token ids."""
+
+    sharer_ids: tuple[int, ...]
+    receiver_ids: tuple[int, ...]
+    # The sharer's place for each of the receiver's tokens; None: both read the same ids.
+    alignment: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """The answers that a model chooses from, as it writes them; for baselines that read their
+    log-probabilities."""
+
+    stem: str  # what may stand before the answer
+    labels: tuple[str, ...] = ()  # one for each choice, in order; none where there is no choice
+    name: str = "option"  # what labels are, in a sentence that begins "each"
+
+
+_AnyExample = TypeVar("_AnyExample", bound=Example)
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """One task: what every other part of the program knows of a dataset."""
+
+    name: str
+    test: Source  # what is scored
+    training: Source  # what is never scored, to calibrate on
+    version: int = 1
+    """In every fingerprint; raise it whenever a prompt, an answer or a score may change."""
+    max_new_tokens: int = MAX_NEW_TOKENS
+
+    scored: ClassVar[str] = "example to score"
+    """What a row must hold to be scored, in the sentence that there is none."""
+
+    def row_id(self, row: dict[str, Any], index: int) -> str:
+        """What names a row, scored or not. Raises ValueError where it has no such field."""
+        return RowFields(row).text("id")
+
+    @abstractmethod
+    def example(self, row: dict[str, Any], index: int) -> Example | None:
+        """One row (number `index` of its split) as an example; None for a row that is not scored.
+
+        Raises ValueError with what is wrong; the caller knows the file and the line.
+        """
+
+    @abstractmethod
+    def prompt_text(self, example: Example) -> str:
+        """The single user message that is read."""
+
+    def described(self, example: Example) -> str:
+        """The bare question, with its choices where it has some: what a baseline's sharer reads
+        before it writes its message. Ends its last line."""
+        return example.question + "\n"
+
+    def prompts(self, example: Example, tokenizer: Any) -> Prompts:
+        """What both models read. Raises LatentWireError as `user_turn_token_ids` does."""
+        ids = tuple(user_turn_token_ids(tokenizer, self.prompt_text(example)))
+        return Prompts(ids, ids)
+
+    def blank(self, example: _AnyExample, text: str = "") -> _AnyExample:
+        """An example of the same form that says nothing: `text` stands for the question and for
+        each choice."""
+        choices = (text,) * len(example.choices)
+        return replace(example, id="", index=0, question=text, choices=choices, answer="")
+
+    def options(self, example: Example) -> Options:
+        """What can be answered."""
+        return Options("")
+
+    @abstractmethod
+    def extract(self, output: str) -> str | None:
+        """The answer in what a model wrote; None when it yields none."""
+
+    def in_format(self, output: str) -> bool:
+        """Whether an output is what the prompt asks for, to the character."""
+        return self.extract(output) is not None
+
+    def score(self, key: str, answer: str | None) -> float:
+        """How good an answer is, 0 to 1. Only 1 is correct; no answer is 0, and is not left out."""
+        return float(answer == key)
+
+
+def user_turn_token_ids(tokenizer: Any, text: str) -> list[int]:
+    """The token ids of one user message with the assistant's turn opened (see `c2c.chat`).
+
+    `tokenizer` is a transformers tokenizer with a chat template. No system message, thinking off;
+    templates that do not know of thinking ignore the switch.
+
+    Raises `LatentWireError` when the tokenizer has no chat template that takes it.
+    """
+    try:
+        return chat_token_ids(tokenizer, [{"role": "user", "content": text}])
+    except C2CError as error:
+        raise LatentWireError(str(error)) from None
