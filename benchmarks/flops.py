@@ -10,9 +10,10 @@ from transformers import PreTrainedModel
 
 from c2c.cache import geometry
 from latentwire.channel.selector import kept
-from latentwire.condition import MAX_NEW_TOKENS, Condition
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.question import Question
+from latentwire.spec.condition import Condition
+from latentwire.spec.setting import MAX_NEW_TOKENS
 
 
 @dataclass

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from latentwire.condition import Channel, Condition
 from latentwire.data.example import Example
 from latentwire.evaluation.question import Question, derange
+from latentwire.spec.condition import Channel, Condition
 
 LENGTHS = Path(__file__).parents[1] / "results" / "published_lengths.csv.gz"
 FULL = ("bf16", "int8", "int4")

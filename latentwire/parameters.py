@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 from c2c.errors import printable, shortened
 from c2c.sections import ORDERS
 from latentwire.channel.registry import BY_BITS, codec
-from latentwire.condition import CONTROLS
 from latentwire.data.registry import dataset_names
 from latentwire.errors import LatentWireError
+from latentwire.spec.axes import CONTROLS
 from latentwire.user_files import output_folder, user_path
 
 Values = dict[str, Any]

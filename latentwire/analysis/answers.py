@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from latentwire.condition import MAX_NEW_TOKENS
 from latentwire.data.message import ANSWER_STEM
 from latentwire.evaluation.record import Record
+from latentwire.spec.setting import MAX_NEW_TOKENS
 
 LETTERS = "ABCD"
 DEGENERATE_SHARE = 0.7

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from latentwire.analysis.answers import DEGENERATE_NOTE
-from latentwire.analysis.condition_names import row_name
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.provenance import hashes_note
 from latentwire.analysis.units import human_bytes, percent
+from latentwire.spec.names import row_name
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

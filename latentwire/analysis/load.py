@@ -19,9 +19,9 @@ from mlflow.utils.uri import is_local_uri
 from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.provenance import Origin, described
 from latentwire.channel.registry import MIXED
-from latentwire.condition import order_of
 from latentwire.errors import LatentWireError, first_line
 from latentwire.evaluation.record import Record, read_records
+from latentwire.spec.condition import order_of
 from latentwire.tracking.artifacts import local_artifact
 from latentwire.tracking.patience import is_away
 from latentwire.tracking.resume import parse_chunk

@@ -15,9 +15,9 @@ from c2c.cache import Geometry
 from latentwire.analysis.curve import ConditionResult
 from latentwire.channel.link import Link
 from latentwire.channel.packet import IDENTITY_BYTES
-from latentwire.condition import Channel, order_of
 from latentwire.errors import LatentWireError, quoted
 from latentwire.evaluation.record import Record
+from latentwire.spec.condition import Channel, order_of
 from latentwire.user_files import csv_lines
 
 FILE_NAME = "published_per_question.csv"

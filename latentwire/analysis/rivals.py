@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from latentwire.analysis.completeness import gain_is_complete
-from latentwire.analysis.condition_names import ALONE
 from latentwire.analysis.pictures import PALE
+from latentwire.spec.axes import ALONE
 
 # Colour and marker by `rival_key`; hollow, so that no codec's mark looks like one.
 RIVAL_STYLES = {

@@ -12,12 +12,12 @@ import pandas as pd
 from latentwire.analysis import unanswered
 from latentwire.analysis.answers import DEGENERATE_MARK, DEGENERATE_NOTE
 from latentwire.analysis.completeness import counts, gain_is_complete, loss_is_complete
-from latentwire.analysis.condition_names import condition_name
 from latentwire.analysis.curve import REFERENCE_CODEC
 from latentwire.analysis.markdown import assemble, escape, markdown_table, picture
 from latentwire.analysis.safe_names import metric_name, metric_names
 from latentwire.analysis.table import with_interval
 from latentwire.analysis.units import human_bytes, percent
+from latentwire.spec.names import condition_name
 
 QUESTIONS = {
     "m0": "What do receiver, sharer and uncompressed C2C score, and does the content matter?",

@@ -14,9 +14,9 @@ from rich.text import Text
 from c2c.errors import printable
 from latentwire.analysis import unanswered
 from latentwire.analysis.answers import DEGENERATE_MARK, DEGENERATE_NOTE, endless
-from latentwire.analysis.condition_names import condition_name, row_name
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.units import human_bytes, percent
+from latentwire.spec.names import condition_name, row_name
 
 WIDTH = 100
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from c2c.models import longest_text, shortest_window
 from latentwire.checks.report import Doubt
-from latentwire.condition import MAX_NEW_TOKENS
 from latentwire.data.example import Example
 from latentwire.data.prompt import prompt_token_ids
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.question import Question
+from latentwire.spec.setting import MAX_NEW_TOKENS
 
 SPARE_TOKENS = 16  # where a question meets its frame, tokens may be cut otherwise
 

@@ -1,6 +1,7 @@
 """What the competitors of a cache read and write: messages, answer stems, content-free questions.
 
-All of it is a constant of the experiment, as the question's own prompt is (see `prompt`).
+All of it is a constant of the experiment, as the question's own prompt is (see `prompt`): raise
+`spec.setting.MESSAGE_VERSION` whenever a byte changes.
 """
 
 from collections.abc import Sequence
@@ -9,9 +10,6 @@ from typing import Any
 
 from latentwire.data.prompt import prompt_token_ids, user_turn_token_ids
 from latentwire.errors import Unanswerable
-
-MESSAGE_VERSION = 1
-"""Part of the fingerprint of conditions that use this module; raise it whenever a byte changes."""
 
 ANSWER_STEM = "The correct answer is"
 """What the prompt tells a model to write before the letter. Some models follow that; some write the

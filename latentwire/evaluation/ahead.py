@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 from c2c.cache import geometry
 from c2c.fused import fused_steps
 from c2c.slots import read, slot_attention
-from latentwire.condition import MAX_NEW_TOKENS, Condition
 from latentwire.data.message import content_free_token_ids
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import competitors
@@ -29,6 +28,8 @@ from latentwire.evaluation.pair import stop_ids
 from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, require_room
+from latentwire.spec.condition import Condition
+from latentwire.spec.setting import MAX_NEW_TOKENS
 
 log = logging.getLogger("latentwire")
 

@@ -20,10 +20,10 @@ from c2c.decoding import Decoder, rounded
 from c2c.slots import extend, new_slots, read
 from latentwire.channel.link import Arrived
 from latentwire.channel.selector import kept
-from latentwire.condition import Condition
 from latentwire.evaluation.pair import LoadedPair, stop_ids
 from latentwire.evaluation.question import Question
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, refusal
+from latentwire.spec.condition import Condition
 
 # How many tokens go through a model or a projector together: enough to keep the device busy, few
 # enough that what lies between two layers takes little memory.

@@ -21,7 +21,6 @@ from transformers import PreTrainedModel
 from c2c import receiver
 from latentwire.channel.codec import CodecError
 from latentwire.channel.text import decode_text, encode_text
-from latentwire.condition import MAX_NEW_TOKENS, Condition, Message
 from latentwire.data.message import (
     content_free_token_ids,
     letters_of,
@@ -41,6 +40,8 @@ from latentwire.evaluation.unanswerable import (
     require_room,
     unanswered,
 )
+from latentwire.spec.condition import Condition, Message
+from latentwire.spec.setting import MAX_NEW_TOKENS
 
 _FLOAT16 = np.dtype("<f2")
 LEAST_SENT = 4  # log-probabilities in a packet, -inf for options that a question has not

@@ -15,7 +15,6 @@ from torch import Tensor
 from c2c.cache import geometry
 from c2c.fused import fused_steps
 from c2c.slots import slot_attention
-from latentwire.condition import COMPETITORS, MAX_NEW_TOKENS, Condition
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import ahead
 from latentwire.evaluation.batch import Workspace, answer
@@ -25,6 +24,9 @@ from latentwire.evaluation.pipeline import outcome
 from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import require_answerable, unanswered
+from latentwire.spec.axes import COMPETITORS
+from latentwire.spec.condition import Condition
+from latentwire.spec.setting import MAX_NEW_TOKENS
 
 log = logging.getLogger("latentwire")
 

@@ -11,7 +11,6 @@ from c2c import receiver, sharer
 from c2c.cache import KVCache, concatenate
 from c2c.receiver import Prefilled
 from c2c.sections import split
-from latentwire.condition import COMPETITORS, MAX_NEW_TOKENS, Channel, Condition
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.extract import answer_letter
 from latentwire.evaluation.pair import LoadedPair, stop_ids
@@ -23,6 +22,9 @@ from latentwire.evaluation.unanswerable import (
     require_finite,
     unanswered,
 )
+from latentwire.spec.axes import COMPETITORS
+from latentwire.spec.condition import Channel, Condition
+from latentwire.spec.setting import MAX_NEW_TOKENS
 
 
 def evaluate(pair: LoadedPair, condition: Condition, question: Question, donor: Question) -> Record:

@@ -17,11 +17,11 @@ from c2c.errors import C2CError
 from c2c.sharer import require_readable
 from latentwire.channel.codec import CodecError
 from latentwire.channel.fields import PacketError
-from latentwire.condition import Channel, Condition
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
+from latentwire.spec.condition import Channel, Condition
 
 # Raised for numbers that a packet cannot carry, and, by what reads packets, for damaged ones: to be
 # taken for a reason only around what sends.

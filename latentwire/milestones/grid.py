@@ -28,7 +28,7 @@ from latentwire.analysis.load import Unreadable, chunks_of, read_answers, result
 from latentwire.analysis.stats import wilson_interval
 from latentwire.analysis.summary import headline, note
 from latentwire.analysis.table import render_table
-from latentwire.condition import Channel, Condition, Setting
+from latentwire.channel.registry import bits_label
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.crew import Crew, Setup
 from latentwire.evaluation.record import Record
@@ -47,6 +47,9 @@ from latentwire.milestones.work import (
 )
 from latentwire.parameters import Values
 from latentwire.redaction import without_password
+from latentwire.spec.axes import NONE
+from latentwire.spec.condition import Channel, Condition
+from latentwire.spec.setting import Setting
 from latentwire.tracking.inputs import log_question_sets
 from latentwire.tracking.outbox import Letter, Outbox, deliver_waiting, letter
 from latentwire.tracking.resume import Span, chunk_name, finished_spans, parse_chunk, uncovered
@@ -86,10 +89,12 @@ class Plan:
 
     @property
     def params(self) -> dict[str, str]:
+        channel = self.condition.channel
         return {
             "pair": self.setting.pair,
             "dataset": self.setting.dataset,
             **self.condition.params(),
+            "kv_bits": bits_label(channel.codec) if channel else NONE,
             "dtype": self.setting.dtype,
             "examples_total": str(self.examples_total),
         }

@@ -4,12 +4,13 @@ The cache is sent whole in 16 bits. Under `deranged` it is another question's, u
 zeros: what C2C scores above another question's is what the own cache was worth.
 """
 
-from latentwire.condition import CONTROLS, Channel, Condition
 from latentwire.milestones.grid import run_grid
 from latentwire.milestones.milestone import MilestoneRun
 from latentwire.milestones.preflight import begin
 from latentwire.milestones.study import Study
 from latentwire.parameters import STUDY, WORKERS, Values
+from latentwire.spec.axes import CONTROLS
+from latentwire.spec.condition import Channel, Condition
 
 PARAMETERS = (*STUDY, WORKERS)
 CONDITIONS = (

@@ -1,12 +1,12 @@
 """M2: what does precision cost? The whole cache through each codec."""
 
 from latentwire.channel.registry import BY_BITS
-from latentwire.condition import Channel, Condition
 from latentwire.milestones.grid import run_grid
 from latentwire.milestones.milestone import MilestoneRun
 from latentwire.milestones.preflight import begin
 from latentwire.milestones.study import Study
 from latentwire.parameters import CALIBRATION, CODEC, CONTROLS_SENT, KV_BITS, STUDY, WORKERS, Values
+from latentwire.spec.condition import Channel, Condition
 
 PARAMETERS = (*STUDY, WORKERS, KV_BITS, CODEC, CALIBRATION, CONTROLS_SENT)
 

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from latentwire.channel.registry import BY_BITS
-from latentwire.condition import Channel, Condition
 from latentwire.milestones.grid import run_grid
 from latentwire.milestones.milestone import MilestoneRun
 from latentwire.milestones.preflight import begin
@@ -19,6 +18,7 @@ from latentwire.parameters import (
     WORKERS,
     Values,
 )
+from latentwire.spec.condition import Channel, Condition
 
 PARAMETERS = (
     *STUDY,

@@ -11,9 +11,9 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from latentwire.checks.downloads import Download, pair_downloads, told
-from latentwire.condition import Condition
 from latentwire.environment import device_kind
 from latentwire.milestones.study import Study
+from latentwire.spec.condition import Condition
 from latentwire.tracking.calibrations import PAIR_IDENTITY
 from latentwire.tracking.runs import CODEC_LEVEL, DEVICE, LEVEL
 

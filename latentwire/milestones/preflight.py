@@ -23,7 +23,6 @@ from latentwire.checks.report import (
     run_checks,
 )
 from latentwire.checks.store import round_trip
-from latentwire.condition import Channel, Condition
 from latentwire.errors import LatentWireError, first_line
 from latentwire.evaluation import pipeline
 from latentwire.milestones.milestone import MilestoneRun, milestone_run
@@ -43,6 +42,7 @@ from latentwire.milestones.opening import (
 from latentwire.milestones.study import Study, announce, open_study
 from latentwire.pairs.identity import compare_with_pins
 from latentwire.parameters import SKIP, STUDY, Values
+from latentwire.spec.condition import Channel, Condition
 
 PARAMETERS = tuple(parameter for parameter in STUDY if parameter.name != "preflight")
 ROUND_TRIP, DOWNLOAD, HASHES = "round trip", "download", "hashes"

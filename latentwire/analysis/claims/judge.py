@@ -15,9 +15,9 @@ from latentwire.analysis.margins import (
     questions_needed,
 )
 from latentwire.analysis.stats import ALPHA, Interval, PairedOutcomes, holm, paired_outcomes
-from latentwire.condition import Condition
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
+from latentwire.spec.condition import Condition
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from typing import Any
 
 import pandas as pd
 
-from latentwire.analysis.condition_names import row_name
 from latentwire.analysis.curve import NO_CODEC, ConditionResult, merged
 from latentwire.analysis.figures import codec_styles
 from latentwire.analysis.provenance import Origin, run_url
@@ -25,6 +24,7 @@ from latentwire.analysis.rivals import RIVAL_STYLES
 from latentwire.data.dataset import Dataset
 from latentwire.data.prompt import prompt_text
 from latentwire.evaluation.record import Record
+from latentwire.spec.names import row_name
 
 NOT_ASKED, UNPARSED = " ", "-"
 UNKNOWN = -1

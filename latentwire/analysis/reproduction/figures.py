@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentwire.condition import order_of
 from latentwire.errors import LatentWireError
+from latentwire.spec.condition import order_of
 from latentwire.strict_yaml import Keys, read_yaml
 
 LATENTWIRE_2026_02 = Path(__file__).parent / "latentwire_2026_02.yaml"

@@ -9,13 +9,13 @@ import torch
 from c2c import sharer
 from latentwire.channel import rope
 from latentwire.channel.calibration import from_bytes
-from latentwire.condition import Channel, Condition
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import calibrate as calibrating
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.calibrate import calibrate
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.question import Question
+from latentwire.spec.condition import Channel, Condition
 
 MakeQuestions = Callable[..., list[Question]]
 ABOUT = {"pair": "tiny", "pair_identity": "00" * 32, "dtype": "float64", "questions": []}

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from latentwire.channel.text import encode_text
-from latentwire.condition import Channel, Condition, Message
 from latentwire.data.message import prompt_with_message_token_ids, stem_and_options
 from latentwire.data.prompt import prompt_token_ids
 from latentwire.errors import LatentWireError, Unanswerable
@@ -24,6 +23,7 @@ from latentwire.evaluation.record import Record
 from latentwire.milestones.study import Study
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY, checked
+from latentwire.spec.condition import Channel, Condition, Message
 
 RECEIVER, SHARER = Condition("receiver"), Condition("sharer")
 

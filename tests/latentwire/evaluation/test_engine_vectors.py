@@ -15,11 +15,11 @@ from c2c.checkpoint import load_fuser
 from c2c.conformance import ALLOWED_ODD_SHARE, CLOSE, ODD
 from c2c.models import load_model
 from latentwire.channel.link import Link
-from latentwire.condition import Channel, Condition
 from latentwire.data.example import Example
 from latentwire.evaluation import engine
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.question import Question
+from latentwire.spec.condition import Channel, Condition
 
 # Of the 42 conditions, those that are no condition of LatentWire.
 NOT_EXPRESSIBLE = {

@@ -5,7 +5,6 @@ import itertools
 import pytest
 import torch
 
-from latentwire.condition import Message
 from latentwire.evaluation import competitors, link_times
 from latentwire.evaluation.competitors import OneByOne, Prompts
 from latentwire.evaluation.link_times import BUDGETS, measure, text_names
@@ -14,6 +13,7 @@ from latentwire.evaluation.question import Question
 from latentwire.milestones.study import Study
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY, checked
+from latentwire.spec.condition import Message
 
 
 @pytest.fixture(scope="module")

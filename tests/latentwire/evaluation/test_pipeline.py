@@ -14,11 +14,11 @@ from c2c.receiver import extend, prefill
 from c2c.sections import split
 from c2c.sharer import read
 from latentwire.channel.packet import PacketError
-from latentwire.condition import Channel, Condition
 from latentwire.evaluation import pipeline
 from latentwire.evaluation.extract import answer_letter
 from latentwire.evaluation.pair import LoadedPair, stop_ids
 from latentwire.evaluation.question import Question
+from latentwire.spec.condition import Channel, Condition
 
 MakeQuestions = Callable[..., list[Question]]
 RECEIVER, SHARER = Condition("receiver"), Condition("sharer")

@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 from latentwire.analysis.codec_error import example_packet, measure
 from latentwire.channel.codec import CodecError
 from latentwire.channel.link import Arrived, Link
-from latentwire.condition import Channel, Condition
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.calibrate import calibrate
@@ -19,6 +18,7 @@ from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import NOT_FINITE, readable
+from latentwire.spec.condition import Channel, Condition
 
 RECEIVER, SHARER = Condition("receiver"), Condition("sharer")
 CONDITIONS = [
