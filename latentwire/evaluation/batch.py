@@ -106,7 +106,7 @@ def answer(
     to be sent. Inside `slot_attention` only.
     """
     batch = _Batch(work, questions, donors, max_new_tokens, see_first, forced)
-    fused = sorted((c for c in conditions if c.system == "c2c"), key=_tail_ratio)
+    fused = sorted((c for c in conditions if c.channel), key=_tail_ratio)
     sharer_alone = [c for c in conditions if c.system == "sharer"]
     by_receiver = [c for c in conditions if c.system == "receiver"] + fused
     sent = batch.sent({c.control for c in fused} | {"matched" for _ in sharer_alone})

@@ -226,12 +226,12 @@ def example_bytes(pair: LoadedPair, conditions: Sequence[Condition], slots: int)
     own, sent = (2 * g.layers * g.width * slots * number for g in (receiver, sharer))
     vocabulary = pair.receiver.config.get_text_config().vocab_size
     logits = 3 * vocabulary * number
-    c2c = [c for c in conditions if c.system == "c2c"]
-    by_receiver = len([c for c in conditions if c.system == "receiver"]) + len(c2c)
+    fused = [c for c in conditions if c.channel]
+    by_receiver = len([c for c in conditions if c.system == "receiver"]) + len(fused)
     by_sharer = len(conditions) - by_receiver
     # Prompts of one batch that are asked and lent; each control's cache; what arrives of it.
-    caches = 2 + len({c.control for c in c2c})
-    passed = sum(c.channel.keep_ratio for c in c2c if c.channel)
+    caches = 2 + len({c.control for c in fused})
+    passed = sum(c.channel.keep_ratio for c in fused if c.channel)
     shared = own + caches * sent
     return int(shared + by_receiver * (own + logits) + by_sharer * (sent + logits) + passed * sent)
 

@@ -46,8 +46,7 @@ def _answered(
 ) -> Record:
     require_answerable(pair, condition, question, donor)
     packet = b""
-    if condition.system == "c2c":
-        assert condition.channel is not None
+    if condition.channel:
         packet = send(pair, condition.channel, question, donor, condition.control)
         with may_be_refused(condition.channel):  # by who reads it
             prefilled = prefill(pair, condition.channel, question, packet)

@@ -21,6 +21,7 @@ from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.question import Question
 from latentwire.evaluation.record import Record
+from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 
 # Raised for numbers that a packet cannot carry, and, by what reads packets, for damaged ones: to be
@@ -59,7 +60,7 @@ def require_answerable(
         require_room(pair.receiver, "receiver", len(question.token_ids))
     if condition.system == "sharer":
         require_room(pair.sharer, "sharer", len(question.token_ids))
-    if condition.system == "c2c":
+    if condition.channel:
         source = donor if condition.control == "deranged" else question
         require_room(pair.sharer, "sharer", len(source.token_ids))
         try:
@@ -73,7 +74,7 @@ def readable(pair: LoadedPair, questions: Sequence[Question]) -> list[Question]:
 
     Raises LatentWireError without any.
     """
-    whole = Condition("c2c", Channel("bf16"), "matched")
+    whole = Condition(C2C, Channel("bf16"), "matched")
     found, reason = [], None
     for question in questions:
         try:

@@ -9,14 +9,14 @@ from latentwire.milestones.milestone import MilestoneRun
 from latentwire.milestones.preflight import begin
 from latentwire.milestones.study import Study
 from latentwire.parameters import STUDY, WORKERS, Values
-from latentwire.spec.axes import CONTROLS
+from latentwire.spec.axes import C2C, CONTROLS
 from latentwire.spec.condition import Channel, Condition
 
 PARAMETERS = (*STUDY, WORKERS)
 CONDITIONS = (
     Condition("receiver"),
     Condition("sharer"),
-    *(Condition("c2c", Channel("bf16"), control) for control in CONTROLS),
+    *(Condition(C2C, Channel("bf16"), control) for control in CONTROLS),
 )
 
 

@@ -18,6 +18,7 @@ from latentwire.parameters import (
     WORKERS,
     Values,
 )
+from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 
 PARAMETERS = (
@@ -42,7 +43,7 @@ def conditions(values: Values) -> list[Condition]:
         for order in values["order"]
     ]
     return [
-        Condition("c2c", channel, control)
+        Condition(C2C, channel, control)
         for channel in dict.fromkeys(channels)
         for control in values["controls"]
     ]

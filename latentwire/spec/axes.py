@@ -172,12 +172,14 @@ def require_fitting(row: Mapping[str, Any]) -> None:
     system = row["system"]
     for name in (name for name in AXES if name in row):
         axis, value = AXES[name], row[name]
-        there = value != axis.absent
+        there = value is not None and value == value and value != axis.absent  # NaN is none
         if there and axis.allowed and value not in axis.allowed:
             raise LatentWireError(f"{name} is {value!r}, not one of {axis.allowed}")
         applies = system in axis.systems
-        if (there and not applies) or (applies and not there and not axis.optional):
+        if there and not applies:
             raise LatentWireError(f"{name} {value!r} does not go with {system}")
+        if applies and not there and not axis.optional:
+            raise LatentWireError(f"{name} of {system} is empty")
 
 
 def sort_key(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -17,20 +17,21 @@ from typing import Any
 
 import pandas as pd
 
-from latentwire.analysis.curve import NO_CODEC, ConditionResult, merged
+from latentwire.analysis.curve import ConditionResult, merged
 from latentwire.analysis.figures import codec_styles
 from latentwire.analysis.provenance import Origin, run_url
 from latentwire.analysis.rivals import RIVAL_STYLES
 from latentwire.data.dataset import Dataset
 from latentwire.data.prompt import prompt_text
 from latentwire.evaluation.record import Record
+from latentwire.spec.axes import CACHES, NONE, PLACE_AXES, ROW_AXES
 from latentwire.spec.names import row_name
 
 NOT_ASKED, UNPARSED = " ", "-"
 UNKNOWN = -1
 # Columns of the curve that the page shows; NaN and missing values become null.
 SHOWN = (
-    *("system", "codec", "calibration", "kv_bits", "keep_ratio", "order", "message_tokens"),
+    *ROW_AXES,
     *("examples", "examples_total", "complete"),
     *("accuracy", "accuracy_low", "accuracy_high", "wire_bytes_mean", "bits_per_element"),
     *("deranged_accuracy", "deranged_examples"),
@@ -108,7 +109,7 @@ def content(
     parts = {group: _by_point(members) for group, members in by_group.items()}
     for row in frame.to_dict(orient="records"):
         group = (str(row["pair"]), str(row["dataset"]), str(row["source"]))
-        controls = parts[group][_point(row)]
+        controls = parts[group][_place(row)]
         points.append(
             {name: _plain(row[name]) for name in SHOWN}
             | {"group": groups.index(group), "name": _named(row)}
@@ -129,7 +130,7 @@ def content(
         "cautions": list(cautions),
         "said": list(said),
         "runs": [_run(origin, tracking_uri) for origin in origins],
-        "styles": codec_styles(frame.loc[frame["system"] == "c2c", "codec"]) | RIVAL_STYLES,
+        "styles": codec_styles(frame.loc[frame["system"].isin(CACHES), "codec"]) | RIVAL_STYLES,
         "groups": [
             {
                 "pair": group[0],
@@ -242,17 +243,13 @@ def _by_point(
         lambda: defaultdict(list)
     )
     for result in results:
-        point = _point({name: getattr(result, name) for name in _POINT})
-        control = "matched" if result.control == NO_CODEC else result.control
-        found[point][control].append(result)
+        control = "matched" if result.control == NONE else result.control
+        found[result.place][control].append(result)
     return found
 
 
-_POINT = ("system", "codec", "calibration", "keep_ratio", "order", "message_tokens")
-
-
-def _point(row: Mapping[Any, Any]) -> tuple[object, ...]:
-    return tuple(_plain(row[name]) for name in _POINT)
+def _place(row: Mapping[Any, Any]) -> tuple[object, ...]:
+    return tuple(_plain(row[name]) for name in PLACE_AXES)
 
 
 def _run(origin: Origin, tracking_uri: str) -> dict[str, Any]:
@@ -276,7 +273,7 @@ def _run(origin: Origin, tracking_uri: str) -> dict[str, Any]:
 
 def _named(row: Mapping[Any, Any]) -> str | None:
     """What a condition that is no cache is called; the page names caches itself."""
-    return None if row["system"] == "c2c" else row_name(row)
+    return None if row["system"] in CACHES else row_name(row)
 
 
 def _text(record: Record) -> str:

@@ -252,10 +252,10 @@ def test_every_field_of_a_channel_is_an_axis() -> None:
     [
         ({"system": "nobody"}, "system is 'nobody', not one of"),
         ({"order": "middle"}, "order is 'middle', not one of"),
-        ({"keep_ratio": None}, "keep_ratio None does not go with c2c"),
+        ({"keep_ratio": None}, "keep_ratio of c2c is empty"),
         ({"message_tokens": 8}, "message_tokens 8 does not go with c2c"),
         ({"system": "text"}, "keep_ratio 0.5 does not go with text"),
-        ({"control": "none"}, "control 'none' does not go with c2c"),
+        ({"control": "none"}, "control of c2c is empty"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(changes: dict[str, Any], wrong: str) -> None:
