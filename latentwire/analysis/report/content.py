@@ -24,8 +24,18 @@ from latentwire.analysis.rivals import RIVAL_STYLES
 from latentwire.data.dataset import Dataset
 from latentwire.data.prompt import prompt_text
 from latentwire.evaluation.record import Record
-from latentwire.spec.axes import CACHES, NONE, PLACE_AXES, ROW_AXES
-from latentwire.spec.names import row_name
+from latentwire.spec.axes import (
+    AXES,
+    CACHES,
+    CONTROL_TITLES,
+    NONE,
+    PLACE_AXES,
+    ROW_AXES,
+    SYSTEMS,
+    WHOLE,
+    applying,
+)
+from latentwire.spec.names import label, row_name
 
 NOT_ASKED, UNPARSED = " ", "-"
 UNKNOWN = -1
@@ -112,7 +122,7 @@ def content(
         controls = parts[group][_place(row)]
         points.append(
             {name: _plain(row[name]) for name in SHOWN}
-            | {"group": groups.index(group), "name": _named(row)}
+            | {"group": groups.index(group), "filters": _filtered(row), **_named(row)}
             | {
                 "answers": {
                     control: coded.add(place[group], merged(control, members).values())
@@ -130,6 +140,18 @@ def content(
         "cautions": list(cautions),
         "said": list(said),
         "runs": [_run(origin, tracking_uri) for origin in origins],
+        "systems": {name: system.sends for name, system in SYSTEMS.items()},
+        "controls": CONTROL_TITLES,
+        "filters": [
+            {
+                "axis": name,
+                "title": axis.title,
+                "values": list(axis.allowed),
+                "off": ["zero"] if name == "control" else [],
+            }
+            for name, axis in AXES.items()
+            if axis.title
+        ],
         "styles": codec_styles(frame.loc[frame["system"].isin(CACHES), "codec"]) | RIVAL_STYLES,
         "groups": [
             {
@@ -271,9 +293,21 @@ def _run(origin: Origin, tracking_uri: str) -> dict[str, Any]:
     }
 
 
-def _named(row: Mapping[Any, Any]) -> str | None:
-    """What a condition that is no cache is called; the page names caches itself."""
-    return None if row["system"] in CACHES else row_name(row)
+def _filtered(row: Mapping[Any, Any]) -> dict[str, str]:
+    """A point's values on the axes that the page filters by; those that say nothing (which end of
+    a whole cache) are left out. What is sent without a codec goes by its system."""
+    names = [n for n in applying(row["system"]) if n in ROW_AXES and AXES[n].title]
+    return {"codec": row["system"]} | {n: str(row[n]) for n in names if AXES[n].label(row)}
+
+
+def _named(row: Mapping[Any, Any]) -> dict[str, str]:
+    """What a condition is called, and how much of a cache it keeps."""
+    if row["system"] not in CACHES:
+        return {"name": row_name(row), "kept": ""}
+    kept = label(row, ("system", "codec", "control"))
+    if kept == WHOLE:
+        return {"name": f"{row['codec']}, whole cache", "kept": "all"}
+    return {"name": f"{row['codec']}, {kept} kept", "kept": kept}
 
 
 def _text(record: Record) -> str:
