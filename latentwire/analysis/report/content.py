@@ -106,7 +106,7 @@ def content(
     """
     by_group: dict[_Group, list[ConditionResult]] = defaultdict(list)
     for result in results:
-        by_group[result.pair, result.dataset, result.source].append(result)
+        by_group[result.family].append(result)
     tables: list[_Table] = []
     place: dict[_Group, int] = {}
     # Local answers first: their ids are the question set's own, by which donors are named.
@@ -143,12 +143,7 @@ def content(
         "systems": {name: system.sends for name, system in SYSTEMS.items()},
         "controls": CONTROL_TITLES,
         "filters": [
-            {
-                "axis": name,
-                "title": axis.title,
-                "values": list(axis.allowed),
-                "off": ["zero"] if name == "control" else [],
-            }
+            {"axis": name, "title": axis.title, "values": axis.allowed}
             for name, axis in AXES.items()
             if axis.title
         ],

@@ -70,7 +70,7 @@
   });
 
   const state = {
-    set: 0, off: Object.fromEntries(data.filters.map(({ axis, off }) => [axis, new Set(off)])),
+    set: 0, off: Object.fromEntries(data.filters.map(({ axis }) => [axis, new Set(axis === "control" ? ["zero"] : [])])),
     sort: "wire_bytes_mean", down: true, first: null, second: null, open: new Set(), page: {},
   };
   const setPoints = () => data.points.filter((point) => sets[state.set].groups.includes(point.group));

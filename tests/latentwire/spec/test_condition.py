@@ -2,7 +2,7 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import pytest
@@ -261,3 +261,15 @@ def test_every_field_of_a_channel_is_an_axis() -> None:
 def test_values_that_do_not_go_together_are_refused(changes: dict[str, Any], wrong: str) -> None:
     with pytest.raises(LatentWireError, match=wrong):
         Point(**{**vars(CONDITION.point), **changes})
+
+
+def test_a_new_field_changes_no_fingerprint_until_it_says_something() -> None:
+    @dataclass(frozen=True)
+    class Budgeted(Channel):
+        budget_bytes: int = 0
+
+    unsaid, said = (
+        Condition("c2c", Budgeted("int8", 0.5, "back", budget_bytes=budget), "matched")
+        for budget in (0, 1000)
+    )
+    assert fingerprint(unsaid) == fingerprint(CONDITION) != fingerprint(said)
