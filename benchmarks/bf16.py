@@ -37,11 +37,11 @@ from random_pair import loaded_random_pair
 from torch import Tensor
 
 from c2c import fused, receiver
-from latentwire.condition import Channel, Condition
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.crew import Crew
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.pairs.load import load_pair
+from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import derange, tokenize
 from latentwire.tasks.registry import load_dataset
 

@@ -27,10 +27,11 @@ from torch import Tensor
 
 from c2c.cache import KVCache
 from latentwire.channel.link import Link
-from latentwire.condition import MAX_NEW_TOKENS, Channel, Condition
 from latentwire.evaluation import engine
 from latentwire.evaluation.crew import Crew
 from latentwire.pairs.load import load_pair
+from latentwire.spec.condition import Channel, Condition
+from latentwire.spec.setting import MAX_NEW_TOKENS
 
 CONDITIONS = grid(deranged=False)
 TOGETHER = 24  # questions a task

@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 
 from c2c.cache import geometry
 from latentwire.channel.selector import kept
-from latentwire.condition import Condition
 from latentwire.evaluation.pair import LoadedPair
+from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
 
 

@@ -24,10 +24,10 @@ from lengths import LENGTHS, Asked, grid, read_sets
 from random_pair import loaded_random_pair
 
 from c2c import decoding, fused
-from latentwire.condition import Condition
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.pair import LoadedPair
+from latentwire.spec.condition import Condition
 
 WARM_UP = 64  # questions of the first set, under all conditions, before any clock runs
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from latentwire.condition import Channel, Condition
+from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question, derange
 from latentwire.tasks.registry import task_of_records
 from latentwire.tasks.task import Example, Prompts

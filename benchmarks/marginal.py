@@ -21,10 +21,10 @@ from flops import count, matmul_flops, synchronize
 from lengths import LENGTHS, Asked, column, grid, random_questions
 from random_pair import loaded_random_pair
 
-from latentwire.condition import Channel, Condition
 from latentwire.evaluation import engine
 from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.pair import LoadedPair
+from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import derange
 
 FIRST = Condition("c2c", Channel("bf16"), "matched")

@@ -24,10 +24,10 @@ from random_pair import loaded_random_pair
 
 from latentwire.channel.fused.passes import rule_of
 from latentwire.channel.registry import CODECS
-from latentwire.condition import Channel, Condition
 from latentwire.evaluation import engine
 from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.pair import LoadedPair
+from latentwire.spec.condition import Channel, Condition
 
 CUTS = [(1.0, "front"), *product((0.75, 0.5, 0.25, 0.1), ("front", "back"))]
 # Numbers of conditions that hold each cut equally often, but for the first two.

@@ -48,11 +48,12 @@ from latentwire.analysis.curve import build_curve
 from latentwire.analysis.load import chunks_from, results
 from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS
 from latentwire.channel.registry import CODECS, needs_calibration
-from latentwire.condition import Channel, Condition, Setting
 from latentwire.evaluation.record import Record, write_records
 from latentwire.milestones import m4
 from latentwire.milestones.grid import Plan, counted
 from latentwire.milestones.m4 import load_curve
+from latentwire.spec.condition import Channel, Condition
+from latentwire.spec.setting import Setting
 from latentwire.tasks.registry import task_of_records
 from latentwire.tracking.processes import own_process
 from latentwire.tracking.resume import chunk_name, finished_chunks

@@ -14,9 +14,11 @@ import os
 import tempfile
 import time
 
-from latentwire.condition import CONTROLS, Channel, Condition, Setting
 from latentwire.evaluation.record import Record
 from latentwire.milestones.work import Queue, units_of
+from latentwire.spec.axes import CONTROLS
+from latentwire.spec.condition import Channel, Condition
+from latentwire.spec.setting import Setting
 from latentwire.tracking.claims import Claims
 from latentwire.tracking.outbox import Outbox, letter
 from latentwire.tracking.runs import (

@@ -22,11 +22,11 @@ from grid import cut
 from lengths import LENGTHS, Asked, grid, read_sets
 from random_pair import bundled_tokenizer, loaded_random_pair
 
-from latentwire.condition import Condition
 from latentwire.evaluation import engine
 from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.crew import Crew, Work, cut_span
 from latentwire.evaluation.engine import Progress
+from latentwire.spec.condition import Condition
 
 Task = tuple[str, int, int]  # set, first question, one past the last
 

@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 from c2c.errors import printable, shortened
 from c2c.sections import ORDERS
 from latentwire.channel.registry import BY_BITS, codec
-from latentwire.condition import CONTROLS
 from latentwire.errors import LatentWireError
+from latentwire.spec.axes import CONTROLS
 from latentwire.tasks.registry import task_names
 from latentwire.user_files import output_folder, user_path
 

@@ -10,9 +10,10 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from latentwire.condition import Channel, Condition, Setting
 from latentwire.evaluation.record import Record
 from latentwire.milestones.grid import Plan, counted
+from latentwire.spec.condition import Channel, Condition
+from latentwire.spec.setting import Setting
 from latentwire.tasks.arc_c import TASK
 from latentwire.tracking.given_run import PROJECT
 from latentwire.tracking.processes import own_process

@@ -20,13 +20,13 @@ from c2c.cache import geometry
 from c2c.checkpoint import load_fuser
 from c2c.models import load_model
 from latentwire.channel.link import Link
-from latentwire.condition import Channel, Condition
 from latentwire.evaluation import engine
 from latentwire.evaluation.pair import LoadedPair, stop_ids
 from latentwire.pairs.identity import pair_identity
 from latentwire.pairs.load import load_pair
 from latentwire.pairs.locate import locate_pair
 from latentwire.pairs.tokenizer import check_same_tokenizer
+from latentwire.spec.condition import Channel, Condition
 
 
 def test_a_written_pair_is_the_one_in_memory(tmp_path: Path) -> None:

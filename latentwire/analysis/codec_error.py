@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from c2c import receiver, sharer
 from c2c.cache import KVCache
 from c2c.sections import split
-from latentwire.condition import Channel
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.clock import now_s
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.pipeline import as_batch, packet_of
+from latentwire.spec.condition import Channel
 from latentwire.tasks.question import Question
 
 

@@ -8,7 +8,7 @@ fronts, headline metrics and sentences about the best are made as if it were not
 
 import pandas as pd
 
-from latentwire.analysis.condition_names import condition_name
+from latentwire.spec.names import condition_name
 
 NAMED = 4  # incomplete conditions that a caption lists one by one
 

@@ -18,8 +18,9 @@ from latentwire.analysis.stats import CONFIDENCE, Outcomes
 from latentwire.analysis.unanswered import answered
 from latentwire.analysis.units import human_bytes
 from latentwire.evaluation.record import Record
+from latentwire.spec.axes import CACHES, SENDING, TEXTS
 
-RIVALS = {"text": ("text",), "any message": ("text", "letter", "logits")}
+RIVALS = {"text": TEXTS, "any message": tuple(name for name in SENDING if name not in CACHES)}
 COLUMNS = (
     *("pair", "dataset", "source", "rivals", "questions"),
     *("bytes", "bytes_low", "bytes_high", "never_share"),
@@ -45,9 +46,7 @@ def crossings(
     families = defaultdict(lambda: defaultdict(list))
     for part in results:
         if part.control in ("matched", "none"):
-            point = part.system, part.codec, part.calibration, part.keep_ratio, part.order
-            family = families[part.pair, part.dataset, part.source]
-            family[*point, part.message_tokens].append(part)
+            families[part.family][part.place].append(part)
     rows = []
     for (pair, dataset, source), members in families.items():
         by_system: dict[str, list[Point]] = defaultdict(list)
@@ -60,15 +59,16 @@ def crossings(
             if sent := answered(records):  # else it has no bytes
                 bytes_mean = _mean_bytes(sent.values())
                 by_system[str(place[0])].append((bytes_mean, outcomes(records)))
+        caches = [each for system in CACHES for each in by_system[system]]
         nothing = by_system["receiver"] + by_system["calibrated"]
         for name, systems in RIVALS.items():
             rivals = [each for system in systems for each in by_system[system]]
-            if "c2c" not in there or there.isdisjoint(systems):
+            if there.isdisjoint(CACHES) or there.isdisjoint(systems):
                 continue
-            if not by_system["c2c"] or not rivals:
+            if not caches or not rivals:
                 rows.append((pair, dataset, source, name, 0, *[float("nan")] * 4))
                 continue
-            found = crossing(by_system["c2c"], rivals + nothing, resamples, seed)
+            found = crossing(caches, rivals + nothing, resamples, seed)
             rows.append((pair, dataset, source, name, *found))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

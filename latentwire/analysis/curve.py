@@ -18,6 +18,18 @@ from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS
 from latentwire.analysis.stats import Outcomes, wilson_interval
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
+from latentwire.spec.axes import (
+    AXES,
+    CACHES,
+    CONTROLS,
+    NONE,
+    ROW_AXES,
+    SENDING,
+    Point,
+    require_fitting,
+    sort_key,
+)
+from latentwire.spec.names import label
 from latentwire.tasks.answer_letter import LETTERS
 from latentwire.tasks.registry import task_of_records
 
@@ -27,13 +39,7 @@ COLUMNS: dict[str, str] = {
     "pair": "string",
     "dataset": "string",
     "source": "string",
-    "system": "string",
-    "codec": "string",
-    "calibration": "string",
-    "kv_bits": "float64",
-    "keep_ratio": "float64",
-    "order": "string",
-    "message_tokens": "Int64",
+    **{name: AXES[name].column for name in ROW_AXES},
     "examples": "int64",
     "examples_total": "int64",
     "complete": "bool",
@@ -117,95 +123,43 @@ _LIMITS = {
     ),
 }
 
-SYSTEMS = ("receiver", "sharer", "calibrated", "letter", "logits", "text", "c2c")
-SENDING = ("letter", "logits", "text", "c2c")  # whose own answers are those under `matched`
 SOURCES = ("local", "published")
-ORDERS = ("front", "back", None)
-CONTROLS = ("matched", "deranged", "zero")
 REFERENCE_CODEC = "bf16"  # 16 bits: what other codecs and shorter caches are compared with
-NO_CODEC = "none"  # what a system alone, with nothing on the wire, has for codec and control
 
 
-@dataclass(frozen=True)
-class ConditionResult:
+@dataclass(frozen=True, kw_only=True)
+class ConditionResult(Point):
     """What one condition, or a part of its examples, yielded."""
 
     pair: str
     dataset: str
-    system: str  # one of SYSTEMS
-    codec: str  # NO_CODEC where neither a cache nor a text is sent
-    kv_bits: float | None  # None where it differs by layer
-    keep_ratio: float | None
-    order: str | None  # one of ORDERS
-    control: str  # one of CONTROLS; "none" where nothing is sent
     source: str  # one of SOURCES
     examples_total: int  # scored questions of the dataset
     records: tuple[Record, ...]
     seconds: float  # time that computing the records took
-    calibration: str | None = None  # sha256 of what a calibrated codec was fitted with
-    message_tokens: int | None = None  # most tokens of a text
 
     def __post_init__(self) -> None:
-        controls = CONTROLS if self.system == "c2c" else CONTROLS[:2]  # no zeros of a text
-        for name, value, allowed in (
-            ("system", self.system, SYSTEMS),
-            ("source", self.source, SOURCES),
-            ("order", self.order, ORDERS),
-            ("control", self.control, controls if self.system in SENDING else ("none",)),
-        ):
-            if value not in allowed:
-                raise LatentWireError(
-                    f"{self.system} on {self.dataset}: {name} is {value!r}, not one of {allowed}."
-                )
-        if (self.codec == NO_CODEC) != (self.system not in ("text", "c2c")):
-            raise LatentWireError(
-                f"{self.system} on {self.dataset}: codec {self.codec!r} does not go with it."
-            )
-        if self.system == "c2c" and self.keep_ratio is None:
-            raise LatentWireError(f"c2c on {self.dataset}: its keep_ratio is missing.")
-        if (self.system == "text") != (self.message_tokens is not None):
-            raise LatentWireError(
-                f"{self.system} on {self.dataset}: message_tokens {self.message_tokens} does not go"
-                " with it."
-            )
+        super().__post_init__()
+        if self.source not in SOURCES:
+            raise LatentWireError(f"source is {self.source!r}, not one of {SOURCES}")
 
-
-@dataclass(frozen=True)
-class _Point:
-    """What identifies a row; its controls are columns of the row."""
-
-    pair: str
-    dataset: str
-    source: str
-    system: str
-    codec: str
-    calibration: str | None
-    keep_ratio: float | None
-    order: str | None
-    message_tokens: int | None
+    @property
+    def family(self) -> tuple[str, str, str]:
+        """Points that are compared with the same reference and corrected together."""
+        return self.pair, self.dataset, self.source
 
     def __str__(self) -> str:
-        parts = [self.pair, self.dataset, self.source, self.system]
-        if self.system == "text":
-            parts += [self.codec, f"{self.message_tokens} tokens"]
-        if self.system == "c2c":
-            parts += [self.codec, f"keep_ratio {self.keep_ratio}", f"order {self.order}"]
-        return ", ".join(parts)
+        return ", ".join([*self.family, label(vars(self), ["control"])])
 
 
 @dataclass(frozen=True)
 class _Measured:
     """A point's records by example id, under each control, and the columns they give alone."""
 
-    point: _Point
+    point: ConditionResult  # any part of it
     own: dict[str, Record]
     deranged: dict[str, Record]
     row: dict[str, Any]
-
-    @property
-    def family(self) -> tuple[str, str, str]:
-        """Points that are compared with the same reference and corrected together."""
-        return self.point.pair, self.point.dataset, self.point.source
 
     @property
     def is_complete(self) -> bool:
@@ -227,11 +181,9 @@ def build_curve(
     """Join results into the tidy table of COLUMNS, one row a point, in a fixed order.
 
     Results of one point may come in parts and overlap (chunk runs): an example counts once.
-    The controls `deranged` and `zero` become columns of the point they belong to. Rows are
-    sorted by pair, dataset and source; then in the order of SYSTEMS; texts from short to long, and
-    caches from many bits, long ones and `front` to few, short and `back`. p-values are corrected
-    over the points of one pair, dataset and source, those of caches apart from those of what
-    competes with them.
+    The controls `deranged` and `zero` become columns of the point they belong to. Rows are sorted
+    by pair, dataset and source, then as `axes.sort_key` has it. p-values are corrected over the
+    points of one family, those of caches apart from those of what competes with them.
 
     Args:
         results: conditions or parts of them, in any order.
@@ -241,26 +193,14 @@ def build_curve(
         LatentWireError: one example has two outcomes, parts of a point disagree on kv_bits or
             examples_total, or a point has more examples than its dataset.
     """
-    points: dict[_Point, list[ConditionResult]] = defaultdict(list)
+    points: dict[tuple[Any, ...], list[ConditionResult]] = defaultdict(list)
     for result in results:
-        point = _Point(
-            result.pair,
-            result.dataset,
-            result.source,
-            result.system,
-            result.codec,
-            result.calibration,
-            result.keep_ratio,
-            result.order,
-            result.message_tokens,
-        )
-        points[point].append(result)
+        points[*result.family, *result.place].append(result)
     families: dict[tuple[str, str, str], list[_Measured]] = defaultdict(list)
-    for point, parts in points.items():
-        measured = _measure(point, parts)
-        families[measured.family].append(measured)
+    for parts in points.values():
+        families[parts[0].family].append(_measure(parts))
     rows = [row for family in families.values() for row in _compared(family, margin_points)]
-    rows.sort(key=_sort_key)
+    rows.sort(key=lambda row: (row["pair"], row["dataset"], row["source"], *sort_key(row)))
     return _typed(pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
@@ -313,16 +253,15 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 def _check(row: Mapping[str, csv_files.Cell]) -> None:
     """Raise ValueError for a row that `write_csv` cannot have written and no picture can show."""
-    for name, allowed in (("system", SYSTEMS), ("source", SOURCES), ("order", ORDERS)):
-        if row[name] not in allowed:
-            raise ValueError(f"{name} is {row[name]!r}, not one of {allowed}")
     for name in ("pair", "dataset", "codec"):
         if row[name] is None:
             raise ValueError(f"{name} is empty")
-    if row["system"] == "c2c" and (
-        not csv_files.is_number(row["keep_ratio"]) or row["order"] is None
-    ):
-        raise ValueError("keep_ratio or order is empty")
+    if row["source"] not in SOURCES:
+        raise ValueError(f"source is {row['source']!r}, not one of {SOURCES}")
+    try:
+        require_fitting(row)
+    except LatentWireError as error:
+        raise ValueError(str(error)) from None
     csv_files.require_between(row, _LIMITS)
 
 
@@ -357,11 +296,11 @@ def _compared(family: Sequence[_Measured], margin_points: float) -> list[dict[st
         if measured.is_reference:
             reference = outcomes(unanswered.answered(measured.own))
     compared = [
-        answered if measured.point.system == "c2c" and not measured.is_reference else {}
+        answered if measured.point.system in CACHES and not measured.is_reference else {}
         for measured, answered in zip(family, own, strict=True)
     ]
     pairing = _of_each_kind(
-        [(measured.point.system == "c2c", measured.is_complete) for measured in family],
+        [(measured.point.system in CACHES, measured.is_complete) for measured in family],
         lambda places: pairing_columns([(own[p], deranged[p]) for p in places]),
     )
     losses = _of_each_kind(
@@ -393,15 +332,16 @@ def _of_each_kind(
     return found
 
 
-def _measure(point: _Point, parts: Sequence[ConditionResult]) -> _Measured:
+def _measure(parts: Sequence[ConditionResult]) -> _Measured:
+    point = parts[0]
     total = _agreed(point, "examples_total", {part.examples_total for part in parts})
     records = {
         control: merged(
             f"{point}, control {control}", [part for part in parts if part.control == control]
         )
-        for control in (*CONTROLS, NO_CODEC)
+        for control in (*CONTROLS, NONE)
     }
-    own = records["matched" if point.system in SENDING else NO_CODEC]
+    own = records["matched" if point.system in SENDING else NONE]
     deranged, zero = records["deranged"], records["zero"]
     if len(own) > total:
         raise LatentWireError(f"{point}: {len(own)} examples, but its dataset has {total}.")
@@ -417,13 +357,8 @@ def _measure(point: _Point, parts: Sequence[ConditionResult]) -> _Measured:
         "pair": point.pair,
         "dataset": point.dataset,
         "source": point.source,
-        "system": point.system,
-        "codec": point.codec,
-        "calibration": point.calibration,
+        **{name: getattr(point, name) for name in ROW_AXES},
         "kv_bits": _agreed(point, "kv_bits", {part.kv_bits for part in parts}),
-        "keep_ratio": point.keep_ratio,
-        "order": point.order,
-        "message_tokens": point.message_tokens,
         "examples": len(own),
         "examples_total": total,
         "complete": len(own) == total,
@@ -495,7 +430,7 @@ def _counted(record: Record) -> tuple[object, ...]:
     )
 
 
-def _agreed(point: _Point, name: str, values: set[Any]) -> Any:
+def _agreed(point: ConditionResult, name: str, values: set[Any]) -> Any:
     if len(values) > 1:
         raise LatentWireError(f"{point}: its runs disagree on {name}: {sorted(values, key=str)}.")
     return next(iter(values))
@@ -512,19 +447,3 @@ def _accuracy(records: Mapping[str, Record]) -> float:
 
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
-
-
-def _sort_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    bits, ratio = row["kv_bits"], row["keep_ratio"]
-    return (
-        row["pair"],
-        row["dataset"],
-        row["source"],
-        SYSTEMS.index(row["system"]),
-        row["message_tokens"] or 0,
-        -bits if bits is not None else 0,
-        row["codec"],
-        row["calibration"] or "",
-        -ratio if ratio is not None else 0.0,
-        ORDERS.index(row["order"]),
-    )

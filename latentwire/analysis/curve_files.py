@@ -16,6 +16,7 @@ from latentwire.analysis.pictures import save_both, save_png
 from latentwire.analysis.rate_figures import draw_rate_accuracy
 from latentwire.analysis.safe_names import picture_names
 from latentwire.errors import LatentWireError
+from latentwire.spec.axes import CACHES
 
 CSV_FILE = "budget_curve.csv"
 LATEX_FILE = "budget_curve.tex"
@@ -69,7 +70,7 @@ def _figures(frame: pd.DataFrame) -> Iterator[tuple[str, Callable[[], Figure]]]:
     names = picture_names(frame)
     for pair, dataset in frame[["pair", "dataset"]].drop_duplicates().itertuples(index=False):
         rows = frame[(frame["pair"] == pair) & (frame["dataset"] == dataset)]
-        sent = rows[(rows["system"] == "c2c") & (rows["wire_bytes_mean"] > 0)]
+        sent = rows[rows["system"].isin(CACHES) & (rows["wire_bytes_mean"] > 0)]
         if sent.empty:
             continue
         end = names[pair, dataset]

@@ -9,6 +9,7 @@ import pandas as pd
 
 from latentwire.analysis.completeness import gain_is_complete
 from latentwire.analysis.pictures import PALE
+from latentwire.spec.axes import CACHES
 
 FARTHEST = 0.03  # decades that a dot may be drawn from its place: 7 %
 
@@ -52,7 +53,7 @@ class Dot:
 
 def read_dots(frame: pd.DataFrame) -> list[Dot]:
     """The table's C2C points that have an answer and a byte: a log axis has no zero."""
-    rows = frame[(frame["system"] == "c2c") & (frame["wire_bytes_mean"] > 0)]
+    rows = frame[frame["system"].isin(CACHES) & (frame["wire_bytes_mean"] > 0)]
     dots: dict[tuple[str, float, str | None], Dot] = {}
     rows = rows.assign(gain_complete=gain_is_complete(rows))
     for row in rows.to_dict(orient="records"):

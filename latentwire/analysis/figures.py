@@ -17,7 +17,6 @@ from matplotlib.typing import LineStyleType
 
 from latentwire.analysis.answers import DEGENERATE_NOTE
 from latentwire.analysis.completeness import n_sentences
-from latentwire.analysis.condition_names import ALONE
 from latentwire.analysis.crossing import text_sentence
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.dots import Dot, pareto_front, read_dots, read_sweeps, set_beside
@@ -26,6 +25,7 @@ from latentwire.analysis.provenance import hashes_note
 from latentwire.analysis.rivals import RIVAL_STYLES, draw_rivals, read_rivals
 from latentwire.analysis.units import human_bytes
 from latentwire.errors import LatentWireError
+from latentwire.spec.axes import ALONE, CACHES
 
 WIDTH, HEIGHT = 6.5, 5.5  # inches: a two-column paper's full width
 GREY = "0.45"
@@ -86,7 +86,7 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
         LatentWireError: the table has no C2C point of that pair and dataset.
     """
     frame = labelled(frame[(frame["dataset"] == dataset) & (frame["pair"] == pair)])
-    has_local = ((frame["source"] == "local") & (frame["system"] == "c2c")).any()
+    has_local = ((frame["source"] == "local") & frame["system"].isin(CACHES)).any()
     source = "local" if has_local else "published"
     own = frame[frame["source"] == source]
     dots = read_dots(own)

@@ -12,24 +12,25 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from c2c.sections import ORDERS
 from latentwire.analysis.answers import DEGENERATE_NOTE
 from latentwire.analysis.completeness import gain_is_complete, n_sentences
 from latentwire.analysis.figures import CODEC_STYLES
 from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
 from latentwire.analysis.provenance import hashes_note
+from latentwire.spec.axes import CACHES
 
 # Even in lightness, so that it reads the same in grey and to the colour-blind.
 COLOURS = colormaps["cividis"]
 CELL_WIDTH, CELL_HEIGHT = 0.62, 0.42  # inches
 QUANTITIES = (("accuracy", "accuracy (%)"), ("pairing_gain", "pairing gain (points)"))
-DIRECTIONS = ("front", "back")
 
 Cells = dict[tuple[str, float], dict[str, Any]]  # (codec, keep ratio) -> row
 
 
 def has_grid(frame: pd.DataFrame) -> bool:
     """Whether some codec of a curve's C2C rows was run at several keep ratios."""
-    rows = frame[frame["system"] == "c2c"]
+    rows = frame[frame["system"].isin(CACHES)]
     return bool((rows.groupby("codec")["keep_ratio"].nunique() > 1).any())
 
 
@@ -43,13 +44,13 @@ def draw_heat_map(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     columns. A cell that was not run is hatched, one that is not complete pale and with its n; the
     colours go by the complete ones. Crossed (x): nearly always one letter.
     """
-    rows = labelled(frame[frame["system"] == "c2c"])
+    rows = labelled(frame[frame["system"].isin(CACHES)])
     swept = rows.groupby("codec")["keep_ratio"].nunique()
     kept = rows[rows["codec"].isin([*swept[swept > 1].index, *CODEC_STYLES])]
     codecs = list(dict.fromkeys(kept["codec"]))  # the table goes from many bits to few
     ratios = sorted(kept["keep_ratio"].unique())
     shorter = set(kept.loc[kept["keep_ratio"] < 1, "order"])
-    orders = [order for order in DIRECTIONS if order in shorter]
+    orders = [order for order in ORDERS if order in shorter]
     quantities = [item for item in QUANTITIES if kept[item[0]].notna().any()]
     done = {"accuracy": kept["complete"], "pairing_gain": gain_is_complete(kept)}
     kept = kept.assign(**{f"{name}_complete": complete for name, complete in done.items()})

@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 
 from latentwire.analysis.answers import DEGENERATE_NOTE
-from latentwire.analysis.condition_names import row_name
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.provenance import hashes_note
 from latentwire.analysis.units import human_bytes, percent
+from latentwire.spec.axes import CACHES
+from latentwire.spec.names import row_name
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -97,7 +98,7 @@ def _caption(pair: str, dataset: str, source: str, rows: pd.DataFrame) -> str:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    on_wire = row["system"] == "c2c"
+    on_wire = row["system"] in CACHES
     kept = "--"
     if on_wire:
         order = "" if row["keep_ratio"] == 1 or pd.isna(row["order"]) else f" {row['order']}"

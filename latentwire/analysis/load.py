@@ -18,10 +18,10 @@ from mlflow.utils.uri import is_local_uri
 
 from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.provenance import Origin, described
-from latentwire.channel.registry import MIXED
-from latentwire.condition import order_of
 from latentwire.errors import LatentWireError, first_line
 from latentwire.evaluation.record import Record, read_records
+from latentwire.spec.axes import AXES, read_params
+from latentwire.spec.condition import order_of
 from latentwire.tracking.artifacts import local_artifact
 from latentwire.tracking.patience import is_away
 from latentwire.tracking.resume import parse_chunk
@@ -41,9 +41,7 @@ from latentwire.tracking.store import Store, is_server, without_collector
 
 log = logging.getLogger("latentwire")
 
-_NEEDED = {"pair", "dataset", "system", "codec", "kv_bits", "keep_ratio", "order", "control"} | {
-    "examples_total"
-}
+_NEEDED = {"pair", "dataset", "examples_total"} | {n for n in AXES if not AXES[n].later}
 _MOST_AWAY = 3  # each is asked for again for 20 s
 _TOLD = 3  # runs of which a warning says what is amiss
 READERS = 32  # artifacts behind a server are waited for: 40 ms each on a connection kept alive
@@ -234,33 +232,18 @@ def _result_or_not(store: Store, run: Run, away: list[str]) -> ConditionResult |
 
 def _result(store: Store, run: Run) -> ConditionResult:
     params = run.data.params
-
-    def value(name: str) -> str | None:
-        return None if params[name] == "none" else str(params[name])
-
-    def later(name: str) -> str | None:
-        """Of a parameter that runs of earlier versions lack."""
-        return value(name) if name in params else None
-
-    bits, keep_ratio, tokens = value("kv_bits"), value("keep_ratio"), later("message_tokens")
-    order = value("order")
-    if keep_ratio and order:  # runs of published answers once had a whole cache in both orders
-        order = order_of(float(keep_ratio), order)
+    values = read_params(params)
+    if values["keep_ratio"] and values["order"]:
+        # Runs of published answers once had a whole cache in both orders.
+        values["order"] = order_of(values["keep_ratio"], values["order"])
     return ConditionResult(
+        **values,
         pair=params["pair"],
         dataset=params["dataset"],
-        system=params["system"],
-        codec=params["codec"],
-        kv_bits=float(bits) if bits and bits != MIXED else None,
-        keep_ratio=float(keep_ratio) if keep_ratio else None,
-        order=order,
-        control=params["control"],
         source=run.data.tags[SOURCE],
         examples_total=int(params["examples_total"]),
         records=tuple(_records(store, run)),
         seconds=run.data.metrics.get("seconds", 0.0),
-        calibration=later("calibration"),
-        message_tokens=int(tokens) if tokens else None,
     )
 
 

@@ -15,9 +15,10 @@ from c2c.cache import Geometry
 from latentwire.analysis.curve import ConditionResult
 from latentwire.channel.link import Link
 from latentwire.channel.packet import IDENTITY_BYTES
-from latentwire.condition import Channel, order_of
 from latentwire.errors import LatentWireError, quoted
 from latentwire.evaluation.record import Record
+from latentwire.spec.axes import C2C
+from latentwire.spec.condition import Channel, order_of
 from latentwire.tasks.answer_letter import LETTERS
 from latentwire.tasks.registry import TASKS
 from latentwire.user_files import csv_lines
@@ -131,7 +132,7 @@ def read_published(reference_dir: Path) -> list[PublishedCondition]:
             result=ConditionResult(
                 pair=PAIR,
                 dataset=dataset,
-                system="c2c",
+                system=C2C,
                 codec=scheme,
                 kv_bits=KV_BITS[scheme],
                 keep_ratio=keep_ratio,

@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from latentwire.analysis.completeness import gain_is_complete
-from latentwire.analysis.condition_names import ALONE
 from latentwire.analysis.pictures import PALE
+from latentwire.spec.axes import ALONE, CACHES, TEXTS
 
 # Colour and marker by `rival_key`; hollow, so that no codec's mark looks like one.
 RIVAL_STYLES = {
@@ -48,12 +48,12 @@ class Rival:
 
 def rival_key(row: Mapping[str, Any]) -> str:
     """What tells the kinds of rivals apart: a text's codec, else the system."""
-    return str(row["codec"] if row["system"] == "text" else row["system"])
+    return str(row["codec"] if row["system"] in TEXTS else row["system"])
 
 
 def read_rivals(frame: pd.DataFrame) -> list[Rival]:
     """The rivals that have an answer and a byte, texts by their tokens."""
-    rows = frame[~frame["system"].isin(["c2c", *ALONE]) & (frame["wire_bytes_mean"] > 0)]
+    rows = frame[~frame["system"].isin(CACHES + ALONE) & (frame["wire_bytes_mean"] > 0)]
     rows = rows.assign(gain_complete=gain_is_complete(rows))
 
     def three(row: Mapping[str, Any], name: str) -> tuple[float, float, float]:

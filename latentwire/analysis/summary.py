@@ -12,12 +12,13 @@ import pandas as pd
 from latentwire.analysis import unanswered
 from latentwire.analysis.answers import DEGENERATE_MARK, DEGENERATE_NOTE
 from latentwire.analysis.completeness import counts, gain_is_complete, loss_is_complete
-from latentwire.analysis.condition_names import condition_name
 from latentwire.analysis.curve import REFERENCE_CODEC
 from latentwire.analysis.markdown import assemble, escape, markdown_table, picture
 from latentwire.analysis.safe_names import metric_name, metric_names
 from latentwire.analysis.table import with_interval
 from latentwire.analysis.units import human_bytes, percent
+from latentwire.spec.axes import CACHES
+from latentwire.spec.names import condition_name
 
 QUESTIONS = {
     "m0": "What do receiver, sharer and uncompressed C2C score, and does the content matter?",
@@ -92,7 +93,7 @@ def _families(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _accuracies(rows: pd.DataFrame) -> dict[str, float]:
     found: dict[str, float] = {}
-    for row in _records(rows[rows["system"] != "c2c"]):
+    for row in _records(rows[~rows["system"].isin(CACHES)]):
         found[f"{metric_name(_name(row)).replace(' ', '_')}_accuracy"] = row["accuracy"]
     for row in _records(_reference(rows)):
         found["bf16_accuracy"] = row["accuracy"]
@@ -125,7 +126,7 @@ def _counts(rows: pd.DataFrame) -> dict[str, int]:
 
 def _reference(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[
-        (rows["system"] == "c2c")
+        rows["system"].isin(CACHES)
         & (rows["codec"] == REFERENCE_CODEC)
         & (rows["keep_ratio"] == 1)
         & rows["calibration"].isna()
@@ -150,7 +151,7 @@ def _sentences(rows: pd.DataFrame) -> Iterator[str]:
         )
     gained, compared = rows[gain_is_complete(rows)], rows[loss_is_complete(rows)]
     rows = whole
-    alone = rows[rows["system"] != "c2c"]
+    alone = rows[~rows["system"].isin(CACHES)]
     scores = [
         f"{_shown(row)} {with_interval(row, 'accuracy', signed=False)}"
         for row in _records(pd.concat([alone, _reference(rows)]))
@@ -217,7 +218,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     n = f"{row['examples']}" + ("" if row["complete"] else f"/{row['examples_total']}")
     mark = DEGENERATE_MARK if row["degenerate"] else ""
     return (
-        escape(row["codec"]) if row["system"] == "c2c" else _shown(row),
+        escape(row["codec"]) if row["system"] in CACHES else _shown(row),
         "-" if pd.isna(row["keep_ratio"]) else f"{row['keep_ratio']:g}",
         "-" if pd.isna(row["order"]) else escape(row["order"]),
         n,

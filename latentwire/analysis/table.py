@@ -14,9 +14,10 @@ from rich.text import Text
 from c2c.errors import printable
 from latentwire.analysis import unanswered
 from latentwire.analysis.answers import DEGENERATE_MARK, DEGENERATE_NOTE, endless
-from latentwire.analysis.condition_names import condition_name, row_name
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.units import human_bytes, percent
+from latentwire.spec.axes import CACHES
+from latentwire.spec.names import condition_name, row_name
 from latentwire.tasks.registry import task_of_records
 
 WIDTH = 100
@@ -117,7 +118,7 @@ def _part(title: str, rows: pd.DataFrame) -> Table:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    on_wire = row["system"] == "c2c"
+    on_wire = row["system"] in CACHES
     examples = f"{row['examples']}"
     if not row["complete"]:
         examples += f"/{row['examples_total']}*"

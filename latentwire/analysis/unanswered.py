@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import pandas as pd
 
-from latentwire.analysis.condition_names import condition_name
 from latentwire.evaluation.record import Record
+from latentwire.spec.names import condition_name
 
 COLUMNS = {"": "unanswered", "deranged": "deranged_unanswered", "zero": "zero_unanswered"}
 

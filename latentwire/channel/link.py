@@ -23,8 +23,8 @@ from latentwire.channel.packet import (
 )
 from latentwire.channel.registry import codec
 from latentwire.channel.selector import kept
-from latentwire.condition import Channel
 from latentwire.errors import LatentWireError
+from latentwire.spec.condition import Channel
 
 
 class Arrived(NamedTuple):

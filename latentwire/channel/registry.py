@@ -29,6 +29,7 @@ from latentwire.channel.symmetric import Symmetric
 from latentwire.channel.tensorwise import Tensorwise, by_kind, uniform
 from latentwire.channel.turbo import Turbo
 from latentwire.errors import LatentWireError
+from latentwire.spec.axes import MIXED
 
 GROUP = 32  # channels that share a scale
 ROTATED_BITS = (1, 1.5, 2, 2.5, 3, 3.5, 4)
@@ -98,7 +99,6 @@ NAMES = (*TENSORWISE, *CALIBRATED)
 EXAMPLES = ("int4/last2:bf16", "int2/keys:int4", "bf16+zstd", "int8+zstd", "int4+zstd", "int4+lzma")
 
 # What `kv_bits=4` means: the protocol's quantizer, one scale per KV head; 16 is the raw cache.
-MIXED = "mixed"  # bits of a codec whose layers differ
 BY_BITS = {16: "bf16", 8: "int8", 4: "int4", 3: "int3", 2: "int2"}
 
 
@@ -137,6 +137,13 @@ def codec(name: str, calibration: Calibration | None = None) -> CacheCodec:
 def needs_calibration(name: str) -> bool:
     """Whether the codec called `name` needs a calibration."""
     return name.partition("+")[0] in CALIBRATED
+
+
+def require_codec(name: str, calibration: str = "") -> None:
+    """LatentWireError for a codec that there is not, or a calibration that it does not take."""
+    codec(name)
+    if calibration and not needs_calibration(name):
+        raise LatentWireError(f"codec {name} takes no calibration")
 
 
 def bits_label(name: str) -> str:

@@ -2,8 +2,8 @@
 
 from latentwire.channel.codec import CodecError
 from latentwire.channel.lossless import compress, unpack_zstd
+from latentwire.spec.axes import TEXT_CODECS
 
-TEXT_CODECS = ("utf8", "utf8+zstd")
 MOST_BYTES = 1 << 20  # a longer text is refused; 256 tokens come to a few thousand bytes
 
 

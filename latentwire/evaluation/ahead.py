@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 from c2c.cache import geometry
 from c2c.fused import fused_steps
 from c2c.slots import read, slot_attention
-from latentwire.condition import Condition
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import competitors
 from latentwire.evaluation.batch import Workspace, padded
@@ -33,6 +32,7 @@ from latentwire.evaluation.memory import forget, out_of_memory, usable_bytes
 from latentwire.evaluation.pair import stop_ids
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, require_room
+from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
 from latentwire.tasks.task import Options
 

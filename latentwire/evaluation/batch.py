@@ -20,9 +20,9 @@ from c2c.decoding import Decoder, rounded
 from c2c.slots import extend, new_slots, read
 from latentwire.channel.link import Arrived
 from latentwire.channel.selector import kept
-from latentwire.condition import Condition
 from latentwire.evaluation.pair import LoadedPair, stop_ids
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, refusal
+from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
 
 # How many tokens go through a model or a projector together: enough to keep the device busy, few
@@ -106,7 +106,7 @@ def answer(
     to be sent. Inside `slot_attention` only.
     """
     batch = _Batch(work, questions, donors, max_new_tokens, see_first, forced)
-    fused = sorted((c for c in conditions if c.system == "c2c"), key=_tail_ratio)
+    fused = sorted((c for c in conditions if c.channel), key=_tail_ratio)
     sharer_alone = [c for c in conditions if c.system == "sharer"]
     by_receiver = [c for c in conditions if c.system == "receiver"] + fused
     sent = batch.sent({c.control for c in fused} | {"matched" for _ in sharer_alone})

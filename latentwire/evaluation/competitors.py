@@ -20,7 +20,6 @@ from transformers import PreTrainedModel
 from c2c import receiver
 from latentwire.channel.codec import CodecError
 from latentwire.channel.text import decode_text, encode_text
-from latentwire.condition import Condition, Message
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.message import (
     content_free_token_ids,
@@ -37,6 +36,7 @@ from latentwire.evaluation.unanswerable import (
     require_room,
     unanswered,
 )
+from latentwire.spec.condition import Condition, Message
 from latentwire.tasks.question import Question
 from latentwire.tasks.task import Example, Options, Task
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from c2c.cache import geometry
 from c2c.fused import fused_steps
 from c2c.slots import slot_attention
-from latentwire.condition import COMPETITORS, Condition
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import ahead
 from latentwire.evaluation.batch import Workspace, answer
@@ -24,6 +23,8 @@ from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.pipeline import outcome
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import require_answerable, unanswered
+from latentwire.spec.axes import COMPETITORS
+from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
 
 log = logging.getLogger("latentwire")
@@ -224,12 +225,12 @@ def example_bytes(pair: LoadedPair, conditions: Sequence[Condition], slots: int)
     own, sent = (2 * g.layers * g.width * slots * number for g in (receiver, sharer))
     vocabulary = pair.receiver.config.get_text_config().vocab_size
     logits = 3 * vocabulary * number
-    c2c = [c for c in conditions if c.system == "c2c"]
-    by_receiver = len([c for c in conditions if c.system == "receiver"]) + len(c2c)
+    fused = [c for c in conditions if c.channel]
+    by_receiver = len([c for c in conditions if c.system == "receiver"]) + len(fused)
     by_sharer = len(conditions) - by_receiver
     # Prompts of one batch that are asked and lent; each control's cache; what arrives of it.
-    caches = 2 + len({c.control for c in c2c})
-    passed = sum(c.channel.keep_ratio for c in c2c if c.channel)
+    caches = 2 + len({c.control for c in fused})
+    passed = sum(c.channel.keep_ratio for c in fused if c.channel)
     shared = own + caches * sent
     return int(shared + by_receiver * (own + logits) + by_sharer * (sent + logits) + passed * sent)
 

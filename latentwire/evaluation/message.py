@@ -1,7 +1,7 @@
 """What the baselines read and write: messages, content-free questions, the tokens of options.
 
 All of it is a constant of the experiment, as a task's prompts are (`MESSAGE_VERSION` in
-`latentwire.condition`).
+`latentwire.spec.setting`).
 """
 
 from typing import Any

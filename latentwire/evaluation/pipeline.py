@@ -13,7 +13,6 @@ from c2c import receiver, sharer
 from c2c.cache import KVCache, concatenate
 from c2c.receiver import Prefilled
 from c2c.sections import split
-from latentwire.condition import COMPETITORS, Channel, Condition
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.pair import LoadedPair, stop_ids
 from latentwire.evaluation.record import Record
@@ -23,6 +22,8 @@ from latentwire.evaluation.unanswerable import (
     require_finite,
     unanswered,
 )
+from latentwire.spec.axes import COMPETITORS
+from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
 
 
@@ -45,8 +46,7 @@ def _answered(
 ) -> Record:
     require_answerable(pair, condition, question, donor)
     packet = b""
-    if condition.system == "c2c":
-        assert condition.channel is not None
+    if condition.channel:
         packet = send(pair, condition.channel, question, donor, condition.control)
         with may_be_refused(condition.channel):  # by who reads it
             prefilled = prefill(pair, condition.channel, question, packet)

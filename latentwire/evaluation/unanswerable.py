@@ -17,10 +17,11 @@ from c2c.errors import C2CError
 from c2c.sharer import require_readable
 from latentwire.channel.codec import CodecError
 from latentwire.channel.fields import PacketError
-from latentwire.condition import Channel, Condition
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.record import Record
+from latentwire.spec.axes import C2C
+from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
 
 # Raised for numbers that a packet cannot carry, and, by what reads packets, for damaged ones: to be
@@ -58,7 +59,7 @@ def require_answerable(
         require_room(pair.receiver, "receiver", len(question.prompts.receiver_ids))
     if condition.system == "sharer":
         require_room(pair.sharer, "sharer", len(question.prompts.sharer_ids))
-    if condition.system == "c2c":
+    if condition.channel:
         source = donor if condition.control == "deranged" else question
         require_room(pair.sharer, "sharer", len(source.prompts.sharer_ids))
         try:
@@ -72,7 +73,7 @@ def readable(pair: LoadedPair, questions: Sequence[Question]) -> list[Question]:
 
     Raises LatentWireError without any.
     """
-    whole = Condition("c2c", Channel("bf16"), "matched")
+    whole = Condition(C2C, Channel("bf16"), "matched")
     found, reason = [], None
     for question in questions:
         try:

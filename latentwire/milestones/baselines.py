@@ -4,13 +4,13 @@ The sharer's message in at most so many tokens, its answer's letter (1 byte), it
 of the options (8 bytes); and the receiver alone with its letter prior taken off (no bytes).
 """
 
-from latentwire.channel.text import TEXT_CODECS
-from latentwire.condition import Condition, Message
 from latentwire.milestones.grid import run_grid
 from latentwire.milestones.milestone import MilestoneRun
 from latentwire.milestones.preflight import begin
 from latentwire.milestones.study import Study
 from latentwire.parameters import CONTROLS_WRITTEN, MESSAGE_TOKENS, STUDY, WORKERS, Values
+from latentwire.spec.axes import TEXT_CODECS
+from latentwire.spec.condition import Condition, Message
 
 PARAMETERS = (*STUDY, WORKERS, MESSAGE_TOKENS, CONTROLS_WRITTEN)
 

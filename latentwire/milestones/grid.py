@@ -18,7 +18,6 @@ from latentwire.analysis import unanswered
 from latentwire.analysis.answers import at_limit, endless, in_format_share
 from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.curve import (
-    NO_CODEC,
     REFERENCE_CODEC,
     ConditionResult,
     build_curve,
@@ -28,7 +27,7 @@ from latentwire.analysis.load import Unreadable, chunks_of, read_answers, result
 from latentwire.analysis.stats import wilson_interval
 from latentwire.analysis.summary import headline, note
 from latentwire.analysis.table import render_table
-from latentwire.condition import Channel, Condition, Setting
+from latentwire.channel.registry import bits_label
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.crew import Crew, Setup
 from latentwire.evaluation.record import Record
@@ -47,6 +46,9 @@ from latentwire.milestones.work import (
 )
 from latentwire.parameters import Values
 from latentwire.redaction import without_password
+from latentwire.spec.axes import C2C, NONE, PLACE_AXES
+from latentwire.spec.condition import Channel, Condition
+from latentwire.spec.setting import Setting
 from latentwire.tasks.registry import task_of_records
 from latentwire.tasks.task import Task
 from latentwire.tracking.inputs import log_question_sets
@@ -65,7 +67,7 @@ from latentwire.tracking.runs import (
 BESIDE = (
     Condition("receiver"),
     Condition("sharer"),
-    Condition("c2c", Channel(REFERENCE_CODEC), "matched"),
+    Condition(C2C, Channel(REFERENCE_CODEC), "matched"),
 )
 PICTURES = "pictures"  # the folder of those that a description shows
 MOST_REPLACED = 200  # run ids in a tag
@@ -88,10 +90,12 @@ class Plan:
 
     @property
     def params(self) -> dict[str, str]:
+        channel = self.condition.channel
         return {
             "pair": self.setting.pair,
             "dataset": self.setting.dataset,
             **self.condition.params(),
+            "kv_bits": bits_label(channel.codec) if channel else NONE,
             "dtype": self.setting.dtype,
             "examples_total": str(self.examples_total),
         }
@@ -414,18 +418,11 @@ def _is_measured(frame: pd.DataFrame, plans: Sequence[Plan]) -> "pd.Series[bool]
 
 
 # What tells the rows of a curve apart, here where pair and source are one.
-_POINT = ("dataset", "system", "codec", "calibration", "keep_ratio", "order", "message_tokens")
+_POINT = ("dataset", *PLACE_AXES)
 
 
 def _point(plan: Plan) -> tuple[object, ...]:
-    condition = plan.condition
-    start = plan.setting.dataset, condition.system
-    if channel := condition.channel:
-        calibration = channel.calibration or None
-        return *start, channel.codec, calibration, channel.keep_ratio, channel.order, None
-    if message := condition.message:
-        return *start, message.codec, None, None, None, message.tokens
-    return *start, NO_CODEC, None, None, None, None
+    return plan.setting.dataset, *plan.condition.point.place
 
 
 def _pairing_gain(frame: pd.DataFrame, plan: Plan) -> dict[str, float]:

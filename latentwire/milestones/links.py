@@ -8,6 +8,7 @@ import pandas as pd
 from latentwire.analysis.link_figures import write_link_figures
 from latentwire.analysis.links import LINKS_FILE, link_table, write_csv
 from latentwire.milestones.load_links import load_links
+from latentwire.spec.axes import CACHES, TEXTS
 from latentwire.tracking.store import Store
 
 log = logging.getLogger("latentwire")
@@ -35,8 +36,8 @@ def write_links(table: pd.DataFrame, folder: Path) -> list[Path]:
 
 def _accuracies(frame: pd.DataFrame) -> dict[tuple[str, ...], float]:
     frame = frame[frame["complete"]]
-    whole = frame[(frame["system"] == "c2c") & (frame["keep_ratio"] == 1)]
-    texts = frame[(frame["system"] == "text") & (frame["codec"] == "utf8")]
+    whole = frame[frame["system"].isin(CACHES) & (frame["keep_ratio"] == 1)]
+    texts = frame[frame["system"].isin(TEXTS) & (frame["codec"] == "utf8")]
     columns = ["pair", "dataset", "codec", "accuracy"]
     return {
         **{(p, d, codec): a for p, d, codec, a in whole[columns].itertuples(index=False)},

@@ -4,18 +4,19 @@ The cache is sent whole in 16 bits. Under `deranged` it is another question's, u
 zeros: what C2C scores above another question's is what the own cache was worth.
 """
 
-from latentwire.condition import CONTROLS, Channel, Condition
 from latentwire.milestones.grid import run_grid
 from latentwire.milestones.milestone import MilestoneRun
 from latentwire.milestones.preflight import begin
 from latentwire.milestones.study import Study
 from latentwire.parameters import STUDY, WORKERS, Values
+from latentwire.spec.axes import C2C, CONTROLS
+from latentwire.spec.condition import Channel, Condition
 
 PARAMETERS = (*STUDY, WORKERS)
 CONDITIONS = (
     Condition("receiver"),
     Condition("sharer"),
-    *(Condition("c2c", Channel("bf16"), control) for control in CONTROLS),
+    *(Condition(C2C, Channel("bf16"), control) for control in CONTROLS),
 )
 
 

@@ -25,7 +25,6 @@ from latentwire.analysis.pictures import save_png
 from latentwire.analysis.rate_figures import draw_rate_distortion
 from latentwire.analysis.safe_names import file_names
 from latentwire.channel.registry import EXAMPLES, NAMES, bits_label, needs_calibration
-from latentwire.condition import Channel
 from latentwire.errors import LatentWireError, Unanswerable, first_line
 from latentwire.evaluation.unanswerable import readable
 from latentwire.milestones.grid import PICTURES, question_sets
@@ -35,6 +34,7 @@ from latentwire.milestones.plan import codec_pace, print_cost
 from latentwire.milestones.preflight import begin
 from latentwire.milestones.study import Study, log
 from latentwire.parameters import AUTO, CALIBRATION, CODEC, SAMPLE, STUDY, Values
+from latentwire.spec.condition import Channel
 from latentwire.tracking.artifacts import local_artifact
 from latentwire.tracking.inputs import log_question_sets
 from latentwire.tracking.once import each_once

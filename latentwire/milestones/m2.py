@@ -1,12 +1,13 @@
 """M2: what does precision cost? The whole cache through each codec."""
 
 from latentwire.channel.registry import BY_BITS
-from latentwire.condition import Channel, Condition
 from latentwire.milestones.grid import run_grid
 from latentwire.milestones.milestone import MilestoneRun
 from latentwire.milestones.preflight import begin
 from latentwire.milestones.study import Study
 from latentwire.parameters import CALIBRATION, CODEC, CONTROLS_SENT, KV_BITS, STUDY, WORKERS, Values
+from latentwire.spec.axes import C2C
+from latentwire.spec.condition import Channel, Condition
 
 PARAMETERS = (*STUDY, WORKERS, KV_BITS, CODEC, CALIBRATION, CONTROLS_SENT)
 
@@ -15,9 +16,7 @@ def conditions(values: Values) -> list[Condition]:
     """Every codec under every control."""
     codecs = values["codec"] or [BY_BITS[bits] for bits in values["kv_bits"]]
     return [
-        Condition("c2c", Channel(name), control)
-        for name in codecs
-        for control in values["controls"]
+        Condition(C2C, Channel(name), control) for name in codecs for control in values["controls"]
     ]
 
 

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from latentwire.channel.registry import BY_BITS
-from latentwire.condition import Channel, Condition
 from latentwire.milestones.grid import run_grid
 from latentwire.milestones.milestone import MilestoneRun
 from latentwire.milestones.preflight import begin
@@ -19,6 +18,8 @@ from latentwire.parameters import (
     WORKERS,
     Values,
 )
+from latentwire.spec.axes import C2C
+from latentwire.spec.condition import Channel, Condition
 
 PARAMETERS = (
     *STUDY,
@@ -42,7 +43,7 @@ def conditions(values: Values) -> list[Condition]:
         for order in values["order"]
     ]
     return [
-        Condition("c2c", channel, control)
+        Condition(C2C, channel, control)
         for channel in dict.fromkeys(channels)
         for control in values["controls"]
     ]

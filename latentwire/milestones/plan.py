@@ -11,14 +11,16 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from latentwire.checks.downloads import Download, pair_downloads, told
-from latentwire.condition import Condition
 from latentwire.environment import device_kind
 from latentwire.milestones.study import Study
+from latentwire.spec.axes import AXES
+from latentwire.spec.condition import Condition
 from latentwire.tracking.calibrations import PAIR_IDENTITY
 from latentwire.tracking.runs import CODEC_LEVEL, DEVICE, LEVEL
 
 QUESTIONS = "questions"  # metric of a calibration: how many it was made from
-_KEY = ("system", "codec", "keep_ratio", "order", "control", "message_tokens")
+# What a pace depends on: one calibration is as quick as another.
+_KEY = tuple(n for n in AXES if n != "calibration" and not AXES[n].derived)
 
 
 @dataclass

@@ -23,7 +23,6 @@ from latentwire.checks.report import (
     run_checks,
 )
 from latentwire.checks.store import round_trip
-from latentwire.condition import Channel, Condition
 from latentwire.errors import LatentWireError, first_line
 from latentwire.evaluation import pipeline
 from latentwire.milestones.milestone import MilestoneRun, milestone_run
@@ -43,6 +42,8 @@ from latentwire.milestones.opening import (
 from latentwire.milestones.study import Study, announce, open_study
 from latentwire.pairs.identity import compare_with_pins
 from latentwire.parameters import SKIP, STUDY, Values
+from latentwire.spec.axes import C2C
+from latentwire.spec.condition import Channel, Condition
 
 PARAMETERS = tuple(parameter for parameter in STUDY if parameter.name != "preflight")
 ROUND_TRIP, DOWNLOAD, HASHES = "round trip", "download", "hashes"
@@ -214,7 +215,7 @@ def _loaded(study: Study) -> str:
 
 def _question(study: Study, dataset: str) -> str:
     questions, donors = study.questions(dataset)
-    condition = Condition("c2c", Channel("int8"), "matched")
+    condition = Condition(C2C, Channel("int8"), "matched")
     record = pipeline.evaluate(study.loaded, condition, questions[0], donors[0])
     if record.unanswered is not None:
         raise LatentWireError(record.unanswered)

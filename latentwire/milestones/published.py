@@ -14,6 +14,7 @@ from latentwire.analysis.published import FILE_NAME, PAIR, PublishedCondition, r
 from latentwire.milestones.grid import counted, log_table
 from latentwire.milestones.milestone import milestone_run
 from latentwire.parameters import EXISTING_FOLDER, Parameter, Values
+from latentwire.spec.axes import NONE, params_of
 from latentwire.tasks.registry import task_of_records
 from latentwire.tracking.resume import chunk_name, finished_chunks
 from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY, digest_of
@@ -71,8 +72,10 @@ def _fingerprint(identity: str, condition: PublishedCondition) -> str:
 
 
 def _params(result: ConditionResult) -> dict[str, str]:
-    names = ("pair", "dataset", "system", "codec", "kv_bits", "keep_ratio", "order", "control")
+    given = {name: text for name, text in params_of(vars(result)).items() if text != NONE}
     return {
-        **{name: str(getattr(result, name)) for name in names},
+        "pair": result.pair,
+        "dataset": result.dataset,
+        **given,
         "examples_total": str(result.examples_total),
     }

@@ -24,6 +24,7 @@ from latentwire.errors import LatentWireError
 from latentwire.milestones.milestone import milestone_run
 from latentwire.parameters import EXISTING_FOLDER, OUTPUT_DIR, Parameter, Values, one_of, points
 from latentwire.redaction import without_password
+from latentwire.spec.axes import CACHES
 from latentwire.tracking.outbox import deliver_waiting
 from latentwire.tracking.store import open_store
 
@@ -88,7 +89,7 @@ def by_point(results: Iterable[ConditionResult]) -> dict[Point, Answers]:
     calibrated codecs, which the study did not have."""
     parts: dict[Point, list[ConditionResult]] = defaultdict(list)
     for result in results:
-        if result.system != "c2c" or result.control != "matched" or result.calibration:
+        if result.system not in CACHES or result.control != "matched" or result.calibration:
             continue
         assert result.keep_ratio is not None and result.order is not None
         parts[point(result.dataset, result.codec, result.keep_ratio, result.order)].append(result)

@@ -17,7 +17,6 @@ from latentwire.channel.calibration import Calibration
 from latentwire.channel.link import Link
 from latentwire.channel.packet import IDENTITY_BYTES
 from latentwire.channel.registry import needs_calibration
-from latentwire.condition import Channel, Condition, Setting
 from latentwire.errors import LatentWireError, NotHere
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.milestones.peek import peek_store
@@ -28,6 +27,8 @@ from latentwire.pairs.pair import Pair, require_supported
 from latentwire.pairs.prompting import Prompting, prompting_of
 from latentwire.pairs.tokenizer import check_embedded, check_same_tokenizer, load_tokenizer
 from latentwire.parameters import AUTO, Values
+from latentwire.spec.condition import Channel, Condition
+from latentwire.spec.setting import Setting
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.question import Question, derange, tokenize
 from latentwire.tasks.registry import load_dataset, load_training, published_examples, task_named

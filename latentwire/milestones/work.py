@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from mlflow.exceptions import MlflowException
 
-from latentwire.condition import Condition, Setting
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import engine
 from latentwire.evaluation.crew import Work, cut_span
@@ -18,6 +17,8 @@ from latentwire.evaluation.engine import Progress
 from latentwire.evaluation.record import Record
 from latentwire.milestones.study import Study
 from latentwire.parameters import AUTO
+from latentwire.spec.condition import Condition
+from latentwire.spec.setting import Setting
 from latentwire.tracking.claims import Claims
 from latentwire.tracking.patience import little_patience
 from latentwire.tracking.resume import (

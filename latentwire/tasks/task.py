@@ -11,8 +11,8 @@ from typing import Any, ClassVar, TypeVar
 
 from c2c.chat import chat_token_ids
 from c2c.errors import C2CError
-from latentwire.condition import MAX_NEW_TOKENS
 from latentwire.errors import LatentWireError
+from latentwire.spec.setting import MAX_NEW_TOKENS
 from latentwire.tasks.rows import RowFields, Source
 
 

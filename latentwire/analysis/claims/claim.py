@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS, KINDS, Kind
-from latentwire.condition import CONTROLS, Channel, Condition
+from latentwire.channel.registry import require_codec
 from latentwire.errors import LatentWireError
+from latentwire.spec.axes import C2C, CONTROLS
+from latentwire.spec.condition import Channel, Condition
 from latentwire.strict_yaml import Keys, kind_of, read_yaml
 from latentwire.tasks.registry import task_names
 
@@ -116,7 +118,8 @@ def _condition(values: object, path: Path, within: str) -> Condition:
     calibration = keys.text("calibration") if keys.has("calibration") else ""
     keys.finish()
     try:
+        require_codec(codec, calibration)
         channel = Channel(codec, keep_ratio, order, calibration)
     except LatentWireError as error:
         raise LatentWireError(f"{path}: '{within}': {error}") from None
-    return Condition("c2c", channel, control)
+    return Condition(C2C, channel, control)

@@ -15,9 +15,10 @@ from latentwire.analysis.margins import (
     questions_needed,
 )
 from latentwire.analysis.stats import ALPHA, Interval, PairedOutcomes, holm, paired_outcomes
-from latentwire.condition import Condition
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
+from latentwire.spec.axes import AXES
+from latentwire.spec.condition import Condition
 
 
 @dataclass(frozen=True)
@@ -169,13 +170,11 @@ class _Sides:
 
 
 def _is_of(result: ConditionResult, side: Condition) -> bool:
-    if (result.system, result.control) != (side.system, side.control):
-        return False
-    channel = side.channel
-    return channel is None or (
-        (result.codec, result.keep_ratio, result.order)
-        == (channel.codec, channel.keep_ratio, channel.order)
-        and channel.calibration in ("", result.calibration)
+    wanted = side.point
+    return all(
+        getattr(result, name) == getattr(wanted, name)
+        for name, axis in AXES.items()
+        if not axis.derived and (name != "calibration" or wanted.calibration)  # else any will do
     )
 
 

@@ -6,8 +6,9 @@ import pandas as pd
 
 from latentwire.analysis import unanswered
 from latentwire.analysis.answers import DEGENERATE_NOTE
-from latentwire.analysis.condition_names import condition_name
 from latentwire.analysis.table import endless_rows
+from latentwire.spec.axes import CACHES
+from latentwire.spec.names import condition_name
 
 NAMED = 4  # conditions that one sentence lists by name
 SHOWN = 0.05  # corrected p below which a gain is taken as shown
@@ -49,7 +50,7 @@ def cautions(
 
 
 def _of_family(rows: pd.DataFrame) -> Iterator[str]:
-    sent = rows[rows["system"] == "c2c"]
+    sent = rows[rows["system"].isin(CACHES)]
     degenerate = rows[rows["degenerate"]]
     if len(degenerate):
         yield (

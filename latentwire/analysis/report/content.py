@@ -20,19 +20,30 @@ from typing import Any
 
 import pandas as pd
 
-from latentwire.analysis.condition_names import row_name
-from latentwire.analysis.curve import NO_CODEC, ConditionResult, merged
+from latentwire.analysis.curve import ConditionResult, merged
 from latentwire.analysis.figures import codec_styles
 from latentwire.analysis.provenance import Origin, run_url
 from latentwire.analysis.rivals import RIVAL_STYLES
 from latentwire.evaluation.record import Record
+from latentwire.spec.axes import (
+    AXES,
+    CACHES,
+    CONTROL_TITLES,
+    NONE,
+    PLACE_AXES,
+    ROW_AXES,
+    SYSTEMS,
+    WHOLE,
+    applying,
+)
+from latentwire.spec.names import label, row_name
 from latentwire.tasks.dataset import Dataset
 
 NOT_ASKED, UNPARSED = " ", "-"
 UNKNOWN = -1
 # Columns of the curve that the page shows; NaN and missing values become null.
 SHOWN = (
-    *("system", "codec", "calibration", "kv_bits", "keep_ratio", "order", "message_tokens"),
+    *ROW_AXES,
     *("examples", "examples_total", "complete"),
     *("accuracy", "accuracy_low", "accuracy_high", "wire_bytes_mean", "bits_per_element"),
     *("deranged_accuracy", "deranged_examples"),
@@ -97,7 +108,7 @@ def content(
     """
     by_group: dict[_Group, list[ConditionResult]] = defaultdict(list)
     for result in results:
-        by_group[result.pair, result.dataset, result.source].append(result)
+        by_group[result.family].append(result)
     tables: list[_Table] = []
     place: dict[_Group, int] = {}
     # Local answers first: their ids are the question set's own, by which donors are named.
@@ -110,10 +121,10 @@ def content(
     parts = {group: _by_point(members) for group, members in by_group.items()}
     for row in frame.to_dict(orient="records"):
         group = (str(row["pair"]), str(row["dataset"]), str(row["source"]))
-        controls = parts[group][_point(row)]
+        controls = parts[group][_place(row)]
         points.append(
             {name: _plain(row[name]) for name in SHOWN}
-            | {"group": groups.index(group), "name": _named(row)}
+            | {"group": groups.index(group), "filters": _filtered(row), **_named(row)}
             | {
                 "answers": {
                     control: coded.add(place[group], merged(control, members).values())
@@ -131,7 +142,14 @@ def content(
         "cautions": list(cautions),
         "said": list(said),
         "runs": [_run(origin, tracking_uri) for origin in origins],
-        "styles": codec_styles(frame.loc[frame["system"] == "c2c", "codec"]) | RIVAL_STYLES,
+        "systems": {name: system.sends for name, system in SYSTEMS.items()},
+        "controls": CONTROL_TITLES,
+        "filters": [
+            {"axis": name, "title": axis.title, "values": axis.allowed}
+            for name, axis in AXES.items()
+            if axis.title
+        ],
+        "styles": codec_styles(frame.loc[frame["system"].isin(CACHES), "codec"]) | RIVAL_STYLES,
         "groups": [
             {
                 "pair": group[0],
@@ -258,17 +276,13 @@ def _by_point(
         lambda: defaultdict(list)
     )
     for result in results:
-        point = _point({name: getattr(result, name) for name in _POINT})
-        control = "matched" if result.control == NO_CODEC else result.control
-        found[point][control].append(result)
+        control = "matched" if result.control == NONE else result.control
+        found[result.place][control].append(result)
     return found
 
 
-_POINT = ("system", "codec", "calibration", "keep_ratio", "order", "message_tokens")
-
-
-def _point(row: Mapping[Any, Any]) -> tuple[object, ...]:
-    return tuple(_plain(row[name]) for name in _POINT)
+def _place(row: Mapping[Any, Any]) -> tuple[object, ...]:
+    return tuple(_plain(row[name]) for name in PLACE_AXES)
 
 
 def _run(origin: Origin, tracking_uri: str) -> dict[str, Any]:
@@ -290,9 +304,21 @@ def _run(origin: Origin, tracking_uri: str) -> dict[str, Any]:
     }
 
 
-def _named(row: Mapping[Any, Any]) -> str | None:
-    """What a condition that is no cache is called; the page names caches itself."""
-    return None if row["system"] == "c2c" else row_name(row)
+def _filtered(row: Mapping[Any, Any]) -> dict[str, str]:
+    """A point's values on the axes that the page filters by; those that say nothing (which end of
+    a whole cache) are left out. What is sent without a codec goes by its system."""
+    names = [n for n in applying(row["system"]) if n in ROW_AXES and AXES[n].title]
+    return {"codec": row["system"]} | {n: str(row[n]) for n in names if AXES[n].label(row)}
+
+
+def _named(row: Mapping[Any, Any]) -> dict[str, str]:
+    """What a condition is called, and how much of a cache it keeps."""
+    if row["system"] not in CACHES:
+        return {"name": row_name(row), "kept": ""}
+    kept = label(row, ("system", "codec", "control"))
+    if kept == WHOLE:
+        return {"name": f"{row['codec']}, whole cache", "kept": "all"}
+    return {"name": f"{row['codec']}, {kept} kept", "kept": kept}
 
 
 def _text(record: Record) -> str:

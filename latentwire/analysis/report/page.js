@@ -5,7 +5,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
   const SVG = "http://www.w3.org/2000/svg";
-  const CONTROLS = { matched: "its own (matched)", deranged: "another question's (deranged)", zero: "zeros" };
+  const CONTROLS = data.controls; // name -> title
   const WHICH = [
     ["all", "all questions"],
     ["answers", "different letters"],
@@ -49,11 +49,9 @@
   // ---- conditions ----
 
   const group = (point) => data.groups[point.group];
-  const onWire = (point) => point.system === "c2c";
-  const isAlone = (point) => ["receiver", "sharer", "calibrated"].includes(point.system);
-  const codecOf = (point) => point.codec === "none" ? point.system : point.codec; // codec, or letter, logits
+  const onWire = (point) => data.systems[point.system] === "cache";
+  const isAlone = (point) => !data.systems[point.system];
   const isWhole = (point) => point.keep_ratio === 1;
-  const kept = (point) => !onWire(point) ? "" : isWhole(point) ? "all" : `${point.keep_ratio} ${point.order}`;
   const fitted = (point) => (point.calibration ? `, calibration ${point.calibration.slice(0, 10)}` : "") +
     (group(point).source === "published" ? ", published" : "");
   // Whether what a mark of this kind shows is of all questions, and of how many it is.
@@ -62,8 +60,7 @@
     (kind === "gain" ? point.deranged_examples : askedOf(point, kind)) >= point.examples_total;
   const PALE = .4;
   const sender = (point) => (onWire(point) ? point.codec : point.name) + fitted(point);
-  const named = (point) => (!onWire(point) ? point.name
-    : `${point.codec}, ${isWhole(point) ? "whole cache" : `${kept(point)} kept`}`) + fitted(point);
+  const named = (point) => point.name + fitted(point);
 
   const sets = []; // of one pair and dataset: the groups of its sources
   data.groups.forEach((each, place) => {
@@ -73,15 +70,11 @@
   });
 
   const state = {
-    set: 0, off: { codecs: new Set(), orders: new Set(), controls: new Set(["zero"]) },
+    set: 0, off: Object.fromEntries(data.filters.map(({ axis }) => [axis, new Set(axis === "control" ? ["zero"] : [])])),
     sort: "wire_bytes_mean", down: true, first: null, second: null, open: new Set(), page: {},
   };
   const setPoints = () => data.points.filter((point) => sets[state.set].groups.includes(point.group));
-  function isShown(point) {
-    if (isAlone(point)) return true;
-    if (state.off.codecs.has(codecOf(point))) return false;
-    return isWhole(point) || point.order === null || !state.off.orders.has(point.order);
-  }
+  const isShown = (point) => isAlone(point) || Object.entries(point.filters).every(([axis, value]) => !state.off[axis].has(value));
   const style = (codec) => data.styles[codec] || ["#5A5A5A", "p"];
 
   // ---- pages of long tables ----
@@ -162,7 +155,7 @@
     const shown = setPoints().filter(isShown), sent = shown.filter((point) => !isAlone(point) && point.wire_bytes_mean > 0);
     const own = sets[state.set].groups.find((place) => data.groups[place].source === "local") ?? sets[state.set].groups[0];
     const isOwn = (point) => point.group === own;
-    const controls = Object.keys(CONTROLS).filter((control) => !state.off.controls.has(control));
+    const controls = Object.keys(CONTROLS).filter((control) => !state.off.control.has(control));
     marks = [];
     host.replaceChildren();
     if (!sent.length || !controls.length) {
@@ -263,7 +256,7 @@
 
   function drawSweeps(root, panel, points, column, x) {
     for (const codec of new Set(points.map((point) => point.codec))) {
-      for (const order of ["front", "back"]) {
+      for (const order of new Set(points.map((point) => point.filters.order).filter(Boolean))) {
         const sweep = points
           .filter((point) => point.codec === codec && (isWhole(point) || point.order === order) && point[column] !== null)
           .sort((a, b) => a.wire_bytes_mean - b.wire_bytes_mean);
@@ -276,7 +269,7 @@
   }
 
   function drawPoint(root, panel, point, x, kind) {
-    const [colour, marker] = style(codecOf(point));
+    const [colour, marker] = style(point.filters.codec);
     const column = { matched: "accuracy", published: "accuracy", gain: "pairing_gain" }[kind] || `${kind}_accuracy`;
     const value = point[column], low = point[`${column}_low`], high = point[`${column}_high`];
     const px = x(point.wire_bytes_mean), py = panel.y(value), signed = kind === "gain";
@@ -361,7 +354,7 @@
   ];
   const COLUMNS = [
     ["condition", "", (p) => sender(p), (p) => named(p)],
-    ["kept", "", (p) => kept(p), (p) => onWire(p) ? p.keep_ratio : null],
+    ["kept", "", (p) => p.kept, (p) => onWire(p) ? p.keep_ratio : null],
     ["n", "number", (p) => whole(p.examples) + (p.complete ? "" : `/${whole(p.examples_total)} *`), (p) => p.examples],
     ["bytes", "number", (p) => p.wire_bytes_mean === null ? "–" : humanBytes(p.wire_bytes_mean), (p) => p.wire_bytes_mean, "wire_bytes_mean"],
     ["bits a number", "number", (p) => p.bits_per_element === null ? "–" : p.bits_per_element.toFixed(2), (p) => p.bits_per_element],
@@ -554,31 +547,34 @@
     byId("said").append(el("ul", {}, ...data.said.map((text) => el("li", {}, text))));
   }
 
-  function choices(host, kind, options) {
-    const legend = host.querySelector("legend");
-    host.replaceChildren(legend);
+  function choices(axis, title, options) {
+    const host = byId(`${axis}s`) ?? el("fieldset", { id: `${axis}s` });
+    byId("filters").append(host);
+    host.replaceChildren(el("legend", {}, title));
     host.hidden = !options.length;
     const change = (value) => (event) => {
-      event.target.checked ? state.off[kind].delete(value) : state.off[kind].add(value);
+      event.target.checked ? state.off[axis].delete(value) : state.off[axis].add(value);
       redraw();
     };
-    for (const [value, title, icon] of options) {
-      host.append(el("label", {}, el("input", { type: "checkbox", value, checked: !state.off[kind].has(value), on: { change: change(value) } }), " ", icon || null, title));
+    for (const [value, word, icon] of options) {
+      host.append(el("label", {}, el("input", { type: "checkbox", value, checked: !state.off[axis].has(value), on: { change: change(value) } }), " ", icon || null, word));
     }
-    if (options.length > 5) for (const [title, off] of [["all", []], ["none", options.map(([value]) => value)]]) {
-      const set = () => { state.off[kind] = new Set(off); choices(host, kind, options); redraw(); };
-      host.append(el("button", { type: "button", on: { click: set } }, title));
+    if (options.length > 5) for (const [word, off] of [["all", []], ["none", options.map(([value]) => value)]]) {
+      const set = () => { state.off[axis] = new Set(off); choices(axis, title, options); redraw(); };
+      host.append(el("button", { type: "button", on: { click: set } }, word));
     }
   }
 
   function fillFilters() {
     const points = setPoints().filter((point) => !isAlone(point));
     const icon = (codec) => svg("svg", { width: 14, height: 14, viewBox: "0 0 14 14", "aria-hidden": "true" }, shape(style(codec)[1], 7, 7, 4.5, { fill: style(codec)[0] }));
-    choices(byId("codecs"), "codecs", [...new Set(points.map(codecOf))].map((codec) => [codec, codec, icon(codec)]));
-    const orders = ["front", "back"].filter((order) => points.some((point) => !isWhole(point) && point.order === order));
-    choices(byId("orders"), "orders", orders.map((order) => [order, order]));
     const controls = Object.keys(CONTROLS).filter((control) => control === "matched" || points.some((point) => point[`${control}_accuracy`] !== null));
-    choices(byId("controls"), "controls", controls.map((control) => [control, CONTROLS[control]]));
+    for (const { axis, title, values } of data.filters) {
+      const there = [...new Set(points.map((point) => point.filters[axis]))].filter((value) => value !== undefined);
+      there.sort((a, b) => values.indexOf(a) - values.indexOf(b));
+      choices(axis, title, axis === "control" ? controls.map((control) => [control, CONTROLS[control]])
+        : there.map((value) => [value, value, axis === "codec" ? icon(value) : null]));
+    }
   }
 
   function redraw() {
@@ -588,8 +584,7 @@
   }
   function changeSet() {
     state.set = Number(byId("set").value);
-    state.off.codecs.clear();
-    state.off.orders.clear();
+    for (const { axis } of data.filters) if (axis !== "control") state.off[axis].clear();
     state.page = {};
     fillFilters();
     fillDrill();

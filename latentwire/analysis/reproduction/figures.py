@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentwire.condition import order_of
+from c2c.sections import ORDERS
 from latentwire.errors import LatentWireError
+from latentwire.spec.condition import order_of
 from latentwire.strict_yaml import Keys, read_yaml
 
 LATENTWIRE_2026_02 = Path(__file__).parent / "latentwire_2026_02.yaml"
 BITS = {"bf16": 16, "int8": 8, "int4": 4}  # codecs that studies published figures of
-_ORDERS = ("front", "back")
 
 Point = tuple[str, str, float, str]  # dataset, codec, keep_ratio, order
 
@@ -92,7 +92,7 @@ def _figure(values: object, path: Path, within: str) -> Figure:
         questions=keys.count("questions"),
         codec=keys.one_of("codec", tuple(BITS)),
         keep_ratio=keys.number("keep_ratio"),
-        order=keys.one_of("order", _ORDERS),
+        order=keys.one_of("order", ORDERS),
         accuracy=keys.number("accuracy"),
     )
     keys.finish()

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from latentwire.analysis.curve import SENDING, ConditionResult
+from latentwire.analysis.curve import ConditionResult
 from latentwire.evaluation.record import Record
+from latentwire.spec.axes import SENDING
 
 WIDE = {"bf16": 16, "int8": 8, "int4": 4}
 

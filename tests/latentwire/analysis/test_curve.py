@@ -162,7 +162,7 @@ def test_overlapping_parts_count_each_example_once(condition: Make) -> None:
 
 
 def test_conflicting_outcomes_are_named(condition: Make) -> None:
-    with pytest.raises(LatentWireError, match=r"demo, set, local, c2c, int8.*set:1.*two outcomes"):
+    with pytest.raises(LatentWireError, match=r"demo, set, local, c2c int8.*set:1.*two outcomes"):
         build_curve([condition("AAB"), condition("ABB")])
     matched = condition("AAB")
     reworded = replace(matched, records=tuple(replace(r, output="?") for r in matched.records))

@@ -99,7 +99,7 @@ def test_a_set_without_a_c2c_point_is_passed_over(condition: Make, tmp_path: Pat
         ("wire_bytes_mean", "1e308", "wire_bytes_mean is 1e+308"),
         ("wire_bytes_mean", "inf", "wire_bytes_mean is inf"),
         ("pairing_gain", "7", "pairing_gain is 7, not from -1 to 1"),
-        ("keep_ratio", "", "keep_ratio or order is empty"),
+        ("keep_ratio", "", "keep_ratio of c2c is empty"),
         ("system", "rumour", "system is 'rumour', not one of"),
         ("examples", "many", "examples is 'many', not a whole number"),
         ("pair", "", "pair is empty"),

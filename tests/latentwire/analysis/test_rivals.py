@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from latentwire.analysis.condition_names import row_name
 from latentwire.analysis.curve import ConditionResult, build_curve
 from latentwire.analysis.figures import _apart, draw_budget_curve
 from latentwire.analysis.pictures import save_png
 from latentwire.analysis.rivals import RIVAL_STYLES, draw_rivals, read_rivals
+from latentwire.spec.names import row_name
 
 Make = Callable[..., ConditionResult]
 

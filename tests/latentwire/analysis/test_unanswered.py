@@ -17,8 +17,8 @@ from latentwire.analysis.report.content import content
 from latentwire.analysis.summary import headline, note
 from latentwire.analysis.table import render_table
 from latentwire.analysis.unanswered import commonest_reason
-from latentwire.condition import Channel, Condition
 from latentwire.milestones.grid import counted
+from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.arc_c import TASK
 
 Make = Callable[..., ConditionResult]

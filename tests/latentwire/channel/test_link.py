@@ -11,7 +11,7 @@ from c2c.projector import Projector
 from latentwire.channel.link import Link
 from latentwire.channel.packet import PacketError, encode
 from latentwire.channel.registry import CODECS, EXAMPLES, NAMES, needs_calibration
-from latentwire.condition import Channel
+from latentwire.spec.condition import Channel
 
 CPU = torch.device("cpu")
 CUTS = [(1.0, "front"), (0.5, "front"), (0.5, "back"), (0.1, "back"), (0.0, "front")]

@@ -12,8 +12,8 @@ from latentwire.channel.codec import CodecError
 from latentwire.channel.link import Link
 from latentwire.channel.packet import PacketError
 from latentwire.channel.registry import CODECS, EXAMPLES, NAMES, needs_calibration
-from latentwire.condition import Channel
 from latentwire.errors import LatentWireError
+from latentwire.spec.condition import Channel
 
 GEOMETRY = Geometry(layers=3, kv_heads=2, head_dim=6)
 CALIBRATION = make_calibration(GEOMETRY, (0, 2), (1, 2))

@@ -9,10 +9,10 @@ from tiny import loaded_pair
 
 from c2c.cache import KVCache
 from c2c.slots import slot_attention
-from latentwire.condition import Channel, Condition
 from latentwire.evaluation import batch
 from latentwire.evaluation.batch import Workspace, answer, fitted, padded
 from latentwire.evaluation.pipeline import controlled
+from latentwire.spec.condition import Channel, Condition
 
 
 @settings(deadline=None)

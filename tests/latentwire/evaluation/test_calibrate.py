@@ -9,12 +9,12 @@ import torch
 from c2c import sharer
 from latentwire.channel import rope
 from latentwire.channel.calibration import from_bytes
-from latentwire.condition import Channel, Condition
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import calibrate as calibrating
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.calibrate import calibrate
 from latentwire.evaluation.pair import LoadedPair
+from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
 
 MakeQuestions = Callable[..., list[Question]]

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from latentwire.channel.text import encode_text
-from latentwire.condition import Channel, Condition, Message
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import ahead, competitors, engine, pipeline
 from latentwire.evaluation.batch import Workspace
@@ -22,6 +21,7 @@ from latentwire.evaluation.record import Record
 from latentwire.milestones.study import Study
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY, checked
+from latentwire.spec.condition import Channel, Condition, Message
 from latentwire.tasks.question import Question, tokenize
 
 RECEIVER, SHARER = Condition("receiver"), Condition("sharer")

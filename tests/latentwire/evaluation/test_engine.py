@@ -22,12 +22,13 @@ from c2c.receiver import Prefilled
 from c2c.slots import ATTENTION
 from latentwire.channel.link import Link
 from latentwire.channel.registry import TENSORWISE as CODECS
-from latentwire.condition import CONTROLS, Channel, Condition
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import batch, engine, memory, pipeline
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import NOT_FINITE
+from latentwire.spec.axes import CONTROLS
+from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question, derange
 
 MakeQuestions = Callable[..., list[Question]]

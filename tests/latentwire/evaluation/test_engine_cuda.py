@@ -6,11 +6,11 @@ from random_questions import make_questions, stopping
 from tiny import loaded_pair
 
 from c2c import decoding
-from latentwire.condition import Channel, Condition
 from latentwire.evaluation import engine, memory, pipeline
 from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.record import Record
+from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

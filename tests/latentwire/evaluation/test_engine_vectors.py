@@ -15,9 +15,9 @@ from c2c.checkpoint import load_fuser
 from c2c.conformance import ALLOWED_ODD_SHARE, CLOSE, ODD
 from c2c.models import load_model
 from latentwire.channel.link import Link
-from latentwire.condition import Channel, Condition
 from latentwire.evaluation import engine
 from latentwire.evaluation.pair import LoadedPair
+from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.arc_c import TASK
 from latentwire.tasks.question import Question
 from latentwire.tasks.task import Example, Prompts

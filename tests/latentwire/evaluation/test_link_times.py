@@ -5,7 +5,6 @@ import itertools
 import pytest
 import torch
 
-from latentwire.condition import Message
 from latentwire.evaluation import competitors, link_times
 from latentwire.evaluation.competitors import MessagePrompts, OneByOne
 from latentwire.evaluation.link_times import BUDGETS, measure, text_names
@@ -13,6 +12,7 @@ from latentwire.evaluation.pair import LoadedPair
 from latentwire.milestones.study import Study
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY, checked
+from latentwire.spec.condition import Message
 from latentwire.tasks.question import Question
 
 

@@ -14,9 +14,9 @@ from c2c.receiver import extend, prefill
 from c2c.sections import split
 from c2c.sharer import read
 from latentwire.channel.packet import PacketError
-from latentwire.condition import Channel, Condition
 from latentwire.evaluation import pipeline
 from latentwire.evaluation.pair import LoadedPair, stop_ids
+from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.answer_letter import answer_letter
 from latentwire.tasks.question import Question
 

@@ -12,13 +12,13 @@ from transformers import PreTrainedModel
 from latentwire.analysis.codec_error import example_packet, measure
 from latentwire.channel.codec import CodecError
 from latentwire.channel.link import Arrived, Link
-from latentwire.condition import Channel, Condition
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.calibrate import calibrate
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import NOT_FINITE, readable
+from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
 from latentwire.tasks.task import Prompts
 

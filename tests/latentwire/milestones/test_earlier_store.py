@@ -16,8 +16,9 @@ from types import ModuleType
 import pytest
 
 from latentwire import cli
-from latentwire.condition import Channel, Condition, Message, Setting
 from latentwire.milestones import baselines, grid, m0, m2, m3
+from latentwire.spec.condition import Channel, Condition, Message
+from latentwire.spec.setting import Setting
 
 STORES = Path(__file__).parents[2] / "stores"
 SETTING = Setting(

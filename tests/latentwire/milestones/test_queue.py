@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from studies import CONDITIONS, make_plan, make_records, make_setting, start_condition, write_chunk
 
-from latentwire.condition import Condition
 from latentwire.milestones import work
 from latentwire.milestones.work import Done, Queue, Unit, units_of
+from latentwire.spec.condition import Condition
 from latentwire.tracking.claims import Claims
 from latentwire.tracking.resume import Span
 from latentwire.tracking.runs import RunWriter

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from latentwire.condition import PROMPT_VERSION
 from latentwire.errors import LatentWireError
+from latentwire.spec.setting import PROMPT_VERSION
 from latentwire.tasks.arc_c import TASK
 from latentwire.tasks.multiple_choice import MultipleChoice, prompt_text
 from latentwire.tasks.registry import TASKS, load_dataset

@@ -16,9 +16,9 @@ from latentwire.analysis.claims.claim import (
     load_claims,
     shipped_claims,
 )
-from latentwire.condition import Channel, Condition
 from latentwire.errors import LatentWireError
 from latentwire.pairs.load import load_pair
+from latentwire.spec.condition import Channel, Condition
 
 GOOD: dict[str, Any] = {
     "text": "int8 loses nothing",

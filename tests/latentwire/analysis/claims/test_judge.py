@@ -16,8 +16,8 @@ from latentwire.analysis.claims.report import WIDTH, Report, render
 from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.margins import Kind
 from latentwire.analysis.published import read_published
-from latentwire.condition import Channel, Condition
 from latentwire.errors import LatentWireError
+from latentwire.spec.condition import Channel, Condition
 
 Make = Callable[..., ConditionResult]
 INT8, BF16 = (Condition("c2c", Channel(codec), "matched") for codec in ("int8", "bf16"))

@@ -1,0 +1,204 @@
+"""What tells conditions apart, declared once: systems, controls and axes.
+
+The parameters of runs, the columns and the order of the budget curve, labels, fingerprints and the
+report's filters all follow from here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from c2c.sections import ORDERS
+from latentwire.errors import LatentWireError
+
+NONE = "none"  # what stands where an axis has no value
+MIXED = "mixed"  # bits of a codec whose layers differ
+WHOLE = "full"  # the label of a cache of which everything is kept
+CACHE, TEXT, ANSWER = "cache", "text", "answer"  # what a system sends
+TEXT_CODECS = ("utf8", "utf8+zstd")
+CONTROL_TITLES = {
+    "matched": "its own (matched)",
+    "deranged": "another question's (deranged)",
+    "zero": "zeros",
+}
+CONTROLS = tuple(CONTROL_TITLES)
+LENT = ("matched", "deranged")  # there are no zeros of a text
+
+
+@dataclass(frozen=True)
+class System:
+    """Who answers, and what is sent for it."""
+
+    label: str
+    sends: str = ""  # CACHE, TEXT or ANSWER; nothing where a model answers alone
+    controls: tuple[str, ...] = (NONE,)
+    competes: bool = False  # with caches, on the same axis: what it reads has a version
+
+
+C2C = "c2c"
+SYSTEMS = {  # in the order of the budget curve
+    "receiver": System("receiver alone"),
+    "sharer": System("sharer alone"),
+    "calibrated": System("receiver calibrated", competes=True),
+    "letter": System("letter", ANSWER, LENT, competes=True),
+    "logits": System("logits", ANSWER, LENT, competes=True),
+    "text": System("text", TEXT, LENT, competes=True),
+    C2C: System(C2C, CACHE, CONTROLS),
+}
+CACHES = tuple(name for name, system in SYSTEMS.items() if system.sends == CACHE)
+TEXTS = tuple(name for name, system in SYSTEMS.items() if system.sends == TEXT)
+SENDING = tuple(name for name, system in SYSTEMS.items() if system.sends)
+ALONE = tuple(name for name, system in SYSTEMS.items() if not system.sends)
+COMPETITORS = tuple(name for name, system in SYSTEMS.items() if system.competes)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How the values of one axis are kept, written and ordered."""
+
+    rank: int  # its place where rows are sorted
+    read: Callable[[str], Any] = str  # a value from a run's parameter
+    column: str = "string"  # type of its column in the budget curve; see `curve.COLUMNS`
+    systems: tuple[str, ...] = tuple(SYSTEMS)  # to which it applies
+    allowed: tuple[Any, ...] = ()  # its values; any, if empty
+    absent: Any = None  # what rows hold where it does not apply
+    optional: bool = False  # may be absent where it applies
+    # Not of the first version: runs may lack its parameter, and at its default it is left out of
+    # fingerprints, so that those of conditions made before are what they were.
+    later: bool = False
+    derived: bool = False  # follows from other axes: tells no conditions apart
+    sort_key: Callable[[Any], Any] = lambda value: value or ""
+    label: Callable[[Mapping[Any, Any]], str] = lambda row: ""  # its word in a condition's name
+    title: str = ""  # of its filter in the report; none without
+
+
+def _axis(**declared: Any) -> Any:
+    axis = Axis(**declared)
+    return field(metadata={"axis": axis}, **({"default": axis.absent} if axis.later else {}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One value on every axis: the fields of this class are the axes.
+
+    Raises LatentWireError for values that do not go together.
+    """
+
+    system: str = _axis(
+        rank=0,
+        allowed=tuple(SYSTEMS),
+        sort_key=tuple(SYSTEMS).index,
+        label=lambda row: SYSTEMS[row["system"]].label,
+    )
+    codec: str = _axis(
+        rank=3,
+        systems=CACHES + TEXTS,
+        absent=NONE,
+        label=lambda row: str(row["codec"]),
+        title="Codec",
+    )
+    # sha256 (hex) of what a calibrated codec was fitted with
+    calibration: str | None = _axis(rank=4, systems=CACHES, optional=True, later=True)
+    kv_bits: float | None = _axis(  # None where they differ by layer
+        rank=2,
+        read=lambda text: None if text == MIXED else float(text),
+        column="float64",
+        systems=CACHES,
+        optional=True,
+        derived=True,
+        sort_key=lambda bits: -(bits or 0),
+    )
+    keep_ratio: float | None = _axis(
+        rank=5,
+        read=float,
+        column="float64",
+        systems=CACHES,
+        sort_key=lambda ratio: -(ratio or 0.0),
+        label=lambda row: WHOLE if row["keep_ratio"] == 1 else f"{row['keep_ratio']:g}",
+    )
+    order: str | None = _axis(
+        rank=6,
+        systems=CACHES,
+        allowed=ORDERS,
+        sort_key=(*ORDERS, None).index,
+        label=lambda row: "" if row["keep_ratio"] == 1 else str(row["order"]),
+        title="End kept (shorter caches)",
+    )
+    message_tokens: int | None = _axis(  # most tokens of a text
+        rank=1,
+        read=int,
+        column="Int64",
+        systems=TEXTS,
+        later=True,
+        sort_key=lambda tokens: tokens or 0,
+        label=lambda row: f"{row['message_tokens']} tokens",
+    )
+    control: str = _axis(
+        rank=7,
+        systems=SENDING,
+        allowed=CONTROLS,
+        absent=NONE,
+        label=lambda row: str(row["control"]),
+        title="Cache sent",
+    )
+
+    def __post_init__(self) -> None:
+        require_fitting(vars(self))
+        if self.control not in SYSTEMS[self.system].controls:
+            raise LatentWireError(f"{self.system}: it has no control {self.control!r}")
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """What identifies its row in a budget curve: its values on PLACE_AXES."""
+        return tuple(getattr(self, name) for name in PLACE_AXES)
+
+
+AXES: dict[str, Axis] = {each.name: each.metadata["axis"] for each in fields(Point)}
+ROW_AXES = tuple(name for name in AXES if name != "control")  # a row's controls are its columns
+PLACE_AXES = tuple(name for name in ROW_AXES if not AXES[name].derived)
+_BY_RANK = sorted(ROW_AXES, key=lambda name: AXES[name].rank)
+
+
+def applying(system: str) -> list[str]:
+    """The axes on which a system has values."""
+    return [name for name, axis in AXES.items() if system in axis.systems]
+
+
+def require_fitting(row: Mapping[str, Any]) -> None:
+    """Raise LatentWireError where a value is none of its axis, or does not go with its system.
+
+    Of a row's axes alone: what else it holds is not looked at.
+    """
+    system = row["system"]
+    for name in (name for name in AXES if name in row):
+        axis, value = AXES[name], row[name]
+        there = value is not None and value == value and value != axis.absent  # NaN is none
+        if there and axis.allowed and value not in axis.allowed:
+            raise LatentWireError(f"{name} is {value!r}, not one of {axis.allowed}")
+        applies = system in axis.systems
+        if there and not applies:
+            raise LatentWireError(f"{name} {value!r} does not go with {system}")
+        if applies and not there and not axis.optional:
+            raise LatentWireError(f"{name} of {system} is empty")
+
+
+def sort_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Orders rows of one family: by system; texts from short to long, and caches from many bits,
+    long ones and `front` to few, short and `back`."""
+    return tuple(AXES[name].sort_key(row[name]) for name in _BY_RANK)
+
+
+def params_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """Values as the parameters of runs."""
+    return {
+        name: NONE if values[name] is None else str(values[name]) for name in AXES if name in values
+    }
+
+
+def read_params(params: Mapping[str, str]) -> dict[str, Any]:
+    """The values that a run's parameters say. KeyError or ValueError for malformed ones."""
+    found = {}
+    for name, axis in AXES.items():
+        text = params.get(name, NONE) if axis.later else params[name]
+        found[name] = axis.absent if text == NONE else axis.read(text)
+    return found

@@ -1,0 +1,99 @@
+"""A condition, one point of a grid: who answers, and what is sent for it."""
+
+from dataclasses import dataclass
+
+from c2c.sections import ORDERS
+from latentwire.errors import LatentWireError
+from latentwire.spec.axes import (
+    AXES,
+    CACHE,
+    NONE,
+    SYSTEMS,
+    TEXT,
+    TEXT_CODECS,
+    Point,
+    params_of,
+)
+from latentwire.spec.names import label
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Selector and codec. Keeping everything or nothing has no order: it is written as `front`.
+
+    Whether there is such a codec is for `channel.registry` to say.
+    """
+
+    codec: str
+    keep_ratio: float = 1.0
+    order: str = "front"
+    calibration: str = ""  # sha256 (hex) of the artifact, for a codec that needs one
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.keep_ratio <= 1:
+            raise LatentWireError(f"keep_ratio must be between 0 and 1, not {self.keep_ratio}")
+        if self.order not in ORDERS:
+            raise LatentWireError(f"order must be one of {', '.join(ORDERS)}, not {self.order!r}")
+        # 1 and 1.0 are one channel, and so are 0.0 and -0.0: one spelling, one fingerprint.
+        object.__setattr__(self, "keep_ratio", float(self.keep_ratio) + 0.0)
+        object.__setattr__(self, "order", order_of(self.keep_ratio, self.order))
+
+
+def order_of(keep_ratio: float, order: str) -> str:
+    """Which end is kept. Of all or nothing there is no end: it is written as `front`, so that what
+    is one condition has one name."""
+    return "front" if keep_ratio in (0, 1) else order
+
+
+@dataclass(frozen=True)
+class Message:
+    """What the sharer writes to the receiver, and how it is sent."""
+
+    codec: str  # one of TEXT_CODECS
+    tokens: int  # at most that many are written
+
+    def __post_init__(self) -> None:
+        if self.codec not in TEXT_CODECS:
+            raise LatentWireError(
+                f"a message's codec is one of {', '.join(TEXT_CODECS)}, not {self.codec!r}"
+            )
+        if self.tokens < 1:
+            raise LatentWireError(f"message_tokens must be 1 or more, not {self.tokens}")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Who answers, and what is sent: a cache through a channel, or a message."""
+
+    system: str  # one of SYSTEMS
+    channel: Channel | None = None
+    control: str = NONE  # one of the system's
+    message: Message | None = None
+
+    def __post_init__(self) -> None:
+        assert self.system in SYSTEMS
+        system = SYSTEMS[self.system]
+        assert (self.channel is not None) == (system.sends == CACHE)
+        assert (self.message is not None) == (system.sends == TEXT)
+        assert self.control in system.controls
+
+    @property
+    def point(self) -> Point:
+        """Its values, axis by axis; without those that only its codec knows."""
+        values = {name: axis.absent for name, axis in AXES.items()}
+        values |= {"system": self.system, "control": self.control}
+        if self.channel is not None:
+            values |= vars(self.channel) | {"calibration": self.channel.calibration or None}
+        if self.message is not None:
+            values |= {"codec": self.message.codec, "message_tokens": self.message.tokens}
+        return Point(**values)
+
+    def params(self) -> dict[str, str]:
+        """The names that users filter by, the same at every level of runs."""
+        values = vars(self.point)
+        return params_of({name: values[name] for name in AXES if not AXES[name].derived})
+
+    @property
+    def label(self) -> str:
+        """Short and readable, for run names and progress bars."""
+        return label(vars(self.point))

@@ -1,0 +1,28 @@
+"""What conditions are called, in a few words, wherever people read of them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from latentwire.spec.axes import AXES, CACHES, SYSTEMS, TEXT, WHOLE, applying
+
+
+def label(row: Mapping[Any, Any], left_out: Iterable[str] = ()) -> str:
+    """The words of all axes but those left out: c2c int8 0.5 back matched."""
+    words = [AXES[name].label(row) for name in applying(row["system"]) if name not in left_out]
+    return " ".join(filter(None, words))
+
+
+def row_name(row: Mapping[Any, Any]) -> str:
+    """A row that is no cache, in words."""
+    system = SYSTEMS[row["system"]]
+    if system.sends != TEXT:
+        return system.label
+    packed = ", zstd" if row["codec"] == "utf8+zstd" else ""
+    return f"{system.label} {row['message_tokens']} tokens{packed}"
+
+
+def condition_name(row: Mapping[Any, Any]) -> str:
+    """Any row in a few words: receiver alone, int8, int8 0.5 back."""
+    if row["system"] not in CACHES:
+        return row_name(row)
+    return label(row, ("system", "control")).removesuffix(f" {WHOLE}")

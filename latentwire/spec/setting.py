@@ -1,0 +1,85 @@
+"""What all conditions on one dataset share, and the fingerprints under which results are kept."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from latentwire.spec.axes import AXES, SYSTEMS
+from latentwire.spec.condition import Channel, Condition, Message
+
+# Raise when the same inputs may give other results than before; old chunks are then not reused.
+EVALUATION_VERSION = 3
+MESSAGE_VERSION = 1  # raise when a byte of what competitors read changes; `evaluation.message`
+PROMPT_VERSION = 1  # part of every identity, whatever version of its own a task has
+MAX_NEW_TOKENS = 64  # part of the protocol; a task may have another limit
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all conditions on one dataset share: together with a condition, all that matters.
+
+    `dtype` is in: in 16 bits, models answer otherwise than in 32. Device, batch size and paths
+    are not: they may move a result by rounding only.
+    """
+
+    pair: str
+    pair_identity: str  # sha256 over model revisions or file hashes, and the fuser's files
+    dataset: str
+    dataset_hash: str
+    prompt_version: int  # the task's
+    dtype: str
+    seed: int  # of the derangement
+    max_new_tokens: int = MAX_NEW_TOKENS
+
+    def identity(self) -> str:
+        """Names everything that is the same for all points of one curve, over all datasets."""
+        common = asdict(self)
+        for name in ("dataset", "dataset_hash"):
+            del common[name]
+        # What a task declares is one dataset's: it stands in the fingerprints alone.
+        common |= {"prompt_version": PROMPT_VERSION, "max_new_tokens": MAX_NEW_TOKENS}
+        return _sha256({**common, **_PROTOCOL})
+
+    def condition_fingerprint(self, condition: Condition) -> str:
+        """Identifies a condition, whatever the chunks it is computed in."""
+        channel, message = condition.channel, condition.message
+        content: dict[str, Any] = {
+            "system": condition.system,
+            "control": condition.control,
+            "channel": _said(channel) if channel else None,
+        }
+        if message:
+            content["message"] = _said(message)
+        if SYSTEMS[condition.system].competes:
+            content["message_version"] = MESSAGE_VERSION
+        return _sha256({**asdict(self), **_PROTOCOL, "condition": content})
+
+    def chunk_fingerprint(self, condition: Condition, start: int, stop: int) -> str:
+        """Identifies one chunk (examples start to stop, in dataset order) of a condition."""
+        return _sha256(
+            {"condition": self.condition_fingerprint(condition), "start": start, "stop": stop}
+        )
+
+
+_PROTOCOL = {
+    "evaluation_version": EVALUATION_VERSION,
+    "decoding": "greedy",
+}
+_ALWAYS = {name for name, axis in AXES.items() if not axis.later}
+
+
+def _said(part: Channel | Message) -> dict[str, Any]:
+    """What a fingerprint says of a part: a field at its default only if it always stood there, so
+    that a new one changes no fingerprint made before it."""
+    values = {each: getattr(part, each.name) for each in fields(part)}
+    return {
+        each.name: value
+        for each, value in values.items()
+        if value != each.default or each.name in _ALWAYS
+    }
+
+
+def _sha256(content: dict[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
