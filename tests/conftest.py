@@ -21,6 +21,14 @@ settings.register_profile(
 settings.register_profile("random", deadline=None)
 settings.load_profile(os.environ.get("LATENTWIRE_HYPOTHESIS", "same"))
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, where several workers share them: else one of them would still
+    be at such a file when the others have nothing left."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
+
 SHARED_DIR = Path(__file__).parents[1] / ".." / "shared"
 
 
