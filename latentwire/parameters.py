@@ -11,14 +11,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from c2c.errors import printable, shortened
+from c2c.errors import shortened
 from c2c.sections import ORDERS
 from latentwire.channel.registry import BY_BITS, codec
 from latentwire.condition import CONTROLS
 from latentwire.data.registry import dataset_names
 from latentwire.errors import LatentWireError
+from latentwire.plain_parser import PlainParser
 from latentwire.user_files import output_folder, user_path
 
 Values = dict[str, Any]
@@ -41,14 +42,11 @@ class Parameter:
     help: str
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        super().error(shortened(printable(message), 500))  # it quotes what was typed
-
-
 def parser(parameters: Sequence[Parameter], description: str) -> argparse.ArgumentParser:
     """A command line of `--name value` options; values stay text until `checked`."""
-    made = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = PlainParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for parameter in parameters:
         default = f" (default: {parameter.default or 'none'})"
         made.add_argument(
