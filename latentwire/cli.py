@@ -15,6 +15,7 @@ from latentwire.channel.fields import PacketError
 from latentwire.cluster.options import OPTIONS
 from latentwire.ending import BAD_INPUT, FAILED, end
 from latentwire.errors import LatentWireError, first_line
+from latentwire.plain_parser import PlainParser
 from latentwire.printable import printable_output
 from latentwire.terminal import prepare_output
 from latentwire.user_files import output_folder, user_path
@@ -22,7 +23,7 @@ from latentwire.user_files import output_folder, user_path
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; its exit status. Bad input ends in one sentence and status 2."""
-    parser = argparse.ArgumentParser(prog="latentwire", description=__doc__)
+    parser = PlainParser(prog="latentwire", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     packet = commands.add_parser("packet", help="print what a packet says and where its bytes go")
     packet.add_argument("file", help="a packet, as m1 logs them (packet.lwkv)")

@@ -11,12 +11,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from c2c.errors import printable, shortened
+from c2c.errors import shortened
 from c2c.sections import ORDERS
 from latentwire.channel.registry import BY_BITS, codec
 from latentwire.errors import LatentWireError
+from latentwire.plain_parser import PlainParser
 from latentwire.spec.axes import CONTROLS
 from latentwire.tasks.registry import task_names
 from latentwire.user_files import output_folder, user_path
@@ -52,16 +53,11 @@ class Parameter:
         return returned.__name__ if returned in (int, float) else "string"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        super().error(shortened(printable(message), 500))  # it quotes what was typed
-
-
 def parser(
     parameters: Sequence[Parameter], description: str, program: str
 ) -> argparse.ArgumentParser:
     """A command line of `--name value` options; values stay text until `checked`."""
-    made = _Parser(
+    made = PlainParser(
         prog=program,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,

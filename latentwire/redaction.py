@@ -17,21 +17,25 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _ASSIGNED = re.compile(
-    r"(\b(?:\w*(?:password|passwd|passphrase|secret|access_key|api_?key)|pwd|token)\s*[=:]\s*)"
+    r"(\b(?:\w*(?:password|passwd|passphrase|secret|(?:secret|private|account|access|api)[_-]?key)"
+    r"|(?:\w*_)?(?:pwd|token))[\"']?\s*[=:]\s*)"
     r"(\"[^\"]*\"|'[^']*'|[^\s&;,'\")]+)",
     re.IGNORECASE,
 )
-_HEADER = re.compile(r"\b(Bearer|Basic)(\s+)[A-Za-z0-9+/._~=-]{8,}", re.IGNORECASE)
+_HEADER = re.compile(
+    r"\b(Bearer|Basic|authorization:\s*token)(\s+)[A-Za-z0-9+/._~=-]{8,}", re.IGNORECASE
+)
 _KNOWN_FORM = re.compile(
     r"\b(hf_|gh[pousr]_|github_pat_|glpat-|sk-)[A-Za-z0-9_-]{16,}|\b(AKIA|ASIA)[A-Z0-9]{16}\b"
 )
 # Variables that hold a secret by their names. PWD and OLDPWD are folders.
 _SECRET_VARIABLE = re.compile(
-    r"(^|_)(TOKEN|PASSWORD|PASSWD|SECRET|SECRET_KEY|ACCESS_KEY|ACCESS_KEY_ID|API_KEY"
-    r"|CONNECTION_STRING|CREDENTIALS)$|^PGPASSWORD$|^MYSQL_PWD$",
+    r"(^|_)(TOKEN|PASSWORD|PASSWD|PASS|PASSPHRASE|SECRET|KEY|KEY_ID|PAT|SAS|CONNECTION_STRING"
+    r"|CREDENTIALS)_?\d*$|^PGPASSWORD$|^MYSQL_PWD$",
     re.IGNORECASE,
 )
-_ADDRESS_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "HF_ENDPOINT")
+# Variables that hold an address by their names: of stores, proxies, package indexes.
+_ADDRESS_VARIABLE = re.compile(r"(^|_)(URI|URL|ENDPOINT|PROXY)$", re.IGNORECASE)
 _LEAST_SECRET = 6  # characters: a shorter one stands in ordinary words too
 
 
@@ -58,9 +62,8 @@ def holds_password(uri: str) -> bool:
 
 def without_secrets(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """A text without the secrets that are in the environment, and without what looks like one."""
-    for address in _ADDRESS_VARIABLES:
-        if value := environment.get(address):
-            text = text.replace(value, without_password(value))
+    for value in _addresses(environment):
+        text = text.replace(value, without_password(value))
     for secret in _secrets(environment):
         text = text.replace(secret, HIDDEN)
     text = _ADDRESS.sub(lambda found: without_password(found[0]), text)
@@ -83,15 +86,21 @@ def clean_tags(tags: Mapping[str, str]) -> dict[str, str]:
 def _secrets(environment: Mapping[str, str]) -> list[str]:
     """Values that are secret, longest first: one may hold another."""
     found = {value for name, value in environment.items() if _SECRET_VARIABLE.search(name)}
-    for name in _ADDRESS_VARIABLES:
-        rest = environment.get(name, "").partition("://")[2]
+    for address in _addresses(environment):
+        rest = address.partition("://")[2]
         user, _, password = rest[: max(0, _end_of_user(rest))].partition(":")
         secret = password or user
-        if password or not _SHOWS_USER.match(environment.get(name, "")):
+        if password or not _SHOWS_USER.match(address):
             # A driver's message has it decoded, or a piece, where the address was no good.
             found |= {secret, unquote(secret), *re.split(r"[/\[\]?#:]", secret)}
         found |= {value for value in _option_values(rest) if value}
     return sorted((s for s in found if len(s) >= _LEAST_SECRET), key=len, reverse=True)
+
+
+def _addresses(environment: Mapping[str, str]) -> list[str]:
+    return [
+        value for name, value in environment.items() if value and _ADDRESS_VARIABLE.search(name)
+    ]
 
 
 def _option_values(rest: str) -> list[str]:
@@ -123,14 +132,16 @@ def _shown_user(scheme: str, user_and_password: str) -> str:
 
 def _without_options(rest: str) -> str:
     """Without the values of options (behind a "?") whose names say that they are secret."""
-    place, mark, query = rest.partition("?")
+    mark = next((character for character in rest if character in "?#"), "")
     if not mark:
         return rest
+    place, _, query = rest.partition(mark)
     parts = re.split(r"([&;#])", query)
     return place + mark + "".join(_option(part) for part in parts)
 
 
 def _option(part: str) -> str:
     name, equals, value = part.partition("=")
-    secret = equals and value and _SECRET_NAME.search(unquote_plus(name))
-    return f"{name}={HIDDEN}" if secret else part
+    # A driver's own address may be the value of one (odbc_connect).
+    secret = _SECRET_NAME.search(unquote_plus(name)) or _ASSIGNED.search(unquote_plus(value))
+    return f"{name}={HIDDEN}" if equals and value and secret else part

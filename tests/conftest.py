@@ -21,6 +21,7 @@ settings.register_profile(
 settings.register_profile("random", deadline=None)
 settings.load_profile(os.environ.get("LATENTWIRE_HYPOTHESIS", "same"))
 
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first, where several workers share them: else one of them would still
     be at such a file when the others have nothing left."""

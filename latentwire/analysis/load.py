@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -287,7 +288,8 @@ def origins(store: Store, chunks: Sequence[Run]) -> list[Origin]:
     for run in chunks:
         milestone = above.get(run.data.tags.get(MLFLOW_PARENT_RUN_ID, ""), "")
         key = (milestone, run.data.tags[SOURCE])
-        answers[key] += int(run.data.metrics.get("examples", 0))
+        examples = run.data.metrics.get("examples", 0)
+        answers[key] += int(examples) if math.isfinite(examples) else 0
         pairs[key] = run.data.params["pair"]
     wanted = {milestone for milestone, _ in answers}
     runs = [run for run in store.search(tags={LEVEL: "milestone"}) if run.info.run_id in wanted]

@@ -178,6 +178,8 @@ def _read_rows(path: Path) -> list[_Row]:
             raise ValueError(f"the columns are {quoted([*header])}, not {list(COLUMNS)}")
         for fields in reader:
             number = reader.line_num
+            if not fields:
+                continue  # an empty line at the end
             row = _parsed(fields)
             key = (row.condition, row.run, row.question_index)
             if key in lines_of:

@@ -5,24 +5,25 @@ from urllib.parse import urlsplit
 
 from latentwire.checks.file_system import NETWORK, file_system
 from latentwire.redaction import without_password
+from latentwire.tracking.store import sqlite_address, sqlite_path
 
 SERVE = "start a tracking server and set MLFLOW_TRACKING_URI to it"
-_SQLITE = "sqlite:///"
 _HERE = ("localhost", "127.0.0.1", "::1")
 
 
 def seen_from_anywhere(uri: str, folder: Path) -> str:
     """The URI with a relative SQLite path made absolute in `folder`."""
-    if not uri.startswith(_SQLITE):
+    path = sqlite_path(uri)
+    if path is None:
         return uri
-    path, mark, options = uri.removeprefix(_SQLITE).partition("?")
-    return f"{_SQLITE}{folder / path}{mark}{options}"
+    _, mark, options = uri.partition("?")
+    return f"{sqlite_address(folder / path)}{mark}{options}"
 
 
 def doubt(uri: str, tasks: int) -> str | None:
     """What may go wrong with this store on a cluster, in one sentence; None for nothing known."""
-    if uri.startswith(_SQLITE):
-        path = Path(uri.removeprefix(_SQLITE).partition("?")[0])
+    path = sqlite_path(uri)
+    if path is not None:
         if file_system(path) not in NETWORK:
             return (
                 f"the tracking store {path} is on this machine's own disk, where tasks on other"

@@ -23,7 +23,7 @@ from latentwire.user_files import path_of
 URI = "MLFLOW_TRACKING_URI"
 # Written into the script, so that a job can be read and repeated without its submitter's shell.
 PASSED_ON = (
-    *("MLFLOW_EXPERIMENT_NAME", "C2C_CKPT_ROOT"),
+    *("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "C2C_CKPT_ROOT"),
     *("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"),
 )
 JOB = "JOB"  # stands for the job's number where there is none yet

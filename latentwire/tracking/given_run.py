@@ -80,7 +80,10 @@ def _is_elsewhere(source: str) -> bool:
     """Whether a run's source is a folder of this machine that is not this project's; of what was
     fetched from a repository, the copy lies in a folder that nobody knows."""
     place, _, below = source.partition("#")
-    if place.startswith("file:"):
-        place = unquote(urlparse(place).path)
-    folder = Path(place, below)
-    return bool(place) and folder.is_dir() and folder.resolve() != PROJECT
+    try:
+        if place.startswith("file:"):
+            place = unquote(urlparse(place).path)
+        folder = Path(place, below)
+        return bool(place) and folder.is_dir() and folder.resolve() != PROJECT
+    except (OSError, ValueError):  # no path of this machine
+        return False

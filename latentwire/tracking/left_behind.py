@@ -7,6 +7,7 @@ machine, another container), its deliverer's heartbeat decides, a file that it t
 """
 
 import logging
+import os
 import threading
 import time
 import uuid
@@ -23,6 +24,7 @@ SUFFIX = ".json"
 PARTIAL = ".part"  # what a process that was killed has left of a letter
 SET_ASIDE = "set_aside"  # the folder of letters that no store takes
 REASON = ".txt"  # beside one of these: why
+_MOST_NAME_BYTES = 255  # what file systems take
 BEAT_S = 2.0
 LEFT = "left"  # a file that says: this process lives, and will not deliver what is here
 ENDING_S = 15.0  # for a deliverer whose process is gone, and which has a letter in hand
@@ -76,16 +78,22 @@ def set_aside(path: Path, folder: Path, reason: str) -> None:
     outboxes of the store."""
     place = folder / SET_ASIDE
     place.mkdir(parents=True, exist_ok=True)
-    (place / f"{path.name}{REASON}").write_text(f"{reason}\n", encoding="utf-8")
+    _reason_of(path, folder).write_text(f"{reason}\n", encoding="utf-8", errors="backslashreplace")
     _move([path], place)
 
 
 def why_set_aside(path: Path, folder: Path) -> str | None:
     """The reason for which `set_aside` moved a letter; None if it did not."""
     try:
-        return (folder / SET_ASIDE / f"{path.name}{REASON}").read_text(encoding="utf-8").strip()
+        return _reason_of(path, folder).read_text(encoding="utf-8").strip()
     except OSError:
         return None
+
+
+def _reason_of(path: Path, folder: Path) -> Path:
+    """The file that says why a letter was set aside; of a long name, without its end."""
+    name = os.fsdecode(os.fsencode(path.name)[: _MOST_NAME_BYTES - len(REASON)])
+    return folder / SET_ASIDE / f"{name}{REASON}"
 
 
 def waiting(folder: Path) -> list[Path]:
@@ -152,7 +160,7 @@ def _move(letters: list[Path], own: Path) -> None:
     for path in letters:
         target = own / path.name
         if target.exists():  # nothing is written over
-            target = own / f"{uuid.uuid4().hex}-{path.name}"
+            target = own / f"{uuid.uuid4().hex}{SUFFIX}"
         with suppress(FileNotFoundError):  # another process was quicker
             path.rename(target)
 

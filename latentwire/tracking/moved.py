@@ -43,8 +43,12 @@ class _Move:
 
 
 def local_folder(location: str) -> Path | None:
-    """The folder of a file: URI or a plain path; None for artifacts that are elsewhere."""
-    parts = urlparse(location)
+    """The folder of a file: URI or a plain path; None for artifacts that are elsewhere, and for
+    what is no address."""
+    try:
+        parts = urlparse(location)
+    except ValueError:
+        return None
     if parts.scheme == "file":
         return Path(url2pathname(parts.path))
     return Path(location) if parts.scheme == "" else None

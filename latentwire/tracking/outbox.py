@@ -12,6 +12,7 @@ that is moved as a whole finds its letters again, and two that share an outbox n
 import hashlib
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from typing import Any, NoReturn, Self
 
 from mlflow.exceptions import MlflowException
 
+from c2c.files import read_file
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, record_lines
 from latentwire.redaction import without_password
@@ -43,7 +45,8 @@ from latentwire.tracking.left_behind import (
 )
 from latentwire.tracking.processes import is_stopped, own_process
 from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT
-from latentwire.tracking.store import Store, sqlite_path
+from latentwire.tracking.store import Store, sqlite_address, sqlite_path
+from latentwire.user_files import path_of
 
 FOLDER = "LATENTWIRE_OUTBOX"  # environment: where letters wait
 DEFAULT_FOLDER = "outbox"  # in the folder that is worked in
@@ -111,7 +114,7 @@ def to_bytes(messages: Sequence[Letter]) -> bytes:
 def from_file(path: Path) -> list[Letter]:
     """What `to_bytes` wrote; LatentWireError for a file that is altered or cannot be read."""
     try:
-        content = path.read_bytes()
+        content = read_file(path)  # a pipe would be waited for
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -141,6 +144,9 @@ def _checked(found: Letter) -> Letter:
     texts += [text for pair in (*found.params.items(), *found.tags.items()) for text in pair]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("what should be a text is none")
+    if any("\0" in text for text in texts):
+        raise ValueError("a text holds a NUL character")
+    "".join(texts).encode()  # no store takes half of a character
     if not all(isinstance(value, float) for value in found.metrics.values()):
         raise TypeError("a metric is no number")
     if type(found.start_time_ms) is not int or not 0 <= found.start_time_ms <= LATEST_MS:
@@ -156,12 +162,12 @@ def _checked(found: Letter) -> Letter:
 def address(uri: str) -> str:
     """Where a store is, wherever it is said; without a password."""
     path = sqlite_path(uri)
-    return without_password(uri) if path is None else f"sqlite:///{path.resolve()}"
+    return without_password(uri) if path is None else sqlite_address(path.resolve())
 
 
 def outbox_folder() -> Path:
     """Where the letters of all stores wait. Raises LatentWireError where no folder can be."""
-    folder = Path(os.environ.get(FOLDER) or DEFAULT_FOLDER).absolute()
+    folder = (path_of(FOLDER) or Path(DEFAULT_FOLDER)).absolute()
     try:
         there = next(place for place in (folder, *folder.parents) if place.exists())
         if not there.is_dir():
@@ -185,9 +191,12 @@ def patience_s() -> float:
     """How long a store may not answer before it is given up."""
     text = os.environ.get(PATIENCE, "")
     try:
-        return float(text) if text else DEFAULT_PATIENCE_S
+        seconds = float(text) if text else DEFAULT_PATIENCE_S
     except ValueError:
-        raise LatentWireError(f"{PATIENCE}={text} must be a number of seconds") from None
+        seconds = math.nan
+    if not seconds >= 0:  # nor is there an end to a wait of NaN seconds
+        raise LatentWireError(f"{PATIENCE}={text} must be a number of seconds")
+    return seconds
 
 
 def deliver_waiting(store: Store) -> None:

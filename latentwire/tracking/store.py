@@ -5,17 +5,18 @@ import heapq
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 import requests
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage, Run, ViewType
 from mlflow.environment_variables import MLFLOW_ALLOW_FILE_STORE
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import SQLITE
 from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
 from mlflow.store.tracking.dbmodels.models import SqlExperiment
 from mlflow.store.tracking.rest_store import RestStore
@@ -44,6 +45,8 @@ ANSWER_TIMEOUT_S = 3  # while work goes on
 _NAMES = 20  # of experiments in a sentence
 _KEPT_BY_OTHERS = ("databricks", "uc")  # addresses that MLflow resolves itself
 _BEING_MADE_S = 5.0  # a SQLite file that was not written to for so long is not being made
+OPENING_S = 300.0  # how long other processes may take for it; making a file takes some seconds
+_SQLITE_MARK = b"SQLite format 3\0"  # SQLite itself writes over a small file of anything else
 _INVALID_HOST = "Invalid Host header"  # what a server says that is called by a name of others
 
 
@@ -193,9 +196,10 @@ def open_store(experiment: str | None = None, create: bool = True) -> Store:
     uri = tracking_uri()
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run
     with refusals_named(uri):
-        check_reachable(uri)
+        require_usable(uri)
         # Processes that make one SQLite file at the same time break each other's migrations.
         with _one_opens(uri):
+            check_reachable(uri)
             _make_database(uri)
             if (path := sqlite_path(uri)) is not None:
                 follow_artifacts(path)
@@ -345,19 +349,37 @@ def experiment_name() -> str:
 
 def sqlite_path(uri: str) -> Path | None:
     """The file of a SQLite store; None for any other store."""
-    if not uri.startswith("sqlite:"):
+    if uri.partition(":")[0].partition("+")[0] != SQLITE:
         return None
-    return Path(uri.partition("///")[2].partition("?")[0])
+    return Path(unquote(uri.partition("///")[2].partition("?")[0]))
 
 
-def _one_opens(uri: str) -> AbstractContextManager[object]:
+def sqlite_address(path: Path) -> str:
+    """The address of a SQLite file, of which `sqlite_path` gives the path again."""
+    return f"sqlite:///{str(path).replace('%', '%25').replace('?', '%3F')}"
+
+
+@contextmanager
+def _one_opens(uri: str) -> Iterator[None]:
     """Where the store is a SQLite file, other processes wait before they open it; its folder is
-    made."""
+    made. Raises LatentWireError where one that has it open does not go on."""
     path = sqlite_path(uri)
     if path is None:
-        return nullcontext()
+        yield
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(f"{path}.lock")
+    lock = FileLock(f"{path}.lock")
+    try:
+        lock.acquire(timeout=OPENING_S)
+    except Timeout:
+        raise LatentWireError(
+            f"another process has been opening {path} for {OPENING_S:g} s: continue it or end it,"
+            " if it is stopped, and start again"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _make_database(uri: str) -> None:
@@ -372,7 +394,7 @@ def _make_database(uri: str) -> None:
     for leftover in path.parent.glob(f"{path.name}.new*"):
         leftover.unlink()
     new = path.with_name(f"{path.name}.new")
-    SqlAlchemyStore(f"sqlite:///{new}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+    SqlAlchemyStore(sqlite_address(new), DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
     new.replace(path)
 
 
@@ -397,19 +419,38 @@ def check_reachable(uri: str) -> None:
         )
 
 
+def require_usable(uri: str) -> None:
+    """Raise LatentWireError for the address of a SQLite file that can hold no store. Nothing is
+    made for it, and nothing that is there is written over."""
+    path = sqlite_path(uri)
+    if path is None:
+        return
+    if str(path) in (".", ":memory:"):
+        raise LatentWireError(
+            f"the tracking store {without_password(uri)} is in memory, which keeps nothing: name a"
+            f" file, as in {DEFAULT_URI}"
+        )
+    if str(path).startswith(("file:", "~")):
+        raise LatentWireError(
+            f"the tracking store {path} is no plain path: name a file, without file: and ~"
+        )
+    if path.is_dir():
+        raise LatentWireError(f"the tracking store {path} is a folder: name a file in it")
+    if path.exists() and not path.is_file():  # a device would be replaced by a database
+        raise LatentWireError(f"the tracking store {path} is a pipe or a device: name a file")
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        if file.read(len(_SQLITE_MARK)) not in (b"", _SQLITE_MARK):
+            raise LatentWireError(
+                f"the tracking store {path}: file is not a database: name another file"
+            )
+
+
 def _check_database(uri: str) -> None:
     """`check_database`; of a SQLite file only where it is there."""
+    require_usable(uri)
     path = sqlite_path(uri)
-    if path is not None:
-        if str(path) in (".", ":memory:"):
-            raise LatentWireError(
-                f"the tracking store {uri} is in memory, which keeps nothing: name a file, as in"
-                f" {DEFAULT_URI}"
-            )
-        if path.is_dir():
-            raise LatentWireError(f"the tracking store {path} is a folder: name a file in it")
-        if not path.exists() or not path.stat().st_size:
-            return
+    if path is not None and not (path.exists() and path.stat().st_size):
+        return
     while True:
         try:
             return check_database(uri, without_password(uri))

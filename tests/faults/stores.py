@@ -88,7 +88,7 @@ def still_running(folder: Path, pid: int) -> int:
             (count,) = database.execute(
                 "select count(*) from runs join tags using (run_uuid)"
                 " where status = 'RUNNING' and key = 'latentwire.process' and value like ?",
-                (f"{pid}-%",),
+                (f"{pid}@%",),
             ).fetchone()
         except sqlite3.OperationalError:  # its tables are not made yet
             return 0

@@ -95,6 +95,13 @@ def test_what_is_no_packet_is_one_sentence(
         assert error.startswith("error: ") and words in error and error.count("\n") == 1
 
 
+def test_what_was_typed_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    for typed in (["packet", "a", "\x1b[31mb"], ["--\x1b]0;x\x07"], ["export", "a", "--\x1b[2J"]):
+        with pytest.raises(SystemExit) as ended:
+            main(typed)
+        assert ended.value.code == 2 and "\x1b" not in capsys.readouterr().err
+
+
 def test_a_calibration_says_what_it_was_made_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,8 @@ SECRET = "S3cr3t-value"
         (f"postgresql://db/r?user=me&password={SECRET}&x=1", "postgresql://db/r?user=me&password=***&x=1"),
         (f"https://host/a?%70assword={SECRET}#b", "https://host/a?%70assword=***#b"),
         (f"https://host/a?X-Amz-Signature={SECRET}", "https://host/a?X-Amz-Signature=***"),
+        (f"https://host/a#access_token={SECRET}", "https://host/a#access_token=***"),
+        (f"mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3D{SECRET}%3B", "mssql+pyodbc:///?odbc_connect=***"),
         (f"odd-scheme://me:{SECRET}@host", "odd-scheme://me:***@host"),
         (f"odd-scheme://{SECRET}@host", "odd-scheme://***@host"),
         (f"http://:{SECRET}@host", "http://:***@host"),
@@ -55,10 +57,15 @@ def test_secrets_of_the_environment_are_in_no_text() -> None:
         "AWS_SECRET_ACCESS_KEY": "second-secret",
         "MLFLOW_TRACKING_URI": "postgresql://me:third%40secret@db/runs",
         "PGPASSWORD": "fourth-secret",
+        "DB_PASS": "fifth-secret",
+        "SERVER_CERT_PASSPHRASE": "sixth-secret",
+        "OPENAI_KEY": "seventh-secret",
+        "https_proxy": "http://me:eighth-secret@proxy:3128",
         "TOKENIZERS_PARALLELISM": "false",
         "PWD": "/home/me",
     }
     said = (
+        "fifth-secret sixth-secret seventh-secret eighth-secret "
         "first-secret, second-secret, third%40secret and (decoded) third@secret or fourth-secret:"
         " false in /home/me"
     )
@@ -73,6 +80,14 @@ def test_secrets_of_the_environment_are_in_no_text() -> None:
         f'password="{SECRET}"',
         f"connection to server failed: password={SECRET} host=db",
         f"Authorization: Bearer {SECRET}",
+        f"authorization: token {SECRET}",
+        f'{{"password": "{SECRET}"}}',
+        f"{{'hf_token': '{SECRET}', 'a': 1}}",
+        f"HF_TOKEN={SECRET}",
+        f"PGPASSWORD={SECRET}",
+        f"x-api-key: {SECRET}",
+        f"AccountKey={SECRET};",
+        f"AWS_SECRET_ACCESS_KEY={SECRET}",
         "hf_" + "a1B2" * 8,
         "AKIA" + "ABCD" * 4,
     ],

@@ -135,7 +135,6 @@ def test_a_condition_that_was_run_three_times_counts_once(tmp_path: Path) -> Non
         (GOOD, "same condition and question as line 2"),
         (GOOD.replace("M0", "M2").replace("142", "143"), r"\('C', 143\), but \('C', 142\)"),
         (OTHER + ",1", "13 fields, not 12"),
-        ("", "0 fields"),
         (OTHER.replace("M0", "zero"), "milestone is 'zero'"),
         (OTHER.replace("bf16", "int5"), "scheme is 'int5'"),
         (OTHER.replace("1.0", "1.5"), "cache_proportion is '1.5'"),
@@ -158,6 +157,11 @@ def test_a_condition_that_was_run_three_times_counts_once(tmp_path: Path) -> Non
 def test_a_malformed_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(LatentWireError, match=rf"{FILE_NAME}, line 3: .*{message}"):
         read_published(write(tmp_path, GOOD, line))
+
+
+def test_empty_lines_at_the_end_are_passed_over(tmp_path: Path) -> None:
+    (found,) = read_published(write(tmp_path, GOOD, "", ""))
+    assert len(found.result.records) == 1
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

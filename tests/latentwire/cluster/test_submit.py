@@ -48,6 +48,7 @@ def test_a_job_and_m4_after_it(
     queue: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HF_HOME", "/scratch/hugging face")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "7")
     (queue.parent / "slurm.yaml").write_text("gres: gpu:1\ntasks: 4\n")
     arguments = ["submit", "m3", "-P", "kv_bits=4", "-P", "pair=demo", "-P", "output_dir=curves"]
     assert main([*arguments, "--config", "slurm.yaml", "--then", "m4"]) == 0
@@ -60,6 +61,7 @@ def test_a_job_and_m4_after_it(
     assert "entry_points/run.py m3 --kv-bits=4 --pair=demo\n" in first
     assert "export MLFLOW_TRACKING_URI=http://server:5000\n" in first
     assert "export HF_HOME='/scratch/hugging face'\n" in first
+    assert "export MLFLOW_EXPERIMENT_ID=7\n" in first
     assert "#SBATCH --array=0-3\n" in first
     assert "entry_points/run.py m4 --pair=demo --output-dir=curves\n" in second
     assert "#SBATCH --array=0-0\n" in second

@@ -1,11 +1,15 @@
 """`main` ended at random instants and resumed; `make faults` does the same hundreds of times."""
 
+import os
 import signal
+import sqlite3
 from pathlib import Path
 
 import pytest
 from faults import stores
 from faults.series import Report, disturbed, undisturbed
+
+from latentwire.tracking.runs import PROCESS, process_name
 
 FAULTS = [
     ("SIGKILL", signal.SIGKILL),
@@ -40,3 +44,13 @@ def test_what_is_lost_twice_or_different_is_found() -> None:
         "left": ["outbox/x/1.json"],
     }
     assert not Report(findings=[found]).is_clean()
+
+
+def test_runs_of_a_process_are_known_by_the_tag_that_it_writes(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("create table runs (run_uuid, status)")
+        database.execute("create table tags (run_uuid, key, value)")
+        database.execute("insert into runs values ('a', 'RUNNING')")
+        database.execute("insert into tags values ('a', ?, ?)", (PROCESS, process_name()))
+    assert stores.still_running(tmp_path, os.getpid()) == 1
+    assert stores.still_running(tmp_path, os.getpid() + 1) == 0

@@ -170,6 +170,10 @@ def test_runs_that_say_little_are_listed_with_what_they_say(store: Store) -> Non
     chunks = chunks_from(store, "local", None)
     (origin,) = origins(store, chunks)
     assert (origin.run_id, origin.milestone, origin.answers) == (run_id, "m2", 24)
+    for run, value in zip(chunks, (float("nan"), float("inf")), strict=False):
+        run.data.metrics["examples"] = value  # which counts for nothing
+    (origin,) = origins(store, chunks)
+    assert origin.answers < 24
     assert (origin.fuser_hash, origin.device, origin.commit) == (None, "", "")
     assert identity_counts(chunks) == {"demo": 1}
     frame = m4.load_curve(store, ("local",), None, None)

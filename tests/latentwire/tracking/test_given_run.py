@@ -8,7 +8,7 @@ import pytest
 from studies import made_by_mlflow
 
 from latentwire.milestones.milestone import milestone_run
-from latentwire.tracking.given_run import PROJECT
+from latentwire.tracking.given_run import PROJECT, _is_elsewhere
 from latentwire.tracking.runs import LEVEL
 from latentwire.tracking.store import Store, open_store
 
@@ -73,6 +73,11 @@ def test_a_run_of_anybody_else_stays_as_it_is(
     assert store.client.get_run(given).to_dictionary() == before
     assert store.client.get_run(own).info.status == "FINISHED"
     assert len(caplog.messages) == 1 and reason in caplog.messages[0], caplog.messages
+
+
+@pytest.mark.parametrize("source", ["file://[a/b", "x" * 400, "https://host/" + "y" * 400])
+def test_a_source_that_is_no_path_is_no_other_project(source: str) -> None:
+    assert not _is_elsewhere(source)
 
 
 @pytest.mark.parametrize("run_id", ["0" * 32, "no id", "a'b", "x" * 5000, "../.."])

@@ -11,6 +11,7 @@ from studies import CHUNKS, CONDITIONS, make_plan, start_condition, write_chunk
 
 from latentwire.milestones.m4 import load_curve
 from latentwire.tracking.archive import open_study
+from latentwire.tracking.moved import local_folder
 from latentwire.tracking.runs import SOURCE, RunWriter
 from latentwire.tracking.store import Store, open_store
 from latentwire.tracking.transfer import export_study
@@ -50,6 +51,11 @@ def places(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> P
         write_chunk(writer, parent, plan, span)
     writer.close("FINISHED")
     return found
+
+
+@pytest.mark.parametrize("location", ["s3://[bucket/a", "file://[a/b", "s3://bucket/a"])
+def test_a_place_that_is_no_folder_ends_no_start(location: str) -> None:
+    assert local_folder(location) is None
 
 
 def write_more(store: Store) -> Path:

@@ -102,7 +102,8 @@ def aside(store: Store) -> dict[str, str]:
     """Name -> reason of the letters that were set aside."""
     place = folder_of(store.uri) / SET_ASIDE
     names = [path.name.removesuffix(".txt") for path in place.glob("*.txt")]
-    assert {path.name for path in place.iterdir() if path.suffix != ".txt"} == set(names)
+    kept = {path.name for path in place.iterdir() if path.suffix != ".txt"}
+    assert {name[:251] for name in kept} == set(names)
     return {name: (place / f"{name}.txt").read_text().strip() for name in names}
 
 
@@ -121,16 +122,23 @@ def test_what_the_store_refuses_is_set_aside_and_the_rest_delivered(
         "7-records": changed(message(store, 7, parent), records="[1]\n"),
         "8-stranger": to_bytes([message(store, 8, "0" * 32)]),
         "9-nested": sealed(b"[" * 100_000),
+        "9-half": changed(message(store, 10, parent), name="\ud800"),
+        "9-half-record": changed(message(store, 11, parent), records='{"a": "\ud800"}\n'),
+        "9-nul": changed(message(store, 12, parent), params={"codec": "a\0b"}),
+        "9" * 250: b"long",
+        "9\udcff": to_bytes([message(elsewhere, 13, of_deleted)]),
         "a-good": to_bytes([message(store, 9, parent)]),
     }
     for name, content in written.items():
         (folder / f"{name}.json").write_bytes(content)
     (folder / "0.json").mkdir()
+    os.mkfifo(folder / "00.json")
     store.client.delete_experiment(elsewhere.experiment_id)
     assert deliver_here(folder) == 0
     assert chunk_runs(store) == ["n9"] and waiting(folder_of(store.uri)) == []
     found = aside(store)
-    assert set(found) == {"0.json", *(f"{name}.json" for name in written)} - {"a-good.json"}
+    names = {"0.json", "00.json", *(f"{name}.json" for name in written)} - {"a-good.json"}
+    assert set(found) == {name[:251] for name in names}
     assert "must be in the 'active' state" in found["1-deleted.json"]
     assert "restore that and move the file back" in found["1-deleted.json"]
     assert f"computed for {address(store.uri)}" in found["8-stranger.json"]
@@ -431,9 +439,30 @@ def test_a_store_that_never_answers_is_given_up_in_a_sentence(
 
 
 def test_the_patience_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(PATIENCE, "soon")
-    with pytest.raises(LatentWireError, match="PATIENCE_S=soon must be a number"):
-        patience_s()
+    for wrong in ("soon", "nan", "-1"):
+        monkeypatch.setenv(PATIENCE, wrong)
+        with pytest.raises(LatentWireError, match=f"PATIENCE_S={wrong} must be a number"):
+            patience_s()
+
+
+def test_letters_to_relative_addresses_are_those_of_one_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(module.FOLDER, str(tmp_path / "outbox"))
+    places = set()
+    for checkout in ("one", "two"):
+        (tmp_path / checkout).mkdir()
+        monkeypatch.chdir(tmp_path / checkout)
+        same = {folder_of(f"{kind}:///mlflow.db") for kind in ("sqlite", "sqlite+pysqlite")}
+        assert len(same) == 1
+        places |= same
+    assert len(places) == 2
+
+
+def test_the_outbox_is_a_path_as_any_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(module.FOLDER, "~/box")
+    assert module.outbox_folder() == tmp_path / "box"
 
 
 WRITER = """

@@ -1,5 +1,6 @@
 """Opening a store and searching it: whatever names hold, and whatever its address leads to."""
 
+import os
 import random
 import shutil
 import sqlite3
@@ -7,12 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from mlflow import MlflowClient
 
 from latentwire.errors import LatentWireError
 from latentwire.milestones.peek import peek_store
 from latentwire.tracking import store as module
-from latentwire.tracking.store import Store, open_store
+from latentwire.tracking.store import Store, open_store, sqlite_address, sqlite_path
 
 
 @pytest.fixture
@@ -142,6 +144,8 @@ def names_a_store(monkeypatch: pytest.MonkeyPatch, uri: str, reason: str) -> Non
         ("sqlite://", "in memory"),
         ("sqlite:///:memory:", "in memory"),
         ("sqlite:////proc", "is a folder"),
+        ("sqlite:///file::memory:?cache=shared&uri=true", "no plain path"),
+        ("sqlite+pysqlite:///~/runs.db", "no plain path"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_one_sentence(
@@ -181,6 +185,36 @@ def test_files_of_other_programs_are_left_alone(
         connection.execute("create table bookmarks (place text)")
     with pytest.raises(LatentWireError, match=r"of another program .*bookmarks"):
         open_store("a")
+
+
+def test_what_is_no_database_is_not_written_over(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.write_text("notes")
+    names_a_store(monkeypatch, f"sqlite:///{database}", "not a database")
+    assert database.read_text() == "notes"
+    database.unlink()
+    os.mkfifo(database)
+    names_a_store(monkeypatch, f"sqlite:///{database}", "a pipe or a device")
+    assert database.is_fifo()
+
+
+def test_one_that_was_stopped_while_it_opened_a_store_is_not_waited_for_without_end(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OPENING_S", 0.1)
+    with (
+        FileLock(f"{database}.lock"),
+        pytest.raises(LatentWireError, match="another process has been opening"),
+    ):
+        open_store("a")
+
+
+def test_a_sqlite_file_is_known_however_its_address_is_written() -> None:
+    for address in ("sqlite:///a b.db", "sqlite+pysqlite:///a%20b.db?timeout=9"):
+        assert sqlite_path(address) == Path("a b.db")
+    odd = Path("/100%20/a?b.db")
+    assert sqlite_path(sqlite_address(odd)) == odd
 
 
 def test_the_experiment_that_a_variable_names(
