@@ -27,7 +27,7 @@ class BundledSplit:
     @property
     def label(self) -> str:
         """See `Source`."""
-        return "" if self.split == "test" else self.split
+        return self.split
 
     def read(self, data_dir: Path | None, download: bool = True) -> tuple[list[Row], str]:
         """See `Source`; `data_dir` holds downloads and is not looked at."""

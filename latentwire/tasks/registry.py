@@ -5,7 +5,6 @@ from pathlib import Path
 
 from latentwire.errors import LatentWireError
 from latentwire.tasks.dataset import Dataset, build_dataset
-from latentwire.tasks.rows import Source
 from latentwire.tasks.task import Task
 
 # A task's file is called as it is.
@@ -50,17 +49,15 @@ def load_dataset(name: str, data_dir: Path | None = None, download: bool = True)
     is not the published one; as `NotHere` for one that is only not in the cache.
     """
     task = task_named(name)
-    return _load(task, task.test, data_dir, download)
+    rows, place = task.test.read(data_dir, download)
+    return build_dataset(task, rows, place, expected=task.test.expected)
 
 
 def load_training(name: str, data_dir: Path | None = None, download: bool = True) -> Dataset:
     """Questions of a task that are never scored, from its training split (the bundled sets have a
     development split instead); otherwise as `load_dataset`."""
     task = task_named(name)
-    return _load(task, task.training, data_dir, download)
-
-
-def _load(task: Task, source: Source, data_dir: Path | None, download: bool) -> Dataset:
+    source = task.training
     rows, place = source.read(data_dir, download)
     return build_dataset(task, rows, place, source.label, source.expected)
 

@@ -29,7 +29,7 @@ class Source(Protocol):
 
     @property
     def label(self) -> str:
-        """What the split is called behind its dataset's name; empty for the one that is scored."""
+        """What the split is called behind its dataset's name, where it is not the scored one."""
 
     @property
     def expected(self) -> Expected | None:
@@ -53,15 +53,11 @@ class HubSplit:
     file: str  # its place in a data folder
     expected: Expected | None = None
 
+    label = "training"
     on_hub = True
 
     def __str__(self) -> str:
         return f"{self.repo} ({self.config}, {self.split})"
-
-    @property
-    def label(self) -> str:
-        """See `Source`."""
-        return {"test": "", "train": "training"}.get(self.split, self.split)
 
     def read(self, data_dir: Path | None, download: bool = True) -> tuple[list[Row], str]:
         """See `Source`: from the folder, or from the hub without one."""

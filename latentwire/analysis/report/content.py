@@ -257,7 +257,7 @@ def _questions(table: _Table) -> dict[str, Any]:
 
 def _column(cells: list[str]) -> str | list[str]:
     """Cells by place: as a string where each is one character, which is a third as long."""
-    return "".join(cells) if all(len(cell) == 1 for cell in cells) else cells
+    return "".join(cells) if all(len(cell) == 1 and cell.isascii() for cell in cells) else cells
 
 
 def _shared_lines(texts: Sequence[str]) -> str:
