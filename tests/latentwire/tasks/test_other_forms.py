@@ -12,12 +12,13 @@ from tiny import loaded_pair, make_tokenizer
 from latentwire.analysis.answers import in_format_share, spread
 from latentwire.analysis.curve import ConditionResult, build_curve
 from latentwire.analysis.report.content import content
-from latentwire.condition import Condition, Message, Setting
 from latentwire.errors import Unanswerable
 from latentwire.evaluation import competitors, engine, pipeline
 from latentwire.evaluation.message import stem_and_options
 from latentwire.evaluation.record import Record, read_records, write_records
 from latentwire.milestones.grid import counted
+from latentwire.spec.condition import Condition, Message
+from latentwire.spec.setting import Setting
 from latentwire.tasks import registry
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.question import tokenize
