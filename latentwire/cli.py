@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _add_submit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_submit(commands: "argparse._SubParsersAction[PlainParser]") -> None:
     submit = commands.add_parser("submit", help="run an entry point on a Slurm cluster")
     submit.add_argument("entry", help="the entry point: m0, m1, m2, m3, main, ...")
     submit.add_argument(
