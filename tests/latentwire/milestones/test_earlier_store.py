@@ -16,7 +16,9 @@ from types import ModuleType
 import pytest
 
 from latentwire import cli
-from latentwire.milestones import baselines, grid, m0, m2, m3
+from latentwire.analysis.curve import ConditionResult
+from latentwire.analysis.published import PublishedCondition
+from latentwire.milestones import baselines, grid, m0, m2, m3, published
 from latentwire.spec.condition import Channel, Condition, Message
 from latentwire.spec.setting import Setting
 
@@ -68,6 +70,25 @@ def test_every_kind_of_condition_keeps_its_fingerprint() -> None:
     assert SETTING.identity().startswith("29cd49706b2b94ab")
     chunk = SETTING.chunk_fingerprint(Condition("receiver"), 0, 200)
     assert chunk.startswith("2aa6e4b98d2e434d")
+
+
+def test_published_answers_keep_their_fingerprint() -> None:
+    result = ConditionResult(
+        pair="demo",
+        dataset="arc_c",
+        system="c2c",
+        codec="int8",
+        kv_bits=8,
+        keep_ratio=0.5,
+        order="back",
+        control="matched",
+        source="published",
+        examples_total=1150,
+        records=(),
+        seconds=1.0,
+    )
+    fingerprint = published._fingerprint("ab" * 32, PublishedCondition("M3", result))
+    assert fingerprint.startswith("c451d44a19b2422a")
 
 
 @pytest.fixture
