@@ -28,7 +28,7 @@ PARAMETERS = {
 }
 OUTPUT = "output.txt"  # what a start has printed, in its folder
 LONGEST_S = 12.0  # a start that finds all but the end finished gets there within it
-END_WITHIN_S = 5.0  # after a signal that a process may answer
+END_WITHIN_S = 60.0  # after a signal that a process may answer, on a busy machine
 EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
 PHASE = re.compile(r"^(m\d|baselines|calibrate|curves)\b", re.MULTILINE)
 
@@ -82,7 +82,13 @@ def undisturbed(folder: Path) -> Held:
     return held(folder)
 
 
-def disturbed(calm: Held, folder: Path, faults: list[tuple[str, int]], seed: int) -> Report:
+def disturbed(
+    calm: Held,
+    folder: Path,
+    faults: list[tuple[str, int]],
+    seed: int,
+    longest_s: float = LONGEST_S,
+) -> Report:
     """Inject `faults`, each a name and a signal, into starts of `main`, in fresh folders below
     `folder` whenever a study has completed; then let the last one complete. A fault's name says
     whether the process is meant or, with "group", its whole process group."""
@@ -91,7 +97,7 @@ def disturbed(calm: Held, folder: Path, faults: list[tuple[str, int]], seed: int
     study = folder / "0"
     study.mkdir()
     for name, number in faults:
-        while not _inject(study, name, number, chance, report):
+        while not _inject(study, name, number, chance.uniform(0, longest_s), report):
             _completed(calm, study, report)
             study = folder / str(report.completed)
             study.mkdir()
@@ -101,10 +107,10 @@ def disturbed(calm: Held, folder: Path, faults: list[tuple[str, int]], seed: int
     return report
 
 
-def _inject(study: Path, name: str, number: int, chance: random.Random, report: Report) -> bool:
-    """One start and its end at a random instant; False if it came to its end before."""
+def _inject(study: Path, name: str, number: int, after_s: float, report: Report) -> bool:
+    """One start and its end after some seconds; False if it came to its end before."""
     process = start(study)
-    time.sleep(chance.uniform(0, LONGEST_S))
+    time.sleep(after_s)
     with suppress(ProcessLookupError):
         (os.killpg if "group" in name else os.kill)(process.pid, number)
     began = time.monotonic()

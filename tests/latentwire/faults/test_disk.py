@@ -101,7 +101,7 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(
         options=" ".join(OPTIONS),
     )  # fmt: skip
     env = project.env | {"PYTHONPATH": f"{ROOT}:{ROOT / 'C2C'}:{ROOT / 'tests'}"}
-    printed = alone(script, tmp_path, env, 300)
+    printed = alone(script, tmp_path, env, 1200)
     status, said = ended(tmp_path, "first")
     assert status in ("1", "2"), said
     (sentence,) = [line for line in said.splitlines() if line.startswith("error: ")]
