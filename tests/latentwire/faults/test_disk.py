@@ -135,7 +135,7 @@ def test_a_cache_without_room_for_a_download(
     with small_hub(REPOSITORIES) as uri:
         env = project.env | {"HF_ENDPOINT": uri, "HF_HOME": str(tmp_path / "home")}
         env.pop("HF_HUB_OFFLINE")
-        alone(script, tmp_path, env, 200)
+        alone(script, tmp_path, env, 1200)
     status, said = ended(tmp_path, "first")
     assert status == "2", said
     assert "Traceback" not in said and said.count("error: ") == 1
