@@ -3,15 +3,14 @@ or refused in one harmless sentence."""
 
 import os
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from c2c.conformance import main as conformance
 from latentwire.cli import main
-from latentwire.cluster.entry_point import FOLDER
 from latentwire.errors import LatentWireError
+from latentwire.milestones.registry import all_milestones
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import Parameter, checked
 from latentwire.tasks.registry import load_dataset
@@ -75,8 +74,8 @@ def harmless(sentence: str, lines: int = 1) -> None:
 
 def _parameters() -> list[Parameter]:
     found = {}
-    for path in sorted(FOLDER.glob("[!_]*.py")):
-        for parameter in import_module(f"latentwire.milestones.{path.stem}").PARAMETERS:
+    for milestone in all_milestones():
+        for parameter in milestone.parameters:
             found[parameter.name, parameter.default, parameter.help] = parameter
     return [*found.values()]
 
