@@ -103,11 +103,21 @@ def test_only_a_whole_score_is_correct_and_parts_are_kept(dataset: Dataset, tmp_
 def test_the_curve_and_the_page_take_answers_that_are_words(dataset: Dataset) -> None:
     results = [
         ConditionResult(
-            "tiny", "yesno", "c2c", "int8", 8, 1.0, "front", control, "local", 3,
-            tuple(replace(r, donor_answer="no") for r in answered(dataset, control)), 1.0,
+            pair="tiny",
+            dataset="yesno",
+            source="local",
+            system="c2c",
+            codec="int8",
+            kv_bits=8,
+            keep_ratio=1.0,
+            order="front",
+            control=control,
+            examples_total=3,
+            records=tuple(replace(r, donor_answer="no") for r in answered(dataset, control)),
+            seconds=1.0,
         )
         for control in ANSWERS
-    ]  # fmt: skip
+    ]
     frame = build_curve(results)
     (row,) = frame.to_dict(orient="records")
     assert (row["correct"], row["share_other"], row["top_letter"]) == (1, 2 / 3, "perhaps")
