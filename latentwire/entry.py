@@ -11,6 +11,7 @@ from typing import NoReturn
 from latentwire.ending import end
 from latentwire.errors import LatentWireError
 from latentwire.milestones.registry import Milestone, load_milestone, questions
+from latentwire.plain_parser import PlainParser
 from latentwire.printable import printable_output
 from latentwire.terminal import PlainLines, prepare_output
 from latentwire.tracking.stop import raise_again_what_is_lost, raise_on_sigterm
@@ -37,7 +38,7 @@ def chosen(called: str, arguments: Sequence[str]) -> tuple[str, str, Sequence[st
     if called != RUN:
         return called, f"{called}.py", arguments
     listed = "".join(f"\n  {name:<10} {asked}" for name, asked in questions().items())
-    chooser = argparse.ArgumentParser(
+    chooser = PlainParser(
         prog=f"{RUN}.py",
         usage="%(prog)s NAME [--parameter value ...]",
         description="Run a milestone; NAME --help lists its parameters.",

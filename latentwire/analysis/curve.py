@@ -140,8 +140,7 @@ class ConditionResult(Point):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.source not in SOURCES:
-            raise LatentWireError(f"source is {self.source!r}, not one of {SOURCES}")
+        _require_source(self.source)
 
     @property
     def family(self) -> tuple[str, str, str]:
@@ -150,6 +149,11 @@ class ConditionResult(Point):
 
     def __str__(self) -> str:
         return ", ".join([*self.family, label(vars(self), ["control"])])
+
+
+def _require_source(source: object) -> None:
+    if source not in SOURCES:
+        raise LatentWireError(f"source is {source!r}, not one of {SOURCES}")
 
 
 @dataclass(frozen=True)
@@ -256,9 +260,8 @@ def _check(row: Mapping[str, csv_files.Cell]) -> None:
     for name in ("pair", "dataset", "codec"):
         if row[name] is None:
             raise ValueError(f"{name} is empty")
-    if row["source"] not in SOURCES:
-        raise ValueError(f"source is {row['source']!r}, not one of {SOURCES}")
     try:
+        _require_source(row["source"])
         require_fitting(row)
     except LatentWireError as error:
         raise ValueError(str(error)) from None

@@ -52,5 +52,6 @@ def own(entry: Milestone, given: Mapping[str, str]) -> dict[str, str]:
 
 def arguments(entry: Milestone, given: Mapping[str, str]) -> list[str]:
     """The script, the milestone's name and its options."""
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in own(entry, given).items()]
+    option = {parameter.name: parameter.option for parameter in entry.parameters}
+    options = [f"{option[name]}={value}" for name, value in own(entry, given).items()]
     return [str(SCRIPT), entry.name, *options]

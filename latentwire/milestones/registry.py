@@ -35,21 +35,30 @@ class Milestone:
         return any(parameter.name == "workers" for parameter in self.parameters)
 
 
-@cache
 def questions() -> dict[str, str]:
     """What each milestone asks, by name. Read from the files: to import one takes seconds."""
-    found = {}
-    for path in sorted(FOLDER.glob("*.py")):
-        module = ast.parse(path.read_bytes())
-        names = (node for node in ast.walk(module) if isinstance(node, ast.Name))
-        if any(n.id == "PARAMETERS" and isinstance(n.ctx, ast.Store) for n in names):
-            found[path.stem] = (ast.get_docstring(module) or "").partition("\n")[0]
-    return found
+    asked = {name: _asked(path) for name, path in _files().items()}
+    return {name: question for name, question in asked.items() if question is not None}
+
+
+def _files() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(FOLDER.glob("*.py"))}
+
+
+@cache
+def _asked(path: Path) -> str | None:
+    """What the milestone in a file asks; None for a module that is none."""
+    module = ast.parse(path.read_bytes())
+    names = (node for node in ast.walk(module) if isinstance(node, ast.Name))
+    if not any(n.id == "PARAMETERS" and isinstance(n.ctx, ast.Store) for n in names):
+        return None
+    return (ast.get_docstring(module) or "").partition("\n")[0]
 
 
 def load_milestone(name: str) -> Milestone:
     """Import a milestone; LatentWireError where there is none of that name."""
-    if name not in questions():
+    path = _files().get(name)
+    if path is None or _asked(path) is None:  # not all files are read at every start
         raise LatentWireError(
             f"unknown entry point {quoted(name)}; known: {', '.join(questions())}"
         )
