@@ -85,7 +85,7 @@ def export_study(store: Store, path: Path, everything: bool = False) -> Transfer
     artifact cannot be read; `path` is then not made.
     """
     if path.exists():
-        raise LatentWireError("exists already: delete it or give another name")
+        raise LatentWireError(f"{path} exists already: delete it or give another name")
     with _one_sentence("the export stopped"):
         experiment = store.client.get_experiment(store.experiment_id).name
         selected = _selected(store, everything)

@@ -248,7 +248,7 @@ def test_the_commands(
     there = open_store("theirs", create=False)
     assert len(list(there.search("", [there.experiment_id]))) == FINISHED + ABOVE
     for command, words in (
-        (["export", str(file), "--experiment", "theirs"], "exists already"),
+        (["export", str(file), "--experiment", "theirs"], f"{file} exists already"),
         (["export", str(tmp_path / "new"), "--experiment", "no"], "there is no experiment no; "),
         (["export", str(tmp_path / "new"), "--experiment", "study"], "nothing to export"),
         (["import", str(tmp_path / "none")], "cannot be read: No such file"),
