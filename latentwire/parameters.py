@@ -8,7 +8,7 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,31 @@ from latentwire.spec.axes import CONTROLS
 from latentwire.tasks.registry import task_names
 from latentwire.user_files import output_folder, user_path
 
-Values = dict[str, Any]
 AUTO = "auto"
 FAST, SKIP = "fast", "skip"
 MOST_CHARACTERS = 6000  # of a value: the tracking store keeps no longer ones
 MOST_WHOLE = 2**63 - 1
 MOST_SEED = 2**32 - 1  # what every generator of random numbers takes
 MOST_MESSAGE_TOKENS = 2**20
+
+
+class Values(Mapping[str, Any]):
+    """Checked parameters by name. They cannot be changed; `|` makes others of them."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __or__(self, others: Mapping[str, Any]) -> "Values":
+        return Values({**self, **others})
 
 
 @dataclass(frozen=True)
@@ -75,7 +93,7 @@ def parser(
 
 def checked(parameters: Sequence[Parameter], texts: dict[str, str]) -> Values:
     """Parsed values by name; LatentWireError names the parameter that is wrong."""
-    values: Values = {}
+    values: dict[str, Any] = {}
     for parameter in parameters:
         text = str(texts[parameter.name]).strip()
         try:
@@ -83,7 +101,7 @@ def checked(parameters: Sequence[Parameter], texts: dict[str, str]) -> Values:
         except (ValueError, LatentWireError) as error:
             shown = shortened(text, 200)
             raise LatentWireError(f"{parameter.name}={shown}: {error}") from None
-    return values
+    return Values(values)
 
 
 def _storable(text: str) -> str:

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     "cluster",
     "milestones",
+    "session",
     "checks",
     "tracking",
     "analysis",

@@ -6,9 +6,8 @@ of the options (8 bytes); and the receiver alone with its letter prior taken off
 
 from latentwire.milestones.grid import run_grid
 from latentwire.milestones.milestone import MilestoneRun
-from latentwire.milestones.preflight import begin
-from latentwire.milestones.study import Study
 from latentwire.parameters import CONTROLS_WRITTEN, MESSAGE_TOKENS, STUDY, WORKERS, Values
+from latentwire.session.session import Session
 from latentwire.spec.axes import TEXT_CODECS
 from latentwire.spec.condition import Condition, Message
 
@@ -25,10 +24,6 @@ def conditions(values: Values) -> list[Condition]:
     ]
 
 
-def run(values: Values) -> None:
-    run_in(begin(values), values)
-
-
-def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:
-    """The milestone on a study that is open already."""
-    run_grid(study, "baselines", values, conditions(values), parent)
+def run_in(session: Session, parent: MilestoneRun | None = None) -> None:
+    """The milestone on a session that is open already."""
+    run_grid(session, "baselines", conditions(session.values), parent)

@@ -8,8 +8,8 @@ import dataclasses
 
 from latentwire.demo.build import build_demo_pair
 from latentwire.milestones.milestone import milestone_run
-from latentwire.milestones.study import choose_device
 from latentwire.parameters import DEVICE, SEED, Parameter, Values
+from latentwire.session.configuration import choose_device
 from latentwire.tracking.store import open_store
 from latentwire.user_files import output_folder
 

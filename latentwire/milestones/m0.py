@@ -6,9 +6,8 @@ zeros: what C2C scores above another question's is what the own cache was worth.
 
 from latentwire.milestones.grid import run_grid
 from latentwire.milestones.milestone import MilestoneRun
-from latentwire.milestones.preflight import begin
-from latentwire.milestones.study import Study
-from latentwire.parameters import STUDY, WORKERS, Values
+from latentwire.parameters import STUDY, WORKERS
+from latentwire.session.session import Session
 from latentwire.spec.axes import C2C, CONTROLS
 from latentwire.spec.condition import Channel, Condition
 
@@ -20,10 +19,6 @@ CONDITIONS = (
 )
 
 
-def run(values: Values) -> None:
-    run_in(begin(values), values)
-
-
-def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:
-    """The milestone on a study that is open already."""
-    run_grid(study, "m0", values, CONDITIONS, parent)
+def run_in(session: Session, parent: MilestoneRun | None = None) -> None:
+    """The milestone on a session that is open already."""
+    run_grid(session, "m0", CONDITIONS, parent)

@@ -3,9 +3,8 @@
 from latentwire.channel.registry import BY_BITS
 from latentwire.milestones.grid import run_grid
 from latentwire.milestones.milestone import MilestoneRun
-from latentwire.milestones.preflight import begin
-from latentwire.milestones.study import Study
 from latentwire.parameters import CALIBRATION, CODEC, CONTROLS_SENT, KV_BITS, STUDY, WORKERS, Values
+from latentwire.session.session import Session
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 
@@ -20,10 +19,6 @@ def conditions(values: Values) -> list[Condition]:
     ]
 
 
-def run(values: Values) -> None:
-    run_in(begin(values), values)
-
-
-def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:
-    """The milestone on a study that is open already."""
-    run_grid(study, "m2", values, conditions(values), parent)
+def run_in(session: Session, parent: MilestoneRun | None = None) -> None:
+    """The milestone on a session that is open already."""
+    run_grid(session, "m2", conditions(session.values), parent)

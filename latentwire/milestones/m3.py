@@ -5,8 +5,6 @@ from dataclasses import replace
 from latentwire.channel.registry import BY_BITS
 from latentwire.milestones.grid import run_grid
 from latentwire.milestones.milestone import MilestoneRun
-from latentwire.milestones.preflight import begin
-from latentwire.milestones.study import Study
 from latentwire.parameters import (
     CALIBRATION,
     CODEC,
@@ -18,6 +16,7 @@ from latentwire.parameters import (
     WORKERS,
     Values,
 )
+from latentwire.session.session import Session
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 
@@ -49,10 +48,6 @@ def conditions(values: Values) -> list[Condition]:
     ]
 
 
-def run(values: Values) -> None:
-    run_in(begin(values), values)
-
-
-def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:
-    """The milestone on a study that is open already."""
-    run_grid(study, "m3", values, conditions(values), parent)
+def run_in(session: Session, parent: MilestoneRun | None = None) -> None:
+    """The milestone on a session that is open already."""
+    run_grid(session, "m3", conditions(session.values), parent)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from in_process import run_milestone
 
 from latentwire import cli
 from latentwire.analysis.curve import ConditionResult
@@ -123,9 +124,9 @@ def test_a_store_made_before_serves(
 ) -> None:
     unpack(empty)
     for milestone, given in (*FINISHED, *FINISHED_BESIDES):
-        milestone.run(values(milestone, **ASKED, **given, dry_run=True))
+        run_milestone(milestone, values(milestone, **ASKED, **given, dry_run=True))
     assert all_finished(capsys.readouterr().out)
-    m3.run(values(m3, **ASKED, keep_ratio=0.5))  # which reads the answers
+    run_milestone(m3, values(m3, **ASKED, keep_ratio=0.5))  # which reads the answers
     assert " int8 " in capsys.readouterr().out
 
 
@@ -134,5 +135,5 @@ def test_an_export_made_before_serves(
 ) -> None:
     assert cli.main(["import", str(STORES / "study.zip")]) == 0
     for milestone, given in FINISHED:
-        milestone.run(values(milestone, **ASKED, **given, dry_run=True))
+        run_milestone(milestone, values(milestone, **ASKED, **given, dry_run=True))
     assert all_finished(capsys.readouterr().out)
