@@ -19,6 +19,7 @@ from latentwire.channel.registry import BY_BITS, codec
 from latentwire.errors import LatentWireError
 from latentwire.plain_parser import PlainParser
 from latentwire.spec.axes import CONTROLS
+from latentwire.spec.setting import USUAL_SEED
 from latentwire.tasks.registry import task_names
 from latentwire.user_files import output_folder, user_path
 
@@ -242,7 +243,7 @@ DATASET = Parameter("dataset", AUTO, _datasets, "question sets, or auto for the 
 
 DEVICE = Parameter("device", AUTO, _device, "auto, cpu, cuda, cuda:N or mps")
 SEED = Parameter(
-    "seed", "42", whole(0, MOST_SEED), "of the pairing that the control `deranged` uses"
+    "seed", str(USUAL_SEED), whole(0, MOST_SEED), "of the pairing that the control `deranged` uses"
 )
 DATA_DIR = Parameter("data_dir", "", _folder, "folder of JSON lines to read question sets from")
 

@@ -46,7 +46,7 @@ from latentwire.milestones.work import (
 )
 from latentwire.redaction import without_password
 from latentwire.session.session import Session
-from latentwire.spec.axes import C2C, NONE, PLACE_AXES
+from latentwire.spec.axes import C2C, DERANGED, NONE, PLACE_AXES
 from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.setting import Setting
 from latentwire.tasks.registry import task_of_records
@@ -93,6 +93,8 @@ class Plan:
     @property
     def params(self) -> dict[str, str]:
         channel = self.condition.channel
+        # Without it, a run has the one seed of its identity.
+        seeded = self.condition.control == DERANGED and not self.setting.seed_everywhere
         return {
             "pair": self.setting.pair,
             "dataset": self.setting.dataset,
@@ -100,6 +102,7 @@ class Plan:
             "kv_bits": bits_label(channel.codec) if channel else NONE,
             "dtype": self.setting.dtype,
             "examples_total": str(self.examples_total),
+            **({"seed": str(self.setting.seed)} if seeded else {}),
         }
 
     @property

@@ -12,11 +12,12 @@ from latentwire.parameters import AUTO, Values
 from latentwire.session.configuration import Configuration
 from latentwire.session.pair_in_use import PairInUse
 from latentwire.spec.condition import Channel, Condition
-from latentwire.spec.setting import Setting
+from latentwire.spec.setting import USUAL_SEED, Setting
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.question import Question, derange, tokenize
 from latentwire.tasks.registry import load_dataset, load_training, published_examples, task_named
 from latentwire.tracking.calibrations import Subject, find_calibration
+from latentwire.tracking.runs import IDENTITY
 from latentwire.tracking.store import Store
 
 
@@ -27,6 +28,7 @@ class _Kept:
     datasets: dict[str, Dataset] = field(default_factory=dict)
     questions: dict[str, tuple[list[Question], list[Question]]] = field(default_factory=dict)
     calibration: Calibration | None = None  # found when a codec first needs it
+    seed_everywhere: bool | None = None  # see `setting`; asked once
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,10 @@ class Session(Configuration):
         return self.kept.questions[dataset]
 
     def setting(self, dataset: str) -> Setting:
+        """What results on a dataset are kept under. Where the store has some of this seed from
+        when it stood in every fingerprint, all goes on under the names of then."""
         task = task_named(dataset)
-        return Setting(
+        setting = Setting(
             pair=self.pair.name,
             pair_identity=self.subject.pair_identity,
             dataset=dataset,
@@ -109,6 +113,12 @@ class Session(Configuration):
             seed=self.values["seed"],
             max_new_tokens=task.max_new_tokens,
         )
+        if setting.seed == USUAL_SEED:
+            return setting
+        if self.kept.seed_everywhere is None:
+            earlier = self.store.search(tags={IDENTITY: setting.before().identity()})
+            self.kept.seed_everywhere = next(earlier, None) is not None
+        return setting.before() if self.kept.seed_everywhere else setting
 
     @property
     def subject(self) -> Subject:
