@@ -6,7 +6,6 @@ questions are logged as it trains, the finished pair and its report as artifacts
 
 import dataclasses
 
-from latentwire.demo.build import build_demo_pair
 from latentwire.milestones.milestone import milestone_run
 from latentwire.parameters import DEVICE, SEED, Parameter, Values
 from latentwire.session.configuration import choose_device
@@ -23,6 +22,9 @@ PARAMETERS = (
 
 
 def run(values: Values) -> None:
+    # Not part of the installed package; entry points run in a checkout, which has it.
+    from tools.demo_pair.build import build_demo_pair
+
     device, output_dir = choose_device(values["device"]), values["output_dir"]
     with milestone_run(open_store(), "demo_pair", values, f"seed {values['seed']}") as milestone:
 
