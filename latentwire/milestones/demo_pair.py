@@ -6,11 +6,7 @@ questions are logged as it trains, the finished pair and its report as artifacts
 
 import dataclasses
 
-from latentwire.demo.build import build_demo_pair
-from latentwire.milestones.milestone import milestone_run
-from latentwire.milestones.study import choose_device
 from latentwire.parameters import DEVICE, SEED, Parameter, Values
-from latentwire.tracking.store import open_store
 from latentwire.user_files import output_folder
 
 DEFAULT_OUTPUT = "outputs/demo_pair"
@@ -23,6 +19,12 @@ PARAMETERS = (
 
 
 def run(values: Values) -> None:
+    # They take seconds to import: a help text must not.
+    from latentwire.demo.build import build_demo_pair
+    from latentwire.milestones.milestone import milestone_run
+    from latentwire.milestones.study import choose_device
+    from latentwire.tracking.store import open_store
+
     device, output_dir = choose_device(values["device"]), values["output_dir"]
     with milestone_run(open_store(), "demo_pair", values, f"seed {values['seed']}") as milestone:
 

@@ -1,13 +1,10 @@
 """M3: what does cache length cost? A part of the cache, from its front or its back, in int8."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from latentwire.channel.registry import BY_BITS
-from latentwire.milestones.grid import run_grid
-from latentwire.milestones.milestone import MilestoneRun
-from latentwire.milestones.preflight import begin
-from latentwire.milestones.study import Study
 from latentwire.parameters import (
+    BY_BITS,
     CALIBRATION,
     CODEC,
     CONTROLS_SENT,
@@ -20,6 +17,10 @@ from latentwire.parameters import (
 )
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
+
+if TYPE_CHECKING:  # they take seconds to import: a help text must not
+    from latentwire.milestones.milestone import MilestoneRun
+    from latentwire.milestones.study import Study
 
 PARAMETERS = (
     *STUDY,
@@ -50,9 +51,13 @@ def conditions(values: Values) -> list[Condition]:
 
 
 def run(values: Values) -> None:
+    from latentwire.milestones.checking import begin
+
     run_in(begin(values), values)
 
 
-def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:
+def run_in(study: "Study", values: Values, parent: "MilestoneRun | None" = None) -> None:
     """The milestone on a study that is open already."""
+    from latentwire.milestones.grid import run_grid
+
     run_grid(study, "m3", values, conditions(values), parent)

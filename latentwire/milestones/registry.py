@@ -2,6 +2,8 @@
 
 A milestone is one module: a docstring whose first line says what it asks, `PARAMETERS`, and
 `run(values)`. Its place on the command line, in MLproject and on a cluster follows from these.
+What takes seconds to import (torch, transformers, MLflow, pandas) is imported when it runs, so that
+help texts and wrong parameters are quick.
 """
 
 import ast
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from latentwire.errors import LatentWireError, quoted
 
-if TYPE_CHECKING:  # it brings torch: a list of names should not take seconds
+if TYPE_CHECKING:
     from latentwire.parameters import Parameter, Values
 
 FOLDER = Path(__file__).parent
@@ -36,7 +38,7 @@ class Milestone:
 
 
 def questions() -> dict[str, str]:
-    """What each milestone asks, by name. Read from the files: to import one takes seconds."""
+    """What each milestone asks, by name. Read from the files, without importing them."""
     asked = {name: _asked(path) for name, path in _files().items()}
     return {name: question for name, question in asked.items() if question is not None}
 

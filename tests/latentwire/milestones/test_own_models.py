@@ -15,7 +15,7 @@ from c2c.errors import C2CError
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.pair import stop_ids
 from latentwire.milestones import m0, m2, study
-from latentwire.milestones.preflight import begin
+from latentwire.milestones.checking import begin
 from latentwire.milestones.study import Study, open_study
 from latentwire.pairs.load import load_pair
 from latentwire.pairs.prompting import Prompting

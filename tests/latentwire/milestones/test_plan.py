@@ -9,8 +9,8 @@ from mlflow import MlflowClient
 
 from latentwire import environment
 from latentwire.milestones import calibrate, m0, m1, m2, m3, main
+from latentwire.milestones.checking import begin
 from latentwire.milestones.plan import Pace, chunk_paces, in_words
-from latentwire.milestones.preflight import begin
 from latentwire.milestones.study import open_study
 
 PUBLISHED = "qwen3_0.6b+qwen2.5_0.5b"

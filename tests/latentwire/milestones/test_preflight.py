@@ -23,7 +23,7 @@ from latentwire.milestones import (
     opening,
     preflight,
 )
-from latentwire.milestones.preflight import begin
+from latentwire.milestones.checking import begin
 from latentwire.milestones.registry import all_milestones
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY
