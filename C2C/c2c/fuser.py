@@ -1,11 +1,14 @@
 """All projectors of a pair, their gates, and the map from receiver to sharer layers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from c2c.adding import add_change
 from c2c.cache import Geometry, KVCache
+from c2c.interface import KINDS, Interface, Merge, Sent, Tokens
 from c2c.projector import Projector, ProjectorSize
 
 
@@ -22,7 +25,7 @@ def last_aligned(receiver_layers: int, sharer_layers: int) -> dict[int, int]:
     return {t: max(0, t + shift) for t in range(receiver_layers)}
 
 
-class Fuser(nn.Module):
+class Fuser(nn.Module, Interface):
     """Projectors and layer map; fuses one section of the sharer's cache into the receiver's."""
 
     def __init__(
@@ -81,6 +84,55 @@ class Fuser(nn.Module):
                 own.values[layer],
             )
         return KVCache(tuple(keys), tuple(values))
+
+    # As an interface
+
+    def describe(self) -> str:
+        """How many gates are open."""
+        opened = {kind: sum(kind == k for _, k in self._open_gates()) for kind in KINDS}
+        return (
+            f"gates open: keys {opened['key']} and values {opened['value']} of"
+            f" {len(self.layer_map)} layers"
+        )
+
+    def merge(self, received: KVCache, own: KVCache) -> KVCache:
+        """`forward`."""
+        fused: KVCache = self(received, own)
+        return fused
+
+    def batched(self) -> Merge:
+        """Layer by layer, and only behind open gates. Those are asked once: each answer waits for
+        the device."""
+        assert not self.training
+        return partial(self._merge_layers, self._open_gates())
+
+    def _open_gates(self) -> list[tuple[int, str]]:
+        """(layer, kind) of each open gate."""
+        gates = [(layer, kind) for layer in self.layer_map for kind in KINDS]
+        return [(layer, kind) for layer, kind in gates if self.projector(layer).is_open(kind)]
+
+    def _merge_layers(
+        self,
+        open_gates: Sequence[tuple[int, str]],
+        slots: KVCache,
+        own: KVCache,
+        sent: Sent,
+        tokens: Tokens,
+        tokens_at_once: int,
+    ) -> None:
+        """All layers are fused from what the receiver had before, as in `forward`."""
+        for layer, kind in open_gates:
+            projector, name = self.projector(layer), f"{kind}s"
+            sharer = sent(self.layer_map[layer].sharer_layer, kind)
+            layer_slots, layer_own = getattr(slots, name)[layer], getattr(own, name)[layer]
+            own_read = projector.read_own(kind, layer_own)
+            for start in range(0, len(sharer), tokens_at_once):
+                part = slice(start, start + tokens_at_once)
+                example, position, row = (index[part] for index in tokens)
+                weight, branch = projector.parts_of_tokens(
+                    kind, sharer[part].flatten(1), own_read[example, position]
+                )
+                add_change(layer_slots, layer_own, weight, branch, row, example, position)
 
 
 def new_fuser(sharer: Geometry, receiver: Geometry, size: ProjectorSize) -> Fuser:

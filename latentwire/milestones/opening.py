@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import torch
 
 from c2c.cache import geometry
-from c2c.checkpoint import require_fit
 from latentwire.checks.caches import check_caches, check_disk
 from latentwire.checks.clock import check_clock
 from latentwire.checks.device import check_device, check_memory
@@ -23,6 +22,7 @@ from latentwire.checks.store import check_artifacts, check_store
 from latentwire.checks.weights import configs, weights_bytes
 from latentwire.errors import NotHere, Unanswerable
 from latentwire.evaluation.message import stem_and_options
+from latentwire.interfaces.registry import require_fit
 from latentwire.milestones.peek import no_store, peek_store
 from latentwire.milestones.study import DATE_TOLD, Study, choose_device, choose_dtype
 from latentwire.pairs.load import choose_pair, load_pair

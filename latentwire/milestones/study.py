@@ -9,9 +9,8 @@ import torch
 
 from c2c.cache import geometry
 from c2c.chat import PINNED_DAY
-from c2c.checkpoint import load_fuser
 from c2c.errors import printable, shortened
-from c2c.fuser import Fuser
+from c2c.interface import Interface
 from c2c.models import load_model
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.link import Link
@@ -19,6 +18,7 @@ from latentwire.channel.packet import IDENTITY_BYTES
 from latentwire.channel.registry import needs_calibration
 from latentwire.errors import LatentWireError, NotHere
 from latentwire.evaluation.pair import LoadedPair
+from latentwire.interfaces.registry import load_interface
 from latentwire.milestones.peek import peek_store
 from latentwire.pairs.identity import combined_identity, pair_identity, require_pinned
 from latentwire.pairs.load import choose_pair, load_pair
@@ -202,7 +202,7 @@ class Study:
         log.info("loading pair %s on %s in %s", self.pair.name, self.device, self.dtype)
         receiver = load_model(self.located.receiver, self.dtype, self.device)
         sharer = load_model(self.located.sharer, self.dtype, self.device)
-        fuser = load_fuser(
+        interface = load_interface(
             self.located.fuser,
             geometry(sharer.config),
             geometry(receiver.config),
@@ -215,11 +215,11 @@ class Study:
         )
         for name, model in models.items():
             model.generation_config.eos_token_id = sorted(self.prompting.ends[name])
-        self._tell(fuser)
+        self._tell(interface)
         identity = bytes.fromhex(combined_identity(self.identity))[:IDENTITY_BYTES]
-        return LoadedPair(receiver, sharer, fuser, self.tokenizer, Link.of(fuser, identity))
+        return LoadedPair(receiver, sharer, interface, self.tokenizer, Link.of(interface, identity))
 
-    def _tell(self, fuser: Fuser) -> None:
+    def _tell(self, interface: Interface) -> None:
         """Say what is unusual about the pair that was loaded."""
         if self.prompting.printed:
             log.info("%s", DATE_TOLD)
@@ -227,7 +227,7 @@ class Study:
             if ends != self.prompting.configured[name]:
                 known = ", ".join(map(str, sorted(ends)))
                 log.info("the %s's answers end at tokens %s, not only at its config's", name, known)
-        if not fuser.layers_read("key") and not fuser.layers_read("value"):
+        if not interface.layers_read("key") and not interface.layers_read("value"):
             log.warning(
                 "every gate of the fuser is closed, so nothing would be sent and C2C will equal the"
                 " receiver alone; take another fuser, or train it again"
