@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from c2c.adding import add_change
 from c2c.cache import Geometry, KVCache
-from c2c.interface import KINDS, Interface, Merge, Sent, Tokens
+from c2c.interface import KINDS, Interface, Merge, Sent
 from c2c.projector import Projector, ProjectorSize
 
 
@@ -62,7 +62,12 @@ class Fuser(nn.Module, Interface):
             )
         )
 
-    def fuse_layer(
+    @property
+    def sources(self) -> Mapping[int, int]:
+        """Receiver layer -> sharer layer."""
+        return {layer: source.sharer_layer for layer, source in self.layer_map.items()}
+
+    def merge_layer(
         self, layer: int, key: Tensor, value: Tensor, own_key: Tensor, own_value: Tensor
     ) -> tuple[Tensor, Tensor]:
         """One receiver layer's K and V after fusion with its sharer layer's `key` and `value`."""
@@ -70,22 +75,8 @@ class Fuser(nn.Module, Interface):
         return projector("key", key, own_key), projector("value", value, own_value)
 
     def forward(self, sharer: KVCache, own: KVCache) -> KVCache:
-        """Fuse a section: `sharer` holds all its layers, `own` the receiver's; same tokens.
-
-        All layers are fused from what the receiver had before: nothing is recomputed in between.
-        """
-        keys, values = list(own.keys), list(own.values)
-        for layer, source in self.layer_map.items():
-            keys[layer], values[layer] = self.fuse_layer(
-                layer,
-                sharer.keys[source.sharer_layer],
-                sharer.values[source.sharer_layer],
-                own.keys[layer],
-                own.values[layer],
-            )
-        return KVCache(tuple(keys), tuple(values))
-
-    # As an interface
+        """Fuse a section: `sharer` holds all its layers, `own` the receiver's; same tokens."""
+        return self.merge(sharer, own)
 
     def describe(self) -> str:
         """How many gates are open."""
@@ -95,14 +86,8 @@ class Fuser(nn.Module, Interface):
             f" {len(self.layer_map)} layers"
         )
 
-    def merge(self, received: KVCache, own: KVCache) -> KVCache:
-        """`forward`."""
-        fused: KVCache = self(received, own)
-        return fused
-
     def batched(self) -> Merge:
-        """Layer by layer, and only behind open gates. Those are asked once: each answer waits for
-        the device."""
+        """Only behind open gates. Those are asked once: each answer waits for the device."""
         assert not self.training
         return partial(self._merge_layers, self._open_gates())
 
@@ -117,21 +102,24 @@ class Fuser(nn.Module, Interface):
         slots: KVCache,
         own: KVCache,
         sent: Sent,
-        tokens: Tokens,
         tokens_at_once: int,
     ) -> None:
-        """All layers are fused from what the receiver had before, as in `forward`."""
+        """The receiver's part of the first maps is computed once for all that is sent, unless its
+        caches are the slots, of which few tokens are asked for."""
         for layer, kind in open_gates:
             projector, name = self.projector(layer), f"{kind}s"
-            sharer = sent(self.layer_map[layer].sharer_layer, kind)
+            sharer, tokens = sent(self.layer_map[layer].sharer_layer, kind)
             layer_slots, layer_own = getattr(slots, name)[layer], getattr(own, name)[layer]
-            own_read = projector.read_own(kind, layer_own)
+            own_read = None if own is slots else projector.read_own(kind, layer_own)
             for start in range(0, len(sharer), tokens_at_once):
                 part = slice(start, start + tokens_at_once)
                 example, position, row = (index[part] for index in tokens)
-                weight, branch = projector.parts_of_tokens(
-                    kind, sharer[part].flatten(1), own_read[example, position]
-                )
+                if own_read is None:
+                    mine = layer_own[example, :, position].unsqueeze(2)
+                    read = projector.read_own(kind, mine)[:, 0]
+                else:
+                    read = own_read[example, position]
+                weight, branch = projector.parts_of_tokens(kind, sharer[part].flatten(1), read)
                 add_change(layer_slots, layer_own, weight, branch, row, example, position)
 
 

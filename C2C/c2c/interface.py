@@ -8,7 +8,7 @@ Evaluation of one example, of batches, and training know no more of an interface
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,17 +30,18 @@ class Tokens(NamedTuple):
     row: Tensor  # of the slots
 
 
-# Sharer layer and kind ("key", "value") -> what arrived of the M tokens, [M, Hs, Ds].
-Sent = Callable[[int, str], Tensor]
-# Write what M tokens become to the slots; see `Interface.batched`.
-Merge = Callable[[KVCache, KVCache, Sent, Tokens, int], None]
+# Sharer layer and kind ("key", "value") -> what arrived of M of its tokens, [M, Hs, Ds], and which
+# tokens they are; the same for keys and values, perhaps others in another layer.
+Sent = Callable[[int, str], tuple[Tensor, Tokens]]
+# Write what tokens become to the slots; see `Interface.batched`.
+Merge = Callable[[KVCache, KVCache, Sent, int], None]
 
 
 class Interface(ABC):
     """How a message enters the receiver; a pair has one. At inference nothing in it changes.
 
-    A new one says what it reads and has either `merge` or, with `inserts` set, `prepare`; `batched`
-    is for speed alone.
+    A new one says what it reads, and has either `sources` and `merge_layer` or, with `inserts` set,
+    `prepare`. What else is here follows from these; `batched` is for speed alone.
     """
 
     sharer: Geometry  # of the cache that it reads
@@ -55,6 +56,18 @@ class Interface(ABC):
         """What a user should know of these weights, in a few words."""
         return type(self).__name__
 
+    @property
+    def sources(self) -> Mapping[int, int]:
+        """Receiver layer -> the sharer layer that is merged into it; others stay as they are."""
+        return {}
+
+    def merge_layer(
+        self, layer: int, key: Tensor, value: Tensor, own_key: Tensor, own_value: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One receiver layer's K and V, [B, Ht, T, Dt], after what arrived of the same tokens from
+        its source, [B, Hs, T, Ds]. Each token is merged by itself."""
+        return own_key, own_value
+
     def prepare(self, received: KVCache) -> KVCache | None:
         """What the receiver's cache begins with: tensors [B, Ht, T, Dt] of as many tokens as were
         `received` ([B, Hs, T, Ds]), each made of its own token alone. None where nothing is put in
@@ -62,48 +75,20 @@ class Interface(ABC):
         return None
 
     def merge(self, received: KVCache, own: KVCache) -> KVCache:
-        """The receiver's K and V of a section, [B, Ht, T, Dt], after what was `received` of the
-        same tokens, [B, Hs, T, Ds]. Each token is merged by itself."""
-        return own
+        """The receiver's cache of a section after `received`, of the same tokens, is merged.
 
-    def batched(self) -> Merge:
-        """`merge` for many tokens at once, as ``merge(slots, own, sent, tokens, tokens_at_once)``.
-
-        For each of M tokens, ``slots[row, :, position]`` becomes what `merge` makes of
-        ``own[example, :, position]`` and what was sent. `slots` [R, Ht, S, Dt] and `own`
-        [B, Ht, T, Dt] are caches of the receiver. About `tokens_at_once` tokens are worked on
-        together. What costs time but never changes is asked here, once.
-
-        This one is right for any `merge`; one that goes layer by layer needs less memory and time.
+        All layers are merged into what the receiver had before: nothing is recomputed in between.
         """
-        return self._merge_tokens
-
-    def _merge_tokens(
-        self, slots: KVCache, own: KVCache, sent: Sent, tokens: Tokens, tokens_at_once: int
-    ) -> None:
-        count = len(tokens.row)
-        for start in range(0, count, tokens_at_once):
-            part = slice(start, min(count, start + tokens_at_once))
-            example, position, row = (index[part] for index in tokens)
-            before = _picked(own, example, position)
-            after = self.merge(self._received(sent, part, before), before)
-            for name in ("keys", "values"):
-                for layer, tensor in zip(getattr(slots, name), getattr(after, name), strict=True):
-                    layer[row, :, position] = tensor[0].transpose(0, 1)
-
-    def _received(self, sent: Sent, part: slice, like: KVCache) -> KVCache:
-        """Part of what was sent, as one example's cache; NaN where nothing was."""
-        shape = (1, self.sharer.kv_heads, part.stop - part.start, self.sharer.head_dim)
-        nothing = like.keys[0].new_full(shape, torch.nan)
-
-        def layers(kind: str) -> tuple[Tensor, ...]:
-            read = self.layers_read(kind)
-            return tuple(
-                sent(layer, kind)[part].transpose(0, 1)[None] if layer in read else nothing
-                for layer in range(self.sharer.layers)
+        keys, values = list(own.keys), list(own.values)
+        for layer, source in self.sources.items():
+            keys[layer], values[layer] = self.merge_layer(
+                layer,
+                received.keys[source],
+                received.values[source],
+                own.keys[layer],
+                own.values[layer],
             )
-
-        return KVCache(layers("key"), layers("value"))
+        return KVCache(tuple(keys), tuple(values))
 
     @torch.inference_mode()
     def prefill(
@@ -126,7 +111,42 @@ class Interface(ABC):
 
         return prefill(model, token_ids, sections, fuse, self.prepare(received))
 
+    def batched(self) -> Merge:
+        """`merge` for many tokens at once, as ``merge(slots, own, sent, tokens_at_once)``.
 
-def _picked(cache: KVCache, example: Tensor, position: Tensor) -> KVCache:
-    """M tokens from anywhere, as the cache of one example: tensors [1, H, M, D]."""
-    return cache.map(lambda tensor: tensor[example, :, position].transpose(0, 1)[None])
+        For each token, ``slots[row, :, position]`` becomes what `merge_layer` makes of
+        ``own[example, :, position]`` and what was sent. `slots` [R, Ht, S, Dt] and `own`
+        [B, Ht, T, Dt] are caches of the receiver, or both the same one, if a token's row and
+        example are too. About `tokens_at_once` tokens are worked on together. What costs time but
+        never changes is asked here, once.
+        """
+        read = {kind: self.layers_read(kind) for kind in KINDS}
+
+        def merge(slots: KVCache, own: KVCache, sent: Sent, tokens_at_once: int) -> None:
+            for layer, source in self.sources.items():
+                arrived = {kind: sent(source, kind) for kind in KINDS if source in read[kind]}
+                if arrived:
+                    self._merge_tokens(layer, slots, own, arrived, tokens_at_once)
+
+        return merge
+
+    def _merge_tokens(
+        self,
+        layer: int,
+        slots: KVCache,
+        own: KVCache,
+        arrived: Mapping[str, tuple[Tensor, Tokens]],
+        tokens_at_once: int,
+    ) -> None:
+        """By `merge_layer`, with the tokens as those of one example."""
+        like, tokens = next(iter(arrived.values()))
+        unsent = torch.full_like(like, torch.nan), tokens
+        sent = [arrived.get(kind, unsent)[0] for kind in KINDS]
+        before, after = ((cache.keys[layer], cache.values[layer]) for cache in (own, slots))
+        for start in range(0, len(like), tokens_at_once):
+            part = slice(start, start + tokens_at_once)
+            example, position, row = (index[part] for index in tokens)
+            received = [tensor[part].transpose(0, 1)[None] for tensor in sent]
+            mine = [tensor[example, :, position].transpose(0, 1)[None] for tensor in before]
+            for slot, merged in zip(after, self.merge_layer(layer, *received, *mine), strict=True):
+                slot[row, :, position] = merged[0].transpose(0, 1)

@@ -249,15 +249,14 @@ class _Batch:
         if packed:
             tokens = Tokens(*(torch.cat(parts) for parts in zip(*packed, strict=True)))
 
-            def sharer(layer: int, kind: str) -> Tensor:
+            def layer_of(layer: int, kind: str) -> tuple[Tensor, Tokens]:
                 parts = [
                     getattr(cache, f"{kind}s")[layer][example, :, place]
                     for cache, example, place in arrived
                 ]
-                return torch.cat(parts)
+                return torch.cat(parts), tokens
 
-            at_once = self.work.by_device(FUSED_AT_ONCE)
-            self.work.merge(decoder.slots, own, sharer, tokens, at_once)
+            self.work.merge(decoder.slots, own, layer_of, self.work.by_device(FUSED_AT_ONCE))
         self.work.passed("fusion")
         return {condition: arrival.wire_bytes for condition, arrival in received.items()}
 
