@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import torch
 
 from c2c.cache import geometry
-from c2c.checkpoint import require_fit
 from c2c.errors import printable
 from latentwire.checks.caches import check_caches, check_disk
 from latentwire.checks.clock import check_clock
@@ -25,6 +24,7 @@ from latentwire.checks.store import check_artifacts, check_store
 from latentwire.checks.weights import configs, weights_bytes
 from latentwire.errors import LatentWireError, NotHere, Unanswerable
 from latentwire.evaluation.message import stem_and_options
+from latentwire.interfaces.registry import require_fit
 from latentwire.milestones.peek import no_store, peek_store
 from latentwire.pairs.locate import LocatedPair, is_offline, locate_pair, parts_of
 from latentwire.pairs.pair import Pair

@@ -9,12 +9,12 @@ import torch
 
 from c2c.cache import geometry
 from c2c.chat import PINNED_DAY
-from c2c.checkpoint import load_fuser
-from c2c.fuser import Fuser
+from c2c.interface import Interface
 from c2c.models import load_model
 from latentwire.channel.link import Link
 from latentwire.channel.packet import IDENTITY_BYTES
 from latentwire.evaluation.pair import LoadedPair
+from latentwire.interfaces.registry import load_interface
 from latentwire.pairs.identity import combined_identity, pair_identity, require_pinned
 from latentwire.pairs.locate import LocatedPair, locate_pair
 from latentwire.pairs.pair import Pair
@@ -72,11 +72,11 @@ class PairInUse:
 
     @cached_property
     def in_memory(self) -> LoadedPair:
-        """Models and fuser."""
+        """Models and interface."""
         log.info("loading pair %s on %s in %s", self.pair.name, self.device, self.dtype)
         receiver = load_model(self.located.receiver, self.dtype, self.device)
         sharer = load_model(self.located.sharer, self.dtype, self.device)
-        fuser = load_fuser(
+        interface = load_interface(
             self.located.fuser,
             geometry(sharer.config),
             geometry(receiver.config),
@@ -89,11 +89,11 @@ class PairInUse:
         )
         for name, model in models.items():
             model.generation_config.eos_token_id = sorted(self.prompting.ends[name])
-        self._tell(fuser)
+        self._tell(interface)
         identity = bytes.fromhex(combined_identity(self.identity))[:IDENTITY_BYTES]
-        return LoadedPair(receiver, sharer, fuser, self.tokenizer, Link.of(fuser, identity))
+        return LoadedPair(receiver, sharer, interface, self.tokenizer, Link.of(interface, identity))
 
-    def _tell(self, fuser: Fuser) -> None:
+    def _tell(self, interface: Interface) -> None:
         """Say what is unusual about the pair that was loaded."""
         if self.prompting.printed:
             log.info("%s", DATE_TOLD)
@@ -101,7 +101,7 @@ class PairInUse:
             if ends != self.prompting.configured[name]:
                 known = ", ".join(map(str, sorted(ends)))
                 log.info("the %s's answers end at tokens %s, not only at its config's", name, known)
-        if not fuser.layers_read("key") and not fuser.layers_read("value"):
+        if not interface.layers_read("key") and not interface.layers_read("value"):
             log.warning(
                 "every gate of the fuser is closed, so nothing would be sent and C2C will equal the"
                 " receiver alone; take another fuser, or train it again"
