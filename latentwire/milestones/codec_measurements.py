@@ -5,13 +5,14 @@ import logging
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 from mlflow.entities import Run
 from tqdm import tqdm
 
-from latentwire.analysis.codec_error import example_packet, measure
+from latentwire.analysis.codec_error import Look, example_packet, measure, undamaged
 from latentwire.analysis.codec_figures import draw_layer_errors
 from latentwire.analysis.codec_summary import codec_headline, codec_note
 from latentwire.analysis.csv_files import csv_text
@@ -151,6 +152,7 @@ def _measure_missing(
     missing = [item for item, run in found.items() if run is None]
     if not missing:
         return
+    look = cache(lambda: undamaged(session.loaded))  # nothing is loaded that others have measured
     with (
         tqdm(total=len(missing), desc="m1", unit="codec", disable=not sys.stderr.isatty()) as bar,
         milestone.claims.until_done() as claims,
@@ -160,13 +162,13 @@ def _measure_missing(
             missing,
             lambda item: f"codec:{item.fingerprint}",
             lambda item: _finished(session, item),
-            lambda item: _measure(session, milestone, item),
+            lambda item: _measure(session, milestone, item, look()),
         ):
             found[item] = run
             bar.update()
 
 
-def _measure(session: Session, milestone: MilestoneRun, item: _Item) -> Run | None:
+def _measure(session: Session, milestone: MilestoneRun, item: _Item, look: Look) -> Run | None:
     """Measure one codec; None where it can send no question's cache, which its run says."""
     questions = session.questions(item.dataset)[0][: _sample(session, item.dataset)]
     params = {
@@ -183,7 +185,7 @@ def _measure(session: Session, milestone: MilestoneRun, item: _Item) -> Run | No
     )
     asked = readable(session.loaded, questions)
     try:
-        found = measure(session.loaded, item.channel, asked)
+        found = measure(session.loaded, item.channel, asked, look)
     except Unanswerable as reason:
         log.warning("m1: %s on %s is left out: %s", item.codec, item.dataset, reason)
         milestone.writer.note(run_id, f"Left out: {reason}")
@@ -191,7 +193,7 @@ def _measure(session: Session, milestone: MilestoneRun, item: _Item) -> Run | No
         return None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / PACKET_FILE
-        path.write_bytes(example_packet(session.loaded, item.channel, asked))
+        path.write_bytes(example_packet(session.loaded, item.channel, asked, look))
         milestone.writer.log_file(run_id, path)
     milestone.writer.log_text(run_id, json.dumps(asdict(found), indent=2), LAYERS_FILE)
     milestone.writer.finish(run_id, found.metrics())
