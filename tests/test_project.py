@@ -28,6 +28,7 @@ LAYERS = (
     "evaluation",
     "tasks",
     "channel",
+    "pairs",
     "spec",
 )
 TOLD = (".py", ".yaml", ".html", ".js", ".md")  # files whose words reach a reader
@@ -100,6 +101,8 @@ def imports(path: Path) -> set[str]:
 
 
 def test_imports_go_one_way() -> None:
+    packages = {path.parent.name for path in (ROOT / "latentwire").glob("*/__init__.py")}
+    assert packages == set(LAYERS)
     for number, layer in enumerate(LAYERS):
         above = {f"latentwire.{name}" for name in LAYERS[:number]}
         for path in (ROOT / "latentwire" / layer).rglob("*.py"):
