@@ -121,7 +121,7 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     _draw_legends(figure, title, dots, overlay, styles)
     caption = _caption(own, dots, overlay, bool(gains), left_out)
     figure.supxlabel(caption, x=EDGE, ha="left", fontsize=6.8, color="0.3")
-    _draw_keep_ratios(upper, dots, styles)
+    _draw_keep_ratios(figure, dots, styles)
     return figure
 
 
@@ -369,9 +369,12 @@ def _apart(heights: Sequence[float], least: float) -> list[float]:
     ]
 
 
-def _draw_keep_ratios(axes: Axes, dots: Sequence[Dot], styles: dict[str, tuple[str, str]]) -> None:
-    """Under the panel, a row a swept codec: the keep ratio that each place on the axis is, where
-    there is room for it, from the longest cache on."""
+def _draw_keep_ratios(
+    figure: Figure, dots: Sequence[Dot], styles: dict[str, tuple[str, str]]
+) -> None:
+    """Under the upper panel, a row a swept codec: the keep ratio that each place on the axis is,
+    where there is room for it, from the longest cache on."""
+    axes = figure.axes[0]
     sweeps = read_sweeps(dots)
     swept = [codec for codec in styles if any(codec == key[0] for key in sweeps)]
     rows = []
@@ -389,7 +392,7 @@ def _draw_keep_ratios(axes: Axes, dots: Sequence[Dot], styles: dict[str, tuple[s
             ]
         )
     if rows:  # only what is laid out tells which labels meet
-        axes.get_figure(root=True).draw_without_rendering()
+        figure.draw_without_rendering()
     for labels in rows:
         _thin_out(labels)
 
@@ -480,7 +483,7 @@ def _draw_legends(
         upper = figure.axes[0]
         beside = blended_transform_factory(figure.transFigure, upper.transAxes)
         look |= {"bbox_to_anchor": (EDGE, 1.02), "bbox_transform": beside, "borderaxespad": 0}
-        names = [kind.get_label() for kind in kinds]
+        names = [str(kind.get_label()) for kind in kinds]
         # Beside the panel's own legend. What is not clipped, the layout makes room for.
         second = Legend(upper, kinds, names, loc="lower left", ncols=len(kinds), **look)
         upper.add_artist(second).set_clip_on(False)
