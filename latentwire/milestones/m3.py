@@ -1,13 +1,10 @@
 """M3: what does cache length cost? A part of the cache, from its front or its back, in int8."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from latentwire.channel.registry import BY_BITS
-from latentwire.milestones.grid import run_grid
-from latentwire.milestones.milestone import MilestoneRun
-from latentwire.milestones.preflight import begin
-from latentwire.milestones.study import Study
 from latentwire.parameters import (
+    BY_BITS,
     CALIBRATION,
     CODEC,
     CONTROLS_SENT,
@@ -20,6 +17,10 @@ from latentwire.parameters import (
 )
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
+
+if TYPE_CHECKING:  # they take seconds to import: a help text must not
+    from latentwire.milestones.milestone import MilestoneRun
+    from latentwire.session.session import Session
 
 PARAMETERS = (
     *STUDY,
@@ -49,10 +50,8 @@ def conditions(values: Values) -> list[Condition]:
     ]
 
 
-def run(values: Values) -> None:
-    run_in(begin(values), values)
+def run_in(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+    """The milestone on a session that is open already."""
+    from latentwire.milestones.grid import run_grid
 
-
-def run_in(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:
-    """The milestone on a study that is open already."""
-    run_grid(study, "m3", values, conditions(values), parent)
+    run_grid(session, "m3", conditions(session.values), parent)

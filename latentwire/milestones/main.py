@@ -7,17 +7,11 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
-
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
+from typing import TYPE_CHECKING, Any
 
 from c2c.errors import C2CError
 from latentwire.errors import LatentWireError, first_line, unwritable
 from latentwire.milestones import baselines, calibrate, m0, m1, m2, m3, m4
-from latentwire.milestones.milestone import MilestoneRun, milestone_run
-from latentwire.milestones.preflight import begin
-from latentwire.milestones.study import Study
 from latentwire.parameters import (
     CALIBRATION_EXAMPLES,
     KV_BITS,
@@ -30,7 +24,11 @@ from latentwire.parameters import (
     Values,
     checked,
 )
-from latentwire.tracking.store import Store
+
+if TYPE_CHECKING:  # they take seconds to import: a help text must not
+    from latentwire.milestones.milestone import MilestoneRun
+    from latentwire.session.session import Session
+    from latentwire.tracking.store import Store
 
 # M3 has a kv_bits of its own, so M2's cannot go by that name here.
 M2_KV_BITS = replace(KV_BITS, name="m2_kv_bits", help="bits per number that M2 compares")
@@ -48,23 +46,24 @@ STEPS = (m0, baselines, calibrate, m1, m2, m3)
 log = logging.getLogger("latentwire")
 
 
-def run(values: Values) -> None:
-    study = begin(values)
+def run_in(session: "Session") -> None:
+    from latentwire.milestones.milestone import session_run
+
+    values = session.values
     if values["dry_run"]:
         for milestone in STEPS:
-            _run_step(milestone, study, values)
+            _run_step(milestone, session)
         return
-    with milestone_run(study.store, "main", study.resolved(values), study.pair.name) as parent:
-        failures = _Failures(study.store)
+    with session_run(session, "main") as parent:
+        failures = _Failures(session.store)
         for milestone in STEPS:
-            step = partial(_run_step, milestone, study, values, parent)
+            step = partial(_run_step, milestone, session, parent)
             failures.survive(_name(milestone), step)
-        drawn = {
-            **_complete(m4.PARAMETERS, values),
-            "pair": study.pair.name,
-            "dataset": study.dataset_names,
+        drawn = _complete(m4.PARAMETERS, values) | {
+            "pair": session.pair.name,
+            "dataset": session.dataset_names,
         }
-        failures.survive("m4", lambda: m4.run_in(study.store, drawn, parent))
+        failures.survive("m4", lambda: m4.run_in(session.store, drawn, parent))
         failures.end()
 
 
@@ -73,12 +72,15 @@ class _Failures:
     """The milestones that could not be done. The others are, and then the first error is raised, so
     that no failed study looks like a whole one."""
 
-    store: Store
+    store: "Store"
     errors: dict[str, Exception] = field(default_factory=dict)
 
     def survive(self, name: str, run: Callable[[], None]) -> None:
         """Run a milestone; an error of it is kept. One of the store or of a disk, which the next
         would meet too, is raised."""
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
         try:
             run()
         except (MlflowException, SQLAlchemyError, OSError):
@@ -106,13 +108,11 @@ def _name(milestone: Any) -> str:
     return str(milestone.__name__).rpartition(".")[2]
 
 
-def _run_step(
-    milestone: Any, study: Study, values: Values, parent: MilestoneRun | None = None
-) -> None:
+def _run_step(milestone: Any, session: "Session", parent: "MilestoneRun | None" = None) -> None:
     """One milestone. Calibrating needs training questions and a model that it knows how to
     calibrate; without them the others go on, and M1 leaves out what is not calibrated."""
     try:
-        milestone.run_in(study, _complete(milestone.PARAMETERS, values), parent)
+        milestone.run_in(session.under(_complete(milestone.PARAMETERS, session.values)), parent)
     except LatentWireError as error:
         if milestone is not calibrate:
             raise
@@ -123,4 +123,4 @@ def _complete(parameters: Sequence[Parameter], values: Values) -> Values:
     """A milestone's parameters: those given to `main`, and the milestone's own defaults."""
     defaults = checked(parameters, {parameter.name: parameter.default for parameter in parameters})
     given = {"kv_bits": values[M2_KV_BITS.name]} if parameters is m2.PARAMETERS else {}
-    return {name: (values | given).get(name, default) for name, default in defaults.items()}
+    return Values({name: (values | given).get(name, default) for name, default in defaults.items()})

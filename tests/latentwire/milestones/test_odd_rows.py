@@ -10,12 +10,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from in_process import run_milestone
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from latentwire.analysis.curve import read_csv
 from latentwire.evaluation.record import Record, read_records
-from latentwire.milestones import m1, main
+from latentwire.milestones import codec_measurements, main
 from latentwire.parameters import Values
 from latentwire.tasks import arc_c, openbookqa
 from latentwire.tasks.registry import TASKS
@@ -70,8 +71,8 @@ def made_row(place: int, labels: str, key: str, words: int = 3) -> Row:
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd_rows: list[Row]) -> Path:
     """A cut of the published sets; that they are whole is checked elsewhere, and so are all codecs
     in M1."""
-    monkeypatch.setattr(m1, "NAMES", ("int8", "kvtc1"))
-    monkeypatch.setattr(m1, "EXAMPLES", ())
+    monkeypatch.setattr(codec_measurements, "NAMES", ("int8", "kvtc1"))
+    monkeypatch.setattr(codec_measurements, "EXAMPLES", ())
     folder = tmp_path / "data"
     plain = [made_row(100 + n, "ABCD", "ABCD"[n]) for n in range(3)]
     for row in plain:
@@ -114,7 +115,7 @@ def test_main_ends_well_over_every_form(
 ) -> None:
     given = {"data_dir": data_dir, "dataset": "openbookqa,arc_c", "output_dir": empty / "out"}
     given |= {"message_tokens": 8, "m2_kv_bits": 4, "sample": 1, "calibration_examples": 4}
-    main.run(values(main, **given))
+    run_milestone(main, values(main, **given))
     found = list(runs(empty))
     assert {run.info.status for run in found} == {"FINISHED"}
     scored = [row for row in odd_rows if row["answerKey"] in "ABCD"]

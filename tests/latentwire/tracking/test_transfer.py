@@ -28,7 +28,7 @@ from latentwire.analysis.curve import write_csv
 from latentwire.cli import main
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import record_lines
-from latentwire.milestones.m4 import load_curve
+from latentwire.milestones.budget_curves import load_curve
 from latentwire.tracking import archive as archives
 from latentwire.tracking import transfer
 from latentwire.tracking.archive import (
