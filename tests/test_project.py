@@ -31,6 +31,7 @@ LAYERS = (
     "tasks",
     "channel",
     "interfaces",
+    "pairs",
     "spec",
 )
 TOLD = (".py", ".yaml", ".html", ".js", ".md")  # files whose words reach a reader
@@ -132,6 +133,8 @@ def imports(path: Path) -> set[str]:
 
 
 def test_imports_go_one_way() -> None:
+    packages = {path.parent.name for path in (ROOT / "latentwire").glob("*/__init__.py")}
+    assert packages == set(LAYERS)
     for number, layer in enumerate(LAYERS):
         above = {f"latentwire.{name}" for name in LAYERS[:number]}
         for path in (ROOT / "latentwire" / layer).rglob("*.py"):

@@ -98,11 +98,7 @@ def build_demo_pair(
         "device": device_name(target),
         "versions": versions(),
         "seconds": seconds,
-        "parameters": {
-            "sharer": pair.sharer.num_parameters(),
-            "receiver": pair.receiver.num_parameters(),
-            "fuser": sum(parameter.numel() for parameter in pair.fuser.parameters()),
-        },
+        "parameters": _parameters(pair),
         "prompt_tokens": questions[Split.TEST_FACTS].token_ids.shape[1],
         "outliers": asdict(ladder) | {"magnitudes": magnitudes.tolist()},
         "gates_open": gates(pair.fuser),
@@ -110,6 +106,14 @@ def build_demo_pair(
     }
     _write(output_dir, pair, sets, settings, report)
     return report
+
+
+def _parameters(pair: LivePair) -> dict[str, int]:
+    return {
+        "sharer": pair.sharer.num_parameters(),
+        "receiver": pair.receiver.num_parameters(),
+        "fuser": sum(parameter.numel() for parameter in pair.fuser.parameters()),
+    }
 
 
 def _write(
