@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from c2c import receiver, sharer
 from c2c.cache import KVCache
-from c2c.sections import split
+from c2c.sections import sections
+from latentwire.channel.positions import Positions
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.clock import now_s
 from latentwire.evaluation.pair import LoadedPair
@@ -67,7 +68,7 @@ def measure(pair: LoadedPair, channel: Channel, questions: Sequence[Question]) -
         cache = sharer.read(pair.sharer, token_ids)
         began = now_s(pair.device)
         try:
-            packet = packet_of(pair, channel, cache)
+            packet = packet_of(pair, channel, cache, question.prompts.sharer_ids)
         except Unanswerable as reason:
             refusal = reason
             continue
@@ -75,7 +76,8 @@ def measure(pair: LoadedPair, channel: Channel, questions: Sequence[Question]) -
         count += 1
         _, arrived = link.receive(packet, token_ids.shape[1], pair.dtype, pair.device)
         encode_s, decode_s = encode_s + sent - began, decode_s + now_s(pair.device) - sent
-        direct = link.pass_through(channel, cache, [token_ids.shape[1]])
+        whole = Positions.of(range(cache.tokens))
+        direct = link.pass_through(channel, cache, [whole])
         _check_same(channel.codec, arrived, direct.cache)
         if direct.wire_bytes != [len(packet)]:
             raise LatentWireError(f"{channel.codec}: a packet is not as long as was counted")
@@ -111,7 +113,7 @@ def example_packet(pair: LoadedPair, channel: Channel, questions: Sequence[Quest
     for question in questions:
         try:
             cache = sharer.read(pair.sharer, as_batch(question.prompts.sharer_ids, pair.device))
-            return packet_of(pair, channel, cache)
+            return packet_of(pair, channel, cache, question.prompts.sharer_ids)
         except Unanswerable as reason:
             refusal = reason
     raise refusal
@@ -120,7 +122,7 @@ def example_packet(pair: LoadedPair, channel: Channel, questions: Sequence[Quest
 def _warm_up(pair: LoadedPair, channel: Channel, question: Question) -> None:
     """Send one packet unmeasured: a codec's first call pays for what later ones find loaded."""
     cache = sharer.read(pair.sharer, as_batch(question.prompts.sharer_ids, pair.device))
-    packet = packet_of(pair, channel, cache)
+    packet = packet_of(pair, channel, cache, question.prompts.sharer_ids)
     pair.link.receive(packet, len(question.token_ids), pair.dtype, pair.device)
 
 
@@ -129,7 +131,7 @@ def _next_token(pair: LoadedPair, token_ids: Tensor, received: KVCache) -> Tenso
     prefilled = receiver.prefill(
         pair.receiver,
         token_ids,
-        split(token_ids.shape[1], 1.0, "front"),
+        sections([range(received.tokens)], token_ids.shape[1]),
         lambda section, own: pair.fuser(received, own),
     )
     return prefilled.logits[0].float().log_softmax(-1)
