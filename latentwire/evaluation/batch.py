@@ -40,7 +40,7 @@ KINDS = ("key", "value")
 SeeLogits = Callable[[Sequence[Condition], Tensor], None]
 Reasons = dict[Condition, list[str | None]]  # why each example of a batch has no answer
 Chosen = Mapping[Condition, list[Positions]]  # of each example, under conditions that send a cache
-Received = Mapping[Condition, Arrived]
+Received = dict[Condition, Arrived]
 
 
 class Answers(NamedTuple):
@@ -126,7 +126,7 @@ def answer(
         work.passed("copy")
         token_ids = batch.decode(decoder, sharer_alone, reasons)
         answers.update(zip(sharer_alone, token_ids, strict=True))
-    received: Received = {}
+    sizes: dict[Condition, tuple[list[int], list[int]]] = {}
     if by_receiver:
         own = batch.read("receiver", batch.prompts)
         work.passed("receiver prefill")
@@ -134,12 +134,12 @@ def answer(
         batch.fill(decoder, own, len(by_receiver))
         work.passed("copy")
         received = batch.pass_through(sent, chosen, reasons)
+        sizes = {c: (arrival.wire_bytes, arrival.elements) for c, arrival in received.items()}
         batch.fuse(decoder, own, received, by_receiver)
         del own, sent
         token_ids = batch.decode(decoder, by_receiver, reasons)
         answers.update(zip(by_receiver, token_ids, strict=True))
     nothing = [0] * len(questions)
-    sizes = {c: (arrival.wire_bytes, arrival.elements) for c, arrival in received.items()}
     return {
         c: Answers(answers[c], *sizes.get(c, (nothing, nothing)), reasons[c]) for c in conditions
     }
@@ -310,14 +310,20 @@ class _Batch:
         conditions: Sequence[Condition],
     ) -> None:
         """Fuse what arrived under all conditions into the decoder's slots, section after section;
-        what follows a section is read again, up to the end of the next or the last token."""
-        kept = [positions for arrival in received.values() for positions in arrival.kept]
-        for number in range(max((len(positions.sections) for positions in kept), default=0)):
+        what follows a section is read again, up to the end of the next or the last token.
+
+        `received` is empty afterwards.
+        """
+        kept = {condition: arrival.kept for condition, arrival in received.items()}
+        count = max((len(each.sections) for rows in kept.values() for each in rows), default=0)
+        for number in range(count):
             # Later sections have been read on top of what was fused before them.
             before = decoder.slots if number else own
             self._fuse_section(decoder, before, received, conditions, number)
             self.work.passed("fusion")
-            self._read_on(decoder, received, conditions, number)
+            if number == count - 1:
+                received.clear()  # so that its memory is free while the rest is read
+            self._read_on(decoder, kept, conditions, number)
             self.work.passed("tails")
 
     def _fuse_section(
@@ -385,13 +391,13 @@ class _Batch:
             add_change(slots, own, weight, branch, row, example, position)
 
     def _read_on(
-        self, decoder: Decoder, received: Received, conditions: Sequence[Condition], number: int
+        self, decoder: Decoder, kept: Chosen, conditions: Sequence[Condition], number: int
     ) -> None:
         """Read again what follows section `number` of every row."""
         device, rows = self.work.pair.device, len(self.questions)
         token_ids = padded(self.prompts, device)
         last = torch.tensor(self.lengths, device=device)[:, None] - 1
-        for first, stop, spans, tokens in self._passes(received, conditions, number):
+        for first, stop, spans, tokens in self._passes(kept, conditions, number):
             start, end = torch.tensor(spans, device=device).T[..., None]
             positions = start + torch.arange(tokens, device=device)
             # Past a row's span, all at the last token's place: decoding fills its slot anew.
@@ -405,9 +411,7 @@ class _Batch:
                 self.work.tokens_at_once,
             )
 
-    def _passes(
-        self, received: Received, conditions: Sequence[Condition], number: int
-    ) -> list[_Pass]:
+    def _passes(self, kept: Chosen, conditions: Sequence[Condition], number: int) -> list[_Pass]:
         """What is read together after section `number`.
 
         Conditions are in order of what they read, the longest first; one that reads much less
@@ -417,8 +421,8 @@ class _Batch:
         passes: list[_Pass] = []
         padding = 0
         for place, condition in enumerate(conditions):
-            kept = received[condition].kept if condition in received else []
-            spans = [after(each, number, n) for each, n in zip(kept, self.lengths, strict=False)]
+            rows = zip(kept.get(condition, ()), self.lengths, strict=False)
+            spans = [after(each, number, n) for each, n in rows]
             tokens = max((stop - start for start, stop in spans), default=0)
             if tokens == 0:
                 continue
