@@ -21,8 +21,8 @@ PARAMETERS = (
 def run(values: Values) -> None:
     # They take seconds to import: a help text must not.
     from latentwire.demo.build import build_demo_pair
+    from latentwire.environment import choose_device
     from latentwire.milestones.milestone import milestone_run
-    from latentwire.milestones.study import choose_device
     from latentwire.tracking.store import open_store
 
     device, output_dir = choose_device(values["device"]), values["output_dir"]

@@ -21,10 +21,11 @@ from latentwire.checks.prompts import judge, lengths_of, most_tokens
 from latentwire.checks.report import Check, Doubt, Unmade
 from latentwire.checks.store import check_artifacts, check_store
 from latentwire.checks.weights import configs, weights_bytes
+from latentwire.environment import choose_device, choose_dtype
 from latentwire.errors import NotHere, Unanswerable
 from latentwire.evaluation.message import stem_and_options
 from latentwire.milestones.peek import no_store, peek_store
-from latentwire.milestones.study import DATE_TOLD, Study, choose_device, choose_dtype
+from latentwire.milestones.study import DATE_TOLD, Study
 from latentwire.pairs.load import choose_pair, load_pair
 from latentwire.pairs.locate import LocatedPair, is_offline, locate_pair, parts_of
 from latentwire.pairs.pair import Pair, require_supported
