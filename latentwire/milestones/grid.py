@@ -234,7 +234,7 @@ def _compute(
     with (
         tqdm(total=missing, desc=run.name, unit="answer", disable=not sys.stderr.isatty()) as bar,
         run.claims.until_done() as claims,
-        Outbox(study.store) as outbox,
+        Outbox(study.store, expecting=True) as outbox,
         _evaluating(study, bar.update) as evaluate,
     ):
         unreadable = {entry.run.info.run_id for entry in lost}
