@@ -58,7 +58,8 @@ def _layout(pair: Layout, geometry: Geometry, generator: random.Random) -> Layou
     own = geometry == pair.geometry and generator.random() < 0.6
     keys, values = (pair.key_layers, pair.value_layers) if own else (some(), some())
     runs, end = [], 0
-    for place in range(generator.choice((1, 1, 1, 2, 3, 40, 5000))):
+    (count,) = generator.choices((1, 2, 3, 40, 5000), (50, 20, 15, 12, 3))
+    for place in range(count):
         start = end + generator.choice((1, 1, 2, 300) if place else (0, 4, 130))
         end = start + generator.choice((1, 1, 2, 5))
         runs.append(range(start, end))
