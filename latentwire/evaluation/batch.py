@@ -238,7 +238,8 @@ class _Batch:
 
     def choose(self, sent: Mapping[str, KVCache], conditions: Sequence[Condition]) -> Chosen:
         """What the sender chooses of each example; once for conditions that differ by codec."""
-        examples = {control: self._examples(control, cache) for control, cache in sent.items()}
+        controls = {condition.control for condition in conditions}
+        examples = {control: self._examples(control, sent[control]) for control in controls}
         found: dict[tuple[float, str, str], list[Positions]] = {}
         chosen = {}
         for condition in conditions:
