@@ -8,7 +8,7 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from c2c.sections import ORDERS
 from latentwire.errors import LatentWireError
 from latentwire.plain_parser import PlainParser
 from latentwire.spec.axes import CONTROLS
+from latentwire.spec.setting import USUAL_SEED
 from latentwire.tasks.registry import task_names
 from latentwire.user_files import output_folder, user_path
 
-Values = dict[str, Any]
 AUTO = "auto"
 FAST, SKIP = "fast", "skip"
 MOST_CHARACTERS = 6000  # of a value: the tracking store keeps no longer ones
@@ -32,6 +32,25 @@ MOST_MESSAGE_TOKENS = 2**20
 BY_BITS = {16: "bf16", 8: "int8", 4: "int4", 3: "int3", 2: "int2"}
 DEFAULT_TOLERANCE_POINTS = 2.0  # by which a reproduced accuracy may differ
 PUBLISHED_FILE = "published_per_question.csv"  # the published study's answers
+
+
+class Values(Mapping[str, Any]):
+    """Checked parameters by name. They cannot be changed; `|` makes others of them."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __or__(self, others: Mapping[str, Any]) -> "Values":
+        return Values({**self, **others})
 
 
 @dataclass(frozen=True)
@@ -78,7 +97,7 @@ def parser(
 
 def checked(parameters: Sequence[Parameter], texts: dict[str, str]) -> Values:
     """Parsed values by name; LatentWireError names the parameter that is wrong."""
-    values: Values = {}
+    values: dict[str, Any] = {}
     for parameter in parameters:
         text = str(texts[parameter.name]).strip()
         try:
@@ -86,7 +105,7 @@ def checked(parameters: Sequence[Parameter], texts: dict[str, str]) -> Values:
         except (ValueError, LatentWireError) as error:
             shown = shortened(text, 200)
             raise LatentWireError(f"{parameter.name}={shown}: {error}") from None
-    return values
+    return Values(values)
 
 
 def _storable(text: str) -> str:
@@ -229,7 +248,7 @@ DATASET = Parameter("dataset", AUTO, _datasets, "question sets, or auto for the 
 
 DEVICE = Parameter("device", AUTO, _device, "auto, cpu, cuda, cuda:N or mps")
 SEED = Parameter(
-    "seed", "42", whole(0, MOST_SEED), "of the pairing that the control `deranged` uses"
+    "seed", str(USUAL_SEED), whole(0, MOST_SEED), "of the pairing that the control `deranged` uses"
 )
 DATA_DIR = Parameter("data_dir", "", _folder, "folder of JSON lines to read question sets from")
 

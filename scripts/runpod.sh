@@ -269,7 +269,7 @@ def ready(entry: str, gpu: str, models_mb: str, given: dict[str, str]) -> None:
 
     import torch
 
-    from latentwire.environment import choose_device
+    from latentwire.session.configuration import choose_device
     from latentwire.pairs.load import choose_pair, load_pair
     from latentwire.pairs.locate import locate_pair
     from latentwire.tasks.registry import load_dataset

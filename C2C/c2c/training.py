@@ -14,8 +14,9 @@ import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ from c2c.chat import chat_token_ids, end_of_turn
 from c2c.checkpoint import load_fuser, save_fuser
 from c2c.errors import C2CError
 from c2c.fuser import Fuser
+from c2c.interface import Interface
 from c2c.projector import Projector
 
 KEPT_CHECKPOINTS = 2
@@ -65,6 +67,19 @@ class Batch:
     answer_ids: Tensor
     prompt_mask: Tensor | None = None
     answer_mask: Tensor | None = None
+
+
+class Through(Protocol):
+    """What happens to a message on its way: a codec's loss, another question's in its place."""
+
+    def __call__(self, sent: KVCache, rows: Tensor) -> KVCache:
+        """What arrives of the sharer's K and V of the section, [b, Hs, T, Ds], in its place and
+        shape. They are of the batch's `rows` (int64 [b]), whose prompts are of one length."""
+
+
+def unchanged(sent: KVCache, rows: Tensor) -> KVCache:
+    """All arrives as it was sent."""
+    return sent
 
 
 # Batch number -> batch. Random access, so that a resumed run sees the batches it would have seen.
@@ -211,15 +226,20 @@ def train_fuser(
 def answer_loss(
     receiver: PreTrainedModel,
     sharer: PreTrainedModel,
-    fuser: Fuser,
+    interface: Interface,
     batch: Batch,
     kept: int,
     order: str,
+    through: Through = unchanged,
 ) -> Tensor:
-    """Mean next-token loss on the answers, with `kept` instruction tokens of the prompt fused.
+    """Mean next-token loss on the answers, with `kept` instruction tokens of the prompt sent.
 
     The instruction is the prompt without its last token; the first (`front`) or last (`back`)
-    `kept` of it are fused, in coordinates of the padded batch.
+    `kept` of it are sent, in coordinates of the padded batch, and `through` says what arrives.
+    Gradients reach what `through` makes and the interface, never the sharer.
+
+    The mean is over all answer tokens that are real, whichever row they are of: a row weighs as
+    many times as its answer has tokens, its stop token included.
 
     Prompts are read length by length, without their pads: a row of attention that may see nothing
     is NaN in some kernels, and one pad would be enough to spoil every weight.
@@ -228,48 +248,64 @@ def answer_loss(
     start = 0 if order == "front" else width - 1 - kept
     losses = torch.cat(
         [
-            _token_losses(receiver, sharer, fuser, rows, start - pads, start + kept - pads)
-            for rows, pads in _by_length(batch)
+            _token_losses(
+                receiver,
+                sharer,
+                interface,
+                group,
+                range(max(0, start - pads), max(0, start + kept - pads)),
+                partial(through, rows=rows),
+            )
+            for group, rows, pads in _by_length(batch)
         ]
     )
     return losses.mean()
 
 
-def _by_length(batch: Batch) -> list[tuple[Batch, int]]:
-    """The batch's rows by prompt length, without the pads of prompts, and how many those were."""
+def _by_length(batch: Batch) -> list[tuple[Batch, Tensor, int]]:
+    """The batch's rows by prompt length, without the pads of prompts, which rows these are (int64
+    [b]), and how many pads there were."""
     if batch.prompt_mask is None:
-        return [(batch, 0)]
+        return [(batch, torch.arange(len(batch.prompt_ids), device=batch.prompt_ids.device), 0)]
     width = batch.prompt_ids.shape[1]
     lengths = batch.prompt_mask.sum(1)
     groups = []
     for length in sorted(set(lengths.tolist())):
-        rows = lengths == length
+        (rows,) = torch.where(lengths == length)
         mask = None if batch.answer_mask is None else batch.answer_mask[rows]
         prompts = batch.prompt_ids[rows][:, width - length :]
-        groups.append((Batch(prompts, batch.answer_ids[rows], None, mask), width - length))
+        group = Batch(prompts, batch.answer_ids[rows], None, mask)
+        groups.append((group, rows, width - length))
     return groups
 
 
 def _token_losses(
     receiver: PreTrainedModel,
     sharer: PreTrainedModel,
-    fuser: Fuser,
+    interface: Interface,
     batch: Batch,
-    start: int,
-    stop: int,
+    section: range,
+    through: Callable[[KVCache], KVCache],
 ) -> Tensor:
-    """Losses of the answers' real tokens, [tokens], with the prompt's tokens `start` to `stop`
-    fused; prompts are of one length, and places before the first token are none."""
-    start, stop = max(0, start), max(0, stop)
-    cache = None
-    if stop:
+    """Losses of the answers' real tokens, [tokens], with the prompt's tokens of `section` sent;
+    prompts are of one length."""
+    start, stop, cache = section.start, section.stop, None
+    if section:
         with torch.no_grad():
             sent = _prefill(sharer, batch, stop).section(start, stop)
-            own = _prefill(receiver, batch, stop)
-        prefix = fuser(sent, own.section(start, stop))
-        if start:
-            prefix = concatenate([own.section(0, start), prefix], dim=2)
-        cache = to_transformers(prefix)
+        received = through(sent)
+        before = interface.prepare(received)
+        if before is not None:
+            cache, stop = to_transformers(before), 0
+        else:
+            with torch.no_grad():
+                own = _prefill(receiver, batch, stop)
+            prefix = interface.merge(received, own.section(start, stop))
+            if start:
+                prefix = concatenate([own.section(0, start), prefix], dim=2)
+            cache = to_transformers(prefix)
+    else:
+        stop = 0
     output = receiver(
         torch.cat([batch.prompt_ids[:, stop:], batch.answer_ids], dim=1),
         past_key_values=cache,

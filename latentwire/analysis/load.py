@@ -21,8 +21,9 @@ from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.provenance import Origin, described
 from latentwire.errors import LatentWireError, first_line
 from latentwire.evaluation.record import Record, read_records
-from latentwire.spec.axes import AXES, read_params
+from latentwire.spec.axes import AXES, DERANGED, read_params
 from latentwire.spec.condition import order_of
+from latentwire.spec.setting import USUAL_SEED
 from latentwire.tracking.artifacts import local_artifact
 from latentwire.tracking.patience import is_away
 from latentwire.tracking.resume import parse_chunk
@@ -84,25 +85,50 @@ def chunks_from(store: Store, source: str, pair: str | None) -> list[Run]:
 
 def newest(chunks: Sequence[Run]) -> list[Run]:
     """Of each pair the chunks of one identity: other model files, dtype or evaluation version
-    make other curves, which must not be mixed. The one with the newest chunk is taken."""
+    make other curves, which must not be mixed. The one with the newest chunk is taken. Of it, the
+    chunks of one seed where a seed chose another question's cache: the newest chunk's again."""
+    kept = _newest_by(
+        chunks, _identity, "identities (other files, dtype or evaluation version)", lambda run: True
+    )
+    return _newest_by(
+        kept,
+        lambda run: run.data.params.get("seed", str(USUAL_SEED)),
+        "seeds of the control deranged",
+        lambda run: run.data.params["control"] == DERANGED,
+    )
+
+
+def _newest_by(
+    chunks: Sequence[Run],
+    kind: Callable[[Run], str],
+    what: str,
+    concerned: Callable[[Run], bool],
+) -> list[Run]:
+    """Of the chunks of each pair that are `concerned`, those of the newest one's kind."""
     latest: dict[str, tuple[int, str]] = {}
-    for run in chunks:
-        pair, identity = run.data.params["pair"], run.data.tags.get(IDENTITY, "")
-        latest[pair] = max(latest.get(pair, (0, "")), (run.info.end_time or 0, identity))
-    for pair, count in identity_counts(chunks).items():
-        if count > 1:
+    kinds: dict[str, set[str]] = {}
+    for run in filter(concerned, chunks):
+        pair = run.data.params["pair"]
+        kinds.setdefault(pair, set()).add(kind(run))
+        latest[pair] = max(latest.get(pair, (0, "")), (run.info.end_time or 0, kind(run)))
+    for pair, found in kinds.items():
+        if len(found) > 1:
             log.warning(
-                "pair %s has runs of %d identities (other files, dtype, seed or evaluation"
-                " version); only the newest, %s, is used",
+                "pair %s has runs of %d %s; only the newest, %s, is used",
                 pair,
-                count,
+                len(found),
+                what,
                 latest[pair][1][:12],
             )
     return [
         run
         for run in chunks
-        if run.data.tags.get(IDENTITY, "") == latest[run.data.params["pair"]][1]
+        if not concerned(run) or kind(run) == latest[run.data.params["pair"]][1]
     ]
+
+
+def _identity(run: Run) -> str:
+    return str(run.data.tags.get(IDENTITY, ""))
 
 
 def newest_results(
@@ -269,7 +295,7 @@ def identity_counts(chunks: Iterable[Run]) -> dict[str, int]:
     """Pair -> how many identities its chunk runs have; `newest` draws one of them."""
     found: dict[str, set[str]] = {}
     for run in chunks:
-        found.setdefault(run.data.params["pair"], set()).add(run.data.tags.get(IDENTITY, ""))
+        found.setdefault(run.data.params["pair"], set()).add(_identity(run))
     return {pair: len(known) for pair, known in found.items()}
 
 

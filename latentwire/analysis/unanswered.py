@@ -13,6 +13,7 @@ import pandas as pd
 from latentwire.evaluation.record import Record
 from latentwire.spec.names import condition_name
 
+MOST_NAMED = 3  # conditions in a sentence
 COLUMNS = {"": "unanswered", "deranged": "deranged_unanswered", "zero": "zero_unanswered"}
 
 
@@ -33,8 +34,9 @@ def commonest_reason(records: Iterable[Record]) -> str | None:
 
 
 def sentences(frame: pd.DataFrame) -> Iterator[str]:
-    """What the rows of a budget curve say of it, one each; none of rows whose questions all were
-    answered."""
+    """What the rows of a budget curve say of it: one for all conditions of a dataset of which the
+    same is to be said, none of rows whose questions all were answered."""
+    alike: dict[tuple[str, ...], list[str]] = {}
     for row in frame.to_dict("records"):
         counts = {control: int(row[column]) for control, column in COLUMNS.items()}
         if not any(counts.values()):
@@ -42,7 +44,9 @@ def sentences(frame: pd.DataFrame) -> Iterator[str]:
         own = f"{counts.pop('')} of {row['examples']} questions could not be answered"
         controls = [f"{number} under {name}" for name, number in counts.items() if number]
         also = f" (and {', '.join(controls)})" if controls else ""
-        yield (
-            f"{row['dataset']}, {condition_name(row)}: {own}{also} and count as wrong:"
-            f" {row['unanswered_reason']}"
-        )
+        said = f"{own}{also} and count as wrong: {row['unanswered_reason']}"
+        key = (row["pair"], row["source"], row["dataset"], said)
+        alike.setdefault(key, []).append(condition_name(row))
+    for (_, _, dataset, said), names in alike.items():
+        more = f" and {len(names) - MOST_NAMED} other conditions" if len(names) > MOST_NAMED else ""
+        yield f"{dataset}, {', '.join(names[:MOST_NAMED])}{more}: {said}"

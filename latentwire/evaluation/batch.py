@@ -8,15 +8,16 @@ tail after a `front` section, and decoding.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from c2c.adding import add_change
 from c2c.cache import KVCache, geometry
 from c2c.decoding import Decoder, rounded
+from c2c.interface import Tokens
 from c2c.slots import extend, new_slots, read
 from latentwire.channel.link import Arrived
 from latentwire.channel.selector import kept
@@ -33,7 +34,6 @@ FUSED_AT_ONCE = {"cuda": 131_072, "mps": 8_192, "cpu": 4_096}
 # than a thousand launches, whatever it holds.
 PADDING_WORTH_A_PASS = {"cuda": 8_192, "mps": 4_096, "cpu": 128}
 
-KINDS = ("key", "value")
 SeeLogits = Callable[[Sequence[Condition], Tensor], None]
 Reasons = dict[Condition, list[str | None]]  # why each example of a batch has no answer
 
@@ -48,7 +48,7 @@ class Answers(NamedTuple):
 
 @dataclass
 class Workspace:
-    """What batches have in common: the pair, its open gates, and decoders that are used again."""
+    """What batches have in common: the pair, its interface, and decoders that are used again."""
 
     pair: LoadedPair
     use_graphs: bool = True
@@ -58,14 +58,7 @@ class Workspace:
     _decoders: dict[str, Decoder] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        fuser = self.pair.fuser
-        assert not fuser.training
-        # Asked once: each answer waits for the device.
-        self.is_open = {
-            (layer, kind): fuser.projector(layer).is_open(kind)
-            for layer in fuser.layer_map
-            for kind in KINDS
-        }
+        self.merge = self.pair.interface.batched()
 
     @property
     def tokens_at_once(self) -> int:
@@ -116,7 +109,7 @@ def answer(
         decoder = batch.decoder("sharer", 1)
         batch.fill(decoder, sent["matched"], 1)
         work.passed("copy")
-        token_ids = batch.decode(decoder, sharer_alone, reasons)
+        token_ids = batch.decode(decoder, sharer_alone, reasons, [0] * len(questions))
         answers.update(zip(sharer_alone, token_ids, strict=True))
     wire_bytes: dict[Condition, list[int]] = {}
     if by_receiver:
@@ -125,11 +118,23 @@ def answer(
         decoder = batch.decoder("receiver", len(by_receiver))
         batch.fill(decoder, own, len(by_receiver))
         work.passed("copy")
-        wire_bytes = batch.fuse(decoder, own, sent, by_receiver, reasons)
-        batch.read_tails(decoder, by_receiver)
+        received = batch.pass_through(sent, by_receiver, reasons)
+        wire_bytes = {condition: arrival.wire_bytes for condition, arrival in received.items()}
+        before = [0] * len(by_receiver) * len(questions)
+        inserts = work.pair.interface.inserts
+        if inserts:
+            before = batch.insert(decoder, received, by_receiver)
+        else:
+            batch.merge(decoder, own, received, by_receiver)
+        work.passed("fusion")
+        del received
+        if inserts:
+            batch.read_behind(decoder, before)
+        else:
+            batch.read_tails(decoder, by_receiver)
         work.passed("tails")
         del own, sent
-        token_ids = batch.decode(decoder, by_receiver, reasons)
+        token_ids = batch.decode(decoder, by_receiver, reasons, before)
         answers.update(zip(by_receiver, token_ids, strict=True))
     nothing = [0] * len(questions)
     return {c: Answers(answers[c], wire_bytes.get(c, nothing), reasons[c]) for c in conditions}
@@ -142,14 +147,6 @@ def _tail_ratio(condition: Condition) -> float:
     """
     channel = condition.channel
     return channel.keep_ratio % 1 if channel is not None and channel.order == "front" else 0.0
-
-
-class _Tokens(NamedTuple):
-    """M kept tokens of a batch under any of its conditions: int64 [M] each."""
-
-    example: Tensor
-    position: Tensor
-    row: Tensor  # of the decoder
 
 
 @dataclass(frozen=True)
@@ -177,7 +174,7 @@ class _Batch:
 
     def decoder(self, name: str, conditions: int) -> Decoder:
         """The decoder of `receiver` or `sharer`, with a row for each condition and example."""
-        slots = max(self.lengths) + self.max_new_tokens
+        slots = slots_needed(self.work.pair, max(self.lengths), self.max_new_tokens)
         return self.work.decoder(name, self.model(name), conditions * len(self.questions), slots)
 
     def read(self, name: str, prompts: Sequence[tuple[int, ...]]) -> KVCache:
@@ -229,7 +226,7 @@ class _Batch:
         What a former batch left there may be no numbers, and 0 times those is none either.
         """
         rows, tokens = len(self.questions), cache.tokens
-        seen = rounded(max(self.lengths) + self.max_new_tokens)
+        seen = rounded(slots_needed(self.work.pair, max(self.lengths), self.max_new_tokens))
         for kind in ("keys", "values"):
             pairs = zip(getattr(decoder.slots, kind), getattr(cache, kind), strict=True)
             for slots, tensor in pairs:
@@ -237,50 +234,74 @@ class _Batch:
                 used[..., :tokens, :] = tensor
                 used[..., tokens:seen, :] = 0
 
-    def fuse(
+    def merge(
         self,
         decoder: Decoder,
         own: KVCache,
-        sent: Mapping[str, KVCache],
+        received: Mapping[Condition, Arrived],
         conditions: Sequence[Condition],
-        reasons: Reasons,
-    ) -> dict[Condition, list[int]]:
-        """Fuse the kept tokens of all conditions, layer by layer, into the decoder's slots; the
-        lengths in bytes of what crossed the wire.
-
-        All layers are fused from what the receiver had before. What cannot be sent is noted in
-        `reasons`.
-        """
-        rows, pair = len(self.questions), self.work.pair
-        received = self._pass_through(sent, conditions, reasons)
+    ) -> None:
+        """Merge what arrived under all conditions into the decoder's slots."""
+        rows = len(self.questions)
         arrived: list[tuple[KVCache, Tensor, Tensor]] = []  # with each token's row and place in it
-        packed: list[_Tokens] = []
+        packed: list[Tokens] = []
         for number, condition in enumerate(conditions):
             if condition in received and received[condition].cache.tokens:
                 runs = received[condition].kept
                 example, place, position = (x.to(own.keys[0].device) for x in _listed(runs))
                 arrived.append((received[condition].cache, example, place))
-                packed.append(_Tokens(example, position, number * rows + example))
-        self.work.passed("codecs")
+                packed.append(Tokens(example, position, number * rows + example))
         if packed:
-            tokens = _Tokens(*(torch.cat(parts) for parts in zip(*packed, strict=True)))
-            for layer, source in pair.fuser.layer_map.items():
-                for kind in KINDS:
-                    if not self.work.is_open[layer, kind]:
-                        continue
-                    name = f"{kind}s"
-                    sharer = torch.cat(
-                        [
-                            getattr(cache, name)[source.sharer_layer][example, :, place]
-                            for cache, example, place in arrived
-                        ]
-                    )
-                    slots = getattr(decoder.slots, name)[layer]
-                    self._fuse_layer(layer, kind, sharer, getattr(own, name)[layer], slots, tokens)
-        self.work.passed("fusion")
-        return {condition: arrival.wire_bytes for condition, arrival in received.items()}
+            tokens = Tokens(*(torch.cat(parts) for parts in zip(*packed, strict=True)))
 
-    def _pass_through(
+            def layer_of(layer: int, kind: str) -> tuple[Tensor, Tokens]:
+                parts = [
+                    getattr(cache, f"{kind}s")[layer][example, :, place]
+                    for cache, example, place in arrived
+                ]
+                return torch.cat(parts), tokens
+
+            self.work.merge(decoder.slots, own, layer_of, self.work.by_device(FUSED_AT_ONCE))
+
+    def insert(
+        self,
+        decoder: Decoder,
+        received: Mapping[Condition, Arrived],
+        conditions: Sequence[Condition],
+    ) -> list[int]:
+        """Put what arrived at the front of each row's slots; how many tokens those are, row by
+        row."""
+        rows, before = len(self.questions), []
+        for number, condition in enumerate(conditions):
+            arrival = received.get(condition)
+            before += [len(run) for run in arrival.kept] if arrival else [0] * rows
+            if arrival and any(arrival.kept):
+                front = self.work.pair.interface.prepare(arrival.cache)
+                assert front is not None
+                slots = decoder.slots.rows(number * rows, (number + 1) * rows)
+                to, tensors = (*slots.keys, *slots.values), (*front.keys, *front.values)
+                for slot, tensor in zip(to, tensors, strict=True):
+                    slot[:, :, : front.tokens] = tensor
+        return before
+
+    def read_behind(self, decoder: Decoder, before: Sequence[int]) -> None:
+        """Read each row's instruction where so many tokens stand `before` it."""
+        if not any(before):
+            return
+        device, rows = self.work.pair.device, len(self.questions)
+        first = next(row for row, tokens in enumerate(before) if tokens) // rows * rows
+        token_ids = padded(self.prompts, device)[:, :-1].repeat(len(before) // rows, 1)[first:]
+        starts = torch.tensor(before[first:], device=device)[:, None]
+        extend(
+            self.work.pair.receiver,
+            token_ids,
+            starts + torch.arange(token_ids.shape[1], device=device),
+            decoder.slots.rows(first, len(before)),
+            min(rounded(max(before) + token_ids.shape[1]), decoder.slots.tokens),
+            self.work.tokens_at_once,
+        )
+
+    def pass_through(
         self, sent: Mapping[str, KVCache], conditions: Sequence[Condition], reasons: Reasons
     ) -> dict[Condition, Arrived]:
         """What arrives under each condition that sends something; nothing in rows that are refused,
@@ -306,23 +327,8 @@ class _Batch:
             for row, error in refused.items():
                 reasons[condition][row] = refusal(condition.channel, error)
                 arrival.kept[row], arrival.wire_bytes[row] = range(0), 0
+        self.work.passed("codecs")
         return received
-
-    def _fuse_layer(
-        self, layer: int, kind: str, sharer: Tensor, own: Tensor, slots: Tensor, tokens: _Tokens
-    ) -> None:
-        """Write own + change of M tokens to `slots`: `sharer` is [M, Hs, Ds], `own` the layer's
-        tensor of the batch."""
-        projector = self.work.pair.fuser.projector(layer)
-        own_read = projector.read_own(kind, own)
-        at_once = self.work.by_device(FUSED_AT_ONCE)
-        for start in range(0, len(sharer), at_once):
-            part = slice(start, start + at_once)
-            example, position, row = (index[part] for index in tokens)
-            weight, branch = projector.parts_of_tokens(
-                kind, sharer[part].flatten(1), own_read[example, position]
-            )
-            add_change(slots, own, weight, branch, row, example, position)
 
     def read_tails(self, decoder: Decoder, conditions: Sequence[Condition]) -> None:
         """Read again what follows a fused `front` section, up to the prompt's last token."""
@@ -374,10 +380,14 @@ class _Batch:
         return passes
 
     def decode(
-        self, decoder: Decoder, conditions: Sequence[Condition], reasons: Reasons
+        self,
+        decoder: Decoder,
+        conditions: Sequence[Condition],
+        reasons: Reasons,
+        before: Sequence[int],
     ) -> list[list[list[int]]]:
-        """Each condition's answers in token ids, from its rows of the decoder. Logits that are no
-        numbers are noted in `reasons`."""
+        """Each condition's answers in token ids, from its rows of the decoder, in which so many
+        tokens stand `before` the prompt. Logits that are no numbers are noted in `reasons`."""
         rows = len(self.questions)
         last = torch.tensor([prompt[-1] for prompt in self.prompts], device=decoder.device)
 
@@ -395,7 +405,7 @@ class _Batch:
             forced = [length for condition in conditions for length in self.forced[condition]]
         answers = decoder.greedy(
             last.repeat(len(conditions)),
-            [n - 1 for n in self.lengths] * len(conditions),
+            [ahead + n - 1 for ahead, n in zip(before, cycle(self.lengths), strict=False)],
             self.max_new_tokens,
             stop_ids(decoder.model),
             forced,
@@ -403,6 +413,12 @@ class _Batch:
         )
         self.work.passed("decoding")
         return [answers[start : start + rows] for start in range(0, len(answers), rows)]
+
+
+def slots_needed(pair: LoadedPair, prompt_tokens: int, max_new_tokens: int) -> int:
+    """Slots for a row's prompt and answer, and for what may stand in front of them."""
+    front = prompt_tokens - 1 if pair.interface.inserts else 0
+    return front + prompt_tokens + max_new_tokens
 
 
 def fitted(

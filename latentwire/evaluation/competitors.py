@@ -135,24 +135,41 @@ def evaluate(models: Models, condition: Condition, question: Question, donor: Qu
 
 
 def _answered(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
+    return _BY_SYSTEM[condition.system](models, condition, question, donor)
+
+
+def _by_logits(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
+    own = _own_logprobs(models, question)
     source = source_of(condition, question, donor)
-    if condition.system == "text":
-        return _by_text(models, condition, question, donor)
-    if condition.system == "letter":
-        return _by_letter(models, condition, question, donor)
-    own = models.option_logprobs("receiver", question.prompts.receiver_ids, question.options)
-    packet = b""
-    if condition.system == "logits":
-        theirs = models.option_logprobs("sharer", source.prompts.sharer_ids, source.options)
-        packet = encode_logprobs(theirs)
-        scores = own + fitted(decode_logprobs(packet), len(own))
-    else:
-        assert condition.system == "calibrated"
-        scores = own - letter_prior(models, question)
-    record = outcome(models.pair, condition, question, donor, [], len(packet))
+    theirs = models.option_logprobs("sharer", source.prompts.sharer_ids, source.options)
+    packet = encode_logprobs(theirs)
+    scores = own + fitted(decode_logprobs(packet), len(own))
+    return _of_scores(models, condition, question, donor, scores, len(packet))
+
+
+def _without_prior(
+    models: Models, condition: Condition, question: Question, donor: Question
+) -> Record:
+    scores = _own_logprobs(models, question) - letter_prior(models, question)
+    return _of_scores(models, condition, question, donor, scores, 0)
+
+
+def _own_logprobs(models: Models, question: Question) -> np.ndarray:
+    return models.option_logprobs("receiver", question.prompts.receiver_ids, question.options)
+
+
+def _of_scores(
+    models: Models,
+    condition: Condition,
+    question: Question,
+    donor: Question,
+    scores: np.ndarray,
+    wire_bytes: int,
+) -> Record:
+    """The record of the option with the highest score; of equals, the first."""
+    record = outcome(models.pair, condition, question, donor, [], wire_bytes)
     labels = question.options.labels
-    best = int(scores[: len(labels)].argmax())  # of equals, the first
-    return _decided(record, question, labels[best])
+    return _decided(record, question, labels[int(scores[: len(labels)].argmax())])
 
 
 def source_of(condition: Condition, question: Question, donor: Question) -> Question:
@@ -267,3 +284,12 @@ def _by_letter(models: Models, condition: Condition, question: Question, donor: 
 def _decided(record: Record, question: Question, answer: str) -> Record:
     """The record of an answer that nobody wrote."""
     return replace(record, output=answer, **question.graded(answer))
+
+
+# The systems that compete with caches, each with what answers under it.
+_BY_SYSTEM = {
+    "calibrated": _without_prior,
+    "letter": _by_letter,
+    "logits": _by_logits,
+    "text": _by_text,
+}

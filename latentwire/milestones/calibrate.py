@@ -7,24 +7,18 @@ m3 use the newest of the pair, or the one that `calibration` names.
 
 from typing import TYPE_CHECKING
 
-from latentwire.parameters import CALIBRATION_EXAMPLES, STUDY, Values
+from latentwire.parameters import CALIBRATION_EXAMPLES, STUDY
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
     from latentwire.milestones.milestone import MilestoneRun
-    from latentwire.milestones.study import Study
+    from latentwire.session.session import Session
 
 _USED = ("pair", "dataset", "data_dir", "device", "dtype", "dry_run", "preflight")
 PARAMETERS = (*(p for p in STUDY if p.name in _USED), CALIBRATION_EXAMPLES)
 
 
-def run(values: Values) -> None:
-    from latentwire.milestones.checking import begin
-
-    run_in(begin(values), values)
-
-
-def run_in(study: "Study", values: Values, parent: "MilestoneRun | None" = None) -> None:
-    """The milestone on a study that is open already; nothing where it has been done."""
+def run_in(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+    """The milestone on a session that is open already; nothing where it has been done."""
     from latentwire.milestones.calibrating import calibrate_once
 
-    calibrate_once(study, values, parent)
+    calibrate_once(session, parent)

@@ -1,6 +1,7 @@
 """The making of a calibration, once: on training questions of a pair's question sets."""
 
 import json
+import logging
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,9 @@ from latentwire.channel.calibration import FORMAT, from_bytes
 from latentwire.channel.registry import EXAMPLES, NAMES, needs_calibration
 from latentwire.errors import LatentWireError, NotHere
 from latentwire.evaluation.calibrate import calibrate
-from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
+from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, session_run
 from latentwire.milestones.plan import QUESTIONS, Pace, calibration_pace, print_cost
-from latentwire.milestones.study import Study, log
-from latentwire.parameters import Values
+from latentwire.session.session import Session
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.question import Question, tokenize
 from latentwire.tracking.calibrations import (
@@ -32,42 +32,44 @@ from latentwire.tracking.inputs import TRAINING, log_question_sets
 from latentwire.tracking.once import each_once
 from latentwire.tracking.runs import digest_of
 
+log = logging.getLogger("latentwire")
 
-def calibrate_once(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:
+
+def calibrate_once(session: Session, parent: MilestoneRun | None = None) -> None:
     """Calibrate a pair; nothing where it has been done."""
+    values = session.values
     count = values["calibration_examples"]
-    if values["dry_run"] and not _is_local(study):
-        print(f"calibrate: the files of {study.pair.name} are not here yet; a run downloads them")
-        print_cost(study, None, Pace(), "calibration")
+    if values["dry_run"] and not _is_local(session):
+        print(f"calibrate: the files of {session.pair.name} are not here yet; a run downloads them")
+        print_cost(session, None, Pace(), "calibration")
         return
-    sets = [study.training(name) for name in study.dataset_names]
+    sets = [session.training(name) for name in session.dataset_names]
     about = {
-        "pair": study.subject.pair,
-        "pair_identity": study.subject.pair_identity,
-        "dtype": study.subject.dtype,
+        "pair": session.subject.pair,
+        "pair_identity": session.subject.pair_identity,
+        "dtype": session.subject.dtype,
         "questions": [{"set": s.name, "hash": s.hash, "first": count} for s in sets],
     }
     request = digest_of({**about, "format": FORMAT})
-    done = _finished(study, request)
+    done = _finished(session, request)
     if done:
         print(f"calibrate: finished (run {done})")
         if values["dry_run"]:
-            print_cost(study, 0, Pace(), "calibration")
+            print_cost(session, 0, Pace(), "calibration")
         return
     print(f"calibrate: {count} questions each of {', '.join(s.name for s in sets)}")
     if values["dry_run"]:
-        pace = calibration_pace(study)
+        pace = calibration_pace(session)
         questions = sum(min(count, len(s.examples)) for s in sets)
-        print_cost(study, pace.time_for(questions), pace, "calibration")
+        print_cost(session, pace.time_for(questions), pace, "calibration")
         return
-    resolved = study.resolved(values)
-    with milestone_run(study.store, "calibrate", resolved, study.pair.name, parent) as milestone:
+    with session_run(session, "calibrate", parent) as milestone:
         for _, made_by in each_once(
             milestone.claims,
             [request],
             lambda request: f"calibration:{request}",
-            lambda request: _finished(study, request),
-            lambda request: _make(study, milestone, sets, count, about, request),
+            lambda request: _finished(session, request),
+            lambda request: _make(session, milestone, sets, count, about, request),
             to_the_runs_end=True,  # the calibration is there for others once the run is FINISHED
         ):
             if made_by != milestone.run_id:
@@ -76,15 +78,15 @@ def calibrate_once(study: Study, values: Values, parent: MilestoneRun | None = N
                 milestone.writer.note(milestone.run_id, note)
 
 
-def _finished(study: Study, request: str) -> str | None:
+def _finished(session: Session, request: str) -> str | None:
     """The id of a run that has finished this calibration, and can give it."""
-    found = study.store.search(
+    found = session.store.search(
         f"tags.`{CALIBRATION}` != '' and attributes.status = 'FINISHED'",
         tags={CALIBRATION_OF: request},
     )
     for run in found:
         try:
-            read_calibration(study.store, run)
+            read_calibration(session.store, run)
             return str(run.info.run_id)
         except LatentWireError as error:
             log.warning("%s: it does not count", error)
@@ -92,7 +94,7 @@ def _finished(study: Study, request: str) -> str | None:
 
 
 def _make(
-    study: Study,
+    session: Session,
     milestone: MilestoneRun,
     sets: Sequence[Dataset],
     count: int,
@@ -100,12 +102,12 @@ def _make(
     request: str,
 ) -> str:
     """Calibrate on the first `count` questions of each set; the id of the run that holds it."""
-    log_checkpoints(milestone, study)
+    log_checkpoints(milestone, session)
     writer, run_id = milestone.writer, milestone.run_id
     scored_never = {s.name: (s.hash, len(s.examples), s.source) for s in sets}
-    log_question_sets(study.store, run_id, scored_never, TRAINING)
-    asked = [q for s in sets for q in tokenize(s.task, s.examples[:count], study.tokenizer)]
-    data = _calibrate(study, asked, about)
+    log_question_sets(session.store, run_id, scored_never, TRAINING)
+    asked = [q for s in sets for q in tokenize(s.task, s.examples[:count], session.files.tokenizer)]
+    data = _calibrate(session, asked, about)
     found = from_bytes(data, "the new calibration")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / FILE
@@ -115,8 +117,8 @@ def _make(
     tags = {
         CALIBRATION: found.hash,
         CALIBRATION_OF: request,
-        PAIR_IDENTITY: study.subject.pair_identity,
-        DTYPE: study.subject.dtype,
+        PAIR_IDENTITY: session.subject.pair_identity,
+        DTYPE: session.subject.dtype,
     }
     writer.log(run_id, tags=tags, metrics={"calibration_bytes": len(data), QUESTIONS: len(asked)})
     writer.note(run_id, _note(sets, count, len(data), found.hash))
@@ -136,15 +138,15 @@ def _note(sets: Sequence[Dataset], count: int, size_bytes: int, digest: str) -> 
     return "\n".join([head, "", *table])
 
 
-def _is_local(study: Study) -> bool:
+def _is_local(session: Session) -> bool:
     """Whether all that is calibrated on is here."""
     try:
-        return study.is_local() and all(map(study.training, study.dataset_names))
+        return session.is_local() and all(map(session.training, session.dataset_names))
     except NotHere:
         return False
 
 
-def _calibrate(study: Study, questions: list[Question], about: Mapping[str, object]) -> bytes:
+def _calibrate(session: Session, questions: list[Question], about: Mapping[str, object]) -> bytes:
     with tqdm(unit="step", disable=not sys.stderr.isatty()) as bar:
 
         def show(what: str, done: int, of: int) -> None:
@@ -152,4 +154,4 @@ def _calibrate(study: Study, questions: list[Question], about: Mapping[str, obje
             bar.total, bar.n = of, done
             bar.refresh()
 
-        return calibrate(study.loaded, questions, about, show)
+        return calibrate(session.loaded, questions, about, show)

@@ -1,15 +1,11 @@
 """The checks made: the fast ones before a milestone begins, all of them by `preflight`."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from c2c.errors import printable
 from latentwire.checks.report import (
     FAIL,
-    OK,
-    WARN,
     Check,
     Doubt,
     Finding,
@@ -34,40 +30,14 @@ from latentwire.milestones.opening import (
     fast_checks,
     look_at_files,
 )
-from latentwire.milestones.study import Study, announce, open_study
 from latentwire.pairs.identity import compare_with_pins
-from latentwire.parameters import SKIP, Values
+from latentwire.parameters import Values
+from latentwire.session.session import Session
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 
 ROUND_TRIP, DOWNLOAD, HASHES = "round trip", "download", "hashes"
 LOADED, QUESTION = "pair in memory", "one question"
-
-
-def begin(values: Values) -> Study:
-    """The study that a milestone's parameters ask for, once the fast checks have passed.
-
-    Says which pair it is, then one line on the checks; a warning is printed for each that doubts.
-    Raises LatentWireError with a sentence for each that failed, before any run is made.
-    `preflight=skip` leaves them out.
-    """
-    if values["preflight"] == SKIP:
-        return open_study(values)
-    opening = Opening(values)
-    report = run_checks(fast_checks(opening))
-    if opening.pair and opening.device:
-        announce(opening.pair, opening.reason, opening.device)
-    for finding in report.of(WARN):
-        print(printable(f"preflight: warning: {finding.sentence}"), file=sys.stderr)
-    failed = report.of(FAIL)
-    if failed:
-        raise LatentWireError(*(f"preflight: {finding.sentence}" for finding in failed))
-    warned = f", {len(report.of(WARN))} warned" if report.of(WARN) else ""
-    print(
-        f"preflight: {len(report.of(OK))} checks passed{warned} in {report.seconds:.1f} s",
-        flush=True,
-    )
-    return opening.study()
 
 
 def check_all(values: Values) -> None:
@@ -139,20 +109,20 @@ def _checks(opening: Opening, stack: ExitStack, runs: list[MilestoneRun]) -> Ite
     )
     yield Check(
         HASHES,
-        lambda: _hashes(opening.study()),
+        lambda: _hashes(opening.session()),
         "fetch the files again, or correct sha256 in the pair's YAML file",
         needs=(DOWNLOAD,),
     )
     yield Check(
         LOADED,
-        lambda: _loaded(opening.study()),
+        lambda: _loaded(opening.session()),
         "take the fuser that was trained for these models, with all its files",
         needs=(MEMORY, DOWNLOAD),
     )
     name = opening.dataset_names[0] if opening.dataset_names else ""
     yield Check(
         QUESTION,
-        lambda: _question(opening.study(), name),
+        lambda: _question(opening.session(), name),
         "with the checks above passed, report it with this report",
         needs=(LOADED, f"data {name}"),
     )
@@ -165,7 +135,7 @@ def _round_trip(opening: Opening, stack: ExitStack, runs: list[MilestoneRun]) ->
     assert opening.store
     values = opening.values
     if opening.pair and opening.device:
-        values = opening.study().resolved(values)
+        values = opening.session().resolved
     name = opening.pair.name if opening.pair else str(values["pair"])
     run = stack.enter_context(milestone_run(opening.store, "preflight", values, name))
     runs.append(run)
@@ -177,40 +147,34 @@ def _download(opening: Opening) -> str:
         return "nothing to download"
     if opening.values["dry_run"]:
         raise Unmade("nothing is downloaded under dry_run")
-    study = opening.study()
-    found = [look_at_files(opening, study.located)] if opening.downloads else []
-    found += [describe(study.dataset(name)) for name in opening.datasets_missing]
+    session = opening.session()
+    found = [look_at_files(opening, session.files.located)] if opening.downloads else []
+    found += [describe(session.dataset(name)) for name in opening.datasets_missing]
     return "; ".join(found)
 
 
-def _hashes(study: Study) -> str:
-    pinned = compare_with_pins(study.pair, study.located)
-    fuser = study.identity["fuser"][:19]
+def _hashes(session: Session) -> str:
+    pinned = compare_with_pins(session.pair, session.files.located)
+    fuser = session.files.identity["fuser"][:19]
     if not pinned:
         return f"the pair pins none; the fuser is {fuser}"
     return f"as the pair pins them: {', '.join(pinned)}; the fuser is {fuser}"
 
 
-def _loaded(study: Study) -> str:
-    link, fuser = study.loaded.link, study.loaded.fuser
-    layers = len(fuser.layer_map)
-    opened = {
-        kind: sum(fuser.projector(layer).is_open(kind) for layer in fuser.layer_map)
-        for kind in ("key", "value")
-    }
-    if not any(opened.values()):
+def _loaded(session: Session) -> str:
+    link = session.loaded.link
+    if not link.key_layers and not link.value_layers:
         raise Doubt("every gate of the fuser is closed: C2C will equal the receiver alone")
     return (
-        f"the fuser fits; gates open: keys {opened['key']} and values {opened['value']} of"
-        f" {layers} layers; sent: K of {len(link.key_layers)}, V of {len(link.value_layers)}"
-        f" sharer layers"
+        f"the fuser fits; {session.loaded.interface.describe()}; sent: K of {len(link.key_layers)},"
+        f" V of {len(link.value_layers)} sharer layers"
     )
 
 
-def _question(study: Study, dataset: str) -> str:
-    questions, donors = study.questions(dataset)
+def _question(session: Session, dataset: str) -> str:
+    questions, donors = session.questions(dataset)
     condition = Condition(C2C, Channel("int8"), "matched")
-    record = pipeline.evaluate(study.loaded, condition, questions[0], donors[0])
+    record = pipeline.evaluate(session.loaded, condition, questions[0], donors[0])
     if record.unanswered is not None:
         raise LatentWireError(record.unanswered)
     return f"answered {record.output!r} (key {record.answer}) over {record.wire_bytes:,} bytes"

@@ -1,6 +1,7 @@
 """M1's measurements of codecs on a pair's real caches: which are missing, each made once."""
 
 import json
+import logging
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -24,16 +25,18 @@ from latentwire.errors import LatentWireError, Unanswerable, first_line
 from latentwire.evaluation.unanswerable import readable
 from latentwire.milestones.grid import PICTURES, question_sets
 from latentwire.milestones.link_times import measure_link_times, plan_link_times
-from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
+from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, session_run
 from latentwire.milestones.plan import codec_pace, print_cost
-from latentwire.milestones.study import Study, log
-from latentwire.parameters import AUTO, Values
+from latentwire.parameters import AUTO
+from latentwire.session.session import Session
 from latentwire.spec.condition import Channel
 from latentwire.tracking.artifacts import local_artifact
 from latentwire.tracking.inputs import log_question_sets
 from latentwire.tracking.once import each_once
 from latentwire.tracking.resume import finished_runs
 from latentwire.tracking.runs import CODEC_LEVEL, FINGERPRINT, artifact_address, digest_of
+
+log = logging.getLogger("latentwire")
 
 CLOCK = 2  # of measurements off the CPU: 2 since the clock waits for the device
 LAYERS_FILE = "layers.json"
@@ -64,46 +67,45 @@ class _Item:
         return self.channel.codec
 
 
-def measure_codecs(study: Study, values: Values, parent: MilestoneRun | None = None) -> None:
+def measure_codecs(session: Session, parent: MilestoneRun | None = None) -> None:
     """Measure every codec asked for that is not measured yet, and say what all of them gave."""
-    if values["dry_run"] and not study.is_local():
-        print(f"m1: the files of {study.pair.name} are not here yet; a run downloads them first")
-        print_cost(study, None, codec_pace(study), "measurement")
+    if session.values["dry_run"] and not session.is_local():
+        print(f"m1: the files of {session.pair.name} are not here yet; a run downloads them first")
+        print_cost(session, None, codec_pace(session), "measurement")
         return
-    channels = _channels(study, values)
+    channels = _channels(session)
     items = [
-        _item(study, values, dataset, channel)
-        for dataset in study.dataset_names
+        _item(session, dataset, channel)
+        for dataset in session.dataset_names
         for channel in channels
     ]
-    finished = {item: _finished(study, item) for item in items}
+    finished = {item: _finished(session, item) for item in items}
     missing = [item for item, found in finished.items() if found is None]
     print(f"m1: {len(items) - len(missing)} of {len(items)} codec measurements are finished")
-    if values["dry_run"]:
+    if session.values["dry_run"]:
         for item in items:
             print(f"  {item.dataset:<12} {item.codec:<34} {'' if item in missing else 'finished'}")
-        pace = codec_pace(study)
-        questions = sum(_sample(study, values, item.dataset) for item in missing)
+        pace = codec_pace(session)
+        questions = sum(_sample(session, item.dataset) for item in missing)
         print(f"  to do: {len(missing)} measurements of {questions} questions in all")
-        print(f"  and the times beside them of {len(plan_link_times(study, values))} datasets")
-        print_cost(study, pace.time_for(questions), pace, "measurement")
+        print(f"  and the times beside them of {len(plan_link_times(session))} datasets")
+        print_cost(session, pace.time_for(questions), pace, "measurement")
         return
-    with milestone_run(
-        study.store, "m1", study.resolved(values), study.pair.name, parent
-    ) as milestone:
-        log_checkpoints(milestone, study)
-        sets = question_sets(study, study.dataset_names)
-        log_question_sets(study.store, milestone.run_id, sets)
-        _measure_missing(study, values, milestone, finished)
-        measure_link_times(study, values, milestone)
-        _conclude(study, milestone, finished)
+    with session_run(session, "m1", parent) as milestone:
+        log_checkpoints(milestone, session)
+        sets = question_sets(session, session.dataset_names)
+        log_question_sets(session.store, milestone.run_id, sets)
+        _measure_missing(session, milestone, finished)
+        measure_link_times(session, milestone)
+        _conclude(session, milestone, finished)
 
 
-def _channels(study: Study, values: Values) -> list[Channel]:
+def _channels(session: Session) -> list[Channel]:
     """The whole cache through each codec asked for; of all codecs, those that can be used."""
+    values = session.values
     names = values["codec"] or (*NAMES, *EXAMPLES)
     try:
-        return [study.calibrated_channel(Channel(name)) for name in names]
+        return [session.calibrated_channel(Channel(name)) for name in names]
     except LatentWireError as error:
         if values["codec"] or values["calibration"] != AUTO:
             raise
@@ -112,31 +114,31 @@ def _channels(study: Study, values: Values) -> list[Channel]:
         return [Channel(name) for name in names if name not in left_out]
 
 
-def _item(study: Study, values: Values, dataset: str, channel: Channel) -> _Item:
+def _item(session: Session, dataset: str, channel: Channel) -> _Item:
     content = {
         "milestone": "m1",
-        "setting": study.setting(dataset).identity(),
-        "dataset": study.dataset(dataset).hash,
+        "setting": session.setting(dataset).identity(),
+        "dataset": session.dataset(dataset).hash,
         "codec": channel.codec,
-        "sample": _sample(study, values, dataset),
-        "device": study.device.partition(":")[0],  # times differ
+        "sample": _sample(session, dataset),
+        "device": session.device.partition(":")[0],  # times differ
     }
-    if study.device != "cpu":
+    if session.device != "cpu":
         content["clock"] = CLOCK
     if channel.calibration:
         content["calibration"] = channel.calibration
     return _Item(dataset, channel, digest_of(content))
 
 
-def _sample(study: Study, values: Values, dataset: str) -> int:
-    return min(values["sample"], study.examples(dataset))
+def _sample(session: Session, dataset: str) -> int:
+    return min(session.values["sample"], session.examples(dataset))
 
 
-def _finished(study: Study, item: _Item) -> Run | None:
+def _finished(session: Session, item: _Item) -> Run | None:
     """The oldest finished measurement that can be read."""
-    for run in finished_runs(study.store, CODEC_LEVEL, item.fingerprint):
+    for run in finished_runs(session.store, CODEC_LEVEL, item.fingerprint):
         try:
-            _layer_errors(study, run)
+            _layer_errors(session, run)
             return run
         except LatentWireError as error:
             log.warning("%s: it does not count", error)
@@ -144,13 +146,13 @@ def _finished(study: Study, item: _Item) -> Run | None:
 
 
 def _measure_missing(
-    study: Study, values: Values, milestone: MilestoneRun, found: dict[_Item, Run | None]
+    session: Session, milestone: MilestoneRun, found: dict[_Item, Run | None]
 ) -> None:
     """Measure what no process has measured, and wait for what others are measuring."""
     missing = [item for item, run in found.items() if run is None]
     if not missing:
         return
-    look = cache(lambda: undamaged(study.loaded))  # nothing is loaded that others have measured
+    look = cache(lambda: undamaged(session.loaded))  # nothing is loaded that others have measured
     with (
         tqdm(total=len(missing), desc="m1", unit="codec", disable=not sys.stderr.isatty()) as bar,
         milestone.claims.until_done() as claims,
@@ -159,33 +161,31 @@ def _measure_missing(
             claims,
             missing,
             lambda item: f"codec:{item.fingerprint}",
-            lambda item: _finished(study, item),
-            lambda item: _measure(study, values, milestone, item, look()),
+            lambda item: _finished(session, item),
+            lambda item: _measure(session, milestone, item, look()),
         ):
             found[item] = run
             bar.update()
 
 
-def _measure(
-    study: Study, values: Values, milestone: MilestoneRun, item: _Item, look: Look
-) -> Run | None:
+def _measure(session: Session, milestone: MilestoneRun, item: _Item, look: Look) -> Run | None:
     """Measure one codec; None where it can send no question's cache, which its run says."""
-    questions = study.questions(item.dataset)[0][: _sample(study, values, item.dataset)]
+    questions = session.questions(item.dataset)[0][: _sample(session, item.dataset)]
     params = {
-        "pair": study.pair.name,
+        "pair": session.pair.name,
         "dataset": item.dataset,
         "codec": item.codec,
         "kv_bits": bits_label(item.codec),
         "sample": str(len(questions)),
-        "dtype": str(study.dtype).removeprefix("torch."),
+        "dtype": session.dtype_name,
     }
     tags = {FINGERPRINT: item.fingerprint}
     run_id = milestone.writer.start(
         f"{item.dataset} {item.codec}", CODEC_LEVEL, milestone.run_id, params, tags
     )
-    asked = readable(study.loaded, questions)
+    asked = readable(session.loaded, questions)
     try:
-        found = measure(study.loaded, item.channel, asked, look)
+        found = measure(session.loaded, item.channel, asked, look)
     except Unanswerable as reason:
         log.warning("m1: %s on %s is left out: %s", item.codec, item.dataset, reason)
         milestone.writer.note(run_id, f"Left out: {reason}")
@@ -193,21 +193,21 @@ def _measure(
         return None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / PACKET_FILE
-        path.write_bytes(example_packet(study.loaded, item.channel, asked, look))
+        path.write_bytes(example_packet(session.loaded, item.channel, asked, look))
         milestone.writer.log_file(run_id, path)
     milestone.writer.log_text(run_id, json.dumps(asdict(found), indent=2), LAYERS_FILE)
     milestone.writer.finish(run_id, found.metrics())
-    return study.store.client.get_run(run_id)
+    return session.store.client.get_run(run_id)
 
 
-def _conclude(study: Study, milestone: MilestoneRun, found: dict[_Item, Run | None]) -> None:
+def _conclude(session: Session, milestone: MilestoneRun, found: dict[_Item, Run | None]) -> None:
     rows, layers = [], []
     for item, run in found.items():
         if run is None:
             continue
         point = {"dataset": item.dataset, "codec": item.codec}
         rows.append({**point, **run.data.metrics})
-        for kind, errors in _layer_errors(study, run).items():
+        for kind, errors in _layer_errors(session, run).items():
             layers += [
                 {**point, "kind": kind, "layer": int(layer), "relative_error": error}
                 for layer, error in errors.items()
@@ -232,21 +232,21 @@ def _conclude(study: Study, milestone: MilestoneRun, found: dict[_Item, Run | No
         for dataset in by_layer["dataset"].unique():
             path = Path(folder) / f"codec_error_{names[dataset,]}.png"
             part = by_layer[by_layer["dataset"] == dataset]
-            save_png(draw_layer_errors(part, dataset, study.pair.name), path)
+            save_png(draw_layer_errors(part, dataset, session.pair.name), path)
             writer.log_file(run_id, path)
             path = Path(folder) / f"rate_distortion_{names[dataset,]}.png"
             rates = table[table["dataset"] == dataset]
-            figure = draw_rate_distortion(rates, dataset, study.pair.name)
+            figure = draw_rate_distortion(rates, dataset, session.pair.name)
             save_png(figure, path)
             writer.log_file(run_id, path)
             save_png(figure, path, PAGE_DPI)
             writer.log_file(run_id, path, PICTURES)
 
 
-def _layer_errors(study: Study, run: Run) -> dict[str, dict[str, float]]:
+def _layer_errors(session: Session, run: Run) -> dict[str, dict[str, float]]:
     run_id = run.info.run_id
     try:
-        with local_artifact(study.store, run, LAYERS_FILE) as path:
+        with local_artifact(session.store, run, LAYERS_FILE) as path:
             content = json.loads(path.read_text())
         return {
             kind: {layer: float(error) for layer, error in content[f"{kind}_error"].items()}

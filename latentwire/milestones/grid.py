@@ -1,5 +1,6 @@
 """A grid of conditions over a pair's question sets, chunk by chunk, each chunk computed once."""
 
+import logging
 import math
 import sys
 import tempfile
@@ -31,9 +32,8 @@ from latentwire.channel.registry import bits_label
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.crew import Crew, Setup
 from latentwire.evaluation.record import Record
-from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, milestone_run
+from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, session_run
 from latentwire.milestones.plan import chunk_paces, print_cost
-from latentwire.milestones.study import Study, log
 from latentwire.milestones.work import (
     Done,
     Evaluator,
@@ -44,9 +44,9 @@ from latentwire.milestones.work import (
     units_of,
     worker_devices,
 )
-from latentwire.parameters import Values
 from latentwire.redaction import without_password
-from latentwire.spec.axes import C2C, NONE, PLACE_AXES
+from latentwire.session.session import Session
+from latentwire.spec.axes import C2C, DERANGED, NONE, PLACE_AXES
 from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.setting import Setting
 from latentwire.tasks.registry import task_of_records
@@ -62,6 +62,8 @@ from latentwire.tracking.runs import (
     INSTEAD_OF,
     artifact_address,
 )
+
+log = logging.getLogger("latentwire")
 
 # What M0 measures and everything else is compared with.
 BESIDE = (
@@ -91,6 +93,8 @@ class Plan:
     @property
     def params(self) -> dict[str, str]:
         channel = self.condition.channel
+        # Without it, a run has the one seed of its identity.
+        seeded = self.condition.control == DERANGED and not self.setting.seed_everywhere
         return {
             "pair": self.setting.pair,
             "dataset": self.setting.dataset,
@@ -98,6 +102,7 @@ class Plan:
             "kv_bits": bits_label(channel.codec) if channel else NONE,
             "dtype": self.setting.dtype,
             "examples_total": str(self.examples_total),
+            **({"seed": str(self.setting.seed)} if seeded else {}),
         }
 
     @property
@@ -106,70 +111,72 @@ class Plan:
 
 
 def run_grid(
-    study: Study,
+    session: Session,
     name: str,
-    values: Values,
     conditions: Sequence[Condition],
     parent: MilestoneRun | None = None,
 ) -> None:
-    """Evaluate conditions on the study's datasets and log them as milestone `name`.
+    """Evaluate conditions on the session's datasets and log them as milestone `name`.
 
     With `dry_run` it only says what would be computed, what is finished, and what that costs.
     """
-    if values["dry_run"] and not study.is_local():
-        _print_unknown(study, name, conditions)
+    dry_run = session.values["dry_run"]
+    if dry_run and not session.is_local():
+        _print_unknown(session, name, conditions)
         return
-    if not values["dry_run"]:
-        deliver_waiting(study.store)
-    calibrated = [study.calibrated(condition) for condition in conditions]
-    plans = make_plans(study, calibrated)
+    if not dry_run:
+        deliver_waiting(session.store)
+    calibrated = [session.calibrated(condition) for condition in conditions]
+    plans = make_plans(session, calibrated)
     missing = sum(plan.examples_missing for plan in plans)
     wanted = sum(plan.examples for plan in plans)
     print(f"{name}: {len(plans)} conditions, {wanted - missing} of {wanted} answers are finished")
-    if values["dry_run"]:
-        _print_plans(study, plans)
+    if dry_run:
+        _print_plans(session, plans)
         return
-    with milestone_run(study.store, name, study.resolved(values), study.pair.name, parent) as run:
-        log_checkpoints(run, study)
-        log_question_sets(study.store, run.run_id, question_sets(study, study.dataset_names))
-        condition_runs = {plan.fingerprint: _start_condition(study, run, plan) for plan in plans}
-        _compute(study, run, plans, condition_runs)
-        found = _answers(study, run, plans, condition_runs)
-        _conclude(study, run, plans, condition_runs, found)
+    with session_run(session, name, parent) as run:
+        log_checkpoints(run, session)
+        log_question_sets(session.store, run.run_id, question_sets(session, session.dataset_names))
+        condition_runs = {plan.fingerprint: _start_condition(session, run, plan) for plan in plans}
+        _compute(session, run, plans, condition_runs)
+        found = _answers(session, run, plans, condition_runs)
+        _conclude(session, run, plans, condition_runs, found)
 
 
-def make_plans(study: Study, conditions: Sequence[Condition]) -> list[Plan]:
-    """Which chunks of each condition on each of the study's datasets are missing in the store."""
-    settings = {dataset: study.setting(dataset) for dataset in study.dataset_names}
+def make_plans(session: Session, conditions: Sequence[Condition]) -> list[Plan]:
+    """Which chunks of each condition on each of the session's datasets are missing in the store."""
+    settings = {dataset: session.setting(dataset) for dataset in session.dataset_names}
     points = [(setting, condition) for setting in settings.values() for condition in conditions]
     prints = [setting.condition_fingerprint(condition) for setting, condition in points]
-    finished = finished_spans(study.store, prints)
+    finished = finished_spans(session.store, prints)
     return [
-        _plan(study, setting, condition, finished[fingerprint])
+        _plan(session, setting, condition, finished[fingerprint])
         for (setting, condition), fingerprint in zip(points, prints, strict=True)
     ]
 
 
-def _plan(study: Study, setting: Setting, condition: Condition, finished: Iterable[Span]) -> Plan:
-    examples = study.examples(setting.dataset)
-    size = study.values["chunk_size"]
+def _plan(
+    session: Session, setting: Setting, condition: Condition, finished: Iterable[Span]
+) -> Plan:
+    examples = session.examples(setting.dataset)
+    size = session.values["chunk_size"]
     chunks = [(start, min(start + size, examples)) for start in range(0, examples, size)]
     missing = uncovered(chunks, finished)
-    total = len(study.dataset(setting.dataset).examples)
+    total = len(session.dataset(setting.dataset).examples)
     return Plan(setting, condition, examples, total, tuple(missing))
 
 
-def question_sets(study: Study, names: Iterable[str]) -> dict[str, tuple[str, int, str]]:
+def question_sets(session: Session, names: Iterable[str]) -> dict[str, tuple[str, int, str]]:
     """What `log_question_sets` takes, of question sets that are scored."""
-    sets = [study.dataset(name) for name in names]
+    sets = [session.dataset(name) for name in names]
     return {found.name: (found.hash, len(found.examples), found.source) for found in sets}
 
 
-def _start_condition(study: Study, run: MilestoneRun, plan: Plan) -> str:
+def _start_condition(session: Session, run: MilestoneRun, plan: Plan) -> str:
     title = f"{plan.setting.dataset} {plan.condition.label}"
     tags = {FINGERPRINT: plan.fingerprint, CONDITION: plan.fingerprint, **_identity(plan)}
     run_id = run.writer.start(title, "condition", run.run_id, plan.params, tags)
-    log_question_sets(study.store, run_id, question_sets(study, [plan.setting.dataset]))
+    log_question_sets(session.store, run_id, question_sets(session, [plan.setting.dataset]))
     return run_id
 
 
@@ -178,7 +185,7 @@ def _identity(plan: Plan) -> dict[str, str]:
 
 
 def _answers(
-    study: Study, run: MilestoneRun, plans: Sequence[Plan], condition_runs: dict[str, str]
+    session: Session, run: MilestoneRun, plans: Sequence[Plan], condition_runs: dict[str, str]
 ) -> dict[str, list[ConditionResult]]:
     """The answers of every condition, by its fingerprint. What the store calls finished and cannot
     give is computed again, once.
@@ -189,11 +196,11 @@ def _answers(
     while True:
         prints = [plan.fingerprint for plan in plans]
         told = {entry.run.info.run_id for entry in lost}
-        answers = read_answers(study.store, chunks_of(study.store, prints), told)
+        answers = read_answers(session.store, chunks_of(session.store, prints), told)
         parts: dict[str, list[tuple[Run, ConditionResult]]] = {name: [] for name in prints}
         for chunk, result in answers.found:
             parts[chunk.data.tags[CONDITION]].append((chunk, result))
-        rest = [_still(study, plan, [c for c, _ in parts[plan.fingerprint]]) for plan in plans]
+        rest = [_still(session, plan, [c for c, _ in parts[plan.fingerprint]]) for plan in plans]
         missing = sum(plan.examples_missing for plan in rest)
         if not missing:
             return {name: [result for _, result in found] for name, found in parts.items()}
@@ -204,17 +211,17 @@ def _answers(
             )
         log.warning("%s: %d answers are no longer there and are computed again", run.name, missing)
         lost = answers.unreadable
-        _compute(study, run, rest, condition_runs, lost)
+        _compute(session, run, rest, condition_runs, lost)
 
 
-def _still(study: Study, plan: Plan, chunks: Iterable[Run]) -> Plan:
+def _still(session: Session, plan: Plan, chunks: Iterable[Run]) -> Plan:
     """The plan, where these chunk runs are what is finished."""
     spans = [parse_chunk(chunk.data.tags[CHUNK]) for chunk in chunks]
-    return _plan(study, plan.setting, plan.condition, spans)
+    return _plan(session, plan.setting, plan.condition, spans)
 
 
 def _compute(
-    study: Study,
+    session: Session,
     run: MilestoneRun,
     plans: Sequence[Plan],
     condition_runs: dict[str, str],
@@ -234,11 +241,11 @@ def _compute(
     with (
         tqdm(total=missing, desc=run.name, unit="answer", disable=not sys.stderr.isatty()) as bar,
         run.claims.until_done() as claims,
-        Outbox(study.store, expecting=True) as outbox,
-        _evaluating(study, bar.update) as evaluate,
+        Outbox(session.store, expecting=True) as outbox,
+        _evaluating(session, bar.update) as evaluate,
     ):
         unreadable = {entry.run.info.run_id for entry in lost}
-        queue = Queue(study.store, claims, units, unreadable)
+        queue = Queue(session.store, claims, units, unreadable)
         while True:
             for unit, done in evaluate(queue):
                 letters, claimed = [], queue.keeps(unit)
@@ -249,7 +256,7 @@ def _compute(
                         parent = condition_runs[plan.fingerprint]
                         answers = cut.records[condition], cut.seconds / len(unit.conditions)
                         letters.append(
-                            _letter(study, run, parent, plan, part, *answers, claimed, lost)
+                            _letter(session, run, parent, plan, part, *answers, claimed, lost)
                         )
                 queue.sent(unit, outbox.put(letters) if letters else None)
                 log.info(
@@ -268,12 +275,12 @@ def _compute(
 
 @contextmanager
 def _evaluating(
-    study: Study, progress: Callable[[int], object]
+    session: Session, progress: Callable[[int], object]
 ) -> Iterator[Callable[[Queue], Iterator[tuple[Unit, Done]]]]:
     """What evaluates the units that a queue gives: this process, or workers of it."""
-    devices = worker_devices(study)
+    devices = worker_devices(session)
     if len(devices) == 1:
-        evaluator = Evaluator(study)
+        evaluator = Evaluator(session)
 
         def here(queue: Queue) -> Iterator[tuple[Unit, Done]]:
             while unit := queue.take():
@@ -282,7 +289,7 @@ def _evaluating(
         yield here
         return
     print(f"{len(devices)} workers: {', '.join(devices)}", flush=True)
-    setup: Setup[Unit, Done] = partial(open_evaluator, study.for_workers())
+    setup: Setup[Unit, Done] = partial(open_evaluator, session.for_worker())
     with Crew(setup, devices, progress) as crew:
 
         def by_workers(queue: Queue) -> Iterator[tuple[Unit, Done]]:
@@ -298,7 +305,7 @@ def _evaluating(
 
 
 def _letter(
-    study: Study,
+    session: Session,
     run: MilestoneRun,
     condition_run: str,
     plan: Plan,
@@ -320,7 +327,7 @@ def _letter(
     if replaced := [entry.run.info.run_id for entry in lost if _held(entry.run, plan, unit.span)]:
         tags[INSTEAD_OF] = ",".join(replaced[:MOST_REPLACED])
     return letter(
-        study.store,
+        session.store,
         f"{plan.setting.dataset} {plan.condition.label} {chunk}",
         condition_run,
         plan.params,
@@ -366,7 +373,7 @@ def counted(records: Sequence[Record], task: Task) -> dict[str, float]:
 
 
 def _conclude(
-    study: Study,
+    session: Session,
     run: MilestoneRun,
     plans: Sequence[Plan],
     condition_runs: dict[str, str],
@@ -374,13 +381,13 @@ def _conclude(
 ) -> None:
     """Log every condition's aggregate over all its chunks, and the milestone's table."""
     answers = [result for parts in found.values() for result in parts]
-    frame = build_curve([*answers, *_beside(study, plans)])
+    frame = build_curve([*answers, *_beside(session, plans)])
     for plan in plans:
         unique = {r.example_id: r for part in found[plan.fingerprint] for r in part.records}
         if not unique:
             raise LatentWireError(
                 f"{plan.setting.dataset} {plan.condition.label}: no answers of it are in the"
-                f" store {without_password(study.store.uri)}, though all were computed: its"
+                f" store {without_password(session.store.uri)}, though all were computed: its"
                 " chunk runs were deleted meanwhile, or written to another store; start again"
             )
         task = task_of_records(plan.setting.dataset)
@@ -399,7 +406,7 @@ def _conclude(
     log_table(run, frame, measured, log_pictures(run, measured))
 
 
-def _beside(study: Study, plans: Sequence[Plan]) -> list[ConditionResult]:
+def _beside(session: Session, plans: Sequence[Plan]) -> list[ConditionResult]:
     """The answers that a grid is compared with, as far as they are finished: each model alone,
     and the whole cache in 16 bits."""
     settings = dict.fromkeys(plan.setting for plan in plans)
@@ -407,7 +414,7 @@ def _beside(study: Study, plans: Sequence[Plan]) -> list[ConditionResult]:
         setting.condition_fingerprint(condition) for setting in settings for condition in BESIDE
     }
     prints -= {plan.fingerprint for plan in plans}
-    return results(study.store, chunks_of(study.store, sorted(prints))) if prints else []
+    return results(session.store, chunks_of(session.store, sorted(prints))) if prints else []
 
 
 def _is_measured(frame: pd.DataFrame, plans: Sequence[Plan]) -> "pd.Series[bool]":
@@ -471,34 +478,34 @@ def log_table(
     writer.note(run_id, note(run.name, frame, measured, places, said))
 
 
-def _print_unknown(study: Study, name: str, conditions: Sequence[Condition]) -> None:
+def _print_unknown(session: Session, name: str, conditions: Sequence[Condition]) -> None:
     """The plan where files are missing: what is finished is known only with them."""
-    print(f"{name}: the files of {study.pair.name} are not here yet; a run downloads them first")
-    size, work, chunks = study.values["chunk_size"], [], 0
-    for dataset in study.dataset_names:
-        answers = study.examples(dataset)
+    print(f"{name}: the files of {session.pair.name} are not here yet; a run downloads them first")
+    size, work, chunks = session.values["chunk_size"], [], 0
+    for dataset in session.dataset_names:
+        answers = session.examples(dataset)
         for condition in conditions:
             print(f"  {dataset:<12} {condition.label:<34} {answers} answers")
             work.append((condition, answers))
             chunks += -(-answers // size)
-    _print_work(study, work, chunks)
+    _print_work(session, work, chunks)
 
 
-def _print_plans(study: Study, plans: Sequence[Plan]) -> None:
+def _print_plans(session: Session, plans: Sequence[Plan]) -> None:
     for plan in plans:
         done, chunks = plan.examples - plan.examples_missing, len(plan.missing)
         state = f"{done} of {plan.examples} finished, {chunks} {_chunks(chunks)} to do"
         state = state if plan.missing else "finished"
         print(f"  {plan.setting.dataset:<12} {plan.condition.label:<34} {state}")
     work = [(plan.condition, plan.examples_missing) for plan in plans]
-    _print_work(study, work, sum(len(plan.missing) for plan in plans))
+    _print_work(session, work, sum(len(plan.missing) for plan in plans))
 
 
-def _print_work(study: Study, work: Sequence[tuple[Condition, int]], chunks: int) -> None:
+def _print_work(session: Session, work: Sequence[tuple[Condition, int]], chunks: int) -> None:
     answers = sum(missing for _, missing in work)
     print(f"  to do: {chunks} {_chunks(chunks)}, {answers} answers")
-    paces = chunk_paces(study)
-    print_cost(study, paces.time_for(work), paces.every, "chunk")
+    paces = chunk_paces(session)
+    print_cost(session, paces.time_for(work), paces.every, "chunk")
 
 
 def _chunks(count: int) -> str:

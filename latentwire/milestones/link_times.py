@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from latentwire.evaluation.link_times import measure
 from latentwire.evaluation.unanswerable import readable
 from latentwire.milestones.milestone import MilestoneRun
-from latentwire.milestones.study import Study
-from latentwire.parameters import Values
+from latentwire.session.session import Session
 from latentwire.tracking.once import each_once
 from latentwire.tracking.resume import finished_runs
 from latentwire.tracking.runs import FINGERPRINT, LINK_LEVEL, digest_of
@@ -23,15 +22,15 @@ class _Item:
     fingerprint: str
 
 
-def plan_link_times(study: Study, values: Values) -> list[_Item]:
+def plan_link_times(session: Session) -> list[_Item]:
     """What is missing: an item a dataset that has no finished measurement."""
-    items = [_item(study, values, name) for name in study.dataset_names]
-    return [item for item in items if _finished(study, item) is None]
+    items = [_item(session, name) for name in session.dataset_names]
+    return [item for item in items if _finished(session, item) is None]
 
 
-def measure_link_times(study: Study, values: Values, milestone: MilestoneRun) -> None:
+def measure_link_times(session: Session, milestone: MilestoneRun) -> None:
     """Measure what is missing, each in a run of its own below the milestone's."""
-    missing = plan_link_times(study, values)
+    missing = plan_link_times(session)
     if not missing:
         return
     with milestone.claims.until_done() as claims:
@@ -39,35 +38,35 @@ def measure_link_times(study: Study, values: Values, milestone: MilestoneRun) ->
             claims,
             missing,
             lambda item: f"link:{item.fingerprint}",
-            lambda item: _finished(study, item),
-            lambda item: _measure(study, milestone, item),
+            lambda item: _finished(session, item),
+            lambda item: _measure(session, milestone, item),
         ):
             print(f"m1: times beside the codecs on {item.dataset} (run {run_id})")
 
 
-def _item(study: Study, values: Values, dataset: str) -> _Item:
-    count = min(values["sample"], study.examples(dataset), MOST_QUESTIONS)
+def _item(session: Session, dataset: str) -> _Item:
+    count = min(session.values["sample"], session.examples(dataset), MOST_QUESTIONS)
     content = {
         "milestone": "m1 link times",
-        "setting": study.setting(dataset).identity(),
-        "dataset": study.dataset(dataset).hash,
+        "setting": session.setting(dataset).identity(),
+        "dataset": session.dataset(dataset).hash,
         "questions": count,
-        "device": study.device.partition(":")[0],  # times differ
+        "device": session.device.partition(":")[0],  # times differ
     }
     return _Item(dataset, count, digest_of(content))
 
 
-def _finished(study: Study, item: _Item) -> str | None:
-    run = next(finished_runs(study.store, LINK_LEVEL, item.fingerprint), None)
+def _finished(session: Session, item: _Item) -> str | None:
+    run = next(finished_runs(session.store, LINK_LEVEL, item.fingerprint), None)
     return None if run is None else str(run.info.run_id)
 
 
-def _measure(study: Study, milestone: MilestoneRun, item: _Item) -> str:
+def _measure(session: Session, milestone: MilestoneRun, item: _Item) -> str:
     params = {
-        "pair": study.pair.name,
+        "pair": session.pair.name,
         "dataset": item.dataset,
         "sample": str(item.questions),
-        "dtype": str(study.dtype).removeprefix("torch."),
+        "dtype": session.dtype_name,
     }
     run_id = milestone.writer.start(
         f"{item.dataset} link times",
@@ -76,6 +75,6 @@ def _measure(study: Study, milestone: MilestoneRun, item: _Item) -> str:
         params,
         {FINGERPRINT: item.fingerprint},
     )
-    questions = study.questions(item.dataset)[0][: item.questions]
-    milestone.writer.finish(run_id, measure(study.loaded, readable(study.loaded, questions)))
+    questions = session.questions(item.dataset)[0][: item.questions]
+    milestone.writer.finish(run_id, measure(session.loaded, readable(session.loaded, questions)))
     return run_id

@@ -6,13 +6,13 @@ zeros: what C2C scores above another question's is what the own cache was worth.
 
 from typing import TYPE_CHECKING
 
-from latentwire.parameters import STUDY, WORKERS, Values
+from latentwire.parameters import STUDY, WORKERS
 from latentwire.spec.axes import C2C, CONTROLS
 from latentwire.spec.condition import Channel, Condition
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
     from latentwire.milestones.milestone import MilestoneRun
-    from latentwire.milestones.study import Study
+    from latentwire.session.session import Session
 
 PARAMETERS = (*STUDY, WORKERS)
 CONDITIONS = (
@@ -22,14 +22,8 @@ CONDITIONS = (
 )
 
 
-def run(values: Values) -> None:
-    from latentwire.milestones.checking import begin
-
-    run_in(begin(values), values)
-
-
-def run_in(study: "Study", values: Values, parent: "MilestoneRun | None" = None) -> None:
-    """The milestone on a study that is open already."""
+def run_in(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+    """The milestone on a session that is open already."""
     from latentwire.milestones.grid import run_grid
 
-    run_grid(study, "m0", values, CONDITIONS, parent)
+    run_grid(session, "m0", CONDITIONS, parent)

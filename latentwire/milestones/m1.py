@@ -8,23 +8,17 @@ codec's (see `link_times`).
 
 from typing import TYPE_CHECKING
 
-from latentwire.parameters import CALIBRATION, CODEC, SAMPLE, STUDY, Values
+from latentwire.parameters import CALIBRATION, CODEC, SAMPLE, STUDY
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
     from latentwire.milestones.milestone import MilestoneRun
-    from latentwire.milestones.study import Study
+    from latentwire.session.session import Session
 
 PARAMETERS = (*STUDY, CODEC, CALIBRATION, SAMPLE)
 
 
-def run(values: Values) -> None:
-    from latentwire.milestones.checking import begin
-
-    run_in(begin(values), values)
-
-
-def run_in(study: "Study", values: Values, parent: "MilestoneRun | None" = None) -> None:
-    """The milestone on a study that is open already."""
+def run_in(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+    """The milestone on a session that is open already."""
     from latentwire.milestones.codec_measurements import measure_codecs
 
-    measure_codecs(study, values, parent)
+    measure_codecs(session, parent)

@@ -17,7 +17,7 @@ from latentwire.spec.condition import Channel, Condition
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
     from latentwire.milestones.milestone import MilestoneRun
-    from latentwire.milestones.study import Study
+    from latentwire.session.session import Session
 
 PARAMETERS = (*STUDY, WORKERS, KV_BITS, CODEC, CALIBRATION, CONTROLS_SENT)
 
@@ -30,14 +30,8 @@ def conditions(values: Values) -> list[Condition]:
     ]
 
 
-def run(values: Values) -> None:
-    from latentwire.milestones.checking import begin
-
-    run_in(begin(values), values)
-
-
-def run_in(study: "Study", values: Values, parent: "MilestoneRun | None" = None) -> None:
-    """The milestone on a study that is open already."""
+def run_in(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+    """The milestone on a session that is open already."""
     from latentwire.milestones.grid import run_grid
 
-    run_grid(study, "m2", values, conditions(values), parent)
+    run_grid(session, "m2", conditions(session.values), parent)

@@ -27,7 +27,7 @@ from latentwire.parameters import (
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
     from latentwire.milestones.milestone import MilestoneRun
-    from latentwire.milestones.study import Study
+    from latentwire.session.session import Session
     from latentwire.tracking.store import Store
 
 # M3 has a kv_bits of its own, so M2's cannot go by that name here.
@@ -46,26 +46,24 @@ STEPS = (m0, baselines, calibrate, m1, m2, m3)
 log = logging.getLogger("latentwire")
 
 
-def run(values: Values) -> None:
-    from latentwire.milestones.checking import begin
-    from latentwire.milestones.milestone import milestone_run
+def run_in(session: "Session") -> None:
+    from latentwire.milestones.milestone import session_run
 
-    study = begin(values)
+    values = session.values
     if values["dry_run"]:
         for milestone in STEPS:
-            _run_step(milestone, study, values)
+            _run_step(milestone, session)
         return
-    with milestone_run(study.store, "main", study.resolved(values), study.pair.name) as parent:
-        failures = _Failures(study.store)
+    with session_run(session, "main") as parent:
+        failures = _Failures(session.store)
         for milestone in STEPS:
-            step = partial(_run_step, milestone, study, values, parent)
+            step = partial(_run_step, milestone, session, parent)
             failures.survive(_name(milestone), step)
-        drawn = {
-            **_complete(m4.PARAMETERS, values),
-            "pair": study.pair.name,
-            "dataset": study.dataset_names,
+        drawn = _complete(m4.PARAMETERS, values) | {
+            "pair": session.pair.name,
+            "dataset": session.dataset_names,
         }
-        failures.survive("m4", lambda: m4.run_in(study.store, drawn, parent))
+        failures.survive("m4", lambda: m4.run_in(session.store, drawn, parent))
         failures.end()
 
 
@@ -110,13 +108,11 @@ def _name(milestone: Any) -> str:
     return str(milestone.__name__).rpartition(".")[2]
 
 
-def _run_step(
-    milestone: Any, study: "Study", values: Values, parent: "MilestoneRun | None" = None
-) -> None:
+def _run_step(milestone: Any, session: "Session", parent: "MilestoneRun | None" = None) -> None:
     """One milestone. Calibrating needs training questions and a model that it knows how to
     calibrate; without them the others go on, and M1 leaves out what is not calibrated."""
     try:
-        milestone.run_in(study, _complete(milestone.PARAMETERS, values), parent)
+        milestone.run_in(session.under(_complete(milestone.PARAMETERS, session.values)), parent)
     except LatentWireError as error:
         if milestone is not calibrate:
             raise
@@ -127,4 +123,4 @@ def _complete(parameters: Sequence[Parameter], values: Values) -> Values:
     """A milestone's parameters: those given to `main`, and the milestone's own defaults."""
     defaults = checked(parameters, {parameter.name: parameter.default for parameter in parameters})
     given = {"kv_bits": values[M2_KV_BITS.name]} if parameters is m2.PARAMETERS else {}
-    return {name: (values | given).get(name, default) for name, default in defaults.items()}
+    return Values({name: (values | given).get(name, default) for name, default in defaults.items()})

@@ -5,15 +5,15 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from latentwire import environment
 from latentwire.errors import LatentWireError
-from latentwire.milestones.study import Study, log
 from latentwire.pairs.identity import manifest
 from latentwire.parameters import Values
+from latentwire.session.session import Session
 from latentwire.terminal import PlainLines
 from latentwire.tracking.claims import Claims
 from latentwire.tracking.given_run import GIVEN, given_run
@@ -31,6 +31,8 @@ from latentwire.tracking.runs import (
     next_attempt,
 )
 from latentwire.tracking.store import Store
+
+log = logging.getLogger("latentwire")
 
 # Parameters that do not change what a milestone's runs are about.
 _NOT_IDENTITY = (
@@ -102,12 +104,19 @@ def milestone_run(
         writer.finish(run_id)
 
 
-def log_checkpoints(run: MilestoneRun, study: Study) -> None:
+def session_run(
+    session: Session, name: str, parent: MilestoneRun | None = None
+) -> AbstractContextManager[MilestoneRun]:
+    """The run of a milestone on a session, with its parameters."""
+    return milestone_run(session.store, name, session.resolved, session.pair.name, parent)
+
+
+def log_checkpoints(run: MilestoneRun, session: Session) -> None:
     """Store which files the pair is made of, with sizes and hashes."""
     content: Mapping[str, object] = {
-        "pair": study.pair.name,
-        "identity": study.identity,
-        "files": manifest(study.located),
+        "pair": session.pair.name,
+        "identity": session.files.identity,
+        "files": manifest(session.files.located),
     }
     run.writer.log_text(run.run_id, json.dumps(content, indent=2), "checkpoints.json")
 

@@ -1,9 +1,10 @@
-"""What is known of a study before it is open, check by check.
+"""What is known of a session before it is open, check by check.
 
 The checks fill in an `Opening` one after the other; each that needs a piece names the check which
 finds it.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -11,26 +12,33 @@ from typing import Any, TypeVar
 import torch
 
 from c2c.cache import geometry
-from c2c.checkpoint import require_fit
+from c2c.errors import printable
 from latentwire.checks.caches import check_caches, check_disk
 from latentwire.checks.clock import check_clock
 from latentwire.checks.device import check_device, check_memory
 from latentwire.checks.downloads import Download, known_bytes, pair_downloads, told, unknown
 from latentwire.checks.packages import check_packages, check_python
 from latentwire.checks.prompts import judge, lengths_of, most_tokens
-from latentwire.checks.report import Check, Doubt, Unmade
+from latentwire.checks.report import FAIL, OK, WARN, Check, Doubt, Unmade, run_checks
 from latentwire.checks.store import check_artifacts, check_store
 from latentwire.checks.weights import configs, weights_bytes
-from latentwire.environment import choose_device, choose_dtype
-from latentwire.errors import NotHere, Unanswerable
+from latentwire.errors import LatentWireError, NotHere, Unanswerable
 from latentwire.evaluation.message import stem_and_options
+from latentwire.interfaces.registry import require_fit
 from latentwire.milestones.peek import no_store, peek_store
-from latentwire.milestones.study import DATE_TOLD, Study
-from latentwire.pairs.load import choose_pair, load_pair
 from latentwire.pairs.locate import LocatedPair, is_offline, locate_pair, parts_of
-from latentwire.pairs.pair import Pair, require_supported
+from latentwire.pairs.pair import Pair
 from latentwire.pairs.tokenizer import check_embedded
-from latentwire.parameters import MESSAGE_TOKENS, Values
+from latentwire.parameters import MESSAGE_TOKENS, SKIP, Values
+from latentwire.session.configuration import (
+    Configuration,
+    announce,
+    choose_device,
+    choose_dtype,
+    chosen_pair,
+)
+from latentwire.session.pair_in_use import DATE_TOLD
+from latentwire.session.session import Session
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.registry import load_dataset, task_named
 from latentwire.tracking.store import Store, open_store, tracking_uri
@@ -44,7 +52,7 @@ OPTIONS = "options"
 
 @dataclass
 class Opening:
-    """A study that is being opened. None: not found out yet, or not to be had."""
+    """A session that is being opened. None: not found out yet, or not to be had."""
 
     values: Values
     pair: Pair | None = None
@@ -58,22 +66,50 @@ class Opening:
     receiver: Any = None
     datasets: dict[str, Dataset] = field(default_factory=dict)
     datasets_missing: list[str] = field(default_factory=list)
-    opened: Study | None = None
+    opened: Session | None = None
 
     @property
     def dataset_names(self) -> tuple[str, ...]:
         named: tuple[str, ...] | None = self.values["dataset"]
         return named or (self.pair.datasets if self.pair else ())
 
-    def study(self) -> Study:
-        """The study, with what the checks have loaded; where its store is not to be had, one that
+    def session(self) -> Session:
+        """The session, with what the checks have loaded; where its store is not to be had, one that
         holds nothing."""
         if self.opened is None:
             assert self.pair and self.device and self.dtype
             store = self.store or no_store(tracking_uri())
-            self.opened = Study(self.values, self.pair, self.device, self.dtype, store)
-            self.opened.datasets.update(self.datasets)
+            chosen = Configuration(self.values, self.pair, self.device, self.dtype)
+            self.opened = Session.of(chosen, store)
+            self.opened.kept.datasets.update(self.datasets)
         return self.opened
+
+
+def open_session(values: Values) -> Session:
+    """The session that a milestone's parameters ask for, once the fast checks have passed.
+
+    Says which pair it is, then one line on the checks; a warning is printed for each that doubts.
+    Raises LatentWireError with a sentence for each that failed, before any run is made.
+    `preflight=skip` leaves out the checks.
+    """
+    opening = Opening(values)
+    if values["preflight"] == SKIP:
+        _choose_device(opening)
+        _pair(opening)
+        announce(_known(opening.pair), opening.reason, _known(opening.device))
+        _open(opening)
+        return opening.session()
+    report = run_checks(fast_checks(opening))
+    if opening.pair and opening.device:
+        announce(opening.pair, opening.reason, opening.device)
+    for finding in report.of(WARN):
+        print(printable(f"preflight: warning: {finding.sentence}"), file=sys.stderr)
+    if failed := report.of(FAIL):
+        raise LatentWireError(*(f"preflight: {finding.sentence}" for finding in failed))
+    warned = f", {len(report.of(WARN))} warned" if report.of(WARN) else ""
+    passed = len(report.of(OK))
+    print(f"preflight: {passed} checks passed{warned} in {report.seconds:.1f} s", flush=True)
+    return opening.session()
 
 
 def fast_checks(opening: Opening, thorough: bool = False) -> Iterator[Check]:
@@ -84,6 +120,26 @@ def fast_checks(opening: Opening, thorough: bool = False) -> Iterator[Check]:
     """
     yield Check(PYTHON, check_python, "make setup with that Python: PYTHON=python3.11 make setup")
     yield Check(PACKAGES, check_packages, "make setup installs the lock's versions")
+    yield from _pair_checks(opening, thorough)
+    yield from _data_checks(opening)
+    yield from _store_checks(opening, thorough)
+    yield Check(
+        PROMPTS,
+        lambda: _prompts(opening),
+        "take a pair whose models read longer texts, with the tokenizers that belong to them",
+        needs=(PAIR, DEVICE, FILES),
+    )
+    if thorough or MESSAGE_TOKENS.name in opening.values:  # baselines are part of it
+        # The last: it makes the session, whose store must be known by then.
+        yield Check(
+            OPTIONS,
+            lambda: _options(opening),
+            "nothing, they count as wrong; or take a pair with another tokenizer",
+            needs=(DEVICE, PAIR, FILES),
+        )
+
+
+def _pair_checks(opening: Opening, thorough: bool) -> Iterator[Check]:
     yield Check(
         DEVICE,
         lambda: _device(opening, thorough),
@@ -102,6 +158,9 @@ def fast_checks(opening: Opening, thorough: bool = False) -> Iterator[Check]:
         "end what else runs on the device, or take a smaller pair, dtype=bfloat16, another device",
         needs=(DEVICE, FILES),
     )
+
+
+def _data_checks(opening: Opening) -> Iterator[Check]:
     # Made when it is asked for: by then the pair says which sets there are.
     for name in opening.dataset_names:
         yield Check(
@@ -119,6 +178,9 @@ def fast_checks(opening: Opening, thorough: bool = False) -> Iterator[Check]:
         lambda: check_disk(opening.downloads),
         "make room, or set HF_HOME to a larger disk",
     )
+
+
+def _store_checks(opening: Opening, thorough: bool) -> Iterator[Check]:
     yield Check(
         STORE,
         lambda: check_store(tracking_uri()),
@@ -142,35 +204,24 @@ def fast_checks(opening: Opening, thorough: bool = False) -> Iterator[Check]:
         "set the clock (timedatectl set-ntp true, or the host's)",
         needs=(SCHEMA,),
     )
-    yield Check(
-        PROMPTS,
-        lambda: _prompts(opening),
-        "take a pair whose models read longer texts, with the tokenizers that belong to them",
-        needs=(PAIR, DEVICE, FILES),
-    )
-    if thorough or MESSAGE_TOKENS.name in opening.values:  # baselines are part of it
-        # The last: it makes the study, whose store must be known by then.
-        yield Check(
-            OPTIONS,
-            lambda: _options(opening),
-            "nothing, they count as wrong; or take a pair with another tokenizer",
-            needs=(DEVICE, PAIR, FILES),
-        )
 
 
 def _device(opening: Opening, thorough: bool) -> str:
     device = choose_device(opening.values["device"])
     dtype = choose_dtype(opening.values["dtype"], device)
     found = check_device(device, dtype, ask_driver=thorough)
-    opening.device, opening.dtype = device, dtype
+    _choose_device(opening)
     return found
+
+
+def _choose_device(opening: Opening) -> None:
+    opening.device = choose_device(opening.values["device"])
+    opening.dtype = choose_dtype(opening.values["dtype"], opening.device)
 
 
 def _pair(opening: Opening) -> str:
     cuda = opening.device.startswith("cuda") if opening.device else torch.cuda.is_available()
-    name, opening.reason = choose_pair(opening.values["pair"], cuda)
-    pair = load_pair(name)
-    require_supported(pair)
+    pair, opening.reason = chosen_pair(opening.values["pair"], cuda)
     opening.pair = pair
     return f"{pair.name} ({opening.reason}): {pair.description}"
 
@@ -214,20 +265,20 @@ def _dataset(opening: Opening, name: str) -> str:
 
 
 def _prompts(opening: Opening) -> str:
-    """Tokenizers, template, and the length of every prompt; after the store, which a study has."""
+    """Tokenizers, template and the length of every prompt; after the store, which a session has."""
     if opening.downloads:
         raise Unmade("the pair is still to be downloaded")
-    study = opening.study()
+    session = opening.session()
     models = {"receiver": opening.receiver, "sharer": opening.sharer}
     rows = {name: config.get_text_config().vocab_size for name, config in models.items()}
-    check_embedded(study.tokenizer, rows)
-    told = f"{DATE_TOLD}; " if study.prompting.printed else ""
+    check_embedded(session.files.tokenizer, rows)
+    told = f"{DATE_TOLD}; " if session.files.prompting.printed else ""
     found = [
         lengths_of(
-            study.dataset(name).task,
-            study.dataset(name).examples[: study.examples(name)],
-            study.tokenizer,
-            lambda name=name: study.questions(name)[0],  # type: ignore[misc]
+            session.dataset(name).task,
+            session.dataset(name).examples[: session.examples(name)],
+            session.files.tokenizer,
+            lambda name=name: session.questions(name)[0],  # type: ignore[misc]
             most_tokens(models),
         )
         for name in opening.datasets
@@ -239,7 +290,7 @@ def _options(opening: Opening) -> str:
     """Can option logits be read of every question?"""
     if opening.downloads:
         raise Unmade("the tokenizer is not here yet")
-    tokenizer = opening.study().tokenizer
+    tokenizer = opening.session().files.tokenizer
     said, lost = [], []
     for name, dataset in opening.datasets.items():
         counts = dataset.option_counts
@@ -263,7 +314,7 @@ def describe(dataset: Dataset) -> str:
 
 
 def _uses_hub(opening: Opening) -> bool:
-    """Whether anything of the study is kept in the hub's cache."""
+    """Whether anything of the session is kept in the hub's cache."""
     if opening.pair is None:
         return True
     sources = [source for _, source, _ in parts_of(opening.pair)]

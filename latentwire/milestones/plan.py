@@ -12,7 +12,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from latentwire.checks.downloads import Download, pair_downloads, told
 from latentwire.environment import device_kind
-from latentwire.milestones.study import Study
+from latentwire.session.session import Session
 from latentwire.spec.axes import AXES
 from latentwire.spec.condition import Condition
 from latentwire.tracking.calibrations import PAIR_IDENTITY
@@ -58,16 +58,16 @@ class ChunkPaces:
         return None if None in times else sum(time for time in times if time is not None)
 
 
-def chunk_paces(study: Study) -> ChunkPaces:
+def chunk_paces(session: Session) -> ChunkPaces:
     """How long this store's finished chunks took here."""
-    milestones = milestones_here(study)
+    milestones = milestones_here(session)
     conditions = {
         run.info.run_id
-        for run in _runs_of(study, "condition")
+        for run in _runs_of(session, "condition")
         if run.data.tags.get(MLFLOW_PARENT_RUN_ID) in milestones
     }
     paces = ChunkPaces()
-    for run in _runs_of(study, "chunk", _FINISHED):
+    for run in _runs_of(session, "chunk", _FINISHED):
         seconds, examples = (run.data.metrics.get(name) for name in ("seconds", "examples"))
         if run.data.tags.get(MLFLOW_PARENT_RUN_ID) in conditions and seconds and examples:
             paces.every.add(seconds, examples)
@@ -76,41 +76,41 @@ def chunk_paces(study: Study) -> ChunkPaces:
     return paces
 
 
-def codec_pace(study: Study) -> Pace:
+def codec_pace(session: Session) -> Pace:
     """How long M1's finished measurements took here, by questions measured."""
-    milestones = milestones_here(study)
+    milestones = milestones_here(session)
     pace = Pace()
-    for run in _runs_of(study, CODEC_LEVEL, _FINISHED):
+    for run in _runs_of(session, CODEC_LEVEL, _FINISHED):
         sample = run.data.params.get("sample", "")
         if run.data.tags.get(MLFLOW_PARENT_RUN_ID) in milestones and sample.isdigit():
             pace.add(_duration_s(run), int(sample))
     return pace
 
 
-def calibration_pace(study: Study) -> Pace:
+def calibration_pace(session: Session) -> Pace:
     """How long finished calibrations took here, by questions read. The pair must be here."""
-    pace, here = Pace(), milestones_here(study)
-    identity = study.subject.pair_identity
-    for run in study.store.search(_FINISHED, tags={PAIR_IDENTITY: identity}):
+    pace, here = Pace(), milestones_here(session)
+    identity = session.subject.pair_identity
+    for run in session.store.search(_FINISHED, tags={PAIR_IDENTITY: identity}):
         questions = run.data.metrics.get(QUESTIONS)
         if run.info.run_id in here and questions:
             pace.add(_duration_s(run), questions)
     return pace
 
 
-def milestones_here(study: Study) -> dict[str, Run]:
-    """Run id -> milestone run, of those computed on the kind of device that the study is on."""
-    kind = device_kind(study.device)
+def milestones_here(session: Session) -> dict[str, Run]:
+    """Run id -> milestone run, of those computed on the kind of device that the session is on."""
+    kind = device_kind(session.device)
     return {
         run.info.run_id: run
-        for run in study.store.search(tags={LEVEL: "milestone"})
+        for run in session.store.search(tags={LEVEL: "milestone"})
         if run.data.tags.get(DEVICE, run.data.params.get("device")) == kind
     }
 
 
-def print_cost(study: Study, seconds: float | None, pace: Pace, what: str) -> None:
+def print_cost(session: Session, seconds: float | None, pace: Pace, what: str) -> None:
     """The last lines of a plan. `what` names one of the runs that `pace` is from."""
-    kind = device_kind(study.device)
+    kind = device_kind(session.device)
     if seconds is None:
         told_time = f"unknown, no finished {what}s on this device yet"
     elif seconds == 0:
@@ -119,8 +119,8 @@ def print_cost(study: Study, seconds: float | None, pace: Pace, what: str) -> No
         source = f"from {pace.runs} finished {what}{'' if pace.runs == 1 else 's'}"
         told_time = f"about {in_words(seconds)} on {kind} once the models are loaded ({source})"
     print(f"  time: {told_time}")
-    questions = [Download(f"questions of {name}", None) for name in study.datasets_missing()]
-    print(f"  to download: {told(pair_downloads(study.pair) + questions)}", flush=True)
+    questions = [Download(f"questions of {name}", None) for name in session.datasets_missing()]
+    print(f"  to download: {told(pair_downloads(session.pair) + questions)}", flush=True)
 
 
 def in_words(seconds: float) -> str:
@@ -132,10 +132,10 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _runs_of(study: Study, level: str, filter_string: str = "") -> Iterator[Run]:
-    """The runs of a level that are of the study's pair and dtype."""
-    params = {"pair": study.pair.name, "dtype": str(study.dtype).removeprefix("torch.")}
-    return study.store.search(filter_string, tags={LEVEL: level}, params=params)
+def _runs_of(session: Session, level: str, filter_string: str = "") -> Iterator[Run]:
+    """The runs of a level that are of the session's pair and dtype."""
+    params = {"pair": session.pair.name, "dtype": session.dtype_name}
+    return session.store.search(filter_string, tags={LEVEL: level}, params=params)
 
 
 _FINISHED = "attributes.status = 'FINISHED'"

@@ -1,7 +1,8 @@
 """Which milestones there are: the modules of this package that declare PARAMETERS.
 
 A milestone is one module: a docstring whose first line says what it asks, `PARAMETERS`, and
-`run(values)`. Its place on the command line, in MLproject and on a cluster follows from these.
+`run_in(session)`, or `run(values)` where it works on no pair. Its place on the command line, in
+MLproject and on a cluster follows from these.
 What takes seconds to import (torch, transformers, MLflow, pandas) is imported when it runs, so that
 help texts and wrong parameters are quick.
 """
@@ -9,7 +10,7 @@ help texts and wrong parameters are quick.
 import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from latentwire.errors import LatentWireError, quoted
 
 if TYPE_CHECKING:
     from latentwire.parameters import Parameter, Values
+    from latentwire.session.session import Session
 
 FOLDER = Path(__file__).parent
 
@@ -65,7 +67,14 @@ def load_milestone(name: str) -> Milestone:
             f"unknown entry point {quoted(name)}; known: {', '.join(questions())}"
         )
     module = import_module(f"latentwire.milestones.{name}")
-    return Milestone(name, module.__doc__ or "", module.PARAMETERS, module.run)
+    run = getattr(module, "run", None) or partial(_run_in_session, module.run_in)
+    return Milestone(name, module.__doc__ or "", module.PARAMETERS, run)
+
+
+def _run_in_session(run_in: Callable[["Session"], None], values: "Values") -> None:
+    from latentwire.milestones.opening import open_session
+
+    run_in(open_session(values))
 
 
 def all_milestones() -> list[Milestone]:

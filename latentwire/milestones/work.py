@@ -15,8 +15,8 @@ from latentwire.evaluation import engine
 from latentwire.evaluation.crew import Work, cut_span
 from latentwire.evaluation.engine import Progress
 from latentwire.evaluation.record import Record
-from latentwire.milestones.study import Study
 from latentwire.parameters import AUTO
+from latentwire.session.session import Session
 from latentwire.spec.condition import Condition
 from latentwire.spec.setting import Setting
 from latentwire.tracking.claims import Claims
@@ -76,11 +76,11 @@ def join(parts: Sequence[Done]) -> Done:
 
 
 class Evaluator:
-    """Evaluates units of a study on its device; buffers stay from one to the next."""
+    """Evaluates units of a session on its device; buffers stay from one to the next."""
 
-    def __init__(self, study: Study) -> None:
-        self._study = study
-        self._work = engine.Workspace(study.loaded)
+    def __init__(self, session: Session) -> None:
+        self._study = session
+        self._work = engine.Workspace(session.loaded)
 
     def __call__(self, unit: Unit, progress: Progress) -> Done:
         questions, donors = self._study.questions(unit.setting.dataset)
@@ -97,26 +97,25 @@ class Evaluator:
         return Done(records, time.perf_counter() - began)
 
 
-def open_evaluator(study: Study, device: str) -> Work[Unit, Done]:
-    """The evaluator of a worker on `device`; see `Study.for_workers`."""
-    study.device = device
-    return Evaluator(study)
+def open_evaluator(session: Session, device: str) -> Work[Unit, Done]:
+    """The evaluator of a worker on `device`; see `Session.for_worker`."""
+    return Evaluator(session.on(device))
 
 
-def worker_devices(study: Study) -> list[str]:
+def worker_devices(session: Session) -> list[str]:
     """A device for each worker that the parameter `workers` asks for.
 
     Raises LatentWireError for more workers than there are GPUs.
     """
-    wanted = study.values.get("workers", 1)
-    if study.device != "cuda":
+    wanted = session.values.get("workers", 1)
+    if session.device != "cuda":
         count = 1 if wanted == AUTO else wanted
-        if count > 1 and study.device != "cpu":
+        if count > 1 and session.device != "cpu":
             raise LatentWireError(
-                f"workers={count}: device={study.device} is one device; take device=cuda for all"
+                f"workers={count}: device={session.device} is one device; take device=cuda for all"
                 " GPUs, or workers=1"
             )
-        return [study.device] * count
+        return [session.device] * count
     there = torch.cuda.device_count()
     count = there if wanted == AUTO else wanted
     if count > there:

@@ -16,13 +16,14 @@ MIXED = "mixed"  # bits of a codec whose layers differ
 WHOLE = "full"  # the label of a cache of which everything is kept
 CACHE, TEXT, ANSWER = "cache", "text", "answer"  # what a system sends
 TEXT_CODECS = ("utf8", "utf8+zstd")
+DERANGED = "deranged"  # another question's, which a seed chooses
 CONTROL_TITLES = {
     "matched": "its own (matched)",
-    "deranged": "another question's (deranged)",
+    DERANGED: "another question's (deranged)",
     "zero": "zeros",
 }
 CONTROLS = tuple(CONTROL_TITLES)
-LENT = ("matched", "deranged")  # there are no zeros of a text
+LENT = ("matched", DERANGED)  # there are no zeros of a text
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,17 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from latentwire.spec.axes import AXES, SYSTEMS
+from latentwire.spec.axes import AXES, DERANGED, SYSTEMS
 from latentwire.spec.condition import Channel, Condition, Message
 
 # Raise when the same inputs may give other results than before; old chunks are then not reused.
 EVALUATION_VERSION = 3
 MESSAGE_VERSION = 1  # raise when a byte of what competitors read changes; `evaluation.message`
 PROMPT_VERSION = 1  # part of every identity, whatever version of its own a task has
+USUAL_SEED = 42  # the parameter's default
 MAX_NEW_TOKENS = 64  # part of the protocol; a task may have another limit
 
 
@@ -29,12 +30,17 @@ class Setting:
     dataset_hash: str
     prompt_version: int  # the task's
     dtype: str
-    seed: int  # of the derangement
+    seed: int  # of the pairing under the control `deranged`, and of nothing else
     max_new_tokens: int = MAX_NEW_TOKENS
+    seed_everywhere: bool = False  # as results were named before; see `before`
+
+    def before(self) -> "Setting":
+        """The setting under which its results were kept when every fingerprint had the seed."""
+        return replace(self, seed_everywhere=True)
 
     def identity(self) -> str:
         """Names everything that is the same for all points of one curve, over all datasets."""
-        common = asdict(self)
+        common = self._said(self.seed_everywhere)
         for name in ("dataset", "dataset_hash"):
             del common[name]
         # What a task declares is one dataset's: it stands in the fingerprints alone.
@@ -53,13 +59,20 @@ class Setting:
             content["message"] = _said(message)
         if SYSTEMS[condition.system].competes:
             content["message_version"] = MESSAGE_VERSION
-        return _sha256({**asdict(self), **_PROTOCOL, "condition": content})
+        with_seed = condition.control == DERANGED or self.seed_everywhere
+        return _sha256({**self._said(with_seed), **_PROTOCOL, "condition": content})
 
     def chunk_fingerprint(self, condition: Condition, start: int, stop: int) -> str:
         """Identifies one chunk (examples start to stop, in dataset order) of a condition."""
         return _sha256(
             {"condition": self.condition_fingerprint(condition), "start": start, "stop": stop}
         )
+
+    def _said(self, with_seed: bool) -> dict[str, Any]:
+        """The fields. One seed stood in all fingerprints, so it goes on to, where none matters."""
+        content = asdict(self) | ({} if with_seed else {"seed": USUAL_SEED})
+        del content["seed_everywhere"]
+        return content
 
 
 _PROTOCOL = {

@@ -30,7 +30,7 @@ def cautions(
         disagreeing: question sets at hand that are not those that were answered.
     """
     said = [
-        f"The store has answers of {count} identities of {pair} (other model files, dtype, seed or"
+        f"The store has answers of {count} identities of {pair} (other model files, dtype or"
         " evaluation version); only the newest is drawn."
         for pair, count in identities.items()
         if count > 1

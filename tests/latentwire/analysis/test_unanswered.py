@@ -16,7 +16,7 @@ from latentwire.analysis.report.cautions import cautions
 from latentwire.analysis.report.content import content
 from latentwire.analysis.summary import headline, note
 from latentwire.analysis.table import render_table
-from latentwire.analysis.unanswered import commonest_reason
+from latentwire.analysis.unanswered import commonest_reason, sentences
 from latentwire.milestones.grid import counted
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.arc_c import TASK
@@ -141,3 +141,11 @@ def test_the_commonest_reason_stands_for_all(condition: Make) -> None:
     records = without(without(condition("AAAA"), 0, 1, reason="b"), 2, reason="a").records
     assert commonest_reason(records) == "b"
     assert commonest_reason(condition("A").records) is None
+
+
+def test_conditions_of_which_the_same_is_to_be_said_share_a_sentence(condition: Make) -> None:
+    codecs = ("bf16", "int8", "int4", "int3", "int2")
+    results = [without(condition("AAAAB", codec=codec), 0) for codec in codecs]
+    said = list(sentences(build_curve([*results, condition("AAAAA", system="receiver")])))
+    own = "1 of 5 questions could not be answered and count as wrong"
+    assert said == [f"set, bf16, int8, int4 and 2 other conditions: {own}: {REASON}"]

@@ -18,9 +18,10 @@ from latentwire.evaluation.competitors import OneByOne, Prompt
 from latentwire.evaluation.message import prompt_with_message_token_ids, stem_and_options
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.record import Record
-from latentwire.milestones.study import Study
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY, checked
+from latentwire.session.configuration import Configuration
+from latentwire.session.session import Session
 from latentwire.spec.condition import Channel, Condition, Message
 from latentwire.tasks.question import Question, tokenize
 
@@ -29,15 +30,15 @@ NAMES = ("receiver", "sharer")
 
 
 @pytest.fixture(scope="module")
-def study() -> Study:
+def session() -> Session:
     raw = {"pair": "demo", "device": "cpu", "limit": "8"}
     values = checked(STUDY, {p.name: raw.get(p.name, p.default) for p in STUDY})
-    return Study(values, load_pair("demo"), "cpu", torch.float32, store=None)  # type: ignore[arg-type]
+    return Session.of(Configuration(values, load_pair("demo"), "cpu", torch.float32), store=None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def demo(study: Study) -> LoadedPair:
-    return study.loaded
+def demo(session: Session) -> LoadedPair:
+    return session.loaded
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +47,8 @@ def models(demo: LoadedPair) -> OneByOne:
 
 
 @pytest.fixture(scope="module")
-def asked(study: Study) -> list[tuple[Question, Question]]:
-    questions, donors = study.questions(study.dataset_names[0])
+def asked(session: Session) -> list[tuple[Question, Question]]:
+    questions, donors = session.questions(session.dataset_names[0])
     return list(zip(questions[:6], donors[:6], strict=True))
 
 
@@ -81,9 +82,9 @@ ALL = [
 
 
 @pytest.fixture(scope="module")
-def mixed(study: Study) -> tuple[list[Question], list[Question]]:
+def mixed(session: Session) -> tuple[list[Question], list[Question]]:
     """Of both sets, so that lengths differ."""
-    both = [study.questions(name) for name in study.dataset_names]
+    both = [session.questions(name) for name in session.dataset_names]
     questions, donors = ([q for part in both for q in part[side][:5]] for side in (0, 1))
     return questions, donors
 
@@ -261,7 +262,7 @@ def test_a_prior_is_taken_off(models: OneByOne, asked: list[tuple[Question, Ques
 
 
 @pytest.fixture(scope="module")
-def of_many(study: Study, asked: list[tuple[Question, Question]]) -> dict[int, Question]:
+def of_many(session: Session, asked: list[tuple[Question, Question]]) -> dict[int, Question]:
     """A question by its number of options, from one to as many as the bundled tokenizer spells."""
     words = asked[0][0].example.choices
     examples = [
@@ -269,7 +270,8 @@ def of_many(study: Study, asked: list[tuple[Question, Question]]) -> dict[int, Q
         for count in (1, 3, 4, 5, 8, 9)
     ]
     return {
-        len(q.example.choices): q for q in tokenize(asked[0][0].task, examples, study.tokenizer)
+        len(q.example.choices): q
+        for q in tokenize(asked[0][0].task, examples, session.files.tokenizer)
     }
 
 

@@ -9,9 +9,10 @@ from latentwire.evaluation import competitors, link_times
 from latentwire.evaluation.competitors import MessagePrompts, OneByOne
 from latentwire.evaluation.link_times import BUDGETS, measure, text_names
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.milestones.study import Study
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY, checked
+from latentwire.session.configuration import Configuration
+from latentwire.session.session import Session
 from latentwire.spec.condition import Message
 from latentwire.tasks.question import Question
 
@@ -20,8 +21,8 @@ from latentwire.tasks.question import Question
 def demo() -> tuple[LoadedPair, list[Question]]:
     raw = {"pair": "demo", "device": "cpu", "limit": "3"}
     values = checked(STUDY, {p.name: raw.get(p.name, p.default) for p in STUDY})
-    study = Study(values, load_pair("demo"), "cpu", torch.float32, store=None)  # type: ignore[arg-type]
-    return study.loaded, study.questions(study.dataset_names[0])[0][:3]
+    session = Session.of(Configuration(values, load_pair("demo"), "cpu", torch.float32), store=None)  # type: ignore[arg-type]
+    return session.loaded, session.questions(session.dataset_names[0])[0][:3]
 
 
 def test_every_figure_is_there(demo: tuple[LoadedPair, list[Question]]) -> None:

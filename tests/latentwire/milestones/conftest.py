@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from in_process import run_milestone
 from launched import the_launcher
 from tests_support import empty_store
 
@@ -35,7 +36,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     empty_store(folder)
     with pytest.MonkeyPatch.context() as patch:
         _alone(patch, folder)
-        m2.run(values_of(m2, kv_bits=4, limit=6, chunk_size=4, dataset="demo_facts"))
+        run_milestone(m2, values_of(m2, kv_bits=4, limit=6, chunk_size=4, dataset="demo_facts"))
     return folder
 
 

@@ -14,13 +14,19 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from in_process import run_milestone
 
 from latentwire import cli
 from latentwire.analysis.curve import ConditionResult
+from latentwire.analysis.load import chunks_from, newest
 from latentwire.analysis.published import PublishedCondition
 from latentwire.milestones import baselines, grid, m0, m2, m3, publishing
+from latentwire.milestones.opening import open_session
+from latentwire.parameters import Values
+from latentwire.session.session import Session
 from latentwire.spec.condition import Channel, Condition, Message
 from latentwire.spec.setting import Setting
+from latentwire.tracking.store import open_store
 
 STORES = Path(__file__).parents[2] / "stores"
 SETTING = Setting(
@@ -32,6 +38,13 @@ SETTING = Setting(
     dtype="float32",
     seed=42,
 )
+LIKE_STUDIED = {
+    "kv_bits": 4,
+    "limit": 6,
+    "chunk_size": 4,
+    "dataset": "demo_facts",
+    "preflight": "skip",
+}
 ASKED = {"dataset": "demo_graded", "limit": 8, "preflight": "skip"}
 FINISHED: list[tuple[ModuleType, dict[str, object]]] = [
     (m0, {"chunk_size": 5}),
@@ -123,9 +136,9 @@ def test_a_store_made_before_serves(
 ) -> None:
     unpack(empty)
     for milestone, given in (*FINISHED, *FINISHED_BESIDES):
-        milestone.run(values(milestone, **ASKED, **given, dry_run=True))
+        run_milestone(milestone, values(milestone, **ASKED, **given, dry_run=True))
     assert all_finished(capsys.readouterr().out)
-    m3.run(values(m3, **ASKED, keep_ratio=0.5))  # which reads the answers
+    run_milestone(m3, values(m3, **ASKED, keep_ratio=0.5))  # which reads the answers
     assert " int8 " in capsys.readouterr().out
 
 
@@ -134,5 +147,31 @@ def test_an_export_made_before_serves(
 ) -> None:
     assert cli.main(["import", str(STORES / "study.zip")]) == 0
     for milestone, given in FINISHED:
-        milestone.run(values(milestone, **ASKED, **given, dry_run=True))
+        run_milestone(milestone, values(milestone, **ASKED, **given, dry_run=True))
     assert all_finished(capsys.readouterr().out)
+
+
+def test_other_seeds_share_all_but_deranged_answers(
+    folder: Path, values: Callable[..., Values]
+) -> None:
+    def missing(**given: object) -> dict[str, int]:
+        session = open_session(values(m2, **LIKE_STUDIED, **given))
+        plans = grid.make_plans(session, m2.conditions(session.values))
+        return {plan.condition.control: plan.examples_missing for plan in plans}
+
+    assert missing() == {"matched": 0, "deranged": 0}
+    assert missing(seed=8) == {"matched": 0, "deranged": 6}
+
+
+def test_a_store_from_when_the_seed_was_in_every_fingerprint_goes_on(
+    empty: Path, values: Callable[..., Values], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = LIKE_STUDIED | {"limit": 4, "seed": 8}
+    usual = Session.setting
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "setting", lambda self, name: usual(self, name).before())
+        run_milestone(m2, values(m2, **given))
+    run_milestone(m2, values(m2, **given | {"limit": 6}))
+    chunks = chunks_from(open_store(), "local", "demo")
+    assert newest(chunks) == chunks  # one identity, one seed
+    assert sum(run.data.metrics["examples"] for run in chunks) == 2 * 6

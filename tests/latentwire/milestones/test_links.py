@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from in_process import run_milestone
 
 from latentwire.analysis.curve import read_csv as read_curve
 from latentwire.analysis.links import read_csv
@@ -31,13 +32,13 @@ def test_measured_once_and_drawn(
     }
     m4.run(m4_values)
     assert not (folder / "before" / "links.csv").exists()
-    m1.run(values(m1, **given, dry_run="true"))
+    run_milestone(m1, values(m1, **given, dry_run="true"))
     assert "the times beside them of 1 datasets" in capsys.readouterr().out
     for _ in range(2):
-        m1.run(values(m1, **given))
+        run_milestone(m1, values(m1, **given))
     store = open_store()
     assert len(finished(store, "link")) == 1
-    m1.run(values(m1, **given, dry_run="true"))
+    run_milestone(m1, values(m1, **given, dry_run="true"))
     assert "the times beside them of 0 datasets" in capsys.readouterr().out
     m4.run({**m4_values, "output_dir": folder / "out"})
     table = read_csv(folder / "out" / "links.csv")

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from latentwire.analysis.curve import read_csv
-from latentwire.analysis.load import chunks_from, identity_counts, origins
+from latentwire.analysis.load import chunks_from, identity_counts, newest, origins
 from latentwire.analysis.output_folder import MANIFEST
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
@@ -219,3 +220,16 @@ def test_a_pair_given_by_its_file_is_found_by_its_name(store: Store, tmp_path: P
         m4.run(values(pair=str(tmp_path / "nobody.yaml")))
     with pytest.raises(LatentWireError, match=r"no finished chunk runs .*own_pair"):
         m4.run(values(pair="own_pair"))  # perhaps a name in somebody else's store
+
+
+def test_of_several_seeds_the_newest_pairs_the_questions() -> None:
+    def chunk(ended_ms: int, control: str, **params: str) -> Any:
+        return SimpleNamespace(
+            info=SimpleNamespace(end_time=ended_ms),
+            data=SimpleNamespace(params={"pair": "demo", "control": control, **params}, tags={}),
+        )
+
+    own, earlier = chunk(1, "matched"), chunk(2, "deranged")  # made when it had no parameter
+    usual, other = chunk(3, "deranged", seed="42"), chunk(4, "deranged", seed="8")
+    assert newest([own, earlier, usual]) == [own, earlier, usual]
+    assert newest([own, earlier, usual, other]) == [own, other]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from in_process import run_milestone
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -114,7 +115,7 @@ def test_main_ends_well_over_every_form(
 ) -> None:
     given = {"data_dir": data_dir, "dataset": "openbookqa,arc_c", "output_dir": empty / "out"}
     given |= {"message_tokens": 8, "m2_kv_bits": 4, "sample": 1, "calibration_examples": 4}
-    main.run(values(main, **given))
+    run_milestone(main, values(main, **given))
     found = list(runs(empty))
     assert {run.info.status for run in found} == {"FINISHED"}
     scored = [row for row in odd_rows if row["answerKey"] in "ABCD"]

@@ -9,16 +9,18 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from in_process import run_milestone
 from mlflow import MlflowClient
 
 from c2c.errors import C2CError
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.pair import stop_ids
-from latentwire.milestones import m0, m2, study
-from latentwire.milestones.checking import begin
-from latentwire.milestones.study import Study, open_study
+from latentwire.milestones import m0, m2
+from latentwire.milestones.opening import open_session
 from latentwire.pairs.load import load_pair
 from latentwire.pairs.prompting import Prompting
+from latentwire.session import pair_in_use
+from latentwire.session.session import Session
 
 
 @pytest.fixture
@@ -38,45 +40,45 @@ def change(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def fingerprint(opened: Study) -> str:
+def fingerprint(opened: Session) -> str:
     return opened.setting("demo_facts").identity()
 
 
 def test_prompts_of_a_dated_template_are_the_same_on_every_day(
     pair: Path, values, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plain = begin(values(m2, pair=pair))
+    plain = open_session(values(m2, pair=pair))
     template = pair.parent / "receiver" / "chat_template.jinja"
     template.write_text("{{- strftime_now('%A %d %B %Y, %H:%M') }}\n" + template.read_text())
     found = []
     for zone in ("Etc/GMT+12", "Etc/GMT-14"):
         monkeypatch.setenv("TZ", zone)
         time.tzset()
-        opened = begin(values(m2, pair=pair))
+        opened = open_session(values(m2, pair=pair))
         found.append((fingerprint(opened), opened.questions("demo_facts")[0][:3]))
     monkeypatch.undo()
     time.tzset()
     assert found[0] == found[1]
     # Nor is it the identity that the changed file alone gives, under which older versions stored
     # the answers of whichever day it was.
-    of_files = {k: v for k, v in opened.identity.items() if k != "prompt"}
-    assert len(of_files) == len(opened.identity) - 1
+    of_files = {k: v for k, v in opened.files.identity.items() if k != "prompt"}
+    assert len(of_files) == len(opened.files.identity) - 1
     assert len({fingerprint(plain), found[0][0]}) == 2
     with caplog.at_level(logging.INFO, "latentwire"):
         _ = opened.loaded
-    assert study.DATE_TOLD in caplog.text
+    assert pair_in_use.DATE_TOLD in caplog.text
 
 
 def test_answers_end_where_the_tokenizer_and_the_template_say(pair: Path, values) -> None:
-    plain = begin(values(m2, pair=pair))
+    plain = open_session(values(m2, pair=pair))
     for name in ("config.json", "generation_config.json"):
         change(pair.parent / "sharer" / name, eos_token_id=0)
-    opened = begin(values(m2, pair=pair))
+    opened = open_session(values(m2, pair=pair))
     assert fingerprint(opened) != fingerprint(plain)
-    assert opened.identity["sharer_ends"] == "0,2"
+    assert opened.files.identity["sharer_ends"] == "0,2"
     assert stop_ids(opened.loaded.sharer) == {0, 2}
     assert stop_ids(opened.loaded.receiver) == {2}
-    assert plain.identity.keys() == {"receiver", "sharer", "fuser"}
+    assert plain.files.identity.keys() == {"receiver", "sharer", "fuser"}
 
 
 def test_answers_that_all_run_on_are_warned_of(
@@ -88,8 +90,8 @@ def test_answers_that_all_run_on_are_warned_of(
 ) -> None:
     """As of a model whose end of turn nothing knows."""
     ends: dict[str, frozenset[int]] = {"receiver": frozenset({2}), "sharer": frozenset({0})}
-    monkeypatch.setattr(study, "prompting_of", lambda *pair: Prompting("", "", ends, ends))
-    m0.run(values(m0, pair=pair, limit=3))
+    monkeypatch.setattr(pair_in_use, "prompting_of", lambda *pair: Prompting("", "", ends, ends))
+    run_milestone(m0, values(m0, pair=pair, limit=3))
     told = "demo_facts, sharer alone: 3 of 3 answers ran to the limit of 64 tokens"
     assert [r.levelname for r in caplog.records if r.getMessage().startswith(told)] == ["WARNING"]
     assert told in " ".join(capsys.readouterr().out.split())
@@ -123,11 +125,11 @@ def test_models_that_cannot_be_evaluated_end_before_work_starts(
     ):  # fmt: skip
         change(config, **asked)
         with pytest.raises(LatentWireError, match=rf"^preflight: .*{words}") as error:
-            begin(values(m2, pair=pair))
+            open_session(values(m2, pair=pair))
         assert "\n" not in str(error.value)
         config.write_text(kept)
     change(config, _attn_implementation="flash_attention_2")
-    begin(values(m2, pair=pair))
+    open_session(values(m2, pair=pair))
 
 
 def test_without_preflight_a_model_still_ends_in_one_sentence(pair: Path, values) -> None:
@@ -135,7 +137,7 @@ def test_without_preflight_a_model_still_ends_in_one_sentence(pair: Path, values
         pair.parent / "sharer" / "config.json",
         quantization_config={"quant_method": "awq", "bits": 4},
     )
-    opened = open_study(values(m2, pair=pair, preflight="skip"))
+    opened = open_session(values(m2, pair=pair, preflight="skip"))
     with pytest.raises(C2CError, match=r"its weights are quantized \(awq\)") as error:
         _ = opened.loaded
     assert "\n" not in str(error.value)
@@ -147,5 +149,5 @@ def test_a_fuser_whose_gates_are_all_closed_is_said(
     from c2c.projector import Projector
 
     monkeypatch.setattr(Projector, "is_open", lambda self, kind: False)
-    _ = begin(values(m2)).loaded
+    _ = open_session(values(m2)).loaded
     assert [r.levelname for r in caplog.records if "every gate" in r.getMessage()] == ["WARNING"]

@@ -5,13 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
+from in_process import run_milestone
 from mlflow import MlflowClient
 
 from latentwire import environment
 from latentwire.milestones import calibrate, m0, m1, m2, m3, main
-from latentwire.milestones.checking import begin
+from latentwire.milestones.opening import open_session
 from latentwire.milestones.plan import Pace, chunk_paces, in_words
-from latentwire.milestones.study import open_study
 
 PUBLISHED = "qwen3_0.6b+qwen2.5_0.5b"
 
@@ -27,13 +27,13 @@ def content(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("module", [m0, m1, m2, m3, main, calibrate])
 def test_nothing_is_written(folder: Path, values, module) -> None:
     before = content(folder)
-    module.run(values(module, dry_run="true"))
+    run_milestone(module, values(module, dry_run="true"))
     assert content(folder) == before
 
 
 @pytest.mark.parametrize("module", [m0, m1, m2, calibrate])
 def test_no_store_is_made(empty: Path, values, module, capsys: pytest.CaptureFixture[str]) -> None:
-    module.run(values(module, dry_run="true"))
+    run_milestone(module, values(module, dry_run="true"))
     assert list(empty.iterdir()) == []
     out = capsys.readouterr().out
     assert re.search(r"time: unknown, no finished \w+ on this device yet", out)
@@ -41,7 +41,7 @@ def test_no_store_is_made(empty: Path, values, module, capsys: pytest.CaptureFix
 
 
 def test_no_store_is_made_without_the_checks_either(empty: Path, values) -> None:
-    m2.run(values(m2, dry_run="true", preflight="skip"))
+    run_milestone(m2, values(m2, dry_run="true", preflight="skip"))
     assert list(empty.iterdir()) == []
 
 
@@ -50,7 +50,7 @@ def test_no_experiment_is_made_in_a_store_that_is_there(
 ) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")
     before = content(folder)
-    m2.run(values(m2, dry_run="true"))
+    run_milestone(m2, values(m2, dry_run="true"))
     assert content(folder) == before
 
 
@@ -58,7 +58,7 @@ def test_the_plan_counts_what_is_finished(
     folder: Path, values, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = {"limit": 10, "chunk_size": 4, "dataset": "demo_facts", "dry_run": "true"}
-    m2.run(values(m2, **given))
+    run_milestone(m2, values(m2, **given))
     lines = capsys.readouterr().out.splitlines()[2:]
     assert lines[0] == "m2: 4 conditions, 12 of 40 answers are finished"
     assert [line.split("  ")[-1].strip() for line in lines[1:5]] == [
@@ -70,20 +70,20 @@ def test_the_plan_counts_what_is_finished(
         r"  time: about \d+ s on cpu once the models are loaded \(from 4 finished chunks\)",
         lines[6],
     )
-    m2.run(values(m2, **given | {"limit": 6, "kv_bits": 4}))
+    run_milestone(m2, values(m2, **given | {"limit": 6, "kv_bits": 4}))
     out = capsys.readouterr().out
     assert "demo_facts   c2c int4 full matched              finished\n" in out
     assert "to do: 0 chunks, 0 answers\n  time: nothing to compute\n" in out
 
 
 def test_a_condition_goes_at_its_own_pace(folder: Path, values) -> None:
-    study = begin(values(m2, dry_run="true"))
-    client = MlflowClient(study.store.uri)
+    session = open_session(values(m2, dry_run="true"))
+    client = MlflowClient(session.store.uri)
     known, other = m2.conditions(values(m2, kv_bits=4))[0], m2.conditions(values(m2))[0]
-    for run in study.store.search("tags.`latentwire.level` = 'chunk'"):
+    for run in session.store.search("tags.`latentwire.level` = 'chunk'"):
         slow = run.data.params["control"] == "matched"
         client.log_metric(run.info.run_id, "seconds", run.data.metrics["examples"] * (3 + slow))
-    paces = chunk_paces(study)
+    paces = chunk_paces(session)
     assert paces.time_for([(known, 10)]) == pytest.approx(40)
     assert paces.time_for([(other, 10)]) == pytest.approx(35)  # of all, over all examples
     assert paces.time_for([(known, 10), (other, 10)]) == pytest.approx(75)
@@ -93,12 +93,12 @@ def test_a_condition_goes_at_its_own_pace(folder: Path, values) -> None:
 def test_times_of_another_device_or_dtype_are_not_taken(
     folder: Path, values, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert chunk_paces(open_study(values(m2, dry_run="true"))).every.runs == 4
-    half = open_study(values(m2, dry_run="true", dtype="bfloat16"))
+    assert chunk_paces(open_session(values(m2, dry_run="true", preflight="skip"))).every.runs == 4
+    half = open_session(values(m2, dry_run="true", preflight="skip", dtype="bfloat16"))
     assert chunk_paces(half).every.runs == 0
-    study = open_study(values(m2, dry_run="true"))
+    session = open_session(values(m2, dry_run="true", preflight="skip"))
     monkeypatch.setattr("latentwire.milestones.plan.device_kind", lambda device: "NVIDIA X")
-    paces = chunk_paces(study)
+    paces = chunk_paces(session)
     assert paces.every.runs == 0
     assert paces.time_for([(m2.conditions(values(m2))[0], 5)]) is None
 
@@ -114,15 +114,17 @@ def test_measurements_and_calibrations_are_timed_too(
     folder: Path, values, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = {"dataset": "demo_facts", "calibration_examples": 16}
-    calibrate.run(values(calibrate, **given))
-    m1.run(values(m1, dataset="demo_facts", codec="int4", sample=1))
+    run_milestone(calibrate, values(calibrate, **given))
+    run_milestone(m1, values(m1, dataset="demo_facts", codec="int4", sample=1))
     capsys.readouterr()
-    calibrate.run(values(calibrate, **given, dry_run="true"))
+    run_milestone(calibrate, values(calibrate, **given, dry_run="true"))
     out = capsys.readouterr().out
     assert "calibrate: finished" in out and "time: nothing to compute" in out
-    calibrate.run(values(calibrate, dataset="demo_facts", calibration_examples=20, dry_run="true"))
+    run_milestone(
+        calibrate, values(calibrate, dataset="demo_facts", calibration_examples=20, dry_run="true")
+    )
     assert "(from 1 finished calibration)" in capsys.readouterr().out
-    m1.run(values(m1, dataset="demo_facts", codec="int4,int8", sample=1, dry_run="true"))
+    run_milestone(m1, values(m1, dataset="demo_facts", codec="int4,int8", sample=1, dry_run="true"))
     out = capsys.readouterr().out
     assert "to do: 1 measurements of 1 questions" in out
     assert "(from 1 finished measurement)" in out
@@ -153,7 +155,7 @@ def test_a_pair_that_is_not_here_is_planned_and_not_downloaded(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(empty / "hub"))
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", offline)
     monkeypatch.setattr(datasets, "load_dataset", load)
-    module.run(values(module, pair=PUBLISHED, dry_run="true"))
+    run_milestone(module, values(module, pair=PUBLISHED, dry_run="true"))
     out = capsys.readouterr().out
     assert f"the files of {PUBLISHED} are not here yet" in out
     assert re.search(r"to download: at least 2\.5 GB \(receiver 1\.5 GB, .*fuser of unknown", out)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from in_process import run_milestone
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from small_server import small_server
@@ -23,7 +24,7 @@ from latentwire.milestones import (
     opening,
     preflight,
 )
-from latentwire.milestones.checking import begin
+from latentwire.milestones.opening import open_session
 from latentwire.milestones.registry import all_milestones
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY
@@ -80,10 +81,11 @@ def test_a_failed_check_ends_a_milestone_before_its_run(
     before = len(runs(folder))
     no_room(monkeypatch)
     with pytest.raises(LatentWireError, match=r"^preflight: disk: 1\.0 MB free in .*make room"):
-        module.run(
+        run_milestone(
+            module,
             values(module, limit=1, dataset="demo_facts")
             if module is not calibrate
-            else values(module)
+            else values(module),
         )
     assert len(runs(folder)) == before
 
@@ -98,7 +100,7 @@ def test_skip_leaves_the_checks_out(
 ) -> None:
     no_room(monkeypatch)
     monkeypatch.setattr(opening, "check_packages", lambda: pytest.fail("checked"))
-    module.run(values(module, preflight="skip", dry_run="true"))
+    run_milestone(module, values(module, preflight="skip", dry_run="true"))
     out = capsys.readouterr().out
     assert out.startswith("pair demo (as asked) on cpu")
     assert "preflight" not in out
@@ -107,22 +109,22 @@ def test_skip_leaves_the_checks_out(
 def test_one_line_where_all_is_well(
     folder: Path, values, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = begin(values(m2))
+    session = open_session(values(m2))
     captured = capsys.readouterr()
     first, second = captured.out.splitlines()
     assert first.startswith("pair demo (as asked) on cpu")
     assert PASSED.fullmatch(second)
     assert captured.err == ""
     assert float(second.split()[-2]) < 2
-    assert "_in_memory" not in vars(study)  # no model was loaded
-    assert set(study.datasets) == {"demo_facts", "demo_graded"}
+    assert "in_memory" not in vars(session.files)  # no model was loaded
+    assert set(session.kept.datasets) == {"demo_facts", "demo_graded"}
 
 
 def test_a_warning_is_printed_and_stops_nothing(
     folder: Path, values, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("C2C_CKPT_ROOT", "/nowhere")
-    begin(values(m2))
+    open_session(values(m2))
     captured = capsys.readouterr()
     assert "14 checks passed, 1 warned in" in captured.out
     assert captured.err.startswith(
@@ -135,7 +137,7 @@ def test_every_failed_check_has_its_sentence_and_nothing_is_made(
 ) -> None:
     no_room(monkeypatch)
     with pytest.raises(LatentWireError) as error:
-        begin(values(m2, pair="nobody", device="cuda:77"))
+        open_session(values(m2, pair="nobody", device="cuda:77"))
     sentences = str(error.value).splitlines()
     assert [s.split(": ")[1] for s in sentences] == ["device", "pair", "disk"]
     assert all("; to mend: " in s for s in sentences)
@@ -144,21 +146,21 @@ def test_every_failed_check_has_its_sentence_and_nothing_is_made(
 
 def test_a_missing_and_a_truncated_file_are_named(folder: Path, values) -> None:
     pair = pair_of(folder)
-    begin(values(m2, pair=pair))
+    open_session(values(m2, pair=pair))
     path = folder / "receiver" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(LatentWireError, match=r"pair files: .*model\.safetensors is cut short"):
-        begin(values(m2, pair=pair))
+        open_session(values(m2, pair=pair))
     path.unlink()
     with pytest.raises(LatentWireError, match=r"receiver is incomplete: no \*\.safetensors"):
-        begin(values(m2, pair=pair))
+        open_session(values(m2, pair=pair))
 
 
 def test_a_pinned_hash_is_held(folder: Path, values) -> None:
     pair = pair_of(folder, sha256="ab" * 32)
-    study = begin(values(m2, pair=pair))
+    session = open_session(values(m2, pair=pair))
     with pytest.raises(LatentWireError, match=r"fuser is not the one that pair mine pins"):
-        _ = study.identity
+        _ = session.files.identity
 
 
 def test_the_whole_report_is_logged(
@@ -214,16 +216,16 @@ def test_letters_that_are_no_tokens_are_said_before_work_starts(
         first = replace(dataset.examples[0], choices=("a", "b", "c") * 3)
         return replace(dataset, examples=(first, *dataset.examples[1:]))
 
-    begin(values(baselines, dataset="demo_facts"))
+    open_session(values(baselines, dataset="demo_facts"))
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(opening, "load_dataset", of_nine)
-    begin(values(baselines, dataset="demo_facts"))
+    open_session(values(baselines, dataset="demo_facts"))
     said = capsys.readouterr().err
     assert said.startswith(
         "preflight: warning: options: logits and calibrated leave unanswered 1 of 500 questions of"
         " demo_facts: the tokenizer does not make one token of each letter A to I"
     )
-    begin(values(m2, dataset="demo_facts"))  # sends no option logits
+    open_session(values(m2, dataset="demo_facts"))  # sends no option logits
     assert capsys.readouterr().err == ""
 
 

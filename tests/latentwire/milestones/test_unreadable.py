@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from in_process import run_milestone
 from mlflow import MlflowClient
 
 from latentwire.milestones import m2
@@ -31,7 +32,7 @@ def test_what_cannot_be_read_is_computed_again_once(
     shutil.rmtree(Path(without.info.artifact_uri).parent)
     MlflowClient(store.uri).delete_run(deleted.info.run_id)
     caplog.clear()
-    m2.run(wanted)
+    run_milestone(m2, wanted)
     assert altered.info.run_id in caplog.text and without.info.run_id in caplog.text
     store.client.restore_run(deleted.info.run_id)
     chunks = list(store.search("attributes.status = 'FINISHED'", tags={LEVEL: "chunk"}))
@@ -42,7 +43,7 @@ def test_what_cannot_be_read_is_computed_again_once(
     again = load_curve(store, ("local",), None, None)
     columns = [name for name in drawn.columns if "second" not in name]
     assert again[columns].equals(drawn[columns])
-    m2.run(wanted)
+    run_milestone(m2, wanted)
     assert len(list(store.search(tags={LEVEL: "chunk"}))) == 7
     assert not [text for text in caplog.messages if "left out" in text]
     assert not list(store.search("attributes.status = 'RUNNING'"))

@@ -70,10 +70,32 @@ def test_whatever_changes_a_result_changes_the_fingerprint() -> None:
     assert len(set(conditions)) == len(conditions)
     settings = [SETTING]
     for field in fields(Setting):
+        if field.name == "seed_everywhere":
+            continue
         value = getattr(SETTING, field.name)
         changed = value + 1 if isinstance(value, int) else value + "x"
         settings.append(replace(SETTING, **{field.name: changed}))
-    assert len({fingerprint(CONDITION, setting) for setting in settings}) == len(settings)
+    deranged = replace(CONDITION, control="deranged")
+    assert len({fingerprint(deranged, setting) for setting in settings}) == len(settings)
+
+
+def test_a_seed_is_in_the_fingerprints_of_what_it_chooses_alone() -> None:
+    other = replace(SETTING, seed=7)
+    assert other.identity() == SETTING.identity()
+    for condition in (CONDITION, Condition("receiver"), replace(CONDITION, control="zero")):
+        assert fingerprint(condition, other) == fingerprint(condition)
+    deranged = replace(CONDITION, control="deranged")
+    assert fingerprint(deranged, other) != fingerprint(deranged)
+
+
+def test_results_from_when_the_seed_was_in_all_fingerprints_can_be_found() -> None:
+    """The values are version 0.1.0's."""
+    before = replace(SETTING, seed=7).before()
+    assert before.identity().startswith("6e3a23078a51bace")
+    assert fingerprint(Condition("receiver"), before).startswith("383cc8aedbeeb055")
+    deranged = Condition("c2c", Channel("int8"), "deranged")
+    assert fingerprint(deranged, before).startswith("be22937e8b0b72af")
+    assert fingerprint(deranged, replace(SETTING, seed=7)) == fingerprint(deranged, before)
 
 
 def test_a_raised_evaluation_version_changes_every_fingerprint(

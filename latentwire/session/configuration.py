@@ -1,0 +1,88 @@
+"""What a start asks for, with what `auto` means on this machine."""
+
+from dataclasses import dataclass
+
+import torch
+
+from c2c.errors import printable, shortened
+from latentwire.errors import LatentWireError
+from latentwire.pairs.load import choose_pair, load_pair
+from latentwire.pairs.pair import Pair, require_supported
+from latentwire.parameters import AUTO, Values
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A pair on a device, and the parameters of a milestone. Decided once; nothing changes it."""
+
+    values: Values
+    pair: Pair
+    device: str
+    dtype: torch.dtype
+
+    @property
+    def dataset_names(self) -> tuple[str, ...]:
+        return self.values["dataset"] or self.pair.datasets
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def batch_size(self) -> int | None:
+        """Questions at once; None leaves it to the engine, which asks the device."""
+        return self.values["batch_size"] or None
+
+    @property
+    def may_download(self) -> bool:
+        return not self.values["dry_run"]
+
+    @property
+    def resolved(self) -> Values:
+        """The parameters, with what `auto` meant."""
+        return self.values | {
+            "pair": self.pair.name,
+            "dataset": self.dataset_names,
+            "device": self.device,
+            "dtype": self.dtype_name,
+        }
+
+
+def chosen_pair(name: str, cuda: bool) -> tuple[Pair, str]:
+    """The pair that a parameter means, and why; `cuda`: whether it is to run on such a GPU."""
+    known, reason = choose_pair(name, cuda)
+    pair = load_pair(known)
+    require_supported(pair)
+    return pair, reason
+
+
+def announce(pair: Pair, reason: str, device: str) -> None:
+    """A run's first line: which pair and why."""
+    text = f"pair {pair.name} ({reason}) on {device}: {shortened(pair.description, 300)}"
+    print(printable(text), flush=True)
+
+
+def choose_device(name: str) -> str:
+    """The device that `auto` means here; LatentWireError for one that is not there."""
+    cuda = torch.cuda.is_available()
+    if name == AUTO:
+        return "cuda" if cuda else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.startswith("cuda"):
+        number = int(name.partition(":")[2] or 0)
+        if not cuda or number >= torch.cuda.device_count():
+            raise LatentWireError(
+                f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices that"
+                " torch can use; take device=cpu, or check driver and torch build"
+            )
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise LatentWireError("device=mps: torch finds no Apple GPU here; take device=cpu")
+    return name
+
+
+def choose_dtype(name: str, device: str) -> torch.dtype:
+    """The dtype that a parameter means on a device."""
+    if name == AUTO:
+        return torch.bfloat16 if device.startswith("cuda") else torch.float32
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype

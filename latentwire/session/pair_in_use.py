@@ -1,0 +1,108 @@
+"""A pair's files, tokenizers and models, each loaded when it is first asked for."""
+
+import logging
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from c2c.cache import geometry
+from c2c.chat import PINNED_DAY
+from c2c.interface import Interface
+from c2c.models import load_model
+from latentwire.channel.link import Link
+from latentwire.channel.packet import IDENTITY_BYTES
+from latentwire.evaluation.pair import LoadedPair
+from latentwire.interfaces.registry import load_interface
+from latentwire.pairs.identity import combined_identity, pair_identity, require_pinned
+from latentwire.pairs.locate import LocatedPair, locate_pair
+from latentwire.pairs.pair import Pair
+from latentwire.pairs.prompting import Prompting, prompting_of
+from latentwire.pairs.tokenizer import check_embedded, check_same_tokenizer, load_tokenizer
+
+log = logging.getLogger("latentwire")
+
+DATE_TOLD = f"the chat template asks for the date and is always told {PINNED_DAY:%F}"
+
+
+@dataclass
+class PairInUse:
+    """A pair on a device; what is loaded stays for everything that uses it."""
+
+    pair: Pair
+    device: str
+    dtype: torch.dtype
+    may_download: bool
+
+    def on(self, device: str) -> "PairInUse":
+        """The pair on another device: nothing is in memory, and its files are not hashed again."""
+        other = replace(self, device=device)
+        other.located, other.identity = self.located, self.identity
+        return other
+
+    @cached_property
+    def located(self) -> LocatedPair:
+        return locate_pair(self.pair, download=self.may_download)
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """Revisions or hashes of receiver, sharer and fuser, and what of prompts and the ends of
+        answers is not in their files; LatentWireError for another hash than the pair pins."""
+        identity = pair_identity(self.located)
+        require_pinned(self.pair, identity)
+        return identity | self.prompting.beside_files()
+
+    @property
+    def tokenizer(self) -> Any:
+        """The receiver's tokenizer, once it is seen to agree with the sharer's."""
+        return self._tokenizers[0]
+
+    @cached_property
+    def _tokenizers(self) -> tuple[Any, Any]:
+        """The receiver's and the sharer's."""
+        receiver, sharer = map(load_tokenizer, (self.located.receiver, self.located.sharer))
+        check_same_tokenizer(receiver, sharer)
+        return receiver, sharer
+
+    @cached_property
+    def prompting(self) -> Prompting:
+        """What the template prints, and the tokens that end an answer."""
+        return prompting_of(self.located, *self._tokenizers)
+
+    @cached_property
+    def in_memory(self) -> LoadedPair:
+        """Models and interface."""
+        log.info("loading pair %s on %s in %s", self.pair.name, self.device, self.dtype)
+        receiver = load_model(self.located.receiver, self.dtype, self.device)
+        sharer = load_model(self.located.sharer, self.dtype, self.device)
+        interface = load_interface(
+            self.located.fuser,
+            geometry(sharer.config),
+            geometry(receiver.config),
+            self.dtype,
+            self.device,
+        )
+        models = {"receiver": receiver, "sharer": sharer}
+        check_embedded(
+            self.tokenizer, {n: m.get_input_embeddings().num_embeddings for n, m in models.items()}
+        )
+        for name, model in models.items():
+            model.generation_config.eos_token_id = sorted(self.prompting.ends[name])
+        self._tell(interface)
+        identity = bytes.fromhex(combined_identity(self.identity))[:IDENTITY_BYTES]
+        return LoadedPair(receiver, sharer, interface, self.tokenizer, Link.of(interface, identity))
+
+    def _tell(self, interface: Interface) -> None:
+        """Say what is unusual about the pair that was loaded."""
+        if self.prompting.printed:
+            log.info("%s", DATE_TOLD)
+        for name, ends in self.prompting.ends.items():
+            if ends != self.prompting.configured[name]:
+                known = ", ".join(map(str, sorted(ends)))
+                log.info("the %s's answers end at tokens %s, not only at its config's", name, known)
+        if not interface.layers_read("key") and not interface.layers_read("value"):
+            log.warning(
+                "every gate of the fuser is closed, so nothing would be sent and C2C will equal the"
+                " receiver alone; take another fuser, or train it again"
+            )

@@ -1,0 +1,156 @@
+"""What milestones work on: a configuration with its pair, its question sets and a tracking store,
+each loaded once, however many milestones run."""
+
+from dataclasses import dataclass, field, replace
+
+from latentwire.channel.calibration import Calibration
+from latentwire.channel.registry import needs_calibration
+from latentwire.errors import NotHere
+from latentwire.evaluation.pair import LoadedPair
+from latentwire.pairs.identity import combined_identity
+from latentwire.parameters import AUTO, Values
+from latentwire.session.configuration import Configuration
+from latentwire.session.pair_in_use import PairInUse
+from latentwire.spec.condition import Channel, Condition
+from latentwire.spec.setting import USUAL_SEED, Setting
+from latentwire.tasks.dataset import Dataset
+from latentwire.tasks.question import Question, derange, tokenize
+from latentwire.tasks.registry import load_dataset, load_training, published_examples, task_named
+from latentwire.tracking.calibrations import Subject, find_calibration
+from latentwire.tracking.runs import IDENTITY
+from latentwire.tracking.store import Store
+
+
+@dataclass
+class _Kept:
+    """What was loaded or found, for all milestones of a start."""
+
+    datasets: dict[str, Dataset] = field(default_factory=dict)
+    questions: dict[str, tuple[list[Question], list[Question]]] = field(default_factory=dict)
+    calibration: Calibration | None = None  # found when a codec first needs it
+    seed_everywhere: bool | None = None  # see `setting`; asked once
+
+
+@dataclass(frozen=True)
+class Session(Configuration):
+    """A configuration at work. `store` is None in a worker, where another process writes."""
+
+    store: Store
+    files: PairInUse
+    kept: _Kept = field(default_factory=_Kept)
+
+    @classmethod
+    def of(cls, chosen: Configuration, store: Store) -> "Session":
+        """A session in which nothing is loaded yet."""
+        files = PairInUse(chosen.pair, chosen.device, chosen.dtype, chosen.may_download)
+        return cls(**vars(chosen), store=store, files=files)
+
+    def under(self, values: Values) -> "Session":
+        """The session under another milestone's parameters, with all that is loaded."""
+        return replace(self, values=values)
+
+    def for_worker(self) -> "Session":
+        """The session as a worker process gets it: without the store, and with nothing in memory
+        but what is known of the files."""
+        kept = _Kept(calibration=self.kept.calibration)
+        return replace(self, store=None, files=self.files.on(self.device), kept=kept)  # type: ignore[arg-type]
+
+    def on(self, device: str) -> "Session":
+        """The session on another device."""
+        return replace(self, device=device, files=self.files.on(device))
+
+    def datasets_missing(self) -> list[str]:
+        """The question sets that a run would download."""
+        missing = []
+        for name in self.dataset_names:
+            try:
+                self.dataset(name)
+            except NotHere:
+                missing.append(name)
+        return missing
+
+    def dataset(self, name: str) -> Dataset:
+        if name not in self.kept.datasets:
+            found = load_dataset(name, self.values["data_dir"], self.may_download)
+            self.kept.datasets[name] = found
+        return self.kept.datasets[name]
+
+    def training(self, name: str) -> Dataset:
+        """Questions of a set that are never scored."""
+        return load_training(name, self.values["data_dir"], self.may_download)
+
+    def examples(self, name: str) -> int:
+        """How many of a dataset's questions are to be evaluated, which a dry run knows of a
+        published set that is not here too."""
+        try:
+            total = len(self.dataset(name).examples)
+        except NotHere:
+            known = published_examples(name)
+            if known is None:
+                raise
+            total = known
+        return min(self.values.get("limit") or total, total)
+
+    def questions(self, dataset: str) -> tuple[list[Question], list[Question]]:
+        """All questions of a dataset, and the donor of each under the control `deranged`."""
+        if dataset not in self.kept.questions:
+            asked = self.dataset(dataset)
+            questions = tokenize(asked.task, asked.examples, self.files.tokenizer)
+            self.kept.questions[dataset] = questions, derange(questions, self.values["seed"])
+        return self.kept.questions[dataset]
+
+    def setting(self, dataset: str) -> Setting:
+        """What results on a dataset are kept under. Where the store has some of this seed from
+        when it stood in every fingerprint, all goes on under the names of then."""
+        task = task_named(dataset)
+        setting = Setting(
+            pair=self.pair.name,
+            pair_identity=self.subject.pair_identity,
+            dataset=dataset,
+            dataset_hash=self.dataset(dataset).hash,
+            prompt_version=task.version,
+            dtype=self.dtype_name,
+            seed=self.values["seed"],
+            max_new_tokens=task.max_new_tokens,
+        )
+        if setting.seed == USUAL_SEED:
+            return setting
+        if self.kept.seed_everywhere is None:
+            earlier = self.store.search(tags={IDENTITY: setting.before().identity()})
+            self.kept.seed_everywhere = next(earlier, None) is not None
+        return setting.before() if self.kept.seed_everywhere else setting
+
+    @property
+    def subject(self) -> Subject:
+        """What a calibration must be of, to be used here."""
+        return Subject(self.pair.name, combined_identity(self.files.identity), self.dtype_name)
+
+    def calibrated(self, condition: Condition) -> Condition:
+        """The condition, with the calibration that its codec will use if it needs one."""
+        if condition.channel is None:
+            return condition
+        return replace(condition, channel=self.calibrated_channel(condition.channel))
+
+    def calibrated_channel(self, channel: Channel) -> Channel:
+        """The same for a channel. Raises LatentWireError where there is no calibration."""
+        if not needs_calibration(channel.codec):
+            return channel
+        if self.kept.calibration is None:
+            self.kept.calibration = find_calibration(
+                self.store, self.values.get("calibration", AUTO), self.subject, channel.codec
+            )
+        return replace(channel, calibration=self.kept.calibration.hash)
+
+    @property
+    def loaded(self) -> LoadedPair:
+        """Models and fuser in memory."""
+        pair = self.files.in_memory
+        return replace(pair, link=replace(pair.link, calibration=self.kept.calibration))
+
+    def is_local(self) -> bool:
+        """Whether the pair's files and questions are on this machine, so that fingerprints can be
+        known."""
+        try:
+            return bool(self.files.identity) and not self.datasets_missing()
+        except NotHere:
+            return False
