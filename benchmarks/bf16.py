@@ -141,9 +141,9 @@ def shapes(device: str, count: int, small: bool) -> dict[str, Any]:
 
 def in_float32(pair: LoadedPair) -> LoadedPair:
     """The same weights in float32."""
-    parts = (pair.receiver, pair.sharer, pair.fuser)
+    parts = (pair.receiver, pair.sharer, pair.interface)
     wide = [copy.deepcopy(part).float() for part in parts]
-    return replace(pair, receiver=wide[0], sharer=wide[1], fuser=wide[2])
+    return replace(pair, receiver=wide[0], sharer=wide[1], interface=wide[2])
 
 
 def agreeing(a: list[int], b: list[int]) -> int:

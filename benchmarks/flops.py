@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from c2c.cache import geometry
+from c2c.fuser import Fuser
 from latentwire.channel.selector import kept
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.spec.condition import Condition
@@ -91,9 +92,10 @@ class _Model:
 
 def _fuser_flops(pair: LoadedPair) -> tuple[float, float]:
     """Per token: the receiver's part of the first maps, and all the rest."""
-    own = rest = 0
-    for layer in pair.fuser.layer_map:
-        projector = pair.fuser.projector(layer)
+    fuser, own, rest = pair.interface, 0, 0
+    assert isinstance(fuser, Fuser)
+    for layer in fuser.layer_map:
+        projector = fuser.projector(layer)
         for kind in ("key", "value"):
             if not projector.is_open(kind):
                 continue

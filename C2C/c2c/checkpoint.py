@@ -24,7 +24,8 @@ from c2c.files import read_file
 from c2c.fuser import Fuser, Source
 from c2c.projector import Projector, ProjectorSize
 
-PROJECTOR_CLASS = "C2CProjector"
+# What `class` in a description may be, and what is loaded then.
+PROJECTORS: dict[str, type[Projector]] = {"C2CProjector": Projector}
 MAP_FILE = "projector_config.json"
 # What an absent argument means (the published constructor's defaults).
 DEFAULTS: dict[str, Any] = {
@@ -76,6 +77,19 @@ def require_fit(folder: Path, sharer: Geometry, receiver: Geometry) -> int:
     return count
 
 
+def checkpoint_class(folder: Path) -> str:
+    """The class that the checkpoint in `folder` is of, by its first projector's description.
+
+    Raises C2CError where that cannot be read.
+    """
+    path = folder / "projector_0.json"
+    description = _read_json(path)
+    name = description.get("class") if isinstance(description, dict) else None
+    if not isinstance(name, str):
+        raise C2CError(f"{path} does not describe a projector: it names no class")
+    return name
+
+
 def _read_layout(
     folder: Path, sharer: Geometry, receiver: Geometry
 ) -> tuple[dict[int, Source], dict[int, int], int]:
@@ -124,7 +138,8 @@ def save_fuser(fuser: Fuser, folder: Path, recipe: dict[str, Any] | None = None)
             "dropout": module.size.dropout,
             "dtype": {"__type__": "torch.dtype", "value": dtype},
         }
-        description = {"class": PROJECTOR_CLASS, "init_args": arguments}
+        (name,) = (name for name, kind in PROJECTORS.items() if kind is type(module))
+        description = {"class": name, "init_args": arguments}
         (partial / f"projector_{index}.json").write_text(json.dumps(description, indent=2))
         # clone(): a view would be saved with the whole storage behind it.
         state = {name: t.detach().cpu().clone() for name, t in module.state_dict().items()}
@@ -182,8 +197,9 @@ def _whole(value: object) -> int:
 
 def _read_size(
     folder: Path, index: int, layer: int, sharer: Geometry, receiver: Geometry
-) -> ProjectorSize:
-    """A projector's widths from its description, which must be of the pair's cache shapes."""
+) -> tuple[type[Projector], ProjectorSize]:
+    """A projector's class and widths from its description, which must be of the pair's cache
+    shapes."""
     path = folder / f"projector_{index}.json"
     description = _read_json(path)
     try:
@@ -203,8 +219,9 @@ def _read_size(
     # A number in JSON may have more digits than a float can say.
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise C2CError(f"{path} does not describe a projector: {error}") from None
-    if kind != PROJECTOR_CLASS:
-        raise C2CError(f"{path}: projector class {kind!r} is not supported, only {PROJECTOR_CLASS}")
+    if not isinstance(kind, str) or kind not in PROJECTORS:
+        known = ", ".join(PROJECTORS)
+        raise C2CError(f"{path}: projector class {kind!r} is not supported, only {known}")
     for name, found, model in (("sharer", source, sharer), ("receiver", target, receiver)):
         if (found.kv_heads, found.head_dim) != (model.kv_heads, model.head_dim):
             raise C2CError(
@@ -214,14 +231,14 @@ def _read_size(
             )
     if size.num_layers < 3 or min(size.hidden_dim, size.intermediate_dim) < 1:
         raise C2CError(f"{path}: num_layers must be at least 3 and widths at least 1, got {size}")
-    return size
+    return PROJECTORS[kind], size
 
 
 def _load_projector(
     folder: Path, index: int, layer: int, sharer: Geometry, receiver: Geometry
 ) -> Projector:
     path = folder / f"projector_{index}.json"
-    size = _read_size(folder, index, layer, sharer, receiver)
+    kind, size = _read_size(folder, index, layer, sharer, receiver)
     state = _load_tensors(folder / f"projector_{index}.pt")
     if size.num_layers > len(state):  # every layer has tensors of its own: do not build a million
         raise C2CError(
@@ -235,7 +252,7 @@ def _load_projector(
             " numbers"
         )
     with torch.device("meta"):
-        projector = Projector(sharer, receiver, size)
+        projector = kind(sharer, receiver, size)
     expected = projector.state_dict()
     for name in sorted(expected.keys() | state.keys()):
         wanted = tuple(expected[name].shape) if name in expected else "nothing"

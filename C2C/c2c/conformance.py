@@ -283,7 +283,7 @@ def _fuse_quantized(
             if layer in override["layers"]:
                 scheme = override["scheme"]
         quantizer = _quantizer(quant, scheme)
-        keys[layer], values[layer] = fuser.fuse_layer(
+        keys[layer], values[layer] = fuser.merge_layer(
             layer,
             quantizer(sent.keys[source.sharer_layer]),
             quantizer(sent.values[source.sharer_layer]),

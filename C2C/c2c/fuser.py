@@ -1,11 +1,14 @@
 """All projectors of a pair, their gates, and the map from receiver to sharer layers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from c2c.adding import add_change
 from c2c.cache import Geometry, KVCache
+from c2c.interface import KINDS, Interface, Merge, Sent
 from c2c.projector import Projector, ProjectorSize
 
 
@@ -22,7 +25,7 @@ def last_aligned(receiver_layers: int, sharer_layers: int) -> dict[int, int]:
     return {t: max(0, t + shift) for t in range(receiver_layers)}
 
 
-class Fuser(nn.Module):
+class Fuser(nn.Module, Interface):
     """Projectors and layer map; fuses one section of the sharer's cache into the receiver's."""
 
     def __init__(
@@ -59,7 +62,12 @@ class Fuser(nn.Module):
             )
         )
 
-    def fuse_layer(
+    @property
+    def sources(self) -> Mapping[int, int]:
+        """Receiver layer -> sharer layer."""
+        return {layer: source.sharer_layer for layer, source in self.layer_map.items()}
+
+    def merge_layer(
         self, layer: int, key: Tensor, value: Tensor, own_key: Tensor, own_value: Tensor
     ) -> tuple[Tensor, Tensor]:
         """One receiver layer's K and V after fusion with its sharer layer's `key` and `value`."""
@@ -67,20 +75,52 @@ class Fuser(nn.Module):
         return projector("key", key, own_key), projector("value", value, own_value)
 
     def forward(self, sharer: KVCache, own: KVCache) -> KVCache:
-        """Fuse a section: `sharer` holds all its layers, `own` the receiver's; same tokens.
+        """Fuse a section: `sharer` holds all its layers, `own` the receiver's; same tokens."""
+        return self.merge(sharer, own)
 
-        All layers are fused from what the receiver had before: nothing is recomputed in between.
-        """
-        keys, values = list(own.keys), list(own.values)
-        for layer, source in self.layer_map.items():
-            keys[layer], values[layer] = self.fuse_layer(
-                layer,
-                sharer.keys[source.sharer_layer],
-                sharer.values[source.sharer_layer],
-                own.keys[layer],
-                own.values[layer],
-            )
-        return KVCache(tuple(keys), tuple(values))
+    def describe(self) -> str:
+        """How many gates are open."""
+        opened = {kind: sum(kind == k for _, k in self._open_gates()) for kind in KINDS}
+        return (
+            f"gates open: keys {opened['key']} and values {opened['value']} of"
+            f" {len(self.layer_map)} layers"
+        )
+
+    def batched(self) -> Merge:
+        """Only behind open gates. Those are asked once: each answer waits for the device."""
+        assert not self.training
+        return partial(self._merge_layers, self._open_gates())
+
+    def _open_gates(self) -> list[tuple[int, str]]:
+        """(layer, kind) of each open gate."""
+        gates = [(layer, kind) for layer in self.layer_map for kind in KINDS]
+        return [(layer, kind) for layer, kind in gates if self.projector(layer).is_open(kind)]
+
+    def _merge_layers(
+        self,
+        open_gates: Sequence[tuple[int, str]],
+        slots: KVCache,
+        own: KVCache,
+        sent: Sent,
+        tokens_at_once: int,
+    ) -> None:
+        """The receiver's part of the first maps is computed once for all that is sent, unless its
+        caches are the slots, of which few tokens are asked for."""
+        for layer, kind in open_gates:
+            projector, name = self.projector(layer), f"{kind}s"
+            sharer, tokens = sent(self.layer_map[layer].sharer_layer, kind)
+            layer_slots, layer_own = getattr(slots, name)[layer], getattr(own, name)[layer]
+            own_read = None if own is slots else projector.read_own(kind, layer_own)
+            for start in range(0, len(sharer), tokens_at_once):
+                part = slice(start, start + tokens_at_once)
+                example, position, row = (index[part] for index in tokens)
+                if own_read is None:
+                    mine = layer_own[example, :, position].unsqueeze(2)
+                    read = projector.read_own(kind, mine)[:, 0]
+                else:
+                    read = own_read[example, position]
+                weight, branch = projector.parts_of_tokens(kind, sharer[part].flatten(1), read)
+                add_change(layer_slots, layer_own, weight, branch, row, example, position)
 
 
 def new_fuser(sharer: Geometry, receiver: Geometry, size: ProjectorSize) -> Fuser:

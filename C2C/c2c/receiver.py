@@ -27,31 +27,39 @@ def extend(model: PreTrainedModel, cache: DynamicCache, token_ids: Tensor) -> Te
     return output.logits[:, -1]
 
 
-def replace(cache: DynamicCache, section: Section, fused: KVCache) -> None:
-    """Overwrite the section's positions in `cache` with `fused`."""
+def replace(cache: DynamicCache, start: int, fused: KVCache) -> None:
+    """Overwrite the tokens from `start` on in `cache` with `fused`."""
+    place = slice(start, start + fused.tokens)
     for layer, key, value in zip(cache.layers, fused.keys, fused.values, strict=True):
-        layer.keys[:, :, section.start : section.stop] = key
-        layer.values[:, :, section.start : section.stop] = value
+        layer.keys[:, :, place] = key
+        layer.values[:, :, place] = value
 
 
 @torch.inference_mode()
 def prefill(
-    model: PreTrainedModel, token_ids: Tensor, sections: Sequence[Section], fuse: Fuse
+    model: PreTrainedModel,
+    token_ids: Tensor,
+    sections: Sequence[Section],
+    fuse: Fuse,
+    before: KVCache | None = None,
 ) -> Prefilled:
     """Work through the prompt section by section.
 
     Each section is run attending to what earlier ones became after fusion; then `fuse` says what
     its own K and V become, if it is marked. The last section is never fused.
 
-    `token_ids` is [B, n], all rows of one length and with the same sections.
+    `token_ids` is [B, n], all rows of one length and with the same sections. The cache begins with
+    `before`, if anything, and the prompt follows.
     """
-    cache = DynamicCache()
+    shift = before.tokens if before else 0
+    cache = to_transformers(before) if before else DynamicCache()
     *earlier, last = sections
     for section in earlier:
         extend(model, cache, token_ids[:, section.start : section.stop])
         if section.mark > 0:
-            own = from_transformers(cache).section(section.start, section.stop)
-            replace(cache, section, fuse(section, own))
+            start = shift + section.start
+            own = from_transformers(cache).section(start, shift + section.stop)
+            replace(cache, start, fuse(section, own))
     return Prefilled(extend(model, cache, token_ids[:, last.start : last.stop]), cache)
 
 

@@ -71,10 +71,10 @@ def fuse_top_tokens(
     def fuse(layer: int, sent: Layer, mine: Layer) -> Layer:
         whole: Layer | None = None
         if rule.mode == "delta_proj_vnorm_topk":
-            whole = fuser.fuse_layer(layer, quantizer(sent[0]), quantizer(sent[1]), *mine)
+            whole = fuser.merge_layer(layer, quantizer(sent[0]), quantizer(sent[1]), *mine)
             scores = norms(whole[1] - mine[1])
         elif rule.mode == "proj_vnorm_topk":
-            scores = norms(fuser.fuse_layer(layer, *sent, *mine)[1])
+            scores = norms(fuser.merge_layer(layer, *sent, *mine)[1])
         elif rule.mode == "vnorm_topk":
             scores = norms(sent[1])
         elif rule.mode == "knorm_topk":
@@ -110,7 +110,7 @@ def fuse_rate_distortion(
         return round_trip(x, 8)
 
     def fuse(layer: int, sent: Layer, mine: Layer) -> Layer:
-        whole = fuser.fuse_layer(layer, int8(sent[0]), int8(sent[1]), *mine)
+        whole = fuser.merge_layer(layer, int8(sent[0]), int8(sent[1]), *mine)
         order = norms(whole[1] - mine[1]).argsort(descending=True, stable=True).tolist()
         picked: dict[int, list[int]] = {8: [], 4: []}
         left = budget
@@ -147,7 +147,7 @@ def _fuse_at(
 ) -> Layer:
     key, value = (quantizer(x[:, :, positions]) for x in sent)
     own_key, own_value = (x[:, :, positions] for x in mine)
-    fused_key, fused_value = fuser.fuse_layer(layer, key, value, own_key, own_value)
+    fused_key, fused_value = fuser.merge_layer(layer, key, value, own_key, own_value)
     return _put(mine[0], positions, fused_key), _put(mine[1], positions, fused_value)
 
 

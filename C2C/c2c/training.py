@@ -14,8 +14,9 @@ import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ from c2c.chat import chat_token_ids, end_of_turn
 from c2c.checkpoint import load_fuser, save_fuser
 from c2c.errors import C2CError
 from c2c.fuser import Fuser
+from c2c.interface import Interface
 from c2c.projector import Projector
 
 KEPT_CHECKPOINTS = 2
@@ -67,50 +69,64 @@ class Batch:
     answer_mask: Tensor | None = None
 
 
+class Through(Protocol):
+    """What happens to a message on its way: a codec's loss, another question's in its place."""
+
+    def __call__(self, sent: KVCache, rows: Tensor) -> KVCache:
+        """What arrives of the sharer's K and V of the section, [b, Hs, T, Ds], in its place and
+        shape. They are of the batch's `rows` (int64 [b]), whose prompts are of one length."""
+
+
+def unchanged(sent: KVCache, rows: Tensor) -> KVCache:
+    """All arrives as it was sent."""
+    return sent
+
+
 # Batch number -> batch. Random access, so that a resumed run sees the batches it would have seen.
 Batches = Callable[[int], Batch]
 
 
-class ChatBatches:
-    """Batches from JSON lines of chats: {"messages": [{"role": ..., "content": ...}, ...]}.
+# What happens to the message of a batch, by its number and the end of it that is kept.
+Channels = Callable[[int, Batch, str], Through]
 
-    The last message must be the assistant's: it is the answer, what stands before it the prompt.
-    Conversations longer than `max_tokens` are left out. Shuffled anew each epoch; a batch's prompts
-    are as alike in length as can be, since each length is read by itself.
+
+def not_altered(number: int, batch: Batch, order: str) -> Through:
+    """Every message arrives as it was sent."""
+    return unchanged
+
+
+class TokenBatches:
+    """Batches of prompts and answers in token ids, each answer with its stop token.
+
+    Shuffled anew each epoch; a batch's prompts are as alike in length as can be, since each length
+    is read by itself.
     """
 
     def __init__(
         self,
-        path: Path,
-        tokenizer: Any,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        pad: int,
         batch_size: int,
-        max_tokens: int = 2048,
         seed: int = 42,
         device: str = "cpu",
     ) -> None:
-        end = end_of_turn(tokenizer)
-        if end is None:
-            end = tokenizer.eos_token_id
-        if end is None:
-            raise C2CError("the tokenizer has no token that ends a turn, and no eos_token")
-        pairs = [
-            _chat_tokens(tokenizer, end, row, f"{path}, line {number}")
-            for number, row in enumerate(_json_lines(path), start=1)
-        ]
-        self.pairs = [(p, a) for p, a in pairs if len(p) + len(a) <= max_tokens]
-        if not self.pairs:
-            raise C2CError(f"{path}: no conversation of at most {max_tokens} tokens")
+        self.pairs, self.pad = pairs, pad
         self.batch_size, self.seed, self.device = batch_size, seed, device
         self._order: tuple[int, list[int]] | None = None  # an epoch and its order
-        pad = tokenizer.pad_token_id
-        self.pad = pad if pad is not None else end
 
     def __call__(self, number: int) -> Batch:
-        first = number * self.batch_size
-        rows = [self.pairs[self._row(first + i)] for i in range(self.batch_size)]
+        rows = self._rows(number)
         prompts, prompt_mask = self._pad([p for p, _ in rows], left=True)
         answers, answer_mask = self._pad([a for _, a in rows], left=False)
         return Batch(prompts, answers, prompt_mask, answer_mask)
+
+    def tokens(self, number: int) -> int:
+        """How many tokens a batch has, pads not counted."""
+        return sum(len(prompt) + len(answer) for prompt, answer in self._rows(number))
+
+    def _rows(self, number: int) -> list[tuple[Sequence[int], Sequence[int]]]:
+        first = number * self.batch_size
+        return [self.pairs[self._row(first + i)] for i in range(self.batch_size)]
 
     def _row(self, position: int) -> int:
         epoch, place = divmod(position, len(self.pairs))
@@ -150,6 +166,44 @@ class ChatBatches:
         return ids.to(self.device), mask.to(self.device)
 
 
+class ChatBatches(TokenBatches):
+    """Batches from JSON lines of chats: {"messages": [{"role": ..., "content": ...}, ...]}.
+
+    The last message must be the assistant's: it is the answer, what stands before it the prompt.
+    Conversations longer than `max_tokens` are left out.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        tokenizer: Any,
+        batch_size: int,
+        max_tokens: int = 2048,
+        seed: int = 42,
+        device: str = "cpu",
+    ) -> None:
+        end, pad = end_and_pad(tokenizer)
+        pairs = [
+            chat_tokens(tokenizer, end, row, f"{path}, line {number}")
+            for number, row in enumerate(json_lines(path), start=1)
+        ]
+        fitting = [(p, a) for p, a in pairs if len(p) + len(a) <= max_tokens]
+        if not fitting:
+            raise C2CError(f"{path}: no conversation of at most {max_tokens} tokens")
+        super().__init__(fitting, pad, batch_size, seed, device)
+
+
+def end_and_pad(tokenizer: Any) -> tuple[int, int]:
+    """The token that ends an answer, and the one that batches are filled up with."""
+    end = end_of_turn(tokenizer)
+    if end is None:
+        end = tokenizer.eos_token_id
+    if end is None:
+        raise C2CError("the tokenizer has no token that ends a turn, and no eos_token")
+    pad = tokenizer.pad_token_id
+    return end, pad if pad is not None else end
+
+
 def train_fuser(
     receiver: PreTrainedModel,
     sharer: PreTrainedModel,
@@ -158,12 +212,15 @@ def train_fuser(
     settings: TrainingSettings,
     checkpoint_dir: Path | None = None,
     on_step: Callable[[int, Mapping[str, float]], None] | None = None,
+    channels: Channels = not_altered,
 ) -> Fuser:
     """Train `fuser` in place and return it, frozen and in eval mode.
 
     With `checkpoint_dir` the run survives being killed: a later call with the same arguments goes
     on from the newest whole checkpoint and ends with the same weights. `on_step(step, metrics)` is
-    told loss, learning rate, temperature and open gates after every optimizer step.
+    told loss, gradient norm (before it is clipped), learning rate, temperature and open gates after
+    every optimizer step. `channels` puts what messages go through into the loop; no gradient passes
+    it.
 
     Raises C2CError at the first step whose loss, gradient or weights are not finite; checkpoints
     from before it stay.
@@ -185,8 +242,11 @@ def train_fuser(
         choice = random.Random(f"{settings.seed}:{step}")
         total = torch.zeros((), device=receiver.device)
         for part in range(settings.accumulation):
-            batch = batches(step * settings.accumulation + part)
-            loss = answer_loss(receiver, sharer, fuser, batch, *_kept_part(settings, batch, choice))
+            number = step * settings.accumulation + part
+            batch = batches(number)
+            kept, order = _kept_part(settings, batch, choice)
+            through = channels(number, batch, order)
+            loss = answer_loss(receiver, sharer, fuser, batch, kept, order, through)
             total += loss.detach() / settings.accumulation
             loss = loss + settings.gate_penalty * _open_share(fuser)
             (loss / settings.accumulation).backward()
@@ -198,7 +258,8 @@ def train_fuser(
         scheduler.step()
         if on_step:
             rate = scheduler.get_last_lr()[0]
-            on_step(done, _metrics(fuser, float(total), rate, temperature(settings, step)))
+            metrics = _metrics(fuser, float(total), rate, temperature(settings, step))
+            on_step(done, {**metrics, "gradient_norm": float(norm)})
         is_last = done == settings.steps
         if is_last or (checkpoint_dir and done % settings.checkpoint_every == 0):
             weights = torch.stack([p.detach().abs().max().float() for p in fuser.parameters()])
@@ -211,15 +272,20 @@ def train_fuser(
 def answer_loss(
     receiver: PreTrainedModel,
     sharer: PreTrainedModel,
-    fuser: Fuser,
+    interface: Interface,
     batch: Batch,
     kept: int,
     order: str,
+    through: Through = unchanged,
 ) -> Tensor:
-    """Mean next-token loss on the answers, with `kept` instruction tokens of the prompt fused.
+    """Mean next-token loss on the answers, with `kept` instruction tokens of the prompt sent.
 
     The instruction is the prompt without its last token; the first (`front`) or last (`back`)
-    `kept` of it are fused, in coordinates of the padded batch.
+    `kept` of it are sent, in coordinates of the padded batch, and `through` says what arrives.
+    Gradients reach what `through` makes and the interface, never the sharer.
+
+    The mean is over all answer tokens that are real, whichever row they are of: a row weighs as
+    many times as its answer has tokens, its stop token included.
 
     Prompts are read length by length, without their pads: a row of attention that may see nothing
     is NaN in some kernels, and one pad would be enough to spoil every weight.
@@ -228,48 +294,64 @@ def answer_loss(
     start = 0 if order == "front" else width - 1 - kept
     losses = torch.cat(
         [
-            _token_losses(receiver, sharer, fuser, rows, start - pads, start + kept - pads)
-            for rows, pads in _by_length(batch)
+            _token_losses(
+                receiver,
+                sharer,
+                interface,
+                group,
+                range(max(0, start - pads), max(0, start + kept - pads)),
+                partial(through, rows=rows),
+            )
+            for group, rows, pads in _by_length(batch)
         ]
     )
     return losses.mean()
 
 
-def _by_length(batch: Batch) -> list[tuple[Batch, int]]:
-    """The batch's rows by prompt length, without the pads of prompts, and how many those were."""
+def _by_length(batch: Batch) -> list[tuple[Batch, Tensor, int]]:
+    """The batch's rows by prompt length, without the pads of prompts, which rows these are (int64
+    [b]), and how many pads there were."""
     if batch.prompt_mask is None:
-        return [(batch, 0)]
+        return [(batch, torch.arange(len(batch.prompt_ids), device=batch.prompt_ids.device), 0)]
     width = batch.prompt_ids.shape[1]
     lengths = batch.prompt_mask.sum(1)
     groups = []
     for length in sorted(set(lengths.tolist())):
-        rows = lengths == length
+        (rows,) = torch.where(lengths == length)
         mask = None if batch.answer_mask is None else batch.answer_mask[rows]
         prompts = batch.prompt_ids[rows][:, width - length :]
-        groups.append((Batch(prompts, batch.answer_ids[rows], None, mask), width - length))
+        group = Batch(prompts, batch.answer_ids[rows], None, mask)
+        groups.append((group, rows, width - length))
     return groups
 
 
 def _token_losses(
     receiver: PreTrainedModel,
     sharer: PreTrainedModel,
-    fuser: Fuser,
+    interface: Interface,
     batch: Batch,
-    start: int,
-    stop: int,
+    section: range,
+    through: Callable[[KVCache], KVCache],
 ) -> Tensor:
-    """Losses of the answers' real tokens, [tokens], with the prompt's tokens `start` to `stop`
-    fused; prompts are of one length, and places before the first token are none."""
-    start, stop = max(0, start), max(0, stop)
-    cache = None
-    if stop:
+    """Losses of the answers' real tokens, [tokens], with the prompt's tokens of `section` sent;
+    prompts are of one length."""
+    start, stop, cache = section.start, section.stop, None
+    if section:
         with torch.no_grad():
             sent = _prefill(sharer, batch, stop).section(start, stop)
-            own = _prefill(receiver, batch, stop)
-        prefix = fuser(sent, own.section(start, stop))
-        if start:
-            prefix = concatenate([own.section(0, start), prefix], dim=2)
-        cache = to_transformers(prefix)
+        received = through(sent)
+        before = interface.prepare(received)
+        if before is not None:
+            cache, stop = to_transformers(before), 0
+        else:
+            with torch.no_grad():
+                own = _prefill(receiver, batch, stop)
+            prefix = interface.merge(received, own.section(start, stop))
+            if start:
+                prefix = concatenate([own.section(0, start), prefix], dim=2)
+            cache = to_transformers(prefix)
+    else:
+        stop = 0
     output = receiver(
         torch.cat([batch.prompt_ids[:, stop:], batch.answer_ids], dim=1),
         past_key_values=cache,
@@ -363,7 +445,7 @@ def _save(
     final = folder / f"step_{step:08d}"
     shutil.rmtree(final, ignore_errors=True)
     partial.replace(final)
-    for old in sorted(folder.glob("step_*"))[:-KEPT_CHECKPOINTS]:
+    for old in _checkpoints(folder)[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(old)
 
 
@@ -375,10 +457,9 @@ def _resume(
     scheduler: Any,
 ) -> int:
     """Load the newest checkpoint into the objects given; the number of steps it has done."""
-    found = sorted(folder.glob("step_*"))
-    if not found:
+    if not finished_steps(folder):
         return 0
-    newest = found[-1]
+    newest = _checkpoints(folder)[-1]
     if json.loads((newest / "settings.json").read_text()) != vars(settings):
         raise C2CError(
             f"{folder} holds checkpoints of a run with other settings: give another folder"
@@ -389,10 +470,21 @@ def _resume(
     state = torch.load(newest / "training.pt", map_location=device, weights_only=True)
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])
-    return int(newest.name.removeprefix("step_"))
+    return finished_steps(folder)
 
 
-def _json_lines(path: Path) -> list[Any]:
+def finished_steps(folder: Path) -> int:
+    """How many steps the newest checkpoint in a folder has done; 0 where there is none."""
+    found = _checkpoints(folder)
+    return int(found[-1].name.removeprefix("step_")) if found else 0
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step_*"))
+
+
+def json_lines(path: Path) -> list[Any]:
+    """A file's rows; C2CError, naming the line, for what is not JSON or cannot be read."""
     rows = []
     try:
         with path.open("rb") as file:
@@ -406,7 +498,8 @@ def _json_lines(path: Path) -> list[Any]:
     return rows
 
 
-def _chat_tokens(tokenizer: Any, end: int, row: Any, where: str) -> tuple[list[int], list[int]]:
+def chat_tokens(tokenizer: Any, end: int, row: Any, where: str) -> tuple[list[int], list[int]]:
+    """Prompt and answer of a chat, the answer with its `end`; C2CError for a row that is none."""
     try:
         *before, last = row["messages"]
         for message in (*before, last):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from c2c import receiver, sharer
+from c2c import sharer
 from c2c.cache import KVCache
 from c2c.sections import split
 from latentwire.errors import LatentWireError, Unanswerable
@@ -126,12 +126,8 @@ def _warm_up(pair: LoadedPair, channel: Channel, question: Question) -> None:
 
 def _next_token(pair: LoadedPair, token_ids: Tensor, received: KVCache) -> Tensor:
     """Log-probabilities (float32 [vocabulary]) of the first answer token after fusion."""
-    prefilled = receiver.prefill(
-        pair.receiver,
-        token_ids,
-        split(token_ids.shape[1], 1.0, "front"),
-        lambda section, own: pair.fuser(received, own),
-    )
+    whole = split(token_ids.shape[1], 1.0, "front")
+    prefilled = pair.interface.prefill(pair.receiver, token_ids, whole, received)
     return prefilled.logits[0].float().log_softmax(-1)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from c2c.cache import Geometry, KVCache
-from c2c.fuser import Fuser
+from c2c.interface import Interface
 from latentwire.channel.cache_codec import CacheCodec
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
@@ -42,20 +42,17 @@ class Link:
 
     identity: bytes  # 8 bytes that name the pair
     geometry: Geometry  # of the sharer's cache
-    key_layers: tuple[int, ...]  # sharer layers whose K the fuser reads
+    key_layers: tuple[int, ...]  # sharer layers whose K the interface reads
     value_layers: tuple[int, ...]
     calibration: Calibration | None = None
 
     @classmethod
-    def of(cls, fuser: Fuser, identity: bytes, calibration: Calibration | None = None) -> "Link":
-        """The link that serves `fuser`: nothing that only closed gates would read is sent."""
-        return cls(
-            identity,
-            fuser.sharer,
-            fuser.layers_read("key"),
-            fuser.layers_read("value"),
-            calibration,
-        )
+    def of(
+        cls, interface: Interface, identity: bytes, calibration: Calibration | None = None
+    ) -> "Link":
+        """The link that serves `interface`: nothing that it does not read is sent."""
+        keys, values = (interface.layers_read(kind) for kind in ("key", "value"))
+        return cls(identity, interface.sharer, keys, values, calibration)
 
     def header(self, channel: Channel, prompt_tokens: int) -> Header | None:
         """Header of the packet for a prompt of that length; None when no token is kept."""

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from c2c.adding import add_change
 from c2c.cache import KVCache, geometry
 from c2c.decoding import Decoder, rounded
+from c2c.interface import Tokens
 from c2c.slots import extend, new_slots, read
 from latentwire.channel.link import Arrived
 from latentwire.channel.selector import kept
@@ -33,7 +33,6 @@ FUSED_AT_ONCE = {"cuda": 131_072, "mps": 8_192, "cpu": 4_096}
 # than a thousand launches, whatever it holds.
 PADDING_WORTH_A_PASS = {"cuda": 8_192, "mps": 4_096, "cpu": 128}
 
-KINDS = ("key", "value")
 SeeLogits = Callable[[Sequence[Condition], Tensor], None]
 Reasons = dict[Condition, list[str | None]]  # why each example of a batch has no answer
 
@@ -48,7 +47,7 @@ class Answers(NamedTuple):
 
 @dataclass
 class Workspace:
-    """What batches have in common: the pair, its open gates, and decoders that are used again."""
+    """What batches have in common: the pair, its interface, and decoders that are used again."""
 
     pair: LoadedPair
     use_graphs: bool = True
@@ -58,14 +57,7 @@ class Workspace:
     _decoders: dict[str, Decoder] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        fuser = self.pair.fuser
-        assert not fuser.training
-        # Asked once: each answer waits for the device.
-        self.is_open = {
-            (layer, kind): fuser.projector(layer).is_open(kind)
-            for layer in fuser.layer_map
-            for kind in KINDS
-        }
+        self.merge = self.pair.interface.batched()
 
     @property
     def tokens_at_once(self) -> int:
@@ -142,14 +134,6 @@ def _tail_ratio(condition: Condition) -> float:
     """
     channel = condition.channel
     return channel.keep_ratio % 1 if channel is not None and channel.order == "front" else 0.0
-
-
-class _Tokens(NamedTuple):
-    """M kept tokens of a batch under any of its conditions: int64 [M] each."""
-
-    example: Tensor
-    position: Tensor
-    row: Tensor  # of the decoder
 
 
 @dataclass(frozen=True)
@@ -245,38 +229,34 @@ class _Batch:
         conditions: Sequence[Condition],
         reasons: Reasons,
     ) -> dict[Condition, list[int]]:
-        """Fuse the kept tokens of all conditions, layer by layer, into the decoder's slots; the
-        lengths in bytes of what crossed the wire.
+        """Merge the kept tokens of all conditions into the decoder's slots; the lengths in bytes of
+        what crossed the wire.
 
         All layers are fused from what the receiver had before. What cannot be sent is noted in
         `reasons`.
         """
-        rows, pair = len(self.questions), self.work.pair
+        rows = len(self.questions)
         received = self._pass_through(sent, conditions, reasons)
         arrived: list[tuple[KVCache, Tensor, Tensor]] = []  # with each token's row and place in it
-        packed: list[_Tokens] = []
+        packed: list[Tokens] = []
         for number, condition in enumerate(conditions):
             if condition in received and received[condition].cache.tokens:
                 runs = received[condition].kept
                 example, place, position = (x.to(own.keys[0].device) for x in _listed(runs))
                 arrived.append((received[condition].cache, example, place))
-                packed.append(_Tokens(example, position, number * rows + example))
+                packed.append(Tokens(example, position, number * rows + example))
         self.work.passed("codecs")
         if packed:
-            tokens = _Tokens(*(torch.cat(parts) for parts in zip(*packed, strict=True)))
-            for layer, source in pair.fuser.layer_map.items():
-                for kind in KINDS:
-                    if not self.work.is_open[layer, kind]:
-                        continue
-                    name = f"{kind}s"
-                    sharer = torch.cat(
-                        [
-                            getattr(cache, name)[source.sharer_layer][example, :, place]
-                            for cache, example, place in arrived
-                        ]
-                    )
-                    slots = getattr(decoder.slots, name)[layer]
-                    self._fuse_layer(layer, kind, sharer, getattr(own, name)[layer], slots, tokens)
+            tokens = Tokens(*(torch.cat(parts) for parts in zip(*packed, strict=True)))
+
+            def layer_of(layer: int, kind: str) -> tuple[Tensor, Tokens]:
+                parts = [
+                    getattr(cache, f"{kind}s")[layer][example, :, place]
+                    for cache, example, place in arrived
+                ]
+                return torch.cat(parts), tokens
+
+            self.work.merge(decoder.slots, own, layer_of, self.work.by_device(FUSED_AT_ONCE))
         self.work.passed("fusion")
         return {condition: arrival.wire_bytes for condition, arrival in received.items()}
 
@@ -307,22 +287,6 @@ class _Batch:
                 reasons[condition][row] = refusal(condition.channel, error)
                 arrival.kept[row], arrival.wire_bytes[row] = range(0), 0
         return received
-
-    def _fuse_layer(
-        self, layer: int, kind: str, sharer: Tensor, own: Tensor, slots: Tensor, tokens: _Tokens
-    ) -> None:
-        """Write own + change of M tokens to `slots`: `sharer` is [M, Hs, Ds], `own` the layer's
-        tensor of the batch."""
-        projector = self.work.pair.fuser.projector(layer)
-        own_read = projector.read_own(kind, own)
-        at_once = self.work.by_device(FUSED_AT_ONCE)
-        for start in range(0, len(sharer), at_once):
-            part = slice(start, start + at_once)
-            example, position, row = (index[part] for index in tokens)
-            weight, branch = projector.parts_of_tokens(
-                kind, sharer[part].flatten(1), own_read[example, position]
-            )
-            add_change(slots, own, weight, branch, row, example, position)
 
     def read_tails(self, decoder: Decoder, conditions: Sequence[Condition]) -> None:
         """Read again what follows a fused `front` section, up to the prompt's last token."""

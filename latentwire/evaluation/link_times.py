@@ -47,16 +47,18 @@ def _by_cache(pair: LoadedPair, question: Question) -> dict[str, float]:
     began = now_s(pair.device)
     cache = sharer.read(pair.sharer, token_ids)
     read = now_s(pair.device)
-    fused_s = 0.0
+    before = pair.interface.prepare(cache)
+    fused_s = now_s(pair.device) - read
 
     def fuse(section: Section, own: KVCache) -> KVCache:
         nonlocal fused_s
         start = now_s(pair.device)
-        fused = pair.fuser(cache, own)
+        fused = pair.interface.merge(cache, own)
         fused_s += now_s(pair.device) - start
         return fused
 
-    receiver.prefill(pair.receiver, token_ids, split(token_ids.shape[1], 1.0, "front"), fuse)
+    sections = split(token_ids.shape[1], 1.0, "front")
+    receiver.prefill(pair.receiver, token_ids, sections, fuse, before)
     ended = now_s(pair.device)
     return {
         SHARER_PREFILL: 1000 * (read - began),

@@ -1,4 +1,4 @@
-"""A pair in memory: both models, the fuser between them, and what both ends agreed on."""
+"""A pair in memory: both models, the interface between them, and what both ends agreed on."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from c2c.fuser import Fuser
+from c2c.interface import Interface
 from latentwire.channel.link import Link
 
 
@@ -16,7 +16,7 @@ class LoadedPair:
 
     receiver: PreTrainedModel
     sharer: PreTrainedModel
-    fuser: Fuser
+    interface: Interface
     tokenizer: Any  # the receiver's; both models read the same token ids
     link: Link
 

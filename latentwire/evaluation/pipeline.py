@@ -90,9 +90,7 @@ def prefill(pair: LoadedPair, channel: Channel, question: Question, packet: byte
     if not packet:
         return receiver.prefill(pair.receiver, token_ids, sections, lambda section, own: own)
     _, received = pair.link.receive(packet, prompt_tokens, pair.dtype, pair.device)
-    return receiver.prefill(
-        pair.receiver, token_ids, sections, lambda section, own: pair.fuser(received, own)
-    )
+    return pair.interface.prefill(pair.receiver, token_ids, sections, received)
 
 
 def controlled(cache: KVCache, control: str, tokens: int) -> KVCache:

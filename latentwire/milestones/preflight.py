@@ -168,18 +168,12 @@ def _hashes(session: Session) -> str:
 
 
 def _loaded(session: Session) -> str:
-    link, fuser = session.loaded.link, session.loaded.fuser
-    layers = len(fuser.layer_map)
-    opened = {
-        kind: sum(fuser.projector(layer).is_open(kind) for layer in fuser.layer_map)
-        for kind in ("key", "value")
-    }
-    if not any(opened.values()):
+    link = session.loaded.link
+    if not link.key_layers and not link.value_layers:
         raise Doubt("every gate of the fuser is closed: C2C will equal the receiver alone")
     return (
-        f"the fuser fits; gates open: keys {opened['key']} and values {opened['value']} of"
-        f" {layers} layers; sent: K of {len(link.key_layers)}, V of {len(link.value_layers)}"
-        f" sharer layers"
+        f"the fuser fits; {session.loaded.interface.describe()}; sent: K of {len(link.key_layers)},"
+        f" V of {len(link.value_layers)} sharer layers"
     )
 
 

@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from other_interfaces import Front
 from tiny import (
     ARCHITECTURES,
     SLIDING_WINDOW,
@@ -24,12 +26,15 @@ from tiny import (
     token_ids,
 )
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from c2c.cache import KVCache, concatenate, geometry
 from c2c.checkpoint import load_fuser
 from c2c.errors import C2CError
 from c2c.fuser import Fuser
 from c2c.projector import ProjectorSize
+from c2c.quantize import round_trip
 from c2c.receiver import prefill
 from c2c.sections import split
 from c2c.sharer import read
@@ -40,6 +45,7 @@ from c2c.training import (
     answer_loss,
     temperature,
     train_fuser,
+    unchanged,
 )
 
 SIZE = ProjectorSize(hidden_dim=16, intermediate_dim=16, num_layers=3, dropout=0.1)
@@ -203,6 +209,79 @@ def test_the_loss_is_that_of_what_evaluation_does(
         loss = answer_loss(receiver, sharer, fuser, Batch(ids, answers), kept, order)
     wanted = float(-torch.cat([first, second]).mean())
     assert float(loss) == pytest.approx(wanted, abs=2e-5)
+
+
+def cache_of(sharer: PreTrainedModel, ids: Tensor, start: int, stop: int) -> KVCache:
+    return read(sharer, ids).section(start, stop)
+
+
+@pytest.mark.parametrize("what", ["quantized", "another's"])
+def test_what_is_fused_is_what_arrives(what: str, models: dict[str, PreTrainedModel]) -> None:
+    receiver, sharer = models["qwen3"], models["qwen2"]
+    fuser = make_fuser(sharer, receiver)
+    ids, answers = token_ids(3, 13), token_ids(3, 1, seed=9)
+    lent = cache_of(sharer, ids.roll(1, 0), 7, 12)
+
+    def through(sent: KVCache, rows: Tensor) -> KVCache:
+        assert sent.tokens == 5
+        if what == "quantized":
+            return sent.map(lambda tensor: round_trip(tensor, 3))
+        return lent.pick(rows)
+
+    arrived = through(cache_of(sharer, ids, 7, 12), torch.arange(3))
+    logits = fuser.prefill(receiver, ids, split(13, 5 / 12, "back"), arrived).logits
+    wanted = float(F.cross_entropy(logits, answers[:, 0]))
+    with torch.no_grad():
+        plain, found = (
+            float(answer_loss(receiver, sharer, fuser, Batch(ids, answers), 5, "back", each))
+            for each in (unchanged, through)
+        )
+    assert found == pytest.approx(wanted, abs=2e-5)
+    assert abs(found - plain) > 1e-3
+
+
+def test_what_arrives_is_known_by_its_row_whatever_lengths_there_are() -> None:
+    receiver, sharer, fuser = toy_parts()
+    lengths = (7, 3, 7, 5)
+    together, alone = mixed_batch(lengths, pad=7)
+    lent = [cache_of(sharer, token_ids(1, n, seed=90 + i), 0, n - 1) for i, n in enumerate(lengths)]
+
+    def through(sent: KVCache, rows: Tensor) -> KVCache:
+        return concatenate([lent[row] for row in rows.tolist()], dim=0)
+
+    with torch.no_grad():
+        found = float(answer_loss(receiver, sharer, fuser, together, 6, "front", through))
+        total = tokens = 0.0
+        for cache, one in zip(lent, alone, strict=True):
+            whole = one.prompt_ids.shape[1] - 1
+            arrives = partial(lambda sent, rows, cache: cache, cache=cache)
+            loss = answer_loss(receiver, sharer, fuser, one, whole, "front", arrives)
+            total += float(loss) * one.answer_ids.numel()
+            tokens += one.answer_ids.numel()
+    assert found == pytest.approx(total / tokens, abs=2e-5)
+
+
+def test_gradients_reach_what_makes_the_message_another() -> None:
+    receiver, sharer, fuser = toy_parts()
+    scale = torch.ones((), requires_grad=True)
+    batch = toy_batch(0)
+    answer_loss(
+        receiver, sharer, fuser, batch, 5, "front", lambda sent, rows: sent.map(lambda x: x * scale)
+    ).backward()
+    assert scale.grad is not None and float(scale.grad.abs()) > 0
+
+
+@pytest.mark.parametrize(("kept", "order"), [(7, "front"), (3, "back")])
+def test_an_interface_that_puts_in_front_has_a_loss(kept: int, order: str) -> None:
+    receiver, sharer = (make_model("qwen3", seed) for seed in (1, 2))
+    ids, answers = token_ids(2, 8), token_ids(2, 1, seed=9)
+    front, sections = Front(geometry(sharer.config)), split(8, kept / 7, order)
+    start = sections[-2].start
+    received = cache_of(sharer, ids, start, start + kept)
+    logits = front.prefill(receiver, ids, sections, received).logits
+    with torch.no_grad():
+        loss = float(answer_loss(receiver, sharer, front, Batch(ids, answers), kept, order))
+    assert loss == pytest.approx(float(F.cross_entropy(logits, answers[:, 0])), abs=2e-5)
 
 
 def padded(row: Tensor, left: int, right: int = 0, value: int = 7) -> tuple[Tensor, Tensor]:

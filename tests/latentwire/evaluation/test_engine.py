@@ -18,6 +18,7 @@ from torch import Tensor
 
 import c2c.receiver
 from c2c import decoding
+from c2c.fuser import Fuser
 from c2c.receiver import Prefilled
 from c2c.slots import ATTENTION
 from latentwire.channel.link import Link
@@ -481,7 +482,8 @@ def test_logits_that_are_no_numbers_are_answered_by_nobody(
 ) -> None:
     pair = loaded_pair()
     with torch.no_grad():
-        pair.fuser.projector(0).get_parameter("value_proj_out.bias").fill_(torch.inf)
+        assert isinstance(pair.interface, Fuser)
+        pair.interface.projector(0).get_parameter("value_proj_out.bias").fill_(torch.inf)
     asked = questions([6, 6])
     broken = Condition("c2c", Channel("int8"), "matched")
     records = engine.evaluate(pair, [broken, *ALONE], asked, asked, 2)

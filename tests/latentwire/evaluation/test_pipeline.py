@@ -75,7 +75,7 @@ def step_by_step(pair: LoadedPair, question: Question, lent: KVCache, kept: rang
     else:
         own = read(pair.receiver, ids[:, : kept.stop + 1])
     start, stop = kept.start, kept.stop
-    part = pair.fuser(lent.section(start, stop), own.section(start, stop))
+    part = pair.interface.merge(lent.section(start, stop), own.section(start, stop))
     cache = DynamicCache()
     for layer in range(own.layers):
         key = torch.cat([own.keys[layer][:, :, :start], part.keys[layer]], dim=2)

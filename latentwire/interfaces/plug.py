@@ -1,0 +1,24 @@
+"""What the rest of the program needs to know of an interface before it is in memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from c2c.cache import Geometry
+from c2c.interface import Interface
+
+
+@dataclass(frozen=True)
+class Plug:
+    """How an interface's weights are read: from the files of `projector_*.json` and `.pt`, whose
+    descriptions name one of `checkpoint_classes`."""
+
+    checkpoint_classes: tuple[str, ...]
+    # (folder, sharer, receiver, dtype, device) -> frozen, in eval mode; C2CError for files that are
+    # damaged or do not fit the pair.
+    load: Callable[[Path, Geometry, Geometry, torch.dtype, str], Interface]
+    # (folder, sharer, receiver) -> how many projectors there are; the same errors, as far as the
+    # descriptions tell, without a tensor read.
+    require_fit: Callable[[Path, Geometry, Geometry], int]
