@@ -50,8 +50,8 @@ from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS
 from latentwire.channel.registry import CODECS, needs_calibration
 from latentwire.evaluation.record import Record, write_records
 from latentwire.milestones import m4
+from latentwire.milestones.budget_curves import load_curve
 from latentwire.milestones.grid import Plan, counted
-from latentwire.milestones.m4 import load_curve
 from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.setting import Setting
 from latentwire.tasks.registry import task_of_records

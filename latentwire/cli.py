@@ -1,5 +1,7 @@
 """The command `latentwire`: small tools beside the MLproject entry points."""
 
+# What a command needs is imported in it: torch, MLflow and matplotlib take seconds each.
+
 import argparse
 import os
 import sys
@@ -9,9 +11,6 @@ from pathlib import Path
 
 from c2c.errors import printable
 from c2c.files import read_file
-from latentwire.channel.calibration import from_bytes
-from latentwire.channel.describe import describe
-from latentwire.channel.fields import PacketError
 from latentwire.cluster.options import OPTIONS
 from latentwire.ending import BAD_INPUT, FAILED, end
 from latentwire.errors import LatentWireError, first_line
@@ -87,18 +86,21 @@ def _add_submit(commands: "argparse._SubParsersAction[PlainParser]") -> None:
 
 
 def _submit(options: argparse.Namespace) -> None:
-    # Imported here: the milestones bring torch and transformers, which takes seconds.
     from latentwire.cluster.submit import submit
 
     submit(options)
 
 
 def _packet(options: argparse.Namespace) -> None:
+    from latentwire.channel.describe import describe
+
     with _naming(options.file):
         print(describe(read_file(options.file)))
 
 
 def _calibration(options: argparse.Namespace) -> None:
+    from latentwire.channel.calibration import from_bytes
+
     with _naming(options.file):
         found = from_bytes(read_file(options.file), str(options.file))
     print(f"sha256: {found.hash}")
@@ -107,7 +109,6 @@ def _calibration(options: argparse.Namespace) -> None:
 
 
 def _figures(options: argparse.Namespace) -> None:
-    # Packets are described without the seconds that importing matplotlib takes.
     from latentwire.analysis.curve_files import figures_from_csv
     from latentwire.analysis.link_figures import link_figures_from_csv
     from latentwire.analysis.links import LINKS_FILE
@@ -126,7 +127,6 @@ def _figures(options: argparse.Namespace) -> None:
 
 
 def _claims(options: argparse.Namespace) -> None:
-    # Packets are described without the seconds that importing MLflow takes.
     from latentwire.analysis.claims import claim, judge, report
     from latentwire.analysis.load import newest_results
     from latentwire.tracking.store import open_store
@@ -163,12 +163,11 @@ def _naming(file: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise LatentWireError(f"{file} cannot be read: {error.strerror}") from None
-    except (PacketError, LatentWireError) as error:
+    except LatentWireError as error:
         raise LatentWireError(f"{file}: {error}") from None
 
 
 def _export(options: argparse.Namespace) -> None:
-    # Imported here: MLflow takes seconds, which the other commands need not wait for.
     from latentwire.tracking.store import open_store
     from latentwire.tracking.transfer import export_study
 

@@ -51,7 +51,7 @@ def chosen(called: str, arguments: Sequence[str]) -> tuple[str, str, Sequence[st
 
 
 def _start(milestone: Milestone, program: str, options: Sequence[str]) -> NoReturn:
-    from latentwire.parameters import checked, parser  # takes seconds, as milestones do
+    from latentwire.parameters import checked, parser
 
     made = parser(milestone.parameters, milestone.description, program)
     texts = vars(made.parse_args(options))
@@ -82,7 +82,4 @@ def _quiet() -> None:
     log.addHandler(shown)
     log.setLevel(logging.INFO)
     if not sys.stderr.isatty():
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers heeds it, too

@@ -15,7 +15,6 @@ from typing import Any
 
 from c2c.errors import shortened
 from c2c.sections import ORDERS
-from latentwire.channel.registry import BY_BITS, codec
 from latentwire.errors import LatentWireError
 from latentwire.plain_parser import PlainParser
 from latentwire.spec.axes import CONTROLS
@@ -29,6 +28,10 @@ MOST_CHARACTERS = 6000  # of a value: the tracking store keeps no longer ones
 MOST_WHOLE = 2**63 - 1
 MOST_SEED = 2**32 - 1  # what every generator of random numbers takes
 MOST_MESSAGE_TOKENS = 2**20
+# What `kv_bits=4` means: the protocol's quantizer, one scale per KV head; 16 is the raw cache.
+BY_BITS = {16: "bf16", 8: "int8", 4: "int4", 3: "int3", 2: "int2"}
+DEFAULT_TOLERANCE_POINTS = 2.0  # by which a reproduced accuracy may differ
+PUBLISHED_FILE = "published_per_question.csv"  # the published study's answers
 
 
 class Values(Mapping[str, Any]):
@@ -203,6 +206,8 @@ def _bits(text: str) -> int:
 
 
 def _codec(text: str) -> str:
+    from latentwire.channel.registry import codec  # it brings torch, which takes seconds
+
     codec(text)  # LatentWireError for one that there is not
     return text
 

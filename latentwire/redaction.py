@@ -11,7 +11,8 @@ HIDDEN = "***"
 _SHOWS_USER = re.compile(r"(postgres|mysql|mariadb|mssql|oracle|sqlite|ssh|sftp|git\+ssh)", re.I)
 _MOST_USER = 32  # characters; a token in a user's place is longer
 _HOST_AND_PORT = re.compile(r"([\w.-]+|\[[0-9a-fA-F:.]+\]):\d{1,5}")
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>|]+")
+# At most so long a scheme: else a text of n letters would be looked through n times.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,39}://[^\s\"'<>|]+")
 _SECRET_NAME = re.compile(
     r"passw|passphrase|pwd|token|secret|signature|credential|api_?key|access_?key|^sig$|^auth$",
     re.IGNORECASE,

@@ -1,5 +1,6 @@
 """Fixtures for every test."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """What the imports have made stays: no collection looks through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 SHARED_DIR = Path(__file__).parents[1] / ".." / "shared"

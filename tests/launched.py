@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO
 
 # What processes read while they import: the launcher's children have its values of these.
@@ -30,8 +31,14 @@ def options_of(parameters: Mapping[str, object]) -> list[str]:
 class Launched:
     """A process; what it prints into pipes is read by `communicate`, else by nobody."""
 
-    def __init__(self, args: Sequence[str], status: int, pipes: Sequence[IO[str]]) -> None:
-        self.args = args
+    def __init__(
+        self,
+        args: Sequence[str],
+        status: int,
+        pipes: Sequence[IO[str]],
+        stdin: IO[bytes] | None = None,
+    ) -> None:
+        self.args, self.stdin = args, stdin
         self.returncode: int | None = None
         self._status = os.fdopen(status)
         self.pid = int(self._status.readline())
@@ -82,12 +89,48 @@ class Launched:
         self.send_signal(signal.SIGKILL)
 
 
-class Launcher:
-    """The process that forks; it ends when its socket closes, with this process at the latest."""
+class Forker:
+    """A process that forks what it is asked to over a socket, and ends when that closes."""
+
+    def __init__(self, asking: socket.socket) -> None:
+        self._socket = asking
+
+    def subprocess(self) -> SimpleNamespace:
+        """What stands for the module `subprocess` in one that starts such commands."""
+        return SimpleNamespace(
+            Popen=self.popen, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired
+        )
+
+    def popen(
+        self, command: Sequence[str], stdin: int, stderr: IO[str], env: Mapping[str, str]
+    ) -> Launched:
+        """What `subprocess.Popen` makes of a command `python -m MODULE ...` that reads a pipe."""
+        assert command[1] == "-m" and stdin == subprocess.PIPE
+        theirs, ours = os.pipe()
+        request = {"module": command[2], "options": list(command[3:]), "folder": str(Path.cwd())}
+        status = self.ask(request, env, [theirs, 1, stderr.fileno()])
+        os.close(theirs)
+        return Launched(command, status, [], os.fdopen(ours, "wb"))
+
+    def ask(
+        self, request: dict[str, object], environment: Mapping[str, str], files: Sequence[int]
+    ) -> int:
+        """Have a process started with three standard files; where its number and, later, its exit
+        status can be read."""
+        text = json.dumps({"environment": dict(environment), "apart": False, **request})
+        ours, theirs = os.pipe()
+        socket.send_fds(self._socket, [text.encode()], [*files, theirs])
+        os.close(theirs)
+        return ours
+
+
+class Launcher(Forker):
+    """The process that has all imports; it ends with this process at the latest."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._early = _early(environment)
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        asking, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        super().__init__(asking)
         with theirs:
             file = Path(__file__).with_name("launcher.py")
             self._process = subprocess.Popen(
@@ -138,13 +181,10 @@ class Launcher:
         outputs: Sequence[int],
         apart: bool = False,
     ) -> int:
-        """Have a process started; where its number and, later, its exit status can be read."""
-        request = {"entry": entry, "options": list(options), "folder": str(folder)}
-        request |= {"environment": dict(environment), "apart": apart}
-        ours, theirs = os.pipe()
-        socket.send_fds(self._socket, [json.dumps(request).encode()], [*outputs, theirs])
-        os.close(theirs)
-        return ours
+        request = {"module": None, "options": [entry, *options], "folder": str(folder)}
+        with Path(os.devnull).open() as nothing:
+            files = [nothing.fileno(), *outputs]
+            return self.ask({**request, "apart": apart}, environment, files)
 
 
 def _early(environment: Mapping[str, str]) -> dict[str, str]:

@@ -3,7 +3,10 @@
 A start takes longer to import what it needs than to do what most tests ask of it. `python
 launcher.py FD` imports it all, computes nothing, and forks a child for each request that comes over
 the socket FD. The child runs entry_points/run.py as `__main__`, with the arguments, folder,
-environment and output that the request gives, and ends as any Python process does.
+environment and files that the request gives, and ends as any Python process does.
+
+An entry point starts a process that delivers its results, which would import as much. So a child
+has a forker of its own, in its process group, that has opened nothing yet.
 """
 
 import gc
@@ -16,17 +19,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from launched import Forker
+
 ROOT = Path(__file__).parents[1]
 RUN = str(ROOT / "entry_points" / "run.py")
 LONGEST = 1 << 17  # bytes of a request
-FILES = 3  # output, errors, and where a process's number and exit status are written
+FILES = 4  # input, output, errors, and where a process's number and exit status are written
 
 
-def serve(requests: socket.socket) -> None:
-    """Answer until nobody can ask any more; returns in a child, which has something to run."""
-    gc.freeze()  # a collection in a child would copy every page
+def serve(requests: socket.socket) -> str | None:
+    """Answer until nobody can ask any more; returns in a child, with the module that it is to run,
+    None for an entry point."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers that have ended leave nothing
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, which close the socket
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
         text, files, _, _ = socket.recv_fds(requests, LONGEST, FILES)
         if not text:
@@ -34,54 +40,85 @@ def serve(requests: socket.socket) -> None:
         if os.fork() == 0:
             requests.close()
             if keep(*files):
-                become(json.loads(text), *files)
-                return
+                request = json.loads(text)
+                become(request, *files)
+                return request["module"] or fork_deliverers()
         for file in files:
             os.close(file)
 
 
-def keep(output: int, errors: int, status: int) -> bool:
+def keep(*files: int) -> bool:
     """Fork once more: True in the child. This process waits for it, and tells how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
     if pid == 0:
         return True
-    os.close(output)
-    os.close(errors)
+    *standard, status = files
+    for file in standard:
+        os.close(file)
     os.write(status, f"{pid}\n".encode())
     _, ended = os.waitpid(pid, 0)
     os.write(status, f"{os.waitstatus_to_exitcode(ended)}\n".encode())
     os._exit(0)
 
 
-def become(request: dict[str, Any], output: int, errors: int, status: int) -> None:
+def become(request: dict[str, Any], *files: int) -> None:
     """Be a process as a shell would have started it."""
-    os.close(status)
     if request["apart"]:
         os.setsid()
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(output, 1)
-    os.dup2(errors, 2)
-    sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
-    sys.stderr = os.fdopen(2, "w", buffering=1)
-    os.close(output)
-    os.close(errors)
+    for number, file in enumerate(files[:-1]):
+        os.dup2(file, number)
+    for file in files:
+        os.close(file)
+    # The numbers stay open when a process that is forked from this one puts others in their place.
+    sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.argv = [RUN, request["entry"], *request["options"]]
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.argv = [RUN, *request["options"]]
+
+
+def fork_deliverers() -> str | None:
+    """From now on the outbox has its process forked; returns None, and in such a process the module
+    that it is to run."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if (pid := os.fork()) == 0:
+        if os.fork():  # so that it is no child of the entry point
+            os._exit(0)
+        ours.close()
+        with Path(os.devnull).open("r+") as nothing:
+            for number in range(3):
+                os.dup2(nothing.fileno(), number)
+        return serve(theirs)
+    os.waitpid(pid, 0)
+    theirs.close()
+    outbox.subprocess = Forker(ours).subprocess()
+    return None
 
 
 if __name__ == "__main__":
     del sys.path[0]
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # as every start without a terminal
     runpy.run_path(RUN)  # what comes before the imports
     import matplotlib.backends.backend_agg  # noqa: F401
     import transformers.models.qwen2.modeling_qwen2
     import transformers.models.qwen3.modeling_qwen3  # noqa: F401
 
-    from latentwire.milestones.registry import all_milestones
+    from latentwire.milestones import (  # noqa: F401  what milestones import when they run
+        agreement,
+        budget_curves,
+        calibrating,
+        codec_measurements,
+        publishing,
+    )
+    from latentwire.tracking import outbox
 
-    all_milestones()
-    serve(socket.socket(fileno=int(sys.argv[1])))
-    runpy.run_path(RUN, run_name="__main__")
+    gc.freeze()  # a collection in a child would copy every page
+    module = serve(socket.socket(fileno=int(sys.argv[1])))
+    if module:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(RUN, run_name="__main__")

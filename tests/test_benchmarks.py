@@ -93,9 +93,9 @@ def test_engine_and_definition_are_compared(
 ) -> None:
     output = tmp_path / "equal.json"
     run(
-        "equal.py", "--device", "cpu", "--dtype", "float64", "--limit", "3", "--workers", "1",
-        "--output", str(output),
-    )  # fmt: skip
+        *("equal.py", "--device", "cpu", "--dtype", "float64", "--limit", "3", "--workers", "1"),
+        *("--output", str(output)),
+    )
     said = json.loads(output.read_text())
     assert said["answers"] == 2 * 3 * 13
     assert said["answers_that_differ"] == 0 and said["largest_logit_difference"] < 1e-9

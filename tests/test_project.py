@@ -1,6 +1,7 @@
 """The project's files agree with each other and with the code."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -31,19 +32,11 @@ LAYERS = (
     "tasks",
     "channel",
     "interfaces",
+    "pairs",
     "spec",
 )
 TOLD = (".py", ".yaml", ".html", ".js", ".md")  # files whose words reach a reader
-WITHOUT_MLFLOW = (
-    "spec",
-    "channel",
-    "evaluation",
-    "interfaces",
-    "tasks",
-    "training",
-    "pairs",
-    "demo",
-)
+WITHOUT_MLFLOW = ("spec", "channel", "evaluation", "interfaces", "tasks", "training", "pairs")
 
 
 def test_the_project_file_is_as_the_milestones_declare() -> None:
@@ -71,14 +64,43 @@ def test_the_paths_of_before_run_their_milestones() -> None:
     assert {path.stem for path in links} <= set(questions())
 
 
-def test_milestones_are_listed_before_anything_heavy_is_imported() -> None:
-    command = [sys.executable, "-X", "importtime", ROOT / "entry_points" / "run.py", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0
+# Every help text, and a value that is wrong; then what all of it has imported.
+STARTS = """
+import sys
+from latentwire import cli
+from latentwire.entry import main
+from latentwire.milestones.registry import questions
+
+starts = [(cli.main, [["--help"]]), (cli.main, [["submit", "--help"]]), (main, ["run", ["--help"]])]
+starts += [(main, ["run", [name, "--help"]]) for name in questions()]
+for start, arguments in [*starts, (main, ["run", ["m2", "--kv-bits", "five"]])]:
+    try:
+        start(*arguments)
+    except SystemExit as end:
+        print("ended with", end.code)
+print("imported:", *sys.modules)
+"""
+TAKES_SECONDS = {
+    *("torch", "transformers", "tokenizers", "datasets", "huggingface_hub", "mlflow", "sqlalchemy"),
+    *("numpy", "pandas", "scipy", "statsmodels", "matplotlib", "triton", "rich", "requests"),
+}
+
+
+def test_nothing_heavy_is_imported_for_a_help_text_or_a_wrong_parameter() -> None:
+    path = os.pathsep.join([str(ROOT), str(ROOT / "C2C")])
+    done = subprocess.run(
+        [sys.executable, "-c", STARTS],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
     assert "\n  m2         M2: what does precision cost?" in done.stdout
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "latentwire.entry" in imported
-    assert not {"torch", "mlflow", "numpy", "latentwire.parameters"} & imported
+    assert done.stdout.count("ended with 0") == len(questions()) + 3
+    assert done.stderr == "error: kv_bits=five: must be one of 2, 3, 4, 8, 16 bits\n"
+    imported = set(done.stdout.rpartition("imported: ")[2].split())
+    assert "latentwire.milestones.m2" in imported
+    assert not TAKES_SECONDS & imported
 
 
 def test_a_name_that_no_milestone_has() -> None:
@@ -112,6 +134,8 @@ def imports(path: Path) -> set[str]:
 
 
 def test_imports_go_one_way() -> None:
+    packages = {path.parent.name for path in (ROOT / "latentwire").glob("*/__init__.py")}
+    assert packages == set(LAYERS)
     for number, layer in enumerate(LAYERS):
         above = {f"latentwire.{name}" for name in LAYERS[:number]}
         for path in (ROOT / "latentwire" / layer).rglob("*.py"):
@@ -123,11 +147,10 @@ def test_imports_go_one_way() -> None:
 
 
 def test_tasks_alone_know_datasets_and_letters() -> None:
-    """A name or a letter anywhere else is one more edit for who adds a task. `demo` makes two of
-    the sets."""
+    """A name or a letter anywhere else is one more edit for who adds a task."""
     known = re.compile(rf"""["']({"|".join(TASKS)}|{"".join(LETTERS)})["']|A to D""")
     for path in (ROOT / "latentwire").rglob("*.py"):
-        if path.parent.name not in ("tasks", "demo"):
+        if path.parent.name != "tasks":
             found = known.search(path.read_text())
             assert found is None, f"{path}: {found and found[0]}"
 

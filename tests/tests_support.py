@@ -4,7 +4,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
@@ -12,8 +15,28 @@ from launched import Launched, options_of, surroundings, the_launcher
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from latentwire.tracking.store import _make_database
+
 ROOT = Path(__file__).parents[1]
 URI = "sqlite:///mlflow.db"
+
+
+@cache
+def _empty_database() -> bytes:
+    """A store's file that holds nothing yet: MLflow takes seconds to make one."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mlflow.db"
+        _make_database(f"sqlite:///{path}")
+        return path.read_bytes()
+
+
+def empty_store(folder: Path) -> Path:
+    """The file of a store that holds nothing yet, in a folder."""
+    path = folder / "mlflow.db"
+    path.write_bytes(_empty_database())
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE experiments SET artifact_location = ?", (f"{folder}/mlruns/0",))
+    return path
 
 
 def _heed_interrupts() -> None:
@@ -27,6 +50,12 @@ class Project:
     def __init__(self, folder: Path, uri: str = URI) -> None:
         self.folder, self.uri = folder, uri
         self.env = surroundings() | {"MLFLOW_TRACKING_URI": uri}
+
+    @classmethod
+    def with_store(cls, folder: Path) -> "Project":
+        """One whose store is there, and empty."""
+        empty_store(folder)
+        return cls(folder)
 
     def start(self, entry: str, **parameters: object) -> "subprocess.Popen[str] | Launched":
         """Start an entry point and return at once."""

@@ -1,8 +1,9 @@
 """What a codec does to real caches: error of K and V by layer, bytes, and time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.pipeline import as_batch, packet_of
 from latentwire.spec.condition import Channel
 from latentwire.tasks.question import Question
+
+MOST_KEPT = 32  # questions whose caches stay in memory
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,38 @@ class CodecError:
         }
 
 
+@dataclass(frozen=True)
+class Undamaged:
+    """What codecs are compared with, of one question."""
+
+    token_ids: Tensor  # [1, T]
+    cache: KVCache  # the sharer's, as the model made it: not rounded to 16 bits
+    next_token: Tensor  # the receiver's log-probabilities with that cache: float32 [vocabulary]
+
+
+Look = Callable[[Question], Undamaged]
+
+
+def undamaged(pair: LoadedPair) -> Look:
+    """Reads a question; those read last are kept, since every codec is measured on the same."""
+
+    @lru_cache(MOST_KEPT)
+    @torch.inference_mode()
+    def look(question: Question) -> Undamaged:
+        token_ids = as_batch(question.prompts.sharer_ids, pair.device)
+        cache = sharer.read(pair.sharer, token_ids)
+        return Undamaged(token_ids, cache, _next_token(pair, token_ids, cache))
+
+    return look
+
+
 @torch.inference_mode()
-def measure(pair: LoadedPair, channel: Channel, questions: Sequence[Question]) -> CodecError:
+def measure(
+    pair: LoadedPair, channel: Channel, questions: Sequence[Question], look: Look | None = None
+) -> CodecError:
     """Send each question's whole cache as a real packet and look at what arrives.
 
-    The yardstick is the sharer's cache as the model made it, not rounded to 16 bits. Questions
+    `look` is what `undamaged` has made for the pair, to be given again for other codecs. Questions
     whose cache cannot be sent are left out. Raises Unanswerable where that is all of them, and
     LatentWireError should the packet and the path without bytes not agree to the bit.
     """
@@ -60,34 +90,32 @@ def measure(pair: LoadedPair, channel: Channel, questions: Sequence[Question]) -
     power = {kind: torch.zeros(link.geometry.layers, dtype=torch.float64) for kind in layers}
     divergence, same, wire_bytes, elements, encode_s, decode_s = 0.0, 0, 0, 0, 0.0, 0.0
     count, refusal = 0, Unanswerable("there is no question")
-    with suppress(Unanswerable):
-        _warm_up(pair, channel, questions[0])
+    look = look or undamaged(pair)
+    with suppress(Unanswerable):  # a codec's first call pays for what later ones find loaded
+        _send(pair, channel, look(questions[0]))
     for question in questions:
-        token_ids = as_batch(question.prompts.sharer_ids, pair.device)
-        cache = sharer.read(pair.sharer, token_ids)
+        true = look(question)
         began = now_s(pair.device)
         try:
-            packet = packet_of(pair, channel, cache)
+            packet, arrived, sent = _send(pair, channel, true)
         except Unanswerable as reason:
             refusal = reason
             continue
-        sent = now_s(pair.device)
         count += 1
-        _, arrived = link.receive(packet, token_ids.shape[1], pair.dtype, pair.device)
         encode_s, decode_s = encode_s + sent - began, decode_s + now_s(pair.device) - sent
-        direct = link.pass_through(channel, cache, [token_ids.shape[1]])
+        direct = link.pass_through(channel, true.cache, [true.token_ids.shape[1]])
         _check_same(channel.codec, arrived, direct.cache)
         if direct.wire_bytes != [len(packet)]:
             raise LatentWireError(f"{channel.codec}: a packet is not as long as was counted")
         for kind in layers:
             for layer in layers[kind]:
-                true, got = (_tensors(c, kind)[layer].double().cpu() for c in (cache, arrived))
-                error[kind][layer] += (true - got).square().sum()
-                power[kind][layer] += true.square().sum()
-                elements += true.numel()
-        exact, lossy = (_next_token(pair, token_ids, c) for c in (cache, arrived))
-        divergence += float(F.kl_div(lossy, exact, reduction="sum", log_target=True))
-        same += int(exact.argmax() == lossy.argmax())
+                was, got = (_tensors(c, kind)[layer].double().cpu() for c in (true.cache, arrived))
+                error[kind][layer] += (was - got).square().sum()
+                power[kind][layer] += was.square().sum()
+                elements += was.numel()
+        lossy = _next_token(pair, true.token_ids, arrived)
+        divergence += float(F.kl_div(lossy, true.next_token, reduction="sum", log_target=True))
+        same += int(true.next_token.argmax() == lossy.argmax())
         wire_bytes += len(packet)
     relative = {kind: (error[kind] / power[kind]).sqrt() for kind in layers}
     if not count:
@@ -105,23 +133,27 @@ def measure(pair: LoadedPair, channel: Channel, questions: Sequence[Question]) -
 
 
 @torch.inference_mode()
-def example_packet(pair: LoadedPair, channel: Channel, questions: Sequence[Question]) -> bytes:
-    """The packet of the first question whose cache can be sent; Unanswerable without any."""
+def example_packet(
+    pair: LoadedPair, channel: Channel, questions: Sequence[Question], look: Look | None = None
+) -> bytes:
+    """The packet of the first question whose cache can be sent; Unanswerable without any. `look` is
+    as `measure` has it."""
     refusal = Unanswerable("there is no question")
+    look = look or undamaged(pair)
     for question in questions:
         try:
-            cache = sharer.read(pair.sharer, as_batch(question.prompts.sharer_ids, pair.device))
-            return packet_of(pair, channel, cache)
+            return packet_of(pair, channel, look(question).cache)
         except Unanswerable as reason:
             refusal = reason
     raise refusal
 
 
-def _warm_up(pair: LoadedPair, channel: Channel, question: Question) -> None:
-    """Send one packet unmeasured: a codec's first call pays for what later ones find loaded."""
-    cache = sharer.read(pair.sharer, as_batch(question.prompts.sharer_ids, pair.device))
-    packet = packet_of(pair, channel, cache)
-    pair.link.receive(packet, len(question.token_ids), pair.dtype, pair.device)
+def _send(pair: LoadedPair, channel: Channel, true: Undamaged) -> tuple[bytes, KVCache, float]:
+    """A question's packet, the cache that arrives, and the instant (s) between the two."""
+    packet = packet_of(pair, channel, true.cache)
+    between = now_s(pair.device)
+    _, arrived = pair.link.receive(packet, true.token_ids.shape[1], pair.dtype, pair.device)
+    return packet, arrived, between
 
 
 def _next_token(pair: LoadedPair, token_ids: Tensor, received: KVCache) -> Tensor:

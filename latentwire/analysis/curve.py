@@ -4,7 +4,7 @@ docs/columns.md says what each column means; COLUMNS is the same list with its t
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from latentwire.spec.axes import (
 from latentwire.spec.names import label
 from latentwire.tasks.answer_letter import LETTERS
 from latentwire.tasks.registry import task_of_records
+from latentwire.tasks.task import Task
 
 # Column -> pandas type, in the order of the file. The types with a capital and "string" hold
 # missing values beside whole numbers and text, so a file read back equals the frame written.
@@ -351,8 +352,7 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
 
     correct = sum(record.correct for record in own.values())
     interval = wilson_interval(correct, len(own))
-    sent = [record.wire_bytes for record in unanswered.answered(own).values()]
-    answers, task = spread(own.values()), task_of_records(point.dataset)
+    task = task_of_records(point.dataset)
     lent = unanswered.answered(deranged).values()
     donors = [record for record in lent if record.donor_answer is not None]
     every = [record for control in records.values() for record in control.values()]
@@ -369,10 +369,7 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
         "accuracy": _accuracy(own),
         "accuracy_low": interval.low,
         "accuracy_high": interval.high,
-        "wire_bytes_mean": _ratio(sum(sent), len(sent)),
-        "wire_bytes_min": min(sent, default=None),
-        "wire_bytes_max": max(sent, default=None),
-        "bits_per_element": _ratio(8 * sum(sent), sum(record.elements for record in own.values())),
+        **_byte_columns(own),
         "deranged_accuracy": _accuracy(deranged),
         "deranged_examples": len(deranged),
         "zero_accuracy": _accuracy(zero),
@@ -381,20 +378,11 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
         "deranged_unanswered": unanswered.count(deranged.values()),
         "zero_unanswered": unanswered.count(zero.values()),
         "unanswered_reason": unanswered.commonest_reason(every),
-        "unparsed_share": answers.unparsed_share,
         "follows_donor_share": _ratio(
             sum(task.score(str(record.donor_answer), record.predicted) == 1 for record in donors),
             len(donors),
         ),
-        "top_letter": answers.top_letter,
-        "top_letter_share": answers.top_letter_share,
-        "degenerate": answers.degenerate,
-        **{f"share_{letter}": answers.shares[letter] for letter in LETTERS},
-        "share_other": answers.other_share,
-        "in_format_share": in_format_share(own.values(), task),
-        "output_tokens_mean": answers.output_tokens_mean,
-        "at_limit": at_limit(own.values(), task),
-        "letter_prior_accuracy": letter_prior_accuracy(own.values()),
+        **_answer_columns(own.values(), task),
     }
     for control in ("deranged", "zero"):
         answers = spread(records[control].values())
@@ -402,6 +390,33 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
         row[f"{control}_top_letter_share"] = answers.top_letter_share
         row[f"{control}_degenerate"] = answers.degenerate
     return _Measured(point, own, deranged, row)
+
+
+def _byte_columns(own: Mapping[str, Record]) -> dict[str, Any]:
+    sent = [record.wire_bytes for record in unanswered.answered(own).values()]
+    return {
+        "wire_bytes_mean": _ratio(sum(sent), len(sent)),
+        "wire_bytes_min": min(sent, default=None),
+        "wire_bytes_max": max(sent, default=None),
+        "bits_per_element": _ratio(8 * sum(sent), sum(record.elements for record in own.values())),
+    }
+
+
+def _answer_columns(own: Collection[Record], task: Task) -> dict[str, Any]:
+    """What the answers are, right or wrong."""
+    answers = spread(own)
+    return {
+        "unparsed_share": answers.unparsed_share,
+        "top_letter": answers.top_letter,
+        "top_letter_share": answers.top_letter_share,
+        "degenerate": answers.degenerate,
+        **{f"share_{letter}": answers.shares[letter] for letter in LETTERS},
+        "share_other": answers.other_share,
+        "in_format_share": in_format_share(own, task),
+        "output_tokens_mean": answers.output_tokens_mean,
+        "at_limit": at_limit(own, task),
+        "letter_prior_accuracy": letter_prior_accuracy(own),
+    }
 
 
 def merged(name: str, parts: Iterable[ConditionResult]) -> dict[str, Record]:

@@ -11,8 +11,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import blended_transform_factory
 from matplotlib.typing import LineStyleType
 
 from latentwire.analysis.answers import DEGENERATE_NOTE
@@ -29,7 +32,8 @@ from latentwire.spec.axes import ALONE, CACHES
 
 WIDTH, HEIGHT = 6.5, 5.5  # inches: a two-column paper's full width
 GREY = "0.45"
-CAPTION_CHARACTERS = 119  # of its size, from the left end of the panels to the right edge
+CAPTION_CHARACTERS = 130  # of its size, across the page
+EDGE = 0.012  # of the page's width: where title and caption begin
 
 # Colours of M. Okabe and K. Ito, told apart by all common forms of colour blindness; the
 # markers tell the codecs apart in grey.
@@ -52,8 +56,7 @@ OTHER_STYLES = (
 )
 CROSS: dict[str, Any] = {"marker": "x", "markersize": 8, "markeredgewidth": 0.9}
 DEGENERATE_SIGN = " \N{MULTIPLICATION SIGN}"  # the cross, in words
-LEGEND_LINE = 0.19  # inches
-LABEL_CHARACTER = 0.055  # inches, of a keep ratio's label
+RATIO_POINTS = 8.6  # between the rows of keep ratios
 MOST_CODECS = 10  # told apart by colour and marker
 LEGEND_CODECS = 7  # on a line of the legend
 FRONT_COLOUR, FRONT_WIDTH = "0.85", 4.5
@@ -100,44 +103,25 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     styles = codec_styles(dot.codec for dot in [*dots, *overlay])
     dots = set_beside(dots, math.log10(high / low), list(styles))
     gains = [dot for dot in dots if not math.isnan(dot.gain)]
-    caption = _caption(own, dots, overlay, bool(gains), left_out)
-
-    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
+    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    sweeps = read_sweeps(dots)
-    swept = [codec for codec in styles if any(codec == key[0] for key in sweeps)]
-    upper, lower = _axes(
-        figure,
-        caption_lines=caption.count("\n") + 1,
-        ratio_rows=len(swept),
-        codecs=len(styles),
-        gains=bool(gains),
-        references=bool(own["system"].isin(ALONE).any()),
-    )
-
+    upper, lower = _panels(figure, gains=bool(gains))
     _draw_front(upper, [(dot, dot.accuracy) for dot in dots if dot.complete], high)
     _draw_front(lower, [(dot, dot.gain) for dot in gains if dot.gain_complete], high)
     _draw_accuracy(upper, dots, overlay, styles)
     _draw_references(upper, own)
-    _draw_keep_ratios(upper, dots, swept, styles, math.log10(high / low))
     _draw_gain(lower, gains, styles)
     draw_rivals(upper, lower if gains else None, rivals)
     for axes in (upper, lower):
         _draw_crossing(axes, own["beats_text_bytes"], low, high)
-    lower.set_xlim(low, high)
-    lower.set_xscale("log")
-    lower.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
-    lower.xaxis.set_minor_locator(NullLocator())
-    lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
-    lower.set_xlabel("bytes sent per question (mean, log scale)", fontsize=8.5)
-
+    _draw_bytes(lower, low, high)
     title = f"{label(dataset)}  \N{MIDDLE DOT}  {label(pair)}"
     if source == "published":
         title += "  \N{MIDDLE DOT}  published answers"
-    left = upper.get_position().x0
-    figure.text(left, 1 - 0.1 / HEIGHT, title, va="top", fontsize=9.5, weight="bold")
-    _draw_legends(figure, left, dots, overlay, sweeps, styles)
-    figure.text(left, 0.08 / HEIGHT, caption, va="bottom", fontsize=6.8, color="0.3")
+    _draw_legends(figure, title, dots, overlay, styles)
+    caption = _caption(own, dots, overlay, bool(gains), left_out)
+    figure.supxlabel(caption, x=EDGE, ha="left", fontsize=6.8, color="0.3")
+    _draw_keep_ratios(figure, dots, styles)
     return figure
 
 
@@ -173,38 +157,27 @@ def _ticks(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if low <= tick <= high]
 
 
-def _axes(
-    figure: Figure,
-    *,
-    caption_lines: int,
-    ratio_rows: int,
-    codecs: int,
-    gains: bool,
-    references: bool,
-) -> tuple[Axes, Axes]:
-    """The two panels, placed in inches so that the texts around them fit whatever they hold."""
-    left, right = 0.62, 0.95 if references else 0.3
-    bottom = 0.55 + 0.115 * caption_lines
-    top = 0.36 + LEGEND_LINE * (1 + math.ceil(codecs / LEGEND_CODECS))
-    gap = 0.13 + 0.12 * ratio_rows
-    room = HEIGHT - bottom - top - gap
-    lower_height = room * (0.38 if gains else 0.12)
-    width = (WIDTH - left - right) / WIDTH
-    upper_bottom = bottom + lower_height + gap
-    upper = figure.add_axes(
-        (left / WIDTH, upper_bottom / HEIGHT, width, (room - lower_height) / HEIGHT)
-    )
-    lower = figure.add_axes(
-        (left / WIDTH, bottom / HEIGHT, width, lower_height / HEIGHT), sharex=upper
-    )
+def _panels(figure: Figure, *, gains: bool) -> tuple[Axes, Axes]:
+    """The two panels, one above the other; the lower is a line of text where no gain is known."""
+    heights = (0.62, 0.38) if gains else (0.88, 0.12)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=heights)
     for axes in (upper, lower):
         axes.tick_params(labelsize=7.5, length=3)
         axes.grid(axis="both", color="0.92", linewidth=0.6)
         axes.set_axisbelow(True)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-    upper.tick_params(labelbottom=False)
+    figure.align_ylabels([upper, lower])
     return upper, lower
+
+
+def _draw_bytes(lower: Axes, low: float, high: float) -> None:
+    lower.set_xlim(low, high)
+    lower.set_xscale("log")
+    lower.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
+    lower.xaxis.set_minor_locator(NullLocator())
+    lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
+    lower.set_xlabel("bytes sent per question (mean, log scale)", fontsize=8.5)
 
 
 def _draw_series(
@@ -328,7 +301,6 @@ def _draw_accuracy(
         if dot.degenerate:
             _cross(axes, dot.wire_bytes, dot.accuracy)
     axes.set_ylabel("accuracy (%)", fontsize=8.5)
-    axes.yaxis.set_label_coords(-0.075, 0.5)
     axes.margins(y=0.07)
 
 
@@ -398,45 +370,42 @@ def _apart(heights: Sequence[float], least: float) -> list[float]:
 
 
 def _draw_keep_ratios(
-    axes: Axes,
-    dots: Sequence[Dot],
-    swept: Sequence[str],
-    styles: dict[str, tuple[str, str]],
-    decades: float,
+    figure: Figure, dots: Sequence[Dot], styles: dict[str, tuple[str, str]]
 ) -> None:
-    """Under the panel, a row a swept codec: the keep ratio that each place on the axis is, where
-    there is room for it, from the longest cache on."""
-    height = axes.get_position().height * HEIGHT
-    inches = axes.get_position().width * WIDTH / decades
+    """Under the upper panel, a row a swept codec: the keep ratio that each place on the axis is,
+    where there is room for it, from the longest cache on."""
+    axes = figure.axes[0]
+    sweeps = read_sweeps(dots)
+    swept = [codec for codec in styles if any(codec == key[0] for key in sweeps)]
+    rows = []
     for row, codec in enumerate(swept):
-        y = -(0.1 + 0.12 * row) / height
-        axes.text(
-            -axes.get_position().x0 / axes.get_position().width + 0.02,
-            y,
-            f"{codec} kept",
-            transform=axes.transAxes,
-            va="center",
-            fontsize=6.5,
-            color=styles[codec][0],
-        )
+        look: dict[str, Any] = {"fontsize": 6.5, "color": styles[codec][0], "va": "center"}
+        look |= {"textcoords": "offset points", "annotation_clip": False}
+        y = -7 - RATIO_POINTS * row
+        axes.annotate(f"{codec} kept", (0, 0), (-5, y), "axes fraction", ha="right", **look)
         places = {dot.keep_ratio: dot.wire_bytes for dot in dots if dot.codec == codec}
-        free = math.inf  # the left end of the label to the right, in inches
-        for keep_ratio, wire_bytes in sorted(places.items(), reverse=True):
-            kept = f"{keep_ratio:g}"
-            place, half = math.log10(wire_bytes) * inches, LABEL_CHARACTER * len(kept) / 2
-            if place + half > free:
-                continue
-            free = place - half - LABEL_CHARACTER
-            axes.text(
-                wire_bytes,
-                y,
-                kept,
-                transform=axes.get_xaxis_transform(),
-                ha="center",
-                va="center",
-                fontsize=6.5,
-                color=styles[codec][0],
-            )
+        under = ("data", "axes fraction")
+        rows.append(
+            [
+                axes.annotate(f"{ratio:g}", (x, 0), (0, y), under, ha="center", **look)
+                for ratio, x in sorted(places.items(), reverse=True)
+            ]
+        )
+    if rows:  # only what is laid out tells which labels meet
+        figure.draw_without_rendering()
+    for labels in rows:
+        _thin_out(labels)
+
+
+def _thin_out(labels: Sequence[Annotation]) -> None:
+    """Of labels in a row, from the right, keep those with a character's room to the one before."""
+    free = math.inf  # the left end of the label to the right, in pixels
+    for text in labels:
+        box = text.get_window_extent()
+        if box.x1 > free:
+            text.remove()
+        else:
+            free = box.x0 - box.width / len(text.get_text())
 
 
 def _draw_gain(axes: Axes, dots: Sequence[Dot], styles: dict[str, tuple[str, str]]) -> None:
@@ -463,19 +432,17 @@ def _draw_gain(axes: Axes, dots: Sequence[Dot], styles: dict[str, tuple[str, str
         lambda dot: dot.gain_alpha,
     )
     axes.set_ylabel("pairing gain (points)", fontsize=8.5)
-    axes.yaxis.set_label_coords(-0.075, 0.5)
     axes.margins(y=0.1)
 
 
 def _draw_legends(
     figure: Figure,
-    left: float,
+    title: str,
     dots: Sequence[Dot],
     overlay: Sequence[Dot],
-    sweeps: dict[tuple[str, str], list[Dot]],
     styles: dict[str, tuple[str, str]],
 ) -> None:
-    """Lines of codecs, and one of what lines and hollow markers mean; only what is drawn."""
+    """Title, codecs, and what lines and hollow markers mean; only what is drawn."""
     codecs = [
         Line2D(
             [],
@@ -488,6 +455,7 @@ def _draw_legends(
         )
         for codec, (colour, marker) in styles.items()
     ]
+    sweeps = read_sweeps(dots)
     kinds = [
         Line2D([], [], color=GREY, linewidth=1.1, linestyle=style, label=f"{order} kept")
         for order, style in ORDER_STYLES.items()
@@ -500,21 +468,25 @@ def _draw_legends(
         kinds.append(Line2D([], [], color=FRONT_COLOUR, linewidth=FRONT_WIDTH, label=best))
     if overlay:
         kinds.append(_hollow("published", "0.55", 1.65 * _size("s")))
-    starts = range(0, len(codecs), LEGEND_CODECS)
-    lines = [codecs[start : start + LEGEND_CODECS] for start in starts] + [kinds]
-    for place, handles in enumerate(line for line in lines if line):
-        figure.legend(
-            handles=handles,
-            loc="upper left",
-            bbox_to_anchor=(left, 1 - (0.3 + LEGEND_LINE * place) / HEIGHT),
-            ncol=len(handles),
-            fontsize=7.8,
-            frameon=False,
-            borderaxespad=0,
-            borderpad=0,
-            handlelength=2.4 if handles is kinds else 1.0,
-            columnspacing=1.6,
-        )
+    look: dict[str, Any] = {"fontsize": 7.8, "frameon": False, "borderpad": 0, "columnspacing": 1.6}
+    figure.legend(
+        handles=codecs,
+        title=title,
+        title_fontproperties={"weight": "bold", "size": 9.5},
+        alignment="left",
+        loc="outside upper left",
+        ncols=min(len(codecs), LEGEND_CODECS),
+        handlelength=1.0,
+        **look,
+    )
+    if kinds:
+        upper = figure.axes[0]
+        beside = blended_transform_factory(figure.transFigure, upper.transAxes)
+        look |= {"bbox_to_anchor": (EDGE, 1.02), "bbox_transform": beside, "borderaxespad": 0}
+        names = [str(kind.get_label()) for kind in kinds]
+        # Beside the panel's own legend. What is not clipped, the layout makes room for.
+        second = Legend(upper, kinds, names, loc="lower left", ncols=len(kinds), **look)
+        upper.add_artist(second).set_clip_on(False)
 
 
 def _hollow(name: str, colour: str, size: float) -> Line2D:

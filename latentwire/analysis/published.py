@@ -17,13 +17,13 @@ from latentwire.channel.link import Link
 from latentwire.channel.packet import IDENTITY_BYTES
 from latentwire.errors import LatentWireError, quoted
 from latentwire.evaluation.record import Record
+from latentwire.parameters import PUBLISHED_FILE
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, order_of
 from latentwire.tasks.answer_letter import LETTERS
 from latentwire.tasks.registry import TASKS
 from latentwire.user_files import csv_lines
 
-FILE_NAME = "published_per_question.csv"
 PAIR = "qwen3_0.6b+qwen2.5_0.5b"
 
 # The sharer, Qwen2.5-0.5B. Which gates of the fuser were open is not known of these runs, so every
@@ -122,7 +122,7 @@ def read_published(reference_dir: Path) -> list[PublishedCondition]:
     Raises:
         LatentWireError: the file is missing or a line of it is malformed; names file and line.
     """
-    path = reference_dir / FILE_NAME
+    path = reference_dir / PUBLISHED_FILE
     rows: dict[tuple[str, float, str, str], dict[int, _Row]] = defaultdict(dict)
     for row in _read_rows(path):
         rows[row.condition].setdefault(row.question_index, row)

@@ -98,9 +98,6 @@ NAMES = (*TENSORWISE, *CALIBRATED)
 # Names that show how schedules and lossless stages are written; M1 measures them too.
 EXAMPLES = ("int4/last2:bf16", "int2/keys:int4", "bf16+zstd", "int8+zstd", "int4+zstd", "int4+lzma")
 
-# What `kv_bits=4` means: the protocol's quantizer, one scale per KV head; 16 is the raw cache.
-BY_BITS = {16: "bf16", 8: "int8", 4: "int4", 3: "int3", 2: "int2"}
-
 
 @lru_cache(maxsize=1024)
 def codec(name: str, calibration: Calibration | None = None) -> CacheCodec:

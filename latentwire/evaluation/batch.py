@@ -8,6 +8,7 @@ tail after a `front` section, and decoding.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import NamedTuple
 
 import torch
@@ -108,7 +109,7 @@ def answer(
         decoder = batch.decoder("sharer", 1)
         batch.fill(decoder, sent["matched"], 1)
         work.passed("copy")
-        token_ids = batch.decode(decoder, sharer_alone, reasons)
+        token_ids = batch.decode(decoder, sharer_alone, reasons, [0] * len(questions))
         answers.update(zip(sharer_alone, token_ids, strict=True))
     wire_bytes: dict[Condition, list[int]] = {}
     if by_receiver:
@@ -117,11 +118,23 @@ def answer(
         decoder = batch.decoder("receiver", len(by_receiver))
         batch.fill(decoder, own, len(by_receiver))
         work.passed("copy")
-        wire_bytes = batch.fuse(decoder, own, sent, by_receiver, reasons)
-        batch.read_tails(decoder, by_receiver)
+        received = batch.pass_through(sent, by_receiver, reasons)
+        wire_bytes = {condition: arrival.wire_bytes for condition, arrival in received.items()}
+        before = [0] * len(by_receiver) * len(questions)
+        inserts = work.pair.interface.inserts
+        if inserts:
+            before = batch.insert(decoder, received, by_receiver)
+        else:
+            batch.merge(decoder, own, received, by_receiver)
+        work.passed("fusion")
+        del received
+        if inserts:
+            batch.read_behind(decoder, before)
+        else:
+            batch.read_tails(decoder, by_receiver)
         work.passed("tails")
         del own, sent
-        token_ids = batch.decode(decoder, by_receiver, reasons)
+        token_ids = batch.decode(decoder, by_receiver, reasons, before)
         answers.update(zip(by_receiver, token_ids, strict=True))
     nothing = [0] * len(questions)
     return {c: Answers(answers[c], wire_bytes.get(c, nothing), reasons[c]) for c in conditions}
@@ -161,7 +174,7 @@ class _Batch:
 
     def decoder(self, name: str, conditions: int) -> Decoder:
         """The decoder of `receiver` or `sharer`, with a row for each condition and example."""
-        slots = max(self.lengths) + self.max_new_tokens
+        slots = slots_needed(self.work.pair, max(self.lengths), self.max_new_tokens)
         return self.work.decoder(name, self.model(name), conditions * len(self.questions), slots)
 
     def read(self, name: str, prompts: Sequence[tuple[int, ...]]) -> KVCache:
@@ -213,7 +226,7 @@ class _Batch:
         What a former batch left there may be no numbers, and 0 times those is none either.
         """
         rows, tokens = len(self.questions), cache.tokens
-        seen = rounded(max(self.lengths) + self.max_new_tokens)
+        seen = rounded(slots_needed(self.work.pair, max(self.lengths), self.max_new_tokens))
         for kind in ("keys", "values"):
             pairs = zip(getattr(decoder.slots, kind), getattr(cache, kind), strict=True)
             for slots, tensor in pairs:
@@ -221,22 +234,15 @@ class _Batch:
                 used[..., :tokens, :] = tensor
                 used[..., tokens:seen, :] = 0
 
-    def fuse(
+    def merge(
         self,
         decoder: Decoder,
         own: KVCache,
-        sent: Mapping[str, KVCache],
+        received: Mapping[Condition, Arrived],
         conditions: Sequence[Condition],
-        reasons: Reasons,
-    ) -> dict[Condition, list[int]]:
-        """Merge the kept tokens of all conditions into the decoder's slots; the lengths in bytes of
-        what crossed the wire.
-
-        All layers are fused from what the receiver had before. What cannot be sent is noted in
-        `reasons`.
-        """
+    ) -> None:
+        """Merge what arrived under all conditions into the decoder's slots."""
         rows = len(self.questions)
-        received = self._pass_through(sent, conditions, reasons)
         arrived: list[tuple[KVCache, Tensor, Tensor]] = []  # with each token's row and place in it
         packed: list[Tokens] = []
         for number, condition in enumerate(conditions):
@@ -245,7 +251,6 @@ class _Batch:
                 example, place, position = (x.to(own.keys[0].device) for x in _listed(runs))
                 arrived.append((received[condition].cache, example, place))
                 packed.append(Tokens(example, position, number * rows + example))
-        self.work.passed("codecs")
         if packed:
             tokens = Tokens(*(torch.cat(parts) for parts in zip(*packed, strict=True)))
 
@@ -257,10 +262,46 @@ class _Batch:
                 return torch.cat(parts), tokens
 
             self.work.merge(decoder.slots, own, layer_of, self.work.by_device(FUSED_AT_ONCE))
-        self.work.passed("fusion")
-        return {condition: arrival.wire_bytes for condition, arrival in received.items()}
 
-    def _pass_through(
+    def insert(
+        self,
+        decoder: Decoder,
+        received: Mapping[Condition, Arrived],
+        conditions: Sequence[Condition],
+    ) -> list[int]:
+        """Put what arrived at the front of each row's slots; how many tokens those are, row by
+        row."""
+        rows, before = len(self.questions), []
+        for number, condition in enumerate(conditions):
+            arrival = received.get(condition)
+            before += [len(run) for run in arrival.kept] if arrival else [0] * rows
+            if arrival and any(arrival.kept):
+                front = self.work.pair.interface.prepare(arrival.cache)
+                assert front is not None
+                slots = decoder.slots.rows(number * rows, (number + 1) * rows)
+                to, tensors = (*slots.keys, *slots.values), (*front.keys, *front.values)
+                for slot, tensor in zip(to, tensors, strict=True):
+                    slot[:, :, : front.tokens] = tensor
+        return before
+
+    def read_behind(self, decoder: Decoder, before: Sequence[int]) -> None:
+        """Read each row's instruction where so many tokens stand `before` it."""
+        if not any(before):
+            return
+        device, rows = self.work.pair.device, len(self.questions)
+        first = next(row for row, tokens in enumerate(before) if tokens) // rows * rows
+        token_ids = padded(self.prompts, device)[:, :-1].repeat(len(before) // rows, 1)[first:]
+        starts = torch.tensor(before[first:], device=device)[:, None]
+        extend(
+            self.work.pair.receiver,
+            token_ids,
+            starts + torch.arange(token_ids.shape[1], device=device),
+            decoder.slots.rows(first, len(before)),
+            min(rounded(max(before) + token_ids.shape[1]), decoder.slots.tokens),
+            self.work.tokens_at_once,
+        )
+
+    def pass_through(
         self, sent: Mapping[str, KVCache], conditions: Sequence[Condition], reasons: Reasons
     ) -> dict[Condition, Arrived]:
         """What arrives under each condition that sends something; nothing in rows that are refused,
@@ -286,6 +327,7 @@ class _Batch:
             for row, error in refused.items():
                 reasons[condition][row] = refusal(condition.channel, error)
                 arrival.kept[row], arrival.wire_bytes[row] = range(0), 0
+        self.work.passed("codecs")
         return received
 
     def read_tails(self, decoder: Decoder, conditions: Sequence[Condition]) -> None:
@@ -338,10 +380,14 @@ class _Batch:
         return passes
 
     def decode(
-        self, decoder: Decoder, conditions: Sequence[Condition], reasons: Reasons
+        self,
+        decoder: Decoder,
+        conditions: Sequence[Condition],
+        reasons: Reasons,
+        before: Sequence[int],
     ) -> list[list[list[int]]]:
-        """Each condition's answers in token ids, from its rows of the decoder. Logits that are no
-        numbers are noted in `reasons`."""
+        """Each condition's answers in token ids, from its rows of the decoder, in which so many
+        tokens stand `before` the prompt. Logits that are no numbers are noted in `reasons`."""
         rows = len(self.questions)
         last = torch.tensor([prompt[-1] for prompt in self.prompts], device=decoder.device)
 
@@ -359,7 +405,7 @@ class _Batch:
             forced = [length for condition in conditions for length in self.forced[condition]]
         answers = decoder.greedy(
             last.repeat(len(conditions)),
-            [n - 1 for n in self.lengths] * len(conditions),
+            [ahead + n - 1 for ahead, n in zip(before, cycle(self.lengths), strict=False)],
             self.max_new_tokens,
             stop_ids(decoder.model),
             forced,
@@ -367,6 +413,12 @@ class _Batch:
         )
         self.work.passed("decoding")
         return [answers[start : start + rows] for start in range(0, len(answers), rows)]
+
+
+def slots_needed(pair: LoadedPair, prompt_tokens: int, max_new_tokens: int) -> int:
+    """Slots for a row's prompt and answer, and for what may stand in front of them."""
+    front = prompt_tokens - 1 if pair.interface.inserts else 0
+    return front + prompt_tokens + max_new_tokens
 
 
 def fitted(

@@ -17,7 +17,7 @@ from c2c.fused import fused_steps
 from c2c.slots import slot_attention
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import ahead
-from latentwire.evaluation.batch import Workspace, answer
+from latentwire.evaluation.batch import Workspace, answer, slots_needed
 from latentwire.evaluation.memory import forget, out_of_memory, usable_bytes
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.pipeline import outcome
@@ -90,7 +90,7 @@ def evaluate(
     # The longest first: what they need, all others find.
     waiting = [row for row in range(len(questions)) if missing(row)]
     waiting.sort(key=lambda row: -len(questions[row].token_ids))
-    slots = max((_slots(questions[row]) for row in waiting), default=0)
+    slots = max((_slots(pair, questions[row]) for row in waiting), default=0)
     together = len(conditions)  # conditions in a batch
     models = pair.receiver, pair.sharer
     with slot_attention(*models), fused_steps(*models):
@@ -171,9 +171,9 @@ def _by_row(see_first: SeeFirst, rows: Sequence[int]) -> Callable[..., None]:
     return see
 
 
-def _slots(question: Question) -> int:
-    """Slots for a question's prompt and answer, rounded up so that most calls need as many."""
-    needed = len(question.token_ids) + question.task.max_new_tokens
+def _slots(pair: LoadedPair, question: Question) -> int:
+    """Slots that a question needs, rounded up so that most calls need as many."""
+    needed = slots_needed(pair, len(question.token_ids), question.task.max_new_tokens)
     return -(-needed // SAME_SLOTS) * SAME_SLOTS
 
 

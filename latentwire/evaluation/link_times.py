@@ -47,8 +47,10 @@ def _by_cache(pair: LoadedPair, question: Question) -> dict[str, float]:
     began = now_s(pair.device)
     cache = sharer.read(pair.sharer, token_ids)
     read = now_s(pair.device)
-    before = pair.interface.prepare(cache)
-    fused_s = now_s(pair.device) - read
+    fused_s, before = 0.0, None
+    if pair.interface.inserts:
+        before = pair.interface.prepare(cache)
+        fused_s = now_s(pair.device) - read
 
     def fuse(section: Section, own: KVCache) -> KVCache:
         nonlocal fused_s

@@ -4,12 +4,15 @@ The sharer's message in at most so many tokens, its answer's letter (1 byte), it
 of the options (8 bytes); and the receiver alone with its letter prior taken off (no bytes).
 """
 
-from latentwire.milestones.grid import run_grid
-from latentwire.milestones.milestone import MilestoneRun
+from typing import TYPE_CHECKING
+
 from latentwire.parameters import CONTROLS_WRITTEN, MESSAGE_TOKENS, STUDY, WORKERS, Values
-from latentwire.session.session import Session
 from latentwire.spec.axes import TEXT_CODECS
 from latentwire.spec.condition import Condition, Message
+
+if TYPE_CHECKING:  # they take seconds to import: a help text must not
+    from latentwire.milestones.milestone import MilestoneRun
+    from latentwire.session.session import Session
 
 PARAMETERS = (*STUDY, WORKERS, MESSAGE_TOKENS, CONTROLS_WRITTEN)
 
@@ -24,6 +27,8 @@ def conditions(values: Values) -> list[Condition]:
     ]
 
 
-def run_in(session: Session, parent: MilestoneRun | None = None) -> None:
+def run_in(session: "Session", parent: "MilestoneRun | None" = None) -> None:
     """The milestone on a session that is open already."""
+    from latentwire.milestones.grid import run_grid
+
     run_grid(session, "baselines", conditions(session.values), parent)

@@ -6,11 +6,7 @@ questions are logged as it trains, the finished pair and its report as artifacts
 
 import dataclasses
 
-from latentwire.demo.build import build_demo_pair
-from latentwire.milestones.milestone import milestone_run
 from latentwire.parameters import DEVICE, SEED, Parameter, Values
-from latentwire.session.configuration import choose_device
-from latentwire.tracking.store import open_store
 from latentwire.user_files import output_folder
 
 DEFAULT_OUTPUT = "outputs/demo_pair"
@@ -23,6 +19,13 @@ PARAMETERS = (
 
 
 def run(values: Values) -> None:
+    # They take seconds to import: a help text must not. And `tools` is not part of the installed
+    # package; entry points run in a checkout, which has it.
+    from latentwire.milestones.milestone import milestone_run
+    from latentwire.session.configuration import choose_device
+    from latentwire.tracking.store import open_store
+    from tools.demo_pair.build import build_demo_pair
+
     device, output_dir = choose_device(values["device"]), values["output_dir"]
     with milestone_run(open_store(), "demo_pair", values, f"seed {values['seed']}") as milestone:
 

@@ -4,12 +4,15 @@ The cache is sent whole in 16 bits. Under `deranged` it is another question's, u
 zeros: what C2C scores above another question's is what the own cache was worth.
 """
 
-from latentwire.milestones.grid import run_grid
-from latentwire.milestones.milestone import MilestoneRun
+from typing import TYPE_CHECKING
+
 from latentwire.parameters import STUDY, WORKERS
-from latentwire.session.session import Session
 from latentwire.spec.axes import C2C, CONTROLS
 from latentwire.spec.condition import Channel, Condition
+
+if TYPE_CHECKING:  # they take seconds to import: a help text must not
+    from latentwire.milestones.milestone import MilestoneRun
+    from latentwire.session.session import Session
 
 PARAMETERS = (*STUDY, WORKERS)
 CONDITIONS = (
@@ -19,6 +22,8 @@ CONDITIONS = (
 )
 
 
-def run_in(session: Session, parent: MilestoneRun | None = None) -> None:
+def run_in(session: "Session", parent: "MilestoneRun | None" = None) -> None:
     """The milestone on a session that is open already."""
+    from latentwire.milestones.grid import run_grid
+
     run_grid(session, "m0", CONDITIONS, parent)

@@ -1,12 +1,23 @@
 """M2: what does precision cost? The whole cache through each codec."""
 
-from latentwire.channel.registry import BY_BITS
-from latentwire.milestones.grid import run_grid
-from latentwire.milestones.milestone import MilestoneRun
-from latentwire.parameters import CALIBRATION, CODEC, CONTROLS_SENT, KV_BITS, STUDY, WORKERS, Values
-from latentwire.session.session import Session
+from typing import TYPE_CHECKING
+
+from latentwire.parameters import (
+    BY_BITS,
+    CALIBRATION,
+    CODEC,
+    CONTROLS_SENT,
+    KV_BITS,
+    STUDY,
+    WORKERS,
+    Values,
+)
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
+
+if TYPE_CHECKING:  # they take seconds to import: a help text must not
+    from latentwire.milestones.milestone import MilestoneRun
+    from latentwire.session.session import Session
 
 PARAMETERS = (*STUDY, WORKERS, KV_BITS, CODEC, CALIBRATION, CONTROLS_SENT)
 
@@ -19,6 +30,8 @@ def conditions(values: Values) -> list[Condition]:
     ]
 
 
-def run_in(session: Session, parent: MilestoneRun | None = None) -> None:
+def run_in(session: "Session", parent: "MilestoneRun | None" = None) -> None:
     """The milestone on a session that is open already."""
+    from latentwire.milestones.grid import run_grid
+
     run_grid(session, "m2", conditions(session.values), parent)

@@ -1,11 +1,10 @@
 """M3: what does cache length cost? A part of the cache, from its front or its back, in int8."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from latentwire.channel.registry import BY_BITS
-from latentwire.milestones.grid import run_grid
-from latentwire.milestones.milestone import MilestoneRun
 from latentwire.parameters import (
+    BY_BITS,
     CALIBRATION,
     CODEC,
     CONTROLS_SENT,
@@ -16,9 +15,12 @@ from latentwire.parameters import (
     WORKERS,
     Values,
 )
-from latentwire.session.session import Session
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
+
+if TYPE_CHECKING:  # they take seconds to import: a help text must not
+    from latentwire.milestones.milestone import MilestoneRun
+    from latentwire.session.session import Session
 
 PARAMETERS = (
     *STUDY,
@@ -48,6 +50,8 @@ def conditions(values: Values) -> list[Condition]:
     ]
 
 
-def run_in(session: Session, parent: MilestoneRun | None = None) -> None:
+def run_in(session: "Session", parent: "MilestoneRun | None" = None) -> None:
     """The milestone on a session that is open already."""
+    from latentwire.milestones.grid import run_grid
+
     run_grid(session, "m3", conditions(session.values), parent)

@@ -1,43 +1,8 @@
 """M4: accuracy against bytes, from the tracking store; prompts come from the question sets."""
 
-import logging
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cached_property
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from latentwire.analysis import csv_files
-from latentwire.analysis.crossing import crossings, sentences, with_crossings
-from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes, write_csv
-from latentwire.analysis.curve_files import CSV_FILE, write_figures
-from latentwire.analysis.files import replacing
-from latentwire.analysis.links import sentences as link_sentences
-from latentwire.analysis.load import (
-    chunks_from,
-    identity_counts,
-    newest,
-    origins,
-    read_answers,
-    require_some,
-)
-from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS
-from latentwire.analysis.output_folder import record_written
-from latentwire.analysis.provenance import Origin
-from latentwire.analysis.report.cautions import cautions
-from latentwire.analysis.report.content import content, matches
-from latentwire.analysis.report.page import write_report
-from latentwire.errors import LatentWireError
-from latentwire.milestones.grid import log_pictures, log_table
-from latentwire.milestones.links import links_of, write_links
-from latentwire.milestones.milestone import MilestoneRun, milestone_run
-from latentwire.pairs.load import is_file_name, load_pair
 from latentwire.parameters import (
-    AUTO,
     DATA_DIR,
     DATASET,
     MARGIN_POINTS,
@@ -46,207 +11,22 @@ from latentwire.parameters import (
     SOURCE,
     Values,
 )
-from latentwire.redaction import without_password
-from latentwire.tasks.dataset import Dataset
-from latentwire.tasks.registry import load_dataset, pinned_hash
-from latentwire.tracking.inputs import log_question_sets
-from latentwire.tracking.outbox import deliver_waiting
-from latentwire.tracking.store import Store, open_store
 
-log = logging.getLogger("latentwire")
+if TYPE_CHECKING:  # they take seconds to import: a help text must not
+    from latentwire.milestones.milestone import MilestoneRun
+    from latentwire.tracking.store import Store
 
 PARAMETERS = (PAIR, DATASET, DATA_DIR, SOURCE, MARGIN_POINTS, OUTPUT_DIR)
-CROSSINGS_FILE = "crossings.csv"
-SOURCES = {"local": ("local",), "published": ("published",), "both": ("local", "published")}
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the store holds for a curve, and the question sets that go with it."""
-
-    results: Sequence[ConditionResult]
-    origins: Sequence[Origin]
-    identities: Mapping[str, int]  # pair -> identities in the store, of which one is used
-    datasets: Mapping[str, Dataset]  # those that could be read
-    without_prompts: Sequence[str]  # those that could not, each with the reason
-
-    @cached_property
-    def disagreeing(self) -> list[str]:
-        """Question sets at hand that are not those that were answered."""
-        return sorted(
-            name
-            for name, dataset in self.datasets.items()
-            if not matches(
-                dataset,
-                (
-                    record
-                    for part in self.results
-                    if part.dataset == name
-                    for record in part.records
-                ),
-            )
-        )
 
 
 def run(values: Values) -> None:
+    from latentwire.tracking.store import open_store
+
     run_in(open_store(), values)
 
 
-def run_in(store: Store, values: Values, parent: MilestoneRun | None = None) -> None:
-    """Draw what the store holds, of one pair or (`auto`) of every pair."""
-    deliver_waiting(store)
-    pair = None if values["pair"] == AUTO else values["pair"]
-    if pair and is_file_name(pair):
-        pair = load_pair(pair).name  # as runs say it; other names may be known to the store
-    evidence = gather(store, SOURCES[values["source"]], pair, values["dataset"], values["data_dir"])
-    frame = curve_of(evidence, values["margin_points"])
-    crossed = crossings(evidence.results)
-    frame = with_crossings(frame, crossed)
-    links = links_of(store, frame)
-    with (
-        milestone_run(store, "m4", values, pair or "all pairs", parent) as milestone,
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        said = [*sentences(crossed), *link_sentences(links)]
-        written = write(frame, crossed, evidence, said, store, Path(folder))
-        written += write_links(links, Path(folder))
-        for path in written:
-            milestone.writer.log_file(milestone.run_id, path)
-        sets = _question_sets(frame, evidence)
-        log_question_sets(store, milestone.run_id, sets)
-        log_table(milestone, frame, pictures=log_pictures(milestone, frame), said=said)
-        print(*said, sep="\n")
-        if parent:  # the whole study's result
-            log_question_sets(store, parent.run_id, sets)
-            pictures = log_pictures(parent, frame)
-            log_table(parent, frame, pictures=pictures, shown=False, said=said)
-        place = store.client.get_run(milestone.run_id).info.artifact_uri
-        print(f"curves, table and report: {without_password(place)} (run {milestone.run_id})")
-        if values["output_dir"]:
-            _copy(written, values["output_dir"])
-            left = record_written(values["output_dir"], "m4", written)
-            if left:
-                log.warning(left)
+def run_in(store: "Store", values: Values, parent: "MilestoneRun | None" = None) -> None:
+    """The milestone on a store that is open already."""
+    from latentwire.milestones.budget_curves import draw
 
-
-def _question_sets(frame: pd.DataFrame, evidence: Evidence) -> dict[str, tuple[str, int, str]]:
-    """The question sets that were answered, as far as their hashes are known."""
-    known = frame.dropna(subset="dataset_hash").drop_duplicates("dataset")
-    return {
-        name: (
-            content_hash,
-            questions,
-            evidence.datasets[name].source if name in evidence.datasets else "",
-        )
-        for name, content_hash, questions in zip(
-            *(known[column].tolist() for column in ("dataset", "dataset_hash", "examples_total")),
-            strict=True,
-        )
-    }
-
-
-def load_curve(
-    store: Store,
-    sources: tuple[str, ...],
-    pair: str | None,
-    datasets: tuple[str, ...] | None,
-    margin_points: float = DEFAULT_MARGIN_POINTS,
-) -> pd.DataFrame:
-    """The budget curve's table from all finished chunks, each example counted once."""
-    return curve_of(gather(store, sources, pair, datasets), margin_points)
-
-
-def gather(
-    store: Store,
-    sources: tuple[str, ...],
-    pair: str | None,
-    datasets: tuple[str, ...] | None,
-    data_dir: Path | None = None,
-) -> Evidence:
-    """All finished chunks of the newest identities, where they come from, and their questions.
-
-    Raises LatentWireError when there is no such chunk, or none that can be read.
-    """
-    found = {source: chunks_from(store, source, pair) for source in sources}
-    chunks = [run for runs in found.values() for run in newest(runs)]
-    if datasets:
-        chunks = [run for run in chunks if run.data.params["dataset"] in datasets]
-    if not chunks:
-        what = " and ".join(filter(None, [" or ".join(sources), pair, ", ".join(datasets or ())]))
-        raise LatentWireError(
-            f"the tracking store {without_password(store.uri)} has no finished chunk runs ({what}):"
-            " run m0, m2 or m3 first, or published for the published study"
-        )
-    read: dict[str, Dataset] = {}
-    reasons = []
-    for name in dict.fromkeys(run.data.params["dataset"] for run in chunks):
-        try:
-            read[name] = load_dataset(name, data_dir)
-        except LatentWireError as error:  # pictures and numbers need no prompts
-            log.warning("the report has no prompts of %s: %s", name, error)
-            reasons.append(f"{name} ({error})")
-    drawn = {run.data.params["pair"] for run in chunks}
-    identities = {
-        name: count
-        for runs in found.values()
-        for name, count in identity_counts(runs).items()
-        if count > 1 and name in drawn
-    }
-    answers = read_answers(store, chunks)
-    require_some(answers)
-    counted = [run for run, _ in answers.found]
-    return Evidence(answers.results, origins(store, counted), identities, read, reasons)
-
-
-def curve_of(evidence: Evidence, margin_points: float) -> pd.DataFrame:
-    """The budget curve's table, with the hashes of fusers and question sets."""
-    frame = build_curve(evidence.results, margin_points=margin_points)
-    hashes = {}
-    for pair, dataset, source in frame[["pair", "dataset", "source"]].itertuples(index=False):
-        known = evidence.datasets.get(dataset)
-        value = (
-            known.hash if known and dataset not in evidence.disagreeing else pinned_hash(dataset)
-        )
-        if value:
-            hashes[pair, dataset, source] = value
-    fusers = {
-        (origin.pair, origin.source): origin.fuser_hash
-        for origin in evidence.origins
-        if origin.fuser_hash
-    }
-    return with_hashes(frame, fusers, hashes)
-
-
-def write(
-    frame: pd.DataFrame,
-    crossed: pd.DataFrame,
-    evidence: Evidence,
-    said: Sequence[str],
-    store: Store,
-    folder: Path,
-) -> list[Path]:
-    """Write budget_curve.csv, all that it gives (see `write_figures`), crossings.csv and
-    report.html; paths."""
-    figures = write_figures(frame, folder)
-    path = folder / CSV_FILE
-    write_csv(frame, path)
-    csv_files.write_csv(crossed, folder / CROSSINGS_FILE)
-    page = content(
-        frame,
-        evidence.results,
-        evidence.datasets,
-        evidence.origins,
-        cautions(frame, evidence.identities, evidence.without_prompts, evidence.disagreeing),
-        said,
-        store.uri,
-        datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    )
-    return [path, folder / CROSSINGS_FILE, *figures, write_report(page, folder)]
-
-
-def _copy(paths: Sequence[Path], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        with replacing(folder / path.name) as temporary:
-            shutil.copyfile(path, temporary)
-        print(f"written: {folder / path.name}")
+    draw(store, values, parent)

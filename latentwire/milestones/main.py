@@ -7,15 +7,11 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
-
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
+from typing import TYPE_CHECKING, Any
 
 from c2c.errors import C2CError
 from latentwire.errors import LatentWireError, first_line, unwritable
 from latentwire.milestones import baselines, calibrate, m0, m1, m2, m3, m4
-from latentwire.milestones.milestone import MilestoneRun, session_run
 from latentwire.parameters import (
     CALIBRATION_EXAMPLES,
     KV_BITS,
@@ -28,8 +24,11 @@ from latentwire.parameters import (
     Values,
     checked,
 )
-from latentwire.session.session import Session
-from latentwire.tracking.store import Store
+
+if TYPE_CHECKING:  # they take seconds to import: a help text must not
+    from latentwire.milestones.milestone import MilestoneRun
+    from latentwire.session.session import Session
+    from latentwire.tracking.store import Store
 
 # M3 has a kv_bits of its own, so M2's cannot go by that name here.
 M2_KV_BITS = replace(KV_BITS, name="m2_kv_bits", help="bits per number that M2 compares")
@@ -47,7 +46,9 @@ STEPS = (m0, baselines, calibrate, m1, m2, m3)
 log = logging.getLogger("latentwire")
 
 
-def run_in(session: Session) -> None:
+def run_in(session: "Session") -> None:
+    from latentwire.milestones.milestone import session_run
+
     values = session.values
     if values["dry_run"]:
         for milestone in STEPS:
@@ -71,12 +72,15 @@ class _Failures:
     """The milestones that could not be done. The others are, and then the first error is raised, so
     that no failed study looks like a whole one."""
 
-    store: Store
+    store: "Store"
     errors: dict[str, Exception] = field(default_factory=dict)
 
     def survive(self, name: str, run: Callable[[], None]) -> None:
         """Run a milestone; an error of it is kept. One of the store or of a disk, which the next
         would meet too, is raised."""
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
         try:
             run()
         except (MlflowException, SQLAlchemyError, OSError):
@@ -104,7 +108,7 @@ def _name(milestone: Any) -> str:
     return str(milestone.__name__).rpartition(".")[2]
 
 
-def _run_step(milestone: Any, session: Session, parent: MilestoneRun | None = None) -> None:
+def _run_step(milestone: Any, session: "Session", parent: "MilestoneRun | None" = None) -> None:
     """One milestone. Calibrating needs training questions and a model that it knows how to
     calibrate; without them the others go on, and M1 leaves out what is not calibrated."""
     try:

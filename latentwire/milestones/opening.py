@@ -120,6 +120,26 @@ def fast_checks(opening: Opening, thorough: bool = False) -> Iterator[Check]:
     """
     yield Check(PYTHON, check_python, "make setup with that Python: PYTHON=python3.11 make setup")
     yield Check(PACKAGES, check_packages, "make setup installs the lock's versions")
+    yield from _pair_checks(opening, thorough)
+    yield from _data_checks(opening)
+    yield from _store_checks(opening, thorough)
+    yield Check(
+        PROMPTS,
+        lambda: _prompts(opening),
+        "take a pair whose models read longer texts, with the tokenizers that belong to them",
+        needs=(PAIR, DEVICE, FILES),
+    )
+    if thorough or MESSAGE_TOKENS.name in opening.values:  # baselines are part of it
+        # The last: it makes the session, whose store must be known by then.
+        yield Check(
+            OPTIONS,
+            lambda: _options(opening),
+            "nothing, they count as wrong; or take a pair with another tokenizer",
+            needs=(DEVICE, PAIR, FILES),
+        )
+
+
+def _pair_checks(opening: Opening, thorough: bool) -> Iterator[Check]:
     yield Check(
         DEVICE,
         lambda: _device(opening, thorough),
@@ -138,6 +158,9 @@ def fast_checks(opening: Opening, thorough: bool = False) -> Iterator[Check]:
         "end what else runs on the device, or take a smaller pair, dtype=bfloat16, another device",
         needs=(DEVICE, FILES),
     )
+
+
+def _data_checks(opening: Opening) -> Iterator[Check]:
     # Made when it is asked for: by then the pair says which sets there are.
     for name in opening.dataset_names:
         yield Check(
@@ -155,6 +178,9 @@ def fast_checks(opening: Opening, thorough: bool = False) -> Iterator[Check]:
         lambda: check_disk(opening.downloads),
         "make room, or set HF_HOME to a larger disk",
     )
+
+
+def _store_checks(opening: Opening, thorough: bool) -> Iterator[Check]:
     yield Check(
         STORE,
         lambda: check_store(tracking_uri()),
@@ -178,20 +204,6 @@ def fast_checks(opening: Opening, thorough: bool = False) -> Iterator[Check]:
         "set the clock (timedatectl set-ntp true, or the host's)",
         needs=(SCHEMA,),
     )
-    yield Check(
-        PROMPTS,
-        lambda: _prompts(opening),
-        "take a pair whose models read longer texts, with the tokenizers that belong to them",
-        needs=(PAIR, DEVICE, FILES),
-    )
-    if thorough or MESSAGE_TOKENS.name in opening.values:  # baselines are part of it
-        # The last: it makes the session, whose store must be known by then.
-        yield Check(
-            OPTIONS,
-            lambda: _options(opening),
-            "nothing, they count as wrong; or take a pair with another tokenizer",
-            needs=(DEVICE, PAIR, FILES),
-        )
 
 
 def _device(opening: Opening, thorough: bool) -> str:

@@ -3,6 +3,8 @@
 A milestone is one module: a docstring whose first line says what it asks, `PARAMETERS`, and
 `run_in(session)`, or `run(values)` where it works on no pair. Its place on the command line, in
 MLproject and on a cluster follows from these.
+What takes seconds to import (torch, transformers, MLflow, pandas) is imported when it runs, so that
+help texts and wrong parameters are quick.
 """
 
 import ast
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from latentwire.errors import LatentWireError, quoted
 
-if TYPE_CHECKING:  # it brings torch: a list of names should not take seconds
+if TYPE_CHECKING:
     from latentwire.parameters import Parameter, Values
     from latentwire.session.session import Session
 
@@ -38,7 +40,7 @@ class Milestone:
 
 
 def questions() -> dict[str, str]:
-    """What each milestone asks, by name. Read from the files: to import one takes seconds."""
+    """What each milestone asks, by name. Read from the files, without importing them."""
     asked = {name: _asked(path) for name, path in _files().items()}
     return {name: question for name, question in asked.items() if question is not None}
 

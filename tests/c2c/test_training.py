@@ -4,14 +4,14 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
@@ -475,20 +475,28 @@ def test_dying_within_a_checkpoint_loses_only_that_checkpoint(
     assert not (tmp_path / "partial").exists()
 
 
-def child(folder: Path) -> "subprocess.Popen[str]":
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, __file__, str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+def child(folder: Path) -> tuple[BaseProcess, IO[str]]:
+    """A process that trains, forked since it would take seconds to import the same; and the steps
+    that it has made, a line each."""
+    steps, theirs = os.pipe()
+
+    def tell(step: int, metrics: Mapping[str, float]) -> None:
+        os.write(theirs, f"{step}\n".encode())
+        time.sleep(0.05)  # so that the kill comes before the end
+
+    process = get_context("fork").Process(target=train, args=(folder,), kwargs={"on_step": tell})
+    process.start()
+    os.close(theirs)
+    return process, os.fdopen(steps)
 
 
 def test_a_killed_process_goes_on_to_the_same_weights(tmp_path: Path, undisturbed: Fuser) -> None:
-    process = child(tmp_path)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line == "8\n":  # after the checkpoint of step 6, before that of step 9
-            process.send_signal(signal.SIGKILL)
-            break
-    assert process.wait() == -signal.SIGKILL
+    process, made = child(tmp_path)
+    with made:
+        assert "8\n" in made  # after the checkpoint of step 6, before that of step 9
+        process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert (tmp_path / "step_00000006").is_dir()
     assert not (tmp_path / "step_00000010").exists()
     steps: list[int] = []
@@ -497,16 +505,16 @@ def test_a_killed_process_goes_on_to_the_same_weights(tmp_path: Path, undisturbe
     assert same(resumed, undisturbed)
 
 
-@pytest.mark.slow
 def test_kills_at_any_moment_change_nothing(tmp_path: Path, undisturbed: Fuser) -> None:
     kills = 0
     for delay in (0.0, 0.02, 0.11, 0.05, 0.3, 0.17):
-        process = child(tmp_path)
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(delay)
-        process.kill()
-        kills += process.wait() == -signal.SIGKILL
+        process, made = child(tmp_path)
+        with made:
+            made.readline()
+            time.sleep(delay)
+            process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
     assert kills > 1
     assert same(train(tmp_path), undisturbed)
 
@@ -716,13 +724,3 @@ def test_a_malformed_line_is_named_by_file_and_line(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(C2CError, match=f"{tmp_path / 'none.jsonl'} cannot be read"):
         ChatBatches(tmp_path / "none.jsonl", make_tokenizer(), 1)
-
-
-if __name__ == "__main__":  # the process that the tests above kill
-    torch.set_num_threads(1)
-
-    def tell(step: int, metrics: Mapping[str, float]) -> None:
-        print(step, flush=True)
-        time.sleep(0.05)  # so that the kill comes before the end
-
-    train(Path(sys.argv[1]), on_step=tell)

@@ -14,7 +14,7 @@ A column of single characters is one string, any other a list.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,34 +109,9 @@ def content(
     by_group: dict[_Group, list[ConditionResult]] = defaultdict(list)
     for result in results:
         by_group[result.family].append(result)
-    tables: list[_Table] = []
-    place: dict[_Group, int] = {}
-    # Local answers first: their ids are the question set's own, by which donors are named.
-    for group, members in sorted(by_group.items(), key=lambda item: item[0][2]):
-        records = [record for member in members for record in member.records]
-        place[group] = _table_for(group[1], records, tables, datasets)
+    tables, place = _tables(by_group, datasets)
     coded = _Coded(tables)
-    points = []
-    groups: list[_Group] = list(by_group)
-    parts = {group: _by_point(members) for group, members in by_group.items()}
-    for row in frame.to_dict(orient="records"):
-        group = (str(row["pair"]), str(row["dataset"]), str(row["source"]))
-        controls = parts[group][_place(row)]
-        points.append(
-            {name: _plain(row[name]) for name in SHOWN}
-            | {"group": groups.index(group), "filters": _filtered(row), **_named(row)}
-            | {
-                "answers": {
-                    control: coded.add(place[group], merged(control, members).values())
-                    for control, members in controls.items()
-                }
-            }
-        )
-    hashes = frame.drop_duplicates(["pair", "dataset", "source"])
-    known = {
-        (row.pair, row.dataset, row.source): (_plain(row.fuser_hash), _plain(row.dataset_hash))
-        for row in hashes.itertuples()
-    }
+    points = list(_points(frame, by_group, place, coded))
     return {
         "created": created,
         "cautions": list(cautions),
@@ -150,23 +125,65 @@ def content(
             if axis.title
         ],
         "styles": codec_styles(frame.loc[frame["system"].isin(CACHES), "codec"]) | RIVAL_STYLES,
-        "groups": [
-            {
-                "pair": group[0],
-                "dataset": group[1],
-                "source": group[2],
-                "questions": place[group],
-                "fuser_hash": known[group][0],
-                "dataset_hash": known[group][1],
-            }
-            for group in groups
-        ],
+        "groups": list(_groups(frame, place, by_group)),
         "points": points,
         "questions": [_questions(table) for table in tables],
         "answers": coded.answers,
         "texts": list(coded.texts),
         "donors": coded.donors,
     }
+
+
+def _tables(
+    by_group: Mapping[_Group, Sequence[ConditionResult]], datasets: Mapping[str, Dataset]
+) -> tuple[list[_Table], dict[_Group, int]]:
+    """The tables of questions, and which of them is each group's."""
+    tables: list[_Table] = []
+    place: dict[_Group, int] = {}
+    # Local answers first: their ids are the question set's own, by which donors are named.
+    for group, members in sorted(by_group.items(), key=lambda item: item[0][2]):
+        records = [record for member in members for record in member.records]
+        place[group] = _table_for(group[1], records, tables, datasets)
+    return tables, place
+
+
+def _groups(
+    frame: pd.DataFrame, place: Mapping[_Group, int], groups: Iterable[_Group]
+) -> Iterator[dict[str, Any]]:
+    hashes = frame.drop_duplicates(["pair", "dataset", "source"])
+    known = {
+        (row.pair, row.dataset, row.source): (_plain(row.fuser_hash), _plain(row.dataset_hash))
+        for row in hashes.itertuples()
+    }
+    for group in groups:
+        yield {
+            **dict(zip(("pair", "dataset", "source"), group, strict=True)),
+            "questions": place[group],
+            **dict(zip(("fuser_hash", "dataset_hash"), known[group], strict=True)),
+        }
+
+
+def _points(
+    frame: pd.DataFrame,
+    by_group: Mapping[_Group, Sequence[ConditionResult]],
+    place: Mapping[_Group, int],
+    coded: "_Coded",
+) -> Iterator[dict[str, Any]]:
+    """A row of the curve each, with its answers by control."""
+    groups = list(by_group)
+    parts = {group: _by_point(members) for group, members in by_group.items()}
+    for row in frame.to_dict(orient="records"):
+        group = (str(row["pair"]), str(row["dataset"]), str(row["source"]))
+        yield {
+            **{name: _plain(row[name]) for name in SHOWN},
+            "group": groups.index(group),
+            "filters": _filtered(row),
+            **_named(row),
+            "answers": {
+                control: coded.add(place[group], merged(control, members).values())
+                for control, members in parts[group][_place(row)].items()
+            },
+        }
 
 
 class _Coded:

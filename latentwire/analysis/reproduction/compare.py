@@ -23,11 +23,10 @@ from latentwire.analysis.reproduction.figures import Figure, Point, Study
 from latentwire.analysis.stats import ALPHA, Interval, holm, mcnemar_p, paired_outcomes
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
+from latentwire.parameters import DEFAULT_TOLERANCE_POINTS
 
 Answers = Mapping[int, Record]  # by row of the question set
 Verdict = Literal["reproduced", "differs", "undecided", "not run"]
-
-DEFAULT_TOLERANCE_POINTS = 2.0
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 
@@ -74,8 +75,8 @@ def texts(figure: Figure) -> Iterator[object]:
     yield from figure.texts
     for axes in figure.axes:
         yield from axes.texts
-    for legend in figure.legends:
-        yield from legend.get_texts()
+    for legend in [*figure.legends, *(a for x in figure.axes for a in x.findobj(Legend))]:
+        yield from [legend.get_title(), *legend.get_texts()]
 
 
 def test_points_stand_at_their_bytes_and_values(condition: Make) -> None:

@@ -6,12 +6,12 @@ import pytest
 from latentwire.analysis.curve import build_curve
 from latentwire.analysis.published import (
     COLUMNS,
-    FILE_NAME,
     PAIR,
     read_published,
     wire_bytes,
 )
 from latentwire.errors import LatentWireError
+from latentwire.parameters import PUBLISHED_FILE
 
 HEADER = ",".join(COLUMNS)
 GOOD = "M0,bf16,1.0,front,arc_c,1171,C,B,0,142,14,1095.9"
@@ -19,7 +19,7 @@ OTHER = "M0,bf16,1.0,front,arc_c,3,D,D,1,101,7,346.5"
 
 
 def write(folder: Path, *lines: str, header: str = HEADER) -> Path:
-    (folder / FILE_NAME).write_text("\n".join([header, *lines, ""]), encoding="utf-8")
+    (folder / PUBLISHED_FILE).write_text("\n".join([header, *lines, ""]), encoding="utf-8")
     return folder
 
 
@@ -155,7 +155,7 @@ def test_a_condition_that_was_run_three_times_counts_once(tmp_path: Path) -> Non
     ],
 )
 def test_a_malformed_line_is_named(tmp_path: Path, line: str, message: str) -> None:
-    with pytest.raises(LatentWireError, match=rf"{FILE_NAME}, line 3: .*{message}"):
+    with pytest.raises(LatentWireError, match=rf"{PUBLISHED_FILE}, line 3: .*{message}"):
         read_published(write(tmp_path, GOOD, line))
 
 
@@ -165,12 +165,12 @@ def test_empty_lines_at_the_end_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(LatentWireError, match=f"{FILE_NAME}: cannot be read"):
+    with pytest.raises(LatentWireError, match=f"{PUBLISHED_FILE}: cannot be read"):
         read_published(tmp_path)
     with pytest.raises(LatentWireError, match="line 1: the columns are"):
         read_published(write(tmp_path, GOOD, header=HEADER.replace("answer", "key")))
     with pytest.raises(LatentWireError, match="holds no answers"):
         read_published(write(tmp_path))
-    (tmp_path / FILE_NAME).write_bytes(f"{HEADER}\n".encode() + b"\xff\xfe\n")
-    with pytest.raises(LatentWireError, match=FILE_NAME):
+    (tmp_path / PUBLISHED_FILE).write_bytes(f"{HEADER}\n".encode() + b"\xff\xfe\n")
+    with pytest.raises(LatentWireError, match=PUBLISHED_FILE):
         read_published(tmp_path)

@@ -6,8 +6,9 @@ import pytest
 from c2c.cache import Geometry
 from latentwire.channel.layout import Layout
 from latentwire.channel.packet import Header, packet_bytes
-from latentwire.channel.registry import BY_BITS, CODECS, NAMES, codec
+from latentwire.channel.registry import CODECS, NAMES, codec
 from latentwire.errors import LatentWireError
+from latentwire.parameters import BY_BITS
 
 # What version 1 of the packet has fixed for good.
 NUMBERS = {

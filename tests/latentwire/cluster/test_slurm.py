@@ -15,7 +15,7 @@ from slurm_cluster import CPUS, Cluster, missing_programs
 from tests_support import ROOT, Project
 
 from latentwire.cli import main
-from latentwire.milestones.m4 import load_curve
+from latentwire.milestones.budget_curves import load_curve
 from latentwire.tracking.store import Store
 
 pytestmark = pytest.mark.slurm

@@ -17,7 +17,7 @@ FAULTS = [
     ("SIGINT to the group", signal.SIGINT),
     ("SIGKILL to the group", signal.SIGKILL),
     ("SIGTERM", signal.SIGTERM),
-] * 2
+]
 
 
 @pytest.mark.slow
@@ -29,7 +29,7 @@ def test_main_ended_at_random_instants_is_as_if_undisturbed(tmp_path: Path) -> N
     report = disturbed(calm, tmp_path / "faults", FAULTS, 3, max(LONGEST_S, took_s / 2))
     assert report.is_clean(), report.wrong
     assert report.injected.total() == len(FAULTS) and report.completed >= 1
-    assert len({phase for _, phase in report.injected}) > 2
+    assert len({phase for _, phase in report.injected}) > 1
 
 
 def test_what_is_lost_twice_or_different_is_found() -> None:

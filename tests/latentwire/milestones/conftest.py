@@ -7,9 +7,12 @@ from types import ModuleType
 
 import pytest
 from in_process import run_milestone
+from launched import the_launcher
+from tests_support import empty_store
 
 from latentwire.milestones import m2
 from latentwire.parameters import Values, checked
+from latentwire.tracking import outbox
 
 Given = Callable[..., Values]
 
@@ -30,6 +33,7 @@ def values() -> Given:
 def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store in which M2 has finished int4 on the first questions of one set."""
     folder = tmp_path_factory.mktemp("studied")
+    empty_store(folder)
     with pytest.MonkeyPatch.context() as patch:
         _alone(patch, folder)
         run_milestone(m2, values_of(m2, kv_bits=4, limit=6, chunk_size=4, dataset="demo_facts"))
@@ -52,6 +56,7 @@ def folder(empty: Path, studied: Path) -> Path:
 
 def _alone(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.chdir(folder)
+    patch.setattr(outbox, "subprocess", the_launcher().subprocess())
     patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
     patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "C2C_CKPT_ROOT"):

@@ -22,7 +22,7 @@ from servers import mlflow_server
 from tests_support import Project
 
 GRID = {"pair": "demo", "dataset": "demo_facts", "limit": 48, "chunk_size": 8, "kv_bits": "8,4"}
-LONG = GRID | {"limit": 0, "chunk_size": 32}
+LONG = GRID | {"limit": 192, "chunk_size": 16}
 Numbers = dict[str, tuple[float, ...]]
 
 
@@ -37,14 +37,14 @@ def remote(folder: Path) -> Iterator[tuple[Project, Network]]:
 
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Numbers:
-    project = Project(tmp_path_factory.mktemp("calm"))
+    project = Project.with_store(tmp_path_factory.mktemp("calm"))
     project.ok("m2", **GRID)
     return project.numbers()
 
 
 @pytest.fixture(scope="module")
 def long_calm(tmp_path_factory: pytest.TempPathFactory) -> Numbers:
-    project = Project(tmp_path_factory.mktemp("calm"))
+    project = Project.with_store(tmp_path_factory.mktemp("calm"))
     project.ok("m2", **LONG)
     return project.numbers()
 

@@ -20,7 +20,7 @@ from latentwire import cli
 from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.load import chunks_from, newest
 from latentwire.analysis.published import PublishedCondition
-from latentwire.milestones import baselines, grid, m0, m2, m3, published
+from latentwire.milestones import baselines, grid, m0, m2, m3, publishing
 from latentwire.milestones.opening import open_session
 from latentwire.parameters import Values
 from latentwire.session.session import Session
@@ -100,7 +100,7 @@ def test_published_answers_keep_their_fingerprint() -> None:
         records=(),
         seconds=1.0,
     )
-    fingerprint = published._fingerprint("ab" * 32, PublishedCondition("M3", result))
+    fingerprint = publishing._fingerprint("ab" * 32, PublishedCondition("M3", result))
     assert fingerprint.startswith("c451d44a19b2422a")
 
 

@@ -14,7 +14,7 @@ from latentwire.analysis.load import chunks_from, identity_counts, newest, origi
 from latentwire.analysis.output_folder import MANIFEST
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
-from latentwire.milestones import m4
+from latentwire.milestones import budget_curves, m4
 from latentwire.pairs.load import PAIRS_DIR
 from latentwire.parameters import checked
 from latentwire.tasks.registry import load_dataset
@@ -177,7 +177,7 @@ def test_runs_that_say_little_are_listed_with_what_they_say(store: Store) -> Non
     assert origin.answers < 24
     assert (origin.fuser_hash, origin.device, origin.commit) == (None, "", "")
     assert identity_counts(chunks) == {"demo": 1}
-    frame = m4.load_curve(store, ("local",), None, None)
+    frame = budget_curves.load_curve(store, ("local",), None, None)
     assert frame["fuser_hash"].isna().all()
 
 
@@ -189,14 +189,16 @@ def test_question_sets_that_are_missing_or_others_are_said(
     def fail(name: str, data_dir: Path | None = None) -> None:
         raise LatentWireError("no network")
 
-    monkeypatch.setattr(m4, "load_dataset", fail)
+    monkeypatch.setattr(budget_curves, "load_dataset", fail)
     m4.run(values(output_dir=str(tmp_path / "none")))
     page = report_of(tmp_path / "none" / "report.html")
     assert "No prompts of demo_facts (no network)." in page["cautions"]
     assert page["questions"][0]["prompts"] is None
     assert pd.isna(read_csv(tmp_path / "none" / "budget_curve.csv")["dataset_hash"]).all()
 
-    monkeypatch.setattr(m4, "load_dataset", lambda name, data_dir: load_dataset("demo_graded"))
+    monkeypatch.setattr(
+        budget_curves, "load_dataset", lambda name, data_dir: load_dataset("demo_graded")
+    )
     m4.run(values(output_dir=str(tmp_path / "other")))
     page = report_of(tmp_path / "other" / "report.html")
     assert any("demo_facts at hand is not the one" in caution for caution in page["cautions"])

@@ -16,7 +16,7 @@ from mlflow.entities import Run
 
 from latentwire.analysis.curve import read_csv
 from latentwire.evaluation.record import Record, read_records
-from latentwire.milestones import m1, main
+from latentwire.milestones import codec_measurements, main
 from latentwire.parameters import Values
 from latentwire.tasks import arc_c, openbookqa
 from latentwire.tasks.registry import TASKS
@@ -71,8 +71,8 @@ def made_row(place: int, labels: str, key: str, words: int = 3) -> Row:
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd_rows: list[Row]) -> Path:
     """A cut of the published sets; that they are whole is checked elsewhere, and so are all codecs
     in M1."""
-    monkeypatch.setattr(m1, "NAMES", ("int8", "kvtc1"))
-    monkeypatch.setattr(m1, "EXAMPLES", ())
+    monkeypatch.setattr(codec_measurements, "NAMES", ("int8", "kvtc1"))
+    monkeypatch.setattr(codec_measurements, "EXAMPLES", ())
     folder = tmp_path / "data"
     plain = [made_row(100 + n, "ABCD", "ABCD"[n]) for n in range(3)]
     for row in plain:

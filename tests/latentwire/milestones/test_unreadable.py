@@ -9,7 +9,7 @@ from in_process import run_milestone
 from mlflow import MlflowClient
 
 from latentwire.milestones import m2
-from latentwire.milestones.m4 import load_curve
+from latentwire.milestones.budget_curves import load_curve
 from latentwire.parameters import Values
 from latentwire.tracking.runs import INSTEAD_OF, LEVEL
 from latentwire.tracking.store import open_store

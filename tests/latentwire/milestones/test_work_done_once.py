@@ -62,7 +62,7 @@ def measured(project: Project) -> dict[str, tuple[float, ...]]:
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, ...]]:
     """What one process alone measures."""
-    project = Project(tmp_path_factory.mktemp("calm"))
+    project = Project.with_store(tmp_path_factory.mktemp("calm"))
     project.ok("m1", **MEASURED)
     return measured(project)
 

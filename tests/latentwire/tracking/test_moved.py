@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from studies import CHUNKS, CONDITIONS, make_plan, start_condition, write_chunk
 
-from latentwire.milestones.m4 import load_curve
+from latentwire.milestones.budget_curves import load_curve
 from latentwire.tracking.archive import open_study
 from latentwire.tracking.moved import local_folder
 from latentwire.tracking.runs import SOURCE, RunWriter

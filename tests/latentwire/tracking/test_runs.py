@@ -16,7 +16,7 @@ from studies import dead_process, far_process
 
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
-from latentwire.tracking import resume
+from latentwire.tracking import resume as lookup
 from latentwire.tracking import store as store_module
 from latentwire.tracking.heartbeats import LEASE_S
 from latentwire.tracking.processes import own_process
@@ -69,7 +69,7 @@ def test_the_database_and_the_api_say_the_same(store: Store) -> None:
     writer.start("open", "chunk", parent, {}, {CONDITION: "a", FINGERPRINT: "a9", CHUNK: "9-10"})
     asked = ["a", "b", "nothing"]
     found = finished_chunks(store, asked)
-    assert found == {condition: resume._by_search(store, condition) for condition in asked}
+    assert found == {condition: lookup._by_search(store, condition) for condition in asked}
     assert sorted(found["a"]) == ["a0", "a1"] and sorted(found["b"]) == ["b2", "b3"]
     assert "a0" not in finished_chunks(store, ["a"], [found["a"]["a0"].run_id, again])["a"]
 
@@ -248,7 +248,7 @@ def test_odd_runs_of_others_end_nothing(store: Store) -> None:
     for tags in ({**odd, CHUNK: "first"}, {**odd, CHUNK: "9-1"}, {**odd, CHUNK: "²-³"}, odd):
         run = create(store.experiment_id, None, tags)
         store.client.set_terminated(run.info.run_id)
-    assert finished_chunks(store, ["c"]) == {"c": {}} == {"c": resume._by_search(store, "c")}
+    assert finished_chunks(store, ["c"]) == {"c": {}} == {"c": lookup._by_search(store, "c")}
 
 
 def test_a_run_that_cannot_be_marked_does_not_keep_the_others(

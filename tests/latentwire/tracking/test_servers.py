@@ -19,7 +19,7 @@ from studies import CONDITIONS, describe, make_plan, write_study
 from latentwire.analysis.curve import write_csv
 from latentwire.cli import main
 from latentwire.errors import LatentWireError
-from latentwire.milestones.m4 import load_curve
+from latentwire.milestones.budget_curves import load_curve
 from latentwire.tracking.resume import finished_chunks
 from latentwire.tracking.store import Store, open_store
 from latentwire.tracking.transfer import Transferred, export_study

@@ -28,7 +28,7 @@ from latentwire.analysis.curve import write_csv
 from latentwire.cli import main
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import record_lines
-from latentwire.milestones.m4 import load_curve
+from latentwire.milestones.budget_curves import load_curve
 from latentwire.tracking import archive as archives
 from latentwire.tracking import transfer
 from latentwire.tracking.archive import (
@@ -277,12 +277,21 @@ def test_a_damaged_file_is_refused_before_anything_is_written(
 
 INFINITY, NAN = float("inf"), float("nan")
 RUNS = (
-    ArchivedRun("a1", None, "top", "FINISHED", 5, 6, {"k": "v"}, {"p": ""},
-                (Point("m", NAN, 1, 2), Point("m", 0.1, 3, 4), Point("n", -INFINITY, 0, 0)),
-                (DatasetInput("d", "1", "local", "s", None, "{}", {"t": "u"}),),
-                ("folder/one.txt", "two.bin")),
+    ArchivedRun(
+        "a1",
+        None,
+        "top",
+        "FINISHED",
+        5,
+        6,
+        {"k": "v"},
+        {"p": ""},
+        (Point("m", NAN, 1, 2), Point("m", 0.1, 3, 4), Point("n", -INFINITY, 0, 0)),
+        (DatasetInput("d", "1", "local", "s", None, "{}", {"t": "u"}),),
+        ("folder/one.txt", "two.bin"),
+    ),
     ArchivedRun("b2", "a1", "below", "KILLED", 7, None, {}, {}, (), (), ()),
-)  # fmt: skip
+)
 CONTENT = {"folder/one.txt": b"one" * 1000, "two.bin": bytes(range(256))}
 
 

@@ -28,7 +28,7 @@ from latentwire.analysis.reproduction.figures import (
 from latentwire.analysis.reproduction.report import as_frame, render
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
-from latentwire.milestones.reproduce import by_point
+from latentwire.milestones.agreement import by_point
 
 SIZE = CacheSize(layers=2, kv_heads=1, head_dim=4)
 FULL: Point = ("set", "int8", 1.0, "front")

@@ -13,8 +13,8 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from latentwire.demo.words import ATTRIBUTES, FIRST_NAMES, LAST_NAMES
 from latentwire.errors import LatentWireError
+from tools.demo_pair.words import ATTRIBUTES, FIRST_NAMES, LAST_NAMES
 
 
 class Split(StrEnum):

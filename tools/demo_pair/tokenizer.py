@@ -3,9 +3,9 @@
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from latentwire.demo.world import World, question_text, statement_text
 from latentwire.tasks.answer_letter import LETTERS
 from latentwire.tasks.multiple_choice import prompt_text
+from tools.demo_pair.world import World, question_text, statement_text
 
 END_OF_TEXT = "<|endoftext|>"
 TURN_START = "<|im_start|>"

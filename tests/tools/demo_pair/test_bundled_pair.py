@@ -11,7 +11,7 @@ import latentwire.pairs
 from c2c.cache import geometry
 from c2c.checkpoint import load_fuser
 from c2c.models import load_model
-from latentwire.demo.measure import (
+from tools.demo_pair.measure import (
     Condition,
     LivePair,
     Questions,
@@ -20,7 +20,7 @@ from latentwire.demo.measure import (
     per_cent,
     read_questions,
 )
-from latentwire.demo.readme import readme_text
+from tools.demo_pair.readme import readme_text
 
 FOLDER = Path(latentwire.pairs.__file__).parent / "demo"
 SAMPLE = 100

@@ -3,13 +3,13 @@
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from latentwire.demo.answering import OnMetrics, Reply, Task, letter_accuracy, train_to_answer
-from latentwire.demo.layout import question_frame
-from latentwire.demo.outliers import reserve_channels
-from latentwire.demo.questions import Questioner
-from latentwire.demo.sizes import DemoSettings, ModelSize
-from latentwire.demo.world import Split, World
 from latentwire.errors import LatentWireError
+from tools.demo_pair.answer_training import OnMetrics, Reply, Task, letter_accuracy, train_to_answer
+from tools.demo_pair.config import DemoSettings, ModelSize
+from tools.demo_pair.outliers import reserve_channels
+from tools.demo_pair.questions import Questioner
+from tools.demo_pair.token_templates import question_frame
+from tools.demo_pair.world import Split, World
 
 DEV_QUESTIONS = 1024
 

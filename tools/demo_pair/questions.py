@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from latentwire.demo.layout import CHOICES, Slots, word_ids
-from latentwire.demo.world import Split, World, question_text
 from latentwire.tasks.answer_letter import LETTERS
 from latentwire.tasks.demo_graded import TASK
 from latentwire.tasks.question import Question, derange
 from latentwire.tasks.task import Example, Prompts
+from tools.demo_pair.token_templates import CHOICES, Slots, word_ids
+from tools.demo_pair.world import Split, World, question_text
 
 DERANGEMENT_SEED = 42  # the evaluation suite's default
 

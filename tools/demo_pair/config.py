@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from c2c.projector import ProjectorSize
 from c2c.training import TrainingSettings
-from latentwire.demo.world import FULL_WORLD, QUICK_WORLD, Split, WorldSize
+from tools.demo_pair.world import FULL_WORLD, QUICK_WORLD, Split, WorldSize
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from transformers import AutoTokenizer
 from c2c.cache import geometry
 from c2c.checkpoint import load_fuser
 from c2c.models import load_model
-from latentwire.demo.build import build_demo_pair
-from latentwire.demo.figures import mcnemar_p
-from latentwire.demo.readme import readme_text
 from latentwire.errors import LatentWireError
+from tools.demo_pair.accuracy_table import mcnemar_p
+from tools.demo_pair.build import build_demo_pair
+from tools.demo_pair.readme import readme_text
 
 
 @pytest.fixture(scope="module")

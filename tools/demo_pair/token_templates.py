@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from c2c.chat import chat_token_ids
-from latentwire.demo.world import World, question_text, statement_text
 from latentwire.errors import LatentWireError
 from latentwire.tasks.answer_letter import LETTERS
 from latentwire.tasks.multiple_choice import prompt_text
+from latentwire.tasks.task import user_turn_token_ids
+from tools.demo_pair.world import World, question_text, statement_text
 
 CHOICES = len(LETTERS)
 
@@ -59,11 +59,6 @@ def short_prompt_text(question: str, choices: list[str]) -> str:
     return before + after[after.index("\n\nThe correct answer is") :]
 
 
-def chat_ids(tokenizer: PreTrainedTokenizerFast, content: str) -> list[int]:
-    """One user message, thinking off, the answer's turn opened."""
-    return chat_token_ids(tokenizer, [{"role": "user", "content": content}])
-
-
 def question_frame(
     tokenizer: PreTrainedTokenizerFast, world: World, *, short: bool, stated: bool
 ) -> Frame:
@@ -98,7 +93,7 @@ def _frame(
         "stated": world.values[0][CHOICES],
     }
     choices = list(world.values[0][:CHOICES])
-    ids = chat_ids(tokenizer, content(sample, choices))
+    ids = user_turn_token_ids(tokenizer, content(sample, choices))
     positions: dict[str, Tensor] = {}
     for name, word in sample.items():
         token = word_ids(tokenizer, [word])[0]

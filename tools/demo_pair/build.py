@@ -21,19 +21,19 @@ import torch.utils.deterministic
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from c2c.checkpoint import save_fuser
-from latentwire.demo.answering import OnMetrics
-from latentwire.demo.choosing import choose_outliers
-from latentwire.demo.figures import measure_set
-from latentwire.demo.fusing import gates
-from latentwire.demo.measure import LivePair, read_questions
-from latentwire.demo.questions import question_rows, write_rows
-from latentwire.demo.readme import readme_text
-from latentwire.demo.sizes import FULL, QUICK, DemoSettings
-from latentwire.demo.tokenizer import build_tokenizer
-from latentwire.demo.trained import device_name, load_trained, stage, train, versions
-from latentwire.demo.world import Split, make_world
 from latentwire.errors import LatentWireError
 from latentwire.tasks import demo_facts, demo_graded
+from tools.demo_pair.accuracy_table import measure_set
+from tools.demo_pair.answer_training import OnMetrics
+from tools.demo_pair.config import FULL, QUICK, DemoSettings
+from tools.demo_pair.fuser_training import gates
+from tools.demo_pair.measure import LivePair, read_questions
+from tools.demo_pair.outlier_search import choose_outliers
+from tools.demo_pair.questions import question_rows, write_rows
+from tools.demo_pair.readme import readme_text
+from tools.demo_pair.tokenizer import build_tokenizer
+from tools.demo_pair.trained import device_name, load_trained, stage, train, versions
+from tools.demo_pair.world import Split, make_world
 
 # Typed stubs of torch leave its switch out.
 _deterministic: Any = torch.utils.deterministic
@@ -98,11 +98,7 @@ def build_demo_pair(
         "device": device_name(target),
         "versions": versions(),
         "seconds": seconds,
-        "parameters": {
-            "sharer": pair.sharer.num_parameters(),
-            "receiver": pair.receiver.num_parameters(),
-            "fuser": sum(parameter.numel() for parameter in pair.fuser.parameters()),
-        },
+        "parameters": _parameters(pair),
         "prompt_tokens": questions[Split.TEST_FACTS].token_ids.shape[1],
         "outliers": asdict(ladder) | {"magnitudes": magnitudes.tolist()},
         "gates_open": gates(pair.fuser),
@@ -110,6 +106,14 @@ def build_demo_pair(
     }
     _write(output_dir, pair, sets, settings, report)
     return report
+
+
+def _parameters(pair: LivePair) -> dict[str, int]:
+    return {
+        "sharer": pair.sharer.num_parameters(),
+        "receiver": pair.receiver.num_parameters(),
+        "fuser": sum(parameter.numel() for parameter in pair.fuser.parameters()),
+    }
 
 
 def _write(

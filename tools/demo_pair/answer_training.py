@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from latentwire.demo.layout import Frame
-from latentwire.demo.questions import Drawn, Questioner
-from latentwire.demo.sizes import ModelTraining
 from latentwire.tasks.answer_letter import LETTERS
+from tools.demo_pair.config import ModelTraining
+from tools.demo_pair.questions import Drawn, Questioner
+from tools.demo_pair.token_templates import Frame
 
 OnMetrics = Callable[[str, dict[str, float], int], None]
 """Told (stage, metrics, step) now and then."""

@@ -6,23 +6,23 @@ from collections import Counter
 import pytest
 import torch
 
-from latentwire.demo.layout import question_frame
-from latentwire.demo.measure import read_questions
-from latentwire.demo.questions import Questioner, question_rows
-from latentwire.demo.tokenizer import build_tokenizer
-from latentwire.demo.world import (
-    FULL_WORLD,
-    QUICK_WORLD,
-    Split,
-    make_world,
-    question_text,
-)
 from latentwire.errors import LatentWireError
 from latentwire.tasks.answer_letter import LETTERS
 from latentwire.tasks.dataset import parse_examples
 from latentwire.tasks.demo_graded import TASK
 from latentwire.tasks.multiple_choice import prompt_text
 from latentwire.tasks.task import user_turn_token_ids
+from tools.demo_pair.measure import read_questions
+from tools.demo_pair.questions import Questioner, question_rows
+from tools.demo_pair.token_templates import question_frame
+from tools.demo_pair.tokenizer import build_tokenizer
+from tools.demo_pair.world import (
+    FULL_WORLD,
+    QUICK_WORLD,
+    Split,
+    make_world,
+    question_text,
+)
 
 WORLD = make_world(FULL_WORLD, seed=3)
 TOKENIZER = build_tokenizer(WORLD)

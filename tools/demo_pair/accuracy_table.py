@@ -3,8 +3,7 @@
 from itertools import pairwise
 from math import comb
 
-from latentwire.demo.choosing import PRECISIONS
-from latentwire.demo.measure import (
+from tools.demo_pair.measure import (
     Condition,
     Letters,
     LivePair,
@@ -13,6 +12,7 @@ from latentwire.demo.measure import (
     fused,
     per_cent,
 )
+from tools.demo_pair.outlier_search import PRECISIONS
 
 KEEP_RATIOS = (0.75, 0.5, 0.25, 0.1)
 ORDERS = ("front", "back")

@@ -17,10 +17,10 @@ from c2c.quantize import round_trip
 from c2c.receiver import Fuse, greedy, prefill
 from c2c.sections import Section, split
 from c2c.sharer import read
-from latentwire.demo.questions import DERANGEMENT_SEED
 from latentwire.tasks.dataset import parse_examples
 from latentwire.tasks.demo_graded import TASK
 from latentwire.tasks.question import derange, tokenize
+from tools.demo_pair.questions import DERANGEMENT_SEED
 
 BATCH = 750
 MAX_NEW_TOKENS = 8

@@ -6,8 +6,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from latentwire.demo.answering import OnMetrics
-from latentwire.demo.measure import (
+from tools.demo_pair.answer_training import OnMetrics
+from tools.demo_pair.config import OutlierLadder
+from tools.demo_pair.measure import (
     Condition,
     LivePair,
     Questions,
@@ -15,8 +16,7 @@ from latentwire.demo.measure import (
     natural_magnitudes,
     per_cent,
 )
-from latentwire.demo.outliers import set_outliers, spread
-from latentwire.demo.sizes import OutlierLadder
+from tools.demo_pair.outliers import set_outliers, spread
 
 PRECISIONS = (8, 4, 3, 2)
 FLOOR = 25.0

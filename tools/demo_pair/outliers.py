@@ -17,7 +17,7 @@ from transformers import Qwen2ForCausalLM
 
 from c2c.fuser import Fuser
 from c2c.projector import Projector
-from latentwire.demo.sizes import OutlierLadder
+from tools.demo_pair.config import OutlierLadder
 
 KINDS = ("key", "value")
 

@@ -8,7 +8,9 @@ from c2c.fuser import new_fuser
 from c2c.projector import ProjectorSize
 from c2c.quantize import round_trip
 from c2c.sharer import read
-from latentwire.demo.outliers import (
+from latentwire.errors import LatentWireError
+from tools.demo_pair.config import QUICK, ModelSize, OutlierLadder
+from tools.demo_pair.outliers import (
     ignore_channels,
     key_pair,
     reserve_channels,
@@ -16,12 +18,10 @@ from latentwire.demo.outliers import (
     spread,
     value_channel,
 )
-from latentwire.demo.receiver import new_receiver
-from latentwire.demo.sharer import new_sharer
-from latentwire.demo.sizes import QUICK, ModelSize, OutlierLadder
-from latentwire.demo.tokenizer import build_tokenizer
-from latentwire.demo.world import QUICK_WORLD, make_world
-from latentwire.errors import LatentWireError
+from tools.demo_pair.receiver import new_receiver
+from tools.demo_pair.sharer import new_sharer
+from tools.demo_pair.tokenizer import build_tokenizer
+from tools.demo_pair.world import QUICK_WORLD, make_world
 
 SIZE = QUICK.sharer
 TOKENIZER = build_tokenizer(make_world(QUICK_WORLD, seed=0))

@@ -22,14 +22,14 @@ from c2c.cache import geometry
 from c2c.checkpoint import load_fuser
 from c2c.errors import C2CError
 from c2c.models import load_model
-from latentwire.demo.answering import OnMetrics
-from latentwire.demo.fusing import train_demo_fuser
-from latentwire.demo.measure import LivePair
-from latentwire.demo.receiver import train_receiver
-from latentwire.demo.sharer import train_sharer
-from latentwire.demo.sizes import DemoSettings
-from latentwire.demo.world import World
 from latentwire.errors import LatentWireError, first_line
+from tools.demo_pair.answer_training import OnMetrics
+from tools.demo_pair.config import DemoSettings
+from tools.demo_pair.fuser_training import train_demo_fuser
+from tools.demo_pair.measure import LivePair
+from tools.demo_pair.receiver import train_receiver
+from tools.demo_pair.sharer import train_sharer
+from tools.demo_pair.world import World
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from c2c.cache import geometry
 from c2c.fuser import Fuser, new_fuser
 from c2c.training import Batch, train_fuser
-from latentwire.demo.answering import LOG_EVERY_STEPS, OnMetrics, Reply
-from latentwire.demo.layout import question_frame
-from latentwire.demo.outliers import ignore_channels
-from latentwire.demo.questions import Questioner
-from latentwire.demo.sizes import DemoSettings
-from latentwire.demo.world import Split, World
+from tools.demo_pair.answer_training import LOG_EVERY_STEPS, OnMetrics, Reply
+from tools.demo_pair.config import DemoSettings
+from tools.demo_pair.outliers import ignore_channels
+from tools.demo_pair.questions import Questioner
+from tools.demo_pair.token_templates import question_frame
+from tools.demo_pair.world import Split, World
 
 
 def train_demo_fuser(

@@ -6,7 +6,7 @@ _INTRODUCTION = """\
 # The bundled pair: a demonstration
 
 Two tiny models, a tokenizer, a fuser and two question sets, all made by `mlflow run . -e demo_pair`
-(`python -m latentwire.demo.build`) from a seed. **It shows how the experiments work. Its numbers
+(`python -m tools.demo_pair.build`) from a seed. **It shows how the experiments work. Its numbers
 are its own: they are not the paper's, and say nothing about real language models.**
 
 | part | what it is |
