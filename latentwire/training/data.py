@@ -154,7 +154,7 @@ def _of_chats(
     path: Path, scored: ScoredQuestions, tokenizer: Any, end: int
 ) -> tuple[list[TokenPair], Part]:
     for task in TASKS.values():
-        if path.as_posix().endswith("/" + getattr(task.test, "file", "\0")):
+        if path.absolute().as_posix().endswith("/" + getattr(task.test, "file", "\0")):
             raise LatentWireError(
                 f"data={path}: that is the set by which {task.name} is scored, and is never trained"
                 f" on; data={task.name} takes its training split"
