@@ -178,6 +178,20 @@ def _ratio(text: str) -> float:
     return value
 
 
+def number(low: float, high: float = math.inf, above: bool = False) -> Callable[[str], float]:
+    """A decimal number from `low` (or `above` it) to `high`."""
+
+    def parse(text: str) -> float:
+        value = _number(text)
+        if not low <= value <= high or math.isinf(value) or (above and value == low):
+            least = f"above {low:g}" if above else f"of at least {low:g}"
+            most = "" if math.isinf(high) else f" and at most {high:g}"
+            raise ValueError(f"must be a number {least}{most}")
+        return value
+
+    return parse
+
+
 def points(text: str) -> float:
     value = _number(text)
     if not 0 < value < 100:
@@ -241,6 +255,24 @@ def _device(text: str) -> str:
     raise ValueError("must be auto, cpu, cuda, cuda:N or mps")
 
 
+def _data(text: str) -> tuple[str, ...] | Path:
+    """Tasks whose training splits are meant, or a file of chats."""
+    if text.endswith((".jsonl", ".json")):
+        path = user_path(text)
+        if not path.is_file():
+            raise ValueError("must be a file that exists, or names of question sets")
+        return path
+    for part in (part.strip() for part in text.split(",")):
+        for name in task_names():
+            if part.startswith(name) and part != name and "test" in part[len(name) :]:
+                raise ValueError(
+                    f"the test split of {name} is scored and never trained on; {name} alone means"
+                    " its training split"
+                )
+    names: tuple[str, ...] = many(one_of(*task_names()))(text)
+    return names
+
+
 DTYPES = (AUTO, "float32", "bfloat16", "float16")
 
 PAIR = Parameter("pair", AUTO, _pair, "a known pair, the path of a pair's YAML file, or auto")
@@ -300,6 +332,19 @@ CALIBRATION = Parameter(
 )
 CALIBRATION_EXAMPLES = Parameter(
     "calibration_examples", "128", whole(2), "training questions of each set to calibrate on"
+)
+# Of `train`.
+INIT = Parameter(
+    "init",
+    AUTO,
+    one_of(AUTO, "fuser", "new"),
+    "train on from the pair's fuser, or from a new one; auto: from the pair's where it has one",
+)
+TRAINING_DATA = Parameter(
+    "data",
+    "",
+    _optional(_data),
+    "question sets, of which training splits are taken, or a .jsonl of chats",
 )
 SAMPLE = Parameter("sample", "16", whole(1), "questions of each set that codecs are measured on")
 SOURCE = Parameter("source", "local", one_of("local", "published", "both"), "whose runs to draw")

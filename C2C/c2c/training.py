@@ -86,46 +86,47 @@ def unchanged(sent: KVCache, rows: Tensor) -> KVCache:
 Batches = Callable[[int], Batch]
 
 
-class ChatBatches:
-    """Batches from JSON lines of chats: {"messages": [{"role": ..., "content": ...}, ...]}.
+# What happens to the message of a batch, by its number and the end of it that is kept.
+Channels = Callable[[int, Batch, str], Through]
 
-    The last message must be the assistant's: it is the answer, what stands before it the prompt.
-    Conversations longer than `max_tokens` are left out. Shuffled anew each epoch; a batch's prompts
-    are as alike in length as can be, since each length is read by itself.
+
+def not_altered(number: int, batch: Batch, order: str) -> Through:
+    """Every message arrives as it was sent."""
+    return unchanged
+
+
+class TokenBatches:
+    """Batches of prompts and answers in token ids, each answer with its stop token.
+
+    Shuffled anew each epoch; a batch's prompts are as alike in length as can be, since each length
+    is read by itself.
     """
 
     def __init__(
         self,
-        path: Path,
-        tokenizer: Any,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        pad: int,
         batch_size: int,
-        max_tokens: int = 2048,
         seed: int = 42,
         device: str = "cpu",
     ) -> None:
-        end = end_of_turn(tokenizer)
-        if end is None:
-            end = tokenizer.eos_token_id
-        if end is None:
-            raise C2CError("the tokenizer has no token that ends a turn, and no eos_token")
-        pairs = [
-            _chat_tokens(tokenizer, end, row, f"{path}, line {number}")
-            for number, row in enumerate(_json_lines(path), start=1)
-        ]
-        self.pairs = [(p, a) for p, a in pairs if len(p) + len(a) <= max_tokens]
-        if not self.pairs:
-            raise C2CError(f"{path}: no conversation of at most {max_tokens} tokens")
+        self.pairs, self.pad = pairs, pad
         self.batch_size, self.seed, self.device = batch_size, seed, device
         self._order: tuple[int, list[int]] | None = None  # an epoch and its order
-        pad = tokenizer.pad_token_id
-        self.pad = pad if pad is not None else end
 
     def __call__(self, number: int) -> Batch:
-        first = number * self.batch_size
-        rows = [self.pairs[self._row(first + i)] for i in range(self.batch_size)]
+        rows = self._rows(number)
         prompts, prompt_mask = self._pad([p for p, _ in rows], left=True)
         answers, answer_mask = self._pad([a for _, a in rows], left=False)
         return Batch(prompts, answers, prompt_mask, answer_mask)
+
+    def tokens(self, number: int) -> int:
+        """How many tokens a batch has, pads not counted."""
+        return sum(len(prompt) + len(answer) for prompt, answer in self._rows(number))
+
+    def _rows(self, number: int) -> list[tuple[Sequence[int], Sequence[int]]]:
+        first = number * self.batch_size
+        return [self.pairs[self._row(first + i)] for i in range(self.batch_size)]
 
     def _row(self, position: int) -> int:
         epoch, place = divmod(position, len(self.pairs))
@@ -165,6 +166,44 @@ class ChatBatches:
         return ids.to(self.device), mask.to(self.device)
 
 
+class ChatBatches(TokenBatches):
+    """Batches from JSON lines of chats: {"messages": [{"role": ..., "content": ...}, ...]}.
+
+    The last message must be the assistant's: it is the answer, what stands before it the prompt.
+    Conversations longer than `max_tokens` are left out.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        tokenizer: Any,
+        batch_size: int,
+        max_tokens: int = 2048,
+        seed: int = 42,
+        device: str = "cpu",
+    ) -> None:
+        end, pad = end_and_pad(tokenizer)
+        pairs = [
+            chat_tokens(tokenizer, end, row, f"{path}, line {number}")
+            for number, row in enumerate(json_lines(path), start=1)
+        ]
+        fitting = [(p, a) for p, a in pairs if len(p) + len(a) <= max_tokens]
+        if not fitting:
+            raise C2CError(f"{path}: no conversation of at most {max_tokens} tokens")
+        super().__init__(fitting, pad, batch_size, seed, device)
+
+
+def end_and_pad(tokenizer: Any) -> tuple[int, int]:
+    """The token that ends an answer, and the one that batches are filled up with."""
+    end = end_of_turn(tokenizer)
+    if end is None:
+        end = tokenizer.eos_token_id
+    if end is None:
+        raise C2CError("the tokenizer has no token that ends a turn, and no eos_token")
+    pad = tokenizer.pad_token_id
+    return end, pad if pad is not None else end
+
+
 def train_fuser(
     receiver: PreTrainedModel,
     sharer: PreTrainedModel,
@@ -173,12 +212,15 @@ def train_fuser(
     settings: TrainingSettings,
     checkpoint_dir: Path | None = None,
     on_step: Callable[[int, Mapping[str, float]], None] | None = None,
+    channels: Channels = not_altered,
 ) -> Fuser:
     """Train `fuser` in place and return it, frozen and in eval mode.
 
     With `checkpoint_dir` the run survives being killed: a later call with the same arguments goes
     on from the newest whole checkpoint and ends with the same weights. `on_step(step, metrics)` is
-    told loss, learning rate, temperature and open gates after every optimizer step.
+    told loss, gradient norm (before it is clipped), learning rate, temperature and open gates after
+    every optimizer step. `channels` puts what messages go through into the loop; no gradient passes
+    it.
 
     Raises C2CError at the first step whose loss, gradient or weights are not finite; checkpoints
     from before it stay.
@@ -200,8 +242,11 @@ def train_fuser(
         choice = random.Random(f"{settings.seed}:{step}")
         total = torch.zeros((), device=receiver.device)
         for part in range(settings.accumulation):
-            batch = batches(step * settings.accumulation + part)
-            loss = answer_loss(receiver, sharer, fuser, batch, *_kept_part(settings, batch, choice))
+            number = step * settings.accumulation + part
+            batch = batches(number)
+            kept, order = _kept_part(settings, batch, choice)
+            through = channels(number, batch, order)
+            loss = answer_loss(receiver, sharer, fuser, batch, kept, order, through)
             total += loss.detach() / settings.accumulation
             loss = loss + settings.gate_penalty * _open_share(fuser)
             (loss / settings.accumulation).backward()
@@ -213,7 +258,8 @@ def train_fuser(
         scheduler.step()
         if on_step:
             rate = scheduler.get_last_lr()[0]
-            on_step(done, _metrics(fuser, float(total), rate, temperature(settings, step)))
+            metrics = _metrics(fuser, float(total), rate, temperature(settings, step))
+            on_step(done, {**metrics, "gradient_norm": float(norm)})
         is_last = done == settings.steps
         if is_last or (checkpoint_dir and done % settings.checkpoint_every == 0):
             weights = torch.stack([p.detach().abs().max().float() for p in fuser.parameters()])
@@ -399,7 +445,7 @@ def _save(
     final = folder / f"step_{step:08d}"
     shutil.rmtree(final, ignore_errors=True)
     partial.replace(final)
-    for old in sorted(folder.glob("step_*"))[:-KEPT_CHECKPOINTS]:
+    for old in _checkpoints(folder)[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(old)
 
 
@@ -411,10 +457,9 @@ def _resume(
     scheduler: Any,
 ) -> int:
     """Load the newest checkpoint into the objects given; the number of steps it has done."""
-    found = sorted(folder.glob("step_*"))
-    if not found:
+    if not finished_steps(folder):
         return 0
-    newest = found[-1]
+    newest = _checkpoints(folder)[-1]
     if json.loads((newest / "settings.json").read_text()) != vars(settings):
         raise C2CError(
             f"{folder} holds checkpoints of a run with other settings: give another folder"
@@ -425,10 +470,21 @@ def _resume(
     state = torch.load(newest / "training.pt", map_location=device, weights_only=True)
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])
-    return int(newest.name.removeprefix("step_"))
+    return finished_steps(folder)
 
 
-def _json_lines(path: Path) -> list[Any]:
+def finished_steps(folder: Path) -> int:
+    """How many steps the newest checkpoint in a folder has done; 0 where there is none."""
+    found = _checkpoints(folder)
+    return int(found[-1].name.removeprefix("step_")) if found else 0
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step_*"))
+
+
+def json_lines(path: Path) -> list[Any]:
+    """A file's rows; C2CError, naming the line, for what is not JSON or cannot be read."""
     rows = []
     try:
         with path.open("rb") as file:
@@ -442,7 +498,8 @@ def _json_lines(path: Path) -> list[Any]:
     return rows
 
 
-def _chat_tokens(tokenizer: Any, end: int, row: Any, where: str) -> tuple[list[int], list[int]]:
+def chat_tokens(tokenizer: Any, end: int, row: Any, where: str) -> tuple[list[int], list[int]]:
+    """Prompt and answer of a chat, the answer with its `end`; C2CError for a row that is none."""
     try:
         *before, last = row["messages"]
         for message in (*before, last):

@@ -21,7 +21,8 @@ def weights_bytes(located: LocatedPair, dtype: torch.dtype) -> int:
     Raises LatentWireError for a file that is missing, cut short or not a checkpoint.
     """
     numbers = sum(_model_numbers(folder) for folder in (located.receiver, located.sharer))
-    return (numbers + _fuser_numbers(located.fuser)) * dtype.itemsize
+    fuser = _fuser_numbers(located.fuser) if located.fuser else 0
+    return (numbers + fuser) * dtype.itemsize
 
 
 def _model_numbers(folder: Path) -> int:

@@ -30,7 +30,7 @@ from latentwire.milestones.peek import no_store, peek_store
 from latentwire.pairs.locate import LocatedPair, is_offline, locate_pair, parts_of
 from latentwire.pairs.pair import Pair
 from latentwire.pairs.tokenizer import check_embedded
-from latentwire.parameters import MESSAGE_TOKENS, SKIP, Values
+from latentwire.parameters import INIT, MESSAGE_TOKENS, SKIP, Values
 from latentwire.session.configuration import (
     Configuration,
     announce,
@@ -221,6 +221,11 @@ def _choose_device(opening: Opening) -> None:
 def _pair(opening: Opening) -> str:
     cuda = opening.device.startswith("cuda") if opening.device else torch.cuda.is_available()
     pair, opening.reason = chosen_pair(opening.values["pair"], cuda)
+    if pair.fuser is None and INIT.name not in opening.values:  # `train` makes one
+        raise LatentWireError(
+            f"pair {pair.name} has no fuser: train one (`mlflow run . -e train -P pair=...`), and"
+            " give the pair's file that this writes"
+        )
     opening.pair = pair
     return f"{pair.name} ({opening.reason}): {pair.description}"
 
@@ -237,6 +242,8 @@ def look_at_files(opening: Opening, located: LocatedPair) -> str:
     """Are the files whole, do their shapes fit, and what do they take in memory?"""
     opening.weights = weights_bytes(located, opening.dtype or torch.float32)
     opening.sharer, opening.receiver = configs(located)
+    if located.fuser is None:
+        return "whole; there is no fuser yet"
     projectors = require_fit(located.fuser, geometry(opening.sharer), geometry(opening.receiver))
     return f"whole, {projectors} projectors fit; the fuser is {located.fuser}"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from latentwire.errors import LatentWireError
-from latentwire.pairs.locate import MODEL_FILES, LocatedPair
+from latentwire.pairs.locate import MODEL_FILES, LocatedPair, parts_of
 from latentwire.pairs.pair import Pair
 
 _FUSER_FILES = ("projector_*.json", "projector_*.pt")
@@ -20,15 +20,17 @@ def pair_identity(located: LocatedPair) -> dict[str, str]:
 
     A model in the hub's cache is named by its commit, which spares reading many gigabytes; any
     other, and one whose files there were changed by hand, by the hash of its files: weights,
-    configurations, tokenizer and chat template. The fuser is always hashed.
+    configurations, tokenizer and chat template. The fuser, if there is one, is always hashed.
 
     Raises `LatentWireError` for a file that cannot be read.
     """
-    return {
+    identity = {
         "receiver": _model_identity(located.receiver),
         "sharer": _model_identity(located.sharer),
-        "fuser": f"sha256:{hash_files(located.fuser, _FUSER_FILES)}",
     }
+    if located.fuser:
+        identity["fuser"] = f"sha256:{hash_files(located.fuser, _FUSER_FILES)}"
+    return identity
 
 
 def require_pinned(pair: Pair, identity: dict[str, str]) -> None:
@@ -49,13 +51,12 @@ def compare_with_pins(pair: Pair, located: LocatedPair) -> list[str]:
     Raises `LatentWireError` for one that is other than pinned.
     """
     pinned = []
-    for part in ("receiver", "sharer", "fuser"):
-        wanted = getattr(pair, part).sha256
-        if wanted:
-            patterns = _FUSER_FILES if part == "fuser" else MODEL_FILES
+    for part, source, kind in parts_of(pair):
+        if source.sha256:
+            patterns = _FUSER_FILES if kind == "fuser" else MODEL_FILES
             found = hash_files(getattr(located, part), patterns)
-            if found != wanted:
-                raise LatentWireError(_not_pinned(pair, part, wanted, found))
+            if found != source.sha256:
+                raise LatentWireError(_not_pinned(pair, part, source.sha256, found))
             pinned.append(part)
     return pinned
 
@@ -138,6 +139,8 @@ def manifest(located: LocatedPair) -> dict[str, dict[str, dict[str, str | int]]]
     )
     files: dict[str, dict[str, dict[str, str | int]]] = {}
     for part, folder, patterns in parts:
+        if folder is None:
+            continue
         files[part] = {}
         for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
             # Large files of the hub's cache are links to blobs named by their own sha256.

@@ -35,7 +35,7 @@ class LocatedPair:
 
     receiver: Path
     sharer: Path
-    fuser: Path
+    fuser: Path | None  # None where the pair has none yet
 
 
 def locate_pair(pair: Pair, download: bool = True) -> LocatedPair:
@@ -46,7 +46,7 @@ def locate_pair(pair: Pair, download: bool = True) -> LocatedPair:
     Raises `LatentWireError` for a pair that is not supported yet, or files that cannot be had.
     """
     require_supported(pair)
-    fuser = locate(pair.fuser, "fuser", download)
+    fuser = locate(pair.fuser, "fuser", download) if pair.fuser else None
     receiver = locate(pair.receiver, "model", download)
     return LocatedPair(receiver, locate(pair.sharer, "model", download), fuser)
 
@@ -87,12 +87,12 @@ def missing_shards(folder: Path) -> list[str]:
 
 
 def parts_of(pair: Pair) -> tuple[tuple[str, Source, Kind], ...]:
-    """(name, source, kind) of receiver, sharer and fuser."""
-    return (
+    """(name, source, kind) of receiver, sharer and, where there is one, fuser."""
+    models: tuple[tuple[str, Source, Kind], ...] = (
         ("receiver", pair.receiver, "model"),
         ("sharer", pair.sharer, "model"),
-        ("fuser", pair.fuser, "fuser"),
     )
+    return (*models, ("fuser", pair.fuser, "fuser")) if pair.fuser else models
 
 
 def is_offline() -> bool:

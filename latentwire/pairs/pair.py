@@ -32,13 +32,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Pair:
-    """A receiver, a sharer and the fuser between them."""
+    """A receiver, a sharer and the fuser between them; None where it is still to be trained."""
 
     name: str
     description: str
     receiver: Source
     sharer: Source
-    fuser: Source
+    fuser: Source | None
     datasets: tuple[str, ...]  # evaluated when the user names none
     shared_tokenizer: bool  # both models read the same token ids
 
@@ -55,7 +55,11 @@ def parse_pair(values: object, file: Path) -> Pair:
         description=keys.text("description"),
         receiver=_parse_source(keys.take("receiver"), file, "receiver", fuser=False),
         sharer=_parse_source(keys.take("sharer"), file, "sharer", fuser=False),
-        fuser=_parse_source(keys.take("fuser"), file, "fuser", fuser=True),
+        fuser=(
+            _parse_source(keys.take("fuser"), file, "fuser", fuser=True)
+            if keys.has("fuser")
+            else None
+        ),
         datasets=keys.dataset_names("datasets"),
         shared_tokenizer=keys.truth("shared_tokenizer"),
     )

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from c2c.cache import geometry
 from c2c.chat import PINNED_DAY
@@ -71,11 +72,25 @@ class PairInUse:
         return prompting_of(self.located, *self._tokenizers)
 
     @cached_property
-    def in_memory(self) -> LoadedPair:
-        """Models and interface."""
+    def models(self) -> tuple[PreTrainedModel, PreTrainedModel]:
+        """Receiver and sharer, frozen."""
         log.info("loading pair %s on %s in %s", self.pair.name, self.device, self.dtype)
         receiver = load_model(self.located.receiver, self.dtype, self.device)
         sharer = load_model(self.located.sharer, self.dtype, self.device)
+        models = {"receiver": receiver, "sharer": sharer}
+        check_embedded(
+            self.tokenizer, {n: m.get_input_embeddings().num_embeddings for n, m in models.items()}
+        )
+        for name, model in models.items():
+            model.generation_config.eos_token_id = sorted(self.prompting.ends[name])
+        self._tell()
+        return receiver, sharer
+
+    @cached_property
+    def in_memory(self) -> LoadedPair:
+        """Models and fuser."""
+        assert self.located.fuser
+        receiver, sharer = self.models
         interface = load_interface(
             self.located.fuser,
             geometry(sharer.config),
@@ -83,17 +98,20 @@ class PairInUse:
             self.dtype,
             self.device,
         )
-        models = {"receiver": receiver, "sharer": sharer}
-        check_embedded(
-            self.tokenizer, {n: m.get_input_embeddings().num_embeddings for n, m in models.items()}
-        )
-        for name, model in models.items():
-            model.generation_config.eos_token_id = sorted(self.prompting.ends[name])
-        self._tell(interface)
-        identity = bytes.fromhex(combined_identity(self.identity))[:IDENTITY_BYTES]
-        return LoadedPair(receiver, sharer, interface, self.tokenizer, Link.of(interface, identity))
+        if not interface.layers_read("key") and not interface.layers_read("value"):
+            log.warning(
+                "every gate of the fuser is closed, so nothing would be sent and C2C will equal the"
+                " receiver alone; take another fuser, or train it again"
+            )
+        return self.with_interface(interface)
 
-    def _tell(self, interface: Interface) -> None:
+    def with_interface(self, interface: Interface) -> LoadedPair:
+        """The models with an interface that is in memory, in their dtype and on their device."""
+        identity = bytes.fromhex(combined_identity(self.identity))[:IDENTITY_BYTES]
+        link = Link.of(interface, identity)
+        return LoadedPair(*self.models, interface, self.tokenizer, link)
+
+    def _tell(self) -> None:
         """Say what is unusual about the pair that was loaded."""
         if self.prompting.printed:
             log.info("%s", DATE_TOLD)
@@ -101,8 +119,3 @@ class PairInUse:
             if ends != self.prompting.configured[name]:
                 known = ", ".join(map(str, sorted(ends)))
                 log.info("the %s's answers end at tokens %s, not only at its config's", name, known)
-        if not interface.layers_read("key") and not interface.layers_read("value"):
-            log.warning(
-                "every gate of the fuser is closed, so nothing would be sent and C2C will equal the"
-                " receiver alone; take another fuser, or train it again"
-            )

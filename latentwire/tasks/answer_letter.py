@@ -6,6 +6,7 @@ output otherwise makes accuracies incomparable. They are a constant of the exper
 """
 
 import re
+from functools import cache
 
 LETTERS = "ABCD"
 """What is read, and the keys that the published accuracies count."""
@@ -30,42 +31,51 @@ _PHRASES = (
 # character.
 _AFTER_PHRASE = tuple(re.compile(rf"{phrase}\s*(.*)", re.IGNORECASE) for phrase in _PHRASES)
 
-_AT_END = re.compile(r"\b([A-D])\s*[.,!?:)]?\s*$", re.IGNORECASE)
-_PUNCTUATED = re.compile(r"\b([A-D])\s*[.,!?:)]\s", re.IGNORECASE)
-_STANDALONE = re.compile(r"\b([A-D])\b", re.IGNORECASE)
+_ENDINGS = (
+    r"\s*[.,!?:)]?\s*$",  # at the end
+    r"\s*[.,!?:)]\s",  # before punctuation
+    r"\b",  # alone
+)
 
 # Looked for as substrings, so "model" counts as mathematics and "incorrect" as talk of answers.
 _MATHEMATICS = ("+", "-", "*", "/", "=", "^", "mod", "sqrt", "sin", "cos", "tan")
 _ANSWER_WORDS = ("jibu", "answer", "choice", "option", "response", "correct", "sahihi")
 
 
-def answer_letter(text: str) -> str | None:
-    """Read the answer, A to D, from what a model wrote; None when it yields none.
+def answer_letter(text: str, letters: str = LETTERS) -> str | None:
+    """The answer in what a model wrote, one of `letters`; None when it yields none.
 
     In order: an upper-case letter after a phrase such as "the answer is"; a letter that stands
     alone at the end, or before punctuation; the last one that stands alone; the last upper-case
     A to D of any word. Standing alone does not count in what looks like mathematics and not like
     an answer.
     """
-    letter = _after_phrase(text)
+    letter = _after_phrase(text, letters)
     if letter is not None:
         return letter
-    standalone = _STANDALONE.findall(text)
+    at_end, before_punctuation, alone = _patterns(letters)
+    standalone = alone.findall(text)
     if not standalone:
-        return next((character for character in reversed(text) if character in LETTERS), None)
+        return next((character for character in reversed(text) if character in letters), None)
     if _looks_like_mathematics(text):
         return None
-    punctuated = _AT_END.findall(text) or _PUNCTUATED.findall(text)
+    punctuated = at_end.findall(text) or before_punctuation.findall(text)
     return (punctuated or standalone)[-1].upper()
 
 
-def _after_phrase(text: str) -> str | None:
+@cache
+def _patterns(letters: str) -> list[re.Pattern[str]]:
+    """Letters at the end, before punctuation, and wherever they stand alone."""
+    return [re.compile(rf"\b([{letters}]){ending}", re.IGNORECASE) for ending in _ENDINGS]
+
+
+def _after_phrase(text: str, letters: str) -> str | None:
     for pattern in _AFTER_PHRASE:
         match = pattern.search(text)
         if match is None:
             continue
         for character in match[1]:
-            if character in LETTERS:
+            if character in letters:
                 return character
     return None
 

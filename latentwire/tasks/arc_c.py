@@ -17,10 +17,16 @@ _TRAINING = Expected(
     scored=1096,
     hash="33f2505b76c2fe8c7ff3a57352c93287d5dba37c60e7d62f855b5058eb7f1738",
 )
+_VALIDATION = Expected(
+    rows=299,
+    scored=294,
+    hash="6617a80ef4898cc2a05ba382388dd3e36eff6205dd94b81a202901e3edeffb69",
+)
 _HUB = ("allenai/ai2_arc", "ARC-Challenge")
 
 TASK = MultipleChoice(
     name="arc_c",
     test=HubSplit(*_HUB, "test", "ai2_arc/ARC-Challenge/test.jsonl", _TEST),
     training=HubSplit(*_HUB, "train", "ai2_arc/ARC-Challenge/train.jsonl", _TRAINING),
+    validation=HubSplit(*_HUB, "validation", "ai2_arc/ARC-Challenge/validation.jsonl", _VALIDATION),
 )

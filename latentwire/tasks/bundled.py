@@ -29,6 +29,11 @@ class BundledSplit:
         """See `Source`."""
         return self.split
 
+    @property
+    def file(self) -> str:
+        """Its place among the bundled sets."""
+        return f"{self.name}/{self.split}.jsonl"
+
     def read(self, data_dir: Path | None, download: bool = True) -> tuple[list[Row], str]:
         """See `Source`; `data_dir` holds downloads and is not looked at."""
         path = BUNDLED_DIR / self.name / f"{self.split}.jsonl"

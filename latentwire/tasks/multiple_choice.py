@@ -43,16 +43,17 @@ class MultipleChoice(Task):
     """
 
     question_field: str = "question"
+    letters: str = LETTERS  # the keys that are scored, and what is read of an answer
 
     scored = f"question with a key {LETTERS[0]} to {LETTERS[-1]}"
 
     def example(self, row: dict[str, Any], index: int) -> Example | None:
         """See `Task`. The key is the letter under which the prompt shows the right choice.
 
-        A row is scored when its key is A to D, as in the published accuracies; ARC has keys 1 to 4
-        and E too. The protocol takes the key as it stands, while the prompt letters choices by
-        position, so a scored row whose key names a choice at another position would be marked
-        wrongly. The published sets hold none; one that does is refused.
+        A row is scored when its key is one of `letters`: A to D, as in the published accuracies;
+        ARC has keys 1 to 4 and E too. The protocol takes the key as it stands, while the prompt
+        letters choices by position, so a scored row whose key names a choice at another position
+        would be marked wrongly. The published sets hold none; one that does is refused.
         """
         fields = RowFields(row)
         example_id, question = fields.text("id"), fields.text(self.question_field)
@@ -60,7 +61,7 @@ class MultipleChoice(Task):
         key = fields.text("answerKey")
         if key not in labels:
             raise ValueError(f"answerKey {key!r} is not among the labels {', '.join(labels)}")
-        if key not in tuple(LETTERS):
+        if key not in tuple(self.letters):
             return None
         shown_as = ascii_uppercase[labels.index(key)]
         if shown_as != key:
@@ -85,7 +86,11 @@ class MultipleChoice(Task):
 
     def extract(self, output: str) -> str | None:
         """The letter by the published rule."""
-        return answer_letter(output)
+        return answer_letter(output, self.letters)
+
+    def target(self, example: Example) -> str:
+        """The stem and the key, as the prompt asks for it."""
+        return f"{ANSWER_STEM} {example.answer}"
 
     def in_format(self, output: str) -> bool:
         """Whether it is the stem and a letter; white space around it does not count."""

@@ -13,6 +13,11 @@ _TRAINING = Expected(
     scored=4957,
     hash="7299345d089ecc449ed1766e4a7d502ce1bdc8f9036a146e216363a17f305a9f",
 )
+_VALIDATION = Expected(
+    rows=500,
+    scored=500,
+    hash="04e072352419212ad24f3728f5326c210918cd1f61182614d5a1750d04763940",
+)
 _HUB = ("allenai/openbookqa", "main")
 
 TASK = MultipleChoice(
@@ -20,4 +25,5 @@ TASK = MultipleChoice(
     question_field="question_stem",
     test=HubSplit(*_HUB, "test", "openbookqa/test.jsonl", _TEST),
     training=HubSplit(*_HUB, "train", "openbookqa/train.jsonl", _TRAINING),
+    validation=HubSplit(*_HUB, "validation", "openbookqa/validation.jsonl", _VALIDATION),
 )

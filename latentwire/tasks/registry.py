@@ -11,6 +11,8 @@ from latentwire.tasks.task import Task
 _FILES = (
     "openbookqa",
     "arc_c",
+    "arc_e",
+    "commonsense_qa",
     "demo_facts",
     "demo_graded",
 )
@@ -58,6 +60,19 @@ def load_training(name: str, data_dir: Path | None = None, download: bool = True
     development split instead); otherwise as `load_dataset`."""
     task = task_named(name)
     source = task.training
+    rows, place = source.read(data_dir, download)
+    return build_dataset(task, rows, place, source.label, source.expected)
+
+
+def load_validation(
+    name: str, data_dir: Path | None = None, download: bool = True
+) -> Dataset | None:
+    """Questions of a task that are neither scored nor trained on; None where it has no such split.
+    Otherwise as `load_dataset`."""
+    task = task_named(name)
+    source = task.validation
+    if source is None:
+        return None
     rows, place = source.read(data_dir, download)
     return build_dataset(task, rows, place, source.label, source.expected)
 

@@ -53,8 +53,12 @@ class HubSplit:
     file: str  # its place in a data folder
     expected: Expected | None = None
 
-    label = "training"
     on_hub = True
+
+    @property
+    def label(self) -> str:
+        """See `Source`."""
+        return {"train": "training"}.get(self.split, self.split)
 
     def __str__(self) -> str:
         return f"{self.repo} ({self.config}, {self.split})"

@@ -56,7 +56,8 @@ class Task(ABC):
 
     name: str
     test: Source  # what is scored
-    training: Source  # what is never scored, to calibrate on
+    training: Source  # what is never scored, to calibrate on and to train with
+    validation: Source | None = None  # never scored either: what a training is judged by
     version: int = 1
     """In every fingerprint; raise it whenever a prompt, an answer or a score may change."""
     max_new_tokens: int = MAX_NEW_TOKENS
@@ -102,6 +103,10 @@ class Task(ABC):
     @abstractmethod
     def extract(self, output: str) -> str | None:
         """The answer in what a model wrote; None when it yields none."""
+
+    def target(self, example: Example) -> str:
+        """What a model that is trained on an example is to write."""
+        return example.answer
 
     def in_format(self, output: str) -> bool:
         """Whether an output is what the prompt asks for, to the character."""

@@ -161,7 +161,12 @@ def test_malformed_pair_is_told_its_key(tmp_path: Path, values: object, message:
     assert str(caught.value).startswith(f"{path}: {message}")
 
 
-@pytest.mark.parametrize("key", MINE)
+def test_a_pair_may_be_without_a_fuser_yet() -> None:
+    given = {key: value for key, value in MINE.items() if key != "fuser"}
+    assert parse_pair(given, Path("mine.yaml")).fuser is None
+
+
+@pytest.mark.parametrize("key", [key for key in MINE if key != "fuser"])
 def test_every_key_is_needed(tmp_path: Path, key: str) -> None:
     values = {name: value for name, value in MINE.items() if name != key}
     with pytest.raises(LatentWireError, match=f"key '{key}' is missing"):

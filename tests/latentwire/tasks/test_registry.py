@@ -11,18 +11,30 @@ import datasets
 import pytest
 
 from latentwire.errors import LatentWireError
-from latentwire.tasks import arc_c, bundled, openbookqa
-from latentwire.tasks.registry import TASKS, load_dataset, load_training, task_names
+from latentwire.tasks import arc_c, arc_e, bundled, commonsense_qa, openbookqa
+from latentwire.tasks.registry import (
+    TASKS,
+    load_dataset,
+    load_training,
+    load_validation,
+    task_names,
+)
 
-PUBLISHED = {task.name: task.test.file for task in (openbookqa.TASK, arc_c.TASK)}
+STUDIED = ("openbookqa", "arc_c")  # by the published study
+PUBLISHED = {
+    task.name: task.test.file
+    for task in (openbookqa.TASK, arc_c.TASK, arc_e.TASK, commonsense_qa.TASK)
+}
 ON_THE_HUB = {
     "openbookqa": ("allenai/openbookqa", "main", "test"),
     "arc_c": ("allenai/ai2_arc", "ARC-Challenge", "test"),
+    "arc_e": ("allenai/ai2_arc", "ARC-Easy", "test"),
+    "commonsense_qa": ("tau/commonsense_qa", "default", "validation"),
 }
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(LatentWireError, match="'arc'; known: openbookqa, arc_c, demo_facts, demo_"):
+    with pytest.raises(LatentWireError, match="'arc'; known: openbookqa, arc_c, arc_e, common"):
         load_dataset("arc")
 
 
@@ -31,6 +43,8 @@ def test_unknown_name_lists_the_known_ones() -> None:
     [
         ("openbookqa", 500, {"A": 138, "B": 126, "C": 132, "D": 104}),
         ("arc_c", 1172, {"A": 263, "B": 301, "C": 303, "D": 283}),
+        ("arc_e", 2376, {"A": 570, "B": 563, "C": 610, "D": 535}),
+        ("commonsense_qa", 1221, {"A": 239, "B": 255, "C": 241, "D": 251, "E": 235}),
     ],
 )
 def test_published_set_from_a_folder(
@@ -59,7 +73,7 @@ def test_published_set_from_the_hub_is_the_same(
     assert asked == [ON_THE_HUB[name]]
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", STUDIED)
 def test_published_questions_are_counted_as_in_the_study(shared_dir: Path, name: str) -> None:
     with (shared_dir / "reference" / "published_per_question.csv").open(encoding="utf-8") as file:
         studied = {
@@ -102,20 +116,37 @@ def test_bundled_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str)
 
 
 def test_every_set_is_known() -> None:
-    assert task_names()[:4] == ("openbookqa", "arc_c", "demo_facts", "demo_graded")
+    published = ("openbookqa", "arc_c", "arc_e", "commonsense_qa")
+    assert task_names()[:6] == (*published, "demo_facts", "demo_graded")
     page = (Path(__file__).parents[3] / "docs" / "adding_a_task.md").read_text(encoding="utf-8")
     assert re.findall(r"(?m)^\| `(\w+)` \|", page) == [*task_names()]
     assert {name: task.name for name, task in TASKS.items()} == {n: n for n in task_names()}
 
 
-@pytest.mark.parametrize("name", ["openbookqa", "arc_c"])
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_training_questions_are_the_published_ones_and_not_the_tests(
     shared_dir: Path, name: str
 ) -> None:
     training = load_training(name, shared_dir / "data")
     test = load_dataset(name, shared_dir / "data")
     assert training.name == f"{name} training"
-    assert {x.id for x in training.examples}.isdisjoint({x.id for x in test.examples})
+    validation = load_validation(name, shared_dir / "data")
+    sets = [s for s in (training, validation, test) if s]
+    ids = [x.id for s in sets for x in s.examples]
+    assert len(set(ids)) == len(ids)
+    assert (validation is None) == (name == "commonsense_qa")
+    assert validation is None or validation.name == f"{name} validation"
+
+
+def test_the_fifth_letter_is_read_where_there_are_five_choices() -> None:
+    five, four = commonsense_qa.TASK, arc_c.TASK
+    assert (five.extract("The correct answer is E"), five.extract("e.")) == ("E", "E")
+    assert four.extract("The correct answer is E") is None
+    row = {"id": "1", "question": "Q?", "answerKey": "E"}
+    row |= {"choices": {"text": list("vwxyz"), "label": list("ABCDE")}}
+    example = five.example(row, 0)
+    assert example is not None and five.target(example) == "The correct answer is E"
+    assert four.example(row, 0) is None
 
 
 @pytest.mark.parametrize("name", ["demo_facts", "demo_graded"])

@@ -1,0 +1,47 @@
+"""The picture of a training: what it learned, and what its message was worth."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from latentwire.analysis.pictures import label, styled
+
+SMOOTHED_OVER = 20  # steps
+
+
+@styled
+def draw_training(
+    steps: Sequence[dict[str, float]], judged: Sequence[dict[str, Any]], pair: str
+) -> Figure:
+    """Loss by step; accuracy on validation questions, own message and another's; open gates.
+
+    `steps` have step, loss and open_gates; `judged` step, accuracy and accuracy_deranged (shares).
+    """
+    frame = pd.DataFrame(steps)
+    figure = Figure(figsize=(9.0, 2.8), layout="constrained", dpi=200)
+    loss, accuracy, gates = figure.subplots(1, 3)
+    loss.plot(frame["step"], frame["loss"], color="#56B4E9", linewidth=0.6, alpha=0.7)
+    smooth = frame["loss"].rolling(SMOOTHED_OVER, min_periods=1).mean()
+    loss.plot(frame["step"], smooth, color="#0072B2", linewidth=1.4)
+    loss.set_ylabel("loss (mean over 20 steps dark)", fontsize=8)
+    points = pd.DataFrame(judged).sort_values("step") if judged else None
+    if points is not None:
+        for column, colour, name in (
+            ("accuracy", "#009E73", "own message"),
+            ("accuracy_deranged", "#D55E00", "another's"),
+        ):
+            y = 100 * points[column]
+            accuracy.plot(points["step"], y, color=colour, marker="o", markersize=3, label=name)
+        accuracy.legend(fontsize=7)
+    accuracy.set_ylabel("validation accuracy (%)", fontsize=8)
+    gates.plot(frame["step"], frame["open_gates"], color="#CC79A7", linewidth=1.2)
+    gates.set_ylabel("open gates", fontsize=8)
+    for axes in (loss, accuracy, gates):
+        axes.set_xlabel("step", fontsize=8)
+        axes.set_ylim(bottom=0)
+        axes.grid(visible=True, linewidth=0.4, alpha=0.5)
+        axes.tick_params(labelsize=7)
+    figure.suptitle(f"training the fuser of {label(pair)}", fontsize=9)
+    return figure

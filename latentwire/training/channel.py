@@ -1,0 +1,56 @@
+"""The channel in the loop: what is sent in training goes through real codecs, as in evaluation."""
+
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from c2c.cache import KVCache
+from c2c.fuser import Fuser
+from c2c.training import Batch, Channels, Through, not_altered
+from latentwire.channel.layout import Layout
+from latentwire.channel.registry import codec, needs_calibration
+from latentwire.errors import LatentWireError
+
+
+def codecs_in_the_loop(fuser: Fuser, names: Sequence[str], seed: int) -> Channels:
+    """Each batch's message through one of the codecs, drawn by the batch's number; through none
+    where there are none.
+
+    What arrives is what a packet of the same tokens would give, of every layer that the fuser maps:
+    which gates will be open is not known yet. Both models are frozen, so no gradient passes.
+
+    Raises LatentWireError for a codec that needs a calibration, which belongs to a trained pair.
+    """
+    for name in names:
+        if needs_calibration(name):
+            raise LatentWireError(
+                f"codec={name} needs a calibration, and one is made for a pair that is trained:"
+                " train with other codecs in the loop"
+            )
+    if not names:
+        return not_altered
+    layers = tuple(sorted({source.sharer_layer for source in fuser.layer_map.values()}))
+
+    def of_batch(number: int, batch: Batch, order: str) -> Through:
+        chosen = codec(random.Random(f"codec:{seed}:{number}").choice(list(names)))
+
+        @torch.no_grad()
+        def through(sent: KVCache, rows: Tensor) -> KVCache:
+            start = 0 if order == "front" else _prompt_tokens(batch, rows) - 1 - sent.tokens
+            run = range(start, start + sent.tokens)
+            layout = Layout(fuser.sharer, layers, layers, (run,))
+            arrived, _ = chosen.round_trip(sent, [layout] * len(rows))
+            return arrived
+
+        return through
+
+    return of_batch
+
+
+def _prompt_tokens(batch: Batch, rows: Tensor) -> int:
+    """The length of rows' prompts, all of one length."""
+    if batch.prompt_mask is None:
+        return batch.prompt_ids.shape[1]
+    return int(batch.prompt_mask[rows[0]].sum())

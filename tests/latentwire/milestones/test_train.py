@@ -1,0 +1,138 @@
+"""Training as a milestone: what it leaves behind, and what a kill costs (nothing)."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from in_process import run_milestone
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from tiny import write_pair
+
+from latentwire.errors import LatentWireError
+from latentwire.milestones import m0, train
+from latentwire.milestones.opening import open_session
+from latentwire.milestones.train import PARAMETERS
+from latentwire.parameters import checked
+from latentwire.training.folder import TrainingFolder
+
+COLOURS = ("red", "green", "blue", "black")
+
+
+@pytest.fixture
+def bare(empty: Path) -> Path:
+    """A pair of tiny models without a fuser, and chats.jsonl to train on."""
+    path = write_pair(empty / "tiny")
+    given = yaml.safe_load(path.read_text()) | {"datasets": ["demo_facts"]}
+    del given["fuser"]
+    path.write_text(yaml.safe_dump(given))
+    rows = [
+        [("user", f"What is {'very ' * (n % 3)}{COLOURS[n % 4]}?"), ("assistant", COLOURS[n % 4])]
+        for n in range(12)
+    ]
+    lines = [json.dumps({"messages": [{"role": r, "content": c} for r, c in row]}) for row in rows]
+    (empty / "chats.jsonl").write_text("\n".join(lines) + "\n")
+    return path
+
+
+def options(pair: Path, output: str, **given: Any) -> dict[str, Any]:
+    small = {"steps": 4, "batch_size": 4, "hidden_dim": 8, "eval_every": 2, "eval_examples": 2}
+    small |= {"checkpoint_every": 1, "codec": "int4,int8", "data": "chats.jsonl"}
+    return {"pair": pair, "output_dir": output, "preflight": "skip"} | small | given
+
+
+def runs() -> list[Run]:
+    client = MlflowClient()
+    (experiment,) = [e for e in client.search_experiments() if e.name != "Default"]
+    return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]))
+
+
+def test_a_training_that_is_killed_ends_as_one_that_is_not(
+    bare: Path, values: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_milestone(train, values(train, **options(bare, "whole")))
+
+    add_step = TrainingFolder.add_step
+
+    def killed(folder: TrainingFolder, row: Mapping[str, float]) -> None:
+        add_step(folder, row)
+        if row["step"] == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingFolder, "add_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_milestone(train, values(train, **options(bare, "killed")))
+    assert not Path("killed/pair.yaml").exists()
+    run_milestone(train, values(train, **options(bare, "killed")))
+    first, stopped, again = runs()
+    assert [run.info.status for run in (first, stopped, again)] == [
+        "FINISHED",
+        "KILLED",
+        "FINISHED",
+    ]
+    for file in sorted(Path("whole/fuser/final").glob("projector_*")):
+        assert file.read_bytes() == Path("killed/fuser/final", file.name).read_bytes()
+    for folder in ("whole", "killed"):
+        assert not Path(folder, "checkpoints").exists()
+        steps = [
+            json.loads(s)["step"] for s in Path(folder, "steps.jsonl").read_text().split("\n") if s
+        ]
+        assert steps == [1, 2, 3, 4]
+        judged = Path(folder, "validation.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in judged] == [2, 4]
+    # The second run of two has the curve of the whole training.
+    history = MlflowClient().get_metric_history(again.info.run_id, "loss")
+    assert sorted(point.step for point in history) == [1, 2, 3, 4]
+    names = {entry.path for entry in MlflowClient().list_artifacts(again.info.run_id)}
+    assert {"curves.png", "pair.yaml", "fuser", "validation.jsonl"} <= names
+    # The pair is one for every other milestone; the one without a fuser is not.
+    session = open_session(values(m0, pair="killed/pair.yaml"))
+    assert (session.pair.name, session.pair.datasets) == ("tiny+int4+int8", ("demo_facts",))
+    assert session.loaded.interface.layers_read("key")
+    with pytest.raises(LatentWireError, match=r"pair tiny has no fuser: train one .*-e train"):
+        open_session(values(m0, pair=bare))
+    # A third start has nothing to do; with other parameters it needs another folder.
+    capsys.readouterr()
+    run_milestone(train, values(train, **options(bare, "killed")))
+    assert "train: finished, the pair is killed/pair.yaml" in capsys.readouterr().out
+    assert len(runs()) == 3
+    with pytest.raises(LatentWireError, match=r"holds another training \(of other steps\)"):
+        run_milestone(train, values(train, **options(bare, "killed", steps=5)))
+
+
+def test_what_is_no_number_ends_the_run_in_a_sentence(bare: Path, values: Any) -> None:
+    given = options(bare, "wild", learning_rate="1e36", codec="")
+    with pytest.raises(LatentWireError, match=r"train: training ended at step \d: .*try a lower"):
+        run_milestone(train, values(train, **given))
+    (run,) = runs()
+    assert run.info.status == "FAILED"
+    assert not Path("wild/pair.yaml").exists()
+
+
+def test_a_dry_run_writes_nothing(
+    bare: Path, values: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_milestone(train, values(train, **options(bare, "out", dry_run="true")))
+    said = capsys.readouterr().out
+    assert "train: 12 conversations: chats.jsonl 12" in said
+    assert "4 steps, 1.3 epochs, messages through int4, int8, judged by 2 validation" in said
+    assert not Path("out").exists() and not Path("mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ("demo_facts_test", "the test split of demo_facts is scored and never trained on"),
+        ("demo_facts,demo_graded:test", "the test split of demo_graded is scored"),
+        ("nothing", "must be one of "),
+        ("missing.jsonl", "must be a file that exists"),
+    ],
+)
+def test_data_that_cannot_be_trained_on(data: str, sentence: str, empty: Path) -> None:
+    texts = {parameter.name: parameter.default for parameter in PARAMETERS}
+    with pytest.raises(LatentWireError, match=sentence):
+        checked(PARAMETERS, texts | {"data": data})
