@@ -60,6 +60,7 @@ DEGENERATE_SIGN = " \N{MULTIPLICATION SIGN}"  # the cross, in words
 RATIO_POINTS = 8.6  # between the rows of keep ratios
 MOST_CODECS = 10  # told apart by colour and marker
 LEGEND_CODECS = 7  # on a line of the legend
+KINDS = 5  # of lines and hollow markers, likewise
 FRONT_COLOUR, FRONT_WIDTH = "0.85", 4.5
 # Of the lines through one order's keep ratios; there are more selectors than can be told apart.
 ORDER_STYLES: tuple[LineStyleType, ...] = (
@@ -501,7 +502,7 @@ def _draw_legends(
         look |= {"bbox_to_anchor": (EDGE, 1.02), "bbox_transform": beside, "borderaxespad": 0}
         names = [str(kind.get_label()) for kind in kinds]
         # Beside the panel's own legend. What is not clipped, the layout makes room for.
-        second = Legend(upper, kinds, names, loc="lower left", ncols=len(kinds), **look)
+        second = Legend(upper, kinds, names, loc="lower left", ncols=min(len(kinds), KINDS), **look)
         upper.add_artist(second).set_clip_on(False)
 
 
