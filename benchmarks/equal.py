@@ -26,6 +26,7 @@ from lengths import grid
 from torch import Tensor
 
 from c2c.cache import KVCache
+from latentwire.channel.layout import Layout
 from latentwire.channel.link import Link
 from latentwire.evaluation import engine
 from latentwire.evaluation.crew import Crew
@@ -152,28 +153,28 @@ def arriving() -> Iterator[Arrived]:
     found: Arrived = {}
     channels: list[Channel] = []
 
-    def keep(link: Link, channel: Channel, row: int, run: range, cache: KVCache, at: int) -> None:
+    def keep(link: Link, channel: Channel, row: int, kept: int, cache: KVCache, at: int) -> None:
         read = [cache.keys[layer] for layer in link.key_layers]
         read += [cache.values[layer] for layer in link.value_layers]
-        found[channel, row] = [tensor[at, :, : len(run)] for tensor in read]
+        found[channel, row] = [tensor[at, :, :kept] for tensor in read]
 
     def seen_pass_through(
-        link: Link, channel: Channel, cache: KVCache, tokens: Any, **options: Any
+        link: Link, channel: Channel, cache: KVCache, chosen: Any, **options: Any
     ) -> Any:
-        arrived = pass_through(link, channel, cache, tokens, **options)
-        for row, run in enumerate(arrived[0]):
-            if run:
-                keep(link, channel, row, run, arrived[1], row)
+        arrived = pass_through(link, channel, cache, chosen, **options)
+        for row, positions in enumerate(arrived.kept):
+            if positions.sections:
+                keep(link, channel, row, len(positions.tokens(0)), arrived.cache, row)
         return arrived
 
-    def seen_send(link: Link, channel: Channel, cache: KVCache) -> bytes:
+    def seen_send(link: Link, channel: Channel, *sent: Any) -> bytes:
         channels[:] = [channel]
-        return send(link, channel, cache)
+        return send(link, channel, *sent)
 
-    def seen_receive(link: Link, *packet: Any) -> tuple[range, KVCache]:
-        run, cache = receive(link, *packet)
-        keep(link, channels[0], 0, run, cache, 0)
-        return run, cache
+    def seen_receive(link: Link, *packet: Any) -> tuple[Layout, KVCache]:
+        layout, cache = receive(link, *packet)
+        keep(link, channels[0], 0, layout.tokens, cache, 0)
+        return layout, cache
 
     try:
         Link.pass_through, Link.send, Link.receive = seen_pass_through, seen_send, seen_receive  # type: ignore[method-assign]

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from c2c.cache import geometry
 from c2c.fuser import Fuser
-from latentwire.channel.selector import kept
+from c2c.sections import split
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
@@ -58,10 +58,11 @@ def count(
         for condition in conditions:
             channel = condition.channel
             if channel is not None:
-                run = kept(n, channel.keep_ratio, channel.order)
-                work["fusion"].add(len(run), token_flops * len(run))
-                if run and run.stop < n - 1:
-                    work["tails"].add(n - 1 - run.stop, receiver.span(run.stop, n - 1))
+                for section in split(n, channel.keep_ratio, channel.order):
+                    if section.mark > 0:
+                        tokens, stop = section.stop - section.start, section.stop
+                        work["fusion"].add(tokens, token_flops * tokens)
+                        work["tails"].add(n - 1 - stop, receiver.span(stop, n - 1))
             model = sharer if condition.system == "sharer" else receiver
             steps = min(forced[condition][row] + 1, question.task.max_new_tokens)
             work["decoding"].add(

@@ -48,7 +48,7 @@ from latentwire.analysis.curve import build_curve
 from latentwire.analysis.load import chunks_from, results
 from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS
 from latentwire.channel.registry import CODECS, needs_calibration
-from latentwire.evaluation.record import Record, write_records
+from latentwire.evaluation.record import Record, record_lines
 from latentwire.milestones import m4
 from latentwire.milestones.budget_curves import load_curve
 from latentwire.milestones.grid import Plan, counted
@@ -239,7 +239,7 @@ def chunk_run(plan: Plan, span: tuple[int, int], parent: str, root: Path) -> Chu
     records = list(make_records(plan, span))
     path = root / run_id / "artifacts" / RECORDS_FILE
     path.parent.mkdir(parents=True)
-    write_records(path, records)
+    path.write_text(record_lines(records), encoding="utf-8")
     name = f"{SETTING.dataset} {plan.condition.label} {chunk_name(*span)}"
     now = int(time.time() * 1000)
     tags = {

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, hardware, caches and the state of the code."""
+"""What a run runs on: device, versions, hardware, caches and the state of the code."""
 
 import os
 import platform
@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from latentwire.errors import LatentWireError
+from latentwire.parameters import AUTO
 from latentwire.redaction import without_secrets
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "mlflow", "safetensors", "numpy")
@@ -47,6 +49,32 @@ def device_kind(device: str) -> str:
     if device.startswith("cuda") and torch.cuda.is_available():
         return torch.cuda.get_device_name(device)
     return device.partition(":")[0]
+
+
+def choose_device(name: str) -> str:
+    """The device that `auto` means here; LatentWireError for one that is not there."""
+    cuda = torch.cuda.is_available()
+    if name == AUTO:
+        return "cuda" if cuda else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.startswith("cuda"):
+        number = int(name.partition(":")[2] or 0)
+        if not cuda or number >= torch.cuda.device_count():
+            raise LatentWireError(
+                f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices that"
+                " torch can use; take device=cpu, or check driver and torch build"
+            )
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise LatentWireError("device=mps: torch finds no Apple GPU here; take device=cpu")
+    return name
+
+
+def choose_dtype(name: str, device: str) -> torch.dtype:
+    """The dtype that a parameter means on a device."""
+    if name == AUTO:
+        return torch.bfloat16 if device.startswith("cuda") else torch.float32
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
 
 
 def commit() -> str:

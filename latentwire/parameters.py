@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from c2c.errors import shortened
-from c2c.sections import ORDERS
+from latentwire.channel.selectors.registry import SELECTORS
 from latentwire.errors import LatentWireError
 from latentwire.plain_parser import PlainParser
 from latentwire.spec.axes import CONTROLS
@@ -318,7 +318,12 @@ MESSAGE_TOKENS = Parameter(
 KEEP_RATIOS = Parameter(
     "keep_ratio", "1.0,0.75,0.5,0.25,0.1", many(_ratio), "shares of the instruction tokens kept"
 )
-ORDER = Parameter("order", "front,back", many(one_of(*ORDERS)), "which end of it is kept")
+ORDER = Parameter(
+    "order",
+    "front,back",
+    many(one_of(*SELECTORS)),
+    "which tokens: " + ", ".join(f"{name} ({each.help})" for name, each in SELECTORS.items()),
+)
 CALIBRATION = Parameter(
     "calibration",
     AUTO,

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from urllib.parse import unquote, unquote_plus
 
 HIDDEN = "***"
@@ -63,9 +64,10 @@ def holds_password(uri: str) -> bool:
 
 def without_secrets(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """A text without the secrets that are in the environment, and without what looks like one."""
-    for value in _addresses(environment):
+    addresses = _addresses(environment)
+    for value in addresses:
         text = text.replace(value, without_password(value))
-    for secret in _secrets(environment):
+    for secret in _secrets(environment, addresses):
         text = text.replace(secret, HIDDEN)
     text = _ADDRESS.sub(lambda found: without_password(found[0]), text)
     text = _ASSIGNED.sub(rf"\g<1>{HIDDEN}", text)
@@ -84,10 +86,10 @@ def clean_tags(tags: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _secrets(environment: Mapping[str, str]) -> list[str]:
+def _secrets(environment: Mapping[str, str], addresses: Iterable[str]) -> list[str]:
     """Values that are secret, longest first: one may hold another."""
-    found = {value for name, value in environment.items() if _SECRET_VARIABLE.search(name)}
-    for address in _addresses(environment):
+    found = {environment[name] for name in environment if _is_named(_SECRET_VARIABLE, name)}
+    for address in addresses:
         rest = address.partition("://")[2]
         user, _, password = rest[: max(0, _end_of_user(rest))].partition(":")
         secret = password or user
@@ -99,9 +101,13 @@ def _secrets(environment: Mapping[str, str]) -> list[str]:
 
 
 def _addresses(environment: Mapping[str, str]) -> list[str]:
-    return [
-        value for name, value in environment.items() if value and _ADDRESS_VARIABLE.search(name)
-    ]
+    named = [name for name in environment if _is_named(_ADDRESS_VARIABLE, name)]
+    return [value for name in named if (value := environment[name])]
+
+
+@lru_cache(4096)  # every error and log record asks about the same names
+def _is_named(pattern: re.Pattern[str], name: str) -> bool:
+    return bool(pattern.search(name))
 
 
 def _option_values(rest: str) -> list[str]:

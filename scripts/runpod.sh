@@ -258,19 +258,22 @@ from pathlib import Path
 def ready(entry: str, gpu: str, models_mb: str, given: dict[str, str]) -> None:
     import time
 
-    import torch
     import yaml
 
-    from latentwire.tasks.registry import load_dataset
-    from latentwire.milestones.study import choose_device
-    from latentwire.pairs.load import choose_pair, load_pair
-    from latentwire.pairs.locate import locate_pair
     from latentwire.errors import LatentWireError
 
     project = yaml.safe_load((Path(PROJECT) / "MLproject").read_text())
     known = project["entry_points"][entry]["parameters"]
     if unknown := set(given) - set(known):
         raise LatentWireError(f"{entry} has no parameter {', '.join(sorted(unknown))}; it has {', '.join(known)}")
+
+    import torch
+
+    from latentwire.environment import choose_device
+    from latentwire.pairs.load import choose_pair, load_pair
+    from latentwire.pairs.locate import locate_pair
+    from latentwire.tasks.registry import load_dataset
+
     if gpu and not torch.cuda.is_available() and not given.get("device", "auto").startswith("cpu"):
         raise LatentWireError(
             f"torch {torch.__version__} cannot use this pod's GPU: take a pod with a newer driver"

@@ -1,12 +1,20 @@
 """Calibrations for tests: fitted on seeded numbers, for any geometry."""
 
 from functools import lru_cache
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from c2c.cache import Geometry
 from latentwire.channel.calibration import RATES, Calibration, from_bytes, to_bytes
+from latentwire.channel.transform import Tables
 from latentwire.channel.transform_fit import fit_rates
+
+
+def fit(x: Tensor, bits_per_element: float, **options: Any) -> Tables:
+    """`fit_rates` at one rate."""
+    return fit_rates(x, [bits_per_element], **options)[0]
 
 
 @lru_cache

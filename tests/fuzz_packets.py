@@ -143,7 +143,7 @@ def throw(packet: bytes, outcome: Outcome, calibration: Calibration | None) -> N
         assert header.layout.tokens <= MOST_TOKENS
         for kind, layer in header.layout.sent:
             tensor = tensor_of(cache, kind, layer)
-            assert tensor.shape == (1, *header.layout.shape)
+            assert tensor.shape == (1, *header.layout.shape_of(layer))
             assert bool(torch.isfinite(tensor).all()), "a number that is none"
         check_described(packet, is_decoded=True)
     outcome.slowest_ms = max(outcome.slowest_ms, 1000 * (time.perf_counter() - began))

@@ -7,11 +7,13 @@ codec's payload or the like.
 import random
 import struct
 import zlib
+from dataclasses import replace
 
 from c2c.cache import Geometry
 from latentwire.channel.fields import mask, varint
 from latentwire.channel.layout import Layout
 from latentwire.channel.lossless import NUMBERS, compress
+from latentwire.channel.positions import Runs, runs_of
 from latentwire.channel.registry import CALIBRATED, TENSORWISE, codec
 
 STAGES = tuple(NUMBERS.values())
@@ -56,14 +58,30 @@ def _layout(pair: Layout, geometry: Geometry, generator: random.Random) -> Layou
     own = geometry == pair.geometry and generator.random() < 0.6
     keys, values = (pair.key_layers, pair.value_layers) if own else (some(), some())
     runs, end = [], 0
-    for place in range(generator.choice((1, 1, 1, 2, 3, 40, 5000))):
+    (count,) = generator.choices((1, 2, 3, 40, 5000), (50, 20, 15, 12, 3))
+    for place in range(count):
         start = end + generator.choice((1, 1, 2, 300) if place else (0, 4, 130))
         end = start + generator.choice((1, 1, 2, 5))
         runs.append(range(start, end))
     if generator.random() < 0.05:  # more than anybody has
         runs.append(range(end + 1, end + 1 + generator.choice(LARGE[:4])))
     first = generator.choice((0, 0, 5, 2**31, 2**32 - 1))
-    return Layout(geometry, keys, values, tuple(runs), first)
+    layout = Layout(geometry, keys, values, tuple(runs), first)
+    if generator.random() < 0.2 and len(runs) < 50:
+        layout = replace(layout, by_layer=_by_layer(layout, generator))
+    return layout
+
+
+def _by_layer(layout: Layout, generator: random.Random) -> tuple[Runs, ...]:
+    """Some of the sections' tokens for each layer; from time to time others."""
+    tokens = [position for run in layout.runs for position in run][:64]
+    if generator.random() < 0.02:
+        tokens.append(generator.randrange(1000))
+    most = len(tokens) if generator.random() < 0.95 else 0
+    return tuple(
+        runs_of(generator.sample(tokens, generator.randint(0, most))) if layer < 300 else ()
+        for layer in range(layout.geometry.layers)
+    )
 
 
 def _number(value: int, generator: random.Random) -> bytes:
@@ -77,11 +95,14 @@ def _number(value: int, generator: random.Random) -> bytes:
 
 
 def _runs(layout: Layout, generator: random.Random) -> bytes:
-    out = bytearray(_number(len(layout.runs), generator))
-    end = 0
-    for run in layout.runs:
-        out += _number(run.start - end, generator) + _number(len(run), generator)
-        end = run.stop
+    out = bytearray(_number(0, generator) if layout.by_layer else b"")
+    layers = sorted({*layout.key_layers, *layout.value_layers}) if layout.by_layer else []
+    for runs in (layout.runs, *(layout.by_layer[layer] for layer in layers)):
+        out += _number(len(runs), generator)
+        end = 0
+        for run in runs:
+            out += _number(run.start - end, generator) + _number(len(run), generator)
+            end = run.stop
     return bytes(out)
 
 
@@ -129,7 +150,7 @@ def _payload(number: int, parameters: bytes, layout: Layout, generator: random.R
 
 def _length(number: int, parameters: bytes, layout: Layout) -> int:
     """Of the payload before a lossless stage; a guess where the header does not tell it."""
-    if 0 in layout.shape:
+    if 0 in (layout.geometry.kv_heads, layout.tokens, layout.geometry.head_dim):
         return 8
     inner = parameters[0] if number in STAGES and parameters else number
     for made in TENSORWISE.values():
@@ -147,7 +168,7 @@ def _scheduled_length(parameters: bytes, layout: Layout) -> int:
     for number, count in pairs:  # counts of one byte: more tensors are a guess
         for kind, layer in sent[:count]:
             codec_of = by_number[number].at(kind, layer) if number in by_number else None
-            total += codec_of.payload_bytes(layout.shape) if codec_of else 0
+            total += codec_of.payload_bytes(layout.shape_of(layer)) if codec_of else 0
         sent = sent[count:]
     return min(total, 1 << 16)
 

@@ -1,7 +1,8 @@
 """More packets whose bytes may never change: heads of 64 and 128 channels, as models have them,
 tokens in several runs, a prompt that does not begin its conversation, and layers that are not sent.
+Heads of 32 channels stand for tokens that differ by layer.
 
-`golden/64/NAME.bin` and `golden/128/NAME.bin`; `numbers.json` holds the sha256 of what arrives, by
+`golden/64/NAME.bin` and so on; `numbers.json` holds the sha256 of what arrives, by
 codec (float32, tensor after tensor). Codecs with a calibration have none there: what they compute
 with cosines and matrices may round otherwise elsewhere. `golden_packets` makes what is missing.
 """
@@ -35,8 +36,17 @@ LAYOUTS = {
     )
     for width, layers, heads, first_position in ((64, 4, 2, 77), (128, 10, 1, 70_000))
 }
+LAYOUTS[32] = Layout(
+    Geometry(5, 2, 32),
+    (0, 3, 4),
+    (2, 3),
+    (range(2, 5), range(300, 302)),
+    77,
+    ((range(2, 5), range(301, 302)), (), (range(3, 4), range(300, 302)), (), (range(4, 5),)),
+)
+BY_LAYER = ("fp16", "int4", "kivi2+zstd", "turbo2.5", "int4_group/2:nf4/values:rotate2.5+lzma")
 ALL = (*NARROW, "fp16+lzma", "fp32+zstd", "kivi2+zstd", "int4_group/2:nf4/values:rotate2.5+lzma")
-CASES = [(width, name) for width in LAYOUTS for name in ALL]
+CASES = [(width, name) for width in LAYOUTS for name in (BY_LAYER if width == 32 else ALL)]
 
 
 def folder(width: int) -> Path:
@@ -72,17 +82,19 @@ def sent(width: int) -> KVCache:
     layout = LAYOUTS[width]
     sizes = [10 ** generator.uniform(-2, 1.5) for _ in range(width)]
 
-    def tensor() -> torch.Tensor:
+    def tensor(layer: int) -> torch.Tensor:
         rows = layout.geometry.kv_heads * layout.tokens
         numbers = [
             size * (generator.random() + generator.random() - 1)
             for _ in range(rows)
             for size in sizes
         ]
-        return torch.tensor(numbers, dtype=torch.float64).float().view(1, *layout.shape)
+        whole = torch.tensor(numbers, dtype=torch.float64).float()
+        shape = (1, layout.geometry.kv_heads, layout.tokens, width)
+        return whole.view(shape)[:, :, : layout.tokens_of(layer)]
 
     layers = range(layout.geometry.layers)
-    return KVCache(tuple(tensor() for _ in layers), tuple(tensor() for _ in layers))
+    return KVCache(tuple(map(tensor, layers)), tuple(map(tensor, layers)))
 
 
 def arrived(width: int, name: str, data: bytes) -> list[torch.Tensor]:
@@ -116,7 +128,7 @@ def write_missing() -> list[str]:
             )
             calibration_file(width).write_bytes(data)
         known = numbers(width)
-        for name in ALL:
+        for name in (name for at, name in CASES if at == width):
             path = packet_file(width, name)
             if not path.exists():
                 data = encode(sent(width), header(width, name))

@@ -54,16 +54,17 @@ class Packet:
     head_dim: int
     key_layers: list[int]
     value_layers: list[int]
-    positions: list[int]  # of the kept tokens, in their conversation
+    positions: list[int]  # of the sections' tokens, in their conversation
+    by_layer: dict[int, list[int]]  # what each layer sends of them
     tensors: dict[tuple[str, int], Array]  # by "key" or "value", and layer
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.heads, len(self.positions), self.head_dim
+    def shape(self, layer: int) -> tuple[int, int, int]:
+        return self.heads, len(self.by_layer[layer]), self.head_dim
 
     @property
     def sent(self) -> list[tuple[str, int]]:
-        return [("key", n) for n in self.key_layers] + [("value", n) for n in self.value_layers]
+        both = [("key", n) for n in self.key_layers] + [("value", n) for n in self.value_layers]
+        return [(kind, layer) for kind, layer in both if self.by_layer[layer]]
 
 
 class Bytes:
@@ -110,13 +111,16 @@ def read(data: bytes, calibration: dict[str, Array] | None = None) -> Packet:
     number, identity = fields.take(1)[0], fields.take(8)
     layers, heads, head_dim = struct.unpack("<HHH", fields.take(6))
     key_layers, value_layers = fields.layers(layers), fields.layers(layers)
-    position, positions = fields.varint(), []
-    for _ in range(fields.varint()):
-        position += fields.varint()
-        count = fields.varint()
-        positions += range(position, position + count)
-        position += count
-    packet = Packet(identity, layers, heads, head_dim, key_layers, value_layers, positions, {})
+    first = fields.varint()
+    count = fields.varint()
+    positions = runs(fields, first, count or fields.varint())
+    named = sorted({*key_layers, *value_layers})
+    by_layer = dict.fromkeys(named, positions)
+    if count == 0:
+        by_layer = {layer: runs(fields, first, fields.varint()) for layer in named}
+    packet = Packet(
+        identity, layers, heads, head_dim, key_layers, value_layers, positions, by_layer, {}
+    )
     coding = parameters(fields, number, packet, calibration or {})
     if coding.stage:
         block = fields.take(len(fields.data) - fields.at)
@@ -125,14 +129,26 @@ def read(data: bytes, calibration: dict[str, Array] | None = None) -> Packet:
         packet.tensors = kvtc(fields, coding.rate, packet, calibration or {})
     else:
         for (kind, layer), codec in zip(packet.sent, coding.codecs, strict=True):
-            tensor = decode(codec, kind, fields, packet.shape)
+            tensor = decode(codec, kind, fields, packet.shape(layer))
             if 40 <= codec <= 46 and kind == "key":
                 assert calibration is not None
-                mean = np.repeat(calibration["key_mean"][layer][:, None], len(positions), 1)
-                tensor = tensor + turned(mean, packet, calibration)
+                at = packet.by_layer[layer]
+                mean = np.repeat(calibration["key_mean"][layer][:, None], len(at), 1)
+                tensor = tensor + turned(mean, at, calibration)
             packet.tensors[kind, layer] = tensor
     assert fields.at == len(fields.data), "bytes are left"
     return packet
+
+
+def runs(fields: Bytes, position: int, count: int) -> list[int]:
+    """The positions of `count` runs of tokens."""
+    positions: list[int] = []
+    for _ in range(count):
+        position += fields.varint()
+        length = fields.varint()
+        positions += range(position, position + length)
+        position += length
+    return positions
 
 
 @dataclass
@@ -307,10 +323,10 @@ def signs(head_dim: int) -> Array:
     return np.array(found, np.float32)
 
 
-def turned(x: Array, packet: Packet, calibration: dict[str, Array]) -> Array:
-    """float32 [H, T, D] turned to the positions of the packet's tokens."""
-    half = packet.head_dim // 2
-    angle = np.outer(packet.positions, calibration["inverse_frequencies"])
+def turned(x: Array, positions: list[int], calibration: dict[str, Array]) -> Array:
+    """float32 [H, T, D] turned to the tokens' positions."""
+    half = x.shape[-1] // 2
+    angle = np.outer(positions, calibration["inverse_frequencies"])
     cos, sin = np.cos(angle), np.sin(angle)
     first, second = x[..., :half].astype(np.float64), x[..., half:].astype(np.float64)
     both = [first * cos - second * sin, second * cos + first * sin]
@@ -320,7 +336,7 @@ def turned(x: Array, packet: Packet, calibration: dict[str, Array]) -> Array:
 def kvtc(
     fields: Bytes, rate: str, packet: Packet, calibration: dict[str, Array]
 ) -> dict[tuple[str, int], Array]:
-    heads, tokens, head_dim = packet.shape
+    heads, tokens, head_dim = packet.heads, len(packet.positions), packet.head_dim
     tensors = {}
     kinds = [kind for kind in ("key", "value") if any(kind == what for what, _ in packet.sent)]
     for kind in kinds:
@@ -337,7 +353,8 @@ def kvtc(
         layers = packet.key_layers if kind == "key" else packet.value_layers
         by_layer = x.reshape(tokens, len(layers), heads, head_dim).transpose(1, 2, 0, 3)
         for layer, tensor in zip(layers, by_layer, strict=True):
-            tensors[kind, layer] = turned(tensor, packet, calibration) if kind == "key" else tensor
+            own = packet.positions
+            tensors[kind, layer] = turned(tensor, own, calibration) if kind == "key" else tensor
     return tensors
 
 

@@ -109,6 +109,8 @@ class Fuser(nn.Module, Interface):
         for layer, kind in open_gates:
             projector, name = self.projector(layer), f"{kind}s"
             sharer, tokens = sent(self.layer_map[layer].sharer_layer, kind)
+            if not len(sharer):
+                continue
             layer_slots, layer_own = getattr(slots, name)[layer], getattr(own, name)[layer]
             own_read = None if own is slots else projector.read_own(kind, layer_own)
             for start in range(0, len(sharer), tokens_at_once):

@@ -1,5 +1,6 @@
 """Which prompt tokens are fused: the prompt cut in sections of one kind."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from c2c.errors import C2CError
@@ -21,6 +22,20 @@ def kept_tokens(prompt_tokens: int, keep_ratio: float) -> int:
     return int((prompt_tokens - 1) * keep_ratio)
 
 
+def sections(runs: Iterable[range], prompt_tokens: int, mark: int = 1) -> list[Section]:
+    """The prompt of n tokens cut where `runs` of fused tokens begin and end.
+
+    Runs are not empty, ascend, do not touch, and end before the prompt's last token.
+    """
+    cut, end = [], 0
+    for run in runs:
+        if run.start > end:
+            cut.append(Section(-1, end, run.start))
+        cut.append(Section(mark, run.start, run.stop))
+        end = run.stop
+    return [*cut, Section(-1, end, prompt_tokens)]
+
+
 def split(prompt_tokens: int, keep_ratio: float, order: str, mark: int = 1) -> list[Section]:
     """The sections of a prompt of n tokens.
 
@@ -34,10 +49,5 @@ def split(prompt_tokens: int, keep_ratio: float, order: str, mark: int = 1) -> l
     if order not in ORDERS:
         raise C2CError(f"order must be one of {', '.join(ORDERS)}, not {order!r}")
     kept = kept_tokens(prompt_tokens, keep_ratio)
-    instruction = prompt_tokens - 1
-    if kept == 0:
-        return [Section(-1, 0, prompt_tokens)]
-    if order == "front":
-        return [Section(mark, 0, kept), Section(-1, kept, prompt_tokens)]
-    tail = [Section(mark, instruction - kept, instruction), Section(-1, instruction, prompt_tokens)]
-    return tail if kept == instruction else [Section(-1, 0, instruction - kept), *tail]
+    start = 0 if order == "front" else prompt_tokens - 1 - kept
+    return sections([range(start, start + kept)] if kept else [], prompt_tokens, mark)

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from c2c import sharer
 from c2c.cache import KVCache
-from c2c.sections import split
+from c2c.sections import sections
+from latentwire.channel.positions import Positions
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.clock import now_s
 from latentwire.evaluation.pair import LoadedPair
@@ -53,7 +54,8 @@ class CodecError:
 class Undamaged:
     """What codecs are compared with, of one question."""
 
-    token_ids: Tensor  # [1, T]
+    prompt: Sequence[int]  # of the sharer
+    token_ids: Tensor  # the same, [1, T]
     cache: KVCache  # the sharer's, as the model made it: not rounded to 16 bits
     next_token: Tensor  # the receiver's log-probabilities with that cache: float32 [vocabulary]
 
@@ -67,9 +69,10 @@ def undamaged(pair: LoadedPair) -> Look:
     @lru_cache(MOST_KEPT)
     @torch.inference_mode()
     def look(question: Question) -> Undamaged:
-        token_ids = as_batch(question.prompts.sharer_ids, pair.device)
+        prompt = question.prompts.sharer_ids
+        token_ids = as_batch(prompt, pair.device)
         cache = sharer.read(pair.sharer, token_ids)
-        return Undamaged(token_ids, cache, _next_token(pair, token_ids, cache))
+        return Undamaged(prompt, token_ids, cache, _next_token(pair, token_ids, cache))
 
     return look
 
@@ -103,7 +106,8 @@ def measure(
             continue
         count += 1
         encode_s, decode_s = encode_s + sent - began, decode_s + now_s(pair.device) - sent
-        direct = link.pass_through(channel, true.cache, [true.token_ids.shape[1]])
+        whole = Positions.of(range(true.cache.tokens))
+        direct = link.pass_through(channel, true.cache, [whole])
         _check_same(channel.codec, arrived, direct.cache)
         if direct.wire_bytes != [len(packet)]:
             raise LatentWireError(f"{channel.codec}: a packet is not as long as was counted")
@@ -142,7 +146,7 @@ def example_packet(
     look = look or undamaged(pair)
     for question in questions:
         try:
-            return packet_of(pair, channel, look(question).cache)
+            return packet_of(pair, channel, look(question).cache, question.prompts.sharer_ids)
         except Unanswerable as reason:
             refusal = reason
     raise refusal
@@ -150,7 +154,7 @@ def example_packet(
 
 def _send(pair: LoadedPair, channel: Channel, true: Undamaged) -> tuple[bytes, KVCache, float]:
     """A question's packet, the cache that arrives, and the instant (s) between the two."""
-    packet = packet_of(pair, channel, true.cache)
+    packet = packet_of(pair, channel, true.cache, true.prompt)
     between = now_s(pair.device)
     _, arrived = pair.link.receive(packet, true.token_ids.shape[1], pair.dtype, pair.device)
     return packet, arrived, between
@@ -158,7 +162,7 @@ def _send(pair: LoadedPair, channel: Channel, true: Undamaged) -> tuple[bytes, K
 
 def _next_token(pair: LoadedPair, token_ids: Tensor, received: KVCache) -> Tensor:
     """Log-probabilities (float32 [vocabulary]) of the first answer token after fusion."""
-    whole = split(token_ids.shape[1], 1.0, "front")
+    whole = sections([range(received.tokens)], token_ids.shape[1])
     prefilled = pair.interface.prefill(pair.receiver, token_ids, whole, received)
     return prefilled.logits[0].float().log_softmax(-1)
 

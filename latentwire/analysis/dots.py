@@ -9,7 +9,7 @@ import pandas as pd
 
 from latentwire.analysis.completeness import gain_is_complete
 from latentwire.analysis.pictures import PALE
-from latentwire.spec.axes import CACHES
+from latentwire.spec.axes import AXES, CACHES
 
 FARTHEST = 0.03  # decades that a dot may be drawn from its place: 7 %
 
@@ -76,8 +76,8 @@ def read_dots(frame: pd.DataFrame) -> list[Dot]:
             degenerate=bool(row["degenerate"]),
             deranged_degenerate=bool(row["deranged_degenerate"]),
         )
-        # Front and back are one condition when all of the cache is kept: one dot, the better
-        # measured one where both were run.
+        # All orders are one condition when all of the cache is kept: one dot, the best measured
+        # one where several were run.
         key = (dot.codec, dot.keep_ratio, None if dot.keep_ratio == 1 else order)
         if key not in dots or dot.worth > dots[key].worth:
             dots[key] = dot
@@ -87,7 +87,7 @@ def read_dots(frame: pd.DataFrame) -> list[Dot]:
 def set_beside(dots: Sequence[Dot], decades: float, codecs: Sequence[str]) -> list[Dot]:
     """Set dots of nearly equal bytes side by side, a marker's width apart around their middle.
 
-    Dots of equal bytes go in the order of the codecs and then front, back, so that it is the
+    Dots of equal bytes go in the order of the codecs and then of the orders, so that it is the
     same all along the axis and a codec's two lines do not cross for this reason.
     """
     step = 0.013 * decades
@@ -99,7 +99,7 @@ def set_beside(dots: Sequence[Dot], decades: float, codecs: Sequence[str]) -> li
             clusters.append([dot])
     apart: list[list[Dot]] = []
     for cluster in clusters:
-        cluster.sort(key=lambda dot: (codecs.index(dot.codec), dot.order == "back"))
+        cluster.sort(key=lambda dot: (codecs.index(dot.codec), AXES["order"].sort_key(dot.order)))
         apart.append(cluster)
         # Spread out, two clusters may reach into each other; they then share one middle.
         while len(apart) > 1 and _middle(apart[-1]) - _middle(apart[-2]) < step * (
@@ -141,9 +141,9 @@ def _middle(cluster: Sequence[Dot]) -> float:
 def read_sweeps(dots: Sequence[Dot]) -> dict[tuple[str, str], list[Dot]]:
     """(codec, order) -> its dots by rising bytes, the full cache among them; two at least."""
     members: dict[tuple[str, str], list[Dot]] = defaultdict(list)
+    known = sorted({dot.order for dot in dots if dot.keep_ratio < 1}, key=AXES["order"].sort_key)
     for dot in sorted(dots, key=lambda dot: dot.wire_bytes):
-        orders = ("front", "back") if dot.keep_ratio == 1 else (dot.order,)
-        for order in orders:
+        for order in known if dot.keep_ratio == 1 else [dot.order]:
             if order is not None:
                 members[dot.codec, order].append(dot)
     return {key: sweep for key, sweep in members.items() if len(sweep) > 1}

@@ -27,8 +27,9 @@ from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
 from latentwire.analysis.provenance import hashes_note
 from latentwire.analysis.rivals import RIVAL_STYLES, draw_rivals, read_rivals
 from latentwire.analysis.units import human_bytes
+from latentwire.channel.selectors.registry import SELECTORS
 from latentwire.errors import LatentWireError
-from latentwire.spec.axes import ALONE, CACHES
+from latentwire.spec.axes import ALONE, AXES, CACHES
 
 WIDTH, HEIGHT = 6.5, 5.5  # inches: a two-column paper's full width
 GREY = "0.45"
@@ -60,7 +61,13 @@ RATIO_POINTS = 8.6  # between the rows of keep ratios
 MOST_CODECS = 10  # told apart by colour and marker
 LEGEND_CODECS = 7  # on a line of the legend
 FRONT_COLOUR, FRONT_WIDTH = "0.85", 4.5
-ORDER_STYLES: dict[str, LineStyleType] = {"front": "-", "back": (0, (3.5, 1.8))}
+# Of the lines through one order's keep ratios; there are more selectors than can be told apart.
+ORDER_STYLES: tuple[LineStyleType, ...] = (
+    "-",
+    (0, (3.5, 1.8)),
+    (0, (1, 1.5)),
+    (0, (5, 1.5, 1, 1.5)),
+)
 
 
 @styled
@@ -68,7 +75,8 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     """Draw one dataset's budget curve of one pair.
 
     Above, accuracy with Wilson intervals: a colour and marker a codec, solid lines through a
-    codec's `front` and dashed through its `back` keep ratios, both meeting at the full cache;
+    codec's `front` keep ratios, dashed through its `back` ones and otherwise broken ones for other
+    orders, all meeting at the full cache;
     hollow markers for the deranged control; receiver and sharer alone as level lines with
     their intervals on the right edge. Conditions that answer nearly always with one letter are
     crossed out. Below, the pairing gain. Points of nearly equal bytes
@@ -180,6 +188,13 @@ def _draw_bytes(lower: Axes, low: float, high: float) -> None:
     lower.set_xlabel("bytes sent per question (mean, log scale)", fontsize=8.5)
 
 
+def _line_style(order: str) -> LineStyleType:
+    """The same in every figure."""
+    known = list(SELECTORS)
+    place = known.index(order) if order in known else len(known)
+    return ORDER_STYLES[place % len(ORDER_STYLES)]
+
+
 def _draw_series(
     axes: Axes,
     dots: Sequence[Dot],
@@ -193,7 +208,7 @@ def _draw_series(
             [dot.x for dot in sweep],
             [value(dot)[0] for dot in sweep],
             color=styles[codec][0],
-            linestyle=ORDER_STYLES[order],
+            linestyle=_line_style(order),
             linewidth=1.1,
             alpha=min(map(opacity, sweep)),
             zorder=2,
@@ -457,9 +472,10 @@ def _draw_legends(
     ]
     sweeps = read_sweeps(dots)
     kinds = [
-        Line2D([], [], color=GREY, linewidth=1.1, linestyle=style, label=f"{order} kept")
-        for order, style in ORDER_STYLES.items()
-        if any(key[1] == order for key in sweeps)
+        Line2D(
+            [], [], color=GREY, linewidth=1.1, linestyle=_line_style(order), label=f"{order} kept"
+        )
+        for order in sorted({order for _, order in sweeps}, key=AXES["order"].sort_key)
     ]
     if not all(math.isnan(dot.deranged) for dot in dots):
         kinds.append(_hollow("deranged control", "0.2", 0.68 * _size("s")))

@@ -12,13 +12,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from c2c.sections import ORDERS
 from latentwire.analysis.answers import DEGENERATE_NOTE
 from latentwire.analysis.completeness import gain_is_complete, n_sentences
 from latentwire.analysis.figures import CODEC_STYLES
 from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
 from latentwire.analysis.provenance import hashes_note
-from latentwire.spec.axes import CACHES
+from latentwire.spec.axes import AXES, CACHES
 
 # Even in lightness, so that it reads the same in grey and to the colour-blind.
 COLOURS = colormaps["cividis"]
@@ -37,10 +36,10 @@ def has_grid(frame: pd.DataFrame) -> bool:
 @styled
 def draw_heat_map(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     """Accuracy, and pairing gain where the control was run, of codecs (down, by bits) at keep
-    ratios (across), with 95 % intervals; a column of panels for each end that is kept.
+    ratios (across), with 95 % intervals; a column of panels for each order.
 
     `frame` is a budget curve of one pair, dataset and source for which `has_grid` holds. Drawn
-    are the codecs with several keep ratios and the study's plain ones; whole caches stand in both
+    are the codecs with several keep ratios and the study's plain ones; whole caches stand in all
     columns. A cell that was not run is hatched, one that is not complete pale and with its n; the
     colours go by the complete ones. Crossed (x): nearly always one letter.
     """
@@ -49,8 +48,8 @@ def draw_heat_map(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     kept = rows[rows["codec"].isin([*swept[swept > 1].index, *CODEC_STYLES])]
     codecs = list(dict.fromkeys(kept["codec"]))  # the table goes from many bits to few
     ratios = sorted(kept["keep_ratio"].unique())
-    shorter = set(kept.loc[kept["keep_ratio"] < 1, "order"])
-    orders = [order for order in ORDERS if order in shorter]
+    shorter = kept.loc[kept["keep_ratio"] < 1, "order"].unique()
+    orders = sorted(shorter, key=AXES["order"].sort_key)
     quantities = [item for item in QUANTITIES if kept[item[0]].notna().any()]
     done = {"accuracy": kept["complete"], "pairing_gain": gain_is_complete(kept)}
     kept = kept.assign(**{f"{name}_complete": complete for name, complete in done.items()})
@@ -84,7 +83,7 @@ def draw_heat_map(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
 
 
 def _cells(rows: pd.DataFrame, order: str) -> Cells:
-    """The best measured row of each cell; the whole cache belongs to both orders."""
+    """The best measured row of each cell; the whole cache belongs to all orders."""
     fitting = rows[(rows["order"] == order) | (rows["keep_ratio"] == 1)]
     found: Cells = {}
     for row in fitting.sort_values("examples", kind="stable").to_dict(orient="records"):

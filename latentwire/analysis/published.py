@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from c2c.cache import Geometry
+from c2c.sections import split
 from latentwire.analysis.curve import ConditionResult
 from latentwire.channel.link import Link
-from latentwire.channel.packet import IDENTITY_BYTES
+from latentwire.channel.packet import IDENTITY_BYTES, Header, packet_bytes
+from latentwire.channel.positions import Positions
 from latentwire.errors import LatentWireError, quoted
 from latentwire.evaluation.record import Record
 from latentwire.parameters import PUBLISHED_FILE
@@ -104,9 +106,17 @@ def wire_bytes(codec: str, prompt_tokens: int, keep_ratio: float, order: str) ->
         keep_ratio: share of them that is.
         order: front or back.
     """
-    length = _LINK.wire_bytes(Channel(codec, keep_ratio, order), prompt_tokens)
+    header = _header(codec, prompt_tokens, keep_ratio, order)
+    length = packet_bytes(header) if header else 0
     assert length is not None
     return length
+
+
+def _header(codec: str, prompt_tokens: int, keep_ratio: float, order: str) -> Header | None:
+    """Of that packet; None where no token is kept."""
+    sections = split(prompt_tokens, keep_ratio, order)
+    kept = tuple(range(part.start, part.stop) for part in sections if part.mark > 0)
+    return _LINK.header(Channel(codec), Positions(kept))
 
 
 def read_published(reference_dir: Path) -> list[PublishedCondition]:
@@ -149,6 +159,7 @@ def read_published(reference_dir: Path) -> list[PublishedCondition]:
 
 
 def _record(row: _Row) -> Record:
+    header = _header(row.scheme, row.prompt_tokens, row.cache_proportion, row.order_mode)
     return Record(
         example_id=f"{row.dataset}:{row.question_index}",
         index=row.question_index,
@@ -159,9 +170,7 @@ def _record(row: _Row) -> Record:
         generated_tokens=row.generated_tokens,
         wire_bytes=wire_bytes(row.scheme, row.prompt_tokens, row.cache_proportion, row.order_mode),
         output="",
-        elements=_LINK.elements(
-            Channel(row.scheme, row.cache_proportion, row.order_mode), row.prompt_tokens
-        ),
+        elements=header.layout.elements if header else 0,
     )
 
 

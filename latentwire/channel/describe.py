@@ -70,7 +70,11 @@ def _bits(length: int, layout: Layout) -> str:
 def _runs(layout: Layout) -> str:
     listed = [f"{run.start} to {run.stop - 1}" for run in islice(layout.runs, MOST_RUNS)]
     more = len(layout.runs) - len(listed)
-    return ", ".join(listed) + (f" and {more} more runs" if more else "")
+    text = ", ".join(listed) + (f" and {more} more runs" if more else "")
+    if layout.by_layer:
+        counts = {layout.tokens_of(layer) for layer in (*layout.key_layers, *layout.value_layers)}
+        text += f"; of these, each layer its own, {min(counts)} to {max(counts)} of them"
+    return text
 
 
 def _ranges(layers: tuple[int, ...]) -> str:

@@ -62,6 +62,12 @@ class Reader:
             if shift > 35:
                 raise PacketError("a number in the header is too long")
 
+    def skipped_zero(self) -> bool:
+        """Whether the next number is 0; it is then read."""
+        found = self.data[self.place : self.place + 1] == b"\0"
+        self.place += found
+        return found
+
     def mask(self, layers: int) -> tuple[int, ...]:
         packed = np.frombuffer(self.bytes(-(-layers // 8)), np.uint8)
         found = np.flatnonzero(np.unpackbits(packed, bitorder="little")).tolist()

@@ -88,9 +88,10 @@ class KVTC:
         return layouts[0].cache(batch, like), lengths
 
     def _tables(self, kind: str, layout: Layout) -> transform.Tables:
-        """CodecError for other layers than the calibration's: their numbers mean something else."""
+        """CodecError for other layers than the calibration's: their numbers mean something else;
+        and for tokens that differ by layer."""
         calibration = required(self.calibration, self.name)
-        layers = tuple(layer for what, layer in layout.sent if what == kind)
+        _, layers = layout.shape, tuple(layer for what, layer in layout.sent if what == kind)
         if layout.geometry != calibration.geometry or layers != calibration.layers[kind]:
             raise CodecError(
                 f"{self.name} was calibrated for {kind}s of layers {calibration.layers[kind]} of"

@@ -1,5 +1,6 @@
 """What of a cache a packet holds: known to both ends before a number is read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,56 +8,77 @@ import torch
 from torch import Tensor
 
 from c2c.cache import Geometry, KVCache
+from latentwire.channel.codec import CodecError
+from latentwire.channel.positions import Positions, Runs
 
 Site = tuple[str, int]  # "key" or "value", and the sharer's layer
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which layers' K and V of which tokens are sent."""
+    """Which layers' K and V of which tokens are sent; tokens as in `Positions`."""
 
     geometry: Geometry  # of the sharer's cache
     key_layers: tuple[int, ...]  # sharer layers whose K is sent, ascending
     value_layers: tuple[int, ...]
-    runs: tuple[range, ...]  # kept positions of the prompt, ascending, not touching
+    runs: Runs  # of the prompt's tokens: its sections that are merged
     first_position: int = 0  # position of the prompt's first token in its conversation
+    by_layer: tuple[Runs, ...] = ()  # of all sharer layers, where they send different tokens
+
+    @cached_property
+    def kept(self) -> Positions:
+        return Positions(self.runs, self.by_layer)
 
     @cached_property
     def tokens(self) -> int:
+        """Of all sections: no layer sends more."""
         return sum(map(len, self.runs))
+
+    def tokens_of(self, layer: int) -> int:
+        """How many tokens one layer sends."""
+        return sum(map(len, self.by_layer[layer])) if self.by_layer else self.tokens
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """[H, T, D] of every tensor sent."""
+        """[H, T, D] of every tensor sent; CodecError where they differ."""
+        if self.by_layer:
+            raise CodecError("whole tokens are coded, which cannot be others in other layers")
         return self.geometry.kv_heads, self.tokens, self.geometry.head_dim
 
+    def shape_of(self, layer: int) -> tuple[int, int, int]:
+        """[H, T, D] of a layer's K and of its V."""
+        return self.geometry.kv_heads, self.tokens_of(layer), self.geometry.head_dim
+
     @cached_property
-    def sent(self) -> tuple[Site, ...]:
-        """Kind and layer of every tensor sent, in the packet's order: K ascending, then V."""
+    def sites(self) -> tuple[Site, ...]:
+        """Kind and layer of every tensor that may be sent: K ascending, then V."""
         return (
             *(("key", layer) for layer in self.key_layers),
             *(("value", layer) for layer in self.value_layers),
         )
 
+    @cached_property
+    def sent(self) -> tuple[Site, ...]:
+        """Kind and layer of every tensor sent, in the packet's order: those that have tokens."""
+        return tuple(site for site in self.sites if self.tokens_of(site[1]))
+
     @property
     def elements(self) -> int:
         """Numbers sent."""
-        heads, tokens, head_dim = self.shape
-        return len(self.sent) * heads * tokens * head_dim
+        width = self.geometry.kv_heads * self.geometry.head_dim
+        return width * sum(self.tokens_of(layer) for _, layer in self.sent)
 
-    def positions(self) -> Tensor:
-        """Position of every kept token in its conversation, int64 [T]."""
-        starts, lengths = torch.tensor([(run.start, len(run)) for run in self.runs]).T
-        passed = lengths.cumsum(0) - lengths  # kept tokens before each run
-        first = self.first_position + starts - passed
-        return torch.arange(self.tokens) + torch.repeat_interleave(first, lengths)
+    def positions(self, layer: int = 0) -> Tensor:
+        """Position in its conversation of every token that a layer sends, int64 [T]."""
+        return self.first_position + torch.tensor(self.kept.tokens(layer), dtype=torch.long)
 
     def cache(self, tensors: dict[Site, Tensor], like: Tensor | None = None) -> KVCache:
         """A cache of `tensors` by kind and layer; NaN where nothing was sent, so that using it
         cannot go unnoticed. Where no tensor is sent at all, `like` gives shape, dtype and device
         (without it: one example's, float32, on the CPU)."""
         if like is None:
-            like = torch.empty(()).expand(1, *self.shape)  # a shape that takes no memory
+            heads, head_dim = self.geometry.kv_heads, self.geometry.head_dim
+            like = torch.empty(()).expand(1, heads, self.tokens, head_dim)  # takes no memory
         like = next(iter(tensors.values()), like)
         unsent = like.new_full((), torch.nan).expand_as(like)
         layers = range(self.geometry.layers)
@@ -64,6 +86,24 @@ class Layout:
             tuple(tensors.get(("key", layer), unsent) for layer in layers),
             tuple(tensors.get(("value", layer), unsent) for layer in layers),
         )
+
+    def within(self, cache: KVCache, start: int, stop: int) -> tuple[KVCache, Tensor]:
+        """What arrived of the prompt's tokens start to stop - 1, NaN where a layer did not send
+        one; and which each sharer layer sent, bool [L, stop - start]. `cache` is one example's."""
+        sent = torch.zeros(self.geometry.layers, stop - start, dtype=torch.bool)
+
+        def placed(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+            whole = []
+            for layer, x in enumerate(tensors):
+                at = self.positions(layer) - self.first_position - start
+                (inside,) = torch.where((at >= 0) & (at < stop - start))
+                sent[layer, at[inside]] = True
+                shape = (*x.shape[:2], stop - start, x.shape[3])
+                whole.append(x.new_full(shape, torch.nan))
+                whole[-1][:, :, at[inside]] = x[:, :, inside]
+            return tuple(whole)
+
+        return KVCache(placed(cache.keys), placed(cache.values)), sent
 
 
 def tensor_of(cache: KVCache, kind: str, layer: int) -> Tensor:
@@ -73,4 +113,9 @@ def tensor_of(cache: KVCache, kind: str, layer: int) -> Tensor:
 
 def example(cache: KVCache, row: int, layout: Layout) -> KVCache:
     """One example of a batch that is filled up, [1, H, T, D] with the tokens of its layout."""
-    return cache.map(lambda tensor: tensor[row : row + 1, :, : layout.tokens])
+
+    def own(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        counts = map(layout.tokens_of, range(len(tensors)))
+        return tuple(x[row : row + 1, :, :count] for x, count in zip(tensors, counts, strict=True))
+
+    return KVCache(own(cache.keys), own(cache.values))

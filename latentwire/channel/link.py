@@ -18,11 +18,11 @@ from latentwire.channel.packet import (
     PacketError,
     around_bytes,
     decode,
+    decode_header,
     encode,
-    packet_bytes,
 )
+from latentwire.channel.positions import Positions
 from latentwire.channel.registry import codec
-from latentwire.channel.selector import kept
 from latentwire.errors import LatentWireError
 from latentwire.spec.condition import Channel
 
@@ -30,9 +30,10 @@ from latentwire.spec.condition import Channel
 class Arrived(NamedTuple):
     """A batch after the channel."""
 
-    kept: list[range]  # positions of each row's kept tokens
+    kept: list[Positions]  # of each row
     cache: KVCache  # those tokens, [B, H, K, D]; rows that keep fewer than K are filled up
     wire_bytes: list[int]  # length of each row's packet
+    elements: list[int]  # numbers that it stands for
     doubtful: Tensor  # bool [B], on the cache's device: rows that may be refused; see `refusals`
 
 
@@ -54,34 +55,34 @@ class Link:
         keys, values = (interface.layers_read(kind) for kind in ("key", "value"))
         return cls(identity, interface.sharer, keys, values, calibration)
 
-    def header(self, channel: Channel, prompt_tokens: int) -> Header | None:
-        """Header of the packet for a prompt of that length; None when no token is kept."""
-        positions = kept(prompt_tokens, channel.keep_ratio, channel.order)
-        return self._header(channel, positions) if positions else None
+    def header(self, channel: Channel, positions: Positions) -> Header | None:
+        """Header of the packet for the tokens at `positions`; None where none of them is sent."""
+        if not positions.sections:
+            return None
+        read = {*self.key_layers, *self.value_layers}
+        by_layer = tuple(runs if n in read else () for n, runs in enumerate(positions.by_layer))
+        if all(positions.runs(layer) == positions.sections for layer in read):
+            by_layer = ()
+        elif not any(by_layer):
+            return None
+        layers = self.key_layers, self.value_layers
+        layout = Layout(self.geometry, *layers, positions.sections, by_layer=by_layer)
+        return Header(self._codec(channel), self.identity, layout)
 
-    def wire_bytes(self, channel: Channel, prompt_tokens: int) -> int | None:
-        """Length of the packet for a prompt of that length, 0 when nothing is sent; None where it
-        depends on the numbers."""
-        header = self.header(channel, prompt_tokens)
-        return packet_bytes(header) if header else 0
+    def send(self, channel: Channel, cache: KVCache, positions: Positions) -> bytes:
+        """The packet for one example's instruction cache (tensors [1, H, n-1, D]), the tokens at
+        `positions` of it; b"" for none."""
+        header = self.header(channel, positions)
+        return encode(_gather(cache, [positions]), header) if header else b""
 
-    def elements(self, channel: Channel, prompt_tokens: int) -> int:
-        """Numbers of the sharer's cache that the packet for a prompt of that length stands for."""
-        positions = kept(prompt_tokens, channel.keep_ratio, channel.order)
-        return self._layout(positions).elements
-
-    def send(self, channel: Channel, cache: KVCache) -> bytes:
-        """The packet for one example's instruction cache (tensors [1, H, n-1, D]); b"" for none."""
-        header = self.header(channel, cache.tokens + 1)
-        if header is None:
-            return b""
-        (run,) = header.layout.runs
-        return encode(cache.section(run.start, run.stop), header)
+    def elements(self, packet: bytes) -> int:
+        """Numbers of the sharer's cache that a packet stands for, 0 where none was sent."""
+        return decode_header(packet, self.calibration)[0].layout.elements if packet else 0
 
     def receive(
         self, packet: bytes, prompt_tokens: int, dtype: torch.dtype, device: torch.device
-    ) -> tuple[range, KVCache]:
-        """Kept positions and their cache (tensors [1, H, T, D]) from a packet that is not empty.
+    ) -> tuple[Layout, KVCache]:
+        """What a packet that is not empty says was sent, and its tokens (tensors [1, H, T, D]).
 
         Raises PacketError for anything but a packet of this link for a prompt of that length.
         """
@@ -91,29 +92,29 @@ class Link:
         layout = header.layout
         if (layout.key_layers, layout.value_layers) != (self.key_layers, self.value_layers):
             raise PacketError("the packet does not hold the layers that the fuser reads")
-        if len(layout.runs) != 1 or layout.runs[0].stop >= prompt_tokens:
+        if layout.runs[-1].stop >= prompt_tokens:
             raise PacketError("the packet's tokens do not fit the prompt")
         if layout.first_position:
             raise PacketError("the packet's prompt does not stand at the conversation's start")
-        return layout.runs[0], cache.map(lambda tensor: tensor.to(device))
+        return layout, cache.map(lambda tensor: tensor.to(device))
 
     def pass_through(
-        self, channel: Channel, cache: KVCache, prompt_tokens: Sequence[int], check: bool = True
+        self, channel: Channel, cache: KVCache, chosen: Sequence[Positions], check: bool = True
     ) -> Arrived:
         """What `receive` would give for each example of a batch, and how long its packet would be.
 
-        `cache` holds instructions (tensors [B, H, T, D]); row b has prompt_tokens[b] - 1 tokens
-        of meaning, and anything after them. Rows are filled up by repeating their last kept token,
-        which moves no minimum or maximum that a codec takes over a row's tokens.
+        `cache` holds instructions (tensors [B, H, T, D]), of which row b sends `chosen[b]`. Rows
+        are filled up by repeating their last kept token, which moves no minimum or maximum that a
+        codec takes over a row's tokens.
 
         Raises PacketError for a row whose packet is refused, in the same words, for which it waits
         for the device; with `check` False it does neither, and `refusals` are the caller's to ask
         for before it uses what arrived.
         """
-        arrived = self._pass_through(channel, cache, prompt_tokens)
+        arrived = self._pass_through(channel, cache, chosen)
         if check:
             doubtful = arrived.doubtful.tolist()
-            for error in self.refusals(channel, cache, prompt_tokens, doubtful).values():
+            for error in self.refusals(channel, cache, chosen, doubtful).values():
                 raise error
         return arrived
 
@@ -121,45 +122,56 @@ class Link:
         self,
         channel: Channel,
         cache: KVCache,
-        prompt_tokens: Sequence[int],
+        chosen: Sequence[Positions],
         doubtful: Sequence[bool],
     ) -> dict[int, PacketError]:
         """Why rows of a batch are refused, by row: their packets' own words. Rows that are not
         `doubtful` are not looked at; arguments as for `pass_through`."""
         refused = {}
         for row in (row for row, doubt in enumerate(doubtful) if doubt):
-            tokens = prompt_tokens[row]
             try:
-                packet = self.send(channel, cache.rows(row, row + 1).section(0, tokens - 1))
+                packet = self.send(channel, cache.rows(row, row + 1), chosen[row])
                 if packet:
-                    self.receive(packet, tokens, cache.keys[0].dtype, torch.device("cpu"))
+                    self.receive(packet, cache.tokens + 1, cache.keys[0].dtype, torch.device("cpu"))
             except PacketError as error:
                 refused[row] = error
         return refused
 
     def _pass_through(
-        self, channel: Channel, cache: KVCache, prompt_tokens: Sequence[int]
+        self, channel: Channel, cache: KVCache, chosen: Sequence[Positions]
     ) -> Arrived:
-        positions = [kept(n, channel.keep_ratio, channel.order) for n in prompt_tokens]
-        section = _gather(cache, positions)
-        sending = [row for row, run in enumerate(positions) if run]
-        if not sending:
-            none = torch.zeros(len(positions), dtype=torch.bool, device=section.keys[0].device)
-            return Arrived(positions, section, [0] * len(positions), none)
-        headers = {run: self._header(channel, run) for run in positions if run}
+        section, device = _gather(cache, chosen), cache.keys[0].device
+        headers = {each: self.header(channel, each) for each in {*chosen}}
+        some = next((header.layout for header in headers.values() if header), None)
+        nothing = [0] * len(chosen)
+
+        def unsent(doubtful: bool) -> Arrived:
+            doubts = torch.full((len(chosen),), doubtful, device=device)
+            return Arrived([Positions()] * len(chosen), section, nothing, nothing, doubts)
+
+        if some is None:
+            return unsent(doubtful=False)
         # A row that keeps nothing has no layout of its own: any serves, and nothing is read of it.
-        some = headers[positions[sending[0]]]
-        layouts = [headers.get(run, some).layout for run in positions]
+        layouts = [header.layout if (header := headers[each]) else some for each in chosen]
         try:
             arrived, lengths = self._codec(channel).round_trip(section, layouts)
         except CodecError as error:
-            raise PacketError(str(error)) from None
-        around = {run: around_bytes(header) for run, header in headers.items()}
-        wire_bytes = [
-            around[run] + length if run else 0
-            for run, length in zip(positions, lengths, strict=True)
-        ]
-        return Arrived(positions, arrived, wire_bytes, _no_numbers((section, arrived), some.layout))
+            doubtful = [headers[each] is not None for each in chosen]
+            if len(self.refusals(channel, cache, chosen, doubtful)) < sum(doubtful):
+                raise PacketError(str(error)) from None
+            return unsent(doubtful=True)  # each packet is refused too, and says why
+        around = {each: around_bytes(header) for each, header in headers.items() if header}
+        sent = [each in around for each in chosen]
+        return Arrived(
+            [each if there else Positions() for each, there in zip(chosen, sent, strict=True)],
+            arrived,
+            [
+                around.get(each, 0) + there * n
+                for each, there, n in zip(chosen, sent, lengths, strict=True)
+            ],
+            [there * layout.elements for layout, there in zip(layouts, sent, strict=True)],
+            _no_numbers((section, arrived), some),
+        )
 
     def _codec(self, channel: Channel) -> CacheCodec:
         found = self.calibration.hash if self.calibration else ""
@@ -170,16 +182,11 @@ class Link:
             )
         return codec(channel.codec, self.calibration if channel.calibration else None)
 
-    def _header(self, channel: Channel, positions: range) -> Header:
-        return Header(self._codec(channel), self.identity, self._layout(positions))
-
-    def _layout(self, positions: range) -> Layout:
-        return Layout(self.geometry, self.key_layers, self.value_layers, (positions,))
-
 
 def _no_numbers(caches: Sequence[KVCache], layout: Layout) -> Tensor:
-    """Which rows hold NaN or infinity in any tensor sent: bool [B]. Waits for no device."""
-    tensors = [tensor_of(cache, *site) for cache in caches for site in layout.sent]
+    """Which rows hold NaN or infinity in any tensor that may be sent: bool [B]. Waits for no
+    device."""
+    tensors = [tensor_of(cache, *site) for cache in caches for site in layout.sites]
     if not tensors:
         first = caches[0].keys[0]
         return torch.zeros(len(first), dtype=torch.bool, device=first.device)
@@ -188,19 +195,30 @@ def _no_numbers(caches: Sequence[KVCache], layout: Layout) -> Tensor:
     return ~torch.isfinite(torch.stack(largest).amax(0))
 
 
-def _gather(cache: KVCache, positions: Sequence[range]) -> KVCache:
-    """Each row's tokens at its positions [B, H, K, D], K the longest; shorter rows repeat their
-    last (a row of none its first)."""
-    if len({*positions}) == 1:  # a view serves
-        return cache.section(positions[0].start, positions[0].stop)
-    starts = torch.tensor([run.start for run in positions])
-    counts = torch.tensor([len(run) for run in positions])
-    steps = torch.arange(int(counts.max()))
-    places = torch.minimum(steps, (counts - 1).clamp_min(0)[:, None])
-    index = (starts[:, None] + places).to(cache.keys[0].device)
+def _gather(cache: KVCache, chosen: Sequence[Positions]) -> KVCache:
+    """Each row's tokens at its positions [B, H, K, D], K the longest of the layer; shorter rows
+    repeat their last (a row of none its first)."""
+    (first, *others) = {*chosen}
+    if not others and not first.by_layer and len(first.sections) <= 1:  # a view serves
+        (run,) = first.sections or (range(0),)
+        return cache.section(run.start, run.stop)
+    differ = any(each.by_layer for each in chosen)
+    index = [_index(chosen, n, cache) for n in range(cache.layers if differ else 1)]
 
-    def pick(tensor: Tensor) -> Tensor:
+    def pick(layer: int, tensor: Tensor) -> Tensor:
         heads, head_dim = tensor.shape[1], tensor.shape[3]
-        return tensor.gather(2, index[:, None, :, None].expand(-1, heads, -1, head_dim))
+        at = index[layer if differ else 0]
+        return tensor.gather(2, at[:, None, :, None].expand(-1, heads, -1, head_dim))
 
-    return cache.map(pick)
+    return KVCache(
+        tuple(pick(layer, key) for layer, key in enumerate(cache.keys)),
+        tuple(pick(layer, value) for layer, value in enumerate(cache.values)),
+    )
+
+
+def _index(chosen: Sequence[Positions], layer: int, cache: KVCache) -> Tensor:
+    """The positions that one layer sends of each row, int64 [B, K], filled up."""
+    rows = [each.tokens(layer) or [0] for each in chosen]
+    longest = max(map(len, rows))
+    filled = [row + row[-1:] * (longest - len(row)) for row in rows]
+    return torch.tensor(filled, device=cache.keys[0].device)

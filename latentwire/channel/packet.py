@@ -10,11 +10,14 @@
     -  ceil(L / 8)              which layers' K are sent, a bit each, layer 0 lowest
     -  ceil(L / 8)              which layers' V are sent
     -  varint                   position of the prompt's first token
-    -  varint                   number of runs of consecutive tokens
-    -  2 varints a run          tokens skipped since the last run, tokens in this run
+    -  runs of tokens           varint: how many; 2 varints a run: tokens skipped since the last
+                                run, tokens in this run
     -  codec's parameters       nothing for most codecs
     -  payload                  K of each sent layer ascending, then V, or as the codec says
     4  CRC-32 of all before
+
+Where layers send different tokens, a 0 stands before the runs, and behind them the runs of each
+layer that either mask names, ascending: the first runs are then the sections of the prompt.
 
 A varint holds 7 bits a byte, lowest first, and has its shortest form. For most codecs the header
 says how long the packet is, and any other length is refused before anything is allocated.
@@ -22,7 +25,7 @@ says how long the packet is, and any other length is refused before anything is 
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -32,6 +35,7 @@ from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
 from latentwire.channel.fields import LARGEST_NUMBER, PacketError, Reader, mask, varint
 from latentwire.channel.layout import Layout, tensor_of
+from latentwire.channel.positions import Runs, lies_within
 from latentwire.channel.registry import read_codec
 
 MAGIC = b"LWKV"
@@ -42,6 +46,7 @@ IDENTITY_BYTES = 8
 MOST_TOKENS = 1 << 17
 FEW_RUNS = 1024  # are read whatever the limit, so that a refusal tells their tokens
 MOST_UNPACKED = 1 << 27  # numbers, of a payload whose length the header does not tell
+MOST_RUNS = 1 << 20  # of all layers together, where they differ
 _FIXED = struct.Struct("<4sBB8sHHH")
 CHECKSUM_BYTES = 4
 _LARGEST_SIZE = 2**16 - 1
@@ -69,11 +74,14 @@ def encode(cache: KVCache, header: Header) -> bytes:
     Raises PacketError when the cache is not what the header says or cannot be encoded.
     """
     layout = header.layout
-    if cache.layers != layout.geometry.layers or tuple(cache.keys[0].shape) != (1, *layout.shape):
+    if cache.layers != layout.geometry.layers:
         raise PacketError(
-            f"the cache has {cache.layers} layers of {list(cache.keys[0].shape)},"
-            f" the header says {layout.geometry.layers} of {[1, *layout.shape]}"
+            f"the cache has {cache.layers} layers, the header says {layout.geometry.layers}"
         )
+    for kind, layer in layout.sent:
+        found, said = list(tensor_of(cache, kind, layer).shape), [1, *layout.shape_of(layer)]
+        if found != said:
+            raise PacketError(f"the {kind} of layer {layer} is {found}, the header says {said}")
     try:
         payload = header.codec.encode(cache, layout)
     except CodecError as error:
@@ -95,13 +103,22 @@ def encode_header(header: Header) -> bytes:
         geometry.kv_heads,
         geometry.head_dim,
     )
-    numbers = [layout.first_position, len(layout.runs)]
-    end = 0
-    for run in layout.runs:
-        numbers += [run.start - end, len(run)]
-        end = run.stop
+    numbers = [layout.first_position]
+    if layout.by_layer:
+        numbers.append(0)
+    for runs in (layout.runs, *(layout.by_layer[n] for n in _layers(layout) if layout.by_layer)):
+        numbers.append(len(runs))
+        end = 0
+        for run in runs:
+            numbers += [run.start - end, len(run)]
+            end = run.stop
     masks = mask(layout.key_layers, geometry.layers) + mask(layout.value_layers, geometry.layers)
     return fixed + masks + b"".join(map(varint, numbers)) + header.codec.parameters(layout)
+
+
+def _layers(layout: Layout) -> list[int]:
+    """Those that the masks name, ascending."""
+    return sorted({*layout.key_layers, *layout.value_layers})
 
 
 def around_bytes(header: Header) -> int:
@@ -153,7 +170,9 @@ def _cast(cache: KVCache, header: Header, dtype: torch.dtype) -> KVCache:
         if not bool(torch.isfinite(tensor).all()):
             name = str(dtype).removeprefix("torch.")
             raise PacketError(f"the packet holds numbers too large for {name}")
-    return layout.cache(tensors, torch.empty((), dtype=dtype).expand(1, *layout.shape))
+    heads, head_dim = layout.geometry.kv_heads, layout.geometry.head_dim
+    like = torch.empty((), dtype=dtype).expand(1, heads, layout.tokens, head_dim)
+    return layout.cache(tensors, like)
 
 
 def decode_header(
@@ -178,31 +197,52 @@ def decode_header(
     reader = Reader(data[:-CHECKSUM_BYTES], _FIXED.size)
     key_layers, value_layers = reader.mask(layers), reader.mask(layers)
     first_position = reader.varint()
-    runs = _runs(reader, MOST_TOKENS if most_tokens is None else most_tokens)
+    differ = reader.skipped_zero()
+    most = MOST_TOKENS if most_tokens is None else most_tokens
+    if not (runs := _runs(reader, max(most, FEW_RUNS), most)):
+        raise PacketError("the packet holds no tokens: for those, none is sent")
     if first_position + runs[-1].stop > LARGEST_NUMBER:
         raise PacketError("the packet's positions are too large")
     layout = Layout(
         Geometry(layers, kv_heads, head_dim), key_layers, value_layers, runs, first_position
     )
+    if differ:
+        layout = replace(layout, by_layer=_runs_by_layer(reader, layout, most))
     header = Header(read_codec(number, reader, layout, calibration), identity, layout)
     payload = header.codec.payload_bytes(layout)
     if payload is not None and len(data) != (expected := reader.place + payload + CHECKSUM_BYTES):
         raise PacketError(f"the packet is {len(data)} bytes long, its header says {expected}")
-    if layout.tokens > (most := MOST_TOKENS if most_tokens is None else most_tokens):
+    if layout.tokens > most:
         raise PacketError(_too_many(f"{layout.tokens} tokens", most))
     if payload is None and most_tokens is None and layout.elements > MOST_UNPACKED:
         raise PacketError(_too_many(f"{layout.elements} compressed numbers", MOST_UNPACKED))
     return header, reader.place
 
 
-def _runs(reader: Reader, most_tokens: int) -> tuple[range, ...]:
-    """The kept tokens. Of so many more runs than `most_tokens` none is read."""
+def _runs_by_layer(reader: Reader, layout: Layout, most_tokens: int) -> tuple[Runs, ...]:
+    """What each layer sends; PacketError for tokens in no section, and for what would have been
+    written in fewer bytes."""
+    by_layer: list[Runs] = [()] * layout.geometry.layers
+    left = MOST_RUNS
+    for layer in _layers(layout):
+        by_layer[layer] = runs = _runs(reader, min(max(most_tokens, FEW_RUNS), left), most_tokens)
+        left -= len(runs)
+        if not lies_within(runs, layout.runs):
+            raise PacketError(f"layer {layer} sends tokens that lie in no section")
+    sent = [by_layer[layer] for layer in _layers(layout)]
+    if not any(sent):
+        raise PacketError("no layer sends any token: for that, no packet is sent")
+    if all(runs == layout.runs for runs in sent):
+        raise PacketError("the packet names for each layer the tokens that all send")
+    return tuple(by_layer)
+
+
+def _runs(reader: Reader, most: int, most_tokens: int) -> Runs:
+    """Runs of tokens. Where there are more than `most`, none is read."""
     count = reader.varint()
-    if count == 0:
-        raise PacketError("the packet holds no tokens: for those, none is sent")
     if 2 * count > len(reader.data) - reader.place:
         raise PacketError("the packet ends within its header")
-    if count > max(most_tokens, FEW_RUNS):
+    if count > most:
         raise PacketError(_too_many(f"{count} runs of tokens", most_tokens))
     runs: list[range] = []
     end = 0

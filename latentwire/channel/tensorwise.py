@@ -35,31 +35,33 @@ class Tensorwise:
         start = 0
         for kind, layer in layout.sent:
             codec = self.at(kind, layer)
-            stop = start + codec.payload_bytes(layout.shape)
+            shape = layout.shape_of(layer)
+            stop = start + codec.payload_bytes(shape)
             try:
-                tensors[kind, layer] = codec.decode(data[start:stop], layout.shape)[None]
+                tensors[kind, layer] = codec.decode(data[start:stop], shape)[None]
             except CodecError as error:
                 raise CodecError(f"{kind} of layer {layer}: {error}") from None
             start = stop
         return layout.cache(tensors)
 
     def payload_bytes(self, layout: Layout) -> int:
-        return sum(self.at(*site).payload_bytes(layout.shape) for site in layout.sent)
+        return sum(self.at(*site).payload_bytes(layout.shape_of(site[1])) for site in layout.sent)
 
     def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
-        codecs = {site: self.at(*site) for site in layouts[0].sent}
-        alike: dict[int, list[Site]] = {}
+        codecs = {site: self.at(*site) for site in layouts[0].sites}
+        alike: dict[tuple[int, int], list[Site]] = {}
         for site, codec in codecs.items():
-            alike.setdefault(id(codec), []).append(site)
+            tokens = tensor_of(cache, *site).shape[2]
+            alike.setdefault((id(codec), tokens), []).append(site)
         tensors: dict[Site, Tensor] = {}
         for sites in alike.values():
             sent = [tensor_of(cache, *site) for site in sites]
             tensors |= zip(sites, _round_trip(codecs[sites[0]], sent), strict=True)
         # One of each length is enough: what else a layout says, they have in common.
-        of_length = {layout.tokens: layout for layout in layouts}
+        of_length = {(layout.tokens, layout.by_layer): layout for layout in layouts}
         lengths = {tokens: self.payload_bytes(layout) for tokens, layout in of_length.items()}
         whole = layouts[0].cache(tensors, cache.keys[0])
-        return whole, [lengths[layout.tokens] for layout in layouts]
+        return whole, [lengths[layout.tokens, layout.by_layer] for layout in layouts]
 
 
 def _round_trip(codec: Codec, tensors: list[Tensor]) -> Sequence[Tensor]:

@@ -224,13 +224,6 @@ def decode_codes(tables: Tables, data: bytes | memoryview, tokens: int) -> Tenso
     return found
 
 
-def cross_entropy_bits(tables: Tables, codes: Tensor) -> float:
-    """Bits that the frequencies give to codes int32 [T, R]: what an ideal coder would spend."""
-    starts = (2 * tables.clip + 1).cumsum(0) - tables.clip - 1  # where each group's code 0 stands
-    where = codes + starts.repeat_interleave(tables.sizes.long())
-    return float((FREQUENCY_BITS - tables.frequencies[where.long()].double().log2()).sum())
-
-
 _DTYPES = {
     "mean": (torch.float32, 1),
     "basis": (torch.float32, 2),

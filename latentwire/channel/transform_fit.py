@@ -54,26 +54,6 @@ class Candidate:
     frequencies: np.ndarray | None = None
 
 
-def fit(
-    x: Tensor,
-    bits_per_element: float,
-    *,
-    rank: int | None = None,
-    measured: Tensor | None = None,
-) -> Tables:
-    """Tables for tokens like the rows of `x` [N, F] (any float type), at a rate.
-
-    `bits_per_element` is the mean over all F numbers of a token and over tokens, entropy-coded; the
-    tables spend at most that on what they are measured on, and less where even the finest steps
-    need less. `rank` limits the components kept before bits are allocated. `measured` [M, F] are
-    tokens to measure steps and frequencies on; without it these are `x`, or where N < 4 F the last
-    quarter of its rows, which are then kept from the basis. Rows should hold whole examples.
-
-    Raises CodecError for numbers that are not finite or a rate that is not positive.
-    """
-    return fit_rates(x, [bits_per_element], rank=rank, measured=measured)[0]
-
-
 def fit_rates(
     x: Tensor,
     rates: Sequence[float],
@@ -81,7 +61,16 @@ def fit_rates(
     rank: int | None = None,
     measured: Tensor | None = None,
 ) -> list[Tables]:
-    """`fit` at several rates, for the work of one: only the allocation differs."""
+    """Tables for tokens like the rows of `x` [N, F] (any float type), at each of some rates.
+
+    A rate is the mean of bits over all F numbers of a token and over tokens, entropy-coded; the
+    tables spend at most that on what they are measured on, and less where even the finest steps
+    need less. `rank` limits the components kept before bits are allocated. `measured` [M, F] are
+    tokens to measure steps and frequencies on; without it these are `x`, or where N < 4 F the last
+    quarter of its rows, which are then kept from the basis. Rows should hold whole examples.
+
+    Raises CodecError for numbers that are not finite or a rate that is not positive.
+    """
     if not all(0 < rate < float("inf") for rate in rates):
         raise CodecError("a transform's rate is a positive number of bits per element")
     if x.dim() != 2 or x.shape[0] < 1 or x.shape[1] < 1:

@@ -47,7 +47,7 @@ class Turbo:
         return self._at([layout], torch.device("cpu")).decode(data, layout)
 
     def payload_bytes(self, layout: Layout) -> int:
-        return self._plain.payload_bytes(layout.shape) * len(layout.sent)
+        return sum(self._plain.payload_bytes(layout.shape_of(layer)) for _, layer in layout.sent)
 
     def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
         return self._at(layouts, cache.keys[0].device, batch=True).round_trip(cache, layouts)
@@ -66,24 +66,35 @@ class Turbo:
                 f"{self.name} was calibrated for {calibration.geometry},"
                 f" not for {layouts[0].geometry}"
             )
-        positions = _padded([layout.positions() for layout in layouts])
+        layers = layouts[0].key_layers or (0,)
+        differ = any(layout.by_layer for layout in layouts)
+        one = {layer: _padded(layouts, layer) for layer in (layers if differ else layers[:1])}
         # On the CPU whatever the device: a cosine may differ by a bit elsewhere.
-        distinct, place = torch.unique(positions, return_inverse=True)
-        sent = {layer: row for row, layer in enumerate(layouts[0].key_layers)}
+        distinct = torch.unique(torch.cat([each.flatten() for each in one.values()]))
+        places = {
+            layer: torch.searchsorted(distinct, each).to(device) for layer, each in one.items()
+        }
+        sent = {layer: row for row, layer in enumerate(layers)}
         still = calibration.key_mean[list(sent), :, None].expand(-1, -1, len(distinct), -1)
         turned = rope.redo(still, distinct, calibration.inverse_frequencies).to(device)
-        place = place.to(device)
 
         def at(kind: str, layer: int) -> Codec:
             if kind == "value":
                 return self._plain
+            place = places[layer if differ else layers[0]]
             mean = turned[sent[layer]][:, place].transpose(0, 1)  # [B, H, T, D]
             return self._plain.with_mean(mean if batch else mean[0])
 
         return Tensorwise(self.name, self.number, self.bits, at, self.digest)
 
 
-def _padded(positions: Sequence[Tensor]) -> Tensor:
-    """[B, T]; shorter rows repeat their last position."""
-    longest = max(map(len, positions))
-    return torch.stack([torch.cat([row, row[-1:].expand(longest - len(row))]) for row in positions])
+def _padded(layouts: Sequence[Layout], layer: int) -> Tensor:
+    """What each example sends of a layer, [B, T]; shorter rows repeat their last position, and a
+    row of none the prompt's first."""
+    rows = [layout.positions(layer) for layout in layouts]
+    rows = [
+        row if len(row) else row.new_tensor([layout.first_position])
+        for row, layout in zip(rows, layouts, strict=True)
+    ]
+    longest = max(map(len, rows))
+    return torch.stack([torch.cat([row, row[-1:].expand(longest - len(row))]) for row in rows])

@@ -2,12 +2,13 @@
 
 Every (condition, example) pair that the receiver answers is a row of its decoder, condition by
 condition. Work that conditions share is done once: the sharer reads each prompt, the receiver each
-instruction. What is left for a row is its codec's loss, the fusion of the tokens it keeps, the
-tail after a `front` section, and decoding.
+instruction. What is left for a row is its codec's loss, the fusion of the tokens that arrive,
+section by section, what is read again after each section, and decoding.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import cycle
 from typing import NamedTuple
 
@@ -20,8 +21,10 @@ from c2c.decoding import Decoder, rounded
 from c2c.interface import Tokens
 from c2c.slots import extend, new_slots, read
 from latentwire.channel.link import Arrived
-from latentwire.channel.selector import kept
+from latentwire.channel.positions import Positions
+from latentwire.channel.selectors.registry import select
 from latentwire.evaluation.pair import LoadedPair, stop_ids
+from latentwire.evaluation.pipeline import fitted_prompt, require_mergeable
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, refusal
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
@@ -36,6 +39,8 @@ PADDING_WORTH_A_PASS = {"cuda": 8_192, "mps": 4_096, "cpu": 128}
 
 SeeLogits = Callable[[Sequence[Condition], Tensor], None]
 Reasons = dict[Condition, list[str | None]]  # why each example of a batch has no answer
+Chosen = Mapping[Condition, list[Positions]]  # of each example, under conditions that send a cache
+Received = dict[Condition, Arrived]
 
 
 class Answers(NamedTuple):
@@ -43,6 +48,7 @@ class Answers(NamedTuple):
 
     token_ids: list[list[int]]
     wire_bytes: list[int]
+    elements: list[int]  # numbers that each packet stands for
     unanswered: list[str | None]  # why an example has no answer; what else stands there is nothing
 
 
@@ -99,10 +105,12 @@ def answer(
     to be sent. Inside `slot_attention` only.
     """
     batch = _Batch(work, questions, donors, max_new_tokens, see_first, forced)
-    fused = sorted((c for c in conditions if c.channel), key=_tail_ratio)
+    fused = [c for c in conditions if c.channel]
     sharer_alone = [c for c in conditions if c.system == "sharer"]
-    by_receiver = [c for c in conditions if c.system == "receiver"] + fused
     sent = batch.sent({c.control for c in fused} | {"matched" for _ in sharer_alone})
+    chosen = batch.choose(sent, fused)
+    by_receiver = [c for c in conditions if c.system == "receiver"]
+    by_receiver += sorted(fused, key=lambda c: batch.reading(chosen[c]))
     answers: dict[Condition, list[list[int]]] = {}
     reasons: Reasons = {condition: [None] * len(questions) for condition in conditions}
     if sharer_alone:
@@ -111,42 +119,36 @@ def answer(
         work.passed("copy")
         token_ids = batch.decode(decoder, sharer_alone, reasons, [0] * len(questions))
         answers.update(zip(sharer_alone, token_ids, strict=True))
-    wire_bytes: dict[Condition, list[int]] = {}
+    sizes: dict[Condition, tuple[list[int], list[int]]] = {}
     if by_receiver:
         own = batch.read("receiver", batch.prompts)
         work.passed("receiver prefill")
         decoder = batch.decoder("receiver", len(by_receiver))
         batch.fill(decoder, own, len(by_receiver))
         work.passed("copy")
-        received = batch.pass_through(sent, by_receiver, reasons)
-        wire_bytes = {condition: arrival.wire_bytes for condition, arrival in received.items()}
-        before = [0] * len(by_receiver) * len(questions)
-        inserts = work.pair.interface.inserts
-        if inserts:
+        received = batch.pass_through(sent, chosen, reasons)
+        sizes = {c: (arrival.wire_bytes, arrival.elements) for c, arrival in received.items()}
+        if work.pair.interface.inserts:
             before = batch.insert(decoder, received, by_receiver)
         else:
+            before = [0] * len(by_receiver) * len(questions)
             batch.merge(decoder, own, received, by_receiver)
-        work.passed("fusion")
-        del received
-        if inserts:
-            batch.read_behind(decoder, before)
-        else:
-            batch.read_tails(decoder, by_receiver)
-        work.passed("tails")
         del own, sent
         token_ids = batch.decode(decoder, by_receiver, reasons, before)
         answers.update(zip(by_receiver, token_ids, strict=True))
     nothing = [0] * len(questions)
-    return {c: Answers(answers[c], wire_bytes.get(c, nothing), reasons[c]) for c in conditions}
+    return {
+        c: Answers(answers[c], *sizes.get(c, (nothing, nothing)), reasons[c]) for c in conditions
+    }
 
 
-def _tail_ratio(condition: Condition) -> float:
-    """The keep ratio of a `front` section with a tail after it; 0 where no tail is to be read.
+class _Pass(NamedTuple):
+    """Neighbouring conditions, of which tokens are read again together."""
 
-    Sorted by it, conditions whose tails are equally long stand side by side.
-    """
-    channel = condition.channel
-    return channel.keep_ratio % 1 if channel is not None and channel.order == "front" else 0.0
+    first: int
+    stop: int  # one past the last
+    spans: list[tuple[int, int]]  # start and stop of what is read in each of their rows
+    tokens: int  # of the longest
 
 
 @dataclass(frozen=True)
@@ -234,57 +236,91 @@ class _Batch:
                 used[..., :tokens, :] = tensor
                 used[..., tokens:seen, :] = 0
 
-    def merge(
-        self,
-        decoder: Decoder,
-        own: KVCache,
-        received: Mapping[Condition, Arrived],
-        conditions: Sequence[Condition],
-    ) -> None:
-        """Merge what arrived under all conditions into the decoder's slots."""
-        rows = len(self.questions)
-        arrived: list[tuple[KVCache, Tensor, Tensor]] = []  # with each token's row and place in it
-        packed: list[Tokens] = []
-        for number, condition in enumerate(conditions):
-            if condition in received and received[condition].cache.tokens:
-                runs = received[condition].kept
-                example, place, position = (x.to(own.keys[0].device) for x in _listed(runs))
-                arrived.append((received[condition].cache, example, place))
-                packed.append(Tokens(example, position, number * rows + example))
-        if packed:
-            tokens = Tokens(*(torch.cat(parts) for parts in zip(*packed, strict=True)))
+    def choose(self, sent: Mapping[str, KVCache], conditions: Sequence[Condition]) -> Chosen:
+        """What the sender chooses of each example; once for conditions that differ by codec."""
+        controls = {condition.control for condition in conditions}
+        examples = {control: self._examples(control, sent[control]) for control in controls}
+        found: dict[tuple[float, str, str], list[Positions]] = {}
+        chosen = {}
+        for condition in conditions:
+            channel, control = condition.channel, condition.control
+            assert channel is not None
+            key = channel.keep_ratio, channel.order, control
+            if key not in found:
+                found[key] = [select(channel, *each) for each in examples[control]]
+            chosen[condition] = found[key]
+        return chosen
 
-            def layer_of(layer: int, kind: str) -> tuple[Tensor, Tokens]:
-                parts = [
-                    getattr(cache, f"{kind}s")[layer][example, :, place]
-                    for cache, example, place in arrived
-                ]
-                return torch.cat(parts), tokens
+    def _examples(self, control: str, cache: KVCache) -> list[tuple[KVCache, tuple[int, ...]]]:
+        """Of each example what a sender has: the cache [1, H, n-1, D] and the prompt."""
+        sources = self.donors if control == "deranged" else self.questions
 
-            self.work.merge(decoder.slots, own, layer_of, self.work.by_device(FUSED_AT_ONCE))
+        def instruction(row: int, tokens: int) -> KVCache:
+            return cache.map(lambda tensor: tensor[row : row + 1, :, :tokens])
+
+        return [
+            (instruction(row, n - 1), fitted_prompt(source.prompts.sharer_ids, n))
+            for row, (source, n) in enumerate(zip(sources, self.lengths, strict=True))
+        ]
+
+    def pass_through(
+        self, sent: Mapping[str, KVCache], chosen: Chosen, reasons: Reasons
+    ) -> Received:
+        """What arrives under each condition that sends something; nothing in rows that are refused,
+        of which `reasons` says why.
+
+        Whether any is refused is asked once for all conditions: the answer waits for the device.
+        """
+        link, received = self.work.pair.link, {}
+        for condition, positions in chosen.items():
+            assert condition.channel is not None
+            cache = sent[condition.control]
+            received[condition] = link.pass_through(
+                condition.channel, cache, positions, check=False
+            )
+        if not received:
+            return {}
+        doubtful = torch.stack([arrival.doubtful for arrival in received.values()]).tolist()
+        for (condition, arrival), doubts in zip(received.items(), doubtful, strict=True):
+            if condition.channel is None or not any(doubts):
+                continue
+            cache = sent[condition.control]
+            refused = link.refusals(condition.channel, cache, chosen[condition], doubts)
+            for row, error in refused.items():
+                reasons[condition][row] = refusal(condition.channel, error)
+                arrival.kept[row], arrival.wire_bytes[row] = Positions(), 0
+        self.work.passed("codecs")
+        return received
 
     def insert(
         self,
         decoder: Decoder,
-        received: Mapping[Condition, Arrived],
+        received: Received,
         conditions: Sequence[Condition],
     ) -> list[int]:
-        """Put what arrived at the front of each row's slots; how many tokens those are, row by
-        row."""
+        """Put what arrived at the front of each row's slots, and read the instruction behind it;
+        how many tokens those are, row by row. `received` is empty afterwards."""
         rows, before = len(self.questions), []
         for number, condition in enumerate(conditions):
             arrival = received.get(condition)
-            before += [len(run) for run in arrival.kept] if arrival else [0] * rows
-            if arrival and any(arrival.kept):
+            kept = arrival.kept if arrival else []
+            before += [sum(map(len, each.sections)) for each in kept] or [0] * rows
+            if arrival and any(each.sections for each in kept):
+                if any(each.by_layer for each in kept):
+                    require_mergeable(self.work.pair.interface)
                 front = self.work.pair.interface.prepare(arrival.cache)
                 assert front is not None
                 slots = decoder.slots.rows(number * rows, (number + 1) * rows)
                 to, tensors = (*slots.keys, *slots.values), (*front.keys, *front.values)
                 for slot, tensor in zip(to, tensors, strict=True):
                     slot[:, :, : front.tokens] = tensor
+        self.work.passed("fusion")
+        received.clear()
+        self._read_behind(decoder, before)
+        self.work.passed("tails")
         return before
 
-    def read_behind(self, decoder: Decoder, before: Sequence[int]) -> None:
+    def _read_behind(self, decoder: Decoder, before: Sequence[int]) -> None:
         """Read each row's instruction where so many tokens stand `before` it."""
         if not any(before):
             return
@@ -301,45 +337,86 @@ class _Batch:
             self.work.tokens_at_once,
         )
 
-    def pass_through(
-        self, sent: Mapping[str, KVCache], conditions: Sequence[Condition], reasons: Reasons
-    ) -> dict[Condition, Arrived]:
-        """What arrives under each condition that sends something; nothing in rows that are refused,
-        of which `reasons` says why.
+    def merge(
+        self,
+        decoder: Decoder,
+        own: KVCache,
+        received: Received,
+        conditions: Sequence[Condition],
+    ) -> None:
+        """Merge what arrived under all conditions into the decoder's slots, section after section;
+        what follows a section is read again, up to the end of the next or the last token.
 
-        Whether any is refused is asked once for all conditions: the answer waits for the device.
+        `received` is empty afterwards.
         """
-        link, received = self.work.pair.link, {}
-        for condition in conditions:
-            if condition.channel is not None:
-                cache = sent[condition.control]
-                received[condition] = link.pass_through(
-                    condition.channel, cache, self.lengths, check=False
-                )
-        if not received:
-            return {}
-        doubtful = torch.stack([arrival.doubtful for arrival in received.values()]).tolist()
-        for (condition, arrival), doubts in zip(received.items(), doubtful, strict=True):
-            if condition.channel is None or not any(doubts):
-                continue
-            cache = sent[condition.control]
-            refused = link.refusals(condition.channel, cache, self.lengths, doubts)
-            for row, error in refused.items():
-                reasons[condition][row] = refusal(condition.channel, error)
-                arrival.kept[row], arrival.wire_bytes[row] = range(0), 0
-        self.work.passed("codecs")
-        return received
+        kept = {condition: arrival.kept for condition, arrival in received.items()}
+        count = max((len(each.sections) for rows in kept.values() for each in rows), default=0)
+        for number in range(count):
+            # Later sections have been read on top of what was fused before them.
+            before = decoder.slots if number else own
+            self._merge_section(decoder, before, received, conditions, number)
+            self.work.passed("fusion")
+            if number == count - 1:
+                received.clear()  # so that its memory is free while the rest is read
+            self._read_on(decoder, kept, conditions, number)
+            self.work.passed("tails")
 
-    def read_tails(self, decoder: Decoder, conditions: Sequence[Condition]) -> None:
-        """Read again what follows a fused `front` section, up to the prompt's last token."""
+    def _merge_section(
+        self,
+        decoder: Decoder,
+        own: KVCache,
+        received: Received,
+        conditions: Sequence[Condition],
+        number: int,
+    ) -> None:
+        """Merge section `number` of every row. All layers are merged into what the receiver had
+        before: its caches of the batch, or its slots."""
+        differ = any(each.by_layer for arrival in received.values() for each in arrival.kept)
+        # The tokens of a sharer layer, or of all where they are the same.
+        of_layer = cache(lambda layer: self._listed(received, conditions, layer, number))
+        geometry = self.work.pair.link.geometry
+        none = own.keys[0].new_empty(0, geometry.kv_heads, geometry.head_dim)
+
+        def arrived(layer: int, kind: str) -> tuple[Tensor, Tokens]:
+            parts, tokens = of_layer(layer if differ else 0)
+            if own is decoder.slots:
+                tokens = tokens._replace(example=tokens.row)
+            sent = [
+                getattr(cache, f"{kind}s")[layer][example, :, place]
+                for cache, example, place in parts
+            ]
+            return torch.cat(sent) if sent else none, tokens
+
+        self.work.merge(decoder.slots, own, arrived, self.work.by_device(FUSED_AT_ONCE))
+
+    def _listed(
+        self, received: Received, conditions: Sequence[Condition], layer: int, number: int
+    ) -> tuple[list[tuple[KVCache, Tensor, Tensor]], Tokens]:
+        """What one sharer layer sent of section `number`: under each condition the cache that
+        arrived, with each token's example and place in it; and all these tokens."""
+        parts, rows = [], len(self.questions)
+        tokens = [torch.zeros(3, 0, dtype=torch.long)]
+        for order, condition in enumerate(conditions):
+            if condition in received:
+                arrival = received[condition]
+                found = listed(arrival.kept, layer, number)
+                if found.shape[1]:
+                    tokens.append(torch.stack([found[0], found[2], order * rows + found[0]]))
+                    parts.append((arrival.cache, *found[:2].to(self.work.pair.device)))
+        return parts, Tokens(*torch.cat(tokens, 1).to(self.work.pair.device))
+
+    def _read_on(
+        self, decoder: Decoder, kept: Chosen, conditions: Sequence[Condition], number: int
+    ) -> None:
+        """Read again what follows section `number` of every row."""
         device, rows = self.work.pair.device, len(self.questions)
         token_ids = padded(self.prompts, device)
         last = torch.tensor(self.lengths, device=device)[:, None] - 1
-        for first, stop, starts, tokens in self._tail_passes(conditions):
-            start = torch.tensor(starts, device=device).flatten()[:, None]
+        for first, stop, spans, tokens in self._passes(kept, conditions, number):
+            start, end = torch.tensor(spans, device=device).T[..., None]
             positions = start + torch.arange(tokens, device=device)
-            # Past a row's tail, all at the last token's place: decoding fills its slot anew.
-            positions = torch.minimum(positions, last.repeat(stop - first, 1))
+            # Past a row's span, all at the last token's place: decoding fills its slot anew.
+            positions = torch.where(positions < end, positions, last.repeat(stop - first, 1))
             extend(
                 self.work.pair.receiver,
                 token_ids.repeat(stop - first, 1).gather(1, positions),
@@ -349,35 +426,37 @@ class _Batch:
                 self.work.tokens_at_once,
             )
 
-    def _tail_passes(
-        self, conditions: Sequence[Condition]
-    ) -> list[tuple[int, int, list[list[int]], int]]:
-        """Neighbouring conditions whose tails are read together: the first and one past the last,
-        where each row's tail starts under each, and the longest tail's tokens.
+    def _passes(self, kept: Chosen, conditions: Sequence[Condition], number: int) -> list[_Pass]:
+        """What is read together after section `number`.
 
-        Conditions are in order of their tails, the longest first; one whose tails are much shorter
+        Conditions are in order of what they read, the longest first; one that reads much less
         begins a new pass.
         """
         worth = self.work.by_device(PADDING_WORTH_A_PASS)
-        passes: list[tuple[int, int, list[list[int]], int]] = []
+        passes: list[_Pass] = []
         padding = 0
-        for number, condition in enumerate(conditions):
-            channel = condition.channel
-            if _tail_ratio(condition) == 0 or channel is None:
-                continue
-            starts = [len(kept(n, channel.keep_ratio, channel.order)) for n in self.lengths]
-            tokens = max(n - 1 - start for n, start in zip(self.lengths, starts, strict=True))
-            if not any(starts) or tokens == 0:
+        for place, condition in enumerate(conditions):
+            rows = zip(kept.get(condition, ()), self.lengths, strict=False)
+            spans = [after(each, number, n) for each, n in rows]
+            tokens = max((stop - start for start, stop in spans), default=0)
+            if tokens == 0:
                 continue
             if passes:
                 first, stop, earlier, longest = passes[-1]
-                padding += (longest - tokens) * len(starts)
-                if stop == number and padding <= worth:
-                    passes[-1] = first, number + 1, [*earlier, starts], max(longest, tokens)
+                padding += (longest - tokens) * len(spans)
+                if stop == place and padding <= worth:
+                    passes[-1] = _Pass(first, place + 1, earlier + spans, max(longest, tokens))
                     continue
-            passes.append((number, number + 1, [starts], tokens))
+            passes.append(_Pass(place, place + 1, spans, tokens))
             padding = 0
         return passes
+
+    def reading(self, chosen: Sequence[Positions]) -> tuple[int, bool, int]:
+        """Sorts conditions by what is read again under them: first by how often, so that those that
+        have a section of some number stand side by side, then the longest first."""
+        spans = [after(each, 0, n) for each, n in zip(chosen, self.lengths, strict=True)]
+        tokens = max(stop - start for start, stop in spans)
+        return max(len(each.sections) for each in chosen), tokens > 0, -tokens
 
     def decode(
         self,
@@ -447,10 +526,23 @@ def _index(rows: Sequence[int], cache: KVCache) -> Tensor:
     return torch.tensor(rows, device=cache.keys[0].device)
 
 
-def _listed(runs: Sequence[range]) -> tuple[Tensor, Tensor, Tensor]:
-    """Each kept token's row, its place among the row's kept tokens, and its position: [M] each."""
-    counts = torch.tensor([len(run) for run in runs])
-    starts = torch.tensor([run.start for run in runs])
-    row = torch.repeat_interleave(torch.arange(len(runs)), counts)
-    place = torch.arange(len(row)) - (counts.cumsum(0) - counts)[row]
-    return row, place, starts[row] + place
+def listed(chosen: Sequence[Positions], layer: int, number: int) -> Tensor:
+    """What a sharer layer sends of section `number` of each row, int64 [3, M]: each token's row,
+    its place among all that the layer sends of the row, and its position."""
+    runs = [
+        (row, place, run.start, len(run))
+        for row, positions in enumerate(chosen)
+        for place, run in positions.parts(layer, number)
+    ]
+    *fields, counts = torch.tensor(runs, dtype=torch.long).view(-1, 4).T
+    step = torch.arange(int(counts.sum())) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    row, place, start = (field.repeat_interleave(counts) for field in fields)
+    return torch.stack([row, place + step, start + step])
+
+
+def after(positions: Positions, number: int, prompt_tokens: int) -> tuple[int, int]:
+    """Start and stop of what is read once section `number` is fused: up to the end of the next, or
+    to the prompt's last token; nothing where there is no such section."""
+    stops = [section.stop for section in positions.sections[number : number + 2]]
+    ends = [*stops, prompt_tokens - 1]
+    return (ends[0], ends[1]) if stops else (0, 0)

@@ -7,6 +7,7 @@ prove equal.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 
 import torch
@@ -17,7 +18,7 @@ from c2c.fused import fused_steps
 from c2c.slots import slot_attention
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import ahead
-from latentwire.evaluation.batch import Workspace, answer, slots_needed
+from latentwire.evaluation.batch import Answers, Workspace, answer, slots_needed
 from latentwire.evaluation.memory import forget, out_of_memory, usable_bytes
 from latentwire.evaluation.pair import LoadedPair
 from latentwire.evaluation.pipeline import outcome
@@ -61,80 +62,114 @@ def evaluate(
     for models that cannot be evaluated in batches.
     """
     work = work or Workspace(pair)
-    asked_for = list(dict.fromkeys(conditions))
-    competing = [c for c in asked_for if c.system in COMPETITORS]
+    found: dict[Condition, list[Record]] = {}
+    competing = [c for c in dict.fromkeys(conditions) if c.system in COMPETITORS]
     if competing:
-        # The decoders of one kind would leave no room for those of the other.
-        both = len(competing) < len(asked_for)
-        found = ahead.evaluate(work, competing, questions, donors, batch_size, progress)
-        if both:
+        found |= ahead.evaluate(work, competing, questions, donors, batch_size, progress)
+    if rest := [c for c in dict.fromkeys(conditions) if c not in found]:
+        if competing:
+            # The decoders of one kind would leave no room for those of the other.
             work.release()
             forget(pair.device)
-            rest = [c for c in asked_for if c not in found]
-            found |= evaluate(
-                pair, rest, questions, donors, batch_size, progress, work=work,
-                see_first=see_first, forced=forced,
-            )  # fmt: skip
-        return {c: found[c] for c in asked_for}
-    records: dict[Condition, list[Record | None]] = {c: [None] * len(questions) for c in asked_for}
-    conditions = asked_for
-    for condition, kept in records.items():
-        for row, (question, donor) in enumerate(zip(questions, donors, strict=True)):
-            kept[row] = _refused(pair, condition, question, donor)
-        if refused := sum(record is not None for record in kept):
-            progress(refused)
+        call = _Call(work, rest, questions, donors, batch_size, progress, see_first, forced)
+        found |= call.finished()
+    return {c: found[c] for c in conditions}
 
-    def missing(row: int) -> list[Condition]:
-        return [c for c in conditions if records[c][row] is None]
 
-    # The longest first: what they need, all others find.
-    waiting = [row for row in range(len(questions)) if missing(row)]
-    waiting.sort(key=lambda row: -len(questions[row].token_ids))
-    slots = max((_slots(pair, questions[row]) for row in waiting), default=0)
-    together = len(conditions)  # conditions in a batch
-    models = pair.receiver, pair.sharer
-    with slot_attention(*models), fused_steps(*models):
+@dataclass
+class _Call:
+    """Questions under conditions that none competes with, and the records so far."""
+
+    work: Workspace
+    conditions: list[Condition]
+    questions: Sequence[Question]
+    donors: Sequence[Question]
+    batch_size: int | None
+    progress: Progress
+    see_first: SeeFirst | None
+    forced: Mapping[Condition, Sequence[int]] | None
+
+    def __post_init__(self) -> None:
+        self.together = len(self.conditions)  # in a batch
+        self.records: dict[Condition, list[Record | None]] = {
+            c: [None] * len(self.questions) for c in self.conditions
+        }
+
+    def finished(self) -> dict[Condition, list[Record]]:
+        """All records: of what cannot be answered, then of the rest, batch by batch."""
+        for condition, kept in self.records.items():
+            for row, pair in enumerate(zip(self.questions, self.donors, strict=True)):
+                kept[row] = _refused(self.work.pair, condition, *pair)
+            if refused := sum(record is not None for record in kept):
+                self.progress(refused)
+        models = self.work.pair.receiver, self.work.pair.sharer
+        with slot_attention(*models), fused_steps(*models):
+            self.answer_all()
+        return {c: [_made(record) for record in kept] for c, kept in self.records.items()}
+
+    def missing(self, row: int) -> list[Condition]:
+        """Under which a question has no record yet."""
+        return [c for c in self.conditions if self.records[c][row] is None]
+
+    def answer_all(self) -> None:
+        # The longest first: what they need, all others find.
+        waiting = [row for row in range(len(self.questions)) if self.missing(row)]
+        waiting.sort(key=lambda row: -len(self.questions[row].token_ids))
+        slots = max((_slots(self.work.pair, self.questions[row]) for row in waiting), default=0)
         while waiting:
-            most = _even(len(waiting), batch_size or _room(work, conditions, slots))
-            lacking = missing(waiting[0])
-            rows = _alike(waiting[:most], missing)
-            asked = lacking[:together]
-            try:
-                answers = answer(
-                    work,
-                    asked,
-                    [questions[row] for row in rows],
-                    [donors[row] for row in rows],
-                    max(questions[row].task.max_new_tokens for row in rows),
-                    _by_row(see_first, rows) if see_first else lambda shown, logits: None,
-                    forced and {c: [forced[c][row] for row in rows] for c in asked},
-                )
-            except RuntimeError as error:
-                if not out_of_memory(error):
-                    raise
-                answers = None  # recover below: here the error still holds the batch's tensors
+            room = self.batch_size or _room(self.work, self.conditions, slots)
+            lacking = self.missing(waiting[0])
+            rows = _alike(waiting[: _even(len(waiting), room)], self.missing)
+            asked = lacking[: self.together]
+            answers = self.answers(asked, rows)
             if answers is None:
-                work.release()
-                forget(pair.device)
-                most, together = _halved(pair, len(rows), len(asked))
-                if batch_size:
-                    batch_size = most
-                elif work.room is not None:  # known to the next call too
-                    work.room = work.room[0], most
+                self.shrink(len(rows), len(asked))
                 continue
-            for condition in asked:
-                for row, tokens, wire_bytes, reason in zip(rows, *answers[condition], strict=True):
-                    asked_and_lent = condition, questions[row], donors[row]
-                    records[condition][row] = (
-                        unanswered(*asked_and_lent, reason)
-                        if reason
-                        else outcome(pair, *asked_and_lent, tokens, wire_bytes)
-                    )
-            work.passed("records")
-            progress(len(asked) * len(rows))
+            self.keep(answers, rows)
             if len(asked) == len(lacking):
                 waiting = waiting[len(rows) :]
-    return {c: [_made(record) for record in kept] for c, kept in records.items()}
+
+    def answers(self, asked: list[Condition], rows: list[int]) -> dict[Condition, Answers] | None:
+        """Of one batch; None where memory does not suffice."""
+        see_first, forced = self.see_first, self.forced
+        try:
+            return answer(
+                self.work,
+                asked,
+                [self.questions[row] for row in rows],
+                [self.donors[row] for row in rows],
+                max(self.questions[row].task.max_new_tokens for row in rows),
+                _by_row(see_first, rows) if see_first else lambda shown, logits: None,
+                forced and {c: [forced[c][row] for row in rows] for c in asked},
+            )
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+        return None  # the caller recovers: the error holds the batch's tensors
+
+    def shrink(self, examples: int, conditions: int) -> None:
+        """Try less after that many were too many."""
+        self.work.release()
+        forget(self.work.pair.device)
+        most, self.together = _halved(self.work.pair, examples, conditions)
+        if self.batch_size:
+            self.batch_size = most
+        elif self.work.room is not None:  # known to the next call too
+            self.work.room = self.work.room[0], most
+
+    def keep(self, answers: dict[Condition, Answers], rows: list[int]) -> None:
+        """Make the records of a batch."""
+        pair = self.work.pair
+        for condition, found in answers.items():
+            for row, tokens, *sizes, reason in zip(rows, *found, strict=True):
+                asked_and_lent = condition, self.questions[row], self.donors[row]
+                self.records[condition][row] = (
+                    unanswered(*asked_and_lent, reason)
+                    if reason
+                    else outcome(pair, *asked_and_lent, tokens, *sizes)
+                )
+        self.work.passed("records")
+        self.progress(len(answers) * len(rows))
 
 
 def _refused(

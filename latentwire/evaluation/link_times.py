@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from c2c import receiver, sharer
 from c2c.cache import KVCache
-from c2c.sections import Section, split
+from c2c.sections import Section, sections
 from latentwire.channel.text import encode_text
 from latentwire.evaluation.clock import now_s
 from latentwire.evaluation.competitors import MessagePrompts, Prompt
@@ -59,8 +59,8 @@ def _by_cache(pair: LoadedPair, question: Question) -> dict[str, float]:
         fused_s += now_s(pair.device) - start
         return fused
 
-    sections = split(token_ids.shape[1], 1.0, "front")
-    receiver.prefill(pair.receiver, token_ids, sections, fuse, before)
+    whole = sections([range(cache.tokens)], token_ids.shape[1])
+    receiver.prefill(pair.receiver, token_ids, whole, fuse, before)
     ended = now_s(pair.device)
     return {
         SHARER_PREFILL: 1000 * (read - began),

@@ -6,13 +6,18 @@
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from c2c import receiver, sharer
 from c2c.cache import KVCache, concatenate
+from c2c.interface import Interface
 from c2c.receiver import Prefilled
-from c2c.sections import split
+from c2c.sections import Section, sections
+from latentwire.channel.layout import Layout
+from latentwire.channel.selectors.registry import select
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.pair import LoadedPair, stop_ids
 from latentwire.evaluation.record import Record
@@ -49,7 +54,7 @@ def _answered(
     if condition.channel:
         packet = send(pair, condition.channel, question, donor, condition.control)
         with may_be_refused(condition.channel):  # by who reads it
-            prefilled = prefill(pair, condition.channel, question, packet)
+            prefilled = prefill(pair, question, packet)
     else:
         model, ids = (
             (pair.receiver, question.prompts.receiver_ids)
@@ -61,7 +66,8 @@ def _answered(
     answering = pair.sharer if condition.system == "sharer" else pair.receiver
     most = question.task.max_new_tokens
     (answer,) = receiver.greedy(answering, prefilled, most, stop_ids(answering))
-    return outcome(pair, condition, question, donor, answer, len(packet))
+    sent = len(packet), pair.link.elements(packet)
+    return outcome(pair, condition, question, donor, answer, *sent)
 
 
 def send(
@@ -73,24 +79,59 @@ def send(
     """
     source = donor if control == "deranged" else question
     cache = sharer.read(pair.sharer, as_batch(source.prompts.sharer_ids, pair.device))
-    return packet_of(pair, channel, controlled(cache, control, len(question.token_ids) - 1))
+    tokens = len(question.token_ids)
+    prompt = fitted_prompt(source.prompts.sharer_ids, tokens)
+    return packet_of(pair, channel, controlled(cache, control, tokens - 1), prompt)
 
 
-def packet_of(pair: LoadedPair, channel: Channel, cache: KVCache) -> bytes:
-    """The packet of one example's cache; Unanswerable for numbers that the codec cannot send."""
+def packet_of(pair: LoadedPair, channel: Channel, cache: KVCache, prompt: Sequence[int]) -> bytes:
+    """The packet of one example's cache of `prompt`: here is chosen what goes. Unanswerable for
+    numbers that the codec cannot send."""
     with may_be_refused(channel):
-        return pair.link.send(channel, cache)
+        return pair.link.send(channel, cache, select(channel, cache, prompt))
 
 
-def prefill(pair: LoadedPair, channel: Channel, question: Question, packet: bytes) -> Prefilled:
-    """The receiver's side: decode the packet, read the prompt, fuse."""
-    prompt_tokens = len(question.token_ids)
-    sections = split(prompt_tokens, channel.keep_ratio, channel.order)
+def prefill(pair: LoadedPair, question: Question, packet: bytes) -> Prefilled:
+    """The receiver's side: decode the packet, read the prompt, fuse the tokens that it names."""
     token_ids = as_batch(question.prompts.receiver_ids, pair.device)
     if not packet:
-        return receiver.prefill(pair.receiver, token_ids, sections, lambda section, own: own)
-    _, received = pair.link.receive(packet, prompt_tokens, pair.dtype, pair.device)
-    return pair.interface.prefill(pair.receiver, token_ids, sections, received)
+        return receiver.read(pair.receiver, token_ids)
+    prompt_tokens = len(question.token_ids)
+    layout, received = pair.link.receive(packet, prompt_tokens, pair.dtype, pair.device)
+    cut = sections(layout.runs, prompt_tokens)
+    if not layout.by_layer:
+        return pair.interface.prefill(pair.receiver, token_ids, cut, received)
+    require_mergeable(pair.interface)
+    merge = partial(merged, pair.interface, layout, received)
+    return receiver.prefill(pair.receiver, token_ids, cut, merge)
+
+
+def require_mergeable(interface: Interface) -> None:
+    """LatentWireError where layers sent different tokens, and an interface cannot take that."""
+    if interface.inserts:
+        raise LatentWireError(
+            "the interface puts what arrived in front of the prompt, so all layers must send the"
+            " same tokens; take another order"
+        )
+
+
+def merged(
+    interface: Interface, layout: Layout, received: KVCache, section: Section, own: KVCache
+) -> KVCache:
+    """What one section of the receiver's cache becomes. A token that a sharer layer did not send
+    stays the receiver's own in the layers that read it."""
+    arrived, sent = layout.within(received, section.start, section.stop)
+    after = interface.merge(arrived, own)
+    sent = sent.to(own.keys[0].device)
+    here = {layer: sent[source, :, None] for layer, source in interface.sources.items()}
+
+    def kept(after: Sequence[Tensor], own: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        whole = list(after)
+        for layer, mask in here.items():
+            whole[layer] = torch.where(mask, after[layer], own[layer])
+        return tuple(whole)
+
+    return KVCache(kept(after.keys, own.keys), kept(after.values, own.values))
 
 
 def controlled(cache: KVCache, control: str, tokens: int) -> KVCache:
@@ -107,6 +148,12 @@ def controlled(cache: KVCache, control: str, tokens: int) -> KVCache:
     return concatenate([*[cache.section(0, 1)] * (tokens - cache.tokens), cache], dim=2)
 
 
+def fitted_prompt(prompt: Sequence[int], tokens: int) -> tuple[int, ...]:
+    """Token ids brought to `tokens` of them as `controlled` does it with their cache."""
+    ids = tuple(prompt)
+    return ids[:1] * (tokens - len(ids)) + ids[max(0, len(ids) - tokens) :]
+
+
 def as_batch(token_ids: Sequence[int], device: torch.device) -> torch.Tensor:
     """Token ids as [1, n]."""
     return torch.tensor([token_ids], device=device)
@@ -119,21 +166,21 @@ def outcome(
     donor: Question,
     answer: list[int],
     wire_bytes: int,
+    elements: int = 0,
 ) -> Record:
     """The record of an answer given in token ids."""
     output = pair.tokenizer.decode(answer, skip_special_tokens=True)
     deranged = condition.control == "deranged"
-    channel, prompt_tokens = condition.channel, len(question.token_ids)
     return Record(
         example_id=question.example.id,
         index=question.example.index,
         answer=question.example.answer,
         **question.graded(question.task.extract(output)),
-        prompt_tokens=prompt_tokens,
+        prompt_tokens=len(question.token_ids),
         generated_tokens=len(answer),
         wire_bytes=wire_bytes,
         output=output,
         donor_id=donor.example.id if deranged else None,
         donor_answer=donor.example.answer if deranged else None,
-        elements=pair.link.elements(channel, prompt_tokens) if channel else 0,
+        elements=elements,
     )

@@ -51,13 +51,8 @@ def _row(record: Record) -> dict[str, object]:
     }
 
 
-def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Write `record_lines` in UTF-8."""
-    path.write_text(record_lines(records), encoding="utf-8")
-
-
 def read_records(path: Path) -> list[Record]:
-    """Read what `write_records` wrote; a malformed line is named by file and line."""
+    """Read `record_lines` from a file in UTF-8; a malformed line is named by file and line."""
     names = {field.name for field in fields(Record)}
     records = []
     with path.open("rb") as file:

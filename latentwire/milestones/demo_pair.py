@@ -21,8 +21,8 @@ PARAMETERS = (
 def run(values: Values) -> None:
     # They take seconds to import: a help text must not. And `tools` is not part of the installed
     # package; entry points run in a checkout, which has it.
+    from latentwire.environment import choose_device
     from latentwire.milestones.milestone import milestone_run
-    from latentwire.session.configuration import choose_device
     from latentwire.tracking.store import open_store
     from tools.demo_pair.build import build_demo_pair
 

@@ -241,7 +241,7 @@ def _compute(
     with (
         tqdm(total=missing, desc=run.name, unit="answer", disable=not sys.stderr.isatty()) as bar,
         run.claims.until_done() as claims,
-        Outbox(session.store) as outbox,
+        Outbox(session.store, expecting=True) as outbox,
         _evaluating(session, bar.update) as evaluate,
     ):
         unreadable = {entry.run.info.run_id for entry in lost}

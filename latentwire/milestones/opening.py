@@ -22,6 +22,7 @@ from latentwire.checks.prompts import judge, lengths_of, most_tokens
 from latentwire.checks.report import FAIL, OK, WARN, Check, Doubt, Unmade, run_checks
 from latentwire.checks.store import check_artifacts, check_store
 from latentwire.checks.weights import configs, weights_bytes
+from latentwire.environment import choose_device, choose_dtype
 from latentwire.errors import LatentWireError, NotHere, Unanswerable
 from latentwire.evaluation.message import stem_and_options
 from latentwire.interfaces.registry import require_fit
@@ -33,8 +34,6 @@ from latentwire.parameters import INIT, MESSAGE_TOKENS, SKIP, Values
 from latentwire.session.configuration import (
     Configuration,
     announce,
-    choose_device,
-    choose_dtype,
     chosen_pair,
 )
 from latentwire.session.pair_in_use import DATE_TOLD

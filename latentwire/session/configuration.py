@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import torch
 
 from c2c.errors import printable, shortened
-from latentwire.errors import LatentWireError
 from latentwire.pairs.load import choose_pair, load_pair
 from latentwire.pairs.pair import Pair, require_supported
-from latentwire.parameters import AUTO, Values
+from latentwire.parameters import Values
 
 
 @dataclass(frozen=True)
@@ -60,29 +59,3 @@ def announce(pair: Pair, reason: str, device: str) -> None:
     """A run's first line: which pair and why."""
     text = f"pair {pair.name} ({reason}) on {device}: {shortened(pair.description, 300)}"
     print(printable(text), flush=True)
-
-
-def choose_device(name: str) -> str:
-    """The device that `auto` means here; LatentWireError for one that is not there."""
-    cuda = torch.cuda.is_available()
-    if name == AUTO:
-        return "cuda" if cuda else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name.startswith("cuda"):
-        number = int(name.partition(":")[2] or 0)
-        if not cuda or number >= torch.cuda.device_count():
-            raise LatentWireError(
-                f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices that"
-                " torch can use; take device=cpu, or check driver and torch build"
-            )
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise LatentWireError("device=mps: torch finds no Apple GPU here; take device=cpu")
-    return name
-
-
-def choose_dtype(name: str, device: str) -> torch.dtype:
-    """The dtype that a parameter means on a device."""
-    if name == AUTO:
-        return torch.bfloat16 if device.startswith("cuda") else torch.float32
-    dtype = getattr(torch, name)
-    assert isinstance(dtype, torch.dtype)
-    return dtype

@@ -53,6 +53,13 @@ ALONE = tuple(name for name, system in SYSTEMS.items() if not system.sends)
 COMPETITORS = tuple(name for name, system in SYSTEMS.items() if system.competes)
 
 
+def order_key(order: str | None) -> tuple[bool, int, str]:
+    """Sorts orders: the published two, then all others by name, then none. Which there are is for
+    `channel.selectors.registry` to say."""
+    place = ORDERS.index(order) if order in ORDERS else len(ORDERS)
+    return order is None, place, order or ""
+
+
 @dataclass(frozen=True)
 class Axis:
     """How the values of one axis are kept, written and ordered."""
@@ -120,8 +127,7 @@ class Point:
     order: str | None = _axis(
         rank=6,
         systems=CACHES,
-        allowed=ORDERS,
-        sort_key=(*ORDERS, None).index,
+        sort_key=order_key,
         label=lambda row: "" if row["keep_ratio"] == 1 else str(row["order"]),
         title="End kept (shorter caches)",
     )

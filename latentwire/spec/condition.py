@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from c2c.sections import ORDERS
 from latentwire.errors import LatentWireError
 from latentwire.spec.axes import (
     AXES,
@@ -21,27 +20,25 @@ from latentwire.spec.names import label
 class Channel:
     """Selector and codec. Keeping everything or nothing has no order: it is written as `front`.
 
-    Whether there is such a codec is for `channel.registry` to say.
+    Which codecs and selectors there are is for their registries to say.
     """
 
     codec: str
     keep_ratio: float = 1.0
-    order: str = "front"
+    order: str = "front"  # the selector's name
     calibration: str = ""  # sha256 (hex) of the artifact, for a codec that needs one
 
     def __post_init__(self) -> None:
         if not 0 <= self.keep_ratio <= 1:
             raise LatentWireError(f"keep_ratio must be between 0 and 1, not {self.keep_ratio}")
-        if self.order not in ORDERS:
-            raise LatentWireError(f"order must be one of {', '.join(ORDERS)}, not {self.order!r}")
         # 1 and 1.0 are one channel, and so are 0.0 and -0.0: one spelling, one fingerprint.
         object.__setattr__(self, "keep_ratio", float(self.keep_ratio) + 0.0)
         object.__setattr__(self, "order", order_of(self.keep_ratio, self.order))
 
 
 def order_of(keep_ratio: float, order: str) -> str:
-    """Which end is kept. Of all or nothing there is no end: it is written as `front`, so that what
-    is one condition has one name."""
+    """By which selector tokens are kept. For all or nothing there is no choice: it is written as
+    `front`, so that what is one condition has one name."""
     return "front" if keep_ratio in (0, 1) else order
 
 

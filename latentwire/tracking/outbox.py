@@ -216,11 +216,11 @@ class Outbox:
     When it ends well, all have arrived; when it is interrupted, the letter in hand is finished and
     the rest waits in the folder. Raises LatentWireError when the store is given up. A letter that
     the store refuses is set aside, with a sentence, and the others go on; of those that were put
-    here, that sentence is raised in the end.
+    here, that sentence is raised in the end. `expecting` is for whom will put letters here.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, expecting: bool = False) -> None:
+        self._store, self._expecting = store, expecting
         self._uri = store.uri
         self._place = folder_of(store.uri)
         self._folder = self._place / folder_name(own_process(), uuid.uuid4().hex[:8])
@@ -237,7 +237,9 @@ class Outbox:
         take_moved(self._place.parent, self._place, self._folder, self._is_ours)
         self._on_their_way = waiting(self._folder)
         self.found = len(self._on_their_way)
-        if self._on_their_way:
+        if self._expecting:  # the process imports what it needs while models are loaded
+            self._folder.mkdir(parents=True, exist_ok=True)
+        if self._expecting or self._on_their_way:
             self._start()
         return self
 
@@ -374,7 +376,7 @@ class Outbox:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            self._process.wait(FAREWELL_S)
+            self._process.wait(FAREWELL_S if self._put or self.found else 0)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -1,8 +1,8 @@
 """The figures that the pair's README shows for a question set."""
 
 from itertools import pairwise
-from math import comb
 
+from latentwire.analysis.stats import mcnemar_p, paired_outcomes
 from tools.demo_pair.measure import (
     Condition,
     Letters,
@@ -21,8 +21,9 @@ ORDERS = ("front", "back")
 def measure_set(pair: LivePair, questions: Questions) -> dict[str, float]:
     """Accuracies in per cent, and McNemar's p for each step down in precision."""
 
-    def correct(letters: Letters) -> list[bool]:
-        return [a == b for a, b in zip(letters, questions.keys, strict=True)]
+    def correct(letters: Letters) -> dict[str, bool]:
+        pairs = enumerate(zip(letters, questions.keys, strict=True))
+        return {str(number): letter == key for number, (letter, key) in pairs}
 
     figures = {"questions": float(len(questions.keys))}
     for name, model in (("receiver", pair.receiver), ("sharer", pair.sharer)):
@@ -38,22 +39,10 @@ def measure_set(pair: LivePair, questions: Questions) -> dict[str, float]:
         figures[f"int{bits}"] = per_cent(letters, questions.keys)
     for high, low in pairwise(PRECISIONS):
         figures[f"mcnemar_p_int{high}_int{low}"] = mcnemar_p(
-            correct(by_bits[high]), correct(by_bits[low])
+            paired_outcomes(correct(by_bits[high]), correct(by_bits[low]))
         )
     for order in ORDERS:
         for ratio in KEEP_RATIOS:
             letters = fused(pair, questions, Condition(bits=8, keep_ratio=ratio, order=order))
             figures[f"int8_{order}_{ratio:g}"] = per_cent(letters, questions.keys)
     return figures
-
-
-def mcnemar_p(first: list[bool], second: list[bool]) -> float:
-    """Exact two-sided McNemar p that two conditions are equally often right."""
-    only_first = sum(a and not b for a, b in zip(first, second, strict=True))
-    only_second = sum(b and not a for a, b in zip(first, second, strict=True))
-    total = only_first + only_second
-    if total == 0:
-        return 1.0
-    smaller = min(only_first, only_second)
-    tail = sum(comb(total, k) for k in range(smaller + 1))
-    return min(1.0, 2 * tail / 2**total)

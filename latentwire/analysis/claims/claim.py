@@ -15,6 +15,7 @@ from pathlib import Path
 
 from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS, KINDS, Kind
 from latentwire.channel.registry import require_codec
+from latentwire.channel.selectors.registry import require_selector
 from latentwire.errors import LatentWireError
 from latentwire.spec.axes import C2C, CONTROLS
 from latentwire.spec.condition import Channel, Condition
@@ -119,6 +120,7 @@ def _condition(values: object, path: Path, within: str) -> Condition:
     keys.finish()
     try:
         require_codec(codec, calibration)
+        require_selector(order)
         channel = Channel(codec, keep_ratio, order, calibration)
     except LatentWireError as error:
         raise LatentWireError(f"{path}: '{within}': {error}") from None

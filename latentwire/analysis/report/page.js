@@ -59,6 +59,7 @@
   const isComplete = (point, kind) => (kind === "zero" || point.complete) &&
     (kind === "gain" ? point.deranged_examples : askedOf(point, kind)) >= point.examples_total;
   const PALE = .4;
+  const DASHES = { front: null, back: "6 4" }; // of the lines through an order's points; others are dotted
   const sender = (point) => (onWire(point) ? point.codec : point.name) + fitted(point);
   const named = (point) => point.name + fitted(point);
 
@@ -262,7 +263,7 @@
           .sort((a, b) => a.wire_bytes_mean - b.wire_bytes_mean);
         if (!sweep.some((point) => !isWhole(point))) continue;
         const line = sweep.map((point) => `${x(point.wire_bytes_mean)},${panel.y(point[column])}`).join("L");
-        root.append(svg("path", { d: `M${line}`, fill: "none", stroke: style(codec)[0], "stroke-width": 1.5, "stroke-dasharray": order === "back" ? "6 4" : null,
+        root.append(svg("path", { d: `M${line}`, fill: "none", stroke: style(codec)[0], "stroke-width": 1.5, "stroke-dasharray": order in DASHES ? DASHES[order] : "2 3",
           opacity: sweep.every((point) => isComplete(point, column === "accuracy" ? "matched" : "gain")) ? 1 : PALE }));
       }
     }
@@ -340,7 +341,8 @@
     const hollow = controls.filter((control) => control !== "matched");
     if (hollow.length) parts.push(`Small hollow marks: ${hollow.map((control) => control === "zero" ? "zeros (dashed)" : "deranged").join(", ")}.`);
     if (sets[state.set].groups.length > 1) parts.push("Large grey hollow marks: published.");
-    parts.push("Solid: front kept, dashed: back kept. Grey step: best for its bytes. A click on a mark opens its questions.");
+    const others = new Set(shown.map((point) => point.filters.order).filter((order) => order && !(order in DASHES)));
+    parts.push(`Solid: front kept, dashed: back kept${others.size ? `, dotted: ${[...others].join(", ")}` : ""}. Grey step: best for its bytes. A click on a mark opens its questions.`);
     if (of.fuser_hash) parts.push(`Fuser ${of.fuser_hash.slice(0, 10)}.`);
     if (of.dataset_hash) parts.push(`Questions ${of.dataset_hash.slice(0, 10)}.`);
     byId("caption").textContent = parts.join(" ");

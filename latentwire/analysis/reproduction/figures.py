@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from c2c.sections import ORDERS
+from latentwire.channel.selectors.registry import SELECTORS
 from latentwire.errors import LatentWireError
 from latentwire.spec.condition import order_of
 from latentwire.strict_yaml import Keys, read_yaml
@@ -92,7 +92,7 @@ def _figure(values: object, path: Path, within: str) -> Figure:
         questions=keys.count("questions"),
         codec=keys.one_of("codec", tuple(BITS)),
         keep_ratio=keys.number("keep_ratio"),
-        order=keys.one_of("order", ORDERS),
+        order=keys.one_of("order", tuple(SELECTORS)),
         accuracy=keys.number("accuracy"),
     )
     keys.finish()

@@ -217,6 +217,14 @@ def test_the_caption_says_n_and_what_is_incomplete(condition: Make) -> None:
     assert sorted(dot.get_alpha() < 1 for dot in filled(panels(figure)[0])) == [False, True]
 
 
+def test_every_selectors_lines_can_be_told_apart(condition: Make) -> None:
+    others = [condition("AB" * 20, keep_ratio=0.5, order=order) for order in ("b", "a")]
+    figure = draw([*grid(condition), *others])
+    legend = [text.get_text() for text in figure.legends[-1].get_texts()]
+    names = [f"{order} kept" for order in ("front", "back", "a", "b")]
+    assert [text for text in legend if text.endswith("kept")] == names
+
+
 def test_the_full_cache_is_one_point_whatever_its_order(condition: Make) -> None:
     part = condition("AB" * 10, order="front", total=40)
     whole = condition("AAAB" * 10, order="back", total=40)

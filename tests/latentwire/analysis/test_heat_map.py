@@ -94,7 +94,7 @@ def test_the_texts_name_n_pair_and_fuser_and_are_on_the_page(condition: Make) ->
         assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1
 
 
-@pytest.mark.parametrize("order", ["front", "back"])
+@pytest.mark.parametrize("order", ["front", "back", "scattered"])
 def test_one_order_is_one_column(condition: Make, order: str) -> None:
     frame = build_curve([condition("AABB"), condition("ABBB", keep_ratio=0.5, order=order)])
     assert [axes.get_title() for axes in draw(frame).axes] == [f"accuracy (%), {order} kept"]

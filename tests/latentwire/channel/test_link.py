@@ -3,13 +3,15 @@ from dataclasses import replace
 import pytest
 import torch
 from calibrations import make_calibration
+from chosen import positions_of
 from tiny import make_fuser, make_model
 
 from c2c.cache import Geometry, KVCache
 from c2c.fuser import Fuser
 from c2c.projector import Projector
 from latentwire.channel.link import Link
-from latentwire.channel.packet import PacketError, encode
+from latentwire.channel.packet import PacketError, packet_bytes
+from latentwire.channel.positions import Positions
 from latentwire.channel.registry import CODECS, EXAMPLES, NAMES, needs_calibration
 from latentwire.spec.condition import Channel
 
@@ -53,35 +55,36 @@ def test_passing_through_is_sending_and_receiving(
     for tokens in (1, 2, 13):
         cache = make_cache(tokens, batch=3).map(lambda tensor: tensor.to(dtype))
         prompts = [tokens + 1, max(1, tokens // 2) + 1, tokens + 1]
-        kept, arrived, wire_bytes, _ = LINK.pass_through(channel, cache, prompts)
+        chosen = [positions_of(channel, n) for n in prompts]
+        kept, arrived, wire_bytes, elements, _ = LINK.pass_through(channel, cache, chosen)
+        assert kept == chosen
         for row, prompt_tokens in enumerate(prompts):
             example = cache.pick(torch.tensor([row])).section(0, prompt_tokens - 1)
-            packet = LINK.send(channel, example)
+            packet = LINK.send(channel, example, chosen[row])
             assert len(packet) == wire_bytes[row]
-            assert LINK.wire_bytes(channel, prompt_tokens) in (len(packet), None)
-            assert bool(packet) == bool(kept[row])
+            assert LINK.elements(packet) == elements[row]
+            assert bool(packet) == bool(kept[row].sections)
             if not packet:
                 continue
-            positions, received = LINK.receive(packet, prompt_tokens, dtype, CPU)
-            assert positions == kept[row]
-            own = arrived.pick(torch.tensor([row])).section(0, len(positions))
+            layout, received = LINK.receive(packet, prompt_tokens, dtype, CPU)
+            assert layout.kept == kept[row]
+            own = arrived.pick(torch.tensor([row])).section(0, layout.tokens)
             assert same(received, own)
 
 
 def test_nothing_kept_sends_nothing() -> None:
-    assert LINK.send(Channel("int8", 0.0), make_cache(9)) == b""
-    assert LINK.send(Channel("int8", 0.1), make_cache(9)) == b""  # floor(0.9)
-    assert LINK.wire_bytes(Channel("int8", 0.1), 10) == 0
-    assert LINK.header(Channel("int8", 0.1), 10) is None
-    assert LINK.wire_bytes(Channel("int8", 0.1), 11) > 0
+    assert LINK.send(Channel("int8"), make_cache(9), Positions()) == b""
+    assert LINK.header(Channel("int8"), Positions()) is None
+    assert LINK.elements(b"") == 0
 
 
 def test_the_tokens_sent_are_those_kept() -> None:
     cache = make_cache(10)
     for order, start, stop in (("front", 0, 3), ("back", 7, 10)):
-        packet = LINK.send(Channel("fp32", 0.3, order), cache)
-        positions, received = LINK.receive(packet, 11, torch.float32, CPU)
-        assert positions == range(start, stop)
+        channel = Channel("fp32", 0.3, order)
+        packet = LINK.send(channel, cache, positions_of(channel, 11))
+        layout, received = LINK.receive(packet, 11, torch.float32, CPU)
+        assert layout.runs == (range(start, stop),)
         assert torch.equal(received.keys[2], cache.keys[2][:, :, start:stop])
         assert torch.equal(received.values[1], cache.values[1][:, :, start:stop])
         assert bool(received.keys[1].isnan().all()) and bool(received.values[0].isnan().all())
@@ -102,27 +105,34 @@ def gated(keys: set[int], values: set[int]) -> Fuser:
 
 
 def test_closed_gates_send_nothing_and_repeated_layers_are_sent_once() -> None:
-    channel = Channel("int8")
+    channel, all_tokens = Channel("int8"), Positions.of(range(20))
 
     def link(keys: set[int], values: set[int]) -> Link:
         return Link.of(gated(keys, values), b"12345678")
+
+    def size(link: Link) -> int:
+        header = link.header(channel, all_tokens)
+        assert header is not None
+        return packet_bytes(header) or 0
 
     everything = set(range(5))
     whole = link(everything, everything)
     assert whole.key_layers == whole.value_layers == (0, 1, 2)
     one = CODECS["int8"].payload_bytes((2, 20, 8))
     sizes = {
-        "whole": whole.wire_bytes(channel, 21),
-        "one of three": link({2, 3, 4}, everything).wire_bytes(channel, 21),
-        "without layer 0": link({3, 4}, everything).wire_bytes(channel, 21),
-        "values only": link(set(), everything).wire_bytes(channel, 21),
-        "nothing": link(set(), set()).wire_bytes(channel, 21),
+        "whole": size(whole),
+        "one of three": size(link({2, 3, 4}, everything)),
+        "without layer 0": size(link({3, 4}, everything)),
+        "values only": size(link(set(), everything)),
+        "nothing": size(link(set(), set())),
     }
     assert sizes["one of three"] == sizes["whole"]
     assert sizes["whole"] - sizes["without layer 0"] == one
     assert sizes["whole"] - sizes["values only"] == 3 * one
     assert sizes["whole"] - sizes["nothing"] == 6 * one
-    assert sizes["whole"] == len(whole.send(channel, make_cache(20, geometry=whole.geometry)))
+    assert sizes["whole"] == len(
+        whole.send(channel, make_cache(20, geometry=whole.geometry), all_tokens)
+    )
 
 
 def test_what_only_closed_gates_would_read_is_not_needed() -> None:
@@ -132,7 +142,7 @@ def test_what_only_closed_gates_would_read_is_not_needed() -> None:
     assert (link.key_layers, link.value_layers) == ((0, 1), (2,))
     cache = make_cache(6, geometry=fuser.sharer)
     own = make_cache(6, geometry=fuser.receiver)
-    packet = link.send(Channel("fp32"), cache)
+    packet = link.send(Channel("fp32"), cache, Positions.of(range(6)))
     _, received = link.receive(packet, 7, torch.float32, CPU)
     assert same(fuser(received, own), fuser(cache, own))
     assert not any(bool(t.isnan().any()) for t in fuser(received, own).keys)
@@ -140,9 +150,9 @@ def test_what_only_closed_gates_would_read_is_not_needed() -> None:
 
 def test_packets_of_other_links_and_prompts_are_refused() -> None:
     channel = Channel("int4")
-    packet = LINK.send(channel, make_cache(8))
-    assert LINK.receive(packet, 9, torch.float32, CPU)[0] == range(8)
-    assert LINK.receive(packet, 30, torch.float32, CPU)[0] == range(8)
+    packet = LINK.send(channel, make_cache(8), Positions.of(range(8)))
+    for tokens in (9, 30):
+        assert LINK.receive(packet, tokens, torch.float32, CPU)[0].runs == (range(8),)
     for tokens in (8, 2, 1):  # the prompt's last token is never fused
         with pytest.raises(PacketError, match="claims 8 tokens, where at most"):
             LINK.receive(packet, tokens, torch.float32, CPU)
@@ -156,12 +166,3 @@ def test_packets_of_other_links_and_prompts_are_refused() -> None:
             other.receive(packet, 9, torch.float32, CPU)
     with pytest.raises(PacketError, match="too few"):
         LINK.receive(b"", 9, torch.float32, CPU)
-
-
-def test_two_runs_are_a_packet_but_not_one_of_this_link() -> None:
-    header = LINK.header(Channel("int8"), 9)
-    assert header is not None
-    two = replace(header.layout, runs=(range(2), range(4, 5)))
-    packet = encode(make_cache(3), replace(header, layout=two))
-    with pytest.raises(PacketError, match="tokens do not fit the prompt"):
-        LINK.receive(packet, 9, torch.float32, CPU)

@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from calibrations import fit
 from correlated import correlated as correlated_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,6 @@ from latentwire.channel.transform_fit import (
     LADDER,
     allocate,
     candidates,
-    fit,
     fit_rates,
     group_sizes,
     principal_components,

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import golden_packets
@@ -10,6 +11,7 @@ import pytest
 import torch
 import wide_packets
 import wire_decoder
+from any_layouts import differing
 from calibrations import calibration_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,7 +73,7 @@ def test_it_reads_wide_packets(width: int, name: str) -> None:
     file = wide_packets.calibration_file(width).read_bytes()
     packet = wire_decoder.read(data, wire_decoder.read_calibration(file, digest(file)))
     layout = wide_packets.LAYOUTS[width]
-    assert packet.positions == layout.positions().tolist()
+    assert packet.positions == replace(layout, by_layer=()).positions().tolist()
     assert packet.sent == list(layout.sent)
     ours = wide_packets.arrived(width, name, data)
     for (kind, layer), expected in zip(packet.sent, ours, strict=True):
@@ -88,11 +90,12 @@ def layouts(draw: st.DrawFn, name: str) -> Layout:
         runs.append(range(start, end))
     first = draw(st.integers(0, 10_000))
     if needs_calibration(name):
-        return Layout(GEOMETRY, (0, 2), (1,), tuple(runs), first)
+        layout = Layout(GEOMETRY, (0, 2), (1,), tuple(runs), first)
+        return layout if name.startswith("kvtc") else draw(differing(layout))
     layers = draw(st.integers(1, 9))
     subset = st.sets(st.integers(0, layers - 1)).map(lambda chosen: tuple(sorted(chosen)))
     geometry = Geometry(layers, draw(st.integers(1, 3)), draw(st.integers(1, 70)))
-    return Layout(geometry, draw(subset), draw(subset), tuple(runs), first)
+    return draw(differing(Layout(geometry, draw(subset), draw(subset), tuple(runs), first)))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -103,14 +106,17 @@ def test_it_reads_any_packet(name: str, data: st.DataObject, seed: int, scale: f
     generator = torch.Generator().manual_seed(seed)
     layers = range(layout.geometry.layers)
     keys, values = (
-        tuple(scale * torch.randn(1, *layout.shape, generator=generator) for _ in layers)
+        tuple(
+            scale * torch.randn(1, *layout.shape_of(layer), generator=generator) for layer in layers
+        )
         for _ in range(2)
     )
     calibration = from_bytes(CALIBRATION, "it") if needs_calibration(name) else None
     packet = encode(KVCache(keys, values), Header(codec(name, calibration), bytes(8), layout))
     own = wire_decoder.read_calibration(CALIBRATION, digest(CALIBRATION))
     found = wire_decoder.read(packet, own)
-    assert found.positions == layout.positions().tolist()
+    for layer, positions in found.by_layer.items():
+        assert positions == layout.positions(layer).tolist()
     assert set(found.tensors) == set(layout.sent)
     _, arrived = decode(packet, layout.geometry, bytes(8), calibration=calibration)
     for (kind, layer), tensor in found.tensors.items():

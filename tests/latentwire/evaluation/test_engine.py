@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from agreement import agree, first_logits_of_pipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_questions import SHORT, make_questions, stopping
@@ -16,17 +17,14 @@ from tiny import loaded_pair, make_fuser, make_model, make_tokenizer
 from tiny import make_questions as real_questions
 from torch import Tensor
 
-import c2c.receiver
 from c2c import decoding
 from c2c.fuser import Fuser
-from c2c.receiver import Prefilled
 from c2c.slots import ATTENTION
 from latentwire.channel.link import Link
 from latentwire.channel.registry import TENSORWISE as CODECS
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import batch, engine, memory, pipeline
 from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import NOT_FINITE
 from latentwire.spec.axes import CONTROLS
 from latentwire.spec.condition import Channel, Condition
@@ -53,53 +51,6 @@ def c2c_conditions(
         for ratio, order in cuts
         for control in controls
     ]
-
-
-def first_logits_of_pipeline(
-    pair: LoadedPair, condition: Condition, question: Question, donor: Question
-) -> tuple[Record, Tensor]:
-    """The definition's record, and the logits [vocabulary] from which its answer starts."""
-    seen: list[Tensor] = []
-    greedy = c2c.receiver.greedy
-
-    def listening(model: Any, prefilled: Prefilled, *options: Any) -> list[list[int]]:
-        seen.append(prefilled.logits[0].clone())
-        return greedy(model, prefilled, *options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(c2c.receiver, "greedy", listening)
-        record = pipeline.evaluate(pair, condition, question, donor)
-    (logits,) = seen
-    return record, logits
-
-
-def agree(
-    pair: LoadedPair,
-    conditions: list[Condition],
-    questions: list[Question],
-    donors: list[Question],
-    batch_size: int | None,
-) -> dict[Condition, list[Record]]:
-    """Both ways: equal records (bytes too), and logits within 1e-4."""
-    told: list[int] = []
-    ours: dict[tuple[Condition, int], Tensor] = {}
-
-    def see(condition: Condition, row: int, logits: Tensor) -> None:
-        assert (condition, row) not in ours
-        ours[condition, row] = logits.clone()
-
-    records = engine.evaluate(
-        pair, conditions, questions, donors, batch_size, told.append, see_first=see
-    )
-    assert sum(told) == len(conditions) * len(questions) == len(ours)
-    assert list(records) == conditions
-    for condition in conditions:
-        for row, (question, donor) in enumerate(zip(questions, donors, strict=True)):
-            record, theirs = first_logits_of_pipeline(pair, condition, question, donor)
-            assert records[condition][row] == record, condition.label
-            difference = float((ours[condition, row] - theirs).abs().max())
-            assert difference <= 1e-4, condition.label
-    return records
 
 
 def test_everything_at_every_keep_ratio_under_every_control(
@@ -228,9 +179,9 @@ def test_codecs_are_run_once_for_all_examples_of_a_batch(
     runs: list[tuple[str, int]] = []
     through = Link.pass_through
 
-    def counting(link: Link, channel: Channel, cache: Any, prompt_tokens: Any, **how: Any) -> Any:
-        runs.append((channel.codec, len(prompt_tokens)))
-        return through(link, channel, cache, prompt_tokens, **how)
+    def counting(link: Link, channel: Channel, cache: Any, chosen: Any, **how: Any) -> Any:
+        runs.append((channel.codec, len(chosen)))
+        return through(link, channel, cache, chosen, **how)
 
     monkeypatch.setattr(Link, "pass_through", counting)
     asked = questions([10, 8, 10, 5])

@@ -116,7 +116,7 @@ def test_first_logits_of_the_definition(dtype: torch.dtype) -> None:
     assert condition.channel is not None
     for row, (question, donor) in enumerate(zip(questions, donors, strict=True)):
         packet = pipeline.send(pair, condition.channel, question, donor, condition.control)
-        prefilled = pipeline.prefill(pair, condition.channel, question, packet)
+        prefilled = pipeline.prefill(pair, question, packet)
         theirs = prefilled.logits[0].float()
         distance = float((logits[row] - theirs).norm() / theirs.norm())
         assert distance < {torch.float32: 1e-3}.get(dtype, 0.06), row

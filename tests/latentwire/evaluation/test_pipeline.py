@@ -10,8 +10,7 @@ from tiny import make_questions as real_questions
 from transformers import DynamicCache, PreTrainedModel
 
 from c2c.cache import KVCache
-from c2c.receiver import extend, prefill
-from c2c.sections import split
+from c2c.receiver import extend
 from c2c.sharer import read
 from latentwire.channel.packet import PacketError
 from latentwire.evaluation import pipeline
@@ -107,7 +106,7 @@ def test_fusion_follows_the_protocol(
     condition = c2c("fp32", ratio, order, control)
     assert condition.channel is not None
     packet = pipeline.send(pair, condition.channel, question, donor, control)
-    prefilled = pipeline.prefill(pair, condition.channel, question, packet)
+    prefilled = pipeline.prefill(pair, question, packet)
     source = donor if control == "deranged" else question
     lent = read(pair.sharer, torch.tensor([source.token_ids]))
     if control == "zero":
@@ -165,14 +164,14 @@ def test_the_receiver_reads_nothing_but_the_packet(
     channel = Channel("int8")
     packet = pipeline.send(pair, channel, question, question, "matched")
     other = pipeline.send(pair, channel, question, question, "zero")
-    logits = pipeline.prefill(pair, channel, question, packet).logits
-    assert not torch.equal(logits, pipeline.prefill(pair, channel, question, other).logits)
+    logits = pipeline.prefill(pair, question, packet).logits
+    assert not torch.equal(logits, pipeline.prefill(pair, question, other).logits)
 
     def unreachable(*arguments: object) -> None:
         raise AssertionError("the receiver's side asked the sharer")
 
     monkeypatch.setattr(pair.sharer, "forward", unreachable)
-    assert torch.equal(logits, pipeline.prefill(pair, channel, question, packet).logits)
+    assert torch.equal(logits, pipeline.prefill(pair, question, packet).logits)
 
 
 def test_a_broken_packet_is_refused_and_not_answered(
@@ -183,10 +182,10 @@ def test_a_broken_packet_is_refused_and_not_answered(
     packet = pipeline.send(pair, channel, question, question, "matched")
     for broken in (packet[:-1], packet[:-1] + bytes([packet[-1] ^ 1]), b"x"):
         with pytest.raises(PacketError):
-            pipeline.prefill(pair, channel, question, broken)
+            pipeline.prefill(pair, question, broken)
     with pytest.raises(PacketError, match="claims 13 tokens, where at most 9 can be"):
         too_long = pipeline.send(pair, channel, longer, longer, "matched")
-        pipeline.prefill(pair, channel, question, too_long)
+        pipeline.prefill(pair, question, too_long)
 
 
 def numbered(tokens: int) -> KVCache:
@@ -237,12 +236,7 @@ def test_an_answer_is_read_and_scored(
     assert (record.generated_tokens, record.wire_bytes) == (len(ids), 5)
 
 
-def test_sections_of_one_prompt_equal_those_of_the_protocol(
-    pair: LoadedPair, questions: MakeQuestions
-) -> None:
-    """Without a packet the receiver still goes through the sections, and nothing changes."""
+def test_without_a_packet_the_receiver_is_alone(pair: LoadedPair, questions: MakeQuestions) -> None:
     (question,) = questions([13])
-    ids = torch.tensor([question.token_ids])
-    plain = prefill(pair.receiver, ids, split(13, 0.5, "back"), lambda section, own: own).logits
-    ours = pipeline.prefill(pair, Channel("int8", 0.5, "back"), question, b"").logits
-    assert torch.equal(ours, plain)
+    ours = pipeline.prefill(pair, question, b"").logits
+    torch.testing.assert_close(ours, read_alone(pair, question), rtol=0, atol=1e-5)

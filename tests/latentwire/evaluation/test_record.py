@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from latentwire.errors import LatentWireError
-from latentwire.evaluation.record import Record, read_records, write_records
+from latentwire.evaluation.record import Record, read_records, record_lines
 
 RECORD = Record(
     example_id="7-980",
@@ -29,7 +29,7 @@ RECORDS = [
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    write_records(path, iter(RECORDS))
+    path.write_text(record_lines(iter(RECORDS)), encoding="utf-8")
     assert read_records(path) == RECORDS
     lines = path.read_bytes().split(b"\n")
     assert len(lines) == len(RECORDS) + 1 and lines[-1] == b""
@@ -38,12 +38,12 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         record.unanswered is not None for record in RECORDS
     ]
     assert "ä" in path.read_text(encoding="utf-8")
-    write_records(path, [])
+    path.write_text(record_lines([]), encoding="utf-8")
     assert read_records(path) == []
 
 
 def broken(line: bytes, path: Path) -> str:
-    write_records(path, RECORDS[:1])
+    path.write_text(record_lines(RECORDS[:1]), encoding="utf-8")
     path.write_bytes(path.read_bytes() + line + b"\n")
     with pytest.raises(LatentWireError) as caught:
         read_records(path)
@@ -60,14 +60,14 @@ def test_a_malformed_line_is_named_by_file_and_line(tmp_path: Path, line: bytes)
 
 def test_a_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    write_records(path, [replace(RECORD, output="ä")])
+    path.write_text(record_lines([replace(RECORD, output="ä")]), encoding="utf-8")
     line = path.read_text(encoding="utf-8").rstrip().encode("latin-1")
     assert "line 2: not a record: 'utf-8' codec can't decode" in broken(line, path)
 
 
 def test_missing_and_unknown_fields_are_named(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    write_records(path, [RECORD])
+    path.write_text(record_lines([RECORD]), encoding="utf-8")
     row = json.loads(path.read_text())
     del row["wire_bytes"]
     assert "'wire_bytes'" in broken(json.dumps(row).encode(), path)
@@ -77,7 +77,7 @@ def test_missing_and_unknown_fields_are_named(tmp_path: Path) -> None:
 
 def test_a_cut_last_line_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    write_records(path, RECORDS)
+    path.write_text(record_lines(RECORDS), encoding="utf-8")
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(LatentWireError, match="line 5: not a record"):
         read_records(path)

@@ -145,11 +145,6 @@ def test_a_keep_ratio_out_of_range_is_refused(ratio: float) -> None:
         Channel("int8", ratio)
 
 
-def test_unknown_orders_are_refused() -> None:
-    with pytest.raises(LatentWireError, match="order must be one of front, back, not 'middle'"):
-        Channel("int8", 0.5, "middle")
-
-
 @pytest.mark.parametrize(
     ("system", "channel", "control"),
     [
@@ -273,7 +268,7 @@ def test_every_field_of_a_channel_is_an_axis() -> None:
     ("changes", "wrong"),
     [
         ({"system": "nobody"}, "system is 'nobody', not one of"),
-        ({"order": "middle"}, "order is 'middle', not one of"),
+        ({"control": "swapped"}, "control is 'swapped', not one of"),
         ({"keep_ratio": None}, "keep_ratio of c2c is empty"),
         ({"message_tokens": 8}, "message_tokens 8 does not go with c2c"),
         ({"system": "text"}, "keep_ratio 0.5 does not go with text"),

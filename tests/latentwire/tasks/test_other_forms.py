@@ -15,7 +15,7 @@ from latentwire.analysis.report.content import content
 from latentwire.errors import Unanswerable
 from latentwire.evaluation import competitors, engine, pipeline
 from latentwire.evaluation.message import stem_and_options
-from latentwire.evaluation.record import Record, read_records, write_records
+from latentwire.evaluation.record import Record, read_records, record_lines
 from latentwire.milestones.grid import counted
 from latentwire.spec.condition import Condition, Message
 from latentwire.spec.setting import Setting
@@ -91,7 +91,7 @@ def test_rows_without_ids_and_choices_are_read(dataset: Dataset) -> None:
 def test_only_a_whole_score_is_correct_and_parts_are_kept(dataset: Dataset, tmp_path: Path) -> None:
     records = answered(dataset, "matched")
     assert [(r.correct, r.score) for r in records] == [(True, None), (False, 0.5), (False, None)]
-    write_records(tmp_path / "records.jsonl", records)
+    (tmp_path / "records.jsonl").write_text(record_lines(records), encoding="utf-8")
     assert read_records(tmp_path / "records.jsonl") == records
     written = (tmp_path / "records.jsonl").read_text().splitlines()
     assert ["score" in line for line in written] == [False, True, False]

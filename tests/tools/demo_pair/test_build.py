@@ -14,7 +14,6 @@ from c2c.cache import geometry
 from c2c.checkpoint import load_fuser
 from c2c.models import load_model
 from latentwire.errors import LatentWireError
-from tools.demo_pair.accuracy_table import mcnemar_p
 from tools.demo_pair.build import build_demo_pair
 from tools.demo_pair.readme import readme_text
 
@@ -117,12 +116,3 @@ def test_a_pair_of_another_world_or_none_is_refused(
 def test_another_device_is_refused(device: str, tmp_path: Path) -> None:
     with pytest.raises(LatentWireError, match=device):
         build_demo_pair(tmp_path, seed=0, device=device, quick=True)
-
-
-def test_mcnemar_is_the_exact_binomial_test() -> None:
-    scipy_stats = pytest.importorskip("scipy.stats")
-    first = [True] * 9 + [False] * 2 + [True] * 30
-    second = [False] * 9 + [True] * 2 + [True] * 30
-    expected = scipy_stats.binomtest(2, 11).pvalue
-    assert mcnemar_p(first, second) == pytest.approx(expected)
-    assert mcnemar_p(first, first) == 1.0

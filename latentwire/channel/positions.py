@@ -1,0 +1,93 @@
+"""Which tokens of a prompt go: chosen by a selector, said by the packet, obeyed by the receiver."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+Runs = tuple[range, ...]  # consecutive positions: not empty, ascending, not touching
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Sections of the prompt, and which of their tokens each sharer layer sends.
+
+    The receiver works through the sections: it reads what follows one after that one was merged.
+    Within a section a token that a layer does not send stays the receiver's own in the layers
+    that read it. Nothing goes where there is no section.
+    """
+
+    sections: Runs = ()
+    by_layer: tuple[Runs, ...] = ()  # by sharer layer; empty where each sends all of the sections
+
+    @classmethod
+    def of(cls, tokens: Iterable[int]) -> "Positions":
+        """The same tokens in every layer; those that stand together are one section."""
+        return cls(runs_of(tokens))
+
+    @classmethod
+    def of_layers(cls, layers: Sequence[Iterable[int]], section: Iterable[int]) -> "Positions":
+        """Tokens for each of the sharer's layers, all of them among those of `section`."""
+        sections, by_layer = runs_of(section), tuple(map(runs_of, layers))
+        if not any(by_layer):
+            return cls()
+        return cls(sections, () if all(runs == sections for runs in by_layer) else by_layer)
+
+    def runs(self, layer: int) -> Runs:
+        """What one sharer layer sends."""
+        return self.by_layer[layer] if self.by_layer else self.sections
+
+    def tokens(self, layer: int) -> list[int]:
+        """What one sharer layer sends, position by position."""
+        return [position for run in self.runs(layer) for position in run]
+
+    def parts(self, layer: int, section: int) -> Iterator[tuple[int, range]]:
+        """The runs that a layer sends of one section (none past the last), each with its first
+        token's place among all that the layer sends."""
+        place = 0
+        if section < len(self.sections):
+            within = self.sections[section]
+            for run in self.runs(layer):
+                if within.start <= run.start < within.stop:
+                    yield place, run
+                place += len(run)
+
+    def fault(self, prompt_tokens: int, layers: int) -> str:
+        """What is wrong with them for a prompt of that length; "" if nothing is."""
+        if not is_runs(self.sections) or not all(map(is_runs, self.by_layer)):
+            return "positions do not ascend, or start below 0"
+        if self.sections and self.sections[-1].stop >= prompt_tokens:
+            return f"position {self.sections[-1].stop - 1} of a prompt of {prompt_tokens} tokens"
+        if self.by_layer and len(self.by_layer) != layers:
+            return f"positions for {len(self.by_layer)} of {layers} layers"
+        if not all(lies_within(runs, self.sections) for runs in self.by_layer):
+            return "positions of a layer that lie in no section"
+        return ""
+
+
+def runs_of(tokens: Iterable[int]) -> Runs:
+    """Positions in any order as runs."""
+    if isinstance(tokens, range) and tokens.step == 1:
+        return (tokens,) if tokens else ()
+    runs: list[range] = []
+    for position in sorted({int(token) for token in tokens}):
+        if runs and runs[-1].stop == position:
+            runs[-1] = range(runs[-1].start, position + 1)
+        else:
+            runs.append(range(position, position + 1))
+    return tuple(runs)
+
+
+def is_runs(runs: Runs) -> bool:
+    """Whether they are what `Runs` says."""
+    ends = [-1, *(run.stop for run in runs)]
+    return all(run and run.start > end for run, end in zip(runs, ends, strict=False))
+
+
+def lies_within(runs: Runs, sections: Runs) -> bool:
+    """Whether each run lies in one of the sections."""
+    starts = [section.start for section in sections]
+    found = [bisect_right(starts, run.start) - 1 for run in runs]
+    return all(
+        place >= 0 and run.stop <= sections[place].stop
+        for run, place in zip(runs, found, strict=True)
+    )

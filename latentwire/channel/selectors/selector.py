@@ -1,0 +1,43 @@
+"""What a selector can do: it chooses which tokens go. One selector a file; the registry lists them.
+
+A selector is a sender's: it sees what the sharer has and nothing of the receiver's. Scores that
+need the receiver's cache are not selectors (see `c2c.selection`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from c2c.sections import kept_tokens
+from latentwire.channel.positions import Positions
+
+if TYPE_CHECKING:  # it brings torch: a list of names should not take seconds
+    from c2c.cache import KVCache
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much may go."""
+
+    keep_ratio: float  # share of the instruction's tokens, 0 to 1
+
+    def tokens(self, prompt_tokens: int) -> int:
+        """How many of a prompt's instruction tokens go, rounded down as the protocol does."""
+        return kept_tokens(prompt_tokens, self.keep_ratio)
+
+
+class Selector(Protocol):
+    """A choice of tokens; the same for the same arguments, in every process."""
+
+    @property
+    def help(self) -> str:
+        """Which tokens go, in a few words."""
+
+    def select(self, sharer_cache: "KVCache", prompt: Sequence[int], budget: Budget) -> Positions:
+        """The positions that go for one question, from 0 to n-2.
+
+        `prompt` holds the n token ids that the sharer read, `sharer_cache` its K and V of all but
+        the last: one tensor [1, H, n-1, D] for each of its layers. Both are fitted to the
+        question's prompt where another question's cache is sent. At a `keep_ratio` of 1 or 0 a
+        selector is not asked for by name: all or nothing goes.
+        """

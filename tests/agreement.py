@@ -1,0 +1,61 @@
+"""The engine against the definition: `pipeline`, one example at a time."""
+
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+import c2c.receiver
+from c2c.receiver import Prefilled
+from latentwire.evaluation import engine, pipeline
+from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.record import Record
+from latentwire.spec.condition import Condition
+from latentwire.tasks.question import Question
+
+
+def first_logits_of_pipeline(
+    pair: LoadedPair, condition: Condition, question: Question, donor: Question
+) -> tuple[Record, Tensor]:
+    """The definition's record, and the logits [vocabulary] from which its answer starts."""
+    seen: list[Tensor] = []
+    greedy = c2c.receiver.greedy
+
+    def listening(model: Any, prefilled: Prefilled, *options: Any) -> list[list[int]]:
+        seen.append(prefilled.logits[0].clone())
+        return greedy(model, prefilled, *options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(c2c.receiver, "greedy", listening)
+        record = pipeline.evaluate(pair, condition, question, donor)
+    (logits,) = seen
+    return record, logits
+
+
+def agree(
+    pair: LoadedPair,
+    conditions: list[Condition],
+    questions: list[Question],
+    donors: list[Question],
+    batch_size: int | None,
+) -> dict[Condition, list[Record]]:
+    """Both ways: equal records (bytes too), and logits within 1e-4."""
+    told: list[int] = []
+    ours: dict[tuple[Condition, int], Tensor] = {}
+
+    def see(condition: Condition, row: int, logits: Tensor) -> None:
+        assert (condition, row) not in ours
+        ours[condition, row] = logits.clone()
+
+    records = engine.evaluate(
+        pair, conditions, questions, donors, batch_size, told.append, see_first=see
+    )
+    assert sum(told) == len(conditions) * len(questions) == len(ours)
+    assert list(records) == conditions
+    for condition in conditions:
+        for row, (question, donor) in enumerate(zip(questions, donors, strict=True)):
+            record, theirs = first_logits_of_pipeline(pair, condition, question, donor)
+            assert records[condition][row] == record, condition.label
+            difference = float((ours[condition, row] - theirs).abs().max())
+            assert difference <= 1e-4, condition.label
+    return records
