@@ -5,31 +5,10 @@ ones. Validation questions, with their own and with another question's message, 
 states is the best. Killed anywhere and started again, it ends with the same weights.
 """
 
-import json
-import logging
-import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import torch
-from tqdm import tqdm
-
-from c2c.cache import geometry
-from c2c.errors import C2CError
-from c2c.fuser import Fuser, new_fuser
-from c2c.projector import ProjectorSize
-from c2c.training import TokenBatches, TrainingSettings, train_fuser
-from latentwire.analysis.pictures import save_png
-from latentwire.analysis.training_figures import draw_training
-from latentwire.errors import LatentWireError, NotHere
-from latentwire.interfaces.registry import load_interface
-from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, session_run
 from latentwire.parameters import (
-    AUTO,
     CODEC,
     DATASET,
     INIT,
@@ -41,15 +20,10 @@ from latentwire.parameters import (
     number,
     whole,
 )
-from latentwire.session.session import Session
-from latentwire.tracking.inputs import TRAINING, log_question_sets
-from latentwire.tracking.series import SeriesLog
-from latentwire.training.channel import codecs_in_the_loop
-from latentwire.training.data import ScoredQuestions, TrainingData, load_training_data
-from latentwire.training.folder import TrainingFolder
-from latentwire.training.judging import Judge, as_evaluated
 
-log = logging.getLogger("latentwire")
+if TYPE_CHECKING:  # they take seconds to import: a help text must not
+    from latentwire.milestones.milestone import MilestoneRun
+    from latentwire.session.session import Session
 
 _SHARED = ("pair", "data_dir", "device", "dtype", "dry_run", "preflight")
 PARAMETERS = (
@@ -75,267 +49,10 @@ PARAMETERS = (
     Parameter("trained_pair", "", str, "name of the pair that is written; none: the pair's own"),
     replace(OUTPUT_DIR, default="outputs/train", help="folder of this training"),
 )
-# What weights do not follow from; the rest is a training's recipe.
-_BESIDE = ("pair", "device", "data_dir", "dry_run", "preflight", "output_dir", "trained_pair")
 
 
-def run_in(session: Session, parent: MilestoneRun | None = None) -> None:
+def run_in(session: "Session", parent: "MilestoneRun | None" = None) -> None:
     """The milestone on a session that is open already; nothing where it has been done."""
-    try:
-        data = _load_data(session)
-    except NotHere as missing:
-        if not session.values["dry_run"]:
-            raise
-        print(f"train: not all is here yet, a run downloads it: {missing}")
-        return
-    folder = TrainingFolder(session.values["output_dir"], _recipe(session, data))
-    folder.require_own()
-    print(f"train: {len(data.pairs)} conversations: {'; '.join(p.told() for p in data.parts)}")
-    print(f"train: {_plan(session, data, folder)}", flush=True)
-    if session.values["dry_run"]:
-        return
-    if folder.is_done:
-        print(f"train: finished, the pair is {folder.pair_file}")
-        return
-    with folder.locked(), session_run(session, "train", parent) as milestone:
-        log_checkpoints(milestone, session)
-        used = {part.name: (part.hash, part.used, part.source) for part in data.parts}
-        log_question_sets(session.store, milestone.run_id, used, TRAINING)
-        _train(session, data, folder, milestone)
-        _log_results(session, folder, milestone)
-        folder.forget_checkpoints()
-    print(f"train: the pair is {folder.pair_file}, for every milestone: -P pair={folder.pair_file}")
+    from latentwire.milestones.training_run import train_once
 
-
-def _load_data(session: Session) -> TrainingData:
-    values = session.values
-    if not values["data"]:
-        raise LatentWireError("data=: name question sets to train on, or a file of chats")
-    scored = [e.question for name in session.dataset_names for e in session.dataset(name).examples]
-    return load_training_data(
-        values["data"],
-        session.dataset_names,
-        ScoredQuestions(scored),
-        session.files.tokenizer,
-        values["data_dir"],
-        values["eval_examples"],
-        session.may_download,
-    )
-
-
-def _recipe(session: Session, data: TrainingData) -> dict[str, Any]:
-    """What the weights follow from."""
-    given = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in session.resolved.items()
-        if name not in _BESIDE
-    }
-    parts = [{"name": p.name, "sha256": p.hash, "used": p.used} for p in data.parts]
-    judged = [question.example.id for question in data.judged_by]
-    return {**given, "conversations": parts, "judged_by": judged, "pair": session.files.identity}
-
-
-def _plan(session: Session, data: TrainingData, folder: TrainingFolder) -> str:
-    values = session.values
-    seen = values["steps"] * values["batch_size"] * values["accumulation"]
-    done = folder.finished_steps
-    onward = f", {done} of them done" if done else ""
-    through = ", ".join(values["codec"] or ()) or "16 bits"
-    return (
-        f"{values['steps']} steps{onward}, {seen / len(data.pairs):.1f} epochs, messages through"
-        f" {through}, judged by {len(data.judged_by)} validation questions, in {folder.path}"
-    )
-
-
-def _train(
-    session: Session, data: TrainingData, folder: TrainingFolder, milestone: MilestoneRun
-) -> None:
-    """Train to the end, from where an earlier start was ended, and write the pair."""
-    values = session.values
-    receiver, sharer = session.files.models
-    fuser = _first_fuser(session)
-    numbers = sum(parameter.numel() for parameter in fuser.parameters())
-    print(f"train: {numbers:,} parameters in {len(fuser.projectors)} projectors", flush=True)
-    milestone.writer.log(milestone.run_id, metrics={"fuser_parameters": numbers})
-    batches = TokenBatches(
-        data.pairs, data.pad, values["batch_size"], values["seed"], session.device
-    )
-    watch = _Watch(session, data, folder, milestone, batches, fuser)
-    channels = codecs_in_the_loop(fuser, values["codec"] or (), values["seed"])
-    with watch.shown(), _fast_products(session):
-        try:
-            train_fuser(
-                receiver,
-                sharer,
-                fuser,
-                batches,
-                _settings(values),
-                folder.checkpoints,
-                watch.after_step,
-                channels,
-            )
-        except C2CError as error:
-            kept = "; the best fuser so far is kept beside it" if watch.has_best else ""
-            raise LatentWireError(f"train: {error}{kept}") from None
-        if not watch.has_best:  # no validation questions: the last state is the result
-            folder.save(fuser, values["steps"])
-    name = values["trained_pair"] or "+".join([session.pair.name, *(values["codec"] or ())])
-    description = f"{session.pair.description}; fuser trained for {values['steps']} steps"
-    folder.write_pair(session.pair, name, description)
-
-
-def _settings(values: Mapping[str, Any]) -> TrainingSettings:
-    return TrainingSettings(
-        steps=values["steps"],
-        learning_rate=values["learning_rate"],
-        accumulation=values["accumulation"],
-        gate_penalty=values["gate_penalty"],
-        partial_share=values["partial_share"],
-        checkpoint_every=values["checkpoint_every"],
-        seed=values["seed"],
-    )
-
-
-def _first_fuser(session: Session) -> Fuser:
-    """The fuser before its first step, in float32."""
-    values, located = session.values, session.files.located
-    receiver, sharer = session.files.models
-    shapes = geometry(sharer.config), geometry(receiver.config)
-    wanted = values["init"]
-    if wanted == "fuser" and located.fuser is None:
-        raise LatentWireError(f"init=fuser: pair {session.pair.name} has no fuser; take init=new")
-    if located.fuser is not None and wanted in (AUTO, "fuser"):
-        found = load_interface(located.fuser, *shapes, torch.float32, session.device)
-        if not isinstance(found, Fuser):
-            raise LatentWireError(f"init={wanted}: only C2C's fuser can be trained; take init=new")
-        return found
-    size = ProjectorSize(
-        values["hidden_dim"],
-        values["intermediate_dim"] or values["hidden_dim"],
-        values["num_layers"],
-    )
-    torch.manual_seed(values["seed"])
-    fuser = new_fuser(*shapes, size)
-    with torch.no_grad():
-        for name, parameter in fuser.named_parameters():
-            if name.endswith("gate_logit"):
-                parameter.fill_(values["gate_init"])
-    return fuser.to(session.device)
-
-
-@contextmanager
-def _fast_products(session: Session) -> Iterator[None]:
-    """Let a GPU multiply the fuser's float32 matrices with inputs rounded to TF32, which is finer
-    than the models' own bfloat16. Where the models are in float32 too, nothing is rounded."""
-    before = torch.get_float32_matmul_precision()
-    if session.dtype is not torch.float32:
-        torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-@dataclass
-class _Watch:
-    """What is done after each step: keeping and logging its numbers, and now and then judging."""
-
-    session: Session
-    data: TrainingData
-    folder: TrainingFolder
-    milestone: MilestoneRun
-    batches: TokenBatches
-    fuser: Fuser
-    has_best: bool = False
-    _bar: Any = None
-    _since: float = 0.0  # when the last step, or its judging, had ended
-    _seconds: float = 0.0
-    _said: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        values = self.session.values
-        self._judge: Judge | None = None
-        if self.data.judged_by:
-            self._judge = Judge(self.data.judged_by, values["codec"] or (), values["seed"])
-        self._judged = self.folder.judgements()
-        self.has_best = bool(self._judged)
-        self._log = SeriesLog(self.milestone.writer, self.milestone.run_id)
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Show a bar while the block trains, and log all that is left at its end."""
-        steps, earlier = self.session.values["steps"], self.folder.forget_later_steps()
-        for row in earlier:
-            self._log.add(int(row["step"]), {k: v for k, v in row.items() if k != "step"})
-        for step, judgement in self._judged.items():
-            self._log.add(step, judgement.metrics())
-        tty = sys.stderr.isatty()
-        self._since = time.perf_counter()
-        with tqdm(total=steps, initial=len(earlier), unit="step", disable=not tty) as self._bar:
-            try:
-                yield
-            except BaseException:
-                self._log.try_flush()
-                raise
-            self._log.flush()
-
-    def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
-        values = self.session.values
-        seconds = time.perf_counter() - self._since
-        first = (step - 1) * values["accumulation"]
-        tokens = sum(map(self.batches.tokens, range(first, first + values["accumulation"])))
-        numbers = {**metrics, "tokens_per_s": tokens / seconds, "step_seconds": seconds}
-        self.folder.add_step({"step": step, **numbers})
-        self._log.add(step, numbers)
-        self._bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
-        self._bar.update()
-        self._say(step, numbers)
-        every = values["eval_every"]
-        if step == values["steps"] or (every and step % every == 0):
-            self._validate(step)
-        self._since = time.perf_counter()
-
-    def _say(self, step: int, numbers: Mapping[str, float]) -> None:
-        """A line now and then where no bar is shown."""
-        if self._bar.disable and time.monotonic() - self._said > 15:
-            self._said = time.monotonic()
-            left = (self.session.values["steps"] - step) * numbers["step_seconds"]
-            print(
-                f"train: step {step}: loss {numbers['loss']:.3f},"
-                f" {numbers['tokens_per_s']:,.0f} tokens a second, about {left:.0f} s left",
-                flush=True,
-            )
-
-    def _validate(self, step: int) -> None:
-        if self._judge is None or step in self._judged:
-            return
-        trained = as_evaluated(self.fuser, self.session.dtype)
-        judgement = self._judge.judge(step, self.session.files.with_interface(trained))
-        best = self.folder.add_judgement(judgement, self.fuser)
-        self.has_best = True
-        self._judged[step] = judgement
-        self._log.add(step, judgement.metrics())
-        self._bar.write(
-            f"train: step {step}: {judgement.told()}{', the best so far' if best else ''}",
-            file=sys.stdout,
-        )
-        sys.stdout.flush()
-
-
-def _log_results(session: Session, folder: TrainingFolder, milestone: MilestoneRun) -> None:
-    """The curves, the fuser and the pair's file as artifacts; what the best state scored."""
-    writer, run_id = milestone.writer, milestone.run_id
-    steps, judged = folder.steps(), folder.judgements()
-    rows = [asdict(judgement) for judgement in judged.values()]
-    save_png(draw_training(steps, rows, session.pair.name), folder.curves)
-    for path in (folder.curves, folder.pair_file, folder.path / "recipe.json"):
-        writer.log_file(run_id, path)
-    writer.log_text(run_id, "".join(json.dumps(row) + "\n" for row in rows), "validation.jsonl")
-    writer.log_folder(run_id, folder.path / "fuser", "fuser")
-    if not judged:
-        return
-    best = max(judged.values(), key=lambda judgement: judgement.pairing_gain)
-    named = {f"best_{name}": value for name, value in best.metrics().items()}
-    writer.log(run_id, metrics={**named, "best_step": best.step})
-    writer.note(run_id, f"**The best state is of step {best.step}:** {best.told()}.")
-    print(f"train: the best state is of step {best.step}: {best.told()}")
+    train_once(session, parent)
