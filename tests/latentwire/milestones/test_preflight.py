@@ -100,7 +100,7 @@ def test_skip_leaves_the_checks_out(
 ) -> None:
     no_room(monkeypatch)
     monkeypatch.setattr(opening, "check_packages", lambda: pytest.fail("checked"))
-    run_milestone(module, values(module, preflight="skip", dry_run="true"))
+    run_milestone(module, values(module, preflight="skip", dry_run="true", data="demo_graded"))
     out = capsys.readouterr().out
     assert out.startswith("pair demo (as asked) on cpu")
     assert "preflight" not in out
