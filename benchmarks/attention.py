@@ -12,15 +12,15 @@ from pathlib import Path
 
 import torch
 from flops import copy_bytes
-from lengths import LENGTHS, grid, read_sets
+from published_lengths import LENGTHS, grid, read_sets
 from torch import Tensor
 from torch.nn.attention import sdpa_kernel
 from triton.testing import do_bench
 
-import c2c.step
+import c2c.decode_step
 from c2c.cache import KVCache
-from c2c.slots import _KERNELS, Extending, attend
-from c2c.step import Stepping
+from c2c.decode_step import DecodePass
+from c2c.slot_cache import _KERNELS, ExtendPass, attend
 
 SHAPES = {"Qwen3-0.6B": (8, 2, 128), "Qwen2.5-0.5B": (2, 7, 64)}  # KV heads, groups, head_dim
 ROWS = (2048, 256, 32)
@@ -68,12 +68,12 @@ def measure(
         is_causal = True
 
     def by_slots() -> Tensor:
-        step = Extending(cache, places[:, None], slots)
+        step = ExtendPass(cache, places[:, None], slots)
         with sdpa_kernel(_KERNELS):
             return attend(Module(), query, *step.update(*new, 0), None, slots=step)[0]
 
     def by_kernel() -> Tensor:
-        step = Stepping(cache, torch.arange(rows, device="cuda"), places)
+        step = DecodePass(cache, torch.arange(rows, device="cuda"), places)
         return step.attend(query, *step.update(*new, 0), None, None)
 
     difference = float((by_kernel().float() - by_slots().float()).abs().max())
@@ -89,12 +89,12 @@ def measure(
     add("a pass over slots", do_bench(by_slots, return_mode="median"))
     add("the kernel", do_bench(by_kernel, return_mode="median"))
     if sweep:
-        before = c2c.step.BLOCK, c2c.step.WARPS, c2c.step.STAGES
+        before = c2c.decode_step.BLOCK, c2c.decode_step.WARPS, c2c.decode_step.STAGES
         found = []
         for shape in SWEEP:
-            c2c.step.BLOCK, c2c.step.WARPS, c2c.step.STAGES = shape
+            c2c.decode_step.BLOCK, c2c.decode_step.WARPS, c2c.decode_step.STAGES = shape
             found.append((do_bench(by_kernel, warmup=5, rep=20, return_mode="median"), shape))
-        c2c.step.BLOCK, c2c.step.WARPS, c2c.step.STAGES = before
+        c2c.decode_step.BLOCK, c2c.decode_step.WARPS, c2c.decode_step.STAGES = before
         for milliseconds, (block, warps, stages) in sorted(found)[:6]:
             add(f"{block} slots, {warps} warps, {stages}", milliseconds)
     return lines

@@ -32,14 +32,14 @@ from typing import Any
 
 import torch
 from engine_cpu import bundled_pair
-from lengths import random_questions
+from published_lengths import random_questions
 from random_pair import loaded_random_pair
 from torch import Tensor
 
-from c2c import fused, receiver
+from c2c import fast_ops, receiver
 from latentwire.evaluation import engine, pipeline
-from latentwire.evaluation.crew import Crew
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
+from latentwire.evaluation.worker_pool import WorkerPool
 from latentwire.pairs.load import load_pair
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import derange, tokenize
@@ -101,9 +101,9 @@ def shapes(device: str, count: int, small: bool) -> dict[str, Any]:
         model.generation_config.eos_token_id = None
     lengths = [100 + 7 * number % 90 for number in range(count)]
     questions = random_questions("bf16", lengths, len(pair.tokenizer))
-    forced = {condition: [ANSWER_TOKENS] * count for condition in CONDITIONS}
+    forced_lengths = {condition: [ANSWER_TOKENS] * count for condition in CONDITIONS}
     with answers_kept(engine) as fast:
-        engine.evaluate(pair, CONDITIONS, questions, questions, forced=forced)
+        engine.evaluate(pair, CONDITIONS, questions, questions, forced_lengths=forced_lengths)
     differing, beyond, margins, errors = 0, 0, [], []
     found = []
     for condition in CONDITIONS:
@@ -232,11 +232,11 @@ def bundled(device: str, limit: int | None, workers: int) -> dict[str, Any]:
         questions, donors = asked(pair, name)
         sizes[name] = count = min(limit or len(questions), len(questions))
         for way, loaded, norms in (
-            ("engine", pair, fused.fused_norms),
+            ("engine", pair, fast_ops.fast_norms),
             ("engine_own_norms", pair, lambda *models: nullcontext()),
-            ("engine_float32", wide, fused.fused_norms),
+            ("engine_float32", wide, fast_ops.fast_norms),
         ):
-            with patched(fused, "fused_norms", norms):
+            with patched(fast_ops, "fast_norms", norms):
                 records = engine.evaluate(loaded, CONDITIONS, questions[:count], donors[:count])
             for condition, kept in records.items():
                 right[name, condition, way] = {row: r.correct for row, r in enumerate(kept)}
@@ -249,7 +249,7 @@ def bundled(device: str, limit: int | None, workers: int) -> dict[str, Any]:
                 ]
     began = time.perf_counter()
     waiting = iter(tasks)
-    with Crew(Definition, [device] * workers) as crew:
+    with WorkerPool(Definition, [device] * workers) as crew:
         for (name, condition, attention, rows), answered in crew.map(lambda: next(waiting, None)):
             right[name, condition, attention].update(zip(rows, answered, strict=True))
     say: dict[str, Any] = {

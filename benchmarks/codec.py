@@ -26,11 +26,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from c2c.kernels import available
+from c2c.triton_support import available
 from latentwire.channel.codec import Codec
-from latentwire.channel.fused import passes
-from latentwire.channel.fused.passes import Encoded, rule_of
-from latentwire.channel.fused.stack import Stack
+from latentwire.channel.kernels import launch
+from latentwire.channel.kernels.launch import Encoded, spec_of
+from latentwire.channel.kernels.pointer_stack import Stack
 from latentwire.channel.registry import CODECS
 from latentwire.channel.rotation import Rotation
 
@@ -159,10 +159,10 @@ def payload_bytes(codec: Codec, case: Case) -> int:
 def moved_bytes(codec: Codec, case: Case, operation: str) -> int:
     """The least that an operation reads and writes: a scale over more tokens than a program holds
     costs a second read."""
-    rule = rule_of(codec)
+    rule = spec_of(codec)
     assert rule is not None
     section = (1 << (case.tokens - 1).bit_length()) * case.head_dim
-    reads = 2 if rule.per_head and section > passes.SECTION else 1
+    reads = 2 if rule.per_head and section > launch.SECTION else 1
     payload, values = payload_bytes(codec, case), case.cache_bytes
     return {
         "encode": reads * values + payload,
@@ -177,14 +177,14 @@ def check(codecs: list[Codec], device: torch.device) -> list[str]:
     for codec in codecs:
         for head_dim in (64, 128):
             x = random_cache(Case("", 1, 3, 2, 37, head_dim), device, 1).unbind()
-            if not passes.supports(codec, x[0]):
+            if not launch.supports(codec, x[0]):
                 continue
             lengths = torch.tensor([37, 20, 1], dtype=torch.int32, device=device)
-            encoded = passes.encode(codec, x, lengths, section=0)
+            encoded = launch.encode(codec, x, lengths, section=0)
             payloads = encoded.payloads()
             out = [torch.full_like(tensor, torch.nan) for tensor in x]
-            decoded = passes.decode(codec, encoded, out)
-            arrived = passes.round_trip(codec, x, lengths=lengths)
+            decoded = launch.decode(codec, encoded, out)
+            arrived = launch.round_trip(codec, x, lengths=lengths)
             for n, tensor in enumerate(x):
                 for b, length in enumerate(lengths.tolist()):
                     own = tensor[b : b + 1, :, :length].cpu()
@@ -212,16 +212,16 @@ def fused_work(
     def encode(i: int) -> None:
         at = i % len(stacks)
         encoded.pop(at, None)
-        encoded[at] = passes.encode(codec, stacks[at], lengths, check=False, **tuning)
+        encoded[at] = launch.encode(codec, stacks[at], lengths, check=False, **tuning)
 
     def decode(i: int) -> None:
-        passes.decode(codec, encoded[i % len(encoded)], out, **tuning)
+        launch.decode(codec, encoded[i % len(encoded)], out, **tuning)
 
     def round_trip(i: int) -> None:
-        passes.round_trip(codec, stacks[i % len(stacks)], out, lengths, **tuning)
+        launch.round_trip(codec, stacks[i % len(stacks)], out, lengths, **tuning)
 
     def encode_and_check(i: int) -> None:
-        passes.encode(codec, stacks[i % len(stacks)], lengths, **tuning)
+        launch.encode(codec, stacks[i % len(stacks)], lengths, **tuning)
 
     for at in range(len(stacks)):
         encode(at)
@@ -303,7 +303,7 @@ def measure(
         print(line(rows[-1]), flush=True)
 
     for codec in codecs:
-        if device.type == "cuda" and passes.supports(codec, inputs[0][0]):
+        if device.type == "cuda" and launch.supports(codec, inputs[0][0]):
             tried: list[dict[str, int]] = [{}]
             if variants and large and codec.name in ("int8", "int4_group", "nf4"):
                 tried += VARIANTS

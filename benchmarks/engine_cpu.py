@@ -10,16 +10,16 @@ import argparse
 import time
 
 import torch
-from lengths import grid
+from published_lengths import grid
 from transformers import AutoTokenizer
 
 from c2c.cache import geometry
 from c2c.checkpoint import load_fuser
-from c2c.models import load_model
-from latentwire.channel.link import Link
+from c2c.load_model import load_model
+from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.packet import IDENTITY_BYTES
 from latentwire.evaluation import engine, pipeline
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.pairs.load import load_pair
 from latentwire.pairs.locate import locate_pair
 from latentwire.tasks.question import derange, tokenize
@@ -67,7 +67,7 @@ def bundled_pair(dtype: torch.dtype = torch.float32, device: str = "cpu") -> Loa
     )
     tokenizer = AutoTokenizer.from_pretrained(located.receiver)
     return LoadedPair(
-        receiver, sharer, fuser, tokenizer, Link.of(fuser, bytes(range(IDENTITY_BYTES)))
+        receiver, sharer, fuser, tokenizer, Endpoint.of(fuser, bytes(range(IDENTITY_BYTES)))
     )
 
 

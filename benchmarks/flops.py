@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from c2c.cache import geometry
 from c2c.fuser import Fuser
 from c2c.sections import split
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
 
@@ -35,7 +35,7 @@ def count(
     conditions: Sequence[Condition],
     questions: Sequence[Question],
     donors: Sequence[Question],
-    forced: dict[Condition, list[int]],
+    forced_lengths: dict[Condition, list[int]],
 ) -> dict[str, Work]:
     """Phase -> work, everything that conditions share counted once.
 
@@ -59,12 +59,12 @@ def count(
             channel = condition.channel
             if channel is not None:
                 for section in split(n, channel.keep_ratio, channel.order):
-                    if section.mark > 0:
+                    if section.sharer_mask > 0:
                         tokens, stop = section.stop - section.start, section.stop
                         work["fusion"].add(tokens, token_flops * tokens)
                         work["tails"].add(n - 1 - stop, receiver.span(stop, n - 1))
             model = sharer if condition.system == "sharer" else receiver
-            steps = min(forced[condition][row] + 1, question.task.max_new_tokens)
+            steps = min(forced_lengths[condition][row] + 1, question.task.max_new_tokens)
             work["decoding"].add(
                 steps,
                 model.span(n - 1, n - 1 + steps) + steps * model.head_flops,

@@ -20,13 +20,13 @@ from typing import Any
 import scaling
 import torch
 from flops import Work, copy_bytes, count, matmul_flops, synchronize
-from lengths import LENGTHS, Asked, grid, read_sets
+from published_lengths import LENGTHS, Asked, grid, read_sets
 from random_pair import loaded_random_pair
 
-from c2c import decoding, fused
+from c2c import batched_decoding, fast_ops
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.batch import Workspace
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.spec.condition import Condition
 
 WARM_UP = 64  # questions of the first set, under all conditions, before any clock runs
@@ -39,9 +39,9 @@ def main() -> None:
         return
     device, dtype = torch.device(options.device), getattr(torch, options.dtype)
     if options.own_norms:
-        fused.fused_norms = lambda *models: nullcontext()  # type: ignore[assignment]
+        fast_ops.fast_norms = lambda *models: nullcontext()  # type: ignore[assignment]
     if not options.kernel:
-        decoding.supported = lambda *slots: False  # type: ignore[assignment]
+        batched_decoding.supported = lambda *slots: False  # type: ignore[assignment]
     pair = loaded_random_pair(dtype, options.device, small=options.small)
     for model in (pair.receiver, pair.sharer):
         model.generation_config.eos_token_id = None
@@ -84,7 +84,7 @@ def main() -> None:
         "timed": "with a wait for the device after each phase" if phases else "without waits",
     }
     rate, bandwidth = matmul_flops(device), copy_bytes(device)
-    work = total([count(pair, conditions, a.questions, a.donors, a.forced) for a in sets])
+    work = total([count(pair, conditions, a.questions, a.donors, a.forced_lengths) for a in sets])
     flops = sum(part.flops for part in work.values())
     prefill = sum(part.flops for name, part in work.items() if name != "decoding")
     floor = prefill / rate + work["decoding"].cache_bytes / bandwidth
@@ -126,7 +126,7 @@ def parse() -> argparse.Namespace:
     add = arguments.add_argument
     add("--device", default="cuda" if cuda else "cpu")
     add("--dtype", default="bfloat16" if cuda else "float32")
-    add("--lengths", type=Path, default=LENGTHS, help="CSV of lengths (see lengths.py)")
+    add("--lengths", type=Path, default=LENGTHS, help="CSV of lengths (see published_lengths.py)")
     add("--limit", type=int, help="only the first questions of each set")
     add("--batch-size", type=int, help="questions at once; default: fit to memory")
     add("--chunk-size", type=int, help="questions a call, as a milestone asks; default: a set")
@@ -169,7 +169,7 @@ def run(
 ) -> None:
     """Answer a set, each answer as long as it is to be."""
     if phases:
-        work.passed = phases.passed
+        work.on_phase_end = phases.passed
         phases.start()
     size = options.chunk_size or len(asked.questions)
     for start in range(0, len(asked.questions), size):
@@ -181,11 +181,11 @@ def run(
             chunk.donors,
             options.batch_size,
             work=work,
-            forced=chunk.forced,
+            forced_lengths=chunk.forced_lengths,
         )
         for condition in conditions:
             given = [record.generated_tokens for record in records[condition]]
-            assert given == chunk.forced[condition], condition.label
+            assert given == chunk.forced_lengths[condition], condition.label
 
 
 def cut(asked: Asked, start: int, stop: int) -> Asked:
@@ -195,7 +195,7 @@ def cut(asked: Asked, start: int, stop: int) -> Asked:
         asked.name,
         asked.questions[part],
         asked.donors[part],
-        {c: lengths[part] for c, lengths in asked.forced.items()},
+        {c: lengths[part] for c, lengths in asked.forced_lengths.items()},
     )
 
 
@@ -225,7 +225,7 @@ def by_definition(
         for condition in conditions:
             question, donor = asked.questions[row], asked.donors[row]
             # With no stop token an answer is as long as it may be.
-            task = replace(question.task, max_new_tokens=asked.forced[condition][row])
+            task = replace(question.task, max_new_tokens=asked.forced_lengths[condition][row])
             pipeline.evaluate(pair, condition, replace(question, task=task), donor)
         synchronize(pair.device)
         spent += (time.perf_counter() - began) * (number > 0)

@@ -27,9 +27,9 @@ from c2c.cache import geometry
 from c2c.checkpoint import save_fuser
 from c2c.fuser import Fuser, new_fuser
 from c2c.projector import ProjectorSize
-from latentwire.channel.link import Link
+from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.packet import IDENTITY_BYTES
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.pairs.load import load_pair
 
 VOCABULARY = 151_936
@@ -112,7 +112,7 @@ def loaded_random_pair(
         sharer.to(device=device, dtype=dtype),
         fuser.to(device=device, dtype=dtype),
         bundled_tokenizer(),
-        Link.of(fuser, bytes(IDENTITY_BYTES)),
+        Endpoint.of(fuser, bytes(IDENTITY_BYTES)),
     )
 
 

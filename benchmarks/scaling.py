@@ -19,14 +19,14 @@ import numpy as np
 import pandas as pd
 import torch
 from flops import synchronize
-from lengths import random_questions
+from published_lengths import random_questions
 from random_pair import loaded_random_pair
 
-from latentwire.channel.fused.passes import rule_of
+from latentwire.channel.kernels.launch import spec_of
 from latentwire.channel.registry import CODECS
 from latentwire.evaluation import engine
 from latentwire.evaluation.batch import Workspace
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.spec.condition import Channel, Condition
 
 CUTS = [(1.0, "front"), *product((0.75, 0.5, 0.25, 0.1), ("front", "back"))]
@@ -88,12 +88,14 @@ def measure(pair: LoadedPair, setup: dict[str, int]) -> float:
     lengths = [setup["prompt_tokens"]] * setup["examples"]
     questions = random_questions("scaling", lengths, len(pair.tokenizer))
     conditions = varied(setup["conditions"])
-    forced = {c: [ANSWER_TOKENS] * len(questions) for c in conditions}
+    forced_lengths = {c: [ANSWER_TOKENS] * len(questions) for c in conditions}
     work, times = Workspace(pair), []
     for _ in range(REPEATS + 1):
         synchronize(pair.device)
         began = time.perf_counter()
-        engine.evaluate(pair, conditions, questions, questions, work=work, forced=forced)
+        engine.evaluate(
+            pair, conditions, questions, questions, work=work, forced_lengths=forced_lengths
+        )
         synchronize(pair.device)
         times.append(time.perf_counter() - began)
     return min(times[1:])
@@ -105,7 +107,7 @@ def varied(number: int) -> list[Condition]:
 
 
 def _channels() -> Iterator[Condition]:
-    for codec in (name for name, made in CODECS.items() if rule_of(made)):
+    for codec in (name for name, made in CODECS.items() if spec_of(made)):
         for ratio, order in CUTS:
             yield Condition("c2c", Channel(codec, ratio, order), "matched")
 

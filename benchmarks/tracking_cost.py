@@ -15,12 +15,12 @@ import tempfile
 import time
 
 from latentwire.evaluation.record import Record
-from latentwire.milestones.work import Queue, units_of
+from latentwire.session.chunk_queue import Queue, work_items
 from latentwire.spec.axes import CONTROLS
 from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.setting import Setting
-from latentwire.tracking.claims import Claims
-from latentwire.tracking.outbox import Outbox, letter
+from latentwire.tracking.leases import Leases
+from latentwire.tracking.outbox import Outbox, pending_chunk
 from latentwire.tracking.runs import (
     CHUNK,
     CONDITION,
@@ -56,7 +56,7 @@ def main() -> None:
         name: [(start, min(start + CHUNK_SIZE, count)) for start in range(0, count, CHUNK_SIZE)]
         for name, count in SETS.items()
     }
-    units = units_of([(s, c, spans[s.dataset]) for s in settings for c in CONDITIONS])
+    units = work_items([(s, c, spans[s.dataset]) for s in settings for c in CONDITIONS])
     share = options.busy / len(units)
     began = time.perf_counter()
     for _ in units:
@@ -72,8 +72,8 @@ def main() -> None:
         parents = {c: writer.start(c.label, "condition", run_id, {}, {}) for c in CONDITIONS}
         claimed = sent = 0.0
         letters = 0
-        with Claims(store, run_id) as claims, Outbox(store) as outbox:
-            queue = Queue(store, claims, list(units))
+        with Leases(store, run_id) as leases, Outbox(store) as outbox:
+            queue = Queue(store, leases, list(units))
             whole = time.perf_counter()
             while True:
                 began = time.perf_counter()
@@ -94,14 +94,14 @@ def main() -> None:
                         CHUNK: f"{unit.span[0]:05d}-{unit.span[1]:05d}",
                         IDENTITY: unit.setting.identity(),
                     }
-                    message = letter(
+                    message = pending_chunk(
                         *(store, condition.label, parents[condition], condition.params(), tags),
                         {"accuracy": 0.0, "examples": len(records)},
                         *(records, share),
                     )
                     messages.append(message)
                     letters += 1
-                queue.sent(unit, outbox.put(messages))
+                queue.mark_submitted(unit, outbox.enqueue(messages))
                 sent += time.perf_counter() - began
             tracked = time.perf_counter() - whole
             began = time.perf_counter()

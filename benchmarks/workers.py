@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 
 import torch
 from grid import cut
-from lengths import LENGTHS, Asked, grid, read_sets
+from published_lengths import LENGTHS, Asked, grid, read_sets
 from random_pair import bundled_tokenizer, loaded_random_pair
 
 from latentwire.evaluation import engine
 from latentwire.evaluation.batch import Workspace
-from latentwire.evaluation.crew import Crew, Work, cut_span
 from latentwire.evaluation.engine import Progress
+from latentwire.evaluation.worker_pool import Work, WorkerPool, split_span
 from latentwire.spec.condition import Condition
 
 Task = tuple[str, int, int]  # set, first question, one past the last
@@ -86,7 +86,7 @@ def main() -> None:
 
 def timed(setup: Any, devices: list[str], tasks: list[Task]) -> tuple[float, list[Done]]:
     """Seconds for all tasks, once every worker has done one, and what they say of theirs."""
-    with Crew(setup, devices) as crew:
+    with WorkerPool(setup, devices) as crew:
         # As many as there are workers, given out before any is done: one each.
         warm = list(crew.map(partial(next, iter([tasks[0]] * len(devices)), None)))
         assert len({found.worker for _, (found,) in warm}) == len(devices)
@@ -99,9 +99,9 @@ def timed(setup: Any, devices: list[str], tasks: list[Task]) -> tuple[float, lis
         def cut(task: Task) -> list[Task]:  # the last ones, as milestones do
             name, start, stop = task
             count = len(devices) if len(waiting) < len(devices) else 1
-            return [(name, *span) for span in cut_span((start, stop), count)]
+            return [(name, *span) for span in split_span((start, stop), count)]
 
-        done = [one for _, found in crew.map_cut(take, cut, chain_all) for one in found]
+        done = [one for _, found in crew.map_split(take, cut, chain_all) for one in found]
         return time.perf_counter() - began, done
 
 
@@ -124,7 +124,12 @@ def open_worker(
         asked = cut(sets[name], start, stop)
         began = time.perf_counter()
         records = engine.evaluate(
-            pair, conditions, asked.questions, asked.donors, work=work, forced=asked.forced
+            pair,
+            conditions,
+            asked.questions,
+            asked.donors,
+            work=work,
+            forced_lengths=asked.forced_lengths,
         )
         seconds = time.perf_counter() - began
         return [Done(str(os.getpid()), sum(map(len, records.values())), seconds)]

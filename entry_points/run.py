@@ -17,6 +17,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "C2C")]
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if __name__ == "__main__":  # workers import this file again
-    from latentwire.entry import main
+    from latentwire.run_entry_point import main
 
     main(Path(__file__).stem, sys.argv[1:])

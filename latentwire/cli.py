@@ -109,9 +109,9 @@ def _calibration(options: argparse.Namespace) -> None:
 
 
 def _figures(options: argparse.Namespace) -> None:
+    from latentwire.analysis.bandwidth_figure import link_figures_from_csv
+    from latentwire.analysis.break_even_bandwidth import LINKS_FILE
     from latentwire.analysis.curve_files import figures_from_csv
-    from latentwire.analysis.link_figures import link_figures_from_csv
-    from latentwire.analysis.links import LINKS_FILE
     from latentwire.analysis.output_folder import record_written
 
     folder = output_folder(options.output_dir)
@@ -128,7 +128,7 @@ def _figures(options: argparse.Namespace) -> None:
 
 def _claims(options: argparse.Namespace) -> None:
     from latentwire.analysis.claims import claim, judge, report
-    from latentwire.analysis.load import newest_results
+    from latentwire.tracking.results_reader import newest_results
     from latentwire.tracking.store import open_store
 
     files = [claim.load_claims(options.file)] if options.file else claim.shipped_claims()
@@ -168,8 +168,8 @@ def _naming(file: Path) -> Iterator[None]:
 
 
 def _export(options: argparse.Namespace) -> None:
+    from latentwire.tracking.export_import import export_study
     from latentwire.tracking.store import open_store
-    from latentwire.tracking.transfer import export_study
 
     store = open_store(options.experiment, create=False)
     done = export_study(store, options.file, options.all)
@@ -181,8 +181,8 @@ def _export(options: argparse.Namespace) -> None:
 
 def _import(options: argparse.Namespace) -> None:
     from latentwire.tracking.archive import open_study
+    from latentwire.tracking.export_import import import_study
     from latentwire.tracking.store import open_store
-    from latentwire.tracking.transfer import import_study
 
     with _naming(options.file), open_study(options.file) as study:
         done = import_study(open_store(options.experiment or study.experiment), study)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from c2c.errors import C2CError
 from latentwire.errors import LatentWireError, as_sentence, first_line, unwritable
 from latentwire.redaction import without_secrets
-from latentwire.tracking.stop import Stopped
+from latentwire.tracking.signals import Terminated
 
 FAILED = 1
 BAD_INPUT = 2
@@ -44,7 +44,7 @@ def _sentence(error: BaseException, kept: str) -> tuple[str, int] | None:
         return as_sentence(str(error)), BAD_INPUT
     if isinstance(error, KeyboardInterrupt):
         return f"interrupted; {kept}start again to go on", INTERRUPTED
-    if isinstance(error, Stopped):
+    if isinstance(error, Terminated):
         return f"terminated; {kept}start again to go on", TERMINATED
     text = unwritable(error) or _of_the_store(error) or _of_the_machine(error)
     return (as_sentence(text), FAILED) if text else None

@@ -38,7 +38,7 @@ class Unanswerable(LatentWireError):
     models are: it is recorded as that, and the study goes on. Never a fault of the machine."""
 
 
-class NotHere(LatentWireError):
+class NotCached(LatentWireError):
     """Something is not on this machine yet, and was not to be downloaded."""
 
 

@@ -119,7 +119,7 @@ def _storable(text: str) -> str:
     return text
 
 
-def whole(low: int, high: int = MOST_WHOLE) -> Callable[[str], int]:
+def int_at_least(low: int, high: int = MOST_WHOLE) -> Callable[[str], int]:
     """A whole number from `low` to `high`, in the digits 0 to 9."""
 
     def parse(text: str) -> int:
@@ -139,7 +139,7 @@ def _number(text: str) -> float:
     return float(text) if decimal else math.nan
 
 
-def truth(text: str) -> bool:
+def boolean(text: str) -> bool:
     """true or false."""
     if text.lower() not in ("true", "false"):
         raise ValueError("must be true or false")
@@ -157,7 +157,7 @@ def one_of(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
-def many(one: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+def comma_list(one: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
     """Values separated by commas, each once, at least one."""
 
     def parse(text: str) -> tuple[Any, ...]:
@@ -242,11 +242,11 @@ def _optional(one: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def _workers(text: str) -> int | str:
-    return AUTO if text == AUTO else whole(1)(text)
+    return AUTO if text == AUTO else int_at_least(1)(text)
 
 
 def _datasets(text: str) -> tuple[str, ...] | None:
-    return None if text == AUTO else many(one_of(*task_names()))(text)
+    return None if text == AUTO else comma_list(one_of(*task_names()))(text)
 
 
 def _device(text: str) -> str:
@@ -269,7 +269,7 @@ def _data(text: str) -> tuple[str, ...] | Path:
                     f"the test split of {name} is scored and never trained on; {name} alone means"
                     " its training split"
                 )
-    names: tuple[str, ...] = many(one_of(*task_names()))(text)
+    names: tuple[str, ...] = comma_list(one_of(*task_names()))(text)
     return names
 
 
@@ -280,7 +280,10 @@ DATASET = Parameter("dataset", AUTO, _datasets, "question sets, or auto for the 
 
 DEVICE = Parameter("device", AUTO, _device, "auto, cpu, cuda, cuda:N or mps")
 SEED = Parameter(
-    "seed", str(USUAL_SEED), whole(0, MOST_SEED), "of the pairing that the control `deranged` uses"
+    "seed",
+    str(USUAL_SEED),
+    int_at_least(0, MOST_SEED),
+    "of the pairing that the control `deranged` uses",
 )
 DATA_DIR = Parameter("data_dir", "", _folder, "folder of JSON lines to read question sets from")
 
@@ -289,39 +292,47 @@ STUDY = (
     PAIR,
     DATASET,
     DATA_DIR,
-    Parameter("limit", "0", whole(0), "evaluate only the first questions of each set; 0: all"),
-    Parameter("chunk_size", "200", whole(1), "questions per chunk run"),
-    Parameter("batch_size", "0", whole(0), "questions at once; 0: fit to the device"),
+    Parameter(
+        "limit", "0", int_at_least(0), "evaluate only the first questions of each set; 0: all"
+    ),
+    Parameter("chunk_size", "200", int_at_least(1), "questions per chunk run"),
+    Parameter("batch_size", "0", int_at_least(0), "questions at once; 0: fit to the device"),
     DEVICE,
     Parameter("dtype", AUTO, one_of(*DTYPES), "auto: bfloat16 on CUDA, float32 elsewhere"),
     SEED,
-    Parameter("dry_run", "false", truth, "only say what would run and what is finished"),
+    Parameter("dry_run", "false", boolean, "only say what would run and what is finished"),
     Parameter("preflight", FAST, one_of(FAST, SKIP), "check what a run needs before it begins"),
 )
 WORKERS = Parameter(
     "workers", AUTO, _workers, "processes that share the chunks; auto: one a GPU, else one"
 )
-KV_BITS = Parameter("kv_bits", "8,4", many(_bits), "bits per number: 16, 8, 4, 3, 2")
-CODEC = Parameter("codec", "", _optional(many(_codec)), "codecs by name, in place of kv_bits")
+KV_BITS = Parameter("kv_bits", "8,4", comma_list(_bits), "bits per number: 16, 8, 4, 3, 2")
+CODEC = Parameter("codec", "", _optional(comma_list(_codec)), "codecs by name, in place of kv_bits")
 CONTROLS_SENT = Parameter(
-    "controls", "matched,deranged", many(one_of(*CONTROLS)), "which caches are sent"
+    "controls", "matched,deranged", comma_list(one_of(*CONTROLS)), "which caches are sent"
 )
 CONTROLS_WRITTEN = Parameter(
-    "controls", "matched,deranged", many(one_of("matched", "deranged")), "whose messages are sent"
+    "controls",
+    "matched,deranged",
+    comma_list(one_of("matched", "deranged")),
+    "whose messages are sent",
 )
 MESSAGE_TOKENS = Parameter(
     "message_tokens",
     "8,32,128,256",
-    many(whole(1, MOST_MESSAGE_TOKENS)),
+    comma_list(int_at_least(1, MOST_MESSAGE_TOKENS)),
     "most tokens of the sharer's messages",
 )
 KEEP_RATIOS = Parameter(
-    "keep_ratio", "1.0,0.75,0.5,0.25,0.1", many(_ratio), "shares of the instruction tokens kept"
+    "keep_ratio",
+    "1.0,0.75,0.5,0.25,0.1",
+    comma_list(_ratio),
+    "shares of the instruction tokens kept",
 )
 ORDER = Parameter(
     "order",
     "front,back",
-    many(one_of(*SELECTORS)),
+    comma_list(one_of(*SELECTORS)),
     "which tokens: " + ", ".join(f"{name} ({each.help})" for name, each in SELECTORS.items()),
 )
 CALIBRATION = Parameter(
@@ -331,7 +342,7 @@ CALIBRATION = Parameter(
     "file for codecs that need one; auto: the pair's newest in the store",
 )
 CALIBRATION_EXAMPLES = Parameter(
-    "calibration_examples", "128", whole(2), "training questions of each set to calibrate on"
+    "calibration_examples", "128", int_at_least(2), "training questions of each set to calibrate on"
 )
 # Of `train`.
 INIT = Parameter(
@@ -346,7 +357,9 @@ TRAINING_DATA = Parameter(
     _optional(_data),
     "question sets, of which training splits are taken, or a .jsonl of chats",
 )
-SAMPLE = Parameter("sample", "16", whole(1), "questions of each set that codecs are measured on")
+SAMPLE = Parameter(
+    "sample", "16", int_at_least(1), "questions of each set that codecs are measured on"
+)
 SOURCE = Parameter("source", "local", one_of("local", "published", "both"), "whose runs to draw")
 MARGIN_POINTS = Parameter(
     "margin_points", "1", points, "percentage points that count as no loss against 16 bits"

@@ -41,7 +41,7 @@ _ADDRESS_VARIABLE = re.compile(r"(^|_)(URI|URL|ENDPOINT|PROXY)$", re.IGNORECASE)
 _LEAST_SECRET = 6  # characters: a shorter one stands in ordinary words too
 
 
-def without_password(uri: str) -> str:
+def redact_uri(uri: str) -> str:
     """An address as it may be shown: without password, token and secret options.
 
     Users' passwords are often not encoded as an address wants them: everything up to the last @
@@ -59,17 +59,17 @@ def without_password(uri: str) -> str:
 
 def holds_password(uri: str) -> bool:
     """Whether an address must not be shown or written down."""
-    return without_password(uri) != uri
+    return redact_uri(uri) != uri
 
 
 def without_secrets(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """A text without the secrets that are in the environment, and without what looks like one."""
     addresses = _addresses(environment)
     for value in addresses:
-        text = text.replace(value, without_password(value))
+        text = text.replace(value, redact_uri(value))
     for secret in _secrets(environment, addresses):
         text = text.replace(secret, HIDDEN)
-    text = _ADDRESS.sub(lambda found: without_password(found[0]), text)
+    text = _ADDRESS.sub(lambda found: redact_uri(found[0]), text)
     text = _ASSIGNED.sub(rf"\g<1>{HIDDEN}", text)
     text = _HEADER.sub(rf"\g<1>\g<2>{HIDDEN}", text)
     return _KNOWN_FORM.sub(HIDDEN, text)
@@ -79,7 +79,7 @@ def clean_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Tags as they may be kept: MLflow notes where a project was run from, such as a git remote,
     with any password and token that the address holds."""
     return {
-        name: _ADDRESS.sub(lambda found: without_password(found[0]), value)
+        name: _ADDRESS.sub(lambda found: redact_uri(found[0]), value)
         if name.startswith("mlflow.")
         else value
         for name, value in tags.items()

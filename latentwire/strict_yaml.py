@@ -92,7 +92,7 @@ def read_yaml(path: Path, typed: bool = True) -> object:
         raise LatentWireError(f"{path}: not YAML ({reason})") from None
 
 
-class Keys:
+class StrictMapping:
     """Takes the keys of a mapping one by one; what is left at the end is unknown.
 
     `within` is the key that the mapping stands under, "" for the whole file. Every method raises

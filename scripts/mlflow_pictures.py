@@ -24,7 +24,7 @@ from PIL import Image
 
 from latentwire.tracking.runs import LEVEL, MILESTONE
 from latentwire.tracking.store import DEFAULT_EXPERIMENT
-from latentwire.tracking.views import VIEWS
+from latentwire.tracking.ui_views import VIEWS
 
 SETTLE_S = 2  # for what opens slowly
 

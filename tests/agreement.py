@@ -8,7 +8,7 @@ from torch import Tensor
 import c2c.receiver
 from c2c.receiver import Prefilled
 from latentwire.evaluation import engine, pipeline
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.record import Record
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
@@ -48,7 +48,7 @@ def agree(
         ours[condition, row] = logits.clone()
 
     records = engine.evaluate(
-        pair, conditions, questions, donors, batch_size, told.append, see_first=see
+        pair, conditions, questions, donors, batch_size, told.append, on_first_logits=see
     )
     assert sum(told) == len(conditions) * len(questions) == len(ours)
     assert list(records) == conditions

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from c2c.cache import Geometry
 from latentwire.channel.calibration import RATES, Calibration, from_bytes, to_bytes
-from latentwire.channel.transform import Tables
+from latentwire.channel.transform import TransformTables
 from latentwire.channel.transform_fit import fit_rates
 
 
-def fit(x: Tensor, bits_per_element: float, **options: Any) -> Tables:
+def fit(x: Tensor, bits_per_element: float, **options: Any) -> TransformTables:
     """`fit_rates` at one rate."""
     return fit_rates(x, [bits_per_element], **options)[0]
 

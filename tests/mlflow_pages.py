@@ -13,7 +13,7 @@ from urllib.parse import quote
 import requests
 from servers import free_port
 
-from latentwire.tracking.views import View, view_address
+from latentwire.tracking.ui_views import View, view_address
 
 T = TypeVar("T")
 START_S = 300

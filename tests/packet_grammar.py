@@ -10,14 +10,14 @@ import zlib
 from dataclasses import replace
 
 from c2c.cache import Geometry
-from latentwire.channel.fields import mask, varint
+from latentwire.channel.header_fields import mask, varint
 from latentwire.channel.layout import Layout
 from latentwire.channel.lossless import NUMBERS, compress
 from latentwire.channel.positions import Runs, runs_of
-from latentwire.channel.registry import CALIBRATED, TENSORWISE, codec
+from latentwire.channel.registry import CALIBRATED, PER_TENSOR, codec
 
 STAGES = tuple(NUMBERS.values())
-PLAIN = tuple(made.number for made in TENSORWISE.values())
+PLAIN = tuple(made.number for made in PER_TENSOR.values())
 NEED_CALIBRATION = tuple(codec(name).number for name in CALIBRATED)
 SCHEDULE = 48
 LARGE = (2**16, 2**17, 2**31, 2**32 - 1, 2**32, 2**40, 2**63)
@@ -153,7 +153,7 @@ def _length(number: int, parameters: bytes, layout: Layout) -> int:
     if 0 in (layout.geometry.kv_heads, layout.tokens, layout.geometry.head_dim):
         return 8
     inner = parameters[0] if number in STAGES and parameters else number
-    for made in TENSORWISE.values():
+    for made in PER_TENSOR.values():
         if made.number == inner:
             return min(made.payload_bytes(layout), 1 << 16)
     if inner == SCHEDULE and number == SCHEDULE:
@@ -162,7 +162,7 @@ def _length(number: int, parameters: bytes, layout: Layout) -> int:
 
 
 def _scheduled_length(parameters: bytes, layout: Layout) -> int:
-    by_number = {made.number: made for made in TENSORWISE.values()}
+    by_number = {made.number: made for made in PER_TENSOR.values()}
     total, sent = 0, list(layout.sent)
     pairs = zip(parameters[::2], parameters[1::2], strict=False)
     for number, count in pairs:  # counts of one byte: more tensors are a guess

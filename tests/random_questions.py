@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from tiny import VOCABULARY
 
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.tasks.arc_c import TASK
 from latentwire.tasks.question import Question
 from latentwire.tasks.task import Example, Prompts

@@ -11,13 +11,14 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from latentwire.evaluation.record import Record
-from latentwire.milestones.grid import Plan, counted
+from latentwire.session.grid import ConditionPlan, chunk_metrics
 from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.setting import Setting
 from latentwire.tasks.arc_c import TASK
+from latentwire.tracking.export_import import ORIGIN_RUN
+from latentwire.tracking.finished_chunks import chunk_name
 from latentwire.tracking.given_run import PROJECT
 from latentwire.tracking.processes import own_process
-from latentwire.tracking.resume import chunk_name
 from latentwire.tracking.runs import (
     CHUNK,
     CODE_SHA,
@@ -30,7 +31,6 @@ from latentwire.tracking.runs import (
     RunWriter,
 )
 from latentwire.tracking.store import Store
-from latentwire.tracking.transfer import ORIGIN_RUN
 
 CONDITIONS = tuple(
     Condition("c2c", Channel(codec, ratio), control)
@@ -65,7 +65,7 @@ def make_setting(seed: int = 42) -> Setting:
     return Setting("demo", "0" * 64, "set", "1" * 64, 1, "float32", seed)
 
 
-def make_records(plan: Plan, span: tuple[int, int]) -> list[Record]:
+def make_records(plan: ConditionPlan, span: tuple[int, int]) -> list[Record]:
     """Answers that depend on the condition, some of them wrong and one unreadable."""
     deranged = plan.condition.control == "deranged"
     records = []
@@ -92,7 +92,7 @@ def make_records(plan: Plan, span: tuple[int, int]) -> list[Record]:
     return records
 
 
-def write_chunk(writer: RunWriter, parent: str, plan: Plan, span: tuple[int, int]) -> str:
+def write_chunk(writer: RunWriter, parent: str, plan: ConditionPlan, span: tuple[int, int]) -> str:
     """One finished chunk run, as a grid writes it."""
     setting, records = plan.setting, make_records(plan, span)
     tags = {
@@ -101,16 +101,16 @@ def write_chunk(writer: RunWriter, parent: str, plan: Plan, span: tuple[int, int
         CHUNK: chunk_name(*span),
         IDENTITY: setting.identity(),
     }
-    metrics = {**counted(records, TASK), "seconds": 1.25}
+    metrics = {**chunk_metrics(records, TASK), "seconds": 1.25}
     title = f"{plan.condition.label} {chunk_name(*span)}"
     return writer.write_chunk(title, parent, plan.params, tags, records, metrics)
 
 
-def make_plan(condition: Condition, total: int = 5, seed: int = 42) -> Plan:
-    return Plan(make_setting(seed), condition, total, total, ())
+def make_plan(condition: Condition, total: int = 5, seed: int = 42) -> ConditionPlan:
+    return ConditionPlan(make_setting(seed), condition, total, total, ())
 
 
-def start_condition(writer: RunWriter, milestone: str, plan: Plan) -> str:
+def start_condition(writer: RunWriter, milestone: str, plan: ConditionPlan) -> str:
     tags = {FINGERPRINT: plan.fingerprint, CONDITION: plan.fingerprint}
     return writer.start(plan.condition.label, "condition", milestone, plan.params, tags)
 
@@ -121,7 +121,7 @@ def write_study(store: Store, folder: Path) -> None:
     common = {MILESTONE: "m2", CODE_SHA: "0" * 40, SOURCE: "local"}
     writer = RunWriter(store, common)
     milestone = writer.start("m2 demo", "milestone", None, {"seed": "42", "empty": ""}, {})
-    writer.note(milestone, "```\na table – ü\n```")
+    writer.set_description(milestone, "```\na table – ü\n```")
     writer.log_text(milestone, "{}", "config.json")
     (folder / "deep" / "er").mkdir(parents=True)
     (folder / "deep" / "er" / "data.bin").write_bytes(bytes(range(256)) * 5000)

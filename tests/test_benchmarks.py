@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from latentwire.analysis.load import results
-from latentwire.milestones import grid
+from latentwire.session import grid
 from latentwire.tasks.arc_c import TASK
+from latentwire.tracking.results_reader import results
 from latentwire.tracking.runs import CODE_SHA, MILESTONE, SOURCE, RunWriter
 from latentwire.tracking.store import open_store
 
@@ -69,7 +69,16 @@ def test_scaling(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_marginal_cost(tmp_path: Path) -> None:
     output = tmp_path / "marginal.json"
-    run("marginal.py", "--small", "--questions", "2", "--device", "cpu", "--output", str(output))
+    run(
+        "marginal_cost.py",
+        "--small",
+        "--questions",
+        "2",
+        "--device",
+        "cpu",
+        "--output",
+        str(output),
+    )
     said = json.loads(output.read_text())
     added = [entry for entry in said.values() if isinstance(entry, dict)]
     assert len(added) == 10 and all(entry["own_seconds"] > 0 for entry in added)
@@ -93,7 +102,17 @@ def test_engine_and_definition_are_compared(
 ) -> None:
     output = tmp_path / "equal.json"
     run(
-        *("equal.py", "--device", "cpu", "--dtype", "float64", "--limit", "3", "--workers", "1"),
+        *(
+            "engine_vs_reference.py",
+            "--device",
+            "cpu",
+            "--dtype",
+            "float64",
+            "--limit",
+            "3",
+            "--workers",
+            "1",
+        ),
         *("--output", str(output)),
     )
     said = json.loads(output.read_text())
@@ -101,7 +120,7 @@ def test_engine_and_definition_are_compared(
     assert said["answers_that_differ"] == 0 and said["largest_logit_difference"] < 1e-9
     # A step of a quantizer is seen, the noise of a sum is not.
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    from equal import stepped
+    from engine_vs_reference import stepped
 
     exact = torch.linspace(-3, 3, 101)
     assert not stepped(exact * (1 + 3e-6) + 1e-6, exact).any()
@@ -142,7 +161,7 @@ def test_a_synthetic_chunk_run_is_what_the_writer_writes(
         plan.params,
         {f"latentwire.{key}": made.data.tags[f"latentwire.{key}"] for key in keys},
         records,
-        {**grid.counted(records, TASK), "seconds": tracking.SECONDS},
+        {**grid.chunk_metrics(records, TASK), "seconds": tracking.SECONDS},
     )
     (real,) = [
         run
@@ -162,6 +181,6 @@ def test_a_synthetic_chunk_run_is_what_the_writer_writes(
 
 @pytest.mark.slow
 def test_tracking() -> None:
-    text = run("tracking.py", "--runs", "40", "--conditions", "4", "--records", "2")
+    text = run("store_read.py", "--runs", "40", "--conditions", "4", "--records", "2")
     for part in ("resume check", "m4 load_curve", "of it: search", "of it: records"):
         assert part in text

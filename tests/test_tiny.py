@@ -18,10 +18,10 @@ from transformers import AutoTokenizer
 
 from c2c.cache import geometry
 from c2c.checkpoint import load_fuser
-from c2c.models import load_model
-from latentwire.channel.link import Link
+from c2c.load_model import load_model
+from latentwire.channel.endpoint import Endpoint
 from latentwire.evaluation import engine
-from latentwire.evaluation.pair import LoadedPair, stop_ids
+from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.pairs.identity import pair_identity
 from latentwire.pairs.load import load_pair
 from latentwire.pairs.locate import locate_pair
@@ -42,8 +42,10 @@ def test_a_written_pair_is_the_one_in_memory(tmp_path: Path) -> None:
     check_same_tokenizer(*tokenizers)
     memory = loaded_pair()
     assert stop_ids(receiver) == stop_ids(sharer) == {STOP_ID}
-    read = LoadedPair(receiver, sharer, fuser, tokenizers[0], Link.of(fuser, memory.link.identity))
-    assert read.link == memory.link
+    read = LoadedPair(
+        receiver, sharer, fuser, tokenizers[0], Endpoint.of(fuser, memory.endpoint.identity)
+    )
+    assert read.endpoint == memory.endpoint
     conditions = [
         Condition("receiver"),
         Condition("sharer"),

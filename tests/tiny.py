@@ -28,9 +28,9 @@ from c2c.cache import geometry
 from c2c.checkpoint import save_fuser
 from c2c.fuser import Fuser, new_fuser
 from c2c.projector import Projector, ProjectorSize
-from latentwire.channel.link import Link
+from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.packet import IDENTITY_BYTES
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.tasks.arc_c import TASK
 from latentwire.tasks.multiple_choice import prompt_text
 from latentwire.tasks.question import Question, tokenize
@@ -216,7 +216,7 @@ def loaded_pair(
         sharer.to(device=device, dtype=dtype),
         fuser.to(device=device, dtype=dtype),
         make_tokenizer(),
-        Link.of(fuser, bytes(range(IDENTITY_BYTES))),
+        Endpoint.of(fuser, bytes(range(IDENTITY_BYTES))),
     )
 
 

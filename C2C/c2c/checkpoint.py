@@ -21,7 +21,7 @@ from torch import Tensor
 from c2c.cache import Geometry
 from c2c.errors import C2CError
 from c2c.files import read_file
-from c2c.fuser import Fuser, Source
+from c2c.fuser import Fuser, LayerSource
 from c2c.projector import Projector, ProjectorSize
 
 # What `class` in a description may be, and what is loaded then.
@@ -92,7 +92,7 @@ def checkpoint_class(folder: Path) -> str:
 
 def _read_layout(
     folder: Path, sharer: Geometry, receiver: Geometry
-) -> tuple[dict[int, Source], dict[int, int], int]:
+) -> tuple[dict[int, LayerSource], dict[int, int], int]:
     """The layer map, the first receiver layer that takes each projector, and how many there are."""
     layer_map = _read_map(folder / MAP_FILE)
     count = _count_projectors(folder)
@@ -161,12 +161,12 @@ def _read_json(path: Path) -> Any:
         raise C2CError(f"{path} cannot be read as JSON: {error}") from None
 
 
-def _read_map(path: Path) -> dict[int, Source]:
+def _read_map(path: Path) -> dict[int, LayerSource]:
     content = _read_json(path)
     try:
         layers = content["0"]["1"]
         return {
-            int(layer): Source(_whole(pairs[0][0]), _whole(pairs[0][1]))
+            int(layer): LayerSource(_whole(pairs[0][0]), _whole(pairs[0][1]))
             for layer, pairs in sorted(layers.items(), key=lambda item: int(item[0]))
         }
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):

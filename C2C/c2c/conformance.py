@@ -26,16 +26,16 @@ from c2c.checkpoint import load_fuser
 from c2c.errors import C2CError
 from c2c.files import read_file
 from c2c.fuser import Fuser
-from c2c.models import load_model
-from c2c.quantize import EPS, round_trip
-from c2c.receiver import greedy, prefill
-from c2c.sections import Section, split
-from c2c.selection import (
+from c2c.load_model import load_model
+from c2c.oracle_selection import (
     RateDistortionGreedy,
     TopTokens,
     fuse_rate_distortion,
     fuse_top_tokens,
 )
+from c2c.quantize import EPS, round_trip
+from c2c.receiver import greedy, prefill
+from c2c.sections import Section, split
 from c2c.sharer import read
 
 CLOSE = 1e-4  # most prompts' logits agree to this
@@ -180,17 +180,17 @@ def evaluate(
     differences, tokens_equal, cache_difference, mismatch = [], 0, 0.0, ""
     for index, (prompt, case) in enumerate(zip(cases["prompts"], condition["cases"], strict=True)):
         ids = torch.tensor([prompt], device=receiver.device)
-        mark = sum(1 << (number - 1) for number in condition["sharers"])
+        sharer_mask = sum(1 << (number - 1) for number in condition["sharers"])
         sections = (
-            split(len(prompt), condition["proportion"], condition["order"], mark)
-            if mark
+            split(len(prompt), condition["proportion"], condition["order"], sharer_mask)
+            if sharer_mask
             else split(len(prompt), 0.0, "front")
         )
-        listed = [[s.mark, s.stop - s.start] for s in sections]
+        listed = [[s.sharer_mask, s.stop - s.start] for s in sections]
         if case["sections"] and case["sections"] != listed:
             mismatch = f"prompt {index}: sections {listed}, expected {case['sections']}"
         selected: list[Any] = []
-        fused = any(section.mark > 0 for section in sections[:-1])
+        fused = any(section.sharer_mask > 0 for section in sections[:-1])
         caches = {n: read(sharers[n].model, ids) for n in condition["sharers"] if fused}
 
         def fuse(
@@ -234,7 +234,7 @@ def _fuse(
     """Fuse one marked section as the condition says."""
     fused = own
     for number, sharer in sharers.items():
-        if not section.mark >> (number - 1) & 1:
+        if not section.sharer_mask >> (number - 1) & 1:
             continue
         sent = caches[number].section(section.start, section.stop)
         parallel = condition["fusion"] == "parallel"

@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from c2c.adding import add_change
 from c2c.cache import Geometry, KVCache
 from c2c.interface import KINDS, Interface, Merge, Sent
 from c2c.projector import Projector, ProjectorSize
+from c2c.scatter_fused import add_change
 
 
-class Source(NamedTuple):
+class LayerSource(NamedTuple):
     """Where a receiver layer's fusion comes from."""
 
     sharer_layer: int
@@ -31,7 +31,7 @@ class Fuser(nn.Module, Interface):
     def __init__(
         self,
         projectors: list[Projector],
-        layer_map: Mapping[int, Source],
+        layer_map: Mapping[int, LayerSource],
         sharer: Geometry,
         receiver: Geometry,
     ) -> None:
@@ -74,9 +74,10 @@ class Fuser(nn.Module, Interface):
         projector = self.projector(layer)
         return projector("key", key, own_key), projector("value", value, own_value)
 
-    def forward(self, sharer: KVCache, own: KVCache) -> KVCache:
-        """Fuse a section: `sharer` holds all its layers, `own` the receiver's; same tokens."""
-        return self.merge(sharer, own)
+    def forward(self, sharer: KVCache, receiver_kv: KVCache) -> KVCache:
+        """Fuse a section: `sharer` holds all its layers, `receiver_kv` the receiver's; same
+        tokens."""
+        return self.merge(sharer, receiver_kv)
 
     def describe(self) -> str:
         """How many gates are open."""
@@ -100,7 +101,7 @@ class Fuser(nn.Module, Interface):
         self,
         open_gates: Sequence[tuple[int, str]],
         slots: KVCache,
-        own: KVCache,
+        receiver_kv: KVCache,
         sent: Sent,
         tokens_at_once: int,
     ) -> None:
@@ -111,8 +112,8 @@ class Fuser(nn.Module, Interface):
             sharer, tokens = sent(self.layer_map[layer].sharer_layer, kind)
             if not len(sharer):
                 continue
-            layer_slots, layer_own = getattr(slots, name)[layer], getattr(own, name)[layer]
-            own_read = None if own is slots else projector.read_own(kind, layer_own)
+            layer_slots, layer_own = getattr(slots, name)[layer], getattr(receiver_kv, name)[layer]
+            own_read = None if receiver_kv is slots else projector.read_own(kind, layer_own)
             for start in range(0, len(sharer), tokens_at_once):
                 part = slice(start, start + tokens_at_once)
                 example, position, row = (index[part] for index in tokens)
@@ -129,4 +130,4 @@ def new_fuser(sharer: Geometry, receiver: Geometry, size: ProjectorSize) -> Fuse
     """An untrained fuser with one projector per receiver layer and the `last_aligned` map."""
     projectors = [Projector(sharer, receiver, size) for _ in range(receiver.layers)]
     layers = last_aligned(receiver.layers, sharer.layers)
-    return Fuser(projectors, {t: Source(s, t) for t, s in layers.items()}, sharer, receiver)
+    return Fuser(projectors, {t: LayerSource(s, t) for t, s in layers.items()}, sharer, receiver)

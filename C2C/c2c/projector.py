@@ -80,28 +80,30 @@ class Projector(nn.Module):
         """Whether the gate of `kind` ("key" or "value") lets anything through at inference."""
         return bool(self.get_parameter(f"{kind}_gate_logit") > 0)
 
-    def forward(self, kind: str, sharer: Tensor, own: Tensor) -> Tensor:
+    def forward(self, kind: str, sharer: Tensor, receiver_kv: Tensor) -> Tensor:
         """The receiver's K (or V) after fusion.
 
-        `sharer` is [B, Hs, T, Ds], `own` is [B, Ht, T, Dt]; so is the result, in `own`'s dtype.
+        `sharer` is [B, Hs, T, Ds], `receiver_kv` is [B, Ht, T, Dt]; so is the result, in
+        `receiver_kv`'s dtype.
         """
         if not self.training and not self.is_open(kind):
-            return own
-        change = self.change(kind, sharer, own)
+            return receiver_kv
+        change = self.change(kind, sharer, receiver_kv)
         if self.training:
-            change = self._soft_gate(kind, own) * change
+            change = self._soft_gate(kind, receiver_kv) * change
         # The sum is taken in float32 and rounded once: the released fusers were evaluated so.
-        return (own.float() + change).to(own.dtype)
+        return (receiver_kv.float() + change).to(receiver_kv.dtype)
 
-    def change(self, kind: str, sharer: Tensor, own: Tensor) -> Tensor:
+    def change(self, kind: str, sharer: Tensor, receiver_kv: Tensor) -> Tensor:
         """weight * branch, float32 [B, Ht, T, Dt]: what an open gate adds."""
         dtype = self.get_parameter(f"{kind}_in.weight").dtype
-        joined = torch.cat([_flatten(sharer).to(dtype), _flatten(own).to(dtype)], dim=-1)
+        joined = torch.cat([_flatten(sharer).to(dtype), _flatten(receiver_kv).to(dtype)], dim=-1)
         weight, branch = self._branches(kind, self.get_submodule(f"{kind}_in")(joined))
         return (weight.float().unsqueeze(-1) * branch.float()).transpose(1, 2)
 
-    def read_own(self, kind: str, own: Tensor) -> Tensor:
-        """What `own` [B, Ht, T, Dt] adds to the first linear map, its bias included: [B, T, h].
+    def read_own(self, kind: str, receiver_kv: Tensor) -> Tensor:
+        """What `receiver_kv` [B, Ht, T, Dt] adds to the first linear map, its bias included: [B, T,
+        h].
 
         That map acts on sharer and own side by side, so each has weights of its own. The
         receiver's part is the same whatever is sent: one `read_own` serves many
@@ -109,7 +111,9 @@ class Projector(nn.Module):
         """
         weight = self.get_parameter(f"{kind}_in.weight")
         bias = self.get_parameter(f"{kind}_in.bias")
-        return F.linear(_flatten(own).to(weight.dtype), weight[:, self.sharer.width :], bias)
+        return F.linear(
+            _flatten(receiver_kv).to(weight.dtype), weight[:, self.sharer.width :], bias
+        )
 
     def parts_of_tokens(self, kind: str, sharer: Tensor, own_read: Tensor) -> tuple[Tensor, Tensor]:
         """Weight [M, Ht] and branch [M, Ht, Dt] of M tokens from anywhere: `change` is their
@@ -129,9 +133,9 @@ class Projector(nn.Module):
         branch = layer(f"{kind}_proj_out")(layer(f"{kind}_proj_mlp2")(hidden))
         return weight, branch.unflatten(-1, (self.receiver.kv_heads, self.receiver.head_dim))
 
-    def _soft_gate(self, kind: str, own: Tensor) -> Tensor:
+    def _soft_gate(self, kind: str, receiver_kv: Tensor) -> Tensor:
         logit = self.get_parameter(f"{kind}_gate_logit").float()
-        uniform = torch.rand((*own.shape[:3], 1), device=own.device)
+        uniform = torch.rand((*receiver_kv.shape[:3], 1), device=receiver_kv.device)
         gumbel = -torch.log(-torch.log(uniform + 1e-20) + 1e-20)
         return torch.sigmoid((logit + gumbel) / self.gate_temperature.float())
 

@@ -20,7 +20,7 @@ def largest_code(bits: int) -> int:
     return 2 ** (bits - 1) - 1
 
 
-def divided(x: Tensor, number: float) -> Tensor:
+def exact_divide(x: Tensor, number: float) -> Tensor:
     """x / number, rounded once: a GPU multiplies by the reciprocal of a plain number, and rounds
     twice, where it divides by a tensor."""
     return x / x.new_full((), number)
@@ -30,7 +30,7 @@ def quantize(x: Tensor, bits: int, axis: str = "head", eps: float = EPS) -> tupl
     """Codes (int8 [B, H, T, D]) and scales (float32 [B, H, 1, 1], or [B, 1, 1, 1] by layer)."""
     x = x.float()
     limit = largest_code(bits)
-    scale = divided(x.abs().amax(AXES[axis], keepdim=True), limit).clamp_min(eps)
+    scale = exact_divide(x.abs().amax(AXES[axis], keepdim=True), limit).clamp_min(eps)
     return torch.round(x / scale).clamp_(-limit, limit).to(torch.int8), scale
 
 

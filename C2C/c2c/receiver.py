@@ -56,17 +56,17 @@ def prefill(
     *earlier, last = sections
     for section in earlier:
         extend(model, cache, token_ids[:, section.start : section.stop])
-        if section.mark > 0:
+        if section.sharer_mask > 0:
             start = shift + section.start
-            own = from_transformers(cache).section(start, shift + section.stop)
-            replace(cache, start, fuse(section, own))
+            receiver_kv = from_transformers(cache).section(start, shift + section.stop)
+            replace(cache, start, fuse(section, receiver_kv))
     return Prefilled(extend(model, cache, token_ids[:, last.start : last.stop]), cache)
 
 
 def read(model: PreTrainedModel, token_ids: Tensor) -> Prefilled:
     """Work through the prompt [B, n] in one pass, without fusion."""
     whole = [Section(-1, 0, token_ids.shape[1])]
-    return prefill(model, token_ids, whole, lambda section, own: own)
+    return prefill(model, token_ids, whole, lambda section, receiver_kv: receiver_kv)
 
 
 @torch.inference_mode()

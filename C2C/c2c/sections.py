@@ -10,9 +10,10 @@ ORDERS = ("front", "back")
 
 @dataclass(frozen=True)
 class Section:
-    """Tokens start to stop of the prompt; `mark` is a bit mask of sharers to fuse, -1 for none."""
+    """Tokens start to stop of the prompt; `sharer_mask` is a bit mask of sharers to fuse, -1 for
+    none."""
 
-    mark: int
+    sharer_mask: int
     start: int
     stop: int
 
@@ -22,7 +23,7 @@ def kept_tokens(prompt_tokens: int, keep_ratio: float) -> int:
     return int((prompt_tokens - 1) * keep_ratio)
 
 
-def sections(runs: Iterable[range], prompt_tokens: int, mark: int = 1) -> list[Section]:
+def sections(runs: Iterable[range], prompt_tokens: int, sharer_mask: int = 1) -> list[Section]:
     """The prompt of n tokens cut where `runs` of fused tokens begin and end.
 
     Runs are not empty, ascend, do not touch, and end before the prompt's last token.
@@ -31,16 +32,16 @@ def sections(runs: Iterable[range], prompt_tokens: int, mark: int = 1) -> list[S
     for run in runs:
         if run.start > end:
             cut.append(Section(-1, end, run.start))
-        cut.append(Section(mark, run.start, run.stop))
+        cut.append(Section(sharer_mask, run.start, run.stop))
         end = run.stop
     return [*cut, Section(-1, end, prompt_tokens)]
 
 
-def split(prompt_tokens: int, keep_ratio: float, order: str, mark: int = 1) -> list[Section]:
+def split(prompt_tokens: int, keep_ratio: float, order: str, sharer_mask: int = 1) -> list[Section]:
     """The sections of a prompt of n tokens.
 
-    The first (`front`) or last (`back`) floor((n-1) * keep_ratio) instruction tokens carry `mark`;
-    the last token of the prompt never does. Raises C2CError for values out of range.
+    The first (`front`) or last (`back`) floor((n-1) * keep_ratio) instruction tokens carry
+    `sharer_mask`; the last token of the prompt never does. Raises C2CError for values out of range.
     """
     if prompt_tokens < 1:
         raise C2CError("a prompt needs at least one token")
@@ -50,4 +51,4 @@ def split(prompt_tokens: int, keep_ratio: float, order: str, mark: int = 1) -> l
         raise C2CError(f"order must be one of {', '.join(ORDERS)}, not {order!r}")
     kept = kept_tokens(prompt_tokens, keep_ratio)
     start = 0 if order == "front" else prompt_tokens - 1 - kept
-    return sections([range(start, start + kept)] if kept else [], prompt_tokens, mark)
+    return sections([range(start, start + kept)] if kept else [], prompt_tokens, sharer_mask)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from latentwire.analysis.pictures import label, labelled, styled
-from latentwire.analysis.rate_figures import STYLES, family
+from latentwire.analysis.rate_distortion_figure import STYLES, family
 
 # Within a family, from many bits to few. Okabe and Ito's colours, which the colour-blind can tell.
 COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")

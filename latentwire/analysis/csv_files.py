@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 import pandas as pd
 
-from latentwire.analysis.files import replacing
+from latentwire.analysis.atomic_write import replacing
 from latentwire.errors import LatentWireError
 from latentwire.user_files import csv_lines
 

@@ -12,9 +12,14 @@ from typing import Any
 import pandas as pd
 
 from latentwire.analysis import csv_files, unanswered
-from latentwire.analysis.answers import at_limit, in_format_share, letter_prior_accuracy, spread
-from latentwire.analysis.compare import pairing_columns, reference_columns
-from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS
+from latentwire.analysis.comparison_columns import pairing_columns, reference_columns
+from latentwire.analysis.letter_distribution import (
+    at_limit,
+    in_format_share,
+    letter_prior_accuracy,
+    spread,
+)
+from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS
 from latentwire.analysis.stats import Outcomes, wilson_interval
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record

@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from latentwire.analysis.atomic_write import replacing
+from latentwire.analysis.budget_figure import draw_budget_curve
 from latentwire.analysis.curve import read_csv
-from latentwire.analysis.figures import draw_budget_curve
-from latentwire.analysis.files import replacing
 from latentwire.analysis.heat_map import draw_heat_map, has_grid
 from latentwire.analysis.latex import latex_table
 from latentwire.analysis.pictures import save_both, save_png
-from latentwire.analysis.rate_figures import draw_rate_accuracy
+from latentwire.analysis.rate_distortion_figure import draw_rate_accuracy
 from latentwire.analysis.safe_names import picture_names
 from latentwire.errors import LatentWireError
 from latentwire.spec.axes import CACHES

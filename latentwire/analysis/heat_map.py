@@ -12,9 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from latentwire.analysis.answers import DEGENERATE_NOTE
+from latentwire.analysis.budget_figure import CODEC_STYLES
 from latentwire.analysis.completeness import gain_is_complete, n_sentences
-from latentwire.analysis.figures import CODEC_STYLES
+from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
 from latentwire.analysis.provenance import hashes_note
 from latentwire.spec.axes import AXES, CACHES

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from latentwire.analysis.answers import DEGENERATE_NOTE
 from latentwire.analysis.curve import letter_prior
+from latentwire.analysis.formatting import human_bytes, percent
+from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.provenance import hashes_note
-from latentwire.analysis.units import human_bytes, percent
 from latentwire.spec.axes import CACHES
 from latentwire.spec.names import row_name
 

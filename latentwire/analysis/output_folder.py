@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from c2c.errors import printable
-from latentwire.analysis.files import replacing
+from latentwire.analysis.atomic_write import replacing
 
 MANIFEST = "latentwire_files.json"
 NAMED = 8  # files that the sentence lists

@@ -16,7 +16,7 @@ from matplotlib import rc_context, rcParamsDefault
 from matplotlib.figure import Figure
 
 from c2c.errors import printable
-from latentwire.analysis.files import replacing
+from latentwire.analysis.atomic_write import replacing
 
 DPI = 200
 PALE = 0.4  # opacity of what is not complete

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pandas as pd
 
-from latentwire.redaction import without_password
+from latentwire.redaction import redact_uri
 
 SHORT = 10  # hexadecimal digits of a hash that people compare by eye
 
@@ -59,7 +59,7 @@ def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str | None:
 
 def public_uri(tracking_uri: str) -> str | None:
     """The address of a tracking server, fit to be shown; None for a database or a folder."""
-    parts = urlsplit(without_password(tracking_uri))
+    parts = urlsplit(redact_uri(tracking_uri))
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return None
     place = parts.netloc.rpartition("@")[2]

@@ -14,7 +14,7 @@ from pathlib import Path
 from c2c.cache import Geometry
 from c2c.sections import split
 from latentwire.analysis.curve import ConditionResult
-from latentwire.channel.link import Link
+from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.packet import IDENTITY_BYTES, Header, packet_bytes
 from latentwire.channel.positions import Positions
 from latentwire.errors import LatentWireError, quoted
@@ -31,7 +31,7 @@ PAIR = "qwen3_0.6b+qwen2.5_0.5b"
 # The sharer, Qwen2.5-0.5B. Which gates of the fuser were open is not known of these runs, so every
 # layer counts as sent: an upper bound, reached when no gate is closed.
 _LAYERS = 24
-_LINK = Link(
+_LINK = Endpoint(
     identity=bytes(IDENTITY_BYTES),
     geometry=Geometry(layers=_LAYERS, kv_heads=2, head_dim=64),
     key_layers=tuple(range(_LAYERS)),
@@ -115,7 +115,7 @@ def wire_bytes(codec: str, prompt_tokens: int, keep_ratio: float, order: str) ->
 def _header(codec: str, prompt_tokens: int, keep_ratio: float, order: str) -> Header | None:
     """Of that packet; None where no token is kept."""
     sections = split(prompt_tokens, keep_ratio, order)
-    kept = tuple(range(part.start, part.stop) for part in sections if part.mark > 0)
+    kept = tuple(range(part.start, part.stop) for part in sections if part.sharer_mask > 0)
     return _LINK.header(Channel(codec), Positions(kept))
 
 

@@ -3,7 +3,8 @@
 An accuracy is a share of questions, in 0 to 1; a difference of accuracies is in -1 to 1.
 Two conditions are always compared question by question: most questions have the same outcome
 under both, and only the others carry evidence about the difference. The interval of a difference
-and tests at a margin are in `margins.py`. docs/statistics.md says which test stands where, and why.
+and tests at a margin are in `noninferiority.py`. docs/statistics.md says which test stands where,
+and why.
 """
 
 from collections.abc import Mapping, Sequence

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from c2c.errors import printable
 from latentwire.analysis import unanswered
-from latentwire.analysis.answers import DEGENERATE_MARK, DEGENERATE_NOTE, endless
 from latentwire.analysis.curve import letter_prior
-from latentwire.analysis.units import human_bytes, percent
+from latentwire.analysis.formatting import human_bytes, percent
+from latentwire.analysis.letter_distribution import DEGENERATE_MARK, DEGENERATE_NOTE, endless
 from latentwire.spec.axes import CACHES
 from latentwire.spec.names import condition_name, row_name
 from latentwire.tasks.registry import task_of_records

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from c2c.quantize import divided
-from latentwire.channel.blocks import EPS, LARGEST
+from c2c.quantize import exact_divide
+from latentwire.channel.block_scales import EPS, LARGEST
 from latentwire.channel.codec import CodecError, check_finite
 from latentwire.channel.symmetric import pack, unpack
 
@@ -67,7 +67,7 @@ class Asymmetric:
         # Rounded before they are used: what is subtracted and divided by is what is sent.
         zero = low.clamp(-LARGEST, LARGEST).half()
         # Halved first: the range of two large numbers of unlike sign may be no finite float32.
-        scale = (divided(high / 2 - low / 2, limit) * 2).clamp(EPS, LARGEST).half()
+        scale = (exact_divide(high / 2 - low / 2, limit) * 2).clamp(EPS, LARGEST).half()
         codes = torch.round((x - zero.float()) / scale.float()).clamp(0, limit) + 0.0
         return codes, scale, zero
 

@@ -1,6 +1,6 @@
 """What a packet's codec can do: it turns all that is sent of a cache into one payload.
 
-Most codecs work tensor by tensor (`tensorwise`); some look at whole tokens (`kvtc`), at their
+Most codecs work tensor by tensor (`per_tensor`); some look at whole tokens (`kvtc`), at their
 layer (`schedule`) or at the bytes of another (`lossless`).
 """
 

@@ -5,8 +5,8 @@ fingerprint, and a packet coded with it the first 8 bytes.
 
 Tensors in the file: `about` (uint8, JSON: format, pair, dtype, questions, layers sent), `key_mean`
 (float32 [L, H, D], of keys with the rotary embedding undone), `inverse_frequencies` (float64
-[D / 2], of that embedding), and for each rate of transform coding the parts of its `Tables`, as
-`key.0.5.mean`.
+[D / 2], of that embedding), and for each rate of transform coding the parts of its
+`TransformTables`, as `key.0.5.mean`.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from c2c.cache import Geometry
 from latentwire.channel.codec import CodecError
-from latentwire.channel.transform import Tables
+from latentwire.channel.transform import TransformTables
 from latentwire.errors import LatentWireError, first_line
 
 DIGEST_BYTES = 8
@@ -46,7 +46,7 @@ class Calibration:
     key_mean: Tensor  # float32 [L, H, D]
     inverse_frequencies: Tensor  # float64 [D / 2]
     layers: Mapping[str, tuple[int, ...]]  # whose K (`key`) and V (`value`) the pair sends
-    tables: Mapping[tuple[str, float], Tables]  # of transform coding, by kind and rate
+    tables: Mapping[tuple[str, float], TransformTables]  # of transform coding, by kind and rate
 
     @property
     def digest(self) -> bytes:
@@ -96,7 +96,7 @@ def from_bytes(data: bytes, source: str) -> Calibration:
     layers = {kind: _layers(about.get(f"{kind}_layers"), geometry, source) for kind in KINDS}
     try:
         tables = {
-            (kind, rate): Tables.from_tensors(_below(tensors, f"{kind}.{rate:g}."))
+            (kind, rate): TransformTables.from_tensors(_below(tensors, f"{kind}.{rate:g}."))
             for kind in KINDS
             for rate in RATES
             if layers[kind]

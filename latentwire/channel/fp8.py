@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from c2c.quantize import EPS, divided
+from c2c.quantize import EPS, exact_divide
 from latentwire.channel.codec import CodecError, check_finite, check_held
 
 
@@ -53,6 +53,6 @@ class FP8:
     def _quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Codes in FP8 and float32 scales [..., H, 1, 1]."""
         x = x.float()
-        scale = divided(x.abs().amax((-2, -1), keepdim=True), self.largest).clamp_min(EPS)
+        scale = exact_divide(x.abs().amax((-2, -1), keepdim=True), self.largest).clamp_min(EPS)
         # Rounding in the division can leave a number a hair above the largest.
         return (x / scale).clamp(-self.largest, self.largest).to(self.dtype), scale

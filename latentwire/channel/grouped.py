@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from c2c.quantize import largest_code
-from latentwire.channel import blocks
+from latentwire.channel import block_scales
 from latentwire.channel.codec import CodecError, check_finite
 from latentwire.channel.symmetric import pack, unpack
 
@@ -32,15 +32,15 @@ class Grouped:
         check_finite(x)
         codes, scale = self._quantize(x)
         unsigned = (codes + largest_code(self.bits)).to(torch.uint8).cpu().numpy()
-        return blocks.encode_scales(scale) + pack(unsigned, self.bits)
+        return block_scales.encode_scales(scale) + pack(unsigned, self.bits)
 
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
         heads, tokens, head_dim = shape
         size = self._size(head_dim)
-        scale = blocks.decode_scales(data, shape, size, self.name)
+        scale = block_scales.decode_scales(data, shape, size, self.name)
         limit = largest_code(self.bits)
         unsigned = unpack(
-            data[blocks.scales_bytes(shape, size) :], self.bits, heads * tokens * head_dim
+            data[block_scales.scales_bytes(shape, size) :], self.bits, heads * tokens * head_dim
         )
         if unsigned.max(initial=0) > 2 * limit:
             raise CodecError(f"{self.name} payload has a code above {limit}")
@@ -50,7 +50,7 @@ class Grouped:
     def payload_bytes(self, shape: tuple[int, int, int]) -> int:
         heads, tokens, head_dim = shape
         codes_bytes = -(-heads * tokens * head_dim * self.bits // 8)
-        return blocks.scales_bytes(shape, self._size(head_dim)) + codes_bytes
+        return block_scales.scales_bytes(shape, self._size(head_dim)) + codes_bytes
 
     def round_trip(self, x: Tensor) -> Tensor:
         return self._dequantize(*self._quantize(x)).to(x.dtype)
@@ -61,11 +61,11 @@ class Grouped:
     def _quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Codes [..., D] (float32) and scales [..., blocks, 1] (float16)."""
         limit = largest_code(self.bits)
-        parts = blocks.split(x, self._size(x.shape[-1]))
-        scale = blocks.half_scale(parts, limit)
+        parts = block_scales.split(x, self._size(x.shape[-1]))
+        scale = block_scales.half_scale(parts, limit)
         codes = torch.round(parts / scale.float()).clamp(-limit, limit) + 0.0  # -0 is no code
-        return blocks.join(codes, x.shape[-1]), scale
+        return block_scales.join(codes, x.shape[-1]), scale
 
     def _dequantize(self, codes: Tensor, scale: Tensor) -> Tensor:
-        parts = blocks.split(codes, self._size(codes.shape[-1]))
-        return blocks.join(parts * scale.float(), codes.shape[-1])
+        parts = block_scales.split(codes, self._size(codes.shape[-1]))
+        return block_scales.join(parts * scale.float(), codes.shape[-1])

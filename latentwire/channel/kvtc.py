@@ -23,7 +23,7 @@ from c2c.cache import KVCache
 from latentwire.channel import rope, transform
 from latentwire.channel.calibration import Calibration, required
 from latentwire.channel.codec import CodecError, NumbersRefused
-from latentwire.channel.fields import PacketError, Reader, varint
+from latentwire.channel.header_fields import PacketError, Reader, varint
 from latentwire.channel.layout import Layout, Site, example, tensor_of
 
 
@@ -87,7 +87,7 @@ class KVTC:
             lengths.append(len(_lengths(streams)) + sum(streams))
         return layouts[0].cache(batch, like), lengths
 
-    def _tables(self, kind: str, layout: Layout) -> transform.Tables:
+    def _tables(self, kind: str, layout: Layout) -> transform.TransformTables:
         """CodecError for other layers than the calibration's: their numbers mean something else;
         and for tokens that differ by layer."""
         calibration = required(self.calibration, self.name)

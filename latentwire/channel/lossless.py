@@ -19,11 +19,11 @@ import zstandard
 from c2c.cache import KVCache
 from latentwire.channel.codec import CodecError, NumbersRefused
 from latentwire.channel.layout import Layout, example
-from latentwire.channel.schedule import Schedule
-from latentwire.channel.tensorwise import Tensorwise
+from latentwire.channel.mixed_precision import Schedule
+from latentwire.channel.per_tensor import PerTensor
 from latentwire.channel.turbo import Turbo
 
-FixedLength = Tensorwise | Schedule | Turbo  # the header tells their payload's length
+FixedLength = PerTensor | Schedule | Turbo  # the header tells their payload's length
 NUMBERS = {"zstd": 49, "lzma": 50}
 _LEVEL = 19
 _WINDOW_BYTES = 1 << 27  # the largest window that a decoder accepts

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentwire.channel import blocks
+from latentwire.channel import block_scales
 from latentwire.channel.codec import CodecError, check_finite
 from latentwire.channel.symmetric import pack, unpack
 
@@ -40,7 +40,7 @@ class MXFP4:
 
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
         heads, tokens, head_dim = shape
-        scales_shape = (heads, tokens, blocks.count(head_dim, SIZE), 1)
+        scales_shape = (heads, tokens, block_scales.count(head_dim, SIZE), 1)
         scales = int(np.prod(scales_shape))
         biased = np.frombuffer(data[:scales], dtype=np.uint8)
         if (biased == NOT_A_NUMBER).any():
@@ -55,7 +55,9 @@ class MXFP4:
 
     def payload_bytes(self, shape: tuple[int, int, int]) -> int:
         heads, tokens, head_dim = shape
-        return heads * tokens * blocks.count(head_dim, SIZE) + -(-heads * tokens * head_dim // 2)
+        return heads * tokens * block_scales.count(head_dim, SIZE) + -(
+            -heads * tokens * head_dim // 2
+        )
 
     def round_trip(self, x: Tensor) -> Tensor:
         return _dequantize(*_quantize(x)).to(x.dtype)
@@ -63,7 +65,7 @@ class MXFP4:
 
 def _quantize(x: Tensor) -> tuple[Tensor, Tensor]:
     """Codes [..., D] (int64, 0 to 15) and exponents [..., blocks, 1] (int32)."""
-    parts = blocks.split(x, SIZE)
+    parts = block_scales.split(x, SIZE)
     # frexp gives max = m * 2^e with 0.5 <= m < 1, so floor(log2(max)) is e - 1, exactly.
     top = torch.frexp(parts.abs().amax(-1, keepdim=True)).exponent - 1
     exponent = (top - LARGEST_EXPONENT).clamp(-BIAS, BIAS)
@@ -74,13 +76,15 @@ def _quantize(x: Tensor) -> tuple[Tensor, Tensor]:
     below, above = (torch.bucketize(scaled.abs(), middles, right=right) for right in (False, True))
     magnitude = torch.where(below % 2 == 0, below, above)
     codes = magnitude + SIGN * (scaled < 0)
-    return blocks.join(codes, x.shape[-1]), exponent
+    return block_scales.join(codes, x.shape[-1]), exponent
 
 
 def _dequantize(codes: Tensor, exponent: Tensor) -> Tensor:
     levels = torch.tensor(MAGNITUDES, device=codes.device)
     values = levels[codes % SIGN] * torch.where(codes >= SIGN, -1.0, 1.0)
-    return blocks.join(_times_power(blocks.split(values, SIZE), exponent), codes.shape[-1])
+    return block_scales.join(
+        _times_power(block_scales.split(values, SIZE), exponent), codes.shape[-1]
+    )
 
 
 def _times_power(x: Tensor, exponent: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentwire.channel import blocks
+from latentwire.channel import block_scales
 from latentwire.channel.codec import check_finite
 from latentwire.channel.symmetric import pack, unpack
 
@@ -35,19 +35,19 @@ class NF4:
         check_finite(x)
         codes, scale = _quantize(x)
         numbers = codes.to(torch.uint8).cpu().numpy()
-        return blocks.encode_scales(scale) + pack(numbers, self.bits)
+        return block_scales.encode_scales(scale) + pack(numbers, self.bits)
 
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
         heads, tokens, head_dim = shape
-        scale = blocks.decode_scales(data, shape, SIZE, self.name)
-        packed = data[blocks.scales_bytes(shape, SIZE) :]
+        scale = block_scales.decode_scales(data, shape, SIZE, self.name)
+        packed = data[block_scales.scales_bytes(shape, SIZE) :]
         codes = unpack(packed, self.bits, heads * tokens * head_dim)
         numbers = torch.from_numpy(codes.astype(np.int64)).view(shape)
         return _dequantize(numbers, scale)
 
     def payload_bytes(self, shape: tuple[int, int, int]) -> int:
         heads, tokens, head_dim = shape
-        return blocks.scales_bytes(shape, SIZE) + -(-heads * tokens * head_dim // 2)
+        return block_scales.scales_bytes(shape, SIZE) + -(-heads * tokens * head_dim // 2)
 
     def round_trip(self, x: Tensor) -> Tensor:
         return _dequantize(*_quantize(x)).to(x.dtype)
@@ -55,15 +55,15 @@ class NF4:
 
 def _quantize(x: Tensor) -> tuple[Tensor, Tensor]:
     """Codes [..., D] (int64, 0 to 15) and scales [..., blocks, 1] (float16)."""
-    parts = blocks.split(x, SIZE)
-    scale = blocks.half_scale(parts, 1.0)
+    parts = block_scales.split(x, SIZE)
+    scale = block_scales.half_scale(parts, 1.0)
     levels = torch.tensor(LEVELS, device=x.device)
     # A value goes to the level above a midpoint when it lies past it.
     scaled = (parts / scale.float()).contiguous()
     codes = torch.bucketize(scaled, (levels[1:] + levels[:-1]) / 2)
-    return blocks.join(codes, x.shape[-1]), scale
+    return block_scales.join(codes, x.shape[-1]), scale
 
 
 def _dequantize(codes: Tensor, scale: Tensor) -> Tensor:
     values = torch.tensor(LEVELS, device=codes.device)[codes]
-    return blocks.join(blocks.split(values, SIZE) * scale.float(), codes.shape[-1])
+    return block_scales.join(block_scales.split(values, SIZE) * scale.float(), codes.shape[-1])

@@ -33,7 +33,7 @@ from c2c.cache import Geometry, KVCache
 from latentwire.channel.cache_codec import CacheCodec
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
-from latentwire.channel.fields import LARGEST_NUMBER, PacketError, Reader, mask, varint
+from latentwire.channel.header_fields import LARGEST_NUMBER, PacketError, Reader, mask, varint
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.positions import Runs, lies_within
 from latentwire.channel.registry import read_codec

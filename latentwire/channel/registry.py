@@ -9,24 +9,24 @@ from functools import lru_cache, partial
 
 import torch
 
-from latentwire.channel import lossless, schedule
+from latentwire.channel import lossless, mixed_precision
 from latentwire.channel.asymmetric import Asymmetric
 from latentwire.channel.cache_codec import CacheCodec
 from latentwire.channel.calibration import DIGEST_BYTES, RATES, Calibration
 from latentwire.channel.codec import Codec
-from latentwire.channel.fields import PacketError, Reader
 from latentwire.channel.fp8 import FP8
 from latentwire.channel.grouped import WHOLE_HEAD, Grouped
+from latentwire.channel.header_fields import PacketError, Reader
 from latentwire.channel.kvtc import KVTC
 from latentwire.channel.layout import Layout
 from latentwire.channel.lossless import FixedLength, Lossless
+from latentwire.channel.mixed_precision import ScheduleError
 from latentwire.channel.mxfp4 import MXFP4
 from latentwire.channel.nf4 import NF4
+from latentwire.channel.per_tensor import PerTensor, by_kind, uniform
 from latentwire.channel.raw import Raw
 from latentwire.channel.rotation import Rotation
-from latentwire.channel.schedule import ScheduleError
 from latentwire.channel.symmetric import Symmetric
-from latentwire.channel.tensorwise import Tensorwise, by_kind, uniform
 from latentwire.channel.turbo import Turbo
 from latentwire.errors import LatentWireError
 from latentwire.spec.axes import MIXED
@@ -64,20 +64,20 @@ _UNIFORM: tuple[Codec, ...] = (
 CODECS = {codec.name: codec for codec in _UNIFORM}
 
 
-def _kivi(number: int, bits: int) -> Tensorwise:
+def _kivi(number: int, bits: int) -> PerTensor:
     keys = Asymmetric(f"kivi{bits} of keys", number, bits, "channel")
     values = Asymmetric(f"kivi{bits} of values", number, bits, "token")
     return by_kind(f"kivi{bits}", number, bits, keys, values)
 
 
-TENSORWISE = {
+PER_TENSOR = {
     codec.name: codec
     for codec in (
         *map(uniform, _UNIFORM),
         *(_kivi(28 + place, bits) for place, bits in enumerate((8, 4, 3, 2))),
     )
 }
-_BY_NUMBER = {codec.number: codec for codec in TENSORWISE.values()}
+_BY_NUMBER = {codec.number: codec for codec in PER_TENSOR.values()}
 
 # Codecs that need a calibration: given one (or none) and the digest that packets name it by.
 _Calibrated = Callable[[Calibration | None, bytes], CacheCodec]
@@ -94,7 +94,7 @@ CALIBRATED: dict[str, _Calibrated] = {
 _CALIBRATED_BY_NUMBER = {make(None, b"").number: make for make in CALIBRATED.values()}
 _LOSSLESS_BY_NUMBER = {number: method for method, number in lossless.NUMBERS.items()}
 
-NAMES = (*TENSORWISE, *CALIBRATED)
+NAMES = (*PER_TENSOR, *CALIBRATED)
 # Names that show how schedules and lossless stages are written; M1 measures them too.
 EXAMPLES = ("int4/last2:bf16", "int2/keys:int4", "bf16+zstd", "int8+zstd", "int4+zstd", "int4+lzma")
 
@@ -108,11 +108,11 @@ def codec(name: str, calibration: Calibration | None = None) -> CacheCodec:
     inner, plus, method = name.partition("+")
     if "/" in inner:
         try:
-            made: CacheCodec = schedule.parse(inner, _scheduled)
+            made: CacheCodec = mixed_precision.parse(inner, _scheduled)
         except ScheduleError as error:
             raise LatentWireError(str(error)) from None
-    elif inner in TENSORWISE:
-        made = TENSORWISE[inner]
+    elif inner in PER_TENSOR:
+        made = PER_TENSOR[inner]
     elif inner in CALIBRATED:
         made = CALIBRATED[inner](calibration, calibration.digest if calibration else b"")
     else:
@@ -152,7 +152,8 @@ def bits_label(name: str) -> str:
 def read_codec(
     number: int, reader: Reader, layout: Layout, calibration: Calibration | None
 ) -> CacheCodec:
-    """The codec that a header names by number and parameters; PacketError for one of nobody's."""
+    """The codec that a header names by number and parameters; PacketError if no codec has that
+    number."""
     if number in _LOSSLESS_BY_NUMBER:
         behind = reader.byte()
         if behind in _LOSSLESS_BY_NUMBER:  # before it is read: such stages could nest for ever
@@ -161,8 +162,8 @@ def read_codec(
         if not isinstance(inner, FixedLength):
             raise PacketError(f"a lossless stage cannot stand behind {inner.name}")
         return Lossless(inner, _LOSSLESS_BY_NUMBER[number])
-    if number == schedule.NUMBER:
-        return schedule.read(reader, layout, _BY_NUMBER)
+    if number == mixed_precision.NUMBER:
+        return mixed_precision.read(reader, layout, _BY_NUMBER)
     if number in _CALIBRATED_BY_NUMBER:
         digest = reader.bytes(DIGEST_BYTES)
         if calibration is not None and calibration.digest != digest:
@@ -176,9 +177,9 @@ def read_codec(
     return _BY_NUMBER[number]
 
 
-def _scheduled(name: str) -> Tensorwise:
-    if name not in TENSORWISE:
+def _scheduled(name: str) -> PerTensor:
+    if name not in PER_TENSOR:
         raise ScheduleError(
-            f"codec {name!r} cannot be part of a schedule; there are {', '.join(TENSORWISE)}"
+            f"codec {name!r} cannot be part of a schedule; there are {', '.join(PER_TENSOR)}"
         )
-    return TENSORWISE[name]
+    return PER_TENSOR[name]

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from latentwire.channel import blocks
+from latentwire.channel import block_scales
 from latentwire.channel.codec import CodecError, check_finite
 from latentwire.channel.symmetric import pack, unpack
 
@@ -72,14 +72,14 @@ class Rotation:
         codes, scale = self._quantize(x)
         numbers = codes.to(torch.uint8).cpu()
         streams = (pack(numbers[..., at].numpy(), bits) for bits, at in self._streams(x.shape[-1]))
-        return blocks.encode_scales(scale) + b"".join(streams)
+        return block_scales.encode_scales(scale) + b"".join(streams)
 
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
         heads, tokens, head_dim = shape
-        scale = blocks.decode_scales(data, shape, head_dim, self.name)[..., 0]
-        if bool((scale < blocks.EPS).any()):
+        scale = block_scales.decode_scales(data, shape, head_dim, self.name)[..., 0]
+        if bool((scale < block_scales.EPS).any()):
             raise CodecError(f"{self.name} payload has a scale below the smallest that is sent")
-        start = blocks.scales_bytes(shape, head_dim)
+        start = block_scales.scales_bytes(shape, head_dim)
         codes = torch.empty(shape, dtype=torch.int64)
         for bits, at in self._streams(head_dim):
             count = heads * tokens * len(at)
@@ -93,7 +93,7 @@ class Rotation:
         heads, tokens, head_dim = shape
         streams = self._streams(head_dim)
         codes = sum(-(-heads * tokens * len(at) * bits // 8) for bits, at in streams)
-        return blocks.scales_bytes(shape, head_dim) + codes
+        return block_scales.scales_bytes(shape, head_dim) + codes
 
     def round_trip(self, x: Tensor) -> Tensor:
         return self._dequantize(*self._quantize(x)).to(x.dtype)
@@ -117,7 +117,7 @@ class Rotation:
         if self.mean is not None:
             centred = centred - self.mean.to(x.device)
         head_dim = x.shape[-1]
-        scale = root_mean_square(centred).clamp(blocks.EPS, blocks.LARGEST).half()
+        scale = root_mean_square(centred).clamp(block_scales.EPS, block_scales.LARGEST).half()
         # Divided by the scale first: a sum of the largest float32 numbers would overflow.
         inverse = scale.float().reciprocal()
         factor = inverse * norms(head_dim, x.device)

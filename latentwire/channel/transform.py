@@ -59,7 +59,7 @@ _Categorical = constriction.stream.model.Categorical
 
 
 @dataclass(frozen=True, eq=False)
-class Tables:
+class TransformTables:
     """What both ends know: R components of F features, in G groups. All tensors on the CPU."""
 
     mean: Tensor
@@ -99,7 +99,7 @@ class Tables:
         return {field.name: getattr(self, field.name).contiguous() for field in fields(self)}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Tables":
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "TransformTables":
         """Tables from what `to_tensors` gave; CodecError for anything that is not such tables."""
         names = {field.name for field in fields(cls)}
         if set(tensors) != names:
@@ -138,23 +138,23 @@ class Tables:
         return values.double().repeat_interleave(self.sizes.long())
 
 
-def encode(tables: Tables, x: Tensor) -> bytes:
+def encode(tables: TransformTables, x: Tensor) -> bytes:
     """The stream of one example [T, F], T >= 1; CodecError for NaN, infinity or another width."""
     return encode_codes(tables, quantize(tables, x))
 
 
-def decode(tables: Tables, data: bytes | memoryview, tokens: int) -> Tensor:
+def decode(tables: TransformTables, data: bytes | memoryview, tokens: int) -> Tensor:
     """The float32 matrix [T, F] that `data` stands for; CodecError if nothing does."""
     return reconstruct(tables, decode_codes(tables, data, tokens))
 
 
-def round_trip(tables: Tables, x: Tensor) -> tuple[Tensor, int]:
+def round_trip(tables: TransformTables, x: Tensor) -> tuple[Tensor, int]:
     """decode(encode(x)) and len(encode(x)) of one example [T, F], without decoding."""
     codes = quantize(tables, x)
     return reconstruct(tables, codes), len(encode_codes(tables, codes))
 
 
-def quantize(tables: Tables, x: Tensor) -> Tensor:
+def quantize(tables: TransformTables, x: Tensor) -> Tensor:
     """Codes int32 [T, R] of one example [T, F] (any float type and device)."""
     if x.dim() != 2 or x.shape[0] < 1 or x.shape[1] != tables.features:
         raise CodecError(
@@ -167,14 +167,14 @@ def quantize(tables: Tables, x: Tensor) -> Tensor:
     return (components / tables.per_component(tables.step)).round().clamp(-clip, clip).int()
 
 
-def reconstruct(tables: Tables, codes: Tensor) -> Tensor:
+def reconstruct(tables: TransformTables, codes: Tensor) -> Tensor:
     """The float32 matrix [T, F] of codes [T, R]."""
     pulled = codes.sign() * (codes.abs() - tables.per_component(tables.pull))
     components = pulled * tables.per_component(tables.step)
     return (components @ tables.wide_basis.T + tables.wide_mean).float()
 
 
-def encode_codes(tables: Tables, codes: Tensor) -> bytes:
+def encode_codes(tables: TransformTables, codes: Tensor) -> bytes:
     """The stream of codes int32 [T, R] within their clips."""
     coder = _RangeEncoder()
     symbols = (codes + tables.clip.repeat_interleave(tables.sizes.long())).numpy()
@@ -197,7 +197,7 @@ def _ending(coder: Any) -> bytes:
     return (-(-start >> 8 * spare)).to_bytes(length - spare, "big")
 
 
-def decode_codes(tables: Tables, data: bytes | memoryview, tokens: int) -> Tensor:
+def decode_codes(tables: TransformTables, data: bytes | memoryview, tokens: int) -> Tensor:
     """The codes int32 [T, R] whose stream is exactly `data`; CodecError if there are none.
 
     Nothing larger than T * R codes is allocated.
@@ -235,7 +235,7 @@ _DTYPES = {
 }
 
 
-def _check(tables: Tables) -> None:
+def _check(tables: TransformTables) -> None:
     """Refuse tables that could break a decoder or that are no orthonormal transform."""
     for name, (dtype, dims) in _DTYPES.items():
         tensor = getattr(tables, name)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from latentwire.channel.codec import CodecError, check_finite
-from latentwire.channel.transform import FREQUENCY_BITS, MAX_CLIP, TOTAL, Tables
+from latentwire.channel.transform import FREQUENCY_BITS, MAX_CLIP, TOTAL, TransformTables
 
 FIRST_SIZES = (1, 1, 2, 4, 8)
 SIZE = 16  # components of every later group
@@ -60,7 +60,7 @@ def fit_rates(
     *,
     rank: int | None = None,
     measured: Tensor | None = None,
-) -> list[Tables]:
+) -> list[TransformTables]:
     """Tables for tokens like the rows of `x` [N, F] (any float type), at each of some rates.
 
     A rate is the mean of bits over all F numbers of a token and over tokens, entropy-coded; the
@@ -225,7 +225,7 @@ def _tables(
     sizes: list[int],
     groups: list[list[Candidate]],
     budget: float,
-) -> Tables:
+) -> TransformTables:
     """The tables that `budget` bits a token buy; groups that are dropped leave the basis."""
     choice = allocate(
         [[way.error for way in ways] for ways in groups],
@@ -237,7 +237,7 @@ def _tables(
     coded = [way for way in taken if way.frequencies is not None]
     columns = torch.tensor(kept, dtype=torch.bool).repeat_interleave(torch.tensor(sizes).long())
     frequencies = [way.frequencies for way in coded if way.frequencies is not None]
-    return Tables(
+    return TransformTables(
         mean=mean.cpu(),
         basis=basis.cpu()[:, columns].contiguous(),
         sizes=torch.tensor(

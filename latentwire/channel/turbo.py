@@ -23,8 +23,8 @@ from latentwire.channel import rope
 from latentwire.channel.calibration import Calibration, required
 from latentwire.channel.codec import Codec, CodecError
 from latentwire.channel.layout import Layout
+from latentwire.channel.per_tensor import PerTensor
 from latentwire.channel.rotation import Rotation
-from latentwire.channel.tensorwise import Tensorwise
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Turbo:
 
     def _at(
         self, layouts: Sequence[Layout], device: torch.device, batch: bool = False
-    ) -> Tensorwise:
+    ) -> PerTensor:
         """The codec of each tensor of a batch with these layouts, or of one example."""
         calibration = required(self.calibration, self.name)
         if calibration.geometry != layouts[0].geometry:
@@ -85,7 +85,7 @@ class Turbo:
             mean = turned[sent[layer]][:, place].transpose(0, 1)  # [B, H, T, D]
             return self._plain.with_mean(mean if batch else mean[0])
 
-        return Tensorwise(self.name, self.number, self.bits, at, self.digest)
+        return PerTensor(self.name, self.number, self.bits, at, self.digest)
 
 
 def _padded(layouts: Sequence[Layout], layer: int) -> Tensor:

@@ -5,9 +5,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from latentwire.checks.downloads import Download, in_words, known_bytes, told, unknown
+from latentwire.checks.downloads import Download, describe_downloads, in_words, known_bytes, unknown
 from latentwire.checks.file_system import nearest, why_not_writable
-from latentwire.checks.report import Doubt
+from latentwire.checks.report import CheckWarning
 from latentwire.errors import LatentWireError
 from latentwire.user_files import path_of
 
@@ -43,7 +43,7 @@ def check_caches(uses_hub: bool, to_download: bool) -> str:
         elif not os.access(folder, os.R_OK | os.X_OK):
             raise LatentWireError(f"C2C_CKPT_ROOT {folder} cannot be read")
     if doubts:
-        raise Doubt("; ".join(doubts))
+        raise CheckWarning("; ".join(doubts))
     used = f"HF_HOME {home}" if uses_hub else "HF_HOME is not needed"
     return f"{used}, C2C_CKPT_ROOT {folder or 'is not set'}"
 
@@ -69,10 +69,11 @@ def check_disk(downloads: Sequence[Download]) -> str:
     needed = int(known_bytes(downloads) * SPARE)
     if free < needed:
         raise LatentWireError(
-            f"{in_words(free)} free in {cache}, to download: {told(downloads)}, which needs"
+            f"{in_words(free)} free in {cache}, to download: {describe_downloads(downloads)},"
+            f" which needs"
             f" {in_words(needed)}"
         )
-    found += f", {in_words(free)} in {cache}; to download: {told(downloads)}"
+    found += f", {in_words(free)} in {cache}; to download: {describe_downloads(downloads)}"
     if unknown(downloads):
-        raise Doubt(found)
+        raise CheckWarning(found)
     return found

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from latentwire.checks.report import Doubt
-from latentwire.tracking.store import Store, ask, is_server
+from latentwire.checks.report import CheckWarning
+from latentwire.tracking.store import Store, http_get, is_server
 
 MOST_OFF = timedelta(minutes=1)
 
@@ -23,7 +23,7 @@ def check_clock(store: Store) -> str:
     if newest is None:
         return f"{now:%F %T} UTC, no run in the store to compare with"
     if newest - now > MOST_OFF:
-        raise Doubt(
+        raise CheckWarning(
             f"the store's newest run starts {_in_words(newest - now)} in the future: the clock is"
             " wrong here, or was where that run was made"
         )
@@ -33,7 +33,7 @@ def check_clock(store: Store) -> str:
 def compare_with_server(uri: str) -> str:
     """The same for a server, by its answer to one request."""
     before = datetime.now(UTC)
-    answer = ask(uri)
+    answer = http_get(uri)
     after = datetime.now(UTC)
     try:
         there = parsedate_to_datetime(answer.headers["Date"])
@@ -45,7 +45,7 @@ def compare_with_server(uri: str) -> str:
     off = there - (before + (after - before) / 2)
     if abs(off) > MOST_OFF:
         side = "ahead of" if off < timedelta(0) else "behind"
-        raise Doubt(f"the clock here is {_in_words(abs(off))} {side} the tracking server's")
+        raise CheckWarning(f"the clock here is {_in_words(abs(off))} {side} the tracking server's")
     return f"{abs(off).total_seconds():.0f} s from the tracking server's"
 
 
@@ -54,7 +54,7 @@ def _newest_start(store: Store) -> datetime | None:
     try:
         return None if newest is None else datetime.fromtimestamp(newest / 1000, UTC)
     except (ValueError, OverflowError, OSError):  # a year of five digits
-        raise Doubt("the store's newest run starts in a year that no clock shows") from None
+        raise CheckWarning("the store's newest run starts in a year that no clock shows") from None
 
 
 def _in_words(span: timedelta) -> str:

@@ -5,7 +5,7 @@ import subprocess
 import psutil
 import torch
 
-from latentwire.checks.report import Doubt
+from latentwire.checks.report import CheckWarning
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.memory import out_of_memory
 
@@ -33,7 +33,7 @@ def check_device(device: str, dtype: torch.dtype, ask_driver: bool) -> str:
         told = f", driver {driver}" if driver else ""
         return f"{gpu}{told}, CUDA {torch.version.cuda}, {name}"
     if driver:
-        raise Doubt(
+        raise CheckWarning(
             f"{device}, though an NVIDIA GPU with driver {driver} is here: torch"
             f" {torch.__version__} finds {torch.cuda.device_count()} CUDA devices"
         )
@@ -67,14 +67,16 @@ def check_memory(device: str, weights_bytes: int | None, whole: bool = True) -> 
     free, total = memory(device)
     told = f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free"
     if weights_bytes is None:
-        raise Doubt(f"{told}; what the pair needs is known only when its files are here")
+        raise CheckWarning(f"{told}; what the pair needs is known only when its files are here")
     needed = weights_bytes + WORKING_BYTES[device.partition(":")[0]]
     least = "" if whole else "at least "
     told += f", the pair's weights take {least}{weights_bytes / 1e9:.2f} GB"
     if free < weights_bytes:
         raise LatentWireError(told)
     if free < needed:
-        raise Doubt(f"{told} and work needs about {(needed - weights_bytes) / 1e9:.1f} GB more")
+        raise CheckWarning(
+            f"{told} and work needs about {(needed - weights_bytes) / 1e9:.1f} GB more"
+        )
     return told
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from latentwire.errors import NotHere
+from latentwire.errors import NotCached
 from latentwire.pairs.locate import bytes_to_download, is_offline, locate, parts_of
 from latentwire.pairs.pair import Pair
 
@@ -26,7 +26,7 @@ def pair_downloads(pair: Pair) -> list[Download]:
     for part, source, kind in parts_of(pair):
         try:
             locate(source, kind, download=False)
-        except NotHere:
+        except NotCached:
             if is_offline():
                 locate(source, kind)  # has the sentence for this
             found.append(Download(part, bytes_to_download(source, kind)))
@@ -42,7 +42,7 @@ def unknown(downloads: Sequence[Download]) -> list[str]:
     return [download.what for download in downloads if download.size_bytes is None]
 
 
-def told(downloads: Sequence[Download]) -> str:
+def describe_downloads(downloads: Sequence[Download]) -> str:
     """In words: "nothing", or how much of what."""
     if not downloads:
         return "nothing"

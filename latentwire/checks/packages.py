@@ -11,7 +11,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from latentwire.checks.report import Doubt
+from latentwire.checks.report import CheckWarning
 from latentwire.errors import LatentWireError
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ def check_python(root: Path = ROOT) -> str:
         else None
     )
     if tested and Version(found).release[:2] != Version(tested[1]).release[:2]:
-        raise Doubt(f"Python {found}, tested is {tested[1]}")
+        raise CheckWarning(f"Python {found}, tested is {tested[1]}")
     return f"Python {found}"
 
 
@@ -53,7 +53,7 @@ def check_packages(root: Path = ROOT) -> str:
         raise LatentWireError(", ".join(wrong))
     lock = root / "constraints.txt"
     if not lock.exists():
-        raise Doubt("the lock constraints.txt is not here, versions are not compared")
+        raise CheckWarning("the lock constraints.txt is not here, versions are not compared")
     pins = {
         canonicalize_name(name): Version(version)
         for name, version in re.findall(
@@ -69,7 +69,7 @@ def check_packages(root: Path = ROOT) -> str:
     if other:
         more = len(other) - MOST_NAMED
         rest = f" and {more} more" if more > 0 else ""
-        raise Doubt(f"not the lock's versions: {', '.join(other[:MOST_NAMED])}{rest}")
+        raise CheckWarning(f"not the lock's versions: {', '.join(other[:MOST_NAMED])}{rest}")
     return f"{len(installed)} packages as in the lock, torch {found.get('torch')}"
 
 

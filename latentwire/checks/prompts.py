@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from c2c.models import longest_text, shortest_window
-from latentwire.checks.report import Doubt
+from c2c.load_model import longest_text, shortest_window
+from latentwire.checks.report import CheckWarning
 from latentwire.errors import LatentWireError
 from latentwire.tasks.question import Question
 from latentwire.tasks.task import Example, Task
@@ -75,5 +75,5 @@ def judge(found: Sequence[Lengths]) -> str:
     if long and all(lengths.long == lengths.prompts for lengths in found):
         raise LatentWireError("; ".join(long))
     if long:
-        raise Doubt("; ".join(long))
+        raise CheckWarning("; ".join(long))
     return "; ".join(lengths.text for lengths in found)

@@ -1,8 +1,9 @@
 """Checks one after the other: what each found, and the report of all.
 
-A check is a function that returns what it found, in a sentence's words. It raises `Doubt` for a
-finding that does not stop a run, `Unmade` where there is nothing to look at, and anything else for
-what stops a run: a check that breaks is a check that fails, and those after it still run.
+A check is a function that returns what it found, in a sentence's words. It raises `CheckWarning`
+for a finding that does not stop a run, `CheckSkipped` where there is nothing to look at, and
+anything else for what stops a run: a check that breaks is a check that fails, and those after it
+still run.
 """
 
 import json
@@ -15,11 +16,11 @@ from latentwire.errors import as_sentence
 OK, WARN, FAIL, SKIP = "ok", "warn", "fail", "skip"
 
 
-class Doubt(Exception):
+class CheckWarning(Exception):
     """A finding that does not stop a run."""
 
 
-class Unmade(Exception):
+class CheckSkipped(Exception):
     """A check that is not made; the text says why."""
 
 
@@ -28,13 +29,13 @@ class Check:
     """One check. `needs` names those before it without which it cannot be made."""
 
     title: str
-    look: Callable[[], str]
-    mend: str  # what to do where it warns or fails
+    run: Callable[[], str]
+    fix: str  # what to do where it warns or fails
     needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What a check found."""
 
     title: str
@@ -55,12 +56,12 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport:
     """The findings of some checks, in order."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
 
-    def of(self, state: str) -> list[Finding]:
+    def of(self, state: str) -> list[CheckResult]:
         return [finding for finding in self.findings if finding.state == state]
 
     @property
@@ -80,33 +81,33 @@ class Report:
 
 
 def run_checks(
-    checks: Iterable[Check], show: Callable[[Finding], object] = lambda finding: None
-) -> Report:
+    checks: Iterable[Check], show: Callable[[CheckResult], object] = lambda finding: None
+) -> CheckReport:
     """Make the checks in order, showing each finding as soon as it is there.
 
     A check that needs one which failed or was skipped is skipped, with the reason.
     """
-    findings: dict[str, Finding] = {}
+    findings: dict[str, CheckResult] = {}
     for check in checks:
         began = time.perf_counter()
         missing = [n for n in check.needs if n in findings and findings[n].state in (FAIL, SKIP)]
         if missing:
             state, text = SKIP, f"needs {' and '.join(missing)}"
         else:
-            state, text = _look(check)
-        mend = check.mend if state in (WARN, FAIL) else ""
-        finding = Finding(check.title, state, text, mend, time.perf_counter() - began)
+            state, text = _run(check)
+        mend = check.fix if state in (WARN, FAIL) else ""
+        finding = CheckResult(check.title, state, text, mend, time.perf_counter() - began)
         findings[check.title] = finding
         show(finding)
-    return Report(tuple(findings.values()))
+    return CheckReport(tuple(findings.values()))
 
 
-def _look(check: Check) -> tuple[str, str]:
+def _run(check: Check) -> tuple[str, str]:
     try:
-        return OK, as_sentence(check.look())
-    except Doubt as doubt:
+        return OK, as_sentence(check.run())
+    except CheckWarning as doubt:
         return WARN, as_sentence(str(doubt))
-    except Unmade as reason:
+    except CheckSkipped as reason:
         return SKIP, as_sentence(str(reason))
     except Exception as error:  # whatever it is, the report goes on
         # A library's message may go on for pages; its first line says what is wrong.

@@ -8,11 +8,11 @@ import mlflow
 from packaging.version import InvalidVersion, Version
 
 from latentwire.checks.file_system import NETWORK, file_system, why_not_writable
-from latentwire.checks.report import Doubt
+from latentwire.checks.report import CheckWarning
 from latentwire.errors import LatentWireError, first_line
-from latentwire.redaction import without_password
+from latentwire.redaction import redact_uri
 from latentwire.tracking.moved import local_folder
-from latentwire.tracking.store import Store, ask, is_server, sqlite_path
+from latentwire.tracking.store import Store, http_get, is_server, sqlite_path
 
 LOCK_TIMEOUT_S = 5
 _REMOTE_FILE = "round_trip.txt"
@@ -25,17 +25,19 @@ def check_store(uri: str) -> str:
     written, and Doubt for SQLite on a network file system and for a server of another version.
     """
     if is_server(uri):
-        ask(uri)
+        http_get(uri)
         return _server_version(uri)
     path = sqlite_path(uri)
     if path is None:
-        return without_password(uri)
+        return redact_uri(uri)
     reason = why_not_writable(path.parent) or _why_refused(path)
     if reason:
         raise LatentWireError(f"{path} cannot be written ({reason})")
     kind = file_system(path)
     if kind in NETWORK:
-        raise Doubt(f"{path} is SQLite on a network file system ({kind}), whose locks may not hold")
+        raise CheckWarning(
+            f"{path} is SQLite on a network file system ({kind}), whose locks may not hold"
+        )
     return f"{path}{'' if path.exists() else ', which a run makes'}"
 
 
@@ -58,20 +60,22 @@ def _why_refused(path: Path) -> str | None:
             connection.close()
     except sqlite3.Error as error:
         if "locked" in str(error):
-            raise Doubt(f"{path} has been held by another process for {LOCK_TIMEOUT_S} s") from None
+            raise CheckWarning(
+                f"{path} has been held by another process for {LOCK_TIMEOUT_S} s"
+            ) from None
         return str(error)
     return None
 
 
 def _server_version(uri: str) -> str:
-    here, answer = mlflow.__version__, ask(uri, "/version")
+    here, answer = mlflow.__version__, http_get(uri, "/version")
     try:
         there = Version(answer.text.strip()) if answer.ok else None
     except InvalidVersion:
         there = None
     if there and there.major != Version(here).major:
-        raise Doubt(f"{without_password(uri)} is MLflow {there}, here is {here}")
-    return f"{without_password(uri)}" + (f", MLflow {there}" if there else "")
+        raise CheckWarning(f"{redact_uri(uri)} is MLflow {there}, here is {here}")
+    return f"{redact_uri(uri)}" + (f", MLflow {there}" if there else "")
 
 
 def check_artifacts(store: Store) -> str:
@@ -81,7 +85,7 @@ def check_artifacts(store: Store) -> str:
     location = store.client.get_experiment(store.experiment_id).artifact_location
     folder = local_folder(location)
     if folder is None:
-        return f"artifacts go to {without_password(location)}"
+        return f"artifacts go to {redact_uri(location)}"
     reason = why_not_writable(folder)
     if reason:
         raise LatentWireError(f"the artifact folder {folder} cannot be written ({reason})")

@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from c2c.errors import C2CError
-from c2c.models import read_config
-from c2c.slots import require_batches
+from c2c.load_model import read_config
+from c2c.slot_cache import require_batches
 from latentwire.errors import LatentWireError, first_line
 from latentwire.pairs.locate import LocatedPair, missing_shards
 

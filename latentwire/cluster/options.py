@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentwire.errors import LatentWireError, quoted
-from latentwire.parameters import Parameter, checked, whole
+from latentwire.parameters import Parameter, checked, int_at_least
 from latentwire.strict_yaml import read_yaml
 from latentwire.user_files import user_path
 
@@ -59,7 +59,7 @@ def one_line(text: str) -> str:
 
 
 def _optional_whole(text: str) -> int | None:
-    return whole(1)(text) if text else None
+    return int_at_least(1)(text) if text else None
 
 
 def _option(name: str, default: str, parse: Callable[[str], object], help: str) -> Parameter:
@@ -74,9 +74,11 @@ OPTIONS = (
     _option("constraint", "", one_line, "features that a node must have"),
     _option("mem", "", one_line, "memory of a task, such as 64G"),
     _option("cpus_per_task", "", _optional_whole, "CPU cores of a task"),
-    _option("tasks", "1", whole(1), "array tasks, which divide the chunks among them"),
-    _option("warning_s", "60", whole(10), "seconds before the time limit at which a task stops"),
-    _option("restarts", "100", whole(0), "how often a task may requeue itself"),
+    _option("tasks", "1", int_at_least(1), "array tasks, which divide the chunks among them"),
+    _option(
+        "warning_s", "60", int_at_least(10), "seconds before the time limit at which a task stops"
+    ),
+    _option("restarts", "100", int_at_least(0), "how often a task may requeue itself"),
     _option("log_dir", "outputs/slurm", lambda text: user_path(one_line(text)), "folder of logs"),
 )
 

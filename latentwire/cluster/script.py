@@ -7,7 +7,7 @@ from pathlib import Path
 from latentwire.cluster.options import SlurmOptions, one_line
 from latentwire.errors import LatentWireError
 
-TASK = Path(__file__).with_name("task.py")
+TASK = Path(__file__).with_name("array_task.py")
 
 # MLFLOW_RUN_ID would be that of a run that submitted: tasks make their own.
 _PREPARE = """set -u

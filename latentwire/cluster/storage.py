@@ -4,7 +4,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from latentwire.checks.file_system import NETWORK, file_system
-from latentwire.redaction import without_password
+from latentwire.redaction import redact_uri
 from latentwire.tracking.store import sqlite_address, sqlite_path
 
 SERVE = "start a tracking server and set MLFLOW_TRACKING_URI to it"
@@ -20,7 +20,7 @@ def seen_from_anywhere(uri: str, folder: Path) -> str:
     return f"{sqlite_address(folder / path)}{mark}{options}"
 
 
-def doubt(uri: str, tasks: int) -> str | None:
+def store_warning(uri: str, tasks: int) -> str | None:
     """What may go wrong with this store on a cluster, in one sentence; None for nothing known."""
     path = sqlite_path(uri)
     if path is not None:
@@ -34,7 +34,7 @@ def doubt(uri: str, tasks: int) -> str | None:
                 f"the tracking store {path} is SQLite on a network file system, whose locks"
                 f" may not hold between nodes: {SERVE}"
             )
-    place = without_password(uri)
+    place = redact_uri(uri)
     try:
         host = urlsplit(place).hostname
     except ValueError:  # no host's name; the store itself will say so

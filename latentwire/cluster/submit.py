@@ -75,7 +75,7 @@ def submit(options: argparse.Namespace) -> None:
         replace(first, entry=entry, given=_drawn(given), options=replace(slurm, tasks=1))
         for entry in entries[1:]
     ]
-    warning = storage.doubt(uri, slurm.tasks)
+    warning = storage.store_warning(uri, slurm.tasks)
     if warning:
         print(f"warning: {warning}", file=sys.stderr)
     if options.dry_run:

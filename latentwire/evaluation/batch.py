@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from c2c.batched_decoding import Decoder, rounded
 from c2c.cache import KVCache, geometry
-from c2c.decoding import Decoder, rounded
 from c2c.interface import Tokens
-from c2c.slots import extend, new_slots, read
-from latentwire.channel.link import Arrived
+from c2c.slot_cache import extend, new_slots, read
+from latentwire.channel.endpoint import Arrived
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import select
-from latentwire.evaluation.pair import LoadedPair, stop_ids
+from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.pipeline import fitted_prompt, require_mergeable
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, refusal
 from latentwire.spec.condition import Condition
@@ -37,7 +37,7 @@ FUSED_AT_ONCE = {"cuda": 131_072, "mps": 8_192, "cpu": 4_096}
 # than a thousand launches, whatever it holds.
 PADDING_WORTH_A_PASS = {"cuda": 8_192, "mps": 4_096, "cpu": 128}
 
-SeeLogits = Callable[[Sequence[Condition], Tensor], None]
+OnLogits = Callable[[Sequence[Condition], Tensor], None]
 Reasons = dict[Condition, list[str | None]]  # why each example of a batch has no answer
 Chosen = Mapping[Condition, list[Positions]]  # of each example, under conditions that send a cache
 Received = dict[Condition, Arrived]
@@ -58,9 +58,9 @@ class Workspace:
 
     pair: LoadedPair
     use_graphs: bool = True
-    passed: Callable[[str], None] = lambda phase: None  # told when a phase ends, for timings
+    on_phase_end: Callable[[str], None] = lambda phase: None  # told when a phase ends, for timings
     # What (slots, conditions) the decoders are for, and how many examples then go together.
-    room: tuple[tuple[int, frozenset[Condition]], int] | None = None
+    capacity: tuple[tuple[int, frozenset[Condition]], int] | None = None
     _decoders: dict[str, Decoder] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,18 +93,18 @@ def answer(
     questions: Sequence[Question],
     donors: Sequence[Question],
     max_new_tokens: int,
-    see_first: SeeLogits = lambda conditions, logits: None,
-    forced: Mapping[Condition, Sequence[int]] | None = None,
+    on_first_logits: OnLogits = lambda conditions, logits: None,
+    forced_lengths: Mapping[Condition, Sequence[int]] | None = None,
 ) -> dict[Condition, Answers]:
     """What each condition answers to each question; donors[i] goes with questions[i].
 
-    `see_first` is shown the logits of the first new token, once a model: the conditions, and a
-    tensor [conditions, B, vocabulary]. `forced` says how long answers are, for timings. An example
-    whose cache a condition's codec cannot send, or whose logits are no numbers, stays unanswered
-    under that condition and takes no other with it. Raises C2CError for a prompt that is too short
-    to be sent. Inside `slot_attention` only.
+    `on_first_logits` is shown the logits of the first new token, once a model: the conditions, and
+    a tensor [conditions, B, vocabulary]. `forced_lengths` says how long answers are, for timings.
+    An example whose cache a condition's codec cannot send, or whose logits are no numbers, stays
+    unanswered under that condition and takes no other with it. Raises C2CError for a prompt that is
+    too short to be sent. Inside `slot_attention` only.
     """
-    batch = _Batch(work, questions, donors, max_new_tokens, see_first, forced)
+    batch = _Batch(work, questions, donors, max_new_tokens, on_first_logits, forced_lengths)
     fused = [c for c in conditions if c.channel]
     sharer_alone = [c for c in conditions if c.system == "sharer"]
     sent = batch.sent({c.control for c in fused} | {"matched" for _ in sharer_alone})
@@ -116,17 +116,17 @@ def answer(
     if sharer_alone:
         decoder = batch.decoder("sharer", 1)
         batch.fill(decoder, sent["matched"], 1)
-        work.passed("copy")
+        work.on_phase_end("copy")
         token_ids = batch.decode(decoder, sharer_alone, reasons, [0] * len(questions))
         answers.update(zip(sharer_alone, token_ids, strict=True))
     sizes: dict[Condition, tuple[list[int], list[int]]] = {}
     if by_receiver:
         own = batch.read("receiver", batch.prompts)
-        work.passed("receiver prefill")
+        work.on_phase_end("receiver prefill")
         decoder = batch.decoder("receiver", len(by_receiver))
         batch.fill(decoder, own, len(by_receiver))
-        work.passed("copy")
-        received = batch.pass_through(sent, chosen, reasons)
+        work.on_phase_end("copy")
+        received = batch.simulate(sent, chosen, reasons)
         sizes = {c: (arrival.wire_bytes, arrival.elements) for c, arrival in received.items()}
         if work.pair.interface.inserts:
             before = batch.insert(decoder, received, by_receiver)
@@ -159,8 +159,8 @@ class _Batch:
     questions: Sequence[Question]
     donors: Sequence[Question]
     max_new_tokens: int
-    see_first: SeeLogits
-    forced: Mapping[Condition, Sequence[int]] | None
+    on_first_logits: OnLogits
+    forced_lengths: Mapping[Condition, Sequence[int]] | None
 
     @property
     def prompts(self) -> list[tuple[int, ...]]:
@@ -213,19 +213,19 @@ class _Batch:
         if "zero" in controls:
             sent["zero"] = sent["matched"].map(torch.zeros_like)
         if "deranged" in controls:
-            sent["deranged"] = fitted(
+            sent["deranged"] = fit_length(
                 cache,
                 [places[prompt] for prompt in lent],
                 [len(prompt) - 1 for prompt in lent],
                 [length - 1 for length in self.lengths],
             )
-        self.work.passed("sharer prefill")
+        self.work.on_phase_end("sharer prefill")
         return sent
 
     def fill(self, decoder: Decoder, cache: KVCache, conditions: int) -> None:
         """Give every condition's rows the same cache, and zeros after it.
 
-        What a former batch left there may be no numbers, and 0 times those is none either.
+        What a former batch left there may hold NaN, and 0 * NaN is NaN.
         """
         rows, tokens = len(self.questions), cache.tokens
         seen = rounded(slots_needed(self.work.pair, max(self.lengths), self.max_new_tokens))
@@ -263,19 +263,17 @@ class _Batch:
             for row, (source, n) in enumerate(zip(sources, self.lengths, strict=True))
         ]
 
-    def pass_through(
-        self, sent: Mapping[str, KVCache], chosen: Chosen, reasons: Reasons
-    ) -> Received:
+    def simulate(self, sent: Mapping[str, KVCache], chosen: Chosen, reasons: Reasons) -> Received:
         """What arrives under each condition that sends something; nothing in rows that are refused,
         of which `reasons` says why.
 
         Whether any is refused is asked once for all conditions: the answer waits for the device.
         """
-        link, received = self.work.pair.link, {}
+        endpoint, received = self.work.pair.endpoint, {}
         for condition, positions in chosen.items():
             assert condition.channel is not None
             cache = sent[condition.control]
-            received[condition] = link.pass_through(
+            received[condition] = endpoint.simulate(
                 condition.channel, cache, positions, check=False
             )
         if not received:
@@ -285,11 +283,11 @@ class _Batch:
             if condition.channel is None or not any(doubts):
                 continue
             cache = sent[condition.control]
-            refused = link.refusals(condition.channel, cache, chosen[condition], doubts)
+            refused = endpoint.refusals(condition.channel, cache, chosen[condition], doubts)
             for row, error in refused.items():
                 reasons[condition][row] = refusal(condition.channel, error)
                 arrival.kept[row], arrival.wire_bytes[row] = Positions(), 0
-        self.work.passed("codecs")
+        self.work.on_phase_end("codecs")
         return received
 
     def insert(
@@ -314,10 +312,10 @@ class _Batch:
                 to, tensors = (*slots.keys, *slots.values), (*front.keys, *front.values)
                 for slot, tensor in zip(to, tensors, strict=True):
                     slot[:, :, : front.tokens] = tensor
-        self.work.passed("fusion")
+        self.work.on_phase_end("fusion")
         received.clear()
         self._read_behind(decoder, before)
-        self.work.passed("tails")
+        self.work.on_phase_end("tails")
         return before
 
     def _read_behind(self, decoder: Decoder, before: Sequence[int]) -> None:
@@ -355,11 +353,11 @@ class _Batch:
             # Later sections have been read on top of what was fused before them.
             before = decoder.slots if number else own
             self._merge_section(decoder, before, received, conditions, number)
-            self.work.passed("fusion")
+            self.work.on_phase_end("fusion")
             if number == count - 1:
                 received.clear()  # so that its memory is free while the rest is read
             self._read_on(decoder, kept, conditions, number)
-            self.work.passed("tails")
+            self.work.on_phase_end("tails")
 
     def _merge_section(
         self,
@@ -374,7 +372,7 @@ class _Batch:
         differ = any(each.by_layer for arrival in received.values() for each in arrival.kept)
         # The tokens of a sharer layer, or of all where they are the same.
         of_layer = cache(lambda layer: self._listed(received, conditions, layer, number))
-        geometry = self.work.pair.link.geometry
+        geometry = self.work.pair.endpoint.geometry
         none = own.keys[0].new_empty(0, geometry.kv_heads, geometry.head_dim)
 
         def arrived(layer: int, kind: str) -> tuple[Tensor, Tokens]:
@@ -470,27 +468,29 @@ class _Batch:
         rows = len(self.questions)
         last = torch.tensor([prompt[-1] for prompt in self.prompts], device=decoder.device)
 
-        def see_first(logits: Tensor) -> None:
+        def on_first_logits(logits: Tensor) -> None:
             by_condition = logits.unflatten(0, (len(conditions), rows))
             for condition, finite in zip(
                 conditions, finite_rows(by_condition).tolist(), strict=True
             ):
                 for row in (row for row, good in enumerate(finite) if not good):
                     reasons[condition][row] = reasons[condition][row] or NOT_FINITE
-            self.see_first(conditions, by_condition)
+            self.on_first_logits(conditions, by_condition)
 
-        forced = None
-        if self.forced is not None:
-            forced = [length for condition in conditions for length in self.forced[condition]]
+        forced_lengths = None
+        if self.forced_lengths is not None:
+            forced_lengths = [
+                length for condition in conditions for length in self.forced_lengths[condition]
+            ]
         answers = decoder.greedy(
             last.repeat(len(conditions)),
             [ahead + n - 1 for ahead, n in zip(before, cycle(self.lengths), strict=False)],
             self.max_new_tokens,
             stop_ids(decoder.model),
-            forced,
-            see_first,
+            forced_lengths,
+            on_first_logits,
         )
-        self.work.passed("decoding")
+        self.work.on_phase_end("decoding")
         return [answers[start : start + rows] for start in range(0, len(answers), rows)]
 
 
@@ -500,10 +500,10 @@ def slots_needed(pair: LoadedPair, prompt_tokens: int, max_new_tokens: int) -> i
     return front + prompt_tokens + max_new_tokens
 
 
-def fitted(
+def fit_length(
     cache: KVCache, rows: Sequence[int], have: Sequence[int], want: Sequence[int]
 ) -> KVCache:
-    """`pipeline.controlled` for a batch: row b is row rows[b] of `cache`, which holds have[b]
+    """`pipeline.apply_control` for a batch: row b is row rows[b] of `cache`, which holds have[b]
     tokens, brought to want[b] tokens and padded up to the longest (one at least)."""
     tokens = max(1, *want)
     shift = torch.tensor([h - w for h, w in zip(have, want, strict=True)])

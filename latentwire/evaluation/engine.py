@@ -14,24 +14,24 @@ import torch
 from torch import Tensor
 
 from c2c.cache import geometry
-from c2c.fused import fused_steps
-from c2c.slots import slot_attention
+from c2c.fast_ops import fast_steps
+from c2c.slot_cache import slot_attention
 from latentwire.errors import LatentWireError, Unanswerable
-from latentwire.evaluation import ahead
+from latentwire.evaluation import baselines_batched
 from latentwire.evaluation.batch import Answers, Workspace, answer, slots_needed
-from latentwire.evaluation.memory import forget, out_of_memory, usable_bytes
-from latentwire.evaluation.pair import LoadedPair
-from latentwire.evaluation.pipeline import outcome
+from latentwire.evaluation.loaded_pair import LoadedPair
+from latentwire.evaluation.memory import free_cache, out_of_memory, usable_bytes
+from latentwire.evaluation.pipeline import make_record
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import require_answerable, unanswered
-from latentwire.spec.axes import COMPETITORS
+from latentwire.spec.axes import BASELINES
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
 
 log = logging.getLogger("latentwire")
 
 Progress = Callable[[int], object]  # told how many (example, condition) pairs have just been done
-SeeFirst = Callable[[Condition, int, Tensor], None]  # question's index, logits [vocabulary]
+OnFirstLogits = Callable[[Condition, int, Tensor], None]  # question's index, logits [vocabulary]
 
 PLAIN_EXAMPLES = 32  # without a GPU: more do not pay for themselves
 SAME_SLOTS = 128
@@ -47,15 +47,15 @@ def evaluate(
     progress: Progress = lambda done: None,
     *,
     work: Workspace | None = None,
-    see_first: SeeFirst | None = None,
-    forced: Mapping[Condition, Sequence[int]] | None = None,
+    on_first_logits: OnFirstLogits | None = None,
+    forced_lengths: Mapping[Condition, Sequence[int]] | None = None,
 ) -> dict[Condition, list[Record]]:
     """Records of every condition, in the order of `questions`; donors[i] goes with questions[i].
 
     `batch_size` is how many examples go together; None fits it to the memory there is. Should
     memory run out, less is tried. Calls for one pair may share `work`, which keeps buffers and CUDA
-    graphs from one to the next. `see_first` is shown the logits from which each answer starts.
-    `forced` are, for timings, the answers' lengths in tokens, stop tokens or not.
+    graphs from one to the next. `on_first_logits` is shown the logits from which each answer
+    starts. `forced_lengths` are, for timings, the answers' lengths in tokens, stop tokens or not.
 
     A question that cannot be answered under a condition gets the record of that, as in
     `pipeline`. Raises LatentWireError when not even one example under one condition fits; C2CError
@@ -63,15 +63,19 @@ def evaluate(
     """
     work = work or Workspace(pair)
     found: dict[Condition, list[Record]] = {}
-    competing = [c for c in dict.fromkeys(conditions) if c.system in COMPETITORS]
+    competing = [c for c in dict.fromkeys(conditions) if c.system in BASELINES]
     if competing:
-        found |= ahead.evaluate(work, competing, questions, donors, batch_size, progress)
+        found |= baselines_batched.evaluate(
+            work, competing, questions, donors, batch_size, progress
+        )
     if rest := [c for c in dict.fromkeys(conditions) if c not in found]:
         if competing:
             # The decoders of one kind would leave no room for those of the other.
             work.release()
-            forget(pair.device)
-        call = _Call(work, rest, questions, donors, batch_size, progress, see_first, forced)
+            free_cache(pair.device)
+        call = _Call(
+            work, rest, questions, donors, batch_size, progress, on_first_logits, forced_lengths
+        )
         found |= call.finished()
     return {c: found[c] for c in conditions}
 
@@ -86,8 +90,8 @@ class _Call:
     donors: Sequence[Question]
     batch_size: int | None
     progress: Progress
-    see_first: SeeFirst | None
-    forced: Mapping[Condition, Sequence[int]] | None
+    on_first_logits: OnFirstLogits | None
+    forced_lengths: Mapping[Condition, Sequence[int]] | None
 
     def __post_init__(self) -> None:
         self.together = len(self.conditions)  # in a batch
@@ -103,7 +107,7 @@ class _Call:
             if refused := sum(record is not None for record in kept):
                 self.progress(refused)
         models = self.work.pair.receiver, self.work.pair.sharer
-        with slot_attention(*models), fused_steps(*models):
+        with slot_attention(*models), fast_steps(*models):
             self.answer_all()
         return {c: [_made(record) for record in kept] for c, kept in self.records.items()}
 
@@ -119,7 +123,9 @@ class _Call:
         while waiting:
             room = self.batch_size or _room(self.work, self.conditions, slots)
             lacking = self.missing(waiting[0])
-            rows = _alike(waiting[: _even(len(waiting), room)], self.missing)
+            rows = _same_pending_prefix(
+                waiting[: _balanced_batch_size(len(waiting), room)], self.missing
+            )
             asked = lacking[: self.together]
             answers = self.answers(asked, rows)
             if answers is None:
@@ -131,7 +137,7 @@ class _Call:
 
     def answers(self, asked: list[Condition], rows: list[int]) -> dict[Condition, Answers] | None:
         """Of one batch; None where memory does not suffice."""
-        see_first, forced = self.see_first, self.forced
+        on_first_logits, forced_lengths = self.on_first_logits, self.forced_lengths
         try:
             return answer(
                 self.work,
@@ -139,8 +145,8 @@ class _Call:
                 [self.questions[row] for row in rows],
                 [self.donors[row] for row in rows],
                 max(self.questions[row].task.max_new_tokens for row in rows),
-                _by_row(see_first, rows) if see_first else lambda shown, logits: None,
-                forced and {c: [forced[c][row] for row in rows] for c in asked},
+                _by_row(on_first_logits, rows) if on_first_logits else lambda shown, logits: None,
+                forced_lengths and {c: [forced_lengths[c][row] for row in rows] for c in asked},
             )
         except RuntimeError as error:
             if not out_of_memory(error):
@@ -150,12 +156,12 @@ class _Call:
     def shrink(self, examples: int, conditions: int) -> None:
         """Try less after that many were too many."""
         self.work.release()
-        forget(self.work.pair.device)
-        most, self.together = _halved(self.work.pair, examples, conditions)
+        free_cache(self.work.pair.device)
+        most, self.together = _shrink_batch(self.work.pair, examples, conditions)
         if self.batch_size:
             self.batch_size = most
-        elif self.work.room is not None:  # known to the next call too
-            self.work.room = self.work.room[0], most
+        elif self.work.capacity is not None:  # known to the next call too
+            self.work.capacity = self.work.capacity[0], most
 
     def keep(self, answers: dict[Condition, Answers], rows: list[int]) -> None:
         """Make the records of a batch."""
@@ -166,9 +172,9 @@ class _Call:
                 self.records[condition][row] = (
                     unanswered(*asked_and_lent, reason)
                     if reason
-                    else outcome(pair, *asked_and_lent, tokens, *sizes)
+                    else make_record(pair, *asked_and_lent, tokens, *sizes)
                 )
-        self.work.passed("records")
+        self.work.on_phase_end("records")
         self.progress(len(answers) * len(rows))
 
 
@@ -183,7 +189,9 @@ def _refused(
         return unanswered(condition, question, donor, str(reason))
 
 
-def _alike(rows: Sequence[int], missing: Callable[[int], list[Condition]]) -> list[int]:
+def _same_pending_prefix(
+    rows: Sequence[int], missing: Callable[[int], list[Condition]]
+) -> list[int]:
     """Those at the front that lack the same conditions: where memory ran out, some of a batch's
     may be done already."""
     lacking = missing(rows[0])
@@ -195,13 +203,13 @@ def _made(record: Record | None) -> Record:
     return record
 
 
-def _by_row(see_first: SeeFirst, rows: Sequence[int]) -> Callable[..., None]:
+def _by_row(on_first_logits: OnFirstLogits, rows: Sequence[int]) -> Callable[..., None]:
     """Tell a batch's logits [conditions, B, vocabulary] row by row."""
 
     def see(conditions: Sequence[Condition], logits: Tensor) -> None:
         for condition, lines in zip(conditions, logits, strict=True):
             for row, line in zip(rows, lines, strict=True):
-                see_first(condition, row, line)
+                on_first_logits(condition, row, line)
 
     return see
 
@@ -215,16 +223,16 @@ def _slots(pair: LoadedPair, question: Question) -> int:
 def _room(work: Workspace, conditions: Sequence[Condition], slots: int) -> int:
     """How many examples go together: one number for a whole call, so that its batches use the same
     buffers and graphs, and for later calls that need no more. Worked out on a device made free."""
-    known = work.room is not None and work.room[0][1] == frozenset(conditions)
-    if work.room is None or not known or work.room[0][0] < slots:
+    known = work.capacity is not None and work.capacity[0][1] == frozenset(conditions)
+    if work.capacity is None or not known or work.capacity[0][0] < slots:
         work.release()
-        forget(work.pair.device)
+        free_cache(work.pair.device)
         fits = examples_that_fit(work.pair, conditions, slots, work.tokens_at_once)
-        work.room = (slots, frozenset(conditions)), fits
-    return work.room[1]
+        work.capacity = (slots, frozenset(conditions)), fits
+    return work.capacity[1]
 
 
-def _even(waiting: int, most: int) -> int:
+def _balanced_batch_size(waiting: int, most: int) -> int:
     """At most `most` of those that wait, in batches as equal as can be."""
     batches = -(-waiting // most)
     return -(-waiting // batches)
@@ -236,7 +244,7 @@ def examples_that_fit(
     """How many examples go together: as many as fit in free memory, one at least."""
     usable, most = usable_bytes(pair.device), None
     if pair.device.type == "cuda":
-        usable -= _passing_bytes(pair, slots, tokens_at_once)
+        usable -= _activation_bytes(pair, slots, tokens_at_once)
     else:
         most = PLAIN_EXAMPLES
     example = example_bytes(pair, conditions, slots)
@@ -270,7 +278,7 @@ def example_bytes(pair: LoadedPair, conditions: Sequence[Condition], slots: int)
     return int(shared + by_receiver * (own + logits) + by_sharer * (sent + logits) + passed * sent)
 
 
-def _passing_bytes(pair: LoadedPair, slots: int, tokens_at_once: int) -> int:
+def _activation_bytes(pair: LoadedPair, slots: int, tokens_at_once: int) -> int:
     """Memory for what lies between layers while many tokens are read or fused."""
     widths = []
     for model in (pair.receiver, pair.sharer):
@@ -282,7 +290,7 @@ def _passing_bytes(pair: LoadedPair, slots: int, tokens_at_once: int) -> int:
     return tokens_at_once * max(widths) * pair.dtype.itemsize
 
 
-def _halved(pair: LoadedPair, examples: int, conditions: int) -> tuple[int, int]:
+def _shrink_batch(pair: LoadedPair, examples: int, conditions: int) -> tuple[int, int]:
     """Examples and conditions to try after that many were too many; conditions are split only
     where a single example is too much."""
     if examples == 1 and conditions == 1:

@@ -25,7 +25,7 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "backend out of memory" in str(error)
 
 
-def forget(device: torch.device) -> None:
+def free_cache(device: torch.device) -> None:
     """Return memory that nothing uses any more. A CPU's is neither planned with nor seen to run
     out, and to look through all objects of a process takes a second."""
     if device.type == "cpu":

@@ -19,7 +19,7 @@ from c2c.sections import Section, sections
 from latentwire.channel.layout import Layout
 from latentwire.channel.selectors.registry import select
 from latentwire.errors import LatentWireError, Unanswerable
-from latentwire.evaluation.pair import LoadedPair, stop_ids
+from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import (
     may_be_refused,
@@ -27,7 +27,7 @@ from latentwire.evaluation.unanswerable import (
     require_finite,
     unanswered,
 )
-from latentwire.spec.axes import COMPETITORS
+from latentwire.spec.axes import BASELINES
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
 
@@ -38,7 +38,7 @@ def evaluate(pair: LoadedPair, condition: Condition, question: Question, donor: 
     `donor` is the question whose cache is sent under the control `deranged`. A question that
     cannot be answered under the condition gets the record of that.
     """
-    if condition.system in COMPETITORS:
+    if condition.system in BASELINES:
         raise LatentWireError(f"{condition.label}: its definition is in competitors")
     try:
         return _answered(pair, condition, question, donor)
@@ -66,8 +66,8 @@ def _answered(
     answering = pair.sharer if condition.system == "sharer" else pair.receiver
     most = question.task.max_new_tokens
     (answer,) = receiver.greedy(answering, prefilled, most, stop_ids(answering))
-    sent = len(packet), pair.link.elements(packet)
-    return outcome(pair, condition, question, donor, answer, *sent)
+    sent = len(packet), pair.endpoint.elements(packet)
+    return make_record(pair, condition, question, donor, answer, *sent)
 
 
 def send(
@@ -81,14 +81,14 @@ def send(
     cache = sharer.read(pair.sharer, as_batch(source.prompts.sharer_ids, pair.device))
     tokens = len(question.token_ids)
     prompt = fitted_prompt(source.prompts.sharer_ids, tokens)
-    return packet_of(pair, channel, controlled(cache, control, tokens - 1), prompt)
+    return packet_of(pair, channel, apply_control(cache, control, tokens - 1), prompt)
 
 
 def packet_of(pair: LoadedPair, channel: Channel, cache: KVCache, prompt: Sequence[int]) -> bytes:
     """The packet of one example's cache of `prompt`: here is chosen what goes. Unanswerable for
     numbers that the codec cannot send."""
     with may_be_refused(channel):
-        return pair.link.send(channel, cache, select(channel, cache, prompt))
+        return pair.endpoint.send(channel, cache, select(channel, cache, prompt))
 
 
 def prefill(pair: LoadedPair, question: Question, packet: bytes) -> Prefilled:
@@ -97,7 +97,7 @@ def prefill(pair: LoadedPair, question: Question, packet: bytes) -> Prefilled:
     if not packet:
         return receiver.read(pair.receiver, token_ids)
     prompt_tokens = len(question.token_ids)
-    layout, received = pair.link.receive(packet, prompt_tokens, pair.dtype, pair.device)
+    layout, received = pair.endpoint.receive(packet, prompt_tokens, pair.dtype, pair.device)
     cut = sections(layout.runs, prompt_tokens)
     if not layout.by_layer:
         return pair.interface.prefill(pair.receiver, token_ids, cut, received)
@@ -134,7 +134,7 @@ def merged(
     return KVCache(kept(after.keys, own.keys), kept(after.values, own.values))
 
 
-def controlled(cache: KVCache, control: str, tokens: int) -> KVCache:
+def apply_control(cache: KVCache, control: str, tokens: int) -> KVCache:
     """The cache that a control sends, `tokens` long.
 
     `zero` sends zeros. Another question's cache that is longer loses tokens at its front, so that
@@ -149,7 +149,7 @@ def controlled(cache: KVCache, control: str, tokens: int) -> KVCache:
 
 
 def fitted_prompt(prompt: Sequence[int], tokens: int) -> tuple[int, ...]:
-    """Token ids brought to `tokens` of them as `controlled` does it with their cache."""
+    """Token ids brought to `tokens` of them as `apply_control` does it with their cache."""
     ids = tuple(prompt)
     return ids[:1] * (tokens - len(ids)) + ids[max(0, len(ids) - tokens) :]
 
@@ -159,7 +159,7 @@ def as_batch(token_ids: Sequence[int], device: torch.device) -> torch.Tensor:
     return torch.tensor([token_ids], device=device)
 
 
-def outcome(
+def make_record(
     pair: LoadedPair,
     condition: Condition,
     question: Question,

@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 from c2c.errors import C2CError
 from c2c.sharer import require_readable
 from latentwire.channel.codec import CodecError
-from latentwire.channel.fields import PacketError
+from latentwire.channel.header_fields import PacketError
 from latentwire.errors import LatentWireError, Unanswerable
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.record import Record
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition

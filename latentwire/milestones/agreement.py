@@ -5,22 +5,27 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from latentwire.analysis.atomic_write import replacing
 from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.curve import ConditionResult, merged
-from latentwire.analysis.files import replacing
-from latentwire.analysis.load import newest_results
 from latentwire.analysis.markdown import verbatim
 from latentwire.analysis.output_folder import record_written
 from latentwire.analysis.published import read_published
 from latentwire.analysis.reproduction.compare import Answers, compare
-from latentwire.analysis.reproduction.figures import LATENTWIRE_2026_02, Point, load_study, point
+from latentwire.analysis.reproduction.published_accuracies import (
+    LATENTWIRE_2026_02,
+    Point,
+    load_study,
+    point,
+)
 from latentwire.analysis.reproduction.report import as_frame, render
 from latentwire.errors import LatentWireError
-from latentwire.milestones.milestone import milestone_run
 from latentwire.parameters import Values
-from latentwire.redaction import without_password
+from latentwire.redaction import redact_uri
+from latentwire.session.milestone_run import milestone_run
 from latentwire.spec.axes import CACHES
-from latentwire.tracking.outbox import deliver_waiting
+from latentwire.tracking.outbox import flush_outbox
+from latentwire.tracking.results_reader import newest_results
 from latentwire.tracking.store import open_store
 
 log = logging.getLogger("latentwire")
@@ -31,7 +36,7 @@ CSV_FILE, TEXT_FILE = "reproduction.csv", "reproduction.txt"
 def judge(values: Values) -> None:
     """Compare the answers with the published ones, and say and log what comes of it."""
     store = open_store()
-    deliver_waiting(store)
+    flush_outbox(store)
     study = load_study(LATENTWIRE_2026_02)
     own = by_point(
         newest_results(
@@ -40,7 +45,7 @@ def judge(values: Values) -> None:
     )
     if not any(figure.point in own for figure in study.figures):
         raise LatentWireError(
-            f"the tracking store {without_password(store.uri)} has no finished"
+            f"the tracking store {redact_uri(store.uri)} has no finished"
             f" {values['source']} answers of {study.pair} under the published conditions: run"
             f" m0, m2 and m3 with pair={study.pair} first"
         )
@@ -55,7 +60,7 @@ def judge(values: Values) -> None:
         writer, run_id = milestone.writer, milestone.run_id
         writer.log_text(run_id, text, TEXT_FILE)
         writer.log_text(run_id, csv, CSV_FILE)
-        writer.note(run_id, verbatim(text))
+        writer.set_description(run_id, verbatim(text))
         metrics = {"mean_difference": compared.mean_difference, "p": compared.p}
         tags = {
             "latentwire.verdict": compared.verdict,

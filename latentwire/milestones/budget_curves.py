@@ -12,12 +12,29 @@ from pathlib import Path
 import pandas as pd
 
 from latentwire.analysis import csv_files
-from latentwire.analysis.crossing import crossings, sentences, with_crossings
+from latentwire.analysis.atomic_write import replacing
+from latentwire.analysis.break_even_bandwidth import sentences as link_sentences
+from latentwire.analysis.break_even_bytes import break_even_table, sentences, with_break_even
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes, write_csv
 from latentwire.analysis.curve_files import CSV_FILE, write_figures
-from latentwire.analysis.files import replacing
-from latentwire.analysis.links import sentences as link_sentences
-from latentwire.analysis.load import (
+from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS
+from latentwire.analysis.output_folder import record_written
+from latentwire.analysis.provenance import Origin
+from latentwire.analysis.report.page import write_report
+from latentwire.analysis.report.page_data import matches, page_data
+from latentwire.analysis.report.warnings import warning_sentences
+from latentwire.errors import LatentWireError
+from latentwire.milestones.bandwidth_report import links_of, write_links
+from latentwire.pairs.load import is_file_name, load_pair
+from latentwire.parameters import AUTO, Values
+from latentwire.redaction import redact_uri
+from latentwire.session.grid import log_pictures, log_table
+from latentwire.session.milestone_run import MilestoneRun, milestone_run
+from latentwire.tasks.dataset import Dataset
+from latentwire.tasks.registry import load_dataset, pinned_hash
+from latentwire.tracking.dataset_inputs import log_question_sets
+from latentwire.tracking.outbox import flush_outbox
+from latentwire.tracking.results_reader import (
     chunks_from,
     identity_counts,
     newest,
@@ -25,23 +42,6 @@ from latentwire.analysis.load import (
     read_answers,
     require_some,
 )
-from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS
-from latentwire.analysis.output_folder import record_written
-from latentwire.analysis.provenance import Origin
-from latentwire.analysis.report.cautions import cautions
-from latentwire.analysis.report.content import content, matches
-from latentwire.analysis.report.page import write_report
-from latentwire.errors import LatentWireError
-from latentwire.milestones.grid import log_pictures, log_table
-from latentwire.milestones.links import links_of, write_links
-from latentwire.milestones.milestone import MilestoneRun, milestone_run
-from latentwire.pairs.load import is_file_name, load_pair
-from latentwire.parameters import AUTO, Values
-from latentwire.redaction import without_password
-from latentwire.tasks.dataset import Dataset
-from latentwire.tasks.registry import load_dataset, pinned_hash
-from latentwire.tracking.inputs import log_question_sets
-from latentwire.tracking.outbox import deliver_waiting
 from latentwire.tracking.store import Store
 
 log = logging.getLogger("latentwire")
@@ -80,14 +80,14 @@ class Evidence:
 
 def draw(store: Store, values: Values, parent: MilestoneRun | None = None) -> None:
     """Draw what the store holds, of one pair or (`auto`) of every pair."""
-    deliver_waiting(store)
+    flush_outbox(store)
     pair = None if values["pair"] == AUTO else values["pair"]
     if pair and is_file_name(pair):
         pair = load_pair(pair).name  # as runs say it; other names may be known to the store
     evidence = gather(store, SOURCES[values["source"]], pair, values["dataset"], values["data_dir"])
     frame = curve_of(evidence, values["margin_points"])
-    crossed = crossings(evidence.results)
-    frame = with_crossings(frame, crossed)
+    crossed = break_even_table(evidence.results)
+    frame = with_break_even(frame, crossed)
     links = links_of(store, frame)
     with (
         milestone_run(store, "m4", values, pair or "all pairs", parent) as milestone,
@@ -107,7 +107,7 @@ def draw(store: Store, values: Values, parent: MilestoneRun | None = None) -> No
             pictures = log_pictures(parent, frame)
             log_table(parent, frame, pictures=pictures, shown=False, said=said)
         place = store.client.get_run(milestone.run_id).info.artifact_uri
-        print(f"curves, table and report: {without_password(place)} (run {milestone.run_id})")
+        print(f"curves, table and report: {redact_uri(place)} (run {milestone.run_id})")
         if values["output_dir"]:
             _copy(written, values["output_dir"])
             left = record_written(values["output_dir"], "m4", written)
@@ -160,7 +160,7 @@ def gather(
     if not chunks:
         what = " and ".join(filter(None, [" or ".join(sources), pair, ", ".join(datasets or ())]))
         raise LatentWireError(
-            f"the tracking store {without_password(store.uri)} has no finished chunk runs ({what}):"
+            f"the tracking store {redact_uri(store.uri)} has no finished chunk runs ({what}):"
             " run m0, m2 or m3 first, or published for the published study"
         )
     read: dict[str, Dataset] = {}
@@ -217,12 +217,14 @@ def write(
     path = folder / CSV_FILE
     write_csv(frame, path)
     csv_files.write_csv(crossed, folder / CROSSINGS_FILE)
-    page = content(
+    page = page_data(
         frame,
         evidence.results,
         evidence.datasets,
         evidence.origins,
-        cautions(frame, evidence.identities, evidence.without_prompts, evidence.disagreeing),
+        warning_sentences(
+            frame, evidence.identities, evidence.without_prompts, evidence.disagreeing
+        ),
         said,
         store.uri,
         datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from latentwire.parameters import CALIBRATION_EXAMPLES, STUDY
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.milestones.milestone import MilestoneRun
+    from latentwire.session.milestone_run import MilestoneRun
     from latentwire.session.session import Session
 
 _USED = ("pair", "dataset", "data_dir", "device", "dtype", "dry_run", "preflight")
 PARAMETERS = (*(p for p in STUDY if p.name in _USED), CALIBRATION_EXAMPLES)
 
 
-def run_in(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
     """The milestone on a session that is open already; nothing where it has been done."""
     from latentwire.milestones.calibrating import calibrate_once
 

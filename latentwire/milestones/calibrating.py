@@ -9,18 +9,23 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from latentwire.analysis.formatting import human_bytes
 from latentwire.analysis.markdown import escape, markdown_table
-from latentwire.analysis.units import human_bytes
 from latentwire.channel.calibration import FORMAT, from_bytes
 from latentwire.channel.registry import EXAMPLES, NAMES, needs_calibration
-from latentwire.errors import LatentWireError, NotHere
-from latentwire.evaluation.calibrate import calibrate
-from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, session_run
-from latentwire.milestones.plan import QUESTIONS, Pace, calibration_pace, print_cost
+from latentwire.errors import LatentWireError, NotCached
+from latentwire.evaluation.fit_calibration import calibrate
+from latentwire.session.cost_estimate import (
+    QUESTIONS,
+    Throughput,
+    calibration_throughput,
+    print_cost,
+)
+from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.question import Question, tokenize
-from latentwire.tracking.calibrations import (
+from latentwire.tracking.calibration_lookup import (
     CALIBRATION,
     CALIBRATION_OF,
     DTYPE,
@@ -28,8 +33,8 @@ from latentwire.tracking.calibrations import (
     PAIR_IDENTITY,
     read_calibration,
 )
-from latentwire.tracking.inputs import TRAINING, log_question_sets
-from latentwire.tracking.once import each_once
+from latentwire.tracking.dataset_inputs import TRAINING, log_question_sets
+from latentwire.tracking.leases import run_exclusively
 from latentwire.tracking.runs import digest_of
 
 log = logging.getLogger("latentwire")
@@ -41,7 +46,7 @@ def calibrate_once(session: Session, parent: MilestoneRun | None = None) -> None
     count = values["calibration_examples"]
     if values["dry_run"] and not _is_local(session):
         print(f"calibrate: the files of {session.pair.name} are not here yet; a run downloads them")
-        print_cost(session, None, Pace(), "calibration")
+        print_cost(session, None, Throughput(), "calibration")
         return
     sets = [session.training(name) for name in session.dataset_names]
     about = {
@@ -55,17 +60,17 @@ def calibrate_once(session: Session, parent: MilestoneRun | None = None) -> None
     if done:
         print(f"calibrate: finished (run {done})")
         if values["dry_run"]:
-            print_cost(session, 0, Pace(), "calibration")
+            print_cost(session, 0, Throughput(), "calibration")
         return
     print(f"calibrate: {count} questions each of {', '.join(s.name for s in sets)}")
     if values["dry_run"]:
-        pace = calibration_pace(session)
+        pace = calibration_throughput(session)
         questions = sum(min(count, len(s.examples)) for s in sets)
         print_cost(session, pace.time_for(questions), pace, "calibration")
         return
     with session_run(session, "calibrate", parent) as milestone:
-        for _, made_by in each_once(
-            milestone.claims,
+        for _, made_by in run_exclusively(
+            milestone.leases,
             [request],
             lambda request: f"calibration:{request}",
             lambda request: _finished(session, request),
@@ -75,7 +80,7 @@ def calibrate_once(session: Session, parent: MilestoneRun | None = None) -> None
             if made_by != milestone.run_id:
                 print(f"calibrate: finished (run {made_by})")
                 note = f"Another process calibrated meanwhile: run `{made_by}`."
-                milestone.writer.note(milestone.run_id, note)
+                milestone.writer.set_description(milestone.run_id, note)
 
 
 def _finished(session: Session, request: str) -> str | None:
@@ -121,7 +126,7 @@ def _make(
         DTYPE: session.subject.dtype,
     }
     writer.log(run_id, tags=tags, metrics={"calibration_bytes": len(data), QUESTIONS: len(asked)})
-    writer.note(run_id, _note(sets, count, len(data), found.hash))
+    writer.set_description(run_id, _note(sets, count, len(data), found.hash))
     print(f"calibrate: {len(data)} bytes, sha256 {found.hash} (run {run_id})")
     return run_id
 
@@ -142,7 +147,7 @@ def _is_local(session: Session) -> bool:
     """Whether all that is calibrated on is here."""
     try:
         return session.is_local() and all(map(session.training, session.dataset_names))
-    except NotHere:
+    except NotCached:
         return False
 
 

@@ -7,17 +7,19 @@ from contextlib import ExitStack
 from latentwire.checks.report import (
     FAIL,
     Check,
-    Doubt,
-    Finding,
-    Report,
-    Unmade,
+    CheckReport,
+    CheckResult,
+    CheckSkipped,
+    CheckWarning,
     run_checks,
 )
 from latentwire.checks.store import round_trip
 from latentwire.errors import LatentWireError, first_line
 from latentwire.evaluation import pipeline
-from latentwire.milestones.milestone import MilestoneRun, milestone_run
-from latentwire.milestones.opening import (
+from latentwire.pairs.identity import compare_with_pins
+from latentwire.parameters import Values
+from latentwire.session.milestone_run import MilestoneRun, milestone_run
+from latentwire.session.preflight_state import (
     CACHES,
     DEVICE,
     DISK,
@@ -25,13 +27,11 @@ from latentwire.milestones.opening import (
     MEMORY,
     PAIR,
     SCHEMA,
-    Opening,
+    PreflightState,
     describe,
     fast_checks,
-    look_at_files,
+    inspect_files,
 )
-from latentwire.pairs.identity import compare_with_pins
-from latentwire.parameters import Values
 from latentwire.session.session import Session
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
@@ -44,7 +44,7 @@ def check_all(values: Values) -> None:
     """All checks. Under `dry_run` nothing is downloaded or written, so no report is kept."""
     # MLflow would go on asking a server that refuses for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    opening = Opening(values)
+    opening = PreflightState(values)
     with ExitStack() as stack:
         runs: list[MilestoneRun] = []  # one, where the store takes it
         report = run_checks(_checks(opening, stack, runs), _show)
@@ -59,11 +59,11 @@ def check_all(values: Values) -> None:
         raise failure
 
 
-def _show(finding: Finding) -> None:
+def _show(finding: CheckResult) -> None:
     print(finding.render(), flush=True)
 
 
-def _failure(report: Report) -> LatentWireError | None:
+def _failure(report: CheckReport) -> LatentWireError | None:
     failed = [finding.title for finding in report.of(FAIL)]
     if not failed:
         return None
@@ -74,7 +74,7 @@ def _failure(report: Report) -> LatentWireError | None:
 
 
 def _keep(
-    report: Report, run: MilestoneRun, stack: ExitStack, failure: LatentWireError | None
+    report: CheckReport, run: MilestoneRun, stack: ExitStack, failure: LatentWireError | None
 ) -> None:
     """Log the report and end the run, as FAILED where a check failed."""
     try:
@@ -92,7 +92,7 @@ def _keep(
         ) from error
 
 
-def _checks(opening: Opening, stack: ExitStack, runs: list[MilestoneRun]) -> Iterator[Check]:
+def _checks(opening: PreflightState, stack: ExitStack, runs: list[MilestoneRun]) -> Iterator[Check]:
     """The fast checks, and those that write, download, load and compute."""
     yield from fast_checks(opening, thorough=True)
     yield Check(
@@ -128,10 +128,10 @@ def _checks(opening: Opening, stack: ExitStack, runs: list[MilestoneRun]) -> Ite
     )
 
 
-def _round_trip(opening: Opening, stack: ExitStack, runs: list[MilestoneRun]) -> str:
+def _round_trip(opening: PreflightState, stack: ExitStack, runs: list[MilestoneRun]) -> str:
     """Open the run that the report goes to, and have it keep an artifact."""
     if opening.values["dry_run"]:
-        raise Unmade("nothing is written under dry_run")
+        raise CheckSkipped("nothing is written under dry_run")
     assert opening.store
     values = opening.values
     if opening.pair and opening.device:
@@ -142,13 +142,13 @@ def _round_trip(opening: Opening, stack: ExitStack, runs: list[MilestoneRun]) ->
     return round_trip(opening.store, run.run_id)
 
 
-def _download(opening: Opening) -> str:
+def _download(opening: PreflightState) -> str:
     if not (opening.downloads or opening.datasets_missing):
         return "nothing to download"
     if opening.values["dry_run"]:
-        raise Unmade("nothing is downloaded under dry_run")
+        raise CheckSkipped("nothing is downloaded under dry_run")
     session = opening.session()
-    found = [look_at_files(opening, session.files.located)] if opening.downloads else []
+    found = [inspect_files(opening, session.files.located)] if opening.downloads else []
     found += [describe(session.dataset(name)) for name in opening.datasets_missing]
     return "; ".join(found)
 
@@ -162,12 +162,13 @@ def _hashes(session: Session) -> str:
 
 
 def _loaded(session: Session) -> str:
-    link = session.loaded.link
-    if not link.key_layers and not link.value_layers:
-        raise Doubt("every gate of the fuser is closed: C2C will equal the receiver alone")
+    endpoint = session.loaded.endpoint
+    if not endpoint.key_layers and not endpoint.value_layers:
+        raise CheckWarning("every gate of the fuser is closed: C2C will equal the receiver alone")
     return (
-        f"the fuser fits; {session.loaded.interface.describe()}; sent: K of {len(link.key_layers)},"
-        f" V of {len(link.value_layers)} sharer layers"
+        f"the fuser fits; {session.loaded.interface.describe()}; sent: K of"
+        f" {len(endpoint.key_layers)},"
+        f" V of {len(endpoint.value_layers)} sharer layers"
     )
 
 

@@ -12,28 +12,28 @@ import pandas as pd
 from mlflow.entities import Run
 from tqdm import tqdm
 
-from latentwire.analysis.codec_error import Look, example_packet, measure, undamaged
 from latentwire.analysis.codec_figures import draw_layer_errors
 from latentwire.analysis.codec_summary import codec_headline, codec_note
 from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.curve_files import PAGE_DPI
 from latentwire.analysis.pictures import save_png
-from latentwire.analysis.rate_figures import draw_rate_distortion
+from latentwire.analysis.rate_distortion_figure import draw_rate_distortion
 from latentwire.analysis.safe_names import file_names
 from latentwire.channel.registry import EXAMPLES, NAMES, bits_label, needs_calibration
 from latentwire.errors import LatentWireError, Unanswerable, first_line
+from latentwire.evaluation.codec_measurement import Look, example_packet, measure, undamaged
 from latentwire.evaluation.unanswerable import readable
-from latentwire.milestones.grid import PICTURES, question_sets
-from latentwire.milestones.link_times import measure_link_times, plan_link_times
-from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, session_run
-from latentwire.milestones.plan import codec_pace, print_cost
+from latentwire.milestones.latency import measure_link_times, plan_link_times
 from latentwire.parameters import AUTO
+from latentwire.session.cost_estimate import codec_throughput, print_cost
+from latentwire.session.grid import PICTURES, question_sets
+from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
 from latentwire.spec.condition import Channel
 from latentwire.tracking.artifacts import local_artifact
-from latentwire.tracking.inputs import log_question_sets
-from latentwire.tracking.once import each_once
-from latentwire.tracking.resume import finished_runs
+from latentwire.tracking.dataset_inputs import log_question_sets
+from latentwire.tracking.finished_chunks import finished_runs
+from latentwire.tracking.leases import run_exclusively
 from latentwire.tracking.runs import CODEC_LEVEL, FINGERPRINT, artifact_address, digest_of
 
 log = logging.getLogger("latentwire")
@@ -71,7 +71,7 @@ def measure_codecs(session: Session, parent: MilestoneRun | None = None) -> None
     """Measure every codec asked for that is not measured yet, and say what all of them gave."""
     if session.values["dry_run"] and not session.is_local():
         print(f"m1: the files of {session.pair.name} are not here yet; a run downloads them first")
-        print_cost(session, None, codec_pace(session), "measurement")
+        print_cost(session, None, codec_throughput(session), "measurement")
         return
     channels = _channels(session)
     items = [
@@ -85,7 +85,7 @@ def measure_codecs(session: Session, parent: MilestoneRun | None = None) -> None
     if session.values["dry_run"]:
         for item in items:
             print(f"  {item.dataset:<12} {item.codec:<34} {'' if item in missing else 'finished'}")
-        pace = codec_pace(session)
+        pace = codec_throughput(session)
         questions = sum(_sample(session, item.dataset) for item in missing)
         print(f"  to do: {len(missing)} measurements of {questions} questions in all")
         print(f"  and the times beside them of {len(plan_link_times(session))} datasets")
@@ -155,10 +155,10 @@ def _measure_missing(
     look = cache(lambda: undamaged(session.loaded))  # nothing is loaded that others have measured
     with (
         tqdm(total=len(missing), desc="m1", unit="codec", disable=not sys.stderr.isatty()) as bar,
-        milestone.claims.until_done() as claims,
+        milestone.leases.until_done() as leases,
     ):
-        for item, run in each_once(
-            claims,
+        for item, run in run_exclusively(
+            leases,
             missing,
             lambda item: f"codec:{item.fingerprint}",
             lambda item: _finished(session, item),
@@ -188,7 +188,7 @@ def _measure(session: Session, milestone: MilestoneRun, item: _Item, look: Look)
         found = measure(session.loaded, item.channel, asked, look)
     except Unanswerable as reason:
         log.warning("m1: %s on %s is left out: %s", item.codec, item.dataset, reason)
-        milestone.writer.note(run_id, f"Left out: {reason}")
+        milestone.writer.set_description(run_id, f"Left out: {reason}")
         milestone.writer.finish(run_id, status="FAILED")
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -227,7 +227,7 @@ def _conclude(session: Session, milestone: MilestoneRun, found: dict[_Item, Run 
     names = file_names((dataset,) for dataset in table["dataset"])
     pictures = [f"{PICTURES}/rate_distortion_{name}.png" for name in names.values()]
     places = [artifact_address(run_id, picture) for picture in pictures]
-    writer.note(run_id, codec_note(table, TITLES, places))
+    writer.set_description(run_id, codec_note(table, TITLES, places))
     with tempfile.TemporaryDirectory() as folder:
         for dataset in by_layer["dataset"].unique():
             path = Path(folder) / f"codec_error_{names[dataset,]}.png"

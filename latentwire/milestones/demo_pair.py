@@ -22,7 +22,7 @@ def run(values: Values) -> None:
     # They take seconds to import: a help text must not. And `tools` is not part of the installed
     # package; entry points run in a checkout, which has it.
     from latentwire.environment import choose_device
-    from latentwire.milestones.milestone import milestone_run
+    from latentwire.session.milestone_run import milestone_run
     from latentwire.tracking.store import open_store
     from tools.demo_pair.build import build_demo_pair
 

@@ -3,7 +3,7 @@
 For each codec: relative error of K and V by sharer layer, what it does to the receiver's next
 token, bytes of the real packet, and time to encode and decode. That a packet carries exactly what
 the other milestones evaluate is checked on the way. Beside it, the times of all that is not the
-codec's (see `link_times`).
+codec's (see `latency`).
 """
 
 from typing import TYPE_CHECKING
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from latentwire.parameters import CALIBRATION, CODEC, SAMPLE, STUDY
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.milestones.milestone import MilestoneRun
+    from latentwire.session.milestone_run import MilestoneRun
     from latentwire.session.session import Session
 
 PARAMETERS = (*STUDY, CODEC, CALIBRATION, SAMPLE)
 
 
-def run_in(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
     """The milestone on a session that is open already."""
     from latentwire.milestones.codec_measurements import measure_codecs
 

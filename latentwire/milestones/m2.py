@@ -16,7 +16,7 @@ from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.milestones.milestone import MilestoneRun
+    from latentwire.session.milestone_run import MilestoneRun
     from latentwire.session.session import Session
 
 PARAMETERS = (*STUDY, WORKERS, KV_BITS, CODEC, CALIBRATION, CONTROLS_SENT)
@@ -30,8 +30,8 @@ def conditions(values: Values) -> list[Condition]:
     ]
 
 
-def run_in(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
     """The milestone on a session that is open already."""
-    from latentwire.milestones.grid import run_grid
+    from latentwire.session.grid import run_grid
 
     run_grid(session, "m2", conditions(session.values), parent)

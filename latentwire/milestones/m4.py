@@ -13,7 +13,7 @@ from latentwire.parameters import (
 )
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.milestones.milestone import MilestoneRun
+    from latentwire.session.milestone_run import MilestoneRun
     from latentwire.tracking.store import Store
 
 PARAMETERS = (PAIR, DATASET, DATA_DIR, SOURCE, MARGIN_POINTS, OUTPUT_DIR)
@@ -22,10 +22,10 @@ PARAMETERS = (PAIR, DATASET, DATA_DIR, SOURCE, MARGIN_POINTS, OUTPUT_DIR)
 def run(values: Values) -> None:
     from latentwire.tracking.store import open_store
 
-    run_in(open_store(), values)
+    run_on(open_store(), values)
 
 
-def run_in(store: "Store", values: Values, parent: "MilestoneRun | None" = None) -> None:
+def run_on(store: "Store", values: Values, parent: "MilestoneRun | None" = None) -> None:
     """The milestone on a store that is open already."""
     from latentwire.milestones.budget_curves import draw
 

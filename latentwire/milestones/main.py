@@ -26,7 +26,7 @@ from latentwire.parameters import (
 )
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.milestones.milestone import MilestoneRun
+    from latentwire.session.milestone_run import MilestoneRun
     from latentwire.session.session import Session
     from latentwire.tracking.store import Store
 
@@ -46,8 +46,8 @@ STEPS = (m0, baselines, calibrate, m1, m2, m3)
 log = logging.getLogger("latentwire")
 
 
-def run_in(session: "Session") -> None:
-    from latentwire.milestones.milestone import session_run
+def run_on(session: "Session") -> None:
+    from latentwire.session.milestone_run import session_run
 
     values = session.values
     if values["dry_run"]:
@@ -63,7 +63,7 @@ def run_in(session: "Session") -> None:
             "pair": session.pair.name,
             "dataset": session.dataset_names,
         }
-        failures.survive("m4", lambda: m4.run_in(session.store, drawn, parent))
+        failures.survive("m4", lambda: m4.run_on(session.store, drawn, parent))
         failures.end()
 
 
@@ -86,7 +86,7 @@ class _Failures:
         except (MlflowException, SQLAlchemyError, OSError):
             raise
         except Exception as error:
-            if unwritable(error) is not None or not self.store.answers():
+            if unwritable(error) is not None or not self.store.is_reachable():
                 raise
             self.errors[name] = error
             log.warning("main: %s failed and the others go on: %s", name, first_line(error))
@@ -112,7 +112,7 @@ def _run_step(milestone: Any, session: "Session", parent: "MilestoneRun | None" 
     """One milestone. Calibrating needs training questions and a model that it knows how to
     calibrate; without them the others go on, and M1 leaves out what is not calibrated."""
     try:
-        milestone.run_in(session.under(_complete(milestone.PARAMETERS, session.values)), parent)
+        milestone.run_on(session.under(_complete(milestone.PARAMETERS, session.values)), parent)
     except LatentWireError as error:
         if milestone is not calibrate:
             raise

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 from latentwire.analysis.curve import ConditionResult, build_curve
 from latentwire.analysis.published import PAIR, PublishedCondition, read_published
-from latentwire.milestones.grid import counted, log_table
-from latentwire.milestones.milestone import milestone_run
 from latentwire.parameters import PUBLISHED_FILE, Values
+from latentwire.session.grid import chunk_metrics, log_table
+from latentwire.session.milestone_run import milestone_run
 from latentwire.spec.axes import NONE, params_of
 from latentwire.tasks.registry import task_of_records
-from latentwire.tracking.resume import chunk_name, finished_chunks
+from latentwire.tracking.finished_chunks import chunk_name, finished_chunks
 from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY, digest_of
 from latentwire.tracking.store import open_store
 from latentwire.user_files import read_bytes
@@ -37,7 +37,7 @@ def log_published(values: Values) -> None:
                 f" {result.keep_ratio:g} {result.order}"
             )
             run_id = writer.start(title, "condition", milestone.run_id, params, tags)
-            metrics = counted(result.records, task_of_records(result.dataset))
+            metrics = chunk_metrics(result.records, task_of_records(result.dataset))
             span = chunk_name(0, len(result.records))
             writer.write_chunk(
                 f"{title} {span}",

@@ -1,7 +1,7 @@
 """Which milestones there are: the modules of this package that declare PARAMETERS.
 
 A milestone is one module: a docstring whose first line says what it asks, `PARAMETERS`, and
-`run_in(session)`, or `run(values)` where it works on no pair. Its place on the command line, in
+`run_on(session)`, or `run(values)` where it works on no pair. Its place on the command line, in
 MLproject and on a cluster follows from these.
 What takes seconds to import (torch, transformers, MLflow, pandas) is imported when it runs, so that
 help texts and wrong parameters are quick.
@@ -67,14 +67,14 @@ def load_milestone(name: str) -> Milestone:
             f"unknown entry point {quoted(name)}; known: {', '.join(questions())}"
         )
     module = import_module(f"latentwire.milestones.{name}")
-    run = getattr(module, "run", None) or partial(_run_in_session, module.run_in)
+    run = getattr(module, "run", None) or partial(_run_in_session, module.run_on)
     return Milestone(name, module.__doc__ or "", module.PARAMETERS, run)
 
 
-def _run_in_session(run_in: Callable[["Session"], None], values: "Values") -> None:
-    from latentwire.milestones.opening import open_session
+def _run_in_session(run_on: Callable[["Session"], None], values: "Values") -> None:
+    from latentwire.session.preflight_state import open_session
 
-    run_in(open_session(values))
+    run_on(open_session(values))
 
 
 def all_milestones() -> list[Milestone]:

@@ -17,12 +17,12 @@ from latentwire.parameters import (
     STUDY,
     TRAINING_DATA,
     Parameter,
+    int_at_least,
     number,
-    whole,
 )
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.milestones.milestone import MilestoneRun
+    from latentwire.session.milestone_run import MilestoneRun
     from latentwire.session.session import Session
 
 _SHARED = ("pair", "data_dir", "device", "dtype", "dry_run", "preflight")
@@ -31,27 +31,29 @@ PARAMETERS = (
     replace(DATASET, help="question sets to be scored, kept out of training; auto: the pair's own"),
     TRAINING_DATA,
     INIT,
-    Parameter("hidden_dim", "1024", whole(1), "width of a new fuser's projectors"),
-    Parameter("intermediate_dim", "0", whole(0), "inner width of its blocks; 0: hidden_dim"),
-    Parameter("num_layers", "3", whole(3), "layers of its projectors"),
-    Parameter("steps", "400", whole(1), "optimizer steps"),
-    Parameter("batch_size", "64", whole(1), "conversations at once"),
-    Parameter("accumulation", "1", whole(1), "batches an optimizer step"),
+    Parameter("hidden_dim", "1024", int_at_least(1), "width of a new fuser's projectors"),
+    Parameter("intermediate_dim", "0", int_at_least(0), "inner width of its blocks; 0: hidden_dim"),
+    Parameter("num_layers", "3", int_at_least(3), "layers of its projectors"),
+    Parameter("steps", "400", int_at_least(1), "optimizer steps"),
+    Parameter("batch_size", "64", int_at_least(1), "conversations at once"),
+    Parameter("accumulation", "1", int_at_least(1), "batches an optimizer step"),
     Parameter("learning_rate", "5e-4", number(0, above=True), "of AdamW, after warm-up"),
     Parameter("gate_init", "1.0", number(-20, 20), "logit that a new fuser's gates start at"),
     Parameter("gate_penalty", "0.0", number(0), "times the mean openness of the gates"),
     Parameter("partial_share", "0.2", number(0, 1), "share of batches sent only in a random part"),
     replace(CODEC, help="codecs that messages pass in training, one drawn a batch; none: 16 bits"),
     replace(SEED, help="of everything that is random"),
-    Parameter("eval_every", "100", whole(0), "steps between validations; 0: only after the last"),
-    Parameter("eval_examples", "128", whole(2), "validation questions of each set"),
-    Parameter("checkpoint_every", "100", whole(1), "steps between checkpoints"),
+    Parameter(
+        "eval_every", "100", int_at_least(0), "steps between validations; 0: only after the last"
+    ),
+    Parameter("eval_examples", "128", int_at_least(2), "validation questions of each set"),
+    Parameter("checkpoint_every", "100", int_at_least(1), "steps between checkpoints"),
     Parameter("trained_pair", "", str, "name of the pair that is written; none: the pair's own"),
     replace(OUTPUT_DIR, default="outputs/train", help="folder of this training"),
 )
 
 
-def run_in(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
     """The milestone on a session that is open already; nothing where it has been done."""
     from latentwire.milestones.training_run import train_once
 

@@ -19,12 +19,12 @@ from c2c.projector import ProjectorSize
 from c2c.training import TokenBatches, TrainingSettings, train_fuser
 from latentwire.analysis.pictures import save_png
 from latentwire.analysis.training_figures import draw_training
-from latentwire.errors import LatentWireError, NotHere
+from latentwire.errors import LatentWireError, NotCached
 from latentwire.interfaces.registry import load_interface
-from latentwire.milestones.milestone import MilestoneRun, log_checkpoints, session_run
 from latentwire.parameters import AUTO
+from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
-from latentwire.tracking.inputs import TRAINING, log_question_sets
+from latentwire.tracking.dataset_inputs import TRAINING, log_question_sets
 from latentwire.tracking.series import SeriesLog
 from latentwire.training.channel import codecs_in_the_loop
 from latentwire.training.data import ScoredQuestions, TrainingData, load_training_data
@@ -39,7 +39,7 @@ def train_once(session: Session, parent: MilestoneRun | None = None) -> None:
     """Train the fuser that a session's parameters ask for; nothing where it has been done."""
     try:
         data = _load_data(session)
-    except NotHere as missing:
+    except NotCached as missing:
         if not session.values["dry_run"]:
             raise
         print(f"train: not all is here yet, a run downloads it: {missing}")
@@ -293,5 +293,5 @@ def _log_results(session: Session, folder: TrainingFolder, milestone: MilestoneR
     best = max(judged.values(), key=lambda judgement: judgement.pairing_gain)
     named = {f"best_{name}": value for name, value in best.metrics().items()}
     writer.log(run_id, metrics={**named, "best_step": best.step})
-    writer.note(run_id, f"**The best state is of step {best.step}:** {best.told()}.")
+    writer.set_description(run_id, f"**The best state is of step {best.step}:** {best.told()}.")
     print(f"train: the best state is of step {best.step}: {best.told()}")

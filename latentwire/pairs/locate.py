@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from latentwire.errors import LatentWireError, NotHere, uncached
-from latentwire.pairs.pair import Pair, Source, require_supported
+from latentwire.errors import LatentWireError, NotCached, uncached
+from latentwire.pairs.pair import FileSource, Pair, require_supported
 from latentwire.user_files import path_of, user_path
 
 Kind = Literal["model", "fuser"]
@@ -51,7 +51,7 @@ def locate_pair(pair: Pair, download: bool = True) -> LocatedPair:
     return LocatedPair(receiver, locate(pair.sharer, "model", download), fuser)
 
 
-def locate(source: Source, kind: Kind, download: bool = True) -> Path:
+def locate(source: FileSource, kind: Kind, download: bool = True) -> Path:
     """The folder of a model or a fuser.
 
     A local path is taken as it is. A fuser of the hub is looked for in `$C2C_CKPT_ROOT` first,
@@ -59,7 +59,7 @@ def locate(source: Source, kind: Kind, download: bool = True) -> Path:
     or from that cache alone where `HF_HUB_OFFLINE` is set; only what is needed is downloaded.
 
     Raises `LatentWireError` when the files cannot be had, with the reason and what to do; as
-    `NotHere` where they are the hub's and only not to be downloaded.
+    `NotCached` where they are the hub's and only not to be downloaded.
     """
     local = _local_folder(source, kind)
     folder = local or _from_hub(source, kind, download)
@@ -67,7 +67,7 @@ def locate(source: Source, kind: Kind, download: bool = True) -> Path:
     missing += missing_shards(folder)
     if missing:
         sentence = f"the {kind} in {folder} is incomplete: no {', '.join(missing)}"
-        raise LatentWireError(sentence) if local or download else NotHere(sentence)
+        raise LatentWireError(sentence) if local or download else NotCached(sentence)
     return folder
 
 
@@ -86,9 +86,9 @@ def missing_shards(folder: Path) -> list[str]:
     return sorted(name for name in names if not (folder / name).exists())
 
 
-def parts_of(pair: Pair) -> tuple[tuple[str, Source, Kind], ...]:
+def parts_of(pair: Pair) -> tuple[tuple[str, FileSource, Kind], ...]:
     """(name, source, kind) of receiver, sharer and, where there is one, fuser."""
-    models: tuple[tuple[str, Source, Kind], ...] = (
+    models: tuple[tuple[str, FileSource, Kind], ...] = (
         ("receiver", pair.receiver, "model"),
         ("sharer", pair.sharer, "model"),
     )
@@ -102,7 +102,7 @@ def is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def bytes_to_download(source: Source, kind: Kind) -> int | None:
+def bytes_to_download(source: FileSource, kind: Kind) -> int | None:
     """What of a hub source is not in the cache yet, in bytes, as the hub's API tells it.
 
     Where the hub cannot be asked: the pair's own figure, or None where it gives none.
@@ -135,7 +135,7 @@ def bytes_to_download(source: Source, kind: Kind) -> int | None:
     return sum(known) if len(known) == len(missing) else source.download_bytes
 
 
-def _patterns(source: Source, kind: Kind) -> tuple[list[str], list[str] | None]:
+def _patterns(source: FileSource, kind: Kind) -> tuple[list[str], list[str] | None]:
     """Which of a repository's files are wanted, and which of those are not."""
     allow: tuple[str, ...] = _FUSER_FILES if kind == "fuser" else MODEL_FILES
     if source.subfolder:
@@ -143,7 +143,7 @@ def _patterns(source: Source, kind: Kind) -> tuple[list[str], list[str] | None]:
     return list(allow), None if source.subfolder else list(_NOT_MODEL_FILES)
 
 
-def _local_folder(source: Source, kind: Kind) -> Path | None:
+def _local_folder(source: FileSource, kind: Kind) -> Path | None:
     if source.path is not None:
         if not source.path.is_dir():
             raise LatentWireError(f"the {kind}'s folder {source.path} does not exist")
@@ -156,7 +156,7 @@ def _local_folder(source: Source, kind: Kind) -> Path | None:
     return None
 
 
-def _from_hub(source: Source, kind: Kind, download: bool) -> Path:
+def _from_hub(source: FileSource, kind: Kind, download: bool) -> Path:
     # Imported here: it reads HF_HOME and HF_HUB_OFFLINE once, when it is first imported.
     from huggingface_hub import snapshot_download
 
@@ -173,10 +173,10 @@ def _from_hub(source: Source, kind: Kind, download: bool) -> Path:
     # httpx, the token store, the disk and the hub's client each raise types of their own.
     except Exception as error:
         sentence = f"the {kind} {source} could not be had: {_reason(error, download)}"
-        raise (LatentWireError if download else NotHere)(sentence) from None
+        raise (LatentWireError if download else NotCached)(sentence) from None
     folder = Path(snapshot) / (source.subfolder or "")
     if not folder.is_dir():
-        raise (LatentWireError if download else NotHere)(
+        raise (LatentWireError if download else NotCached)(
             f"the {kind} {source} is not in the snapshot {snapshot}; check its subfolder, or go "
             "online to complete it"
         )

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from latentwire.errors import LatentWireError
-from latentwire.strict_yaml import Keys
+from latentwire.strict_yaml import StrictMapping
 from latentwire.user_files import user_path
 
 
 @dataclass(frozen=True)
-class Source:
+class FileSource:
     """Where a model or a fuser is: on the Hugging Face hub, or in a local folder. One of the two.
 
     A fuser on the hub is a folder of its repository; a model is the whole repository.
@@ -36,9 +36,9 @@ class Pair:
 
     name: str
     description: str
-    receiver: Source
-    sharer: Source
-    fuser: Source | None
+    receiver: FileSource
+    sharer: FileSource
+    fuser: FileSource | None
     datasets: tuple[str, ...]  # evaluated when the user names none
     shared_tokenizer: bool  # both models read the same token ids
 
@@ -49,7 +49,7 @@ def parse_pair(values: object, file: Path) -> Pair:
     Raises `LatentWireError` naming the file and the key for an unknown or missing key, a value of
     another type, or a dataset that there is not.
     """
-    keys = Keys(values, file, "")
+    keys = StrictMapping(values, file, "")
     pair = Pair(
         name=keys.text("name"),
         description=keys.text("description"),
@@ -73,14 +73,14 @@ def require_supported(pair: Pair) -> None:
         raise LatentWireError(f"pair {pair.name}: different tokenizers are not supported yet")
 
 
-def _parse_source(values: object, file: Path, key: str, fuser: bool) -> Source:
-    keys = Keys(values, file, key)
+def _parse_source(values: object, file: Path, key: str, fuser: bool) -> FileSource:
+    keys = StrictMapping(values, file, key)
     if keys.has("path"):
         if keys.has("repo"):
             raise LatentWireError(f"{file}: '{key}' gives both 'repo' and 'path'; give one")
-        source = Source(path=user_path(keys.text("path"), file.parent).resolve())
+        source = FileSource(path=user_path(keys.text("path"), file.parent).resolve())
     elif keys.has("repo"):
-        source = Source(
+        source = FileSource(
             repo=keys.text("repo"),
             subfolder=keys.text("subfolder") if fuser else None,
             revision=keys.text("revision") if keys.has("revision") else None,
@@ -95,7 +95,7 @@ def _parse_source(values: object, file: Path, key: str, fuser: bool) -> Source:
     return source
 
 
-def _parse_sha256(keys: Keys, file: Path, key: str) -> str:
+def _parse_sha256(keys: StrictMapping, file: Path, key: str) -> str:
     digest = keys.text("sha256")
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise LatentWireError(f"{file}: '{key}.sha256' must be 64 hexadecimal digits")

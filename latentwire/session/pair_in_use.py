@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 from c2c.cache import geometry
 from c2c.chat import PINNED_DAY
 from c2c.interface import Interface
-from c2c.models import load_model
-from latentwire.channel.link import Link
+from c2c.load_model import load_model
+from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.packet import IDENTITY_BYTES
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.interfaces.registry import load_interface
 from latentwire.pairs.identity import combined_identity, pair_identity, require_pinned
 from latentwire.pairs.locate import LocatedPair, locate_pair
@@ -108,8 +108,8 @@ class PairInUse:
     def with_interface(self, interface: Interface) -> LoadedPair:
         """The models with an interface that is in memory, in their dtype and on their device."""
         identity = bytes.fromhex(combined_identity(self.identity))[:IDENTITY_BYTES]
-        link = Link.of(interface, identity)
-        return LoadedPair(*self.models, interface, self.tokenizer, link)
+        endpoint = Endpoint.of(interface, identity)
+        return LoadedPair(*self.models, interface, self.tokenizer, endpoint)
 
     def _tell(self) -> None:
         """Say what is unusual about the pair that was loaded."""

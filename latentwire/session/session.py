@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.registry import needs_calibration
-from latentwire.errors import NotHere
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.errors import NotCached
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.pairs.identity import combined_identity
 from latentwire.parameters import AUTO, Values
 from latentwire.session.configuration import Configuration
@@ -16,7 +16,7 @@ from latentwire.spec.setting import USUAL_SEED, Setting
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.question import Question, derange, tokenize
 from latentwire.tasks.registry import load_dataset, load_training, published_examples, task_named
-from latentwire.tracking.calibrations import Subject, find_calibration
+from latentwire.tracking.calibration_lookup import CalibrationKey, find_calibration
 from latentwire.tracking.runs import IDENTITY
 from latentwire.tracking.store import Store
 
@@ -65,7 +65,7 @@ class Session(Configuration):
         for name in self.dataset_names:
             try:
                 self.dataset(name)
-            except NotHere:
+            except NotCached:
                 missing.append(name)
         return missing
 
@@ -84,7 +84,7 @@ class Session(Configuration):
         published set that is not here too."""
         try:
             total = len(self.dataset(name).examples)
-        except NotHere:
+        except NotCached:
             known = published_examples(name)
             if known is None:
                 raise
@@ -121,9 +121,11 @@ class Session(Configuration):
         return setting.before() if self.kept.seed_everywhere else setting
 
     @property
-    def subject(self) -> Subject:
+    def subject(self) -> CalibrationKey:
         """What a calibration must be of, to be used here."""
-        return Subject(self.pair.name, combined_identity(self.files.identity), self.dtype_name)
+        return CalibrationKey(
+            self.pair.name, combined_identity(self.files.identity), self.dtype_name
+        )
 
     def calibrated(self, condition: Condition) -> Condition:
         """The condition, with the calibration that its codec will use if it needs one."""
@@ -145,12 +147,12 @@ class Session(Configuration):
     def loaded(self) -> LoadedPair:
         """Models and fuser in memory."""
         pair = self.files.in_memory
-        return replace(pair, link=replace(pair.link, calibration=self.kept.calibration))
+        return replace(pair, endpoint=replace(pair.endpoint, calibration=self.kept.calibration))
 
     def is_local(self) -> bool:
         """Whether the pair's files and questions are on this machine, so that fingerprints can be
         known."""
         try:
             return bool(self.files.identity) and not self.datasets_missing()
-        except NotHere:
+        except NotCached:
             return False

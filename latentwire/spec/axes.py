@@ -50,7 +50,7 @@ CACHES = tuple(name for name, system in SYSTEMS.items() if system.sends == CACHE
 TEXTS = tuple(name for name, system in SYSTEMS.items() if system.sends == TEXT)
 SENDING = tuple(name for name, system in SYSTEMS.items() if system.sends)
 ALONE = tuple(name for name, system in SYSTEMS.items() if not system.sends)
-COMPETITORS = tuple(name for name, system in SYSTEMS.items() if system.competes)
+BASELINES = tuple(name for name, system in SYSTEMS.items() if system.competes)
 
 
 def order_key(order: str | None) -> tuple[bool, int, str]:

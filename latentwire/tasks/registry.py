@@ -48,7 +48,7 @@ def load_dataset(name: str, data_dir: Path | None = None, download: bool = True)
     a content hash either way. With `download` false the hub is not asked, only its cache.
 
     Raises `LatentWireError` for an unknown name, and for a set that cannot be had, is malformed or
-    is not the published one; as `NotHere` for one that is only not in the cache.
+    is not the published one; as `NotCached` for one that is only not in the cache.
     """
     task = task_named(name)
     rows, place = task.test.read(data_dir, download)

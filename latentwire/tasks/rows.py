@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from latentwire.errors import LatentWireError, NotHere, first_line, uncached
+from latentwire.errors import LatentWireError, NotCached, first_line, uncached
 from latentwire.strict_json import parse_json
 from latentwire.user_files import NotTextError, decoded, read_bytes
 
@@ -103,7 +103,7 @@ def read_hub_rows(hub: HubSplit, download: bool = True) -> list[Row]:
     `HF_HOME`, `HF_HUB_OFFLINE` and `HF_DATASETS_OFFLINE` act as they do everywhere in `datasets`;
     with `download` false, the cache alone is read.
 
-    Raises `LatentWireError` when the dataset cannot be had; as `NotHere` with `download` false.
+    Raises `LatentWireError` when the dataset cannot be had; as `NotCached` with `download` false.
     """
     import datasets  # takes seconds, and is not needed where a folder is given
 
@@ -114,7 +114,7 @@ def read_hub_rows(hub: HubSplit, download: bool = True) -> list[Row]:
     except Exception as error:
         cache = datasets.config.HF_DATASETS_CACHE
         reason = uncached(error, "HF_HOME", cache) or first_line(error).rstrip(".")
-        raise (LatentWireError if download else NotHere)(
+        raise (LatentWireError if download else NotCached)(
             f"{hub} could not be had from the Hugging Face hub or its cache ({reason})"
         ) from None
     return [(f"{hub}, row {number}", row) for number, row in enumerate(rows)]

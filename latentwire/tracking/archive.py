@@ -54,7 +54,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same study makes the same file
 
 
 @dataclass(frozen=True)
-class Point:
+class MetricPoint:
     """One value of a metric's history; NaN and infinities are kept."""
 
     key: str
@@ -88,7 +88,7 @@ class ArchivedRun:
     end_ms: int | None
     tags: Mapping[str, str]
     params: Mapping[str, str]
-    metrics: tuple[Point, ...] = ()
+    metrics: tuple[MetricPoint, ...] = ()
     inputs: tuple[DatasetInput, ...] = ()
     artifacts: tuple[str, ...] = ()  # paths below the run's artifact folder
 
@@ -146,7 +146,7 @@ def study_writer(path: Path, experiment: str) -> Iterator[StudyWriter]:
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyArchive:
     """An archive that has been checked from end to end."""
 
     experiment: str
@@ -171,7 +171,7 @@ class Study:
 
 
 @contextmanager
-def open_study(path: Path) -> Iterator[Study]:
+def open_study(path: Path) -> Iterator[StudyArchive]:
     """Open and check an archive: every entry, size, hash and run.
 
     Raises LatentWireError, in one sentence, for anything that `study_writer` would not have
@@ -209,7 +209,7 @@ def _is_text(value: str) -> bool:
     return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _checked(archive: zipfile.ZipFile) -> Study:
+def _checked(archive: zipfile.ZipFile) -> StudyArchive:
     names = archive.namelist()
     if len(set(names)) != len(names):
         raise LatentWireError("is damaged or was altered: two of its entries have one name")
@@ -242,7 +242,7 @@ def _checked(archive: zipfile.ZipFile) -> Study:
         lines.seek(0)
         runs = tuple(_from_line(line, number) for number, line in enumerate(lines, start=1))
     _check_runs(runs, set(files) - {RUNS})
-    return Study(experiment, runs, archive, files)
+    return StudyArchive(experiment, runs, archive, files)
 
 
 def _check_entries(archive: zipfile.ZipFile) -> None:
@@ -395,11 +395,11 @@ def _from_line(line: bytes, number: int) -> ArchivedRun:
         raise LatentWireError(f"was altered: {RUNS}, line {number}, is no run: {error}") from None
 
 
-def _point(key: Any, value: Any, timestamp_ms: Any, step: Any) -> Point:
+def _point(key: Any, value: Any, timestamp_ms: Any, step: Any) -> MetricPoint:
     if isinstance(value, str) and value not in ("nan", "inf", "-inf"):
         raise ValueError(f"{value!r} is no number")
     number = float(_typed(value, float, int, str))
-    return Point(_typed(key, str), number, _typed(timestamp_ms, int), _typed(step, int))
+    return MetricPoint(_typed(key, str), number, _typed(timestamp_ms, int), _typed(step, int))
 
 
 def _input(entry: Any) -> DatasetInput:

@@ -16,7 +16,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
-from latentwire.tracking.patience import patiently
+from latentwire.tracking.retries import with_retries
 from latentwire.tracking.store import Store
 
 
@@ -35,7 +35,7 @@ def local_artifact(store: Store, run: Run, path: str) -> Iterator[Path]:
         root, inside = location.removesuffix(f"/{below}"), f"{below}/{path}"
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / Path(path).name
-        patiently(_repository(root, store.uri)._download_file)(inside, str(target))
+        with_retries(_repository(root, store.uri)._download_file)(inside, str(target))
         yield target
 
 

@@ -1,9 +1,9 @@
 """Results on their way to the tracking store: first a file here, then a chunk run there.
 
 What a milestone has computed lies in a file before anything else happens with it, so that neither a
-kill nor a store that does not answer loses it. A process of its own (`deliver.py`) writes the runs:
-it does not hold up the computing one, which a thread would. What it could not deliver, the next
-start delivers first (`left_behind.py`).
+kill nor a store that does not answer loses it. A process of its own (`outbox_worker.py`) writes the
+runs: it does not hold up the computing one, which a thread would. What it could not deliver, the
+next start delivers first (`left_behind.py`).
 
 The folder of a store's letters is named by where the store lies as seen from the outbox: a project
 that is moved as a whole finds its letters again, and two that share an outbox never mix theirs.
@@ -31,7 +31,7 @@ from mlflow.exceptions import MlflowException
 from c2c.files import read_file
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, record_lines
-from latentwire.redaction import without_password
+from latentwire.redaction import redact_uri
 from latentwire.tracking.left_behind import (
     LEFT,
     PARTIAL,
@@ -52,7 +52,7 @@ FOLDER = "LATENTWIRE_OUTBOX"  # environment: where letters wait
 DEFAULT_FOLDER = "outbox"  # in the folder that is worked in
 PATIENCE = "LATENTWIRE_STORE_PATIENCE_S"  # environment: how long a store may not answer
 DEFAULT_PATIENCE_S = 600.0
-FAREWELL_S = 2.0  # after an interruption: for the chunk that is just being delivered
+SHUTDOWN_TIMEOUT_S = 2.0  # after an interruption: for the chunk that is just being delivered
 LATEST_MS = 253_402_300_799_999  # the end of the year 9999
 _POLL_S = 0.05
 _LOG = "deliver.log"
@@ -61,7 +61,7 @@ log = logging.getLogger("latentwire")
 
 
 @dataclass(frozen=True)
-class Letter:
+class PendingChunk:
     """A chunk's results, and all that its run needs."""
 
     experiment_id: str
@@ -76,7 +76,7 @@ class Letter:
     store: str = ""  # its address, in full; "" in letters of earlier versions
 
 
-def letter(
+def pending_chunk(
     store: Store,
     name: str,
     parent: str,
@@ -86,12 +86,12 @@ def letter(
     records: Sequence[Record],
     seconds: float,
     claimed: bool = True,
-) -> Letter:
+) -> PendingChunk:
     """The letter for records that took `seconds` up to now."""
     began = int((time.time() - seconds) * 1000)
     text = record_lines(records)
     floats = {key: float(value) for key, value in metrics.items()}
-    return Letter(
+    return PendingChunk(
         store.experiment_id,
         name,
         parent,
@@ -105,13 +105,13 @@ def letter(
     )
 
 
-def to_bytes(messages: Sequence[Letter]) -> bytes:
+def to_bytes(messages: Sequence[PendingChunk]) -> bytes:
     """The content of the file of some letters (of one experiment): a checksum's line, then JSON."""
     body = json.dumps([asdict(message) for message in messages], ensure_ascii=False).encode()
     return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
 
-def from_file(path: Path) -> list[Letter]:
+def from_file(path: Path) -> list[PendingChunk]:
     """What `to_bytes` wrote; LatentWireError for a file that is altered or cannot be read."""
     try:
         content = read_file(path)  # a pipe would be waited for
@@ -126,11 +126,11 @@ def from_file(path: Path) -> list[Letter]:
         )
     try:
         found: Any = json.loads(body)
-        known = {field.name: field.default is MISSING for field in fields(Letter)}
+        known = {field.name: field.default is MISSING for field in fields(PendingChunk)}
         needed = {name for name, is_needed in known.items() if is_needed}
         if not (found and all(needed <= set(values) <= known.keys() for values in found)):
             raise ValueError("other fields")
-        return [_checked(Letter(**values)) for values in found]
+        return [_checked(PendingChunk(**values)) for values in found]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise LatentWireError(
             f"{path} is of another version of LatentWire ({error}): deliver it with that one, or"
@@ -138,7 +138,7 @@ def from_file(path: Path) -> list[Letter]:
         ) from error
 
 
-def _checked(found: Letter) -> Letter:
+def _checked(found: PendingChunk) -> PendingChunk:
     """TypeError or ValueError for content that no run can be made from."""
     texts = [found.experiment_id, found.name, found.parent, found.records, found.store]
     texts += [text for pair in (*found.params.items(), *found.tags.items()) for text in pair]
@@ -162,7 +162,7 @@ def _checked(found: Letter) -> Letter:
 def address(uri: str) -> str:
     """Where a store is, wherever it is said; without a password."""
     path = sqlite_path(uri)
-    return without_password(uri) if path is None else sqlite_address(path.resolve())
+    return redact_uri(uri) if path is None else sqlite_address(path.resolve())
 
 
 def outbox_folder() -> Path:
@@ -199,7 +199,7 @@ def patience_s() -> float:
     return seconds
 
 
-def deliver_waiting(store: Store) -> None:
+def flush_outbox(store: Store) -> None:
     """Deliver what an earlier start could not; LatentWireError when that still cannot be."""
     if outbox_folder().is_dir():
         with Outbox(store) as outbox:
@@ -256,7 +256,7 @@ class Outbox:
         except (LatentWireError, MlflowException, OSError):
             return False
 
-    def put(self, messages: Sequence[Letter]) -> Path:
+    def enqueue(self, messages: Sequence[PendingChunk]) -> Path:
         """Keep letters in one file, durably; the path that is gone once all are delivered.
 
         Letters of one chunk go together: a file that must be on the disk takes milliseconds,
@@ -301,7 +301,7 @@ class Outbox:
             if not told and waited_s > 10:
                 told = True
                 print(
-                    f"waiting for the tracking store {without_password(self._uri)}:"
+                    f"waiting for the tracking store {redact_uri(self._uri)}:"
                     f" {len(self._left())} results lie in {self._folder}",
                     file=sys.stderr,
                 )
@@ -332,7 +332,7 @@ class Outbox:
             said = said or self._log.read_text(errors="replace").strip().splitlines()[-1]
         raise LatentWireError(
             f"{len(self._left())} results could not be delivered to"
-            f" {without_password(self._uri)} ({said or 'the delivering process ended'}); they wait"
+            f" {redact_uri(self._uri)} ({said or 'the delivering process ended'}); they wait"
             f" in {self._folder}, and the next start delivers them first"
         )
 
@@ -354,7 +354,7 @@ class Outbox:
             return
         if self._process is not None:
             self._refuse()
-        command = [sys.executable, "-m", "latentwire.tracking.deliver"]
+        command = [sys.executable, "-m", "latentwire.tracking.outbox_worker"]
         command += [str(self._folder), str(self._patience_s)]
         # The packages are those of this process. The URI, which may hold a password, is not for
         # lists of processes to show.
@@ -376,7 +376,7 @@ class Outbox:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            self._process.wait(FAREWELL_S if self._put or self.found else 0)
+            self._process.wait(SHUTDOWN_TIMEOUT_S if self._put or self.found else 0)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

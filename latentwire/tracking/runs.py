@@ -37,9 +37,9 @@ from mlflow.utils.mlflow_tags import (
 from latentwire.evaluation.record import Record, record_lines
 from latentwire.redaction import clean_tags
 from latentwire.tracking.heartbeats import LEASE_S, still_s
-from latentwire.tracking.patience import little_patience
 from latentwire.tracking.processes import is_gone, own_process
-from latentwire.tracking.stop import Stopped
+from latentwire.tracking.retries import fail_fast
+from latentwire.tracking.signals import Terminated
 from latentwire.tracking.store import Store
 
 LEVEL = "latentwire.level"  # milestone, condition, chunk, codec or link
@@ -145,7 +145,7 @@ class RunWriter:
         """Store a folder of files as artifacts below `name`."""
         self.store.client.log_artifacts(run_id, str(folder), name)
 
-    def note(self, run_id: str, text: str) -> None:
+    def set_description(self, run_id: str, text: str) -> None:
         """The description that MLflow shows on the run's page (Markdown)."""
         self.store.client.set_tag(run_id, MLFLOW_RUN_NOTE, text)
 
@@ -199,9 +199,9 @@ class RunWriter:
             self.close("KILLED")
         return run_id
 
-    def mark_strays(self, milestone: str) -> int:
-        """`mark_strays` for a milestone that this writes alone in its process."""
-        return mark_strays(self.store, milestone, self._open)
+    def kill_orphans(self, milestone: str) -> int:
+        """`kill_orphans` for a milestone that this writes alone in its process."""
+        return kill_orphans(self.store, milestone, self._open)
 
     def close(self, status: str) -> None:
         """End every run that is still open, children first.
@@ -210,7 +210,7 @@ class RunWriter:
         mark KILLED. The error that brought us here is the one to show.
         """
         refusals = 0
-        with little_patience():
+        with fail_fast():
             while self._open and refusals < 2:
                 try:
                     self.store.client.set_terminated(self._open.pop(), status)
@@ -225,13 +225,13 @@ def closing(writer: RunWriter) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        stopped = isinstance(error, (KeyboardInterrupt, Stopped))
-        _let_go(error, stopped)
+        stopped = isinstance(error, (KeyboardInterrupt, Terminated))
+        _release_frames(error, stopped)
         writer.close("KILLED" if stopped else "FAILED")
         raise
 
 
-def _let_go(error: BaseException | None, stopped: bool) -> None:
+def _release_frames(error: BaseException | None, stopped: bool) -> None:
     """Free what the frames that an error has left still hold.
 
     A signal may fall where SQLAlchemy is about to close a transaction, or between two rows of a
@@ -320,14 +320,14 @@ def _end(store: Store, run_id: str) -> bool:
         store.client.set_terminated(run_id, "KILLED")
         return True
     except MlflowException as error:
-        if store.is_away(error):
+        if store.is_unavailable(error):
             raise
         log.warning("run %s of a process that is gone stays as it is: %s", run_id, error.message)
         return False
 
 
-def mark_strays(store: Store, milestone: str | None = None, known: Collection[str] = ()) -> int:
-    """Mark KILLED the RUNNING runs that this process has made without getting to know them.
+def kill_orphans(store: Store, milestone: str | None = None, known: Collection[str] = ()) -> int:
+    """Mark KILLED the RUNNING runs of this process whose creation response was lost.
 
     A server can die, or the network fail, between the making of a run and the answer; the run is
     then made again. `milestone` and `known` (ids) leave out what is still being written. Returns

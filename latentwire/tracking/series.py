@@ -9,7 +9,7 @@ from contextlib import suppress
 from mlflow.entities import Metric
 
 from latentwire.errors import first_line
-from latentwire.tracking.patience import little_patience
+from latentwire.tracking.retries import fail_fast
 from latentwire.tracking.runs import MOST_METRICS, RunWriter
 
 EVERY_S = 5.0
@@ -35,10 +35,10 @@ class SeriesLog:
             return
         self._next = time.monotonic() + EVERY_S
         try:
-            with little_patience():
+            with fail_fast():
                 self.flush()
         except Exception as error:
-            if not self._writer.store.is_away(error):
+            if not self._writer.store.is_unavailable(error):
                 raise
             self._next = time.monotonic() + AGAIN_AFTER_S
             log.warning("metrics wait for the tracking store: %s", first_line(error))
@@ -52,5 +52,5 @@ class SeriesLog:
 
     def try_flush(self) -> None:
         """Write what the store takes: something else is about to be told."""
-        with suppress(Exception), little_patience():
+        with suppress(Exception), fail_fast():
             self.flush()

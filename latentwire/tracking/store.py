@@ -26,13 +26,19 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from latentwire.errors import LatentWireError, first_line
-from latentwire.redaction import without_password
+from latentwire.redaction import redact_uri
 from latentwire.tracking.database import OlderSchemaError, check_database, is_database
 from latentwire.tracking.filters import holds, split
 from latentwire.tracking.given_run import given_run
 from latentwire.tracking.moved import follow_artifacts
-from latentwire.tracking.patience import get, is_away, patient_client
-from latentwire.tracking.views import EXPERIMENT_NOTE, VIEW_TAG, VIEWS, experiment_note, view_tags
+from latentwire.tracking.retries import get, is_unavailable, patient_client
+from latentwire.tracking.ui_views import (
+    EXPERIMENT_NOTE,
+    VIEW_TAG,
+    VIEWS,
+    experiment_note,
+    view_tags,
+)
 
 # What `mlflow ui` opens by itself in the project folder.
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -85,7 +91,7 @@ class Store:
     def _search(self, filter_string: str, experiments: list[str]) -> Iterator[Run]:
         token = None
         while True:
-            with without_collector():
+            with gc_paused():
                 page = self.client.search_runs(
                     experiments,
                     filter_string,
@@ -147,7 +153,7 @@ class Store:
         """MLflow's own store behind the client; None behind a stand-in for one."""
         return getattr(getattr(self.client, "_tracking_client", None), "store", None)
 
-    def answers(self) -> bool:
+    def is_reachable(self) -> bool:
         """Whether the store can be asked now; for a server, with little patience.
 
         It is asked for the experiment: a server whose database is away still says that it is well.
@@ -168,13 +174,13 @@ class Store:
             return False
         return bool(response.status_code < 500)
 
-    def is_away(self, error: MlflowException) -> bool:
+    def is_unavailable(self, error: MlflowException) -> bool:
         """Whether an error means that a server cannot be asked now, not that it refuses."""
-        return is_server(self.uri) and is_away(error)
+        return is_server(self.uri) and is_unavailable(error)
 
 
 @contextmanager
-def without_collector() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Garbage is not looked for meanwhile. For reading much that is kept: a run is 40 objects, and
     walking the heap again and again tripled the time of a search (docs/findings.md)."""
     enabled = gc.isenabled()
@@ -198,7 +204,7 @@ def open_store(experiment: str | None = None, create: bool = True) -> Store:
     with refusals_named(uri):
         require_usable(uri)
         # Processes that make one SQLite file at the same time break each other's migrations.
-        with _one_opens(uri):
+        with _creation_lock(uri):
             check_reachable(uri)
             _make_database(uri)
             if (path := sqlite_path(uri)) is not None:
@@ -231,7 +237,7 @@ def refusals_named(uri: str) -> Iterator[None]:
 
 
 def _unusable(uri: str, reason: str) -> LatentWireError:
-    return LatentWireError(f"the tracking store {without_password(uri)} cannot be used: {reason}")
+    return LatentWireError(f"the tracking store {redact_uri(uri)} cannot be used: {reason}")
 
 
 def _chosen(client: MlflowClient, name: str | None, create: bool) -> str:
@@ -310,7 +316,7 @@ def _add_views(client: MlflowClient, experiment_id: str) -> None:
 
 def refusal(uri: str, error: MlflowException) -> str:
     """What a store that answers with an error means for the user."""
-    place = without_password(uri)
+    place = redact_uri(uri)
     if _INVALID_HOST in error.message:
         return _wrong_host(uri)
     if uri.startswith("http") and error.get_http_status_code() == 401:
@@ -329,9 +335,9 @@ def refusal(uri: str, error: MlflowException) -> str:
 def _wrong_host(uri: str) -> str:
     """What it means that a server refuses the Host header: MLflow guards against web pages that
     rename themselves."""
-    host = urlparse(without_password(uri)).netloc.rpartition("@")[2]
+    host = urlparse(redact_uri(uri)).netloc.rpartition("@")[2]
     return (
-        f"the tracking server {without_password(uri)} does not answer to the name {host} (403,"
+        f"the tracking server {redact_uri(uri)} does not answer to the name {host} (403,"
         f" {_INVALID_HOST}): start it with --allowed-hosts {host}, or name it in"
         " MLFLOW_TRACKING_URI as it is known"
     )
@@ -360,7 +366,7 @@ def sqlite_address(path: Path) -> str:
 
 
 @contextmanager
-def _one_opens(uri: str) -> Iterator[None]:
+def _creation_lock(uri: str) -> Iterator[None]:
     """Where the store is a SQLite file, other processes wait before they open it; its folder is
     made. Raises LatentWireError where one that has it open does not go on."""
     path = sqlite_path(uri)
@@ -386,7 +392,7 @@ def _make_database(uri: str) -> None:
     """Make the file of a SQLite store that is not there, under another name until it is whole.
 
     MLflow makes its tables in dozens of steps, and a file that a kill leaves between two of them is
-    one that no MLflow opens again. Nobody else makes it meanwhile (`_one_opens`).
+    one that no MLflow opens again. Nobody else makes it meanwhile (`_creation_lock`).
     """
     path = sqlite_path(uri)
     if path is None or (path.exists() and path.stat().st_size):
@@ -400,10 +406,10 @@ def _make_database(uri: str) -> None:
 
 def check_reachable(uri: str) -> None:
     """Ask a server or a database once, with little patience: MLflow would retry for minutes."""
-    place = without_password(uri)
+    place = redact_uri(uri)
     if is_server(uri):
         try:
-            ask(uri)
+            http_get(uri)
         except LatentWireError as error:
             if _INVALID_HOST in str(error):
                 raise
@@ -427,7 +433,7 @@ def require_usable(uri: str) -> None:
         return
     if str(path) in (".", ":memory:"):
         raise LatentWireError(
-            f"the tracking store {without_password(uri)} is in memory, which keeps nothing: name a"
+            f"the tracking store {redact_uri(uri)} is in memory, which keeps nothing: name a"
             f" file, as in {DEFAULT_URI}"
         )
     if str(path).startswith(("file:", "~")):
@@ -453,7 +459,7 @@ def _check_database(uri: str) -> None:
         return
     while True:
         try:
-            return check_database(uri, without_password(uri))
+            return check_database(uri, redact_uri(uri))
         except OlderSchemaError:
             # Another program, such as `mlflow ui`, may be making it at this moment.
             if path is None or time.time() - path.stat().st_mtime > _BEING_MADE_S:
@@ -466,7 +472,7 @@ def is_server(uri: str) -> bool:
     return uri.partition("://")[0].lower() in ("http", "https")
 
 
-def ask(uri: str, path: str = "/health") -> requests.Response:
+def http_get(uri: str, path: str = "/health") -> requests.Response:
     """One GET below a tracking server's address, with little patience.
 
     Raises LatentWireError when nothing answers, and for an answer that says the server is broken.
@@ -475,12 +481,10 @@ def ask(uri: str, path: str = "/health") -> requests.Response:
         answer = get(f"{uri.rstrip('/')}{path}", REACH_TIMEOUT_S)
     except (requests.RequestException, UnicodeError) as error:  # the second: no host's name
         raise LatentWireError(
-            f"no tracking server answers at {without_password(uri)} ({type(error).__name__})"
+            f"no tracking server answers at {redact_uri(uri)} ({type(error).__name__})"
         ) from None
     if answer.status_code == 403 and _INVALID_HOST in answer.text:
         raise LatentWireError(_wrong_host(uri))
     if answer.status_code >= 500:
-        raise LatentWireError(
-            f"the tracking server {without_password(uri)} answers {answer.status_code}"
-        )
+        raise LatentWireError(f"the tracking server {redact_uri(uri)} answers {answer.status_code}")
     return answer

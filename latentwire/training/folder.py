@@ -24,7 +24,7 @@ from c2c.checkpoint import save_fuser
 from c2c.fuser import Fuser
 from c2c.training import finished_steps
 from latentwire.errors import LatentWireError
-from latentwire.pairs.pair import Pair, Source
+from latentwire.pairs.pair import FileSource, Pair
 from latentwire.training.judging import Judgement
 
 FUSER = Path("fuser") / "final"
@@ -138,7 +138,7 @@ class TrainingFolder:
         _write(self.pair_file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def _source(source: Source) -> dict[str, Any]:
+def _source(source: FileSource) -> dict[str, Any]:
     given = {key: value for key, value in vars(source).items() if value is not None}
     return {key: str(value) if key == "path" else value for key, value in given.items()}
 

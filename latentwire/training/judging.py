@@ -9,8 +9,8 @@ import torch
 from c2c.fuser import Fuser
 from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.engine import evaluate
-from latentwire.evaluation.memory import forget
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
+from latentwire.evaluation.memory import free_cache
 from latentwire.evaluation.record import Record
 from latentwire.spec.axes import C2C, LENT
 from latentwire.spec.condition import Channel, Condition
@@ -65,7 +65,7 @@ class Judge:
         asked = [condition for group in conditions.values() for condition in group]
         found = evaluate(pair, asked, self.questions, self._donors, work=work)
         work.release()
-        forget(pair.device)
+        free_cache(pair.device)
         own, lent = (
             [record for condition in group for record in found[condition]]
             for group in (conditions[control] for control in LENT)

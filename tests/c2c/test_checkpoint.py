@@ -18,7 +18,7 @@ from torch import Tensor
 from c2c.cache import Geometry
 from c2c.checkpoint import MAP_FILE, load_fuser, save_fuser
 from c2c.errors import C2CError
-from c2c.fuser import Fuser, Source, new_fuser
+from c2c.fuser import Fuser, LayerSource, new_fuser
 from c2c.projector import ProjectorSize
 
 SHARER, RECEIVER = Geometry(3, 2, 5), Geometry(4, 3, 4)
@@ -89,9 +89,9 @@ def test_what_was_saved_comes_back_bit_equal(tmp_path: Path, dtype: torch.dtype)
 
 def test_a_map_of_ones_own_comes_back(tmp_path: Path) -> None:
     fuser = random_fuser()
-    fuser.layer_map = {1: Source(2, 3), 3: Source(0, 3)}
+    fuser.layer_map = {1: LayerSource(2, 3), 3: LayerSource(0, 3)}
     save_fuser(fuser, tmp_path / "final")
-    assert load(tmp_path / "final").layer_map == {1: Source(2, 3), 3: Source(0, 3)}
+    assert load(tmp_path / "final").layer_map == {1: LayerSource(2, 3), 3: LayerSource(0, 3)}
 
 
 def test_saving_replaces_the_whole_folder(folder: Path) -> None:

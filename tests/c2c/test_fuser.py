@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from c2c.cache import Geometry, KVCache
-from c2c.fuser import Fuser, Source, last_aligned, new_fuser
+from c2c.fuser import Fuser, LayerSource, last_aligned, new_fuser
 from c2c.projector import Projector, ProjectorSize
 from c2c.sharer import read
 
@@ -62,7 +62,7 @@ def test_the_map_says_which_projector_serves_which_layer() -> None:
     torch.manual_seed(0)
     sharer, receiver = Geometry(3, 1, 2), Geometry(4, 2, 3)
     projectors = [Projector(sharer, receiver, SMALL) for _ in range(2)]
-    layer_map = {3: Source(0, 1), 1: Source(2, 1)}
+    layer_map = {3: LayerSource(0, 1), 1: LayerSource(2, 1)}
     fuser = open_gates(Fuser(projectors, layer_map, sharer, receiver), [1], [1])
     assert list(fuser.layer_map) == [1, 3]
     assert fuser.projector(3) is projectors[1]
@@ -112,5 +112,5 @@ def test_a_closed_gate_leaves_its_tensor_and_an_open_one_does_not(
 def test_a_fresh_fuser_starts_closed_and_has_a_projector_a_layer() -> None:
     fuser = new_fuser(Geometry(6, 1, 2), Geometry(4, 1, 2), SMALL).eval()
     assert len(fuser.projectors) == 4
-    assert fuser.layer_map == {t: Source(t + 2, t) for t in range(4)}
+    assert fuser.layer_map == {t: LayerSource(t + 2, t) for t in range(4)}
     assert fuser.layers_read("key") == fuser.layers_read("value") == ()

@@ -20,17 +20,17 @@ def test_sections_follow_the_formula(tokens: int, ratio: float, order: str, mark
     assert [s.start for s in sections] == [0, *(s.stop for s in sections[:-1])]
     assert sections[-1].stop == tokens
     assert all(s.start < s.stop for s in sections)
-    assert all(a.mark != b.mark for a, b in itertools.pairwise(sections))
+    assert all(a.sharer_mask != b.sharer_mask for a, b in itertools.pairwise(sections))
 
-    marked = [s for s in sections if s.mark > 0]
+    marked = [s for s in sections if s.sharer_mask > 0]
     kept = int(Fraction(ratio) * (tokens - 1))
     assert sum(s.stop - s.start for s in marked) == kept
     if kept:
         (section,) = marked
-        assert section.mark == mark
+        assert section.sharer_mask == mark
         edge = section.start if order == "front" else tokens - 1 - section.stop
         assert edge == 0
-    assert sections[-1].mark == -1
+    assert sections[-1].sharer_mask == -1
 
 
 @given(st.integers(1, 2000), st.floats(0, 1))
@@ -58,11 +58,11 @@ def test_as_many_are_kept_as_the_product_says(tokens: int, ratio: float) -> None
 def test_known_prompts(
     tokens: int, ratio: float, order: str, expected: list[tuple[int, int]]
 ) -> None:
-    assert [(s.mark, s.stop - s.start) for s in split(tokens, ratio, order)] == expected
+    assert [(s.sharer_mask, s.stop - s.start) for s in split(tokens, ratio, order)] == expected
 
 
 def test_the_mark_names_the_sharers() -> None:
-    assert split(5, 1.0, "front", mark=3)[0] == Section(3, 0, 4)
+    assert split(5, 1.0, "front", sharer_mask=3)[0] == Section(3, 0, 4)
 
 
 @pytest.mark.parametrize(

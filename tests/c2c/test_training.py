@@ -204,7 +204,7 @@ def test_the_loss_is_that_of_what_evaluation_does(
     with torch.inference_mode():
         output = receiver(answers[:, :1], past_key_values=prefilled.cache, use_cache=True)
     second = output.logits[:, -1].log_softmax(-1).gather(1, answers[:, 1:])
-    kept = sum(s.stop - s.start for s in sections if s.mark > 0)
+    kept = sum(s.stop - s.start for s in sections if s.sharer_mask > 0)
     with torch.no_grad():
         loss = answer_loss(receiver, sharer, fuser, Batch(ids, answers), kept, order)
     wanted = float(-torch.cat([first, second]).mean())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from latentwire.redaction import clean_tags, holds_password, without_password, without_secrets
+from latentwire.redaction import clean_tags, holds_password, redact_uri, without_secrets
 
 SECRET = "S3cr3t-value"
 
@@ -28,7 +28,7 @@ SECRET = "S3cr3t-value"
     ],
 )  # fmt: skip
 def test_what_is_secret_is_taken_out(uri: str, shown: str) -> None:
-    assert without_password(uri) == shown
+    assert redact_uri(uri) == shown
     assert holds_password(uri) and not holds_password(shown.replace("***@", "").replace("***", ""))
     assert SECRET not in without_secrets(f"cannot use '{uri}': refused", {})
 
@@ -48,7 +48,7 @@ def test_what_is_secret_is_taken_out(uri: str, shown: str) -> None:
     ],
 )
 def test_what_is_not_secret_stays(uri: str) -> None:
-    assert without_password(uri) == uri and not holds_password(uri)
+    assert redact_uri(uri) == uri and not holds_password(uri)
 
 
 def test_secrets_of_the_environment_are_in_no_text() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from latentwire.errors import LatentWireError
-from latentwire.strict_yaml import Keys, read_yaml
+from latentwire.strict_yaml import StrictMapping, read_yaml
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
@@ -60,7 +60,7 @@ def test_odd_tags_and_numbers_are_one_sentence(tmp_path: Path, text: str) -> Non
     path = tmp_path / "file.yaml"
     path.write_text(f"name: {text}\n" if not text.startswith("?") else text, encoding="utf-8")
     with pytest.raises(LatentWireError) as caught:
-        Keys(read_yaml(path), path, "").text("name")
+        StrictMapping(read_yaml(path), path, "").text("name")
     assert str(caught.value).isprintable() and len(str(caught.value)) < 2000
 
 
@@ -79,7 +79,7 @@ def test_a_value_that_is_no_text_is_quoted_and_short(tmp_path: Path, text: str, 
     path = tmp_path / "file.yaml"
     path.write_text(f"name: {text}\n")
     with pytest.raises(LatentWireError) as caught:
-        Keys(read_yaml(path), path, "").text("name")
+        StrictMapping(read_yaml(path), path, "").text("name")
     assert str(caught.value) == f"{path}: key 'name' must be text, got {got}"
 
 
@@ -87,9 +87,9 @@ def test_a_value_that_is_no_text_is_quoted_and_short(tmp_path: Path, text: str, 
 def test_a_number_must_be_one(tmp_path: Path, text: str) -> None:
     path = tmp_path / "file.yaml"
     path.write_text(f"name: {text}\n")
-    for take in (Keys.number, Keys.count):
+    for take in (StrictMapping.number, StrictMapping.count):
         with pytest.raises(LatentWireError, match=r"'name' must be a (whole )?number"):
-            take(Keys(read_yaml(path), path, ""), "name")
+            take(StrictMapping(read_yaml(path), path, ""), "name")
 
 
 def test_unknown_keys_are_named_shortly_and_harmlessly(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_unknown_keys_are_named_shortly_and_harmlessly(tmp_path: Path) -> None:
     keys = [f'? "\\e[31m{number}{"x" * 500}"' for number in range(50)] + ["? 0x" + "f" * 6000]
     path.write_text("".join(f"{key}\n: 1\n" for key in keys))
     with pytest.raises(LatentWireError, match="unknown key") as caught:
-        Keys(read_yaml(path), path, "").finish()
+        StrictMapping(read_yaml(path), path, "").finish()
     assert str(caught.value).isprintable() and len(str(caught.value)) < 600
 
 

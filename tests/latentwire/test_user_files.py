@@ -8,7 +8,7 @@ import pytest
 from latentwire.checks.file_system import nearest, why_not_writable
 from latentwire.errors import LatentWireError
 from latentwire.pairs.locate import locate
-from latentwire.pairs.pair import Source
+from latentwire.pairs.pair import FileSource
 from latentwire.user_files import (
     csv_lines,
     output_folder,
@@ -53,7 +53,7 @@ def test_a_variable_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     with pytest.raises(LatentWireError, match=r"C2C_CKPT_ROOT: .* there is not: .*unset it"):
         path_of("C2C_CKPT_ROOT")
     with pytest.raises(LatentWireError, match="C2C_CKPT_ROOT: "):
-        locate(Source(repo="some/fusers", subfolder="one"), "fuser", download=False)
+        locate(FileSource(repo="some/fusers", subfolder="one"), "fuser", download=False)
     monkeypatch.setenv("C2C_CKPT_ROOT", "")
     assert path_of("C2C_CKPT_ROOT") is None
 

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from c2c.cache import geometry
 from c2c.checkpoint import load_fuser
 from c2c.errors import C2CError
-from c2c.models import load_model
+from c2c.load_model import load_model
 from latentwire.errors import LatentWireError, first_line
 from tools.demo_pair.answer_training import OnMetrics
 from tools.demo_pair.config import DemoSettings

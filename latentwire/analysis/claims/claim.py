@@ -13,13 +13,13 @@ claims:
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentwire.analysis.margins import DEFAULT_MARGIN_POINTS, KINDS, Kind
+from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS, KINDS, Kind
 from latentwire.channel.registry import require_codec
 from latentwire.channel.selectors.registry import require_selector
 from latentwire.errors import LatentWireError
 from latentwire.spec.axes import C2C, CONTROLS
 from latentwire.spec.condition import Channel, Condition
-from latentwire.strict_yaml import Keys, kind_of, read_yaml
+from latentwire.strict_yaml import StrictMapping, kind_of, read_yaml
 from latentwire.tasks.registry import task_names
 
 SHIPPED_DIR = Path(__file__).parent
@@ -60,10 +60,10 @@ def load_claims(path: Path) -> ClaimFile:
     keys, values of another type, codecs, datasets or kinds that there are not, a margin that the
     kind cannot have, a condition compared with itself, or one claim's text twice.
     """
-    keys = Keys(read_yaml(path), path, "")
+    keys = StrictMapping(read_yaml(path), path, "")
     pair = keys.text("pair") if keys.has("pair") else None
     claims = tuple(
-        _claim(Keys(entry, path, f"claims[{number}]"), path, f"claims[{number}]")
+        _claim(StrictMapping(entry, path, f"claims[{number}]"), path, f"claims[{number}]")
         for number, entry in enumerate(keys.items("claims"), start=1)
     )
     keys.finish()
@@ -82,7 +82,7 @@ def shipped_claims() -> list[ClaimFile]:
     return [load_claims(path) for path in sorted(SHIPPED_DIR.glob("*.yaml"))]
 
 
-def _claim(keys: Keys, path: Path, within: str) -> Claim:
+def _claim(keys: StrictMapping, path: Path, within: str) -> Claim:
     text = keys.text("text")
     dataset = keys.one_of("dataset", task_names())
     kind = KINDS[KINDS.index(keys.one_of("kind", KINDS))]
@@ -111,7 +111,7 @@ def _condition(values: object, path: Path, within: str) -> Condition:
             f"{path}: '{within}' must be receiver, sharer, or keys and values with a codec,"
             f" got {kind_of(values)}"
         )
-    keys = Keys(values, path, within)
+    keys = StrictMapping(values, path, within)
     codec = keys.text("codec")
     keep_ratio = keys.number("keep_ratio") if keys.has("keep_ratio") else 1.0
     order = keys.text("order") if keys.has("order") else "front"

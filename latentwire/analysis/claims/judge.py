@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from latentwire.analysis import unanswered
-from latentwire.analysis.answers import DEGENERATE_NOTE, spread
 from latentwire.analysis.claims.claim import Claim, ClaimFile
 from latentwire.analysis.curve import ConditionResult, merged, outcomes
-from latentwire.analysis.margins import (
+from latentwire.analysis.letter_distribution import DEGENERATE_NOTE, spread
+from latentwire.analysis.noninferiority import (
     Verdict,
     about,
     difference_interval,
-    examine,
-    questions_needed,
+    margin_test,
+    required_sample_size,
 )
 from latentwire.analysis.stats import ALPHA, Interval, PairedOutcomes, holm, paired_outcomes
 from latentwire.errors import LatentWireError
@@ -37,7 +37,7 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Report:
+class ClaimsReport:
     """A file's claims judged on one pair's answers."""
 
     file: str
@@ -61,7 +61,7 @@ def is_claimed(files: Sequence[ClaimFile], params: Mapping[str, str]) -> bool:
 
 def judge_files(
     files: Sequence[ClaimFile], results: Sequence[ConditionResult], source: str
-) -> list[Report]:
+) -> list[ClaimsReport]:
     """Judge each file on each pair that has answers on one of its datasets.
 
     `results` are the answers of one source and, of each pair, one identity. Raises
@@ -73,7 +73,7 @@ def judge_files(
         pairs = {result.pair for result in results if result.dataset in datasets}
         for pair in sorted(pairs if file.pair is None else pairs & {file.pair}):
             own = [result for result in results if result.pair == pair]
-            reports.append(Report(file.name, pair, tuple(judge(file.claims, own))))
+            reports.append(ClaimsReport(file.name, pair, tuple(judge(file.claims, own))))
     if not reports:
         names = ", ".join(file.name for file in files)
         raise LatentWireError(
@@ -92,14 +92,14 @@ def judge(claims: Sequence[Claim], results: Sequence[ConditionResult]) -> list[J
     found = [_Sides.find(claim, results) for claim in claims]
     paired = [paired_outcomes(outcomes(sides.first), outcomes(sides.second)) for sides in found]
     findings = [
-        examine(outcome, claim.kind, claim.margin)
+        margin_test(outcome, claim.kind, claim.margin)
         for outcome, claim in zip(paired, claims, strict=True)
     ]
     adjusted = holm([finding.p for finding in findings])
     judgements = []
     for place, (claim, sides, outcome) in enumerate(zip(claims, found, paired, strict=True)):
         verdict = findings[place].verdict(adjusted[place])
-        needed = questions_needed(outcome, claim.kind, claim.margin)
+        needed = required_sample_size(outcome, claim.kind, claim.margin)
         notes = list(sides.problems)
         if not notes and outcome.examples == 0:
             notes.append("The two conditions have no question in common.")

@@ -5,16 +5,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 from latentwire.analysis.claims.claim import Claim
-from latentwire.analysis.claims.judge import Judgement, Report
+from latentwire.analysis.claims.judge import ClaimsReport, Judgement
+from latentwire.analysis.formatting import p_value
 from latentwire.analysis.stats import Interval
-from latentwire.analysis.units import p_value
 
 WIDTH = 100
 INDENT = " " * 4
 KINDS = {"superior": "superior", "non_inferior": "non-inferior", "equivalent": "equivalent"}
 
 
-def render(reports: Sequence[Report], source: str) -> str:
+def render(reports: Sequence[ClaimsReport], source: str) -> str:
     """Every claim with its verdict and numbers, file by file and pair by pair; then the count."""
     lines: list[str] = []
     for report in reports:

@@ -9,13 +9,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from latentwire.analysis.files import replacing
+from latentwire.analysis.atomic_write import replacing
 
 REPORT_FILE = "report.html"
 
 
 def render(content: Mapping[str, Any]) -> str:
-    """The page for what `content.content` gave.
+    """The page for what `page_data.page_data` gave.
 
     Answers of models are hostile text. They stand in a block of JSON that no HTML can end, the
     script sets them as text only, and the page's policy runs no other script than its own, known

@@ -17,9 +17,13 @@ import numpy as np
 from scipy.stats import norm
 from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
 
-from latentwire.analysis.margins import difference_interval
+from latentwire.analysis.noninferiority import difference_interval
 from latentwire.analysis.reproduction.agreement import Agreement, agreement
-from latentwire.analysis.reproduction.figures import Figure, Point, Study
+from latentwire.analysis.reproduction.published_accuracies import (
+    Point,
+    PublishedAccuracy,
+    PublishedStudy,
+)
 from latentwire.analysis.stats import ALPHA, Interval, holm, mcnemar_p, paired_outcomes
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
@@ -34,7 +38,7 @@ class Compared:
     """One condition beside its published figure. p-values are NaN where it was not run, or where
     the study's answers are not known; corrected ones are so over all tests of all conditions."""
 
-    figure: Figure
+    figure: PublishedAccuracy
     answers: Answers
     difference: float  # own accuracy - published; NaN where it was not run
     interval: Interval  # of the difference
@@ -64,7 +68,7 @@ class Reproduction:
 
 
 def compare(
-    study: Study,
+    study: PublishedStudy,
     own: Mapping[Point, Answers],
     published: Mapping[Point, Answers] | None = None,
     tolerance_points: float = DEFAULT_TOLERANCE_POINTS,
@@ -126,7 +130,7 @@ def _corrected(tested: Mapping[Point, _Tested]) -> dict[tuple[Point, str], float
 
 
 def _compared(
-    figure: Figure,
+    figure: PublishedAccuracy,
     answers: Answers,
     tested: _Tested,
     p_holm: Mapping[tuple[Point, str], float],
@@ -156,13 +160,15 @@ def _compared(
     )
 
 
-def _not_run(figure: Figure) -> Compared:
+def _not_run(figure: PublishedAccuracy) -> Compared:
     nan = float("nan")
     return Compared(figure, {}, nan, Interval(nan, nan), nan, nan, None, nan, nan, "not run")
 
 
 def _paired(
-    figures: Sequence[Figure], own: Mapping[Point, Answers], published: Mapping[Point, Answers]
+    figures: Sequence[PublishedAccuracy],
+    own: Mapping[Point, Answers],
+    published: Mapping[Point, Answers],
 ) -> dict[Point, _Tested]:
     """Question by question: exact McNemar and the interval that goes with it, and the letters."""
     missing = [figure.point for figure in figures if not published.get(figure.point)]
@@ -180,7 +186,9 @@ def _paired(
     return found
 
 
-def _unpaired(figures: Sequence[Figure], own: Mapping[Point, Answers]) -> dict[Point, _Tested]:
+def _unpaired(
+    figures: Sequence[PublishedAccuracy], own: Mapping[Point, Answers]
+) -> dict[Point, _Tested]:
     """As two samples of questions, a right and a wrong answer added to each, so that shares of 0
     and 1 have a variance (A. Agresti and B. Caffo, The American Statistician 54, 2000; by
     statsmodels)."""
@@ -240,12 +248,12 @@ def _mean_difference(
     return observed, interval, float(2 * norm.sf(abs(middle) / deviation))
 
 
-def _published_correct(figure: Figure) -> int:
+def _published_correct(figure: PublishedAccuracy) -> int:
     """How many questions a rounded accuracy stands for."""
     return round(figure.accuracy * figure.questions)
 
 
-def _require_same_keys(figure: Figure, own: Answers, published: Answers) -> None:
+def _require_same_keys(figure: PublishedAccuracy, own: Answers, published: Answers) -> None:
     if len(own) > figure.questions:
         raise LatentWireError(
             f"{figure.dataset} has {len(own)} answers, and {figure.questions} questions were"

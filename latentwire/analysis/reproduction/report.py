@@ -3,11 +3,11 @@
 import pandas as pd
 from rich.table import Table
 
+from latentwire.analysis.formatting import human_bytes, p_value, percent
 from latentwire.analysis.reproduction.agreement import RUN_TO_RUN_SHARE
 from latentwire.analysis.reproduction.compare import Compared, Reproduction
-from latentwire.analysis.reproduction.figures import BITS, Study
+from latentwire.analysis.reproduction.published_accuracies import BITS, PublishedStudy
 from latentwire.analysis.table import plain_text, titled_table, with_interval
-from latentwire.analysis.units import human_bytes, p_value, percent
 
 WIDTH = 120
 NOT_COMPARED = (
@@ -17,12 +17,12 @@ NOT_COMPARED = (
 )
 
 
-def as_frame(found: Reproduction, study: Study) -> pd.DataFrame:
+def as_frame(found: Reproduction, study: PublishedStudy) -> pd.DataFrame:
     """One row a condition; shares, and bytes a question (columns: docs/statistics.md)."""
     return pd.DataFrame([_row(row, study) for row in found.rows])
 
 
-def _row(row: Compared, study: Study) -> dict[str, object]:
+def _row(row: Compared, study: PublishedStudy) -> dict[str, object]:
     figure = row.figure
     bits = BITS[figure.codec]
     sent = [record.wire_bytes for record in row.answers.values()]
@@ -54,7 +54,7 @@ def _row(row: Compared, study: Study) -> dict[str, object]:
     }
 
 
-def render(found: Reproduction, study: Study) -> str:
+def render(found: Reproduction, study: PublishedStudy) -> str:
     """Verdict, table, what the columns mean, and the published way of counting bytes, at most 120
     columns wide."""
     tables = [
@@ -65,7 +65,7 @@ def render(found: Reproduction, study: Study) -> str:
     return plain_text([_headline(found, study), *tables, *notes], WIDTH)
 
 
-def _headline(found: Reproduction, study: Study) -> str:
+def _headline(found: Reproduction, study: PublishedStudy) -> str:
     said = {
         "reproduced": "reproduced"
         if found.paired
@@ -131,7 +131,7 @@ def _columns_note(found: Reproduction) -> str:
     )
 
 
-def byte_count_note(study: Study) -> str:
+def byte_count_note(study: PublishedStudy) -> str:
     """Why the study's bytes are not those that travel."""
     counted, sent = study.counted, study.sent
     there, here = counted.bytes_per_token(16), sent.bytes_per_token(16)

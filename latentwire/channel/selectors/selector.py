@@ -1,7 +1,7 @@
 """What a selector can do: it chooses which tokens go. One selector a file; the registry lists them.
 
 A selector is a sender's: it sees what the sharer has and nothing of the receiver's. Scores that
-need the receiver's cache are not selectors (see `c2c.selection`).
+need the receiver's cache are not selectors (see `c2c.oracle_selection`).
 """
 
 from collections.abc import Sequence

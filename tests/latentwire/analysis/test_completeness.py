@@ -8,15 +8,15 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
 
+from latentwire.analysis.break_even_bytes import break_even_table, sentences, with_break_even
+from latentwire.analysis.budget_figure import draw_budget_curve
 from latentwire.analysis.completeness import n_sentences
-from latentwire.analysis.crossing import crossings, sentences, with_crossings
 from latentwire.analysis.curve import ConditionResult, build_curve
-from latentwire.analysis.figures import draw_budget_curve
 from latentwire.analysis.heat_map import draw_heat_map
 from latentwire.analysis.latex import latex_table
 from latentwire.analysis.pictures import PALE
-from latentwire.analysis.rate_figures import draw_rate_accuracy
-from latentwire.analysis.summary import headline, note
+from latentwire.analysis.rate_distortion_figure import draw_rate_accuracy
+from latentwire.analysis.run_description import description, headline
 
 Make = Callable[..., ConditionResult]
 N = 40
@@ -61,7 +61,7 @@ def measured(result: ConditionResult) -> ConditionResult:
 
 
 def curve(results: list[ConditionResult]) -> pd.DataFrame:
-    return with_crossings(build_curve(results), crossings(results, 100))
+    return with_break_even(build_curve(results), break_even_table(results, 100))
 
 
 def test_a_trial_run_changes_no_headline(condition: Make) -> None:
@@ -73,10 +73,10 @@ def test_a_trial_run_changes_no_headline(condition: Make) -> None:
     assert (
         headline(after) == headline(before) and headline(before)["set/non_inferior_supported"] >= 0
     )
-    assert sentences(crossings([*study, *trial(condition)], 100)) == sentences(
-        crossings(study, 100)
+    assert sentences(break_even_table([*study, *trial(condition)], 100)) == sentences(
+        break_even_table(study, 100)
     )
-    said, alone = note("m4", after, after), note("m4", before, before)
+    said, alone = description("m4", after, after), description("m4", before, before)
     assert "1 more are incomplete (20 of 40 questions)" in said
     assert said.split("\n\n")[1].replace(
         " 1 more are incomplete (20 of 40 questions): they stand in the table alone.", ""
@@ -101,9 +101,9 @@ def test_without_a_complete_condition_nothing_is_said(condition: Make) -> None:
     frame = curve([*part, text])
     assert headline(frame) == {"set/examples": 20.0}
     assert frame["beats_text_bytes"].isna().all()
-    assert "none is complete" in note("m4", frame, frame)
-    assert "Accuracy in %" not in note("m4", frame, frame)
-    (said, _) = sentences(crossings([*part, text], 20))
+    assert "none is complete" in description("m4", frame, frame)
+    assert "Accuracy in %" not in description("m4", frame, frame)
+    (said, _) = sentences(break_even_table([*part, text], 20))
     assert "answered all questions" in said and "is not said" in said
     figure = draw_budget_curve(frame, "set", "demo")
     assert not any(isinstance(patch, StepPatch) for axes in figure.axes for patch in axes.patches)

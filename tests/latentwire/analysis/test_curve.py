@@ -9,10 +9,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from latentwire.analysis.answers import letter_prior_accuracy
 from latentwire.analysis.curve import COLUMNS, ConditionResult, build_curve, read_csv, write_csv
 from latentwire.analysis.curve import outcomes as outcomes_of
-from latentwire.analysis.margins import difference_interval, examine, questions_needed
+from latentwire.analysis.letter_distribution import letter_prior_accuracy
+from latentwire.analysis.noninferiority import (
+    difference_interval,
+    margin_test,
+    required_sample_size,
+)
 from latentwire.analysis.stats import holm, mcnemar_p, paired_outcomes, wilson_interval
 from latentwire.errors import LatentWireError
 
@@ -94,11 +98,11 @@ def test_points_are_compared_with_16_bits(condition: Make) -> None:
     p_values = [mcnemar_p(each) for each in counted]
     assert rows["bf16_p"].tolist() == p_values
     assert rows["bf16_p_holm"].tolist() == holm(p_values)
-    tests = [examine(each, "non_inferior", 0.3).p for each in counted]
+    tests = [margin_test(each, "non_inferior", 0.3).p for each in counted]
     assert rows["non_inferior_p"].tolist() == tests
     assert rows["non_inferior_p_holm"].tolist() == holm(tests)
     assert rows["non_inferior"].tolist() == ["supported", "undecided"]
-    needed = [questions_needed(each, "non_inferior", 0.3) for each in counted]
+    needed = [required_sample_size(each, "non_inferior", 0.3) for each in counted]
     assert rows["questions_needed"].tolist() == needed
     assert set(frame["margin_points"]) == {30}
     rest = frame[frame["bf16_examples"] == 0]

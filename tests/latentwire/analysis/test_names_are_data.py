@@ -14,17 +14,17 @@ import pytest
 from markdown_it import MarkdownIt
 from nasty_names import NASTY
 
+from latentwire.analysis.break_even_bytes import COLUMNS as CROSSINGS
+from latentwire.analysis.break_even_bytes import sentences
+from latentwire.analysis.budget_figure import draw_budget_curve
 from latentwire.analysis.codec_figures import draw_layer_errors
-from latentwire.analysis.crossing import COLUMNS as CROSSINGS
-from latentwire.analysis.crossing import sentences
 from latentwire.analysis.curve import ConditionResult, build_curve, read_csv, write_csv
 from latentwire.analysis.curve_files import write_figures
-from latentwire.analysis.figures import draw_budget_curve
 from latentwire.analysis.latex import latex_table
 from latentwire.analysis.pictures import save_png, save_svg
-from latentwire.analysis.rate_figures import draw_rate_distortion
+from latentwire.analysis.rate_distortion_figure import draw_rate_distortion
 from latentwire.analysis.report.page import render
-from latentwire.analysis.summary import headline, note
+from latentwire.analysis.run_description import description, headline
 from latentwire.analysis.table import render_table
 
 Make = Callable[..., ConditionResult]
@@ -74,7 +74,7 @@ def test_a_runs_description_makes_no_markup(frame: pd.DataFrame) -> None:
         [(name, name, "local", "text", 0, *[float("nan")] * 4) for name in NASTY],
         columns=list(CROSSINGS),
     )
-    text = note("m4", frame, frame.iloc[:8], said=sentences(crossed)[:12])
+    text = description("m4", frame, frame.iloc[:8], said=sentences(crossed)[:12])
     shown = MarkdownIt("commonmark").enable("table").render(text)
     for tag in ("<a ", "<img", "<script", "<code", "javascript:alert(1)</a>"):
         assert tag not in shown

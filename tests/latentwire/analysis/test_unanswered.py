@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from latentwire.analysis.break_even_bytes import break_even_table
 from latentwire.analysis.claims.claim import Claim
 from latentwire.analysis.claims.judge import judge
-from latentwire.analysis.crossing import crossings
 from latentwire.analysis.curve import ConditionResult, build_curve, read_csv, write_csv
 from latentwire.analysis.curve_files import write_budget_curves
-from latentwire.analysis.report.cautions import cautions
-from latentwire.analysis.report.content import content
-from latentwire.analysis.summary import headline, note
+from latentwire.analysis.report.page_data import page_data
+from latentwire.analysis.report.warnings import warning_sentences
+from latentwire.analysis.run_description import description, headline
 from latentwire.analysis.table import render_table
 from latentwire.analysis.unanswered import commonest_reason, sentences
-from latentwire.milestones.grid import counted
+from latentwire.session.grid import chunk_metrics
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.arc_c import TASK
 
@@ -96,12 +96,12 @@ def test_table_description_report_and_file_say_how_many_and_why(
     said = "set, int8: 2 of 5 questions could not be answered (and 1 under deranged) and count"
     assert said in " ".join(render_table(frame).split())
     assert "set, logits: 5 of 5 questions could not be answered" in render_table(frame)
-    assert said in note("m2", frame, frame) and REASON in note("m2", frame, frame)
-    assert any(said in caution and REASON in caution for caution in cautions(frame, {}))
+    assert said in description("m2", frame, frame) and REASON in description("m2", frame, frame)
+    assert any(said in caution and REASON in caution for caution in warning_sentences(frame, {}))
     assert all(math.isfinite(value) for value in headline(frame).values())
     write_csv(frame, tmp_path / "curve.csv")
     assert list(read_csv(tmp_path / "curve.csv")["unanswered"]) == list(frame["unanswered"])
-    page = content(frame, results, {}, [], [], [], "sqlite:///x", "today")
+    page = page_data(frame, results, {}, [], [], [], "sqlite:///x", "today")
     assert f"[not answered: {REASON}]" in page["texts"]
     assert [point["unanswered"] for point in page["points"]] == list(frame["unanswered"])
 
@@ -116,7 +116,7 @@ def test_a_condition_that_answers_nothing_is_drawn_nowhere(
     lost = without(condition("AAAAA", codec="int4"), *range(5))
     frame = build_curve([*results, lost])
     assert write_budget_curves(frame, tmp_path)
-    found = crossings([*results, lost], resamples=10)
+    found = break_even_table([*results, lost], resamples=10)
     assert not (found["bytes"] <= 0).any()
 
 
@@ -124,7 +124,7 @@ def test_a_chunks_metrics(condition: Make) -> None:
     records = without(condition("AAB-"), 1).records
     texts = ["The correct answer is A", "", "The correct answer is B", "Answer:"]
     records = tuple(replace(r, output=t) for r, t in zip(records, texts, strict=True))
-    assert counted(records, TASK) == {
+    assert chunk_metrics(records, TASK) == {
         "examples": 4,
         "correct": 1,
         "accuracy": 0.25,
@@ -132,7 +132,7 @@ def test_a_chunks_metrics(condition: Make) -> None:
         "unanswered": 1,
         "in_format_share": pytest.approx(2 / 3),
     }
-    assert set(counted(without(condition("A"), 0).records, TASK)) == {
+    assert set(chunk_metrics(without(condition("A"), 0).records, TASK)) == {
         *("examples", "correct", "accuracy", "unanswered"),
     }
 

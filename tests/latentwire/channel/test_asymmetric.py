@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from latentwire.channel.asymmetric import AXES, Asymmetric
 from latentwire.channel.codec import CodecError
-from latentwire.channel.registry import TENSORWISE
+from latentwire.channel.registry import PER_TENSOR
 
 BITS = (8, 4, 3, 2)
 
@@ -46,7 +46,7 @@ def test_a_channel_that_is_large_everywhere_costs_the_others_nothing() -> None:
 
 
 def test_keys_go_by_channel_and_values_by_token() -> None:
-    kivi = TENSORWISE["kivi2"]
+    kivi = PER_TENSOR["kivi2"]
     assert isinstance(keys := kivi.at("key", 0), Asymmetric) and keys.axis == "channel"
     assert isinstance(values := kivi.at("value", 5), Asymmetric) and values.axis == "token"
     assert keys.payload_bytes((2, 118, 64)) == 4 * 2 * 64 + 2 * 118 * 64 // 4

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from torch import Tensor
 
-from latentwire.channel.blocks import EPS
+from latentwire.channel.block_scales import EPS
 from latentwire.channel.codec import CodecError, check_finite
 from latentwire.channel.registry import CODECS
 

@@ -10,7 +10,7 @@ from calibrations import make_calibration
 from c2c.cache import Geometry, KVCache
 from latentwire.channel import rope, transform
 from latentwire.channel.codec import CodecError
-from latentwire.channel.fields import varint
+from latentwire.channel.header_fields import varint
 from latentwire.channel.kvtc import KVTC, token_vectors
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.registry import codec

@@ -38,13 +38,13 @@ from latentwire.channel.packet import (
     encode_header,
     packet_bytes,
 )
-from latentwire.channel.registry import CODECS, EXAMPLES, TENSORWISE, codec, needs_calibration
+from latentwire.channel.registry import CODECS, EXAMPLES, PER_TENSOR, codec, needs_calibration
 
 GEOMETRY = Geometry(layers=3, kv_heads=2, head_dim=5)
 IDENTITY = b"the pair"
 LAYOUT = Layout(GEOMETRY, (0, 2), (1,), (range(4, 7),))
 HEADER = Header(codec("int4"), IDENTITY, LAYOUT)
-NAMES = (*TENSORWISE, *EXAMPLES)
+NAMES = (*PER_TENSOR, *EXAMPLES)
 FIXED_BYTES = 20
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from c2c.cache import Geometry, KVCache
 from latentwire.channel.codec import CodecError
-from latentwire.channel.link import Link
+from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.packet import PacketError
 from latentwire.channel.positions import Positions
 from latentwire.channel.registry import CODECS, EXAMPLES, NAMES, needs_calibration
@@ -18,7 +18,7 @@ from latentwire.spec.condition import Channel
 
 GEOMETRY = Geometry(layers=3, kv_heads=2, head_dim=6)
 CALIBRATION = make_calibration(GEOMETRY, (0, 2), (1, 2))
-LINK = Link(b"the pair", GEOMETRY, (0, 2), (1, 2), CALIBRATION)
+LINK = Endpoint(b"the pair", GEOMETRY, (0, 2), (1, 2), CALIBRATION)
 ALL = (*NAMES, *EXAMPLES, "turbo2+zstd", "int4/keys:fp16", "fp16+lzma")
 WHOLE = Positions.of(range(4))
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -59,7 +59,7 @@ def check(name: str, cache: KVCache) -> dict[int, PacketError]:
     """Both paths refuse the same rows in the same words; of all others they give the same."""
     channel = Channel(name, 1.0, "front", CALIBRATION.hash if needs_calibration(name) else "")
     packets = [by_packet(channel, cache, row) for row in range(3)]
-    arrived = LINK.pass_through(channel, cache, [WHOLE] * 3, check=False)
+    arrived = LINK.simulate(channel, cache, [WHOLE] * 3, check=False)
     refused = LINK.refusals(channel, cache, [WHOLE] * 3, arrived.doubtful.tolist())
     for row, packet in enumerate(packets):
         if isinstance(packet, str):
@@ -72,7 +72,7 @@ def check(name: str, cache: KVCache) -> dict[int, PacketError]:
     reasons = [packet for packet in packets if isinstance(packet, str)]
     if reasons:
         with pytest.raises(CodecError) as caught:
-            LINK.pass_through(channel, cache, [WHOLE] * 3)
+            LINK.simulate(channel, cache, [WHOLE] * 3)
         assert str(caught.value) == reasons[0]
         assert isinstance(caught.value, LatentWireError)
     return refused

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as npst
 from scipy.stats import norm
 from torch import Tensor
 
-from latentwire.channel import blocks
+from latentwire.channel import block_scales
 from latentwire.channel.codec import CodecError
 from latentwire.channel.rotation import (
     BOUNDARIES,
@@ -205,7 +205,7 @@ def test_a_payload_by_hand() -> None:
     payload = rotation(2).encode(torch.tensor([[[2.0], [-3.0], [0.0]]]))
     codes = [3, 0, 2] if s > 0 else [0, 3, 2]
     packed = bytes([codes[0] | codes[1] << 2 | codes[2] << 4])
-    assert payload == struct.pack("<3e", 2, 3, blocks.EPS) + packed
+    assert payload == struct.pack("<3e", 2, 3, block_scales.EPS) + packed
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_padding_must_be_zero() -> None:
 
 @pytest.mark.parametrize("bits", RATES)
 def test_zeros_stay_small(bits: float) -> None:
-    assert rotation(bits).round_trip(torch.zeros(1, 1, 3, 64)).abs().max() < 64 * blocks.EPS
+    assert rotation(bits).round_trip(torch.zeros(1, 1, 3, 64)).abs().max() < 64 * block_scales.EPS
 
 
 @given(npst.arrays(np.float32, (2, 3, 8), elements=st.floats(-(2.0**127), 2.0**127, width=32)))

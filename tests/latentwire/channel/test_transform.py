@@ -20,7 +20,7 @@ from latentwire.channel.transform import (
     FREQUENCY_BITS,
     MAX_CLIP,
     TOTAL,
-    Tables,
+    TransformTables,
     decode,
     decode_codes,
     encode,
@@ -36,7 +36,7 @@ quick = settings(deadline=None, max_examples=40, derandomize=True)
 correlated = partial(correlated_tokens, directions=4321)
 
 
-def cross_entropy_bits(tables: Tables, codes: Tensor) -> float:
+def cross_entropy_bits(tables: TransformTables, codes: Tensor) -> float:
     """Bits that the frequencies give to codes int32 [T, R]: what an ideal coder would spend."""
     starts = (2 * tables.clip + 1).cumsum(0) - tables.clip - 1  # where each group's code 0 stands
     where = codes + starts.repeat_interleave(tables.sizes.long())
@@ -44,11 +44,11 @@ def cross_entropy_bits(tables: Tables, codes: Tensor) -> float:
 
 
 @cache
-def fitted(features: int, bits: float) -> Tables:
+def fitted(features: int, bits: float) -> TransformTables:
     return fit(correlated(40 * features, features, 0), bits)
 
 
-def made(clips: list[int], seed: int = 0, sizes: list[int] | None = None) -> Tables:
+def made(clips: list[int], seed: int = 0, sizes: list[int] | None = None) -> TransformTables:
     """Tables with clips and skewed random frequencies as asked, two features more than needed."""
     sizes = sizes or [1] * len(clips)
     draw = np.random.default_rng(seed)
@@ -62,7 +62,7 @@ def made(clips: list[int], seed: int = 0, sizes: list[int] | None = None) -> Tab
     basis = torch.linalg.qr(
         torch.randn(features, features, generator=torch.Generator().manual_seed(seed))
     )[0]
-    return Tables(
+    return TransformTables(
         mean=torch.linspace(-1, 1, features),
         basis=basis[:, : sum(sizes)].contiguous(),
         sizes=torch.tensor(sizes, dtype=torch.int32),
@@ -73,7 +73,7 @@ def made(clips: list[int], seed: int = 0, sizes: list[int] | None = None) -> Tab
     )
 
 
-def random_codes(tables: Tables, tokens: int, seed: int) -> Tensor:
+def random_codes(tables: TransformTables, tokens: int, seed: int) -> Tensor:
     """Codes [T, R] all over their ranges, as likely at the clip as at zero."""
     clip = tables.clip.repeat_interleave(tables.sizes.long())
     uniform = torch.rand(tokens, len(clip), generator=torch.Generator().manual_seed(seed))
@@ -208,7 +208,7 @@ def test_the_likeliest_code_costs_next_to_nothing() -> None:
 
 def test_the_stream_is_the_same_everywhere() -> None:
     """A recorded stream: another version of the coder or another machine must write the same."""
-    tables = Tables(
+    tables = TransformTables(
         mean=torch.zeros(3),
         basis=torch.eye(3),
         sizes=torch.tensor([1, 2], dtype=torch.int32),
@@ -340,7 +340,7 @@ def test_a_transform_without_components_sends_nothing() -> None:
 def test_tables_survive_as_tensors() -> None:
     tables = fitted(33, 0.5)
     tensors = tables.to_tensors()
-    again = Tables.from_tensors({name: tensor.clone() for name, tensor in tensors.items()})
+    again = TransformTables.from_tensors({name: tensor.clone() for name, tensor in tensors.items()})
     x = correlated(9, 33, 3)
     assert encode(again, x) == encode(tables, x)
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in again.to_tensors().items())
@@ -394,13 +394,13 @@ def test_tables_that_are_none_are_refused(name: str, change: Any, message: str) 
     tensors = made([1, 3, 20]).to_tensors()
     tensors[name] = change(tensors[name])
     with pytest.raises(CodecError, match=message):
-        Tables.from_tensors(tensors)
+        TransformTables.from_tensors(tensors)
 
 
 def test_parts_that_are_missing_or_unknown_are_refused() -> None:
     tensors = made([1, 3]).to_tensors()
     with pytest.raises(CodecError, match="unknown parts: more"):
-        Tables.from_tensors(tensors | {"more": torch.zeros(1)})
+        TransformTables.from_tensors(tensors | {"more": torch.zeros(1)})
     del tensors["pull"]
     with pytest.raises(CodecError, match="unknown parts: pull"):
-        Tables.from_tensors(tensors)
+        TransformTables.from_tensors(tensors)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from latentwire.channel.codec import CodecError
-from latentwire.channel.transform import TOTAL, Tables, encode, round_trip
+from latentwire.channel.transform import TOTAL, TransformTables, encode, round_trip
 from latentwire.channel.transform_fit import (
     LADDER,
     allocate,
@@ -32,12 +32,12 @@ quick = settings(deadline=None, max_examples=60, derandomize=True)
 correlated = partial(correlated_tokens, directions=99)
 
 
-def bits_per_element(tables: Tables, x: Tensor, tokens: int = 100) -> float:
+def bits_per_element(tables: TransformTables, x: Tensor, tokens: int = 100) -> float:
     """Of real streams, `tokens` tokens each."""
     return 8 * sum(len(encode(tables, part)) for part in x.split(tokens)) / x.numel()
 
 
-def error(tables: Tables, x: Tensor) -> float:
+def error(tables: TransformTables, x: Tensor) -> float:
     """Mean squared error."""
     return float((round_trip(tables, x)[0] - x).square().mean())
 

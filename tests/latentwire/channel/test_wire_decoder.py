@@ -21,7 +21,7 @@ from latentwire.channel.calibration import from_bytes
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.packet import Header, decode, encode
 from latentwire.channel.registry import EXAMPLES, NAMES, codec, needs_calibration
-from latentwire.channel.text import encode_text
+from latentwire.channel.text_codec import encode_text
 
 # What cosines and matrices are in may round otherwise elsewhere.
 CALIBRATED = {"rtol": 1e-5, "atol": 1e-5}

@@ -9,7 +9,7 @@ from huggingface_hub import constants
 
 from latentwire.checks.caches import check_caches, check_disk
 from latentwire.checks.downloads import Download
-from latentwire.checks.report import Doubt
+from latentwire.checks.report import CheckWarning
 from latentwire.errors import LatentWireError
 
 Usage = namedtuple("Usage", "total used free")
@@ -42,7 +42,7 @@ def test_a_cache_that_cannot_take_a_download_fails(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", "/proc/1/hub")
     with pytest.raises(LatentWireError, match="cannot be written"):
         check_caches(uses_hub=True, to_download=True)
-    with pytest.raises(Doubt, match="only what is in it is used"):
+    with pytest.raises(CheckWarning, match="only what is in it is used"):
         check_caches(uses_hub=True, to_download=False)
     assert "not needed" in check_caches(uses_hub=False, to_download=False)
 
@@ -52,7 +52,7 @@ def test_named_folders_that_are_not_there_are_doubted(
 ) -> None:
     hub_cache.rmdir()
     monkeypatch.setenv("C2C_CKPT_ROOT", str(tmp_path / "typo"))
-    with pytest.raises(Doubt) as doubt:
+    with pytest.raises(CheckWarning) as doubt:
         check_caches(uses_hub=True, to_download=True)
     assert "hf is not there yet" in str(doubt.value)
     assert "typo is no folder" in str(doubt.value)
@@ -78,5 +78,7 @@ def test_no_room_for_the_download_fails(hub_cache: Path, monkeypatch: pytest.Mon
 
 def test_an_unknown_size_is_doubted(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, hub_cache, here=500, there=500)
-    with pytest.raises(Doubt, match=r"at least 4\.0 GB \(receiver 4\.0 GB, fuser of unknown size"):
+    with pytest.raises(
+        CheckWarning, match=r"at least 4\.0 GB \(receiver 4\.0 GB, fuser of unknown size"
+    ):
         check_disk([MODEL, Download("fuser", None)])

@@ -8,7 +8,7 @@ import pytest
 from small_server import small_server
 
 from latentwire.checks.clock import check_clock
-from latentwire.checks.report import Doubt
+from latentwire.checks.report import CheckWarning
 from latentwire.tracking.store import Store
 
 
@@ -30,7 +30,7 @@ def test_a_server_within_a_minute_agrees(sqlite_store: Store, seconds: int) -> N
 def test_a_clock_that_is_off_is_doubted(
     sqlite_store: Store, ahead: timedelta, sentence: str
 ) -> None:
-    with small_server(ahead=ahead) as uri, pytest.raises(Doubt, match=sentence):
+    with small_server(ahead=ahead) as uri, pytest.raises(CheckWarning, match=sentence):
         check_clock(replace(sqlite_store, uri=uri))
 
 
@@ -46,7 +46,7 @@ def test_without_a_server_the_newest_run_is_compared(sqlite_store: Store) -> Non
     assert "after the store's newest run" in check_clock(sqlite_store)
     run = client.create_run(sqlite_store.experiment_id, start_time=now_ms + 3_600_000)
     try:
-        with pytest.raises(Doubt, match="newest run starts 60 minutes in the future"):
+        with pytest.raises(CheckWarning, match="newest run starts 60 minutes in the future"):
             check_clock(sqlite_store)
     finally:
         client.delete_run(run.info.run_id)

@@ -9,7 +9,7 @@ import torch
 
 from latentwire.checks import device
 from latentwire.checks.device import check_device, check_memory, nvidia_driver
-from latentwire.checks.report import Doubt
+from latentwire.checks.report import CheckWarning
 from latentwire.errors import LatentWireError
 
 Memory = namedtuple("Memory", "available total")
@@ -35,7 +35,7 @@ def test_a_device_that_cannot_compute_fails(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_gpu_that_torch_does_not_see_is_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "nvidia_driver", lambda: "470.1")
-    with pytest.raises(Doubt, match=r"an NVIDIA GPU with driver 470\.1 is here"):
+    with pytest.raises(CheckWarning, match=r"an NVIDIA GPU with driver 470\.1 is here"):
         check_device("cpu", torch.float32, ask_driver=True)
     assert check_device("cpu", torch.float32, ask_driver=False)
 
@@ -59,11 +59,11 @@ def test_memory_holds_weights_and_work(monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 8)
     assert check_memory("cpu", 2 * 10**9) == "8.0 of 64.0 GB free, the pair's weights take 2.00 GB"
     assert "at least 2.00 GB" in check_memory("cpu", 2 * 10**9, whole=False)
-    with pytest.raises(Doubt, match=r"work needs about 0\.5 GB more"):
+    with pytest.raises(CheckWarning, match=r"work needs about 0\.5 GB more"):
         check_memory("cpu", int(7.9e9))
     with pytest.raises(LatentWireError, match=r"take 8\.10 GB"):
         check_memory("cpu", int(8.1e9))
-    with pytest.raises(Doubt, match="only when its files are here"):
+    with pytest.raises(CheckWarning, match="only when its files are here"):
         check_memory("cpu", None)
 
 

@@ -8,14 +8,14 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
-from latentwire.checks.downloads import Download, pair_downloads, told
+from latentwire.checks.downloads import Download, describe_downloads, pair_downloads
 from latentwire.errors import LatentWireError
 from latentwire.pairs.load import load_pair
 from latentwire.pairs.locate import bytes_to_download
-from latentwire.pairs.pair import Source
+from latentwire.pairs.pair import FileSource
 
 PUBLISHED = load_pair("qwen3_0.6b+qwen2.5_0.5b")
-MODEL = Source(repo="me/model", download_bytes=77)
+MODEL = FileSource(repo="me/model", download_bytes=77)
 
 
 @dataclass
@@ -89,7 +89,9 @@ def test_a_pair_of_the_hub_is_told_part_by_part(
         ("sharer", False),
         ("fuser", True),
     ]
-    assert told(found).startswith("at least 2.5 GB (receiver 1.5 GB, sharer 1.0 GB, fuser of unkn")
+    assert describe_downloads(found).startswith(
+        "at least 2.5 GB (receiver 1.5 GB, sharer 1.0 GB, fuser of unkn"
+    )
     assert list(hub_cache.iterdir()) == []
 
 
@@ -99,12 +101,12 @@ def test_what_cannot_be_downloaded_is_an_error(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(LatentWireError, match="offline mode is set"):
         pair_downloads(PUBLISHED)
-    gone = replace(load_pair("demo"), sharer=Source(path=Path("/nowhere")))
+    gone = replace(load_pair("demo"), sharer=FileSource(path=Path("/nowhere")))
     with pytest.raises(LatentWireError, match="the model's folder /nowhere does not exist"):
         pair_downloads(gone)
 
 
 def test_words_for_sizes() -> None:
-    assert told([]) == "nothing"
-    assert told([Download("fuser", None)]) == "fuser of unknown size"
-    assert told([Download("fuser", 2_500_000)]) == "about 2.5 MB (fuser 2.5 MB)"
+    assert describe_downloads([]) == "nothing"
+    assert describe_downloads([Download("fuser", None)]) == "fuser of unknown size"
+    assert describe_downloads([Download("fuser", 2_500_000)]) == "about 2.5 MB (fuser 2.5 MB)"

@@ -8,7 +8,7 @@ import pytest
 
 from latentwire.checks import packages
 from latentwire.checks.packages import check_packages, check_python
-from latentwire.checks.report import Doubt
+from latentwire.checks.report import CheckWarning
 from latentwire.errors import LatentWireError
 
 HERE = platform.python_version()
@@ -39,7 +39,7 @@ def test_an_older_python_than_needed_fails(tmp_path: Path) -> None:
 def test_another_python_than_tested_is_doubted(tmp_path: Path) -> None:
     checkout(tmp_path)
     (tmp_path / "conda.yaml").write_text("dependencies:\n  - python=3.2\n")
-    with pytest.raises(Doubt, match=r"tested is 3\.2"):
+    with pytest.raises(CheckWarning, match=r"tested is 3\.2"):
         check_python(tmp_path)
 
 
@@ -54,7 +54,7 @@ def test_a_version_outside_the_projects_range_fails(tmp_path: Path) -> None:
 
 
 def test_another_version_than_the_locks_is_doubted(tmp_path: Path) -> None:
-    with pytest.raises(Doubt, match=r"filelock .* \(lock: 0\.0\.1\)"):
+    with pytest.raises(CheckWarning, match=r"filelock .* \(lock: 0\.0\.1\)"):
         check_packages(checkout(tmp_path, lock="filelock==0.0.1\n"))
 
 
@@ -70,12 +70,12 @@ def test_what_the_lock_names_for_development_need_not_be_there(tmp_path: Path) -
 def test_a_long_list_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "_version", lambda name: "2")
     lock = "".join(f"p{number}==1\n" for number in range(8))
-    with pytest.raises(Doubt, match="and 3 more"):
+    with pytest.raises(CheckWarning, match="and 3 more"):
         check_packages(checkout(tmp_path, lock=lock))
 
 
 def test_without_a_lock_nothing_is_compared(tmp_path: Path) -> None:
-    with pytest.raises(Doubt, match=r"constraints\.txt is not here"):
+    with pytest.raises(CheckWarning, match=r"constraints\.txt is not here"):
         check_packages(checkout(tmp_path))
 
 

@@ -8,7 +8,7 @@ from tiny import make_questions, make_tokenizer
 from transformers import Gemma3TextConfig, LlamaConfig, Qwen2Config
 
 from latentwire.checks.prompts import Lengths, judge, lengths_of, most_tokens
-from latentwire.checks.report import Doubt
+from latentwire.checks.report import CheckWarning
 from latentwire.errors import LatentWireError
 from latentwire.tasks.openbookqa import TASK
 
@@ -47,12 +47,12 @@ def test_prompts_that_are_too_long_are_counted_and_all_of_them_refused() -> None
     one = for_texts_of(lengths[-1] + 63)
     assert (one.long, one.prompts) == (1, 3)
     told = rf"1 of 3 prompts of openbookqa are too long \(the longest has {lengths[-1]} tokens"
-    with pytest.raises(Doubt, match=told):
+    with pytest.raises(CheckWarning, match=told):
         judge([one])
     none = for_texts_of(lengths[0] + 63)
     with pytest.raises(LatentWireError, match="3 of 3 prompts of openbookqa are too long"):
         judge([none])
-    with pytest.raises(Doubt, match="3 of 3 prompts"):  # another set can be asked
+    with pytest.raises(CheckWarning, match="3 of 3 prompts"):  # another set can be asked
         judge([none, Lengths(0, 5, "arc_c fits")])
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from latentwire.checks.report import Check, Doubt, Finding, Unmade, run_checks
+from latentwire.checks.report import Check, CheckResult, CheckSkipped, CheckWarning, run_checks
 from latentwire.errors import LatentWireError
 
 
@@ -16,14 +16,14 @@ def raising(error: Exception) -> Check:
 
 
 def test_a_check_that_breaks_is_a_check_that_fails() -> None:
-    shown: list[Finding] = []
+    shown: list[CheckResult] = []
     report = run_checks(
         [
             raising(LatentWireError("no such pair")),
             raising(ZeroDivisionError("first line\nsecond")),
             raising(KeyError()),
-            raising(Doubt("not sure")),
-            raising(Unmade("not asked")),
+            raising(CheckWarning("not sure")),
+            raising(CheckSkipped("not asked")),
             Check("last", lambda: "fine", "mend it"),
         ],
         shown.append,
@@ -64,7 +64,9 @@ def test_what_needs_a_failed_check_is_skipped_and_so_is_what_needs_that() -> Non
 
 
 def test_a_doubt_keeps_nothing_back() -> None:
-    report = run_checks([raising(Doubt("hm")), Check("next", lambda: "made", "", needs=("Doubt",))])
+    report = run_checks(
+        [raising(CheckWarning("hm")), Check("next", lambda: "made", "", needs=("Doubt",))]
+    )
     assert report.findings[1].state == "ok"
 
 

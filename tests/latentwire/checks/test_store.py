@@ -9,14 +9,14 @@ from servers import free_port
 from small_server import small_server
 
 from latentwire.checks import store
-from latentwire.checks.report import Doubt
+from latentwire.checks.report import CheckWarning
 from latentwire.checks.store import check_artifacts, check_store, round_trip
 from latentwire.errors import LatentWireError
-from latentwire.redaction import without_password
-from latentwire.tracking.store import Store, ask
+from latentwire.redaction import redact_uri
+from latentwire.tracking.store import Store, http_get
 
 
-def run_in(found: Store, location: str) -> tuple[Store, str]:
+def run_on(found: Store, location: str) -> tuple[Store, str]:
     """A run whose artifacts go to a location."""
     name = f"{len(found.client.search_experiments())} {location}"
     experiment = found.client.create_experiment(name, artifact_location=location)
@@ -47,7 +47,7 @@ def test_a_database_that_another_holds_is_doubted(
     other = sqlite3.connect(sqlite_store.uri.removeprefix("sqlite:///"))
     try:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(Doubt, match="held by another process"):
+        with pytest.raises(CheckWarning, match="held by another process"):
             check_store(sqlite_store.uri)
     finally:
         other.close()
@@ -57,7 +57,7 @@ def test_sqlite_on_a_network_file_system_is_doubted(
     sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "file_system", lambda path: "nfs4")
-    with pytest.raises(Doubt, match=r"SQLite on a network file system \(nfs4\)"):
+    with pytest.raises(CheckWarning, match=r"SQLite on a network file system \(nfs4\)"):
         check_store(sqlite_store.uri)
 
 
@@ -70,9 +70,9 @@ def test_a_server_that_is_down_fails() -> None:
 
 def test_a_servers_password_is_not_shown() -> None:
     with pytest.raises(LatentWireError) as error:
-        ask(f"http://me:secret@127.0.0.1:{free_port()}")
+        http_get(f"http://me:secret@127.0.0.1:{free_port()}")
     assert "secret" not in str(error.value)
-    assert without_password("http://server:5000") == "http://server:5000"
+    assert redact_uri("http://server:5000") == "http://server:5000"
 
 
 def test_a_server_that_is_broken_fails() -> None:
@@ -83,7 +83,10 @@ def test_a_server_that_is_broken_fails() -> None:
 def test_a_server_of_another_version_is_doubted() -> None:
     with small_server(body=b"3.99.0") as uri:
         assert check_store(uri) == f"{uri}, MLflow 3.99.0"
-    with small_server(body=b"1.2.3") as uri, pytest.raises(Doubt, match=r"is MLflow 1\.2\.3"):
+    with (
+        small_server(body=b"1.2.3") as uri,
+        pytest.raises(CheckWarning, match=r"is MLflow 1\.2\.3"),
+    ):
         check_store(uri)
     with small_server(body=b"<html>") as uri:
         assert check_store(uri) == uri
@@ -95,7 +98,7 @@ def test_artifacts_go_where_they_can_be_written(sqlite_store: Store) -> None:
 
 
 def test_an_artifact_folder_that_cannot_be_written_fails(sqlite_store: Store) -> None:
-    refusing, run_id = run_in(sqlite_store, "/proc/1/files")
+    refusing, run_id = run_on(sqlite_store, "/proc/1/files")
     with pytest.raises(LatentWireError, match="artifact folder /proc/1/files cannot be written"):
         check_artifacts(refusing)
     with pytest.raises(LatentWireError, match="could not be stored and read back"):
@@ -111,7 +114,7 @@ def test_a_server_that_refuses_artifacts_fails(sqlite_store: Store) -> None:
     asked: list[str] = []
     with small_server(status=403, asked=asked) as uri:
         address = f"{uri}/api/2.0/mlflow-artifacts/artifacts"
-        found, run_id = run_in(sqlite_store, address)
+        found, run_id = run_on(sqlite_store, address)
         assert check_artifacts(found) == f"artifacts go to {address}"
         with pytest.raises(LatentWireError, match=r"could not be stored and read back: .*403"):
             round_trip(found, run_id)

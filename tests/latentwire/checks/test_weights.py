@@ -10,7 +10,7 @@ import torch
 from c2c.cache import geometry
 from c2c.checkpoint import require_fit
 from c2c.errors import C2CError
-from c2c.models import load_model
+from c2c.load_model import load_model
 from latentwire.checks.weights import configs, weights_bytes
 from latentwire.errors import LatentWireError
 from latentwire.pairs.load import load_pair

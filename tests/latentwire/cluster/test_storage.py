@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from latentwire.cluster import storage
-from latentwire.cluster.storage import doubt, seen_from_anywhere
+from latentwire.cluster.storage import seen_from_anywhere, store_warning
 
 
 def test_relative_sqlite_paths_are_made_absolute() -> None:
@@ -25,12 +25,12 @@ def test_stores_that_other_nodes_may_not_find_are_doubted(
 ) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setattr(storage, "file_system", lambda path: "ext4")
-    assert "this machine's own disk" in (doubt(uri, tasks=1) or "")
+    assert "this machine's own disk" in (store_warning(uri, tasks=1) or "")
     monkeypatch.setattr(storage, "file_system", lambda path: "lustre")
-    assert doubt(uri, tasks=1) is None
-    assert "locks may not hold" in (doubt(uri, tasks=2) or "")
-    assert "give its host name" in (doubt("http://localhost:5000", tasks=1) or "")
-    shown = doubt("http://me:secret@127.0.0.1:5000", tasks=1) or ""
+    assert store_warning(uri, tasks=1) is None
+    assert "locks may not hold" in (store_warning(uri, tasks=2) or "")
+    assert "give its host name" in (store_warning("http://localhost:5000", tasks=1) or "")
+    shown = store_warning("http://me:secret@127.0.0.1:5000", tasks=1) or ""
     assert "127.0.0.1:5000" in shown and "secret" not in shown
-    assert doubt("https://runs.example.org", tasks=9) is None
-    assert doubt("postgresql://me@db/runs", tasks=9) is None
+    assert store_warning("https://runs.example.org", tasks=9) is None
+    assert store_warning("postgresql://me@db/runs", tasks=9) is None

@@ -9,7 +9,7 @@ import torch
 from random_questions import NEW_TOKENS, SHORT, make_questions, stopping
 from tiny import loaded_pair
 
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.tasks.question import Question
 
 

@@ -8,10 +8,10 @@ from random_questions import NEW_TOKENS, make_questions, stopping
 from tiny import loaded_pair
 
 from c2c.cache import KVCache
-from c2c.slots import slot_attention
+from c2c.slot_cache import slot_attention
 from latentwire.evaluation import batch
-from latentwire.evaluation.batch import Workspace, answer, fitted, padded
-from latentwire.evaluation.pipeline import controlled
+from latentwire.evaluation.batch import Workspace, answer, fit_length, padded
+from latentwire.evaluation.pipeline import apply_control
 from latentwire.spec.condition import Channel, Condition
 
 
@@ -23,11 +23,11 @@ def test_a_cache_is_fitted_as_the_definition_fits_it(pairs: list[tuple[int, int]
     tensors = tuple(torch.randn(len(pairs), 2, max(have), 3, generator=generator) for _ in range(2))
     cache = KVCache(tensors[:1], tensors[1:])
     rows = list(range(len(pairs)))[::-1]
-    ours = fitted(cache, rows, [have[row] for row in rows], want)
+    ours = fit_length(cache, rows, [have[row] for row in rows], want)
     assert ours.tokens == max(1, *want)
     for place, row in enumerate(rows):
         lent = cache.rows(row, row + 1).section(0, have[row])
-        expected = controlled(lent, "deranged", want[place])
+        expected = apply_control(lent, "deranged", want[place])
         for kind in ("keys", "values"):
             (tensor,), (theirs,) = getattr(ours, kind), getattr(expected, kind)
             assert torch.equal(tensor[place, :, : want[place]], theirs[0])
@@ -62,7 +62,7 @@ def test_a_row_that_cannot_be_sent_is_named_and_troubles_no_other(
 
     def poisoned(self: batch._Batch, controls: set[str]) -> dict[str, KVCache]:
         sent = read(self, controls)
-        sent["matched"].keys[pair.link.key_layers[0]][1, 0, 0, 0] = torch.nan
+        sent["matched"].keys[pair.endpoint.key_layers[0]][1, 0, 0, 0] = torch.nan
         return sent
 
     with slot_attention(pair.receiver, pair.sharer), torch.inference_mode():

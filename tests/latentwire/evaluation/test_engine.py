@@ -17,14 +17,14 @@ from tiny import loaded_pair, make_fuser, make_model, make_tokenizer
 from tiny import make_questions as real_questions
 from torch import Tensor
 
-from c2c import decoding
+from c2c import batched_decoding
 from c2c.fuser import Fuser
-from c2c.slots import ATTENTION
-from latentwire.channel.link import Link
-from latentwire.channel.registry import TENSORWISE as CODECS
+from c2c.slot_cache import ATTENTION
+from latentwire.channel.endpoint import Endpoint
+from latentwire.channel.registry import PER_TENSOR as CODECS
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import batch, engine, memory, pipeline
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.unanswerable import NOT_FINITE
 from latentwire.spec.axes import CONTROLS
 from latentwire.spec.condition import Channel, Condition
@@ -177,13 +177,13 @@ def test_codecs_are_run_once_for_all_examples_of_a_batch(
     pair: LoadedPair, questions: MakeQuestions, short_answers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[tuple[str, int]] = []
-    through = Link.pass_through
+    through = Endpoint.simulate
 
-    def counting(link: Link, channel: Channel, cache: Any, chosen: Any, **how: Any) -> Any:
+    def counting(endpoint: Endpoint, channel: Channel, cache: Any, chosen: Any, **how: Any) -> Any:
         runs.append((channel.codec, len(chosen)))
-        return through(link, channel, cache, chosen, **how)
+        return through(endpoint, channel, cache, chosen, **how)
 
-    monkeypatch.setattr(Link, "pass_through", counting)
+    monkeypatch.setattr(Endpoint, "simulate", counting)
     asked = questions([10, 8, 10, 5])
     conditions = c2c_conditions(["int8", "int4"], [(1.0, "front")], ["matched"])
     engine.evaluate(pair, conditions, asked, asked, 8)
@@ -261,7 +261,7 @@ def test_sixteen_bits(dtype: torch.dtype, questions: MakeQuestions, short_answer
         asked,
         asked[1:] + asked[:1],
         3,
-        see_first=lambda c, row, logits: ours.__setitem__((c, row), logits.float()),
+        on_first_logits=lambda c, row, logits: ours.__setitem__((c, row), logits.float()),
     )
     # Rounding decides between tokens here; what is sent does not depend on it, nor the scale.
     for condition in conditions:
@@ -281,7 +281,7 @@ def pair_of(receiver: str, sharer: str, dtype: torch.dtype) -> LoadedPair:
         models[1].to(dtype),
         fuser.to(dtype),
         make_tokenizer(),
-        Link.of(fuser, b"12345678"),
+        Endpoint.of(fuser, b"12345678"),
     )
 
 
@@ -299,14 +299,14 @@ def test_memory_that_runs_out_halves_the_batch(
     asked = questions([10, 8, 10, 5, 21])
     conditions = ALONE + c2c_conditions(["int8", "bf16"], [(1.0, "front"), (0.5, "front")])
     expected = engine.evaluate(precise_pair, conditions, asked, asked, 8)
-    make = decoding.Decoder.__init__
+    make = batched_decoding.Decoder.__init__
 
     def scarce(self: Any, model: Any, rows: int, *rest: Any) -> None:
         if rows > most_rows:
             raise torch.OutOfMemoryError("CUDA out of memory")
         make(self, model, rows, *rest)
 
-    monkeypatch.setattr(decoding.Decoder, "__init__", scarce)
+    monkeypatch.setattr(batched_decoding.Decoder, "__init__", scarce)
     told: list[int] = []
     with caplog.at_level("WARNING", logger="latentwire"):
         records = engine.evaluate(precise_pair, conditions, asked, asked, batch_size, told.append)
@@ -339,7 +339,7 @@ def test_memory_that_runs_out_at_any_time(
         # With a split of conditions that outlives the single examples it was made for.
         monkeypatch.setattr(
             engine,
-            "_halved",
+            "_shrink_batch",
             lambda pair, examples, conditions: (max(1, examples // 2), max(1, conditions // 2)),
         )
         told: list[int] = []
@@ -354,7 +354,7 @@ def test_one_row_too_many_ends_in_one_sentence(
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(decoding, "new_slots", full)
+    monkeypatch.setattr(batched_decoding, "new_slots", full)
     with pytest.raises(LatentWireError, match="device cpu has not enough memory for a batch of"):
         engine.evaluate(pair, ALONE, questions([5, 6]), questions([5, 6]), None)
 
@@ -365,7 +365,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
     def broken(*_: Any) -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(decoding, "new_slots", broken)
+    monkeypatch.setattr(batched_decoding, "new_slots", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         engine.evaluate(pair, ALONE, questions([5]), questions([5]), None)
 
@@ -417,10 +417,12 @@ def test_a_prompt_of_one_token(
 def test_forced_lengths_are_kept_to(pair: LoadedPair, questions: MakeQuestions) -> None:
     asked = questions([5, 9, 7])
     conditions = [*ALONE, Condition("c2c", Channel("int8"), "matched")]
-    forced = {c: [(7 * i + 3 * row) % 65 for row in range(3)] for i, c in enumerate(conditions)}
-    records = engine.evaluate(pair, conditions, asked, asked, 2, forced=forced)
+    forced_lengths = {
+        c: [(7 * i + 3 * row) % 65 for row in range(3)] for i, c in enumerate(conditions)
+    }
+    records = engine.evaluate(pair, conditions, asked, asked, 2, forced_lengths=forced_lengths)
     for condition in conditions:
-        assert [r.generated_tokens for r in records[condition]] == forced[condition]
+        assert [r.generated_tokens for r in records[condition]] == forced_lengths[condition]
 
 
 def test_nothing_asked_gives_no_records(pair: LoadedPair, questions: MakeQuestions) -> None:

@@ -5,10 +5,10 @@ import torch
 from random_questions import make_questions, stopping
 from tiny import loaded_pair
 
-from c2c import decoding
+from c2c import batched_decoding
 from latentwire.evaluation import engine, memory, pipeline
 from latentwire.evaluation.batch import Workspace
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.record import Record
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
@@ -31,7 +31,7 @@ CONDITIONS = [
 @pytest.fixture
 def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows leave as on the CPU, so that these few questions reach that code too."""
-    monkeypatch.setattr(decoding, "FEWEST_ROWS", {"cuda": 1})
+    monkeypatch.setattr(batched_decoding, "FEWEST_ROWS", {"cuda": 1})
 
 
 def asked() -> tuple[list[Question], list[Question]]:
@@ -83,13 +83,13 @@ def test_graphs_are_really_used(
     few_rows: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     replayed = []
-    run = decoding.StepGraphs.run
+    run = batched_decoding.StepGraphs.run
 
-    def counting(self: decoding.StepGraphs, key: object, *rest: object) -> torch.Tensor:
+    def counting(self: batched_decoding.StepGraphs, key: object, *rest: object) -> torch.Tensor:
         replayed.append(key)
         return run(self, key, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(decoding.StepGraphs, "run", counting)
+    monkeypatch.setattr(batched_decoding.StepGraphs, "run", counting)
     pair = stopping(loaded_pair(torch.float32, "cuda"))
     for model in (pair.receiver, pair.sharer):
         model.generation_config.eos_token_id = None
@@ -111,7 +111,7 @@ def test_first_logits_of_the_definition(dtype: torch.dtype) -> None:
         questions,
         donors,
         4,
-        see_first=lambda c, row, line: logits.__setitem__(row, line.float().clone()),
+        on_first_logits=lambda c, row, line: logits.__setitem__(row, line.float().clone()),
     )
     assert condition.channel is not None
     for row, (question, donor) in enumerate(zip(questions, donors, strict=True)):
@@ -125,7 +125,7 @@ def test_first_logits_of_the_definition(dtype: torch.dtype) -> None:
 def test_the_batch_fits_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = stopping(loaded_pair(torch.float32, "cuda"))
     example = engine.example_bytes(pair, CONDITIONS, 128)
-    passing = engine._passing_bytes(pair, 128, 100)
+    passing = engine._activation_bytes(pair, 128, 100)
     free = int((3.5 * example + passing) / memory.USABLE)
     held = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free - held, free))

@@ -13,10 +13,10 @@ from torch import Tensor
 from c2c.cache import geometry
 from c2c.checkpoint import load_fuser
 from c2c.conformance import ALLOWED_ODD_SHARE, CLOSE, ODD
-from c2c.models import load_model
-from latentwire.channel.link import Link
+from c2c.load_model import load_model
+from latentwire.channel.endpoint import Endpoint
 from latentwire.evaluation import engine
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.arc_c import TASK
 from latentwire.tasks.question import Question
@@ -53,7 +53,7 @@ def vectors_pair(folder: Path) -> LoadedPair:
     shapes = geometry(sharer.config), geometry(receiver.config)
     fuser = load_fuser(folder / "fuser" / "final", *shapes)
     tokenizer = SimpleNamespace(decode=lambda ids, skip_special_tokens: json.dumps(ids))
-    return LoadedPair(receiver, sharer, fuser, tokenizer, Link.of(fuser, b"12345678"))
+    return LoadedPair(receiver, sharer, fuser, tokenizer, Endpoint.of(fuser, b"12345678"))
 
 
 def test_logits_and_tokens(shared_dir: Path) -> None:
@@ -81,7 +81,7 @@ def test_logits_and_tokens(shared_dir: Path) -> None:
         questions,
         questions,
         5,
-        see_first=lambda c, row, line: logits.__setitem__((c, row), line.clone()),
+        on_first_logits=lambda c, row, line: logits.__setitem__((c, row), line.clone()),
     )
     for case in cases["conditions"]:
         condition, name = wanted[case["name"]], case["name"]

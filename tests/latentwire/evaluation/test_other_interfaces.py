@@ -9,9 +9,9 @@ from tiny import make_model, make_tokenizer
 
 from c2c.cache import geometry
 from c2c.interface import Interface
-from latentwire.channel.link import Link
+from latentwire.channel.endpoint import Endpoint
 from latentwire.evaluation import engine, pipeline
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question, derange
 
@@ -33,8 +33,8 @@ def pair(request: pytest.FixtureRequest) -> LoadedPair:
     """Two models whose caches have one shape, in float64: see `precise_pair`."""
     receiver, sharer = (make_model("qwen3", seed, layers=3).double() for seed in (1, 2))
     interface: Interface = request.param(geometry(sharer.config))
-    link = Link.of(interface, b"12345678")
-    return stopping(LoadedPair(receiver, sharer, interface, make_tokenizer(), link))
+    endpoint = Endpoint.of(interface, b"12345678")
+    return stopping(LoadedPair(receiver, sharer, interface, make_tokenizer(), endpoint))
 
 
 def test_batches_give_what_the_definition_gives(
@@ -55,4 +55,4 @@ def test_batches_give_what_the_definition_gives(
     receiver, matched, deranged, nothing = outputs[0], outputs[2], outputs[3], outputs[-2]
     assert nothing == receiver != matched != deranged
     read = [len(pair.interface.layers_read(kind)) for kind in ("key", "value")]
-    assert [len(pair.link.key_layers), len(pair.link.value_layers)] == read
+    assert [len(pair.endpoint.key_layers), len(pair.endpoint.value_layers)] == read

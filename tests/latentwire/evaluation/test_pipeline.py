@@ -14,7 +14,7 @@ from c2c.receiver import extend
 from c2c.sharer import read
 from latentwire.channel.packet import PacketError
 from latentwire.evaluation import pipeline
-from latentwire.evaluation.pair import LoadedPair, stop_ids
+from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.answer_letter import answer_letter
 from latentwire.tasks.question import Question
@@ -199,10 +199,10 @@ def test_a_lent_cache_is_cut_or_filled_at_its_front() -> None:
         return cache.keys[0].flatten().int().tolist()
 
     for control in ("matched", "deranged"):
-        assert positions(pipeline.controlled(numbered(5), control, 5)) == [0, 1, 2, 3, 4]
-    assert positions(pipeline.controlled(numbered(5), "deranged", 3)) == [2, 3, 4]
-    assert positions(pipeline.controlled(numbered(3), "deranged", 6)) == [0, 0, 0, 0, 1, 2]
-    zero = pipeline.controlled(numbered(4), "zero", 4)
+        assert positions(pipeline.apply_control(numbered(5), control, 5)) == [0, 1, 2, 3, 4]
+    assert positions(pipeline.apply_control(numbered(5), "deranged", 3)) == [2, 3, 4]
+    assert positions(pipeline.apply_control(numbered(3), "deranged", 6)) == [0, 0, 0, 0, 1, 2]
+    zero = pipeline.apply_control(numbered(4), "zero", 4)
     assert zero.tokens == 4 and not zero.keys[0].any() and not zero.values[0].any()
 
 
@@ -231,7 +231,7 @@ def test_an_answer_is_read_and_scored(
 ) -> None:
     _, question = real_questions(make_tokenizer(), [1, 2])  # its key is B
     ids = pair.tokenizer.encode(output, add_special_tokens=False)
-    record = pipeline.outcome(pair, RECEIVER, question, question, ids, 5)
+    record = pipeline.make_record(pair, RECEIVER, question, question, ids, 5)
     assert (record.output, record.predicted, record.correct) == (output, letter, correct)
     assert (record.generated_tokens, record.wire_bytes) == (len(ids), 5)
 

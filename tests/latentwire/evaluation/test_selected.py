@@ -16,7 +16,7 @@ from latentwire.channel.positions import Positions
 from latentwire.channel.selectors import registry
 from latentwire.channel.selectors.registry import SELECTORS
 from latentwire.evaluation import engine, pipeline
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.spec.axes import CONTROLS
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question, derange
@@ -64,9 +64,9 @@ def test_all_selectors_share_a_batch(
 def test_what_cannot_differ_by_layer_is_recorded_and_stops_nothing(
     precise_pair: LoadedPair, questions: MakeQuestions, short_answers: int
 ) -> None:
-    link = precise_pair.link
-    calibration = make_calibration(link.geometry, link.key_layers, link.value_layers)
-    pair = replace(precise_pair, link=replace(link, calibration=calibration))
+    endpoint = precise_pair.endpoint
+    calibration = make_calibration(endpoint.geometry, endpoint.key_layers, endpoint.value_layers)
+    pair = replace(precise_pair, endpoint=replace(endpoint, calibration=calibration))
     asked = questions([12, 7, 12])
     conditions = [
         Condition("c2c", Channel(codec, 0.5, name, calibration.hash), "matched")
@@ -92,18 +92,18 @@ def test_the_packet_alone_decides_at_the_receiver(
     channel = Channel("fp32", 0.5, name)
     packet = pipeline.send(pair, channel, question, question, "matched")
     monkeypatch.setattr(registry, "SELECTORS", {})
-    layout, received = pair.link.receive(packet, 15, torch.float32, CPU)
+    layout, received = pair.endpoint.receive(packet, 15, torch.float32, CPU)
     assert len(layout.runs) > 1 or name in ("front", "back", "largest_values")
     assert bool(layout.by_layer) == (name in ("largest_values", "ragged"))
-    header = pair.link.header(channel, layout.kept)
+    header = pair.endpoint.header(channel, layout.kept)
     assert header is not None and encode(received, header) == packet
     cache = sharer.read(pair.sharer, torch.tensor([question.token_ids]))
     moved = Positions.of([0, 3, 13])
     found = [
         pipeline.prefill(pair, question, sent).logits
-        for sent in (packet, pair.link.send(channel, cache, moved), b"")
+        for sent in (packet, pair.endpoint.send(channel, cache, moved), b"")
     ]
     for first, second in itertools.combinations(found, 2):
         assert float((first - second).abs().max()) > 1e-3
     with pytest.raises(PacketError, match="where at most"):
-        pair.link.receive(packet, 3, torch.float32, CPU)
+        pair.endpoint.receive(packet, 3, torch.float32, CPU)

@@ -9,13 +9,13 @@ from random_questions import stopping
 from tiny import loaded_pair
 from transformers import PreTrainedModel
 
-from latentwire.analysis.codec_error import example_packet, measure
 from latentwire.channel.codec import CodecError
-from latentwire.channel.link import Arrived, Link
+from latentwire.channel.endpoint import Arrived, Endpoint
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import engine, pipeline
-from latentwire.evaluation.calibrate import calibrate
-from latentwire.evaluation.pair import LoadedPair
+from latentwire.evaluation.codec_measurement import example_packet, measure
+from latentwire.evaluation.fit_calibration import calibrate
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import NOT_FINITE, readable
 from latentwire.spec.condition import Channel, Condition
@@ -164,6 +164,6 @@ def test_a_refusal_that_no_packet_explains_is_not_recorded(
     def broken(*_: object, **__: object) -> Arrived:
         raise CodecError("a mistake in the code")
 
-    monkeypatch.setattr(Link, "pass_through", broken)
+    monkeypatch.setattr(Endpoint, "simulate", broken)
     with pytest.raises(CodecError, match="a mistake in the code"):
         engine.evaluate(pair, CONDITIONS, asked, asked)

@@ -10,7 +10,7 @@ from tiny import write_pair
 from c2c.cache import Geometry, geometry
 from c2c.errors import C2CError
 from c2c.fuser import Fuser
-from c2c.models import read_config
+from c2c.load_model import read_config
 from latentwire.errors import LatentWireError
 from latentwire.interfaces.plug import Plug
 from latentwire.interfaces.registry import INTERFACES, load_interface, require_fit

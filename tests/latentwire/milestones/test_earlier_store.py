@@ -18,14 +18,15 @@ from in_process import run_milestone
 
 from latentwire import cli
 from latentwire.analysis.curve import ConditionResult
-from latentwire.analysis.load import chunks_from, newest
 from latentwire.analysis.published import PublishedCondition
-from latentwire.milestones import baselines, grid, m0, m2, m3, publishing
-from latentwire.milestones.opening import open_session
+from latentwire.milestones import baselines, m0, m2, m3, publishing
 from latentwire.parameters import Values
+from latentwire.session import grid
+from latentwire.session.preflight_state import open_session
 from latentwire.session.session import Session
 from latentwire.spec.condition import Channel, Condition, Message
 from latentwire.spec.setting import Setting
+from latentwire.tracking.results_reader import chunks_from, newest
 from latentwire.tracking.store import open_store
 
 STORES = Path(__file__).parents[2] / "stores"

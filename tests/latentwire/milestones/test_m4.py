@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from latentwire.analysis.curve import read_csv
-from latentwire.analysis.load import chunks_from, identity_counts, newest, origins
 from latentwire.analysis.output_folder import MANIFEST
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
@@ -19,7 +18,8 @@ from latentwire.pairs.load import PAIRS_DIR
 from latentwire.parameters import checked
 from latentwire.tasks.registry import load_dataset
 from latentwire.tasks.task import Example
-from latentwire.tracking.resume import chunk_name
+from latentwire.tracking.finished_chunks import chunk_name
+from latentwire.tracking.results_reader import chunks_from, identity_counts, newest, origins
 from latentwire.tracking.runs import (
     CHUNK,
     CODE_SHA,

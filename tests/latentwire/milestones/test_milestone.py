@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from latentwire.milestones.milestone import milestone_run
+from latentwire.session.milestone_run import milestone_run
 from latentwire.tracking.store import open_store
 
 

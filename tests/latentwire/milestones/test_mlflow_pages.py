@@ -20,11 +20,11 @@ from mlflow_pages import (
 
 from latentwire.tasks.registry import load_dataset
 from latentwire.tracking.archive import open_study
-from latentwire.tracking.inputs import DIGEST_CHARACTERS
+from latentwire.tracking.dataset_inputs import DIGEST_CHARACTERS
+from latentwire.tracking.export_import import export_study, import_study
 from latentwire.tracking.runs import LEVEL, artifact_address
 from latentwire.tracking.store import open_store
-from latentwire.tracking.transfer import export_study, import_study
-from latentwire.tracking.views import VIEWS
+from latentwire.tracking.ui_views import VIEWS
 
 
 def uri(folder: Path) -> str:

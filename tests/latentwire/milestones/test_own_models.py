@@ -14,12 +14,12 @@ from mlflow import MlflowClient
 
 from c2c.errors import C2CError
 from latentwire.errors import LatentWireError
-from latentwire.evaluation.pair import stop_ids
+from latentwire.evaluation.loaded_pair import stop_ids
 from latentwire.milestones import m0, m2
-from latentwire.milestones.opening import open_session
 from latentwire.pairs.load import load_pair
 from latentwire.pairs.prompting import Prompting
 from latentwire.session import pair_in_use
+from latentwire.session.preflight_state import open_session
 from latentwire.session.session import Session
 
 

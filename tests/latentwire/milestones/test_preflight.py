@@ -20,14 +20,13 @@ from latentwire.milestones import (
     baselines,
     calibrate,
     m2,
-    milestone,
-    opening,
     preflight,
 )
-from latentwire.milestones.opening import open_session
 from latentwire.milestones.registry import all_milestones
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY
+from latentwire.session import milestone_run, preflight_state
+from latentwire.session.preflight_state import open_session
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.registry import load_dataset
 
@@ -99,7 +98,7 @@ def test_skip_leaves_the_checks_out(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     no_room(monkeypatch)
-    monkeypatch.setattr(opening, "check_packages", lambda: pytest.fail("checked"))
+    monkeypatch.setattr(preflight_state, "check_packages", lambda: pytest.fail("checked"))
     run_milestone(module, values(module, preflight="skip", dry_run="true", data="demo_graded"))
     out = capsys.readouterr().out
     assert out.startswith("pair demo (as asked) on cpu")
@@ -218,7 +217,7 @@ def test_letters_that_are_no_tokens_are_said_before_work_starts(
 
     open_session(values(baselines, dataset="demo_facts"))
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(opening, "load_dataset", of_nine)
+    monkeypatch.setattr(preflight_state, "load_dataset", of_nine)
     open_session(values(baselines, dataset="demo_facts"))
     said = capsys.readouterr().err
     assert said.startswith(
@@ -276,4 +275,4 @@ def test_under_dry_run_nothing_is_written(
 
 def test_preflight_does_not_take_itself_as_a_parameter() -> None:
     assert {p.name for p in STUDY} - {p.name for p in preflight.PARAMETERS} == {"preflight"}
-    assert "preflight" in milestone._NOT_IDENTITY
+    assert "preflight" in milestone_run._NOT_IDENTITY

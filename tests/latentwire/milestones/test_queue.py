@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from studies import CONDITIONS, make_plan, make_records, make_setting, start_condition, write_chunk
 
-from latentwire.milestones import work
-from latentwire.milestones.work import Done, Queue, Unit, units_of
+from latentwire.session import chunk_queue
+from latentwire.session.chunk_queue import Queue, WorkItem, WorkResult, work_items
 from latentwire.spec.condition import Condition
-from latentwire.tracking.claims import Claims
-from latentwire.tracking.resume import Span
+from latentwire.tracking.finished_chunks import Span
+from latentwire.tracking.leases import Leases
 from latentwire.tracking.runs import RunWriter
 from latentwire.tracking.store import Store
 
@@ -21,8 +21,8 @@ def queue(store: Store, size: int, stop: int = 40) -> Queue:
     """What a process has that lacks the first examples under two conditions."""
     run_id = RunWriter(store, {}).start("m", "milestone", None, {}, {})
     spans = [(start, start + size) for start in range(0, stop, size)]
-    units = units_of([(HUNDRED, condition, spans) for condition in TWO])
-    return Queue(store, Claims(store, run_id), units)
+    units = work_items([(HUNDRED, condition, spans) for condition in TWO])
+    return Queue(store, Leases(store, run_id), units)
 
 
 def finish(store: Store, condition: Condition, span: Span) -> None:
@@ -31,7 +31,7 @@ def finish(store: Store, condition: Condition, span: Span) -> None:
     write_chunk(writer, start_condition(writer, "0" * 32, plan), plan, span)
 
 
-def spans(units: list[Unit]) -> list[Span]:
+def spans(units: list[WorkItem]) -> list[Span]:
     return [unit.span for unit in units]
 
 
@@ -51,13 +51,13 @@ def test_what_was_finished_in_chunks_of_another_size_is_not_computed(
     store: Store, monkeypatch: pytest.MonkeyPatch, cheap: bool
 ) -> None:
     """A search for each condition is made where somebody was seen to cut otherwise."""
-    monkeypatch.setattr(work, "is_cheap", lambda store: cheap)
+    monkeypatch.setattr(chunk_queue, "is_cheap", lambda store: cheap)
     twenty, ten = queue(store, 20), queue(store, 10)
     assert ten.take() is not None and twenty.take() is not None
     for condition in TWO:
         finish(store, condition, (0, 10))
-    ten.claims.release([f"{HUNDRED.identity()[:24]}:set:00000-00010"])
-    ten.claims._write()
+    ten.leases.release([f"{HUNDRED.identity()[:24]}:set:00000-00010"])
+    ten.leases._write()
     again = twenty.take()
     assert again is not None and again.span == (10, 20) and again.conditions == TWO
 
@@ -80,16 +80,16 @@ def test_who_has_lost_the_claim_stores_what_is_still_missing(
     finish(store, TWO[0], (0, 20))
     finish(store, TWO[1], (0, 15))
     assert one.still_wanted(unit) == [unit]
-    later = work.time.time() + 1000  # it was stopped for so long
-    monkeypatch.setattr("latentwire.tracking.claims.time.time", lambda: later)
+    later = chunk_queue.time.time() + 1000  # it was stopped for so long
+    monkeypatch.setattr("latentwire.tracking.leases.time.time", lambda: later)
     assert not one.keeps(unit)
     (part,) = one.still_wanted(unit)
     assert (part.span, part.conditions) == ((15, 20), TWO[1:])
     records = make_records(make_plan(TWO[1], 100), (0, 20))
-    cut = Done({TWO[1]: records}, 2.0).cut(unit.span, part.span)
-    assert cut == Done({TWO[1]: records[15:]}, 0.5)
-    one.sent(unit, None)
-    one.sent(unit, Path("nowhere"))
+    cut = WorkResult({TWO[1]: records}, 2.0).cut(unit.span, part.span)
+    assert cut == WorkResult({TWO[1]: records[15:]}, 0.5)
+    one.mark_submitted(unit, None)
+    one.mark_submitted(unit, Path("nowhere"))
 
 
 def test_finished_runs_that_cannot_be_read_do_not_count(store: Store) -> None:

@@ -14,9 +14,9 @@ from tiny import write_pair
 
 from latentwire.errors import LatentWireError
 from latentwire.milestones import m0, train
-from latentwire.milestones.opening import open_session
 from latentwire.milestones.train import PARAMETERS
 from latentwire.parameters import checked
+from latentwire.session.preflight_state import open_session
 from latentwire.training.folder import TrainingFolder
 
 COLOURS = ("red", "green", "blue", "black")

@@ -12,10 +12,10 @@ from huggingface_hub.utils import filter_repo_objects
 from latentwire.errors import LatentWireError
 from latentwire.pairs.load import load_pair
 from latentwire.pairs.locate import LocatedPair, locate, locate_pair
-from latentwire.pairs.pair import Source
+from latentwire.pairs.pair import FileSource
 
-MODEL = Source(repo="me/model", revision="v1")
-FUSER = Source(repo="me/fusers", subfolder="mine/final")
+MODEL = FileSource(repo="me/model", revision="v1")
+FUSER = FileSource(repo="me/fusers", subfolder="mine/final")
 MODEL_FILES = ["config.json", "model.safetensors", "tokenizer.json", "merges.txt", "x.jinja"]
 FUSER_FILES = ["projector_config.json", "projector_0.json", "projector_0.pt"]
 
@@ -118,10 +118,10 @@ def test_checkpoint_root_is_for_fusers_alone(
 def test_local_folder_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("C2C_CKPT_ROOT", str(tmp_path))
     hub_failing(monkeypatch, AssertionError("asked the hub"))
-    assert locate(Source(path=fill(tmp_path / "m", MODEL_FILES)), "model") == tmp_path / "m"
-    assert locate(Source(path=fill(tmp_path / "f", FUSER_FILES)), "fuser") == tmp_path / "f"
+    assert locate(FileSource(path=fill(tmp_path / "m", MODEL_FILES)), "model") == tmp_path / "m"
+    assert locate(FileSource(path=fill(tmp_path / "f", FUSER_FILES)), "fuser") == tmp_path / "f"
     with pytest.raises(LatentWireError, match=f"the model's folder {tmp_path}/x does not exist"):
-        locate(Source(path=tmp_path / "x"), "model")
+        locate(FileSource(path=tmp_path / "x"), "model")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_local_folder_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.Monk
 def test_incomplete_folder_is_named(
     tmp_path: Path, kind: Any, names: list[str], missing: str
 ) -> None:
-    source = Source(path=fill(tmp_path, names))
+    source = FileSource(path=fill(tmp_path, names))
     with pytest.raises(LatentWireError, match=f"the {kind} in {tmp_path} is incomplete: {missing}"):
         locate(source, kind)
 
@@ -202,6 +202,6 @@ def test_nothing_is_downloaded_when_only_looking(
 ) -> None:
     asked = hub_holding(monkeypatch, tmp_path / "snapshot", ["config.json", "model.safetensors"])
     with pytest.raises(LatentWireError, match="it is not wholly in the cache"):
-        locate(Source(repo="somebody/model"), "model", download=False)
+        locate(FileSource(repo="somebody/model"), "model", download=False)
     assert asked == []
-    assert locate(Source(repo="somebody/model"), "model") == tmp_path / "snapshot"
+    assert locate(FileSource(repo="somebody/model"), "model") == tmp_path / "snapshot"

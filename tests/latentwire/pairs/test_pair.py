@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from latentwire.errors import LatentWireError
 from latentwire.pairs.load import PAIRS_DIR, choose_pair, load_pair, pair_names
-from latentwire.pairs.pair import Pair, Source, parse_pair, require_supported
+from latentwire.pairs.pair import FileSource, Pair, parse_pair, require_supported
 
 # Receiver, sharer and fuser folder, as the list in the README of github.com/thu-nics/C2C has them.
 PUBLISHED = {
@@ -88,8 +88,8 @@ def test_published_pair(name: str) -> None:
     receiver, sharer, subfolder = PUBLISHED[name]
     pair = load_pair(name)
     models = [replace(model, download_bytes=None) for model in (pair.receiver, pair.sharer)]
-    assert models == [Source(repo=receiver), Source(repo=sharer)]
-    assert pair.fuser == Source(repo="nics-efc/C2C_Fuser", subfolder=subfolder)
+    assert models == [FileSource(repo=receiver), FileSource(repo=sharer)]
+    assert pair.fuser == FileSource(repo="nics-efc/C2C_Fuser", subfolder=subfolder)
     assert pair.datasets == ("openbookqa", "arc_c")
     assert pair.shared_tokenizer is ("llama" not in name)
 
@@ -110,9 +110,9 @@ def test_own_file_with_paths_relative_to_it(
     assert load_pair(str(path)) == Pair(
         name="mine",
         description="my own",
-        receiver=Source(repo="me/receiver", revision="v1"),
-        sharer=Source(path=tmp_path / "models" / "sharer"),
-        fuser=Source(repo="me/fusers", subfolder="mine/final"),
+        receiver=FileSource(repo="me/receiver", revision="v1"),
+        sharer=FileSource(path=tmp_path / "models" / "sharer"),
+        fuser=FileSource(repo="me/fusers", subfolder="mine/final"),
         datasets=("arc_c",),
         shared_tokenizer=True,
     )

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from tiny import loaded_pair, make_tokenizer
 
-from latentwire.analysis.answers import in_format_share, spread
 from latentwire.analysis.curve import ConditionResult, build_curve
-from latentwire.analysis.report.content import content
+from latentwire.analysis.letter_distribution import in_format_share, spread
+from latentwire.analysis.report.page_data import page_data
 from latentwire.errors import Unanswerable
-from latentwire.evaluation import competitors, engine, pipeline
+from latentwire.evaluation import baselines, engine, pipeline
 from latentwire.evaluation.message import stem_and_options
 from latentwire.evaluation.record import Record, read_records, record_lines
-from latentwire.milestones.grid import counted
+from latentwire.session.grid import chunk_metrics
 from latentwire.spec.condition import Condition, Message
 from latentwire.spec.setting import Setting
 from latentwire.tasks import registry
@@ -95,9 +95,9 @@ def test_only_a_whole_score_is_correct_and_parts_are_kept(dataset: Dataset, tmp_
     assert read_records(tmp_path / "records.jsonl") == records
     written = (tmp_path / "records.jsonl").read_text().splitlines()
     assert ["score" in line for line in written] == [False, True, False]
-    metrics = counted(records, TASK)
+    metrics = chunk_metrics(records, TASK)
     assert (metrics["accuracy"], metrics["score_mean"]) == (pytest.approx(1 / 3), 0.5)
-    assert "score_mean" not in counted(answered(dataset, "deranged"), TASK)
+    assert "score_mean" not in chunk_metrics(answered(dataset, "deranged"), TASK)
 
 
 def test_the_curve_and_the_page_take_answers_that_are_words(dataset: Dataset) -> None:
@@ -122,7 +122,7 @@ def test_the_curve_and_the_page_take_answers_that_are_words(dataset: Dataset) ->
     (row,) = frame.to_dict(orient="records")
     assert (row["correct"], row["share_other"], row["top_letter"]) == (1, 2 / 3, "perhaps")
     assert row["follows_donor_share"] == 1  # all that the control answers is the donor's key
-    made = content(frame, results, {"yesno": dataset}, [], [], [], "sqlite:///x", "today")
+    made = page_data(frame, results, {"yesno": dataset}, [], [], [], "sqlite:///x", "today")
     assert [a["letters"] for a in made["answers"]] == [["yes", "perhaps", "-"], ["no"] * 3]
     assert [a["right"] for a in made["answers"]] == ["100", "010"]
     (table,) = made["questions"]
@@ -141,10 +141,10 @@ def test_every_baseline_asks_it_and_batches_agree(dataset: Dataset) -> None:
     baselines = [Condition("text", control="matched", message=message), Condition("calibrated")]
     baselines += [Condition(system, control="matched") for system in ("letter", "logits")]
     found = engine.evaluate(pair, alone + baselines, questions, donors)
-    models = competitors.OneByOne(pair)
+    models = baselines.ReferenceModels(pair)
     for condition, records in found.items():
         expected = [
-            competitors.evaluate(models, condition, q, d)
+            baselines.evaluate(models, condition, q, d)
             if condition in baselines
             else pipeline.evaluate(pair, condition, q, d)
             for q, d in zip(questions, donors, strict=True)
@@ -174,5 +174,5 @@ def test_a_limit_and_a_version_of_its_own_are_in_fingerprints_and_not_in_the_cur
 
 def test_any_number_of_options_is_sent() -> None:
     logprobs = -np.arange(40.0)
-    packet = competitors.encode_logprobs(logprobs)
-    assert len(packet) == 80 and (competitors.decode_logprobs(packet) == logprobs).all()
+    packet = baselines.encode_logprobs(logprobs)
+    assert len(packet) == 80 and (baselines.decode_logprobs(packet) == logprobs).all()

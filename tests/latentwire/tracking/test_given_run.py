@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from studies import made_by_mlflow
 
-from latentwire.milestones.milestone import milestone_run
+from latentwire.session.milestone_run import milestone_run
 from latentwire.tracking.given_run import PROJECT, _is_elsewhere
 from latentwire.tracking.runs import LEVEL
 from latentwire.tracking.store import Store, open_store

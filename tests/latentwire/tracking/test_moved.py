@@ -11,10 +11,10 @@ from studies import CHUNKS, CONDITIONS, make_plan, start_condition, write_chunk
 
 from latentwire.milestones.budget_curves import load_curve
 from latentwire.tracking.archive import open_study
+from latentwire.tracking.export_import import export_study
 from latentwire.tracking.moved import local_folder
 from latentwire.tracking.runs import SOURCE, RunWriter
 from latentwire.tracking.store import Store, open_store
-from latentwire.tracking.transfer import export_study
 
 
 @pytest.fixture(scope="module")

@@ -17,23 +17,23 @@ from studies import dead_process, far_process
 
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, record_lines
-from latentwire.tracking import deliver, left_behind
+from latentwire.tracking import left_behind, outbox_worker
 from latentwire.tracking import outbox as module
+from latentwire.tracking.finished_chunks import finished_chunks
 from latentwire.tracking.left_behind import SET_ASIDE, folder_name
 from latentwire.tracking.outbox import (
     PATIENCE,
     Outbox,
     address,
-    deliver_waiting,
+    flush_outbox,
     folder_of,
     from_file,
-    letter,
     patience_s,
+    pending_chunk,
     to_bytes,
     waiting,
 )
 from latentwire.tracking.processes import is_stopped, own_process
-from latentwire.tracking.resume import finished_chunks
 from latentwire.tracking.runs import (
     CHUNK,
     CONDITION,
@@ -48,11 +48,11 @@ from latentwire.tracking.store import Store, open_store
 RECORDS = [Record("q1", 0, "A", "A", True, 10, 2, 99, "Ä")]
 
 
-def message(store: Store, number: int, parent: str, claimed: bool = True) -> module.Letter:
+def message(store: Store, number: int, parent: str, claimed: bool = True) -> module.PendingChunk:
     tags = {FINGERPRINT: f"f{number}", CONDITION: "c", CHUNK: f"{number:05d}-{number + 1:05d}"}
     metrics = {"accuracy": 1, "seconds": 2.5}
     params = {"codec": "int8"}
-    return letter(store, f"n{number}", parent, params, tags, metrics, RECORDS, 2.5, claimed)
+    return pending_chunk(store, f"n{number}", parent, params, tags, metrics, RECORDS, 2.5, claimed)
 
 
 def chunk_runs(store: Store) -> list[str]:
@@ -75,15 +75,15 @@ def deliver_here(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], int]:
 
         with os.fdopen(reading) as standard_input:
             monkeypatch.setattr("sys.stdin", standard_input)
-            monkeypatch.setattr(deliver, "_ended", ends_when_all_is_delivered)
+            monkeypatch.setattr(outbox_worker, "_ended", ends_when_all_is_delivered)
             monkeypatch.setattr(signal, "signal", lambda *_: None)
-            status = deliver.main(folder, 60)
+            status = outbox_worker.main(folder, 60)
         if not closed:
             os.close(writing)
-        monkeypatch.setattr(deliver, "_ended", ended)
+        monkeypatch.setattr(outbox_worker, "_ended", ended)
         return status
 
-    ended = deliver._ended
+    ended = outbox_worker._ended
     return work
 
 
@@ -161,7 +161,7 @@ def sealed(body: bytes) -> bytes:
     return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
 
-def changed(written: module.Letter, **fields: object) -> bytes:
+def changed(written: module.PendingChunk, **fields: object) -> bytes:
     """A letter's file with other fields, and a checksum that fits."""
     return sealed(json.dumps([{**vars(written), **fields}]).encode())
 
@@ -170,7 +170,7 @@ def test_a_letter_of_an_earlier_version_is_read(store: Store, tmp_path: Path) ->
     written = vars(message(store, 1, "p")).copy()
     assert written.pop("store") == f"sqlite:///{tmp_path}/mlflow.db"
     (tmp_path / "a.json").write_bytes(sealed(json.dumps([written]).encode()))
-    assert from_file(tmp_path / "a.json") == [module.Letter(**written)]
+    assert from_file(tmp_path / "a.json") == [module.PendingChunk(**written)]
 
 
 def test_what_was_claimed_is_looked_for_too_whatever_its_chunks(
@@ -196,13 +196,13 @@ def test_two_that_write_the_same_at_the_same_time_both_give_way(
     tags = {**written.tags, LEVEL: "chunk"}
     other = RunWriter(store, {}).start("other", "chunk", parent, {}, tags)
     store.client.set_tag(other, PROCESS_ID, far_process())
-    with pytest.raises(deliver._Later):
-        deliver.deliver(store, written, path, None)
+    with pytest.raises(outbox_worker._Later):
+        outbox_worker.deliver(store, written, path, None)
     store.client.set_tag(other, PROCESS_ID, dead_process())
-    deliver.deliver(store, written, path, None)
+    outbox_worker.deliver(store, written, path, None)
     store.client.set_tag(other, PROCESS_ID, far_process())
     store.client.set_terminated(other, "FINISHED")
-    deliver.deliver(store, written, path, None)
+    outbox_worker.deliver(store, written, path, None)
     runs = [run for run in store.search(f"tags.`{LEVEL}` = 'chunk'") if run.info.run_id != other]
     assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED", "KILLED"]
 
@@ -216,10 +216,10 @@ def test_a_deliverer_that_was_stopped_writes_nothing_a_second_time(
     path.write_bytes(to_bytes([message(store, 1, parent)]))
     (written,) = from_file(path)
     long_ago = time.monotonic() - 300
-    deliver.deliver(store, written, path, time.monotonic())
-    deliver.deliver(store, written, path, long_ago)
+    outbox_worker.deliver(store, written, path, time.monotonic())
+    outbox_worker.deliver(store, written, path, long_ago)
     path.unlink()
-    deliver.deliver(store, written, path, time.monotonic())
+    outbox_worker.deliver(store, written, path, time.monotonic())
     runs = list(store.search(f"tags.`{LEVEL}` = 'chunk'"))
     assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED", "KILLED"]
 
@@ -303,7 +303,7 @@ def test_letters_under_another_name_of_the_store_are_found_by_the_run_above(
         (there / f"{name}.json").write_bytes(changed(message(store, 1, parent), **content))
     lives = changed(message(store, 1, parents["ours"]), store=f"sqlite:///{there}/ours.json")
     (there / "of_a_store_that_is_there.json").write_bytes(lives)
-    deliver_waiting(store)
+    flush_outbox(store)
     assert chunk_runs(store) == ["n1"]
     left = [path.name for path in waiting(there)]
     assert left == ["of_a_store_that_is_there.json", "theirs.json"]
@@ -316,7 +316,7 @@ def test_an_outbox_that_cannot_be_is_one_sentence(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(module.FOLDER, str(tmp_path / "file" / below))
     with pytest.raises(LatentWireError, match="set LATENTWIRE_OUTBOX to a folder"):
-        deliver_waiting(store)
+        flush_outbox(store)
 
 
 def test_a_writer_whose_folder_was_taken_writes_again(
@@ -324,7 +324,7 @@ def test_a_writer_whose_folder_was_taken_writes_again(
 ) -> None:
     monkeypatch.setattr(Outbox, "_start", lambda self: None)
     with pytest.raises(LatentWireError), Outbox(store) as outbox:
-        first = outbox.put([message(store, 1, "p")])
+        first = outbox.enqueue([message(store, 1, "p")])
         first.unlink()
         usual = Path.rename
         calls = []
@@ -337,14 +337,14 @@ def test_a_writer_whose_folder_was_taken_writes_again(
             return usual(path, target)
 
         monkeypatch.setattr(Path, "rename", taken_meanwhile)
-        second = outbox.put([message(store, 2, "p")])
+        second = outbox.enqueue([message(store, 2, "p")])
         assert len(calls) == 2 and from_file(second)[0].name == "n2"
 
 
 def test_a_letter_becomes_a_whole_run(store: Store) -> None:
     parent = RunWriter(store, {}).start("c", "condition", None, {}, {})
     with Outbox(store) as outbox:
-        path = outbox.put([message(store, 3, parent)])
+        path = outbox.enqueue([message(store, 3, parent)])
     assert not path.exists() and waiting(folder_of(store.uri)) == []
     run = next(store.search(f"tags.`{LEVEL}` = 'chunk'"))
     assert run.info.status == "FINISHED" and run.data.params == {"codec": "int8"}
@@ -379,13 +379,13 @@ def test_a_file_of_another_version_is_named(tmp_path: Path) -> None:
 def test_letters_of_one_file_are_looked_for_one_by_one(store: Store) -> None:
     parent = RunWriter(store, {}).start("c", "condition", None, {}, {})
     with Outbox(store) as outbox:
-        outbox.put([message(store, 2, parent)])
+        outbox.enqueue([message(store, 2, parent)])
         outbox.wait()
     folder = folder_of(store.uri)
     # The process died when the second of three letters had become a run.
     left = [message(store, number, parent) for number in (1, 2, 3)]
     (folder / "1.json").write_bytes(to_bytes(left))
-    deliver_waiting(store)
+    flush_outbox(store)
     assert sorted(chunk_runs(store)) == ["n1", "n2", "n3"] and waiting(folder) == []
 
 
@@ -395,11 +395,11 @@ def test_what_was_left_is_delivered_once(store: Store) -> None:
     folder.mkdir(parents=True)
     for number in (1, 2):
         (folder / f"{number}.json").write_bytes(to_bytes([message(store, number, parent)]))
-    deliver_waiting(store)
+    flush_outbox(store)
     assert sorted(chunk_runs(store)) == ["n1", "n2"]
     # The process died after the run was whole and before the letter was deleted.
     (folder / "1.json").write_bytes(to_bytes([message(store, 1, parent)]))
-    deliver_waiting(store)
+    flush_outbox(store)
     assert sorted(chunk_runs(store)) == ["n1", "n2"] and waiting(folder) == []
 
 
@@ -411,7 +411,7 @@ def test_what_a_kill_left_of_a_letter_goes(store: Store) -> None:
         place.mkdir(parents=True)
         (place / "2.json.part").write_bytes(b"half")
         (place / "1.json").write_bytes(to_bytes([message(store, 1, parent)]))
-        deliver_waiting(store)
+        flush_outbox(store)
         assert [path.exists() for path in (place / "1.json", place / "2.json.part")] == [lives] * 2
     assert chunk_runs(store) == ["n1"]
 
@@ -419,9 +419,9 @@ def test_what_a_kill_left_of_a_letter_goes(store: Store) -> None:
 def test_what_was_not_claimed_is_looked_for_first(store: Store) -> None:
     parent = RunWriter(store, {}).start("c", "condition", None, {}, {})
     with Outbox(store) as outbox:
-        outbox.put([message(store, 1, parent)])
+        outbox.enqueue([message(store, 1, parent)])
         outbox.wait()
-        outbox.put([message(store, 1, parent, claimed=False)])
+        outbox.enqueue([message(store, 1, parent, claimed=False)])
     assert chunk_runs(store) == ["n1"]
 
 
@@ -434,7 +434,7 @@ def test_a_store_that_never_answers_is_given_up_in_a_sentence(
         pytest.raises(LatentWireError, match=r"1 results could not be delivered .* they wait in"),
         Outbox(away) as outbox,
     ):
-        outbox.put([message(store, 1, "p")])
+        outbox.enqueue([message(store, 1, "p")])
     assert len(waiting(folder_of(away.uri))) == 1
 
 
@@ -477,7 +477,7 @@ WRITER = """
     parent = RunWriter(store, {{}}).start("c", "condition", None, {{}}, {{}})
     with Outbox(store) as outbox:
         for number in range(20):
-            outbox.put([message(store, 2 * number + part, parent) for part in (0, 1)])
+            outbox.enqueue([message(store, 2 * number + part, parent) for part in (0, 1)])
             print(number, flush=True)
         time.sleep(60)
 """
@@ -495,7 +495,7 @@ def test_a_killed_writer_loses_and_repeats_nothing(store: Store, delay_s: float)
     time.sleep(delay_s)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    deliver_waiting(store)
+    flush_outbox(store)
     found = finished_chunks(store, ["c"])["c"]
     assert sorted(found) == sorted(f"f{number}" for number in range(40))
     finished = store.search(f"tags.`{LEVEL}` = 'chunk' and attributes.status = 'FINISHED'")
@@ -536,6 +536,6 @@ def test_runs_that_a_milestone_does_not_know_of_end_as_killed(store: Store) -> N
     of_another = RunWriter(store, {MILESTONE: "m8"}).start("m8", "milestone", None, {}, {})
     writer = RunWriter(store, tags)
     known = writer.start("m9", "milestone", None, {}, {})
-    assert writer.mark_strays("m9") == 1
+    assert writer.kill_orphans("m9") == 1
     status = {run.info.run_id: run.info.status for run in store.search("")}
     assert status == {lost: "KILLED", known: "RUNNING", of_another: "RUNNING"}

@@ -6,7 +6,7 @@ from small_server import small_server
 
 from latentwire.errors import LatentWireError
 from latentwire.tracking import store
-from latentwire.tracking.store import ask, is_server, refusal
+from latentwire.tracking.store import http_get, is_server, refusal
 
 WRONG_HOST = "Invalid Host header - possible DNS rebinding attack detected"
 
@@ -20,7 +20,7 @@ def test_a_server_that_is_called_by_another_name_is_not_blamed_on_permissions() 
 
 def test_such_a_server_is_seen_at_the_first_request() -> None:
     with small_server(status=403, body=WRONG_HOST.encode()) as uri:
-        for look in (lambda: ask(uri), lambda: store.check_reachable(uri)):
+        for look in (lambda: http_get(uri), lambda: store.check_reachable(uri)):
             with pytest.raises(LatentWireError, match="--allowed-hosts 127") as caught:
                 look()
             assert "start it, or" not in str(caught.value)
@@ -45,6 +45,6 @@ def test_no_refusal_shows_a_password(monkeypatch: pytest.MonkeyPatch, uri: str) 
     said = [str(LatentWireError(refusal(uri, MlflowException(message))))]
     if is_server(uri):
         with pytest.raises(LatentWireError) as caught:
-            ask(uri)
+            http_get(uri)
         said.append(str(caught.value))
     assert "secret-word" not in "".join(said)

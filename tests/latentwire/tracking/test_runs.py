@@ -16,11 +16,11 @@ from studies import dead_process, far_process
 
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
-from latentwire.tracking import resume as lookup
+from latentwire.tracking import finished_chunks as lookup
 from latentwire.tracking import store as store_module
+from latentwire.tracking.finished_chunks import chunk_name, finished_chunks, parse_chunk
 from latentwire.tracking.heartbeats import LEASE_S
 from latentwire.tracking.processes import own_process
-from latentwire.tracking.resume import chunk_name, finished_chunks, parse_chunk
 from latentwire.tracking.runs import (
     CHUNK,
     CLAIMS,
@@ -34,7 +34,7 @@ from latentwire.tracking.runs import (
     closing,
     mark_killed,
 )
-from latentwire.tracking.stop import Stopped
+from latentwire.tracking.signals import Terminated
 from latentwire.tracking.store import Store, open_store
 
 RECORD = Record("q1", 0, "A", "A", True, 10, 2, 99, "A")
@@ -101,7 +101,7 @@ def test_a_chunk_whose_records_cannot_be_stored_is_not_finished(
 
 @pytest.mark.parametrize(
     ("error", "ends_as"),
-    [(KeyboardInterrupt, "KILLED"), (Stopped, "KILLED"), (ValueError, "FAILED")],
+    [(KeyboardInterrupt, "KILLED"), (Terminated, "KILLED"), (ValueError, "FAILED")],
 )
 def test_no_run_is_left_running(store: Store, error: type[BaseException], ends_as: str) -> None:
     writer = RunWriter(store, {})
@@ -134,7 +134,7 @@ def test_a_signal_in_an_open_transaction_locks_nothing(
         with monkeypatch.context() as patch:
             patch.setattr(Session, "commit", write)
             began = time.monotonic()
-            writer.note(parent, "half")
+            writer.set_description(parent, "half")
     assert time.monotonic() - began < 5
     assert [status(store, run_id) for run_id in (parent, child)] == ["KILLED"] * 2
     assert "mlflow.note.content" not in store.client.get_run(parent).data.tags

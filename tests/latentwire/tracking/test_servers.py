@@ -20,9 +20,9 @@ from latentwire.analysis.curve import write_csv
 from latentwire.cli import main
 from latentwire.errors import LatentWireError
 from latentwire.milestones.budget_curves import load_curve
-from latentwire.tracking.resume import finished_chunks
+from latentwire.tracking.export_import import Transferred, export_study
+from latentwire.tracking.finished_chunks import finished_chunks
 from latentwire.tracking.store import Store, open_store
-from latentwire.tracking.transfer import Transferred, export_study
 
 pytestmark = pytest.mark.servers
 
@@ -128,7 +128,7 @@ def test_two_machines_write_one_study(shared: Shared, as_user: Callable[..., Non
     script = textwrap.dedent("""
         import sys
         from studies import CHUNKS, CONDITIONS, make_plan, start_condition, write_chunk
-        from latentwire.tracking.resume import finished_chunks
+        from latentwire.tracking.finished_chunks import finished_chunks
         from latentwire.tracking.runs import RunWriter, SOURCE
         from latentwire.tracking.store import open_store
         number = int(sys.argv[1])

@@ -12,8 +12,8 @@ from filelock import FileLock
 from mlflow import MlflowClient
 
 from latentwire.errors import LatentWireError
-from latentwire.milestones.peek import peek_store
 from latentwire.tracking import store as module
+from latentwire.tracking.read_only_store import open_read_only
 from latentwire.tracking.store import Store, open_store, sqlite_address, sqlite_path
 
 
@@ -121,7 +121,7 @@ def test_all_experiments_are_searched_however_many_there_are(
 def names_a_store(monkeypatch: pytest.MonkeyPatch, uri: str, reason: str) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     began = time.monotonic()
-    for opened in (lambda: open_store("a"), peek_store):
+    for opened in (lambda: open_store("a"), open_read_only):
         with pytest.raises(LatentWireError, match=reason) as error:
             opened()
         assert "\n" not in str(error.value) and "secret" not in str(error.value)
@@ -222,7 +222,7 @@ def test_the_experiment_that_a_variable_names(
 ) -> None:
     other = filled.client.create_experiment("other")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", other)
-    assert open_store().experiment_id == other == peek_store().experiment_id
+    assert open_store().experiment_id == other == open_read_only().experiment_id
     assert open_store("a").experiment_id == filled.experiment_id
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
     assert open_store().experiment_id == other

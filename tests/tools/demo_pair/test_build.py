@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from c2c.cache import geometry
 from c2c.checkpoint import load_fuser
-from c2c.models import load_model
+from c2c.load_model import load_model
 from latentwire.errors import LatentWireError
 from tools.demo_pair.build import build_demo_pair
 from tools.demo_pair.readme import readme_text

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 import latentwire.pairs
 from c2c.cache import geometry
 from c2c.checkpoint import load_fuser
-from c2c.models import load_model
+from c2c.load_model import load_model
 from tools.demo_pair.measure import (
     Condition,
     LivePair,

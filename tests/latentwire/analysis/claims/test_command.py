@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from latentwire.analysis.curve import ConditionResult
-from latentwire.analysis.margins import difference_interval
+from latentwire.analysis.noninferiority import difference_interval
 from latentwire.analysis.stats import PairedOutcomes
 from latentwire.channel.registry import bits_label
 from latentwire.cli import main
-from latentwire.tracking.resume import chunk_name
+from latentwire.tracking.finished_chunks import chunk_name
 from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY, SOURCE, RunWriter
 from latentwire.tracking.store import Store, open_store
 

@@ -12,9 +12,9 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from latentwire.analysis.claims.claim import Claim, ClaimFile
 from latentwire.analysis.claims.judge import Judgement, is_claimed, judge, judge_files
-from latentwire.analysis.claims.report import WIDTH, Report, render
+from latentwire.analysis.claims.report import WIDTH, ClaimsReport, render
 from latentwire.analysis.curve import ConditionResult
-from latentwire.analysis.margins import Kind
+from latentwire.analysis.noninferiority import Kind
 from latentwire.analysis.published import read_published
 from latentwire.errors import LatentWireError
 from latentwire.spec.condition import Channel, Condition
@@ -233,7 +233,7 @@ def test_the_report_holds_every_number_and_fits_the_terminal(condition: Make) ->
     answers = results(condition, 280, 10, 10, 200)
     made = [claim("non_inferior", 1), claim("superior", first=Condition("receiver"))]
     judgements = judge(made, answers)
-    text = render([Report("mine.yaml", "demo", tuple(judgements))], "published")
+    text = render([ClaimsReport("mine.yaml", "demo", tuple(judgements))], "published")
     assert max(map(len, text.splitlines())) <= WIDTH
     flowing = " ".join(text.split())
     low, high = judgements[0].interval

@@ -11,10 +11,10 @@ import pytest
 from browser import chromium, open_file, resize
 
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes
-from latentwire.analysis.dots import pareto_front
+from latentwire.analysis.plot_points import pareto_front
 from latentwire.analysis.provenance import Origin
-from latentwire.analysis.report.content import content
 from latentwire.analysis.report.page import write_report
+from latentwire.analysis.report.page_data import page_data
 from latentwire.tasks import arc_c
 from latentwire.tasks.dataset import Dataset, build_dataset
 
@@ -86,7 +86,7 @@ def write(folder: Path, results: list[ConditionResult], sets: dict[str, Dataset]
         *("0" * 32, "7", "m2 demo", "m2", "demo", "local", 0, 61_000, "FINISHED", "node"),
         *("cpu", (), "float32", "f00", "beef", len(results)),
     )
-    page = content(
+    page = page_data(
         frame, results, sets, [run], ["mind this"], ["caches win"], "http://server:5000", "today"
     )
     return write_report(page, folder)

@@ -17,12 +17,12 @@ from statsmodels.stats.proportion import proportions_ztest
 from latentwire.analysis.published import read_published
 from latentwire.analysis.reproduction.agreement import RUN_TO_RUN_SHARE, agreement
 from latentwire.analysis.reproduction.compare import Answers, Reproduction, compare
-from latentwire.analysis.reproduction.figures import (
+from latentwire.analysis.reproduction.published_accuracies import (
     LATENTWIRE_2026_02,
     CacheSize,
-    Figure,
     Point,
-    Study,
+    PublishedAccuracy,
+    PublishedStudy,
     load_study,
 )
 from latentwire.analysis.reproduction.report import as_frame, render
@@ -42,12 +42,12 @@ def answers(correct: int, of: int) -> dict[int, Record]:
     }
 
 
-def study(full: float, half: float, questions: int = 400) -> Study:
+def study(full: float, half: float, questions: int = 400) -> PublishedStudy:
     figures = (
-        Figure("set", questions, "int8", 1.0, "front", full),
-        Figure("set", questions, "int8", 0.5, "back", half),
+        PublishedAccuracy("set", questions, "int8", 1.0, "front", full),
+        PublishedAccuracy("set", questions, "int8", 0.5, "back", half),
     )
-    return Study("a study", "a pair", SIZE, SIZE, figures)
+    return PublishedStudy("a study", "a pair", SIZE, SIZE, figures)
 
 
 def judged(own: Mapping[Point, Answers], *others: object) -> Reproduction:
@@ -111,8 +111,8 @@ def test_equal_accuracies_of_other_questions_differ_answer_by_answer() -> None:
 
 def test_a_shift_of_all_conditions_is_seen_in_their_mean() -> None:
     conditions = [("int8", 1.0, "front"), *(("int8", r / 100, "back") for r in range(10, 95, 5))]
-    figures = tuple(Figure("set", 400, *each, 0.5) for each in conditions)
-    whole = Study("a study", "a pair", SIZE, SIZE, figures)
+    figures = tuple(PublishedAccuracy("set", 400, *each, 0.5) for each in conditions)
+    whole = PublishedStudy("a study", "a pair", SIZE, SIZE, figures)
     # In each condition three other questions are lost: nowhere significant, together it is.
     there = {figure.point: answers(200, 400) for figure in figures}
     own = {
@@ -208,7 +208,7 @@ def test_letters_that_are_said_more_often_differ() -> None:
     there = spread(600, 1200, 1)
     lost = [index for index, record in there.items() if not record.correct][:30]
     own = {**there, **{index: replace(there[index], predicted=None) for index in lost}}
-    one = Study("a study", "a pair", SIZE, SIZE, study(0.5, 0.4, 1200).figures[:1])
+    one = PublishedStudy("a study", "a pair", SIZE, SIZE, study(0.5, 0.4, 1200).figures[:1])
     (row,) = compare(one, {FULL: own}, {FULL: there}).rows
     assert row.agreement is not None and row.agreement.p > 0.5 and row.p == 1
     assert row.letters_p_holm == pytest.approx(3 * row.agreement.letters_p)
@@ -249,7 +249,7 @@ def test_letters_are_tested_as_statsmodels_does() -> None:
 
 def test_the_mean_is_tested_with_two_questions_more(made: dict[Point, Answers]) -> None:
     """Of one condition, Bonett and Price's interval of paired shares, written out."""
-    one = Study("a study", "a pair", SIZE, SIZE, study(0.5, 0.4).figures[:1])
+    one = PublishedStudy("a study", "a pair", SIZE, SIZE, study(0.5, 0.4).figures[:1])
     other = {
         i: replace(r, predicted="A" if r.answer != "A" else "B", correct=False) if i < 7 else r
         for i, r in made[FULL].items()

@@ -1,0 +1,210 @@
+"""Greedy decoding of many rows at once, each at a position of its own.
+
+What `receiver.greedy` does for rows of one length, without stopping for the slowest: rows that
+have ended are carried until at most half of those present go on, then the rest move together.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from c2c.cache import geometry
+from c2c.cuda_graphs import StepGraphs
+from c2c.decode_step import supported
+from c2c.slot_cache import new_slots, next_logits
+
+# Without a kernel, attention sees the slots up to the longest row, rounded up to so many. On a GPU
+# every such count has CUDA graphs of its own, and recording one costs as much as seeing some more
+# slots often.
+BLOCK = {"cuda": 64}
+LEAST_BLOCK = 32
+# Likewise rows: they are rounded up to a quarter of the power of two below, and to so many. The
+# rows that this adds hold nothing.
+FEWEST_ROWS = {"cuda": 32}
+
+log = logging.getLogger("c2c")
+
+
+def rounded(count: int, block: int = LEAST_BLOCK) -> int:
+    """`count`, rounded up to whole blocks."""
+    return -(-count // block) * block
+
+
+class Decoder:
+    """A model with slots for `rows` texts of up to `slots` tokens, used batch after batch.
+
+    Slots, tokens and positions stay where they are in memory, so that a decoding step captured as
+    a CUDA graph can be run again for the next batch. `use_graphs` has an effect on CUDA only.
+    """
+
+    def __init__(self, model: PreTrainedModel, rows: int, slots: int, use_graphs: bool) -> None:
+        self.model, self.device = model, model.device
+        self.block = BLOCK.get(self.device.type, LEAST_BLOCK)
+        self.fewest = FEWEST_ROWS.get(self.device.type, 1)
+        slots = rounded(slots, self.block)
+        self.slots = new_slots(geometry(model.config), rows, slots, model.dtype, self.device)
+        heads = model.config.get_text_config().num_attention_heads
+        self._by_kernel = supported(self.slots, heads)
+        self.tokens = torch.zeros(rows, dtype=torch.long, device=self.device)
+        self.positions = torch.zeros(rows, dtype=torch.long, device=self.device)
+        self.rows = torch.arange(rows, device=self.device)  # which row stands in each place
+        self._graphs = (
+            StepGraphs(self.device) if use_graphs and self.device.type == "cuda" else None
+        )
+        self._logits: Tensor | None = None  # where recorded steps put theirs
+        self._tried: set[tuple[int, int]] = set()  # shapes that failed to be captured once
+
+    def holds(self, rows: int, slots: int) -> bool:
+        """Whether a batch of that size fits in."""
+        tokens = self.slots
+        return rows <= len(tokens.keys[0]) and slots <= tokens.tokens
+
+    @torch.inference_mode()
+    def greedy(
+        self,
+        last_tokens: Tensor,
+        positions: Sequence[int],
+        max_new_tokens: int,
+        stop_ids: Collection[int] = (),
+        forced_lengths: Sequence[int] | None = None,
+        on_first_logits: Callable[[Tensor], None] = lambda logits: None,
+    ) -> list[list[int]]:
+        """New token ids of each row, without the stop token that ended it.
+
+        Row r's slots hold the `positions[r]` tokens before its prompt's last one, which is
+        last_tokens[r] (int64 [R]). `on_first_logits` is shown the logits [R, vocabulary] after it.
+        `forced_lengths` says, for timings, after how many tokens each row ends, whatever they are.
+        The slots are used up. Inside `slot_attention` only.
+        """
+        count = len(positions)
+        stops = torch.tensor(sorted(stop_ids), dtype=torch.long, device=self.device)
+        limits = (
+            None if forced_lengths is None else torch.tensor(forced_lengths, device=self.device)
+        )
+        answers = torch.full((count, max_new_tokens), -1, device=self.device)
+        self.tokens[:count] = last_tokens
+        self.positions[:count] = torch.tensor(positions, device=self.device)
+        self.positions[count:] = 0
+        self.rows.copy_(torch.arange(len(self.rows)))
+        ended = torch.zeros(count, dtype=torch.bool, device=self.device)
+        reach = list(positions)  # of the row in each place, 0 once it has ended
+        known = _Flags(self.device)
+        for step in range(max_new_tokens):
+            used = min(rounded(max(reach) + step + 1, self.block), self.slots.tokens)
+            present = len(reach)
+            rows, places = self.rows[:present], self.positions[:present]
+            logits = self._step(self._padded(present), used)[:present]
+            if step == 0:
+                on_first_logits(logits)
+            tokens = logits.argmax(-1)
+            ended |= torch.isin(tokens, stops) if limits is None else limits[rows] <= step
+            answers[rows, step] = torch.where(ended, -1, tokens)
+            self.tokens[:present] = tokens
+            # Attention reads a row up to its position: nothing of one that has ended.
+            places.copy_((places + 1).masked_fill_(ended, 0))
+            flags = known.after(ended)
+            if flags is None:
+                continue
+            if all(flags):
+                break
+            reach = [0 if flag else r for flag, r in zip(flags, reach, strict=True)]
+            target = max(flags.count(False), min(self.fewest, present))
+            if target <= present // 2:
+                sources, holes = _moves(flags, target)
+                self._move(sources, holes, used, ended)
+                self.positions[target:] = 0
+                for source, hole in zip(sources, holes, strict=True):
+                    reach[hole] = reach[source]
+                ended, reach = ended[:target], reach[:target]
+                known.forget()
+        return [[token for token in row if token >= 0] for row in answers.tolist()]
+
+    def _step(self, rows: int, used: int) -> Tensor:
+        """Logits [rows, vocabulary] after the present tokens, with so many slots in use; valid
+        until the next step."""
+
+        def step() -> Tensor:
+            now = self.model, self.tokens[:rows], self.positions[:rows]
+            if self._by_kernel:
+                return next_logits(*now, self.slots, 0, self.rows[:rows])
+            return next_logits(*now, self.slots.rows(0, rows), used)
+
+        shape = rows, 0 if self._by_kernel else used
+        if self._graphs is None or self._logits is None:
+            # The first step of all is run as it is: it sets up what libraries need.
+            logits = step()
+            if self._graphs is not None:
+                self._logits = logits.new_empty(len(self.tokens), logits.shape[-1])
+            return logits
+        try:
+            return self._graphs.run(shape, step, self._logits[:rows])
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            # Something of this shape may have had to be set up, which cannot be recorded.
+            if shape in self._tried:
+                log.warning("decoding goes on without CUDA graphs: %s", str(error).splitlines()[0])
+                self._graphs = None
+            self._tried.add(shape)
+            torch.cuda.empty_cache()  # memory cannot be given back while a step is recorded
+            return step()
+
+    def _padded(self, rows: int) -> int:
+        """As many rows or some more, so that few counts of them occur; on a GPU."""
+        if self.device.type != "cuda":
+            return rows
+        step = max(self.fewest, 1 << max(0, (rows - 1).bit_length() - 3))
+        return min(rounded(rows, step), len(self.tokens))
+
+    def _move(self, sources: Sequence[int], holes: Sequence[int], used: int, ended: Tensor) -> None:
+        """Put the rows at `sources` where those at `holes` were. The kernel finds a row's slots
+        wherever they are; without it they move too."""
+        source = torch.tensor(sources, dtype=torch.long, device=self.device)
+        hole = torch.tensor(holes, dtype=torch.long, device=self.device)
+        if not self._by_kernel:
+            for tensor in (*self.slots.keys, *self.slots.values):
+                seen = tensor[:, :, :used]
+                seen[hole] = seen[source]
+        for state in (self.tokens, self.positions, ended):
+            state[hole] = state[source]
+        # Exchanged, so that no two places have the same row's slots.
+        self.rows[torch.cat([hole, source])] = self.rows[torch.cat([source, hole])]
+
+
+def _moves(ended: Sequence[bool], target: int) -> tuple[list[int], list[int]]:
+    """Which rows behind `target` go where before it: those that go on, to where one ended."""
+    sources = [row for row in range(target, len(ended)) if not ended[row]]
+    holes = [row for row in range(target) if ended[row]]
+    return sources, holes[: len(sources)]
+
+
+class _Flags:
+    """Which rows have ended, as the host knows it.
+
+    On a GPU the host learns it one step late, without the GPU ever waiting for the host.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._late = device.type == "cuda"
+        self._pending: tuple[Tensor, torch.cuda.Event] | None = None
+
+    def after(self, ended: Tensor) -> list[bool] | None:
+        """The flags after this step (CPU, MPS) or the one before; None when nothing is known."""
+        if not self._late:
+            return [bool(flag) for flag in ended.tolist()]
+        copied = torch.empty(len(ended), dtype=torch.bool, pin_memory=True)
+        copied.copy_(ended, non_blocking=True)
+        event = torch.cuda.Event()
+        event.record(torch.cuda.current_stream(ended.device))
+        before, self._pending = self._pending, (copied, event)
+        if before is None:
+            return None
+        before[1].synchronize()
+        return [bool(flag) for flag in before[0].tolist()]
+
+    def forget(self) -> None:
+        """Drop what is on its way: it speaks of rows that have moved."""
+        self._pending = None

@@ -1,0 +1,313 @@
+"""Many prompts of different lengths in one forward pass: a cache of slots and its attention.
+
+A cache of slots is a `KVCache` with more tokens than are filled: slot i of a row holds position i
+of that row's text. Rows are as long as they are; what stands in later slots is never attended to,
+for a token sees the slots up to its own position alone.
+
+Three passes fill slots. `PrefillPass` runs texts from their start, padded at the end: causal
+attention among the pass's own tokens needs no mask, since padding comes after everything real.
+`ExtendPass` runs tokens at any position of each row on top of what its slots hold.
+`decode_step.DecodePass` does so for one token in each row, by a kernel.
+
+transformers lets a model's attention function be named: inside `slot_attention` it is the one
+here, which gets its pass as the keyword `slots`.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import AttentionInterface, PreTrainedModel
+
+from c2c.cache import Geometry, KVCache
+from c2c.decode_step import DecodePass
+from c2c.errors import C2CError
+
+ATTENTION = "c2c_slots"
+LAYER_TYPES = {"full_attention", "sliding_attention"}
+# All but cuDNN's, which prepares itself anew for each shape, and here shapes are many.
+_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+# Keywords that change nothing of what attention computes here; any other that is set is refused.
+_HARMLESS = {
+    "dropout",
+    "position_ids",
+    "cache_position",
+    "use_cache",
+    "output_attentions",
+    "output_hidden_states",
+    "is_causal",
+}
+
+
+def new_slots(
+    geometry: Geometry, rows: int, slots: int, dtype: torch.dtype, device: torch.device
+) -> KVCache:
+    """An empty cache: L tensors [rows, H, slots, D] each for keys and values.
+
+    Zeros, not whatever memory held: a slot behind the mask has weight 0, and 0 * NaN is NaN.
+    """
+    shape = (rows, geometry.kv_heads, slots, geometry.head_dim)
+
+    def layers() -> tuple[Tensor, ...]:
+        return tuple(torch.zeros(shape, dtype=dtype, device=device) for _ in range(geometry.layers))
+
+    return KVCache(layers(), layers())
+
+
+class PrefillPass:
+    """A pass over the first T tokens of every row; `update` and `mask` are what attention asks."""
+
+    def __init__(self, slots: KVCache) -> None:
+        self.slots = slots
+        self._masks: dict[int, Tensor] = {}
+
+    def update(
+        self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Put K and V [R, H, T, D] in slots 0 to T - 1; attention sees just these."""
+        tokens = key.shape[2]
+        self.slots.keys[layer][:, :, :tokens] = key
+        self.slots.values[layer][:, :, :tokens] = value
+        return key, value
+
+    def mask(self, query: Tensor, window: int | None) -> Tensor | None:
+        """None where plain causal attention is right, else what to add to scores [T, T]."""
+        tokens = query.shape[2]
+        if window is None or tokens <= window:
+            return None
+        if window not in self._masks:
+            place = torch.arange(tokens, device=query.device)
+            behind = place[:, None] - place
+            self._masks[window] = _additive((behind >= 0) & (behind < window), query.dtype)
+        return self._masks[window]
+
+
+class ExtendPass:
+    """A pass over tokens at `positions` (int64 [R, T]) of each row.
+
+    `visible` says how many slots attention looks at: more than any position that matters.
+    """
+
+    def __init__(self, slots: KVCache, positions: Tensor, visible: int) -> None:
+        self.slots, self.positions, self.visible = slots, positions, visible
+        self._rows = torch.arange(len(positions), device=positions.device)[:, None]
+        self._masks: dict[tuple[int | None, int], Tensor] = {}
+
+    def update(
+        self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Put K and V [R, H, T, D] in the slots of their positions; the visible slots of all."""
+        keys, values = self.slots.keys[layer], self.slots.values[layer]
+        keys[self._rows, :, self.positions] = key.transpose(1, 2)
+        values[self._rows, :, self.positions] = value.transpose(1, 2)
+        return keys[:, :, : self.visible], values[:, :, : self.visible]
+
+    def mask(self, query: Tensor, window: int | None, groups: int) -> Tensor:
+        """What to add to the scores of `groups` query heads as one: [R, 1, groups * T, visible]."""
+        if (window, groups) not in self._masks:
+            positions = self.positions.repeat(1, groups)
+            behind = positions[:, None, :, None] - torch.arange(self.visible, device=query.device)
+            seen = behind >= 0 if window is None else (behind >= 0) & (behind < window)
+            self._masks[window, groups] = _additive(seen, query.dtype)
+        return self._masks[window, groups]
+
+
+def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where `seen`, minus infinity elsewhere: made once a pass, not once a layer."""
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+
+
+def attend(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    slots: PrefillPass | ExtendPass | DecodePass | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """Attention of `query` [R, Hq, T, D] to `key` and `value` [R, H, S, D]; [R, T, Hq, D].
+
+    Raises C2CError for a model whose attention is more than this.
+    """
+    unknown = sorted(n for n, v in others.items() if v is not None and n not in _HARMLESS)
+    if slots is None or attention_mask is not None or unknown or not _is_causal(module, others):
+        what = f" ({', '.join(unknown)})" if unknown else ""
+        raise C2CError(
+            f"{type(module).__name__} is no plain causal attention{what}: this model's examples"
+            " cannot be evaluated in batches"
+        )
+    if isinstance(slots, DecodePass):
+        return slots.attend(query, key, value, sliding_window, scaling), None
+    if isinstance(slots, PrefillPass):
+        mask = slots.mask(query, sliding_window)
+        grouped = query.shape[1] != key.shape[1]
+        if grouped and not _flash_groups(query, mask):
+            key, value = (
+                x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value)
+            )
+            grouped = False
+        out = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            is_causal=mask is None,
+            scale=scaling,
+            enable_gqa=grouped,
+        )
+        return out.transpose(1, 2).contiguous(), None
+    # The query heads that share a KV head become more queries of it, so that the cache, which is
+    # nearly all that decoding reads, is read once and never copied.
+    rows, heads, tokens, width = query.shape
+    groups = heads // key.shape[1]
+    folded = query.reshape(rows, key.shape[1], groups * tokens, width)
+    mask = slots.mask(query, sliding_window, groups)
+    out = F.scaled_dot_product_attention(folded, key, value, attn_mask=mask, scale=scaling)
+    return out.reshape(rows, heads, tokens, width).transpose(1, 2).contiguous(), None
+
+
+def _flash_groups(query: Tensor, mask: Tensor | None) -> bool:
+    """Whether a kernel exists that reads grouped heads as they are; others would fall back to
+    writing out all scores."""
+    return query.is_cuda and mask is None and query.dtype in (torch.bfloat16, torch.float16)
+
+
+def _is_causal(module: torch.nn.Module, others: dict[str, Any]) -> bool:
+    return getattr(module, "is_causal", True) and others.get("is_causal") is not False
+
+
+AttentionInterface.register(ATTENTION, attend)
+
+
+@contextmanager
+def slot_attention(*models: PreTrainedModel) -> Iterator[None]:
+    """Within, the models attend by `attend` and run passes over slots; afterwards as before.
+
+    Raises C2CError for a model that this cannot be right for.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(_KERNELS))
+        for model in models:
+            require_batches(model.config)
+            before = model.config._attn_implementation
+            model.set_attn_implementation(ATTENTION)
+            stack.callback(model.set_attn_implementation, before)
+            if model.config._attn_implementation != ATTENTION:
+                raise C2CError(_refusal(model.config, "its attention cannot be exchanged"))
+        yield
+
+
+def require_batches(config: Any) -> None:
+    """C2CError for architectures whose rows would not be independent of what else is in the batch,
+    or whose attention differs from full and sliding windows."""
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ()) - LAYER_TYPES
+    if kinds:
+        raise C2CError(_refusal(config, f"it has layers of type {', '.join(sorted(kinds))}"))
+    ropes = getattr(text, "rope_parameters", None) or {}
+    parts = [ropes, *(part for part in ropes.values() if isinstance(part, dict))]
+    for part in parts:
+        kind = str(part.get("rope_type", "default"))
+        if "dynamic" in kind or kind == "longrope":
+            raise C2CError(_refusal(config, f"its rotary embedding ({kind}) depends on the batch"))
+
+
+def _refusal(config: Any, why: str) -> str:
+    kind = getattr(config, "model_type", "unknown")
+    return f"a model of type {kind!r} cannot be evaluated in batches: {why}"
+
+
+@torch.inference_mode()
+def read(model: PreTrainedModel, token_ids: Tensor, slots: KVCache, tokens_at_once: int) -> None:
+    """Run `token_ids` [R, T], padded at their ends, from position 0 and keep K and V in `slots`.
+
+    At most `tokens_at_once` tokens go through the model together (but at least one row). Inside
+    `slot_attention` only.
+    """
+    rows, tokens = token_ids.shape
+    positions = torch.arange(tokens, device=token_ids.device)[None]
+    for start, stop in pieces(rows, tokens, tokens_at_once):
+        _run(
+            model,
+            token_ids[start:stop],
+            positions.expand(stop - start, -1),
+            PrefillPass(slots.rows(start, stop)),
+        )
+
+
+@torch.inference_mode()
+def extend(
+    model: PreTrainedModel,
+    token_ids: Tensor,
+    positions: Tensor,
+    slots: KVCache,
+    visible: int,
+    tokens_at_once: int,
+) -> None:
+    """Run `token_ids` [R, T] at `positions` [R, T] on top of `slots`, which take their K and V.
+
+    Positions ascend by one in each row; those past a row's end may be run too, as padding: no
+    token that matters sees their slots before they are written again.
+    """
+    rows, tokens = token_ids.shape
+    for start, stop in pieces(rows, tokens, tokens_at_once):
+        places = positions[start:stop]
+        view = ExtendPass(slots.rows(start, stop), places, visible)
+        _run(model, token_ids[start:stop], places, view)
+
+
+def pieces(rows: int, tokens: int, tokens_at_once: int) -> Iterator[tuple[int, int]]:
+    """Rows start to stop - 1, so many that their tokens are at most `tokens_at_once`."""
+    step = max(1, tokens_at_once // max(1, tokens))
+    for start in range(0, rows, step):
+        yield start, min(start + step, rows)
+
+
+def _run(
+    model: PreTrainedModel, token_ids: Tensor, positions: Tensor, slots: PrefillPass | ExtendPass
+) -> None:
+    """The model without its head: no logits are needed."""
+    model.base_model(
+        input_ids=token_ids,
+        position_ids=positions,
+        past_key_values=slots,
+        use_cache=True,
+        slots=slots,
+    )
+
+
+def next_logits(
+    model: PreTrainedModel,
+    token_ids: Tensor,
+    positions: Tensor,
+    slots: KVCache,
+    visible: int,
+    rows: Tensor | None = None,
+) -> Tensor:
+    """Logits [R, vocabulary] after one more token in each row: `token_ids` and `positions` [R].
+
+    Attention looks at the `visible` first slots. With `rows` (int64 [R]) row r's slots are those
+    of rows[r], and attention looks at what each has, by a kernel that must support these slots.
+    """
+    view: ExtendPass | DecodePass
+    if rows is None:
+        view = ExtendPass(slots, positions[:, None], visible)
+    else:
+        view = DecodePass(slots, rows, positions)
+    output = model(
+        input_ids=token_ids[:, None],
+        position_ids=positions[:, None],
+        past_key_values=view,
+        use_cache=True,
+        logits_to_keep=1,
+        slots=view,
+    )
+    return output.logits[:, -1]

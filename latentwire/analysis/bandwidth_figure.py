@@ -1,0 +1,137 @@
+"""Time until the receiver has what the sharer had to say, against the bandwidth of the link."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from latentwire.analysis.break_even_bandwidth import STARTS, Route, fastest, read_csv, table_routes
+from latentwire.analysis.budget_figure import codec_styles
+from latentwire.analysis.formatting import human_bits_per_s, percent
+from latentwire.analysis.pictures import DPI, label, labelled, save_both, styled
+from latentwire.analysis.plot_baselines import BASELINE_STYLES
+from latentwire.analysis.safe_names import picture_names
+from latentwire.errors import LatentWireError
+
+LOWEST, HIGHEST = 1e4, 1e13  # bit/s: from a bad radio link to a GPU's memory
+SHOWN = ("bf16", "int8", "int4", "int2")  # of the caches; beside them those that are ever first
+LINKS_PICTURE = "links_"  # how the names of its pictures begin
+TITLES = {
+    "question": "nobody has read the question",
+    "cache": "the sharer's cache stands",
+}
+TEXT_LINES = ("-", (0, (5, 1.5)), (0, (3, 1.5, 1, 1.5)), (0, (1, 1.5)))
+
+
+@styled
+def draw_links(table: pd.DataFrame, dataset: str, pair: str) -> Figure:
+    """Two panels, one a start (see `break_even_bandwidth`), of one pair and dataset of a
+    `break_even_bandwidth.link_table`.
+
+    A black line is recomputation, those of one colour are texts, the others caches by codec. The
+    broad grey band is whoever answers first, of all that was measured. Accuracies are those of
+    complete conditions; others are not named.
+    """
+    rows = labelled(table[(table["pair"] == pair) & (table["dataset"] == dataset)])
+    found = {start: table_routes(rows[rows["start"] == start]) for start in STARTS}
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained", dpi=DPI)
+    panels = figure.subplots(1, len(STARTS), sharey=True)
+    shown = _shown(found)
+    for axes, start in zip(panels, STARTS, strict=True):
+        _draw(axes, found[start], shown)
+        axes.set_title(TITLES[start], fontsize=9)
+        axes.set_xlabel("bandwidth (log scale)", fontsize=8.5)
+    panels[0].set_ylabel("ms until the receiver can answer (log scale)", fontsize=8.5)
+    figure.suptitle(
+        f"{label(pair)}, {label(dataset)}: which way is first; {rows['device'].iloc[0]}, batch 1"
+        "\nin brackets: share answered rightly",
+        fontsize=9.5,
+    )
+    figure.legend(
+        handles=_legend(found[STARTS[0]], shown), loc="outside lower center", ncols=3, fontsize=7,
+        frameon=False,
+    )  # fmt: skip
+    return figure
+
+
+def _shown(found: Mapping[str, Mapping[Route, float]]) -> list[str]:
+    """The codecs that are drawn."""
+    leading = {way.label for each in found.values() for _, _, way in fastest(list(each))}
+    there = [way.label for way in found[STARTS[0]] if way.name == "cache"]
+    return [label for label in there if label in SHOWN or label in leading]
+
+
+def _draw(axes: Axes, found: Mapping[Route, float], shown: Sequence[str]) -> None:
+    bandwidths = np.geomspace(LOWEST, HIGHEST, 400)
+    soonest = [min(way.time_ms(b) for way in found) for b in bandwidths]
+    axes.plot(bandwidths, soonest, color="0.82", linewidth=6, solid_capstyle="butt", zorder=1)
+    for way in _drawn(found, shown):
+        axes.plot(bandwidths, [way.time_ms(b) for b in bandwidths], **_style(way, found, shown))
+    heights = [way.time_ms(HIGHEST) for way in _drawn(found, shown)]
+    axes.set_ylim(min(heights) / 1.6, 20 * max(heights))
+    axes.set_xlim(LOWEST, HIGHEST)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks([1e4, 1e6, 1e8, 1e10, 1e12])
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter(lambda value, _: human_bits_per_s(value))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.tick_params(labelsize=7)
+    axes.grid(color="0.93", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _drawn(found: Mapping[Route, float], shown: Sequence[str]) -> list[Route]:
+    return [way for way in found if way.name != "cache" or way.label in shown]
+
+
+def _style(way: Route, found: Iterable[Route], shown: Sequence[str]) -> dict[str, Any]:
+    if way.name == "recomputation":
+        return {"color": "black", "linewidth": 1.3, "linestyle": (0, (6, 2)), "zorder": 3}
+    if way.name == "text":
+        place = [other.label for other in found if other.name == "text"].index(way.label)
+        line = TEXT_LINES[place % len(TEXT_LINES)]
+        return {
+            "color": BASELINE_STYLES["utf8"][0],
+            "linewidth": 1.1,
+            "linestyle": line,
+            "zorder": 3,
+        }
+    colour, marker = codec_styles(shown)[way.label]
+    return {
+        "color": colour, "linewidth": 1.1, "marker": marker, "markersize": 4, "zorder": 3,
+        "markevery": (10 * list(shown).index(way.label) % 50, 50),
+    }  # fmt: skip
+
+
+def _legend(found: Mapping[Route, float], shown: Sequence[str]) -> list[Line2D]:
+    handles = [Line2D([], [], color="0.82", linewidth=6, label="first, of all that was measured")]
+    for way in _drawn(found, shown):
+        name = f"cache in {way.label}" if way.name == "cache" else way.label
+        right = "" if math.isnan(found[way]) else f" ({percent(found[way])} %)"
+        style = {k: v for k, v in _style(way, found, shown).items() if k != "markevery"}
+        handles.append(Line2D([], [], label=name + right, **style))
+    return handles
+
+
+def write_link_figures(table: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write each pair's and dataset's figure as links_DATASET.png and .svg; paths."""
+    names, paths = picture_names(table), []
+    for pair, dataset in table[["pair", "dataset"]].drop_duplicates().itertuples(index=False):
+        stem = f"{LINKS_PICTURE}{names[pair, dataset]}"
+        paths += save_both(draw_links(table, dataset, pair), folder, stem)
+    return paths
+
+
+def link_figures_from_csv(path: Path, folder: Path) -> list[Path]:
+    """`write_link_figures` from a file that m4 wrote; nothing else is read."""
+    table = read_csv(path)
+    if table.empty:
+        raise LatentWireError(f"{path} has no row to draw: run m1, then m4 again")
+    return write_link_figures(table, folder)

@@ -1,0 +1,181 @@
+"""From how many bytes on a cache beats what competes with it, if it ever does.
+
+At a budget of b bytes a question, the best that can be done with caches is the accuracy of the best
+condition that sends at most b; likewise with messages, or with nothing (the receiver alone). Caches
+beat messages from b on if theirs is higher at b and at every larger budget that was measured.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from latentwire.analysis.bootstrap import RESAMPLES, SEED, draws
+from latentwire.analysis.curve import ConditionResult, merged, outcomes
+from latentwire.analysis.formatting import human_bytes
+from latentwire.analysis.stats import CONFIDENCE, Outcomes
+from latentwire.analysis.unanswered import answered
+from latentwire.evaluation.record import Record
+from latentwire.spec.axes import CACHES, SENDING, TEXTS
+
+RIVALS = {"text": TEXTS, "any message": tuple(name for name in SENDING if name not in CACHES)}
+COLUMNS = (
+    *("pair", "dataset", "source", "rivals", "questions"),
+    *("bytes", "bytes_low", "bytes_high", "never_share"),
+)
+Point = tuple[float, Outcomes]  # mean bytes of a question, and which were answered rightly
+
+
+def break_even_table(
+    results: Iterable[ConditionResult], resamples: int = RESAMPLES, seed: int = SEED
+) -> pd.DataFrame:
+    """A row of COLUMNS for each pair, dataset, source and kind of rivals that was measured beside
+    caches. Only complete conditions count; without one on both sides `questions` is 0.
+
+    `bytes` is infinite where caches never beat the rivals. The interval (95 %, bootstrap over the
+    questions that all conditions share) has the budgets above `bytes_low` and up to `bytes_high`,
+    which is infinite where the resamples say never. Only measured budgets can be drawn, so the
+    lower end is the measured budget before the smallest that was: caches overtake somewhere
+    between the two. `never_share` is the share of resamples in which they never do. The best of
+    many conditions looks better than it is: with more caches than messages, the interval leans to
+    the caches.
+    """
+    families: dict[tuple[str, str, str], dict[tuple[object, ...], list[ConditionResult]]]
+    families = defaultdict(lambda: defaultdict(list))
+    for part in results:
+        if part.control in ("matched", "none"):
+            families[part.family][part.place].append(part)
+    rows = []
+    for (pair, dataset, source), members in families.items():
+        by_system: dict[str, list[Point]] = defaultdict(list)
+        there = {str(place[0]) for place in members}
+        for place, parts in members.items():
+            records = merged(f"{pair}, {dataset}: {place}", parts)
+            # A trial run of some questions is no condition that others are compared on.
+            if place[0] == "sharer" or len(records) != parts[0].examples_total:
+                continue
+            if sent := answered(records):  # else it has no bytes
+                bytes_mean = _mean_bytes(sent.values())
+                by_system[str(place[0])].append((bytes_mean, outcomes(records)))
+        caches = [each for system in CACHES for each in by_system[system]]
+        nothing = by_system["receiver"] + by_system["calibrated"]
+        for name, systems in RIVALS.items():
+            rivals = [each for system in systems for each in by_system[system]]
+            if there.isdisjoint(CACHES) or there.isdisjoint(systems):
+                continue
+            if not caches or not rivals:
+                rows.append((pair, dataset, source, name, 0, *[float("nan")] * 4))
+                continue
+            found = break_even(caches, rivals + nothing, resamples, seed)
+            rows.append((pair, dataset, source, name, *found))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def break_even(
+    caches: Sequence[Point], rivals: Sequence[Point], resamples: int, seed: int
+) -> tuple[int, float, float, float, float]:
+    """Questions, bytes, the ends of their interval (the lower one outside of it), and the share of
+    resamples without any.
+
+    All NaN without a question that every point has.
+    """
+    points = [*caches, *rivals]
+    shared = sorted(set.intersection(*(set(answered) for _, answered in points)))
+    if not shared:
+        nan = float("nan")
+        return 0, nan, nan, nan, nan
+    right = np.array([[answered[name] for _, answered in points] for name in shared], np.float32)
+    sent = np.array([wire_bytes for wire_bytes, _ in points])
+    is_cache = np.arange(len(points)) < len(caches)
+    (own,) = _crossed(right.sum(0, keepdims=True), sent, is_cache)
+    drawn = np.concatenate(
+        [_crossed(counts @ right, sent, is_cache) for counts in draws(len(shared), resamples, seed)]
+    )
+    tail = (1 - CONFIDENCE) / 2
+    # "never" is infinite: ends are values that were drawn, not between two.
+    first, last = np.quantile(drawn, [tail, 1 - tail], method="nearest")
+    # Nobody knows where between two budgets the crossing lies: the interval begins above the last
+    # one at which caches were behind. A drawn interval of one budget would have no width.
+    low = max((wire_bytes for wire_bytes in sent if wire_bytes < min(first, own)), default=0.0)
+    high = max(last, own)
+    return len(shared), float(own), float(low), float(high), float(np.isinf(drawn).mean())
+
+
+def _crossed(
+    right: NDArray[np.float32], sent: NDArray[np.float64], is_cache: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Bytes from which on caches beat rivals, by resample: [R] from numbers right [R, points]."""
+    budgets = np.unique(sent)
+    best = {}
+    for kind in (True, False):
+        chosen = np.flatnonzero(is_cache == kind)
+        chosen = chosen[np.argsort(sent[chosen], kind="stable")]
+        reached = np.maximum.accumulate(right[:, chosen], axis=1)
+        # How many of them each budget pays for; before the first, nothing is answered.
+        paid = np.searchsorted(sent[chosen], budgets, side="right")
+        nobody = np.full((len(right), 1), -1.0, np.float32)
+        best[kind] = np.concatenate([nobody, reached], axis=1)[:, paid]
+    ahead = best[True] > best[False]
+    from_here_on = np.logical_and.accumulate(ahead[:, ::-1], axis=1)[:, ::-1]
+    first = from_here_on.argmax(axis=1)
+    return np.where(from_here_on.any(axis=1), budgets[first], np.inf)
+
+
+def with_break_even(frame: pd.DataFrame, crossed: pd.DataFrame) -> pd.DataFrame:
+    """A budget curve with `beats_text_bytes`, `_low` and `_high` filled in where `crossed` (rows of
+    `break_even_table`) knows them; the same in all rows of a pair, dataset and source."""
+    keys = ["pair", "dataset", "source"]
+    text = crossed[crossed["rivals"] == "text"].set_index(keys)
+    places = list(frame[keys].itertuples(index=False, name=None))
+    nan = float("nan")
+    return frame.assign(
+        **{
+            f"beats_text_{name}": [
+                float(text.loc[place, name]) if place in text.index else nan for place in places
+            ]
+            for name in ("bytes", "bytes_low", "bytes_high")
+        }
+    )
+
+
+def text_sentence(rows: pd.DataFrame) -> str:
+    """What a budget curve's rows of one pair, dataset and source say of caches and text; or ""."""
+    known = rows.dropna(subset="beats_text_bytes")
+    if known.empty:
+        return ""
+    names = ("beats_text_bytes", "beats_text_bytes_low", "beats_text_bytes_high")
+    own, low, high = (_budget(float(known[name].iloc[0])) for name in names)
+    found = "never beat text" if own == "never" else f"beat text from {own} on (thin line)"
+    return f"Caches {found}; 95 % interval above {low} to {high}."
+
+
+def sentences(frame: pd.DataFrame) -> list[str]:
+    """What the rows of `break_even_table` say, one each."""
+    said = []
+    for row in frame.to_dict("records"):
+        published = ", published" if row["source"] != "local" else ""
+        where = f"{row['dataset']}, {row['pair']}{published}"
+        if not row["questions"]:
+            said.append(
+                f"{where}: no conditions both of caches and of {row['rivals']} answered all"
+                " questions, so from where on caches are better is not said."
+            )
+            continue
+        own, low, high = (_budget(row[name]) for name in ("bytes", "bytes_low", "bytes_high"))
+        found = "never beat" if own == "never" else f"beat, from {own} on,"
+        said.append(
+            f"{where}: caches {found} {row['rivals']} (95 % interval above {low} to {high};"
+            f" never in {100 * row['never_share']:.0f} % of resamples,"
+            f" {row['questions']} questions)."
+        )
+    return said
+
+
+def _budget(wire_bytes: float) -> str:
+    return "never" if np.isinf(wire_bytes) else human_bytes(wire_bytes)
+
+
+def _mean_bytes(records: Iterable[Record]) -> float:
+    return float(np.mean([record.wire_bytes for record in records]))

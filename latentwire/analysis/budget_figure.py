@@ -1,0 +1,568 @@
+"""The budget curve as a picture: accuracy and pairing gain against the bytes really sent."""
+
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import blended_transform_factory
+from matplotlib.typing import LineStyleType
+
+from latentwire.analysis.break_even_bytes import text_sentence
+from latentwire.analysis.completeness import n_sentences
+from latentwire.analysis.curve import letter_prior
+from latentwire.analysis.formatting import human_bytes
+from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
+from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
+from latentwire.analysis.plot_baselines import BASELINE_STYLES, draw_baselines, read_baselines
+from latentwire.analysis.plot_points import PlotPoint, dodge, pareto_front, read_points, read_sweeps
+from latentwire.analysis.provenance import hashes_note
+from latentwire.channel.selectors.registry import SELECTORS
+from latentwire.errors import LatentWireError
+from latentwire.spec.axes import ALONE, AXES, CACHES
+
+WIDTH, HEIGHT = 6.5, 5.5  # inches: a two-column paper's full width
+GREY = "0.45"
+CAPTION_CHARACTERS = 130  # of its size, across the page
+EDGE = 0.012  # of the page's width: where title and caption begin
+
+# Colours of M. Okabe and K. Ito, told apart by all common forms of colour blindness; the
+# markers tell the codecs apart in grey.
+CODEC_STYLES = {
+    "bf16": ("#000000", "o"),
+    "int8": ("#0072B2", "s"),
+    "int4": ("#D55E00", "^"),
+    "int3": ("#009E73", "v"),
+    "int2": ("#CC79A7", "D"),
+}
+# In points: a triangle or a diamond needs more to look as large as a square.
+MARKER_SIZES = {"o": 5.2, "s": 4.9, "^": 6.2, "v": 6.2, "D": 4.7, "<": 6.2, ">": 6.2}
+OTHER_SIZE = 6.0
+OTHER_STYLES = (
+    ("#E69F00", "P"),
+    ("#56B4E9", "X"),
+    ("#8C6D31", "<"),
+    ("#7B4FA3", ">"),
+    ("#5A5A5A", "p"),
+)
+CROSS: dict[str, Any] = {"marker": "x", "markersize": 8, "markeredgewidth": 0.9}
+DEGENERATE_SIGN = " \N{MULTIPLICATION SIGN}"  # the cross, in words
+RATIO_POINTS = 8.6  # between the rows of keep ratios
+MOST_CODECS = 10  # told apart by colour and marker
+LEGEND_CODECS = 7  # on a line of the legend
+KINDS = 5  # of lines and hollow markers, likewise
+FRONT_COLOUR, FRONT_WIDTH = "0.85", 4.5
+# Of the lines through one order's keep ratios; there are more selectors than can be told apart.
+ORDER_STYLES: tuple[LineStyleType, ...] = (
+    "-",
+    (0, (3.5, 1.8)),
+    (0, (1, 1.5)),
+    (0, (5, 1.5, 1, 1.5)),
+)
+
+
+@styled
+def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
+    """Draw one dataset's budget curve of one pair.
+
+    Above, accuracy with Wilson intervals: a colour and marker a codec, solid lines through a
+    codec's `front` keep ratios, dashed through its `back` ones and otherwise broken ones for other
+    orders, all meeting at the full cache;
+    hollow markers for the deranged control; receiver and sharer alone as level lines with
+    their intervals on the right edge. Conditions that answer nearly always with one letter are
+    crossed out. Below, the pairing gain. Points of nearly equal bytes
+    are drawn side by side, at most a few per cent from their place. A broad grey step in either
+    panel joins the caches that no other beats, in bytes and in height (crossed out and incomplete
+    ones do not count). Texts, the letter and logits are hollow marks of one colour. What is not
+    complete is pale (see `completeness`).
+
+    Where the table holds local rows, its published rows of the same pair and dataset are laid
+    over them as hollow grey markers of the codec's shape; otherwise they are the curve.
+
+    Args:
+        frame: the table of `curve.build_curve`.
+        dataset: which of its datasets.
+        pair: which of its pairs.
+
+    Raises:
+        LatentWireError: the table has no C2C point of that pair and dataset.
+    """
+    frame = labelled(frame[(frame["dataset"] == dataset) & (frame["pair"] == pair)])
+    has_local = ((frame["source"] == "local") & frame["system"].isin(CACHES)).any()
+    source = "local" if has_local else "published"
+    own = frame[frame["source"] == source]
+    dots = read_points(own)
+    if not dots:
+        raise LatentWireError(f"There is no point of {pair} on {dataset} to draw.")
+    dots, left_out = _chosen(dots)
+    overlay = read_points(frame[frame["source"] == "published"]) if source == "local" else []
+    baselines = read_baselines(own)
+    caches = [dot.wire_bytes for dot in [*dots, *overlay]]
+    low, high = _limits([*caches, *(baseline.wire_bytes for baseline in baselines)])
+    styles = codec_styles(dot.codec for dot in [*dots, *overlay])
+    dots = dodge(dots, math.log10(high / low), list(styles))
+    gains = [dot for dot in dots if not math.isnan(dot.gain)]
+    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    upper, lower = _panels(figure, gains=bool(gains))
+    _draw_front(upper, [(dot, dot.accuracy) for dot in dots if dot.complete], high)
+    _draw_front(lower, [(dot, dot.gain) for dot in gains if dot.gain_complete], high)
+    _draw_accuracy(upper, dots, overlay, styles)
+    _draw_references(upper, own)
+    _draw_gain(lower, gains, styles)
+    draw_baselines(upper, lower if gains else None, baselines)
+    for axes in (upper, lower):
+        _draw_crossing(axes, own["beats_text_bytes"], low, high)
+    _draw_bytes(lower, low, high)
+    title = f"{label(dataset)}  \N{MIDDLE DOT}  {label(pair)}"
+    if source == "published":
+        title += "  \N{MIDDLE DOT}  published answers"
+    _draw_legends(figure, title, dots, overlay, styles)
+    caption = _caption(own, dots, overlay, bool(gains), left_out)
+    figure.supxlabel(caption, x=EDGE, ha="left", fontsize=6.8, color="0.3")
+    _draw_keep_ratios(figure, dots, styles)
+    return figure
+
+
+def codec_styles(codecs: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Codec -> (colour, marker): the well-known ones first, each always the same."""
+    present = set(codecs)
+    styles = {codec: style for codec, style in CODEC_STYLES.items() if codec in present}
+    for place, codec in enumerate(sorted(present - CODEC_STYLES.keys())):
+        styles[codec] = OTHER_STYLES[place % len(OTHER_STYLES)]
+    return styles
+
+
+def _size(marker: str) -> float:
+    return MARKER_SIZES.get(marker, OTHER_SIZE)
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    """Ends of the byte axis: 8 % of room on each side, and never under half a decade."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    room = max(0.08 * (high - low), (0.5 - (high - low)) / 2)
+    return 10 ** (low - room), 10 ** (high + room)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round byte counts between the ends: 1, 2, 5 of each decade, or fewer on a long axis."""
+    decades = math.log10(high / low)
+    steps: tuple[float, ...] = (1,)
+    for most, finer in ((4, (1, 3)), (3, (1, 2, 5)), (0.7, (1, 1.5, 2, 3, 5, 7))):
+        if decades < most:
+            steps = finer
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [step * 10.0**exponent for exponent in exponents for step in steps]
+    return [tick for tick in ticks if low <= tick <= high]
+
+
+def _panels(figure: Figure, *, gains: bool) -> tuple[Axes, Axes]:
+    """The two panels, one above the other; the lower is a line of text where no gain is known."""
+    heights = (0.62, 0.38) if gains else (0.88, 0.12)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=heights)
+    for axes in (upper, lower):
+        axes.tick_params(labelsize=7.5, length=3)
+        axes.grid(axis="both", color="0.92", linewidth=0.6)
+        axes.set_axisbelow(True)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    figure.align_ylabels([upper, lower])
+    return upper, lower
+
+
+def _draw_bytes(lower: Axes, low: float, high: float) -> None:
+    lower.set_xlim(low, high)
+    lower.set_xscale("log")
+    lower.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
+    lower.xaxis.set_minor_locator(NullLocator())
+    lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
+    lower.set_xlabel("bytes sent per question (mean, log scale)", fontsize=8.5)
+
+
+def _line_style(order: str) -> LineStyleType:
+    """The same in every figure."""
+    known = list(SELECTORS)
+    place = known.index(order) if order in known else len(known)
+    return ORDER_STYLES[place % len(ORDER_STYLES)]
+
+
+def _draw_series(
+    axes: Axes,
+    dots: Sequence[PlotPoint],
+    styles: dict[str, tuple[str, str]],
+    value: Callable[[PlotPoint], tuple[float, float, float]],
+    opacity: Callable[[PlotPoint], float],
+) -> None:
+    """Markers with intervals, and lines through the sweeps; `value` gives middle, low, high."""
+    for (codec, order), sweep in read_sweeps(dots).items():
+        axes.plot(
+            [dot.x for dot in sweep],
+            [value(dot)[0] for dot in sweep],
+            color=styles[codec][0],
+            linestyle=_line_style(order),
+            linewidth=1.1,
+            alpha=min(map(opacity, sweep)),
+            zorder=2,
+        )
+    for dot in dots:
+        colour, marker = styles[dot.codec]
+        middle, low, high = value(dot)
+        axes.errorbar(
+            dot.x,
+            middle,
+            yerr=[[max(middle - low, 0.0)], [max(high - middle, 0.0)]],
+            color=colour,
+            marker=marker,
+            markersize=_size(marker),
+            markeredgewidth=0.6,
+            markeredgecolor="white",
+            elinewidth=0.8,
+            capsize=1.8,
+            capthick=0.8,
+            alpha=opacity(dot),
+            linestyle="none",
+            zorder=4,
+        )
+        if dot.degenerate:
+            _cross(axes, dot.x, middle)
+
+
+def _draw_front(axes: Axes, valued: Sequence[tuple[PlotPoint, float]], right: float) -> None:
+    """A broad grey step through the points that are worth most for their bytes."""
+    sound = [(dot, value) for dot, value in valued if not dot.degenerate]
+    front = pareto_front([(dot.wire_bytes, value) for dot, value in sound])
+    # Dots set side by side may have changed places.
+    places = sorted((sound[place][0].x, sound[place][1]) for place in front)
+    if not places:
+        return
+    heights = np.maximum.accumulate([height for _, height in places])
+    axes.stairs(
+        heights,
+        [*(x for x, _ in places), right],
+        baseline=None,
+        edgecolor=FRONT_COLOUR,
+        linewidth=FRONT_WIDTH,
+        zorder=0.9,
+    )
+
+
+def _draw_crossing(axes: Axes, beats_text: "pd.Series[float]", low: float, high: float) -> None:
+    """A thin line where caches begin to beat text, if they do."""
+    for wire_bytes in beats_text.dropna().unique()[:1]:
+        if low <= wire_bytes <= high:
+            axes.axvline(wire_bytes, color=BASELINE_STYLES["utf8"][0], linewidth=0.6, zorder=0)
+
+
+def _cross(axes: Axes, x: float, y: float) -> None:
+    """Cross out a point whose condition answers nearly always with one letter."""
+    axes.plot(x, y, color="0", linestyle="none", zorder=6, **CROSS)
+
+
+def _draw_accuracy(
+    axes: Axes,
+    dots: Sequence[PlotPoint],
+    overlay: Sequence[PlotPoint],
+    styles: dict[str, tuple[str, str]],
+) -> None:
+    _draw_series(
+        axes,
+        dots,
+        styles,
+        lambda dot: (dot.accuracy, dot.accuracy_low, dot.accuracy_high),
+        lambda dot: dot.alpha,
+    )
+    for dot in dots:
+        if math.isnan(dot.deranged):
+            continue
+        colour, marker = styles[dot.codec]
+        axes.plot(
+            dot.x,
+            dot.deranged,
+            color=colour,
+            marker=marker,
+            markersize=0.68 * _size(marker),
+            markerfacecolor="white",
+            markeredgewidth=0.9,
+            alpha=dot.gain_alpha,
+            linestyle="none",
+            # On top and smaller: where the control scores the same as the matched cache, both
+            # stay visible, as a marker with a hollow core.
+            zorder=5,
+        )
+        if dot.deranged_degenerate:
+            _cross(axes, dot.x, dot.deranged)
+    for dot in overlay:
+        axes.plot(
+            dot.wire_bytes,
+            dot.accuracy,
+            marker=styles[dot.codec][1],
+            markersize=1.65 * _size(styles[dot.codec][1]),
+            markerfacecolor="none",
+            markeredgecolor="0.55",
+            markeredgewidth=0.9,
+            alpha=dot.alpha,
+            linestyle="none",
+            zorder=3,
+        )
+        if dot.degenerate:
+            _cross(axes, dot.wire_bytes, dot.accuracy)
+    axes.set_ylabel("accuracy (%)", fontsize=8.5)
+    axes.margins(y=0.07)
+
+
+def _draw_references(axes: Axes, frame: pd.DataFrame) -> None:
+    """The systems that send nothing: a level line, its interval and its name on the right edge."""
+    rows = frame[frame["system"].isin(ALONE) & (frame["examples"] > 0)]
+    references = sorted(rows.to_dict(orient="records"), key=lambda row: row["accuracy"])
+    accuracies = [100 * float(row["accuracy"]) for row in references]
+    edge = axes.get_yaxis_transform()
+    for place, (accuracy, row) in enumerate(zip(accuracies, references, strict=True)):
+        alpha = 1.0 if row["complete"] else PALE
+        axes.axhline(
+            accuracy,
+            color=GREY,
+            alpha=alpha,
+            linewidth=0.9,
+            linestyle={"receiver": ":", "sharer": "-."}.get(row["system"], (0, (1, 4))),
+            zorder=1,
+        )
+        low, high = 100 * float(row["accuracy_low"]), 100 * float(row["accuracy_high"])
+        x = 1.012 + 0.014 * place
+        axes.plot(
+            [x, x],
+            [low, high],
+            transform=edge,
+            color=GREY,
+            alpha=alpha,
+            linewidth=0.8,
+            marker="_",
+            markersize=3.5,
+            clip_on=False,
+        )
+        look: dict[str, Any] = {"color": GREY, "alpha": alpha, "markersize": 4, "clip_on": False}
+        axes.plot(x, accuracy, ".", transform=edge, **look)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    heights = _apart(accuracies, 0.09 * (high - low))
+    for accuracy, row, height in zip(accuracies, references, heights, strict=True):
+        axes.text(
+            1.05,
+            height,
+            f"{row['system']}{DEGENERATE_SIGN if row['degenerate'] else ''}\n{accuracy:.1f} %"
+            + ("" if row["complete"] else f", n {row['examples']}"),
+            transform=edge,
+            va="center",
+            fontsize=7.3,
+            linespacing=0.95,
+            color="0.25",
+        )
+
+
+def _apart(heights: Sequence[float], least: float) -> list[float]:
+    """Rising heights of labels, those too near pushed apart around their middle, `least` between
+    two."""
+    groups: list[list[float]] = []
+    for height in heights:
+        groups.append([height])
+        while len(groups) > 1 and mean(groups[-1]) - mean(groups[-2]) < least * (
+            (len(groups[-1]) + len(groups[-2])) / 2
+        ):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    return [
+        mean(group) + least * (place - (len(group) - 1) / 2)
+        for group in groups
+        for place in range(len(group))
+    ]
+
+
+def _draw_keep_ratios(
+    figure: Figure, dots: Sequence[PlotPoint], styles: dict[str, tuple[str, str]]
+) -> None:
+    """Under the upper panel, a row a swept codec: the keep ratio that each place on the axis is,
+    where there is room for it, from the longest cache on."""
+    axes = figure.axes[0]
+    sweeps = read_sweeps(dots)
+    swept = [codec for codec in styles if any(codec == key[0] for key in sweeps)]
+    rows = []
+    for row, codec in enumerate(swept):
+        look: dict[str, Any] = {"fontsize": 6.5, "color": styles[codec][0], "va": "center"}
+        look |= {"textcoords": "offset points", "annotation_clip": False}
+        y = -7 - RATIO_POINTS * row
+        axes.annotate(f"{codec} kept", (0, 0), (-5, y), "axes fraction", ha="right", **look)
+        places = {dot.keep_ratio: dot.wire_bytes for dot in dots if dot.codec == codec}
+        under = ("data", "axes fraction")
+        rows.append(
+            [
+                axes.annotate(f"{ratio:g}", (x, 0), (0, y), under, ha="center", **look)
+                for ratio, x in sorted(places.items(), reverse=True)
+            ]
+        )
+    if rows:  # only what is laid out tells which labels meet
+        figure.draw_without_rendering()
+    for labels in rows:
+        _thin_out(labels)
+
+
+def _thin_out(labels: Sequence[Annotation]) -> None:
+    """Of labels in a row, from the right, keep those with a character's room to the one before."""
+    free = math.inf  # the left end of the label to the right, in pixels
+    for text in labels:
+        box = text.get_window_extent()
+        if box.x1 > free:
+            text.remove()
+        else:
+            free = box.x0 - box.width / len(text.get_text())
+
+
+def _draw_gain(axes: Axes, dots: Sequence[PlotPoint], styles: dict[str, tuple[str, str]]) -> None:
+    if not dots:
+        axes.text(
+            0.5,
+            0.5,
+            "no pairing gain: the deranged control was not run",
+            transform=axes.transAxes,
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            style="italic",
+            color=GREY,
+        )
+        axes.set_yticks([])
+        return
+    axes.axhline(0, color="0.25", linewidth=0.8, zorder=1)
+    _draw_series(
+        axes,
+        dots,
+        styles,
+        lambda dot: (dot.gain, dot.gain_low, dot.gain_high),
+        lambda dot: dot.gain_alpha,
+    )
+    axes.set_ylabel("pairing gain (points)", fontsize=8.5)
+    axes.margins(y=0.1)
+
+
+def _draw_legends(
+    figure: Figure,
+    title: str,
+    dots: Sequence[PlotPoint],
+    overlay: Sequence[PlotPoint],
+    styles: dict[str, tuple[str, str]],
+) -> None:
+    """Title, codecs, and what lines and hollow markers mean; only what is drawn."""
+    codecs = [
+        Line2D(
+            [],
+            [],
+            color=colour,
+            marker=marker,
+            markersize=_size(marker),
+            linestyle="none",
+            label=codec,
+        )
+        for codec, (colour, marker) in styles.items()
+    ]
+    sweeps = read_sweeps(dots)
+    kinds = [
+        Line2D(
+            [], [], color=GREY, linewidth=1.1, linestyle=_line_style(order), label=f"{order} kept"
+        )
+        for order in sorted({order for _, order in sweeps}, key=AXES["order"].sort_key)
+    ]
+    if not all(math.isnan(dot.deranged) for dot in dots):
+        kinds.append(_hollow("deranged control", "0.2", 0.68 * _size("s")))
+    if any(dot.complete and not dot.degenerate for dot in dots):
+        best = "best for its bytes (Pareto)"
+        kinds.append(Line2D([], [], color=FRONT_COLOUR, linewidth=FRONT_WIDTH, label=best))
+    if overlay:
+        kinds.append(_hollow("published", "0.55", 1.65 * _size("s")))
+    look: dict[str, Any] = {"fontsize": 7.8, "frameon": False, "borderpad": 0, "columnspacing": 1.6}
+    figure.legend(
+        handles=codecs,
+        title=title,
+        title_fontproperties={"weight": "bold", "size": 9.5},
+        alignment="left",
+        loc="outside upper left",
+        ncols=min(len(codecs), LEGEND_CODECS),
+        handlelength=1.0,
+        **look,
+    )
+    if kinds:
+        upper = figure.axes[0]
+        beside = blended_transform_factory(figure.transFigure, upper.transAxes)
+        look |= {"bbox_to_anchor": (EDGE, 1.02), "bbox_transform": beside, "borderaxespad": 0}
+        names = [str(kind.get_label()) for kind in kinds]
+        # Beside the panel's own legend. What is not clipped, the layout makes room for.
+        second = Legend(upper, kinds, names, loc="lower left", ncols=min(len(kinds), KINDS), **look)
+        upper.add_artist(second).set_clip_on(False)
+
+
+def _hollow(name: str, colour: str, size: float) -> Line2D:
+    return Line2D(
+        [],
+        [],
+        color=colour,
+        marker="s",
+        markersize=size,
+        markerfacecolor="none",
+        markeredgewidth=0.9,
+        linestyle="none",
+        label=name,
+    )
+
+
+def _chosen(dots: list[PlotPoint]) -> tuple[list[PlotPoint], int]:
+    """Dots of codecs that a picture can tell apart, and how many codecs are left out.
+
+    With more than MOST_CODECS, those stay that have several cache lengths or a style of their own;
+    the rest, of whole caches only, stand in the picture of codecs against bits.
+    """
+    codecs = {dot.codec for dot in dots}
+    if len(codecs) <= MOST_CODECS:
+        return dots, 0
+    swept = {codec for codec, _ in read_sweeps(dots)}
+    kept = [dot for dot in dots if dot.codec in swept or dot.codec in CODEC_STYLES] or dots
+    return kept, len(codecs) - len({dot.codec for dot in kept})
+
+
+def _caption(
+    frame: pd.DataFrame,
+    dots: Sequence[PlotPoint],
+    overlay: Sequence[PlotPoint],
+    gains: bool,
+    left_out: int,
+) -> str:
+    """What n is, what the bars are, what is not finished and what is not drawn."""
+    shown = frame[(frame["examples"] > 0)]
+    n, *unfinished = n_sentences(shown, "point")
+    bars = "Wilson; pairing gain: Tango" if gains else "Wilson"
+    sentences = [f"{n}. Bars: 95 % intervals (accuracy: {bars})."]
+    sentences += [f"{sentence}." for sentence in unfinished]
+    if shown["system"].eq("calibrated").any():
+        sentences.append("Calibrated: the receiver without its letter prior.")
+    if any(not np.isclose(dot.x, dot.wire_bytes) for dot in dots):
+        sentences.append("Points of nearly equal bytes stand side by side.")
+    degenerate = bool(shown[["degenerate", "deranged_degenerate"]].any(axis=None))
+    if degenerate or any(dot.degenerate for dot in overlay):
+        sentences.append(f"Crossed out (\N{MULTIPLICATION SIGN}): the answer is {DEGENERATE_NOTE}.")
+    prior = letter_prior(shown)
+    if not math.isnan(prior):
+        sentences.append(f"Always the commonest key: {100 * prior:.1f} %.")
+    if left_out:
+        sentences.append(f"{left_out} more codecs: see the picture of codecs against bits.")
+    crossed = text_sentence(shown)
+    if crossed:
+        sentences.append(crossed)
+    hashes = hashes_note(shown)
+    if hashes:
+        sentences.append(f"{hashes[0].upper()}{hashes[1:]}.")
+    return "\n".join(textwrap.wrap(" ".join(sentences), CAPTION_CHARACTERS))

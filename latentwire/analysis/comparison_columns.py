@@ -1,0 +1,84 @@
+"""Columns of the budget curve that compare conditions: pairing gain, and what compression cost.
+
+Each function takes one family of points, over which p-values are corrected. An interval is that of
+the tests beside it, uncorrected.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from latentwire.analysis.noninferiority import (
+    difference_interval,
+    margin_test,
+    required_sample_size,
+)
+from latentwire.analysis.stats import Outcomes, PairedOutcomes, holm, mcnemar_p, paired_outcomes
+
+
+def pairing_columns(points: Sequence[tuple[Outcomes, Outcomes]]) -> list[dict[str, Any]]:
+    """Of each point's outcomes with the own cache and with another question's, what `pairing_*`
+    says; empty outcomes where a control was not run."""
+    paired = [paired_outcomes(matched, deranged) for matched, deranged in points]
+    intervals = [difference_interval(outcomes) for outcomes in paired]
+    p_values = [_known(outcomes, mcnemar_p(outcomes)) for outcomes in paired]
+    return [
+        {
+            "pairing_examples": outcomes.examples,
+            "pairing_gain": outcomes.difference,
+            "pairing_gain_low": interval.low,
+            "pairing_gain_high": interval.high,
+            "pairing_p": p,
+            "pairing_p_holm": p_holm,
+        }
+        for outcomes, interval, p, p_holm in zip(
+            paired, intervals, p_values, _holm(p_values), strict=True
+        )
+    ]
+
+
+def reference_columns(
+    points: Sequence[Outcomes], reference: Outcomes, margin_points: float
+) -> list[dict[str, Any]]:
+    """Of each point against the same questions sent whole in 16 bits, what `bf16_*` says.
+
+    Give empty outcomes for a point that is not to be compared (the reference itself, a model
+    alone); it does not count in the family.
+    """
+    paired = [paired_outcomes(point, reference) for point in points]
+    intervals = [difference_interval(outcomes) for outcomes in paired]
+    margin = margin_points / 100
+    findings = [margin_test(outcomes, "non_inferior", margin) for outcomes in paired]
+    equal = [_known(outcomes, mcnemar_p(outcomes)) for outcomes in paired]
+    worse = [
+        _known(outcomes, finding.p) for outcomes, finding in zip(paired, findings, strict=True)
+    ]
+    return [
+        {
+            "bf16_examples": outcomes.examples,
+            "bf16_differing": outcomes.differing,
+            "bf16_difference": outcomes.difference,
+            "bf16_difference_low": interval.low,
+            "bf16_difference_high": interval.high,
+            "bf16_p": p,
+            "bf16_p_holm": p_holm,
+            "margin_points": margin_points,
+            "non_inferior_p": finding.p if p is not None else None,
+            "non_inferior_p_holm": margin_p,
+            "non_inferior": None if margin_p is None else finding.verdict(margin_p),
+            "questions_needed": required_sample_size(outcomes, "non_inferior", margin),
+        }
+        for outcomes, interval, p, p_holm, finding, margin_p in zip(
+            paired, intervals, equal, _holm(equal), findings, _holm(worse), strict=True
+        )
+    ]
+
+
+def _known(outcomes: PairedOutcomes, p: float) -> float | None:
+    """A p-value of no questions is none."""
+    return p if outcomes.examples else None
+
+
+def _holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's correction over the p-values that are there."""
+    adjusted = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(adjusted) for p in p_values]

@@ -1,0 +1,195 @@
+"""Codecs on one axis: what is lost, or what is still answered, against all-in bits a number."""
+
+import re
+import textwrap
+from collections.abc import Iterable
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from latentwire.analysis.completeness import counts, gain_is_complete, n_sentences
+from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
+from latentwire.analysis.pictures import PALE, label, labelled, styled
+from latentwire.analysis.provenance import hashes_note
+
+SINGLE = "floating point"  # 4-, 8- and 16-bit formats, each of which is its own codec
+STAGES = "lossless stage, schedule"
+PLAIN = ("bf16", "fp16", "fp32", "nf4", "mxfp4", "fp8_e4m3", "fp8_e5m2")
+# Colour (Okabe and Ito's, for the colour-blind) and marker (for print in grey) of each family.
+STYLES = {
+    "int": ("#000000", "o"),
+    "int_layer": ("#777777", "s"),
+    "int_token": ("#56B4E9", "D"),
+    "int_group": ("#0072B2", "^"),
+    "kivi": ("#E69F00", "v"),
+    "rotate": ("#CC79A7", "<"),
+    "turbo": ("#D55E00", ">"),
+    "kvtc": ("#009E73", "P"),
+    SINGLE: ("#000000", "*"),
+    STAGES: ("#777777", "h"),
+}
+TITLE_CHARACTERS = 110
+OTHER_STYLE = ("#999999", "X")
+
+
+def family(codec: str) -> str:
+    """Codecs that differ in their bits only: `int4_group` is of `int_group`."""
+    if "+" in codec or "/" in codec:
+        return STAGES
+    if codec in PLAIN:
+        return SINGLE
+    return re.sub(r"\d+(\.\d+)?", "", codec, count=1)
+
+
+@styled
+def draw_rate_distortion(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
+    """Relative error of K and of V, and KL of the next token, each against bits a number.
+
+    `frame` has the columns codec, bits_per_element, key_error_mean, value_error_mean and
+    kl_nats_mean of one dataset. A line joins a family's codecs. What loses nothing cannot stand on
+    a logarithmic axis and is left out.
+    """
+    frame = labelled(frame)
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained", dpi=200)
+    panels = figure.subplots(1, 3)
+    for axes, (column, title) in zip(
+        panels,
+        (
+            ("key_error_mean", "keys ‖x − x'‖ / ‖x‖"),
+            ("value_error_mean", "values ‖x − x'‖ / ‖x‖"),
+            ("kl_nats_mean", "next token, KL (nats)"),
+        ),
+        strict=True,
+    ):
+        _draw_families(axes, frame[frame[column] > 0], column)
+        axes.set_yscale("log")
+        axes.set_title(title, fontsize=9)
+    _finish(figure, list(panels), f"{label(pair)}, {label(dataset)}: what codecs lose")
+    return figure
+
+
+@styled
+def draw_rate_accuracy(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
+    """Accuracy and pairing gain of whole caches against bits a number, one dot a codec.
+
+    `frame` is a budget curve of one dataset and source (see `curve.COLUMNS`); rows of other keep
+    ratios than 1 are left out. Bars are 95 % intervals; grey lines are receiver and sharer alone.
+    Conditions that answer nearly always with one letter are crossed out; what is not complete is
+    pale and joined by no line.
+    """
+    frame = labelled(frame)
+    whole = frame[(frame["keep_ratio"] == 1) & frame["bits_per_element"].notna()]
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained", dpi=200)
+    left, right = figure.subplots(1, 2)
+    _draw_percent(left, whole, "accuracy", whole["complete"])
+    gains = whole[whole["pairing_gain"].notna()]
+    _draw_percent(right, gains, "pairing_gain", gain_is_complete(gains))
+    for system in ("receiver", "sharer"):
+        _draw_alone(left, frame[frame["system"] == system], system)
+    right.axhline(0, color="#999999", linewidth=0.8, linestyle=":", zorder=0)
+    left.set_title("accuracy (%)", fontsize=9)
+    right.set_title("pairing gain (points)", fontsize=9)
+    _finish(figure, [left, right], _title(whole, dataset, pair))
+    return figure
+
+
+def _title(whole: pd.DataFrame, dataset: str, pair: str) -> str:
+    done = whole[whole["complete"]]
+    n = counts(whole if done.empty else done)
+    lines = [f"{label(pair)}, {label(dataset)}: whole caches, n = {n}"]
+    if len(whole):
+        notes = [*n_sentences(whole, "codec")[1:], hashes_note(whole)]
+        lines += [line for note in notes for line in textwrap.wrap(note, TITLE_CHARACTERS)]
+    return "\n".join(lines)
+
+
+def _draw_alone(axes: Axes, rows: pd.DataFrame, system: str) -> None:
+    """A level line with its name for a model alone."""
+    for row in rows.to_dict("records"):
+        height, look = 100 * row["accuracy"], {} if row["complete"] else {"alpha": PALE}
+        sign = " \N{MULTIPLICATION SIGN}" if row["degenerate"] else ""
+        sign += "" if row["complete"] else f", n = {row['examples']}"
+        axes.axhline(height, color="#999999", linewidth=0.8, linestyle=":", zorder=0, **look)
+        axes.annotate(
+            f"{system} alone{sign}",
+            (1, height),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=6.5,
+            color="#666666",
+        )
+
+
+def _draw_percent(
+    axes: Axes, frame: pd.DataFrame, column: str, complete: "pd.Series[bool]"
+) -> None:
+    """A share in per cent with its interval; what is not complete after the rest, pale."""
+    _draw_families(axes, frame[complete], column, percent=True)
+    if not complete.all():
+        _draw_families(axes, frame[~complete], column, percent=True, alpha=PALE)
+
+
+def _draw_families(
+    axes: Axes, frame: pd.DataFrame, column: str, *, percent: bool = False, alpha: float = 1.0
+) -> None:
+    scale = 100 if percent else 1
+    for name in _families(frame["codec"]):
+        colour, marker = STYLES.get(name, OTHER_STYLE)
+        part = frame[frame["codec"].map(family) == name].sort_values("bits_per_element")
+        joined = alpha == 1 and name not in (SINGLE, STAGES)
+        axes.plot(
+            part["bits_per_element"],
+            scale * part[column],
+            color=colour,
+            marker=marker,
+            markersize=4.5,
+            markerfacecolor="none" if name == STAGES else colour,
+            linewidth=1 if joined else 0,
+            alpha=alpha,
+            label=name,
+        )
+        if percent:
+            low, high = f"{column}_low", f"{column}_high"
+            axes.vlines(
+                part["bits_per_element"],
+                100 * part[low],
+                100 * part[high],
+                color=colour,
+                linewidth=0.5,
+                alpha=0.6 * alpha,
+            )
+    if percent and frame["degenerate"].any():
+        crossed = frame[frame["degenerate"]]
+        axes.plot(
+            crossed["bits_per_element"],
+            scale * crossed[column],
+            color="0",
+            marker="x",
+            markersize=8,
+            linestyle="none",
+            zorder=6,
+            label=DEGENERATE_NOTE,
+        )
+
+
+def _families(codecs: Iterable[str]) -> list[str]:
+    found = {family(codec) for codec in codecs}
+    return [name for name in STYLES if name in found] + sorted(found - STYLES.keys())
+
+
+def _finish(figure: Figure, panels: list[Axes], title: str) -> None:
+    for axes in panels:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda value, position: f"{value:g}")
+        axes.set_xlabel("bits a number, all in")
+        axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
+        axes.tick_params(labelsize=8)
+    found = {}
+    for axes in panels:
+        found.update(dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True)))
+    figure.legend(
+        found.values(), found.keys(), loc="outside lower center", ncols=5, fontsize=7, frameon=False
+    )
+    figure.suptitle(title, fontsize=9)

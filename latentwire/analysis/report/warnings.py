@@ -1,0 +1,105 @@
+"""What a reader has to know before believing a curve, in sentences."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import pandas as pd
+
+from latentwire.analysis import unanswered
+from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
+from latentwire.analysis.table import endless_rows
+from latentwire.spec.axes import CACHES
+from latentwire.spec.names import condition_name
+
+NAMED = 4  # conditions that one sentence lists by name
+SHOWN = 0.05  # corrected p below which a gain is taken as shown
+MUCH_UNPARSED = 0.05
+
+
+def warning_sentences(
+    frame: pd.DataFrame,
+    identities: Mapping[str, int],
+    without_prompts: Iterable[str] = (),
+    disagreeing: Iterable[str] = (),
+) -> list[str]:
+    """The warnings of a budget curve, those about the whole store first.
+
+    Args:
+        frame: the table of `curve.build_curve`.
+        identities: pair -> how many identities the store has answers of.
+        without_prompts: question sets that could not be read, each with the reason.
+        disagreeing: question sets at hand that are not those that were answered.
+    """
+    said = [
+        f"The store has answers of {count} identities of {pair} (other model files, dtype or"
+        " evaluation version); only the newest is drawn."
+        for pair, count in identities.items()
+        if count > 1
+    ]
+    for (pair, dataset, source), rows in frame.groupby(["pair", "dataset", "source"], sort=False):
+        published = ", published answers" if source == "published" else ""
+        subject = f"{dataset}, {pair}{published}"
+        said += [f"{subject}: {sentence}" for sentence in _of_family(rows)]
+        said += [f"{sentence} ({pair}{published})" for sentence in unanswered.sentences(rows)]
+    said += [f"No prompts of {reason}." for reason in without_prompts]
+    said += [
+        f"The question set {name} at hand is not the one that was answered (ids or keys differ):"
+        " its prompts are left out."
+        for name in disagreeing
+    ]
+    return said
+
+
+def _of_family(rows: pd.DataFrame) -> Iterator[str]:
+    sent = rows[rows["system"].isin(CACHES)]
+    degenerate = rows[rows["degenerate"]]
+    if len(degenerate):
+        yield (
+            f"{_names(degenerate)}: the answer is {DEGENERATE_NOTE}; such an accuracy says little."
+        )
+    silent = sent[sent["pairing_examples"] == 0]
+    if len(silent):
+        yield (
+            f"{_names(silent)}: the deranged control was not run, so it is not known whether"
+            " the question's own cache was of any benefit over another's."
+        )
+    unshown = sent[sent["pairing_p_holm"] >= SHOWN]
+    if len(unshown):
+        yield (
+            f"{_names(unshown)}: no pairing gain is shown (corrected p of at least {SHOWN:g}); the"
+            " question's own cache may be worth no more than another's."
+        )
+    undecided = sent[(sent["non_inferior"] == "undecided").fillna(False)]
+    if len(undecided):
+        more = _what_would_decide(undecided)
+        margin = undecided["margin_points"].iloc[0]
+        yield (
+            f"{_names(undecided)}: undecided whether the loss against 16 bits is below the margin"
+            f" of {margin:g} (percentage points){more}."
+        )
+    unfinished = rows[~rows["complete"]]
+    if len(unfinished):
+        yield f"{_names(unfinished)}: not all questions are answered yet."
+    yield from (f"{sentence}." for sentence in endless_rows(rows))
+    unparsed = rows[rows["unparsed_share"] > MUCH_UNPARSED]
+    if len(unparsed):
+        share = f"{100 * MUCH_UNPARSED:g} %"
+        yield f"{_names(unparsed)}: more than {share} of the outputs yield no letter."
+
+
+def _what_would_decide(undecided: pd.DataFrame) -> str:
+    """How many questions; fewer than were asked would do only without the other conditions."""
+    needed = undecided["questions_needed"].dropna()
+    if needed.empty:
+        return ""
+    if needed.max() > undecided["examples"].max():
+        return f", up to {int(needed.max()):,} questions would decide"
+    return "; each alone would be decided, together their p-values are corrected"
+
+
+def _names(rows: pd.DataFrame) -> str:
+    names = [
+        condition_name({str(key): value for key, value in row.items()})
+        for row in rows.to_dict(orient="records")
+    ]
+    listed = ", ".join(names[:NAMED])
+    return listed + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

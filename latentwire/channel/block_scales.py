@@ -1,0 +1,61 @@
+"""Blocks of consecutive channels of one token and head, each with a scale of its own."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from c2c.quantize import exact_divide
+from latentwire.channel.codec import CodecError
+
+EPS = 2.0**-20  # smallest scale; float16 holds it
+LARGEST = 65504.0  # largest number of float16
+SCALE_BYTES = 2
+
+Shape = tuple[int, int, int]  # [H, T, D]
+
+
+def split(x: Tensor, size: int) -> Tensor:
+    """[..., D] -> [..., ceil(D / size), size] in float32; the last block is filled with zeros,
+    which raise no block's largest magnitude."""
+    return F.pad(x.float(), (0, -x.shape[-1] % size)).unflatten(-1, (-1, size))
+
+
+def join(blocks: Tensor, channels: int) -> Tensor:
+    """Undo `split`: [..., blocks, size] -> [..., channels]."""
+    return blocks.flatten(-2)[..., :channels]
+
+
+def count(channels: int, size: int) -> int:
+    """Blocks of a token and head."""
+    return -(-channels // size)
+
+
+def half_scale(x: Tensor, largest: float) -> Tensor:
+    """max|x| / largest over the last dimension (kept), as float16 and at least EPS.
+
+    Rounded to float16 before it is used, so that what was divided by is what is sent. Raises
+    nothing for a range that float16 does not hold: it saturates at the largest float16.
+    """
+    return exact_divide(x.abs().amax(-1, keepdim=True), largest).clamp(EPS, LARGEST).half()
+
+
+def scales_bytes(shape: Shape, size: int) -> int:
+    """Length of the float16 scales of a tensor [H, T, D]."""
+    heads, tokens, head_dim = shape
+    return SCALE_BYTES * heads * tokens * count(head_dim, size)
+
+
+def encode_scales(scale: Tensor) -> bytes:
+    """Float16 scales in order of head, token, block."""
+    return scale.cpu().numpy().astype("<f2").tobytes()
+
+
+def decode_scales(data: memoryview, shape: Shape, size: int, codec: str) -> Tensor:
+    """The scales [H, T, blocks, 1] that a payload of `codec` starts with; CodecError for one that
+    is not a positive number."""
+    heads, tokens, head_dim = shape
+    scale = np.frombuffer(data[: scales_bytes(shape, size)], dtype="<f2").astype(np.float16)
+    if not (np.isfinite(scale) & (scale > 0)).all():
+        raise CodecError(f"{codec} payload has a scale that is not a positive number")
+    return torch.from_numpy(scale).view(heads, tokens, count(head_dim, size), 1)

@@ -1,0 +1,222 @@
+"""Both ends of the wire for one pair: what is sent, and how it arrives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from c2c.cache import Geometry, KVCache
+from c2c.interface import Interface
+from latentwire.channel.cache_codec import CacheCodec
+from latentwire.channel.calibration import Calibration
+from latentwire.channel.codec import CodecError
+from latentwire.channel.layout import Layout, tensor_of
+from latentwire.channel.packet import (
+    Header,
+    PacketError,
+    around_bytes,
+    decode,
+    decode_header,
+    encode,
+)
+from latentwire.channel.positions import Positions
+from latentwire.channel.registry import codec
+from latentwire.errors import LatentWireError
+from latentwire.spec.condition import Channel
+
+
+class Arrived(NamedTuple):
+    """A batch after the channel."""
+
+    kept: list[Positions]  # of each row
+    cache: KVCache  # those tokens, [B, H, K, D]; rows that keep fewer than K are filled up
+    wire_bytes: list[int]  # length of each row's packet
+    elements: list[int]  # numbers that it stands for
+    doubtful: Tensor  # bool [B], on the cache's device: rows that may be refused; see `refusals`
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What sharer and receiver of a pair have agreed on before the first packet."""
+
+    identity: bytes  # 8 bytes that name the pair
+    geometry: Geometry  # of the sharer's cache
+    key_layers: tuple[int, ...]  # sharer layers whose K the interface reads
+    value_layers: tuple[int, ...]
+    calibration: Calibration | None = None
+
+    @classmethod
+    def of(
+        cls, interface: Interface, identity: bytes, calibration: Calibration | None = None
+    ) -> "Endpoint":
+        """The link that serves `interface`: nothing that it does not read is sent."""
+        keys, values = (interface.layers_read(kind) for kind in ("key", "value"))
+        return cls(identity, interface.sharer, keys, values, calibration)
+
+    def header(self, channel: Channel, positions: Positions) -> Header | None:
+        """Header of the packet for the tokens at `positions`; None where none of them is sent."""
+        if not positions.sections:
+            return None
+        read = {*self.key_layers, *self.value_layers}
+        by_layer = tuple(runs if n in read else () for n, runs in enumerate(positions.by_layer))
+        if all(positions.runs(layer) == positions.sections for layer in read):
+            by_layer = ()
+        elif not any(by_layer):
+            return None
+        layers = self.key_layers, self.value_layers
+        layout = Layout(self.geometry, *layers, positions.sections, by_layer=by_layer)
+        return Header(self._codec(channel), self.identity, layout)
+
+    def send(self, channel: Channel, cache: KVCache, positions: Positions) -> bytes:
+        """The packet for one example's instruction cache (tensors [1, H, n-1, D]), the tokens at
+        `positions` of it; b"" for none."""
+        header = self.header(channel, positions)
+        return encode(_gather(cache, [positions]), header) if header else b""
+
+    def elements(self, packet: bytes) -> int:
+        """Numbers of the sharer's cache that a packet stands for, 0 where none was sent."""
+        return decode_header(packet, self.calibration)[0].layout.elements if packet else 0
+
+    def receive(
+        self, packet: bytes, prompt_tokens: int, dtype: torch.dtype, device: torch.device
+    ) -> tuple[Layout, KVCache]:
+        """What a packet that is not empty says was sent, and its tokens (tensors [1, H, T, D]).
+
+        Raises PacketError for anything but a packet of this link for a prompt of that length.
+        """
+        header, cache = decode(
+            packet, self.geometry, self.identity, dtype, self.calibration, prompt_tokens - 1
+        )
+        layout = header.layout
+        if (layout.key_layers, layout.value_layers) != (self.key_layers, self.value_layers):
+            raise PacketError("the packet does not hold the layers that the fuser reads")
+        if layout.runs[-1].stop >= prompt_tokens:
+            raise PacketError("the packet's tokens do not fit the prompt")
+        if layout.first_position:
+            raise PacketError("the packet's prompt does not stand at the conversation's start")
+        return layout, cache.map(lambda tensor: tensor.to(device))
+
+    def simulate(
+        self, channel: Channel, cache: KVCache, chosen: Sequence[Positions], check: bool = True
+    ) -> Arrived:
+        """What `receive` would give for each example of a batch, and how long its packet would be.
+
+        `cache` holds instructions (tensors [B, H, T, D]), of which row b sends `chosen[b]`. Rows
+        are filled up by repeating their last kept token, which moves no minimum or maximum that a
+        codec takes over a row's tokens.
+
+        Raises PacketError for a row whose packet is refused, in the same words, for which it waits
+        for the device; with `check` False it does neither, and `refusals` are the caller's to ask
+        for before it uses what arrived.
+        """
+        arrived = self._simulate(channel, cache, chosen)
+        if check:
+            doubtful = arrived.doubtful.tolist()
+            for error in self.refusals(channel, cache, chosen, doubtful).values():
+                raise error
+        return arrived
+
+    def refusals(
+        self,
+        channel: Channel,
+        cache: KVCache,
+        chosen: Sequence[Positions],
+        doubtful: Sequence[bool],
+    ) -> dict[int, PacketError]:
+        """Why rows of a batch are refused, by row: their packets' own words. Rows that are not
+        `doubtful` are not looked at; arguments as for `simulate`."""
+        refused = {}
+        for row in (row for row, doubt in enumerate(doubtful) if doubt):
+            try:
+                packet = self.send(channel, cache.rows(row, row + 1), chosen[row])
+                if packet:
+                    self.receive(packet, cache.tokens + 1, cache.keys[0].dtype, torch.device("cpu"))
+            except PacketError as error:
+                refused[row] = error
+        return refused
+
+    def _simulate(self, channel: Channel, cache: KVCache, chosen: Sequence[Positions]) -> Arrived:
+        section, device = _gather(cache, chosen), cache.keys[0].device
+        headers = {each: self.header(channel, each) for each in {*chosen}}
+        some = next((header.layout for header in headers.values() if header), None)
+        nothing = [0] * len(chosen)
+
+        def unsent(doubtful: bool) -> Arrived:
+            doubts = torch.full((len(chosen),), doubtful, device=device)
+            return Arrived([Positions()] * len(chosen), section, nothing, nothing, doubts)
+
+        if some is None:
+            return unsent(doubtful=False)
+        # A row that keeps nothing has no layout of its own: any serves, and nothing is read of it.
+        layouts = [header.layout if (header := headers[each]) else some for each in chosen]
+        try:
+            arrived, lengths = self._codec(channel).round_trip(section, layouts)
+        except CodecError as error:
+            doubtful = [headers[each] is not None for each in chosen]
+            if len(self.refusals(channel, cache, chosen, doubtful)) < sum(doubtful):
+                raise PacketError(str(error)) from None
+            return unsent(doubtful=True)  # each packet is refused too, and says why
+        around = {each: around_bytes(header) for each, header in headers.items() if header}
+        sent = [each in around for each in chosen]
+        return Arrived(
+            [each if there else Positions() for each, there in zip(chosen, sent, strict=True)],
+            arrived,
+            [
+                around.get(each, 0) + there * n
+                for each, there, n in zip(chosen, sent, lengths, strict=True)
+            ],
+            [there * layout.elements for layout, there in zip(layouts, sent, strict=True)],
+            _no_numbers((section, arrived), some),
+        )
+
+    def _codec(self, channel: Channel) -> CacheCodec:
+        found = self.calibration.hash if self.calibration else ""
+        if channel.calibration and channel.calibration != found:
+            raise LatentWireError(
+                f"{channel.codec} is to use calibration {channel.calibration}, but"
+                f" {found or 'none'} is loaded"
+            )
+        return codec(channel.codec, self.calibration if channel.calibration else None)
+
+
+def _no_numbers(caches: Sequence[KVCache], layout: Layout) -> Tensor:
+    """Which rows hold NaN or infinity in any tensor that may be sent: bool [B]. Waits for no
+    device."""
+    tensors = [tensor_of(cache, *site) for cache in caches for site in layout.sites]
+    if not tensors:
+        first = caches[0].keys[0]
+        return torch.zeros(len(first), dtype=torch.bool, device=first.device)
+    # The largest magnitude of a row's numbers: NaN where one is.
+    largest = [torch.linalg.vector_norm(tensor, torch.inf, (1, 2, 3)) for tensor in tensors]
+    return ~torch.isfinite(torch.stack(largest).amax(0))
+
+
+def _gather(cache: KVCache, chosen: Sequence[Positions]) -> KVCache:
+    """Each row's tokens at its positions [B, H, K, D], K the longest of the layer; shorter rows
+    repeat their last (a row of none its first)."""
+    (first, *others) = {*chosen}
+    if not others and not first.by_layer and len(first.sections) <= 1:  # a view serves
+        (run,) = first.sections or (range(0),)
+        return cache.section(run.start, run.stop)
+    differ = any(each.by_layer for each in chosen)
+    index = [_index(chosen, n, cache) for n in range(cache.layers if differ else 1)]
+
+    def pick(layer: int, tensor: Tensor) -> Tensor:
+        heads, head_dim = tensor.shape[1], tensor.shape[3]
+        at = index[layer if differ else 0]
+        return tensor.gather(2, at[:, None, :, None].expand(-1, heads, -1, head_dim))
+
+    return KVCache(
+        tuple(pick(layer, key) for layer, key in enumerate(cache.keys)),
+        tuple(pick(layer, value) for layer, value in enumerate(cache.values)),
+    )
+
+
+def _index(chosen: Sequence[Positions], layer: int, cache: KVCache) -> Tensor:
+    """The positions that one layer sends of each row, int64 [B, K], filled up."""
+    rows = [each.tokens(layer) or [0] for each in chosen]
+    longest = max(map(len, rows))
+    filled = [row + row[-1:] * (longest - len(row)) for row in rows]
+    return torch.tensor(filled, device=cache.keys[0].device)

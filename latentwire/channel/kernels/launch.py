@@ -1,0 +1,465 @@
+"""Codecs as GPU kernels over all tensors of a cache at once; `supports` says for which.
+
+Bytes and numbers are the reference's, bit for bit: `codec.encode`, `decode` and `round_trip` of
+each tensor on a CPU. Where `supports` is False, callers use those.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from c2c.quantize import EPS, largest_code
+from c2c.triton_support import interpreted, kernels_run, power_of_two
+from latentwire.channel import block_scales, nf4, rotation
+from latentwire.channel.codec import Codec, NumbersRefused, check_held
+from latentwire.channel.fp8 import FP8
+from latentwire.channel.grouped import Grouped
+from latentwire.channel.kernels.pointer_stack import Stack
+from latentwire.channel.nf4 import NF4
+from latentwire.channel.rotation import Rotation
+from latentwire.channel.symmetric import Symmetric
+
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+WIDTHS = (32, 64, 128, 256)  # head_dim: rows of a power of two, within a warp's threads
+TILE = 4096  # numbers of one program
+ROTATED_TILE = 8192  # the same, for the rotation
+WARPS = 4
+SECTION = 16384  # numbers of a head that one program can hold, to read them once
+WIDTH = {
+    2: 16,
+    3: 32,
+    4: 16,
+}  # channels of a part of a row by bits, for the rotation: 3 bits fill words
+
+Tensors = Sequence[Tensor] | Stack
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """What the kernels must know of a codec; names as in `codec_math` and `scale_kernels`."""
+
+    name: str
+    bits: int
+    limit: float  # what the largest magnitude is divided by for the scale
+    eps: float
+    per_head: bool  # one float32 scale a head's section, else float16 ones a token
+    group: int  # numbers that share a scale of a token; 0: all of head_dim
+    per_unit: int = 0  # cells a unit, where many boundaries are looked up by cell
+    levels: tuple[float, ...] = ()
+    boundaries: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Codes and scales of N tensors [B, H, T, D], on their device, example by example as sent."""
+
+    codec: Codec
+    shape: tuple[int, int, int, int]
+    codes: Tensor  # uint8 [N, B, bytes]; what lies past an example's own length is undefined
+    scales: Tensor  # float32 [N, B, H], or float16 [N, B, H * T * groups] likewise
+    lengths: Tensor | None  # int32 [B]: tokens of each example, T where None
+
+    def payloads(self) -> list[list[bytes]]:
+        """The payload of every tensor [N] and example [B], as `codec.encode` writes it."""
+        batch, heads, tokens, _ = self.shape
+        lengths = [tokens] * batch if self.lengths is None else self.lengths.tolist()
+        codes, scales = self.codes.cpu().numpy(), self.scales.cpu().numpy()
+        groups = scales.shape[-1] // (heads * tokens)
+        per_head = self.scales.dtype == torch.float32
+        row = codes.shape[-1] // (heads * tokens)
+
+        def payload(tensor: int, example: int) -> bytes:
+            rows = heads * min(lengths[example], tokens)
+            own = scales[tensor, example]
+            sent = own.astype("<f4") if per_head else own[: rows * groups].astype("<f2")
+            return sent.tobytes() + codes[tensor, example, : rows * row].tobytes()
+
+        return [[payload(n, b) for b in range(batch)] for n in range(len(codes))]
+
+
+def spec_of(codec: Codec) -> KernelSpec | None:
+    """The kernels' rule for a codec, None where they have none."""
+    if isinstance(codec, Symmetric) and codec.bits in (4, 8) and codec.axis == "head":
+        return KernelSpec("integer", codec.bits, float(largest_code(codec.bits)), EPS, True, 0)
+    if isinstance(codec, Grouped) and codec.bits in (4, 8):
+        limit = float(largest_code(codec.bits))
+        return KernelSpec("integer", codec.bits, limit, block_scales.EPS, False, codec.size)
+    if isinstance(codec, NF4):
+        return _NF4
+    if isinstance(codec, FP8):
+        name = "e4m3" if codec.dtype == torch.float8_e4m3fn else "e5m2"
+        return KernelSpec(name, 8, codec.largest, EPS, True, 0)
+    if isinstance(codec, Rotation) and codec.bits in (2, 3, 4) and codec.mean is None:
+        half = rotation.LEVELS[int(codec.bits)]
+        levels = (*(-level for level in reversed(half)), *half)
+        bounds = rotation.BOUNDARIES[int(codec.bits)]
+        return KernelSpec(
+            "rotation", int(codec.bits), 1.0, block_scales.EPS, False, 0, 0, levels, bounds
+        )
+    return None
+
+
+_MIDDLES = (torch.tensor(nf4.LEVELS[1:]) + torch.tensor(nf4.LEVELS[:-1])) / 2
+_NF4 = KernelSpec(
+    "nf4", 4, 1.0, block_scales.EPS, False, nf4.SIZE, 16, nf4.LEVELS, tuple(_MIDDLES.tolist())
+)
+
+
+def supports(codec: Codec, tensor: Tensor) -> bool:
+    """Whether the kernels do this codec for tensors like this one [B, H, T, D]."""
+    rule = spec_of(codec)
+    return (
+        rule is not None
+        and kernels_run(tensor)
+        and tensor.dtype in DTYPES
+        and tensor.ndim == 4
+        and tensor.shape[-1] in WIDTHS
+        and tensor.shape[-1] % (rule.group or 1) == 0
+        and tensor.stride(-1) == 1
+        and tensor.numel() > 0
+        and tensor[0].numel() < 2**31  # offsets in an example's codes are of 32 bits
+        and not (interpreted() and rule.name in ("e4m3", "e5m2"))  # it truncates to FP8
+    )
+
+
+def encode(
+    codec: Codec,
+    tensors: Tensors,
+    lengths: Tensor | None = None,
+    check: bool = True,
+    **tuning: Any,
+) -> Encoded:
+    """Codes and scales of N tensors [B, H, T, D]; `lengths` (int32 [B]) are the valid tokens.
+
+    Raises NumbersRefused for what `codec.encode` refuses in a valid row, for which it waits for the
+    device; with `check` False it does neither. `tuning`: see `_tuned` and `_parts`.
+    """
+    source = Stack.of(tensors)
+    first = source.tensors[0]
+    rule = _rule(codec, first)
+    batch, heads, tokens, head_dim = first.shape
+    count, device = len(source.tensors), first.device
+    code_bytes = heads * tokens * head_dim * rule.bits // 8
+    codes = torch.empty(count, batch, code_bytes, dtype=torch.uint8, device=device)
+    if rule.per_head:
+        scales = torch.empty(count, batch, heads, device=device)
+    else:
+        width = heads * tokens * (head_dim // (rule.group or head_dim))
+        scales = torch.empty(count, batch, width, dtype=torch.float16, device=device)
+    broken = torch.zeros(1, dtype=torch.int32, device=device)
+    room = {"codes": codes, "scales": scales, "broken": broken}
+    with torch.cuda.device_of(first):  # Triton launches on the current device, wherever tensors are
+        _quantize(rule, source, None, lengths, room, **tuning)
+    if check and broken.item():
+        raise NumbersRefused("the cache holds NaN or infinite numbers, which cannot be sent")
+    if check and rule.per_head:
+        check_held(scales * rule.limit, codec.name)
+    return Encoded(codec, tuple(first.shape), codes, scales, lengths)  # type: ignore[arg-type]
+
+
+def round_trip(
+    codec: Codec,
+    tensors: Tensors,
+    out: Tensors | None = None,
+    lengths: Tensor | None = None,
+    **tuning: Any,
+) -> tuple[Tensor, ...]:
+    """What decoding what was encoded gives, of N tensors [B, H, T, D], without making codes.
+
+    Into `out` (any of DTYPES, also the tensors themselves) or new tensors of the same dtype; rows
+    at and past an example's length become zeros. NaN and infinity are not looked for.
+    """
+    source = Stack.of(tensors)
+    rule = _rule(codec, source.tensors[0])
+    sink = Stack.empty_like(source) if out is None else Stack.of(out)
+    _same_shape(source.tensors, sink)
+    with torch.cuda.device_of(source.tensors[0]):
+        _quantize(rule, source, sink, lengths, {}, **tuning)
+    return sink.tensors
+
+
+def decode(codec: Codec, encoded: Encoded, out: Tensors, **tuning: Any) -> tuple[Tensor, ...]:
+    """Fill `out` (N tensors [B, H, T, D] of any of DTYPES) with what `encoded` stands for."""
+    sink = Stack.of(out)
+    first = sink.tensors[0]
+    rule = _rule(codec, first)
+    if tuple(first.shape) != encoded.shape or len(sink.tensors) != len(encoded.codes):
+        raise ValueError(f"{encoded.shape} was encoded, which does not fit in {first.shape}")
+    with torch.cuda.device_of(first):
+        _restore(rule, encoded, sink, **tuning)
+    return sink.tensors
+
+
+def _restore(rule: KernelSpec, encoded: Encoded, sink: Stack, **tuning: Any) -> None:
+    if rule.name == "rotation":
+        _restore_rotated(rule, encoded, sink, **tuning)
+        return
+    from latentwire.channel.kernels import scale_kernels
+
+    first = sink.tensors[0]
+    batch, heads, tokens, head_dim = first.shape
+    rows, warps, _ = _tuned(head_dim, **tuning)
+    grid = (len(sink.tensors) * batch * heads * -(-tokens // rows),)
+    scale_kernels.restore[grid](
+        sink.pointers,
+        encoded.lengths,
+        encoded.scales,
+        encoded.codes,
+        _table(rule, first.device),
+        batch,
+        heads,
+        tokens,
+        *first.stride()[:3],
+        encoded.codes.shape[-1],
+        **_shape_of(rule, head_dim, rows),
+        SINK=_type(first.dtype),
+        SINK_ALIGNED=sink.aligned,
+        num_warps=warps,
+        enable_fp_fusion=False,
+    )
+
+
+def _quantize(
+    rule: KernelSpec,
+    source: Stack,
+    sink: Stack | None,
+    lengths: Tensor | None,
+    room: dict[str, Tensor],
+    **tuning: Any,
+) -> None:
+    if rule.name == "rotation":
+        _quantize_rotated(rule, source, sink, lengths, room, **tuning)
+        return
+    from latentwire.channel.kernels import scale_kernels
+
+    first = source.tensors[0]
+    batch, heads, tokens, head_dim = first.shape
+    count = len(source.tensors)
+    rows, warps, steps = _tuned(head_dim, **tuning)
+    found = None
+    whole = power_of_two(tokens)
+    if rule.per_head and whole * head_dim <= tuning.get("section", SECTION):
+        rows, warps = whole, max(warps, whole * head_dim // 2048)
+    elif rule.per_head:
+        found = torch.zeros(count, batch, heads, dtype=torch.int32, device=first.device)
+        tiles = 4
+        grid = (count * batch * heads * -(-tokens // (rows * tiles)),)
+        scale_kernels.maxima[grid](
+            source.pointers,
+            lengths,
+            found,
+            batch,
+            heads,
+            tokens,
+            *first.stride()[:3],
+            D=head_dim,
+            ROWS=rows,
+            TILES=tiles,
+            TYPE=_type(first.dtype),
+            ALIGNED=source.aligned,
+            num_warps=warps,
+        )
+    last = first if sink is None else sink.tensors[0]
+    scale_kernels.quantize[(count * batch * heads * -(-tokens // rows),)](
+        source.pointers,
+        None if sink is None else sink.pointers,
+        lengths,
+        found,
+        room.get("scales"),
+        room.get("codes"),
+        _table(rule, first.device),
+        room.get("broken"),
+        batch,
+        heads,
+        tokens,
+        *first.stride()[:3],
+        *last.stride()[:3],
+        room["codes"].shape[-1] if sink is None else 0,
+        **_shape_of(rule, head_dim, rows),
+        LEVELS=len(rule.levels),
+        PER_UNIT=rule.per_unit,
+        LOW=_cells(rule)[0],
+        CELLS=len(_cells(rule)[1]),
+        EPS=rule.eps,
+        TYPE=_type(first.dtype),
+        SINK=_type(last.dtype),
+        ALIGNED=source.aligned,
+        SINK_ALIGNED=sink is not None and sink.aligned,
+        CORRECTIONS=(2 if rule.per_head else 1) if steps else 0,
+        num_warps=warps,
+        enable_fp_fusion=False,
+    )
+
+
+def _quantize_rotated(
+    rule: KernelSpec,
+    source: Stack,
+    sink: Stack | None,
+    lengths: Tensor | None,
+    room: dict[str, Tensor],
+    **tuning: Any,
+) -> None:
+    from latentwire.channel.kernels import rotation_kernels
+
+    first = source.tensors[0]
+    batch, heads, tokens, head_dim = first.shape
+    parts = _parts(rule, head_dim, **tuning)
+    last = first if sink is None else sink.tensors[0]
+    rotation_kernels.quantize[(len(source.tensors) * batch * heads * -(-tokens // parts["ROWS"]),)](
+        source.pointers,
+        None if sink is None else sink.pointers,
+        lengths,
+        room.get("scales"),
+        room.get("codes"),
+        _table(rule, first.device),
+        rotation.signs(head_dim, first.device),
+        _flips(head_dim, parts["WIDTH"], first.device),
+        room.get("broken"),
+        batch,
+        heads,
+        tokens,
+        *first.stride()[:3],
+        *last.stride()[:3],
+        room["codes"].shape[-1] if sink is None else 0,
+        **parts,
+        BOUNDS=rule.boundaries,
+        COUNT=len(rule.boundaries),
+        EPS=rule.eps,
+        TYPE=_type(first.dtype),
+        SINK=_type(last.dtype),
+        ALIGNED=source.aligned,
+        SINK_ALIGNED=sink is not None and sink.aligned,
+        enable_fp_fusion=False,
+    )
+
+
+def _restore_rotated(rule: KernelSpec, encoded: Encoded, sink: Stack, **tuning: Any) -> None:
+    from latentwire.channel.kernels import rotation_kernels
+
+    first = sink.tensors[0]
+    batch, heads, tokens, head_dim = first.shape
+    parts = _parts(rule, head_dim, **tuning)
+    rotation_kernels.restore[(len(sink.tensors) * batch * heads * -(-tokens // parts["ROWS"]),)](
+        sink.pointers,
+        encoded.lengths,
+        encoded.scales,
+        encoded.codes,
+        _table(rule, first.device),
+        _flips(head_dim, parts["WIDTH"], first.device),
+        batch,
+        heads,
+        tokens,
+        *first.stride()[:3],
+        encoded.codes.shape[-1],
+        **parts,
+        SINK=_type(first.dtype),
+        SINK_ALIGNED=sink.aligned,
+        enable_fp_fusion=False,
+    )
+
+
+def _parts(
+    rule: KernelSpec,
+    head_dim: int,
+    tile: int = ROTATED_TILE,
+    warps: int = WARPS,
+    width: int = 0,
+    **_others: Any,
+) -> dict[str, Any]:
+    """How a rotation's program holds its rows; see `rotation_kernels`."""
+    width = min(width or WIDTH[rule.bits], head_dim)
+    return {
+        "ROWS": max(1, tile // head_dim),
+        "WIDTH": width,
+        "LOG_WIDTH": width.bit_length() - 1,
+        "PARTS": head_dim // width,
+        "LOG_PARTS": (head_dim // width).bit_length() - 1,
+        "BITS": rule.bits,
+        "NORM": head_dim**-0.5,
+        "PLAIN": interpreted(),
+        "num_warps": warps,
+    }
+
+
+@cache
+def _flips(head_dim: int, width: int, device: torch.device) -> Tensor:
+    """The rotation's signs, int32: for each part of `width` channels the bits of those at -1."""
+    parts = (rotation.signs(head_dim, torch.device("cpu")) < 0).view(-1, width).tolist()
+    bits = [sum(1 << channel for channel, flip in enumerate(part) if flip) for part in parts]
+    return torch.tensor(bits, dtype=torch.int64, device=device).to(torch.int32)  # as its bits
+
+
+def _tuned(
+    head_dim: int, tile: int = TILE, warps: int = WARPS, steps: bool = True, section: int = SECTION
+) -> tuple[int, int, bool]:
+    """Rows and warps of a program, and whether it divides by corrections of a reciprocal.
+
+    For measurements: `tile` numbers a program, heads of up to `section` numbers read at once.
+    """
+    return max(1, tile // head_dim), warps, steps and not interpreted()
+
+
+def _shape_of(rule: KernelSpec, head_dim: int, rows: int) -> dict[str, Any]:
+    return {
+        "D": head_dim,
+        "ROWS": rows,
+        "GROUP": rule.group or head_dim,
+        "BITS": rule.bits,
+        "RULE": rule.name,
+        "LIMIT": rule.limit,
+        "SCALES": "head" if rule.per_head else "token",
+    }
+
+
+def _rule(codec: Codec, tensor: Tensor) -> KernelSpec:
+    rule = spec_of(codec)
+    if rule is None or not supports(codec, tensor):
+        raise ValueError(f"there is no kernel for {codec.name} and {tensor.dtype} {tensor.shape}")
+    return rule
+
+
+def _same_shape(tensors: tuple[Tensor, ...], sink: Stack) -> None:
+    if tensors[0].shape != sink.tensors[0].shape or len(tensors) != len(sink.tensors):
+        raise ValueError("what goes in and what comes out differ in shape or number")
+
+
+@cache
+def _cells(rule: KernelSpec) -> tuple[int, tuple[float, ...], tuple[int, ...]]:
+    """Number of the first cell (cell k lies around k / per_unit), each cell's boundary (infinity
+    for none) and how many boundaries lie below it; nothing for a rule without cells."""
+    if not rule.per_unit:
+        return 0, (), ()
+    first, last = (
+        round(edge * rule.per_unit) for edge in (rule.boundaries[0], rule.boundaries[-1])
+    )
+    found, below = [], []
+    for cell in range(first - 1, last + 2):
+        low, high = (cell - 0.5) / rule.per_unit, (cell + 0.5) / rule.per_unit
+        inside = [b for b in rule.boundaries if low <= b < high]
+        # Rounding may take a number at a cell's edge to its neighbour: none has a boundary there.
+        assert len(inside) <= 1 and all(min(b - low, high - b) > 1e-4 for b in inside)
+        found.append(inside[0] if inside else float("inf"))
+        below.append(sum(b < low for b in rule.boundaries))
+    return first - 1, tuple(found), tuple(below)
+
+
+@cache
+def _table(rule: KernelSpec, device: torch.device) -> Tensor | None:
+    """Levels by code with the cells behind them, where the rule has levels."""
+    if not rule.levels:
+        return None
+    _, boundaries, below = _cells(rule)
+    whole = torch.tensor(below, dtype=torch.int32).view(torch.float32)
+    return torch.cat([torch.tensor([*rule.levels, *boundaries]), whole]).to(device)
+
+
+def _type(dtype: torch.dtype) -> Any:
+    import triton.language as tl
+
+    return {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16, torch.float32: tl.float32}[
+        dtype
+    ]

@@ -1,0 +1,176 @@
+"""The kernels: a launch for all tensors of a `Stack`, a program a tile of ROWS tokens of a head.
+
+Codes of an example lie as in its payload: [H, length, D] without gaps, so that its own length, not
+the batch's, says where a head begins. Rows at and past the length are neither read nor sent, and
+come out as zeros where values are written.
+"""
+# mypy: ignore-errors
+
+import triton
+import triton.language as tl
+
+from latentwire.channel.kernels.codec_math import (
+    LARGEST_HALF,
+    NOT_FINITE,
+    codes_of,
+    load_codes,
+    magnitude_bits,
+    store_codes,
+    values_of,
+)
+
+# Their values call for no code of their own, so that a new length compiles nothing.
+COUNTS = ["batch", "heads", "tokens"]
+
+
+@triton.jit
+def place(tile, tiles, batch, heads, tokens, lengths):
+    """Which tile, head, example and tensor a program works on, and the example's length."""
+    section = tile // tiles
+    example = section // heads
+    length = tokens
+    if lengths is not None:
+        length = tl.minimum(tl.load(lengths + example % batch), tokens)
+    return tile % tiles, section % heads, example, length
+
+
+@triton.jit
+def rows_at(pointers, example, batch, head, first, by_example, by_head, by_token,
+            TYPE: tl.constexpr, ALIGNED: tl.constexpr):  # fmt: skip
+    """Address of token `first` of a head of a tensor of the stack."""
+    address = tl.load(pointers + example // batch)
+    if ALIGNED:
+        address = tl.multiple_of(address, 16)
+    base = address.to(tl.pointer_type(TYPE))
+    if ALIGNED:
+        base = tl.multiple_of(base, 16)
+    offset = (example % batch).to(tl.int64) * by_example + head.to(tl.int64) * by_head
+    return base + (offset + first.to(tl.int64) * by_token)
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def maxima(pointers, lengths, found, batch, heads, tokens, by_example, by_head, by_token,
+           D: tl.constexpr, ROWS: tl.constexpr, TILES: tl.constexpr, TYPE: tl.constexpr,
+           ALIGNED: tl.constexpr):  # fmt: skip
+    """Bits of the largest magnitude of each head, into `found` (int32 [N, B, H], zeros before)."""
+    span = ROWS * TILES
+    block, head, example, length = place(
+        tl.program_id(0), tl.cdiv(tokens, span), batch, heads, tokens, lengths
+    )
+    row = tl.arange(0, ROWS)
+    base = rows_at(pointers, example, batch, head, block * span, by_example, by_head, by_token,
+                   TYPE, ALIGNED)  # fmt: skip
+    largest = tl.zeros([ROWS, D], tl.int32)
+    for tile in tl.static_range(TILES):
+        at = (tile * ROWS + row)[:, None] * by_token + tl.arange(0, D)[None, :]
+        valid = block * span + tile * ROWS + row < length
+        x = tl.load(base + at, mask=valid[:, None], other=0.0).to(tl.float32)
+        largest = tl.maximum(largest, magnitude_bits(x))
+    most = tl.max(tl.max(largest, 1), 0)
+    tl.atomic_max(found + example.to(tl.int64) * heads + head, most, sem="relaxed")
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def quantize(pointers, sinks, lengths, found, scales, codes, levels, broken,
+             batch, heads, tokens, by_example, by_head, by_token,
+             to_example, to_head, to_token, code_bytes,
+             D: tl.constexpr, ROWS: tl.constexpr, GROUP: tl.constexpr,
+             BITS: tl.constexpr, RULE: tl.constexpr, LIMIT: tl.constexpr, EPS: tl.constexpr,
+             SCALES: tl.constexpr,
+             TYPE: tl.constexpr, SINK: tl.constexpr, ALIGNED: tl.constexpr,
+             SINK_ALIGNED: tl.constexpr, CORRECTIONS: tl.constexpr,
+             LEVELS: tl.constexpr, PER_UNIT: tl.constexpr,
+             LOW: tl.constexpr, CELLS: tl.constexpr):  # fmt: skip
+    """Codes and scales of a tile where `sinks` is None; else the values that they stand for."""
+    tile, head, example, length = place(
+        tl.program_id(0), tl.cdiv(tokens, ROWS), batch, heads, tokens, lengths
+    )
+    first = tile * ROWS
+    row, channel = tl.arange(0, ROWS), tl.arange(0, D)
+    valid = first + row < length
+    base = rows_at(pointers, example, batch, head, first, by_example, by_head, by_token,
+                   TYPE, ALIGNED)  # fmt: skip
+    at = row[:, None] * by_token + channel[None, :]
+    x = tl.load(base + at, mask=valid[:, None], other=0.0).to(tl.float32)
+    GROUPS: tl.constexpr = D // GROUP
+    if SCALES == "head":  # float32, over the whole section
+        if found is None:
+            most = tl.max(tl.max(magnitude_bits(x), 1), 0)
+        else:
+            most = tl.load(found + example.to(tl.int64) * heads + head)
+        scale = tl.maximum(tl.div_rn(most.to(tl.float32, bitcast=True), LIMIT), EPS)
+        if sinks is None and tile == 0:
+            tl.store(scales + example.to(tl.int64) * heads + head, scale)
+            if most >= NOT_FINITE:
+                tl.store(broken, 1)
+        wide = tl.full([1, 1], 1.0, tl.float32) * scale
+        numbers = codes_of(x, wide, levels, [ROWS, D], RULE, LIMIT, CORRECTIONS,
+                           LEVELS, PER_UNIT, LOW, CELLS)  # fmt: skip
+        if sinks is not None:
+            values = values_of(numbers, levels, RULE, LIMIT) * scale
+    else:  # float16, of a token
+        if sinks is None:
+            most = tl.max(tl.max(magnitude_bits(x), 1), 0)
+            if most >= NOT_FINITE:
+                tl.store(broken, 1)
+        parts = tl.reshape(x, [ROWS, GROUPS, GROUP])
+        half = tl.div_rn(tl.max(tl.abs(parts), 2), tl.full([ROWS, GROUPS], LIMIT, tl.float32))
+        half = tl.minimum(tl.maximum(half, EPS), LARGEST_HALF).to(tl.float16)
+        wide = half.to(tl.float32)[:, :, None]
+        numbers = codes_of(parts, wide, levels, [ROWS, GROUPS, GROUP], RULE, LIMIT,
+                           CORRECTIONS, LEVELS, PER_UNIT, LOW, CELLS)  # fmt: skip
+        if sinks is not None:
+            values = tl.reshape(values_of(numbers, levels, RULE, LIMIT) * wide, [ROWS, D])
+        numbers = tl.reshape(numbers, [ROWS, D])
+        if sinks is None:
+            into = scales + example.to(tl.int64) * (heads * tokens * GROUPS)
+            into += (head * length + first).to(tl.int64) * GROUPS
+            own = row[:, None] * GROUPS + tl.arange(0, GROUPS)[None, :]
+            tl.store(into + own, half, mask=valid[:, None])
+    if sinks is None:
+        ROW_BYTES: tl.constexpr = D * BITS // 8
+        into = codes + example.to(tl.int64) * code_bytes
+        into += (head * length + first).to(tl.int64) * ROW_BYTES
+        store_codes(into, numbers, valid, ROWS, D, BITS)
+    else:
+        into = rows_at(sinks, example, batch, head, first, to_example, to_head, to_token,
+                       SINK, SINK_ALIGNED)  # fmt: skip
+        own = row[:, None] * to_token + channel[None, :]
+        values = tl.where(valid[:, None], values, 0.0).to(SINK)
+        tl.store(into + own, values, mask=(first + row < tokens)[:, None])
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def restore(sinks, lengths, scales, codes, levels, batch, heads, tokens,
+            to_example, to_head, to_token, code_bytes,
+            D: tl.constexpr, ROWS: tl.constexpr, GROUP: tl.constexpr,
+            BITS: tl.constexpr, RULE: tl.constexpr, LIMIT: tl.constexpr, SCALES: tl.constexpr,
+            SINK: tl.constexpr, SINK_ALIGNED: tl.constexpr):  # fmt: skip
+    """The values that codes and scales stand for."""
+    tile, head, example, length = place(
+        tl.program_id(0), tl.cdiv(tokens, ROWS), batch, heads, tokens, lengths
+    )
+    first = tile * ROWS
+    row, channel = tl.arange(0, ROWS), tl.arange(0, D)
+    valid = first + row < length
+    GROUPS: tl.constexpr = D // GROUP
+    ROW_BYTES: tl.constexpr = D * BITS // 8
+    base = codes + example.to(tl.int64) * code_bytes
+    base += (head * length + first).to(tl.int64) * ROW_BYTES
+    numbers = load_codes(base, valid, ROWS, D, BITS)
+    if SCALES == "head":
+        scale = tl.load(scales + example.to(tl.int64) * heads + head)
+        values = values_of(numbers, levels, RULE, LIMIT) * scale
+    else:
+        base = scales + example.to(tl.int64) * (heads * tokens * GROUPS)
+        base += (head * length + first).to(tl.int64) * GROUPS
+        own = row[:, None] * GROUPS + tl.arange(0, GROUPS)[None, :]
+        wide = tl.load(base + own, mask=valid[:, None], other=0.0).to(tl.float32)
+        parts = tl.reshape(numbers, [ROWS, GROUPS, GROUP])
+        values = values_of(parts, levels, RULE, LIMIT) * wide[:, :, None]
+        values = tl.reshape(values, [ROWS, D])
+    into = rows_at(sinks, example, batch, head, first, to_example, to_head, to_token,
+                   SINK, SINK_ALIGNED)  # fmt: skip
+    own = row[:, None] * to_token + channel[None, :]
+    values = tl.where(valid[:, None], values, 0.0).to(SINK)
+    tl.store(into + own, values, mask=(first + row < tokens)[:, None])

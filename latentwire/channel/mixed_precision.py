@@ -1,0 +1,128 @@
+"""A schedule: another codec for some layers, or for keys alone or values alone.
+
+Written as a codec and its exceptions, `int4/last2:bf16` or `int2/keys:int4/0-3:int8`; the last
+exception that fits a tensor holds. `lastN` and `firstN` count the sharer's layers, `3` is one of
+them and `0-3` a range.
+
+Parameters in the packet: for each stretch of tensors (in the packet's order) that have one codec,
+its number (1 byte) and how many tensors (varint). Payload: each tensor's, by its own codec.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from c2c.cache import KVCache
+from latentwire.channel.header_fields import PacketError, Reader, varint
+from latentwire.channel.layout import Layout, Site
+from latentwire.channel.per_tensor import PerTensor
+
+NUMBER = 48
+MOST_LISTED = 32  # stretches that the name of a packet's schedule lists
+_NUMBER = r"(0|[1-9]\d{0,4})"
+_PATTERN = re.compile(rf"keys|values|(?:first|last)[1-9]\d{{0,4}}|{_NUMBER}(?:-{_NUMBER})?")
+
+Fits = Callable[[str, int, int], bool]  # kind, layer, layers of the sharer
+
+
+class ScheduleError(ValueError):
+    """A text that is no schedule; it says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Codecs by tensor, chosen by rules (on the sending side) or read from a packet."""
+
+    name: str
+    choose: Callable[[Site, int], PerTensor]  # of a tensor, given the sharer's layers
+    number: int = NUMBER
+    bits: float | None = None
+
+    def parameters(self, layout: Layout) -> bytes:
+        numbers = [self.choose(site, layout.geometry.layers).number for site in layout.sent]
+        return b"".join(
+            bytes([number]) + varint(len(list(stretch))) for number, stretch in groupby(numbers)
+        )
+
+    def encode(self, cache: KVCache, layout: Layout) -> bytes:
+        return self._at(layout).encode(cache, layout)
+
+    def decode(self, data: memoryview, layout: Layout) -> KVCache:
+        return self._at(layout).decode(data, layout)
+
+    def payload_bytes(self, layout: Layout) -> int:
+        return self._at(layout).payload_bytes(layout)
+
+    def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
+        return self._at(layouts[0]).round_trip(cache, layouts)
+
+    def _at(self, layout: Layout) -> PerTensor:
+        layers = layout.geometry.layers
+        return PerTensor(
+            self.name,
+            self.number,
+            self.bits,
+            lambda kind, layer: self.choose((kind, layer), layers).at(kind, layer),
+        )
+
+
+def parse(text: str, codec: Callable[[str], PerTensor]) -> Schedule:
+    """The schedule that `text` spells; ScheduleError for one that is none.
+
+    `codec` gives a tensor codec by name, and raises for a name that has none.
+    """
+    base, *exceptions = text.split("/")
+    default = codec(base)
+    rules: list[tuple[Fits, PerTensor]] = []
+    for exception in exceptions:
+        where, _, name = exception.partition(":")
+        if not name or not _PATTERN.fullmatch(where):
+            raise ScheduleError(
+                f"{exception!r} is no exception of a schedule: write keys, values, lastN, firstN,"
+                " a layer or a range of layers, a colon and a codec, as in int4/last2:bf16"
+            )
+        rules.append((_fits(where), codec(name)))
+
+    def choose(site: Site, layers: int) -> PerTensor:
+        fitting = [codec for fits, codec in rules if fits(*site, layers)]
+        return fitting[-1] if fitting else default
+
+    return Schedule(text, choose)
+
+
+def _fits(where: str) -> Fits:
+    if where in ("keys", "values"):
+        wanted = where.removesuffix("s")
+        return lambda kind, layer, layers: kind == wanted
+    if where.startswith("first"):
+        first = int(where.removeprefix("first"))
+        return lambda kind, layer, layers: layer < first
+    if where.startswith("last"):
+        last = int(where.removeprefix("last"))
+        return lambda kind, layer, layers: layer >= layers - last
+    start, _, stop = where.partition("-")
+    low, high = int(start), int(stop or start)
+    if high < low:
+        raise ScheduleError(f"{where!r} is a range of layers that ends before it starts")
+    return lambda kind, layer, layers: low <= layer <= high
+
+
+def read(reader: Reader, layout: Layout, by_number: Mapping[int, PerTensor]) -> Schedule:
+    """The schedule of a packet, from its parameters; PacketError for what nobody writes."""
+    chosen: list[PerTensor] = []
+    while len(chosen) < len(layout.sent):
+        number, count = reader.byte(), reader.varint()
+        if number not in by_number:
+            raise PacketError(f"codec number {number} cannot be part of a schedule")
+        if count == 0 or count > len(layout.sent) - len(chosen):
+            raise PacketError("the schedule does not fit the tensors sent")
+        if chosen and chosen[-1].number == number:
+            raise PacketError("two stretches of a schedule have one codec")
+        chosen += [by_number[number]] * count
+    by_site = dict(zip(layout.sent, chosen, strict=True))
+    stretches = [(name, len(list(part))) for name, part in groupby(codec.name for codec in chosen)]
+    listed = [f"{count} {name}" for name, count in stretches[:MOST_LISTED]]
+    more = len(stretches) - len(listed)
+    name = "schedule of " + ", ".join(listed) + (f" and {more} more" if more else "")
+    return Schedule(name, lambda site, layers: by_site[site])

@@ -1,0 +1,295 @@
+"""One example under a condition that sends no cache, step by step: text, letter, logits; and the
+receiver alone with its letter prior taken off.
+
+    message prompt -> sharer's text -> encode -> bytes -> decode -> receiver's prompt -> answer
+
+These are what a cache on the wire competes with, on the same axis of bytes (see `pipeline`). What
+the models do is asked of `models`: one prompt at a time here, which is the definition, or known
+already from batches (`baselines_batched`), which must agree.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from c2c import receiver
+from latentwire.channel.codec import CodecError
+from latentwire.channel.text_codec import decode_text, encode_text
+from latentwire.errors import LatentWireError, Unanswerable
+from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
+from latentwire.evaluation.message import (
+    content_free_token_ids,
+    message_prompt_token_ids,
+    prompt_with_message_token_ids,
+    stem_and_options,
+)
+from latentwire.evaluation.pipeline import make_record
+from latentwire.evaluation.record import Record
+from latentwire.evaluation.unanswerable import (
+    NOT_FINITE,
+    require_finite,
+    require_room,
+    unanswered,
+)
+from latentwire.spec.condition import Condition, Message
+from latentwire.tasks.question import Question
+from latentwire.tasks.task import Example, Options, Task
+
+_FLOAT16 = np.dtype("<f2")
+LEAST_SENT = 4  # log-probabilities in a packet, -inf for options that a question has not
+
+Prompt = tuple[int, ...]  # token ids
+
+
+class Models(Protocol):
+    """What receiver and sharer (`name`) do with prompts, and the prompts of messages."""
+
+    pair: LoadedPair
+    prompts: "MessagePrompts"
+
+    def write(self, name: str, prompt: Prompt, tokens: int) -> list[int]:
+        """What the model writes, greedily, in at most `tokens` tokens. Raises Unanswerable for a
+        prompt that is longer than its context, and for logits that are no numbers."""
+
+    def option_logprobs(self, name: str, prompt: Prompt, options: Options) -> np.ndarray:
+        """See `logprobs_of`, one row of it. Raises Unanswerable as `write` does, and where labels
+        are not one token each."""
+
+
+@dataclass(frozen=True)
+class MessagePrompts:
+    """The prompts of messages, each worked out once: templates take longer than tokens."""
+
+    pair: LoadedPair
+    _known: dict[tuple[str, ...], Prompt] = field(default_factory=dict)
+    _content_free: dict[tuple[Task, Example], list[Prompt]] = field(default_factory=dict)
+
+    def message(self, question: Question) -> Prompt:
+        """From which the sharer writes its message."""
+        key = (question.example.id,)
+        if key not in self._known:
+            self._known[key] = tuple(message_prompt_token_ids(self.pair.tokenizer, question))
+        return self._known[key]
+
+    def with_message(self, question: Question, message: str) -> Prompt:
+        """What the receiver reads with a message."""
+        key = (question.example.id, message)
+        if key not in self._known:
+            ids = prompt_with_message_token_ids(self.pair.tokenizer, question, message)
+            self._known[key] = tuple(ids)
+        return self._known[key]
+
+    def content_free(self, question: Question) -> list[Prompt]:
+        """What the receiver reads of a question of the same form that says nothing."""
+        key = question.task, question.task.blank(question.example)
+        if key not in self._content_free:
+            found = content_free_token_ids(self.pair.tokenizer, question)
+            self._content_free[key] = list(map(tuple, found))
+        return self._content_free[key]
+
+
+class ReferenceModels:
+    """`Models` as they are."""
+
+    def __init__(self, pair: LoadedPair) -> None:
+        self.pair, self.prompts = pair, MessagePrompts(pair)
+
+    def write(self, name: str, prompt: Prompt, tokens: int) -> list[int]:
+        """See `Models`."""
+        model = model_of(self.pair, name)
+        require_room(model, name, len(prompt))
+        prefilled = receiver.read(model, torch.tensor([prompt], device=self.pair.device))
+        require_finite(prefilled.logits)
+        (answer,) = receiver.greedy(model, prefilled, tokens, stop_ids(model))
+        return answer
+
+    def option_logprobs(self, name: str, prompt: Prompt, options: Options) -> np.ndarray:
+        """See `Models`."""
+        model = model_of(self.pair, name)
+        require_room(model, name, len(prompt))
+        logprobs = logprobs_of(self.pair, model, [prompt], options)[0]
+        require_numbers(logprobs)
+        return logprobs
+
+
+def model_of(pair: LoadedPair, name: str) -> PreTrainedModel:
+    """The pair's `receiver` or `sharer`."""
+    return pair.receiver if name == "receiver" else pair.sharer
+
+
+def evaluate(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
+    """Ask one question under one of `COMPETITORS`.
+
+    `donor` is the question that the sharer reads under the control `deranged`. A question that
+    cannot be answered under the condition gets the record of that.
+    """
+    try:
+        return _answered(models, condition, question, donor)
+    except Unanswerable as reason:
+        return unanswered(condition, question, donor, str(reason))
+
+
+def _answered(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
+    return _BY_SYSTEM[condition.system](models, condition, question, donor)
+
+
+def _by_logits(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
+    own = _own_logprobs(models, question)
+    source = source_of(condition, question, donor)
+    theirs = models.option_logprobs("sharer", source.prompts.sharer_ids, source.options)
+    packet = encode_logprobs(theirs)
+    scores = own + fitted(decode_logprobs(packet), len(own))
+    return _of_scores(models, condition, question, donor, scores, len(packet))
+
+
+def _without_prior(
+    models: Models, condition: Condition, question: Question, donor: Question
+) -> Record:
+    scores = _own_logprobs(models, question) - letter_prior(models, question)
+    return _of_scores(models, condition, question, donor, scores, 0)
+
+
+def _own_logprobs(models: Models, question: Question) -> np.ndarray:
+    return models.option_logprobs("receiver", question.prompts.receiver_ids, question.options)
+
+
+def _of_scores(
+    models: Models,
+    condition: Condition,
+    question: Question,
+    donor: Question,
+    scores: np.ndarray,
+    wire_bytes: int,
+) -> Record:
+    """The record of the option with the highest score; of equals, the first."""
+    record = make_record(models.pair, condition, question, donor, [], wire_bytes)
+    labels = question.options.labels
+    return _with_answer(record, question, labels[int(scores[: len(labels)].argmax())])
+
+
+def source_of(condition: Condition, question: Question, donor: Question) -> Question:
+    """The question that the sharer reads."""
+    return donor if condition.control == "deranged" else question
+
+
+def send_text(models: Models, message: Message, source: Question) -> tuple[bytes, str]:
+    """What crosses the wire, and the text that arrives; Unanswerable for one too long to send."""
+    written = models.write("sharer", models.prompts.message(source), message.tokens)
+    text = str(models.pair.tokenizer.decode(written, skip_special_tokens=True))
+    try:
+        packet = encode_text(text, message.codec)
+    except CodecError as error:
+        raise Unanswerable(str(error)) from None
+    return packet, decode_text(packet, message.codec)
+
+
+def send_letter(models: Models, source: Question) -> str:
+    """The letter (or other answer) that the sharer's output yields, or ""."""
+    written = models.write("sharer", source.prompts.sharer_ids, source.task.max_new_tokens)
+    output = models.pair.tokenizer.decode(written, skip_special_tokens=True)
+    return source.task.extract(output) or ""
+
+
+def letter_prior(models: Models, question: Question) -> np.ndarray:
+    """The receiver's log-probabilities [N] of the options where the question says nothing: the
+    mean probability over content-free inputs (Zhao et al. 2021, "Calibrate Before Use").
+
+    N is as of `logprobs_of`; 0 beyond the options, where what it is taken from is -inf.
+    """
+    prompts, options = models.prompts.content_free(question), question.options
+    each = np.stack([models.option_logprobs("receiver", p, options) for p in prompts])
+    prior, count = np.zeros(each.shape[1]), len(options.labels)
+    prior[:count] = np.logaddexp.reduce(each[:, :count], axis=0) - math.log(len(prompts))
+    return prior
+
+
+def encode_logprobs(logprobs: np.ndarray) -> bytes:
+    """A float16 each, little-endian: 8 bytes for up to four options, 2 more for each further."""
+    return logprobs.astype(_FLOAT16).tobytes()
+
+
+def decode_logprobs(data: bytes) -> np.ndarray:
+    """[N] float64, N of 4 or more. Raises LatentWireError for another length, or for no numbers."""
+    sent, rest = divmod(len(data), _FLOAT16.itemsize)
+    if rest or sent < LEAST_SENT:
+        raise LatentWireError(
+            f"log-probabilities of options are 2 bytes each, of {LEAST_SENT} or more, not"
+            f" {len(data)} bytes"
+        )
+    logprobs = np.frombuffer(data, _FLOAT16).astype(np.float64)
+    if np.isnan(logprobs).any():
+        raise LatentWireError("log-probabilities of options hold a value that is no number")
+    return logprobs
+
+
+def fitted(logprobs: np.ndarray, options: int) -> np.ndarray:
+    """Another question's log-probabilities for a question of `options` options: those of further
+    options are dropped, and options that it has not are -inf."""
+    kept = logprobs[:options]
+    return np.pad(kept, (0, options - len(kept)), constant_values=-np.inf)
+
+
+def require_numbers(logprobs: np.ndarray) -> None:
+    """Unanswerable for log-probabilities of which some are no numbers."""
+    if np.isnan(logprobs).any():
+        raise Unanswerable(NOT_FINITE)
+
+
+def logprobs_of(
+    pair: LoadedPair, model: PreTrainedModel, prompts: Sequence[Prompt], options: Options
+) -> np.ndarray:
+    """Log-probabilities [B, N] (float64) of the options among each other, of prompts of one length,
+    as the answer's first token or behind its stem: log(p(label) + p(stem) p(label | stem)).
+
+    N is the number of options, four at least; -inf for options beyond the question's own, NaN where
+    logits are no numbers. Raises Unanswerable where labels are not one token each.
+    """
+    stem, labels, alone = stem_and_options(pair.tokenizer, options)
+    ids = torch.tensor([[*prompt, *stem] for prompt in prompts], device=pair.device)
+    with torch.inference_mode():
+        lines = model(ids, logits_to_keep=len(stem) + 1).logits.double().log_softmax(-1)
+    # Written at once, or behind the whole stem: whichever a model does, its answer is seen.
+    written = torch.stack([lines[:, place, token] for place, token in enumerate(stem)]).sum(0)
+    either = torch.logaddexp(lines[:, 0, alone], written[:, None] + lines[:, -1, labels])
+    logprobs = np.full((len(prompts), max(LEAST_SENT, len(labels))), -np.inf)
+    logprobs[:, : len(labels)] = either.log_softmax(-1).cpu().numpy()
+    return logprobs
+
+
+def _by_text(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
+    assert condition.message is not None
+    source = source_of(condition, question, donor)
+    packet, received = send_text(models, condition.message, source)
+    prompt = models.prompts.with_message(question, received)
+    answer = models.write("receiver", prompt, question.task.max_new_tokens)
+    record = make_record(models.pair, condition, question, donor, answer, len(packet))
+    return replace(record, message=received, prompt_tokens=len(prompt))
+
+
+def _by_letter(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
+    letter = send_letter(models, source_of(condition, question, donor))
+    if letter:
+        record = make_record(models.pair, condition, question, donor, [], len(letter.encode()))
+        return replace(_with_answer(record, question, letter), message=letter)
+    prompt = question.prompts.receiver_ids
+    answer = models.write("receiver", prompt, question.task.max_new_tokens)
+    return replace(make_record(models.pair, condition, question, donor, answer, 0), message="")
+
+
+def _with_answer(record: Record, question: Question, answer: str) -> Record:
+    """The record of an answer that nobody wrote."""
+    return replace(record, output=answer, **question.graded(answer))
+
+
+# The systems that compete with caches, each with what answers under it.
+_BY_SYSTEM = {
+    "calibrated": _without_prior,
+    "letter": _by_letter,
+    "logits": _by_logits,
+    "text": _by_text,
+}

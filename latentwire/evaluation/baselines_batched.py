@@ -1,0 +1,236 @@
+"""Conditions that send no cache, many examples at once: what `baselines` says, in batches.
+
+What the models are asked is worked out for all examples first and answered in batches: a prompt
+once, however many conditions ask it; a message once, whose beginnings are the shorter ones. Then
+each record is made as the definition makes it.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from c2c.cache import geometry
+from c2c.fast_ops import fast_steps
+from c2c.slot_cache import read, slot_attention
+from latentwire.errors import LatentWireError, Unanswerable
+from latentwire.evaluation import baselines
+from latentwire.evaluation.baselines import (
+    MessagePrompts,
+    Prompt,
+    model_of,
+    send_letter,
+    send_text,
+)
+from latentwire.evaluation.batch import Workspace, padded
+from latentwire.evaluation.loaded_pair import stop_ids
+from latentwire.evaluation.memory import free_cache, out_of_memory, usable_bytes
+from latentwire.evaluation.record import Record
+from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, require_room
+from latentwire.spec.condition import Condition
+from latentwire.tasks.question import Question
+from latentwire.tasks.task import Options
+
+log = logging.getLogger("latentwire")
+
+MOST_TOGETHER = {"cuda": 512}  # prompts in a batch: more does not make a GPU faster
+FEW_TOGETHER = 32
+
+
+class BatchedModels:
+    """`baselines.Models` that have been asked already."""
+
+    def __init__(self, work: Workspace, batch_size: int | None = None) -> None:
+        self.pair, self.prompts = work.pair, MessagePrompts(work.pair)
+        self._work, self._batch_size = work, batch_size
+        # What was asked, and the answer, or the reason why there is none.
+        self._written: dict[tuple[str, Prompt], list[int] | Unanswerable] = {}
+        self._logprobs: dict[tuple[str, Prompt, Options], np.ndarray | Unanswerable] = {}
+
+    def write(self, name: str, prompt: Prompt, tokens: int) -> list[int]:
+        """See `Models`. Greedy: a shorter text is the beginning of a longer one."""
+        return _answer(self._written[name, prompt])[:tokens]
+
+    def option_logprobs(self, name: str, prompt: Prompt, options: Options) -> np.ndarray:
+        """See `Models`."""
+        return _answer(self._logprobs[name, prompt, options])
+
+    def generate(self, name: str, prompts: Iterable[Prompt], tokens: int) -> None:
+        """Have the model write to each prompt. Raises LatentWireError where not even one fits into
+        memory."""
+        model = model_of(self.pair, name)
+        wanted = {prompt for prompt in prompts if (name, prompt) not in self._written}
+        for prompt in wanted:
+            if reason := self._too_long(name, prompt):
+                self._written[name, prompt] = reason
+        wanted = {prompt for prompt in wanted if (name, prompt) not in self._written}
+        waiting = sorted(wanted, key=lambda prompt: (-len(prompt), prompt))
+        with slot_attention(model), fast_steps(model):
+            most = self._batch_size or (self._fitting(name, waiting[0], tokens) if waiting else 0)
+            while waiting:
+                rows = waiting[:most]
+                try:
+                    answers = self._batch(name, rows, tokens)
+                except RuntimeError as error:
+                    if not out_of_memory(error):
+                        raise
+                    answers = None  # recover below: here the error holds the batch's tensors
+                if answers is None:
+                    self._work.release()
+                    free_cache(self.pair.device)
+                    if len(rows) == 1:
+                        raise LatentWireError(
+                            f"device {self.pair.device} has not enough memory for one prompt"
+                        )
+                    most = len(rows) // 2
+                    log.warning("out of memory: going on with %d prompts at once", most)
+                    continue
+                for prompt, answer in zip(rows, answers, strict=True):
+                    self._written[name, prompt] = answer
+                waiting = waiting[len(rows) :]
+
+    def score_options(self, name: str, asked: Iterable[tuple[Prompt, Options]]) -> None:
+        """Have the model's log-probabilities of each prompt's options."""
+        alike: dict[tuple[int, Options], list[Prompt]] = defaultdict(list)
+        for prompt, options in dict.fromkeys(asked):
+            if (name, prompt, options) in self._logprobs:
+                continue
+            if reason := self._too_long(name, prompt):
+                self._logprobs[name, prompt, options] = reason
+            else:
+                alike[len(prompt), options].append(prompt)
+        model, most = model_of(self.pair, name), self._batch_size or FEW_TOGETHER
+        for (_, options), prompts in alike.items():
+            for start in range(0, len(prompts), most):
+                rows = prompts[start : start + most]
+                for prompt, line in zip(rows, self._options(model, rows, options), strict=True):
+                    self._logprobs[name, prompt, options] = line
+
+    def _options(
+        self, model: PreTrainedModel, prompts: Sequence[Prompt], options: Options
+    ) -> list[np.ndarray | Unanswerable]:
+        """Each prompt's log-probabilities, or why there are none."""
+        try:
+            found = baselines.logprobs_of(self.pair, model, prompts, options)
+        except Unanswerable as reason:  # for all of them: their labels cannot be read
+            return [reason] * len(prompts)
+        return [Unanswerable(NOT_FINITE) if np.isnan(line).any() else line for line in found]
+
+    def _too_long(self, name: str, prompt: Prompt) -> Unanswerable | None:
+        try:
+            require_room(model_of(self.pair, name), name, len(prompt))
+            return None
+        except Unanswerable as reason:
+            return reason
+
+    def _fitting(self, name: str, longest: Prompt, tokens: int) -> int:
+        """How many prompts go together."""
+        model, device = model_of(self.pair, name), self.pair.device
+        shape = geometry(model.config)
+        vocabulary = model.config.get_text_config().vocab_size
+        slots = 2 * shape.layers * shape.width * (len(longest) + tokens)
+        row_bytes = (2 * slots + 4 * vocabulary) * self.pair.dtype.itemsize  # twice: graphs, masks
+        most = MOST_TOGETHER.get(device.type, FEW_TOGETHER)
+        return max(1, min(most, usable_bytes(device) // row_bytes))
+
+    def _batch(
+        self, name: str, prompts: Sequence[Prompt], tokens: int
+    ) -> list[list[int] | Unanswerable]:
+        model = model_of(self.pair, name)
+        longest = max(map(len, prompts))
+        decoder = self._work.decoder(f"{name} writes", model, len(prompts), longest + tokens)
+        slots = decoder.slots.rows(0, len(prompts))
+        for tensor in (*slots.keys, *slots.values):
+            tensor.zero_()  # what a former batch left there
+        token_ids = padded(prompts, model.device)
+        read(model, token_ids[:, : max(1, longest - 1)], slots, self._work.tokens_at_once)
+        last = torch.tensor([prompt[-1] for prompt in prompts], device=model.device)
+        places = [len(prompt) - 1 for prompt in prompts]
+        finite: list[bool] = []
+        written = decoder.greedy(
+            last,
+            places,
+            tokens,
+            stop_ids(model),
+            on_first_logits=lambda logits: finite.extend(finite_rows(logits).tolist()),
+        )
+        return [
+            answer if good else Unanswerable(NOT_FINITE)
+            for answer, good in zip(written, finite, strict=True)
+        ]
+
+
+def evaluate(
+    work: Workspace,
+    conditions: Sequence[Condition],
+    questions: Sequence[Question],
+    donors: Sequence[Question],
+    batch_size: int | None = None,
+    progress: Callable[[int], object] = lambda done: None,
+) -> dict[Condition, list[Record]]:
+    """Records of every condition, in the order of `questions`; donors[i] goes with questions[i]."""
+    models = BatchedModels(work, batch_size)
+    asked = list(zip(questions, donors, strict=True))
+
+    def sources(system: str) -> list[Question]:
+        return [
+            baselines.source_of(condition, *both)
+            for condition in conditions
+            if condition.system == system
+            for both in asked
+        ]
+
+    messages = [c.message for c in conditions if c.message is not None]
+    if messages:
+        prompts = {models.prompts.message(source) for source in sources("text")}
+        models.generate("sharer", prompts, max(message.tokens for message in messages))
+    most = max((question.task.max_new_tokens for both in asked for question in both), default=0)
+    if letters := sources("letter"):
+        models.generate("sharer", {source.prompts.sharer_ids for source in letters}, most)
+    models.generate("receiver", _receivers_prompts(models, conditions, asked), most)
+    models.score_options("sharer", ((s.prompts.sharer_ids, s.options) for s in sources("logits")))
+    if any(condition.system in ("logits", "calibrated") for condition in conditions):
+        own = ((q.prompts.receiver_ids, q.options) for q in questions)
+        models.score_options("receiver", own)
+    if any(condition.system == "calibrated" for condition in conditions):
+        empty = ((ids, q.options) for q in questions for ids in models.prompts.content_free(q))
+        models.score_options("receiver", empty)
+    records = {}
+    for condition in conditions:
+        records[condition] = [baselines.evaluate(models, condition, *both) for both in asked]
+        progress(len(asked))
+    return records
+
+
+def _receivers_prompts(
+    models: BatchedModels,
+    conditions: Sequence[Condition],
+    asked: Sequence[tuple[Question, Question]],
+) -> set[Prompt]:
+    """What the receiver writes an answer to, once the sharer has written."""
+    found: set[Prompt] = set()
+    for condition in conditions:
+        for question, donor in asked:
+            source = baselines.source_of(condition, question, donor)
+            with suppress(Unanswerable):  # the sharer has written nothing: nor does the receiver
+                if condition.message is not None:
+                    _, received = send_text(models, condition.message, source)
+                    found.add(models.prompts.with_message(question, received))
+                elif condition.system == "letter" and not send_letter(models, source):
+                    found.add(question.prompts.receiver_ids)
+    return found
+
+
+_T = TypeVar("_T")
+
+
+def _answer(found: _T | Unanswerable) -> _T:
+    """What was found; raised anew where that is a reason, for each who asks."""
+    if isinstance(found, Unanswerable):
+        raise Unanswerable(str(found))
+    return found

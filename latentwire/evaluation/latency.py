@@ -1,0 +1,96 @@
+"""What each way to the receiver costs before and behind the link: batch 1, one question at a time.
+
+Encoding and decoding a cache are measured with each codec (`codec_measurement`); here is all
+else that `analysis.break_even_bandwidth` needs. Templates and tokenizers are not counted.
+"""
+
+from collections.abc import Sequence
+from statistics import mean
+
+import torch
+from transformers import PreTrainedModel
+
+from c2c import receiver, sharer
+from c2c.cache import KVCache
+from c2c.sections import Section, sections
+from latentwire.channel.text_codec import encode_text
+from latentwire.evaluation.baselines import MessagePrompts, Prompt
+from latentwire.evaluation.device_timer import now_s
+from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
+from latentwire.evaluation.pipeline import as_batch
+from latentwire.tasks.question import Question
+
+SHARER_PREFILL, RECEIVER_PREFILL, FUSE = "sharer_prefill_ms", "receiver_prefill_ms", "fuse_ms"
+BUDGETS = (8, 32, 128, 256)  # most tokens of the texts
+
+
+def text_names(tokens: int) -> tuple[str, str, str]:
+    """Names of a text's figures: ms to write it, ms to read it, and its bytes."""
+    return f"text_{tokens}_write_ms", f"text_{tokens}_read_ms", f"text_{tokens}_bytes"
+
+
+def measure(pair: LoadedPair, questions: Sequence[Question]) -> dict[str, float]:
+    """Means over the questions, by name; the first is also asked once before, unmeasured."""
+    prompts = MessagePrompts(pair)
+    _once(pair, prompts, questions[0])
+    rounds = [_once(pair, prompts, question) for question in questions]
+    return {name: mean(found[name] for found in rounds) for name in rounds[0]}
+
+
+@torch.inference_mode()
+def _once(pair: LoadedPair, prompts: MessagePrompts, question: Question) -> dict[str, float]:
+    return {**_by_cache(pair, question), **_by_text(pair, prompts, question)}
+
+
+def _by_cache(pair: LoadedPair, question: Question) -> dict[str, float]:
+    token_ids = as_batch(question.token_ids, pair.device)
+    began = now_s(pair.device)
+    cache = sharer.read(pair.sharer, token_ids)
+    read = now_s(pair.device)
+    fused_s, before = 0.0, None
+    if pair.interface.inserts:
+        before = pair.interface.prepare(cache)
+        fused_s = now_s(pair.device) - read
+
+    def fuse(section: Section, own: KVCache) -> KVCache:
+        nonlocal fused_s
+        start = now_s(pair.device)
+        fused = pair.interface.merge(cache, own)
+        fused_s += now_s(pair.device) - start
+        return fused
+
+    whole = sections([range(cache.tokens)], token_ids.shape[1])
+    receiver.prefill(pair.receiver, token_ids, whole, fuse, before)
+    ended = now_s(pair.device)
+    return {
+        SHARER_PREFILL: 1000 * (read - began),
+        RECEIVER_PREFILL: 1000 * (ended - read - fused_s),
+        FUSE: 1000 * fused_s,
+    }
+
+
+def _by_text(pair: LoadedPair, prompts: MessagePrompts, question: Question) -> dict[str, float]:
+    """The longest text is written once; a shorter one is its beginning, as in greedy decoding."""
+    asked = prompts.message(question)
+    began = now_s(pair.device)
+    prefilled = _read(pair, pair.sharer, asked)
+    read = now_s(pair.device)
+    (written,) = receiver.greedy(pair.sharer, prefilled, max(BUDGETS), stop_ids(pair.sharer))
+    token_s = (now_s(pair.device) - read) / max(1, len(written))
+    found = {}
+    for budget in BUDGETS:
+        part = written[:budget]
+        text = str(pair.tokenizer.decode(part, skip_special_tokens=True))
+        prompt = prompts.with_message(question, text)
+        start = now_s(pair.device)
+        _read(pair, pair.receiver, prompt)
+        reading_s = now_s(pair.device) - start
+        values = (read - began + token_s * len(part), reading_s)
+        write, reading, size = text_names(budget)
+        found[write], found[reading] = (1000 * seconds for seconds in values)
+        found[size] = float(len(encode_text(text, "utf8")))
+    return found
+
+
+def _read(pair: LoadedPair, model: PreTrainedModel, prompt: Prompt) -> receiver.Prefilled:
+    return receiver.read(model, torch.tensor([prompt], device=pair.device))

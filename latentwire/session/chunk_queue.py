@@ -1,0 +1,243 @@
+"""The work of a grid: which pieces are missing, who is computing them, and how they are done."""
+
+import logging
+import random
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from mlflow.exceptions import MlflowException
+
+from latentwire.errors import LatentWireError
+from latentwire.evaluation import engine
+from latentwire.evaluation.engine import Progress
+from latentwire.evaluation.record import Record
+from latentwire.evaluation.worker_pool import Work, split_span
+from latentwire.parameters import AUTO
+from latentwire.session.session import Session
+from latentwire.spec.condition import Condition
+from latentwire.spec.setting import Setting
+from latentwire.tracking.finished_chunks import (
+    Span,
+    chunk_name,
+    finished_of_chunk,
+    finished_spans,
+    is_cheap,
+    missing_spans,
+)
+from latentwire.tracking.leases import Leases
+from latentwire.tracking.retries import fail_fast
+from latentwire.tracking.store import Store
+
+log = logging.getLogger("latentwire")
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """Conditions that lack the same examples of a dataset: evaluated together."""
+
+    setting: Setting
+    span: Span
+    conditions: tuple[Condition, ...]
+
+    @property
+    def key(self) -> str:
+        """What a claim to these examples is called, whatever the conditions."""
+        return f"{self.setting.identity()[:24]}:{self.setting.dataset}:{chunk_name(*self.span)}"
+
+    def cut(self, count: int) -> "list[WorkItem]":
+        """Its examples in at most `count` parts, as equal as can be."""
+        return [replace(self, span=span) for span in split_span(self.span, count)]
+
+
+@dataclass(frozen=True)
+class WorkResult:
+    """What evaluating a unit gave, and how long it took."""
+
+    records: dict[Condition, list[Record]]  # one of each example, in dataset order
+    seconds: float
+
+    def cut(self, whole: Span, part: Span) -> "WorkResult":
+        """What evaluating a part of the span gave."""
+        begin, end = part[0] - whole[0], part[1] - whole[0]
+        records = {condition: found[begin:end] for condition, found in self.records.items()}
+        return WorkResult(records, self.seconds * (end - begin) / (whole[1] - whole[0]))
+
+
+def merge_results(parts: Sequence[WorkResult]) -> WorkResult:
+    """What a unit gave from what its parts gave, in their order."""
+    records = {
+        condition: [record for part in parts for record in part.records[condition]]
+        for condition in parts[0].records
+    }
+    return WorkResult(records, sum(part.seconds for part in parts))
+
+
+class Evaluator:
+    """Evaluates units of a session on its device; buffers stay from one to the next."""
+
+    def __init__(self, session: Session) -> None:
+        self._study = session
+        self._work = engine.Workspace(session.loaded)
+
+    def __call__(self, unit: WorkItem, progress: Progress) -> WorkResult:
+        questions, donors = self._study.questions(unit.setting.dataset)
+        began = time.perf_counter()
+        records = engine.evaluate(
+            self._study.loaded,
+            unit.conditions,
+            questions[slice(*unit.span)],
+            donors[slice(*unit.span)],
+            self._study.batch_size,
+            progress,
+            work=self._work,
+        )
+        return WorkResult(records, time.perf_counter() - began)
+
+
+def open_evaluator(session: Session, device: str) -> Work[WorkItem, WorkResult]:
+    """The evaluator of a worker on `device`; see `Session.for_worker`."""
+    return Evaluator(session.on(device))
+
+
+def worker_devices(session: Session) -> list[str]:
+    """A device for each worker that the parameter `workers` asks for.
+
+    Raises LatentWireError for more workers than there are GPUs.
+    """
+    wanted = session.values.get("workers", 1)
+    if session.device != "cuda":
+        count = 1 if wanted == AUTO else wanted
+        if count > 1 and session.device != "cpu":
+            raise LatentWireError(
+                f"workers={count}: device={session.device} is one device; take device=cuda for all"
+                " GPUs, or workers=1"
+            )
+        return [session.device] * count
+    there = torch.cuda.device_count()
+    count = there if wanted == AUTO else wanted
+    if count > there:
+        raise LatentWireError(f"workers={count}: this machine has {there} GPUs, one a worker")
+    return ["cuda"] if count == 1 else [f"cuda:{number}" for number in range(count)]
+
+
+@dataclass
+class Queue:
+    """Hands out units that are missing and that no other process has in hand.
+
+    A claim is held until the unit's results are in the store: `mark_submitted` says which file
+    carries them.
+    """
+
+    store: Store
+    leases: Leases
+    units: list[WorkItem]
+    unreadable: Collection[str] = ()  # ids of finished runs that do not count
+    _away: bool = False  # the store, when it was last asked
+    _otherwise: bool = False  # another process was seen to cut the same examples otherwise
+    _sent: dict[str, Path] = field(default_factory=dict)
+
+    def take(self) -> WorkItem | None:
+        """A unit to be evaluated now; None while there are none, or others have what is left.
+
+        While the store does not answer, a unit that is not claimed: work goes on.
+        """
+        if not self.units:
+            return None
+        if self.store.is_reachable():
+            try:
+                with fail_fast():
+                    unit = self._claimed()
+                self._away = False
+                return unit
+            except MlflowException as error:
+                if not self.store.is_unavailable(error):
+                    raise
+        if not self._away:
+            log.warning("the tracking store does not answer; results wait in the outbox")
+        self._away = True
+        # At random: other processes, which cannot be asked either, have the same units.
+        return self.units.pop(random.randrange(len(self.units)))
+
+    def keeps(self, unit: WorkItem) -> bool:
+        """Whether nobody else can have evaluated a unit meanwhile."""
+        return self.leases.keeps(unit.key)
+
+    def still_wanted(self, unit: WorkItem) -> list[WorkItem]:
+        """What of an evaluated unit is to be stored: the whole, or, where the claim was lost on the
+        way, what nobody else has finished since."""
+        if self.keeps(unit) or not self.store.is_reachable():
+            return [unit]
+        try:
+            with fail_fast():
+                return self._missing_of(unit)
+        except MlflowException as error:
+            if not self.store.is_unavailable(error):
+                raise
+            return [unit]
+
+    def mark_submitted(self, unit: WorkItem, letters: Path | None) -> None:
+        """The results of a unit are on their way, in a file that is gone when they have arrived;
+        None where nothing of it was to be stored."""
+        if letters is None:
+            self.leases.release([unit.key])
+        else:
+            self._sent[unit.key] = letters
+
+    def _claimed(self) -> WorkItem | None:
+        self._release_what_arrived()
+        while (unit := self.leases.take_any(self.units, lambda unit: unit.key)) is not None:
+            self._otherwise |= any(self.leases.seen.cuts(each.key) for each in self.units)
+            missing = self._missing_of(unit)
+            at = self.units.index(unit)
+            self.units[at : at + 1] = missing
+            if len(missing) == 1 and missing[0].span == unit.span:
+                return self.units.pop(at)
+            self.leases.release(
+                [unit.key]
+            )  # its pieces, if there are any, are claimed by their own
+        return None
+
+    def _release_what_arrived(self) -> None:
+        arrived = [key for key, path in self._sent.items() if not path.exists()]
+        for key in arrived:
+            del self._sent[key]
+        self.leases.release(arrived)
+
+    def _missing_of(self, unit: WorkItem) -> list[WorkItem]:
+        """What of a unit nobody has finished since the plan was made: itself, pieces, or nothing.
+
+        Where it costs many requests, chunks of another size are only looked for once somebody was
+        seen to make them.
+        """
+        setting, names = unit.setting, {}
+        for condition in unit.conditions:
+            names[condition] = setting.condition_fingerprint(condition)
+        if self._otherwise or is_cheap(self.store):
+            found = finished_spans(self.store, list(names.values()), self.unreadable)
+        else:
+            chunk = chunk_name(*unit.span)
+            there = finished_of_chunk(self.store, setting.identity(), chunk, self.unreadable)
+            found = {name: [unit.span] for name in there}
+        return work_items(
+            [
+                (setting, condition, missing_spans([unit.span], found.get(name, [])))
+                for condition, name in names.items()
+            ]
+        )
+
+
+def work_items(missing: Sequence[tuple[Setting, Condition, Sequence[Span]]]) -> list[WorkItem]:
+    """Units for the spans that conditions lack, in dataset order."""
+    together: dict[tuple[Setting, Span], list[Condition]] = {}
+    for setting, condition, spans in missing:
+        for span in spans:
+            together.setdefault((setting, span), []).append(condition)
+    return [
+        WorkItem(setting, span, tuple(conditions))
+        for (setting, span), conditions in sorted(
+            together.items(), key=lambda item: (item[0][0].dataset, item[0][1])
+        )
+    ]

@@ -1,0 +1,523 @@
+"""A grid of conditions over a pair's question sets, chunk by chunk, each chunk computed once."""
+
+import logging
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from mlflow.entities import Run
+from tqdm import tqdm
+
+from latentwire.analysis import unanswered
+from latentwire.analysis.csv_files import csv_text
+from latentwire.analysis.curve import (
+    REFERENCE_CODEC,
+    ConditionResult,
+    build_curve,
+)
+from latentwire.analysis.curve_files import write_budget_curves
+from latentwire.analysis.letter_distribution import at_limit, endless, in_format_share
+from latentwire.analysis.run_description import description, headline
+from latentwire.analysis.stats import wilson_interval
+from latentwire.analysis.table import render_table
+from latentwire.channel.registry import bits_label
+from latentwire.errors import LatentWireError
+from latentwire.evaluation.record import Record
+from latentwire.evaluation.worker_pool import Setup, WorkerPool
+from latentwire.redaction import redact_uri
+from latentwire.session.chunk_queue import (
+    Evaluator,
+    Queue,
+    WorkItem,
+    WorkResult,
+    merge_results,
+    open_evaluator,
+    work_items,
+    worker_devices,
+)
+from latentwire.session.cost_estimate import chunk_throughputs, print_cost
+from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
+from latentwire.session.session import Session
+from latentwire.spec.axes import C2C, DERANGED, NONE, PLACE_AXES
+from latentwire.spec.condition import Channel, Condition
+from latentwire.spec.setting import Setting
+from latentwire.tasks.registry import task_of_records
+from latentwire.tasks.task import Task
+from latentwire.tracking.dataset_inputs import log_question_sets
+from latentwire.tracking.finished_chunks import (
+    Span,
+    chunk_name,
+    finished_spans,
+    missing_spans,
+    parse_chunk,
+)
+from latentwire.tracking.outbox import Outbox, PendingChunk, flush_outbox, pending_chunk
+from latentwire.tracking.results_reader import Unreadable, chunks_of, read_answers, results
+from latentwire.tracking.runs import (
+    CHUNK,
+    CONDITION,
+    FINGERPRINT,
+    IDENTITY,
+    INSTEAD_OF,
+    artifact_address,
+)
+
+log = logging.getLogger("latentwire")
+
+# What M0 measures and everything else is compared with.
+REFERENCE_CONDITIONS = (
+    Condition("receiver"),
+    Condition("sharer"),
+    Condition(C2C, Channel(REFERENCE_CODEC), "matched"),
+)
+PICTURES = "pictures"  # the folder of those that a description shows
+MOST_REPLACED = 200  # run ids in a tag
+OTHERS_POLL_S = 2.0  # between looks at what other processes are computing
+
+
+@dataclass(frozen=True)
+class ConditionPlan:
+    """What one condition on one dataset still needs."""
+
+    setting: Setting
+    condition: Condition
+    examples: int  # to be evaluated
+    examples_total: int  # scored questions of the dataset
+    missing: tuple[Span, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        return self.setting.condition_fingerprint(self.condition)
+
+    @property
+    def params(self) -> dict[str, str]:
+        channel = self.condition.channel
+        # Without it, a run has the one seed of its identity.
+        seeded = self.condition.control == DERANGED and not self.setting.seed_everywhere
+        return {
+            "pair": self.setting.pair,
+            "dataset": self.setting.dataset,
+            **self.condition.params(),
+            "kv_bits": bits_label(channel.codec) if channel else NONE,
+            "dtype": self.setting.dtype,
+            "examples_total": str(self.examples_total),
+            **({"seed": str(self.setting.seed)} if seeded else {}),
+        }
+
+    @property
+    def examples_missing(self) -> int:
+        return sum(stop - start for start, stop in self.missing)
+
+
+def run_grid(
+    session: Session,
+    name: str,
+    conditions: Sequence[Condition],
+    parent: MilestoneRun | None = None,
+) -> None:
+    """Evaluate conditions on the session's datasets and log them as milestone `name`.
+
+    With `dry_run` it only says what would be computed, what is finished, and what that costs.
+    """
+    dry_run = session.values["dry_run"]
+    if dry_run and not session.is_local():
+        _print_unknown(session, name, conditions)
+        return
+    if not dry_run:
+        flush_outbox(session.store)
+    calibrated = [session.calibrated(condition) for condition in conditions]
+    plans = make_plans(session, calibrated)
+    missing = sum(plan.examples_missing for plan in plans)
+    wanted = sum(plan.examples for plan in plans)
+    print(f"{name}: {len(plans)} conditions, {wanted - missing} of {wanted} answers are finished")
+    if dry_run:
+        _print_plans(session, plans)
+        return
+    with session_run(session, name, parent) as run:
+        log_checkpoints(run, session)
+        log_question_sets(session.store, run.run_id, question_sets(session, session.dataset_names))
+        condition_runs = {plan.fingerprint: _start_condition(session, run, plan) for plan in plans}
+        _compute(session, run, plans, condition_runs)
+        found = _answers(session, run, plans, condition_runs)
+        _conclude(session, run, plans, condition_runs, found)
+
+
+def make_plans(session: Session, conditions: Sequence[Condition]) -> list[ConditionPlan]:
+    """Which chunks of each condition on each of the session's datasets are missing in the store."""
+    settings = {dataset: session.setting(dataset) for dataset in session.dataset_names}
+    points = [(setting, condition) for setting in settings.values() for condition in conditions]
+    prints = [setting.condition_fingerprint(condition) for setting, condition in points]
+    finished = finished_spans(session.store, prints)
+    return [
+        _plan(session, setting, condition, finished[fingerprint])
+        for (setting, condition), fingerprint in zip(points, prints, strict=True)
+    ]
+
+
+def _plan(
+    session: Session, setting: Setting, condition: Condition, finished: Iterable[Span]
+) -> ConditionPlan:
+    examples = session.examples(setting.dataset)
+    size = session.values["chunk_size"]
+    chunks = [(start, min(start + size, examples)) for start in range(0, examples, size)]
+    missing = missing_spans(chunks, finished)
+    total = len(session.dataset(setting.dataset).examples)
+    return ConditionPlan(setting, condition, examples, total, tuple(missing))
+
+
+def question_sets(session: Session, names: Iterable[str]) -> dict[str, tuple[str, int, str]]:
+    """What `log_question_sets` takes, of question sets that are scored."""
+    sets = [session.dataset(name) for name in names]
+    return {found.name: (found.hash, len(found.examples), found.source) for found in sets}
+
+
+def _start_condition(session: Session, run: MilestoneRun, plan: ConditionPlan) -> str:
+    title = f"{plan.setting.dataset} {plan.condition.label}"
+    tags = {FINGERPRINT: plan.fingerprint, CONDITION: plan.fingerprint, **_identity(plan)}
+    run_id = run.writer.start(title, "condition", run.run_id, plan.params, tags)
+    log_question_sets(session.store, run_id, question_sets(session, [plan.setting.dataset]))
+    return run_id
+
+
+def _identity(plan: ConditionPlan) -> dict[str, str]:
+    return {IDENTITY: plan.setting.identity()}
+
+
+def _answers(
+    session: Session,
+    run: MilestoneRun,
+    plans: Sequence[ConditionPlan],
+    condition_runs: dict[str, str],
+) -> dict[str, list[ConditionResult]]:
+    """The answers of every condition, by its fingerprint. What the store calls finished and cannot
+    give is computed again, once.
+
+    Raises LatentWireError where that cannot be read either.
+    """
+    lost: Sequence[Unreadable] = ()
+    while True:
+        prints = [plan.fingerprint for plan in plans]
+        told = {entry.run.info.run_id for entry in lost}
+        answers = read_answers(session.store, chunks_of(session.store, prints), told)
+        parts: dict[str, list[tuple[Run, ConditionResult]]] = {name: [] for name in prints}
+        for chunk, result in answers.found:
+            parts[chunk.data.tags[CONDITION]].append((chunk, result))
+        rest = [_still(session, plan, [c for c, _ in parts[plan.fingerprint]]) for plan in plans]
+        missing = sum(plan.examples_missing for plan in rest)
+        if not missing:
+            return {name: [result for _, result in found] for name, found in parts.items()}
+        if lost:
+            raise LatentWireError(
+                f"{missing} answers were computed again and cannot be read from the tracking store"
+                " either: see where it keeps artifacts, then start again"
+            )
+        log.warning("%s: %d answers are no longer there and are computed again", run.name, missing)
+        lost = answers.unreadable
+        _compute(session, run, rest, condition_runs, lost)
+
+
+def _still(session: Session, plan: ConditionPlan, chunks: Iterable[Run]) -> ConditionPlan:
+    """The plan, where these chunk runs are what is finished."""
+    spans = [parse_chunk(chunk.data.tags[CHUNK]) for chunk in chunks]
+    return _plan(session, plan.setting, plan.condition, spans)
+
+
+def _compute(
+    session: Session,
+    run: MilestoneRun,
+    plans: Sequence[ConditionPlan],
+    condition_runs: dict[str, str],
+    lost: Sequence[Unreadable] = (),
+) -> None:
+    """Evaluate what is missing: conditions that lack the same examples go together.
+
+    Returns once every chunk is in the store, whichever process computed it. Finished runs that are
+    `lost` do not count.
+    """
+    missing = sum(plan.examples_missing for plan in plans)
+    if not missing:
+        log.info("%s: everything is finished, nothing to compute", run.name)
+        return
+    units = work_items([(plan.setting, plan.condition, plan.missing) for plan in plans])
+    by_unit = {(plan.setting, plan.condition): plan for plan in plans}
+    with (
+        tqdm(total=missing, desc=run.name, unit="answer", disable=not sys.stderr.isatty()) as bar,
+        run.leases.until_done() as leases,
+        Outbox(session.store, expecting=True) as outbox,
+        _evaluating(session, bar.update) as evaluate,
+    ):
+        unreadable = {entry.run.info.run_id for entry in lost}
+        queue = Queue(session.store, leases, units, unreadable)
+        while True:
+            for unit, done in evaluate(queue):
+                letters, claimed = [], queue.keeps(unit)
+                for part in queue.still_wanted(unit):
+                    cut = done.cut(unit.span, part.span)
+                    for condition in part.conditions:
+                        plan = by_unit[unit.setting, condition]
+                        parent = condition_runs[plan.fingerprint]
+                        answers = cut.records[condition], cut.seconds / len(unit.conditions)
+                        letters.append(
+                            _letter(session, run, parent, plan, part, *answers, claimed, lost)
+                        )
+                queue.mark_submitted(unit, outbox.enqueue(letters) if letters else None)
+                log.info(
+                    "%s: %s %s, %d conditions, %.1f s",
+                    run.name,
+                    unit.setting.dataset,
+                    chunk_name(*unit.span),
+                    len(unit.conditions),
+                    done.seconds,
+                )
+            if not queue.units:
+                return
+            log.info("%s: other processes have the last %d chunks", run.name, len(queue.units))
+            time.sleep(OTHERS_POLL_S)
+
+
+@contextmanager
+def _evaluating(
+    session: Session, progress: Callable[[int], object]
+) -> Iterator[Callable[[Queue], Iterator[tuple[WorkItem, WorkResult]]]]:
+    """What evaluates the units that a queue gives: this process, or workers of it."""
+    devices = worker_devices(session)
+    if len(devices) == 1:
+        evaluator = Evaluator(session)
+
+        def here(queue: Queue) -> Iterator[tuple[WorkItem, WorkResult]]:
+            while unit := queue.take():
+                yield unit, evaluator(unit, progress)
+
+        yield here
+        return
+    print(f"{len(devices)} workers: {', '.join(devices)}", flush=True)
+    setup: Setup[WorkItem, WorkResult] = partial(open_evaluator, session.for_worker())
+    with WorkerPool(setup, devices, progress) as crew:
+
+        def by_workers(queue: Queue) -> Iterator[tuple[WorkItem, WorkResult]]:
+            count = len(devices)
+
+            def cut(unit: WorkItem) -> list[WorkItem]:
+                # The last ones, so that no worker waits long for another.
+                return unit.cut(count) if len(queue.units) < count else [unit]
+
+            return crew.map_split(queue.take, cut, merge_results)
+
+        yield by_workers
+
+
+def _letter(
+    session: Session,
+    run: MilestoneRun,
+    condition_run: str,
+    plan: ConditionPlan,
+    unit: WorkItem,
+    records: Sequence[Record],
+    seconds: float,
+    claimed: bool,
+    lost: Sequence[Unreadable],
+) -> PendingChunk:
+    """A chunk's results, as they go to the store."""
+    chunk = chunk_name(*unit.span)
+    tags = {
+        **run.writer.common_tags,
+        FINGERPRINT: plan.setting.chunk_fingerprint(plan.condition, *unit.span),
+        CONDITION: plan.fingerprint,
+        CHUNK: chunk,
+        **_identity(plan),
+    }
+    if replaced := [entry.run.info.run_id for entry in lost if _held(entry.run, plan, unit.span)]:
+        tags[INSTEAD_OF] = ",".join(replaced[:MOST_REPLACED])
+    return pending_chunk(
+        session.store,
+        f"{plan.setting.dataset} {plan.condition.label} {chunk}",
+        condition_run,
+        plan.params,
+        tags,
+        {**chunk_metrics(records, task_of_records(plan.setting.dataset)), "seconds": seconds},
+        records,
+        seconds,
+        claimed=claimed,
+    )
+
+
+def _held(run: Run, plan: ConditionPlan, span: Span) -> bool:
+    """Whether a chunk run was to hold some of a span's examples under the plan's condition."""
+    tags = run.data.tags
+    if tags.get(CONDITION) != plan.fingerprint:
+        return False
+    try:
+        start, stop = parse_chunk(tags.get(CHUNK, ""))
+    except LatentWireError:
+        return False
+    return start < span[1] and span[0] < stop
+
+
+def chunk_metrics(records: Sequence[Record], task: Task) -> dict[str, float]:
+    """The metrics that a chunk and a condition share; those of what there is nothing of are left
+    out."""
+    correct = sum(record.correct for record in records)
+    sent = [record.wire_bytes for record in records if record.unanswered is None]
+    found: dict[str, float] = {
+        "examples": len(records),
+        "correct": correct,
+        "accuracy": correct / len(records),
+    }
+    if sent:
+        found["wire_bytes_mean"] = sum(sent) / len(sent)
+    if len(sent) < len(records):
+        found["unanswered"] = len(records) - len(sent)
+    if any(record.score is not None for record in records):
+        scores = [record.correct if record.score is None else record.score for record in records]
+        found["score_mean"] = sum(scores) / len(scores)
+    share = in_format_share(records, task)
+    return found if math.isnan(share) else found | {"in_format_share": share}
+
+
+def _conclude(
+    session: Session,
+    run: MilestoneRun,
+    plans: Sequence[ConditionPlan],
+    condition_runs: dict[str, str],
+    found: dict[str, list[ConditionResult]],
+) -> None:
+    """Log every condition's aggregate over all its chunks, and the milestone's table."""
+    answers = [result for parts in found.values() for result in parts]
+    frame = build_curve([*answers, *_beside(session, plans)])
+    for plan in plans:
+        unique = {r.example_id: r for part in found[plan.fingerprint] for r in part.records}
+        if not unique:
+            raise LatentWireError(
+                f"{plan.setting.dataset} {plan.condition.label}: no answers of it are in the"
+                f" store {redact_uri(session.store.uri)}, though all were computed: its"
+                " chunk runs were deleted meanwhile, or written to another store; start again"
+            )
+        task = task_of_records(plan.setting.dataset)
+        metrics = chunk_metrics(list(unique.values()), task)
+        name = f"{plan.setting.dataset}, {plan.condition.label}"
+        if sentence := endless(name, at_limit(unique.values(), task), len(unique), task):
+            log.warning("%s", sentence)
+        interval = wilson_interval(int(metrics["correct"]), int(metrics["examples"]))
+        metrics |= {"accuracy_low": interval.low, "accuracy_high": interval.high}
+        if plan.condition.control == "matched":
+            metrics |= _pairing_gain(frame, plan)
+        run.writer.finish(condition_runs[plan.fingerprint], metrics)
+    measured = frame[_is_measured(frame, plans)]
+    for sentence in unanswered.sentences(measured):
+        log.warning("%s: %s", run.name, sentence)
+    log_table(run, frame, measured, log_pictures(run, measured))
+
+
+def _beside(session: Session, plans: Sequence[ConditionPlan]) -> list[ConditionResult]:
+    """The answers that a grid is compared with, as far as they are finished: each model alone,
+    and the whole cache in 16 bits."""
+    settings = dict.fromkeys(plan.setting for plan in plans)
+    prints = {
+        setting.condition_fingerprint(condition)
+        for setting in settings
+        for condition in REFERENCE_CONDITIONS
+    }
+    prints -= {plan.fingerprint for plan in plans}
+    return results(session.store, chunks_of(session.store, sorted(prints))) if prints else []
+
+
+def _is_measured(frame: pd.DataFrame, plans: Sequence[ConditionPlan]) -> "pd.Series[bool]":
+    """Which rows hold a condition of the plans, under whatever control."""
+    own = {_point(plan) for plan in plans}
+    points = frame[list(_POINT)].astype(object).where(frame[list(_POINT)].notna(), None)
+    return pd.Series([point in own for point in points.itertuples(index=False)], frame.index)
+
+
+# What tells the rows of a curve apart, here where pair and source are one.
+_POINT = ("dataset", *PLACE_AXES)
+
+
+def _point(plan: ConditionPlan) -> tuple[object, ...]:
+    return plan.setting.dataset, *plan.condition.point.place
+
+
+def _pairing_gain(frame: pd.DataFrame, plan: ConditionPlan) -> dict[str, float]:
+    """The row's pairing gain; nothing where the deranged control was not run."""
+    row = frame[_is_measured(frame, [plan])].iloc[0]
+    names = ("pairing_gain", "pairing_gain_low", "pairing_gain_high")
+    return {name: float(row[name]) for name in names if pd.notna(row[name])}
+
+
+def log_pictures(run: MilestoneRun, frame: pd.DataFrame) -> list[str]:
+    """Log the budget curves that the run's description shows; their artifact paths."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_budget_curves(frame, Path(folder))
+        for path in paths:
+            run.writer.log_file(run.run_id, path, PICTURES)
+    return [f"{PICTURES}/{path.name}" for path in paths]
+
+
+def log_table(
+    run: MilestoneRun,
+    frame: pd.DataFrame,
+    measured: pd.DataFrame | None = None,
+    pictures: Sequence[str] = (),
+    shown: bool = True,
+    said: Sequence[str] = (),
+) -> None:
+    """Print the table, and log it with the headline metrics and a description of the run.
+
+    Args:
+        run: the milestone's run.
+        frame: the curve, with the conditions that the milestone's own are compared with.
+        measured: the milestone's own rows; all of `frame` unless given.
+        pictures: artifacts of the run that its description shows.
+        shown: whether to print the table.
+        said: more sentences of the description.
+    """
+    measured = frame if measured is None else measured
+    table = render_table(measured)
+    if shown:
+        print(table)
+    writer, run_id = run.writer, run.run_id
+    writer.log_text(run_id, table, "table.txt")
+    writer.log_text(run_id, csv_text(measured), "conditions.csv")
+    writer.log(run_id, metrics=headline(frame))
+    places = [artifact_address(run_id, picture) for picture in pictures]
+    writer.set_description(run_id, description(run.name, frame, measured, places, said))
+
+
+def _print_unknown(session: Session, name: str, conditions: Sequence[Condition]) -> None:
+    """The plan where files are missing: what is finished is known only with them."""
+    print(f"{name}: the files of {session.pair.name} are not here yet; a run downloads them first")
+    size, work, chunks = session.values["chunk_size"], [], 0
+    for dataset in session.dataset_names:
+        answers = session.examples(dataset)
+        for condition in conditions:
+            print(f"  {dataset:<12} {condition.label:<34} {answers} answers")
+            work.append((condition, answers))
+            chunks += -(-answers // size)
+    _print_work(session, work, chunks)
+
+
+def _print_plans(session: Session, plans: Sequence[ConditionPlan]) -> None:
+    for plan in plans:
+        done, chunks = plan.examples - plan.examples_missing, len(plan.missing)
+        state = f"{done} of {plan.examples} finished, {chunks} {_chunks(chunks)} to do"
+        state = state if plan.missing else "finished"
+        print(f"  {plan.setting.dataset:<12} {plan.condition.label:<34} {state}")
+    work = [(plan.condition, plan.examples_missing) for plan in plans]
+    _print_work(session, work, sum(len(plan.missing) for plan in plans))
+
+
+def _print_work(session: Session, work: Sequence[tuple[Condition, int]], chunks: int) -> None:
+    answers = sum(missing for _, missing in work)
+    print(f"  to do: {chunks} {_chunks(chunks)}, {answers} answers")
+    paces = chunk_throughputs(session)
+    print_cost(session, paces.time_for(work), paces.every, "chunk")
+
+
+def _chunks(count: int) -> str:
+    return "chunk" if count == 1 else "chunks"

@@ -1,0 +1,352 @@
+"""What is known of a session before it is open, check by check.
+
+The checks fill in an `PreflightState` one after the other; each that needs a piece names the check
+which finds it.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+
+from c2c.cache import geometry
+from c2c.errors import printable
+from latentwire.checks.caches import check_caches, check_disk
+from latentwire.checks.clock import check_clock
+from latentwire.checks.device import check_device, check_memory
+from latentwire.checks.downloads import (
+    Download,
+    describe_downloads,
+    known_bytes,
+    pair_downloads,
+    unknown,
+)
+from latentwire.checks.packages import check_packages, check_python
+from latentwire.checks.prompts import judge, lengths_of, most_tokens
+from latentwire.checks.report import FAIL, OK, WARN, Check, CheckSkipped, CheckWarning, run_checks
+from latentwire.checks.store import check_artifacts, check_store
+from latentwire.checks.weights import configs, weights_bytes
+from latentwire.environment import choose_device, choose_dtype
+from latentwire.errors import LatentWireError, NotCached, Unanswerable
+from latentwire.evaluation.message import stem_and_options
+from latentwire.interfaces.registry import require_fit
+from latentwire.pairs.locate import LocatedPair, is_offline, locate_pair, parts_of
+from latentwire.pairs.pair import Pair
+from latentwire.pairs.tokenizer import check_embedded
+from latentwire.parameters import INIT, MESSAGE_TOKENS, SKIP, Values
+from latentwire.session.configuration import (
+    Configuration,
+    announce,
+    chosen_pair,
+)
+from latentwire.session.pair_in_use import DATE_TOLD
+from latentwire.session.session import Session
+from latentwire.tasks.dataset import Dataset
+from latentwire.tasks.registry import load_dataset, task_named
+from latentwire.tracking.read_only_store import no_store, open_read_only
+from latentwire.tracking.store import Store, open_store, tracking_uri
+
+PYTHON, PACKAGES, PAIR, DEVICE = "python", "packages", "pair", "device"
+FILES, MEMORY, CACHES, DISK = "pair files", "memory", "caches", "disk"
+PROMPTS = "prompts"
+STORE, SCHEMA, ARTIFACTS, CLOCK = "tracking store", "store opens", "artifacts", "clock"
+OPTIONS = "options"
+
+
+@dataclass
+class PreflightState:
+    """A session that is being opened. None: not found out yet, or not to be had."""
+
+    values: Values
+    pair: Pair | None = None
+    reason: str = ""  # why this pair
+    device: str | None = None
+    dtype: torch.dtype | None = None
+    store: Store | None = None
+    downloads: list[Download] = field(default_factory=list)
+    weights: int | None = None  # bytes in memory
+    sharer: Any = None  # configurations of the models
+    receiver: Any = None
+    datasets: dict[str, Dataset] = field(default_factory=dict)
+    datasets_missing: list[str] = field(default_factory=list)
+    opened: Session | None = None
+
+    @property
+    def dataset_names(self) -> tuple[str, ...]:
+        named: tuple[str, ...] | None = self.values["dataset"]
+        return named or (self.pair.datasets if self.pair else ())
+
+    def session(self) -> Session:
+        """The session, with what the checks have loaded; where its store is not to be had, one that
+        holds nothing."""
+        if self.opened is None:
+            assert self.pair and self.device and self.dtype
+            store = self.store or no_store(tracking_uri())
+            chosen = Configuration(self.values, self.pair, self.device, self.dtype)
+            self.opened = Session.of(chosen, store)
+            self.opened.kept.datasets.update(self.datasets)
+        return self.opened
+
+
+def open_session(values: Values) -> Session:
+    """The session that a milestone's parameters ask for, once the fast checks have passed.
+
+    Says which pair it is, then one line on the checks; a warning is printed for each that doubts.
+    Raises LatentWireError with a sentence for each that failed, before any run is made.
+    `preflight=skip` leaves out the checks.
+    """
+    opening = PreflightState(values)
+    if values["preflight"] == SKIP:
+        _choose_device(opening)
+        _pair(opening)
+        announce(_require(opening.pair), opening.reason, _require(opening.device))
+        _open(opening)
+        return opening.session()
+    report = run_checks(fast_checks(opening))
+    if opening.pair and opening.device:
+        announce(opening.pair, opening.reason, opening.device)
+    for finding in report.of(WARN):
+        print(printable(f"preflight: warning: {finding.sentence}"), file=sys.stderr)
+    if failed := report.of(FAIL):
+        raise LatentWireError(*(f"preflight: {finding.sentence}" for finding in failed))
+    warned = f", {len(report.of(WARN))} warned" if report.of(WARN) else ""
+    passed = len(report.of(OK))
+    print(f"preflight: {passed} checks passed{warned} in {report.seconds:.1f} s", flush=True)
+    return opening.session()
+
+
+def fast_checks(opening: PreflightState, thorough: bool = False) -> Iterator[Check]:
+    """What can be seen in about a second: no model is loaded, nothing downloaded.
+
+    With `thorough`, NVIDIA's driver is asked too, and the store is opened whatever failed before:
+    opening makes what is not there yet, which bad input should not.
+    """
+    yield Check(PYTHON, check_python, "make setup with that Python: PYTHON=python3.11 make setup")
+    yield Check(PACKAGES, check_packages, "make setup installs the lock's versions")
+    yield from _pair_checks(opening, thorough)
+    yield from _data_checks(opening)
+    yield from _store_checks(opening, thorough)
+    yield Check(
+        PROMPTS,
+        lambda: _prompts(opening),
+        "take a pair whose models read longer texts, with the tokenizers that belong to them",
+        needs=(PAIR, DEVICE, FILES),
+    )
+    if thorough or MESSAGE_TOKENS.name in opening.values:  # baselines are part of it
+        # The last: it makes the session, whose store must be known by then.
+        yield Check(
+            OPTIONS,
+            lambda: _options(opening),
+            "nothing, they count as wrong; or take a pair with another tokenizer",
+            needs=(DEVICE, PAIR, FILES),
+        )
+
+
+def _pair_checks(opening: PreflightState, thorough: bool) -> Iterator[Check]:
+    yield Check(
+        DEVICE,
+        lambda: _device(opening, thorough),
+        "take device=cpu, or install a torch build and a driver that fit the GPU",
+    )
+    yield Check(PAIR, lambda: _pair(opening), "give pair=NAME or pair=FILE.yaml (latentwire/pairs)")
+    yield Check(
+        FILES,
+        lambda: _files(opening),
+        "fetch the files again, or correct the pair's YAML file",
+        needs=(PAIR,),
+    )
+    yield Check(
+        MEMORY,
+        lambda: check_memory(_require(opening.device), *_weights(opening)),
+        "end what else runs on the device, or take a smaller pair, dtype=bfloat16, another device",
+        needs=(DEVICE, FILES),
+    )
+
+
+def _data_checks(opening: PreflightState) -> Iterator[Check]:
+    # Made when it is asked for: by then the pair says which sets there are.
+    for name in opening.dataset_names:
+        yield Check(
+            f"data {name}",
+            lambda name=name: _dataset(opening, name),  # type: ignore[misc]
+            "fill HF_HOME online, or give data_dir=FOLDER with the set's JSON lines",
+        )
+    yield Check(
+        CACHES,
+        lambda: check_caches(_uses_hub(opening), bool(_missing(opening))),
+        "set HF_HOME and C2C_CKPT_ROOT to folders that are there and can be written",
+    )
+    yield Check(
+        DISK,
+        lambda: check_disk(opening.downloads),
+        "make room, or set HF_HOME to a larger disk",
+    )
+
+
+def _store_checks(opening: PreflightState, thorough: bool) -> Iterator[Check]:
+    yield Check(
+        STORE,
+        lambda: check_store(tracking_uri()),
+        "start the server, or mend or unset MLFLOW_TRACKING_URI; give several machines a server",
+    )
+    yield Check(
+        SCHEMA,
+        lambda: _open(opening),
+        "mlflow db upgrade URI for an older store; else another MLFLOW_TRACKING_URI",
+        needs=(STORE,) if thorough else (PAIR, DEVICE, STORE),
+    )
+    yield Check(
+        ARTIFACTS,
+        lambda: check_artifacts(_require(opening.store)),
+        "make the folder writable, or take another experiment (MLFLOW_EXPERIMENT_NAME)",
+        needs=(SCHEMA,),
+    )
+    yield Check(
+        CLOCK,
+        lambda: check_clock(_require(opening.store)),
+        "set the clock (timedatectl set-ntp true, or the host's)",
+        needs=(SCHEMA,),
+    )
+
+
+def _device(opening: PreflightState, thorough: bool) -> str:
+    device = choose_device(opening.values["device"])
+    dtype = choose_dtype(opening.values["dtype"], device)
+    found = check_device(device, dtype, ask_driver=thorough)
+    _choose_device(opening)
+    return found
+
+
+def _choose_device(opening: PreflightState) -> None:
+    opening.device = choose_device(opening.values["device"])
+    opening.dtype = choose_dtype(opening.values["dtype"], opening.device)
+
+
+def _pair(opening: PreflightState) -> str:
+    cuda = opening.device.startswith("cuda") if opening.device else torch.cuda.is_available()
+    pair, opening.reason = chosen_pair(opening.values["pair"], cuda)
+    if pair.fuser is None and INIT.name not in opening.values:  # `train` makes one
+        raise LatentWireError(
+            f"pair {pair.name} has no fuser: train one (`mlflow run . -e train -P pair=...`), and"
+            " give the pair's file that this writes"
+        )
+    opening.pair = pair
+    return f"{pair.name} ({opening.reason}): {pair.description}"
+
+
+def _files(opening: PreflightState) -> str:
+    pair = _require(opening.pair)
+    opening.downloads = pair_downloads(pair)
+    if opening.downloads:
+        return f"to be downloaded: {describe_downloads(opening.downloads)}"
+    return inspect_files(opening, locate_pair(pair, download=False))
+
+
+def inspect_files(opening: PreflightState, located: LocatedPair) -> str:
+    """Are the files whole, do their shapes fit, and what do they take in memory?"""
+    opening.weights = weights_bytes(located, opening.dtype or torch.float32)
+    opening.sharer, opening.receiver = configs(located)
+    if located.fuser is None:
+        return "whole; there is no fuser yet"
+    projectors = require_fit(located.fuser, geometry(opening.sharer), geometry(opening.receiver))
+    return f"whole, {projectors} projectors fit; the fuser is {located.fuser}"
+
+
+def _weights(opening: PreflightState) -> tuple[int | None, bool]:
+    """Bytes in memory, and whether they are all. Of parts that are not here: their download's
+    size, taken for 16 bits a number; None where no size is known."""
+    if opening.weights is not None:
+        return opening.weights, True
+    numbers = known_bytes(opening.downloads) // 2
+    whole = len(opening.downloads) == 3 and not unknown(opening.downloads)
+    return (numbers * _require(opening.dtype).itemsize or None), whole
+
+
+def _dataset(opening: PreflightState, name: str) -> str:
+    try:
+        dataset = load_dataset(name, opening.values["data_dir"], download=False)
+    except NotCached:
+        if is_offline():
+            raise
+        opening.datasets_missing.append(name)
+        return "not here yet, to be downloaded (a few MB)"
+    opening.datasets[name] = dataset
+    return describe(dataset)
+
+
+def _prompts(opening: PreflightState) -> str:
+    """Tokenizers, template and the length of every prompt; after the store, which a session has."""
+    if opening.downloads:
+        raise CheckSkipped("the pair is still to be downloaded")
+    session = opening.session()
+    models = {"receiver": opening.receiver, "sharer": opening.sharer}
+    rows = {name: config.get_text_config().vocab_size for name, config in models.items()}
+    check_embedded(session.files.tokenizer, rows)
+    told = f"{DATE_TOLD}; " if session.files.prompting.printed else ""
+    found = [
+        lengths_of(
+            session.dataset(name).task,
+            session.dataset(name).examples[: session.examples(name)],
+            session.files.tokenizer,
+            lambda name=name: session.questions(name)[0],  # type: ignore[misc]
+            most_tokens(models),
+        )
+        for name in opening.datasets
+    ]
+    return f"one tokenizer, every token embedded; {told}{judge(found)}"
+
+
+def _options(opening: PreflightState) -> str:
+    """Can option logits be read of every question?"""
+    if opening.downloads:
+        raise CheckSkipped("the tokenizer is not here yet")
+    tokenizer = opening.session().files.tokenizer
+    said, lost = [], []
+    for name, dataset in opening.datasets.items():
+        counts = dataset.option_counts
+        said.append(f"{name}: " + ", ".join(f"{n} of {len(o.labels)}" for o, n in counts.items()))
+        for options, number in counts.items():
+            try:
+                stem_and_options(tokenizer, options)
+            except Unanswerable as reason:
+                lost.append(f"{number} of {len(dataset.examples)} questions of {name}: {reason}")
+    if lost:
+        raise CheckWarning(f"logits and calibrated leave unanswered {'; '.join(lost)}")
+    return f"questions by number of options: {'; '.join(said)}"
+
+
+def describe(dataset: Dataset) -> str:
+    """Which questions, as a finding has it."""
+    return (
+        f"{len(dataset.examples)} questions of {dataset.rows} rows from {dataset.source},"
+        f" sha256 {dataset.hash[:12]}"
+    )
+
+
+def _uses_hub(opening: PreflightState) -> bool:
+    """Whether anything of the session is kept in the hub's cache."""
+    if opening.pair is None:
+        return True
+    sources = [source for _, source, _ in parts_of(opening.pair)]
+    questions = any(task_named(name).test.on_hub for name in opening.dataset_names)
+    asked = questions and opening.values["data_dir"] is None
+    return asked or any(source.path is None for source in sources)
+
+
+def _missing(opening: PreflightState) -> list[str]:
+    return [download.what for download in opening.downloads] + opening.datasets_missing
+
+
+def _open(opening: PreflightState) -> str:
+    opening.store = open_read_only() if opening.values["dry_run"] else open_store()
+    return "its schema is this MLflow's"
+
+
+_T = TypeVar("_T")
+
+
+def _require(value: _T | None) -> _T:
+    assert value is not None
+    return value

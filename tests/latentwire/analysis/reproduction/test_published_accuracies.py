@@ -1,0 +1,69 @@
+"""The study's figures are those that were published; a wrong file is named."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from latentwire.analysis.reproduction.compare import compare
+from latentwire.analysis.reproduction.published_accuracies import (
+    LATENTWIRE_2026_02,
+    load_study,
+    point,
+)
+from latentwire.analysis.reproduction.report import byte_count_note, render
+from latentwire.errors import LatentWireError
+
+GOOD = LATENTWIRE_2026_02.read_text(encoding="utf-8")
+
+
+def test_the_figures_are_the_published_ones(shared_dir: Path) -> None:
+    table = pd.read_csv(shared_dir / "reference" / "published_results.csv")
+    table = table[
+        (table["source"] == "latentwire-2026-02") & table["milestone"].isin(["M0", "M2", "M3"])
+    ]
+    expected = {
+        (point(r.dataset, r.scheme.replace("fp16", "bf16"), r.cache_proportion, r.order_mode)): (
+            r.n,
+            r.accuracy,
+        )
+        for r in table.itertuples()
+    }
+    found = load_study(LATENTWIRE_2026_02).figures
+    assert {f.point: (f.questions, f.accuracy) for f in found} == expected
+    assert len(found) == 22
+
+
+def test_the_published_bytes_and_why_they_are_wrong() -> None:
+    study = load_study(LATENTWIRE_2026_02)
+    assert study.counted.bytes_per_token(16) == 57_344
+    assert study.sent.bytes_per_token(16) == 12_288
+    note = byte_count_note(study)
+    assert "57,344" in note and "12,288" in note and "4.67 times too high" in note
+
+
+def test_what_was_not_run_is_shown_as_such() -> None:
+    study = load_study(LATENTWIRE_2026_02)
+    text = render(compare(study, {}), study)
+    assert "none of its conditions was run" in text
+    assert sum(line.endswith(" not run") for line in text.splitlines()) == 22
+    assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("study: latentwire-2026-02\n", "", "key 'study' is missing"),
+        ("accuracy: 0.551", "accuracy: 55.1", r"accuracy' must be from 0 to 1, got 55.1"),
+        ("codec: bf16", "codec: fp17", r"codec' must be one of"),
+        ("order: back", "order: middle", r"order' must be one of front, back"),
+        ("keep_ratio: 0.75, order: back", "keep_ratio: 1, order: back", "stands twice"),
+        ("layers: 28", "layers: 0", r"counted.layers' must be a whole number above 0"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(GOOD.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(LatentWireError, match=sentence) as error:
+        load_study(path)
+    assert str(path) in str(error.value)

@@ -1,0 +1,140 @@
+"""Who answers first over a link, against looking at every bandwidth."""
+
+import math
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latentwire.analysis.bandwidth_figure import link_figures_from_csv, write_link_figures
+from latentwire.analysis.break_even_bandwidth import (
+    COLUMNS,
+    Route,
+    break_even,
+    fastest,
+    link_table,
+    read_csv,
+    routes,
+    sentences,
+    span,
+    table_routes,
+    write_csv,
+)
+from latentwire.errors import LatentWireError
+from latentwire.evaluation.latency import BUDGETS, text_names
+
+TIMES = {"sharer_prefill_ms": 30.0, "receiver_prefill_ms": 25.0, "fuse_ms": 5.0}
+for number, budget in enumerate(BUDGETS):
+    write, reading, size = text_names(budget)
+    TIMES |= {write: 40.0 + 20 * budget, reading: 25.0 + number, size: 5.0 * budget}
+CODECS = {
+    "bf16": {"encode_ms_mean": 1.0, "decode_ms_mean": 1.0, "wire_bytes_mean": 1e7},
+    "int4": {"encode_ms_mean": 3.0, "decode_ms_mean": 2.0, "wire_bytes_mean": 2.6e6},
+}
+
+duration = st.floats(0, 1e4, allow_subnormal=False).map(lambda x: round(x, 3))
+some_ways = st.lists(
+    st.builds(
+        Route, st.just("cache"), st.uuids().map(str), duration, duration, duration,
+        st.one_of(st.just(0.0), st.floats(1, 1e9).map(round).map(float)),
+    ),
+    min_size=1, max_size=7,
+)  # fmt: skip
+
+
+@given(some_ways, st.floats(-2, 14))
+def test_first_is_first(found: list[Route], exponent: float) -> None:
+    pieces = fastest(found)
+    assert pieces[0][0] == 0 and math.isinf(pieces[-1][1])
+    for (_, end, one), (start, _, other) in pairwise(pieces):
+        assert end == start and one != other
+    bandwidth = 10**exponent
+    soonest = min(way.time_ms(bandwidth) for way in found)
+    (winner,) = (way for low, high, way in pieces if low <= bandwidth < high)
+    assert winner.time_ms(bandwidth) == pytest.approx(soonest, rel=1e-9, abs=1e-9)
+
+
+@given(some_ways, duration)
+def test_where_a_way_overtakes_what_sends_nothing(found: list[Route], fixed_ms: float) -> None:
+    nothing = Route("recomputation", "recomputation", 0.0, fixed_ms, 0.0, 0.0)
+    for way in found:
+        limit = break_even(way, nothing)
+        if math.isinf(limit):
+            assert way.time_ms(1e30) >= fixed_ms - 1e-6
+        elif limit > 0:
+            assert way.time_ms(limit * 1.001) <= fixed_ms
+            assert way.time_ms(limit * 0.999) >= fixed_ms
+        else:
+            assert way.bytes == 0 and way.time_ms(1) < fixed_ms
+
+
+def test_the_formula() -> None:
+    found = {way.label: way for way in routes(CODECS, TIMES, "question")}
+    # 10 MB at 1 Gbit/s are 80 ms; the receiver has read its prompt long before.
+    assert found["bf16"].time_ms(1e9) == pytest.approx(30 + 2 + 80 + 5)
+    assert found["recomputation"].time_ms(1) == 30 + 25 + 5
+    assert found["text 8 tokens"].time_ms(1e3) == pytest.approx(40 + 160 + 320 + 25)
+    later = {way.label: way for way in routes(CODECS, TIMES, "cache")}
+    # So fast that the receiver's own prompt is what is waited for.
+    assert later["int4"].time_ms(1e13) == pytest.approx(25 + 5)
+    assert break_even(found["int4"], found["recomputation"]) == pytest.approx(8 * 2.6e6 / 0.020)
+    assert break_even(later["int4"], later["recomputation"]) == pytest.approx(8 * 2.6e6 / 0.050)
+
+
+def table() -> pd.DataFrame:
+    place = {"pair": "p", "dataset": "d", "device": "cpu"}
+    codecs = pd.DataFrame([{**place, "codec": name, **values} for name, values in CODECS.items()])
+    known = {("p", "d", "int4"): 0.5, ("p", "d", "text", "8"): 0.25}
+    return link_table(codecs, pd.DataFrame([{**place, **TIMES}]), known)
+
+
+def test_in_words() -> None:
+    said = sentences(table())
+    assert said == [
+        "d, p, from the question on: first to answer is recomputation up to 1.04 Gbit/s, the cache"
+        " in int4 (50.0 % right) from 1.04 Gbit/s to 19.7 Gbit/s, the cache in bf16 from 19.7"
+        " Gbit/s on; a cache (int4) is sooner than recomputation from 1.04 Gbit/s on (cpu, batch"
+        " 1).",
+        "d, p, once the sharer's cache stands: first to answer is recomputation up to 416 Mbit/s,"
+        " the cache in int4 (50.0 % right) from 416 Mbit/s on; a cache (int4) is sooner than"
+        " recomputation from 416 Mbit/s on (cpu, batch 1).",
+    ]
+    assert span(0, math.inf) == "at any bandwidth" and span(5, 10) == "from 5 bit/s to 10 bit/s"
+
+
+def test_a_table_comes_back_and_draws_the_same(tmp_path: Path) -> None:
+    made = table()
+    write_csv(made, tmp_path / "links.csv")
+    pd.testing.assert_frame_equal(read_csv(tmp_path / "links.csv"), made)
+    one = write_link_figures(made, tmp_path / "one")
+    other = link_figures_from_csv(tmp_path / "links.csv", tmp_path / "other")
+    assert [path.name for path in one] == ["links_d.png", "links_d.svg"]
+    assert [p.read_bytes() for p in one] == [p.read_bytes() for p in other]
+    rows = made[made["start"] == "cache"]
+    assert list(table_routes(rows)) == routes(CODECS, TIMES, "cache")
+    assert np.isnan(next(iter(table_routes(rows).values())))
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "links.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(LatentWireError, match=r"not a links\.csv \(docs.* it has no column"):
+        read_csv(tmp_path / "links.csv")
+    with pytest.raises(LatentWireError, match="cannot be read"):
+        read_csv(tmp_path / "nothing.csv")
+
+
+def test_every_column_is_documented() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "links.md").read_text(encoding="utf-8")
+    rows = text.split("## Columns", 1)[1].splitlines()
+    named = [
+        name
+        for row in rows
+        if row.startswith("|")
+        for name in re.findall("`([a-z_]+)`", row.split("|")[1])
+    ]
+    assert sorted(named) == sorted(COLUMNS)

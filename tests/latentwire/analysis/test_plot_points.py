@@ -1,0 +1,118 @@
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from latentwire.analysis.curve import ConditionResult, build_curve
+from latentwire.analysis.plot_points import (
+    FARTHEST,
+    PlotPoint,
+    dodge,
+    pareto_front,
+    read_points,
+    read_sweeps,
+)
+
+Make = Callable[..., ConditionResult]
+
+
+def dot(
+    wire_bytes: float, codec: str = "int8", keep_ratio: float = 0.5, order: str = "front"
+) -> PlotPoint:
+    values = dict.fromkeys(
+        ("accuracy", "accuracy_low", "accuracy_high", "deranged", "gain", "gain_low", "gain_high"),
+        50.0,
+    )
+    return PlotPoint(
+        codec=codec,
+        keep_ratio=keep_ratio,
+        order=order,
+        wire_bytes=wire_bytes,
+        complete=True,
+        gain_complete=True,
+        x=wire_bytes,
+        **values,
+    )
+
+
+def test_dots_are_c2c_rows_in_per_cent_with_bytes(condition: Make) -> None:
+    frame = build_curve(
+        [
+            condition("AB", system="receiver"),
+            condition("AB", codec="bf16", control="deranged"),
+            condition("AAAB"),
+            condition("ABBB", control="deranged"),
+        ]
+    )
+    (only,) = read_points(frame)
+    assert (only.codec, only.accuracy, only.deranged, only.gain) == ("int8", 75, 25, 50)
+    assert only.x == only.wire_bytes == 1001.5
+
+
+def test_the_better_measured_of_two_equal_conditions_is_taken(condition: Make) -> None:
+    front = [condition("AAAA", order="front")]
+    back = [condition("AABB", order="back"), condition("BBBB", order="back", control="deranged")]
+    assert [dot.accuracy for dot in read_points(build_curve(front + back))] == [50]
+    part = condition("AABB", order="back", total=9)
+    whole = condition("AAAA", order="front", total=4)
+    assert [dot.accuracy for dot in read_points(build_curve([part, whole]))] == [100]
+    shorter = [condition("AB", keep_ratio=0.5, order=order) for order in ("front", "back")]
+    assert len(read_points(build_curve(shorter))) == 2
+
+
+def test_dots_far_apart_stay_where_they_are() -> None:
+    dots = [dot(1e4), dot(2e4), dot(1e5)]
+    assert [moved.x for moved in dodge(dots, 2, ["int8"])] == pytest.approx([1e4, 2e4, 1e5])
+
+
+def test_equal_bytes_are_set_apart_by_codec_then_order() -> None:
+    dots = [dot(1000, order="back"), dot(1001, "int4", 1.0), dot(1002, order="front")]
+    moved = dodge(dots, 2, ["int8", "int4"])
+    assert [(one.codec, one.order) for one in sorted(moved, key=lambda one: one.x)] == [
+        ("int8", "front"),
+        ("int8", "back"),
+        ("int4", "front"),
+    ]
+    assert math.prod(one.x for one in moved) == pytest.approx(1000 * 1001 * 1002)
+    assert [one.wire_bytes for one in moved] == [1002, 1000, 1001]
+
+
+def test_no_two_dots_end_up_closer_than_a_marker() -> None:
+    dots = [dot(1000 * 1.004**k, f"codec{k}") for k in range(3)] + [dot(1e4, "codec0")]
+    codecs = [f"codec{k}" for k in range(3)]
+    places = sorted(math.log10(one.x) for one in dodge(dots, 2, codecs))
+    gaps = [right - left for left, right in itertools.pairwise(places)]
+    assert min(gaps) >= 0.0259
+
+
+def test_sweeps_share_the_full_cache() -> None:
+    full, front, back = dot(100, keep_ratio=1), dot(10), dot(10, order="back")
+    single = dot(70, "int4", 1.0)
+    assert read_sweeps([full, back, front, single]) == {
+        ("int8", "front"): [front, full],
+        ("int8", "back"): [back, full],
+    }
+
+
+def test_many_dots_overlap_rather_than_leave_their_place() -> None:
+    """Thirty codecs of nearly equal bytes would fill half the axis side by side."""
+    names = [f"c{number}" for number in range(30)]
+    dots = [dot(1e4 * 1.01**number, name) for number, name in enumerate(names)]
+    for one in dodge(dots, 2, names):
+        assert abs(math.log10(one.x / one.wire_bytes)) <= FARTHEST + 1e-9
+
+
+@example([(1, 0.0), (1, math.nan), (1, 1.0)])
+@given(st.lists(st.tuples(st.integers(1, 6), st.sampled_from([0.0, 1.0, 2.0, 3.0, float("nan")]))))
+def test_the_front_is_what_no_point_beats(points: list[tuple[int, float]]) -> None:
+    front = [points[place] for place in pareto_front([(float(a), b) for a, b in points])]
+    real = [point for point in points if not math.isnan(point[1])]
+    expected = {
+        (cost, value)
+        for cost, value in real
+        if not any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in real)
+    }
+    assert front == sorted(expected)  # each once, by rising cost
