@@ -8,6 +8,7 @@ import random
 import struct
 import zlib
 from dataclasses import replace
+from itertools import islice
 
 from c2c.cache import Geometry
 from latentwire.channel.header_fields import mask, varint
@@ -74,7 +75,7 @@ def _layout(pair: Layout, geometry: Geometry, generator: random.Random) -> Layou
 
 def _by_layer(layout: Layout, generator: random.Random) -> tuple[Runs, ...]:
     """Some of the sections' tokens for each layer; from time to time others."""
-    tokens = [position for run in layout.runs for position in run][:64]
+    tokens = list(islice((position for run in layout.runs for position in run), 64))
     if generator.random() < 0.02:
         tokens.append(generator.randrange(1000))
     most = len(tokens) if generator.random() < 0.95 else 0

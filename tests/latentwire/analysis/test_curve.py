@@ -199,7 +199,6 @@ def test_more_examples_than_the_dataset_has_are_refused(condition: Make) -> None
         {"control": "shuffled"},
         {"control": "none"},
         {"source": "elsewhere"},
-        {"order": "middle"},
         {"codec": "none"},
         {"keep_ratio": None},
         {"system": "receiver", "control": "matched", "codec": "none"},

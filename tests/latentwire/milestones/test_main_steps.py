@@ -70,7 +70,7 @@ def test_what_the_next_milestone_would_meet_too_ends_all(
     for error in (full, MlflowException("the server says no"), KeyboardInterrupt()):
         with pytest.raises(type(error)):
             failures.survive("m0", failing(error))  # type: ignore[arg-type]
-    monkeypatch.setattr(Store, "answers", lambda self: False)
+    monkeypatch.setattr(Store, "is_reachable", lambda self: False)
     with pytest.raises(LatentWireError, match="could not be delivered"):
         failures.survive("m0", failing(LatentWireError("results could not be delivered")))
     assert not failures.errors

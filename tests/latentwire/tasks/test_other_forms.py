@@ -138,20 +138,20 @@ def test_every_baseline_asks_it_and_batches_agree(dataset: Dataset) -> None:
     donors = [*questions[1:], questions[0]]
     alone = [Condition("receiver"), Condition("sharer")]
     message = Message("utf8", 2)
-    baselines = [Condition("text", control="matched", message=message), Condition("calibrated")]
-    baselines += [Condition(system, control="matched") for system in ("letter", "logits")]
-    found = engine.evaluate(pair, alone + baselines, questions, donors)
+    competing = [Condition("text", control="matched", message=message), Condition("calibrated")]
+    competing += [Condition(system, control="matched") for system in ("letter", "logits")]
+    found = engine.evaluate(pair, alone + competing, questions, donors)
     models = baselines.ReferenceModels(pair)
     for condition, records in found.items():
         expected = [
             baselines.evaluate(models, condition, q, d)
-            if condition in baselines
+            if condition in competing
             else pipeline.evaluate(pair, condition, q, d)
             for q, d in zip(questions, donors, strict=True)
         ]
         assert records == expected, condition.label
         assert all(record.generated_tokens <= TASK.max_new_tokens for record in records)
-    assert all("each answer yes or no" in str(r.unanswered) for r in found[baselines[1]])
+    assert all("each answer yes or no" in str(r.unanswered) for r in found[competing[1]])
     bare = replace(questions[0], task=Bare(TASK.name, TASK.test, TASK.training))
     with pytest.raises(Unanswerable, match="no options"):
         stem_and_options(pair.tokenizer, bare.options)

@@ -7,6 +7,7 @@ from tiny import loaded_pair, token_ids
 from c2c.sharer import read
 from c2c.training import Batch, unchanged
 from latentwire.channel.registry import codec
+from latentwire.channel.selectors.registry import select
 from latentwire.errors import LatentWireError
 from latentwire.spec.condition import Channel
 from latentwire.training.channel import codecs_in_the_loop
@@ -18,11 +19,12 @@ def test_a_batch_arrives_as_its_packets_do(order: str) -> None:
     ids = token_ids(2, 9)
     cache = read(pair.sharer, ids)
     channel = Channel("int4", 0.5, order)
-    expected = pair.link.pass_through(channel, cache, [9, 9])
-    run = expected.kept[0]
+    chosen = [select(channel, cache, row) for row in ids.tolist()]
+    expected = pair.endpoint.simulate(channel, cache, chosen)
+    (run,) = chosen[0].sections
     through = codecs_in_the_loop(pair.interface, ["int4"], 1)(0, Batch(ids, ids), order)
     found = through(cache.section(run.start, run.stop), torch.arange(2))
-    for layer in pair.link.key_layers:
+    for layer in pair.endpoint.key_layers:
         assert torch.equal(found.keys[layer], expected.cache.keys[layer])
         assert not torch.equal(found.keys[layer], cache.keys[layer][:, :, run.start : run.stop])
 
