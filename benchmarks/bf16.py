@@ -184,19 +184,19 @@ def by_definition(
 @contextmanager
 def answers_kept(module: Any) -> Iterator[Answers]:
     """The token ids of all answers that `module` turns into records meanwhile."""
-    outcome, kept = module.outcome, {}
+    make_record, kept = module.make_record, {}
 
     def keeping(
-        pair: Any, condition: Any, question: Any, donor: Any, answer: Any, sent: int
+        pair: Any, condition: Any, question: Any, donor: Any, answer: Any, *sizes: int
     ) -> Any:
         kept[condition, question.example.id] = list(answer)
-        return outcome(pair, condition, question, donor, answer, sent)
+        return make_record(pair, condition, question, donor, answer, *sizes)
 
     try:
-        module.outcome = keeping
+        module.make_record = keeping
         yield kept
     finally:
-        module.outcome = outcome
+        module.make_record = make_record
 
 
 class Definition:

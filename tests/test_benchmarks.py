@@ -131,15 +131,15 @@ def test_a_synthetic_chunk_run_is_what_the_writer_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import tracking
+    import store_read
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     store = open_store("synthetic")
-    shape = tracking.Shape(runs=4, conditions=2, records=3)
-    prints = tracking.fill(store, uri, None, shape)
+    shape = store_read.Shape(runs=4, conditions=2, records=3)
+    prints = store_read.fill(store, uri, None, shape)
     chunks = list(store.search("tags.`latentwire.level` = 'chunk'"))
     assert len(chunks) == 4 and {run.data.tags["latentwire.condition"] for run in chunks} == {
         *prints
@@ -147,13 +147,13 @@ def test_a_synthetic_chunk_run_is_what_the_writer_writes(
     assert sum(len(result.records) for result in results(store, chunks)) == 12
     made = next(run for run in chunks if run.data.tags["latentwire.chunk"] == "00000-00003")
     plan = next(
-        tracking.make_plan(condition, shape)
-        for condition in tracking.conditions(2)
-        if tracking.make_plan(condition, shape).fingerprint
+        store_read.make_plan(condition, shape)
+        for condition in store_read.conditions(2)
+        if store_read.make_plan(condition, shape).fingerprint
         == made.data.tags["latentwire.condition"]
     )
     writer = RunWriter(store, {MILESTONE: "m2", CODE_SHA: "0" * 40, SOURCE: "local"})
-    records = list(tracking.make_records(plan, (0, 3)))
+    records = list(store_read.make_records(plan, (0, 3)))
     keys = ("fingerprint", "condition", "chunk", "identity")
     writer.write_chunk(
         f"{plan.setting.dataset} {plan.condition.label} 00000-00003",
@@ -161,7 +161,7 @@ def test_a_synthetic_chunk_run_is_what_the_writer_writes(
         plan.params,
         {f"latentwire.{key}": made.data.tags[f"latentwire.{key}"] for key in keys},
         records,
-        {**grid.chunk_metrics(records, TASK), "seconds": tracking.SECONDS},
+        {**grid.chunk_metrics(records, TASK), "seconds": store_read.SECONDS},
     )
     (real,) = [
         run
@@ -169,7 +169,7 @@ def test_a_synthetic_chunk_run_is_what_the_writer_writes(
         if run.info.run_id not in {chunk.info.run_id for chunk in chunks}
     ]
     tags = {k: v for k, v in made.data.tags.items() if not k.startswith("more.")}
-    assert len(made.data.tags) - len(tags) == tracking.MORE_TAGS
+    assert len(made.data.tags) - len(tags) == store_read.MORE_TAGS
     assert tags == real.data.tags
     assert made.data.params == real.data.params and made.data.metrics == real.data.metrics
     assert made.info.run_name == real.info.run_name and made.info.status == real.info.status
