@@ -51,7 +51,7 @@ class Endpoint:
     def of(
         cls, interface: Interface, identity: bytes, calibration: Calibration | None = None
     ) -> "Endpoint":
-        """The link that serves `interface`: nothing that it does not read is sent."""
+        """The endpoint that serves `interface`: nothing that it does not read is sent."""
         keys, values = (interface.layers_read(kind) for kind in ("key", "value"))
         return cls(identity, interface.sharer, keys, values, calibration)
 

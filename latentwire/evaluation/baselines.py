@@ -36,6 +36,7 @@ from latentwire.evaluation.unanswerable import (
     require_room,
     unanswered,
 )
+from latentwire.spec.axes import DERANGED
 from latentwire.spec.condition import Condition, Message
 from latentwire.tasks.question import Question
 from latentwire.tasks.task import Example, Options, Task
@@ -174,7 +175,7 @@ def _of_scores(
 
 def source_of(condition: Condition, question: Question, donor: Question) -> Question:
     """The question that the sharer reads."""
-    return donor if condition.control == "deranged" else question
+    return donor if condition.control == DERANGED else question
 
 
 def send_text(models: Models, message: Message, source: Question) -> tuple[bytes, str]:

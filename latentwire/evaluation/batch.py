@@ -26,6 +26,7 @@ from latentwire.channel.selectors.registry import select
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.pipeline import fitted_prompt, require_mergeable
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, refusal
+from latentwire.spec.axes import DERANGED
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
 
@@ -196,7 +197,7 @@ class _Batch:
         lent = [donor.token_ids for donor in self.donors]
         wanted = [
             *(self.prompts if controls & {"matched", "zero"} else ()),
-            *(lent if "deranged" in controls else ()),
+            *(lent if DERANGED in controls else ()),
         ]
         if not wanted:
             return {}
@@ -212,8 +213,8 @@ class _Batch:
             sent["matched"] = asked.section(0, tokens)
         if "zero" in controls:
             sent["zero"] = sent["matched"].map(torch.zeros_like)
-        if "deranged" in controls:
-            sent["deranged"] = fit_length(
+        if DERANGED in controls:
+            sent[DERANGED] = fit_length(
                 cache,
                 [places[prompt] for prompt in lent],
                 [len(prompt) - 1 for prompt in lent],
@@ -253,7 +254,7 @@ class _Batch:
 
     def _examples(self, control: str, cache: KVCache) -> list[tuple[KVCache, tuple[int, ...]]]:
         """Of each example what a sender has: the cache [1, H, n-1, D] and the prompt."""
-        sources = self.donors if control == "deranged" else self.questions
+        sources = self.donors if control == DERANGED else self.questions
 
         def instruction(row: int, tokens: int) -> KVCache:
             return cache.map(lambda tensor: tensor[row : row + 1, :, :tokens])

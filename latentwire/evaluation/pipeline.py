@@ -27,7 +27,7 @@ from latentwire.evaluation.unanswerable import (
     require_finite,
     unanswered,
 )
-from latentwire.spec.axes import BASELINES
+from latentwire.spec.axes import BASELINES, DERANGED
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
 
@@ -77,7 +77,7 @@ def send(
 
     Raises Unanswerable for numbers that the codec cannot send.
     """
-    source = donor if control == "deranged" else question
+    source = donor if control == DERANGED else question
     cache = sharer.read(pair.sharer, as_batch(source.prompts.sharer_ids, pair.device))
     tokens = len(question.token_ids)
     prompt = fitted_prompt(source.prompts.sharer_ids, tokens)
@@ -170,7 +170,7 @@ def make_record(
 ) -> Record:
     """The record of an answer given in token ids."""
     output = pair.tokenizer.decode(answer, skip_special_tokens=True)
-    deranged = condition.control == "deranged"
+    deranged = condition.control == DERANGED
     return Record(
         example_id=question.example.id,
         index=question.example.index,

@@ -20,7 +20,7 @@ from latentwire.channel.header_fields import PacketError
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.record import Record
-from latentwire.spec.axes import C2C
+from latentwire.spec.axes import C2C, DERANGED
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
 
@@ -34,7 +34,7 @@ NOT_FINITE = (
 
 def unanswered(condition: Condition, question: Question, donor: Question, reason: str) -> Record:
     """The record of a question that cannot be answered: wrong, without an output or a byte."""
-    deranged = condition.control == "deranged"
+    deranged = condition.control == DERANGED
     return Record(
         example_id=question.example.id,
         index=question.example.index,
@@ -60,7 +60,7 @@ def require_answerable(
     if condition.system == "sharer":
         require_room(pair.sharer, "sharer", len(question.prompts.sharer_ids))
     if condition.channel:
-        source = donor if condition.control == "deranged" else question
+        source = donor if condition.control == DERANGED else question
         require_room(pair.sharer, "sharer", len(source.prompts.sharer_ids))
         try:
             require_readable(len(source.prompts.sharer_ids))

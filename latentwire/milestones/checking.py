@@ -1,4 +1,4 @@
-"""The checks made: the fast ones before a milestone begins, all of them by `preflight`."""
+"""All checks, as `preflight` makes them; the fast ones are `session.preflight_state`'s."""
 
 import os
 from collections.abc import Iterator

@@ -205,7 +205,6 @@ class _Watch:
     has_best: bool = False
     _bar: Any = None
     _since: float = 0.0  # when the last step, or its judging, had ended
-    _seconds: float = 0.0
     _said: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:

@@ -106,17 +106,15 @@ def _newest_by(
 ) -> list[Run]:
     """Of the chunks of each pair that are `concerned`, those of the newest one's kind."""
     latest: dict[str, tuple[int, str]] = {}
-    kinds: dict[str, set[str]] = {}
     for run in filter(concerned, chunks):
         pair = run.data.params["pair"]
-        kinds.setdefault(pair, set()).add(kind(run))
         latest[pair] = max(latest.get(pair, (0, "")), (run.info.end_time or 0, kind(run)))
-    for pair, found in kinds.items():
-        if len(found) > 1:
+    for pair, count in _kinds_by_pair(filter(concerned, chunks), kind).items():
+        if count > 1:
             log.warning(
                 "pair %s has runs of %d %s; only the newest, %s, is used",
                 pair,
-                len(found),
+                count,
                 what,
                 latest[pair][1][:12],
             )
@@ -293,9 +291,14 @@ def _records(store: Store, run: Run) -> list[Record]:
 
 def identity_counts(chunks: Iterable[Run]) -> dict[str, int]:
     """Pair -> how many identities its chunk runs have; `newest` draws one of them."""
+    return _kinds_by_pair(chunks, _identity)
+
+
+def _kinds_by_pair(chunks: Iterable[Run], kind: Callable[[Run], str]) -> dict[str, int]:
+    """Pair -> of how many kinds its chunk runs are."""
     found: dict[str, set[str]] = {}
     for run in chunks:
-        found.setdefault(run.data.params["pair"], set()).add(_identity(run))
+        found.setdefault(run.data.params["pair"], set()).add(kind(run))
     return {pair: len(known) for pair, known in found.items()}
 
 

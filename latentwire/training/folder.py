@@ -139,8 +139,8 @@ class TrainingFolder:
 
 
 def _source(source: FileSource) -> dict[str, Any]:
-    given = {key: value for key, value in vars(source).items() if value is not None}
-    return {key: str(value) if key == "path" else value for key, value in given.items()}
+    given = vars(source).items()
+    return {k: str(v) if isinstance(v, Path) else v for k, v in given if v is not None}
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
