@@ -61,8 +61,8 @@ def made_by_mlflow(entry_point: str) -> dict[str, str]:
     }
 
 
-def make_setting(seed: int = 42) -> Setting:
-    return Setting("demo", "0" * 64, "set", "1" * 64, 1, "float32", seed)
+def make_setting(pair: str = "demo") -> Setting:
+    return Setting(pair, "0" * 64, "set", "1" * 64, 1, "float32", seed=42)
 
 
 def make_records(plan: ConditionPlan, span: tuple[int, int]) -> list[Record]:
@@ -106,8 +106,8 @@ def write_chunk(writer: RunWriter, parent: str, plan: ConditionPlan, span: tuple
     return writer.write_chunk(title, parent, plan.params, tags, records, metrics)
 
 
-def make_plan(condition: Condition, total: int = 5, seed: int = 42) -> ConditionPlan:
-    return ConditionPlan(make_setting(seed), condition, total, total, ())
+def make_plan(condition: Condition, total: int = 5, pair: str = "demo") -> ConditionPlan:
+    return ConditionPlan(make_setting(pair), condition, total, total, ())
 
 
 def start_condition(writer: RunWriter, milestone: str, plan: ConditionPlan) -> str:

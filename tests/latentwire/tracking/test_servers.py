@@ -124,7 +124,7 @@ def as_user(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> Callable[[tuple[
 
 
 def test_two_machines_write_one_study(shared: Shared, as_user: Callable[..., None]) -> None:
-    """Each computes every second condition of one seed; both finish and all chunks are there."""
+    """Each computes every second condition of one pair; both finish and all chunks are there."""
     script = textwrap.dedent("""
         import sys
         from studies import CHUNKS, CONDITIONS, make_plan, start_condition, write_chunk
@@ -138,7 +138,7 @@ def test_two_machines_write_one_study(shared: Shared, as_user: Callable[..., Non
         print("ready", flush=True)
         sys.stdin.readline()
         for condition in CONDITIONS[number::2]:
-            plan = make_plan(condition, seed=7)
+            plan = make_plan(condition, pair="theirs")
             assert finished_chunks(store, [plan.fingerprint]) == {plan.fingerprint: {}}
             parent = start_condition(writer, milestone, plan)
             for span in CHUNKS:
@@ -171,7 +171,7 @@ def test_two_machines_write_one_study(shared: Shared, as_user: Callable[..., Non
     as_user(READER)
     store = open_store("study")
     for condition in CONDITIONS:
-        fingerprint = make_plan(condition, seed=7).fingerprint
+        fingerprint = make_plan(condition, pair="theirs").fingerprint
         spans = finished_chunks(store, [fingerprint])[fingerprint].values()
         assert sorted((chunk.start, chunk.stop) for chunk in spans) == [(0, 3), (3, 5)]
     frame = load_curve(store, ("local",), None, None)
@@ -234,7 +234,7 @@ def test_a_study_moves_to_the_server(
     assert f"{number} runs written, 0 were there" in capsys.readouterr().out
     there = open_store("moved", create=False)
     assert describe(there) == expected
-    # `newest` chooses by identity; here and in the two machines' test they differ by the seed.
+    # `newest` chooses by identity; here and in the two machines' test they differ by the pair.
     assert drawing(there, tmp_path / "b") == drawn
     assert main(["import", str(tmp_path / "study.zip"), "--experiment", "moved"]) == 0
     assert f"0 runs written, {number} were there" in capsys.readouterr().out
