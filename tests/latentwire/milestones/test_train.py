@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from bare_pair import write_bare_pair
 from in_process import run_milestone
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from tiny import write_pair
 
 from latentwire.errors import LatentWireError
 from latentwire.milestones import m0, train
@@ -19,23 +18,10 @@ from latentwire.parameters import checked
 from latentwire.session.preflight_state import open_session
 from latentwire.training.folder import TrainingFolder
 
-COLOURS = ("red", "green", "blue", "black")
-
 
 @pytest.fixture
 def bare(empty: Path) -> Path:
-    """A pair of tiny models without a fuser, and chats.jsonl to train on."""
-    path = write_pair(empty / "tiny")
-    given = yaml.safe_load(path.read_text()) | {"datasets": ["demo_facts"]}
-    del given["fuser"]
-    path.write_text(yaml.safe_dump(given))
-    rows = [
-        [("user", f"What is {'very ' * (n % 3)}{COLOURS[n % 4]}?"), ("assistant", COLOURS[n % 4])]
-        for n in range(12)
-    ]
-    lines = [json.dumps({"messages": [{"role": r, "content": c} for r, c in row]}) for row in rows]
-    (empty / "chats.jsonl").write_text("\n".join(lines) + "\n")
-    return path
+    return write_bare_pair(empty)
 
 
 def options(pair: Path, output: str, **given: Any) -> dict[str, Any]:
