@@ -38,10 +38,6 @@ _LINK = Endpoint(
     value_layers=tuple(range(_LAYERS)),
 )
 
-# What the study's M5 scored with its fuser trained through a codec (its table of results).
-M5_CODEC = "int8"
-M5_ACCURACIES = {"openbookqa": 0.396, "arc_c": 0.402}
-
 KV_BITS = {"bf16": 16, "int8": 8, "int4": 4}
 
 

@@ -8,9 +8,9 @@ from latentwire.analysis.csv_files import csv_text, write_csv
 from latentwire.analysis.curve import REFERENCE_CODEC, merged, outcomes
 from latentwire.analysis.markdown import markdown_table
 from latentwire.analysis.pictures import save_both
-from latentwire.analysis.published import M5_ACCURACIES, M5_CODEC
 from latentwire.analysis.recovery import Recovery, SeedOutcomes, recovery, recovery_table
 from latentwire.analysis.recovery_figure import draw_recovery
+from latentwire.analysis.reproduction.published_accuracies import LATENTWIRE_2026_02, load_study
 from latentwire.analysis.stats import Outcomes
 from latentwire.channel.registry import needs_calibration
 from latentwire.errors import LatentWireError
@@ -139,10 +139,11 @@ def _report(session: Session, run: MilestoneRun, found: list[Recovery]) -> None:
         numbers = {f"{names}_recovered_points": row["recovered_points"]}
         run.writer.log(run.run_id, metrics=numbers | {f"{names}_cost_points": row["cost_points"]})
     lines = _markdown(found, list(table["p_holm"]))
-    published = [name for name in session.dataset_names if name in M5_ACCURACIES]
+    study = load_study(LATENTWIRE_2026_02)
+    published = [figure for figure in study.trained if figure.dataset in session.dataset_names]
     if published:
-        told = ", ".join(f"{name} {100 * M5_ACCURACIES[name]:.1f} %" for name in published)
-        lines += ["", f"As published, trained through {M5_CODEC}: {told}."]
+        told = (f"{100 * f.accuracy:.1f} % of {f.dataset} through {f.codec}" for f in published)
+        lines += ["", f"As published ({study.name}), trained through the codec: {', '.join(told)}."]
     run.writer.set_description(run.run_id, "\n".join(lines))
     print("\n".join(lines), flush=True)
 
