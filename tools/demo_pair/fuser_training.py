@@ -43,11 +43,3 @@ def train_demo_fuser(
             on_metrics("fuser", metrics, step)
 
     return train_fuser(receiver, sharer, fuser, batch, settings.fuser_training, on_step=on_step)
-
-
-def gates(fuser: Fuser) -> dict[str, list[bool]]:
-    """Which gates are open, by receiver layer."""
-    return {
-        kind: [fuser.projector(layer).is_open(kind) for layer in fuser.layer_map]
-        for kind in ("key", "value")
-    }

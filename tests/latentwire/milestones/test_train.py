@@ -1,6 +1,7 @@
 """Training as a milestone: what it leaves behind, and what a kill costs (nothing)."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,11 +93,19 @@ def test_a_training_that_is_killed_ends_as_one_that_is_not(
 
 def test_what_is_no_number_ends_the_run_in_a_sentence(bare: Path, values: Any) -> None:
     given = options(bare, "wild", learning_rate="1e36", codec="")
-    with pytest.raises(LatentWireError, match=r"train: training ended at step \d: .*try a lower"):
+    sentence = r"ended at step \d: .*try a lower .*not_finite.json names its 4 conversations"
+    with pytest.raises(LatentWireError, match=f"train: training {sentence}"):
         run_milestone(train, values(train, **given))
     (run,) = runs()
     assert run.info.status == "FAILED"
     assert not Path("wild/pair.yaml").exists()
+    evidence = json.loads(Path("wild/not_finite.json").read_text())
+    assert evidence["batches"] == [evidence["step"] - 1]
+    assert len(evidence["conversations"]) == 4
+    assert all(re.fullmatch(r".*chats\.jsonl, line \d+", c) for c in evidence["conversations"])
+    assert Path(evidence["checkpoint"]).is_dir()
+    names = {entry.path for entry in MlflowClient().list_artifacts(run.info.run_id)}
+    assert "not_finite.json" in names
 
 
 def test_a_dry_run_writes_nothing(
