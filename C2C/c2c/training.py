@@ -4,9 +4,9 @@ The recipe is the published one (arXiv 2510.03215 and its training configuration
 with weight decay 0.01, linear warm-up over 10 % of the steps and linear decay, gradient norm
 clipped at 1, Gumbel-sigmoid gates whose temperature falls geometrically from 1.0 to 0.001.
 
-Two things go beyond it and are off by default: fusing only a random part of some prompts, so that
-the fuser also serves shortened caches, and a penalty on open gates, so that what carries nothing
-need not be sent.
+Three things go beyond it and are off by default: fusing only a random part of some prompts, so that
+the fuser also serves shortened caches; a penalty on open gates, so that what carries nothing need
+not be sent; and a guard against what another question's message would do.
 """
 
 import json
@@ -16,22 +16,19 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from transformers import DynamicCache, PreTrainedModel, get_linear_schedule_with_warmup
+from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
-from c2c.cache import KVCache, concatenate, from_transformers, to_transformers
 from c2c.checkpoint import load_fuser, save_fuser
 from c2c.errors import C2CError
 from c2c.fuser import Fuser
-from c2c.interface import Interface
 from c2c.projector import Projector
+from c2c.training_loss import Batch, Through, answer_loss, guard_loss, unchanged
 
 KEPT_CHECKPOINTS = 2
 
@@ -50,6 +47,8 @@ class TrainingSettings:
     final_temperature: float = 0.001
     anneal_steps: int | None = None  # None: all of them
     gate_penalty: float = 0.0  # times the mean of sigmoid(gate logit)
+    guard_weight: float = 0.0  # times `guard_loss`
+    guard_tolerance: float = 0.0  # of it, in nats a token
     partial_share: float = 0.0  # share of batches of which only a random part is fused
     checkpoint_every: int = 500
     seed: int = 42
@@ -57,29 +56,6 @@ class TrainingSettings:
     def batches_of(self, step: int) -> range:
         """The numbers of a step's batches; the first step is 0."""
         return range(step * self.accumulation, (step + 1) * self.accumulation)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Prompts and answers of B conversations.
-
-    `prompt_ids` is [B, n], padded on the left; `answer_ids` is [B, m], padded on the right and
-    ending with the stop token. The masks are 1 where a token is real; None: all are. No model and
-    no fuser ever reads a pad of a prompt.
-    """
-
-    prompt_ids: Tensor
-    answer_ids: Tensor
-    prompt_mask: Tensor | None = None
-    answer_mask: Tensor | None = None
-
-
-class Through(Protocol):
-    """What happens to a message on its way: a codec's loss, another question's in its place."""
-
-    def __call__(self, sent: KVCache, rows: Tensor) -> KVCache:
-        """What arrives of the sharer's K and V of the section, [b, Hs, T, Ds], in its place and
-        shape. They are of the batch's `rows` (int64 [b]), whose prompts are of one length."""
 
 
 class NotFinite(C2CError):
@@ -93,11 +69,6 @@ class NotFinite(C2CError):
     def __init__(self, sentence: str, evidence: dict[str, Any]) -> None:
         super().__init__(sentence)
         self.evidence = evidence
-
-
-def unchanged(sent: KVCache, rows: Tensor) -> KVCache:
-    """All arrives as it was sent."""
-    return sent
 
 
 # Batch number -> batch. Random access, so that a resumed run sees the batches it would have seen.
@@ -127,9 +98,9 @@ def train_fuser(
 
     With `checkpoint_dir` the run survives being killed: a later call with the same arguments goes
     on from the newest whole checkpoint and ends with the same weights. `on_step(step, metrics)` is
-    told loss, gradient norm (before it is clipped), learning rate, temperature and open gates after
-    every optimizer step. `channels` puts what messages go through into the loop; no gradient passes
-    it.
+    told loss (and what the guard costs, where there is one), gradient norm (before it is clipped),
+    learning rate, temperature and open gates after every optimizer step. `channels` puts what
+    messages go through into the loop; no gradient passes it.
 
     Raises NotFinite at the first step whose loss, gradient or weights are not finite. Where the
     weights before it are finite they are saved, so that a later call begins with that very step.
@@ -141,9 +112,9 @@ def train_fuser(
     parts = (fuser, optimizer, scheduler)
     first = _resume(checkpoint_dir, settings, *parts) if checkpoint_dir else 0
     for step in range(first, settings.steps):
-        total = _add_gradients(receiver, sharer, fuser, batches, settings, step, channels)
+        means = _add_gradients(receiver, sharer, fuser, batches, settings, step, channels)
         norm = get_total_norm([p.grad for p in fuser.parameters() if p.grad is not None])
-        if wrong := _not_finite({"loss": total, "gradient": norm}):
+        if wrong := _not_finite({**means, "gradient": norm}):
             if checkpoint_dir and not _not_finite({"weights": _largest_weight(fuser)}):
                 with suppress(OSError):  # a full disk: what is wrong is to be said all the same
                     _save(checkpoint_dir, step, settings, *parts)
@@ -155,8 +126,9 @@ def train_fuser(
         done = step + 1
         if on_step:
             rate = scheduler.get_last_lr()[0]
-            metrics = _metrics(fuser, float(total), rate, temperature(settings, step))
-            on_step(done, {**metrics, "gradient_norm": float(norm)})
+            numbers = {name: float(mean) for name, mean in means.items()}
+            state = _metrics(fuser, rate, temperature(settings, step))
+            on_step(done, {**numbers, **state, "gradient_norm": float(norm)})
         is_last = done == settings.steps
         if is_last or (checkpoint_dir and done % settings.checkpoint_every == 0):
             if wrong := _not_finite({"largest weight": _largest_weight(fuser)}):
@@ -174,119 +146,27 @@ def _add_gradients(
     settings: TrainingSettings,
     step: int,
     channels: Channels,
-) -> Tensor:
-    """Add the gradients of a step's batches to the fuser's; the mean of their losses."""
+) -> dict[str, Tensor]:
+    """Add the gradients of a step's batches to the fuser's; the means of what was minimized."""
     _set_temperature(fuser, temperature(settings, step))
     # Seeded by step, so that a resumed run draws what an undisturbed one would.
     torch.manual_seed(settings.seed * 1_000_003 + step)
     choice = random.Random(f"{settings.seed}:{step}")
-    total = torch.zeros((), device=receiver.device)
+    means: dict[str, Tensor] = {}
     for number in settings.batches_of(step):
         batch = batches(number)
         kept, order = _kept_part(settings, batch, choice)
+        asked = (receiver, sharer, fuser, batch, kept, order)
         through = channels(number, batch, order)
-        loss = answer_loss(receiver, sharer, fuser, batch, kept, order, through)
-        total += loss.detach() / settings.accumulation
-        loss = loss + settings.gate_penalty * _open_share(fuser)
-        (loss / settings.accumulation).backward()
-    return total
-
-
-def answer_loss(
-    receiver: PreTrainedModel,
-    sharer: PreTrainedModel,
-    interface: Interface,
-    batch: Batch,
-    kept: int,
-    order: str,
-    through: Through = unchanged,
-) -> Tensor:
-    """Mean next-token loss on the answers, with `kept` instruction tokens of the prompt sent.
-
-    The instruction is the prompt without its last token; the first (`front`) or last (`back`)
-    `kept` of it are sent, in coordinates of the padded batch, and `through` says what arrives.
-    Gradients reach what `through` makes and the interface, never the sharer.
-
-    The mean is over all answer tokens that are real, whichever row they are of: a row weighs as
-    many times as its answer has tokens, its stop token included.
-
-    Prompts are read length by length, without their pads: a row of attention that may see nothing
-    is NaN in some kernels, and one pad would be enough to spoil every weight.
-    """
-    width = batch.prompt_ids.shape[1]
-    start = 0 if order == "front" else width - 1 - kept
-    losses = torch.cat(
-        [
-            _token_losses(
-                receiver,
-                sharer,
-                interface,
-                group,
-                range(max(0, start - pads), max(0, start + kept - pads)),
-                partial(through, rows=rows),
-            )
-            for group, rows, pads in _by_length(batch)
-        ]
-    )
-    return losses.mean()
-
-
-def _by_length(batch: Batch) -> list[tuple[Batch, Tensor, int]]:
-    """The batch's rows by prompt length, without the pads of prompts, which rows these are (int64
-    [b]), and how many pads there were."""
-    if batch.prompt_mask is None:
-        return [(batch, torch.arange(len(batch.prompt_ids), device=batch.prompt_ids.device), 0)]
-    width = batch.prompt_ids.shape[1]
-    lengths = batch.prompt_mask.sum(1)
-    groups = []
-    for length in sorted(set(lengths.tolist())):
-        (rows,) = torch.where(lengths == length)
-        mask = None if batch.answer_mask is None else batch.answer_mask[rows]
-        prompts = batch.prompt_ids[rows][:, width - length :]
-        group = Batch(prompts, batch.answer_ids[rows], None, mask)
-        groups.append((group, rows, width - length))
-    return groups
-
-
-def _token_losses(
-    receiver: PreTrainedModel,
-    sharer: PreTrainedModel,
-    interface: Interface,
-    batch: Batch,
-    section: range,
-    through: Callable[[KVCache], KVCache],
-) -> Tensor:
-    """Losses of the answers' real tokens, [tokens], with the prompt's tokens of `section` sent;
-    prompts are of one length."""
-    start, stop, cache = section.start, section.stop, None
-    if section:
-        with torch.no_grad():
-            sent = _prefill(sharer, batch, stop).section(start, stop)
-        received = through(sent)
-        before = interface.prepare(received)
-        if before is not None:
-            cache, stop = to_transformers(before), 0
-        else:
-            with torch.no_grad():
-                own = _prefill(receiver, batch, stop)
-            prefix = interface.merge(received, own.section(start, stop))
-            if start:
-                prefix = concatenate([own.section(0, start), prefix], dim=2)
-            cache = to_transformers(prefix)
-    else:
-        stop = 0
-    output = receiver(
-        torch.cat([batch.prompt_ids[:, stop:], batch.answer_ids], dim=1),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=batch.answer_ids.shape[1] + 1,
-    )
-    logits = output.logits[:, :-1].float().flatten(0, 1)
-    answers = batch.answer_ids.flatten()
-    if batch.answer_mask is not None:  # pads stand behind an answer, where no real token sees them
-        real = batch.answer_mask.flatten().bool()
-        logits, answers = logits[real], answers[real]
-    return F.cross_entropy(logits, answers, reduction="none")
+        loss = answer_loss(*asked, through)
+        terms, weighted = {"loss": loss}, loss + settings.gate_penalty * _open_share(fuser)
+        if settings.guard_weight:
+            terms["guard"] = guard_loss(*asked, settings.guard_tolerance, through)
+            weighted = weighted + settings.guard_weight * terms["guard"]
+        for name, term in terms.items():
+            means[name] = means.get(name, 0) + term.detach() / settings.accumulation
+        (weighted / settings.accumulation).backward()
+    return means
 
 
 def _optimizer(fuser: Fuser, settings: TrainingSettings) -> tuple[torch.optim.Optimizer, Any]:
@@ -303,13 +183,6 @@ def temperature(settings: TrainingSettings, step: int) -> float:
     anneal_steps = settings.anneal_steps or settings.steps
     ratio = settings.final_temperature / settings.initial_temperature
     return settings.initial_temperature * ratio ** min(step / anneal_steps, 1.0)
-
-
-def _prefill(model: PreTrainedModel, batch: Batch, tokens: int) -> KVCache:
-    """The model's own cache of the first `tokens` prompt tokens."""
-    cache = DynamicCache()
-    model(batch.prompt_ids[:, :tokens], past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return from_transformers(cache)
 
 
 def _largest_weight(fuser: Fuser) -> Tensor:
@@ -376,10 +249,9 @@ def _set_temperature(fuser: Fuser, value: float) -> None:
         projector.gate_temperature.fill_(value)
 
 
-def _metrics(fuser: Fuser, loss: float, rate: float, heat: float) -> dict[str, float]:
+def _metrics(fuser: Fuser, rate: float, heat: float) -> dict[str, float]:
     logits = _gate_logits(fuser).detach()
     return {
-        "loss": loss,
         "learning_rate": rate,
         "gate_temperature": heat,
         "open_gates": float((logits > 0).sum()),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from c2c.chat import chat_token_ids, end_of_turn
 from c2c.errors import C2CError
-from c2c.training import Batch
+from c2c.training_loss import Batch
 
 
 class TokenBatches:

@@ -159,6 +159,8 @@ def _settings(values: Mapping[str, Any]) -> TrainingSettings:
         learning_rate=values["learning_rate"],
         accumulation=values["accumulation"],
         gate_penalty=values["gate_penalty"],
+        guard_weight=values["guard_weight"],
+        guard_tolerance=values["guard_tolerance"],
         partial_share=values["partial_share"],
         checkpoint_every=values["checkpoint_every"],
         seed=values["seed"],

@@ -38,16 +38,9 @@ from c2c.quantize import round_trip
 from c2c.receiver import prefill
 from c2c.sections import split
 from c2c.sharer import read
-from c2c.training import (
-    Batch,
-    NotFinite,
-    TrainingSettings,
-    answer_loss,
-    temperature,
-    train_fuser,
-    unchanged,
-)
+from c2c.training import NotFinite, TrainingSettings, temperature, train_fuser
 from c2c.training_batches import TokenBatches, chat_tokens, end_and_pad, json_lines
+from c2c.training_loss import Batch, answer_loss, guard_loss, unchanged
 
 SIZE = ProjectorSize(hidden_dim=16, intermediate_dim=16, num_layers=3, dropout=0.1)
 # Everything that draws random numbers or keeps state is on.
@@ -56,6 +49,7 @@ SETTINGS = TrainingSettings(
     learning_rate=1e-2,
     accumulation=2,
     gate_penalty=0.05,
+    guard_weight=0.5,
     partial_share=0.5,
     checkpoint_every=3,
 )
@@ -260,6 +254,55 @@ def test_what_arrives_is_known_by_its_row_whatever_lengths_there_are() -> None:
             total += float(loss) * one.answer_ids.numel()
             tokens += one.answer_ids.numel()
     assert found == pytest.approx(total / tokens, abs=2e-5)
+
+
+def test_a_guard_is_what_another_questions_message_does_more_harm_than_none() -> None:
+    receiver, sharer, fuser = toy_parts()
+    lengths = (7, 3, 7, 5, 7)
+    together, alone = mixed_batch(lengths, pad=7)
+    following = {0: 2, 2: 4, 4: 0}  # of the rows whose prompts are as long
+    harms = []
+    with torch.no_grad():
+        for row, lender in following.items():
+            whole = lengths[row] - 1
+            message = cache_of(sharer, alone[lender].prompt_ids, 0, whole)
+            lent = partial(lambda sent, rows, message: message, message=message)
+            by = [
+                float(answer_loss(receiver, sharer, fuser, alone[row], *part))
+                for part in ((whole, "front", lent), (0, "front"))
+            ]
+            harms.append(by[0] - by[1])
+
+        def guard(tolerance: float) -> float:
+            return float(guard_loss(receiver, sharer, fuser, together, 6, "front", tolerance))
+
+        for tolerance in (-9.0, min(harms), sorted(harms)[1], 9.0):
+            expected = sum(max(0.0, harm - tolerance) for harm in harms) / len(harms)
+            assert guard(tolerance) == pytest.approx(expected, abs=2e-5)
+        lone, _ = mixed_batch((7, 3), pad=7)
+        assert float(guard_loss(receiver, sharer, fuser, lone, 6, "front", -9.0)) == 0
+
+
+def test_a_guard_is_told_and_lessens_the_harm() -> None:
+    """The toy's messages harm nobody: below 0, the tolerance asks them to help more."""
+
+    def harm(weight: float) -> tuple[float, list[float | None]]:
+        told: list[float | None] = []
+        settings = replace(TrainingSettings(30, 1e-2), guard_weight=weight, guard_tolerance=-9.0)
+        receiver, sharer, fuser = toy_parts()
+
+        def on_step(step: int, metrics: Mapping[str, float]) -> None:
+            told.append(metrics.get("guard"))
+
+        train_fuser(receiver, sharer, fuser, toy_batch, settings, on_step=on_step)
+        with torch.no_grad():
+            found = guard_loss(receiver, sharer, fuser, toy_batch(99), 5, "front", -9.0)
+        return float(found), told
+
+    (free, none), (guarded, told) = harm(0.0), harm(5.0)
+    assert guarded < free - 0.1
+    assert none == [None] * 30
+    assert told[0] is not None and told[-1] is not None and told[-1] < told[0]
 
 
 def test_gradients_reach_what_makes_the_message_another() -> None:
