@@ -4,33 +4,31 @@ The recipe is the published one (arXiv 2510.03215 and its training configuration
 with weight decay 0.01, linear warm-up over 10 % of the steps and linear decay, gradient norm
 clipped at 1, Gumbel-sigmoid gates whose temperature falls geometrically from 1.0 to 0.001.
 
-Two things go beyond it and are off by default: fusing only a random part of some prompts, so that
-the fuser also serves shortened caches, and a penalty on open gates, so that what carries nothing
-need not be sent.
+Three things go beyond it and are off by default: fusing only a random part of some prompts, so that
+the fuser also serves shortened caches; a penalty on open gates, so that what carries nothing need
+not be sent; and a guard against what another question's message would do.
 """
 
 import json
+import math
 import random
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.nn.utils import clip_grad_norm_
-from transformers import DynamicCache, PreTrainedModel, get_linear_schedule_with_warmup
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
-from c2c.cache import KVCache, concatenate, from_transformers, to_transformers
-from c2c.chat import chat_token_ids, end_of_turn
 from c2c.checkpoint import load_fuser, save_fuser
 from c2c.errors import C2CError
 from c2c.fuser import Fuser
-from c2c.interface import Interface
 from c2c.projector import Projector
+from c2c.training_loss import Batch, Through, answer_loss, guard_loss, unchanged
 
 KEPT_CHECKPOINTS = 2
 
@@ -49,37 +47,28 @@ class TrainingSettings:
     final_temperature: float = 0.001
     anneal_steps: int | None = None  # None: all of them
     gate_penalty: float = 0.0  # times the mean of sigmoid(gate logit)
+    guard_weight: float = 0.0  # times `guard_loss`
+    guard_tolerance: float = 0.0  # of it, in nats a token
     partial_share: float = 0.0  # share of batches of which only a random part is fused
     checkpoint_every: int = 500
     seed: int = 42
 
+    def batches_of(self, step: int) -> range:
+        """The numbers of a step's batches; the first step is 0."""
+        return range(step * self.accumulation, (step + 1) * self.accumulation)
 
-@dataclass(frozen=True)
-class Batch:
-    """Prompts and answers of B conversations.
 
-    `prompt_ids` is [B, n], padded on the left; `answer_ids` is [B, m], padded on the right and
-    ending with the stop token. The masks are 1 where a token is real; None: all are. No model and
-    no fuser ever reads a pad of a prompt.
+class NotFinite(C2CError):
+    """A step's loss, gradient or weights are NaN or infinite.
+
+    `evidence` is ready for JSON: `step`, which `number` it was and its `value`, the `batches` of
+    the step by their numbers, the parameters whose `gradients` are not finite, and the `checkpoint`
+    of the last finite weights (None: there is none).
     """
 
-    prompt_ids: Tensor
-    answer_ids: Tensor
-    prompt_mask: Tensor | None = None
-    answer_mask: Tensor | None = None
-
-
-class Through(Protocol):
-    """What happens to a message on its way: a codec's loss, another question's in its place."""
-
-    def __call__(self, sent: KVCache, rows: Tensor) -> KVCache:
-        """What arrives of the sharer's K and V of the section, [b, Hs, T, Ds], in its place and
-        shape. They are of the batch's `rows` (int64 [b]), whose prompts are of one length."""
-
-
-def unchanged(sent: KVCache, rows: Tensor) -> KVCache:
-    """All arrives as it was sent."""
-    return sent
+    def __init__(self, sentence: str, evidence: dict[str, Any]) -> None:
+        super().__init__(sentence)
+        self.evidence = evidence
 
 
 # Batch number -> batch. Random access, so that a resumed run sees the batches it would have seen.
@@ -93,115 +82,6 @@ Channels = Callable[[int, Batch, str], Through]
 def not_altered(number: int, batch: Batch, order: str) -> Through:
     """Every message arrives as it was sent."""
     return unchanged
-
-
-class TokenBatches:
-    """Batches of prompts and answers in token ids, each answer with its stop token.
-
-    Shuffled anew each epoch; a batch's prompts are as alike in length as can be, since each length
-    is read by itself.
-    """
-
-    def __init__(
-        self,
-        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
-        pad: int,
-        batch_size: int,
-        seed: int = 42,
-        device: str = "cpu",
-    ) -> None:
-        self.pairs, self.pad = pairs, pad
-        self.batch_size, self.seed, self.device = batch_size, seed, device
-        self._order: tuple[int, list[int]] | None = None  # an epoch and its order
-
-    def __call__(self, number: int) -> Batch:
-        rows = self._rows(number)
-        prompts, prompt_mask = self._pad([p for p, _ in rows], left=True)
-        answers, answer_mask = self._pad([a for _, a in rows], left=False)
-        return Batch(prompts, answers, prompt_mask, answer_mask)
-
-    def tokens(self, number: int) -> int:
-        """How many tokens a batch has, pads not counted."""
-        return sum(len(prompt) + len(answer) for prompt, answer in self._rows(number))
-
-    def _rows(self, number: int) -> list[tuple[Sequence[int], Sequence[int]]]:
-        first = number * self.batch_size
-        return [self.pairs[self._row(first + i)] for i in range(self.batch_size)]
-
-    def _row(self, position: int) -> int:
-        epoch, place = divmod(position, len(self.pairs))
-        if self._order is None or self._order[0] != epoch:
-            self._order = epoch, self._order_of(epoch)
-        return self._order[1][place]
-
-    def _order_of(self, epoch: int) -> list[int]:
-        """Each conversation once: shuffled, then those of like prompt length brought together.
-
-        A batch that holds the end of one epoch and the start of the next takes its rows as they
-        were shuffled.
-        """
-        shuffled = list(range(len(self.pairs)))
-        random.Random(f"{self.seed}:{epoch}").shuffle(shuffled)
-        before = (
-            -epoch * len(self.pairs) % self.batch_size
-        )  # rows that the last epoch's batch lacks
-        whole = max(0, (len(shuffled) - before) // self.batch_size) * self.batch_size
-        place = {row: index for index, row in enumerate(shuffled)}
-        alike = sorted(
-            shuffled[before : before + whole], key=lambda row: (len(self.pairs[row][0]), place[row])
-        )
-        batches = [alike[i : i + self.batch_size] for i in range(0, whole, self.batch_size)]
-        batches.sort(key=lambda rows: min(place[row] for row in rows))
-        grouped = [row for batch in batches for row in batch]
-        return shuffled[:before] + grouped + shuffled[before + whole :]
-
-    def _pad(self, rows: Sequence[Sequence[int]], left: bool) -> tuple[Tensor, Tensor]:
-        width = max(map(len, rows))
-        ids = torch.full((len(rows), width), self.pad)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        for index, row in enumerate(rows):
-            place = slice(width - len(row), width) if left else slice(0, len(row))
-            ids[index, place] = torch.tensor(row)
-            mask[index, place] = 1
-        return ids.to(self.device), mask.to(self.device)
-
-
-class ChatBatches(TokenBatches):
-    """Batches from JSON lines of chats: {"messages": [{"role": ..., "content": ...}, ...]}.
-
-    The last message must be the assistant's: it is the answer, what stands before it the prompt.
-    Conversations longer than `max_tokens` are left out.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        tokenizer: Any,
-        batch_size: int,
-        max_tokens: int = 2048,
-        seed: int = 42,
-        device: str = "cpu",
-    ) -> None:
-        end, pad = end_and_pad(tokenizer)
-        pairs = [
-            chat_tokens(tokenizer, end, row, f"{path}, line {number}")
-            for number, row in enumerate(json_lines(path), start=1)
-        ]
-        fitting = [(p, a) for p, a in pairs if len(p) + len(a) <= max_tokens]
-        if not fitting:
-            raise C2CError(f"{path}: no conversation of at most {max_tokens} tokens")
-        super().__init__(fitting, pad, batch_size, seed, device)
-
-
-def end_and_pad(tokenizer: Any) -> tuple[int, int]:
-    """The token that ends an answer, and the one that batches are filled up with."""
-    end = end_of_turn(tokenizer)
-    if end is None:
-        end = tokenizer.eos_token_id
-    if end is None:
-        raise C2CError("the tokenizer has no token that ends a turn, and no eos_token")
-    pad = tokenizer.pad_token_id
-    return end, pad if pad is not None else end
 
 
 def train_fuser(
@@ -218,152 +98,84 @@ def train_fuser(
 
     With `checkpoint_dir` the run survives being killed: a later call with the same arguments goes
     on from the newest whole checkpoint and ends with the same weights. `on_step(step, metrics)` is
-    told loss, gradient norm (before it is clipped), learning rate, temperature and open gates after
-    every optimizer step. `channels` puts what messages go through into the loop; no gradient passes
-    it.
+    told loss (and what the guard costs, where there is one), gradient norm (before it is clipped),
+    learning rate, temperature and open gates after every optimizer step. `channels` puts what
+    messages go through into the loop; no gradient passes it.
 
-    Raises C2CError at the first step whose loss, gradient or weights are not finite; checkpoints
-    from before it stay.
+    Raises NotFinite at the first step whose loss, gradient or weights are not finite. Where the
+    weights before it are finite they are saved, so that a later call begins with that very step.
     """
     receiver.requires_grad_(False).eval()
     sharer.requires_grad_(False).eval()
     fuser.requires_grad_(True).train()
-    optimizer = torch.optim.AdamW(
-        fuser.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    scheduler = get_linear_schedule_with_warmup(
-        optimizer, int(settings.warmup_share * settings.steps), settings.steps
-    )
-    first = _resume(checkpoint_dir, settings, fuser, optimizer, scheduler) if checkpoint_dir else 0
+    optimizer, scheduler = _optimizer(fuser, settings)
+    parts = (fuser, optimizer, scheduler)
+    first = _resume(checkpoint_dir, settings, *parts) if checkpoint_dir else 0
     for step in range(first, settings.steps):
-        _set_temperature(fuser, temperature(settings, step))
-        # Seeded by step, so that a resumed run draws what an undisturbed one would.
-        torch.manual_seed(settings.seed * 1_000_003 + step)
-        choice = random.Random(f"{settings.seed}:{step}")
-        total = torch.zeros((), device=receiver.device)
-        for part in range(settings.accumulation):
-            number = step * settings.accumulation + part
-            batch = batches(number)
-            kept, order = _kept_part(settings, batch, choice)
-            through = channels(number, batch, order)
-            loss = answer_loss(receiver, sharer, fuser, batch, kept, order, through)
-            total += loss.detach() / settings.accumulation
-            loss = loss + settings.gate_penalty * _open_share(fuser)
-            (loss / settings.accumulation).backward()
-        norm = clip_grad_norm_(fuser.parameters(), settings.max_grad_norm)
-        done = step + 1
-        _require_finite(done, {"loss": total, "gradient": norm}, checkpoint_dir)
+        means = _add_gradients(receiver, sharer, fuser, batches, settings, step, channels)
+        norm = get_total_norm([p.grad for p in fuser.parameters() if p.grad is not None])
+        if wrong := _not_finite({**means, "gradient": norm}):
+            if checkpoint_dir and not _not_finite({"weights": _largest_weight(fuser)}):
+                with suppress(OSError):  # a full disk: what is wrong is to be said all the same
+                    _save(checkpoint_dir, step, settings, *parts)
+            raise _ended(step, wrong, settings, fuser, checkpoint_dir)
+        clip_grads_with_norm_(fuser.parameters(), settings.max_grad_norm, norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         scheduler.step()
+        done = step + 1
         if on_step:
             rate = scheduler.get_last_lr()[0]
-            metrics = _metrics(fuser, float(total), rate, temperature(settings, step))
-            on_step(done, {**metrics, "gradient_norm": float(norm)})
+            numbers = {name: float(mean) for name, mean in means.items()}
+            state = _metrics(fuser, rate, temperature(settings, step))
+            on_step(done, {**numbers, **state, "gradient_norm": float(norm)})
         is_last = done == settings.steps
         if is_last or (checkpoint_dir and done % settings.checkpoint_every == 0):
-            weights = torch.stack([p.detach().abs().max().float() for p in fuser.parameters()])
-            _require_finite(done, {"largest weight": weights.max()}, checkpoint_dir)
-        if checkpoint_dir and (is_last or done % settings.checkpoint_every == 0):
-            _save(checkpoint_dir, done, settings, fuser, optimizer, scheduler)
+            if wrong := _not_finite({"largest weight": _largest_weight(fuser)}):
+                raise _ended(step, wrong, settings, fuser, checkpoint_dir)
+            if checkpoint_dir:
+                _save(checkpoint_dir, done, settings, *parts)
     return fuser.requires_grad_(False).eval()
 
 
-def answer_loss(
+def _add_gradients(
     receiver: PreTrainedModel,
     sharer: PreTrainedModel,
-    interface: Interface,
-    batch: Batch,
-    kept: int,
-    order: str,
-    through: Through = unchanged,
-) -> Tensor:
-    """Mean next-token loss on the answers, with `kept` instruction tokens of the prompt sent.
+    fuser: Fuser,
+    batches: Batches,
+    settings: TrainingSettings,
+    step: int,
+    channels: Channels,
+) -> dict[str, Tensor]:
+    """Add the gradients of a step's batches to the fuser's; the means of what was minimized."""
+    _set_temperature(fuser, temperature(settings, step))
+    # Seeded by step, so that a resumed run draws what an undisturbed one would.
+    torch.manual_seed(settings.seed * 1_000_003 + step)
+    choice = random.Random(f"{settings.seed}:{step}")
+    means: dict[str, Tensor] = {}
+    for number in settings.batches_of(step):
+        batch = batches(number)
+        kept, order = _kept_part(settings, batch, choice)
+        asked = (receiver, sharer, fuser, batch, kept, order)
+        through = channels(number, batch, order)
+        loss = answer_loss(*asked, through)
+        terms, weighted = {"loss": loss}, loss + settings.gate_penalty * _open_share(fuser)
+        if settings.guard_weight:
+            terms["guard"] = guard_loss(*asked, settings.guard_tolerance, through)
+            weighted = weighted + settings.guard_weight * terms["guard"]
+        for name, term in terms.items():
+            means[name] = means.get(name, 0) + term.detach() / settings.accumulation
+        (weighted / settings.accumulation).backward()
+    return means
 
-    The instruction is the prompt without its last token; the first (`front`) or last (`back`)
-    `kept` of it are sent, in coordinates of the padded batch, and `through` says what arrives.
-    Gradients reach what `through` makes and the interface, never the sharer.
 
-    The mean is over all answer tokens that are real, whichever row they are of: a row weighs as
-    many times as its answer has tokens, its stop token included.
-
-    Prompts are read length by length, without their pads: a row of attention that may see nothing
-    is NaN in some kernels, and one pad would be enough to spoil every weight.
-    """
-    width = batch.prompt_ids.shape[1]
-    start = 0 if order == "front" else width - 1 - kept
-    losses = torch.cat(
-        [
-            _token_losses(
-                receiver,
-                sharer,
-                interface,
-                group,
-                range(max(0, start - pads), max(0, start + kept - pads)),
-                partial(through, rows=rows),
-            )
-            for group, rows, pads in _by_length(batch)
-        ]
+def _optimizer(fuser: Fuser, settings: TrainingSettings) -> tuple[torch.optim.Optimizer, Any]:
+    """The optimizer of a fuser's weights, and the schedule of its learning rate."""
+    optimizer = torch.optim.AdamW(
+        fuser.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    return losses.mean()
-
-
-def _by_length(batch: Batch) -> list[tuple[Batch, Tensor, int]]:
-    """The batch's rows by prompt length, without the pads of prompts, which rows these are (int64
-    [b]), and how many pads there were."""
-    if batch.prompt_mask is None:
-        return [(batch, torch.arange(len(batch.prompt_ids), device=batch.prompt_ids.device), 0)]
-    width = batch.prompt_ids.shape[1]
-    lengths = batch.prompt_mask.sum(1)
-    groups = []
-    for length in sorted(set(lengths.tolist())):
-        (rows,) = torch.where(lengths == length)
-        mask = None if batch.answer_mask is None else batch.answer_mask[rows]
-        prompts = batch.prompt_ids[rows][:, width - length :]
-        group = Batch(prompts, batch.answer_ids[rows], None, mask)
-        groups.append((group, rows, width - length))
-    return groups
-
-
-def _token_losses(
-    receiver: PreTrainedModel,
-    sharer: PreTrainedModel,
-    interface: Interface,
-    batch: Batch,
-    section: range,
-    through: Callable[[KVCache], KVCache],
-) -> Tensor:
-    """Losses of the answers' real tokens, [tokens], with the prompt's tokens of `section` sent;
-    prompts are of one length."""
-    start, stop, cache = section.start, section.stop, None
-    if section:
-        with torch.no_grad():
-            sent = _prefill(sharer, batch, stop).section(start, stop)
-        received = through(sent)
-        before = interface.prepare(received)
-        if before is not None:
-            cache, stop = to_transformers(before), 0
-        else:
-            with torch.no_grad():
-                own = _prefill(receiver, batch, stop)
-            prefix = interface.merge(received, own.section(start, stop))
-            if start:
-                prefix = concatenate([own.section(0, start), prefix], dim=2)
-            cache = to_transformers(prefix)
-    else:
-        stop = 0
-    output = receiver(
-        torch.cat([batch.prompt_ids[:, stop:], batch.answer_ids], dim=1),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=batch.answer_ids.shape[1] + 1,
-    )
-    logits = output.logits[:, :-1].float().flatten(0, 1)
-    answers = batch.answer_ids.flatten()
-    if batch.answer_mask is not None:  # pads stand behind an answer, where no real token sees them
-        real = batch.answer_mask.flatten().bool()
-        logits, answers = logits[real], answers[real]
-    return F.cross_entropy(logits, answers, reduction="none")
+    warmup = int(settings.warmup_share * settings.steps)
+    return optimizer, get_linear_schedule_with_warmup(optimizer, warmup, settings.steps)
 
 
 def temperature(settings: TrainingSettings, step: int) -> float:
@@ -373,22 +185,43 @@ def temperature(settings: TrainingSettings, step: int) -> float:
     return settings.initial_temperature * ratio ** min(step / anneal_steps, 1.0)
 
 
-def _prefill(model: PreTrainedModel, batch: Batch, tokens: int) -> KVCache:
-    """The model's own cache of the first `tokens` prompt tokens."""
-    cache = DynamicCache()
-    model(batch.prompt_ids[:, :tokens], past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return from_transformers(cache)
+def _largest_weight(fuser: Fuser) -> Tensor:
+    return torch.stack([p.detach().abs().max().float() for p in fuser.parameters()]).max()
 
 
-def _require_finite(step: int, numbers: Mapping[str, Tensor], folder: Path | None) -> None:
-    """C2CError where a step gave a number that is NaN or infinite: no weight is right after it."""
-    for name, number in numbers.items():
-        if not bool(torch.isfinite(number)):
-            kept = f"; checkpoints from before it are kept in {folder}" if folder else ""
-            raise C2CError(
-                f"training ended at step {step}: its {name} is {float(number)}; try a lower"
-                f" learning rate, more warm-up, or the models in bfloat16 or float32{kept}"
-            )
+def _not_finite(numbers: Mapping[str, Tensor]) -> tuple[str, float] | None:
+    """The first of some numbers that is NaN or infinite, with its name."""
+    values = ((name, float(number)) for name, number in numbers.items())
+    return next(((name, value) for name, value in values if not math.isfinite(value)), None)
+
+
+def _ended(
+    step: int,
+    wrong: tuple[str, float],
+    settings: TrainingSettings,
+    fuser: Fuser,
+    folder: Path | None,
+) -> NotFinite:
+    name, value = wrong
+    kept = _checkpoints(folder)[-1:] if folder else []
+    spoilt = [
+        parameter
+        for parameter, p in fuser.named_parameters()
+        if p.grad is not None and not bool(p.grad.isfinite().all())
+    ]
+    where = f"; the last finite weights are kept in {kept[0]}" if kept else ""
+    return NotFinite(
+        f"training ended at step {step + 1}: its {name} is {value}; try a lower learning rate, more"
+        f" warm-up, or the models in bfloat16 or float32{where}",
+        {
+            "step": step + 1,
+            "number": name,
+            "value": str(value),
+            "batches": list(settings.batches_of(step)),
+            "gradients": spoilt,
+            "checkpoint": str(kept[0]) if kept else None,
+        },
+    )
 
 
 def _kept_part(settings: TrainingSettings, batch: Batch, choice: random.Random) -> tuple[int, str]:
@@ -416,10 +249,9 @@ def _set_temperature(fuser: Fuser, value: float) -> None:
         projector.gate_temperature.fill_(value)
 
 
-def _metrics(fuser: Fuser, loss: float, rate: float, heat: float) -> dict[str, float]:
+def _metrics(fuser: Fuser, rate: float, heat: float) -> dict[str, float]:
     logits = _gate_logits(fuser).detach()
     return {
-        "loss": loss,
         "learning_rate": rate,
         "gate_temperature": heat,
         "open_gates": float((logits > 0).sum()),
@@ -481,36 +313,3 @@ def finished_steps(folder: Path) -> int:
 
 def _checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step_*"))
-
-
-def json_lines(path: Path) -> list[Any]:
-    """A file's rows; C2CError, naming the line, for what is not JSON or cannot be read."""
-    rows = []
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    rows.append(json.loads(line.decode()))
-                except (ValueError, RecursionError) as error:
-                    raise C2CError(f"{path}, line {number}: not JSON: {error}") from None
-    except OSError as error:
-        raise C2CError(f"{path} cannot be read: {error}") from None
-    return rows
-
-
-def chat_tokens(tokenizer: Any, end: int, row: Any, where: str) -> tuple[list[int], list[int]]:
-    """Prompt and answer of a chat, the answer with its `end`; C2CError for a row that is none."""
-    try:
-        *before, last = row["messages"]
-        for message in (*before, last):
-            if not isinstance(message["role"], str) or not isinstance(message["content"], str):
-                raise ValueError("role and content of a message must be text")
-        if last["role"] != "assistant" or not before:
-            raise ValueError("the last message must be the assistant's, after at least one other")
-        prompt = chat_token_ids(tokenizer, before)
-        answer = tokenizer.encode(last["content"], add_special_tokens=False)
-    except (KeyError, TypeError, ValueError) as error:
-        raise C2CError(f"{where}: not a conversation: {error}") from None
-    if len(prompt) < 2:
-        raise C2CError(f"{where}: the prompt has fewer than two tokens")
-    return prompt, [*answer, end]

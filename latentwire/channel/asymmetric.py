@@ -10,17 +10,24 @@ tokens in 16 bits is left out: with 32 to 128 tokens in it, most of a short prom
 uncompressed.
 
 Payload: float16 scales, then float16 zero points (H * D of each by channel, H * T by token), then
-the codes in `bits` bits each, packed as in `symmetric`.
+the codes in `bits` bits each, packed as in `payload_parts`.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from c2c.quantize import exact_divide
 from latentwire.channel.block_scales import EPS, LARGEST
-from latentwire.channel.codec import CodecError, check_finite
-from latentwire.channel.symmetric import pack, unpack
+from latentwire.channel.codec import check_finite
+from latentwire.channel.payload_parts import (
+    FLOAT16,
+    check_scales,
+    float_bytes,
+    pack,
+    packed_bytes,
+    read_floats,
+    unpack,
+)
 
 AXES = {"channel": -2, "token": -1}  # the dimension of [..., T, D] that shares a scale
 
@@ -34,23 +41,18 @@ class Asymmetric:
     def encode(self, x: Tensor) -> bytes:
         check_finite(x)
         codes, scale, zero = self._quantize(x)
-        halves = (part.cpu().numpy().astype("<f2").tobytes() for part in (scale, zero))
-        return b"".join([*halves, pack(codes.to(torch.uint8).cpu().numpy(), self.bits)])
+        return float_bytes(scale, FLOAT16) + float_bytes(zero, FLOAT16) + pack(codes, self.bits)
 
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
         heads, tokens, head_dim = shape
-        count = self._scales(shape)
-        halves = np.frombuffer(data[: 4 * count], dtype="<f2").astype(np.float16)
-        if not np.isfinite(halves).all() or not (halves[:count] > 0).all():
-            raise CodecError(f"{self.name} payload has a scale that is not a positive number")
-        kept = (heads, 1, head_dim) if self.axis == "channel" else (heads, tokens, 1)
-        scale, zero = (torch.from_numpy(half).view(kept) for half in np.split(halves, 2))
-        codes = unpack(data[4 * count :], self.bits, heads * tokens * head_dim)
-        return _dequantize(torch.from_numpy(codes.astype(np.float32)).view(shape), scale, zero)
+        start = 4 * self._scales(shape)
+        kept = (2, heads, 1, head_dim) if self.axis == "channel" else (2, heads, tokens, 1)
+        scale, zero = read_floats(data[:start], FLOAT16).view(kept)
+        check_scales(scale.where(zero.isfinite(), torch.nan), self.name)
+        return _dequantize(unpack(data[start:], self.bits, shape), scale, zero)
 
     def payload_bytes(self, shape: tuple[int, int, int]) -> int:
-        heads, tokens, head_dim = shape
-        return 4 * self._scales(shape) + -(-heads * tokens * head_dim * self.bits // 8)
+        return 4 * self._scales(shape) + packed_bytes(shape, self.bits)
 
     def round_trip(self, x: Tensor) -> Tensor:
         return _dequantize(*self._quantize(x)).to(x.dtype)

@@ -1,12 +1,10 @@
 """Blocks of consecutive channels of one token and head, each with a scale of its own."""
 
-import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from c2c.quantize import exact_divide
-from latentwire.channel.codec import CodecError
+from latentwire.channel.payload_parts import FLOAT16, check_scales, read_floats
 
 EPS = 2.0**-20  # smallest scale; float16 holds it
 LARGEST = 65504.0  # largest number of float16
@@ -46,16 +44,10 @@ def scales_bytes(shape: Shape, size: int) -> int:
     return SCALE_BYTES * heads * tokens * count(head_dim, size)
 
 
-def encode_scales(scale: Tensor) -> bytes:
-    """Float16 scales in order of head, token, block."""
-    return scale.cpu().numpy().astype("<f2").tobytes()
-
-
 def decode_scales(data: memoryview, shape: Shape, size: int, codec: str) -> Tensor:
     """The scales [H, T, blocks, 1] that a payload of `codec` starts with; CodecError for one that
     is not a positive number."""
     heads, tokens, head_dim = shape
-    scale = np.frombuffer(data[: scales_bytes(shape, size)], dtype="<f2").astype(np.float16)
-    if not (np.isfinite(scale) & (scale > 0)).all():
-        raise CodecError(f"{codec} payload has a scale that is not a positive number")
-    return torch.from_numpy(scale).view(heads, tokens, count(head_dim, size), 1)
+    scale = read_floats(data[: scales_bytes(shape, size)], FLOAT16)
+    check_scales(scale, codec)
+    return scale.view(heads, tokens, count(head_dim, size), 1)

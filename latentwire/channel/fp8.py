@@ -6,12 +6,21 @@ Source: OCP 8-bit floating point specification (arXiv:2209.05433); torch's casts
 Payload: H float32 scales, then one byte a number.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from c2c.quantize import EPS, exact_divide
-from latentwire.channel.codec import CodecError, check_finite, check_held
+from latentwire.channel.codec import check_finite, check_held
+from latentwire.channel.payload_parts import (
+    FLOAT32,
+    check_numbers,
+    check_scales,
+    float_bytes,
+    pack,
+    packed_bytes,
+    read_floats,
+    unpack,
+)
 
 
 class FP8:
@@ -27,24 +36,18 @@ class FP8:
         check_finite(x)
         codes, scale = self._quantize(x)
         check_held(codes.float() * scale, self.name)
-        numbers = codes.contiguous().view(torch.uint8).cpu().numpy()
-        return scale.flatten().cpu().numpy().astype("<f4").tobytes() + numbers.tobytes()
+        return float_bytes(scale, FLOAT32) + pack(codes.view(torch.uint8), self.bits)
 
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
-        heads = shape[0]
-        scale = np.frombuffer(data[: 4 * heads], dtype="<f4").astype(np.float32)
-        if not (np.isfinite(scale) & (scale > 0)).all():
-            raise CodecError(f"{self.name} payload has a scale that is not a positive number")
-        numbers = torch.frombuffer(bytearray(data[4 * heads :]), dtype=torch.uint8)
-        codes = numbers.view(self.dtype).view(shape)
-        tensor = codes.float() * torch.from_numpy(scale).view(heads, 1, 1)
-        if not bool(torch.isfinite(tensor).all()):
-            raise CodecError(f"{self.name} payload holds NaN or infinite numbers")
+        start = 4 * shape[0]
+        scale = read_floats(data[:start], FLOAT32).view(-1, 1, 1)
+        check_scales(scale, self.name)
+        tensor = unpack(data[start:], self.bits, shape).view(self.dtype).float() * scale
+        check_numbers(tensor, self.name)
         return tensor
 
     def payload_bytes(self, shape: tuple[int, int, int]) -> int:
-        heads, tokens, head_dim = shape
-        return 4 * heads + heads * tokens * head_dim
+        return 4 * shape[0] + packed_bytes(shape, self.bits)
 
     def round_trip(self, x: Tensor) -> Tensor:
         codes, scale = self._quantize(x)

@@ -7,17 +7,22 @@ quantizer, with 32 the group-wise one of 4-bit weight formats. A large channel t
 block of its own token and nothing else, at 16 / size bits more a number.
 
 Payload: float16 scales in order of head, token, block; then code + q in `bits` bits each, packed as
-in `symmetric`, channels past the last block's end left out.
+in `payload_parts`, channels past the last block's end left out.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from c2c.quantize import largest_code
 from latentwire.channel import block_scales
-from latentwire.channel.codec import CodecError, check_finite
-from latentwire.channel.symmetric import pack, unpack
+from latentwire.channel.codec import check_finite
+from latentwire.channel.payload_parts import (
+    FLOAT16,
+    float_bytes,
+    pack_signed,
+    packed_bytes,
+    unpack_signed,
+)
 
 WHOLE_HEAD = 0  # block size that means: all of head_dim
 
@@ -31,26 +36,17 @@ class Grouped:
     def encode(self, x: Tensor) -> bytes:
         check_finite(x)
         codes, scale = self._quantize(x)
-        unsigned = (codes + largest_code(self.bits)).to(torch.uint8).cpu().numpy()
-        return block_scales.encode_scales(scale) + pack(unsigned, self.bits)
+        return float_bytes(scale, FLOAT16) + pack_signed(codes, self.bits)
 
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
-        heads, tokens, head_dim = shape
-        size = self._size(head_dim)
+        size = self._size(shape[-1])
         scale = block_scales.decode_scales(data, shape, size, self.name)
-        limit = largest_code(self.bits)
-        unsigned = unpack(
-            data[block_scales.scales_bytes(shape, size) :], self.bits, heads * tokens * head_dim
-        )
-        if unsigned.max(initial=0) > 2 * limit:
-            raise CodecError(f"{self.name} payload has a code above {limit}")
-        codes = torch.from_numpy(unsigned.astype(np.float32) - limit).view(shape)
-        return self._dequantize(codes, scale)
+        packed = data[block_scales.scales_bytes(shape, size) :]
+        return self._dequantize(unpack_signed(packed, self.bits, shape, self.name), scale)
 
     def payload_bytes(self, shape: tuple[int, int, int]) -> int:
-        heads, tokens, head_dim = shape
-        codes_bytes = -(-heads * tokens * head_dim * self.bits // 8)
-        return block_scales.scales_bytes(shape, self._size(head_dim)) + codes_bytes
+        size = self._size(shape[-1])
+        return block_scales.scales_bytes(shape, size) + packed_bytes(shape, self.bits)
 
     def round_trip(self, x: Tensor) -> Tensor:
         return self._dequantize(*self._quantize(x)).to(x.dtype)

@@ -7,13 +7,12 @@ saturate. Payload: one byte a block, the scale's exponent + 127, in order of hea
 then the codes in 4 bits each (sign highest), two to a byte.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from latentwire.channel import block_scales
 from latentwire.channel.codec import CodecError, check_finite
-from latentwire.channel.symmetric import pack, unpack
+from latentwire.channel.payload_parts import check_numbers, pack, packed_bytes, unpack
 
 MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 SIZE = 32
@@ -35,32 +34,29 @@ class MXFP4:
     def encode(self, x: Tensor) -> bytes:
         check_finite(x)
         codes, exponent = _quantize(x)
-        biased = (exponent + BIAS).to(torch.uint8).cpu().numpy()
-        return biased.tobytes() + pack(codes.to(torch.uint8).cpu().numpy(), self.bits)
+        return pack(exponent + BIAS, 8) + pack(codes, self.bits)
 
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
-        heads, tokens, head_dim = shape
-        scales_shape = (heads, tokens, block_scales.count(head_dim, SIZE), 1)
-        scales = int(np.prod(scales_shape))
-        biased = np.frombuffer(data[:scales], dtype=np.uint8)
-        if (biased == NOT_A_NUMBER).any():
+        scales = _scales_shape(shape)
+        start = packed_bytes(scales, 8)
+        biased = unpack(data[:start], 8, scales)
+        if bool((biased == NOT_A_NUMBER).any()):
             raise CodecError(f"{self.name} payload has a scale that is not a number")
-        codes = unpack(data[scales:], self.bits, heads * tokens * head_dim)
-        exponent = torch.from_numpy(biased.astype(np.int32)) - BIAS
-        numbers = torch.from_numpy(codes.astype(np.int64)).view(shape)
-        tensor = _dequantize(numbers, exponent.view(scales_shape))
-        if not bool(torch.isfinite(tensor).all()):
-            raise CodecError(f"{self.name} payload holds infinite numbers")
+        codes = unpack(data[start:], self.bits, shape)
+        tensor = _dequantize(codes.long(), biased.int() - BIAS)
+        check_numbers(tensor, self.name)
         return tensor
 
     def payload_bytes(self, shape: tuple[int, int, int]) -> int:
-        heads, tokens, head_dim = shape
-        return heads * tokens * block_scales.count(head_dim, SIZE) + -(
-            -heads * tokens * head_dim // 2
-        )
+        return packed_bytes(_scales_shape(shape), 8) + packed_bytes(shape, self.bits)
 
     def round_trip(self, x: Tensor) -> Tensor:
         return _dequantize(*_quantize(x)).to(x.dtype)
+
+
+def _scales_shape(shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
+    heads, tokens, head_dim = shape
+    return heads, tokens, block_scales.count(head_dim, SIZE), 1
 
 
 def _quantize(x: Tensor) -> tuple[Tensor, Tensor]:

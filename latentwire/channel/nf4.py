@@ -6,13 +6,12 @@ Source of the levels: QLoRA (Dettmers et al., arXiv:2305.14314), appendix E. Pay
 in order of head, token, block; then the codes in 4 bits each, two to a byte.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from latentwire.channel import block_scales
 from latentwire.channel.codec import check_finite
-from latentwire.channel.symmetric import pack, unpack
+from latentwire.channel.payload_parts import FLOAT16, float_bytes, pack, packed_bytes, unpack
 
 LEVELS = (
     *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
@@ -20,6 +19,8 @@ LEVELS = (
     *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
     *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
 )
+# A number goes to the level above a middle when it lies past it.
+MIDDLES = tuple(((torch.tensor(LEVELS[1:]) + torch.tensor(LEVELS[:-1])) / 2).tolist())
 SIZE = 32
 
 
@@ -34,20 +35,15 @@ class NF4:
     def encode(self, x: Tensor) -> bytes:
         check_finite(x)
         codes, scale = _quantize(x)
-        numbers = codes.to(torch.uint8).cpu().numpy()
-        return block_scales.encode_scales(scale) + pack(numbers, self.bits)
+        return float_bytes(scale, FLOAT16) + pack(codes, self.bits)
 
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
-        heads, tokens, head_dim = shape
         scale = block_scales.decode_scales(data, shape, SIZE, self.name)
         packed = data[block_scales.scales_bytes(shape, SIZE) :]
-        codes = unpack(packed, self.bits, heads * tokens * head_dim)
-        numbers = torch.from_numpy(codes.astype(np.int64)).view(shape)
-        return _dequantize(numbers, scale)
+        return _dequantize(unpack(packed, self.bits, shape).long(), scale)
 
     def payload_bytes(self, shape: tuple[int, int, int]) -> int:
-        heads, tokens, head_dim = shape
-        return block_scales.scales_bytes(shape, SIZE) + -(-heads * tokens * head_dim // 2)
+        return block_scales.scales_bytes(shape, SIZE) + packed_bytes(shape, self.bits)
 
     def round_trip(self, x: Tensor) -> Tensor:
         return _dequantize(*_quantize(x)).to(x.dtype)
@@ -57,10 +53,8 @@ def _quantize(x: Tensor) -> tuple[Tensor, Tensor]:
     """Codes [..., D] (int64, 0 to 15) and scales [..., blocks, 1] (float16)."""
     parts = block_scales.split(x, SIZE)
     scale = block_scales.half_scale(parts, 1.0)
-    levels = torch.tensor(LEVELS, device=x.device)
-    # A value goes to the level above a midpoint when it lies past it.
     scaled = (parts / scale.float()).contiguous()
-    codes = torch.bucketize(scaled, (levels[1:] + levels[:-1]) / 2)
+    codes = torch.bucketize(scaled, torch.tensor(MIDDLES, device=x.device))
     return block_scales.join(codes, x.shape[-1]), scale
 
 

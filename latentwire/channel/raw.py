@@ -6,7 +6,8 @@ Lossless for a model that runs in the same type.
 import torch
 from torch import Tensor
 
-from latentwire.channel.codec import CodecError, check_finite, check_held
+from latentwire.channel.codec import check_finite, check_held
+from latentwire.channel.payload_parts import check_numbers, packed_bytes
 
 
 class Raw:
@@ -24,13 +25,11 @@ class Raw:
 
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
         tensor = torch.frombuffer(bytearray(data), dtype=self.dtype).view(shape).float()
-        if not bool(torch.isfinite(tensor).all()):
-            raise CodecError(f"{self.name} payload holds NaN or infinite numbers")
+        check_numbers(tensor, self.name)
         return tensor
 
     def payload_bytes(self, shape: tuple[int, int, int]) -> int:
-        heads, tokens, head_dim = shape
-        return heads * tokens * head_dim * self.bits // 8
+        return packed_bytes(shape, self.bits)
 
     def round_trip(self, x: Tensor) -> Tensor:
         return x.to(self.dtype).to(x.dtype)

@@ -6,6 +6,7 @@ stage behind it (`bf16+zstd`).
 
 from collections.abc import Callable
 from functools import lru_cache, partial
+from typing import Any
 
 import torch
 
@@ -32,29 +33,27 @@ from latentwire.errors import LatentWireError
 from latentwire.spec.axes import MIXED
 
 GROUP = 32  # channels that share a scale
+INTEGER_BITS = (8, 4, 3, 2)
 ROTATED_BITS = (1, 1.5, 2, 2.5, 3, 3.5, 4)
+
+
+def _integers(
+    make: Callable[[str, int, int, Any], Codec], suffix: str, first: int, how: Any
+) -> list[Codec]:
+    """A family of integers, numbered from `first`: `how` says what shares a scale."""
+    numbered = enumerate(INTEGER_BITS, start=first)
+    return [make(f"int{bits}{suffix}", number, bits, how) for number, bits in numbered]
+
 
 # Codecs of one tensor, the same for K and V and for every layer.
 _UNIFORM: tuple[Codec, ...] = (
     Raw("bf16", 1, torch.bfloat16),
     Raw("fp16", 2, torch.float16),
     Raw("fp32", 3, torch.float32),
-    Symmetric("int8", 8, 8, "head"),
-    Symmetric("int4", 9, 4, "head"),
-    Symmetric("int3", 10, 3, "head"),
-    Symmetric("int2", 11, 2, "head"),
-    Symmetric("int8_layer", 12, 8, "layer"),
-    Symmetric("int4_layer", 13, 4, "layer"),
-    Symmetric("int3_layer", 14, 3, "layer"),
-    Symmetric("int2_layer", 15, 2, "layer"),
-    Grouped("int8_token", 16, 8, WHOLE_HEAD),
-    Grouped("int4_token", 17, 4, WHOLE_HEAD),
-    Grouped("int3_token", 18, 3, WHOLE_HEAD),
-    Grouped("int2_token", 19, 2, WHOLE_HEAD),
-    Grouped("int8_group", 20, 8, GROUP),
-    Grouped("int4_group", 21, 4, GROUP),
-    Grouped("int3_group", 22, 3, GROUP),
-    Grouped("int2_group", 23, 2, GROUP),
+    *_integers(Symmetric, "", 8, "head"),
+    *_integers(Symmetric, "_layer", 12, "layer"),
+    *_integers(Grouped, "_token", 16, WHOLE_HEAD),
+    *_integers(Grouped, "_group", 20, GROUP),
     NF4("nf4", 24),
     FP8("fp8_e4m3", 25, torch.float8_e4m3fn),
     FP8("fp8_e5m2", 26, torch.float8_e5m2),
@@ -74,7 +73,7 @@ PER_TENSOR = {
     codec.name: codec
     for codec in (
         *map(uniform, _UNIFORM),
-        *(_kivi(28 + place, bits) for place, bits in enumerate((8, 4, 3, 2))),
+        *(_kivi(number, bits) for number, bits in enumerate(INTEGER_BITS, start=28)),
     )
 }
 _BY_NUMBER = {codec.number: codec for codec in PER_TENSOR.values()}

@@ -15,7 +15,7 @@ one bit more than the rest. The coordinates of a rotated vector are exchangeable
 
 All sums are trees of single additions in a fixed order, so that a result depends neither on the
 batch around it nor on strides nor on the device. Payload: float16 scales in order of head, token;
-then the codes packed as in `symmetric`, for a rate in between as two streams, the finer first.
+then the codes packed as in `payload_parts`, for a rate in between as two streams, the finer first.
 
 Source: TurboQuant (Zandieh et al., arXiv:2504.19874), the variant for mean squared error, with a
 randomised Hadamard transform in place of a dense rotation; levels: Lloyd (1982), Max (1960).
@@ -26,14 +26,13 @@ from functools import cache
 from itertools import pairwise
 from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from latentwire.channel import block_scales
 from latentwire.channel.codec import CodecError, check_finite
-from latentwire.channel.symmetric import pack, unpack
+from latentwire.channel.payload_parts import FLOAT16, float_bytes, pack, packed_bytes, unpack
 
 # Positive half of the levels by bits; the other half mirrors it.
 LEVELS = {
@@ -70,9 +69,9 @@ class Rotation:
     def encode(self, x: Tensor) -> bytes:
         check_finite(x)
         codes, scale = self._quantize(x)
-        numbers = codes.to(torch.uint8).cpu()
-        streams = (pack(numbers[..., at].numpy(), bits) for bits, at in self._streams(x.shape[-1]))
-        return block_scales.encode_scales(scale) + b"".join(streams)
+        codes = codes.to(torch.uint8).cpu()
+        streams = (pack(codes[..., at], bits) for bits, at in self._streams(x.shape[-1]))
+        return float_bytes(scale, FLOAT16) + b"".join(streams)
 
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
         heads, tokens, head_dim = shape
@@ -82,17 +81,16 @@ class Rotation:
         start = block_scales.scales_bytes(shape, head_dim)
         codes = torch.empty(shape, dtype=torch.int64)
         for bits, at in self._streams(head_dim):
-            count = heads * tokens * len(at)
-            stop = start + -(-count * bits // 8)
-            numbers = unpack(data[start:stop], bits, count).astype(np.int64)
-            codes[..., at] = torch.from_numpy(numbers).view(heads, tokens, len(at))
+            part = heads, tokens, len(at)
+            stop = start + packed_bytes(part, bits)
+            codes[..., at] = unpack(data[start:stop], bits, part).long()
             start = stop
         return self._dequantize(codes, scale)
 
     def payload_bytes(self, shape: tuple[int, int, int]) -> int:
         heads, tokens, head_dim = shape
         streams = self._streams(head_dim)
-        codes = sum(-(-heads * tokens * len(at) * bits // 8) for bits, at in streams)
+        codes = sum(packed_bytes((heads, tokens, len(at)), bits) for bits, at in streams)
         return block_scales.scales_bytes(shape, head_dim) + codes
 
     def round_trip(self, x: Tensor) -> Tensor:
@@ -135,12 +133,16 @@ class Rotation:
         values = torch.empty(codes.shape, dtype=torch.float32, device=device)
         streams = self._streams(head_dim)
         for bits, at in streams:
-            levels = (*(-level for level in reversed(LEVELS[bits])), *LEVELS[bits])
             own = slice(None) if len(streams) == 1 else at.to(device)
-            values[..., own] = torch.tensor(levels, device=device)[codes[..., own].int()]
+            values[..., own] = torch.tensor(levels(bits), device=device)[codes[..., own].int()]
         factor = scale.float() * norms(head_dim, device)
         x = hadamard(values) * factor * signs(head_dim, device)
         return x if self.mean is None else x + self.mean.to(device)
+
+
+def levels(bits: int) -> tuple[float, ...]:
+    """What codes of so many bits stand for, by code."""
+    return (*(-level for level in reversed(LEVELS[bits])), *LEVELS[bits])
 
 
 def parts(head_dim: int) -> list[int]:

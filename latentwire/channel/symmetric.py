@@ -7,12 +7,19 @@ without gaps from the least significant bit up; the last byte is filled with zer
 share a byte. Source of the formula: the published PTQ hook, see `c2c.quantize`.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from c2c.quantize import dequantize, largest_code, quantize, round_trip
 from latentwire.channel.codec import CodecError, check_finite, check_held
+from latentwire.channel.payload_parts import (
+    FLOAT32,
+    float_bytes,
+    pack_signed,
+    packed_bytes,
+    read_floats,
+    unpack_signed,
+)
 
 
 class Symmetric:
@@ -25,57 +32,21 @@ class Symmetric:
         check_finite(x)
         codes, scale = quantize(x[None], self.bits, self.axis)
         check_held(scale * largest_code(self.bits), self.name)
-        unsigned = (codes + largest_code(self.bits)).cpu().numpy().astype(np.uint8)
-        return scale.flatten().cpu().numpy().astype("<f4").tobytes() + pack(unsigned, self.bits)
+        return float_bytes(scale, FLOAT32) + pack_signed(codes, self.bits)
 
     def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
-        heads, tokens, head_dim = shape
-        scales = heads if self.axis == "head" else 1
-        limit = largest_code(self.bits)
-        raw = np.frombuffer(data[: 4 * scales], dtype="<f4").astype(np.float32)
-        scale = torch.from_numpy(raw).view(1, scales, 1, 1)
-        if not bool(((scale > 0) & torch.isfinite(scale * limit)).all()):
+        start = self._scales_bytes(shape)
+        scale = read_floats(data[:start], FLOAT32).view(-1, 1, 1)
+        if not bool(((scale > 0) & torch.isfinite(scale * largest_code(self.bits))).all()):
             raise CodecError(f"{self.name} payload has a scale that no finite numbers have")
-        unsigned = unpack(data[4 * scales :], self.bits, heads * tokens * head_dim)
-        if unsigned.max(initial=0) > 2 * limit:
-            raise CodecError(f"{self.name} payload has a code above {limit}")
-        codes = torch.from_numpy(unsigned.astype(np.int16) - limit).view(1, *shape)
-        return dequantize(codes, scale, torch.float32)[0]
+        codes = unpack_signed(data[start:], self.bits, shape, self.name)
+        return dequantize(codes, scale, torch.float32)
 
     def payload_bytes(self, shape: tuple[int, int, int]) -> int:
-        heads, tokens, head_dim = shape
-        scales = heads if self.axis == "head" else 1
-        return 4 * scales + -(-heads * tokens * head_dim * self.bits // 8)
+        return self._scales_bytes(shape) + packed_bytes(shape, self.bits)
 
     def round_trip(self, x: Tensor) -> Tensor:
         return round_trip(x, self.bits, self.axis)
 
-
-def pack(codes: np.ndarray, bits: int) -> bytes:
-    """Unsigned codes (uint8, any shape) in `bits` bits each, least significant bit first."""
-    if bits == 8:
-        return codes.tobytes()
-    if bits == 4:  # two to a byte, the common case, without going through single bits
-        flat = codes.ravel()
-        even = flat if len(flat) % 2 == 0 else np.append(flat, np.uint8(0))
-        return (even[0::2] | (even[1::2] << 4)).tobytes()
-    planes = (codes.ravel()[:, None] >> np.arange(bits, dtype=np.uint8)) & 1
-    return np.packbits(planes.ravel(), bitorder="little").tobytes()
-
-
-def unpack(data: memoryview, bits: int, count: int) -> np.ndarray:
-    """The `count` codes (uint8 [count]) that `pack` wrote; the padding must be zero."""
-    raw = np.frombuffer(data, dtype=np.uint8)
-    if bits == 8:
-        return raw[:count]
-    if bits == 4:
-        codes = np.stack([raw & 15, raw >> 4], axis=1).ravel()
-    else:
-        planes = np.unpackbits(raw, bitorder="little")
-        if planes[count * bits :].any():
-            raise CodecError("the bits after the last code are not zero")
-        weights = (1 << np.arange(bits)).astype(np.uint8)
-        return (planes[: count * bits].reshape(count, bits) * weights).sum(1, dtype=np.uint8)
-    if codes[count:].any():
-        raise CodecError("the bits after the last code are not zero")
-    return codes[:count]
+    def _scales_bytes(self, shape: tuple[int, int, int]) -> int:
+        return 4 * (shape[0] if self.axis == "head" else 1)

@@ -40,6 +40,15 @@ PARAMETERS = (
     Parameter("learning_rate", "5e-4", number(0, above=True), "of AdamW, after warm-up"),
     Parameter("gate_init", "1.0", number(-20, 20), "logit that a new fuser's gates start at"),
     Parameter("gate_penalty", "0.0", number(0), "times the mean openness of the gates"),
+    Parameter(
+        "guard_weight",
+        "0.0",
+        number(0),
+        "times the harm that another question's message does beyond guard_tolerance",
+    ),
+    Parameter(
+        "guard_tolerance", "0.1", number(0), "harm that costs nothing, in nats an answer token"
+    ),
     Parameter("partial_share", "0.2", number(0, 1), "share of batches sent only in a random part"),
     replace(CODEC, help="codecs that messages pass in training, one drawn a batch; none: 16 bits"),
     replace(SEED, help="of everything that is random"),

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from c2c.cache import geometry
 from c2c.errors import C2CError
 from c2c.fuser import Fuser, new_fuser
 from c2c.projector import ProjectorSize
-from c2c.training import TokenBatches, TrainingSettings, train_fuser
+from c2c.training import NotFinite, TrainingSettings, train_fuser
+from c2c.training_batches import TokenBatches
 from latentwire.analysis.pictures import save_png
 from latentwire.analysis.training_figures import draw_training
 from latentwire.errors import LatentWireError, NotCached
@@ -130,14 +131,26 @@ def _train(
                 watch.after_step,
                 channels,
             )
+        except NotFinite as error:
+            raise _with_evidence(error, watch) from None
         except C2CError as error:
-            kept = "; the best fuser so far is kept beside it" if watch.has_best else ""
-            raise LatentWireError(f"train: {error}{kept}") from None
+            raise LatentWireError(f"train: {error}") from None
         if not watch.has_best:  # no validation questions: the last state is the result
             folder.save(fuser, values["steps"])
     name = values["trained_pair"] or "+".join([session.pair.name, *(values["codec"] or ())])
     description = f"{session.pair.description}; fuser trained for {values['steps']} steps"
     folder.write_pair(session.pair, name, description)
+
+
+def _with_evidence(error: NotFinite, watch: "_Watch") -> LatentWireError:
+    """Write and log what shows why a training ended; the sentence to end with."""
+    rows = [row for number in error.evidence["batches"] for row in watch.batches.rows(number)]
+    asked = [watch.data.names[row] for row in rows]
+    path = watch.folder.write_evidence({**error.evidence, "conversations": asked})
+    with suppress(Exception):  # a store that is away: what ended the training is to be said
+        watch.milestone.writer.log_file(watch.milestone.run_id, path)
+    kept = "; the best fuser so far is kept beside it" if watch.has_best else ""
+    return LatentWireError(f"train: {error}; {path} names its {len(asked)} conversations{kept}")
 
 
 def _settings(values: Mapping[str, Any]) -> TrainingSettings:
@@ -146,6 +159,8 @@ def _settings(values: Mapping[str, Any]) -> TrainingSettings:
         learning_rate=values["learning_rate"],
         accumulation=values["accumulation"],
         gate_penalty=values["gate_penalty"],
+        guard_weight=values["guard_weight"],
+        guard_tolerance=values["guard_tolerance"],
         partial_share=values["partial_share"],
         checkpoint_every=values["checkpoint_every"],
         seed=values["seed"],
@@ -237,8 +252,7 @@ class _Watch:
     def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
         values = self.session.values
         seconds = time.perf_counter() - self._since
-        first = (step - 1) * values["accumulation"]
-        tokens = sum(map(self.batches.tokens, range(first, first + values["accumulation"])))
+        tokens = sum(map(self.batches.tokens, _settings(values).batches_of(step - 1)))
         numbers = {**metrics, "tokens_per_s": tokens / seconds, "step_seconds": seconds}
         self.folder.add_step({"step": step, **numbers})
         self._log.add(step, numbers)

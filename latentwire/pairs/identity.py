@@ -28,9 +28,12 @@ def pair_identity(located: LocatedPair) -> dict[str, str]:
         "receiver": _model_identity(located.receiver),
         "sharer": _model_identity(located.sharer),
     }
-    if located.fuser:
-        identity["fuser"] = f"sha256:{hash_files(located.fuser, _FUSER_FILES)}"
-    return identity
+    return identity | (fuser_identity(located.fuser) if located.fuser else {})
+
+
+def fuser_identity(folder: Path) -> dict[str, str]:
+    """What `pair_identity` says of a fuser."""
+    return {"fuser": f"sha256:{hash_files(folder, _FUSER_FILES)}"}
 
 
 def require_pinned(pair: Pair, identity: dict[str, str]) -> None:

@@ -16,7 +16,12 @@ from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.packet import IDENTITY_BYTES
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.interfaces.registry import load_interface
-from latentwire.pairs.identity import combined_identity, pair_identity, require_pinned
+from latentwire.pairs.identity import (
+    combined_identity,
+    fuser_identity,
+    pair_identity,
+    require_pinned,
+)
 from latentwire.pairs.locate import LocatedPair, locate_pair
 from latentwire.pairs.pair import Pair
 from latentwire.pairs.prompting import Prompting, prompting_of
@@ -40,6 +45,19 @@ class PairInUse:
         """The pair on another device: nothing is in memory, and its files are not hashed again."""
         other = replace(self, device=device)
         other.located, other.identity = self.located, self.identity
+        return other
+
+    def with_fuser_of(self, pair: Pair) -> "PairInUse":
+        """A pair of the same models whose fuser is another: what is known and loaded of the models
+        stays."""
+        assert pair.fuser and pair.fuser.path
+        other = replace(self, pair=pair)
+        other.located = replace(self.located, fuser=pair.fuser.path)
+        models = {part: name for part, name in self.identity.items() if part != "fuser"}
+        other.identity = models | fuser_identity(pair.fuser.path)
+        for name in ("_tokenizers", "prompting", "models"):
+            if name in vars(self):
+                setattr(other, name, getattr(self, name))
         return other
 
     @cached_property

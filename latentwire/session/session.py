@@ -8,6 +8,7 @@ from latentwire.channel.registry import needs_calibration
 from latentwire.errors import NotCached
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.pairs.identity import combined_identity
+from latentwire.pairs.pair import Pair
 from latentwire.parameters import AUTO, Values
 from latentwire.session.configuration import Configuration
 from latentwire.session.pair_in_use import PairInUse
@@ -58,6 +59,11 @@ class Session(Configuration):
     def on(self, device: str) -> "Session":
         """The session on another device."""
         return replace(self, device=device, files=self.files.on(device))
+
+    def with_fuser_of(self, pair: Pair) -> "Session":
+        """The session on a pair of the same models with another fuser; models stay in memory."""
+        kept = _Kept(self.kept.datasets, self.kept.questions)
+        return replace(self, pair=pair, files=self.files.with_fuser_of(pair), kept=kept)
 
     def datasets_missing(self) -> list[str]:
         """The question sets that a run would download."""

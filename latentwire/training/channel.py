@@ -8,7 +8,8 @@ from torch import Tensor
 
 from c2c.cache import KVCache
 from c2c.fuser import Fuser
-from c2c.training import Batch, Channels, Through, not_altered
+from c2c.training import Channels, not_altered
+from c2c.training_loss import Batch, Through
 from latentwire.channel.layout import Layout
 from latentwire.channel.registry import codec, needs_calibration
 from latentwire.errors import LatentWireError

@@ -3,12 +3,12 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from c2c.training import chat_tokens, end_and_pad, json_lines
+from c2c.training_batches import chat_tokens, end_and_pad, json_lines
 from latentwire.errors import LatentWireError
 from latentwire.tasks.question import Question, tokenize
 from latentwire.tasks.registry import TASKS, load_training, load_validation
@@ -43,6 +43,7 @@ class TrainingData:
     """Conversations to train on, and questions to judge the training by."""
 
     pairs: tuple[TokenPair, ...]
+    names: tuple[str, ...]  # of the pairs: a question's id, or a file and its line
     parts: tuple[Part, ...]
     judged_by: tuple[Question, ...]
     pad: int
@@ -112,10 +113,11 @@ def load_training_data(
             found.append(
                 _of_task(task, kept, left_out, tokenizer, end, training.name, training.source)
             )
-    pairs = tuple(pair for part, _ in found for pair in part)
+    pairs = {name: pair for part, _ in found for name, pair in part.items()}
     if not pairs:
         raise LatentWireError(f"data={data}: nothing is left to train on")
-    return TrainingData(pairs, tuple(part for _, part in found), tuple(questions), pad)
+    parts = tuple(part for _, part in found)
+    return TrainingData(tuple(pairs.values()), tuple(pairs), parts, tuple(questions), pad)
 
 
 def _held_back(examples: Sequence[Example], wanted: int) -> tuple[list[Example], list[Example]]:
@@ -139,39 +141,41 @@ def _of_task(
     end: int,
     name: str,
     source: str,
-) -> tuple[list[TokenPair], Part]:
-    pairs: list[TokenPair] = [
-        (
+) -> tuple[dict[str, TokenPair], Part]:
+    pairs = {
+        f"{name}, {example.id}": (
             task.prompts(example, tokenizer).receiver_ids,
             [*tokenizer.encode(task.target(example), add_special_tokens=False), end],
         )
         for example in examples
-    ]
+    }
     return _part(name, pairs, scored, source)
 
 
 def _of_chats(
     path: Path, scored: ScoredQuestions, tokenizer: Any, end: int
-) -> tuple[list[TokenPair], Part]:
+) -> tuple[dict[str, TokenPair], Part]:
     for task in TASKS.values():
         if path.absolute().as_posix().endswith("/" + getattr(task.test, "file", "\0")):
             raise LatentWireError(
                 f"data={path}: that is the set by which {task.name} is scored, and is never trained"
                 f" on; data={task.name} takes its training split"
             )
-    pairs, left_out = [], 0
+    pairs, left_out = {}, 0
     for number, row in enumerate(json_lines(path), start=1):
-        pair = chat_tokens(tokenizer, end, row, f"{path}, line {number}")
+        name = f"{path}, line {number}"
+        pair = chat_tokens(tokenizer, end, row, name)
         if any(scored.holds(message["content"]) for message in row["messages"]):
             left_out += 1
         else:
-            pairs.append(pair)
+            pairs[name] = pair
     return _part(path.name, pairs, left_out, str(path))
 
 
 def _part(
-    name: str, pairs: Sequence[TokenPair], scored: int, source: str
-) -> tuple[list[TokenPair], Part]:
-    fitting = [pair for pair in pairs if sum(map(len, pair)) <= MOST_TOKENS]
-    digest = hashlib.sha256(repr([(list(p), list(a)) for p, a in fitting]).encode()).hexdigest()
+    name: str, pairs: Mapping[str, TokenPair], scored: int, source: str
+) -> tuple[dict[str, TokenPair], Part]:
+    fitting = {key: pair for key, pair in pairs.items() if sum(map(len, pair)) <= MOST_TOKENS}
+    content = [(list(prompt), list(answer)) for prompt, answer in fitting.values()]
+    digest = hashlib.sha256(repr(content).encode()).hexdigest()
     return fitting, Part(name, len(fitting), scored, len(pairs) - len(fitting), digest, source)

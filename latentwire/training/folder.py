@@ -4,6 +4,7 @@ recipe.json             what makes this training: another one needs another fold
 checkpoints/            from which a training that was ended goes on; gone once all is done
 steps.jsonl             loss, rates, gates, speed of every step
 validation.jsonl        what validation questions said, by step
+not_finite.json         where a step's numbers were not finite: its conversations, and which weights
 fuser/final/            the best fuser so far, in the published layout (its recipe beside it)
 pair.yaml               the pair with that fuser, for every milestone; written last
 curves.png
@@ -38,6 +39,7 @@ class TrainingFolder:
         self.checkpoints = path / "checkpoints"
         self.pair_file = path / "pair.yaml"
         self.curves = path / "curves.png"
+        self._evidence = path / "not_finite.json"
         self._steps, self._judged = path / "steps.jsonl", path / "validation.jsonl"
 
     def require_own(self) -> None:
@@ -97,10 +99,16 @@ class TrainingFolder:
 
     def forget_checkpoints(self) -> None:
         """All is done: from here, nothing goes on."""
+        self._evidence.unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def add_step(self, row: Mapping[str, float]) -> None:
         _append(self._steps, row)
+
+    def write_evidence(self, evidence: Mapping[str, Any]) -> Path:
+        """Keep what shows why a step's numbers were not finite; its file."""
+        _write(self._evidence, json.dumps(evidence, indent=1))
+        return self._evidence
 
     def judgements(self) -> dict[int, Judgement]:
         """What validation questions said, by step."""

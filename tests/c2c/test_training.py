@@ -2,9 +2,9 @@
 
 import json
 import os
-import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -38,15 +38,9 @@ from c2c.quantize import round_trip
 from c2c.receiver import prefill
 from c2c.sections import split
 from c2c.sharer import read
-from c2c.training import (
-    Batch,
-    ChatBatches,
-    TrainingSettings,
-    answer_loss,
-    temperature,
-    train_fuser,
-    unchanged,
-)
+from c2c.training import NotFinite, TrainingSettings, temperature, train_fuser
+from c2c.training_batches import TokenBatches, chat_tokens, end_and_pad, json_lines
+from c2c.training_loss import Batch, answer_loss, guard_loss, unchanged
 
 SIZE = ProjectorSize(hidden_dim=16, intermediate_dim=16, num_layers=3, dropout=0.1)
 # Everything that draws random numbers or keeps state is on.
@@ -55,6 +49,7 @@ SETTINGS = TrainingSettings(
     learning_rate=1e-2,
     accumulation=2,
     gate_penalty=0.05,
+    guard_weight=0.5,
     partial_share=0.5,
     checkpoint_every=3,
 )
@@ -259,6 +254,55 @@ def test_what_arrives_is_known_by_its_row_whatever_lengths_there_are() -> None:
             total += float(loss) * one.answer_ids.numel()
             tokens += one.answer_ids.numel()
     assert found == pytest.approx(total / tokens, abs=2e-5)
+
+
+def test_a_guard_is_what_another_questions_message_does_more_harm_than_none() -> None:
+    receiver, sharer, fuser = toy_parts()
+    lengths = (7, 3, 7, 5, 7)
+    together, alone = mixed_batch(lengths, pad=7)
+    following = {0: 2, 2: 4, 4: 0}  # of the rows whose prompts are as long
+    harms = []
+    with torch.no_grad():
+        for row, lender in following.items():
+            whole = lengths[row] - 1
+            message = cache_of(sharer, alone[lender].prompt_ids, 0, whole)
+            lent = partial(lambda sent, rows, message: message, message=message)
+            by = [
+                float(answer_loss(receiver, sharer, fuser, alone[row], *part))
+                for part in ((whole, "front", lent), (0, "front"))
+            ]
+            harms.append(by[0] - by[1])
+
+        def guard(tolerance: float) -> float:
+            return float(guard_loss(receiver, sharer, fuser, together, 6, "front", tolerance))
+
+        for tolerance in (-9.0, min(harms), sorted(harms)[1], 9.0):
+            expected = sum(max(0.0, harm - tolerance) for harm in harms) / len(harms)
+            assert guard(tolerance) == pytest.approx(expected, abs=2e-5)
+        lone, _ = mixed_batch((7, 3), pad=7)
+        assert float(guard_loss(receiver, sharer, fuser, lone, 6, "front", -9.0)) == 0
+
+
+def test_a_guard_is_told_and_lessens_the_harm() -> None:
+    """The toy's messages harm nobody: below 0, the tolerance asks them to help more."""
+
+    def harm(weight: float) -> tuple[float, list[float | None]]:
+        told: list[float | None] = []
+        settings = replace(TrainingSettings(30, 1e-2), guard_weight=weight, guard_tolerance=-9.0)
+        receiver, sharer, fuser = toy_parts()
+
+        def on_step(step: int, metrics: Mapping[str, float]) -> None:
+            told.append(metrics.get("guard"))
+
+        train_fuser(receiver, sharer, fuser, toy_batch, settings, on_step=on_step)
+        with torch.no_grad():
+            found = guard_loss(receiver, sharer, fuser, toy_batch(99), 5, "front", -9.0)
+        return float(found), told
+
+    (free, none), (guarded, told) = harm(0.0), harm(5.0)
+    assert guarded < free - 0.1
+    assert none == [None] * 30
+    assert told[0] is not None and told[-1] is not None and told[-1] < told[0]
 
 
 def test_gradients_reach_what_makes_the_message_another() -> None:
@@ -554,12 +598,59 @@ def test_a_number_that_is_not_finite_ends_training(tmp_path: Path, what: str) ->
         if what == "largest weight" and step == 5:  # as a step that overflows 16 bits leaves it
             fuser.get_parameter("projectors.0.key_in.weight").data[0, 0] = float("inf")
 
-    with pytest.raises(C2CError, match=rf"ended at step 5: its {what} is (nan|inf); try") as error:
+    with pytest.raises(NotFinite, match=rf"ended at step 5: its {what} is (nan|inf); try") as error:
         train_fuser(receiver, sharer, fuser, batches, settings, tmp_path, on_step)
-    assert f"kept in {tmp_path}" in str(error.value) and "\n" not in str(error.value)
-    newest = "step_00000004" if what == "largest weight" else "step_00000003"
-    assert max(path.name for path in tmp_path.iterdir()) == newest
-    load_fuser(tmp_path / newest / "fuser", fuser.sharer, fuser.receiver)
+    newest = tmp_path / "step_00000004"
+    assert f"kept in {newest}" in str(error.value) and "\n" not in str(error.value)
+    assert max(tmp_path.iterdir()) == newest
+    load_fuser(newest / "fuser", fuser.sharer, fuser.receiver)
+
+
+def test_the_weights_before_a_bad_step_are_kept_and_go_on(tmp_path: Path) -> None:
+    """With models in bfloat16, as on a GPU; a checkpoint is due at step 3, and step 5 is bad."""
+    settings = replace(SETTINGS, steps=6)
+
+    def train_in_bf16(folder: Path | None, spoilt: bool, steps: list[int]) -> Fuser:
+        receiver, sharer, fuser = toy_parts()
+
+        def batches(number: int) -> Batch:
+            if spoilt and number == 2 * 4 + 1:
+                weight = fuser.get_parameter("projectors.1.value_in.weight")
+                weight.register_hook(lambda gradient: gradient * float("nan"))
+            return toy_batch(number)
+
+        models = (receiver.bfloat16(), sharer.bfloat16())
+        return train_fuser(
+            *models, fuser, batches, settings, folder, lambda step, _: steps.append(step)
+        )
+
+    with pytest.raises(NotFinite) as error:
+        train_in_bf16(tmp_path, True, [])
+    assert error.value.evidence == {
+        "step": 5,
+        "number": "gradient",
+        "value": "nan",
+        "batches": [8, 9],
+        "gradients": ["projectors.1.value_in.weight"],
+        "checkpoint": str(tmp_path / "step_00000004"),
+    }
+    steps: list[int] = []
+    resumed = train_in_bf16(tmp_path, False, steps)
+    assert steps == [5, 6]
+    assert same(resumed, train_in_bf16(None, False, []))
+
+
+def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path) -> None:
+    """They were spoilt at step 4 and are found by the loss of step 5."""
+    receiver, sharer, fuser = toy_parts()
+
+    def on_step(step: int, metrics: Mapping[str, float]) -> None:
+        if step == 4:
+            fuser.get_parameter("projectors.0.key_in.weight").data[:] = float("nan")
+
+    with pytest.raises(NotFinite, match="ended at step 5: its loss is nan") as error:
+        train_fuser(receiver, sharer, fuser, toy_batch, SETTINGS, tmp_path, on_step)
+    assert error.value.evidence["checkpoint"] == str(tmp_path / "step_00000003")
 
 
 # Conversations
@@ -579,10 +670,21 @@ def chat(question: str, answer: str) -> dict[str, Any]:
     }
 
 
+def chat_batches(path: Path, batch_size: int, seed: int = 42) -> TokenBatches:
+    """Batches of a file of chats."""
+    tokenizer = make_tokenizer()
+    end, pad = end_and_pad(tokenizer)
+    pairs = [
+        chat_tokens(tokenizer, end, row, f"{path}, line {number}")
+        for number, row in enumerate(json_lines(path), start=1)
+    ]
+    return TokenBatches(pairs, pad, batch_size, seed)
+
+
 def test_batches_hold_the_conversations_padded_on_the_outside(tmp_path: Path) -> None:
     tokenizer = make_tokenizer()
     rows = [chat("is it red?", "no"), chat("what color is the question?", "blue and green")]
-    batches = ChatBatches(write_chats(tmp_path / "chats.jsonl", rows), tokenizer, batch_size=2)
+    batches = chat_batches(write_chats(tmp_path / "chats.jsonl", rows), batch_size=2)
     batch = batches(0)
     assert batch.prompt_mask is not None and batch.answer_mask is not None
     found = set()
@@ -606,9 +708,9 @@ def test_every_epoch_holds_each_conversation_once_in_another_order(tmp_path: Pat
     tokenizer = make_tokenizer()
     rows = [chat(f"question {number}", str(number)) for number in range(9)]
     path = write_chats(tmp_path / "chats.jsonl", rows)
-    batches = ChatBatches(path, tokenizer, batch_size=3, seed=5)
+    batches = chat_batches(path, batch_size=3, seed=5)
 
-    def answers(number: int, source: ChatBatches = batches) -> list[str]:
+    def answers(number: int, source: TokenBatches = batches) -> list[str]:
         ids = source(number).answer_ids
         return [tokenizer.decode(row, skip_special_tokens=True) for row in ids]
 
@@ -616,42 +718,42 @@ def test_every_epoch_holds_each_conversation_once_in_another_order(tmp_path: Pat
     assert all(sorted(epoch) == [str(n) for n in range(9)] for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
     # Any batch can be had at any time, in another process too.
-    again = ChatBatches(path, tokenizer, batch_size=3, seed=5)
+    again = chat_batches(path, batch_size=3, seed=5)
     assert [answers(n, again) for n in (7, 2)] == [answers(7), answers(2)]
-    other = ChatBatches(path, tokenizer, batch_size=3, seed=6)
+    other = chat_batches(path, batch_size=3, seed=6)
     assert [answers(n, other) for n in range(3)] != [answers(n) for n in range(3)]
 
 
-@pytest.mark.parametrize(("size", "rows"), [(3, 9), (4, 26), (8, 19), (5, 3)])
-def test_prompts_of_one_length_come_together_once_an_epoch(
-    tmp_path: Path, size: int, rows: int
+@pytest.mark.parametrize(
+    ("size", "common", "rare"),
+    [(3, (9, 4), 0), (4, (26, 5, 4), 3), (8, (19,), 9), (4, (7, 6), 11), (5, (), 3)],
+)
+def test_a_batch_holds_one_length_and_each_conversation_comes_equally_often(
+    size: int, common: tuple[int, ...], rare: int
 ) -> None:
-    tokenizer = make_tokenizer()
-    chats = [chat("red " * (number % 4 + 1), str(number)) for number in range(rows)]
-    path = write_chats(tmp_path / "chats.jsonl", chats)
-    batches = ChatBatches(path, tokenizer, size, seed=5)
-    seen = [batches._row(position) for position in range(4 * rows)]
-    for epoch in range(4):
-        assert sorted(seen[epoch * rows : (epoch + 1) * rows]) == list(range(rows))
-    lengths = [len(batches.pairs[row][0]) for row in seen]
-    kinds = [len(set(lengths[i : i + size])) for i in range(0, 4 * rows - size + 1, size)]
-    if rows > 2 * size:  # in three batches of each epoch at most, two lengths meet; one is mixed
-        assert len(kinds) == 4 * rows // size
-        assert sum(kinds) <= len(kinds) + 4 * (3 + 3)
-        plain = ChatBatches(path, tokenizer, size, seed=5)
-        plain.pairs = [([1, 2], answer) for _, answer in plain.pairs]  # of one length: as shuffled
-        order = list(range(rows))
-        random.Random("5:1").shuffle(order)
-        assert [plain._row(rows + place) for place in range(rows)] == order
-
-
-def test_long_conversations_are_left_out(tmp_path: Path) -> None:
-    tokenizer = make_tokenizer()
-    path = write_chats(tmp_path / "c.jsonl", [chat("a", "b"), chat("a" * 200, "b")])
-    assert len(ChatBatches(path, tokenizer, 1).pairs) == 2
-    assert len(ChatBatches(path, tokenizer, 1, max_tokens=60).pairs) == 1
-    with pytest.raises(C2CError, match="no conversation of at most 3 tokens"):
-        ChatBatches(path, tokenizer, 1, max_tokens=3)
+    """`common` conversations have lengths of a batch and more; of `rare`, two share a length."""
+    lengths = [2 + i for i, count in enumerate(common) for _ in range(count)]
+    lengths += [20 + i // 2 for i in range(rare)]
+    pairs = [([1] * length, [2]) for length in lengths]
+    batches = TokenBatches(pairs, 0, size, seed=5)
+    epochs = 6
+    seen = [batches.rows(number) for number in range(batches._batches_before(epochs))]
+    for number, rows in enumerate(seen):
+        found = {lengths[row] for row in rows}
+        assert len(rows) == size
+        assert len(found) == 1 or min(found) >= 20
+        assert (batches(number).prompt_mask is None) == (len(found) == 1)
+        assert len(found) <= size // 2 + 1  # of the rare ones, those alike in length
+    counts = Counter(row for rows in seen for row in rows)
+    for place in (range(sum(common)), range(sum(common), len(lengths))):
+        if len(place) >= size:
+            assert {counts[row] for row in place} <= {epochs - 1, epochs}
+        assert epochs * len(place) - sum(counts[row] for row in place) < size * max(1, len(common))
+    # Shuffled anew, and any batch can be had at any time.
+    assert seen[: len(seen) // 2] != seen[len(seen) // 2 :]
+    again = TokenBatches(pairs, 0, size, seed=5)
+    assert [again.rows(number) for number in reversed(range(len(seen)))] == seen[::-1]
+    assert [TokenBatches(pairs, 0, size, seed=6).rows(n) for n in range(len(seen))] != seen
 
 
 def test_the_loss_of_a_padded_batch_is_that_of_its_conversations(
@@ -660,7 +762,7 @@ def test_the_loss_of_a_padded_batch_is_that_of_its_conversations(
     receiver, sharer = models["qwen3"], models["qwen2"]
     fuser = make_fuser(sharer, receiver)
     rows = [chat("what?", "red, green"), chat("a longer question, is it?", "no"), chat("x", "y z")]
-    batches = ChatBatches(write_chats(tmp_path / "c.jsonl", rows), make_tokenizer(), batch_size=3)
+    batches = chat_batches(write_chats(tmp_path / "c.jsonl", rows), batch_size=3)
     batch = batches(0)
     assert batch.answer_mask is not None
     with torch.no_grad():
@@ -719,9 +821,9 @@ def test_a_malformed_line_is_named_by_file_and_line(
     good = json.dumps(chat("a", "b")).encode()
     path.write_bytes(b"\n".join([good, line, good]))
     with pytest.raises(C2CError, match=f"{path}, line 2: .*{words}"):
-        ChatBatches(path, make_tokenizer(), 1)
+        chat_batches(path, 1)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(C2CError, match=f"{tmp_path / 'none.jsonl'} cannot be read"):
-        ChatBatches(tmp_path / "none.jsonl", make_tokenizer(), 1)
+        chat_batches(tmp_path / "none.jsonl", 1)

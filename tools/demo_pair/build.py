@@ -21,18 +21,26 @@ import torch.utils.deterministic
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from c2c.checkpoint import save_fuser
+from latentwire.environment import choose_device
 from latentwire.errors import LatentWireError
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.tasks import demo_facts, demo_graded
-from tools.demo_pair.accuracy_table import measure_set
 from tools.demo_pair.answer_training import OnMetrics
 from tools.demo_pair.config import FULL, QUICK, DemoSettings
-from tools.demo_pair.fuser_training import gates
-from tools.demo_pair.measure import LivePair, read_questions
+from tools.demo_pair.measure import asked, figures, measure
 from tools.demo_pair.outlier_search import choose_outliers
 from tools.demo_pair.questions import question_rows, write_rows
 from tools.demo_pair.readme import readme_text
 from tools.demo_pair.tokenizer import build_tokenizer
-from tools.demo_pair.trained import device_name, load_trained, stage, train, versions
+from tools.demo_pair.trained import (
+    device_name,
+    fuser_of,
+    gates,
+    load_trained,
+    stage,
+    train,
+    versions,
+)
 from tools.demo_pair.world import Split, make_world
 
 # Typed stubs of torch leave its switch out.
@@ -80,17 +88,16 @@ def build_demo_pair(
             trained = train(world, tokenizer, settings, target, seed, tell)
         else:
             trained = load_trained(trained_dir, tokenizer, seed, target)
-        pair = trained.pair
-        torch.set_float32_matmul_precision("highest")  # as the pair is used from here on
-        questions = {split: read_questions(tokenizer, rows, target) for split, rows in sets.items()}
-        with stage("outliers", seconds, seed):
-            ladder, magnitudes = choose_outliers(
-                pair, questions[Split.DEV_GRADED], settings.ladders, tell
-            )
-        with stage("measures", seconds, seed):
-            measures = {split.value: measure_set(pair, questions[split]) for split in SET_FILES}
-        for number, (name, figures) in enumerate(measures.items()):
-            tell(name, figures, number)
+    pair = trained.pair
+    questions = {split: asked(tokenizer, rows) for split, rows in sets.items()}
+    with stage("outliers", seconds, seed):
+        ladder, magnitudes = choose_outliers(
+            pair, questions[Split.DEV_GRADED], settings.ladders, tell
+        )
+    with stage("measures", seconds, seed):
+        measures = {split.value: figures(measure(pair, questions[split])) for split in SET_FILES}
+    for number, (name, measured) in enumerate(measures.items()):
+        tell(name, measured, number)
     report = {
         "quick": quick,
         "settings": asdict(settings),
@@ -99,26 +106,23 @@ def build_demo_pair(
         "versions": versions(),
         "seconds": seconds,
         "parameters": _parameters(pair),
-        "prompt_tokens": questions[Split.TEST_FACTS].token_ids.shape[1],
+        "prompt_tokens": len(questions[Split.TEST_FACTS].questions[0].token_ids),
         "outliers": asdict(ladder) | {"magnitudes": magnitudes.tolist()},
-        "gates_open": gates(pair.fuser),
+        "gates_open": gates(fuser_of(pair)),
         "measures": measures,
     }
     _write(output_dir, pair, sets, settings, report)
     return report
 
 
-def _parameters(pair: LivePair) -> dict[str, int]:
-    return {
-        "sharer": pair.sharer.num_parameters(),
-        "receiver": pair.receiver.num_parameters(),
-        "fuser": sum(parameter.numel() for parameter in pair.fuser.parameters()),
-    }
+def _parameters(pair: LoadedPair) -> dict[str, int]:
+    modules = {"sharer": pair.sharer, "receiver": pair.receiver, "fuser": fuser_of(pair)}
+    return {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
 
 
 def _write(
     output_dir: Path,
-    pair: LivePair,
+    pair: LoadedPair,
     sets: dict[Split, list[dict[str, Any]]],
     settings: DemoSettings,
     report: dict[str, Any],
@@ -136,7 +140,7 @@ def _write(
         },
         "training": asdict(settings.fuser_training) | {"batch": settings.fuser_batch},
     }
-    save_fuser(pair.fuser.to(torch.bfloat16), output_dir / "fuser" / "final", recipe)
+    save_fuser(fuser_of(pair).to(torch.bfloat16), output_dir / "fuser" / "final", recipe)
     for split, rows in sets.items():
         folder, name = SET_FILES[split]
         write_rows(output_dir / "data" / folder / f"{name}.jsonl", rows)
@@ -151,15 +155,9 @@ def _save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedToken
 
 
 def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise LatentWireError(f"unknown device {name!r}: give cpu or cuda") from None
-    if device.type not in ("cpu", "cuda"):
+    if name.partition(":")[0] not in ("cpu", "cuda"):
         raise LatentWireError(f"the pair is made on cpu or cuda, not on {name!r}")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise LatentWireError("no CUDA device is there: give device=cpu")
-    return device
+    return torch.device(choose_device(name))
 
 
 @contextmanager

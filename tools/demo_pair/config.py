@@ -4,6 +4,9 @@ They were chosen on the dev questions.
 """
 
 from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
 
 from c2c.projector import ProjectorSize
 from c2c.training import TrainingSettings
@@ -20,6 +23,23 @@ class ModelSize:
     attention_heads: int
     kv_heads: int
     head_dim: int
+
+    def arguments(self, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+        """What the configuration of either model says; head_dim, which only one has, left out."""
+        return {
+            "vocab_size": len(tokenizer),
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.attention_heads,
+            "num_key_value_heads": self.kv_heads,
+            "max_position_embeddings": 512,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+            "tie_word_embeddings": True,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "bos_token_id": None,
+        }
 
 
 @dataclass(frozen=True)

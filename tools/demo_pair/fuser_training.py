@@ -5,7 +5,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from c2c.cache import geometry
 from c2c.fuser import Fuser, new_fuser
-from c2c.training import Batch, train_fuser
+from c2c.training import train_fuser
+from c2c.training_loss import Batch
 from tools.demo_pair.answer_training import LOG_EVERY_STEPS, OnMetrics, Reply
 from tools.demo_pair.config import DemoSettings
 from tools.demo_pair.outliers import ignore_channels
@@ -43,11 +44,3 @@ def train_demo_fuser(
             on_metrics("fuser", metrics, step)
 
     return train_fuser(receiver, sharer, fuser, batch, settings.fuser_training, on_step=on_step)
-
-
-def gates(fuser: Fuser) -> dict[str, list[bool]]:
-    """Which gates are open, by receiver layer."""
-    return {
-        kind: [fuser.projector(layer).is_open(kind) for layer in fuser.layer_map]
-        for kind in ("key", "value")
-    }

@@ -1,147 +1,80 @@
-"""What the pair scores: its two models alone, and the receiver under many caches.
+"""What the pair scores, in float32, as the evaluation suite measures it."""
 
-Every prompt of a set has the same number of tokens, so a set is a few plain batches.
-"""
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-from c2c.cache import KVCache
-from c2c.fuser import Fuser
-from c2c.quantize import round_trip
-from c2c.receiver import Fuse, greedy, prefill
-from c2c.sections import Section, split
-from c2c.sharer import read
+from latentwire.analysis.stats import mcnemar_p, paired_outcomes
+from latentwire.evaluation.engine import evaluate
+from latentwire.evaluation.loaded_pair import LoadedPair
+from latentwire.evaluation.record import Record
+from latentwire.spec.axes import C2C
+from latentwire.spec.condition import Channel, Condition
+from latentwire.spec.setting import USUAL_SEED
 from latentwire.tasks.dataset import parse_examples
 from latentwire.tasks.demo_graded import TASK
-from latentwire.tasks.question import derange, tokenize
-from tools.demo_pair.questions import DERANGEMENT_SEED
-
-BATCH = 750
-MAX_NEW_TOKENS = 8
-
-Letters = list[str | None]
-"""One answer a question; None where none could be read."""
+from latentwire.tasks.question import Question, derange, tokenize
 
 
-@dataclass(frozen=True)
-class Condition:
-    """What the receiver gets of the sharer's cache."""
-
-    control: str = "matched"
-    """`matched`: the question's own cache; `deranged`: another question's; `zero`: zeros."""
-    bits: int | None = None
-    """Of the protocol's quantizer, one scale a KV head; None: not quantized."""
-    keep_ratio: float = 1.0
-    order: str = "front"
+def _c2c(
+    codec: str, control: str = "matched", keep_ratio: float = 1.0, order: str = ""
+) -> Condition:
+    return Condition(C2C, Channel(codec, keep_ratio, order), control)
 
 
-@dataclass(frozen=True)
-class Questions:
-    """A question set as the models read it: N prompts of n tokens."""
-
-    token_ids: Tensor
-    """[N, n]"""
-    keys: list[str]
-    other_token_ids: Tensor
-    """[N, n] for each question another one, whose cache it gets when deranged."""
-    other_keys: list[str]
-
-
-@dataclass(frozen=True)
-class LivePair:
-    """Receiver, sharer and fuser, on one device."""
-
-    tokenizer: PreTrainedTokenizerFast
-    receiver: PreTrainedModel
-    sharer: PreTrainedModel
-    fuser: Fuser
+PRECISIONS = {f"int{bits}": _c2c(f"int{bits}") for bits in (8, 4, 3, 2)}
+WHOLE = {"c2c": _c2c("fp32")}
+CONDITIONS = {
+    "receiver": Condition("receiver"),
+    "sharer": Condition("sharer"),
+    **WHOLE,
+    "deranged": _c2c("fp32", "deranged"),
+    "zero": _c2c("fp32", "zero"),
+    **PRECISIONS,
+    **{
+        f"int8_{order}_{keep_ratio:g}": _c2c("int8", keep_ratio=keep_ratio, order=order)
+        for order in ("front", "back")
+        for keep_ratio in (0.75, 0.5, 0.25, 0.1)
+    },
+}
 
 
-def read_questions(
-    tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict[str, Any]], device: torch.device
-) -> Questions:
-    """Rows of a bundled set as prompts of the protocol."""
+class Asked(NamedTuple):
+    """A question set, and for each question the one whose cache it gets when deranged."""
+
+    questions: list[Question]
+    donors: list[Question]
+
+
+def asked(tokenizer: Any, rows: Sequence[dict[str, Any]]) -> Asked:
+    """Rows of a bundled set, ready to be asked."""
     examples = parse_examples(TASK, [(row["id"], row) for row in rows])
     questions = tokenize(TASK, examples, tokenizer)
-    others = derange(questions, DERANGEMENT_SEED)
-    return Questions(
-        token_ids=torch.tensor([q.token_ids for q in questions], device=device),
-        keys=[q.example.answer for q in questions],
-        other_token_ids=torch.tensor([q.token_ids for q in others], device=device),
-        other_keys=[q.example.answer for q in others],
-    )
+    return Asked(questions, derange(questions, USUAL_SEED))
 
 
-def per_cent(letters: Letters, keys: list[str]) -> float:
-    """How many of the letters are the keys."""
-    hits = sum(TASK.score(key, letter) for letter, key in zip(letters, keys, strict=True))
-    return 100 * hits / len(keys)
+def measure(
+    pair: LoadedPair, asked: Asked, conditions: Mapping[str, Condition] = CONDITIONS
+) -> dict[str, list[Record]]:
+    """What is answered under each condition, by its name."""
+    found = evaluate(pair, list(conditions.values()), *asked)
+    return {name: found[condition] for name, condition in conditions.items()}
 
 
-def alone(
-    tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel, questions: Questions
-) -> Letters:
-    """What a model answers by itself."""
-    whole = [Section(-1, 0, questions.token_ids.shape[1])]
-    return _answers(tokenizer, model, questions.token_ids, lambda _: (whole, _no_fusion))
+def accuracy(records: Sequence[Record]) -> float:
+    """In per cent."""
+    return 100 * sum(record.correct for record in records) / len(records)
 
 
-def fused(pair: LivePair, questions: Questions, condition: Condition) -> Letters:
-    """What the receiver answers with the sharer's cache."""
-    sections = split(questions.token_ids.shape[1], condition.keep_ratio, condition.order)
-    deranged = condition.control == "deranged"
-    source = questions.other_token_ids if deranged else questions.token_ids
-
-    def with_cache(rows: slice) -> tuple[list[Section], Fuse]:
-        sent = read(pair.sharer, source[rows])
-        if condition.control == "zero":
-            sent = sent.map(torch.zeros_like)
-
-        def fuse(section: Section, own: KVCache) -> KVCache:
-            part = sent.section(section.start, section.stop)
-            bits = condition.bits
-            if bits is not None:
-                part = part.map(lambda tensor: round_trip(tensor, bits))
-            return pair.fuser(part, own)
-
-        return sections, fuse
-
-    return _answers(pair.tokenizer, pair.receiver, questions.token_ids, with_cache)
-
-
-@torch.inference_mode()
-def natural_magnitudes(sharer: PreTrainedModel, questions: Questions) -> Tensor:
-    """[L, 2, H] the largest |key| and |value| of each KV head, averaged over the prompts."""
-    cache = read(sharer, questions.token_ids)
-    layers = [
-        torch.stack([tensor.abs().amax((2, 3)).mean(0) for tensor in both])
-        for both in zip(cache.keys, cache.values, strict=True)
-    ]
-    return torch.stack(layers)
-
-
-def _no_fusion(section: Section, own: KVCache) -> KVCache:
-    return own
-
-
-@torch.inference_mode()
-def _answers(
-    tokenizer: PreTrainedTokenizerFast,
-    receiver: PreTrainedModel,
-    token_ids: Tensor,
-    sections_and_fusion: Callable[[slice], tuple[list[Section], Fuse]],
-) -> Letters:
-    letters: Letters = []
-    for start in range(0, len(token_ids), BATCH):
-        rows = slice(start, start + BATCH)
-        sections, fuse = sections_and_fusion(rows)
-        state = prefill(receiver, token_ids[rows], sections, fuse)
-        replies = greedy(receiver, state, MAX_NEW_TOKENS, [int(tokenizer.eos_token_id)])
-        letters += [TASK.extract(tokenizer.decode(reply)) for reply in replies]
-    return letters
+def figures(found: Mapping[str, Sequence[Record]]) -> dict[str, float]:
+    """What the pair's README shows of a set: accuracies, how many answers under `deranged` are the
+    other question's key, both in per cent, and McNemar's p for each step down in precision."""
+    named = {"questions": float(len(next(iter(found.values()))))}
+    named |= {name: accuracy(records) for name, records in found.items()}
+    if deranged := found.get("deranged"):
+        followed = sum(record.predicted == record.donor_answer for record in deranged)
+        named["deranged_follows_other"] = 100 * followed / len(deranged)
+    for high, low in pairwise(name for name in PRECISIONS if name in found):
+        outcomes = ({r.example_id: r.correct for r in found[name]} for name in (high, low))
+        named[f"mcnemar_p_{high}_{low}"] = mcnemar_p(paired_outcomes(*outcomes))
+    return named

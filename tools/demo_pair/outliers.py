@@ -13,10 +13,11 @@ stays unused through training by itself.
 
 import torch
 from torch import Tensor
-from transformers import Qwen2ForCausalLM
+from transformers import PreTrainedModel, Qwen2ForCausalLM
 
 from c2c.fuser import Fuser
 from c2c.projector import Projector
+from c2c.sharer import read
 from tools.demo_pair.config import OutlierLadder
 
 KINDS = ("key", "value")
@@ -62,7 +63,7 @@ def ignore_channels(fuser: Fuser) -> None:
 
 
 @torch.no_grad()
-def set_outliers(sharer: Qwen2ForCausalLM, magnitudes: Tensor) -> None:
+def set_outliers(sharer: PreTrainedModel, magnitudes: Tensor) -> None:
     """Put constants into the channels. `magnitudes` is [L, 2, H]: layer, key or value, KV head."""
     config = sharer.config
     dim = config.hidden_size // config.num_attention_heads
@@ -70,6 +71,17 @@ def set_outliers(sharer: Qwen2ForCausalLM, magnitudes: Tensor) -> None:
         attention = layer.self_attn
         attention.k_proj.bias[key_pair(dim)[0] :: dim] = key.to(attention.k_proj.bias)
         attention.v_proj.bias[value_channel(dim) :: dim] = value.to(attention.v_proj.bias)
+
+
+@torch.inference_mode()
+def natural_magnitudes(sharer: PreTrainedModel, token_ids: Tensor) -> Tensor:
+    """[L, 2, H] the largest |key| and |value| of each KV head, averaged over prompts [N, n]."""
+    cache = read(sharer, token_ids)
+    layers = [
+        torch.stack([tensor.abs().amax((2, 3)).mean(0) for tensor in both])
+        for both in zip(cache.keys, cache.values, strict=True)
+    ]
+    return torch.stack(layers)
 
 
 def spread(ladder: OutlierLadder, natural: Tensor) -> Tensor:

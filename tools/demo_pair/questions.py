@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from latentwire.spec.setting import USUAL_SEED
 from latentwire.tasks.answer_letter import LETTERS
 from latentwire.tasks.demo_graded import TASK
 from latentwire.tasks.question import Question, derange
 from latentwire.tasks.task import Example, Prompts
 from tools.demo_pair.token_templates import CHOICES, Slots, word_ids
 from tools.demo_pair.world import Split, World, question_text
-
-DERANGEMENT_SEED = 42  # the evaluation suite's default
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def _balanced_keys(ids: list[str], draw: torch.Generator) -> Tensor:
     count = len(ids)
     nothing = Prompts((), ())
     blank = [Question(TASK, Example(name, i, "", (), ""), nothing) for i, name in enumerate(ids)]
-    partners = torch.tensor([other.example.index for other in derange(blank, DERANGEMENT_SEED)])
+    partners = torch.tensor([other.example.index for other in derange(blank, USUAL_SEED)])
     dealt = torch.arange(count) % CHOICES
     while True:
         keys = dealt[torch.randperm(count, generator=draw)]

@@ -14,23 +14,7 @@ DEV_QUESTIONS = 1024
 
 def new_receiver(size: ModelSize, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     """An untrained receiver; its head_dim is its own, not hidden size / heads."""
-    return Qwen3ForCausalLM(
-        Qwen3Config(
-            vocab_size=len(tokenizer),
-            hidden_size=size.hidden_size,
-            intermediate_size=size.intermediate_size,
-            num_hidden_layers=size.layers,
-            num_attention_heads=size.attention_heads,
-            num_key_value_heads=size.kv_heads,
-            head_dim=size.head_dim,
-            max_position_embeddings=512,
-            rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-            tie_word_embeddings=True,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=None,
-        )
-    )
+    return Qwen3ForCausalLM(Qwen3Config(head_dim=size.head_dim, **size.arguments(tokenizer)))
 
 
 def train_receiver(

@@ -21,22 +21,7 @@ def new_sharer(size: ModelSize, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForC
             f"a Qwen2 model has no head_dim of its own: {size.attention_heads} heads x "
             f"{size.head_dim} must be the hidden size, {size.hidden_size}"
         )
-    sharer = Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=len(tokenizer),
-            hidden_size=size.hidden_size,
-            intermediate_size=size.intermediate_size,
-            num_hidden_layers=size.layers,
-            num_attention_heads=size.attention_heads,
-            num_key_value_heads=size.kv_heads,
-            max_position_embeddings=512,
-            rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-            tie_word_embeddings=True,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=None,
-        )
-    )
+    sharer = Qwen2ForCausalLM(Qwen2Config(**size.arguments(tokenizer)))
     reserve_channels(sharer)
     return sharer
 

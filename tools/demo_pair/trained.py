@@ -16,17 +16,20 @@ from typing import Any
 import tokenizers
 import torch
 import transformers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from c2c.cache import geometry
-from c2c.checkpoint import load_fuser
 from c2c.errors import C2CError
-from c2c.load_model import load_model
+from c2c.fuser import Fuser
+from latentwire.channel.endpoint import Endpoint
+from latentwire.channel.packet import IDENTITY_BYTES
+from latentwire.environment import device_kind
 from latentwire.errors import LatentWireError, first_line
+from latentwire.evaluation.loaded_pair import LoadedPair
+from latentwire.pairs.pair import FileSource, Pair
+from latentwire.session.pair_in_use import PairInUse
 from tools.demo_pair.answer_training import OnMetrics
 from tools.demo_pair.config import DemoSettings
 from tools.demo_pair.fuser_training import train_demo_fuser
-from tools.demo_pair.measure import LivePair
 from tools.demo_pair.receiver import train_receiver
 from tools.demo_pair.sharer import train_sharer
 from tools.demo_pair.world import World
@@ -36,7 +39,7 @@ from tools.demo_pair.world import World
 class Trained:
     """A pair, its weights rounded to bfloat16 and held in float32, and how it was trained."""
 
-    pair: LivePair
+    pair: LoadedPair
     training: dict[str, Any]
     """`seed`, `device`, `versions`, `seconds` by stage, `last_metrics` by stage."""
 
@@ -75,7 +78,8 @@ def train(
         "seconds": seconds,
         "last_metrics": last,
     }
-    return Trained(LivePair(tokenizer, receiver, sharer, fuser), training)
+    endpoint = Endpoint.of(fuser, bytes(IDENTITY_BYTES))  # whatever its name: nothing is sent
+    return Trained(LoadedPair(receiver, sharer, fuser, tokenizer, endpoint), training)
 
 
 def load_trained(
@@ -88,24 +92,31 @@ def load_trained(
     try:
         training = json.loads((folder / "build.json").read_text(encoding="utf-8"))["training"]
         made_from = training["seed"]
-        saved = AutoTokenizer.from_pretrained(folder / "receiver", local_files_only=True)
-        receiver, sharer = (
-            load_model(folder / name, torch.float32, str(device)) for name in ("receiver", "sharer")
-        )
-        fuser = load_fuser(
-            folder / "fuser" / "final",
-            geometry(sharer.config),
-            geometry(receiver.config),
-            device=str(device),
-        )
-    except (OSError, ValueError, KeyError, TypeError, C2CError) as error:
+        places = (FileSource(path=folder / name) for name in ("receiver", "sharer", "fuser/final"))
+        files = Pair("demo", "", *places, datasets=(), shared_tokenizer=True)
+        pair = PairInUse(files, str(device), torch.float32, may_download=False).in_memory
+    except (OSError, ValueError, KeyError, TypeError, LatentWireError, C2CError) as error:
         reason = first_line(error)
         raise LatentWireError(f"{folder} holds no whole pair: {reason}") from None
-    if made_from != seed or saved.get_vocab() != tokenizer.get_vocab():
+    if made_from != seed or pair.tokenizer.get_vocab() != tokenizer.get_vocab():
         raise LatentWireError(
             f"{folder} holds a pair of another world (seed {made_from}): give its seed and size"
         )
-    return Trained(LivePair(tokenizer, receiver, sharer, fuser), training)
+    return Trained(pair, training)
+
+
+def fuser_of(pair: LoadedPair) -> Fuser:
+    """Its fuser: the pair has no other interface."""
+    assert isinstance(pair.interface, Fuser)
+    return pair.interface
+
+
+def gates(fuser: Fuser) -> dict[str, list[bool]]:
+    """Which gates are open, by receiver layer."""
+    return {
+        kind: [fuser.projector(layer).is_open(kind) for layer in fuser.layer_map]
+        for kind in ("key", "value")
+    }
 
 
 @contextmanager
@@ -120,7 +131,7 @@ def stage(name: str, seconds: dict[str, float], seed: int) -> Iterator[None]:
 def device_name(device: torch.device) -> str:
     """The device in words."""
     if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
+        return device_kind(str(device))
     return f"CPU, {torch.get_num_threads()} threads"
 
 

@@ -1,5 +1,6 @@
 """A study's published figures, as a YAML file beside this module holds them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,7 @@ class PublishedStudy:
     counted: CacheSize
     sent: CacheSize
     figures: tuple[PublishedAccuracy, ...]
+    trained: tuple[PublishedAccuracy, ...] = ()  # of fusers trained through their codec
 
 
 def point(dataset: str, codec: str, keep_ratio: float, order: str) -> Point:
@@ -68,14 +70,19 @@ def load_study(path: Path) -> PublishedStudy:
     name, pair = keys.text("study"), keys.text("pair")
     counted = _size(keys.take("counted"), path, "counted")
     sent = _size(keys.take("sent"), path, "sent")
-    items = keys.items("conditions")
+    figures = _figures(keys.items("conditions"), path, "conditions")
+    trained = keys.items("trained") if keys.has("trained") else []
     keys.finish()
-    figures = tuple(_figure(item, path, f"conditions[{i}]") for i, item in enumerate(items))
+    return PublishedStudy(name, pair, counted, sent, figures, _figures(trained, path, "trained"))
+
+
+def _figures(items: Sequence[object], path: Path, key: str) -> tuple[PublishedAccuracy, ...]:
+    figures = tuple(_figure(item, path, f"{key}[{i}]") for i, item in enumerate(items))
     points = [figure.point for figure in figures]
     for i, each in enumerate(points):
         if each in points[:i]:
-            raise LatentWireError(f"{path}: 'conditions[{i}]' stands twice")
-    return PublishedStudy(name, pair, counted, sent, figures)
+            raise LatentWireError(f"{path}: '{key}[{i}]' stands twice")
+    return figures
 
 
 def _size(values: object, path: Path, within: str) -> CacheSize:

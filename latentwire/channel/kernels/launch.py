@@ -14,7 +14,8 @@ from torch import Tensor
 
 from c2c.quantize import EPS, largest_code
 from c2c.triton_support import interpreted, kernels_run, power_of_two
-from latentwire.channel import block_scales, nf4, rotation
+from latentwire.channel import nf4, rotation
+from latentwire.channel.block_scales import EPS as EPS16
 from latentwire.channel.codec import Codec, NumbersRefused, check_held
 from latentwire.channel.fp8 import FP8
 from latentwire.channel.grouped import Grouped
@@ -29,11 +30,7 @@ TILE = 4096  # numbers of one program
 ROTATED_TILE = 8192  # the same, for the rotation
 WARPS = 4
 SECTION = 16384  # numbers of a head that one program can hold, to read them once
-WIDTH = {
-    2: 16,
-    3: 32,
-    4: 16,
-}  # channels of a part of a row by bits, for the rotation: 3 bits fill words
+WIDTH = {2: 16, 3: 32, 4: 16}  # channels of a part of a rotated row by bits: 3 bits fill words
 
 Tensors = Sequence[Tensor] | Stack
 
@@ -87,26 +84,17 @@ def spec_of(codec: Codec) -> KernelSpec | None:
         return KernelSpec("integer", codec.bits, float(largest_code(codec.bits)), EPS, True, 0)
     if isinstance(codec, Grouped) and codec.bits in (4, 8):
         limit = float(largest_code(codec.bits))
-        return KernelSpec("integer", codec.bits, limit, block_scales.EPS, False, codec.size)
+        return KernelSpec("integer", codec.bits, limit, EPS16, False, codec.size)
     if isinstance(codec, NF4):
-        return _NF4
+        return KernelSpec("nf4", 4, 1.0, EPS16, False, nf4.SIZE, 16, nf4.LEVELS, nf4.MIDDLES)
     if isinstance(codec, FP8):
         name = "e4m3" if codec.dtype == torch.float8_e4m3fn else "e5m2"
         return KernelSpec(name, 8, codec.largest, EPS, True, 0)
-    if isinstance(codec, Rotation) and codec.bits in (2, 3, 4) and codec.mean is None:
-        half = rotation.LEVELS[int(codec.bits)]
-        levels = (*(-level for level in reversed(half)), *half)
-        bounds = rotation.BOUNDARIES[int(codec.bits)]
-        return KernelSpec(
-            "rotation", int(codec.bits), 1.0, block_scales.EPS, False, 0, 0, levels, bounds
-        )
+    if isinstance(codec, Rotation) and codec.bits in WIDTH and codec.mean is None:
+        bits = int(codec.bits)
+        levels, bounds = rotation.levels(bits), rotation.BOUNDARIES[bits]
+        return KernelSpec("rotation", bits, 1.0, EPS16, False, 0, 0, levels, bounds)
     return None
-
-
-_MIDDLES = (torch.tensor(nf4.LEVELS[1:]) + torch.tensor(nf4.LEVELS[:-1])) / 2
-_NF4 = KernelSpec(
-    "nf4", 4, 1.0, block_scales.EPS, False, nf4.SIZE, 16, nf4.LEVELS, tuple(_MIDDLES.tolist())
-)
 
 
 def supports(codec: Codec, tensor: Tensor) -> bool:
@@ -195,31 +183,23 @@ def decode(codec: Codec, encoded: Encoded, out: Tensors, **tuning: Any) -> tuple
 
 
 def _restore(rule: KernelSpec, encoded: Encoded, sink: Stack, **tuning: Any) -> None:
+    first = sink.tensors[0]
+    head_dim, device = first.shape[-1], first.device
+    read = (sink.pointers, encoded.lengths, encoded.scales, encoded.codes, _table(rule, device))
+    sizes = (*first.shape[:3], *first.stride()[:3], encoded.codes.shape[-1])
+    types = {"SINK": _type(first.dtype), "SINK_ALIGNED": sink.aligned, "enable_fp_fusion": False}
     if rule.name == "rotation":
-        _restore_rotated(rule, encoded, sink, **tuning)
+        from latentwire.channel.kernels import rotation_kernels
+
+        parts = _parts(rule, head_dim, **tuning)
+        flips = _flips(head_dim, parts["WIDTH"], device)
+        rotation_kernels.restore[_grid(sink, parts["ROWS"])](*read, flips, *sizes, **parts, **types)
         return
     from latentwire.channel.kernels import scale_kernels
 
-    first = sink.tensors[0]
-    batch, heads, tokens, head_dim = first.shape
     rows, warps, _ = _tuned(head_dim, **tuning)
-    grid = (len(sink.tensors) * batch * heads * -(-tokens // rows),)
-    scale_kernels.restore[grid](
-        sink.pointers,
-        encoded.lengths,
-        encoded.scales,
-        encoded.codes,
-        _table(rule, first.device),
-        batch,
-        heads,
-        tokens,
-        *first.stride()[:3],
-        encoded.codes.shape[-1],
-        **_shape_of(rule, head_dim, rows),
-        SINK=_type(first.dtype),
-        SINK_ALIGNED=sink.aligned,
-        num_warps=warps,
-        enable_fp_fusion=False,
+    scale_kernels.restore[_grid(sink, rows)](
+        *read, *sizes, **_shape_of(rule, head_dim, rows), **types, num_warps=warps
     )
 
 
@@ -231,135 +211,76 @@ def _quantize(
     room: dict[str, Tensor],
     **tuning: Any,
 ) -> None:
+    first = source.tensors[0]
+    last = first if sink is None else sink.tensors[0]
+    head_dim, table = first.shape[-1], _table(rule, first.device)
+    pointers = (source.pointers, None if sink is None else sink.pointers, lengths)
+    sent = (room.get("scales"), room.get("codes"), table)
+    code_bytes = room["codes"].shape[-1] if sink is None else 0
+    sizes = (*first.shape[:3], *first.stride()[:3], *last.stride()[:3], code_bytes)
+    types = {
+        "EPS": rule.eps,
+        "TYPE": _type(first.dtype),
+        "SINK": _type(last.dtype),
+        "ALIGNED": source.aligned,
+        "SINK_ALIGNED": sink is not None and sink.aligned,
+        "enable_fp_fusion": False,
+    }
     if rule.name == "rotation":
-        _quantize_rotated(rule, source, sink, lengths, room, **tuning)
+        from latentwire.channel.kernels import rotation_kernels
+
+        parts = _parts(rule, head_dim, **tuning)
+        turned = (
+            rotation.signs(head_dim, first.device),
+            _flips(head_dim, parts["WIDTH"], first.device),
+        )
+        bounds = {"BOUNDS": rule.boundaries, "COUNT": len(rule.boundaries)}
+        rotation_kernels.quantize[_grid(source, parts["ROWS"])](
+            *pointers, *sent, *turned, room.get("broken"), *sizes, **parts, **bounds, **types
+        )
         return
+    from latentwire.channel.kernels import scale_kernels
+
+    found, rows, warps, steps = _maxima(rule, source, lengths, **tuning)
+    low, cells, _ = _cells(rule)
+    levels = {"LEVELS": len(rule.levels), "PER_UNIT": rule.per_unit, "LOW": low}
+    scale_kernels.quantize[_grid(source, rows)](
+        *pointers, found, *sent, room.get("broken"), *sizes, **_shape_of(rule, head_dim, rows),
+        **levels, CELLS=len(cells), CORRECTIONS=(2 if rule.per_head else 1) if steps else 0,
+        **types, num_warps=warps,
+    )  # fmt: skip
+
+
+def _maxima(
+    rule: KernelSpec, source: Stack, lengths: Tensor | None, **tuning: Any
+) -> tuple[Tensor | None, int, int, bool]:
+    """Bits of each head's largest magnitude, where a program cannot hold a whole head and finds
+    it by itself; and `_tuned`."""
     from latentwire.channel.kernels import scale_kernels
 
     first = source.tensors[0]
     batch, heads, tokens, head_dim = first.shape
-    count = len(source.tensors)
     rows, warps, steps = _tuned(head_dim, **tuning)
-    found = None
+    if not rule.per_head:
+        return None, rows, warps, steps
     whole = power_of_two(tokens)
-    if rule.per_head and whole * head_dim <= tuning.get("section", SECTION):
-        rows, warps = whole, max(warps, whole * head_dim // 2048)
-    elif rule.per_head:
-        found = torch.zeros(count, batch, heads, dtype=torch.int32, device=first.device)
-        tiles = 4
-        grid = (count * batch * heads * -(-tokens // (rows * tiles)),)
-        scale_kernels.maxima[grid](
-            source.pointers,
-            lengths,
-            found,
-            batch,
-            heads,
-            tokens,
-            *first.stride()[:3],
-            D=head_dim,
-            ROWS=rows,
-            TILES=tiles,
-            TYPE=_type(first.dtype),
-            ALIGNED=source.aligned,
-            num_warps=warps,
-        )
-    last = first if sink is None else sink.tensors[0]
-    scale_kernels.quantize[(count * batch * heads * -(-tokens // rows),)](
-        source.pointers,
-        None if sink is None else sink.pointers,
-        lengths,
-        found,
-        room.get("scales"),
-        room.get("codes"),
-        _table(rule, first.device),
-        room.get("broken"),
-        batch,
-        heads,
-        tokens,
-        *first.stride()[:3],
-        *last.stride()[:3],
-        room["codes"].shape[-1] if sink is None else 0,
-        **_shape_of(rule, head_dim, rows),
-        LEVELS=len(rule.levels),
-        PER_UNIT=rule.per_unit,
-        LOW=_cells(rule)[0],
-        CELLS=len(_cells(rule)[1]),
-        EPS=rule.eps,
-        TYPE=_type(first.dtype),
-        SINK=_type(last.dtype),
-        ALIGNED=source.aligned,
-        SINK_ALIGNED=sink is not None and sink.aligned,
-        CORRECTIONS=(2 if rule.per_head else 1) if steps else 0,
-        num_warps=warps,
-        enable_fp_fusion=False,
-    )
+    if whole * head_dim <= tuning.get("section", SECTION):
+        return None, whole, max(warps, whole * head_dim // 2048), steps
+    shape = (len(source.tensors), batch, heads)
+    found = torch.zeros(shape, dtype=torch.int32, device=first.device)
+    tiles = 4
+    types = {"TYPE": _type(first.dtype), "ALIGNED": source.aligned}
+    scale_kernels.maxima[_grid(source, rows * tiles)](
+        source.pointers, lengths, found, *first.shape[:3], *first.stride()[:3],
+        D=head_dim, ROWS=rows, TILES=tiles, **types, num_warps=warps,
+    )  # fmt: skip
+    return found, rows, warps, steps
 
 
-def _quantize_rotated(
-    rule: KernelSpec,
-    source: Stack,
-    sink: Stack | None,
-    lengths: Tensor | None,
-    room: dict[str, Tensor],
-    **tuning: Any,
-) -> None:
-    from latentwire.channel.kernels import rotation_kernels
-
-    first = source.tensors[0]
-    batch, heads, tokens, head_dim = first.shape
-    parts = _parts(rule, head_dim, **tuning)
-    last = first if sink is None else sink.tensors[0]
-    rotation_kernels.quantize[(len(source.tensors) * batch * heads * -(-tokens // parts["ROWS"]),)](
-        source.pointers,
-        None if sink is None else sink.pointers,
-        lengths,
-        room.get("scales"),
-        room.get("codes"),
-        _table(rule, first.device),
-        rotation.signs(head_dim, first.device),
-        _flips(head_dim, parts["WIDTH"], first.device),
-        room.get("broken"),
-        batch,
-        heads,
-        tokens,
-        *first.stride()[:3],
-        *last.stride()[:3],
-        room["codes"].shape[-1] if sink is None else 0,
-        **parts,
-        BOUNDS=rule.boundaries,
-        COUNT=len(rule.boundaries),
-        EPS=rule.eps,
-        TYPE=_type(first.dtype),
-        SINK=_type(last.dtype),
-        ALIGNED=source.aligned,
-        SINK_ALIGNED=sink is not None and sink.aligned,
-        enable_fp_fusion=False,
-    )
-
-
-def _restore_rotated(rule: KernelSpec, encoded: Encoded, sink: Stack, **tuning: Any) -> None:
-    from latentwire.channel.kernels import rotation_kernels
-
-    first = sink.tensors[0]
-    batch, heads, tokens, head_dim = first.shape
-    parts = _parts(rule, head_dim, **tuning)
-    rotation_kernels.restore[(len(sink.tensors) * batch * heads * -(-tokens // parts["ROWS"]),)](
-        sink.pointers,
-        encoded.lengths,
-        encoded.scales,
-        encoded.codes,
-        _table(rule, first.device),
-        _flips(head_dim, parts["WIDTH"], first.device),
-        batch,
-        heads,
-        tokens,
-        *first.stride()[:3],
-        encoded.codes.shape[-1],
-        **parts,
-        SINK=_type(first.dtype),
-        SINK_ALIGNED=sink.aligned,
-        enable_fp_fusion=False,
-    )
+def _grid(stack: Stack, rows: int) -> tuple[int]:
+    """A program for so many tokens of each head."""
+    batch, heads, tokens, _ = stack.tensors[0].shape
+    return (len(stack.tensors) * batch * heads * -(-tokens // rows),)
 
 
 def _parts(

@@ -10,8 +10,9 @@ from hypothesis.extra import numpy as npst
 
 from c2c.quantize import EPS, largest_code, quantize
 from latentwire.channel.codec import CodecError
+from latentwire.channel.payload_parts import pack, unpack
 from latentwire.channel.registry import CODECS
-from latentwire.channel.symmetric import Symmetric, pack, unpack
+from latentwire.channel.symmetric import Symmetric
 
 BITS = st.sampled_from([8, 4, 3, 2])
 SYMMETRIC = [name for name, codec in CODECS.items() if isinstance(codec, Symmetric)]
@@ -20,20 +21,20 @@ SYMMETRIC = [name for name, codec in CODECS.items() if isinstance(codec, Symmetr
 @given(BITS, st.data())
 def test_codes_are_packed_without_gaps_from_the_lowest_bit(bits: int, data: st.DataObject) -> None:
     codes = data.draw(st.lists(st.integers(0, 2 * largest_code(bits)), min_size=1, max_size=70))
-    packed = pack(np.array(codes, dtype=np.uint8), bits)
+    packed = pack(torch.tensor(codes), bits)
     assert len(packed) == -(-len(codes) * bits // 8)
     # All the bytes are one number, the first code its lowest bits.
     assert int.from_bytes(packed, "little") == sum(c << bits * i for i, c in enumerate(codes))
-    assert unpack(memoryview(packed), bits, len(codes)).tolist() == codes
+    assert unpack(memoryview(packed), bits, (len(codes),)).tolist() == codes
 
 
 @pytest.mark.parametrize(("bits", "count"), [(4, 1), (4, 7), (3, 5), (3, 1), (2, 3), (2, 1)])
 def test_padding_must_be_zero(bits: int, count: int) -> None:
-    packed = bytearray(pack(np.zeros(count, dtype=np.uint8), bits))
-    assert unpack(memoryview(packed), bits, count).tolist() == [0] * count
+    packed = bytearray(pack(torch.zeros(count), bits))
+    assert unpack(memoryview(packed), bits, (count,)).tolist() == [0] * count
     packed[-1] |= 0x80
     with pytest.raises(CodecError, match="bits after the last code are not zero"):
-        unpack(memoryview(packed), bits, count)
+        unpack(memoryview(packed), bits, (count,))
 
 
 def test_a_payload_by_hand() -> None:

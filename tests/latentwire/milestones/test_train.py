@@ -1,16 +1,16 @@
 """Training as a milestone: what it leaves behind, and what a kill costs (nothing)."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from bare_pair import write_bare_pair
 from in_process import run_milestone
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from tiny import write_pair
 
 from latentwire.errors import LatentWireError
 from latentwire.milestones import m0, train
@@ -19,23 +19,10 @@ from latentwire.parameters import checked
 from latentwire.session.preflight_state import open_session
 from latentwire.training.folder import TrainingFolder
 
-COLOURS = ("red", "green", "blue", "black")
-
 
 @pytest.fixture
 def bare(empty: Path) -> Path:
-    """A pair of tiny models without a fuser, and chats.jsonl to train on."""
-    path = write_pair(empty / "tiny")
-    given = yaml.safe_load(path.read_text()) | {"datasets": ["demo_facts"]}
-    del given["fuser"]
-    path.write_text(yaml.safe_dump(given))
-    rows = [
-        [("user", f"What is {'very ' * (n % 3)}{COLOURS[n % 4]}?"), ("assistant", COLOURS[n % 4])]
-        for n in range(12)
-    ]
-    lines = [json.dumps({"messages": [{"role": r, "content": c} for r, c in row]}) for row in rows]
-    (empty / "chats.jsonl").write_text("\n".join(lines) + "\n")
-    return path
+    return write_bare_pair(empty)
 
 
 def options(pair: Path, output: str, **given: Any) -> dict[str, Any]:
@@ -106,11 +93,19 @@ def test_a_training_that_is_killed_ends_as_one_that_is_not(
 
 def test_what_is_no_number_ends_the_run_in_a_sentence(bare: Path, values: Any) -> None:
     given = options(bare, "wild", learning_rate="1e36", codec="")
-    with pytest.raises(LatentWireError, match=r"train: training ended at step \d: .*try a lower"):
+    sentence = r"ended at step \d: .*try a lower .*not_finite.json names its 4 conversations"
+    with pytest.raises(LatentWireError, match=f"train: training {sentence}"):
         run_milestone(train, values(train, **given))
     (run,) = runs()
     assert run.info.status == "FAILED"
     assert not Path("wild/pair.yaml").exists()
+    evidence = json.loads(Path("wild/not_finite.json").read_text())
+    assert evidence["batches"] == [evidence["step"] - 1]
+    assert len(evidence["conversations"]) == 4
+    assert all(re.fullmatch(r".*chats\.jsonl, line \d+", c) for c in evidence["conversations"])
+    assert Path(evidence["checkpoint"]).is_dir()
+    names = {entry.path for entry in MlflowClient().list_artifacts(run.info.run_id)}
+    assert "not_finite.json" in names
 
 
 def test_a_dry_run_writes_nothing(

@@ -5,7 +5,7 @@ import torch
 from tiny import loaded_pair, token_ids
 
 from c2c.sharer import read
-from c2c.training import Batch, unchanged
+from c2c.training_loss import Batch, unchanged
 from latentwire.channel.registry import codec
 from latentwire.channel.selectors.registry import select
 from latentwire.errors import LatentWireError

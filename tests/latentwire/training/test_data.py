@@ -41,6 +41,19 @@ def test_chats_that_hold_a_scored_question_are_left_out_and_counted(tmp_path: Pa
     assert len(data.judged_by) == 2
 
 
+def test_long_chats_are_left_out_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_chats(tmp_path / "chats.jsonl", "a", "a" * 200)
+    monkeypatch.setattr("latentwire.training.data.MOST_TOKENS", 60)
+    data = load_training_data(path, [], ScoredQuestions([]), make_tokenizer(), None, 2)
+    assert data.parts[0].told() == "chats.jsonl 1, 1 left out that are too long"
+    assert data.names == (f"{path}, line 1",)
+    monkeypatch.setattr("latentwire.training.data.MOST_TOKENS", 3)
+    with pytest.raises(LatentWireError, match="nothing is left to train on"):
+        load_training_data(path, [], ScoredQuestions([]), make_tokenizer(), None, 2)
+
+
 def test_a_task_without_validation_questions_keeps_some_back() -> None:
     training = load_training("demo_facts")
     asked = training.examples[0].question

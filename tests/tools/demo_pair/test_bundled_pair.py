@@ -5,21 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer
 
 import latentwire.pairs
-from c2c.cache import geometry
-from c2c.checkpoint import load_fuser
-from c2c.load_model import load_model
-from tools.demo_pair.measure import (
-    Condition,
-    LivePair,
-    Questions,
-    alone,
-    fused,
-    per_cent,
-    read_questions,
-)
+from latentwire.evaluation.loaded_pair import LoadedPair
+from latentwire.pairs.load import load_pair
+from latentwire.session.pair_in_use import PairInUse
+from tools.demo_pair.measure import CONDITIONS, asked, figures, measure
 from tools.demo_pair.readme import readme_text
 
 FOLDER = Path(latentwire.pairs.__file__).parent / "demo"
@@ -27,42 +18,42 @@ SAMPLE = 100
 
 
 @pytest.fixture(scope="module")
-def pair() -> LivePair:
-    receiver, sharer = (
-        load_model(FOLDER / name, torch.float32, "cpu") for name in ("receiver", "sharer")
-    )
-    fuser = load_fuser(
-        FOLDER / "fuser" / "final", geometry(sharer.config), geometry(receiver.config)
-    )
-    return LivePair(AutoTokenizer.from_pretrained(FOLDER / "receiver"), receiver, sharer, fuser)
+def pair() -> LoadedPair:
+    return PairInUse(load_pair("demo"), "cpu", torch.float32, may_download=False).in_memory
 
 
-def questions(pair: LivePair, name: str) -> Questions:
+def measured(pair: LoadedPair, name: str, conditions: set[str]) -> dict[str, float]:
     lines = (FOLDER / "data" / name / "test.jsonl").read_text().splitlines()
     assert len(lines) >= 500
     rows = [json.loads(line) for line in lines[:SAMPLE]]
-    return read_questions(pair.tokenizer, rows, torch.device("cpu"))
+    chosen = {label: CONDITIONS[label] for label in CONDITIONS if label in conditions}
+    return figures(measure(pair, asked(pair.tokenizer, rows), chosen))
 
 
-def test_the_cache_carries_the_answer(pair: LivePair) -> None:
-    asked = questions(pair, "demo_facts")
-    assert per_cent(alone(pair.tokenizer, pair.sharer, asked), asked.keys) >= 95
-    assert per_cent(alone(pair.tokenizer, pair.receiver, asked), asked.keys) <= 40
-    assert per_cent(fused(pair, asked, Condition()), asked.keys) >= 90
-    deranged = fused(pair, asked, Condition(control="deranged"))
-    assert per_cent(deranged, asked.other_keys) >= 90
-    assert per_cent(deranged, asked.keys) <= 40
+def test_the_cache_carries_the_answer(pair: LoadedPair) -> None:
+    found = measured(pair, "demo_facts", {"receiver", "sharer", "c2c", "deranged"})
+    assert found["sharer"] >= 95 and found["receiver"] <= 40
+    assert found["c2c"] >= 90
+    assert found["deranged_follows_other"] >= 90 and found["deranged"] <= 40
 
 
-def test_precision_costs_on_the_graded_set(pair: LivePair) -> None:
-    asked = questions(pair, "demo_graded")
-    by_bits = [per_cent(fused(pair, asked, Condition(bits=bits)), asked.keys) for bits in (8, 3)]
-    assert by_bits[0] >= by_bits[1] + 5
+def test_precision_costs_on_the_graded_set(pair: LoadedPair) -> None:
+    found = measured(pair, "demo_graded", {"int8", "int4", "int3"})
+    assert found["int8"] >= found["int3"] + 5
+    assert found["mcnemar_p_int8_int4"] <= 1 and "deranged_follows_other" not in found
 
 
-def test_a_closed_gate_is_there_to_be_saved(pair: LivePair) -> None:
-    reads = [len(pair.fuser.layers_read(kind)) for kind in ("key", "value")]
-    assert 0 < sum(reads) < 2 * pair.fuser.receiver.layers
+def test_the_report_has_what_is_measured_now(pair: LoadedPair) -> None:
+    """The development facts, as they stood when the pair was made."""
+    rows = (FOLDER / "data" / "demo_facts" / "dev.jsonl").read_text().splitlines()
+    said = json.loads((FOLDER / "build.json").read_text())["measures"]["dev_facts"]
+    found = figures(measure(pair, asked(pair.tokenizer, [json.loads(row) for row in rows])))
+    assert found == pytest.approx(said, abs=0.5)
+
+
+def test_a_closed_gate_is_there_to_be_saved(pair: LoadedPair) -> None:
+    reads = [len(pair.interface.layers_read(kind)) for kind in ("key", "value")]
+    assert 0 < sum(reads) < 2 * pair.endpoint.geometry.layers
 
 
 def test_the_files_are_small_and_the_readme_is_of_this_build() -> None:

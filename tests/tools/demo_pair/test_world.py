@@ -12,7 +12,7 @@ from latentwire.tasks.dataset import parse_examples
 from latentwire.tasks.demo_graded import TASK
 from latentwire.tasks.multiple_choice import prompt_text
 from latentwire.tasks.task import user_turn_token_ids
-from tools.demo_pair.measure import read_questions
+from tools.demo_pair.measure import asked
 from tools.demo_pair.questions import Questioner, question_rows
 from tools.demo_pair.token_templates import question_frame
 from tools.demo_pair.tokenizer import build_tokenizer
@@ -114,9 +114,8 @@ def test_drawn_choices_are_four_values_with_the_taught_one_at_the_key() -> None:
 
 def test_the_deranged_partner_shares_the_key_as_often_as_chance_says() -> None:
     rows = question_rows(WORLD, Split.TEST_GRADED, limit=750, seed=1)
-    questions = read_questions(TOKENIZER, rows, torch.device("cpu"))
-    pairs = zip(questions.keys, questions.other_keys, strict=True)
-    shared = sum(own == other for own, other in pairs) / len(rows)
+    pairs = zip(*asked(TOKENIZER, rows), strict=True)
+    shared = sum(own.example.answer == lent.example.answer for own, lent in pairs) / len(rows)
     assert shared == pytest.approx(0.25, abs=0.006)
 
 

@@ -34,6 +34,16 @@ def test_the_figures_are_the_published_ones(shared_dir: Path) -> None:
     assert len(found) == 22
 
 
+def test_the_accuracies_of_fusers_trained_through_a_codec_are_the_published_ones(
+    shared_dir: Path,
+) -> None:
+    table = pd.read_csv(shared_dir / "reference" / "published_results.csv")
+    table = table[(table["source"] == "latentwire-2026-02") & (table["milestone"] == "M5")]
+    found = {(f.dataset, f.questions, f.accuracy) for f in load_study(LATENTWIRE_2026_02).trained}
+    assert found == set(table[["dataset", "n", "accuracy"]].itertuples(index=False, name=None))
+    assert len(found) == 2
+
+
 def test_the_published_bytes_and_why_they_are_wrong() -> None:
     study = load_study(LATENTWIRE_2026_02)
     assert study.counted.bytes_per_token(16) == 57_344

@@ -1,0 +1,173 @@
+"""What M5 does: it trains interfaces with and without a codec in the loop, and compares them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from latentwire.analysis.csv_files import csv_text, write_csv
+from latentwire.analysis.curve import REFERENCE_CODEC, merged, outcomes
+from latentwire.analysis.markdown import markdown_table
+from latentwire.analysis.pictures import save_both
+from latentwire.analysis.recovery import Recovery, SeedOutcomes, recovery, recovery_table
+from latentwire.analysis.recovery_figure import draw_recovery
+from latentwire.analysis.reproduction.published_accuracies import LATENTWIRE_2026_02, load_study
+from latentwire.analysis.stats import Outcomes
+from latentwire.channel.registry import needs_calibration
+from latentwire.errors import LatentWireError
+from latentwire.milestones import m2, train
+from latentwire.milestones.training_run import train_once
+from latentwire.pairs.load import load_pair
+from latentwire.parameters import Parameter, Values, checked
+from latentwire.session.milestone_run import MilestoneRun, session_run
+from latentwire.session.session import Session
+from latentwire.spec.axes import C2C
+from latentwire.spec.condition import Channel, Condition
+from latentwire.tracking.results_reader import chunks_of, results
+
+TABLE = "recovery.csv"
+IN_16_BITS = "16bit"  # the folder of a training whose messages pass no codec
+
+Kept = dict[tuple[int, str, str, str], Outcomes]  # by seed, codec of training, dataset, codec
+
+
+def recover(session: Session, parent: MilestoneRun | None = None) -> None:
+    """Train, evaluate, compare. What earlier starts finished is not done again."""
+    values = session.values
+    codecs = tuple(dict.fromkeys(values["codec"] or ()))
+    _require_trainable(codecs)
+    seeds = [values["seed"] + number for number in range(values["seeds"])]
+    trainings = [(seed, codec) for seed in seeds for codec in ("", *codecs)]
+    if values["dry_run"]:
+        for seed, codec in trainings:
+            train_once(session.under(_of_training(session.pair.name, values, seed, codec)))
+        return
+    with session_run(session, "m5", parent) as run:
+        kept: Kept = {}
+        for seed, codec in trainings:
+            wanted = _of_training(session.pair.name, values, seed, codec)
+            print(f"m5: seed {seed}, trained {_through(codec)}", flush=True)
+            train_once(session.under(wanted), run)
+            pair = load_pair(str(wanted["output_dir"] / "pair.yaml"))
+            trained = session.with_fuser_of(pair).under(_of_evaluation(values, codecs))
+            m2.run_on(trained, run)
+            kept |= _answers(trained, seed, codec, codecs)
+        found = [
+            recovery(dataset, codec, [_outcomes(kept, seed, dataset, codec) for seed in seeds])
+            for dataset in session.dataset_names
+            for codec in codecs
+        ]
+        _report(session, run, found)
+
+
+def _require_trainable(codecs: Iterable[str]) -> None:
+    """LatentWireError for no codec, and for one through which nothing can be trained."""
+    codecs = list(codecs)
+    if not codecs:
+        raise LatentWireError("codec=: name the codecs to train through")
+    for name in codecs:
+        if name == REFERENCE_CODEC:
+            raise LatentWireError(
+                f"codec={name}: a training in 16 bits is always made; name the others"
+            )
+        if needs_calibration(name):
+            raise LatentWireError(
+                f"codec={name} needs a calibration, and one is made for a pair that is trained:"
+                " name other codecs"
+            )
+
+
+def _of_training(pair: str, values: Values, seed: int, codec: str) -> Values:
+    name = codec or IN_16_BITS
+    own = {
+        "codec": (codec,) if codec else None,
+        "seed": seed,
+        "output_dir": values["output_dir"] / f"seed{seed}-{name}",
+        "trained_pair": f"{pair}+{name}+seed{seed}",
+    }
+    return _complete(train.PARAMETERS, values, own)
+
+
+def _of_evaluation(values: Values, codecs: tuple[str, ...]) -> Values:
+    own = {"codec": (REFERENCE_CODEC, *codecs), "controls": ("matched",), "batch_size": 0}
+    return _complete(m2.PARAMETERS, values, own)
+
+
+def _complete(parameters: Iterable[Parameter], values: Values, own: dict[str, Any]) -> Values:
+    parameters = list(parameters)
+    defaults = checked(parameters, {parameter.name: parameter.default for parameter in parameters})
+    given = values | own
+    return Values({name: given.get(name, default) for name, default in defaults.items()})
+
+
+def _answers(trained: Session, seed: int, through: str, codecs: Iterable[str]) -> Kept:
+    kept: Kept = {}
+    for dataset in trained.dataset_names:
+        setting = trained.setting(dataset)
+        for codec in (REFERENCE_CODEC, *codecs):
+            condition = Condition(C2C, Channel(codec), "matched")
+            chunks = chunks_of(trained.store, [setting.condition_fingerprint(condition)])
+            records = merged(condition.label, results(trained.store, chunks))
+            asked = {e.id for e in trained.dataset(dataset).examples[: trained.examples(dataset)]}
+            right = outcomes(records)
+            kept[seed, through, dataset, codec] = {k: v for k, v in right.items() if k in asked}
+    return kept
+
+
+def _outcomes(kept: Kept, seed: int, dataset: str, codec: str) -> SeedOutcomes:
+    return SeedOutcomes(
+        seed,
+        plain=kept[seed, "", dataset, REFERENCE_CODEC],
+        coded=kept[seed, "", dataset, codec],
+        trained=kept[seed, codec, dataset, codec],
+    )
+
+
+def _through(codec: str) -> str:
+    return f"through {codec}" if codec else "in 16 bits"
+
+
+def _report(session: Session, run: MilestoneRun, found: list[Recovery]) -> None:
+    """The table, the figure and what they say, as artifacts and in the folder."""
+    table = recovery_table(found)
+    folder: Path = session.values["output_dir"]
+    write_csv(table, folder / TABLE)
+    run.writer.log_text(run.run_id, csv_text(table), TABLE)
+    for path in save_both(draw_recovery(table, session.pair.name), folder, "recovery"):
+        run.writer.log_file(run.run_id, path)
+    for row in table.to_dict(orient="records"):
+        names = f"{row['dataset']}_{row['codec'].replace('+', '_')}"
+        numbers = {f"{names}_recovered_points": row["recovered_points"]}
+        run.writer.log(run.run_id, metrics=numbers | {f"{names}_cost_points": row["cost_points"]})
+    lines = _markdown(found, list(table["p_holm"]))
+    study = load_study(LATENTWIRE_2026_02)
+    published = [figure for figure in study.trained if figure.dataset in session.dataset_names]
+    if published:
+        told = (f"{100 * f.accuracy:.1f} % of {f.dataset} through {f.codec}" for f in published)
+        lines += ["", f"As published ({study.name}), trained through the codec: {', '.join(told)}."]
+    run.writer.set_description(run.run_id, "\n".join(lines))
+    print("\n".join(lines), flush=True)
+
+
+def _markdown(found: list[Recovery], adjusted: list[float]) -> list[str]:
+    head = ("questions of", "codec", "16 bits %", "coded %", "trained %", "cost", "comes back", "p")
+    rows = [
+        (
+            f"{one.questions} {one.dataset}",
+            one.codec,
+            *(f"{100 * a:.1f}" for a in (one.accuracy_plain, one.accuracy_coded)),
+            f"{100 * one.accuracy_trained:.1f}",
+            f"{100 * one.cost:.1f}",
+            _points(one),
+            f"{p:.3f}",
+        )
+        for one, p in zip(found, adjusted, strict=True)
+    ]
+    return markdown_table(head, rows)
+
+
+def _points(one: Recovery) -> str:
+    share = "" if one.cost <= 0 else f" ({100 * one.recovered_share:.0f} %)"
+    if one.seeds < 2:
+        return f"{100 * one.recovered:+.1f}{share}"
+    ends = f"[{100 * one.recovered_low:+.1f}, {100 * one.recovered_high:+.1f}]"
+    return f"{100 * one.recovered:+.1f} {ends}{share}"

@@ -1,0 +1,24 @@
+"""A pair of tiny models without a fuser, and chats to train one on."""
+
+import json
+from pathlib import Path
+
+import yaml
+from tiny import write_pair
+
+COLOURS = ("red", "green", "blue", "black")
+
+
+def write_bare_pair(folder: Path) -> Path:
+    """Write the pair, and chats.jsonl of 12 conversations beside it; the pair's file."""
+    path = write_pair(folder / "tiny")
+    given = yaml.safe_load(path.read_text()) | {"datasets": ["demo_facts"]}
+    del given["fuser"]
+    path.write_text(yaml.safe_dump(given))
+    rows = [
+        [("user", f"What is {'very ' * (n % 3)}{COLOURS[n % 4]}?"), ("assistant", COLOURS[n % 4])]
+        for n in range(12)
+    ]
+    lines = [json.dumps({"messages": [{"role": r, "content": c} for r, c in row]}) for row in rows]
+    (folder / "chats.jsonl").write_text("\n".join(lines) + "\n")
+    return path

@@ -1,0 +1,89 @@
+"""M5 on tiny models: every training and answer once, and a table that follows from the answers."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from bare_pair import write_bare_pair
+from in_process import run_milestone
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from latentwire.errors import LatentWireError
+from latentwire.milestones import m5
+
+
+def options(pair: Path, **given: Any) -> dict[str, Any]:
+    small = {"steps": 2, "batch_size": 4, "hidden_dim": 8, "eval_every": 0, "eval_examples": 2}
+    small |= {"data": "chats.jsonl", "codec": "int2", "seeds": 2, "limit": 3, "chunk_size": 2}
+    return {"pair": pair, "output_dir": "out", "preflight": "skip"} | small | given
+
+
+def runs() -> list[Run]:
+    client = MlflowClient()
+    (experiment,) = [e for e in client.search_experiments() if e.name != "Default"]
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def test_what_comes_back_is_tabled_and_nothing_is_done_twice(
+    empty: Path, values: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = write_bare_pair(empty)
+    run_milestone(m5, values(m5, **options(pair)))
+    done = runs()
+    assert {run.info.status for run in done} == {"FINISHED"}
+    levels = [run.data.tags["latentwire.level"] for run in done]
+    assert levels.count("chunk") == 2 * 2 * 2 * 2  # seeds, trainings, codecs, chunks
+    (milestone,) = [run for run in done if run.data.tags.get("latentwire.milestone") == "m5"]
+    names = {entry.path for entry in MlflowClient().list_artifacts(milestone.info.run_id)}
+    assert {"recovery.csv", "recovery.png", "recovery.svg"} <= names
+    table = pd.read_csv("out/recovery.csv")
+    (row,) = table.to_dict(orient="records")
+    assert (row["codec"], row["dataset"], row["questions"]) == ("int2", "demo_facts", 3)
+    # The means of what the condition runs say, of both seeds.
+    conditions = [run for run in done if run.data.tags["latentwire.level"] == "condition"]
+    for column, trained, codec in (
+        ("accuracy_plain", "16bit", "bf16"),
+        ("accuracy_coded", "16bit", "int2"),
+        ("accuracy_trained", "int2", "int2"),
+    ):
+        scored = [
+            run.data.metrics["accuracy"]
+            for run in conditions
+            if f"+{trained}+" in run.data.params["pair"] and run.data.params["codec"] == codec
+        ]
+        assert len(scored) == 2
+        assert row[column] == pytest.approx(sum(scored) / 2)
+    assert "demo_facts_int2_recovered_points" in milestone.data.metrics
+    capsys.readouterr()
+    run_milestone(m5, values(m5, **options(pair)))
+    said = capsys.readouterr().out
+    assert said.count("train: finished") == 4
+    assert said.count("m2: 2 conditions, 6 of 6 answers are finished") == 4
+    again = [run.data.tags["latentwire.level"] for run in runs()]
+    assert again.count("chunk") == levels.count("chunk")
+
+
+@pytest.mark.parametrize(
+    ("codec", "sentence"),
+    [
+        ("", "codec=: name the codecs to train through"),
+        ("int4,bf16", "codec=bf16: a training in 16 bits is always made"),
+        ("turbo2", "codec=turbo2 needs a calibration"),
+    ],
+)
+def test_codecs_through_which_nothing_is_trained(
+    codec: str, sentence: str, empty: Path, values: Any
+) -> None:
+    with pytest.raises(LatentWireError, match=sentence):
+        run_milestone(m5, values(m5, **options(write_bare_pair(empty), codec=codec)))
+    assert not Path("out").exists()
+
+
+def test_a_dry_run_says_what_would_be_trained(
+    empty: Path, values: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_milestone(m5, values(m5, **options(write_bare_pair(empty), dry_run="true")))
+    assert capsys.readouterr().out.count("2 steps, ") == 4
+    assert not Path("out").exists() and not Path("mlflow.db").exists()
