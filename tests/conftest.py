@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import unsynced_sqlite  # noqa: F401
 from hypothesis import HealthCheck, settings
 
 # The models are so small that sharing one step among threads costs ten times what it saves;

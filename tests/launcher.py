@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import unsynced_sqlite  # noqa: F401
 from launched import Forker
 
 ROOT = Path(__file__).parents[1]
