@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, settings
 # so too in the processes that tests start, up to eight at once.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+# Nothing is recalled from another test, or from another start of the suite.
+os.environ["LATENTWIRE_CACHE"] = f"{os.devnull}/none"
 
 # The same examples at every start, and no limit of time for one: on a busy machine a test must not
 # fail that passes on an idle one. LATENTWIRE_HYPOTHESIS=random looks for others.

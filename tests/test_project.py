@@ -103,6 +103,29 @@ def test_nothing_heavy_is_imported_for_a_help_text_or_a_wrong_parameter() -> Non
     assert not TAKES_SECONDS & imported
 
 
+# What a start needs that finds everything finished.
+FINISHED = """
+import sys
+import latentwire.session.preflight_state
+import latentwire.session.grid
+print("imported:", *sys.modules)
+"""
+
+
+def test_no_model_code_is_imported_before_something_is_missing() -> None:
+    path = os.pathsep.join([str(ROOT), str(ROOT / "C2C")])
+    done = subprocess.run(
+        [sys.executable, "-c", FINISHED],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    imported = set(done.stdout.rpartition("imported: ")[2].split())
+    assert "latentwire.session.grid" in imported, done.stderr
+    models = {"transformers", "tokenizers", "datasets", "sklearn", "torch._dynamo"}
+    assert not {*models, "latentwire.evaluation.engine"} & imported
+
+
 def test_a_name_that_no_milestone_has() -> None:
     with pytest.raises(SystemExit, match="2"):
         chosen("run", [])

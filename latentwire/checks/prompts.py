@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from c2c.load_model import longest_text, shortest_window
 from latentwire.checks.report import CheckWarning
 from latentwire.errors import LatentWireError
 from latentwire.tasks.question import Question
@@ -16,6 +15,8 @@ SPARE_TOKENS = 16  # where a question meets its frame, tokens may be cut otherwi
 def most_tokens(configs: dict[str, Any]) -> tuple[int, str] | None:
     """Of prompt and answer, and what sets the limit, for the models that `configs` names; None
     without a limit."""
+    from c2c.load_model import longest_text, shortest_window
+
     limits = []
     for model, config in configs.items():
         if window := shortest_window(config):

@@ -9,8 +9,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from c2c.errors import C2CError
-from c2c.load_model import read_config
-from c2c.slot_cache import require_batches
 from latentwire.errors import LatentWireError, first_line
 from latentwire.pairs.locate import LocatedPair, missing_shards
 
@@ -71,6 +69,9 @@ def configs(located: LocatedPair) -> tuple[Any, Any]:
 
 
 def _config(folder: Path) -> Any:
+    from c2c.load_model import read_config
+    from c2c.slot_cache import require_batches
+
     try:
         config = read_config(folder)
         require_batches(config)

@@ -44,7 +44,7 @@ def check_all(values: Values) -> None:
     """All checks. Under `dry_run` nothing is downloaded or written, so no report is kept."""
     # MLflow would go on asking a server that refuses for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    opening = PreflightState(values)
+    opening = PreflightState(values, thorough=True)
     with ExitStack() as stack:
         runs: list[MilestoneRun] = []  # one, where the store takes it
         report = run_checks(_checks(opening, stack, runs), _show)
@@ -94,7 +94,7 @@ def _keep(
 
 def _checks(opening: PreflightState, stack: ExitStack, runs: list[MilestoneRun]) -> Iterator[Check]:
     """The fast checks, and those that write, download, load and compute."""
-    yield from fast_checks(opening, thorough=True)
+    yield from fast_checks(opening)
     yield Check(
         ROUND_TRIP,
         lambda: _round_trip(opening, stack, runs),

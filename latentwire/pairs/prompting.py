@@ -1,11 +1,9 @@
 """What a pair reads and where its answers end, as far as files alone do not say it."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from transformers import GenerationConfig
 
 from c2c.chat import end_of_turn, printed_from_outside, template_text
 from c2c.errors import C2CError
@@ -23,6 +21,22 @@ class Prompting:
     unhashed_template: str  # of a file that is not among a model's hashed ones; else ""
     configured: dict[str, Ends]  # by generation config alone, of `receiver` and `sharer`
     ends: dict[str, Ends]  # that are used
+
+    def to_json(self) -> dict[str, Any]:
+        """Ready for JSON; `from_json` takes it."""
+        configured, ends = (
+            {model: sorted(found) for model, found in each.items()}
+            for each in (self.configured, self.ends)
+        )
+        return asdict(self) | {"configured": configured, "ends": ends}
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> "Prompting":
+        configured, ends = (
+            {model: frozenset(tokens) for model, tokens in found[name].items()}
+            for name in ("configured", "ends")
+        )
+        return cls(found["printed"], found["unhashed_template"], configured, ends)
 
     def beside_files(self) -> dict[str, str]:
         """Further parts of a pair's identity; none where its files say everything."""
@@ -75,6 +89,8 @@ def configured_ends(folder: Path) -> Ends:
 
     Raises LatentWireError for one that cannot be read.
     """
+    from transformers import GenerationConfig
+
     try:
         try:
             config = GenerationConfig.from_pretrained(folder, local_files_only=True)

@@ -1,26 +1,31 @@
-"""A pair's files, tokenizers and models, each loaded when it is first asked for."""
+"""A pair's files, tokenizers and models, each loaded when it is first asked for.
+
+What brings transformers' models is imported then, too: where every answer is finished, they are not
+needed.
+"""
 
 import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel
 
 from c2c.cache import geometry
 from c2c.chat import PINNED_DAY
-from c2c.interface import Interface
-from c2c.load_model import load_model
-from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.packet import IDENTITY_BYTES
-from latentwire.evaluation.loaded_pair import LoadedPair
-from latentwire.interfaces.registry import load_interface
 from latentwire.pairs.identity import combined_identity, pair_identity, require_pinned
 from latentwire.pairs.locate import LocatedPair, locate_pair
 from latentwire.pairs.pair import Pair
 from latentwire.pairs.prompting import Prompting, prompting_of
 from latentwire.pairs.tokenizer import check_embedded, check_same_tokenizer, load_tokenizer
+from latentwire.session.recall import contents, recalled
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from c2c.interface import Interface
+    from latentwire.evaluation.loaded_pair import LoadedPair
 
 log = logging.getLogger("latentwire")
 
@@ -69,11 +74,18 @@ class PairInUse:
     @cached_property
     def prompting(self) -> Prompting:
         """What the template prints, and the tokens that end an answer."""
-        return prompting_of(self.located, *self._tokenizers)
+
+        def find() -> dict[str, Any]:
+            return prompting_of(self.located, *self._tokenizers).to_json()
+
+        key = ("prompting", *contents(self.located))
+        return Prompting.from_json(recalled(key, find, keep=self.may_download))
 
     @cached_property
-    def models(self) -> tuple[PreTrainedModel, PreTrainedModel]:
+    def models(self) -> "tuple[PreTrainedModel, PreTrainedModel]":
         """Receiver and sharer, frozen."""
+        from c2c.load_model import load_model
+
         log.info("loading pair %s on %s in %s", self.pair.name, self.device, self.dtype)
         receiver = load_model(self.located.receiver, self.dtype, self.device)
         sharer = load_model(self.located.sharer, self.dtype, self.device)
@@ -87,8 +99,10 @@ class PairInUse:
         return receiver, sharer
 
     @cached_property
-    def in_memory(self) -> LoadedPair:
+    def in_memory(self) -> "LoadedPair":
         """Models and fuser."""
+        from latentwire.interfaces.registry import load_interface
+
         assert self.located.fuser
         receiver, sharer = self.models
         interface = load_interface(
@@ -105,8 +119,11 @@ class PairInUse:
             )
         return self.with_interface(interface)
 
-    def with_interface(self, interface: Interface) -> LoadedPair:
+    def with_interface(self, interface: "Interface") -> "LoadedPair":
         """The models with an interface that is in memory, in their dtype and on their device."""
+        from latentwire.channel.endpoint import Endpoint
+        from latentwire.evaluation.loaded_pair import LoadedPair
+
         identity = bytes.fromhex(combined_identity(self.identity))[:IDENTITY_BYTES]
         endpoint = Endpoint.of(interface, identity)
         return LoadedPair(*self.models, interface, self.tokenizer, endpoint)

@@ -5,7 +5,7 @@ which finds it.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -31,7 +31,6 @@ from latentwire.checks.weights import configs, weights_bytes
 from latentwire.environment import choose_device, choose_dtype
 from latentwire.errors import LatentWireError, NotCached, Unanswerable
 from latentwire.evaluation.message import stem_and_options
-from latentwire.interfaces.registry import require_fit
 from latentwire.pairs.locate import LocatedPair, is_offline, locate_pair, parts_of
 from latentwire.pairs.pair import Pair
 from latentwire.pairs.tokenizer import check_embedded
@@ -42,6 +41,7 @@ from latentwire.session.configuration import (
     chosen_pair,
 )
 from latentwire.session.pair_in_use import DATE_TOLD
+from latentwire.session.recall import contents, recalled
 from latentwire.session.session import Session
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.registry import load_dataset, task_named
@@ -60,6 +60,7 @@ class PreflightState:
     """A session that is being opened. None: not found out yet, or not to be had."""
 
     values: Values
+    thorough: bool = False  # everything is looked at anew, and NVIDIA's driver is asked too
     pair: Pair | None = None
     reason: str = ""  # why this pair
     device: str | None = None
@@ -67,8 +68,7 @@ class PreflightState:
     store: Store | None = None
     downloads: list[Download] = field(default_factory=list)
     weights: int | None = None  # bytes in memory
-    sharer: Any = None  # configurations of the models
-    receiver: Any = None
+    contents: tuple[object, ...] = ()  # of the pair's files, for `recalled`
     datasets: dict[str, Dataset] = field(default_factory=dict)
     datasets_missing: list[str] = field(default_factory=list)
     opened: Session | None = None
@@ -77,6 +77,12 @@ class PreflightState:
     def dataset_names(self) -> tuple[str, ...]:
         named: tuple[str, ...] | None = self.values["dataset"]
         return named or (self.pair.datasets if self.pair else ())
+
+    def recall(self, check: str, find: Callable[[], Any], *asked: object) -> Any:
+        """What a check of the pair's files finds, or found of the same files before."""
+        if self.thorough:
+            return find()
+        return recalled((check, *self.contents, *asked), find, keep=not self.values["dry_run"])
 
     def session(self) -> Session:
         """The session, with what the checks have loaded; where its store is not to be had, one that
@@ -117,24 +123,24 @@ def open_session(values: Values) -> Session:
     return opening.session()
 
 
-def fast_checks(opening: PreflightState, thorough: bool = False) -> Iterator[Check]:
+def fast_checks(opening: PreflightState) -> Iterator[Check]:
     """What can be seen in about a second: no model is loaded, nothing downloaded.
 
-    With `thorough`, NVIDIA's driver is asked too, and the store is opened whatever failed before:
-    opening makes what is not there yet, which bad input should not.
+    Where `opening` is `thorough`, nothing is recalled from earlier starts, and the store is opened
+    whatever failed before: opening makes what is not there yet, which bad input should not.
     """
     yield Check(PYTHON, check_python, "make setup with that Python: PYTHON=python3.11 make setup")
     yield Check(PACKAGES, check_packages, "make setup installs the lock's versions")
-    yield from _pair_checks(opening, thorough)
+    yield from _pair_checks(opening)
     yield from _data_checks(opening)
-    yield from _store_checks(opening, thorough)
+    yield from _store_checks(opening)
     yield Check(
         PROMPTS,
         lambda: _prompts(opening),
         "take a pair whose models read longer texts, with the tokenizers that belong to them",
         needs=(PAIR, DEVICE, FILES),
     )
-    if thorough or MESSAGE_TOKENS.name in opening.values:  # baselines are part of it
+    if opening.thorough or MESSAGE_TOKENS.name in opening.values:  # baselines are part of it
         # The last: it makes the session, whose store must be known by then.
         yield Check(
             OPTIONS,
@@ -144,10 +150,10 @@ def fast_checks(opening: PreflightState, thorough: bool = False) -> Iterator[Che
         )
 
 
-def _pair_checks(opening: PreflightState, thorough: bool) -> Iterator[Check]:
+def _pair_checks(opening: PreflightState) -> Iterator[Check]:
     yield Check(
         DEVICE,
-        lambda: _device(opening, thorough),
+        lambda: _device(opening),
         "take device=cpu, or install a torch build and a driver that fit the GPU",
     )
     yield Check(PAIR, lambda: _pair(opening), "give pair=NAME or pair=FILE.yaml (latentwire/pairs)")
@@ -185,7 +191,7 @@ def _data_checks(opening: PreflightState) -> Iterator[Check]:
     )
 
 
-def _store_checks(opening: PreflightState, thorough: bool) -> Iterator[Check]:
+def _store_checks(opening: PreflightState) -> Iterator[Check]:
     yield Check(
         STORE,
         lambda: check_store(tracking_uri()),
@@ -195,7 +201,7 @@ def _store_checks(opening: PreflightState, thorough: bool) -> Iterator[Check]:
         SCHEMA,
         lambda: _open(opening),
         "mlflow db upgrade URI for an older store; else another MLFLOW_TRACKING_URI",
-        needs=(STORE,) if thorough else (PAIR, DEVICE, STORE),
+        needs=(STORE,) if opening.thorough else (PAIR, DEVICE, STORE),
     )
     yield Check(
         ARTIFACTS,
@@ -211,10 +217,10 @@ def _store_checks(opening: PreflightState, thorough: bool) -> Iterator[Check]:
     )
 
 
-def _device(opening: PreflightState, thorough: bool) -> str:
+def _device(opening: PreflightState) -> str:
     device = choose_device(opening.values["device"])
     dtype = choose_dtype(opening.values["dtype"], device)
-    found = check_device(device, dtype, ask_driver=thorough)
+    found = check_device(device, dtype, ask_driver=opening.thorough)
     _choose_device(opening)
     return found
 
@@ -241,16 +247,26 @@ def _files(opening: PreflightState) -> str:
     opening.downloads = pair_downloads(pair)
     if opening.downloads:
         return f"to be downloaded: {describe_downloads(opening.downloads)}"
-    return inspect_files(opening, locate_pair(pair, download=False))
+    located = locate_pair(pair, download=False)
+    opening.contents = contents(located)
+
+    def find() -> tuple[int | None, str]:
+        text = inspect_files(opening, located)
+        return opening.weights, text
+
+    opening.weights, text = opening.recall(FILES, find, str(opening.dtype))
+    return str(text)
 
 
 def inspect_files(opening: PreflightState, located: LocatedPair) -> str:
     """Are the files whole, do their shapes fit, and what do they take in memory?"""
+    from latentwire.interfaces.registry import require_fit  # it brings transformers' models
+
     opening.weights = weights_bytes(located, opening.dtype or torch.float32)
-    opening.sharer, opening.receiver = configs(located)
+    sharer, receiver = configs(located)
     if located.fuser is None:
         return "whole; there is no fuser yet"
-    projectors = require_fit(located.fuser, geometry(opening.sharer), geometry(opening.receiver))
+    projectors = require_fit(located.fuser, geometry(sharer), geometry(receiver))
     return f"whole, {projectors} projectors fit; the fuser is {located.fuser}"
 
 
@@ -281,7 +297,13 @@ def _prompts(opening: PreflightState) -> str:
     if opening.downloads:
         raise CheckSkipped("the pair is still to be downloaded")
     session = opening.session()
-    models = {"receiver": opening.receiver, "sharer": opening.sharer}
+    asked = [(name, each.hash, session.examples(name)) for name, each in opening.datasets.items()]
+    return str(opening.recall(PROMPTS, lambda: _ask(opening, session), *asked))
+
+
+def _ask(opening: PreflightState, session: Session) -> str:
+    sharer, receiver = configs(session.files.located)
+    models = {"receiver": receiver, "sharer": sharer}
     rows = {name: config.get_text_config().vocab_size for name, config in models.items()}
     check_embedded(session.files.tokenizer, rows)
     told = f"{DATE_TOLD}; " if session.files.prompting.printed else ""
@@ -302,6 +324,11 @@ def _options(opening: PreflightState) -> str:
     """Can option logits be read of every question?"""
     if opening.downloads:
         raise CheckSkipped("the tokenizer is not here yet")
+    asked = [(name, dataset.hash) for name, dataset in opening.datasets.items()]
+    return str(opening.recall(OPTIONS, lambda: _read_options(opening), *asked))
+
+
+def _read_options(opening: PreflightState) -> str:
     tokenizer = opening.session().files.tokenizer
     said, lost = [], []
     for name, dataset in opening.datasets.items():

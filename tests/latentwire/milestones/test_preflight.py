@@ -25,7 +25,7 @@ from latentwire.milestones import (
 from latentwire.milestones.registry import all_milestones
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY
-from latentwire.session import milestone_run, preflight_state
+from latentwire.session import milestone_run, pair_in_use, preflight_state
 from latentwire.session.preflight_state import open_session
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.registry import load_dataset
@@ -103,6 +103,24 @@ def test_skip_leaves_the_checks_out(
     out = capsys.readouterr().out
     assert out.startswith("pair demo (as asked) on cpu")
     assert "preflight" not in out
+
+
+def test_what_was_found_of_the_same_files_is_not_looked_for_again(
+    folder: Path, values, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LATENTWIRE_CACHE", str(tmp_path / "cache"))
+    asked = values(m2, pair=str(pair_of(tmp_path)), dataset="demo_facts")
+    first = open_session(asked).files
+    first_said = first.prompting, first.identity
+    with monkeypatch.context() as patched:
+        for module, name in ((preflight_state, "configs"), (pair_in_use, "load_tokenizer")):
+            patched.setattr(module, name, lambda *given: pytest.fail("looked for again"))
+        again = open_session(asked).files
+        assert (again.prompting, again.identity) == first_said
+    (tmp_path / "receiver" / "config.json").write_text("{}")
+    for _ in range(2):  # what failed is not kept
+        with pytest.raises(LatentWireError, match=r"^preflight: pair files: .*config\.json"):
+            open_session(asked)
 
 
 def test_one_line_where_all_is_well(
