@@ -44,13 +44,14 @@ from mlflow.utils.mlflow_tags import (
 )
 from sqlalchemy import create_engine, insert
 
+from latentwire.analysis.chunk_metrics import chunk_metrics
 from latentwire.analysis.curve import build_curve
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS
 from latentwire.channel.registry import CODECS, needs_calibration
 from latentwire.evaluation.record import Record, record_lines
 from latentwire.milestones import m4
 from latentwire.milestones.budget_curves import load_curve
-from latentwire.session.grid import ConditionPlan, chunk_metrics
+from latentwire.session.condition_plan import ConditionPlan
 from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.setting import Setting
 from latentwire.tasks.registry import task_of_records

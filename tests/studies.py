@@ -10,8 +10,9 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from latentwire.analysis.chunk_metrics import chunk_metrics
 from latentwire.evaluation.record import Record
-from latentwire.session.grid import ConditionPlan, chunk_metrics
+from latentwire.session.condition_plan import ConditionPlan
 from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.setting import Setting
 from latentwire.tasks.arc_c import TASK

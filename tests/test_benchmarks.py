@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from latentwire.session import grid
+from latentwire.analysis.chunk_metrics import chunk_metrics
 from latentwire.tasks.arc_c import TASK
 from latentwire.tracking.results_reader import results
 from latentwire.tracking.runs import CODE_SHA, MILESTONE, SOURCE, RunWriter
@@ -161,7 +161,7 @@ def test_a_synthetic_chunk_run_is_what_the_writer_writes(
         plan.params,
         {f"latentwire.{key}": made.data.tags[f"latentwire.{key}"] for key in keys},
         records,
-        {**grid.chunk_metrics(records, TASK), "seconds": store_read.SECONDS},
+        {**chunk_metrics(records, TASK), "seconds": store_read.SECONDS},
     )
     (real,) = [
         run

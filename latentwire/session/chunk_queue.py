@@ -2,21 +2,14 @@
 
 import logging
 import random
-import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
 from mlflow.exceptions import MlflowException
 
-from latentwire.errors import LatentWireError
-from latentwire.evaluation import engine
-from latentwire.evaluation.engine import Progress
 from latentwire.evaluation.record import Record
-from latentwire.evaluation.worker_pool import Work, split_span
-from latentwire.parameters import AUTO
-from latentwire.session.session import Session
+from latentwire.evaluation.worker_pool import split_span
 from latentwire.spec.condition import Condition
 from latentwire.spec.setting import Setting
 from latentwire.tracking.finished_chunks import (
@@ -73,54 +66,6 @@ def merge_results(parts: Sequence[WorkResult]) -> WorkResult:
         for condition in parts[0].records
     }
     return WorkResult(records, sum(part.seconds for part in parts))
-
-
-class Evaluator:
-    """Evaluates units of a session on its device; buffers stay from one to the next."""
-
-    def __init__(self, session: Session) -> None:
-        self._study = session
-        self._work = engine.Workspace(session.loaded)
-
-    def __call__(self, unit: WorkItem, progress: Progress) -> WorkResult:
-        questions, donors = self._study.questions(unit.setting.dataset)
-        began = time.perf_counter()
-        records = engine.evaluate(
-            self._study.loaded,
-            unit.conditions,
-            questions[slice(*unit.span)],
-            donors[slice(*unit.span)],
-            self._study.batch_size,
-            progress,
-            work=self._work,
-        )
-        return WorkResult(records, time.perf_counter() - began)
-
-
-def open_evaluator(session: Session, device: str) -> Work[WorkItem, WorkResult]:
-    """The evaluator of a worker on `device`; see `Session.for_worker`."""
-    return Evaluator(session.on(device))
-
-
-def worker_devices(session: Session) -> list[str]:
-    """A device for each worker that the parameter `workers` asks for.
-
-    Raises LatentWireError for more workers than there are GPUs.
-    """
-    wanted = session.values.get("workers", 1)
-    if session.device != "cuda":
-        count = 1 if wanted == AUTO else wanted
-        if count > 1 and session.device != "cpu":
-            raise LatentWireError(
-                f"workers={count}: device={session.device} is one device; take device=cuda for all"
-                " GPUs, or workers=1"
-            )
-        return [session.device] * count
-    there = torch.cuda.device_count()
-    count = there if wanted == AUTO else wanted
-    if count > there:
-        raise LatentWireError(f"workers={count}: this machine has {there} GPUs, one a worker")
-    return ["cuda"] if count == 1 else [f"cuda:{number}" for number in range(count)]
 
 
 @dataclass

@@ -1,21 +1,15 @@
 """A grid of conditions over a pair's question sets, chunk by chunk, each chunk computed once."""
 
 import logging
-import math
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 from mlflow.entities import Run
-from tqdm import tqdm
 
 from latentwire.analysis import unanswered
+from latentwire.analysis.chunk_metrics import chunk_metrics
 from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.curve import (
     REFERENCE_CODEC,
@@ -23,49 +17,26 @@ from latentwire.analysis.curve import (
     build_curve,
 )
 from latentwire.analysis.curve_files import write_budget_curves
-from latentwire.analysis.letter_distribution import at_limit, endless, in_format_share
+from latentwire.analysis.letter_distribution import at_limit, endless
 from latentwire.analysis.run_description import description, headline
 from latentwire.analysis.stats import wilson_interval
 from latentwire.analysis.table import render_table
-from latentwire.channel.registry import bits_label
 from latentwire.errors import LatentWireError
-from latentwire.evaluation.record import Record
-from latentwire.evaluation.worker_pool import Setup, WorkerPool
 from latentwire.redaction import redact_uri
-from latentwire.session.chunk_queue import (
-    Evaluator,
-    Queue,
-    WorkItem,
-    WorkResult,
-    merge_results,
-    open_evaluator,
-    work_items,
-    worker_devices,
-)
+from latentwire.session.condition_plan import ConditionPlan, make_plans, still_missing
 from latentwire.session.cost_estimate import chunk_throughputs, print_cost
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
-from latentwire.spec.axes import C2C, DERANGED, NONE, PLACE_AXES
+from latentwire.spec.axes import C2C, PLACE_AXES
 from latentwire.spec.condition import Channel, Condition
-from latentwire.spec.setting import Setting
 from latentwire.tasks.registry import task_of_records
-from latentwire.tasks.task import Task
 from latentwire.tracking.dataset_inputs import log_question_sets
-from latentwire.tracking.finished_chunks import (
-    Span,
-    chunk_name,
-    finished_spans,
-    missing_spans,
-    parse_chunk,
-)
-from latentwire.tracking.outbox import Outbox, PendingChunk, flush_outbox, pending_chunk
+from latentwire.tracking.outbox import flush_outbox
 from latentwire.tracking.results_reader import Unreadable, chunks_of, read_answers, results
 from latentwire.tracking.runs import (
-    CHUNK,
     CONDITION,
     FINGERPRINT,
     IDENTITY,
-    INSTEAD_OF,
     artifact_address,
 )
 
@@ -78,42 +49,6 @@ REFERENCE_CONDITIONS = (
     Condition(C2C, Channel(REFERENCE_CODEC), "matched"),
 )
 PICTURES = "pictures"  # the folder of those that a description shows
-MOST_REPLACED = 200  # run ids in a tag
-OTHERS_POLL_S = 2.0  # between looks at what other processes are computing
-
-
-@dataclass(frozen=True)
-class ConditionPlan:
-    """What one condition on one dataset still needs."""
-
-    setting: Setting
-    condition: Condition
-    examples: int  # to be evaluated
-    examples_total: int  # scored questions of the dataset
-    missing: tuple[Span, ...]
-
-    @property
-    def fingerprint(self) -> str:
-        return self.setting.condition_fingerprint(self.condition)
-
-    @property
-    def params(self) -> dict[str, str]:
-        channel = self.condition.channel
-        # Without it, a run has the one seed of its identity.
-        seeded = self.condition.control == DERANGED and not self.setting.seed_everywhere
-        return {
-            "pair": self.setting.pair,
-            "dataset": self.setting.dataset,
-            **self.condition.params(),
-            "kv_bits": bits_label(channel.codec) if channel else NONE,
-            "dtype": self.setting.dtype,
-            "examples_total": str(self.examples_total),
-            **({"seed": str(self.setting.seed)} if seeded else {}),
-        }
-
-    @property
-    def examples_missing(self) -> int:
-        return sum(stop - start for start, stop in self.missing)
 
 
 def run_grid(
@@ -149,29 +84,6 @@ def run_grid(
         _conclude(session, run, plans, condition_runs, found)
 
 
-def make_plans(session: Session, conditions: Sequence[Condition]) -> list[ConditionPlan]:
-    """Which chunks of each condition on each of the session's datasets are missing in the store."""
-    settings = {dataset: session.setting(dataset) for dataset in session.dataset_names}
-    points = [(setting, condition) for setting in settings.values() for condition in conditions]
-    prints = [setting.condition_fingerprint(condition) for setting, condition in points]
-    finished = finished_spans(session.store, prints)
-    return [
-        _plan(session, setting, condition, finished[fingerprint])
-        for (setting, condition), fingerprint in zip(points, prints, strict=True)
-    ]
-
-
-def _plan(
-    session: Session, setting: Setting, condition: Condition, finished: Iterable[Span]
-) -> ConditionPlan:
-    examples = session.examples(setting.dataset)
-    size = session.values["chunk_size"]
-    chunks = [(start, min(start + size, examples)) for start in range(0, examples, size)]
-    missing = missing_spans(chunks, finished)
-    total = len(session.dataset(setting.dataset).examples)
-    return ConditionPlan(setting, condition, examples, total, tuple(missing))
-
-
 def question_sets(session: Session, names: Iterable[str]) -> dict[str, tuple[str, int, str]]:
     """What `log_question_sets` takes, of question sets that are scored."""
     sets = [session.dataset(name) for name in names]
@@ -180,14 +92,14 @@ def question_sets(session: Session, names: Iterable[str]) -> dict[str, tuple[str
 
 def _start_condition(session: Session, run: MilestoneRun, plan: ConditionPlan) -> str:
     title = f"{plan.setting.dataset} {plan.condition.label}"
-    tags = {FINGERPRINT: plan.fingerprint, CONDITION: plan.fingerprint, **_identity(plan)}
+    tags = {
+        FINGERPRINT: plan.fingerprint,
+        CONDITION: plan.fingerprint,
+        IDENTITY: plan.setting.identity(),
+    }
     run_id = run.writer.start(title, "condition", run.run_id, plan.params, tags)
     log_question_sets(session.store, run_id, question_sets(session, [plan.setting.dataset]))
     return run_id
-
-
-def _identity(plan: ConditionPlan) -> dict[str, str]:
-    return {IDENTITY: plan.setting.identity()}
 
 
 def _answers(
@@ -209,7 +121,9 @@ def _answers(
         parts: dict[str, list[tuple[Run, ConditionResult]]] = {name: [] for name in prints}
         for chunk, result in answers.found:
             parts[chunk.data.tags[CONDITION]].append((chunk, result))
-        rest = [_still(session, plan, [c for c, _ in parts[plan.fingerprint]]) for plan in plans]
+        rest = [
+            still_missing(session, plan, (c for c, _ in parts[plan.fingerprint])) for plan in plans
+        ]
         missing = sum(plan.examples_missing for plan in rest)
         if not missing:
             return {name: [result for _, result in found] for name, found in parts.items()}
@@ -223,12 +137,6 @@ def _answers(
         _compute(session, run, rest, condition_runs, lost)
 
 
-def _still(session: Session, plan: ConditionPlan, chunks: Iterable[Run]) -> ConditionPlan:
-    """The plan, where these chunk runs are what is finished."""
-    spans = [parse_chunk(chunk.data.tags[CHUNK]) for chunk in chunks]
-    return _plan(session, plan.setting, plan.condition, spans)
-
-
 def _compute(
     session: Session,
     run: MilestoneRun,
@@ -236,149 +144,13 @@ def _compute(
     condition_runs: dict[str, str],
     lost: Sequence[Unreadable] = (),
 ) -> None:
-    """Evaluate what is missing: conditions that lack the same examples go together.
-
-    Returns once every chunk is in the store, whichever process computed it. Finished runs that are
-    `lost` do not count.
-    """
-    missing = sum(plan.examples_missing for plan in plans)
-    if not missing:
+    """Evaluate what is missing, if anything is: only then models and engine are imported."""
+    if not any(plan.missing for plan in plans):
         log.info("%s: everything is finished, nothing to compute", run.name)
         return
-    units = work_items([(plan.setting, plan.condition, plan.missing) for plan in plans])
-    by_unit = {(plan.setting, plan.condition): plan for plan in plans}
-    with (
-        tqdm(total=missing, desc=run.name, unit="answer", disable=not sys.stderr.isatty()) as bar,
-        run.leases.until_done() as leases,
-        Outbox(session.store, expecting=True) as outbox,
-        _evaluating(session, bar.update) as evaluate,
-    ):
-        unreadable = {entry.run.info.run_id for entry in lost}
-        queue = Queue(session.store, leases, units, unreadable)
-        while True:
-            for unit, done in evaluate(queue):
-                letters, claimed = [], queue.keeps(unit)
-                for part in queue.still_wanted(unit):
-                    cut = done.cut(unit.span, part.span)
-                    for condition in part.conditions:
-                        plan = by_unit[unit.setting, condition]
-                        parent = condition_runs[plan.fingerprint]
-                        answers = cut.records[condition], cut.seconds / len(unit.conditions)
-                        letters.append(
-                            _letter(session, run, parent, plan, part, *answers, claimed, lost)
-                        )
-                queue.mark_submitted(unit, outbox.enqueue(letters) if letters else None)
-                log.info(
-                    "%s: %s %s, %d conditions, %.1f s",
-                    run.name,
-                    unit.setting.dataset,
-                    chunk_name(*unit.span),
-                    len(unit.conditions),
-                    done.seconds,
-                )
-            if not queue.units:
-                return
-            log.info("%s: other processes have the last %d chunks", run.name, len(queue.units))
-            time.sleep(OTHERS_POLL_S)
+    from latentwire.session.computing import compute
 
-
-@contextmanager
-def _evaluating(
-    session: Session, progress: Callable[[int], object]
-) -> Iterator[Callable[[Queue], Iterator[tuple[WorkItem, WorkResult]]]]:
-    """What evaluates the units that a queue gives: this process, or workers of it."""
-    devices = worker_devices(session)
-    if len(devices) == 1:
-        evaluator = Evaluator(session)
-
-        def here(queue: Queue) -> Iterator[tuple[WorkItem, WorkResult]]:
-            while unit := queue.take():
-                yield unit, evaluator(unit, progress)
-
-        yield here
-        return
-    print(f"{len(devices)} workers: {', '.join(devices)}", flush=True)
-    setup: Setup[WorkItem, WorkResult] = partial(open_evaluator, session.for_worker())
-    with WorkerPool(setup, devices, progress) as crew:
-
-        def by_workers(queue: Queue) -> Iterator[tuple[WorkItem, WorkResult]]:
-            count = len(devices)
-
-            def cut(unit: WorkItem) -> list[WorkItem]:
-                # The last ones, so that no worker waits long for another.
-                return unit.cut(count) if len(queue.units) < count else [unit]
-
-            return crew.map_split(queue.take, cut, merge_results)
-
-        yield by_workers
-
-
-def _letter(
-    session: Session,
-    run: MilestoneRun,
-    condition_run: str,
-    plan: ConditionPlan,
-    unit: WorkItem,
-    records: Sequence[Record],
-    seconds: float,
-    claimed: bool,
-    lost: Sequence[Unreadable],
-) -> PendingChunk:
-    """A chunk's results, as they go to the store."""
-    chunk = chunk_name(*unit.span)
-    tags = {
-        **run.writer.common_tags,
-        FINGERPRINT: plan.setting.chunk_fingerprint(plan.condition, *unit.span),
-        CONDITION: plan.fingerprint,
-        CHUNK: chunk,
-        **_identity(plan),
-    }
-    if replaced := [entry.run.info.run_id for entry in lost if _held(entry.run, plan, unit.span)]:
-        tags[INSTEAD_OF] = ",".join(replaced[:MOST_REPLACED])
-    return pending_chunk(
-        session.store,
-        f"{plan.setting.dataset} {plan.condition.label} {chunk}",
-        condition_run,
-        plan.params,
-        tags,
-        {**chunk_metrics(records, task_of_records(plan.setting.dataset)), "seconds": seconds},
-        records,
-        seconds,
-        claimed=claimed,
-    )
-
-
-def _held(run: Run, plan: ConditionPlan, span: Span) -> bool:
-    """Whether a chunk run was to hold some of a span's examples under the plan's condition."""
-    tags = run.data.tags
-    if tags.get(CONDITION) != plan.fingerprint:
-        return False
-    try:
-        start, stop = parse_chunk(tags.get(CHUNK, ""))
-    except LatentWireError:
-        return False
-    return start < span[1] and span[0] < stop
-
-
-def chunk_metrics(records: Sequence[Record], task: Task) -> dict[str, float]:
-    """The metrics that a chunk and a condition share; those of what there is nothing of are left
-    out."""
-    correct = sum(record.correct for record in records)
-    sent = [record.wire_bytes for record in records if record.unanswered is None]
-    found: dict[str, float] = {
-        "examples": len(records),
-        "correct": correct,
-        "accuracy": correct / len(records),
-    }
-    if sent:
-        found["wire_bytes_mean"] = sum(sent) / len(sent)
-    if len(sent) < len(records):
-        found["unanswered"] = len(records) - len(sent)
-    if any(record.score is not None for record in records):
-        scores = [record.correct if record.score is None else record.score for record in records]
-        found["score_mean"] = sum(scores) / len(scores)
-    share = in_format_share(records, task)
-    return found if math.isnan(share) else found | {"in_format_share": share}
+    compute(session, run, plans, condition_runs, lost)
 
 
 def _conclude(

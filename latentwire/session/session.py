@@ -2,11 +2,11 @@
 each loaded once, however many milestones run."""
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.registry import needs_calibration
 from latentwire.errors import NotCached
-from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.pairs.identity import combined_identity
 from latentwire.pairs.pair import Pair
 from latentwire.parameters import AUTO, Values
@@ -20,6 +20,9 @@ from latentwire.tasks.registry import load_dataset, load_training, published_exa
 from latentwire.tracking.calibration_lookup import CalibrationKey, find_calibration
 from latentwire.tracking.runs import IDENTITY
 from latentwire.tracking.store import Store
+
+if TYPE_CHECKING:  # it brings transformers' models
+    from latentwire.evaluation.loaded_pair import LoadedPair
 
 
 @dataclass
@@ -150,7 +153,7 @@ class Session(Configuration):
         return replace(channel, calibration=self.kept.calibration.hash)
 
     @property
-    def loaded(self) -> LoadedPair:
+    def loaded(self) -> "LoadedPair":
         """Models and fuser in memory."""
         pair = self.files.in_memory
         return replace(pair, endpoint=replace(pair.endpoint, calibration=self.kept.calibration))

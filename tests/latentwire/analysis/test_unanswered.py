@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from latentwire.analysis.break_even_bytes import break_even_table
+from latentwire.analysis.chunk_metrics import chunk_metrics
 from latentwire.analysis.claims.claim import Claim
 from latentwire.analysis.claims.judge import judge
 from latentwire.analysis.curve import ConditionResult, build_curve, read_csv, write_csv
@@ -17,7 +18,6 @@ from latentwire.analysis.report.warnings import warning_sentences
 from latentwire.analysis.run_description import description, headline
 from latentwire.analysis.table import render_table
 from latentwire.analysis.unanswered import commonest_reason, sentences
-from latentwire.session.grid import chunk_metrics
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.arc_c import TASK
 

@@ -21,7 +21,8 @@ from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.published import PublishedCondition
 from latentwire.milestones import baselines, m0, m2, m3, publishing
 from latentwire.parameters import Values
-from latentwire.session import grid
+from latentwire.session import computing
+from latentwire.session.condition_plan import make_plans
 from latentwire.session.preflight_state import open_session
 from latentwire.session.session import Session
 from latentwire.spec.condition import Channel, Condition, Message
@@ -110,7 +111,7 @@ def computes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def compute(*_: object) -> None:
         raise AssertionError("an answer that the store holds is computed again")
 
-    monkeypatch.setattr(grid.Evaluator, "__call__", compute)
+    monkeypatch.setattr(computing.Evaluator, "__call__", compute)
 
 
 def unpack(folder: Path) -> None:
@@ -157,7 +158,7 @@ def test_other_seeds_share_all_but_deranged_answers(
 ) -> None:
     def missing(**given: object) -> dict[str, int]:
         session = open_session(values(m2, **LIKE_STUDIED, **given))
-        plans = grid.make_plans(session, m2.conditions(session.values))
+        plans = make_plans(session, m2.conditions(session.values))
         return {plan.condition.control: plan.examples_missing for plan in plans}
 
     assert missing() == {"matched": 0, "deranged": 0}

@@ -1,5 +1,6 @@
 """Two processes, each with its own queue over one store."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ def test_who_has_lost_the_claim_stores_what_is_still_missing(
     finish(store, TWO[0], (0, 20))
     finish(store, TWO[1], (0, 15))
     assert one.still_wanted(unit) == [unit]
-    later = chunk_queue.time.time() + 1000  # it was stopped for so long
+    later = time.time() + 1000  # it was stopped for so long
     monkeypatch.setattr("latentwire.tracking.leases.time.time", lambda: later)
     assert not one.keeps(unit)
     (part,) = one.still_wanted(unit)

@@ -1,0 +1,29 @@
+"""The metrics that chunk runs and condition runs are logged with."""
+
+import math
+from collections.abc import Sequence
+
+from latentwire.analysis.letter_distribution import in_format_share
+from latentwire.evaluation.record import Record
+from latentwire.tasks.task import Task
+
+
+def chunk_metrics(records: Sequence[Record], task: Task) -> dict[str, float]:
+    """The metrics that a chunk and a condition share; those of what there is nothing of are left
+    out."""
+    correct = sum(record.correct for record in records)
+    sent = [record.wire_bytes for record in records if record.unanswered is None]
+    found: dict[str, float] = {
+        "examples": len(records),
+        "correct": correct,
+        "accuracy": correct / len(records),
+    }
+    if sent:
+        found["wire_bytes_mean"] = sum(sent) / len(sent)
+    if len(sent) < len(records):
+        found["unanswered"] = len(records) - len(sent)
+    if any(record.score is not None for record in records):
+        scores = [record.correct if record.score is None else record.score for record in records]
+        found["score_mean"] = sum(scores) / len(scores)
+    share = in_format_share(records, task)
+    return found if math.isnan(share) else found | {"in_format_share": share}
