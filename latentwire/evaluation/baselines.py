@@ -10,8 +10,8 @@ already from batches (`baselines_batched`), which must agree.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,15 +28,9 @@ from latentwire.evaluation.message import (
     prompt_with_message_token_ids,
     stem_and_options,
 )
-from latentwire.evaluation.pipeline import make_record
-from latentwire.evaluation.record import Record
-from latentwire.evaluation.unanswerable import (
-    NOT_FINITE,
-    require_finite,
-    require_room,
-    unanswered,
-)
-from latentwire.spec.axes import DERANGED
+from latentwire.evaluation.pipeline import written_record
+from latentwire.evaluation.record import Record, make_record, source_of, unanswered
+from latentwire.evaluation.unanswerable import NOT_FINITE, require_finite, require_room
 from latentwire.spec.condition import Condition, Message
 from latentwire.tasks.question import Question
 from latentwire.tasks.task import Example, Options, Task
@@ -126,56 +120,41 @@ def model_of(pair: LoadedPair, name: str) -> PreTrainedModel:
 def evaluate(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
     """Ask one question under one of `COMPETITORS`.
 
-    `donor` is the question that the sharer reads under the control `deranged`. A question that
-    cannot be answered under the condition gets the record of that.
+    `donor` is the question that the sharer reads under a control that lends a message. A question
+    that cannot be answered under the condition gets the record of that.
     """
     try:
-        return _answered(models, condition, question, donor)
+        return _BY_SYSTEM[condition.system](models, condition, question, donor)
     except Unanswerable as reason:
         return unanswered(condition, question, donor, str(reason))
 
 
-def _answered(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
-    return _BY_SYSTEM[condition.system](models, condition, question, donor)
-
-
 def _by_logits(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
     own = _own_logprobs(models, question)
-    source = source_of(condition, question, donor)
+    source = source_of(condition.control, question, donor)
     theirs = models.option_logprobs("sharer", source.prompts.sharer_ids, source.options)
     packet = encode_logprobs(theirs)
     scores = own + fitted(decode_logprobs(packet), len(own))
-    return _of_scores(models, condition, question, donor, scores, len(packet))
+    best = _best(question, scores)
+    return make_record(condition, question, donor, best, output=best, wire_bytes=len(packet))
 
 
 def _without_prior(
     models: Models, condition: Condition, question: Question, donor: Question
 ) -> Record:
     scores = _own_logprobs(models, question) - letter_prior(models, question)
-    return _of_scores(models, condition, question, donor, scores, 0)
+    best = _best(question, scores)
+    return make_record(condition, question, donor, best, output=best)
 
 
 def _own_logprobs(models: Models, question: Question) -> np.ndarray:
     return models.option_logprobs("receiver", question.prompts.receiver_ids, question.options)
 
 
-def _of_scores(
-    models: Models,
-    condition: Condition,
-    question: Question,
-    donor: Question,
-    scores: np.ndarray,
-    wire_bytes: int,
-) -> Record:
-    """The record of the option with the highest score; of equals, the first."""
-    record = make_record(models.pair, condition, question, donor, [], wire_bytes)
+def _best(question: Question, scores: np.ndarray) -> str:
+    """The option with the highest score; of equals, the first."""
     labels = question.options.labels
-    return _with_answer(record, question, labels[int(scores[: len(labels)].argmax())])
-
-
-def source_of(condition: Condition, question: Question, donor: Question) -> Question:
-    """The question that the sharer reads."""
-    return donor if condition.control == DERANGED else question
+    return labels[int(scores[: len(labels)].argmax())]
 
 
 def send_text(models: Models, message: Message, source: Question) -> tuple[bytes, str]:
@@ -264,27 +243,22 @@ def logprobs_of(
 
 def _by_text(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
     assert condition.message is not None
-    source = source_of(condition, question, donor)
+    source = source_of(condition.control, question, donor)
     packet, received = send_text(models, condition.message, source)
     prompt = models.prompts.with_message(question, received)
     answer = models.write("receiver", prompt, question.task.max_new_tokens)
-    record = make_record(models.pair, condition, question, donor, answer, len(packet))
-    return replace(record, message=received, prompt_tokens=len(prompt))
+    told: dict[str, Any] = {"message": received, "prompt_tokens": len(prompt)}
+    return written_record(models.pair, condition, question, donor, answer, len(packet), **told)
 
 
 def _by_letter(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
-    letter = send_letter(models, source_of(condition, question, donor))
+    letter = send_letter(models, source_of(condition.control, question, donor))
     if letter:
-        record = make_record(models.pair, condition, question, donor, [], len(letter.encode()))
-        return replace(_with_answer(record, question, letter), message=letter)
+        told = {"output": letter, "message": letter, "wire_bytes": len(letter.encode())}
+        return make_record(condition, question, donor, letter, **told)
     prompt = question.prompts.receiver_ids
     answer = models.write("receiver", prompt, question.task.max_new_tokens)
-    return replace(make_record(models.pair, condition, question, donor, answer, 0), message="")
-
-
-def _with_answer(record: Record, question: Question, answer: str) -> Record:
-    """The record of an answer that nobody wrote."""
-    return replace(record, output=answer, **question.graded(answer))
+    return written_record(models.pair, condition, question, donor, answer, 0, message="")
 
 
 # The systems that compete with caches, each with what answers under it.

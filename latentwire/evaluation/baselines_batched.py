@@ -30,7 +30,7 @@ from latentwire.evaluation.baselines import (
 from latentwire.evaluation.batch import Workspace, padded
 from latentwire.evaluation.loaded_pair import stop_ids
 from latentwire.evaluation.memory import free_cache, out_of_memory, usable_bytes
-from latentwire.evaluation.record import Record
+from latentwire.evaluation.record import Record, source_of
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, require_room
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
@@ -179,7 +179,7 @@ def evaluate(
 
     def sources(system: str) -> list[Question]:
         return [
-            baselines.source_of(condition, *both)
+            source_of(condition.control, *both)
             for condition in conditions
             if condition.system == system
             for both in asked
@@ -216,7 +216,7 @@ def _receivers_prompts(
     found: set[Prompt] = set()
     for condition in conditions:
         for question, donor in asked:
-            source = baselines.source_of(condition, question, donor)
+            source = source_of(condition.control, question, donor)
             with suppress(Unanswerable):  # the sharer has written nothing: nor does the receiver
                 if condition.message is not None:
                     _, received = send_text(models, condition.message, source)

@@ -23,10 +23,11 @@ from c2c.slot_cache import extend, new_slots, read
 from latentwire.channel.endpoint import Arrived
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import select
+from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
-from latentwire.evaluation.pipeline import fitted_prompt, require_mergeable
+from latentwire.evaluation.pipeline import apply_control, fitted_prompt, require_mergeable
+from latentwire.evaluation.record import source_of
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, refusal
-from latentwire.spec.axes import DERANGED
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
 
@@ -108,7 +109,7 @@ def answer(
     batch = _Batch(work, questions, donors, max_new_tokens, on_first_logits, forced_lengths)
     fused = [c for c in conditions if c.channel]
     sharer_alone = [c for c in conditions if c.system == "sharer"]
-    sent = batch.sent({c.control for c in fused} | {"matched" for _ in sharer_alone})
+    sent = batch.sent({c.control for c in fused} | {MATCHED for _ in sharer_alone})
     chosen = batch.choose(sent, fused)
     by_receiver = [c for c in conditions if c.system == "receiver"]
     by_receiver += sorted(fused, key=lambda c: batch.reading(chosen[c]))
@@ -116,7 +117,7 @@ def answer(
     reasons: Reasons = {condition: [None] * len(questions) for condition in conditions}
     if sharer_alone:
         decoder = batch.decoder("sharer", 1)
-        batch.fill(decoder, sent["matched"], 1)
+        batch.fill(decoder, sent[MATCHED], 1)
         work.on_phase_end("copy")
         token_ids = batch.decode(decoder, sharer_alone, reasons, [0] * len(questions))
         answers.update(zip(sharer_alone, token_ids, strict=True))
@@ -194,32 +195,27 @@ class _Batch:
 
         A prompt that is both asked and lent is read once.
         """
-        lent = [donor.token_ids for donor in self.donors]
-        wanted = [
-            *(self.prompts if controls & {"matched", "zero"} else ()),
-            *(lent if DERANGED in controls else ()),
-        ]
-        if not wanted:
+        lent, kinds = [donor.token_ids for donor in self.donors], set(map(is_lent, controls))
+        if not kinds:
             return {}
+        # Prompts that are asked come first, so nothing is copied unless one is asked twice.
+        wanted = [*(self.prompts if False in kinds else ()), *(lent if True in kinds else ())]
         places = {prompt: place for place, prompt in enumerate(dict.fromkeys(wanted))}
         cache = self.read("sharer", list(places))
-        sent = {}
-        if controls & {"matched", "zero"}:
-            # Prompts that are asked come first, so nothing is copied unless one is asked twice.
+        tokens = [length - 1 for length in self.lengths]
+        caches = {}
+        if False in kinds:
             rows = [places[prompt] for prompt in self.prompts]
-            tokens = max(1, max(self.lengths) - 1)
             same = rows == list(range(len(rows)))
             asked = cache.rows(0, len(rows)) if same else cache.pick(_index(rows, cache))
-            sent["matched"] = asked.section(0, tokens)
-        if "zero" in controls:
-            sent["zero"] = sent["matched"].map(torch.zeros_like)
-        if DERANGED in controls:
-            sent[DERANGED] = fit_length(
-                cache,
-                [places[prompt] for prompt in lent],
-                [len(prompt) - 1 for prompt in lent],
-                [length - 1 for length in self.lengths],
-            )
+            caches[False] = asked.section(0, max(1, *tokens))
+        if True in kinds:
+            rows = [places[prompt] for prompt in lent]
+            caches[True] = fit_length(cache, rows, [len(prompt) - 1 for prompt in lent], tokens)
+        sent = {
+            control: apply_control(control, caches[is_lent(control)], tokens)
+            for control in controls
+        }
         self.work.on_phase_end("sharer prefill")
         return sent
 
@@ -254,14 +250,18 @@ class _Batch:
 
     def _examples(self, control: str, cache: KVCache) -> list[tuple[KVCache, tuple[int, ...]]]:
         """Of each example what a sender has: the cache [1, H, n-1, D] and the prompt."""
-        sources = self.donors if control == DERANGED else self.questions
 
         def instruction(row: int, tokens: int) -> KVCache:
             return cache.map(lambda tensor: tensor[row : row + 1, :, :tokens])
 
         return [
-            (instruction(row, n - 1), fitted_prompt(source.prompts.sharer_ids, n))
-            for row, (source, n) in enumerate(zip(sources, self.lengths, strict=True))
+            (
+                instruction(row, n - 1),
+                fitted_prompt(source_of(control, *both).prompts.sharer_ids, n),
+            )
+            for row, (n, *both) in enumerate(
+                zip(self.lengths, self.questions, self.donors, strict=True)
+            )
         ]
 
     def simulate(self, sent: Mapping[str, KVCache], chosen: Chosen, reasons: Reasons) -> Received:
@@ -504,7 +504,7 @@ def slots_needed(pair: LoadedPair, prompt_tokens: int, max_new_tokens: int) -> i
 def fit_length(
     cache: KVCache, rows: Sequence[int], have: Sequence[int], want: Sequence[int]
 ) -> KVCache:
-    """`pipeline.apply_control` for a batch: row b is row rows[b] of `cache`, which holds have[b]
+    """`pipeline.fitted` for a batch: row b is row rows[b] of `cache`, which holds have[b]
     tokens, brought to want[b] tokens and padded up to the longest (one at least)."""
     tokens = max(1, *want)
     shift = torch.tensor([h - w for h, w in zip(have, want, strict=True)])

@@ -21,9 +21,9 @@ from latentwire.evaluation import baselines_batched
 from latentwire.evaluation.batch import Answers, Workspace, answer, slots_needed
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.memory import free_cache, out_of_memory, usable_bytes
-from latentwire.evaluation.pipeline import make_record
-from latentwire.evaluation.record import Record
-from latentwire.evaluation.unanswerable import require_answerable, unanswered
+from latentwire.evaluation.pipeline import written_record
+from latentwire.evaluation.record import Record, unanswered
+from latentwire.evaluation.unanswerable import require_answerable
 from latentwire.spec.axes import BASELINES
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
@@ -172,7 +172,7 @@ class _Call:
                 self.records[condition][row] = (
                     unanswered(*asked_and_lent, reason)
                     if reason
-                    else make_record(pair, *asked_and_lent, tokens, *sizes)
+                    else written_record(pair, *asked_and_lent, tokens, *sizes)
                 )
         self.work.on_phase_end("records")
         self.progress(len(answers) * len(rows))

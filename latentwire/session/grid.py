@@ -28,6 +28,7 @@ from latentwire.analysis.run_description import description, headline
 from latentwire.analysis.stats import wilson_interval
 from latentwire.analysis.table import render_table
 from latentwire.channel.registry import bits_label
+from latentwire.controls.registry import is_lent
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.worker_pool import Setup, WorkerPool
@@ -45,7 +46,7 @@ from latentwire.session.chunk_queue import (
 from latentwire.session.cost_estimate import chunk_throughputs, print_cost
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
-from latentwire.spec.axes import C2C, DERANGED, NONE, PLACE_AXES
+from latentwire.spec.axes import C2C, NONE, PLACE_AXES
 from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.setting import Setting
 from latentwire.tasks.registry import task_of_records
@@ -100,7 +101,7 @@ class ConditionPlan:
     def params(self) -> dict[str, str]:
         channel = self.condition.channel
         # Without it, a run has the one seed of its identity.
-        seeded = self.condition.control == DERANGED and not self.setting.seed_everywhere
+        seeded = is_lent(self.condition.control) and not self.setting.seed_everywhere
         return {
             "pair": self.setting.pair,
             "dataset": self.setting.dataset,
