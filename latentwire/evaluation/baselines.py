@@ -11,7 +11,7 @@ already from batches (`baselines_batched`), which must agree.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,16 +21,16 @@ from c2c import receiver
 from latentwire.channel.codec import CodecError
 from latentwire.channel.text_codec import decode_text, encode_text
 from latentwire.errors import LatentWireError, Unanswerable
-from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.message import (
     content_free_token_ids,
     message_prompt_token_ids,
     prompt_with_message_token_ids,
     stem_and_options,
 )
-from latentwire.evaluation.pipeline import written_record
+from latentwire.evaluation.pipeline import as_batch, written, written_record
 from latentwire.evaluation.record import Record, make_record, source_of, unanswered
-from latentwire.evaluation.unanswerable import NOT_FINITE, require_finite, require_room
+from latentwire.evaluation.unanswerable import NOT_FINITE, require_room
 from latentwire.spec.condition import Condition, Message
 from latentwire.tasks.question import Question
 from latentwire.tasks.task import Example, Options, Task
@@ -39,6 +39,7 @@ _FLOAT16 = np.dtype("<f2")
 LEAST_SENT = 4  # log-probabilities in a packet, -inf for options that a question has not
 
 Prompt = tuple[int, ...]  # token ids
+_T = TypeVar("_T")
 
 
 class Models(Protocol):
@@ -96,29 +97,19 @@ class ReferenceModels:
 
     def write(self, name: str, prompt: Prompt, tokens: int) -> list[int]:
         """See `Models`."""
-        model = model_of(self.pair, name)
+        model = self.pair.model(name)
         require_room(model, name, len(prompt))
-        prefilled = receiver.read(model, torch.tensor([prompt], device=self.pair.device))
-        require_finite(prefilled.logits)
-        (answer,) = receiver.greedy(model, prefilled, tokens, stop_ids(model))
-        return answer
+        return written(model, receiver.read(model, as_batch(prompt, self.pair.device)), tokens)
 
     def option_logprobs(self, name: str, prompt: Prompt, options: Options) -> np.ndarray:
         """See `Models`."""
-        model = model_of(self.pair, name)
+        model = self.pair.model(name)
         require_room(model, name, len(prompt))
-        logprobs = logprobs_of(self.pair, model, [prompt], options)[0]
-        require_numbers(logprobs)
-        return logprobs
-
-
-def model_of(pair: LoadedPair, name: str) -> PreTrainedModel:
-    """The pair's `receiver` or `sharer`."""
-    return pair.receiver if name == "receiver" else pair.sharer
+        return or_raised(logprobs_of(self.pair, model, [prompt], options)[0])
 
 
 def evaluate(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
-    """Ask one question under one of `COMPETITORS`.
+    """Ask one question under one of `BASELINES`.
 
     `donor` is the question that the sharer reads under a control that lends a message. A question
     that cannot be answered under the condition gets the record of that.
@@ -214,20 +205,15 @@ def fitted(logprobs: np.ndarray, options: int) -> np.ndarray:
     return np.pad(kept, (0, options - len(kept)), constant_values=-np.inf)
 
 
-def require_numbers(logprobs: np.ndarray) -> None:
-    """Unanswerable for log-probabilities of which some are no numbers."""
-    if np.isnan(logprobs).any():
-        raise Unanswerable(NOT_FINITE)
-
-
 def logprobs_of(
     pair: LoadedPair, model: PreTrainedModel, prompts: Sequence[Prompt], options: Options
-) -> np.ndarray:
-    """Log-probabilities [B, N] (float64) of the options among each other, of prompts of one length,
-    as the answer's first token or behind its stem: log(p(label) + p(stem) p(label | stem)).
+) -> list[np.ndarray | Unanswerable]:
+    """Log-probabilities [N] (float64) of the options among each other, of each of some prompts of
+    one length, as the answer's first token or behind its stem: log(p(label) + p(stem) p(label |
+    stem)); or why there are none.
 
-    N is the number of options, four at least; -inf for options beyond the question's own, NaN where
-    logits are no numbers. Raises Unanswerable where labels are not one token each.
+    N is the number of options, four at least; -inf for options beyond the question's own. Raises
+    Unanswerable where labels are not one token each.
     """
     stem, labels, alone = stem_and_options(pair.tokenizer, options)
     ids = torch.tensor([[*prompt, *stem] for prompt in prompts], device=pair.device)
@@ -238,7 +224,14 @@ def logprobs_of(
     either = torch.logaddexp(lines[:, 0, alone], written[:, None] + lines[:, -1, labels])
     logprobs = np.full((len(prompts), max(LEAST_SENT, len(labels))), -np.inf)
     logprobs[:, : len(labels)] = either.log_softmax(-1).cpu().numpy()
-    return logprobs
+    return [Unanswerable(NOT_FINITE) if np.isnan(line).any() else line for line in logprobs]
+
+
+def or_raised(found: _T | Unanswerable) -> _T:
+    """What was found; raised anew where that is a reason, for each who asks."""
+    if isinstance(found, Unanswerable):
+        raise Unanswerable(str(found))
+    return found
 
 
 def _by_text(models: Models, condition: Condition, question: Question, donor: Question) -> Record:

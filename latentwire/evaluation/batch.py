@@ -7,10 +7,10 @@ section by section, what is read again after each section, and decoding.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import cycle
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,10 +25,11 @@ from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import select
 from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
+from latentwire.evaluation.memory import free_cache, out_of_memory
 from latentwire.evaluation.pipeline import apply_control, fitted_prompt, require_mergeable
 from latentwire.evaluation.record import source_of
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, refusal
-from latentwire.spec.condition import Condition
+from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
 
 # How many tokens go through a model or a projector together: enough to keep the device busy, few
@@ -39,6 +40,7 @@ FUSED_AT_ONCE = {"cuda": 131_072, "mps": 8_192, "cpu": 4_096}
 # than a thousand launches, whatever it holds.
 PADDING_WORTH_A_PASS = {"cuda": 8_192, "mps": 4_096, "cpu": 128}
 
+_T = TypeVar("_T")
 OnLogits = Callable[[Sequence[Condition], Tensor], None]
 Reasons = dict[Condition, list[str | None]]  # why each example of a batch has no answer
 Chosen = Mapping[Condition, list[Positions]]  # of each example, under conditions that send a cache
@@ -85,8 +87,20 @@ class Workspace:
         return self._decoders[name]
 
     def release(self) -> None:
-        """Give the decoders' memory back."""
+        """Give the decoders' memory back, and what else nothing uses any more."""
         self._decoders.clear()
+        free_cache(self.pair.device)
+
+    def attempt(self, run: Callable[[], _T]) -> _T | None:
+        """What `run` returns; None where memory does not suffice, with all of it given back, so
+        that less can be tried (`memory.shrink_batch`)."""
+        try:
+            return run()
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+        self.release()  # not in the handler: there the error holds the batch's tensors
+        return None
 
 
 def answer(
@@ -173,17 +187,16 @@ class _Batch:
         """Tokens of each prompt."""
         return [len(question.token_ids) for question in self.questions]
 
-    def model(self, name: str) -> PreTrainedModel:
-        return self.work.pair.receiver if name == "receiver" else self.work.pair.sharer
-
     def decoder(self, name: str, conditions: int) -> Decoder:
         """The decoder of `receiver` or `sharer`, with a row for each condition and example."""
         slots = slots_needed(self.work.pair, max(self.lengths), self.max_new_tokens)
-        return self.work.decoder(name, self.model(name), conditions * len(self.questions), slots)
+        return self.work.decoder(
+            name, self.work.pair.model(name), conditions * len(self.questions), slots
+        )
 
     def read(self, name: str, prompts: Sequence[tuple[int, ...]]) -> KVCache:
         """A model's caches of all but the last token of each prompt (of one token, that one)."""
-        model = self.model(name)
+        model = self.work.pair.model(name)
         token_ids = padded(prompts, model.device)[:, : max(1, max(map(len, prompts)) - 1)]
         rows, tokens = token_ids.shape
         cache = new_slots(geometry(model.config), rows, tokens, model.dtype, model.device)
@@ -237,12 +250,12 @@ class _Batch:
         """What the sender chooses of each example; once for conditions that differ by codec."""
         controls = {condition.control for condition in conditions}
         examples = {control: self._examples(control, sent[control]) for control in controls}
-        found: dict[tuple[float, str, str], list[Positions]] = {}
+        found: dict[tuple[Channel, str], list[Positions]] = {}
         chosen = {}
         for condition in conditions:
             channel, control = condition.channel, condition.control
             assert channel is not None
-            key = channel.keep_ratio, channel.order, control
+            key = replace(channel, codec="", calibration=""), control
             if key not in found:
                 found[key] = [select(channel, *each) for each in examples[control]]
             chosen[condition] = found[key]

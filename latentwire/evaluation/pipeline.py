@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from c2c import receiver, sharer
 from c2c.cache import KVCache, concatenate
@@ -40,7 +41,7 @@ def evaluate(pair: LoadedPair, condition: Condition, question: Question, donor: 
     cannot be answered under the condition gets the record of that.
     """
     if condition.system in BASELINES:
-        raise LatentWireError(f"{condition.label}: its definition is in competitors")
+        raise LatentWireError(f"{condition.label}: its definition is in baselines")
     try:
         return _answered(pair, condition, question, donor)
     except Unanswerable as reason:
@@ -51,24 +52,27 @@ def _answered(
     pair: LoadedPair, condition: Condition, question: Question, donor: Question
 ) -> Record:
     require_answerable(pair, condition, question, donor)
-    packet = b""
+    packet, name = b"", "sharer" if condition.system == "sharer" else "receiver"
+    answering = pair.model(name)
     if condition.channel:
         packet = send(pair, condition.channel, question, donor, condition.control)
         with may_be_refused(condition.channel):  # by who reads it
             prefilled = prefill(pair, question, packet)
     else:
-        model, ids = (
-            (pair.receiver, question.prompts.receiver_ids)
-            if condition.system == "receiver"
-            else (pair.sharer, question.prompts.sharer_ids)
-        )
-        prefilled = receiver.read(model, as_batch(ids, pair.device))
-    require_finite(prefilled.logits)
-    answering = pair.sharer if condition.system == "sharer" else pair.receiver
-    most = question.task.max_new_tokens
-    (answer,) = receiver.greedy(answering, prefilled, most, stop_ids(answering))
+        prompts = question.prompts
+        ids = prompts.sharer_ids if name == "sharer" else prompts.receiver_ids
+        prefilled = receiver.read(answering, as_batch(ids, pair.device))
+    answer = written(answering, prefilled, question.task.max_new_tokens)
     sent = len(packet), pair.endpoint.elements(packet)
     return written_record(pair, condition, question, donor, answer, *sent)
+
+
+def written(model: PreTrainedModel, prefilled: Prefilled, tokens: int) -> list[int]:
+    """What a model writes, greedily, in at most `tokens` tokens. Unanswerable where the logits are
+    no numbers."""
+    require_finite(prefilled.logits)
+    (answer,) = receiver.greedy(model, prefilled, tokens, stop_ids(model))
+    return answer
 
 
 def send(

@@ -11,7 +11,6 @@ from latentwire.controls.registry import DERANGED, MATCHED
 from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.engine import evaluate
 from latentwire.evaluation.loaded_pair import LoadedPair
-from latentwire.evaluation.memory import free_cache
 from latentwire.evaluation.record import Record
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
@@ -66,7 +65,6 @@ class Judge:
         asked = [condition for group in conditions.values() for condition in group]
         found = evaluate(pair, asked, self.questions, self._donors, work=work)
         work.release()
-        free_cache(pair.device)
         own, lent = (
             [record for condition in group for record in found[condition]]
             for group in conditions.values()

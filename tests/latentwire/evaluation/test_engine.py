@@ -339,8 +339,8 @@ def test_memory_that_runs_out_at_any_time(
         # With a split of conditions that outlives the single examples it was made for.
         monkeypatch.setattr(
             engine,
-            "_shrink_batch",
-            lambda pair, examples, conditions: (max(1, examples // 2), max(1, conditions // 2)),
+            "shrink_batch",
+            lambda device, examples, conditions: (max(1, examples // 2), max(1, conditions // 2)),
         )
         told: list[int] = []
         size = generator.choice((None, 5, 7))
