@@ -26,6 +26,7 @@ from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
 from latentwire.spec.axes import (
     AXES,
+    C2C,
     CACHES,
     NONE,
     ROW_AXES,
@@ -34,6 +35,7 @@ from latentwire.spec.axes import (
     require_fitting,
     sort_key,
 )
+from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.names import label
 from latentwire.tasks.answer_letter import LETTERS
 from latentwire.tasks.registry import task_of_records
@@ -131,7 +133,9 @@ _LIMITS = {
 }
 
 SOURCES = ("local", "published")
-REFERENCE_CODEC = "bf16"  # 16 bits: what other codecs and shorter caches are compared with
+REFERENCE_CODEC = "bf16"
+# The whole cache in 16 bits: what other codecs and shorter caches are compared with.
+REFERENCE = Condition(C2C, Channel(REFERENCE_CODEC), MATCHED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,11 +183,7 @@ class _Measured:
 
     @property
     def is_reference(self) -> bool:
-        return (self.point.codec, self.point.keep_ratio, self.point.order) == (
-            REFERENCE_CODEC,
-            1,
-            "front",
-        )
+        return self.point.place == REFERENCE.point.place
 
 
 def build_curve(
@@ -380,7 +380,7 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
         "unanswered": unanswered.count(own.values()),
         "unanswered_reason": unanswered.commonest_reason(every),
         "follows_donor_share": _ratio(
-            sum(task.score(str(record.donor_answer), record.predicted) == 1 for record in donors),
+            sum(task.is_correct(str(record.donor_answer), record.predicted) for record in donors),
             len(donors),
         ),
         **_answer_columns(own.values(), task),

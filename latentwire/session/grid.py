@@ -18,7 +18,7 @@ from tqdm import tqdm
 from latentwire.analysis import unanswered
 from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.curve import (
-    REFERENCE_CODEC,
+    REFERENCE,
     ConditionResult,
     build_curve,
 )
@@ -46,8 +46,8 @@ from latentwire.session.chunk_queue import (
 from latentwire.session.cost_estimate import chunk_throughputs, print_cost
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
-from latentwire.spec.axes import C2C, NONE, PLACE_AXES
-from latentwire.spec.condition import Channel, Condition
+from latentwire.spec.axes import NONE, PLACE_AXES
+from latentwire.spec.condition import Condition
 from latentwire.spec.setting import Setting
 from latentwire.tasks.registry import task_of_records
 from latentwire.tasks.task import Task
@@ -76,7 +76,7 @@ log = logging.getLogger("latentwire")
 REFERENCE_CONDITIONS = (
     Condition("receiver"),
     Condition("sharer"),
-    Condition(C2C, Channel(REFERENCE_CODEC), "matched"),
+    REFERENCE,
 )
 PICTURES = "pictures"  # the folder of those that a description shows
 MOST_REPLACED = 200  # run ids in a tag

@@ -166,6 +166,14 @@ PLACE_AXES = tuple(name for name in ROW_AXES if not AXES[name].derived)
 _BY_RANK = sorted(ROW_AXES, key=lambda name: AXES[name].rank)
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a row holds nothing: None, NaN, or pandas' NA, which is neither true nor false."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        return True
+
+
 def applying(system: str) -> list[str]:
     """The axes on which a system has values."""
     return [name for name, axis in AXES.items() if system in axis.systems]
@@ -179,7 +187,7 @@ def require_fitting(row: Mapping[str, Any]) -> None:
     system = row["system"]
     for name in (name for name in AXES if name in row):
         axis, value = AXES[name], row[name]
-        there = value is not None and value == value and value != axis.absent  # NaN is none
+        there = not is_missing(value) and value != axis.absent
         if there and axis.allowed and value not in axis.allowed:
             raise LatentWireError(f"{name} is {value!r}, not one of {tuple(axis.allowed)}")
         applies = system in axis.systems

@@ -35,6 +35,7 @@ from latentwire.spec.axes import (
     SYSTEMS,
     WHOLE,
     applying,
+    is_missing,
 )
 from latentwire.spec.names import label, row_name
 from latentwire.tasks.dataset import Dataset
@@ -325,7 +326,8 @@ def _filtered(row: Mapping[Any, Any]) -> dict[str, str]:
     """A point's values on the axes that the page filters by; those that say nothing (which end of
     a whole cache) are left out. What is sent without a codec goes by its system."""
     names = [n for n in applying(row["system"]) if n in ROW_AXES and AXES[n].title]
-    return {"codec": row["system"]} | {n: str(row[n]) for n in names if AXES[n].label(row)}
+    there = [n for n in names if not is_missing(row[n]) and AXES[n].label(row)]
+    return {"codec": row["system"]} | {n: str(row[n]) for n in there}
 
 
 def _named(row: Mapping[Any, Any]) -> dict[str, str]:
