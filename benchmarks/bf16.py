@@ -184,19 +184,19 @@ def by_definition(
 @contextmanager
 def answers_kept(module: Any) -> Iterator[Answers]:
     """The token ids of all answers that `module` turns into records meanwhile."""
-    make_record, kept = module.make_record, {}
+    written_record, kept = module.written_record, {}
 
     def keeping(
         pair: Any, condition: Any, question: Any, donor: Any, answer: Any, *sizes: int
     ) -> Any:
         kept[condition, question.example.id] = list(answer)
-        return make_record(pair, condition, question, donor, answer, *sizes)
+        return written_record(pair, condition, question, donor, answer, *sizes)
 
     try:
-        module.make_record = keeping
+        module.written_record = keeping
         yield kept
     finally:
-        module.make_record = make_record
+        module.written_record = written_record
 
 
 class Definition:

@@ -16,7 +16,6 @@ import time
 
 from latentwire.evaluation.record import Record
 from latentwire.session.chunk_queue import Queue, work_items
-from latentwire.spec.axes import CONTROLS
 from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.setting import Setting
 from latentwire.tracking.leases import Leases
@@ -39,8 +38,8 @@ CUTS += [(0.25, "back"), (0.1, "front"), (0.1, "back")]
 CONDITIONS = [
     Condition("receiver"),
     Condition("sharer"),
-    *(Condition("c2c", Channel(codec), CONTROLS[0]) for codec in ("bf16", "int8", "int4")),
-    *(Condition("c2c", Channel("int8", ratio, order), CONTROLS[0]) for ratio, order in CUTS),
+    *(Condition("c2c", Channel(codec), "matched") for codec in ("bf16", "int8", "int4")),
+    *(Condition("c2c", Channel("int8", ratio, order), "matched") for ratio, order in CUTS),
 ]
 OUTPUT = "The correct answer is B, because of what the passage says about it."
 

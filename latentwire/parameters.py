@@ -15,9 +15,10 @@ from typing import Any
 
 from c2c.errors import shortened
 from latentwire.channel.selectors.registry import SELECTORS
+from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError
 from latentwire.plain_parser import PlainParser
-from latentwire.spec.axes import CONTROLS
+from latentwire.spec.axes import SYSTEMS
 from latentwire.spec.setting import USUAL_SEED
 from latentwire.tasks.registry import task_names
 from latentwire.user_files import output_folder, user_path
@@ -314,7 +315,7 @@ CONTROLS_SENT = Parameter(
 CONTROLS_WRITTEN = Parameter(
     "controls",
     "matched,deranged",
-    comma_list(one_of("matched", "deranged")),
+    comma_list(one_of(*SYSTEMS["text"].controls)),
     "whose messages are sent",
 )
 MESSAGE_TOKENS = Parameter(

@@ -21,12 +21,13 @@ from latentwire.analysis.letter_distribution import (
 )
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS
 from latentwire.analysis.stats import Outcomes, wilson_interval
+from latentwire.controls.registry import CONTROLS, DERANGED, MATCHED, in_place_of_own
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
 from latentwire.spec.axes import (
     AXES,
+    C2C,
     CACHES,
-    CONTROLS,
     NONE,
     ROW_AXES,
     SENDING,
@@ -34,11 +35,21 @@ from latentwire.spec.axes import (
     require_fitting,
     sort_key,
 )
+from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.names import label
 from latentwire.tasks.answer_letter import LETTERS
 from latentwire.tasks.registry import task_of_records
 from latentwire.tasks.task import Task
 
+_OF_CONTROL = {"accuracy": "float64", "examples": "int64"}
+_ANSWERS_OF_CONTROL = {"top_letter": "string", "top_letter_share": "float64", "degenerate": "bool"}
+
+
+def _of_controls(kinds: Mapping[str, str], controls: Iterable[str]) -> dict[str, str]:
+    return {f"{control}_{name}": kind for control in controls for name, kind in kinds.items()}
+
+
+OTHERS = tuple(name for name in in_place_of_own() if name != DERANGED)
 # Column -> pandas type, in the order of the file. The types with a capital and "string" hold
 # missing values beside whole numbers and text, so a file read back equals the frame written.
 COLUMNS: dict[str, str] = {
@@ -57,19 +68,16 @@ COLUMNS: dict[str, str] = {
     "wire_bytes_min": "Int64",
     "wire_bytes_max": "Int64",
     "bits_per_element": "float64",
-    "deranged_accuracy": "float64",
-    "deranged_examples": "int64",
+    **_of_controls(_OF_CONTROL, [DERANGED]),
     "pairing_examples": "int64",
     "pairing_gain": "float64",
     "pairing_gain_low": "float64",
     "pairing_gain_high": "float64",
     "pairing_p": "float64",
     "pairing_p_holm": "float64",
-    "zero_accuracy": "float64",
-    "zero_examples": "int64",
+    **_of_controls(_OF_CONTROL, OTHERS),
     "unanswered": "int64",
-    "deranged_unanswered": "int64",
-    "zero_unanswered": "int64",
+    **_of_controls({"unanswered": "int64"}, in_place_of_own()),
     "unanswered_reason": "string",
     "unparsed_share": "float64",
     "follows_donor_share": "float64",
@@ -81,12 +89,7 @@ COLUMNS: dict[str, str] = {
     "in_format_share": "float64",
     "output_tokens_mean": "float64",
     "at_limit": "int64",
-    "deranged_top_letter": "string",
-    "deranged_top_letter_share": "float64",
-    "deranged_degenerate": "bool",
-    "zero_top_letter": "string",
-    "zero_top_letter_share": "float64",
-    "zero_degenerate": "bool",
+    **_of_controls(_ANSWERS_OF_CONTROL, in_place_of_own()),
     "letter_prior_accuracy": "float64",
     "bf16_examples": "int64",
     "bf16_differing": "int64",
@@ -130,7 +133,9 @@ _LIMITS = {
 }
 
 SOURCES = ("local", "published")
-REFERENCE_CODEC = "bf16"  # 16 bits: what other codecs and shorter caches are compared with
+REFERENCE_CODEC = "bf16"
+# The whole cache in 16 bits: what other codecs and shorter caches are compared with.
+REFERENCE = Condition(C2C, Channel(REFERENCE_CODEC), MATCHED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,11 +183,7 @@ class _Measured:
 
     @property
     def is_reference(self) -> bool:
-        return (self.point.codec, self.point.keep_ratio, self.point.order) == (
-            REFERENCE_CODEC,
-            1,
-            "front",
-        )
+        return self.point.place == REFERENCE.point.place
 
 
 def build_curve(
@@ -191,7 +192,7 @@ def build_curve(
     """Join results into the tidy table of COLUMNS, one row a point, in a fixed order.
 
     Results of one point may come in parts and overlap (chunk runs): an example counts once.
-    The controls `deranged` and `zero` become columns of the point they belong to. Rows are sorted
+    All controls but `matched` become columns of the point they belong to. Rows are sorted
     by pair, dataset and source, then as `axes.sort_key` has it. p-values are corrected over the
     points of one family, those of caches apart from those of what competes with them.
 
@@ -286,8 +287,10 @@ def _filled(frame: pd.DataFrame) -> pd.DataFrame:
         full = full.assign(complete=full["examples"] == full["examples_total"])
     if "deranged_examples" in lacking:
         full = full.assign(deranged_examples=full["pairing_examples"])
-    if "zero_examples" in lacking:
-        full = full.assign(zero_examples=full["examples"].where(full["zero_accuracy"].notna(), 0))
+    for control in OTHERS:
+        if f"{control}_examples" in lacking:
+            asked = full["examples"].where(full[f"{control}_accuracy"].notna(), 0)
+            full = full.assign(**{f"{control}_examples": asked})
     return full
 
 
@@ -350,8 +353,7 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
         )
         for control in (*CONTROLS, NONE)
     }
-    own = records["matched" if point.system in SENDING else NONE]
-    deranged, zero = records["deranged"], records["zero"]
+    own, deranged = records[MATCHED if point.system in SENDING else NONE], records[DERANGED]
     if len(own) > total:
         raise LatentWireError(f"{point}: {len(own)} examples, but its dataset has {total}.")
 
@@ -375,22 +377,19 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
         "accuracy_low": interval.low,
         "accuracy_high": interval.high,
         **_byte_columns(own),
-        "deranged_accuracy": _accuracy(deranged),
-        "deranged_examples": len(deranged),
-        "zero_accuracy": _accuracy(zero),
-        "zero_examples": len(zero),
         "unanswered": unanswered.count(own.values()),
-        "deranged_unanswered": unanswered.count(deranged.values()),
-        "zero_unanswered": unanswered.count(zero.values()),
         "unanswered_reason": unanswered.commonest_reason(every),
         "follows_donor_share": _ratio(
-            sum(task.score(str(record.donor_answer), record.predicted) == 1 for record in donors),
+            sum(task.is_correct(str(record.donor_answer), record.predicted) for record in donors),
             len(donors),
         ),
         **_answer_columns(own.values(), task),
     }
-    for control in ("deranged", "zero"):
+    for control in in_place_of_own():
         answers = spread(records[control].values())
+        row[f"{control}_accuracy"] = _accuracy(records[control])
+        row[f"{control}_examples"] = len(records[control])
+        row[f"{control}_unanswered"] = unanswered.count(records[control].values())
         row[f"{control}_top_letter"] = answers.top_letter
         row[f"{control}_top_letter_share"] = answers.top_letter_share
         row[f"{control}_degenerate"] = answers.degenerate

@@ -235,7 +235,7 @@ def _parsed(fields: list[str]) -> _Row:
         generated_tokens=_whole(text, "generated_tokens", 0),
         latency_ms=_number(text, "latency_ms", 0),
     )
-    if row.correct != (TASKS[row.dataset].score(row.answer, row.predicted) == 1):
+    if row.correct != TASKS[row.dataset].is_correct(row.answer, row.predicted):
         raise ValueError(
             f"correct is {text['correct']}, but the answer is {row.answer!r} "
             f"and {text['predicted']!r} was predicted"

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import pandas as pd
 
+from latentwire.controls.registry import in_place_of_own
 from latentwire.evaluation.record import Record
 from latentwire.spec.names import condition_name
 
 MOST_NAMED = 3  # conditions in a sentence
-COLUMNS = {"": "unanswered", "deranged": "deranged_unanswered", "zero": "zero_unanswered"}
+COLUMNS = {"": "unanswered"} | {name: f"{name}_unanswered" for name in in_place_of_own()}
 
 
 def answered(records: Mapping[str, Record]) -> dict[str, Record]:

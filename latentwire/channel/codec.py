@@ -51,10 +51,13 @@ class Codec(Protocol):
         `encode` refuses holds numbers that are none, or comes back so."""
 
 
+NOT_FINITE = "the cache holds NaN or infinite numbers, which cannot be sent"
+
+
 def check_finite(x: Tensor) -> None:
     """Refuse NaN and infinity: no scale describes them."""
     if not bool(torch.isfinite(x).all()):
-        raise NumbersRefused("the cache holds NaN or infinite numbers, which cannot be sent")
+        raise NumbersRefused(NOT_FINITE)
 
 
 def check_held(largest: Tensor, codec: str) -> None:

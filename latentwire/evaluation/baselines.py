@@ -10,8 +10,8 @@ already from batches (`baselines_batched`), which must agree.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,22 +21,16 @@ from c2c import receiver
 from latentwire.channel.codec import CodecError
 from latentwire.channel.text_codec import decode_text, encode_text
 from latentwire.errors import LatentWireError, Unanswerable
-from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.message import (
     content_free_token_ids,
     message_prompt_token_ids,
     prompt_with_message_token_ids,
     stem_and_options,
 )
-from latentwire.evaluation.pipeline import make_record
-from latentwire.evaluation.record import Record
-from latentwire.evaluation.unanswerable import (
-    NOT_FINITE,
-    require_finite,
-    require_room,
-    unanswered,
-)
-from latentwire.spec.axes import DERANGED
+from latentwire.evaluation.pipeline import as_batch, written, written_record
+from latentwire.evaluation.record import Record, make_record, source_of, unanswered
+from latentwire.evaluation.unanswerable import NOT_FINITE, require_room
 from latentwire.spec.condition import Condition, Message
 from latentwire.tasks.question import Question
 from latentwire.tasks.task import Example, Options, Task
@@ -45,6 +39,7 @@ _FLOAT16 = np.dtype("<f2")
 LEAST_SENT = 4  # log-probabilities in a packet, -inf for options that a question has not
 
 Prompt = tuple[int, ...]  # token ids
+_T = TypeVar("_T")
 
 
 class Models(Protocol):
@@ -102,80 +97,55 @@ class ReferenceModels:
 
     def write(self, name: str, prompt: Prompt, tokens: int) -> list[int]:
         """See `Models`."""
-        model = model_of(self.pair, name)
+        model = self.pair.model(name)
         require_room(model, name, len(prompt))
-        prefilled = receiver.read(model, torch.tensor([prompt], device=self.pair.device))
-        require_finite(prefilled.logits)
-        (answer,) = receiver.greedy(model, prefilled, tokens, stop_ids(model))
-        return answer
+        return written(model, receiver.read(model, as_batch(prompt, self.pair.device)), tokens)
 
     def option_logprobs(self, name: str, prompt: Prompt, options: Options) -> np.ndarray:
         """See `Models`."""
-        model = model_of(self.pair, name)
+        model = self.pair.model(name)
         require_room(model, name, len(prompt))
-        logprobs = logprobs_of(self.pair, model, [prompt], options)[0]
-        require_numbers(logprobs)
-        return logprobs
-
-
-def model_of(pair: LoadedPair, name: str) -> PreTrainedModel:
-    """The pair's `receiver` or `sharer`."""
-    return pair.receiver if name == "receiver" else pair.sharer
+        return or_raised(logprobs_of(self.pair, model, [prompt], options)[0])
 
 
 def evaluate(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
-    """Ask one question under one of `COMPETITORS`.
+    """Ask one question under one of `BASELINES`.
 
-    `donor` is the question that the sharer reads under the control `deranged`. A question that
-    cannot be answered under the condition gets the record of that.
+    `donor` is the question that the sharer reads under a control that lends a message. A question
+    that cannot be answered under the condition gets the record of that.
     """
     try:
-        return _answered(models, condition, question, donor)
+        return _BY_SYSTEM[condition.system](models, condition, question, donor)
     except Unanswerable as reason:
         return unanswered(condition, question, donor, str(reason))
 
 
-def _answered(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
-    return _BY_SYSTEM[condition.system](models, condition, question, donor)
-
-
 def _by_logits(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
     own = _own_logprobs(models, question)
-    source = source_of(condition, question, donor)
+    source = source_of(condition.control, question, donor)
     theirs = models.option_logprobs("sharer", source.prompts.sharer_ids, source.options)
     packet = encode_logprobs(theirs)
     scores = own + fitted(decode_logprobs(packet), len(own))
-    return _of_scores(models, condition, question, donor, scores, len(packet))
+    best = _best(question, scores)
+    return make_record(condition, question, donor, best, output=best, wire_bytes=len(packet))
 
 
 def _without_prior(
     models: Models, condition: Condition, question: Question, donor: Question
 ) -> Record:
     scores = _own_logprobs(models, question) - letter_prior(models, question)
-    return _of_scores(models, condition, question, donor, scores, 0)
+    best = _best(question, scores)
+    return make_record(condition, question, donor, best, output=best)
 
 
 def _own_logprobs(models: Models, question: Question) -> np.ndarray:
     return models.option_logprobs("receiver", question.prompts.receiver_ids, question.options)
 
 
-def _of_scores(
-    models: Models,
-    condition: Condition,
-    question: Question,
-    donor: Question,
-    scores: np.ndarray,
-    wire_bytes: int,
-) -> Record:
-    """The record of the option with the highest score; of equals, the first."""
-    record = make_record(models.pair, condition, question, donor, [], wire_bytes)
+def _best(question: Question, scores: np.ndarray) -> str:
+    """The option with the highest score; of equals, the first."""
     labels = question.options.labels
-    return _with_answer(record, question, labels[int(scores[: len(labels)].argmax())])
-
-
-def source_of(condition: Condition, question: Question, donor: Question) -> Question:
-    """The question that the sharer reads."""
-    return donor if condition.control == DERANGED else question
+    return labels[int(scores[: len(labels)].argmax())]
 
 
 def send_text(models: Models, message: Message, source: Question) -> tuple[bytes, str]:
@@ -235,20 +205,15 @@ def fitted(logprobs: np.ndarray, options: int) -> np.ndarray:
     return np.pad(kept, (0, options - len(kept)), constant_values=-np.inf)
 
 
-def require_numbers(logprobs: np.ndarray) -> None:
-    """Unanswerable for log-probabilities of which some are no numbers."""
-    if np.isnan(logprobs).any():
-        raise Unanswerable(NOT_FINITE)
-
-
 def logprobs_of(
     pair: LoadedPair, model: PreTrainedModel, prompts: Sequence[Prompt], options: Options
-) -> np.ndarray:
-    """Log-probabilities [B, N] (float64) of the options among each other, of prompts of one length,
-    as the answer's first token or behind its stem: log(p(label) + p(stem) p(label | stem)).
+) -> list[np.ndarray | Unanswerable]:
+    """Log-probabilities [N] (float64) of the options among each other, of each of some prompts of
+    one length, as the answer's first token or behind its stem: log(p(label) + p(stem) p(label |
+    stem)); or why there are none.
 
-    N is the number of options, four at least; -inf for options beyond the question's own, NaN where
-    logits are no numbers. Raises Unanswerable where labels are not one token each.
+    N is the number of options, four at least; -inf for options beyond the question's own. Raises
+    Unanswerable where labels are not one token each.
     """
     stem, labels, alone = stem_and_options(pair.tokenizer, options)
     ids = torch.tensor([[*prompt, *stem] for prompt in prompts], device=pair.device)
@@ -259,32 +224,34 @@ def logprobs_of(
     either = torch.logaddexp(lines[:, 0, alone], written[:, None] + lines[:, -1, labels])
     logprobs = np.full((len(prompts), max(LEAST_SENT, len(labels))), -np.inf)
     logprobs[:, : len(labels)] = either.log_softmax(-1).cpu().numpy()
-    return logprobs
+    return [Unanswerable(NOT_FINITE) if np.isnan(line).any() else line for line in logprobs]
+
+
+def or_raised(found: _T | Unanswerable) -> _T:
+    """What was found; raised anew where that is a reason, for each who asks."""
+    if isinstance(found, Unanswerable):
+        raise Unanswerable(str(found))
+    return found
 
 
 def _by_text(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
     assert condition.message is not None
-    source = source_of(condition, question, donor)
+    source = source_of(condition.control, question, donor)
     packet, received = send_text(models, condition.message, source)
     prompt = models.prompts.with_message(question, received)
     answer = models.write("receiver", prompt, question.task.max_new_tokens)
-    record = make_record(models.pair, condition, question, donor, answer, len(packet))
-    return replace(record, message=received, prompt_tokens=len(prompt))
+    told: dict[str, Any] = {"message": received, "prompt_tokens": len(prompt)}
+    return written_record(models.pair, condition, question, donor, answer, len(packet), **told)
 
 
 def _by_letter(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
-    letter = send_letter(models, source_of(condition, question, donor))
+    letter = send_letter(models, source_of(condition.control, question, donor))
     if letter:
-        record = make_record(models.pair, condition, question, donor, [], len(letter.encode()))
-        return replace(_with_answer(record, question, letter), message=letter)
+        told = {"output": letter, "message": letter, "wire_bytes": len(letter.encode())}
+        return make_record(condition, question, donor, letter, **told)
     prompt = question.prompts.receiver_ids
     answer = models.write("receiver", prompt, question.task.max_new_tokens)
-    return replace(make_record(models.pair, condition, question, donor, answer, 0), message="")
-
-
-def _with_answer(record: Record, question: Question, answer: str) -> Record:
-    """The record of an answer that nobody wrote."""
-    return replace(record, output=answer, **question.graded(answer))
+    return written_record(models.pair, condition, question, donor, answer, 0, message="")
 
 
 # The systems that compete with caches, each with what answers under it.

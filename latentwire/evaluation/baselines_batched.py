@@ -5,10 +5,10 @@ once, however many conditions ask it; a message once, whose beginnings are the s
 each record is made as the definition makes it.
 """
 
-import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -18,25 +18,25 @@ from transformers import PreTrainedModel
 from c2c.cache import geometry
 from c2c.fast_ops import fast_steps
 from c2c.slot_cache import read, slot_attention
-from latentwire.errors import LatentWireError, Unanswerable
+from latentwire.errors import Unanswerable
 from latentwire.evaluation import baselines
 from latentwire.evaluation.baselines import (
     MessagePrompts,
     Prompt,
-    model_of,
+    or_raised,
     send_letter,
     send_text,
 )
 from latentwire.evaluation.batch import Workspace, padded
 from latentwire.evaluation.loaded_pair import stop_ids
-from latentwire.evaluation.memory import free_cache, out_of_memory, usable_bytes
-from latentwire.evaluation.record import Record
+from latentwire.evaluation.memory import shrink_batch, usable_bytes
+from latentwire.evaluation.record import Record, source_of
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, require_room
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
 from latentwire.tasks.task import Options
 
-log = logging.getLogger("latentwire")
+_A = TypeVar("_A")
 
 MOST_TOGETHER = {"cuda": 512}  # prompts in a batch: more does not make a GPU faster
 FEW_TOGETHER = 32
@@ -54,48 +54,33 @@ class BatchedModels:
 
     def write(self, name: str, prompt: Prompt, tokens: int) -> list[int]:
         """See `Models`. Greedy: a shorter text is the beginning of a longer one."""
-        return _answer(self._written[name, prompt])[:tokens]
+        return or_raised(self._written[name, prompt])[:tokens]
 
     def option_logprobs(self, name: str, prompt: Prompt, options: Options) -> np.ndarray:
         """See `Models`."""
-        return _answer(self._logprobs[name, prompt, options])
+        return or_raised(self._logprobs[name, prompt, options])
 
     def generate(self, name: str, prompts: Iterable[Prompt], tokens: int) -> None:
         """Have the model write to each prompt. Raises LatentWireError where not even one fits into
         memory."""
-        model = model_of(self.pair, name)
-        wanted = {prompt for prompt in prompts if (name, prompt) not in self._written}
-        for prompt in wanted:
+        model = self.pair.model(name)
+        waiting = []
+        for prompt in {prompt for prompt in prompts if (name, prompt) not in self._written}:
             if reason := self._too_long(name, prompt):
                 self._written[name, prompt] = reason
-        wanted = {prompt for prompt in wanted if (name, prompt) not in self._written}
-        waiting = sorted(wanted, key=lambda prompt: (-len(prompt), prompt))
+            else:
+                waiting.append(prompt)
+        if not waiting:
+            return
+        waiting.sort(key=lambda prompt: (-len(prompt), prompt))
         with slot_attention(model), fast_steps(model):
-            most = self._batch_size or (self._fitting(name, waiting[0], tokens) if waiting else 0)
-            while waiting:
-                rows = waiting[:most]
-                try:
-                    answers = self._batch(name, rows, tokens)
-                except RuntimeError as error:
-                    if not out_of_memory(error):
-                        raise
-                    answers = None  # recover below: here the error holds the batch's tensors
-                if answers is None:
-                    self._work.release()
-                    free_cache(self.pair.device)
-                    if len(rows) == 1:
-                        raise LatentWireError(
-                            f"device {self.pair.device} has not enough memory for one prompt"
-                        )
-                    most = len(rows) // 2
-                    log.warning("out of memory: going on with %d prompts at once", most)
-                    continue
-                for prompt, answer in zip(rows, answers, strict=True):
-                    self._written[name, prompt] = answer
-                waiting = waiting[len(rows) :]
+            most = self._batch_size or self._fitting(name, waiting[0], tokens)
+            answers = self._in_batches(waiting, most, lambda rows: self._batch(name, rows, tokens))
+            for prompt, answer in answers:
+                self._written[name, prompt] = answer
 
     def score_options(self, name: str, asked: Iterable[tuple[Prompt, Options]]) -> None:
-        """Have the model's log-probabilities of each prompt's options."""
+        """Have the model's log-probabilities of each prompt's options. Raises as `generate`."""
         alike: dict[tuple[int, Options], list[Prompt]] = defaultdict(list)
         for prompt, options in dict.fromkeys(asked):
             if (name, prompt, options) in self._logprobs:
@@ -104,33 +89,44 @@ class BatchedModels:
                 self._logprobs[name, prompt, options] = reason
             else:
                 alike[len(prompt), options].append(prompt)
-        model, most = model_of(self.pair, name), self._batch_size or FEW_TOGETHER
+        model, most = self.pair.model(name), self._batch_size or FEW_TOGETHER
         for (_, options), prompts in alike.items():
-            for start in range(0, len(prompts), most):
-                rows = prompts[start : start + most]
-                for prompt, line in zip(rows, self._options(model, rows, options), strict=True):
-                    self._logprobs[name, prompt, options] = line
+            score = partial(self._options, model, options)
+            for prompt, line in self._in_batches(prompts, most, score):
+                self._logprobs[name, prompt, options] = line
+
+    def _in_batches(
+        self, prompts: Sequence[Prompt], most: int, run: Callable[[Sequence[Prompt]], Sequence[_A]]
+    ) -> Iterator[tuple[Prompt, _A]]:
+        """Each prompt with what `run` says of it, `most` at once, or fewer where memory ends."""
+        while prompts:
+            rows = prompts[:most]
+            answers = self._work.attempt(partial(run, rows))
+            if answers is None:
+                most, _ = shrink_batch(self.pair.device, len(rows))
+            else:
+                yield from zip(rows, answers, strict=True)
+                prompts = prompts[len(rows) :]
 
     def _options(
-        self, model: PreTrainedModel, prompts: Sequence[Prompt], options: Options
+        self, model: PreTrainedModel, options: Options, prompts: Sequence[Prompt]
     ) -> list[np.ndarray | Unanswerable]:
         """Each prompt's log-probabilities, or why there are none."""
         try:
-            found = baselines.logprobs_of(self.pair, model, prompts, options)
+            return baselines.logprobs_of(self.pair, model, prompts, options)
         except Unanswerable as reason:  # for all of them: their labels cannot be read
             return [reason] * len(prompts)
-        return [Unanswerable(NOT_FINITE) if np.isnan(line).any() else line for line in found]
 
     def _too_long(self, name: str, prompt: Prompt) -> Unanswerable | None:
         try:
-            require_room(model_of(self.pair, name), name, len(prompt))
+            require_room(self.pair.model(name), name, len(prompt))
             return None
         except Unanswerable as reason:
             return reason
 
     def _fitting(self, name: str, longest: Prompt, tokens: int) -> int:
         """How many prompts go together."""
-        model, device = model_of(self.pair, name), self.pair.device
+        model, device = self.pair.model(name), self.pair.device
         shape = geometry(model.config)
         vocabulary = model.config.get_text_config().vocab_size
         slots = 2 * shape.layers * shape.width * (len(longest) + tokens)
@@ -141,7 +137,7 @@ class BatchedModels:
     def _batch(
         self, name: str, prompts: Sequence[Prompt], tokens: int
     ) -> list[list[int] | Unanswerable]:
-        model = model_of(self.pair, name)
+        model = self.pair.model(name)
         longest = max(map(len, prompts))
         decoder = self._work.decoder(f"{name} writes", model, len(prompts), longest + tokens)
         slots = decoder.slots.rows(0, len(prompts))
@@ -179,7 +175,7 @@ def evaluate(
 
     def sources(system: str) -> list[Question]:
         return [
-            baselines.source_of(condition, *both)
+            source_of(condition.control, *both)
             for condition in conditions
             if condition.system == system
             for both in asked
@@ -216,21 +212,11 @@ def _receivers_prompts(
     found: set[Prompt] = set()
     for condition in conditions:
         for question, donor in asked:
-            source = baselines.source_of(condition, question, donor)
+            source = source_of(condition.control, question, donor)
             with suppress(Unanswerable):  # the sharer has written nothing: nor does the receiver
                 if condition.message is not None:
                     _, received = send_text(models, condition.message, source)
                     found.add(models.prompts.with_message(question, received))
                 elif condition.system == "letter" and not send_letter(models, source):
                     found.add(question.prompts.receiver_ids)
-    return found
-
-
-_T = TypeVar("_T")
-
-
-def _answer(found: _T | Unanswerable) -> _T:
-    """What was found; raised anew where that is a reason, for each who asks."""
-    if isinstance(found, Unanswerable):
-        raise Unanswerable(str(found))
     return found

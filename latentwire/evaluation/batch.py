@@ -7,10 +7,10 @@ section by section, what is read again after each section, and decoding.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import cycle
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,11 +23,13 @@ from c2c.slot_cache import extend, new_slots, read
 from latentwire.channel.endpoint import Arrived
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import select
+from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
-from latentwire.evaluation.pipeline import fitted_prompt, require_mergeable
+from latentwire.evaluation.memory import free_cache, out_of_memory
+from latentwire.evaluation.pipeline import apply_control, fitted_prompt, require_mergeable
+from latentwire.evaluation.record import source_of
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, refusal
-from latentwire.spec.axes import DERANGED
-from latentwire.spec.condition import Condition
+from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
 
 # How many tokens go through a model or a projector together: enough to keep the device busy, few
@@ -38,6 +40,7 @@ FUSED_AT_ONCE = {"cuda": 131_072, "mps": 8_192, "cpu": 4_096}
 # than a thousand launches, whatever it holds.
 PADDING_WORTH_A_PASS = {"cuda": 8_192, "mps": 4_096, "cpu": 128}
 
+_T = TypeVar("_T")
 OnLogits = Callable[[Sequence[Condition], Tensor], None]
 Reasons = dict[Condition, list[str | None]]  # why each example of a batch has no answer
 Chosen = Mapping[Condition, list[Positions]]  # of each example, under conditions that send a cache
@@ -84,8 +87,20 @@ class Workspace:
         return self._decoders[name]
 
     def release(self) -> None:
-        """Give the decoders' memory back."""
+        """Give the decoders' memory back, and what else nothing uses any more."""
         self._decoders.clear()
+        free_cache(self.pair.device)
+
+    def attempt(self, run: Callable[[], _T]) -> _T | None:
+        """What `run` returns; None where memory does not suffice, with all of it given back, so
+        that less can be tried (`memory.shrink_batch`)."""
+        try:
+            return run()
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+        self.release()  # not in the handler: there the error holds the batch's tensors
+        return None
 
 
 def answer(
@@ -108,7 +123,7 @@ def answer(
     batch = _Batch(work, questions, donors, max_new_tokens, on_first_logits, forced_lengths)
     fused = [c for c in conditions if c.channel]
     sharer_alone = [c for c in conditions if c.system == "sharer"]
-    sent = batch.sent({c.control for c in fused} | {"matched" for _ in sharer_alone})
+    sent = batch.sent({c.control for c in fused} | {MATCHED for _ in sharer_alone})
     chosen = batch.choose(sent, fused)
     by_receiver = [c for c in conditions if c.system == "receiver"]
     by_receiver += sorted(fused, key=lambda c: batch.reading(chosen[c]))
@@ -116,7 +131,7 @@ def answer(
     reasons: Reasons = {condition: [None] * len(questions) for condition in conditions}
     if sharer_alone:
         decoder = batch.decoder("sharer", 1)
-        batch.fill(decoder, sent["matched"], 1)
+        batch.fill(decoder, sent[MATCHED], 1)
         work.on_phase_end("copy")
         token_ids = batch.decode(decoder, sharer_alone, reasons, [0] * len(questions))
         answers.update(zip(sharer_alone, token_ids, strict=True))
@@ -172,17 +187,16 @@ class _Batch:
         """Tokens of each prompt."""
         return [len(question.token_ids) for question in self.questions]
 
-    def model(self, name: str) -> PreTrainedModel:
-        return self.work.pair.receiver if name == "receiver" else self.work.pair.sharer
-
     def decoder(self, name: str, conditions: int) -> Decoder:
         """The decoder of `receiver` or `sharer`, with a row for each condition and example."""
         slots = slots_needed(self.work.pair, max(self.lengths), self.max_new_tokens)
-        return self.work.decoder(name, self.model(name), conditions * len(self.questions), slots)
+        return self.work.decoder(
+            name, self.work.pair.model(name), conditions * len(self.questions), slots
+        )
 
     def read(self, name: str, prompts: Sequence[tuple[int, ...]]) -> KVCache:
         """A model's caches of all but the last token of each prompt (of one token, that one)."""
-        model = self.model(name)
+        model = self.work.pair.model(name)
         token_ids = padded(prompts, model.device)[:, : max(1, max(map(len, prompts)) - 1)]
         rows, tokens = token_ids.shape
         cache = new_slots(geometry(model.config), rows, tokens, model.dtype, model.device)
@@ -194,32 +208,27 @@ class _Batch:
 
         A prompt that is both asked and lent is read once.
         """
-        lent = [donor.token_ids for donor in self.donors]
-        wanted = [
-            *(self.prompts if controls & {"matched", "zero"} else ()),
-            *(lent if DERANGED in controls else ()),
-        ]
-        if not wanted:
+        lent, kinds = [donor.token_ids for donor in self.donors], set(map(is_lent, controls))
+        if not kinds:
             return {}
+        # Prompts that are asked come first, so nothing is copied unless one is asked twice.
+        wanted = [*(self.prompts if False in kinds else ()), *(lent if True in kinds else ())]
         places = {prompt: place for place, prompt in enumerate(dict.fromkeys(wanted))}
         cache = self.read("sharer", list(places))
-        sent = {}
-        if controls & {"matched", "zero"}:
-            # Prompts that are asked come first, so nothing is copied unless one is asked twice.
+        tokens = [length - 1 for length in self.lengths]
+        caches = {}
+        if False in kinds:
             rows = [places[prompt] for prompt in self.prompts]
-            tokens = max(1, max(self.lengths) - 1)
             same = rows == list(range(len(rows)))
             asked = cache.rows(0, len(rows)) if same else cache.pick(_index(rows, cache))
-            sent["matched"] = asked.section(0, tokens)
-        if "zero" in controls:
-            sent["zero"] = sent["matched"].map(torch.zeros_like)
-        if DERANGED in controls:
-            sent[DERANGED] = fit_length(
-                cache,
-                [places[prompt] for prompt in lent],
-                [len(prompt) - 1 for prompt in lent],
-                [length - 1 for length in self.lengths],
-            )
+            caches[False] = asked.section(0, max(1, *tokens))
+        if True in kinds:
+            rows = [places[prompt] for prompt in lent]
+            caches[True] = fit_length(cache, rows, [len(prompt) - 1 for prompt in lent], tokens)
+        sent = {
+            control: apply_control(control, caches[is_lent(control)], tokens)
+            for control in controls
+        }
         self.work.on_phase_end("sharer prefill")
         return sent
 
@@ -241,12 +250,12 @@ class _Batch:
         """What the sender chooses of each example; once for conditions that differ by codec."""
         controls = {condition.control for condition in conditions}
         examples = {control: self._examples(control, sent[control]) for control in controls}
-        found: dict[tuple[float, str, str], list[Positions]] = {}
+        found: dict[tuple[Channel, str], list[Positions]] = {}
         chosen = {}
         for condition in conditions:
             channel, control = condition.channel, condition.control
             assert channel is not None
-            key = channel.keep_ratio, channel.order, control
+            key = replace(channel, codec="", calibration=""), control
             if key not in found:
                 found[key] = [select(channel, *each) for each in examples[control]]
             chosen[condition] = found[key]
@@ -254,14 +263,18 @@ class _Batch:
 
     def _examples(self, control: str, cache: KVCache) -> list[tuple[KVCache, tuple[int, ...]]]:
         """Of each example what a sender has: the cache [1, H, n-1, D] and the prompt."""
-        sources = self.donors if control == DERANGED else self.questions
 
         def instruction(row: int, tokens: int) -> KVCache:
             return cache.map(lambda tensor: tensor[row : row + 1, :, :tokens])
 
         return [
-            (instruction(row, n - 1), fitted_prompt(source.prompts.sharer_ids, n))
-            for row, (source, n) in enumerate(zip(sources, self.lengths, strict=True))
+            (
+                instruction(row, n - 1),
+                fitted_prompt(source_of(control, *both).prompts.sharer_ids, n),
+            )
+            for row, (n, *both) in enumerate(
+                zip(self.lengths, self.questions, self.donors, strict=True)
+            )
         ]
 
     def simulate(self, sent: Mapping[str, KVCache], chosen: Chosen, reasons: Reasons) -> Received:
@@ -504,7 +517,7 @@ def slots_needed(pair: LoadedPair, prompt_tokens: int, max_new_tokens: int) -> i
 def fit_length(
     cache: KVCache, rows: Sequence[int], have: Sequence[int], want: Sequence[int]
 ) -> KVCache:
-    """`pipeline.apply_control` for a batch: row b is row rows[b] of `cache`, which holds have[b]
+    """`pipeline.fitted` for a batch: row b is row rows[b] of `cache`, which holds have[b]
     tokens, brought to want[b] tokens and padded up to the longest (one at least)."""
     tokens = max(1, *want)
     shift = torch.tensor([h - w for h, w in zip(have, want, strict=True)])

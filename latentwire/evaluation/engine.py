@@ -16,14 +16,14 @@ from torch import Tensor
 from c2c.cache import geometry
 from c2c.fast_ops import fast_steps
 from c2c.slot_cache import slot_attention
-from latentwire.errors import LatentWireError, Unanswerable
+from latentwire.errors import Unanswerable
 from latentwire.evaluation import baselines_batched
 from latentwire.evaluation.batch import Answers, Workspace, answer, slots_needed
 from latentwire.evaluation.loaded_pair import LoadedPair
-from latentwire.evaluation.memory import free_cache, out_of_memory, usable_bytes
-from latentwire.evaluation.pipeline import make_record
-from latentwire.evaluation.record import Record
-from latentwire.evaluation.unanswerable import require_answerable, unanswered
+from latentwire.evaluation.memory import shrink_batch, usable_bytes
+from latentwire.evaluation.pipeline import written_record
+from latentwire.evaluation.record import Record, unanswered
+from latentwire.evaluation.unanswerable import require_answerable
 from latentwire.spec.axes import BASELINES
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
@@ -72,7 +72,6 @@ def evaluate(
         if competing:
             # The decoders of one kind would leave no room for those of the other.
             work.release()
-            free_cache(pair.device)
         call = _Call(
             work, rest, questions, donors, batch_size, progress, on_first_logits, forced_lengths
         )
@@ -138,8 +137,8 @@ class _Call:
     def answers(self, asked: list[Condition], rows: list[int]) -> dict[Condition, Answers] | None:
         """Of one batch; None where memory does not suffice."""
         on_first_logits, forced_lengths = self.on_first_logits, self.forced_lengths
-        try:
-            return answer(
+        return self.work.attempt(
+            lambda: answer(
                 self.work,
                 asked,
                 [self.questions[row] for row in rows],
@@ -148,16 +147,11 @@ class _Call:
                 _by_row(on_first_logits, rows) if on_first_logits else lambda shown, logits: None,
                 forced_lengths and {c: [forced_lengths[c][row] for row in rows] for c in asked},
             )
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-        return None  # the caller recovers: the error holds the batch's tensors
+        )
 
     def shrink(self, examples: int, conditions: int) -> None:
         """Try less after that many were too many."""
-        self.work.release()
-        free_cache(self.work.pair.device)
-        most, self.together = _shrink_batch(self.work.pair, examples, conditions)
+        most, self.together = shrink_batch(self.work.pair.device, examples, conditions)
         if self.batch_size:
             self.batch_size = most
         elif self.work.capacity is not None:  # known to the next call too
@@ -172,7 +166,7 @@ class _Call:
                 self.records[condition][row] = (
                     unanswered(*asked_and_lent, reason)
                     if reason
-                    else make_record(pair, *asked_and_lent, tokens, *sizes)
+                    else written_record(pair, *asked_and_lent, tokens, *sizes)
                 )
         self.work.on_phase_end("records")
         self.progress(len(answers) * len(rows))
@@ -226,7 +220,6 @@ def _room(work: Workspace, conditions: Sequence[Condition], slots: int) -> int:
     known = work.capacity is not None and work.capacity[0][1] == frozenset(conditions)
     if work.capacity is None or not known or work.capacity[0][0] < slots:
         work.release()
-        free_cache(work.pair.device)
         fits = examples_that_fit(work.pair, conditions, slots, work.tokens_at_once)
         work.capacity = (slots, frozenset(conditions)), fits
     return work.capacity[1]
@@ -288,18 +281,3 @@ def _activation_bytes(pair: LoadedPair, slots: int, tokens_at_once: int) -> int:
         hidden = max(config.intermediate_size, heads * geometry(config).head_dim)
         widths.append(8 * hidden + 2 * groups * slots)  # and the mask of folded attention
     return tokens_at_once * max(widths) * pair.dtype.itemsize
-
-
-def _shrink_batch(pair: LoadedPair, examples: int, conditions: int) -> tuple[int, int]:
-    """Examples and conditions to try after that many were too many; conditions are split only
-    where a single example is too much."""
-    if examples == 1 and conditions == 1:
-        raise LatentWireError(f"device {pair.device} has not enough memory for a batch of one")
-    if examples > 1:
-        examples //= 2
-    else:
-        conditions = (conditions + 1) // 2
-    log.warning(
-        "out of memory: going on with %d examples under %d conditions at once", examples, conditions
-    )
-    return examples, conditions

@@ -20,6 +20,10 @@ class LoadedPair:
     tokenizer: Any  # the receiver's; both models read the same token ids
     endpoint: Endpoint
 
+    def model(self, name: str) -> PreTrainedModel:
+        """The `receiver` or the `sharer`."""
+        return self.receiver if name == "receiver" else self.sharer
+
     @property
     def device(self) -> torch.device:
         return self.receiver.device

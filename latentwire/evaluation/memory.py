@@ -1,8 +1,13 @@
 """A device's memory: how much can be planned with, and what to do when it runs out."""
 
 import gc
+import logging
 
 import torch
+
+from latentwire.errors import LatentWireError
+
+log = logging.getLogger("latentwire")
 
 # Without a GPU that says what it has: memory for one batch's caches.
 PLAIN_BYTES = 2**28  # more does not stay in a processor's caches, and is slower
@@ -35,3 +40,17 @@ def free_cache(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+def shrink_batch(device: torch.device, examples: int, conditions: int = 1) -> tuple[int, int]:
+    """Examples and conditions to try after that many were too many: half of the examples, or of the
+    conditions where a single example is too much. Raises LatentWireError where neither is left."""
+    if examples == 1 and conditions == 1:
+        raise LatentWireError(f"device {device} has not enough memory for a batch of one")
+    if examples > 1:
+        examples //= 2
+    else:
+        conditions = (conditions + 1) // 2
+    under = f" under {conditions} conditions" if conditions > 1 else ""
+    log.warning("out of memory: going on with %d examples%s at once", examples, under)
+    return examples, conditions

@@ -7,9 +7,11 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from c2c import receiver, sharer
 from c2c.cache import KVCache, concatenate
@@ -18,16 +20,16 @@ from c2c.receiver import Prefilled
 from c2c.sections import Section, sections
 from latentwire.channel.layout import Layout
 from latentwire.channel.selectors.registry import select
+from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
-from latentwire.evaluation.record import Record
+from latentwire.evaluation.record import Record, make_record, source_of, unanswered
 from latentwire.evaluation.unanswerable import (
     may_be_refused,
     require_answerable,
     require_finite,
-    unanswered,
 )
-from latentwire.spec.axes import BASELINES, DERANGED
+from latentwire.spec.axes import BASELINES
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
 
@@ -35,11 +37,11 @@ from latentwire.tasks.question import Question
 def evaluate(pair: LoadedPair, condition: Condition, question: Question, donor: Question) -> Record:
     """Ask one question under one condition.
 
-    `donor` is the question whose cache is sent under the control `deranged`. A question that
+    `donor` is the question whose cache is sent under a control that lends one. A question that
     cannot be answered under the condition gets the record of that.
     """
     if condition.system in BASELINES:
-        raise LatentWireError(f"{condition.label}: its definition is in competitors")
+        raise LatentWireError(f"{condition.label}: its definition is in baselines")
     try:
         return _answered(pair, condition, question, donor)
     except Unanswerable as reason:
@@ -50,24 +52,27 @@ def _answered(
     pair: LoadedPair, condition: Condition, question: Question, donor: Question
 ) -> Record:
     require_answerable(pair, condition, question, donor)
-    packet = b""
+    packet, name = b"", "sharer" if condition.system == "sharer" else "receiver"
+    answering = pair.model(name)
     if condition.channel:
         packet = send(pair, condition.channel, question, donor, condition.control)
         with may_be_refused(condition.channel):  # by who reads it
             prefilled = prefill(pair, question, packet)
     else:
-        model, ids = (
-            (pair.receiver, question.prompts.receiver_ids)
-            if condition.system == "receiver"
-            else (pair.sharer, question.prompts.sharer_ids)
-        )
-        prefilled = receiver.read(model, as_batch(ids, pair.device))
-    require_finite(prefilled.logits)
-    answering = pair.sharer if condition.system == "sharer" else pair.receiver
-    most = question.task.max_new_tokens
-    (answer,) = receiver.greedy(answering, prefilled, most, stop_ids(answering))
+        prompts = question.prompts
+        ids = prompts.sharer_ids if name == "sharer" else prompts.receiver_ids
+        prefilled = receiver.read(answering, as_batch(ids, pair.device))
+    answer = written(answering, prefilled, question.task.max_new_tokens)
     sent = len(packet), pair.endpoint.elements(packet)
-    return make_record(pair, condition, question, donor, answer, *sent)
+    return written_record(pair, condition, question, donor, answer, *sent)
+
+
+def written(model: PreTrainedModel, prefilled: Prefilled, tokens: int) -> list[int]:
+    """What a model writes, greedily, in at most `tokens` tokens. Unanswerable where the logits are
+    no numbers."""
+    require_finite(prefilled.logits)
+    (answer,) = receiver.greedy(model, prefilled, tokens, stop_ids(model))
+    return answer
 
 
 def send(
@@ -77,11 +82,11 @@ def send(
 
     Raises Unanswerable for numbers that the codec cannot send.
     """
-    source = donor if control == DERANGED else question
+    source = source_of(control, question, donor)
     cache = sharer.read(pair.sharer, as_batch(source.prompts.sharer_ids, pair.device))
     tokens = len(question.token_ids)
-    prompt = fitted_prompt(source.prompts.sharer_ids, tokens)
-    return packet_of(pair, channel, apply_control(cache, control, tokens - 1), prompt)
+    sent = apply_control(control, fitted(cache, tokens - 1), [tokens - 1])
+    return packet_of(pair, channel, sent, fitted_prompt(source.prompts.sharer_ids, tokens))
 
 
 def packet_of(pair: LoadedPair, channel: Channel, cache: KVCache, prompt: Sequence[int]) -> bytes:
@@ -134,22 +139,26 @@ def merged(
     return KVCache(kept(after.keys, own.keys), kept(after.values, own.values))
 
 
-def apply_control(cache: KVCache, control: str, tokens: int) -> KVCache:
-    """The cache that a control sends, `tokens` long.
+def apply_control(control: str, cache: KVCache, tokens: Sequence[int]) -> KVCache:
+    """What a control sends of the sharer's caches; see `Control.message`."""
+    message = CONTROLS[control].message
+    return message(cache, tokens) if message else cache
 
-    `zero` sends zeros. Another question's cache that is longer loses tokens at its front, so that
-    the instructions, which end every prompt, stand where they should; to one that is shorter, its
-    first token is added in front as often as needed.
+
+def fitted(cache: KVCache, tokens: int) -> KVCache:
+    """A cache brought to `tokens` of them.
+
+    One that is longer loses tokens at its front, so that the instructions, which end every prompt,
+    stand where they should; to one that is shorter, its first token is added in front as often as
+    needed.
     """
-    if control == "zero":
-        return cache.map(torch.zeros_like)
     if cache.tokens >= tokens:
         return cache.section(cache.tokens - tokens, cache.tokens)
     return concatenate([*[cache.section(0, 1)] * (tokens - cache.tokens), cache], dim=2)
 
 
 def fitted_prompt(prompt: Sequence[int], tokens: int) -> tuple[int, ...]:
-    """Token ids brought to `tokens` of them as `apply_control` does it with their cache."""
+    """Token ids brought to `tokens` of them as `fitted` does it with their cache."""
     ids = tuple(prompt)
     return ids[:1] * (tokens - len(ids)) + ids[max(0, len(ids) - tokens) :]
 
@@ -159,7 +168,7 @@ def as_batch(token_ids: Sequence[int], device: torch.device) -> torch.Tensor:
     return torch.tensor([token_ids], device=device)
 
 
-def make_record(
+def written_record(
     pair: LoadedPair,
     condition: Condition,
     question: Question,
@@ -167,20 +176,10 @@ def make_record(
     answer: list[int],
     wire_bytes: int,
     elements: int = 0,
+    **told: Any,
 ) -> Record:
-    """The record of an answer given in token ids."""
+    """The record of an answer that a model wrote, in token ids; see `make_record`."""
     output = pair.tokenizer.decode(answer, skip_special_tokens=True)
-    deranged = condition.control == DERANGED
-    return Record(
-        example_id=question.example.id,
-        index=question.example.index,
-        answer=question.example.answer,
-        **question.graded(question.task.extract(output)),
-        prompt_tokens=len(question.token_ids),
-        generated_tokens=len(answer),
-        wire_bytes=wire_bytes,
-        output=output,
-        donor_id=donor.example.id if deranged else None,
-        donor_answer=donor.example.answer if deranged else None,
-        elements=elements,
-    )
+    told |= {"wire_bytes": wire_bytes, "elements": elements, "output": output}
+    found = question.task.extract(output)
+    return make_record(condition, question, donor, found, generated_tokens=len(answer), **told)

@@ -4,9 +4,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
+from latentwire.controls.registry import is_lent
 from latentwire.errors import LatentWireError
+from latentwire.spec.condition import Condition
+from latentwire.tasks.question import Question
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Record:
     generated_tokens: int
     wire_bytes: int  # length of the packet that crossed the wire for this example
     output: str
-    donor_id: str | None = None  # whose cache was sent, under the control `deranged`
+    donor_id: str | None = None  # whose message was sent, under a control that lends one
     donor_answer: str | None = None
     elements: int = 0  # numbers of the sharer's cache that the packet stands for
     message: str | None = None  # what was sent, where that is text or a letter
@@ -34,6 +37,34 @@ _RARE = ("unanswered", "score")  # fields that stand only where they say somethi
 # Fields that records of earlier versions lack.
 _LATER = {"elements", "message", *_RARE}
 _KINDS = {name: get_args(kind) or (kind,) for name, kind in get_type_hints(Record).items()}
+
+
+def source_of(control: str, question: Question, donor: Question) -> Question:
+    """The question that the sharer reads."""
+    return donor if is_lent(control) else question
+
+
+def make_record(
+    condition: Condition, question: Question, donor: Question, answer: str | None, **told: Any
+) -> Record:
+    """The record of an answer, which the task grades; None where there is none. `told` are fields
+    that are not as of an answer that nobody wrote and for which nothing was sent."""
+    lent = is_lent(condition.control)
+    plain = {"generated_tokens": 0, "wire_bytes": 0, "output": ""}
+    return Record(
+        example_id=question.example.id,
+        index=question.example.index,
+        answer=question.example.answer,
+        donor_id=donor.example.id if lent else None,
+        donor_answer=donor.example.answer if lent else None,
+        **question.graded(answer),
+        **{"prompt_tokens": len(question.token_ids), **plain, **told},
+    )
+
+
+def unanswered(condition: Condition, question: Question, donor: Question, reason: str) -> Record:
+    """The record of a question that cannot be answered: wrong, without an output or a byte."""
+    return make_record(condition, question, donor, None, unanswered=reason)
 
 
 def record_lines(records: Iterable[Record]) -> str:

@@ -1,4 +1,4 @@
-"""Which questions cannot be answered under a condition, and what is recorded of them.
+"""Which questions cannot be answered under a condition, and why.
 
 A question is left unanswered for what it, the condition and the models are: a prompt that is longer
 than a model's context, numbers that a codec cannot send, letters that are no tokens, logits that
@@ -19,8 +19,8 @@ from latentwire.channel.codec import CodecError
 from latentwire.channel.header_fields import PacketError
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.loaded_pair import LoadedPair
-from latentwire.evaluation.record import Record
-from latentwire.spec.axes import C2C, DERANGED
+from latentwire.evaluation.record import source_of
+from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
 
@@ -30,24 +30,6 @@ CANNOT_SEND = (CodecError, PacketError)
 NOT_FINITE = (
     "a model gave logits that are NaN or infinite; in fp16 try bf16 or fp32 (-P dtype=float32)"
 )
-
-
-def unanswered(condition: Condition, question: Question, donor: Question, reason: str) -> Record:
-    """The record of a question that cannot be answered: wrong, without an output or a byte."""
-    deranged = condition.control == DERANGED
-    return Record(
-        example_id=question.example.id,
-        index=question.example.index,
-        answer=question.example.answer,
-        **question.graded(None),
-        prompt_tokens=len(question.token_ids),
-        generated_tokens=0,
-        wire_bytes=0,
-        output="",
-        donor_id=donor.example.id if deranged else None,
-        donor_answer=donor.example.answer if deranged else None,
-        unanswered=reason,
-    )
 
 
 def require_answerable(
@@ -60,10 +42,10 @@ def require_answerable(
     if condition.system == "sharer":
         require_room(pair.sharer, "sharer", len(question.prompts.sharer_ids))
     if condition.channel:
-        source = donor if condition.control == DERANGED else question
-        require_room(pair.sharer, "sharer", len(source.prompts.sharer_ids))
+        tokens = len(source_of(condition.control, question, donor).prompts.sharer_ids)
+        require_room(pair.sharer, "sharer", tokens)
         try:
-            require_readable(len(source.prompts.sharer_ids))
+            require_readable(tokens)
         except C2CError as error:
             raise Unanswerable(str(error)) from None
 

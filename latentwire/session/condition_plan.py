@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from mlflow.entities import Run
 
 from latentwire.channel.registry import bits_label
+from latentwire.controls.registry import is_lent
 from latentwire.session.session import Session
-from latentwire.spec.axes import DERANGED, NONE
+from latentwire.spec.axes import NONE
 from latentwire.spec.condition import Condition
 from latentwire.spec.setting import Setting
 from latentwire.tracking.finished_chunks import Span, finished_spans, missing_spans, parse_chunk
@@ -32,7 +33,7 @@ class ConditionPlan:
     def params(self) -> dict[str, str]:
         channel = self.condition.channel
         # Without it, a run has the one seed of its identity.
-        seeded = self.condition.control == DERANGED and not self.setting.seed_everywhere
+        seeded = is_lent(self.condition.control) and not self.setting.seed_everywhere
         return {
             "pair": self.setting.pair,
             "dataset": self.setting.dataset,

@@ -12,7 +12,7 @@ from latentwire.analysis import unanswered
 from latentwire.analysis.chunk_metrics import chunk_metrics
 from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.curve import (
-    REFERENCE_CODEC,
+    REFERENCE,
     ConditionResult,
     build_curve,
 )
@@ -27,8 +27,8 @@ from latentwire.session.condition_plan import ConditionPlan, make_plans, still_m
 from latentwire.session.cost_estimate import chunk_throughputs, print_cost
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
-from latentwire.spec.axes import C2C, PLACE_AXES
-from latentwire.spec.condition import Channel, Condition
+from latentwire.spec.axes import PLACE_AXES
+from latentwire.spec.condition import Condition
 from latentwire.tasks.registry import task_of_records
 from latentwire.tracking.dataset_inputs import log_question_sets
 from latentwire.tracking.outbox import flush_outbox
@@ -46,7 +46,7 @@ log = logging.getLogger("latentwire")
 REFERENCE_CONDITIONS = (
     Condition("receiver"),
     Condition("sharer"),
-    Condition(C2C, Channel(REFERENCE_CODEC), "matched"),
+    REFERENCE,
 )
 PICTURES = "pictures"  # the folder of those that a description shows
 

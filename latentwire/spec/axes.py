@@ -1,14 +1,15 @@
-"""What tells conditions apart, declared once: systems, controls and axes.
+"""What tells conditions apart, declared once: systems and axes.
 
 The parameters of runs, the columns and the order of the budget curve, labels, fingerprints and the
 report's filters all follow from here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from c2c.sections import ORDERS
+from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError
 
 NONE = "none"  # what stands where an axis has no value
@@ -16,14 +17,6 @@ MIXED = "mixed"  # bits of a codec whose layers differ
 WHOLE = "full"  # the label of a cache of which everything is kept
 CACHE, TEXT, ANSWER = "cache", "text", "answer"  # what a system sends
 TEXT_CODECS = ("utf8", "utf8+zstd")
-DERANGED = "deranged"  # another question's, which a seed chooses
-CONTROL_TITLES = {
-    "matched": "its own (matched)",
-    DERANGED: "another question's (deranged)",
-    "zero": "zeros",
-}
-CONTROLS = tuple(CONTROL_TITLES)
-LENT = ("matched", DERANGED)  # there are no zeros of a text
 
 
 @dataclass(frozen=True)
@@ -32,8 +25,15 @@ class System:
 
     label: str
     sends: str = ""  # CACHE, TEXT or ANSWER; nothing where a model answers alone
-    controls: tuple[str, ...] = (NONE,)
     competes: bool = False  # with caches, on the same axis: what it reads has a version
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """What can be sent in place of the own message."""
+        if not self.sends:
+            return (NONE,)
+        of_caches = self.sends == CACHE  # there are no zeros of a text
+        return tuple(n for n, control in CONTROLS.items() if of_caches or not control.message)
 
 
 C2C = "c2c"
@@ -41,10 +41,10 @@ SYSTEMS = {  # in the order of the budget curve
     "receiver": System("receiver alone"),
     "sharer": System("sharer alone"),
     "calibrated": System("receiver calibrated", competes=True),
-    "letter": System("letter", ANSWER, LENT, competes=True),
-    "logits": System("logits", ANSWER, LENT, competes=True),
-    "text": System("text", TEXT, LENT, competes=True),
-    C2C: System(C2C, CACHE, CONTROLS),
+    "letter": System("letter", ANSWER, competes=True),
+    "logits": System("logits", ANSWER, competes=True),
+    "text": System("text", TEXT, competes=True),
+    C2C: System(C2C, CACHE),
 }
 CACHES = tuple(name for name, system in SYSTEMS.items() if system.sends == CACHE)
 TEXTS = tuple(name for name, system in SYSTEMS.items() if system.sends == TEXT)
@@ -68,7 +68,7 @@ class Axis:
     read: Callable[[str], Any] = str  # a value from a run's parameter
     column: str = "string"  # type of its column in the budget curve; see `curve.COLUMNS`
     systems: tuple[str, ...] = tuple(SYSTEMS)  # to which it applies
-    allowed: tuple[Any, ...] = ()  # its values; any, if empty
+    allowed: Collection[Any] = ()  # its values; any, if empty
     absent: Any = None  # what rows hold where it does not apply
     optional: bool = False  # may be absent where it applies
     # Not of the first version: runs may lack its parameter, and at its default it is left out of
@@ -166,6 +166,14 @@ PLACE_AXES = tuple(name for name in ROW_AXES if not AXES[name].derived)
 _BY_RANK = sorted(ROW_AXES, key=lambda name: AXES[name].rank)
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a row holds nothing: None, NaN, or pandas' NA, which is neither true nor false."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        return True
+
+
 def applying(system: str) -> list[str]:
     """The axes on which a system has values."""
     return [name for name, axis in AXES.items() if system in axis.systems]
@@ -179,9 +187,9 @@ def require_fitting(row: Mapping[str, Any]) -> None:
     system = row["system"]
     for name in (name for name in AXES if name in row):
         axis, value = AXES[name], row[name]
-        there = value is not None and value == value and value != axis.absent  # NaN is none
+        there = not is_missing(value) and value != axis.absent
         if there and axis.allowed and value not in axis.allowed:
-            raise LatentWireError(f"{name} is {value!r}, not one of {axis.allowed}")
+            raise LatentWireError(f"{name} is {value!r}, not one of {tuple(axis.allowed)}")
         applies = system in axis.systems
         if there and not applies:
             raise LatentWireError(f"{name} {value!r} does not go with {system}")

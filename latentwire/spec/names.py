@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from latentwire.spec.axes import AXES, CACHES, SYSTEMS, TEXT, WHOLE, applying
+from latentwire.spec.axes import AXES, CACHES, SYSTEMS, TEXT, WHOLE, applying, is_missing
 
 
 def label(row: Mapping[Any, Any], left_out: Iterable[str] = ()) -> str:
     """The words of all axes but those left out: c2c int8 0.5 back matched."""
-    words = [AXES[name].label(row) for name in applying(row["system"]) if name not in left_out]
+    names = [name for name in applying(row["system"]) if name not in left_out]
+    words = [AXES[name].label(row) for name in names if not is_missing(row[name])]
     return " ".join(filter(None, words))
 
 

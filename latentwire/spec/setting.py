@@ -5,7 +5,8 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from latentwire.spec.axes import AXES, DERANGED, SYSTEMS
+from latentwire.controls.registry import is_lent
+from latentwire.spec.axes import AXES, SYSTEMS
 from latentwire.spec.condition import Channel, Condition, Message
 
 # Raise when the same inputs may give other results than before; old chunks are then not reused.
@@ -30,7 +31,7 @@ class Setting:
     dataset_hash: str
     prompt_version: int  # the task's
     dtype: str
-    seed: int  # of the pairing under the control `deranged`, and of nothing else
+    seed: int  # of the pairing of questions with donors, and of nothing else
     max_new_tokens: int = MAX_NEW_TOKENS
     seed_everywhere: bool = False  # as results were named before; see `before`
 
@@ -59,7 +60,7 @@ class Setting:
             content["message"] = _said(message)
         if SYSTEMS[condition.system].competes:
             content["message_version"] = MESSAGE_VERSION
-        with_seed = condition.control == DERANGED or self.seed_everywhere
+        with_seed = is_lent(condition.control) or self.seed_everywhere
         return _sha256({**self._said(with_seed), **_PROTOCOL, "condition": content})
 
     def chunk_fingerprint(self, condition: Condition, start: int, stop: int) -> str:

@@ -30,9 +30,13 @@ class Question:
 
     def graded(self, answer: str | None) -> dict[str, Any]:
         """A record's fields `predicted`, `correct` and `score`, the last where it says more."""
-        score = self.task.score(self.example.answer, answer)
-        partial = score if 0 < score < 1 else None
-        return {"predicted": answer, "correct": score == 1, "score": partial}
+        key = self.example.answer
+        score = self.task.score(key, answer)
+        return {
+            "predicted": answer,
+            "correct": self.task.is_correct(key, answer),
+            "score": score if 0 < score < 1 else None,
+        }
 
 
 def tokenize(task: Task, examples: Sequence[Example], tokenizer: Any) -> list[Question]:

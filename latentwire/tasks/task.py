@@ -116,6 +116,10 @@ class Task(ABC):
         """How good an answer is, 0 to 1. Only 1 is correct; no answer is 0, and is not left out."""
         return float(answer == key)
 
+    def is_correct(self, key: str, answer: str | None) -> bool:
+        """Whether an answer counts as right: one that is good in part does not."""
+        return self.score(key, answer) == 1
+
 
 def user_turn_token_ids(tokenizer: Any, text: str) -> list[int]:
     """The token ids of one user message with the assistant's turn opened (see `c2c.chat`).

@@ -19,9 +19,10 @@ from mlflow.utils.uri import is_local_uri
 
 from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.provenance import Origin, described
+from latentwire.controls.registry import is_lent
 from latentwire.errors import LatentWireError, first_line
 from latentwire.evaluation.record import Record, read_records
-from latentwire.spec.axes import AXES, DERANGED, read_params
+from latentwire.spec.axes import AXES, read_params
 from latentwire.spec.condition import order_of
 from latentwire.spec.setting import USUAL_SEED
 from latentwire.tracking.artifacts import local_artifact
@@ -94,7 +95,7 @@ def newest(chunks: Sequence[Run]) -> list[Run]:
         kept,
         lambda run: run.data.params.get("seed", str(USUAL_SEED)),
         "seeds of the control deranged",
-        lambda run: run.data.params["control"] == DERANGED,
+        lambda run: is_lent(run.data.params["control"]),
     )
 
 

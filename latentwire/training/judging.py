@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 
 from c2c.fuser import Fuser
+from latentwire.controls.registry import DERANGED, MATCHED
 from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.engine import evaluate
 from latentwire.evaluation.loaded_pair import LoadedPair
-from latentwire.evaluation.memory import free_cache
 from latentwire.evaluation.record import Record
-from latentwire.spec.axes import C2C, LENT
+from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question, derange
 
@@ -59,16 +59,15 @@ class Judge:
         """What `pair` scores, whose fuser is as it would be evaluated (`as_evaluated`)."""
         conditions = {
             control: [Condition(C2C, channel, control) for channel in self._channels]
-            for control in LENT
+            for control in (MATCHED, DERANGED)
         }
         work = Workspace(pair)
         asked = [condition for group in conditions.values() for condition in group]
         found = evaluate(pair, asked, self.questions, self._donors, work=work)
         work.release()
-        free_cache(pair.device)
         own, lent = (
             [record for condition in group for record in found[condition]]
-            for group in (conditions[control] for control in LENT)
+            for group in conditions.values()
         )
         accuracy, deranged = _accuracy(own), _accuracy(lent)
         return Judgement(

@@ -1,5 +1,6 @@
 import pytest
 
+from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError
 from latentwire.milestones import m2, m3
 from latentwire.parameters import MARGIN_POINTS, STUDY, Values, checked
@@ -48,7 +49,7 @@ def test_lists_are_parsed() -> None:
         ("device", "tpu", "must be auto, cpu, cuda"),
         ("dtype", "int8", "must be one of auto, float32"),
         ("data_dir", "/no/such/folder", "must be a folder that exists"),
-        ("controls", "matched,shuffled", "must be one of matched, deranged, zero"),
+        ("controls", "matched,shuffled", f"must be one of {', '.join(CONTROLS)}"),
     ],
 )
 def test_a_wrong_value_is_named(name: str, text: str, message: str) -> None:

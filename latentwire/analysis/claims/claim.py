@@ -16,8 +16,9 @@ from pathlib import Path
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS, KINDS, Kind
 from latentwire.channel.registry import require_codec
 from latentwire.channel.selectors.registry import require_selector
+from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError
-from latentwire.spec.axes import C2C, CONTROLS
+from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 from latentwire.strict_yaml import StrictMapping, kind_of, read_yaml
 from latentwire.tasks.registry import task_names
@@ -115,7 +116,7 @@ def _condition(values: object, path: Path, within: str) -> Condition:
     codec = keys.text("codec")
     keep_ratio = keys.number("keep_ratio") if keys.has("keep_ratio") else 1.0
     order = keys.text("order") if keys.has("order") else "front"
-    control = keys.one_of("control", CONTROLS) if keys.has("control") else "matched"
+    control = keys.one_of("control", tuple(CONTROLS)) if keys.has("control") else "matched"
     calibration = keys.text("calibration") if keys.has("calibration") else ""
     keys.finish()
     try:

@@ -55,8 +55,10 @@
   const fitted = (point) => (point.calibration ? `, calibration ${point.calibration.slice(0, 10)}` : "") +
     (group(point).source === "published" ? ", published" : "");
   // Whether what a mark of this kind shows is of all questions, and of how many it is.
-  const askedOf = (point, kind) => kind === "gain" ? point.pairing_examples : kind === "deranged" || kind === "zero" ? point[`${kind}_examples`] : point.examples;
-  const isComplete = (point, kind) => (kind === "zero" || point.complete) &&
+  const inPlaceOfOwn = Object.keys(CONTROLS).filter((control) => control !== "matched");
+  const unpaired = inPlaceOfOwn.filter((control) => control !== "deranged"); // no gain is made with them
+  const askedOf = (point, kind) => kind === "gain" ? point.pairing_examples : inPlaceOfOwn.includes(kind) ? point[`${kind}_examples`] : point.examples;
+  const isComplete = (point, kind) => (unpaired.includes(kind) || point.complete) &&
     (kind === "gain" ? point.deranged_examples : askedOf(point, kind)) >= point.examples_total;
   const PALE = .4;
   const DASHES = { front: null, back: "6 4" }; // of the lines through an order's points; others are dotted
@@ -71,7 +73,7 @@
   });
 
   const state = {
-    set: 0, off: Object.fromEntries(data.filters.map(({ axis }) => [axis, new Set(axis === "control" ? ["zero"] : [])])),
+    set: 0, off: Object.fromEntries(data.filters.map(({ axis }) => [axis, new Set(axis === "control" ? unpaired : [])])),
     sort: "wire_bytes_mean", down: true, first: null, second: null, open: new Set(), page: {},
   };
   const setPoints = () => data.points.filter((point) => sets[state.set].groups.includes(point.group));
@@ -277,7 +279,7 @@
     const isFilled = kind === "matched" || kind === "gain";
     const measured = `${percent(value, signed)}${signed ? " points" : " %"}${low !== undefined && low !== null ? " " + interval(low, high, signed) : ""}`;
     const what = { matched: "accuracy", published: "accuracy, published", gain: "pairing gain" }[kind] || `accuracy with ${CONTROLS[kind]}`;
-    const degenerate = kind === "deranged" || kind === "zero" ? point[`${kind}_degenerate`] : point.degenerate;
+    const degenerate = inPlaceOfOwn.includes(kind) ? point[`${kind}_degenerate`] : point.degenerate;
     const text = `${named(point)}\n${what}: ${measured}\n${humanBytes(point.wire_bytes_mean)} a question, n = ${whole(askedOf(point, kind))}` +
       `${isComplete(point, kind) ? "" : ` of ${whole(point.examples_total)} *`}${degenerate ? "\n× one letter, mostly" : ""}`;
     const control = kind === "gain" || kind === "published" ? "matched" : kind;
@@ -296,7 +298,7 @@
     mark.append(
       isFilled ? shape(marker, px, py, 5, { fill: colour, stroke: "#fff", "stroke-width": .8 })
         : kind === "published" ? shape(marker, px, py, 8, { fill: "none", stroke: "#8a8a8a", "stroke-width": 1.4 })
-          : shape(marker, px, py, 3.6, { fill: "#fff", stroke: colour, "stroke-width": 1.3, "stroke-dasharray": kind === "zero" ? "2 1.5" : null }),
+          : shape(marker, px, py, 3.6, { fill: "#fff", stroke: colour, "stroke-width": 1.3, "stroke-dasharray": unpaired.includes(kind) ? "2 1.5" : null }),
     );
     if (degenerate) mark.append(cross(px, py));
     marks.push({ x: px, y: py, text });
@@ -338,8 +340,8 @@
       const alone = shown.find((point) => point.group === own && point.system === system && point.accuracy !== null);
       if (alone) parts.push(`Level ${line} line: ${system} alone, ${percent(alone.accuracy)} %${alone.degenerate ? " ×" : ""}.`);
     }
-    const hollow = controls.filter((control) => control !== "matched");
-    if (hollow.length) parts.push(`Small hollow marks: ${hollow.map((control) => control === "zero" ? "zeros (dashed)" : "deranged").join(", ")}.`);
+    const hollow = controls.filter((control) => inPlaceOfOwn.includes(control));
+    if (hollow.length) parts.push(`Small hollow marks: ${hollow.map((control) => unpaired.includes(control) ? `${CONTROLS[control]} (dashed)` : control).join(", ")}.`);
     if (sets[state.set].groups.length > 1) parts.push("Large grey hollow marks: published.");
     const others = new Set(shown.map((point) => point.filters.order).filter((order) => order && !(order in DASHES)));
     parts.push(`Solid: front kept, dashed: back kept${others.size ? `, dotted: ${[...others].join(", ")}` : ""}. Grey step: best for its bytes. A click on a mark opens its questions.`);
@@ -362,8 +364,8 @@
     ["bits a number", "number", (p) => p.bits_per_element === null ? "–" : p.bits_per_element.toFixed(2), (p) => p.bits_per_element],
     ["accuracy %", "number", (p) => measured(p, "accuracy", false, p.degenerate), (p) => p.accuracy],
     ["pairing gain", "number", (p) => measured(p, "pairing_gain", true), (p) => p.pairing_gain],
-    ["deranged %", "number", (p) => measured(p, "deranged_accuracy", false, p.deranged_degenerate), (p) => p.deranged_accuracy],
-    ["zero %", "number", (p) => measured(p, "zero_accuracy", false, p.zero_degenerate), (p) => p.zero_accuracy],
+    ...inPlaceOfOwn.map((control) => [`${control} %`, "number",
+      (p) => measured(p, `${control}_accuracy`, false, p[`${control}_degenerate`]), (p) => p[`${control}_accuracy`]]),
     ["in format %", "number", (p) => measured(p, "in_format_share", false), (p) => p.in_format_share],
     ["unanswered", "number", (p) => p.unanswered ? el("span", { title: p.unanswered_reason }, whole(p.unanswered)) : "–", (p) => p.unanswered],
     ["against 16 bits", "number", (p) => measured(p, "bf16_difference", true), (p) => p.bf16_difference],

@@ -24,17 +24,18 @@ from latentwire.analysis.budget_figure import codec_styles
 from latentwire.analysis.curve import ConditionResult, merged
 from latentwire.analysis.plot_baselines import BASELINE_STYLES
 from latentwire.analysis.provenance import Origin, run_url
+from latentwire.controls.registry import CONTROLS, MATCHED, in_place_of_own
 from latentwire.evaluation.record import Record
 from latentwire.spec.axes import (
     AXES,
     CACHES,
-    CONTROL_TITLES,
     NONE,
     PLACE_AXES,
     ROW_AXES,
     SYSTEMS,
     WHOLE,
     applying,
+    is_missing,
 )
 from latentwire.spec.names import label, row_name
 from latentwire.tasks.dataset import Dataset
@@ -46,11 +47,11 @@ SHOWN = (
     *ROW_AXES,
     *("examples", "examples_total", "complete"),
     *("accuracy", "accuracy_low", "accuracy_high", "wire_bytes_mean", "bits_per_element"),
-    *("deranged_accuracy", "deranged_examples"),
+    *(f"{c}_{n}" for c in in_place_of_own() for n in ("accuracy", "examples", "degenerate")),
     *("pairing_examples", "pairing_gain", "pairing_gain_low", "pairing_gain_high"),
-    *("pairing_p_holm", "zero_accuracy", "zero_examples", "unparsed_share", "in_format_share"),
+    *("pairing_p_holm", "unparsed_share", "in_format_share"),
     *("unanswered", "unanswered_reason"),
-    *("top_letter", "top_letter_share", "degenerate", "deranged_degenerate", "zero_degenerate"),
+    *("top_letter", "top_letter_share", "degenerate"),
     *("bf16_difference", "bf16_difference_low", "bf16_difference_high"),
     *("margin_points", "non_inferior"),
 )
@@ -118,9 +119,9 @@ def page_data(
         "said": list(sentences),
         "runs": [_run(origin, tracking_uri) for origin in origins],
         "systems": {name: system.sends for name, system in SYSTEMS.items()},
-        "controls": CONTROL_TITLES,
+        "controls": {name: control.title for name, control in CONTROLS.items()},
         "filters": [
-            {"axis": name, "title": axis.title, "values": axis.allowed}
+            {"axis": name, "title": axis.title, "values": tuple(axis.allowed)}
             for name, axis in AXES.items()
             if axis.title
         ],
@@ -293,7 +294,7 @@ def _by_point(
         lambda: defaultdict(list)
     )
     for result in results:
-        control = "matched" if result.control == NONE else result.control
+        control = MATCHED if result.control == NONE else result.control
         found[result.place][control].append(result)
     return found
 
@@ -325,7 +326,8 @@ def _filtered(row: Mapping[Any, Any]) -> dict[str, str]:
     """A point's values on the axes that the page filters by; those that say nothing (which end of
     a whole cache) are left out. What is sent without a codec goes by its system."""
     names = [n for n in applying(row["system"]) if n in ROW_AXES and AXES[n].title]
-    return {"codec": row["system"]} | {n: str(row[n]) for n in names if AXES[n].label(row)}
+    there = [n for n in names if not is_missing(row[n]) and AXES[n].label(row)]
+    return {"codec": row["system"]} | {n: str(row[n]) for n in there}
 
 
 def _named(row: Mapping[Any, Any]) -> dict[str, str]:

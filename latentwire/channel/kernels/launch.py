@@ -16,7 +16,7 @@ from c2c.quantize import EPS, largest_code
 from c2c.triton_support import interpreted, kernels_run, power_of_two
 from latentwire.channel import nf4, rotation
 from latentwire.channel.block_scales import EPS as EPS16
-from latentwire.channel.codec import Codec, NumbersRefused, check_held
+from latentwire.channel.codec import NOT_FINITE, Codec, NumbersRefused, check_held
 from latentwire.channel.fp8 import FP8
 from latentwire.channel.grouped import Grouped
 from latentwire.channel.kernels.pointer_stack import Stack
@@ -143,7 +143,7 @@ def encode(
     with torch.cuda.device_of(first):  # Triton launches on the current device, wherever tensors are
         _quantize(rule, source, None, lengths, room, **tuning)
     if check and broken.item():
-        raise NumbersRefused("the cache holds NaN or infinite numbers, which cannot be sent")
+        raise NumbersRefused(NOT_FINITE)
     if check and rule.per_head:
         check_held(scales * rule.limit, codec.name)
     return Encoded(codec, tuple(first.shape), codes, scales, lengths)  # type: ignore[arg-type]

@@ -158,10 +158,20 @@ def test_out_of_memory_is_survived_by_halving(
             raise torch.OutOfMemoryError("no")
         return real(self, name, prompts, tokens)
 
+    real_options, refused = baselines.logprobs_of, []
+
+    def tight_options(pair: Any, model: Any, prompts: Sequence[Prompt], options: Any) -> Any:
+        if len(prompts) > min(most, 1):
+            refused.append(len(prompts))
+            raise torch.OutOfMemoryError("no")
+        return real_options(pair, model, prompts, options)
+
     monkeypatch.setattr(baselines_batched.BatchedModels, "_batch", tight)
+    monkeypatch.setattr(baselines, "logprobs_of", tight_options)
     assert engine.evaluate(models.pair, ALL[-5:], *mixed) == expected
+    assert refused and min(refused) > 1
     most = 0
-    with pytest.raises(LatentWireError, match="not enough memory for one prompt"):
+    with pytest.raises(LatentWireError, match="not enough memory for a batch of one"):
         engine.evaluate(models.pair, ALL[-5:], *mixed)
 
 
@@ -430,7 +440,7 @@ def test_the_pipeline_does_not_take_them_for_something_else(
 ) -> None:
     question, donor = asked[0]
     condition = Condition("letter", control="matched")
-    with pytest.raises(LatentWireError, match="competitors"):
+    with pytest.raises(LatentWireError, match="in baselines"):
         pipeline.evaluate(demo, condition, question, donor)
 
 

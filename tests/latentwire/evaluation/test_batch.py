@@ -11,7 +11,7 @@ from c2c.cache import KVCache
 from c2c.slot_cache import slot_attention
 from latentwire.evaluation import batch
 from latentwire.evaluation.batch import Workspace, answer, fit_length, padded
-from latentwire.evaluation.pipeline import apply_control
+from latentwire.evaluation.pipeline import fitted
 from latentwire.spec.condition import Channel, Condition
 
 
@@ -27,7 +27,7 @@ def test_a_cache_is_fitted_as_the_definition_fits_it(pairs: list[tuple[int, int]
     assert ours.tokens == max(1, *want)
     for place, row in enumerate(rows):
         lent = cache.rows(row, row + 1).section(0, have[row])
-        expected = apply_control(lent, "deranged", want[place])
+        expected = fitted(lent, want[place])
         for kind in ("keys", "values"):
             (tensor,), (theirs,) = getattr(ours, kind), getattr(expected, kind)
             assert torch.equal(tensor[place, :, : want[place]], theirs[0])

@@ -22,11 +22,11 @@ from c2c.fuser import Fuser
 from c2c.slot_cache import ATTENTION
 from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.registry import PER_TENSOR as CODECS
+from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import batch, engine, memory, pipeline
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.unanswerable import NOT_FINITE
-from latentwire.spec.axes import CONTROLS
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question, derange
 
@@ -68,7 +68,7 @@ def test_everything_at_every_keep_ratio_under_every_control(
     assert len(ends) > 3
     matched, deranged, zero = (
         [r.output for r in records[Condition("c2c", Channel("int8"), control)]]
-        for control in CONTROLS
+        for control in ("matched", "deranged", "zero")
     )
     assert matched != deranged and matched != zero and deranged != zero
 
@@ -339,8 +339,8 @@ def test_memory_that_runs_out_at_any_time(
         # With a split of conditions that outlives the single examples it was made for.
         monkeypatch.setattr(
             engine,
-            "_shrink_batch",
-            lambda pair, examples, conditions: (max(1, examples // 2), max(1, conditions // 2)),
+            "shrink_batch",
+            lambda device, examples, conditions: (max(1, examples // 2), max(1, conditions // 2)),
         )
         told: list[int] = []
         size = generator.choice((None, 5, 7))

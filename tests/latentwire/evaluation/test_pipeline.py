@@ -198,11 +198,12 @@ def test_a_lent_cache_is_cut_or_filled_at_its_front() -> None:
         assert torch.equal(cache.values[0], cache.keys[0] + 100)
         return cache.keys[0].flatten().int().tolist()
 
+    assert positions(pipeline.fitted(numbered(5), 5)) == [0, 1, 2, 3, 4]
+    assert positions(pipeline.fitted(numbered(5), 3)) == [2, 3, 4]
+    assert positions(pipeline.fitted(numbered(3), 6)) == [0, 0, 0, 0, 1, 2]
     for control in ("matched", "deranged"):
-        assert positions(pipeline.apply_control(numbered(5), control, 5)) == [0, 1, 2, 3, 4]
-    assert positions(pipeline.apply_control(numbered(5), "deranged", 3)) == [2, 3, 4]
-    assert positions(pipeline.apply_control(numbered(3), "deranged", 6)) == [0, 0, 0, 0, 1, 2]
-    zero = pipeline.apply_control(numbered(4), "zero", 4)
+        assert positions(pipeline.apply_control(control, numbered(3), [3])) == [0, 1, 2]
+    zero = pipeline.apply_control("zero", numbered(4), [4])
     assert zero.tokens == 4 and not zero.keys[0].any() and not zero.values[0].any()
 
 
@@ -231,7 +232,7 @@ def test_an_answer_is_read_and_scored(
 ) -> None:
     _, question = real_questions(make_tokenizer(), [1, 2])  # its key is B
     ids = pair.tokenizer.encode(output, add_special_tokens=False)
-    record = pipeline.make_record(pair, RECEIVER, question, question, ids, 5)
+    record = pipeline.written_record(pair, RECEIVER, question, question, ids, 5)
     assert (record.output, record.predicted, record.correct) == (output, letter, correct)
     assert (record.generated_tokens, record.wire_bytes) == (len(ids), 5)
 

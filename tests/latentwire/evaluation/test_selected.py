@@ -15,9 +15,9 @@ from latentwire.channel.packet import PacketError, encode
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors import registry
 from latentwire.channel.selectors.registry import SELECTORS
+from latentwire.controls.registry import CONTROLS
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.loaded_pair import LoadedPair
-from latentwire.spec.axes import CONTROLS
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question, derange
 

@@ -1,0 +1,5 @@
+"""`matched`: the question's own message."""
+
+from latentwire.controls.control import Control
+
+CONTROL = Control("its own (matched)")

@@ -1,0 +1,120 @@
+"""What every control promises, shipped or not; and a new one is known everywhere by its entry."""
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from agreement import agree
+from random_questions import make_questions, stopping
+from throw_away_controls import MADE, registered
+from tiny import loaded_pair
+
+from c2c.cache import KVCache
+from latentwire.analysis import curve
+from latentwire.controls.registry import CONTROLS, is_lent
+from latentwire.evaluation.pipeline import apply_control
+from latentwire.evaluation.record import make_record
+from latentwire.milestones.m0 import PARAMETERS
+from latentwire.spec.axes import SYSTEMS
+from latentwire.spec.condition import Channel, Condition
+from latentwire.spec.setting import Setting
+from latentwire.tasks.question import derange
+
+DOCS = Path(__file__).parents[3] / "docs" / "adding_a_control.md"
+SHIPPED = tuple(CONTROLS)
+SETTING = Setting("pair", "a", "set", "b", 1, "float32", 42)
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> Iterator[None]:
+    with registered():
+        yield
+
+
+def make_cache(rows: int, tokens: int) -> KVCache:
+    generator = torch.Generator().manual_seed(rows)
+    tensors = [torch.randn(rows, 2, tokens, 3, generator=generator) for _ in range(4)]
+    return KVCache(tuple(tensors[:2]), tuple(tensors[2:]))
+
+
+@pytest.mark.parametrize("name", [*SHIPPED, *MADE])
+def test_every_control_keeps_to_the_contract(name: str) -> None:
+    cache, tokens = make_cache(3, 7), [7, 4, 1]
+    before = [tensor.clone() for tensor in (*cache.keys, *cache.values)]
+    sent = apply_control(name, cache, tokens)
+    after = (*cache.keys, *cache.values)
+    assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
+    for row, n in enumerate(tokens):
+        alone = apply_control(name, cache.rows(row, row + 1).section(0, n), [n])
+        for kind in ("keys", "values"):
+            for ours, theirs in zip(getattr(sent, kind), getattr(alone, kind), strict=True):
+                assert ours.shape == cache.keys[0].shape and theirs.shape == (1, 2, n, 3)
+                assert torch.equal(ours[row, :, :n], theirs[0])
+
+
+def test_controls_are_named_where_users_look() -> None:
+    (controls,) = (parameter for parameter in PARAMETERS if parameter.name == "controls")
+    for name in SHIPPED:
+        assert controls.parse(name) == (name,)
+        assert f"| `{name}` |" in DOCS.read_text()
+
+
+def test_engine_and_definition_agree_and_records_name_who_lent() -> None:
+    pair, asked = stopping(loaded_pair(torch.float64)), make_questions([12, 2, 12, 23, 3])
+    donors = derange(asked, 42)
+    conditions = [
+        Condition("c2c", Channel(codec, ratio, order), control)
+        for codec, ratio, order in (("bf16", 1.0, "front"), ("int8", 0.5, "back"))
+        for control in CONTROLS
+    ]
+    records = agree(pair, conditions, asked, donors, 3)
+    outputs = {tuple(r.output for r in kept) for kept in records.values()}
+    assert len(outputs) == 2 * (len(CONTROLS) - 1)  # `lent_too` sends what `deranged` sends
+    for condition, kept in records.items():
+        lent = condition.control in ("deranged", "lent_reversed", "lent_too")
+        names = [donor.example.id if lent else None for donor in donors]
+        assert [record.donor_id for record in kept] == names
+
+
+def test_what_is_lent_alone_has_the_seed_and_texts_have_what_needs_no_cache() -> None:
+    for name in CONTROLS:
+        condition = Condition("c2c", Channel("int8"), name)
+        prints = {replace(SETTING, seed=s).condition_fingerprint(condition) for s in (1, 2)}
+        assert len(prints) == 1 + is_lent(name)
+    assert SYSTEMS["text"].controls == ("matched", "deranged", "lent_too")
+    assert SYSTEMS["receiver"].controls == ("none",)
+
+
+@pytest.fixture
+def later_curve() -> ModuleType:
+    """The module as it is where the controls of this test are shipped."""
+    assert curve.__file__ is not None
+    spec = importlib.util.spec_from_file_location("later_curve", curve.__file__)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_curve_has_columns_of_each_in_their_places(later_curve: ModuleType) -> None:
+    new = [name for name in later_curve.COLUMNS if name not in curve.COLUMNS]
+    told = ("accuracy", "examples", "unanswered", "top_letter", "top_letter_share", "degenerate")
+    assert sorted(new) == sorted(f"{name}_{what}" for name in MADE for what in told)
+    assert [name for name in later_curve.COLUMNS if name not in new] == list(curve.COLUMNS)
+    question, donor = make_questions([5, 5])
+    results = []
+    for control, answer in (("matched", "A"), ("reversed", "A"), ("lent_reversed", None)):
+        condition = Condition("c2c", Channel("int8"), control)
+        record = make_record(condition, question, donor, answer, wire_bytes=9)
+        told = {"pair": "p", "dataset": "set", "source": "local", "seconds": 1.0}
+        values = {**vars(condition.point), "kv_bits": 8.0, **told}
+        results.append(later_curve.ConditionResult(**values, examples_total=1, records=(record,)))
+    row = later_curve.build_curve(results).iloc[0]
+    assert (row["accuracy"], row["reversed_accuracy"], row["lent_reversed_accuracy"]) == (1, 1, 0)
+    assert (row["reversed_examples"], row["lent_too_examples"]) == (1, 0)
+    assert (row["reversed_top_letter"], row["reversed_degenerate"]) == ("A", True)
+    assert row["pairing_examples"] == 0  # which the deranged control alone makes
