@@ -92,9 +92,11 @@ def load_trained(
     try:
         training = json.loads((folder / "build.json").read_text(encoding="utf-8"))["training"]
         made_from = training["seed"]
-        places = (FileSource(path=folder / name) for name in ("receiver", "sharer", "fuser/final"))
-        files = Pair("demo", "", *places, datasets=(), shared_tokenizer=True)
-        pair = PairInUse(files, str(device), torch.float32, may_download=False).in_memory
+        receiver, sharer, fuser = (
+            FileSource(path=folder / name) for name in ("receiver", "sharer", "fuser/final")
+        )
+        found = Pair("demo", "", receiver, sharer, fuser, datasets=(), shared_tokenizer=True)
+        pair = PairInUse(found, str(device), torch.float32, may_download=False).in_memory
     except (OSError, ValueError, KeyError, TypeError, LatentWireError, C2CError) as error:
         reason = first_line(error)
         raise LatentWireError(f"{folder} holds no whole pair: {reason}") from None
