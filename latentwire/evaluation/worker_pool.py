@@ -19,10 +19,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-import torch
-
 from latentwire.errors import LatentWireError
-from latentwire.evaluation.engine import Progress
 from latentwire.terminal import prepare_output
 
 Task = TypeVar("Task")
@@ -34,6 +31,7 @@ _SHUTDOWN_TIMEOUT_S = 2.0
 log = logging.getLogger("latentwire")
 
 
+Progress = Callable[[int], object]  # told how many more answers are there
 Work = Callable[[Task, Progress], Result]  # what a worker does with a task, telling of progress
 Setup = Callable[[str], Work[Task, Result]]  # device -> what to do; picklable
 
@@ -158,6 +156,8 @@ class WorkerPool(Generic[Task, Result]):
     def _start(self, device: str) -> _Worker[Task]:
         context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
         ours, theirs = context.Pipe()
+        import torch  # a process that only takes tasks up needs seconds less without it
+
         threads = torch.get_num_threads() // len(self._devices)
         if device != "cpu":
             threads //= 2  # all wait for the slowest, and a GPU's host has other work too
@@ -193,6 +193,8 @@ def _serve(connection: Connection, setup: Setup[Any, Any], device: str, threads:
     prepare_output()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    import torch
+
     torch.set_num_threads(threads)
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)  # or each worker would also take memory of the first one

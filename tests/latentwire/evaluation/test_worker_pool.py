@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from latentwire.errors import LatentWireError
-from latentwire.evaluation.engine import Progress
-from latentwire.evaluation.worker_pool import WorkerPool
+from latentwire.evaluation.worker_pool import Progress, WorkerPool
 
 DEVICES = ["cpu", "cpu"]
 
