@@ -60,7 +60,7 @@ OTHER_STYLES = (
     *(("#E69F00", "P"), ("#56B4E9", "X"), ("#8C6D31", "<"), ("#7B4FA3", ">"), ("#5A5A5A", "p")),
 )
 CONTROL_SCALE, PUBLISHED_SCALE = 0.68, 1.65  # of a hollow marker, to a filled one
-BARS = {"elinewidth": 0.8, "capsize": 1.8, "capthick": 0.8}
+BARS: dict[str, Any] = {"elinewidth": 0.8, "capsize": 1.8, "capthick": 0.8}
 DEGENERATE_SIGN = " \N{MULTIPLICATION SIGN}"  # the cross, in words
 RATIO_POINTS = 8.6  # between the rows of keep ratios
 MOST_CODECS = 10  # told apart by colour and marker

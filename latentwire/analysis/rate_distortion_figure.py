@@ -144,9 +144,9 @@ def _draw_families(
             label=name,
         )
         if percent:
-            ends = (100 * part[f"{column}_{end}"] for end in ("low", "high"))
+            low, high = (100 * part[f"{column}_{end}"] for end in ("low", "high"))
             look: dict[str, Any] = {"color": colour, "linewidth": 0.5, "alpha": 0.6 * alpha}
-            axes.vlines(part["bits_per_element"], *ends, **look)
+            axes.vlines(part["bits_per_element"], low, high, **look)
     if percent and frame["degenerate"].any():
         crossed = frame[frame["degenerate"]]
         look = {"color": "0", "marker": "x", "markersize": 8, "linestyle": "none", "zorder": 6}

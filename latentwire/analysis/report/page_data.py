@@ -22,7 +22,7 @@ import pandas as pd
 
 from latentwire.analysis.budget_figure import codec_styles
 from latentwire.analysis.curve import ConditionResult, merged
-from latentwire.analysis.frames import FAMILY
+from latentwire.analysis.frames import FAMILY, records
 from latentwire.analysis.plot_baselines import BASELINE_STYLES
 from latentwire.analysis.provenance import Origin, run_url
 from latentwire.evaluation.record import Record
@@ -155,14 +155,13 @@ def _tables(
 def _groups(
     frame: pd.DataFrame, place: Mapping[_Group, int], groups: Iterable[_Group]
 ) -> Iterator[dict[str, Any]]:
-    hashes = frame.drop_duplicates(FAMILY).set_index(FAMILY)[["fuser_hash", "dataset_hash"]]
+    hashes = ("fuser_hash", "dataset_hash")
+    known = {
+        (row["pair"], row["dataset"], row["source"]): {name: _plain(row[name]) for name in hashes}
+        for row in records(frame.drop_duplicates(FAMILY))
+    }
     for group in groups:
-        known = hashes.loc[group]
-        yield {
-            **dict(zip(FAMILY, group, strict=True)),
-            "questions": place[group],
-            **{str(name): _plain(value) for name, value in known.items()},
-        }
+        yield {**dict(zip(FAMILY, group, strict=True)), "questions": place[group], **known[group]}
 
 
 def _points(
