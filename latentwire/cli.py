@@ -14,8 +14,7 @@ from c2c.files import read_file
 from latentwire.cluster.options import OPTIONS
 from latentwire.ending import BAD_INPUT, FAILED, end
 from latentwire.errors import LatentWireError, first_line
-from latentwire.plain_parser import PlainParser
-from latentwire.printable import printable_output
+from latentwire.printable import PlainParser, printable_output
 from latentwire.terminal import prepare_output
 from latentwire.user_files import output_folder, user_path
 

@@ -15,15 +15,8 @@ from latentwire.redaction import without_secrets
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "mlflow", "safetensors", "numpy")
 VARIABLES = (
-    "HF_HOME",
-    "HF_HUB_OFFLINE",
-    "HF_DATASETS_OFFLINE",
-    "C2C_CKPT_ROOT",
-    "CUDA_VISIBLE_DEVICES",
-    "SLURM_JOB_ID",
-    "SLURM_ARRAY_JOB_ID",
-    "SLURM_ARRAY_TASK_ID",
-    "SLURM_RESTART_COUNT",
+    *("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "C2C_CKPT_ROOT", "CUDA_VISIBLE_DEVICES"),
+    *("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT"),
 )
 
 
@@ -84,11 +77,8 @@ def commit() -> str:
 
 def _gpu(index: int) -> dict[str, Any]:
     found = torch.cuda.get_device_properties(index)
-    return {
-        "name": found.name,
-        "memory_bytes": found.total_memory,
-        "capability": f"{found.major}.{found.minor}",
-    }
+    capability = f"{found.major}.{found.minor}"
+    return {"name": found.name, "memory_bytes": found.total_memory, "capability": capability}
 
 
 def _version(package: str) -> str:
@@ -99,16 +89,14 @@ def _version(package: str) -> str:
 
 
 def _git(*arguments: str) -> str:
+    return output_of("git", *arguments, folder=Path(__file__).parent)
+
+
+def output_of(*command: str, timeout_s: float = 10, folder: Path | None = None) -> str:
+    """What a program prints; "" where it is not there, fails or does not end in time."""
+    text: dict[str, Any] = {"capture_output": True, "text": True, "errors": "replace"}
     try:
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=10,
-            check=False,
-        )
+        done = subprocess.run(command, cwd=folder, timeout=timeout_s, check=False, **text)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return str(done.stdout).strip() if done.returncode == 0 else ""

@@ -17,7 +17,7 @@ from c2c.errors import shortened
 from latentwire.channel.selectors.registry import SELECTORS
 from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError
-from latentwire.plain_parser import PlainParser
+from latentwire.printable import PlainParser
 from latentwire.spec.axes import SYSTEMS
 from latentwire.spec.setting import USUAL_SEED
 from latentwire.tasks.registry import task_names

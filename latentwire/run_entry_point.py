@@ -11,8 +11,7 @@ from typing import NoReturn
 from latentwire.ending import end
 from latentwire.errors import LatentWireError
 from latentwire.milestones.registry import Milestone, load_milestone, questions
-from latentwire.plain_parser import PlainParser
-from latentwire.printable import printable_output
+from latentwire.printable import PlainParser, printable_output
 from latentwire.terminal import PlainLines, prepare_output
 from latentwire.tracking.signals import raise_on_sigterm, reraise_swallowed_signals
 

@@ -18,10 +18,7 @@ def parse_json(text: str) -> Any:
     """
     try:
         value = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_constant=_no_constant,
-            parse_float=_finite,
+            text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite
         )
     except RecursionError:
         raise ValueError("nested too deeply") from None

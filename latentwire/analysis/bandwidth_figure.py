@@ -96,13 +96,8 @@ def _style(way: Route, found: Iterable[Route], shown: Sequence[str]) -> dict[str
         return {"color": "black", "linewidth": 1.3, "linestyle": (0, (6, 2)), "zorder": 3}
     if way.name == "text":
         place = [other.label for other in found if other.name == "text"].index(way.label)
-        line = TEXT_LINES[place % len(TEXT_LINES)]
-        return {
-            "color": BASELINE_STYLES["utf8"][0],
-            "linewidth": 1.1,
-            "linestyle": line,
-            "zorder": 3,
-        }
+        line, colour = TEXT_LINES[place % len(TEXT_LINES)], BASELINE_STYLES["utf8"][0]
+        return {"color": colour, "linewidth": 1.1, "linestyle": line, "zorder": 3}
     colour, marker = codec_styles(shown)[way.label]
     return {
         "color": colour, "linewidth": 1.1, "marker": marker, "markersize": 4, "zorder": 3,
@@ -122,10 +117,9 @@ def _legend(found: Mapping[Route, float], shown: Sequence[str]) -> list[Line2D]:
 
 def write_link_figures(table: pd.DataFrame, folder: Path) -> list[Path]:
     """Write each pair's and dataset's figure as links_DATASET.png and .svg; paths."""
-    names, paths = picture_names(table), []
-    for pair, dataset in table[["pair", "dataset"]].drop_duplicates().itertuples(index=False):
-        stem = f"{LINKS_PICTURE}{names[pair, dataset]}"
-        paths += save_both(draw_links(table, dataset, pair), folder, stem)
+    paths = []
+    for (pair, dataset), name in picture_names(table).items():
+        paths += save_both(draw_links(table, dataset, pair), folder, f"{LINKS_PICTURE}{name}")
     return paths
 
 

@@ -18,7 +18,7 @@ has read the prompt before. Of latency and of several questions at once nothing 
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -27,6 +27,7 @@ import pandas as pd
 
 from latentwire.analysis import csv_files
 from latentwire.analysis.formatting import human_bits_per_s, percent
+from latentwire.analysis.frames import records
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.latency import (
     BUDGETS,
@@ -141,10 +142,10 @@ def link_table(
     (pair, dataset, "text", tokens); NaN where it is not there.
     """
     rows = []
-    for row in _records(times):
+    for row in records(times):
         pair, dataset = str(row["pair"]), str(row["dataset"])
         own = codecs[(codecs["pair"] == pair) & (codecs["dataset"] == dataset)]
-        measured = {str(each.pop("codec")): _floats(each) for each in _records(own)}
+        measured = {str(each.pop("codec")): _floats(each) for each in records(own)}
         for start in STARTS:
             found = routes(measured, _floats(row), start)
             leading = fastest(found)
@@ -206,10 +207,8 @@ def _check(row: Mapping[str, csv_files.Cell]) -> None:
 def table_routes(rows: pd.DataFrame) -> dict[Route, float]:
     """The ways of one pair, dataset and start, as `routes` gave them, with their accuracies."""
     return {
-        Route(
-            str(row["way"]), _label(row), **{name: float(str(row[name])) for name in TIMES}
-        ): float(str(row["accuracy"]))
-        for row in _records(rows)
+        Route(row["way"], _label(row), **{name: row[name] for name in TIMES}): row["accuracy"]
+        for row in records(rows)
     }
 
 
@@ -261,7 +260,3 @@ def _label(row: Mapping[str, object]) -> str:
 
 def _floats(row: Mapping[str, object]) -> dict[str, float]:
     return {name: float(value) for name, value in row.items() if isinstance(value, float)}
-
-
-def _records(frame: pd.DataFrame) -> Iterator[dict[str, object]]:
-    return ({str(k): v for k, v in row.items()} for row in frame.to_dict("records"))

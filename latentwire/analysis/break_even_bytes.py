@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from latentwire.analysis.bootstrap import RESAMPLES, SEED, draws
 from latentwire.analysis.curve import ConditionResult, merged, outcomes
 from latentwire.analysis.formatting import human_bytes
+from latentwire.analysis.frames import FAMILY
 from latentwire.analysis.stats import CONFIDENCE, Outcomes
 from latentwire.analysis.unanswered import answered
-from latentwire.evaluation.record import Record
 from latentwire.spec.axes import CACHES, SENDING, TEXTS
 
 RIVALS = {"text": TEXTS, "any message": tuple(name for name in SENDING if name not in CACHES)}
@@ -57,7 +57,7 @@ def break_even_table(
             if place[0] == "sharer" or len(records) != parts[0].examples_total:
                 continue
             if sent := answered(records):  # else it has no bytes
-                bytes_mean = _mean_bytes(sent.values())
+                bytes_mean = float(np.mean([record.wire_bytes for record in sent.values()]))
                 by_system[str(place[0])].append((bytes_mean, outcomes(records)))
         caches = [each for system in CACHES for each in by_system[system]]
         nothing = by_system["receiver"] + by_system["calibrated"]
@@ -126,9 +126,8 @@ def _crossed(
 def with_break_even(frame: pd.DataFrame, crossed: pd.DataFrame) -> pd.DataFrame:
     """A budget curve with `beats_text_bytes`, `_low` and `_high` filled in where `crossed` (rows of
     `break_even_table`) knows them; the same in all rows of a pair, dataset and source."""
-    keys = ["pair", "dataset", "source"]
-    text = crossed[crossed["rivals"] == "text"].set_index(keys)
-    places = list(frame[keys].itertuples(index=False, name=None))
+    text = crossed[crossed["rivals"] == "text"].set_index(FAMILY)
+    places = list(frame[FAMILY].itertuples(index=False, name=None))
     nan = float("nan")
     return frame.assign(
         **{
@@ -175,7 +174,3 @@ def sentences(frame: pd.DataFrame) -> list[str]:
 
 def _budget(wire_bytes: float) -> str:
     return "never" if np.isinf(wire_bytes) else human_bytes(wire_bytes)
-
-
-def _mean_bytes(records: Iterable[Record]) -> float:
-    return float(np.mean([record.wire_bytes for record in records]))

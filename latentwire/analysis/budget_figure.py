@@ -2,8 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
-from statistics import mean
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,19 @@ from latentwire.analysis.break_even_bytes import text_sentence
 from latentwire.analysis.completeness import n_sentences
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.formatting import human_bytes
+from latentwire.analysis.frames import records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
 from latentwire.analysis.plot_baselines import BASELINE_STYLES, draw_baselines, read_baselines
-from latentwire.analysis.plot_points import PlotPoint, dodge, pareto_front, read_points, read_sweeps
+from latentwire.analysis.plot_points import (
+    PlotPoint,
+    Quantity,
+    dodge,
+    pareto_front,
+    read_points,
+    read_sweeps,
+    spread,
+)
 from latentwire.analysis.provenance import hashes_note
 from latentwire.channel.selectors.registry import SELECTORS
 from latentwire.errors import LatentWireError
@@ -49,13 +57,10 @@ CODEC_STYLES = {
 MARKER_SIZES = {"o": 5.2, "s": 4.9, "^": 6.2, "v": 6.2, "D": 4.7, "<": 6.2, ">": 6.2}
 OTHER_SIZE = 6.0
 OTHER_STYLES = (
-    ("#E69F00", "P"),
-    ("#56B4E9", "X"),
-    ("#8C6D31", "<"),
-    ("#7B4FA3", ">"),
-    ("#5A5A5A", "p"),
+    *(("#E69F00", "P"), ("#56B4E9", "X"), ("#8C6D31", "<"), ("#7B4FA3", ">"), ("#5A5A5A", "p")),
 )
-CROSS: dict[str, Any] = {"marker": "x", "markersize": 8, "markeredgewidth": 0.9}
+CONTROL_SCALE, PUBLISHED_SCALE = 0.68, 1.65  # of a hollow marker, to a filled one
+BARS: dict[str, Any] = {"elinewidth": 0.8, "capsize": 1.8, "capthick": 0.8}
 DEGENERATE_SIGN = " \N{MULTIPLICATION SIGN}"  # the cross, in words
 RATIO_POINTS = 8.6  # between the rows of keep ratios
 MOST_CODECS = 10  # told apart by colour and marker
@@ -69,6 +74,7 @@ ORDER_STYLES: tuple[LineStyleType, ...] = (
     (0, (1, 1.5)),
     (0, (5, 1.5, 1, 1.5)),
 )
+Styles = Mapping[str, tuple[str, str]]  # codec -> colour and marker
 
 
 @styled
@@ -111,12 +117,12 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     low, high = _limits([*caches, *(baseline.wire_bytes for baseline in baselines)])
     styles = codec_styles(dot.codec for dot in [*dots, *overlay])
     dots = dodge(dots, math.log10(high / low), list(styles))
-    gains = [dot for dot in dots if not math.isnan(dot.gain)]
+    gains = [dot for dot in dots if not math.isnan(dot.gain.value)]
     figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     upper, lower = _panels(figure, gains=bool(gains))
-    _draw_front(upper, [(dot, dot.accuracy) for dot in dots if dot.complete], high)
-    _draw_front(lower, [(dot, dot.gain) for dot in gains if dot.gain_complete], high)
+    _draw_front(upper, dots, "accuracy", high)
+    _draw_front(lower, gains, "gain", high)
     _draw_accuracy(upper, dots, overlay, styles)
     _draw_references(upper, own)
     _draw_gain(lower, gains, styles)
@@ -143,8 +149,14 @@ def codec_styles(codecs: Iterable[str]) -> dict[str, tuple[str, str]]:
     return styles
 
 
-def _size(marker: str) -> float:
-    return MARKER_SIZES.get(marker, OTHER_SIZE)
+def _mark(colour: str, marker: str, scale: float = 1.0, **look: Any) -> dict[str, Any]:
+    """How a point of a colour and marker is drawn."""
+    size = scale * MARKER_SIZES.get(marker, OTHER_SIZE)
+    return {"color": colour, "marker": marker, "markersize": size, "linestyle": "none", **look}
+
+
+def _hollow(colour: str, marker: str, scale: float, fill: str = "none") -> dict[str, Any]:
+    return _mark(colour, marker, scale, markerfacecolor=fill, markeredgewidth=0.9)
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
@@ -196,64 +208,43 @@ def _line_style(order: str) -> LineStyleType:
     return ORDER_STYLES[place % len(ORDER_STYLES)]
 
 
-def _draw_series(
-    axes: Axes,
-    dots: Sequence[PlotPoint],
-    styles: dict[str, tuple[str, str]],
-    value: Callable[[PlotPoint], tuple[float, float, float]],
-    opacity: Callable[[PlotPoint], float],
-) -> None:
-    """Markers with intervals, and lines through the sweeps; `value` gives middle, low, high."""
+def _draw_series(axes: Axes, dots: Sequence[PlotPoint], styles: Styles, quantity: Quantity) -> None:
+    """Markers with intervals, and lines through the sweeps."""
     for (codec, order), sweep in read_sweeps(dots).items():
         axes.plot(
             [dot.x for dot in sweep],
-            [value(dot)[0] for dot in sweep],
+            [getattr(dot, quantity).value for dot in sweep],
             color=styles[codec][0],
             linestyle=_line_style(order),
             linewidth=1.1,
-            alpha=min(map(opacity, sweep)),
+            alpha=min(dot.alpha(quantity) for dot in sweep),
             zorder=2,
         )
     for dot in dots:
-        colour, marker = styles[dot.codec]
-        middle, low, high = value(dot)
-        axes.errorbar(
-            dot.x,
-            middle,
-            yerr=[[max(middle - low, 0.0)], [max(high - middle, 0.0)]],
-            color=colour,
-            marker=marker,
-            markersize=_size(marker),
-            markeredgewidth=0.6,
-            markeredgecolor="white",
-            elinewidth=0.8,
-            capsize=1.8,
-            capthick=0.8,
-            alpha=opacity(dot),
-            linestyle="none",
-            zorder=4,
-        )
+        middle, low, high = getattr(dot, quantity)
+        look = _mark(*styles[dot.codec], markeredgewidth=0.6, markeredgecolor="white", **BARS)
+        reach = [[max(middle - low, 0.0)], [max(high - middle, 0.0)]]
+        axes.errorbar(dot.x, middle, reach, alpha=dot.alpha(quantity), zorder=4, **look)
         if dot.degenerate:
             _cross(axes, dot.x, middle)
 
 
-def _draw_front(axes: Axes, valued: Sequence[tuple[PlotPoint, float]], right: float) -> None:
-    """A broad grey step through the points that are worth most for their bytes."""
-    sound = [(dot, value) for dot, value in valued if not dot.degenerate]
+def _draw_front(axes: Axes, dots: Sequence[PlotPoint], quantity: Quantity, right: float) -> None:
+    """A broad grey step through the complete points that are worth most for their bytes."""
+    sound = [
+        (dot, getattr(dot, quantity).value)
+        for dot in dots
+        if dot.is_complete(quantity) and not dot.degenerate
+    ]
     front = pareto_front([(dot.wire_bytes, value) for dot, value in sound])
     # Dots set side by side may have changed places.
     places = sorted((sound[place][0].x, sound[place][1]) for place in front)
     if not places:
         return
     heights = np.maximum.accumulate([height for _, height in places])
-    axes.stairs(
-        heights,
-        [*(x for x, _ in places), right],
-        baseline=None,
-        edgecolor=FRONT_COLOUR,
-        linewidth=FRONT_WIDTH,
-        zorder=0.9,
-    )
+    edges = [*(x for x, _ in places), right]
+    look: dict[str, Any] = {"edgecolor": FRONT_COLOUR, "linewidth": FRONT_WIDTH, "zorder": 0.9}
+    axes.stairs(heights, edges, baseline=None, **look)
 
 
 def _draw_crossing(axes: Axes, beats_text: "pd.Series[float]", low: float, high: float) -> None:
@@ -265,57 +256,26 @@ def _draw_crossing(axes: Axes, beats_text: "pd.Series[float]", low: float, high:
 
 def _cross(axes: Axes, x: float, y: float) -> None:
     """Cross out a point whose condition answers nearly always with one letter."""
-    axes.plot(x, y, color="0", linestyle="none", zorder=6, **CROSS)
+    look: dict[str, Any] = {"marker": "x", "markersize": 8, "markeredgewidth": 0.9}
+    axes.plot(x, y, color="0", linestyle="none", zorder=6, **look)
 
 
 def _draw_accuracy(
-    axes: Axes,
-    dots: Sequence[PlotPoint],
-    overlay: Sequence[PlotPoint],
-    styles: dict[str, tuple[str, str]],
+    axes: Axes, dots: Sequence[PlotPoint], overlay: Sequence[PlotPoint], styles: Styles
 ) -> None:
-    _draw_series(
-        axes,
-        dots,
-        styles,
-        lambda dot: (dot.accuracy, dot.accuracy_low, dot.accuracy_high),
-        lambda dot: dot.alpha,
-    )
-    for dot in dots:
-        if math.isnan(dot.deranged):
-            continue
-        colour, marker = styles[dot.codec]
-        axes.plot(
-            dot.x,
-            dot.deranged,
-            color=colour,
-            marker=marker,
-            markersize=0.68 * _size(marker),
-            markerfacecolor="white",
-            markeredgewidth=0.9,
-            alpha=dot.gain_alpha,
-            linestyle="none",
-            # On top and smaller: where the control scores the same as the matched cache, both
-            # stay visible, as a marker with a hollow core.
-            zorder=5,
-        )
+    _draw_series(axes, dots, styles, "accuracy")
+    for dot in (dot for dot in dots if not math.isnan(dot.deranged)):
+        # On top and smaller: where the control scores the same as the matched cache, both stay
+        # visible, as a marker with a hollow core.
+        look = _hollow(*styles[dot.codec], CONTROL_SCALE, "white")
+        axes.plot(dot.x, dot.deranged, alpha=dot.alpha("gain"), zorder=5, **look)
         if dot.deranged_degenerate:
             _cross(axes, dot.x, dot.deranged)
     for dot in overlay:
-        axes.plot(
-            dot.wire_bytes,
-            dot.accuracy,
-            marker=styles[dot.codec][1],
-            markersize=1.65 * _size(styles[dot.codec][1]),
-            markerfacecolor="none",
-            markeredgecolor="0.55",
-            markeredgewidth=0.9,
-            alpha=dot.alpha,
-            linestyle="none",
-            zorder=3,
-        )
+        look = _hollow("0.55", styles[dot.codec][1], PUBLISHED_SCALE)
+        axes.plot(dot.wire_bytes, dot.accuracy.value, alpha=dot.alpha("accuracy"), zorder=3, **look)
         if dot.degenerate:
-            _cross(axes, dot.wire_bytes, dot.accuracy)
+            _cross(axes, dot.wire_bytes, dot.accuracy.value)
     axes.set_ylabel("accuracy (%)", fontsize=8.5)
     axes.margins(y=0.07)
 
@@ -323,71 +283,30 @@ def _draw_accuracy(
 def _draw_references(axes: Axes, frame: pd.DataFrame) -> None:
     """The systems that send nothing: a level line, its interval and its name on the right edge."""
     rows = frame[frame["system"].isin(ALONE) & (frame["examples"] > 0)]
-    references = sorted(rows.to_dict(orient="records"), key=lambda row: row["accuracy"])
-    accuracies = [100 * float(row["accuracy"]) for row in references]
+    references = sorted(records(rows), key=lambda row: row["accuracy"])
     edge = axes.get_yaxis_transform()
-    for place, (accuracy, row) in enumerate(zip(accuracies, references, strict=True)):
-        alpha = 1.0 if row["complete"] else PALE
-        axes.axhline(
-            accuracy,
-            color=GREY,
-            alpha=alpha,
-            linewidth=0.9,
-            linestyle={"receiver": ":", "sharer": "-."}.get(row["system"], (0, (1, 4))),
-            zorder=1,
-        )
-        low, high = 100 * float(row["accuracy_low"]), 100 * float(row["accuracy_high"])
+    for place, row in enumerate(references):
+        accuracy, low, high = (100 * float(row[f"accuracy{end}"]) for end in ("", "_low", "_high"))
+        look: dict[str, Any] = {"color": GREY, "alpha": 1.0 if row["complete"] else PALE}
+        line = {"receiver": ":", "sharer": "-."}.get(row["system"], (0, (1, 4)))
+        axes.axhline(accuracy, linewidth=0.9, linestyle=line, zorder=1, **look)
+        look |= {"transform": edge, "clip_on": False}
         x = 1.012 + 0.014 * place
-        axes.plot(
-            [x, x],
-            [low, high],
-            transform=edge,
-            color=GREY,
-            alpha=alpha,
-            linewidth=0.8,
-            marker="_",
-            markersize=3.5,
-            clip_on=False,
-        )
-        look: dict[str, Any] = {"color": GREY, "alpha": alpha, "markersize": 4, "clip_on": False}
-        axes.plot(x, accuracy, ".", transform=edge, **look)
+        axes.plot([x, x], [low, high], linewidth=0.8, marker="_", markersize=3.5, **look)
+        axes.plot(x, accuracy, ".", markersize=4, **look)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
-    heights = _apart(accuracies, 0.09 * (high - low))
-    for accuracy, row, height in zip(accuracies, references, heights, strict=True):
-        axes.text(
-            1.05,
-            height,
-            f"{row['system']}{DEGENERATE_SIGN if row['degenerate'] else ''}\n{accuracy:.1f} %"
-            + ("" if row["complete"] else f", n {row['examples']}"),
-            transform=edge,
-            va="center",
-            fontsize=7.3,
-            linespacing=0.95,
-            color="0.25",
-        )
+    heights = [[100 * float(row["accuracy"])] for row in references]
+    look = {"transform": edge, "va": "center", "fontsize": 7.3, "linespacing": 0.95}
+    for row, (accuracy, height) in zip(
+        references, spread(heights, float, 0.09 * (high - low)), strict=True
+    ):
+        sign = DEGENERATE_SIGN if row["degenerate"] else ""
+        n = "" if row["complete"] else f", n {row['examples']}"
+        axes.text(1.05, height, f"{row['system']}{sign}\n{accuracy:.1f} %{n}", color="0.25", **look)
 
 
-def _apart(heights: Sequence[float], least: float) -> list[float]:
-    """Rising heights of labels, those too near pushed apart around their middle, `least` between
-    two."""
-    groups: list[list[float]] = []
-    for height in heights:
-        groups.append([height])
-        while len(groups) > 1 and mean(groups[-1]) - mean(groups[-2]) < least * (
-            (len(groups[-1]) + len(groups[-2])) / 2
-        ):
-            groups[-2:] = [groups[-2] + groups[-1]]
-    return [
-        mean(group) + least * (place - (len(group) - 1) / 2)
-        for group in groups
-        for place in range(len(group))
-    ]
-
-
-def _draw_keep_ratios(
-    figure: Figure, dots: Sequence[PlotPoint], styles: dict[str, tuple[str, str]]
-) -> None:
+def _draw_keep_ratios(figure: Figure, dots: Sequence[PlotPoint], styles: Styles) -> None:
     """Under the upper panel, a row a swept codec: the keep ratio that each place on the axis is,
     where there is room for it, from the longest cache on."""
     axes = figure.axes[0]
@@ -424,29 +343,15 @@ def _thin_out(labels: Sequence[Annotation]) -> None:
             free = box.x0 - box.width / len(text.get_text())
 
 
-def _draw_gain(axes: Axes, dots: Sequence[PlotPoint], styles: dict[str, tuple[str, str]]) -> None:
+def _draw_gain(axes: Axes, dots: Sequence[PlotPoint], styles: Styles) -> None:
     if not dots:
-        axes.text(
-            0.5,
-            0.5,
-            "no pairing gain: the deranged control was not run",
-            transform=axes.transAxes,
-            ha="center",
-            va="center",
-            fontsize=7.5,
-            style="italic",
-            color=GREY,
-        )
+        look: dict[str, Any] = {"fontsize": 7.5, "style": "italic", "color": GREY}
+        look |= {"transform": axes.transAxes, "ha": "center", "va": "center"}
+        axes.text(0.5, 0.5, "no pairing gain: the deranged control was not run", **look)
         axes.set_yticks([])
         return
     axes.axhline(0, color="0.25", linewidth=0.8, zorder=1)
-    _draw_series(
-        axes,
-        dots,
-        styles,
-        lambda dot: (dot.gain, dot.gain_low, dot.gain_high),
-        lambda dot: dot.gain_alpha,
-    )
+    _draw_series(axes, dots, styles, "gain")
     axes.set_ylabel("pairing gain (points)", fontsize=8.5)
     axes.margins(y=0.1)
 
@@ -456,36 +361,26 @@ def _draw_legends(
     title: str,
     dots: Sequence[PlotPoint],
     overlay: Sequence[PlotPoint],
-    styles: dict[str, tuple[str, str]],
+    styles: Styles,
 ) -> None:
     """Title, codecs, and what lines and hollow markers mean; only what is drawn."""
-    codecs = [
-        Line2D(
-            [],
-            [],
-            color=colour,
-            marker=marker,
-            markersize=_size(marker),
-            linestyle="none",
-            label=codec,
-        )
-        for codec, (colour, marker) in styles.items()
-    ]
-    sweeps = read_sweeps(dots)
+    codecs = [Line2D([], [], **_mark(*style), label=codec) for codec, style in styles.items()]
+    orders = {order for _, order in read_sweeps(dots)}
     kinds = [
         Line2D(
             [], [], color=GREY, linewidth=1.1, linestyle=_line_style(order), label=f"{order} kept"
         )
-        for order in sorted({order for _, order in sweeps}, key=AXES["order"].sort_key)
+        for order in sorted(orders, key=AXES["order"].sort_key)
     ]
     if not all(math.isnan(dot.deranged) for dot in dots):
-        kinds.append(_hollow("deranged control", "0.2", 0.68 * _size("s")))
+        look = _hollow("0.2", "s", CONTROL_SCALE)
+        kinds.append(Line2D([], [], **look, label="deranged control"))
     if any(dot.complete and not dot.degenerate for dot in dots):
         best = "best for its bytes (Pareto)"
         kinds.append(Line2D([], [], color=FRONT_COLOUR, linewidth=FRONT_WIDTH, label=best))
     if overlay:
-        kinds.append(_hollow("published", "0.55", 1.65 * _size("s")))
-    look: dict[str, Any] = {"fontsize": 7.8, "frameon": False, "borderpad": 0, "columnspacing": 1.6}
+        kinds.append(Line2D([], [], **_hollow("0.55", "s", PUBLISHED_SCALE), label="published"))
+    look = {"fontsize": 7.8, "frameon": False, "borderpad": 0, "columnspacing": 1.6}
     figure.legend(
         handles=codecs,
         title=title,
@@ -504,20 +399,6 @@ def _draw_legends(
         # Beside the panel's own legend. What is not clipped, the layout makes room for.
         second = Legend(upper, kinds, names, loc="lower left", ncols=min(len(kinds), KINDS), **look)
         upper.add_artist(second).set_clip_on(False)
-
-
-def _hollow(name: str, colour: str, size: float) -> Line2D:
-    return Line2D(
-        [],
-        [],
-        color=colour,
-        marker="s",
-        markersize=size,
-        markerfacecolor="none",
-        markeredgewidth=0.9,
-        linestyle="none",
-        label=name,
-    )
 
 
 def _chosen(dots: list[PlotPoint]) -> tuple[list[PlotPoint], int]:
@@ -559,10 +440,7 @@ def _caption(
         sentences.append(f"Always the commonest key: {100 * prior:.1f} %.")
     if left_out:
         sentences.append(f"{left_out} more codecs: see the picture of codecs against bits.")
-    crossed = text_sentence(shown)
-    if crossed:
-        sentences.append(crossed)
-    hashes = hashes_note(shown)
-    if hashes:
+    sentences += filter(None, [text_sentence(shown)])
+    if hashes := hashes_note(shown):
         sentences.append(f"{hashes[0].upper()}{hashes[1:]}.")
     return "\n".join(textwrap.wrap(" ".join(sentences), CAPTION_CHARACTERS))

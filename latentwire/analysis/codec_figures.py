@@ -1,14 +1,15 @@
 """The picture of M1: what each codec does to K and V, layer by layer."""
 
 import math
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from latentwire.analysis.pictures import label, labelled, styled
-from latentwire.analysis.rate_distortion_figure import STYLES, family
+from latentwire.analysis.pictures import gridded, label, labelled, styled
+from latentwire.analysis.rate_distortion_figure import families_of, family
 
 # Within a family, from many bits to few. Okabe and Ito's colours, which the colour-blind can tell.
 COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")
@@ -28,8 +29,7 @@ def draw_layer_errors(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     by_codec = frame.groupby("codec")["relative_error"]
     exact = sorted(by_codec.min()[by_codec.min() <= 0].index)
     drawn = frame[~frame["codec"].isin(exact)]
-    found = [name for name in STYLES if name in set(drawn["codec"].map(family))]
-    found += sorted(set(drawn["codec"].map(family)) - set(found))
+    found = families_of(drawn["codec"])
     columns = min(COLUMNS, max(1, len(found)))
     rows = max(1, math.ceil(len(found) / columns))
     figure = Figure(figsize=(1.7 * columns + 0.7, 2.3 * rows + 0.5), layout="constrained", dpi=200)
@@ -50,18 +50,14 @@ def _draw_family(axes: Axes, frame: pd.DataFrame) -> None:
     for place, codec in enumerate(frame["codec"].unique()):
         for kind, line in (("key", "-"), ("value", ":")):
             part = frame[(frame["codec"] == codec) & (frame["kind"] == kind)].sort_values("layer")
-            axes.plot(
-                part["layer"],
-                part["relative_error"],
-                color=COLOURS[place % len(COLOURS)],
-                marker=MARKERS[place % len(MARKERS)],
-                markersize=3,
-                linewidth=0.9,
-                linestyle=line,
-                label=codec if kind == "key" else None,
-            )
+            look: dict[str, Any] = {"markersize": 3, "linewidth": 0.9, "linestyle": line}
+            look |= {
+                "color": COLOURS[place % len(COLOURS)],
+                "marker": MARKERS[place % len(MARKERS)],
+            }
+            name = codec if kind == "key" else None
+            axes.plot(part["layer"], part["relative_error"], label=name, **look)
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
-    axes.tick_params(labelsize=7)
+    gridded(axes, 7)
     axes.legend(fontsize=5, frameon=True, framealpha=0.7, borderpad=0.2, handlelength=1.5)

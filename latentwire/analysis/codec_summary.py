@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from latentwire.analysis.frames import records
 from latentwire.analysis.markdown import assemble, escape, markdown_table, picture
 from latentwire.analysis.safe_names import metric_names
 
@@ -51,12 +52,8 @@ def codec_note(table: pd.DataFrame, titles: Mapping[str, str], pictures: Sequenc
     names = [name for name in titles if name in table]
     head = ["dataset", "codec", *(titles[name] for name in names)]
     cells = [
-        [
-            escape(str(row["dataset"])),
-            escape(str(row["codec"])),
-            *(_number(row[name]) for name in names),
-        ]
-        for row in table.to_dict("records")
+        [*map(escape, (row["dataset"], row["codec"])), *(_number(row[name]) for name in names)]
+        for row in records(table)
     ]
     lines = "\n".join(markdown_table(head, cells))
     return assemble(blocks, lines, [picture(place) for place in pictures])

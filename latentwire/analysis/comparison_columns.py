@@ -19,20 +19,15 @@ def pairing_columns(points: Sequence[tuple[Outcomes, Outcomes]]) -> list[dict[st
     """Of each point's outcomes with the own cache and with another question's, what `pairing_*`
     says; empty outcomes where a control was not run."""
     paired = [paired_outcomes(matched, deranged) for matched, deranged in points]
-    intervals = [difference_interval(outcomes) for outcomes in paired]
     p_values = [_known(outcomes, mcnemar_p(outcomes)) for outcomes in paired]
     return [
         {
             "pairing_examples": outcomes.examples,
-            "pairing_gain": outcomes.difference,
-            "pairing_gain_low": interval.low,
-            "pairing_gain_high": interval.high,
+            **_difference("pairing_gain", outcomes),
             "pairing_p": p,
             "pairing_p_holm": p_holm,
         }
-        for outcomes, interval, p, p_holm in zip(
-            paired, intervals, p_values, _holm(p_values), strict=True
-        )
+        for outcomes, p, p_holm in zip(paired, p_values, _holm(p_values), strict=True)
     ]
 
 
@@ -45,7 +40,6 @@ def reference_columns(
     alone); it does not count in the family.
     """
     paired = [paired_outcomes(point, reference) for point in points]
-    intervals = [difference_interval(outcomes) for outcomes in paired]
     margin = margin_points / 100
     findings = [margin_test(outcomes, "non_inferior", margin) for outcomes in paired]
     equal = [_known(outcomes, mcnemar_p(outcomes)) for outcomes in paired]
@@ -56,9 +50,7 @@ def reference_columns(
         {
             "bf16_examples": outcomes.examples,
             "bf16_differing": outcomes.differing,
-            "bf16_difference": outcomes.difference,
-            "bf16_difference_low": interval.low,
-            "bf16_difference_high": interval.high,
+            **_difference("bf16_difference", outcomes),
             "bf16_p": p,
             "bf16_p_holm": p_holm,
             "margin_points": margin_points,
@@ -67,10 +59,15 @@ def reference_columns(
             "non_inferior": None if margin_p is None else finding.verdict(margin_p),
             "questions_needed": required_sample_size(outcomes, "non_inferior", margin),
         }
-        for outcomes, interval, p, p_holm, finding, margin_p in zip(
-            paired, intervals, equal, _holm(equal), findings, _holm(worse), strict=True
+        for outcomes, p, p_holm, finding, margin_p in zip(
+            paired, equal, _holm(equal), findings, _holm(worse), strict=True
         )
     ]
+
+
+def _difference(name: str, outcomes: PairedOutcomes) -> dict[str, float]:
+    low, high = difference_interval(outcomes)
+    return {name: outcomes.difference, f"{name}_low": low, f"{name}_high": high}
 
 
 def _known(outcomes: PairedOutcomes, p: float) -> float | None:

@@ -13,10 +13,12 @@ import pandas as pd
 
 from latentwire.analysis import csv_files, unanswered
 from latentwire.analysis.comparison_columns import pairing_columns, reference_columns
+from latentwire.analysis.frames import FAMILY
 from latentwire.analysis.letter_distribution import (
     at_limit,
     in_format_share,
     letter_prior_accuracy,
+    ratio,
     spread,
 )
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS
@@ -42,7 +44,16 @@ from latentwire.tasks.registry import task_of_records
 from latentwire.tasks.task import Task
 
 _OF_CONTROL = {"accuracy": "float64", "examples": "int64"}
-_ANSWERS_OF_CONTROL = {"top_letter": "string", "top_letter_share": "float64", "degenerate": "bool"}
+_TOP_LETTER = {"top_letter": "string", "top_letter_share": "float64", "degenerate": "bool"}
+
+
+def _of_type(kind: str, *names: str) -> dict[str, str]:
+    return dict.fromkeys(names, kind)
+
+
+def _with_ends(name: str) -> tuple[str, str, str]:
+    """A column and those of its interval."""
+    return name, f"{name}_low", f"{name}_high"
 
 
 def _of_controls(kinds: Mapping[str, str], controls: Iterable[str]) -> dict[str, str]:
@@ -53,61 +64,35 @@ OTHERS = tuple(name for name in in_place_of_own() if name != DERANGED)
 # Column -> pandas type, in the order of the file. The types with a capital and "string" hold
 # missing values beside whole numbers and text, so a file read back equals the frame written.
 COLUMNS: dict[str, str] = {
-    "pair": "string",
-    "dataset": "string",
-    "source": "string",
+    **_of_type("string", *FAMILY),
     **{name: AXES[name].column for name in ROW_AXES},
-    "examples": "int64",
-    "examples_total": "int64",
+    **_of_type("int64", "examples", "examples_total"),
     "complete": "bool",
     "correct": "int64",
-    "accuracy": "float64",
-    "accuracy_low": "float64",
-    "accuracy_high": "float64",
-    "wire_bytes_mean": "float64",
-    "wire_bytes_min": "Int64",
-    "wire_bytes_max": "Int64",
+    **_of_type("float64", *_with_ends("accuracy"), "wire_bytes_mean"),
+    **_of_type("Int64", "wire_bytes_min", "wire_bytes_max"),
     "bits_per_element": "float64",
     **_of_controls(_OF_CONTROL, [DERANGED]),
     "pairing_examples": "int64",
-    "pairing_gain": "float64",
-    "pairing_gain_low": "float64",
-    "pairing_gain_high": "float64",
-    "pairing_p": "float64",
-    "pairing_p_holm": "float64",
+    **_of_type("float64", *_with_ends("pairing_gain"), "pairing_p", "pairing_p_holm"),
     **_of_controls(_OF_CONTROL, OTHERS),
     "unanswered": "int64",
     **_of_controls({"unanswered": "int64"}, in_place_of_own()),
     "unanswered_reason": "string",
-    "unparsed_share": "float64",
-    "follows_donor_share": "float64",
-    "top_letter": "string",
-    "top_letter_share": "float64",
-    "degenerate": "bool",
-    **{f"share_{letter}": "float64" for letter in LETTERS},
-    "share_other": "float64",
-    "in_format_share": "float64",
-    "output_tokens_mean": "float64",
+    **_of_type("float64", "unparsed_share", "follows_donor_share"),
+    **_TOP_LETTER,
+    **_of_type("float64", *(f"share_{letter}" for letter in LETTERS), "share_other"),
+    **_of_type("float64", "in_format_share", "output_tokens_mean"),
     "at_limit": "int64",
-    **_of_controls(_ANSWERS_OF_CONTROL, in_place_of_own()),
+    **_of_controls(_TOP_LETTER, in_place_of_own()),
     "letter_prior_accuracy": "float64",
-    "bf16_examples": "int64",
-    "bf16_differing": "int64",
-    "bf16_difference": "float64",
-    "bf16_difference_low": "float64",
-    "bf16_difference_high": "float64",
-    "bf16_p": "float64",
-    "bf16_p_holm": "float64",
-    "margin_points": "float64",
-    "non_inferior_p": "float64",
-    "non_inferior_p_holm": "float64",
+    **_of_type("int64", "bf16_examples", "bf16_differing"),
+    **_of_type("float64", *_with_ends("bf16_difference"), "bf16_p", "bf16_p_holm"),
+    **_of_type("float64", "margin_points", "non_inferior_p", "non_inferior_p_holm"),
     "non_inferior": "string",
     "questions_needed": "Int64",
-    "fuser_hash": "string",
-    "dataset_hash": "string",
-    "beats_text_bytes": "float64",
-    "beats_text_bytes_low": "float64",
-    "beats_text_bytes_high": "float64",
+    **_of_type("string", "fuser_hash", "dataset_hash"),
+    **_of_type("float64", *_with_ends("beats_text_bytes")),
 }
 
 # Without these a file is no budget curve; others may be missing in one of an older version.
@@ -115,21 +100,25 @@ REQUIRED = (
     *("pair", "dataset", "source", "system", "codec", "keep_ratio", "order", "examples"),
     *("accuracy", "accuracy_low", "accuracy_high", "wire_bytes_mean"),
 )
-_BYTES, _SHARE, _DIFFERENCE = (0, 1e18), (0, 1), (-1, 1)
-# What the numbers of a file can be. Only "never" is infinite.
-_LIMITS = {
-    **dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "keep_ratio"), _SHARE),
-    **dict.fromkeys((name for name in COLUMNS if name.endswith(("_accuracy", "_share"))), _SHARE),
-    **dict.fromkeys((name for name in COLUMNS if name.startswith("share_")), _SHARE),
-    **dict.fromkeys((name for name in COLUMNS if name.endswith(("_p", "_p_holm"))), _SHARE),
-    **dict.fromkeys((name for name in COLUMNS if name.startswith("pairing_gain")), _DIFFERENCE),
-    **dict.fromkeys((name for name in COLUMNS if name.startswith("bf16_difference")), _DIFFERENCE),
-    **dict.fromkeys(("wire_bytes_mean", "wire_bytes_min", "wire_bytes_max"), _BYTES),
+
+# What the numbers of a file can be, by how their columns begin or end. Only "never" is infinite.
+_BY_END: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("_accuracy", "_share", "_p", "_p_holm", "keep_ratio"), (0, 1)),
     **dict.fromkeys(("kv_bits", "bits_per_element", "output_tokens_mean"), (0, 1e9)),
     "margin_points": (0, 100),
-    **dict.fromkeys(
-        (name for name in COLUMNS if name.startswith("beats_text_")), (0, float("inf"))
-    ),
+}
+_BY_START: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("accuracy", "share_"), (0, 1)),
+    **dict.fromkeys(("pairing_gain", "bf16_difference"), (-1, 1)),
+    "wire_bytes_": (0, 1e18),
+    "beats_text_": (0, float("inf")),
+}
+_LIMITS = {
+    name: limits
+    for name in COLUMNS
+    for named, by in ((str.startswith, _BY_START), (str.endswith, _BY_END))
+    for part, limits in by.items()
+    if named(name, part)
 }
 
 SOURCES = ("local", "published")
@@ -227,14 +216,13 @@ def with_hashes(
         fusers: (pair, source) -> sha256 of the fuser's files.
         datasets: (pair, dataset, source) -> content hash of the questions.
     """
-    keys = list(frame[["pair", "dataset", "source"]].itertuples(index=False, name=None))
+    keys = list(frame[FAMILY].itertuples(index=False, name=None))
+    hashes = {
+        "fuser_hash": [fusers.get((pair, source)) for pair, _, source in keys],
+        "dataset_hash": [datasets.get(key) for key in keys],
+    }
     return _typed(
-        frame.assign(
-            fuser_hash=pd.array(
-                [fusers.get((pair, source)) for pair, _, source in keys], dtype="string"
-            ),
-            dataset_hash=pd.array([datasets.get(key) for key in keys], dtype="string"),
-        )
+        frame.assign(**{n: pd.array(found, dtype="string") for n, found in hashes.items()})
     )
 
 
@@ -363,11 +351,8 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
     lent = unanswered.answered(deranged).values()
     donors = [record for record in lent if record.donor_answer is not None]
     every = [record for control in records.values() for record in control.values()]
-    row = {
-        "pair": point.pair,
-        "dataset": point.dataset,
-        "source": point.source,
-        **{name: getattr(point, name) for name in ROW_AXES},
+    row: dict[str, Any] = {
+        **{name: getattr(point, name) for name in (*FAMILY, *ROW_AXES)},
         "kv_bits": _agreed(point, "kv_bits", {part.kv_bits for part in parts}),
         "examples": len(own),
         "examples_total": total,
@@ -379,30 +364,30 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
         **_byte_columns(own),
         "unanswered": unanswered.count(own.values()),
         "unanswered_reason": unanswered.commonest_reason(every),
-        "follows_donor_share": _ratio(
+        "follows_donor_share": ratio(
             sum(task.is_correct(str(record.donor_answer), record.predicted) for record in donors),
             len(donors),
         ),
         **_answer_columns(own.values(), task),
     }
     for control in in_place_of_own():
-        answers = spread(records[control].values())
-        row[f"{control}_accuracy"] = _accuracy(records[control])
-        row[f"{control}_examples"] = len(records[control])
-        row[f"{control}_unanswered"] = unanswered.count(records[control].values())
-        row[f"{control}_top_letter"] = answers.top_letter
-        row[f"{control}_top_letter_share"] = answers.top_letter_share
-        row[f"{control}_degenerate"] = answers.degenerate
+        found, answers = records[control], spread(records[control].values())
+        row |= {
+            f"{control}_accuracy": _accuracy(found),
+            f"{control}_examples": len(found),
+            f"{control}_unanswered": unanswered.count(found.values()),
+            **{f"{control}_{name}": getattr(answers, name) for name in _TOP_LETTER},
+        }
     return _Measured(point, own, deranged, row)
 
 
 def _byte_columns(own: Mapping[str, Record]) -> dict[str, Any]:
     sent = [record.wire_bytes for record in unanswered.answered(own).values()]
     return {
-        "wire_bytes_mean": _ratio(sum(sent), len(sent)),
+        "wire_bytes_mean": ratio(sum(sent), len(sent)),
         "wire_bytes_min": min(sent, default=None),
         "wire_bytes_max": max(sent, default=None),
-        "bits_per_element": _ratio(8 * sum(sent), sum(record.elements for record in own.values())),
+        "bits_per_element": ratio(8 * sum(sent), sum(record.elements for record in own.values())),
     }
 
 
@@ -411,9 +396,7 @@ def _answer_columns(own: Collection[Record], task: Task) -> dict[str, Any]:
     answers = spread(own)
     return {
         "unparsed_share": answers.unparsed_share,
-        "top_letter": answers.top_letter,
-        "top_letter_share": answers.top_letter_share,
-        "degenerate": answers.degenerate,
+        **{name: getattr(answers, name) for name in _TOP_LETTER},
         **{f"share_{letter}": answers.shares[letter] for letter in LETTERS},
         "share_other": answers.other_share,
         "in_format_share": in_format_share(own, task),
@@ -442,14 +425,8 @@ def merged(name: str, parts: Iterable[ConditionResult]) -> dict[str, Record]:
 
 
 def _counted(record: Record) -> tuple[object, ...]:
-    return (
-        record.answer,
-        record.predicted,
-        record.correct,
-        record.wire_bytes,
-        record.donor_id,
-        record.donor_answer,
-    )
+    right = (record.answer, record.predicted, record.correct)
+    return (*right, record.wire_bytes, record.donor_id, record.donor_answer)
 
 
 def _agreed(point: ConditionResult, name: str, values: set[Any]) -> Any:
@@ -464,8 +441,4 @@ def outcomes(records: Mapping[str, Record]) -> dict[str, bool]:
 
 
 def _accuracy(records: Mapping[str, Record]) -> float:
-    return _ratio(sum(record.correct for record in records.values()), len(records))
-
-
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
+    return ratio(sum(record.correct for record in records.values()), len(records))

@@ -67,13 +67,11 @@ def figures_from_csv(path: Path, folder: Path) -> list[Path]:
 
 def _figures(frame: pd.DataFrame) -> Iterator[tuple[str, Callable[[], Figure]]]:
     """File name without its ending, and what draws the figure."""
-    names = picture_names(frame)
-    for pair, dataset in frame[["pair", "dataset"]].drop_duplicates().itertuples(index=False):
+    for (pair, dataset), end in picture_names(frame).items():
         rows = frame[(frame["pair"] == pair) & (frame["dataset"] == dataset)]
         sent = rows[rows["system"].isin(CACHES) & (rows["wire_bytes_mean"] > 0)]
         if sent.empty:
             continue
-        end = names[pair, dataset]
         yield f"{BUDGET_CURVE}{end}", partial(draw_budget_curve, frame, dataset, pair)
         local = rows[rows["source"] == "local"]
         if local.loc[local["keep_ratio"] == 1, "bits_per_element"].notna().sum() > 1:

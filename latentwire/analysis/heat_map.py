@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 
 from latentwire.analysis.budget_figure import CODEC_STYLES
 from latentwire.analysis.completeness import gain_is_complete, n_sentences
+from latentwire.analysis.frames import records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
 from latentwire.analysis.provenance import hashes_note
@@ -86,8 +87,8 @@ def _cells(rows: pd.DataFrame, order: str) -> Cells:
     """The best measured row of each cell; the whole cache belongs to all orders."""
     fitting = rows[(rows["order"] == order) | (rows["keep_ratio"] == 1)]
     found: Cells = {}
-    for row in fitting.sort_values("examples", kind="stable").to_dict(orient="records"):
-        found[str(row["codec"]), float(row["keep_ratio"])] = {str(k): v for k, v in row.items()}
+    for row in records(fitting.sort_values("examples", kind="stable")):
+        found[str(row["codec"]), float(row["keep_ratio"])] = row
     return found
 
 
@@ -130,9 +131,8 @@ def _draw_cells(
                 box = Rectangle((x, y), 1, 1, facecolor="0.96", edgecolor="0.8", hatch="///")
                 axes.add_patch(box)
                 continue
-            _draw_cell(
-                axes, (x, y), row, column, (value - low) / (high - low) if high > low else 0.5
-            )
+            share = (value - low) / (high - low) if high > low else 0.5
+            _draw_cell(axes, (x, y), row, column, share)
     axes.set_xlim(0, len(ratios))
     axes.set_ylim(len(codecs), 0)
     axes.set_xticks([x + 0.5 for x in range(len(ratios))], [f"{ratio:g}" for ratio in ratios])

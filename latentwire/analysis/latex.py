@@ -8,6 +8,7 @@ import pandas as pd
 
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.formatting import human_bytes, percent
+from latentwire.analysis.frames import families, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.provenance import hashes_note
 from latentwire.spec.axes import CACHES
@@ -53,10 +54,9 @@ def latex_table(frame: pd.DataFrame) -> str:
     It needs \\usepackage{booktabs} in the preamble. Accuracies are per cent, gains percentage
     points, bytes the mean a question; a dash is: not measured, or does not apply.
     """
-    groups = frame.groupby(["pair", "dataset", "source"], sort=False)
     lines = ["% Needs \\usepackage{booktabs}."]
-    for number, ((pair, dataset, source), rows) in enumerate(groups, start=1):
-        lines += _table(str(pair), str(dataset), str(source), rows, number)
+    for number, family in enumerate(families(frame), start=1):
+        lines += _table(*family, number)
     return "\n".join(lines) + "\n"
 
 
@@ -68,10 +68,7 @@ def _table(pair: str, dataset: str, source: str, rows: pd.DataFrame, number: int
         rf"\caption{{{_caption(pair, dataset, source, rows)}}}",
         rf"\label{{tab:latentwire-{number}}}",
         _HEADER,
-        *(
-            " & ".join(_cells({str(k): v for k, v in row.items()})) + r" \\"
-            for row in rows.to_dict(orient="records")
-        ),
+        *(" & ".join(_cells(row)) + r" \\" for row in records(rows)),
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
@@ -79,10 +76,9 @@ def _table(pair: str, dataset: str, source: str, rows: pd.DataFrame, number: int
 
 
 def _caption(pair: str, dataset: str, source: str, rows: pd.DataFrame) -> str:
-    published = ", published answers" if source == "published" else ""
     parts = [
-        f"{escape(dataset)}, {escape(pair)}{published}: accuracy (Wilson intervals) and pairing"
-        " gain (Tango intervals) against the mean bytes sent for a question."
+        f"{escape(dataset)}, {escape(pair)}{published_note(source)}: accuracy (Wilson intervals)"
+        " and pairing gain (Tango intervals) against the mean bytes sent for a question."
     ]
     if rows[["degenerate", "deranged_degenerate"]].any(axis=None):
         parts.append(rf"$\times$: the answer is {escape(DEGENERATE_NOTE)}.")
@@ -91,8 +87,7 @@ def _caption(pair: str, dataset: str, source: str, rows: pd.DataFrame) -> str:
     prior = letter_prior(rows)
     if not math.isnan(prior):
         parts.append(rf"Always the commonest key: {percent(prior)}\,\%.")
-    hashes = hashes_note(rows)
-    if hashes:
+    if hashes := hashes_note(rows):
         parts.append(f"{escape(hashes[0].upper() + hashes[1:])}.")
     return " ".join(parts)
 

@@ -41,14 +41,14 @@ def spread(records: Iterable[Record]) -> AnswerSpread:
     letters = Counter(record.predicted for record in counted if record.predicted is not None)
     top = min(letters, key=lambda letter: (-letters[letter], letter), default=None)
     return AnswerSpread(
-        shares={letter: _share(letters[letter], len(counted)) for letter in LETTERS},
-        other_share=_share(
+        shares={letter: ratio(letters[letter], len(counted)) for letter in LETTERS},
+        other_share=ratio(
             letters.total() - sum(letters[letter] for letter in LETTERS), len(counted)
         ),
-        unparsed_share=_share(len(counted) - letters.total(), len(counted)),
+        unparsed_share=ratio(len(counted) - letters.total(), len(counted)),
         top_letter=top,
-        top_letter_share=_share(letters[top], len(counted)) if top else float("nan"),
-        output_tokens_mean=_share(sum(record.generated_tokens for record in counted), len(counted)),
+        top_letter_share=ratio(letters[top], len(counted)) if top else float("nan"),
+        output_tokens_mean=ratio(sum(record.generated_tokens for record in counted), len(counted)),
     )
 
 
@@ -80,7 +80,7 @@ def in_format_share(records: Iterable[Record], task: Task) -> float:
     if not any(record.output for record in written):
         return float("nan")
     right = sum(task.in_format(record.output) for record in written)
-    return _share(right, len(written))
+    return ratio(right, len(written))
 
 
 def _is_written(record: Record) -> bool:
@@ -108,5 +108,6 @@ def letter_prior_accuracy(records: Iterable[Record]) -> float:
     return correct / len(keys)
 
 
-def _share(part: int, whole: int) -> float:
+def ratio(part: int, whole: int) -> float:
+    """A share of the whole; NaN of nothing."""
     return part / whole if whole else float("nan")

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
 from matplotlib import rc_context, rcParamsDefault
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from c2c.errors import printable
@@ -66,6 +67,12 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
 def _plain(text: str) -> str:
     """Text that matplotlib does not take for a formula."""
     return text.replace("$", r"\$")
+
+
+def gridded(axes: Axes, label_size: float) -> None:
+    """A thin grid, and the size of the numbers along the axes."""
+    axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
+    axes.tick_params(labelsize=label_size)
 
 
 def save_both(figure: Figure, folder: Path, stem: str) -> list[Path]:

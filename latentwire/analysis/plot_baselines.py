@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from latentwire.analysis.completeness import gain_is_complete
-from latentwire.analysis.pictures import PALE
+from latentwire.analysis.plot_points import MeasuredPoint, Quantity, measured_rows
 from latentwire.spec.axes import ALONE, CACHES, TEXTS
 
 # Colour and marker by `baseline_key`; hollow, so that no codec's mark looks like one.
@@ -29,21 +28,12 @@ NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class BaselinePoint:
-    """One such row of the table, in the units of the picture; NaN where nothing was measured."""
+@dataclass(frozen=True, kw_only=True)
+class BaselinePoint(MeasuredPoint):
+    """One such row of the table."""
 
     key: str
     tokens: int  # most of a text, else 0
-    wire_bytes: float
-    accuracy: tuple[float, float, float]  # low, value, high in per cent
-    gain: tuple[float, float, float]
-    complete: bool
-    gain_complete: bool
-
-    def is_complete(self, column: str) -> bool:
-        """Whether its `column`, "accuracy" or "gain", is of all questions."""
-        return self.complete if column == "accuracy" else self.gain_complete
 
 
 def baseline_key(row: Mapping[str, Any]) -> str:
@@ -53,52 +43,33 @@ def baseline_key(row: Mapping[str, Any]) -> str:
 
 def read_baselines(frame: pd.DataFrame) -> list[BaselinePoint]:
     """The rivals that have an answer and a byte, texts by their tokens."""
-    rows = frame[~frame["system"].isin(CACHES + ALONE) & (frame["wire_bytes_mean"] > 0)]
-    rows = rows.assign(gain_complete=gain_is_complete(rows))
-
-    def three(row: Mapping[str, Any], name: str) -> tuple[float, float, float]:
-        low, value, high = (100 * float(row[f"{name}{end}"]) for end in ("_low", "", "_high"))
-        return low, value, high
-
     return [
         BaselinePoint(
+            **fields,
             key=baseline_key(row),
             tokens=0 if pd.isna(row["message_tokens"]) else int(row["message_tokens"]),
-            wire_bytes=float(row["wire_bytes_mean"]),
-            accuracy=three(row, "accuracy"),
-            gain=three(row, "pairing_gain"),
-            complete=bool(row["complete"]),
-            gain_complete=bool(row["gain_complete"]),
         )
-        for row in ({str(k): v for k, v in row.items()} for row in rows.to_dict("records"))
+        for row, fields in measured_rows(frame[~frame["system"].isin(CACHES + ALONE)])
     ]
 
 
 def _draw_marks(
-    axes: Axes, baselines: Sequence[BaselinePoint], column: str, name: str | None
+    axes: Axes, baselines: Sequence[BaselinePoint], quantity: Quantity, name: str | None
 ) -> None:
     """Rivals of one kind, all complete (joined by a line) or all incomplete (pale, apart)."""
     if not baselines:
         return
-    complete = baselines[0].is_complete(column)
+    joined = baselines[0].is_complete(quantity) and len(baselines) > 1
     colour, marker = BASELINE_STYLES[baselines[0].key]
-    lows, values, highs = zip(*(getattr(baseline, column) for baseline in baselines), strict=True)
+    values, lows, highs = zip(*(getattr(baseline, quantity) for baseline in baselines), strict=True)
     axes.errorbar(
         [baseline.wire_bytes for baseline in baselines],
         values,
         yerr=np.abs([np.subtract(lows, values), np.subtract(highs, values)]),
-        fmt=marker,
-        linestyle="-" if complete and len(baselines) > 1 else "none",
-        color=colour,
-        markerfacecolor="white",
-        markersize=4.5,
-        linewidth=0.9,
-        elinewidth=0.8,
-        capsize=1.5,
-        alpha=1.0 if complete else PALE,
-        zorder=4,
-        label=name,
-    )
+        fmt=marker, color=colour, markerfacecolor="white", markersize=4.5,
+        linestyle="-" if joined else "none", linewidth=0.9, elinewidth=0.8, capsize=1.5,
+        alpha=baselines[0].alpha(quantity), zorder=4, label=name,
+    )  # fmt: skip
 
 
 def draw_baselines(upper: Axes, lower: Axes | None, baselines: Sequence[BaselinePoint]) -> None:
@@ -106,15 +77,16 @@ def draw_baselines(upper: Axes, lower: Axes | None, baselines: Sequence[Baseline
     by_key: dict[str, list[BaselinePoint]] = defaultdict(list)
     for baseline in sorted(baselines, key=lambda baseline: (baseline.wire_bytes, baseline.tokens)):
         by_key[baseline.key].append(baseline)
+    panels: tuple[tuple[Axes | None, Quantity], ...] = ((upper, "accuracy"), (lower, "gain"))
     for key in (key for key in BASELINE_STYLES if key in by_key):
-        for axes, column in ((upper, "accuracy"), (lower, "gain")):
-            shown = [r for r in by_key[key] if not math.isnan(getattr(r, column)[1])]
+        for axes, quantity in panels:
+            shown = [r for r in by_key[key] if not math.isnan(getattr(r, quantity).value)]
             if axes is None or not shown:
                 continue
-            named = any(baseline.is_complete(column) for baseline in shown)  # in the legend
+            named = any(baseline.is_complete(quantity) for baseline in shown)  # in the legend
             for complete in (True, False):
                 name = NAMES[key] if axes is upper and complete == named else None
-                part = [baseline for baseline in shown if baseline.is_complete(column) == complete]
-                _draw_marks(axes, part, column, name)
+                part = [one for one in shown if one.is_complete(quantity) == complete]
+                _draw_marks(axes, part, quantity, name)
     if by_key:
         upper.legend(fontsize=6.5, frameon=True, framealpha=0.85, edgecolor="0.85", loc="best")

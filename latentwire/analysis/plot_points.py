@@ -2,35 +2,80 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import pandas as pd
 
 from latentwire.analysis.completeness import gain_is_complete
+from latentwire.analysis.frames import records
 from latentwire.analysis.pictures import PALE
 from latentwire.spec.axes import AXES, CACHES
 
 FARTHEST = 0.03  # decades that a dot may be drawn from its place: 7 %
 
+Quantity = Literal["accuracy", "gain"]
+T = TypeVar("T")
 
-@dataclass(frozen=True)
-class PlotPoint:
-    """One C2C row of the table, in the units of the picture."""
+
+class Band(NamedTuple):
+    """A value and its interval, in per cent or percentage points; NaN where none was measured."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredPoint:
+    """One row of the table that sends bytes, in the units of the picture."""
+
+    wire_bytes: float
+    accuracy: Band
+    gain: Band
+    complete: bool
+    gain_complete: bool
+
+    def is_complete(self, quantity: Quantity) -> bool:
+        """Whether its accuracy, or its control and the gain over it, is of all questions."""
+        return self.complete if quantity == "accuracy" else self.gain_complete
+
+    def alpha(self, quantity: Quantity) -> float:
+        """Opacity of the same: what is not complete is pale."""
+        return 1.0 if self.is_complete(quantity) else PALE
+
+
+def measured_rows(frame: pd.DataFrame) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The rows that send bytes (a log axis has no zero), each with the fields of its
+    MeasuredPoint."""
+    rows = frame[frame["wire_bytes_mean"] > 0]
+    rows = rows.assign(gain_complete=gain_is_complete(rows))
+    return [(row, _fields(row)) for row in records(rows)]
+
+
+def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "wire_bytes": float(row["wire_bytes_mean"]),
+        "accuracy": _band(row, "accuracy"),
+        "gain": _band(row, "pairing_gain"),
+        "complete": bool(row["complete"]),
+        "gain_complete": bool(row["gain_complete"]),
+    }
+
+
+def _band(row: Mapping[str, Any], name: str) -> Band:
+    return Band(*(100 * float(row[f"{name}{end}"]) for end in ("", "_low", "_high")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotPoint(MeasuredPoint):
+    """One C2C row of the table."""
 
     codec: str
     keep_ratio: float
     order: str | None
-    wire_bytes: float
-    accuracy: float  # per cent, and so on
-    accuracy_low: float
-    accuracy_high: float
-    deranged: float
-    gain: float
-    gain_low: float
-    gain_high: float
-    complete: bool
-    gain_complete: bool
+    deranged: float  # accuracy of the control, per cent
     x: float  # where it is drawn: wire_bytes, or a little beside
     degenerate: bool = False  # answers nearly always with one letter
     deranged_degenerate: bool = False
@@ -38,47 +83,26 @@ class PlotPoint:
     @property
     def preference(self) -> tuple[bool, bool]:
         """Orders two measurements of one condition: complete ones first, then those with gain."""
-        return self.complete, not math.isnan(self.gain)
-
-    @property
-    def alpha(self) -> float:
-        """Opacity of its accuracy: what is not complete is pale."""
-        return 1.0 if self.complete else PALE
-
-    @property
-    def gain_alpha(self) -> float:
-        """Opacity of its control, and of the gain over it."""
-        return 1.0 if self.gain_complete else PALE
+        return self.complete, not math.isnan(self.gain.value)
 
 
 def read_points(frame: pd.DataFrame) -> list[PlotPoint]:
-    """The table's C2C points that have an answer and a byte: a log axis has no zero."""
-    rows = frame[frame["system"].isin(CACHES) & (frame["wire_bytes_mean"] > 0)]
+    """The table's C2C points that have an answer and a byte."""
     dots: dict[tuple[str, float, str | None], PlotPoint] = {}
-    rows = rows.assign(gain_complete=gain_is_complete(rows))
-    for row in rows.to_dict(orient="records"):
-        order = None if pd.isna(row["order"]) else str(row["order"])
+    for row, fields in measured_rows(frame[frame["system"].isin(CACHES)]):
         dot = PlotPoint(
+            **fields,
             codec=str(row["codec"]),
             keep_ratio=float(row["keep_ratio"]),
-            order=order,
-            wire_bytes=float(row["wire_bytes_mean"]),
-            accuracy=100 * float(row["accuracy"]),
-            accuracy_low=100 * float(row["accuracy_low"]),
-            accuracy_high=100 * float(row["accuracy_high"]),
+            order=None if pd.isna(row["order"]) else str(row["order"]),
             deranged=100 * float(row["deranged_accuracy"]),
-            gain=100 * float(row["pairing_gain"]),
-            gain_low=100 * float(row["pairing_gain_low"]),
-            gain_high=100 * float(row["pairing_gain_high"]),
-            complete=bool(row["complete"]),
-            gain_complete=bool(row["gain_complete"]),
-            x=float(row["wire_bytes_mean"]),
+            x=fields["wire_bytes"],
             degenerate=bool(row["degenerate"]),
             deranged_degenerate=bool(row["deranged_degenerate"]),
         )
         # All orders are one condition when all of the cache is kept: one dot, the best measured
         # one where several were run.
-        key = (dot.codec, dot.keep_ratio, None if dot.keep_ratio == 1 else order)
+        key = (dot.codec, dot.keep_ratio, None if dot.keep_ratio == 1 else dot.order)
         if key not in dots or dot.preference > dots[key].preference:
             dots[key] = dot
     return list(dots.values())
@@ -97,21 +121,33 @@ def dodge(dots: Sequence[PlotPoint], decades: float, codecs: Sequence[str]) -> l
             clusters[-1].append(dot)
         else:
             clusters.append([dot])
-    apart: list[list[PlotPoint]] = []
     for cluster in clusters:
         cluster.sort(key=lambda dot: (codecs.index(dot.codec), AXES["order"].sort_key(dot.order)))
-        apart.append(cluster)
-        # Spread out, two clusters may reach into each other; they then share one middle.
-        while len(apart) > 1 and _middle(apart[-1]) - _middle(apart[-2]) < step * (
+    moved = spread(clusters, lambda dot: math.log10(dot.wire_bytes), step)
+    return [replace(dot, x=10 ** _near(math.log10(dot.wire_bytes), place)) for dot, place in moved]
+
+
+def spread(
+    groups: Iterable[Sequence[T]], at: Callable[[T], float], least: float
+) -> list[tuple[T, float]]:
+    """Every item with a place: those of a group around its middle, `least` between two. `at` says
+    where an item would be, and groups rise. Groups that reach into each other share one middle."""
+
+    def middle(group: Sequence[T]) -> float:
+        return sum(map(at, group)) / len(group)
+
+    apart: list[list[T]] = []
+    for group in groups:
+        apart.append(list(group))
+        while len(apart) > 1 and middle(apart[-1]) - middle(apart[-2]) < least * (
             (len(apart[-1]) + len(apart[-2])) / 2
         ):
             apart[-2:] = [apart[-2] + apart[-1]]
-    moved = [
-        (dot, _middle(cluster) + step * (place - (len(cluster) - 1) / 2))
-        for cluster in apart
-        for place, dot in enumerate(cluster)
+    return [
+        (item, middle(group) + least * (place - (len(group) - 1) / 2))
+        for group in apart
+        for place, item in enumerate(group)
     ]
-    return [replace(dot, x=10 ** _near(math.log10(dot.wire_bytes), place)) for dot, place in moved]
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -132,10 +168,6 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 def _near(own: float, wanted: float) -> float:
     """The place wanted, but never far from a dot's own: overlapping is better than misplaced."""
     return min(max(wanted, own - FARTHEST), own + FARTHEST)
-
-
-def _middle(cluster: Sequence[PlotPoint]) -> float:
-    return sum(math.log10(dot.wire_bytes) for dot in cluster) / len(cluster)
 
 
 def read_sweeps(dots: Sequence[PlotPoint]) -> dict[tuple[str, str], list[PlotPoint]]:

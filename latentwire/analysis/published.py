@@ -38,26 +38,10 @@ _LINK = Endpoint(
     value_layers=tuple(range(_LAYERS)),
 )
 
-KV_BITS = {"bf16": 16, "int8": 8, "int4": 4}
-
+KV_BITS = {"bf16": 16, "int8": 8, "int4": 4}  # codecs that studies published figures of
 
 # The sets that the study can have answered: their rows are pinned.
 DATASETS = {name: task.test.expected for name, task in TASKS.items() if task.test.expected}
-
-COLUMNS = (
-    "milestone",
-    "scheme",
-    "cache_proportion",
-    "order_mode",
-    "dataset",
-    "question_index",
-    "answer",
-    "predicted",
-    "correct",
-    "prompt_tokens",
-    "generated_tokens",
-    "latency_ms",
-)
 
 
 @dataclass(frozen=True)
@@ -70,7 +54,7 @@ class PublishedCondition:
 
 @dataclass(frozen=True)
 class _Row:
-    """One line of the file, checked."""
+    """One line of the file, checked; a field a column."""
 
     milestone: str
     scheme: str
@@ -94,6 +78,9 @@ class _Row:
     def run(self) -> tuple[str, str]:
         """What tells the study's runs of one condition apart."""
         return self.milestone, self.order_mode
+
+
+COLUMNS = tuple(_Row.__dataclass_fields__)
 
 
 def wire_bytes(codec: str, prompt_tokens: int, keep_ratio: float, order: str) -> int:

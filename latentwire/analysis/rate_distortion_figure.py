@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 
 from latentwire.analysis.completeness import counts, gain_is_complete, n_sentences
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
-from latentwire.analysis.pictures import PALE, label, labelled, styled
+from latentwire.analysis.pictures import PALE, gridded, label, labelled, styled
 from latentwire.analysis.provenance import hashes_note
 
 SINGLE = "floating point"  # 4-, 8- and 16-bit formats, each of which is its own codec
@@ -29,6 +30,12 @@ STYLES = {
     SINGLE: ("#000000", "*"),
     STAGES: ("#777777", "h"),
 }
+LOSSES = {
+    "key_error_mean": "keys ‖x − x'‖ / ‖x‖",
+    "value_error_mean": "values ‖x − x'‖ / ‖x‖",
+    "kl_nats_mean": "next token, KL (nats)",
+}
+ALONE: dict[str, Any] = {"color": "#999999", "linewidth": 0.8, "linestyle": ":", "zorder": 0}
 TITLE_CHARACTERS = 110
 OTHER_STYLE = ("#999999", "X")
 
@@ -53,15 +60,7 @@ def draw_rate_distortion(frame: pd.DataFrame, dataset: str, pair: str) -> Figure
     frame = labelled(frame)
     figure = Figure(figsize=(7.2, 4.6), layout="constrained", dpi=200)
     panels = figure.subplots(1, 3)
-    for axes, (column, title) in zip(
-        panels,
-        (
-            ("key_error_mean", "keys ‖x − x'‖ / ‖x‖"),
-            ("value_error_mean", "values ‖x − x'‖ / ‖x‖"),
-            ("kl_nats_mean", "next token, KL (nats)"),
-        ),
-        strict=True,
-    ):
+    for axes, (column, title) in zip(panels, LOSSES.items(), strict=True):
         _draw_families(axes, frame[frame[column] > 0], column)
         axes.set_yscale("log")
         axes.set_title(title, fontsize=9)
@@ -87,7 +86,7 @@ def draw_rate_accuracy(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     _draw_percent(right, gains, "pairing_gain", gain_is_complete(gains))
     for system in ("receiver", "sharer"):
         _draw_alone(left, frame[frame["system"] == system], system)
-    right.axhline(0, color="#999999", linewidth=0.8, linestyle=":", zorder=0)
+    right.axhline(0, **ALONE)
     left.set_title("accuracy (%)", fontsize=9)
     right.set_title("pairing gain (points)", fontsize=9)
     _finish(figure, [left, right], _title(whole, dataset, pair))
@@ -110,16 +109,10 @@ def _draw_alone(axes: Axes, rows: pd.DataFrame, system: str) -> None:
         height, look = 100 * row["accuracy"], {} if row["complete"] else {"alpha": PALE}
         sign = " \N{MULTIPLICATION SIGN}" if row["degenerate"] else ""
         sign += "" if row["complete"] else f", n = {row['examples']}"
-        axes.axhline(height, color="#999999", linewidth=0.8, linestyle=":", zorder=0, **look)
-        axes.annotate(
-            f"{system} alone{sign}",
-            (1, height),
-            xycoords=("axes fraction", "data"),
-            ha="right",
-            va="bottom",
-            fontsize=6.5,
-            color="#666666",
-        )
+        axes.axhline(height, **ALONE, **look)
+        words: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 6.5, "color": "#666666"}
+        place = ("axes fraction", "data")
+        axes.annotate(f"{system} alone{sign}", (1, height), xycoords=place, **words)
 
 
 def _draw_percent(
@@ -135,7 +128,7 @@ def _draw_families(
     axes: Axes, frame: pd.DataFrame, column: str, *, percent: bool = False, alpha: float = 1.0
 ) -> None:
     scale = 100 if percent else 1
-    for name in _families(frame["codec"]):
+    for name in families_of(frame["codec"]):
         colour, marker = STYLES.get(name, OTHER_STYLE)
         part = frame[frame["codec"].map(family) == name].sort_values("bits_per_element")
         joined = alpha == 1 and name not in (SINGLE, STAGES)
@@ -151,30 +144,18 @@ def _draw_families(
             label=name,
         )
         if percent:
-            low, high = f"{column}_low", f"{column}_high"
-            axes.vlines(
-                part["bits_per_element"],
-                100 * part[low],
-                100 * part[high],
-                color=colour,
-                linewidth=0.5,
-                alpha=0.6 * alpha,
-            )
+            low, high = (100 * part[f"{column}_{end}"] for end in ("low", "high"))
+            look: dict[str, Any] = {"color": colour, "linewidth": 0.5, "alpha": 0.6 * alpha}
+            axes.vlines(part["bits_per_element"], low, high, **look)
     if percent and frame["degenerate"].any():
         crossed = frame[frame["degenerate"]]
-        axes.plot(
-            crossed["bits_per_element"],
-            scale * crossed[column],
-            color="0",
-            marker="x",
-            markersize=8,
-            linestyle="none",
-            zorder=6,
-            label=DEGENERATE_NOTE,
-        )
+        look = {"color": "0", "marker": "x", "markersize": 8, "linestyle": "none", "zorder": 6}
+        bits = crossed["bits_per_element"]
+        axes.plot(bits, scale * crossed[column], label=DEGENERATE_NOTE, **look)
 
 
-def _families(codecs: Iterable[str]) -> list[str]:
+def families_of(codecs: Iterable[str]) -> list[str]:
+    """The families of some codecs, those that have a style first."""
     found = {family(codec) for codec in codecs}
     return [name for name in STYLES if name in found] + sorted(found - STYLES.keys())
 
@@ -184,8 +165,7 @@ def _finish(figure: Figure, panels: list[Axes], title: str) -> None:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, position: f"{value:g}")
         axes.set_xlabel("bits a number, all in")
-        axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
-        axes.tick_params(labelsize=8)
+        gridded(axes, 8)
     found = {}
     for axes in panels:
         found.update(dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True)))

@@ -12,11 +12,12 @@ import pandas as pd
 from latentwire.analysis import unanswered
 from latentwire.analysis.completeness import counts, gain_is_complete, loss_is_complete
 from latentwire.analysis.curve import REFERENCE_CODEC
-from latentwire.analysis.formatting import human_bytes, percent
+from latentwire.analysis.formatting import percent
+from latentwire.analysis.frames import families, records
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK, DEGENERATE_NOTE
 from latentwire.analysis.markdown import assemble, escape, markdown_table, picture
 from latentwire.analysis.safe_names import metric_name, metric_names
-from latentwire.analysis.table import with_interval
+from latentwire.analysis.table import curve_cells, with_interval
 from latentwire.spec.axes import CACHES
 from latentwire.spec.names import condition_name
 
@@ -83,21 +84,20 @@ def description(
 def _families(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Each pair, dataset and source of a frame, by the shortest name that tells it apart."""
     pairs, sources = frame["pair"].nunique() > 1, frame["source"].nunique() > 1
-    found = {}
-    for (pair, dataset, source), rows in frame.groupby(["pair", "dataset", "source"], sort=False):
-        parts = [*([pair] if pairs else []), *([source] if sources else []), dataset]
-        found[tuple(map(str, parts))] = rows
+    found: dict[tuple[str, ...], pd.DataFrame] = {}
+    for pair, dataset, source, rows in families(frame):
+        found[*([pair] if pairs else []), *([source] if sources else []), dataset] = rows
     names = metric_names(found)
     return ((names[key], rows) for key, rows in found.items())
 
 
 def _accuracies(rows: pd.DataFrame) -> dict[str, float]:
     found: dict[str, float] = {}
-    for row in _records(rows[~rows["system"].isin(CACHES)]):
+    for row in records(rows[~rows["system"].isin(CACHES)]):
         found[f"{metric_name(_name(row)).replace(' ', '_')}_accuracy"] = row["accuracy"]
-    for row in _records(_reference(rows)):
+    for row in records(_reference(rows)):
         found["bf16_accuracy"] = row["accuracy"]
-    for row in _records(_reference(rows[gain_is_complete(rows)])):
+    for row in records(_reference(rows[gain_is_complete(rows)])):
         found["bf16_pairing_gain"] = row["pairing_gain"]
     return found
 
@@ -154,7 +154,7 @@ def _sentences(rows: pd.DataFrame) -> Iterator[str]:
     alone = rows[~rows["system"].isin(CACHES)]
     scores = [
         f"{_shown(row)} {with_interval(row, 'accuracy', signed=False)}"
-        for row in _records(pd.concat([alone, _reference(rows)]))
+        for row in records(pd.concat([alone, _reference(rows)]))
     ]
     if scores:
         yield f"Accuracy in %, with 95 % intervals: {'; '.join(scores)}."
@@ -173,7 +173,7 @@ def _pairing_sentence(rows: pd.DataFrame) -> Iterator[str]:
         return
     shown = tested[tested["pairing_p_holm"] < 0.05]
     above, below = (shown["pairing_gain"] > 0).sum(), (shown["pairing_gain"] < 0).sum()
-    row = _records(_reference(tested)) or _records(tested.loc[[tested["pairing_gain"].idxmax()]])
+    row = records(_reference(tested)) or records(tested.loc[[tested["pairing_gain"].idxmax()]])
     yield (
         f"The pairing gain differs from zero in {len(shown)} of {len(tested)} conditions"
         f" ({above} above, {below} below; McNemar, Holm-corrected);"
@@ -185,17 +185,13 @@ def _loss_sentence(rows: pd.DataFrame) -> Iterator[str]:
     compared = rows[rows["bf16_examples"] > 0]
     if compared.empty:
         return
-    worst = _records(compared.loc[[compared["bf16_difference"].idxmin()]])[0]
+    worst = records(compared.loc[[compared["bf16_difference"].idxmin()]])[0]
     counts = [f"{(compared['non_inferior'] == verdict).sum()} {verdict}" for verdict in VERDICTS]
     yield (
         f"Losing less than {compared['margin_points'].iloc[0]:g} points against 16 bits is"
         f" {', '.join(counts)} (of {len(compared)}, Holm-corrected); the lowest difference is"
         f" {with_interval(worst, 'bf16_difference', signed=True)} points ({_shown(worst)})."
     )
-
-
-def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in rows.to_dict("records")]
 
 
 def _name(row: dict[str, Any]) -> str:
@@ -211,19 +207,9 @@ def _shown(row: dict[str, Any]) -> str:
 def _table(frame: pd.DataFrame) -> Iterator[str]:
     for prefix, rows in _families(frame):
         yield f"\n{escape(prefix)}\n"
-        yield from markdown_table(_HEAD, [_cells(row) for row in _records(rows)])
+        yield from markdown_table(_HEAD, [_cells(row) for row in records(rows)])
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    n = f"{row['examples']}" + ("" if row["complete"] else f"/{row['examples_total']}")
-    mark = DEGENERATE_MARK if row["degenerate"] else ""
-    return (
-        escape(row["codec"]) if row["system"] in CACHES else _shown(row),
-        "-" if pd.isna(row["keep_ratio"]) else f"{row['keep_ratio']:g}",
-        "-" if pd.isna(row["order"]) else escape(row["order"]),
-        n,
-        with_interval(row, "accuracy", signed=False, mark=mark),
-        "-" if pd.isna(row["wire_bytes_mean"]) else human_bytes(row["wire_bytes_mean"]),
-        with_interval(row, "pairing_gain", signed=True),
-        percent(row["bf16_difference"], signed=True),
-    )
+def _cells(row: dict[str, Any]) -> list[str]:
+    cells = curve_cells(row)
+    return [*map(escape, cells[:3]), *cells[3:], percent(row["bf16_difference"], signed=True)]

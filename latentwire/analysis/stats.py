@@ -7,6 +7,7 @@ and tests at a margin are in `noninferiority.py`. docs/statistics.md says which 
 and why.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,9 +64,8 @@ def paired_outcomes(first: Outcomes, second: Outcomes) -> PairedOutcomes:
         first: example id -> whether the first condition answered it correctly.
         second: the same of the second condition; ids that only one of them has are left out.
     """
-    counts = {(True, True): 0, (True, False): 0, (False, True): 0, (False, False): 0}
-    for example_id in first.keys() & second.keys():
-        counts[bool(first[example_id]), bool(second[example_id])] += 1
+    common = first.keys() & second.keys()
+    counts = Counter((bool(first[name]), bool(second[name])) for name in common)
     return PairedOutcomes(
         both=counts[True, True],
         only_first=counts[True, False],

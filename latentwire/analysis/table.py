@@ -15,6 +15,7 @@ from c2c.errors import printable
 from latentwire.analysis import unanswered
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.formatting import human_bytes, percent
+from latentwire.analysis.frames import families, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK, DEGENERATE_NOTE, endless
 from latentwire.spec.axes import CACHES
 from latentwire.spec.names import condition_name, row_name
@@ -33,11 +34,9 @@ def curve_table(frame: pd.DataFrame) -> Group:
     """
     if frame.empty:
         return Group(Text("No finished conditions yet."))
-    keys = ["pair", "dataset", "source"]
-    groups = _printable(frame).groupby(keys, sort=False)
     parts: list[Table | Text] = [
-        _part(f"{dataset}, {pair}" + (", published answers" if source == "published" else ""), rows)
-        for (pair, dataset, source), rows in groups
+        _part(f"{dataset}, {pair}{published_note(source)}", rows)
+        for pair, dataset, source, rows in families(_printable(frame))
     ]
     if frame[["degenerate", "deranged_degenerate"]].any(axis=None):
         parts.append(Text(f"{DEGENERATE_MARK} the answer is {DEGENERATE_NOTE}"))
@@ -53,12 +52,9 @@ def endless_rows(frame: pd.DataFrame) -> list[str]:
     """A sentence for each row whose answers (nearly) all ran to the limit."""
     told = [
         endless(
-            condition_name(row),
-            row["at_limit"],
-            row["examples"],
-            task_of_records(str(row["dataset"])),
+            condition_name(row), row["at_limit"], row["examples"], task_of_records(row["dataset"])
         )
-        for row in frame.to_dict(orient="records")
+        for row in records(frame)
     ]
     return [sentence for sentence in told if sentence]
 
@@ -112,26 +108,26 @@ def _part(title: str, rows: pd.DataFrame) -> Table:
     table.add_column("", overflow="fold")
     for name in ("keep", "order", "n", "accuracy %", "bytes", "pairing gain", "deranged %"):
         table.add_column(name, justify="left" if name == "order" else "right", no_wrap=True)
-    for row in rows.to_dict(orient="records"):
-        table.add_row(*_cells({str(name): value for name, value in row.items()}))
+    for row in records(rows):
+        cells = curve_cells(row)
+        cells[3] += "" if row["complete"] else "*"
+        table.add_row(*cells, percent(row["deranged_accuracy"]) + _mark(row["deranged_degenerate"]))
     return table
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    on_wire = row["system"] in CACHES
-    examples = f"{row['examples']}"
-    if not row["complete"]:
-        examples += f"/{row['examples_total']}*"
-    return (
-        row["codec"] if on_wire else row_name(row).removesuffix(" alone"),
+def curve_cells(row: Mapping[str, Any]) -> list[str]:
+    """What tables of a curve begin with: condition, keep ratio, order, n, accuracy, bytes, pairing
+    gain; the first three may hold text of others."""
+    n = f"{row['examples']}" + ("" if row["complete"] else f"/{row['examples_total']}")
+    return [
+        row["codec"] if row["system"] in CACHES else row_name(row).removesuffix(" alone"),
         "-" if pd.isna(row["keep_ratio"]) else f"{row['keep_ratio']:g}",
         "-" if pd.isna(row["order"]) else row["order"],
-        examples,
+        n,
         with_interval(row, "accuracy", signed=False, mark=_mark(row["degenerate"])),
         "-" if pd.isna(row["wire_bytes_mean"]) else human_bytes(row["wire_bytes_mean"]),
         with_interval(row, "pairing_gain", signed=True),
-        percent(row["deranged_accuracy"]) + _mark(row["deranged_degenerate"]),
-    )
+    ]
 
 
 def _caption(rows: pd.DataFrame) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from latentwire.analysis.pictures import label, styled
+from latentwire.analysis.pictures import gridded, label, styled
 
 SMOOTHED_OVER = 20  # steps
 
@@ -41,7 +41,6 @@ def draw_training(
     for axes in (loss, accuracy, gates):
         axes.set_xlabel("step", fontsize=8)
         axes.set_ylim(bottom=0)
-        axes.grid(visible=True, linewidth=0.4, alpha=0.5)
-        axes.tick_params(labelsize=7)
+        gridded(axes, 7)
     figure.suptitle(f"training the fuser of {label(pair)}", fontsize=9)
     return figure

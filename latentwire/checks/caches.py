@@ -19,8 +19,8 @@ def check_caches(uses_hub: bool, to_download: bool) -> str:
     """HF_HOME and C2C_CKPT_ROOT: are they there, and can the first be written?
 
     `uses_hub` says whether the pair or its questions come from the hub, `to_download` whether
-    something is still missing. Raises LatentWireError where that could not be stored, and Doubt
-    for a folder that is named and not there.
+    something is still missing. Raises LatentWireError where that could not be stored, and
+    CheckWarning for a folder that is named and not there.
     """
     from huggingface_hub import constants
 
@@ -51,7 +51,7 @@ def check_caches(uses_hub: bool, to_download: bool) -> str:
 def check_disk(downloads: Sequence[Download]) -> str:
     """Free disk for runs here, and for what is still to be downloaded in the hub's cache.
 
-    Raises LatentWireError where there is too little, and Doubt where a size is not known.
+    Raises LatentWireError where there is too little, and CheckWarning where a size is not known.
     """
     from huggingface_hub import constants
 

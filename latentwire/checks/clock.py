@@ -10,7 +10,7 @@ MOST_OFF = timedelta(minutes=1)
 
 
 def check_clock(store: Store) -> str:
-    """Raises Doubt for a clock that is more than a minute off.
+    """Raises CheckWarning for a clock that is more than a minute off.
 
     A server says what time it is in its answer's Date header. A store without a server has only
     its newest run: one that starts in the future tells of a clock that is wrong, here or where the

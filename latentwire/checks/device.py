@@ -1,11 +1,10 @@
 """The device: can torch use it, and is there memory for the pair?"""
 
-import subprocess
-
 import psutil
 import torch
 
 from latentwire.checks.report import CheckWarning
+from latentwire.environment import output_of
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.memory import out_of_memory
 
@@ -42,19 +41,8 @@ def check_device(device: str, dtype: torch.dtype, ask_driver: bool) -> str:
 
 def nvidia_driver() -> str | None:
     """The driver's version, as nvidia-smi tells it; None without an NVIDIA GPU."""
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=DRIVER_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    versions = done.stdout.split() if done.returncode == 0 else []
-    return versions[0] if versions else None
+    command = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    return next(iter(output_of(*command, timeout_s=DRIVER_TIMEOUT_S).split()), None)
 
 
 def check_memory(device: str, weights_bytes: int | None, whole: bool = True) -> str:
@@ -62,7 +50,7 @@ def check_memory(device: str, weights_bytes: int | None, whole: bool = True) -> 
 
     `weights_bytes` is None where nothing of it is known; with `whole` false it is less than all.
 
-    Raises LatentWireError where not even the weights fit, and Doubt where they only just do.
+    Raises LatentWireError where not even the weights fit, and CheckWarning where they only just do.
     """
     free, total = memory(device)
     told = f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free"

@@ -40,7 +40,7 @@ def check_packages(root: Path = ROOT) -> str:
     """Installed versions against what the project needs and against the lock.
 
     Raises LatentWireError for a package that is missing or outside the range the project needs,
-    and Doubt for one that is only another than the lock's.
+    and CheckWarning for one that is only another than the lock's.
     """
     needed = _needed(root)
     found = {r.name: _version(r.name) for r in needed}

@@ -69,7 +69,7 @@ def _bytes(task: Task, example: Example) -> int:
 def judge(found: Sequence[Lengths]) -> str:
     """What was found of all sets.
 
-    Raises LatentWireError where no prompt fits, and Doubt where some do not.
+    Raises LatentWireError where no prompt fits, and CheckWarning where some do not.
     """
     long = [lengths.text for lengths in found if lengths.long]
     if long and all(lengths.long == lengths.prompts for lengths in found):

@@ -22,7 +22,7 @@ def check_store(uri: str) -> str:
     """Is the store there, as far as can be seen without opening it?
 
     Raises LatentWireError for a server that does not answer and for a SQLite file that cannot be
-    written, and Doubt for SQLite on a network file system and for a server of another version.
+    written, and CheckWarning for SQLite on a network file system and a server of another version.
     """
     if is_server(uri):
         http_get(uri)
@@ -45,7 +45,7 @@ def _why_refused(path: Path) -> str | None:
     """Why a SQLite file that exists takes no writes: asked for the right to write, and given back
     unused. A file that is not there yet takes them.
 
-    Raises Doubt where another process holds it: that may be a run that is writing.
+    Raises CheckWarning where another process holds it: that may be a run that is writing.
     """
     if not path.exists():
         return None

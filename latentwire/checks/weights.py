@@ -21,19 +21,17 @@ def weights_bytes(located: LocatedPair, dtype: torch.dtype) -> int:
     Raises LatentWireError for a file that is missing, cut short or not a checkpoint.
     """
     numbers = sum(_model_numbers(folder) for folder in (located.receiver, located.sharer))
-    fuser = _fuser_numbers(located.fuser) if located.fuser else 0
-    return (numbers + fuser) * dtype.itemsize
+    if located.fuser:
+        numbers += sum(map(_projector_numbers, sorted(located.fuser.glob("projector_*.pt"))))
+    return numbers * dtype.itemsize
 
 
 def _model_numbers(folder: Path) -> int:
     missing = missing_shards(folder)
     if missing:
         raise LatentWireError(f"{folder} is incomplete: no {', '.join(missing)}")
-    return sum(map(_safetensors_numbers, sorted(folder.glob("*.safetensors"))))
-
-
-def _safetensors_numbers(path: Path) -> int:
-    return sum(map(math.prod, _shapes(path).values()))
+    files = sorted(folder.glob("*.safetensors"))
+    return sum(math.prod(shape) for path in files for shape in _shapes(path).values())
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:
@@ -44,10 +42,6 @@ def _shapes(path: Path) -> dict[str, list[int]]:
             return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise LatentWireError(f"{path} is cut short or damaged: {first_line(error)}") from None
-
-
-def _fuser_numbers(folder: Path) -> int:
-    return sum(map(_projector_numbers, sorted(folder.glob("projector_*.pt"))))
 
 
 def _projector_numbers(path: Path) -> int:

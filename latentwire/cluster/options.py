@@ -1,7 +1,7 @@
 """What a job asks of Slurm: from a small YAML file, and options that go before it."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,24 +62,20 @@ def _optional_whole(text: str) -> int | None:
     return int_at_least(1)(text) if text else None
 
 
-def _option(name: str, default: str, parse: Callable[[str], object], help: str) -> Parameter:
-    return Parameter(name, default, parse, help)
-
-
 OPTIONS = (
-    _option("partition", "", one_line, "partition to queue in"),
-    _option("account", "", one_line, "account to charge"),
-    _option("time", "", one_line, "time limit of a task: minutes, or hours:minutes:seconds"),
-    _option("gres", "", one_line, "what a task gets beside CPUs, such as gpu:1"),
-    _option("constraint", "", one_line, "features that a node must have"),
-    _option("mem", "", one_line, "memory of a task, such as 64G"),
-    _option("cpus_per_task", "", _optional_whole, "CPU cores of a task"),
-    _option("tasks", "1", int_at_least(1), "array tasks, which divide the chunks among them"),
-    _option(
+    Parameter("partition", "", one_line, "partition to queue in"),
+    Parameter("account", "", one_line, "account to charge"),
+    Parameter("time", "", one_line, "time limit of a task: minutes, or hours:minutes:seconds"),
+    Parameter("gres", "", one_line, "what a task gets beside CPUs, such as gpu:1"),
+    Parameter("constraint", "", one_line, "features that a node must have"),
+    Parameter("mem", "", one_line, "memory of a task, such as 64G"),
+    Parameter("cpus_per_task", "", _optional_whole, "CPU cores of a task"),
+    Parameter("tasks", "1", int_at_least(1), "array tasks, which divide the chunks among them"),
+    Parameter(
         "warning_s", "60", int_at_least(10), "seconds before the time limit at which a task stops"
     ),
-    _option("restarts", "100", int_at_least(0), "how often a task may requeue itself"),
-    _option("log_dir", "outputs/slurm", lambda text: user_path(one_line(text)), "folder of logs"),
+    Parameter("restarts", "100", int_at_least(0), "how often a task may requeue itself"),
+    Parameter("log_dir", "outputs/slurm", lambda text: user_path(one_line(text)), "folder of logs"),
 )
 
 

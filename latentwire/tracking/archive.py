@@ -116,9 +116,7 @@ class StudyWriter:
 
     def _write(self, name: str, content: IO[bytes]) -> None:
         digest, size = hashlib.sha256(), 0
-        entry = zipfile.ZipInfo(name, _EPOCH)
-        entry.compress_type = zipfile.ZIP_DEFLATED
-        with self._zip.open(entry, "w", force_zip64=True) as target:
+        with self._zip.open(_entry(name), "w", force_zip64=True) as target:
             while piece := content.read(PIECE_BYTES):
                 digest.update(piece)
                 size += len(piece)
@@ -134,15 +132,15 @@ def study_writer(path: Path, experiment: str) -> Iterator[StudyWriter]:
         yield writer
         lines.seek(0)
         writer._write(RUNS, lines)
-        about = {
-            "format": FORMAT,
-            "version": VERSION,
-            "experiment": experiment,
-            "files": writer._files,
-        }
-        entry = zipfile.ZipInfo(MANIFEST, _EPOCH)
-        entry.compress_type = zipfile.ZIP_DEFLATED
-        archive.writestr(entry, json.dumps(about, indent=0))
+        about = {"format": FORMAT, "version": VERSION, "experiment": experiment}
+        text = json.dumps({**about, "files": writer._files}, indent=0)
+        archive.writestr(_entry(MANIFEST), text)
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _EPOCH)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    return entry
 
 
 @dataclass(frozen=True)

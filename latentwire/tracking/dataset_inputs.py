@@ -45,22 +45,20 @@ def log_question_sets(
         log_inputs(store.client, run_id, inputs)
 
 
+def _is_refused(error: BaseException) -> bool:
+    return isinstance(error, MlflowException) and error.error_code == BAD_REQUEST
+
+
+@retry(
+    retry=retry_if_exception(_is_refused),
+    stop=stop_after_attempt(ATTEMPTS),
+    wait=wait_random_exponential(multiplier=0.1, max=1),
+    reraise=True,
+)
 def log_inputs(client: MlflowClient, run_id: str, inputs: Sequence[DatasetInput]) -> None:
     """Log inputs of a run, again where the store refuses it.
 
     MLflow looks for a set and makes it where there is none: of two processes that name a new one at
     the same instant, one is refused. It may ask again: what is there is not made twice.
     """
-    _again(client.log_inputs)(run_id, inputs)
-
-
-def _is_refused(error: BaseException) -> bool:
-    return isinstance(error, MlflowException) and error.error_code == BAD_REQUEST
-
-
-_again = retry(
-    retry=retry_if_exception(_is_refused),
-    stop=stop_after_attempt(ATTEMPTS),
-    wait=wait_random_exponential(multiplier=0.1, max=1),
-    reraise=True,
-)
+    client.log_inputs(run_id, inputs)

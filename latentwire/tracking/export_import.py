@@ -126,10 +126,10 @@ def _answers(run: ArchivedRun, places: Mapping[str, Path]) -> int:
     """How many answers a finished chunk holds; LatentWireError where they are not what it
     logged."""
     try:
-        data = places[RECORDS_FILE].read_bytes() if RECORDS_FILE in places else None
-        if data is None:
+        if RECORDS_FILE not in places:
             raise LatentWireError("they are not in the artifact store")
-        if hashlib.sha256(data).hexdigest() != run.tags.get(RECORDS_SHA256):
+        digest = hashlib.sha256(places[RECORDS_FILE].read_bytes()).hexdigest()
+        if digest != run.tags.get(RECORDS_SHA256):
             raise LatentWireError("they are not those that it logged")
         return len(read_records(places[RECORDS_FILE]))
     except (LatentWireError, OSError) as error:
@@ -244,10 +244,7 @@ def _read(
     ]
     try:
         artifacts = list_files(store, run)
-        places = {
-            artifact: stack.enter_context(local_artifact(store, run, artifact))
-            for artifact in artifacts
-        }
+        places = {a: stack.enter_context(local_artifact(store, run, a)) for a in artifacts}
     except Exception as error:  # every artifact store has failures of its own
         stack.close()
         raise LatentWireError(f"the artifacts of run {run_id} cannot be read: {error}") from error
@@ -355,12 +352,14 @@ def _write(
 def _fill(store: Store, study: StudyArchive, run: ArchivedRun, copy: str) -> None:
     """Write all of a run into its copy."""
     client = store.client
+
+    def log_all(kind: str, values: Sequence[Any], most: int) -> None:
+        for start in range(0, len(values), most):
+            client.log_batch(copy, **{kind: values[start : start + most]})
+
     points = [Metric(p.key, p.value, p.timestamp_ms, p.step) for p in run.metrics]
-    for start in range(0, len(points), MOST_METRICS):
-        client.log_batch(copy, metrics=points[start : start + MOST_METRICS])
-    params = [Param(key, value) for key, value in run.params.items()]
-    for start in range(0, len(params), MOST_PARAMS):
-        client.log_batch(copy, params=params[start : start + MOST_PARAMS])
+    log_all("metrics", points, MOST_METRICS)
+    log_all("params", [Param(key, value) for key, value in run.params.items()], MOST_PARAMS)
     if run.inputs:
         log_inputs(client, copy, [mlflow_input(entry) for entry in run.inputs])
     if run.artifacts:
@@ -371,9 +370,7 @@ def _fill(store: Store, study: StudyArchive, run: ArchivedRun, copy: str) -> Non
     kept = {k: v for k, v in run.tags.items() if k not in (ORIGIN_RUN, MLFLOW_RUN_NAME)}
     if MLFLOW_RUN_NOTE in kept:  # its pictures are this run's
         kept[MLFLOW_RUN_NOTE] = kept[MLFLOW_RUN_NOTE].replace(run.run_id, copy)
-    tags = [RunTag(k, v) for k, v in kept.items()]
-    for start in range(0, len(tags), MOST_PARAMS):
-        client.log_batch(copy, tags=tags[start : start + MOST_PARAMS])
+    log_all("tags", [RunTag(k, v) for k, v in kept.items()], MOST_PARAMS)
     client.set_terminated(copy, _final_status(run), run.end_ms)
 
 

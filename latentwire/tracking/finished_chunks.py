@@ -95,13 +95,10 @@ def missing_spans(chunks: Iterable[Span], finished: Iterable[Span]) -> list[Span
 
 
 def _by_search(
-    store: Store,
-    condition: str,
-    experiments: Sequence[str] | None = None,
-    but: Collection[str] = (),
+    store: Store, name: str, experiments: Sequence[str] | None = None, but: Collection[str] = ()
 ) -> Found:
     chunks: Found = {}
-    for run in store.search(_FINISHED, experiments, tags={CONDITION: condition, LEVEL: "chunk"}):
+    for run in store.search(_FINISHED, experiments, tags={CONDITION: name, LEVEL: "chunk"}):
         tags = run.data.tags
         if run.info.run_id not in but and FINGERPRINT in tags and CHUNK in tags:
             _add(chunks, run.info.run_id, tags[FINGERPRINT], tags[CHUNK])
@@ -117,12 +114,8 @@ def _from_database(
     condition, level, fingerprint, chunk = (aliased(SqlTag) for _ in range(4))
     query = select(SqlRun.run_uuid, condition.value, fingerprint.value, chunk.value)
     query = query.join(SqlExperiment, SqlExperiment.experiment_id == SqlRun.experiment_id)
-    for tag, key in (
-        (condition, CONDITION),
-        (level, LEVEL),
-        (fingerprint, FINGERPRINT),
-        (chunk, CHUNK),
-    ):
+    tags = {CONDITION: condition, LEVEL: level, FINGERPRINT: fingerprint, CHUNK: chunk}
+    for key, tag in tags.items():
         query = query.join(tag, (tag.run_uuid == SqlRun.run_uuid) & (tag.key == key))
     query = query.where(
         SqlRun.status == "FINISHED",

@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Self, TypeVar
 
 from mlflow.entities import Run, RunTag
@@ -103,12 +102,7 @@ class Leases:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join(_SHUTDOWN_TIMEOUT_S)  # it must not write when the run has ended
 
@@ -215,12 +209,8 @@ class Leases:
             self._beat += 1
             pages = sorted(self._changed | {0})
             self._changed.clear()
-            return {
-                n: (f"{CLAIMS}.{n}", _text(self._pages[n]))
-                if n
-                else (CLAIMS, _text(self._pages[0], self._beat))
-                for n in pages
-            }
+            told = {n: (f"{CLAIMS}.{n}", _text(self._pages[n])) for n in pages}
+            return told | {0: (CLAIMS, _text(self._pages[0], self._beat))}
 
     def _note_break(self) -> None:
         """See whether nobody has heard of this process for as long as a lease. Of a machine that

@@ -111,7 +111,8 @@ def _move(database: sqlite3.Connection, experiment: _Experiment, store_file: Pat
     if is_there and not _is_original(experiment, store_file, bases):
         return None
     runs = {name for (name,) in _runs(database, experiment, "run_uuid")}
-    new = next((place for place in _places(old, bases) if _holds(place, runs)), None)
+    places = _places(old, bases)
+    new = next((p for p in places if any(entry.name in runs for entry in p.iterdir())), None)
     if new is not None:
         return _Move(experiment, new, found=True)
     if is_there or not old.parents[_TAIL - 1].exists():
@@ -147,10 +148,6 @@ def _places(old: Path, bases: Sequence[Path]) -> Iterator[Path]:
             place = base.joinpath(*old.parts[-count:])
             if place.is_dir() and not (old.is_dir() and place.samefile(old)):
                 yield place
-
-
-def _holds(place: Path, runs: set[str]) -> bool:
-    return any(entry.name in runs for entry in place.iterdir())
 
 
 def _is_original(experiment: _Experiment, store_file: Path, bases: Sequence[Path]) -> bool:

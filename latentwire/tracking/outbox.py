@@ -23,7 +23,6 @@ from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, fields
 from errno import ENOTDIR
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from mlflow.exceptions import MlflowException
@@ -88,20 +87,17 @@ def pending_chunk(
     claimed: bool = True,
 ) -> PendingChunk:
     """The letter for records that took `seconds` up to now."""
-    began = int((time.time() - seconds) * 1000)
-    text = record_lines(records)
-    floats = {key: float(value) for key, value in metrics.items()}
     return PendingChunk(
-        store.experiment_id,
-        name,
-        parent,
-        {**params},
-        {**tags},
-        floats,
-        began,
-        text,
-        claimed,
-        address(store.uri),
+        experiment_id=store.experiment_id,
+        name=name,
+        parent=parent,
+        params={**params},
+        tags={**tags},
+        metrics={key: float(value) for key, value in metrics.items()},
+        start_time_ms=int((time.time() - seconds) * 1000),
+        records=record_lines(records),
+        claimed=claimed,
+        store=address(store.uri),
     )
 
 
@@ -336,12 +332,7 @@ class Outbox:
             f" in {self._folder}, and the next start delivers them first"
         )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
                 self.wait()
@@ -358,11 +349,8 @@ class Outbox:
         command += [str(self._folder), str(self._patience_s)]
         # The packages are those of this process. The URI, which may hold a password, is not for
         # lists of processes to show.
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(_paths()),
-            "MLFLOW_TRACKING_URI": self._uri,
-        }
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(_paths())}
+        environment["MLFLOW_TRACKING_URI"] = self._uri
         environment.pop("MLFLOW_RUN_ID", None)
         with self._log.open("w") as said:  # a pipe that nobody reads would fill
             self._process = subprocess.Popen(

@@ -20,7 +20,10 @@ _PARTS = 6
 def own_process() -> str:
     """The name of this process: random id, boot id, PID namespace, time namespace, process number
     and start in clock ticks; what the system does not tell is `-`."""
-    return " ".join([uuid.uuid4().hex, *(_place() or ["-"] * 3), str(os.getpid()), _own_start()])
+    place = _place()
+    found = _state_and_start(os.getpid()) if place else None
+    start = found[1] if found else "-"
+    return " ".join([uuid.uuid4().hex, *(place or ["-"] * 3), str(os.getpid()), start])
 
 
 os.register_at_fork(after_in_child=own_process.cache_clear)  # a child is another process
@@ -79,11 +82,6 @@ def _place() -> list[str] | None:
     if numbers != [[str(os.getpid())]]:
         return None
     return [boot, *spaces]
-
-
-def _own_start() -> str:
-    found = _state_and_start(os.getpid()) if _place() else None
-    return found[1] if found else "-"
 
 
 def _state_and_start(number: int) -> tuple[str, str] | None:

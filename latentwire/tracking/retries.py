@@ -3,7 +3,7 @@
 MLflow asks again when a connection fails or an answer is an error, but not when the connection is
 lost in the middle of an answer: then nobody knows whether the request was carried out. All requests
 that are made here may be carried out twice: of a run that is made twice the first stays RUNNING and
-unknown, until `runs.mark_strays` finds it.
+unknown, until `runs.kill_orphans` finds it.
 """
 
 import os
@@ -53,7 +53,7 @@ def with_retries(call: Callable[..., Result]) -> Callable[..., Result]:
     """The function, called again for a while where the answer of a server is lost; not within
     `fail_fast`."""
     again = retry(
-        retry=retry_if_exception(lambda error: is_unavailable(error) and _is_patient()),
+        retry=retry_if_exception(lambda error: is_unavailable(error) and _retries() > 1),
         stop=stop_after_delay(ASKED_AGAIN_S),
         wait=wait_exponential(multiplier=0.1, max=2),
         reraise=True,
@@ -108,7 +108,3 @@ class _Patient:
 
 def _retries() -> int:
     return int(MLFLOW_HTTP_REQUEST_MAX_RETRIES.get())
-
-
-def _is_patient() -> bool:
-    return _retries() > 1

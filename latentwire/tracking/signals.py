@@ -12,7 +12,7 @@ class Terminated(BaseException):
 
 
 def raise_on_sigterm() -> None:
-    """From now on the first SIGTERM raises Stopped in the main thread."""
+    """From now on the first SIGTERM raises Terminated in the main thread."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second would cut short how runs are ended
@@ -22,7 +22,7 @@ def raise_on_sigterm() -> None:
 
 
 def reraise_swallowed_signals() -> None:
-    """From now on, Stopped and KeyboardInterrupt that Python loses are raised again a moment later.
+    """From now on, Terminated and KeyboardInterrupt that Python loses are raised a moment later.
 
     It runs signal handlers between any two instructions, also of a finalizer or of a weak
     reference's callback, which pass no exception on. SQLAlchemy has many of them.

@@ -28,34 +28,20 @@ class View:
     order_by: str
 
 
-def _params(*names: str) -> tuple[str, ...]:
-    return tuple(f"params.`{name}`" for name in names)
+def _columns(kind: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{kind}.`{name}`" for name in names)
 
 
-def _metrics(*names: str) -> tuple[str, ...]:
-    return tuple(f"metrics.`{name}`" for name in names)
-
-
-STARTED = "attributes.start_time"
+_OF_MILESTONES = ("tags.`latentwire.milestone`", "params.`pair`", DATASET)
+_OF_CONDITIONS = (
+    "params.`dataset`",
+    *_columns("metrics", "accuracy", "pairing_gain", "wire_bytes_mean", "examples"),
+    *_columns("params", "codec", "keep_ratio", "order", "control", "system"),
+)
+STARTED, ACCURACY = "attributes.start_time", "metrics.`accuracy`"
 VIEWS = (
-    View(
-        "latentwire-milestones",
-        "Milestones",
-        "milestone",
-        ("tags.`latentwire.milestone`", *_params("pair"), DATASET),
-        STARTED,
-    ),
-    View(
-        "latentwire-conditions",
-        "Conditions",
-        "condition",
-        (
-            *_params("dataset"),
-            *_metrics("accuracy", "pairing_gain", "wire_bytes_mean", "examples"),
-            *_params("codec", "keep_ratio", "order", "control", "system"),
-        ),
-        "metrics.`accuracy`",
-    ),
+    View("latentwire-milestones", "Milestones", "milestone", _OF_MILESTONES, STARTED),
+    View("latentwire-conditions", "Conditions", "condition", _OF_CONDITIONS, ACCURACY),
 )
 
 
@@ -87,10 +73,5 @@ def _envelope(view: View, now_ms: int) -> str:
             column: DATASET_WIDTH if column == DATASET else COLUMN_WIDTH for column in view.columns
         },
     }
-    content = {
-        "name": view.name,
-        "createdAt": now_ms,
-        "updatedAt": now_ms,
-        "state": json.dumps(state),
-    }
-    return json.dumps(content)
+    times = {"createdAt": now_ms, "updatedAt": now_ms}
+    return json.dumps({"name": view.name, **times, "state": json.dumps(state)})

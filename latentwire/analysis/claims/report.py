@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from latentwire.analysis.claims.claim import Claim
 from latentwire.analysis.claims.judge import ClaimsReport, Judgement
 from latentwire.analysis.formatting import p_value
+from latentwire.analysis.frames import published_note
 from latentwire.analysis.stats import Interval
 
 WIDTH = 100
@@ -18,8 +19,7 @@ def render(reports: Sequence[ClaimsReport], source: str) -> str:
     """Every claim with its verdict and numbers, file by file and pair by pair; then the count."""
     lines: list[str] = []
     for report in reports:
-        published = ", published answers" if source == "published" else ""
-        lines += [f"{report.file}, {report.pair}{published}", ""]
+        lines += [f"{report.file}, {report.pair}{published_note(source)}", ""]
         for judgement in report.judgements:
             lines += [*_lines(judgement, len(report.judgements)), ""]
     counted = Counter(each.verdict for report in reports for each in report.judgements)

@@ -15,13 +15,14 @@ A column of single characters is one string, any other a list.
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from latentwire.analysis.budget_figure import codec_styles
 from latentwire.analysis.curve import ConditionResult, merged
+from latentwire.analysis.frames import FAMILY, records
 from latentwire.analysis.plot_baselines import BASELINE_STYLES
 from latentwire.analysis.provenance import Origin, run_url
 from latentwire.controls.registry import CONTROLS, MATCHED, in_place_of_own
@@ -54,6 +55,10 @@ SHOWN = (
     *("top_letter", "top_letter_share", "degenerate"),
     *("bf16_difference", "bf16_difference_low", "bf16_difference_high"),
     *("margin_points", "non_inferior"),
+)
+_OF_A_RUN = (
+    *("name", "milestone", "pair", "source", "started_ms", "ended_ms", "status", "host", "dtype"),
+    *("commit", "answers", "run_id"),
 )
 
 _Group = tuple[str, str, str]  # pair, dataset, source
@@ -103,7 +108,7 @@ def page_data(
         datasets: question sets whose prompts are shown, by name; those that are missing have none.
         origins: the runs that computed the answers.
         cautions: sentences for the top of the page.
-        said: what the numbers come to, in sentences.
+        sentences: what the numbers come to.
         tracking_uri: of the store, for links to runs where it is a server.
         created: date and time, as text.
     """
@@ -151,17 +156,13 @@ def _tables(
 def _groups(
     frame: pd.DataFrame, place: Mapping[_Group, int], groups: Iterable[_Group]
 ) -> Iterator[dict[str, Any]]:
-    hashes = frame.drop_duplicates(["pair", "dataset", "source"])
+    hashes = ("fuser_hash", "dataset_hash")
     known = {
-        (row.pair, row.dataset, row.source): (_plain(row.fuser_hash), _plain(row.dataset_hash))
-        for row in hashes.itertuples()
+        (row["pair"], row["dataset"], row["source"]): {name: _plain(row[name]) for name in hashes}
+        for row in records(frame.drop_duplicates(FAMILY))
     }
     for group in groups:
-        yield {
-            **dict(zip(("pair", "dataset", "source"), group, strict=True)),
-            "questions": place[group],
-            **dict(zip(("fuser_hash", "dataset_hash"), known[group], strict=True)),
-        }
+        yield {**dict(zip(FAMILY, group, strict=True)), "questions": place[group], **known[group]}
 
 
 def _points(
@@ -219,14 +220,8 @@ class _Coded:
             lent = self._known_donors.setdefault(tuple(donors), len(self.donors))
             if lent == len(self.donors):
                 self.donors.append(donors)
-        self.answers.append(
-            {
-                "letters": _column(letters),
-                "right": _column(right),
-                "texts": texts,
-                "donors": lent,
-            }
-        )
+        columns = {"letters": _column(letters), "right": _column(right)}
+        self.answers.append({**columns, "texts": texts, "donors": lent})
         return len(self.answers) - 1
 
 
@@ -304,20 +299,10 @@ def _place(row: Mapping[Any, Any]) -> tuple[object, ...]:
 
 
 def _run(origin: Origin, tracking_uri: str) -> dict[str, Any]:
+    fields = asdict(origin)
     return {
-        "name": origin.name,
-        "milestone": origin.milestone,
-        "pair": origin.pair,
-        "source": origin.source,
-        "started_ms": origin.started_ms,
-        "ended_ms": origin.ended_ms,
-        "status": origin.status,
-        "host": origin.host,
+        **{name: fields[name] for name in _OF_A_RUN},
         "device": ", ".join(dict.fromkeys(origin.gpus)) or origin.device,
-        "dtype": origin.dtype,
-        "commit": origin.commit,
-        "answers": origin.answers,
-        "run_id": origin.run_id,
         "url": run_url(tracking_uri, origin.experiment_id, origin.run_id),
     }
 

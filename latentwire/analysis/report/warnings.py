@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import pandas as pd
 
 from latentwire.analysis import unanswered
+from latentwire.analysis.frames import families, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.table import endless_rows
 from latentwire.spec.axes import CACHES
@@ -35,8 +36,8 @@ def warning_sentences(
         for pair, count in identities.items()
         if count > 1
     ]
-    for (pair, dataset, source), rows in frame.groupby(["pair", "dataset", "source"], sort=False):
-        published = ", published answers" if source == "published" else ""
+    for pair, dataset, source, rows in families(frame):
+        published = published_note(source)
         subject = f"{dataset}, {pair}{published}"
         said += [f"{subject}: {sentence}" for sentence in _of_family(rows)]
         said += [f"{sentence} ({pair}{published})" for sentence in unanswered.sentences(rows)]
@@ -51,34 +52,31 @@ def warning_sentences(
 
 def _of_family(rows: pd.DataFrame) -> Iterator[str]:
     sent = rows[rows["system"].isin(CACHES)]
-    degenerate = rows[rows["degenerate"]]
-    if len(degenerate):
-        yield (
-            f"{_names(degenerate)}: the answer is {DEGENERATE_NOTE}; such an accuracy says little."
-        )
-    silent = sent[sent["pairing_examples"] == 0]
-    if len(silent):
-        yield (
-            f"{_names(silent)}: the deranged control was not run, so it is not known whether"
-            " the question's own cache was of any benefit over another's."
-        )
-    unshown = sent[sent["pairing_p_holm"] >= SHOWN]
-    if len(unshown):
-        yield (
-            f"{_names(unshown)}: no pairing gain is shown (corrected p of at least {SHOWN:g}); the"
-            " question's own cache may be worth no more than another's."
-        )
     undecided = sent[(sent["non_inferior"] == "undecided").fillna(False)]
-    if len(undecided):
-        more = _what_would_decide(undecided)
-        margin = undecided["margin_points"].iloc[0]
-        yield (
-            f"{_names(undecided)}: undecided whether the loss against 16 bits is below the margin"
-            f" of {margin:g} (percentage points){more}."
-        )
-    unfinished = rows[~rows["complete"]]
-    if len(unfinished):
-        yield f"{_names(unfinished)}: not all questions are answered yet."
+    margin = f"{undecided['margin_points'].max():g} (percentage points)"
+    warned = (
+        (
+            rows[rows["degenerate"]],
+            f"the answer is {DEGENERATE_NOTE}; such an accuracy says little",
+        ),
+        (
+            sent[sent["pairing_examples"] == 0],
+            "the deranged control was not run, so it is not known whether the question's own cache"
+            " was of any benefit over another's",
+        ),
+        (
+            sent[sent["pairing_p_holm"] >= SHOWN],
+            f"no pairing gain is shown (corrected p of at least {SHOWN:g}); the question's own"
+            " cache may be worth no more than another's",
+        ),
+        (
+            undecided,
+            f"undecided whether the loss against 16 bits is below the margin of {margin}"
+            f"{_what_would_decide(undecided)}",
+        ),
+        (rows[~rows["complete"]], "not all questions are answered yet"),
+    )
+    yield from (f"{_names(found)}: {said}." for found, said in warned if len(found))
     yield from (f"{sentence}." for sentence in endless_rows(rows))
     unparsed = rows[rows["unparsed_share"] > MUCH_UNPARSED]
     if len(unparsed):
@@ -97,9 +95,6 @@ def _what_would_decide(undecided: pd.DataFrame) -> str:
 
 
 def _names(rows: pd.DataFrame) -> str:
-    names = [
-        condition_name({str(key): value for key, value in row.items()})
-        for row in rows.to_dict(orient="records")
-    ]
+    names = [condition_name(row) for row in records(rows)]
     listed = ", ".join(names[:NAMED])
     return listed + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -34,17 +34,23 @@ Verdict = Literal["reproduced", "differs", "undecided", "not run"]
 
 
 @dataclass(frozen=True)
-class Compared:
+class Tested:
+    """What the tests of one condition say, each for itself. NaN and None where it was not run."""
+
+    difference: float  # own accuracy - published
+    interval: Interval  # of the difference
+    p: float  # of "no difference", uncorrected
+    agreement: Agreement | None  # with the study's answers; None: not known
+
+
+@dataclass(frozen=True)
+class Compared(Tested):
     """One condition beside its published figure. p-values are NaN where it was not run, or where
     the study's answers are not known; corrected ones are so over all tests of all conditions."""
 
     figure: PublishedAccuracy
     answers: Answers
-    difference: float  # own accuracy - published; NaN where it was not run
-    interval: Interval  # of the difference
-    p: float  # of "no difference", uncorrected
     p_holm: float
-    agreement: Agreement | None  # with the study's answers; None: not known
     agreement_p_holm: float
     letters_p_holm: float
     verdict: Verdict
@@ -108,17 +114,7 @@ def compare(
     return Reproduction(rows, bool(published), tolerance_points / 100, mean, interval, p, whole)
 
 
-@dataclass(frozen=True)
-class _Tested:
-    """What the tests of one condition say, each for itself."""
-
-    difference: float
-    interval: Interval
-    p: float
-    agreement: Agreement | None
-
-
-def _corrected(tested: Mapping[Point, _Tested]) -> dict[tuple[Point, str], float]:
+def _corrected(tested: Mapping[Point, Tested]) -> dict[tuple[Point, str], float]:
     """Holm's correction over every test of every condition."""
     alone: dict[tuple[Point, str], float] = {}
     for point, each in tested.items():
@@ -132,7 +128,7 @@ def _corrected(tested: Mapping[Point, _Tested]) -> dict[tuple[Point, str], float
 def _compared(
     figure: PublishedAccuracy,
     answers: Answers,
-    tested: _Tested,
+    tested: Tested,
     p_holm: Mapping[tuple[Point, str], float],
     tolerance: float,
 ) -> Compared:
@@ -146,30 +142,20 @@ def _compared(
         verdict = "differs"
     elif compared == figure.questions and abs(tested.difference) <= tolerance:
         verdict = "reproduced"
-    return Compared(
-        figure,
-        answers,
-        tested.difference,
-        tested.interval,
-        tested.p,
-        accuracy_p,
-        tested.agreement,
-        agreement_p,
-        letters_p,
-        verdict,
-    )
+    own = (tested.difference, tested.interval, tested.p, tested.agreement)
+    return Compared(*own, figure, answers, accuracy_p, agreement_p, letters_p, verdict)
 
 
 def _not_run(figure: PublishedAccuracy) -> Compared:
     nan = float("nan")
-    return Compared(figure, {}, nan, Interval(nan, nan), nan, nan, None, nan, nan, "not run")
+    return Compared(nan, Interval(nan, nan), nan, None, figure, {}, nan, nan, nan, "not run")
 
 
 def _paired(
     figures: Sequence[PublishedAccuracy],
     own: Mapping[Point, Answers],
     published: Mapping[Point, Answers],
-) -> dict[Point, _Tested]:
+) -> dict[Point, Tested]:
     """Question by question: exact McNemar and the interval that goes with it, and the letters."""
     missing = [figure.point for figure in figures if not published.get(figure.point)]
     if missing:
@@ -177,18 +163,15 @@ def _paired(
     found = {}
     for point in (figure.point for figure in figures):
         pair = paired_outcomes(_outcomes(own[point]), _outcomes(published[point]))
-        found[point] = _Tested(
-            pair.difference,
-            difference_interval(pair),
-            mcnemar_p(pair),
-            agreement(own[point], published[point]),
-        )
+        agreed = agreement(own[point], published[point])
+        interval = difference_interval(pair)
+        found[point] = Tested(pair.difference, interval, mcnemar_p(pair), agreed)
     return found
 
 
 def _unpaired(
     figures: Sequence[PublishedAccuracy], own: Mapping[Point, Answers]
-) -> dict[Point, _Tested]:
+) -> dict[Point, Tested]:
     """As two samples of questions, a right and a wrong answer added to each, so that shares of 0
     and 1 have a variance (A. Agresti and B. Caffo, The American Statistician 54, 2000; by
     statsmodels)."""
@@ -204,7 +187,7 @@ def _unpaired(
             )
         difference = correct / len(answers) - figure.accuracy
         interval = Interval(float(low), float(high))
-        found[figure.point] = _Tested(difference, interval, float(p), None)
+        found[figure.point] = Tested(difference, interval, float(p), None)
     return found
 
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from latentwire.analysis.published import KV_BITS
 from latentwire.channel.selectors.registry import SELECTORS
 from latentwire.errors import LatentWireError
 from latentwire.spec.condition import order_of
 from latentwire.strict_yaml import StrictMapping, read_yaml
 
 LATENTWIRE_2026_02 = Path(__file__).parent / "latentwire_2026_02.yaml"
-BITS = {"bf16": 16, "int8": 8, "int4": 4}  # codecs that studies published figures of
 
 Point = tuple[str, str, float, str]  # dataset, codec, keep_ratio, order
 
@@ -97,7 +97,7 @@ def _figure(values: object, path: Path, within: str) -> PublishedAccuracy:
     figure = PublishedAccuracy(
         dataset=keys.text("dataset"),
         questions=keys.count("questions"),
-        codec=keys.one_of("codec", tuple(BITS)),
+        codec=keys.one_of("codec", tuple(KV_BITS)),
         keep_ratio=keys.number("keep_ratio"),
         order=keys.one_of("order", tuple(SELECTORS)),
         accuracy=keys.number("accuracy"),

@@ -4,9 +4,11 @@ import pandas as pd
 from rich.table import Table
 
 from latentwire.analysis.formatting import human_bytes, p_value, percent
+from latentwire.analysis.frames import records
+from latentwire.analysis.published import KV_BITS
 from latentwire.analysis.reproduction.agreement import RUN_TO_RUN_SHARE
 from latentwire.analysis.reproduction.compare import Compared, Reproduction
-from latentwire.analysis.reproduction.published_accuracies import BITS, PublishedStudy
+from latentwire.analysis.reproduction.published_accuracies import PublishedStudy
 from latentwire.analysis.table import plain_text, titled_table, with_interval
 
 WIDTH = 120
@@ -23,8 +25,8 @@ def as_frame(found: Reproduction, study: PublishedStudy) -> pd.DataFrame:
 
 
 def _row(row: Compared, study: PublishedStudy) -> dict[str, object]:
-    figure = row.figure
-    bits = BITS[figure.codec]
+    figure, agreement = row.figure, row.agreement
+    bits = KV_BITS[figure.codec]
     sent = [record.wire_bytes for record in row.answers.values()]
     tokens = [record.prompt_tokens for record in row.answers.values()]
     counted = study.counted.bytes_per_token(bits) * figure.keep_ratio
@@ -42,11 +44,11 @@ def _row(row: Compared, study: PublishedStudy) -> dict[str, object]:
         "difference_high": row.interval.high,
         "p": row.p,
         "p_holm": row.p_holm,
-        "agreement": row.agreement and row.agreement.share,
-        "agreement_high": row.agreement and row.agreement.high,
-        "agreement_p": row.agreement and row.agreement.p,
+        "agreement": agreement and agreement.share,
+        "agreement_high": agreement and agreement.high,
+        "agreement_p": agreement and agreement.p,
         "agreement_p_holm": row.agreement_p_holm,
-        "letters_p": row.agreement and row.agreement.letters_p,
+        "letters_p": agreement and agreement.letters_p,
         "letters_p_holm": row.letters_p_holm,
         "verdict": row.verdict,
         "wire_bytes_mean": sum(sent) / len(sent) if sent else None,
@@ -89,14 +91,10 @@ def _headline(found: Reproduction, study: PublishedStudy) -> str:
 
 def _table(dataset: str, rows: pd.DataFrame) -> Table:
     table = titled_table(dataset)
-    table.add_column("", no_wrap=True)
-    for name in (
-        *("n", "here %", "there %", "difference", "p", "agree %", "p answers"),
-        *("bytes", "as counted"),
-    ):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for row in rows.to_dict(orient="records"):
+    measured = ("n", "here %", "there %", "difference", "p", "agree %", "p answers")
+    for name in ("", *measured, "bytes", "as counted", ""):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for row in records(rows):
         kept = "" if row["keep_ratio"] == 1 else f" {row['keep_ratio']:g} {row['order']}"
         missing = row["examples"] == 0
         table.add_row(

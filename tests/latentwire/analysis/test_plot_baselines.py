@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from latentwire.analysis.budget_figure import _apart, draw_budget_curve
+from latentwire.analysis.budget_figure import draw_budget_curve
 from latentwire.analysis.curve import ConditionResult, build_curve
 from latentwire.analysis.pictures import save_png
 from latentwire.analysis.plot_baselines import BASELINE_STYLES, draw_baselines, read_baselines
+from latentwire.analysis.plot_points import spread
 from latentwire.spec.names import row_name
 
 Make = Callable[..., ConditionResult]
@@ -46,8 +47,8 @@ def test_rivals_are_those_that_send_something(condition: Make) -> None:
         ("utf8+zstd", 8, 1.5),
         ("utf8", 128, 401.5),
     ]
-    assert found[1].accuracy[1] == 75 and math.isnan(found[1].gain[1])
-    assert found[0].gain[1] == 0
+    assert found[1].accuracy.value == 75 and math.isnan(found[1].gain.value)
+    assert found[0].gain.value == 0
 
 
 def test_texts_are_joined_and_gains_drawn_where_measured(condition: Make) -> None:
@@ -85,4 +86,5 @@ def test_the_budget_curve_holds_them(condition: Make, tmp_path: Path) -> None:
     ],
 )
 def test_labels_are_pushed_apart(heights: list[float], expected: list[float]) -> None:
-    assert _apart(heights, 2.0) == expected
+    apart = spread([[height] for height in heights], float, 2.0)
+    assert apart == list(zip(heights, expected, strict=True))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from latentwire.analysis.curve import ConditionResult, build_curve
 from latentwire.analysis.plot_points import (
     FARTHEST,
+    Band,
     PlotPoint,
     dodge,
     pareto_front,
@@ -22,10 +23,7 @@ Make = Callable[..., ConditionResult]
 def dot(
     wire_bytes: float, codec: str = "int8", keep_ratio: float = 0.5, order: str = "front"
 ) -> PlotPoint:
-    values = dict.fromkeys(
-        ("accuracy", "accuracy_low", "accuracy_high", "deranged", "gain", "gain_low", "gain_high"),
-        50.0,
-    )
+    half = Band(50.0, 50.0, 50.0)
     return PlotPoint(
         codec=codec,
         keep_ratio=keep_ratio,
@@ -34,7 +32,9 @@ def dot(
         complete=True,
         gain_complete=True,
         x=wire_bytes,
-        **values,
+        accuracy=half,
+        deranged=50.0,
+        gain=half,
     )
 
 
@@ -48,17 +48,17 @@ def test_dots_are_c2c_rows_in_per_cent_with_bytes(condition: Make) -> None:
         ]
     )
     (only,) = read_points(frame)
-    assert (only.codec, only.accuracy, only.deranged, only.gain) == ("int8", 75, 25, 50)
+    assert (only.codec, only.accuracy.value, only.deranged, only.gain.value) == ("int8", 75, 25, 50)
     assert only.x == only.wire_bytes == 1001.5
 
 
 def test_the_better_measured_of_two_equal_conditions_is_taken(condition: Make) -> None:
     front = [condition("AAAA", order="front")]
     back = [condition("AABB", order="back"), condition("BBBB", order="back", control="deranged")]
-    assert [dot.accuracy for dot in read_points(build_curve(front + back))] == [50]
+    assert [dot.accuracy.value for dot in read_points(build_curve(front + back))] == [50]
     part = condition("AABB", order="back", total=9)
     whole = condition("AAAA", order="front", total=4)
-    assert [dot.accuracy for dot in read_points(build_curve([part, whole]))] == [100]
+    assert [dot.accuracy.value for dot in read_points(build_curve([part, whole]))] == [100]
     shorter = [condition("AB", keep_ratio=0.5, order=order) for order in ("front", "back")]
     assert len(read_points(build_curve(shorter))) == 2
 

@@ -1,0 +1,24 @@
+"""What is asked of tables again and again: their rows as dictionaries, and their families."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+FAMILY = ["pair", "dataset", "source"]
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Each row as column -> value."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def families(frame: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+    """Each pair, dataset and source of a table with its rows, in the order of the table."""
+    for (pair, dataset, source), rows in frame.groupby(FAMILY, sort=False):
+        yield str(pair), str(dataset), str(source), rows
+
+
+def published_note(source: str) -> str:
+    """What stands behind a title where answers are a study's."""
+    return ", published answers" if source == "published" else ""
