@@ -14,8 +14,10 @@ from latentwire.parameters import AUTO
 from latentwire.redaction import without_secrets
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "mlflow", "safetensors", "numpy")
+SMALL_BYTES = 50 * 10**6  # of a pair's files; the bundled one's are 7 MB
 VARIABLES = (
     *("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "C2C_CKPT_ROOT", "CUDA_VISIBLE_DEVICES"),
+    "OMP_NUM_THREADS",
     *("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT"),
 )
 
@@ -68,6 +70,13 @@ def choose_dtype(name: str, device: str) -> torch.dtype:
     dtype = getattr(torch, name)
     assert isinstance(dtype, torch.dtype)
     return dtype
+
+
+def fit_threads(files_bytes: int, device: str) -> None:
+    """Compute models of so few bytes on one CPU thread: to share a step of theirs among threads
+    costs several times what it saves. OMP_NUM_THREADS, where it is set, decides instead."""
+    if device == "cpu" and files_bytes < SMALL_BYTES and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
 
 
 def commit() -> str:

@@ -108,6 +108,7 @@ def session_run(
     session: Session, name: str, parent: MilestoneRun | None = None
 ) -> AbstractContextManager[MilestoneRun]:
     """The run of a milestone on a session, with its parameters."""
+    session.files.fit_threads()  # before the environment is logged, which tells them
     return milestone_run(session.store, name, session.resolved, session.pair.name, parent)
 
 

@@ -14,6 +14,8 @@ from c2c.interface import Interface
 from c2c.load_model import load_model
 from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.packet import IDENTITY_BYTES
+from latentwire.environment import fit_threads
+from latentwire.errors import NotCached
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.interfaces.registry import load_interface
 from latentwire.pairs.identity import (
@@ -93,6 +95,7 @@ class PairInUse:
     def models(self) -> tuple[PreTrainedModel, PreTrainedModel]:
         """Receiver and sharer, frozen."""
         log.info("loading pair %s on %s in %s", self.pair.name, self.device, self.dtype)
+        self.fit_threads()
         receiver = load_model(self.located.receiver, self.dtype, self.device)
         sharer = load_model(self.located.sharer, self.dtype, self.device)
         models = {"receiver": receiver, "sharer": sharer}
@@ -128,6 +131,17 @@ class PairInUse:
         identity = bytes.fromhex(combined_identity(self.identity))[:IDENTITY_BYTES]
         endpoint = Endpoint.of(interface, identity)
         return LoadedPair(*self.models, interface, self.tokenizer, endpoint)
+
+    def fit_threads(self) -> None:
+        """Have torch use as many threads as such models are quickest with; nothing where their
+        files are still to be downloaded."""
+        try:
+            located = locate_pair(self.pair, download=False)
+        except NotCached:
+            return
+        folders = [folder for folder in (located.receiver, located.sharer, located.fuser) if folder]
+        files = (path for folder in folders for path in folder.iterdir() if path.is_file())
+        fit_threads(sum(path.stat().st_size for path in files), self.device)
 
     def _tell(self) -> None:
         """Say what is unusual about the pair that was loaded."""
