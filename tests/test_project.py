@@ -74,7 +74,7 @@ def test_the_paths_of_before_run_their_milestones() -> None:
     assert {path.stem for path in links} <= set(questions())
 
 
-# Every help text, and a value that is wrong; then what all of it has imported.
+# Every help text, and a value that is wrong; then what all of it has imported, and what M4 needs.
 STARTS = """
 import sys
 from latentwire import cli
@@ -89,6 +89,8 @@ for start, arguments in [*starts, (main, ["run", ["m2", "--kv-bits", "five"]])]:
     except SystemExit as end:
         print("ended with", end.code)
 print("imported:", *sys.modules)
+import latentwire.milestones.budget_curves
+print("to draw:", *sys.modules)
 """
 TAKES_SECONDS = {
     *("torch", "transformers", "tokenizers", "datasets", "huggingface_hub", "mlflow", "sqlalchemy"),
@@ -108,9 +110,13 @@ def test_nothing_heavy_is_imported_for_a_help_text_or_a_wrong_parameter() -> Non
     assert "\n  m2         M2: what does precision cost?" in done.stdout
     assert done.stdout.count("ended with 0") == len(questions()) + 3
     assert done.stderr == "error: kv_bits=five: must be one of 2, 3, 4, 8, 16 bits\n"
-    imported = set(done.stdout.rpartition("imported: ")[2].split())
+    imported, drawing = (
+        set(done.stdout.rpartition(f"{w}: ")[2].split("\n")[0].split())
+        for w in ("imported", "to draw")
+    )
     assert "latentwire.milestones.m2" in imported
     assert not TAKES_SECONDS & imported
+    assert "matplotlib" in drawing and "transformers" not in drawing  # M4 reads; no model is asked
 
 
 def test_a_name_that_no_milestone_has() -> None:

@@ -29,7 +29,7 @@ from latentwire.analysis import csv_files
 from latentwire.analysis.formatting import human_bits_per_s, percent
 from latentwire.analysis.frames import records
 from latentwire.errors import LatentWireError
-from latentwire.evaluation.latency import (
+from latentwire.evaluation.latency_names import (
     BUDGETS,
     FUSE,
     RECEIVER_PREFILL,

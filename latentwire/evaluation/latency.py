@@ -16,17 +16,16 @@ from c2c.sections import Section, sections
 from latentwire.channel.text_codec import encode_text
 from latentwire.evaluation.baselines import MessagePrompts, Prompt
 from latentwire.evaluation.device_timer import now_s
+from latentwire.evaluation.latency_names import (
+    BUDGETS,
+    FUSE,
+    RECEIVER_PREFILL,
+    SHARER_PREFILL,
+    text_names,
+)
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.pipeline import as_batch
 from latentwire.tasks.question import Question
-
-SHARER_PREFILL, RECEIVER_PREFILL, FUSE = "sharer_prefill_ms", "receiver_prefill_ms", "fuse_ms"
-BUDGETS = (8, 32, 128, 256)  # most tokens of the texts
-
-
-def text_names(tokens: int) -> tuple[str, str, str]:
-    """Names of a text's figures: ms to write it, ms to read it, and its bytes."""
-    return f"text_{tokens}_write_ms", f"text_{tokens}_read_ms", f"text_{tokens}_bytes"
 
 
 def measure(pair: LoadedPair, questions: Sequence[Question]) -> dict[str, float]:

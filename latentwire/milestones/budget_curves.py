@@ -28,7 +28,7 @@ from latentwire.milestones.bandwidth_report import links_of, write_links
 from latentwire.pairs.load import is_file_name, load_pair
 from latentwire.parameters import AUTO, Values
 from latentwire.redaction import redact_uri
-from latentwire.session.grid import log_pictures, log_table
+from latentwire.session.curve_log import log_pictures, log_table
 from latentwire.session.milestone_run import MilestoneRun, milestone_run
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.registry import load_dataset, pinned_hash

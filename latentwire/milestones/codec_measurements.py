@@ -26,7 +26,8 @@ from latentwire.evaluation.unanswerable import readable
 from latentwire.milestones.latency import measure_link_times, plan_link_times
 from latentwire.parameters import AUTO
 from latentwire.session.cost_estimate import codec_throughput, print_cost
-from latentwire.session.grid import PICTURES, question_sets
+from latentwire.session.curve_log import PICTURES
+from latentwire.session.grid import question_sets
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
 from latentwire.spec.condition import Channel

@@ -7,7 +7,7 @@ from latentwire.analysis.chunk_metrics import chunk_metrics
 from latentwire.analysis.curve import ConditionResult, build_curve
 from latentwire.analysis.published import PAIR, PublishedCondition, read_published
 from latentwire.parameters import PUBLISHED_FILE, Values
-from latentwire.session.grid import log_table
+from latentwire.session.curve_log import log_table
 from latentwire.session.milestone_run import milestone_run
 from latentwire.spec.axes import NONE, params_of
 from latentwire.tasks.registry import task_of_records

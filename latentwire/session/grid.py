@@ -1,30 +1,25 @@
 """A grid of conditions over a pair's question sets, chunk by chunk, each chunk computed once."""
 
 import logging
-import tempfile
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import pandas as pd
 from mlflow.entities import Run
 
 from latentwire.analysis import unanswered
 from latentwire.analysis.chunk_metrics import chunk_metrics
-from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.curve import (
     REFERENCE,
     ConditionResult,
     build_curve,
 )
-from latentwire.analysis.curve_files import write_budget_curves
 from latentwire.analysis.letter_distribution import at_limit, endless
-from latentwire.analysis.run_description import description, headline
 from latentwire.analysis.stats import wilson_interval
-from latentwire.analysis.table import render_table
 from latentwire.errors import LatentWireError
 from latentwire.redaction import redact_uri
 from latentwire.session.condition_plan import ConditionPlan, make_plans, still_missing
 from latentwire.session.cost_estimate import chunk_throughputs, print_cost
+from latentwire.session.curve_log import log_pictures, log_table
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
 from latentwire.spec.axes import PLACE_AXES
@@ -37,7 +32,6 @@ from latentwire.tracking.runs import (
     CONDITION,
     FINGERPRINT,
     IDENTITY,
-    artifact_address,
 )
 
 log = logging.getLogger("latentwire")
@@ -48,7 +42,6 @@ REFERENCE_CONDITIONS = (
     Condition("sharer"),
     REFERENCE,
 )
-PICTURES = "pictures"  # the folder of those that a description shows
 
 
 def run_grid(
@@ -220,45 +213,6 @@ def _pairing_gain(frame: pd.DataFrame, plan: ConditionPlan) -> dict[str, float]:
     row = frame[_is_measured(frame, [plan])].iloc[0]
     names = ("pairing_gain", "pairing_gain_low", "pairing_gain_high")
     return {name: float(row[name]) for name in names if pd.notna(row[name])}
-
-
-def log_pictures(run: MilestoneRun, frame: pd.DataFrame) -> list[str]:
-    """Log the budget curves that the run's description shows; their artifact paths."""
-    with tempfile.TemporaryDirectory() as folder:
-        paths = write_budget_curves(frame, Path(folder))
-        for path in paths:
-            run.writer.log_file(run.run_id, path, PICTURES)
-    return [f"{PICTURES}/{path.name}" for path in paths]
-
-
-def log_table(
-    run: MilestoneRun,
-    frame: pd.DataFrame,
-    measured: pd.DataFrame | None = None,
-    pictures: Sequence[str] = (),
-    shown: bool = True,
-    said: Sequence[str] = (),
-) -> None:
-    """Print the table, and log it with the headline metrics and a description of the run.
-
-    Args:
-        run: the milestone's run.
-        frame: the curve, with the conditions that the milestone's own are compared with.
-        measured: the milestone's own rows; all of `frame` unless given.
-        pictures: artifacts of the run that its description shows.
-        shown: whether to print the table.
-        said: more sentences of the description.
-    """
-    measured = frame if measured is None else measured
-    table = render_table(measured)
-    if shown:
-        print(table)
-    writer, run_id = run.writer, run.run_id
-    writer.log_text(run_id, table, "table.txt")
-    writer.log_text(run_id, csv_text(measured), "conditions.csv")
-    writer.log(run_id, metrics=headline(frame))
-    places = [artifact_address(run_id, picture) for picture in pictures]
-    writer.set_description(run_id, description(run.name, frame, measured, places, said))
 
 
 def _print_unknown(session: Session, name: str, conditions: Sequence[Condition]) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from latentwire import environment
 from latentwire.errors import LatentWireError
 from latentwire.pairs.identity import manifest
 from latentwire.parameters import Values
-from latentwire.session.session import Session
 from latentwire.terminal import PlainLines
 from latentwire.tracking.given_run import GIVEN, given_run
 from latentwire.tracking.leases import Leases
@@ -31,6 +31,9 @@ from latentwire.tracking.runs import (
     next_attempt,
 )
 from latentwire.tracking.store import Store
+
+if TYPE_CHECKING:  # it brings the models' library
+    from latentwire.session.session import Session
 
 log = logging.getLogger("latentwire")
 
@@ -105,14 +108,14 @@ def milestone_run(
 
 
 def session_run(
-    session: Session, name: str, parent: MilestoneRun | None = None
+    session: "Session", name: str, parent: MilestoneRun | None = None
 ) -> AbstractContextManager[MilestoneRun]:
     """The run of a milestone on a session, with its parameters."""
     session.files.fit_threads()  # before the environment is logged, which tells them
     return milestone_run(session.store, name, session.resolved, session.pair.name, parent)
 
 
-def log_checkpoints(run: MilestoneRun, session: Session) -> None:
+def log_checkpoints(run: MilestoneRun, session: "Session") -> None:
     """Store which files the pair is made of, with sizes and hashes."""
     content: Mapping[str, object] = {
         "pair": session.pair.name,

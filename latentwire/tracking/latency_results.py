@@ -6,7 +6,7 @@ import pandas as pd
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from latentwire.evaluation.latency import BUDGETS, RECEIVER_PREFILL, text_names
+from latentwire.evaluation.latency_names import BUDGETS, RECEIVER_PREFILL, text_names
 from latentwire.tracking.runs import CODEC_LEVEL, DEVICE, LEVEL, LINK_LEVEL
 from latentwire.tracking.store import Store
 

@@ -26,7 +26,7 @@ from latentwire.analysis.break_even_bandwidth import (
     write_csv,
 )
 from latentwire.errors import LatentWireError
-from latentwire.evaluation.latency import BUDGETS, text_names
+from latentwire.evaluation.latency_names import BUDGETS, text_names
 
 TIMES = {"sharer_prefill_ms": 30.0, "receiver_prefill_ms": 25.0, "fuse_ms": 5.0}
 for number, budget in enumerate(BUDGETS):

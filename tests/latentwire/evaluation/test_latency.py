@@ -7,7 +7,8 @@ import torch
 
 from latentwire.evaluation import baselines, latency
 from latentwire.evaluation.baselines import MessagePrompts, ReferenceModels
-from latentwire.evaluation.latency import BUDGETS, measure, text_names
+from latentwire.evaluation.latency import measure
+from latentwire.evaluation.latency_names import BUDGETS, text_names
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY, checked

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tiny import loaded_pair, make_tokenizer
 
+from latentwire.analysis.chunk_metrics import chunk_metrics
 from latentwire.analysis.curve import ConditionResult, build_curve
 from latentwire.analysis.letter_distribution import in_format_share, spread
 from latentwire.analysis.report.page_data import page_data
@@ -16,7 +17,6 @@ from latentwire.errors import Unanswerable
 from latentwire.evaluation import baselines, engine, pipeline
 from latentwire.evaluation.message import stem_and_options
 from latentwire.evaluation.record import Record, read_records, record_lines
-from latentwire.session.grid import chunk_metrics
 from latentwire.spec.condition import Condition, Message
 from latentwire.spec.setting import Setting
 from latentwire.tasks import registry

@@ -1,0 +1,9 @@
+"""What the figures of `latency.measure` are called, for whoever reads them from runs."""
+
+SHARER_PREFILL, RECEIVER_PREFILL, FUSE = "sharer_prefill_ms", "receiver_prefill_ms", "fuse_ms"
+BUDGETS = (8, 32, 128, 256)  # most tokens of the texts
+
+
+def text_names(tokens: int) -> tuple[str, str, str]:
+    """Names of a text's figures: ms to write it, ms to read it, and its bytes."""
+    return f"text_{tokens}_write_ms", f"text_{tokens}_read_ms", f"text_{tokens}_bytes"

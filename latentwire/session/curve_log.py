@@ -1,0 +1,55 @@
+"""A milestone's curve in its run: table, pictures, headline metrics and a description."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from latentwire.analysis.csv_files import csv_text
+from latentwire.analysis.curve_files import write_budget_curves
+from latentwire.analysis.run_description import description, headline
+from latentwire.analysis.table import render_table
+from latentwire.session.milestone_run import MilestoneRun
+from latentwire.tracking.runs import artifact_address
+
+PICTURES = "pictures"  # the folder of those that a description shows
+
+
+def log_pictures(run: MilestoneRun, frame: pd.DataFrame) -> list[str]:
+    """Log the budget curves that the run's description shows; their artifact paths."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_budget_curves(frame, Path(folder))
+        for path in paths:
+            run.writer.log_file(run.run_id, path, PICTURES)
+    return [f"{PICTURES}/{path.name}" for path in paths]
+
+
+def log_table(
+    run: MilestoneRun,
+    frame: pd.DataFrame,
+    measured: pd.DataFrame | None = None,
+    pictures: Sequence[str] = (),
+    shown: bool = True,
+    said: Sequence[str] = (),
+) -> None:
+    """Print the table, and log it with the headline metrics and a description of the run.
+
+    Args:
+        run: the milestone's run.
+        frame: the curve, with the conditions that the milestone's own are compared with.
+        measured: the milestone's own rows; all of `frame` unless given.
+        pictures: artifacts of the run that its description shows.
+        shown: whether to print the table.
+        said: more sentences of the description.
+    """
+    measured = frame if measured is None else measured
+    table = render_table(measured)
+    if shown:
+        print(table)
+    writer, run_id = run.writer, run.run_id
+    writer.log_text(run_id, table, "table.txt")
+    writer.log_text(run_id, csv_text(measured), "conditions.csv")
+    writer.log(run_id, metrics=headline(frame))
+    places = [artifact_address(run_id, picture) for picture in pictures]
+    writer.set_description(run_id, description(run.name, frame, measured, places, said))
