@@ -1,6 +1,6 @@
 """What M5 does: it trains interfaces with and without a codec in the loop, and compares them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from latentwire.analysis.recovery import Recovery, SeedOutcomes, recovery, recov
 from latentwire.analysis.recovery_figure import draw_recovery
 from latentwire.analysis.reproduction.published_accuracies import LATENTWIRE_2026_02, load_study
 from latentwire.analysis.stats import Outcomes
-from latentwire.channel.registry import needs_calibration
 from latentwire.errors import LatentWireError
 from latentwire.milestones import m2, train
 from latentwire.milestones.training_run import train_once
@@ -23,6 +22,7 @@ from latentwire.session.session import Session
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tracking.results_reader import chunks_of, results
+from latentwire.training.channel import require_trainable
 
 TABLE = "recovery.csv"
 IN_16_BITS = "16bit"  # the folder of a training whose messages pass no codec
@@ -33,8 +33,7 @@ Kept = dict[tuple[int, str, str, str], Outcomes]  # by seed, codec of training, 
 def recover(session: Session, parent: MilestoneRun | None = None) -> None:
     """Train, evaluate, compare. What earlier starts finished is not done again."""
     values = session.values
-    codecs = tuple(dict.fromkeys(values["codec"] or ()))
-    _require_trainable(codecs)
+    codecs = _checked(values["codec"] or ())
     seeds = [values["seed"] + number for number in range(values["seeds"])]
     trainings = [(seed, codec) for seed in seeds for codec in ("", *codecs)]
     if values["dry_run"]:
@@ -59,21 +58,16 @@ def recover(session: Session, parent: MilestoneRun | None = None) -> None:
         _report(session, run, found)
 
 
-def _require_trainable(codecs: Iterable[str]) -> None:
-    """LatentWireError for no codec, and for one through which nothing can be trained."""
-    codecs = list(codecs)
+def _checked(codecs: Sequence[str]) -> tuple[str, ...]:
+    """Each once; LatentWireError for none, and for one through which nothing can be trained."""
     if not codecs:
         raise LatentWireError("codec=: name the codecs to train through")
-    for name in codecs:
-        if name == REFERENCE_CODEC:
-            raise LatentWireError(
-                f"codec={name}: a training in 16 bits is always made; name the others"
-            )
-        if needs_calibration(name):
-            raise LatentWireError(
-                f"codec={name} needs a calibration, and one is made for a pair that is trained:"
-                " name other codecs"
-            )
+    if REFERENCE_CODEC in codecs:
+        raise LatentWireError(
+            f"codec={REFERENCE_CODEC}: a training in 16 bits is always made; name the others"
+        )
+    require_trainable(codecs)
+    return tuple(dict.fromkeys(codecs))
 
 
 def _of_training(pair: str, values: Values, seed: int, codec: str) -> Values:
@@ -81,7 +75,7 @@ def _of_training(pair: str, values: Values, seed: int, codec: str) -> Values:
     own = {
         "codec": (codec,) if codec else None,
         "seed": seed,
-        "output_dir": values["output_dir"] / f"seed{seed}-{name}",
+        "output_dir": values["output_dir"] / f"seed{seed}-{name.replace('/', '_')}",
         "trained_pair": f"{pair}+{name}+seed{seed}",
     }
     return _complete(train.PARAMETERS, values, own)
@@ -135,7 +129,7 @@ def _report(session: Session, run: MilestoneRun, found: list[Recovery]) -> None:
     for path in save_both(draw_recovery(table, session.pair.name), folder, "recovery"):
         run.writer.log_file(run.run_id, path)
     for row in table.to_dict(orient="records"):
-        names = f"{row['dataset']}_{row['codec'].replace('+', '_')}"
+        names = f"{row['dataset']}_{row['codec'].replace('+', '_')}"  # MLflow takes no +
         numbers = {f"{names}_recovered_points": row["recovered_points"]}
         run.writer.log(run.run_id, metrics=numbers | {f"{names}_cost_points": row["cost_points"]})
     lines = _markdown(found, list(table["p_holm"]))

@@ -15,6 +15,16 @@ from latentwire.channel.registry import codec, needs_calibration
 from latentwire.errors import LatentWireError
 
 
+def require_trainable(names: Sequence[str]) -> None:
+    """LatentWireError for a codec that needs a calibration, which belongs to a trained pair."""
+    for name in names:
+        if needs_calibration(name):
+            raise LatentWireError(
+                f"codec={name} needs a calibration, and one is made for a pair that is trained:"
+                " train with other codecs in the loop"
+            )
+
+
 def codecs_in_the_loop(fuser: Fuser, names: Sequence[str], seed: int) -> Channels:
     """Each batch's message through one of the codecs, drawn by the batch's number; through none
     where there are none.
@@ -22,14 +32,9 @@ def codecs_in_the_loop(fuser: Fuser, names: Sequence[str], seed: int) -> Channel
     What arrives is what a packet of the same tokens would give, of every layer that the fuser maps:
     which gates will be open is not known yet. Both models are frozen, so no gradient passes.
 
-    Raises LatentWireError for a codec that needs a calibration, which belongs to a trained pair.
+    Raises LatentWireError for a codec that `require_trainable` refuses.
     """
-    for name in names:
-        if needs_calibration(name):
-            raise LatentWireError(
-                f"codec={name} needs a calibration, and one is made for a pair that is trained:"
-                " train with other codecs in the loop"
-            )
+    require_trainable(names)
     if not names:
         return not_altered
     layers = tuple(sorted({source.sharer_layer for source in fuser.layer_map.values()}))
