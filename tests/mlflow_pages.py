@@ -1,7 +1,6 @@
 """MLflow's pages in a browser, for tests and for the pictures of docs/mlflow.md."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import requests
-from servers import free_port
+from servers import free_port, server_environment
 
 from latentwire.tracking.ui_views import View, view_address
 
@@ -28,9 +27,8 @@ def ui(uri: str) -> Iterator[str]:
     host, port = address.split(":")
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--host", host, "--port", port, "--workers", "1"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
     server = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, env=server_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         wait_for(lambda: _answers(f"http://{address}/health"), START_S)

@@ -91,6 +91,13 @@ def postgresql(*databases: str) -> Iterator[int]:
         shutil.rmtree(folder)
 
 
+def server_environment() -> dict[str, str]:
+    """The surroundings of `mlflow server`, as the recipe has them: without jobs, for which it would
+    start eight processes that import all of MLflow."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    return clean | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+
 @contextmanager
 def mlflow_server(
     folder: Path,
@@ -101,13 +108,12 @@ def mlflow_server(
 ) -> Iterator[int]:
     """`mlflow server` with proxied artifacts in `folder`/artifacts; its port."""
     port = free_port()
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
     with (folder / "mlflow.log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database,
              "--serve-artifacts", "--artifacts-destination", str(folder / "artifacts"),
              "--host", host, "--port", str(port), "--workers", "2", *options],
-            cwd=folder, stdout=log, stderr=log, env=clean | dict(env or {}),
+            cwd=folder, stdout=log, stderr=log, env=server_environment() | dict(env or {}),
             start_new_session=True,
         )  # fmt: skip
     try:

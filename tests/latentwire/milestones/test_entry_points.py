@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import requests
+from servers import server_environment
 from tests_support import ROOT, Project
 
 from latentwire.channel.describe import describe
@@ -175,6 +176,7 @@ def server(tmp_path: Path) -> Iterator[str]:
             *("--backend-store-uri", "sqlite:///store.db", "--artifacts-destination", "files"),
         ],
         cwd=folder,
+        env=server_environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from servers import database_url, free_port, mlflow_server, postgresql
+from servers import database_url, free_port, mlflow_server, postgresql, server_environment
 from tests_support import Project
 
 GRID = {"pair": "demo", "dataset": "demo_facts", "limit": 64, "chunk_size": 4, "kv_bits": "8,4"}
@@ -148,6 +148,7 @@ def serve(folder: Path, port: int) -> "subprocess.Popen[bytes]":
             *("--backend-store-uri", "sqlite:///store.db", "--artifacts-destination", "files"),
         ],
         cwd=folder,
+        env=server_environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
