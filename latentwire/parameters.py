@@ -109,6 +109,12 @@ def checked(parameters: Sequence[Parameter], texts: dict[str, str]) -> Values:
     return Values(values)
 
 
+def completed(parameters: Sequence[Parameter], given: Mapping[str, Any]) -> Values:
+    """The parameters' values: those given, of which others are passed over, and the defaults."""
+    defaults = checked(parameters, {parameter.name: parameter.default for parameter in parameters})
+    return Values({name: given.get(name, default) for name, default in defaults.items()})
+
+
 def _storable(text: str) -> str:
     """The text, if the tracking store can keep it."""
     if len(text) > MOST_CHARACTERS:

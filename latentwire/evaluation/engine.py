@@ -22,6 +22,7 @@ from latentwire.evaluation.batch import Answers, Workspace, answer, slots_needed
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.memory import shrink_batch, usable_bytes
 from latentwire.evaluation.pipeline import written_record
+from latentwire.evaluation.progress import Progress
 from latentwire.evaluation.record import Record, unanswered
 from latentwire.evaluation.unanswerable import require_answerable
 from latentwire.spec.axes import BASELINES
@@ -30,7 +31,6 @@ from latentwire.tasks.question import Question
 
 log = logging.getLogger("latentwire")
 
-Progress = Callable[[int], object]  # told how many (example, condition) pairs have just been done
 OnFirstLogits = Callable[[Condition, int, Tensor], None]  # question's index, logits [vocabulary]
 
 PLAIN_EXAMPLES = 32  # without a GPU: more do not pay for themselves

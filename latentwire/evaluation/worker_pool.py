@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from latentwire.errors import LatentWireError
+from latentwire.evaluation.progress import Progress
 from latentwire.terminal import prepare_output
 
 Task = TypeVar("Task")
@@ -31,7 +32,6 @@ _SHUTDOWN_TIMEOUT_S = 2.0
 log = logging.getLogger("latentwire")
 
 
-Progress = Callable[[int], object]  # told how many more answers are there
 Work = Callable[[Task, Progress], Result]  # what a worker does with a task, telling of progress
 Setup = Callable[[str], Work[Task, Result]]  # device -> what to do; picklable
 

@@ -22,7 +22,7 @@ from latentwire.parameters import (
     WORKERS,
     Parameter,
     Values,
-    checked,
+    completed,
 )
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
@@ -121,6 +121,5 @@ def _run_step(milestone: Any, session: "Session", parent: "MilestoneRun | None" 
 
 def _complete(parameters: Sequence[Parameter], values: Values) -> Values:
     """A milestone's parameters: those given to `main`, and the milestone's own defaults."""
-    defaults = checked(parameters, {parameter.name: parameter.default for parameter in parameters})
-    given = {"kv_bits": values[M2_KV_BITS.name]} if parameters is m2.PARAMETERS else {}
-    return Values({name: (values | given).get(name, default) for name, default in defaults.items()})
+    own = {"kv_bits": values[M2_KV_BITS.name]} if parameters is m2.PARAMETERS else {}
+    return completed(parameters, values | own)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from latentwire.analysis.csv_files import csv_text, write_csv
 from latentwire.analysis.curve import REFERENCE_CODEC, merged, outcomes
@@ -16,7 +15,7 @@ from latentwire.errors import LatentWireError
 from latentwire.milestones import m2, train
 from latentwire.milestones.training_run import train_once
 from latentwire.pairs.load import load_pair
-from latentwire.parameters import Parameter, Values, checked
+from latentwire.parameters import Values, completed
 from latentwire.session.milestone_run import MilestoneRun, session_run
 from latentwire.session.session import Session
 from latentwire.spec.axes import C2C
@@ -78,19 +77,12 @@ def _of_training(pair: str, values: Values, seed: int, codec: str) -> Values:
         "output_dir": values["output_dir"] / f"seed{seed}-{name.replace('/', '_')}",
         "trained_pair": f"{pair}+{name}+seed{seed}",
     }
-    return _complete(train.PARAMETERS, values, own)
+    return completed(train.PARAMETERS, values | own)
 
 
 def _of_evaluation(values: Values, codecs: tuple[str, ...]) -> Values:
     own = {"codec": (REFERENCE_CODEC, *codecs), "controls": ("matched",), "batch_size": 0}
-    return _complete(m2.PARAMETERS, values, own)
-
-
-def _complete(parameters: Iterable[Parameter], values: Values, own: dict[str, Any]) -> Values:
-    parameters = list(parameters)
-    defaults = checked(parameters, {parameter.name: parameter.default for parameter in parameters})
-    given = values | own
-    return Values({name: given.get(name, default) for name, default in defaults.items()})
+    return completed(m2.PARAMETERS, values | own)
 
 
 def _answers(trained: Session, seed: int, through: str, codecs: Iterable[str]) -> Kept:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from latentwire.analysis.chunk_metrics import chunk_metrics
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import engine
-from latentwire.evaluation.engine import Progress
+from latentwire.evaluation.progress import Progress
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.worker_pool import Setup, Work, WorkerPool
 from latentwire.parameters import AUTO

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ HELD_BACK = 5  # of a task without a validation split, at most one question in s
 STARTING_WORDS = 4
 
 TokenPair = tuple[Sequence[int], Sequence[int]]  # a prompt, and an answer with its stop token
+Named = tuple[str, TokenPair]  # with a question's id, or a file and its line; ids may stand twice
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,12 @@ def load_training_data(
             found.append(
                 _of_task(task, kept, left_out, tokenizer, end, training.name, training.source)
             )
-    pairs = {name: pair for part, _ in found for name, pair in part.items()}
-    if not pairs:
+    named = [entry for part, _ in found for entry in part]
+    if not named:
         raise LatentWireError(f"data={data}: nothing is left to train on")
     parts = tuple(part for _, part in found)
-    return TrainingData(tuple(pairs.values()), tuple(pairs), parts, tuple(questions), pad)
+    names, pairs = zip(*named, strict=True)
+    return TrainingData(pairs, names, parts, tuple(questions), pad)
 
 
 def _held_back(examples: Sequence[Example], wanted: int) -> tuple[list[Example], list[Example]]:
@@ -141,41 +143,43 @@ def _of_task(
     end: int,
     name: str,
     source: str,
-) -> tuple[dict[str, TokenPair], Part]:
-    pairs = {
-        f"{name}, {example.id}": (
-            task.prompts(example, tokenizer).receiver_ids,
-            [*tokenizer.encode(task.target(example), add_special_tokens=False), end],
+) -> tuple[list[Named], Part]:
+    pairs: list[Named] = [
+        (
+            f"{name}, {example.id}",
+            (
+                task.prompts(example, tokenizer).receiver_ids,
+                [*tokenizer.encode(task.target(example), add_special_tokens=False), end],
+            ),
         )
         for example in examples
-    }
+    ]
     return _part(name, pairs, scored, source)
 
 
 def _of_chats(
     path: Path, scored: ScoredQuestions, tokenizer: Any, end: int
-) -> tuple[dict[str, TokenPair], Part]:
+) -> tuple[list[Named], Part]:
     for task in TASKS.values():
         if path.absolute().as_posix().endswith("/" + getattr(task.test, "file", "\0")):
             raise LatentWireError(
                 f"data={path}: that is the set by which {task.name} is scored, and is never trained"
                 f" on; data={task.name} takes its training split"
             )
-    pairs, left_out = {}, 0
+    pairs: list[Named] = []
+    left_out = 0
     for number, row in enumerate(json_lines(path), start=1):
         name = f"{path}, line {number}"
         pair = chat_tokens(tokenizer, end, row, name)
         if any(scored.holds(message["content"]) for message in row["messages"]):
             left_out += 1
         else:
-            pairs[name] = pair
+            pairs.append((name, pair))
     return _part(path.name, pairs, left_out, str(path))
 
 
-def _part(
-    name: str, pairs: Mapping[str, TokenPair], scored: int, source: str
-) -> tuple[dict[str, TokenPair], Part]:
-    fitting = {key: pair for key, pair in pairs.items() if sum(map(len, pair)) <= MOST_TOKENS}
-    content = [(list(prompt), list(answer)) for prompt, answer in fitting.values()]
+def _part(name: str, pairs: Sequence[Named], scored: int, source: str) -> tuple[list[Named], Part]:
+    fitting = [entry for entry in pairs if sum(map(len, entry[1])) <= MOST_TOKENS]
+    content = [(list(prompt), list(answer)) for _, (prompt, answer) in fitting]
     digest = hashlib.sha256(repr(content).encode()).hexdigest()
     return fitting, Part(name, len(fitting), scored, len(pairs) - len(fitting), digest, source)

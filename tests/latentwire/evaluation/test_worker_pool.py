@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from latentwire.errors import LatentWireError
-from latentwire.evaluation.worker_pool import Progress, WorkerPool
+from latentwire.evaluation.progress import Progress
+from latentwire.evaluation.worker_pool import WorkerPool
 
 DEVICES = ["cpu", "cpu"]
 
