@@ -28,7 +28,14 @@ from c2c.checkpoint import load_fuser, save_fuser
 from c2c.errors import C2CError
 from c2c.fuser import Fuser
 from c2c.projector import Projector
-from c2c.training_loss import Batch, Through, answer_loss, guard_loss, unchanged
+from c2c.training_loss import (
+    Batch,
+    Through,
+    answer_loss,
+    guard_loss,
+    readings_of,
+    unchanged,
+)
 
 KEPT_CHECKPOINTS = 2
 
@@ -156,12 +163,12 @@ def _add_gradients(
     for number in settings.batches_of(step):
         batch = batches(number)
         kept, order = _kept_part(settings, batch, choice)
-        asked = (receiver, sharer, fuser, batch, kept, order)
+        readings = readings_of(receiver, sharer, batch, kept, order)
         through = channels(number, batch, order)
-        loss = answer_loss(*asked, through)
+        loss = answer_loss(readings, fuser, through)
         terms, weighted = {"loss": loss}, loss + settings.gate_penalty * _open_share(fuser)
         if settings.guard_weight:
-            terms["guard"] = guard_loss(*asked, settings.guard_tolerance, through)
+            terms["guard"] = guard_loss(readings, fuser, settings.guard_tolerance, through)
             weighted = weighted + settings.guard_weight * terms["guard"]
         for name, term in terms.items():
             means[name] = means.get(name, 0) + term.detach() / settings.accumulation

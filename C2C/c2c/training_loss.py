@@ -3,9 +3,9 @@
 Interfaces of any kind that torch can differentiate are trained so.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -45,42 +45,70 @@ def unchanged(sent: KVCache, rows: Tensor) -> KVCache:
     return sent
 
 
-def answer_loss(
-    receiver: PreTrainedModel,
-    sharer: PreTrainedModel,
-    interface: Interface,
-    batch: Batch,
-    kept: int,
-    order: str,
-    through: Through = unchanged,
-) -> Tensor:
-    """Mean next-token loss on the answers, with `kept` instruction tokens of the prompt sent.
+@dataclass(eq=False)
+class Reading:
+    """Rows of a batch whose prompts are of one length, and what both frozen models have of them,
+    each read once, when it is first asked for, whatever losses follow."""
+
+    receiver: PreTrainedModel
+    sharer: PreTrainedModel
+    batch: Batch  # these rows, without the pads of prompts
+    rows: Tensor  # int64 [b]: which of the whole batch's rows they are
+    section: range  # the prompt's tokens that are sent
+
+    @cached_property
+    def sent(self) -> KVCache:
+        """The sharer's cache of the section."""
+        read = _prefill(self.sharer, self.batch, self.section.stop)
+        return read.section(self.section.start, self.section.stop)
+
+    @cached_property
+    def own(self) -> KVCache:
+        """The receiver's cache of all tokens up to the section's end."""
+        return _prefill(self.receiver, self.batch, self.section.stop)
+
+
+def readings_of(
+    receiver: PreTrainedModel, sharer: PreTrainedModel, batch: Batch, kept: int, order: str
+) -> list[Reading]:
+    """A batch by prompt length, of which `kept` instruction tokens are sent.
 
     The instruction is the prompt without its last token; the first (`front`) or last (`back`)
-    `kept` of it are sent, in coordinates of the padded batch, and `through` says what arrives.
-    Gradients reach what `through` makes and the interface, never the sharer.
-
-    The mean is over all answer tokens that are real, whichever row they are of: a row weighs as
-    many times as its answer has tokens, its stop token included.
+    `kept` of it are sent, in coordinates of the padded batch.
 
     Prompts are read length by length, without their pads: a row of attention that may see nothing
     is NaN in some kernels, and one pad would be enough to spoil every weight.
     """
+    width = batch.prompt_ids.shape[1]
+    start = 0 if order == "front" else width - 1 - kept
+    readings = []
+    for group, rows, pads in _by_length(batch):
+        section = range(max(0, start - pads), max(0, start + kept - pads))
+        readings.append(Reading(receiver, sharer, group, rows, section))
+    return readings
+
+
+def answer_loss(
+    readings: Sequence[Reading], interface: Interface, through: Through = unchanged
+) -> Tensor:
+    """Mean next-token loss on the answers, with the readings' sections sent.
+
+    `through` says what arrives. Gradients reach what it makes and the interface, never the sharer.
+
+    The mean is over all answer tokens that are real, whichever row they are of: a row weighs as
+    many times as its answer has tokens, its stop token included.
+    """
     losses = []
-    for group, rows, section in _parts(batch, kept, order):
-        arrives = partial(through, rows=rows)
-        found, real = _token_losses(receiver, sharer, interface, group, section, arrives)
+    for reading in readings:
+        received = through(reading.sent, rows=reading.rows) if reading.section else None
+        found, real = _token_losses(reading, interface, received)
         losses.append(found[real])
     return torch.cat(losses).mean()
 
 
 def guard_loss(
-    receiver: PreTrainedModel,
-    sharer: PreTrainedModel,
+    readings: Sequence[Reading],
     interface: Interface,
-    batch: Batch,
-    kept: int,
-    order: str,
     tolerance: float,
     through: Through = unchanged,
 ) -> Tensor:
@@ -91,53 +119,32 @@ def guard_loss(
     helps costs nothing, whoever's it is. A row gets the message of the next one whose prompt is as
     long, so that positions stay; rows without such are left out, and 0 is what none of them gives.
 
-    The arguments are those of `answer_loss`; gradients reach the interface alone.
+    Gradients reach the interface alone.
     """
-    harms = []
-    for group, rows, section in _parts(batch, kept, order):
-        if len(rows) < 2:
-            continue
-        nexts = rows.roll(-1)
-        lend = partial(_lent, through=through, rows=nexts)
-        lent = _mean_by_row(receiver, sharer, interface, group, section, lend)
-        with torch.no_grad():
-            alone = _mean_by_row(receiver, sharer, interface, group, range(0), _as_it_is)
-        harms.append(F.relu(lent - alone - tolerance))
+    harms = [
+        F.relu(_harm(reading, interface, through) - tolerance)
+        for reading in readings
+        if len(reading.rows) > 1
+    ]
     if not harms:
-        return torch.zeros((), device=batch.prompt_ids.device)
+        return torch.zeros((), device=readings[0].rows.device)
     return torch.cat(harms).mean()
 
 
-def _lent(sent: KVCache, through: Through, rows: Tensor) -> KVCache:
-    """What arrives when each row gets the next one's message."""
-    return through(sent.map(lambda tensor: tensor.roll(-1, dims=0)), rows=rows)
+def _harm(reading: Reading, interface: Interface, through: Through) -> Tensor:
+    """L(the next row's message) - L(no message) of each row, [b]."""
+    received = None
+    if reading.section:
+        lent = reading.sent.map(lambda tensor: tensor.roll(-1, dims=0))
+        received = through(lent, rows=reading.rows.roll(-1))
+    found = _mean_by_row(*_token_losses(reading, interface, received))
+    with torch.no_grad():
+        alone = _mean_by_row(*_token_losses(reading, interface, None))
+    return found - alone
 
 
-def _as_it_is(sent: KVCache) -> KVCache:
-    return sent
-
-
-def _mean_by_row(
-    receiver: PreTrainedModel,
-    sharer: PreTrainedModel,
-    interface: Interface,
-    batch: Batch,
-    section: range,
-    through: Callable[[KVCache], KVCache],
-) -> Tensor:
-    """The mean loss of each row's answer tokens, [b]."""
-    losses, real = _token_losses(receiver, sharer, interface, batch, section, through)
+def _mean_by_row(losses: Tensor, real: Tensor) -> Tensor:
     return (losses * real).sum(1) / real.sum(1)
-
-
-def _parts(batch: Batch, kept: int, order: str) -> list[tuple[Batch, Tensor, range]]:
-    """Rows of one prompt length each, which they are, and what of their prompts goes."""
-    width = batch.prompt_ids.shape[1]
-    start = 0 if order == "front" else width - 1 - kept
-    return [
-        (group, rows, range(max(0, start - pads), max(0, start + kept - pads)))
-        for group, rows, pads in _by_length(batch)
-    ]
 
 
 def _by_length(batch: Batch) -> list[tuple[Batch, Tensor, int]]:
@@ -158,33 +165,24 @@ def _by_length(batch: Batch) -> list[tuple[Batch, Tensor, int]]:
 
 
 def _token_losses(
-    receiver: PreTrainedModel,
-    sharer: PreTrainedModel,
-    interface: Interface,
-    batch: Batch,
-    section: range,
-    through: Callable[[KVCache], KVCache],
+    reading: Reading, interface: Interface, received: KVCache | None
 ) -> tuple[Tensor, Tensor]:
-    """Losses of the answers' tokens with the prompt's tokens of `section` sent, and which of these
-    tokens are real: both [b, m]. Prompts are of one length."""
-    start, stop, cache = section.start, section.stop, None
-    if section:
-        with torch.no_grad():
-            sent = _prefill(sharer, batch, stop).section(start, stop)
-        received = through(sent)
-        before = interface.prepare(received)
-        if before is not None:
-            cache, stop = to_transformers(before), 0
-        else:
-            with torch.no_grad():
-                own = _prefill(receiver, batch, stop)
-            prefix = interface.merge(received, own.section(start, stop))
-            if start:
-                prefix = concatenate([own.section(0, start), prefix], dim=2)
-            cache = to_transformers(prefix)
+    """Losses of the answers' tokens where `received` is what arrives (None: no message), and which
+    of these tokens are real: both [b, m]."""
+    batch, start, stop = reading.batch, reading.section.start, reading.section.stop
+    before = interface.prepare(received) if received is not None else None
+    if before is not None:
+        cache, stop = to_transformers(before), 0
+    elif received is not None:
+        prefix = interface.merge(received, reading.own.section(start, stop))
+        if start:
+            prefix = concatenate([reading.own.section(0, start), prefix], dim=2)
+        cache = to_transformers(prefix)
+    elif reading.section:
+        cache = to_transformers(reading.own)
     else:
-        stop = 0
-    output = receiver(
+        cache, stop = None, 0
+    output = reading.receiver(
         torch.cat([batch.prompt_ids[:, stop:], batch.answer_ids], dim=1),
         past_key_values=cache,
         use_cache=True,
@@ -199,6 +197,7 @@ def _token_losses(
     return found.new_zeros(real.shape).masked_scatter(real, found), real
 
 
+@torch.no_grad()
 def _prefill(model: PreTrainedModel, batch: Batch, tokens: int) -> KVCache:
     """The model's own cache of the first `tokens` prompt tokens."""
     cache = DynamicCache()

@@ -40,7 +40,7 @@ from c2c.sections import split
 from c2c.sharer import read
 from c2c.training import NotFinite, TrainingSettings, temperature, train_fuser
 from c2c.training_batches import TokenBatches, chat_tokens, end_and_pad, json_lines
-from c2c.training_loss import Batch, answer_loss, guard_loss, unchanged
+from c2c.training_loss import Batch, answer_loss, guard_loss, readings_of, unchanged
 
 SIZE = ProjectorSize(hidden_dim=16, intermediate_dim=16, num_layers=3, dropout=0.1)
 # Everything that draws random numbers or keeps state is on.
@@ -171,7 +171,7 @@ def test_accumulated_batches_are_averaged() -> None:
             batch = Batch(
                 torch.cat([b.prompt_ids for b in made]), torch.cat([b.answer_ids for b in made])
             )
-            loss = answer_loss(receiver, sharer, fuser, batch, 5, "front") / len(parts)
+            loss = answer_loss(readings_of(receiver, sharer, batch, 5, "front"), fuser) / len(parts)
             loss.backward()
         gradients.append([p.grad.clone() for p in fuser.parameters() if p.grad is not None])
     assert gradients[0]
@@ -201,7 +201,7 @@ def test_the_loss_is_that_of_what_evaluation_does(
     second = output.logits[:, -1].log_softmax(-1).gather(1, answers[:, 1:])
     kept = sum(s.stop - s.start for s in sections if s.sharer_mask > 0)
     with torch.no_grad():
-        loss = answer_loss(receiver, sharer, fuser, Batch(ids, answers), kept, order)
+        loss = answer_loss(readings_of(receiver, sharer, Batch(ids, answers), kept, order), fuser)
     wanted = float(-torch.cat([first, second]).mean())
     assert float(loss) == pytest.approx(wanted, abs=2e-5)
 
@@ -228,7 +228,11 @@ def test_what_is_fused_is_what_arrives(what: str, models: dict[str, PreTrainedMo
     wanted = float(F.cross_entropy(logits, answers[:, 0]))
     with torch.no_grad():
         plain, found = (
-            float(answer_loss(receiver, sharer, fuser, Batch(ids, answers), 5, "back", each))
+            float(
+                answer_loss(
+                    readings_of(receiver, sharer, Batch(ids, answers), 5, "back"), fuser, each
+                )
+            )
             for each in (unchanged, through)
         )
     assert found == pytest.approx(wanted, abs=2e-5)
@@ -245,12 +249,14 @@ def test_what_arrives_is_known_by_its_row_whatever_lengths_there_are() -> None:
         return concatenate([lent[row] for row in rows.tolist()], dim=0)
 
     with torch.no_grad():
-        found = float(answer_loss(receiver, sharer, fuser, together, 6, "front", through))
+        found = float(
+            answer_loss(readings_of(receiver, sharer, together, 6, "front"), fuser, through)
+        )
         total = tokens = 0.0
         for cache, one in zip(lent, alone, strict=True):
             whole = one.prompt_ids.shape[1] - 1
             arrives = partial(lambda sent, rows, cache: cache, cache=cache)
-            loss = answer_loss(receiver, sharer, fuser, one, whole, "front", arrives)
+            loss = answer_loss(readings_of(receiver, sharer, one, whole, "front"), fuser, arrives)
             total += float(loss) * one.answer_ids.numel()
             tokens += one.answer_ids.numel()
     assert found == pytest.approx(total / tokens, abs=2e-5)
@@ -268,19 +274,39 @@ def test_a_guard_is_what_another_questions_message_does_more_harm_than_none() ->
             message = cache_of(sharer, alone[lender].prompt_ids, 0, whole)
             lent = partial(lambda sent, rows, message: message, message=message)
             by = [
-                float(answer_loss(receiver, sharer, fuser, alone[row], *part))
-                for part in ((whole, "front", lent), (0, "front"))
+                float(answer_loss(readings_of(receiver, sharer, alone[row], *part), fuser, *how))
+                for part, how in (((whole, "front"), [lent]), ((0, "front"), []))
             ]
             harms.append(by[0] - by[1])
 
         def guard(tolerance: float) -> float:
-            return float(guard_loss(receiver, sharer, fuser, together, 6, "front", tolerance))
+            return float(
+                guard_loss(readings_of(receiver, sharer, together, 6, "front"), fuser, tolerance)
+            )
 
         for tolerance in (-9.0, min(harms), sorted(harms)[1], 9.0):
             expected = sum(max(0.0, harm - tolerance) for harm in harms) / len(harms)
             assert guard(tolerance) == pytest.approx(expected, abs=2e-5)
         lone, _ = mixed_batch((7, 3), pad=7)
-        assert float(guard_loss(receiver, sharer, fuser, lone, 6, "front", -9.0)) == 0
+        assert float(guard_loss(readings_of(receiver, sharer, lone, 6, "front"), fuser, -9.0)) == 0
+
+
+def test_a_guard_has_no_prompt_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    receiver, sharer, fuser = toy_parts()
+    read_tokens: dict[str, list[int]] = {"receiver": [], "sharer": []}
+    for name, model in (("receiver", receiver), ("sharer", sharer)):
+        plain = model.forward
+
+        def spy(ids: Tensor, plain: Any = plain, name: str = name, **options: Any) -> Any:
+            read_tokens[name].append(ids.shape[1])
+            return plain(ids, **options)
+
+        monkeypatch.setattr(model, "forward", spy)
+    readings = readings_of(receiver, sharer, toy_batch(0), 5, "front")
+    answer_loss(readings, fuser)
+    guard_loss(readings, fuser, 0.0)
+    # Each prompt but its last token once; then that and an answer of two, for each kind of message.
+    assert read_tokens == {"receiver": [5, 3, 3, 3], "sharer": [5]}
 
 
 def test_a_guard_is_told_and_lessens_the_harm() -> None:
@@ -296,7 +322,9 @@ def test_a_guard_is_told_and_lessens_the_harm() -> None:
 
         train_fuser(receiver, sharer, fuser, toy_batch, settings, on_step=on_step)
         with torch.no_grad():
-            found = guard_loss(receiver, sharer, fuser, toy_batch(99), 5, "front", -9.0)
+            found = guard_loss(
+                readings_of(receiver, sharer, toy_batch(99), 5, "front"), fuser, -9.0
+            )
         return float(found), told
 
     (free, none), (guarded, told) = harm(0.0), harm(5.0)
@@ -310,7 +338,9 @@ def test_gradients_reach_what_makes_the_message_another() -> None:
     scale = torch.ones((), requires_grad=True)
     batch = toy_batch(0)
     answer_loss(
-        receiver, sharer, fuser, batch, 5, "front", lambda sent, rows: sent.map(lambda x: x * scale)
+        readings_of(receiver, sharer, batch, 5, "front"),
+        fuser,
+        lambda sent, rows: sent.map(lambda x: x * scale),
     ).backward()
     assert scale.grad is not None and float(scale.grad.abs()) > 0
 
@@ -324,7 +354,9 @@ def test_an_interface_that_puts_in_front_has_a_loss(kept: int, order: str) -> No
     received = cache_of(sharer, ids, start, start + kept)
     logits = front.prefill(receiver, ids, sections, received).logits
     with torch.no_grad():
-        loss = float(answer_loss(receiver, sharer, front, Batch(ids, answers), kept, order))
+        loss = float(
+            answer_loss(readings_of(receiver, sharer, Batch(ids, answers), kept, order), front)
+        )
     assert loss == pytest.approx(float(F.cross_entropy(logits, answers[:, 0])), abs=2e-5)
 
 
@@ -351,16 +383,21 @@ def test_padding_changes_no_rows_loss(
     with torch.no_grad():
         if really_kept:
             alone = answer_loss(
-                receiver, sharer, fuser, Batch(prompt[None], answer[None]), really_kept, order
+                readings_of(
+                    receiver, sharer, Batch(prompt[None], answer[None]), really_kept, order
+                ),
+                fuser,
             )
         else:  # only pads are fused
             closed = make_fuser(sharer, receiver, gates="closed")
             batch = Batch(prompt[None], answer[None])
-            alone = answer_loss(receiver, sharer, closed, batch, len(prompt) - 1, "front")
+            alone = answer_loss(
+                readings_of(receiver, sharer, batch, len(prompt) - 1, "front"), closed
+            )
         ids, prompt_mask = padded(prompt, left)
         answers, answer_mask = padded(answer, 0, right=2)
         batch = Batch(ids, answers, prompt_mask, answer_mask)
-        together = answer_loss(receiver, sharer, fuser, batch, kept, order)
+        together = answer_loss(readings_of(receiver, sharer, batch, kept, order), fuser)
     assert float(together) == pytest.approx(float(alone), abs=2e-5)
 
 
@@ -394,7 +431,8 @@ def loss_and_gradients(
         b.answer_ids.numel() if b.answer_mask is None else b.answer_mask.sum() for b in batches
     ]
     losses = [
-        answer_loss(receiver, sharer, fuser, b, b.prompt_ids.shape[1] - 1, "front") * int(n)
+        answer_loss(readings_of(receiver, sharer, b, b.prompt_ids.shape[1] - 1, "front"), fuser)
+        * int(n)
         for b, n in zip(batches, tokens, strict=True)
     ]
     loss = torch.stack(losses).sum() / sum(map(int, tokens))
@@ -445,7 +483,7 @@ def test_no_model_reads_a_pad_and_no_mask_is_needed(monkeypatch: pytest.MonkeyPa
 
         monkeypatch.setattr(model, "forward", spy)
     batch, _ = mixed_batch((6, 4, 5), pad=STOP_ID)
-    answer_loss(receiver, sharer, fuser, batch, 5, "front")
+    answer_loss(readings_of(receiver, sharer, batch, 5, "front"), fuser)
     assert len(read_ids) == 3 * 3
     assert all(STOP_ID not in ids[:, : -batch.answer_ids.shape[1]] for ids in read_ids[2::3])
     assert all(STOP_ID not in ids for part in (0, 1) for ids in read_ids[part::3])
@@ -462,7 +500,7 @@ def test_gradients_flow_when_a_part_is_fused(
     for projector in fuser.projectors:
         projector.gate_temperature.fill_(0.5)
     batch = Batch(token_ids(2, 9), token_ids(2, 2, seed=1))
-    answer_loss(receiver, sharer, fuser, batch, kept, order).backward()
+    answer_loss(readings_of(receiver, sharer, batch, kept, order), fuser).backward()
     for name, parameter in fuser.named_parameters():
         assert parameter.grad is not None, name
         assert float(parameter.grad.abs().max()) > 0, name
@@ -767,11 +805,11 @@ def test_the_loss_of_a_padded_batch_is_that_of_its_conversations(
     assert batch.answer_mask is not None
     with torch.no_grad():
         whole = batch.prompt_ids.shape[1] - 1
-        together = answer_loss(receiver, sharer, fuser, batch, whole, "front")
+        together = answer_loss(readings_of(receiver, sharer, batch, whole, "front"), fuser)
         total = 0.0
         for prompt, answer in batches.pairs:
             one = Batch(torch.tensor([prompt]), torch.tensor([answer]))
-            loss = answer_loss(receiver, sharer, fuser, one, len(prompt) - 1, "front")
+            loss = answer_loss(readings_of(receiver, sharer, one, len(prompt) - 1, "front"), fuser)
             total += float(loss) * len(answer)
     assert float(together) == pytest.approx(total / float(batch.answer_mask.sum()), abs=2e-5)
 
