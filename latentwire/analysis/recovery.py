@@ -15,17 +15,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import permutation_test, t
 
+from latentwire.analysis.bootstrap import SEED
 from latentwire.analysis.stats import CONFIDENCE, Interval, Outcomes, holm
 
 RESAMPLES = 9999
-SEED = 20_260_201
 
 
 @dataclass(frozen=True)
 class SeedOutcomes:
     """What trainings of one seed answered: example id -> whether correctly."""
 
-    seed: int
     plain: Outcomes  # trained in 16 bits, sent in 16 bits
     coded: Outcomes  # trained in 16 bits, sent through the codec
     trained: Outcomes  # trained and sent through the codec

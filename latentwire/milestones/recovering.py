@@ -5,6 +5,7 @@ from pathlib import Path
 
 from latentwire.analysis.csv_files import csv_text, write_csv
 from latentwire.analysis.curve import REFERENCE_CODEC, merged, outcomes
+from latentwire.analysis.frames import records
 from latentwire.analysis.markdown import markdown_table
 from latentwire.analysis.pictures import save_both
 from latentwire.analysis.recovery import Recovery, SeedOutcomes, recovery, recovery_table
@@ -92,16 +93,15 @@ def _answers(trained: Session, seed: int, through: str, codecs: Iterable[str]) -
         for codec in (REFERENCE_CODEC, *codecs):
             condition = Condition(C2C, Channel(codec), "matched")
             chunks = chunks_of(trained.store, [setting.condition_fingerprint(condition)])
-            records = merged(condition.label, results(trained.store, chunks))
+            answers = merged(condition.label, results(trained.store, chunks))
             asked = {e.id for e in trained.dataset(dataset).examples[: trained.examples(dataset)]}
-            right = outcomes(records)
+            right = outcomes(answers)
             kept[seed, through, dataset, codec] = {k: v for k, v in right.items() if k in asked}
     return kept
 
 
 def _outcomes(kept: Kept, seed: int, dataset: str, codec: str) -> SeedOutcomes:
     return SeedOutcomes(
-        seed,
         plain=kept[seed, "", dataset, REFERENCE_CODEC],
         coded=kept[seed, "", dataset, codec],
         trained=kept[seed, codec, dataset, codec],
@@ -120,7 +120,7 @@ def _report(session: Session, run: MilestoneRun, found: list[Recovery]) -> None:
     run.writer.log_text(run.run_id, csv_text(table), TABLE)
     for path in save_both(draw_recovery(table, session.pair.name), folder, "recovery"):
         run.writer.log_file(run.run_id, path)
-    for row in table.to_dict(orient="records"):
+    for row in records(table):
         names = f"{row['dataset']}_{row['codec'].replace('+', '_')}"  # MLflow takes no +
         numbers = {f"{names}_recovered_points": row["recovered_points"]}
         run.writer.log(run.run_id, metrics=numbers | {f"{names}_cost_points": row["cost_points"]})

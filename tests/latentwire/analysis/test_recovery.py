@@ -14,8 +14,8 @@ def outcomes(*right: int) -> dict[str, bool]:
 
 
 def test_points_cost_and_points_that_come_back() -> None:
-    first = SeedOutcomes(0, outcomes(1, 1, 1, 0), outcomes(0, 0, 1, 0), outcomes(1, 0, 1, 0))
-    second = SeedOutcomes(1, outcomes(1, 1, 0, 0), outcomes(0, 1, 0, 0), outcomes(1, 1, 0, 1))
+    first = SeedOutcomes(outcomes(1, 1, 1, 0), outcomes(0, 0, 1, 0), outcomes(1, 0, 1, 0))
+    second = SeedOutcomes(outcomes(1, 1, 0, 0), outcomes(0, 1, 0, 0), outcomes(1, 1, 0, 1))
     found = recovery("set", "int2", [first, second])
     assert (found.seeds, found.questions) == (2, 4)
     assert found.accuracy_plain == 5 / 8 and found.accuracy_coded == 2 / 8
@@ -34,7 +34,7 @@ def test_the_test_of_one_seed_is_the_sign_test() -> None:
     """Every difference is of one size: flipping signs is tossing coins."""
     coded = [0] * 9 + [1] * 2 + [1] * 5
     trained = [1] * 9 + [0] * 2 + [1] * 5
-    one = SeedOutcomes(0, outcomes(*trained), outcomes(*coded), outcomes(*trained))
+    one = SeedOutcomes(outcomes(*trained), outcomes(*coded), outcomes(*trained))
     found = recovery("set", "int2", [one])
     assert found.p == pytest.approx(binomtest(2, 11).pvalue)
     assert math.isnan(found.recovered_low)
@@ -47,7 +47,7 @@ def test_nothing_that_comes_back_is_told_from_chance() -> None:
             "set",
             "int2",
             [
-                SeedOutcomes(s, *(outcomes(*chance.integers(2, size=30)) for _ in range(3)))
+                SeedOutcomes(*(outcomes(*chance.integers(2, size=30)) for _ in range(3)))
                 for s in range(3)
             ],
         ).p
@@ -58,14 +58,14 @@ def test_nothing_that_comes_back_is_told_from_chance() -> None:
 
 def test_only_questions_that_all_answered_count() -> None:
     whole, part = outcomes(1, 0, 1), outcomes(1, 0)
-    assert recovery("set", "int2", [SeedOutcomes(0, whole, part, whole)]).questions == 2
+    assert recovery("set", "int2", [SeedOutcomes(whole, part, whole)]).questions == 2
     with pytest.raises(ValueError, match="no question in common"):
-        recovery("set", "int2", [SeedOutcomes(0, whole, {}, whole)])
+        recovery("set", "int2", [SeedOutcomes(whole, {}, whole)])
     with pytest.raises(ValueError, match="no training"):
         recovery("set", "int2", [])
 
 
 def test_a_codec_that_costs_nothing_has_no_share() -> None:
     same = outcomes(1, 0)
-    found = recovery("set", "int8", [SeedOutcomes(0, same, same, same)])
+    found = recovery("set", "int8", [SeedOutcomes(same, same, same)])
     assert math.isnan(found.recovered_share) and found.p == 1
