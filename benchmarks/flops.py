@@ -44,7 +44,7 @@ def count(
     """
     work = {name: Work() for name in ("sharer prefill", "receiver prefill", "fusion", "tails")}
     work["decoding"] = Work()
-    receiver, sharer = _Model(pair.receiver), _Model(pair.sharer)
+    receiver, sharer = ModelFlops(pair.receiver), ModelFlops(pair.sharer)
     lent = any(c.control == "deranged" for c in conditions)
     read = {q.token_ids for q in questions} | ({d.token_ids for d in donors} if lent else set())
     for prompt in read:
@@ -73,7 +73,7 @@ def count(
     return work
 
 
-class _Model:
+class ModelFlops:
     """Operations of a model, per token and per pair of tokens that attend to each other."""
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -111,11 +111,11 @@ def _fuser_flops(pair: LoadedPair) -> tuple[float, float]:
     return float(own), float(rest)
 
 
-def matmul_flops(device: torch.device) -> float:
-    """FLOP/s of a large square bf16 product: 8192 wide on CUDA, 1024 elsewhere in float32."""
+def matmul_flops(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> float:
+    """FLOP/s of a large square product: 8192 wide on CUDA, 1024 elsewhere and in float32."""
     cuda = device.type == "cuda"
     size, times = (8192, 30) if cuda else (1024, 5)
-    a = torch.randn(size, size, device=device, dtype=torch.bfloat16 if cuda else torch.float32)
+    a = torch.randn(size, size, device=device, dtype=dtype if cuda else torch.float32)
     return 2 * size**3 * times / _seconds(lambda: a @ a, times, device)
 
 

@@ -46,10 +46,11 @@ def _in_place_of(usual: Rotate) -> Rotate:
 
 
 def supported(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> bool:
-    """Whether the kernel does it for such tensors."""
+    """Whether the kernel, which has no gradient, does it for such tensors."""
     tensors, width = (query, key, cos, sin), query.shape[-1]
     return (
         query.dtype in SHORT
+        and not (query.requires_grad or key.requires_grad)
         and all(x.dtype == query.dtype and x.stride(-1) == 1 for x in tensors)
         and width >= 2
         and width & (width - 1) == 0

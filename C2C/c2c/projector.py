@@ -78,7 +78,7 @@ class Projector(nn.Module):
 
     def is_open(self, kind: str) -> bool:
         """Whether the gate of `kind` ("key" or "value") lets anything through at inference."""
-        return bool(self.get_parameter(f"{kind}_gate_logit") > 0)
+        return bool(self._gate_logit(kind) > 0)
 
     def forward(self, kind: str, sharer: Tensor, receiver_kv: Tensor) -> Tensor:
         """The receiver's K (or V) after fusion.
@@ -96,9 +96,9 @@ class Projector(nn.Module):
 
     def change(self, kind: str, sharer: Tensor, receiver_kv: Tensor) -> Tensor:
         """weight * branch, float32 [B, Ht, T, Dt]: what an open gate adds."""
-        dtype = self.get_parameter(f"{kind}_in.weight").dtype
-        joined = torch.cat([_flatten(sharer).to(dtype), _flatten(receiver_kv).to(dtype)], dim=-1)
-        weight, branch = self._branches(kind, self.get_submodule(f"{kind}_in")(joined))
+        read: nn.Linear = getattr(self, f"{kind}_in")
+        parts = [_flatten(tensor).to(read.weight.dtype) for tensor in (sharer, receiver_kv)]
+        weight, branch = self._branches(kind, read(torch.cat(parts, dim=-1)))
         return (weight.float().unsqueeze(-1) * branch.float()).transpose(1, 2)
 
     def read_own(self, kind: str, receiver_kv: Tensor) -> Tensor:
@@ -133,8 +133,13 @@ class Projector(nn.Module):
         branch = layer(f"{kind}_proj_out")(layer(f"{kind}_proj_mlp2")(hidden))
         return weight, branch.unflatten(-1, (self.receiver.kv_heads, self.receiver.head_dim))
 
+    def _gate_logit(self, kind: str) -> Tensor:
+        # Not get_parameter(): where layers are computed together it is a plain tensor.
+        logit: Tensor = getattr(self, f"{kind}_gate_logit")
+        return logit
+
     def _soft_gate(self, kind: str, receiver_kv: Tensor) -> Tensor:
-        logit = self.get_parameter(f"{kind}_gate_logit").float()
+        logit = self._gate_logit(kind).float()
         uniform = torch.rand((*receiver_kv.shape[:3], 1), device=receiver_kv.device)
         gumbel = -torch.log(-torch.log(uniform + 1e-20) + 1e-20)
         return torch.sigmoid((logit + gumbel) / self.gate_temperature.float())

@@ -27,7 +27,7 @@ from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 from c2c.checkpoint import load_fuser, save_fuser
 from c2c.errors import C2CError
 from c2c.fuser import Fuser
-from c2c.projector import Projector
+from c2c.stacked_fuser import StackedFuser
 from c2c.training_loss import (
     Batch,
     Through,
@@ -114,19 +114,19 @@ def train_fuser(
     """
     receiver.requires_grad_(False).eval()
     sharer.requires_grad_(False).eval()
-    fuser.requires_grad_(True).train()
-    optimizer, scheduler = _optimizer(fuser, settings)
+    stacked = StackedFuser(fuser.requires_grad_(False))
+    optimizer, scheduler = _optimizer(stacked, settings)
     parts = (fuser, optimizer, scheduler)
     first = _resume(checkpoint_dir, settings, *parts) if checkpoint_dir else 0
     for step in range(first, settings.steps):
-        means = _add_gradients(receiver, sharer, fuser, batches, settings, step, channels)
-        norm = get_total_norm([p.grad for p in fuser.parameters() if p.grad is not None])
+        means = _add_gradients(receiver, sharer, stacked, batches, settings, step, channels)
+        norm = get_total_norm([p.grad for p in stacked.parameters() if p.grad is not None])
         if wrong := _not_finite({**means, "gradient": norm}):
-            if checkpoint_dir and not _not_finite({"weights": _largest_weight(fuser)}):
+            if checkpoint_dir and not _not_finite({"weights": _largest_weight(stacked)}):
                 with suppress(OSError):  # a full disk: what is wrong is to be said all the same
                     _save(checkpoint_dir, step, settings, *parts)
-            raise _ended(step, wrong, settings, fuser, checkpoint_dir)
-        clip_grads_with_norm_(fuser.parameters(), settings.max_grad_norm, norm)
+            raise _ended(step, wrong, settings, stacked, checkpoint_dir)
+        clip_grads_with_norm_(stacked.parameters(), settings.max_grad_norm, norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         scheduler.step()
@@ -134,28 +134,28 @@ def train_fuser(
         if on_step:
             rate = scheduler.get_last_lr()[0]
             numbers = {name: float(mean) for name, mean in means.items()}
-            state = _metrics(fuser, rate, temperature(settings, step))
+            state = _metrics(stacked, rate, temperature(settings, step))
             on_step(done, {**numbers, **state, "gradient_norm": float(norm)})
         is_last = done == settings.steps
         if is_last or (checkpoint_dir and done % settings.checkpoint_every == 0):
-            if wrong := _not_finite({"largest weight": _largest_weight(fuser)}):
-                raise _ended(step, wrong, settings, fuser, checkpoint_dir)
+            if wrong := _not_finite({"largest weight": _largest_weight(stacked)}):
+                raise _ended(step, wrong, settings, stacked, checkpoint_dir)
             if checkpoint_dir:
                 _save(checkpoint_dir, done, settings, *parts)
-    return fuser.requires_grad_(False).eval()
+    return fuser.eval()
 
 
 def _add_gradients(
     receiver: PreTrainedModel,
     sharer: PreTrainedModel,
-    fuser: Fuser,
+    fuser: StackedFuser,
     batches: Batches,
     settings: TrainingSettings,
     step: int,
     channels: Channels,
 ) -> dict[str, Tensor]:
     """Add the gradients of a step's batches to the fuser's; the means of what was minimized."""
-    _set_temperature(fuser, temperature(settings, step))
+    fuser.set_temperature(temperature(settings, step))
     # Seeded by step, so that a resumed run draws what an undisturbed one would.
     torch.manual_seed(settings.seed * 1_000_003 + step)
     choice = random.Random(f"{settings.seed}:{step}")
@@ -176,10 +176,15 @@ def _add_gradients(
     return means
 
 
-def _optimizer(fuser: Fuser, settings: TrainingSettings) -> tuple[torch.optim.Optimizer, Any]:
+def _optimizer(
+    fuser: StackedFuser, settings: TrainingSettings
+) -> tuple[torch.optim.Optimizer, Any]:
     """The optimizer of a fuser's weights, and the schedule of its learning rate."""
     optimizer = torch.optim.AdamW(
-        fuser.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        fuser.parameters(),
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=True,
     )
     warmup = int(settings.warmup_share * settings.steps)
     return optimizer, get_linear_schedule_with_warmup(optimizer, warmup, settings.steps)
@@ -192,7 +197,7 @@ def temperature(settings: TrainingSettings, step: int) -> float:
     return settings.initial_temperature * ratio ** min(step / anneal_steps, 1.0)
 
 
-def _largest_weight(fuser: Fuser) -> Tensor:
+def _largest_weight(fuser: StackedFuser) -> Tensor:
     return torch.stack([p.detach().abs().max().float() for p in fuser.parameters()]).max()
 
 
@@ -206,16 +211,11 @@ def _ended(
     step: int,
     wrong: tuple[str, float],
     settings: TrainingSettings,
-    fuser: Fuser,
+    fuser: StackedFuser,
     folder: Path | None,
 ) -> NotFinite:
     name, value = wrong
     kept = _checkpoints(folder)[-1:] if folder else []
-    spoilt = [
-        parameter
-        for parameter, p in fuser.named_parameters()
-        if p.grad is not None and not bool(p.grad.isfinite().all())
-    ]
     where = f"; the last finite weights are kept in {kept[0]}" if kept else ""
     return NotFinite(
         f"training ended at step {step + 1}: its {name} is {value}; try a lower learning rate, more"
@@ -225,7 +225,7 @@ def _ended(
             "number": name,
             "value": str(value),
             "batches": list(settings.batches_of(step)),
-            "gradients": spoilt,
+            "gradients": fuser.spoilt(),
             "checkpoint": str(kept[0]) if kept else None,
         },
     )
@@ -238,30 +238,15 @@ def _kept_part(settings: TrainingSettings, batch: Batch, choice: random.Random) 
     return choice.randint(1, instruction), choice.choice(("front", "back"))
 
 
-def _projectors(fuser: Fuser) -> list[Projector]:
-    return [module for module in fuser.projectors if isinstance(module, Projector)]
+def _open_share(fuser: StackedFuser) -> Tensor:
+    return fuser.gate_logits().float().sigmoid().mean()
 
 
-def _gate_logits(fuser: Fuser) -> Tensor:
-    names = ("key_gate_logit", "value_gate_logit")
-    return torch.stack([p.get_parameter(name) for p in _projectors(fuser) for name in names])
-
-
-def _open_share(fuser: Fuser) -> Tensor:
-    return _gate_logits(fuser).float().sigmoid().mean()
-
-
-def _set_temperature(fuser: Fuser, value: float) -> None:
-    for projector in _projectors(fuser):
-        projector.gate_temperature.fill_(value)
-
-
-def _metrics(fuser: Fuser, rate: float, heat: float) -> dict[str, float]:
-    logits = _gate_logits(fuser).detach()
+def _metrics(fuser: StackedFuser, rate: float, heat: float) -> dict[str, float]:
     return {
         "learning_rate": rate,
         "gate_temperature": heat,
-        "open_gates": float((logits > 0).sum()),
+        "open_gates": float((fuser.gate_logits() > 0).sum()),
     }
 
 

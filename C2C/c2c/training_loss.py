@@ -11,10 +11,20 @@ from typing import Protocol
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache, PreTrainedModel
 
 from c2c.cache import KVCache, concatenate, from_transformers, to_transformers
 from c2c.interface import Interface
+
+# Attention whose gradients can be trusted. cuDNN's, which PyTorch prefers on Hopper, gives NaN with
+# a mask where all scores of a query are below -89 and keys are 64 past a multiple of 128: heads of
+# Qwen2.5 are so (pytorch issue 196678).
+DIFFERENTIABLE = [
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
 
 
 @dataclass(frozen=True)
@@ -182,12 +192,13 @@ def _token_losses(
         cache = to_transformers(reading.own)
     else:
         cache, stop = None, 0
-    output = reading.receiver(
-        torch.cat([batch.prompt_ids[:, stop:], batch.answer_ids], dim=1),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=batch.answer_ids.shape[1] + 1,
-    )
+    with sdpa_kernel(DIFFERENTIABLE):
+        output = reading.receiver(
+            torch.cat([batch.prompt_ids[:, stop:], batch.answer_ids], dim=1),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=batch.answer_ids.shape[1] + 1,
+        )
     mask = batch.answer_mask
     real = torch.ones_like(batch.answer_ids).bool() if mask is None else mask.bool()
     # Pads stand behind an answer, where no real token sees them; nor does the loss.
@@ -201,5 +212,5 @@ def _token_losses(
 def _prefill(model: PreTrainedModel, batch: Batch, tokens: int) -> KVCache:
     """The model's own cache of the first `tokens` prompt tokens."""
     cache = DynamicCache()
-    model(batch.prompt_ids[:, :tokens], past_key_values=cache, use_cache=True, logits_to_keep=1)
+    model.base_model(batch.prompt_ids[:, :tokens], past_key_values=cache, use_cache=True)
     return from_transformers(cache)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from c2c.cache import geometry
 from c2c.errors import C2CError
+from c2c.fast_ops import fast_steps
 from c2c.fuser import Fuser, new_fuser
 from c2c.projector import ProjectorSize
 from c2c.training import NotFinite, TrainingSettings, train_fuser
@@ -119,7 +120,7 @@ def _train(
     )
     watch = _Watch(session, data, folder, milestone, batches, fuser)
     channels = codecs_in_the_loop(fuser, values["codec"] or (), values["seed"])
-    with watch.shown(), _fast_products(session):
+    with watch.shown(), _fast_products(session), fast_steps(receiver, sharer):
         try:
             train_fuser(
                 receiver,

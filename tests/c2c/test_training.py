@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
@@ -29,15 +29,18 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from c2c import training
 from c2c.cache import KVCache, concatenate, geometry
 from c2c.checkpoint import load_fuser
 from c2c.errors import C2CError
 from c2c.fuser import Fuser
+from c2c.interface import Interface
 from c2c.projector import ProjectorSize
 from c2c.quantize import round_trip
 from c2c.receiver import prefill
 from c2c.sections import split
 from c2c.sharer import read
+from c2c.stacked_fuser import StackedFuser
 from c2c.training import NotFinite, TrainingSettings, temperature, train_fuser
 from c2c.training_batches import TokenBatches, chat_tokens, end_and_pad, json_lines
 from c2c.training_loss import Batch, answer_loss, guard_loss, readings_of, unchanged
@@ -295,13 +298,13 @@ def test_a_guard_has_no_prompt_read_again(monkeypatch: pytest.MonkeyPatch) -> No
     receiver, sharer, fuser = toy_parts()
     read_tokens: dict[str, list[int]] = {"receiver": [], "sharer": []}
     for name, model in (("receiver", receiver), ("sharer", sharer)):
-        plain = model.forward
+        plain = model.base_model.forward
 
-        def spy(ids: Tensor, plain: Any = plain, name: str = name, **options: Any) -> Any:
-            read_tokens[name].append(ids.shape[1])
-            return plain(ids, **options)
+        def spy(input_ids: Tensor, plain: Any = plain, name: str = name, **options: Any) -> Any:
+            read_tokens[name].append(input_ids.shape[1])
+            return plain(input_ids, **options)
 
-        monkeypatch.setattr(model, "forward", spy)
+        monkeypatch.setattr(model.base_model, "forward", spy)
     readings = readings_of(receiver, sharer, toy_batch(0), 5, "front")
     answer_loss(readings, fuser)
     guard_loss(readings, fuser, 0.0)
@@ -464,6 +467,91 @@ def test_prompts_of_several_lengths_train_as_each_alone(
     check_mixed_lengths(dtype, tolerance)
 
 
+def strongly_negative_scores(device: str) -> tuple[PreTrainedModel, PreTrainedModel, Fuser]:
+    """Parts in bfloat16 whose receiver has scores of about -120 everywhere, as a head of Qwen2.5
+    has: biases in the dimension that positions turn least."""
+    receiver, sharer = make_model("qwen2", 1, layers=2), make_model("qwen2", 2, layers=2)
+    for layer in receiver.base_model.layers:
+        attention = layer.self_attn
+        width = attention.head_dim
+        large = (120 * width**0.5) ** 0.5
+        with torch.no_grad():
+            attention.q_proj.bias.view(-1, width)[:, width // 2 - 1] += large
+            attention.k_proj.bias.view(-1, width)[:, width // 2 - 1] -= large
+    fuser = make_fuser(sharer, receiver, size=SIZE, gates="open").train().requires_grad_(True)
+    models = (model.to(device, torch.bfloat16) for model in (receiver, sharer))
+    return *models, fuser.to(device)  # type: ignore[return-value]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("tokens", [64, 192, 320])
+def test_gradients_are_finite_where_all_scores_are_strongly_negative(tokens: int) -> None:
+    receiver, sharer, fuser = strongly_negative_scores("cuda")
+    batch = Batch(token_ids(4, tokens - 3).cuda(), token_ids(4, 3, seed=1).cuda())
+    readings = readings_of(receiver, sharer, batch, tokens - 4, "front")
+    answer_loss(readings, fuser).backward()
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in fuser.parameters())
+
+
+def test_no_gradient_passes_cudnns_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its gradients are NaN for heads like Qwen2.5's; without gradients it may be taken."""
+    receiver, sharer, fuser = toy_parts()
+    fuser.train().requires_grad_(True)
+    seen: set[tuple[bool, bool]] = set()
+    for model in (receiver, sharer):
+        for layer in model.base_model.layers:
+            plain = layer.self_attn.forward
+
+            def spy(*given: Any, plain: Any = plain, **options: Any) -> Any:
+                seen.add((torch.is_grad_enabled(), torch.backends.cuda.cudnn_sdp_enabled()))
+                return plain(*given, **options)
+
+            monkeypatch.setattr(layer.self_attn, "forward", spy)
+    answer_loss(readings_of(receiver, sharer, toy_batch(0), 5, "front"), fuser)
+    assert seen == {(True, False), (False, True)}
+
+
+@pytest.mark.parametrize("kind", ["key", "value"])
+def test_layers_together_give_what_they_give_one_by_one(kind: str) -> None:
+    """With more receiver layers than sharer layers, so that some sharer layers serve twice."""
+    receiver, sharer = make_model("qwen3", 1, layers=3), make_model("qwen2", 2, layers=2)
+    fuser = make_fuser(sharer, receiver, size=replace(SIZE, dropout=0.0))
+    for projector in fuser.projectors:
+        projector.gate_temperature.fill_(1e9)  # each gate half open, whatever its noise
+    ids = token_ids(2, 9)
+    sent, own = read(sharer, ids), read(receiver, ids)
+    sent, own = (cache.map(torch.clone) for cache in (sent, own))  # of no inference mode
+
+    def merged(interface: Interface) -> Tensor:
+        result = torch.stack(getattr(interface.merge(sent, own), f"{kind}s"))
+        (result * torch.linspace(-1, 1, result.numel()).view_as(result)).sum().backward()
+        return result
+
+    one_by_one = merged(fuser.train().requires_grad_(True))
+    expected = {name: p.grad for name, p in fuser.named_parameters() if p.grad is not None}
+    stacked = StackedFuser(fuser)
+    torch.testing.assert_close(merged(stacked), one_by_one)
+    found = {
+        f"projectors.{index}.{name}": grad
+        for name, weight in stacked.weights().items()
+        if weight.grad is not None
+        for index, grad in enumerate(weight.grad)
+    }
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fuser_stays_in_step_with_its_weights_in_training() -> None:
+    _, _, fuser = toy_parts()
+    stacked = StackedFuser(fuser)
+    with torch.no_grad():
+        for number, weight in enumerate(stacked.parameters()):
+            weight.fill_(number)
+    names = list(stacked.weights())
+    for projector in fuser.projectors:
+        for name, parameter in projector.named_parameters():
+            assert bool((parameter == names.index(name)).all())
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_prompts_of_several_lengths_train_on_a_gpu_in_bf16() -> None:
     check_mixed_lengths(torch.bfloat16, 2e-2, "cuda")
@@ -474,14 +562,14 @@ def test_no_model_reads_a_pad_and_no_mask_is_needed(monkeypatch: pytest.MonkeyPa
     receiver, sharer, fuser = toy_parts()
     read_ids: list[Tensor] = []
     for model in (receiver, sharer):
-        plain = model.forward
+        plain = model.base_model.forward
 
-        def spy(ids: Tensor, plain: Any = plain, **options: Any) -> Any:
+        def spy(input_ids: Tensor, plain: Any = plain, **options: Any) -> Any:
             assert options.get("attention_mask") is None
-            read_ids.append(ids)
-            return plain(ids, **options)
+            read_ids.append(input_ids)
+            return plain(input_ids, **options)
 
-        monkeypatch.setattr(model, "forward", spy)
+        monkeypatch.setattr(model.base_model, "forward", spy)
     batch, _ = mixed_batch((6, 4, 5), pad=STOP_ID)
     answer_loss(readings_of(receiver, sharer, batch, 5, "front"), fuser)
     assert len(read_ids) == 3 * 3
@@ -616,8 +704,32 @@ def test_checkpoints_of_other_settings_are_refused(tmp_path: Path) -> None:
 # A step that is not finite
 
 
+@pytest.fixture
+def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Makes the gradient of projectors.1.value_in.weight NaN, in the newest training, from now."""
+    made: list[StackedFuser] = []
+
+    def keep(fuser: Fuser) -> StackedFuser:
+        made.append(StackedFuser(fuser))
+        return made[-1]
+
+    def to_nan(gradient: Tensor) -> Tensor:
+        spoilt = gradient.clone()
+        spoilt[1] = float("nan")
+        return spoilt
+
+    monkeypatch.setattr(training, "StackedFuser", keep)
+
+    def now() -> None:
+        made[-1].weights()["value_in.weight"].register_hook(to_nan)
+
+    return now
+
+
 @pytest.mark.parametrize("what", ["loss", "gradient", "largest weight"])
-def test_a_number_that_is_not_finite_ends_training(tmp_path: Path, what: str) -> None:
+def test_a_number_that_is_not_finite_ends_training(
+    tmp_path: Path, what: str, spoil: Callable[[], None]
+) -> None:
     """At step 5: the checkpoint of step 3 stays, and there is none from step 5 on."""
     receiver, sharer, fuser = toy_parts()
     settings = replace(SETTINGS, checkpoint_every=1 if what == "largest weight" else 3, steps=8)
@@ -628,8 +740,7 @@ def test_a_number_that_is_not_finite_ends_training(tmp_path: Path, what: str) ->
             if what == "loss":  # no token of any answer counts
                 batch = replace(batch, answer_mask=torch.zeros_like(batch.answer_ids))
             elif what == "gradient":
-                parameter = next(fuser.parameters())
-                parameter.register_hook(lambda gradient: gradient * float("nan"))
+                spoil()
         return batch
 
     def on_step(step: int, metrics: Mapping[str, float]) -> None:
@@ -644,7 +755,9 @@ def test_a_number_that_is_not_finite_ends_training(tmp_path: Path, what: str) ->
     load_fuser(newest / "fuser", fuser.sharer, fuser.receiver)
 
 
-def test_the_weights_before_a_bad_step_are_kept_and_go_on(tmp_path: Path) -> None:
+def test_the_weights_before_a_bad_step_are_kept_and_go_on(
+    tmp_path: Path, spoil: Callable[[], None]
+) -> None:
     """With models in bfloat16, as on a GPU; a checkpoint is due at step 3, and step 5 is bad."""
     settings = replace(SETTINGS, steps=6)
 
@@ -653,8 +766,7 @@ def test_the_weights_before_a_bad_step_are_kept_and_go_on(tmp_path: Path) -> Non
 
         def batches(number: int) -> Batch:
             if spoilt and number == 2 * 4 + 1:
-                weight = fuser.get_parameter("projectors.1.value_in.weight")
-                weight.register_hook(lambda gradient: gradient * float("nan"))
+                spoil()
             return toy_batch(number)
 
         models = (receiver.bfloat16(), sharer.bfloat16())
