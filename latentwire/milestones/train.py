@@ -51,6 +51,9 @@ PARAMETERS = (
     ),
     Parameter("partial_share", "0.2", number(0, 1), "share of batches sent only in a random part"),
     replace(CODEC, help="codecs that messages pass in training, one drawn a batch; none: 16 bits"),
+    Parameter(
+        "codec_after", "0.0", number(0, 1), "share of the steps that are done in 16 bits before"
+    ),
     replace(SEED, help="of everything that is random"),
     Parameter(
         "eval_every", "100", int_at_least(0), "steps between validations; 0: only after the last"

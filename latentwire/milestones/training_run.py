@@ -22,6 +22,7 @@ from c2c.training_batches import TokenBatches
 from latentwire.analysis.pictures import save_png
 from latentwire.analysis.training_figures import draw_training
 from latentwire.errors import LatentWireError, NotCached
+from latentwire.evaluation.memory import out_of_memory
 from latentwire.interfaces.registry import load_interface
 from latentwire.parameters import AUTO
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
@@ -119,7 +120,8 @@ def _train(
         data.pairs, data.pad, values["batch_size"], values["seed"], session.device
     )
     watch = _Watch(session, data, folder, milestone, batches, fuser)
-    channels = codecs_in_the_loop(fuser, values["codec"] or (), values["seed"])
+    alone = int(values["codec_after"] * values["steps"]) * values["accumulation"]
+    channels = codecs_in_the_loop(fuser, values["codec"] or (), values["seed"], alone)
     with watch.shown(), _fast_products(session), fast_steps(receiver, sharer):
         try:
             train_fuser(
@@ -136,6 +138,10 @@ def _train(
             raise _with_evidence(error, watch) from None
         except C2CError as error:
             raise LatentWireError(f"train: {error}") from None
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise LatentWireError(_too_large(values)) from None
         if not watch.has_best:  # no validation questions: the last state is the result
             folder.save(fuser, values["steps"])
     name = values["trained_pair"] or "+".join([session.pair.name, *(values["codec"] or ())])
@@ -152,6 +158,16 @@ def _with_evidence(error: NotFinite, watch: "_Watch") -> LatentWireError:
         watch.milestone.writer.log_file(watch.milestone.run_id, path)
     kept = "; the best fuser so far is kept beside it" if watch.has_best else ""
     return LatentWireError(f"train: {error}; {path} names its {len(asked)} conversations{kept}")
+
+
+def _too_large(values: Mapping[str, Any]) -> str:
+    size, times = values["batch_size"], values["accumulation"]
+    smaller = f" (batch_size={size // 2} and accumulation={2 * times} have the same step)"
+    return (
+        "train: the device has not enough memory: take a smaller batch_size with more accumulation"
+        f"{smaller if size > 1 else ''} in another output_dir; or, where others used the device"
+        " too, start again when they have ended, to go on from the last checkpoint"
+    )
 
 
 def _settings(values: Mapping[str, Any]) -> TrainingSettings:

@@ -87,43 +87,46 @@ def chunks_from(store: Store, source: str, pair: str | None) -> list[Run]:
 def newest(chunks: Sequence[Run]) -> list[Run]:
     """Of each pair the chunks of one identity: other model files, dtype or evaluation version
     make other curves, which must not be mixed. The one with the newest chunk is taken. Of it, the
-    chunks of one seed where a seed chose another question's cache: the newest chunk's again."""
-    kept = _newest_by(
-        chunks, _identity, "identities (other files, dtype or evaluation version)", lambda run: True
+    chunks of one seed where a seed chose another question's cache: of the seed with most of them,
+    so that all conditions are compared by one; among equals the newest."""
+    kept = _one_kind(
+        chunks,
+        _identity,
+        "identities (other files, dtype or evaluation version); only the newest",
+        lambda runs: max(map(_ended, runs)),
+        lambda run: True,
     )
-    return _newest_by(
+    return _one_kind(
         kept,
         lambda run: run.data.params.get("seed", str(USUAL_SEED)),
-        "seeds of the control deranged",
+        "seeds of the control deranged; only that of most answers",
+        lambda runs: (len(runs), max(map(_ended, runs))),
         lambda run: is_lent(run.data.params["control"]),
     )
 
 
-def _newest_by(
+def _one_kind(
     chunks: Sequence[Run],
     kind: Callable[[Run], str],
-    what: str,
+    told: str,
+    worth: Callable[[Sequence[Run]], Any],
     concerned: Callable[[Run], bool],
 ) -> list[Run]:
-    """Of the chunks of each pair that are `concerned`, those of the newest one's kind."""
-    latest: dict[str, tuple[int, str]] = {}
+    """Of the chunks of each pair that are `concerned`, those of the kind that is worth most."""
+    by_pair: dict[str, dict[str, list[Run]]] = {}
     for run in filter(concerned, chunks):
-        pair = run.data.params["pair"]
-        latest[pair] = max(latest.get(pair, (0, "")), (run.info.end_time or 0, kind(run)))
-    for pair, count in _kinds_by_pair(filter(concerned, chunks), kind).items():
-        if count > 1:
-            log.warning(
-                "pair %s has runs of %d %s; only the newest, %s, is used",
-                pair,
-                count,
-                what,
-                latest[pair][1][:12],
-            )
-    return [
-        run
-        for run in chunks
-        if not concerned(run) or kind(run) == latest[run.data.params["pair"]][1]
-    ]
+        by_pair.setdefault(run.data.params["pair"], {}).setdefault(kind(run), []).append(run)
+    taken = {}
+    for pair, kinds in by_pair.items():
+        taken[pair] = max(kinds, key=lambda name: (worth(kinds[name]), name))
+        if len(kinds) > 1:
+            used = taken[pair][:12]
+            log.warning("pair %s has runs of %d %s, %s, is used", pair, len(kinds), told, used)
+    return [r for r in chunks if not concerned(r) or kind(r) == taken[r.data.params["pair"]]]
+
+
+def _ended(run: Run) -> int:
+    return run.info.end_time or 0
 
 
 def _identity(run: Run) -> str:

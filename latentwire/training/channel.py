@@ -9,7 +9,7 @@ from torch import Tensor
 from c2c.cache import KVCache
 from c2c.fuser import Fuser
 from c2c.training import Channels, not_altered
-from c2c.training_loss import Batch, Through
+from c2c.training_loss import Batch, Through, unchanged
 from latentwire.channel.layout import Layout
 from latentwire.channel.registry import codec, needs_calibration
 from latentwire.errors import LatentWireError
@@ -25,9 +25,9 @@ def require_trainable(names: Sequence[str]) -> None:
             )
 
 
-def codecs_in_the_loop(fuser: Fuser, names: Sequence[str], seed: int) -> Channels:
+def codecs_in_the_loop(fuser: Fuser, names: Sequence[str], seed: int, first: int = 0) -> Channels:
     """Each batch's message through one of the codecs, drawn by the batch's number; through none
-    where there are none.
+    where there are none, and before the batch `first`.
 
     What arrives is what a packet of the same tokens would give, of every layer that the fuser maps:
     which gates will be open is not known yet. Both models are frozen, so no gradient passes.
@@ -40,6 +40,8 @@ def codecs_in_the_loop(fuser: Fuser, names: Sequence[str], seed: int) -> Channel
     layers = tuple(sorted({source.sharer_layer for source in fuser.layer_map.values()}))
 
     def of_batch(number: int, batch: Batch, order: str) -> Through:
+        if number < first:
+            return unchanged
         chosen = codec(random.Random(f"codec:{seed}:{number}").choice(list(names)))
 
         @torch.no_grad()

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from bare_pair import write_bare_pair
 from in_process import run_milestone
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from latentwire.errors import LatentWireError
-from latentwire.milestones import m0, train
+from latentwire.milestones import m0, train, training_run
 from latentwire.milestones.train import PARAMETERS
 from latentwire.parameters import checked
 from latentwire.session.preflight_state import open_session
@@ -106,6 +107,20 @@ def test_what_is_no_number_ends_the_run_in_a_sentence(bare: Path, values: Any) -
     assert Path(evidence["checkpoint"]).is_dir()
     names = {entry.path for entry in MlflowClient().list_artifacts(run.info.run_id)}
     assert "not_finite.json" in names
+
+
+def test_too_little_memory_ends_the_run_in_a_sentence(
+    bare: Path, values: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*given: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 310.00 MiB.")
+
+    monkeypatch.setattr(training_run, "train_fuser", too_large)
+    with pytest.raises(
+        LatentWireError, match=r"train: the device has not .* \(batch_size=2 and ac"
+    ):
+        run_milestone(train, values(train, **options(bare, "large")))
+    assert [run.info.status for run in runs()] == ["FAILED"]
 
 
 def test_a_dry_run_writes_nothing(

@@ -47,5 +47,7 @@ def test_without_codecs_nothing_is_altered_and_calibrated_ones_are_refused() -> 
     fuser = loaded_pair().interface
     batch = Batch(token_ids(1, 4), token_ids(1, 1))
     assert codecs_in_the_loop(fuser, (), 1)(0, batch, "front") is unchanged
+    later = codecs_in_the_loop(fuser, ["int4"], 1, first=2)
+    assert [later(number, batch, "front") is unchanged for number in range(4)] == [1, 1, 0, 0]
     with pytest.raises(LatentWireError, match="codec=turbo2 needs a calibration"):
         codecs_in_the_loop(fuser, ["turbo2"], 1)
