@@ -116,9 +116,7 @@ def test_too_little_memory_ends_the_run_in_a_sentence(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 310.00 MiB.")
 
     monkeypatch.setattr(training_run, "train_fuser", too_large)
-    with pytest.raises(
-        LatentWireError, match=r"train: the device has not .* \(batch_size=2 and ac"
-    ):
+    with pytest.raises(LatentWireError, match=r"train: the device has not .* \(batch_size=2 and"):
         run_milestone(train, values(train, **options(bare, "large")))
     assert [run.info.status for run in runs()] == ["FAILED"]
 
