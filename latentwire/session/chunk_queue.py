@@ -4,6 +4,7 @@ import logging
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
@@ -35,10 +36,14 @@ class WorkItem:
     span: Span
     conditions: tuple[Condition, ...]
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """What a claim to these examples is called, whatever the conditions."""
-        return f"{self.setting.identity()[:24]}:{self.setting.dataset}:{chunk_name(*self.span)}"
+        """What a claim to these examples under these conditions is called. Four digits name a
+        condition: where two have the same, a process waits for another without need."""
+        prints = map(self.setting.condition_fingerprint, self.conditions)
+        named = "+".join(sorted(fingerprint[:4] for fingerprint in prints))
+        kind = f"{self.setting.identity()[:24]}:{self.setting.dataset}"
+        return f"{kind}#{named}:{chunk_name(*self.span)}"
 
     def cut(self, count: int) -> "list[WorkItem]":
         """Its examples in at most `count` parts, as equal as can be."""
@@ -138,11 +143,9 @@ class Queue:
             missing = self._missing_of(unit)
             at = self.units.index(unit)
             self.units[at : at + 1] = missing
-            if len(missing) == 1 and missing[0].span == unit.span:
+            if missing == [unit]:
                 return self.units.pop(at)
-            self.leases.release(
-                [unit.key]
-            )  # its pieces, if there are any, are claimed by their own
+            self.leases.release([unit.key])  # what it still lacks has claims of its own
         return None
 
     def _release_what_arrived(self) -> None:

@@ -5,7 +5,8 @@ tags of all other milestone runs that are RUNNING. A key is its own if no other 
 there; else it takes its claim back. Of two that write at the same time, each reads after it wrote:
 both may give way, but never both have it. So no more is asked of the store than that what is
 written is then read by all. A key that ends in a span of examples (`...:00000-00200`) meets every
-other key of its kind whose span overlaps: chunk sizes may differ.
+other key of its kind whose span overlaps: chunk sizes may differ. It may name conditions before
+(`...#a0b1+c2d3:00000-00200`): then it meets those alone that name one of them, or none at all.
 
 A process that has died must not hold its claims for ever. Where it is certain that it has ended, it
 holds nothing. Else its heartbeat, a number in the first tag, stands still: a reader that has not
@@ -34,7 +35,7 @@ from latentwire.tracking.store import Store
 PAGE_CHARACTERS = 4000  # of a tag; MLflow cuts what is longer than 8,000, older servers than 5,000
 POLL_S = 1.0  # between looks at what other processes are computing
 _SHUTDOWN_TIMEOUT_S = 2.0
-_SPAN = re.compile(r"(.*):(\d{1,9})-(\d{1,9})", re.DOTALL)
+_SPAN = re.compile(r"(.*?)(?:#([0-9a-f+]+))?:(\d{1,9})-(\d{1,9})", re.DOTALL)
 
 log = logging.getLogger("latentwire")
 
@@ -43,36 +44,51 @@ Result = TypeVar("Result")
 Span = tuple[int, int]
 
 
+@dataclass(frozen=True)
+class Piece:
+    """What a key with a span claims: examples under some conditions (none named: under all)."""
+
+    span: Span
+    conditions: frozenset[str]
+
+    def meets(self, other: "Piece") -> bool:
+        """Whether both claim the same of an example."""
+        (start, stop), (first, last) = self.span, other.span
+        apart = self.conditions and other.conditions and not self.conditions & other.conditions
+        return first < stop and start < last and not apart
+
+
 @dataclass
 class Held:
     """The keys that some processes hold; `in` also finds what overlaps with one of them."""
 
     everything: bool = False  # a live process holds keys that cannot be read
     keys: set[str] = field(default_factory=set)
-    spans: dict[str, list[Span]] = field(default_factory=dict)
+    pieces: dict[str, list[Piece]] = field(default_factory=dict)
 
     def add(self, keys: Iterable[str]) -> None:
         self.keys.update(keys)
         for key in keys:
-            if found := _span_of(key):
-                self.spans.setdefault(found[0], []).append(found[1])
+            if found := _piece_of(key):
+                self.pieces.setdefault(found[0], []).append(found[1])
 
     def __contains__(self, key: str) -> bool:
-        return self.everything or key in self.keys or self._overlaps(key)
+        return self.everything or key in self.keys or bool(self._met(key))
 
     def __bool__(self) -> bool:
         return self.everything or bool(self.keys)
 
     def cuts(self, key: str) -> bool:
         """Whether a span is held that overlaps with the key's and is not the same."""
-        return key not in self.keys and self._overlaps(key)
+        found = _piece_of(key)
+        return found is not None and any(met.span != found[1].span for met in self._met(key))
 
-    def _overlaps(self, key: str) -> bool:
-        found = _span_of(key)
+    def _met(self, key: str) -> list[Piece]:
+        found = _piece_of(key)
         if found is None:
-            return False
-        kind, (start, stop) = found
-        return any(first < stop and start < last for first, last in self.spans.get(kind, ()))
+            return []
+        kind, piece = found
+        return [other for other in self.pieces.get(kind, ()) if piece.meets(other)]
 
 
 class Leases:
@@ -289,6 +305,9 @@ def _text(keys: Iterable[str], beat: int = 0) -> str:
     return json.dumps({"beat": beat, "keys": sorted(keys)})
 
 
-def _span_of(key: str) -> tuple[str, Span] | None:
+def _piece_of(key: str) -> tuple[str, Piece] | None:
     found = _SPAN.fullmatch(key)
-    return (found[1], (int(found[2]), int(found[3]))) if found else None
+    if found is None:
+        return None
+    conditions = frozenset(found[2].split("+")) if found[2] else frozenset[str]()
+    return found[1], Piece((int(found[3]), int(found[4])), conditions)

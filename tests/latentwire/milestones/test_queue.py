@@ -47,6 +47,28 @@ def test_chunks_of_two_sizes_are_never_computed_at_the_same_time(store: Store) -
     assert ten.take() is None
 
 
+def test_nobody_waits_for_conditions_of_others(store: Store) -> None:
+    """A slow codec held up every other one of the same pair."""
+    slow, other, both = (queue(store, 20, 20) for _ in range(3))
+    slow.units = [WorkItem(HUNDRED, (0, 20), TWO[:1])]
+    other.units = [WorkItem(HUNDRED, (0, 20), TWO[1:])]
+    assert slow.take() is not None and other.take() is not None
+    assert both.take() is None and len(both.units) == 1
+
+
+def test_what_was_finished_since_is_claimed_anew(store: Store) -> None:
+    one = queue(store, 20, 20)
+    finish(store, TWO[0], (0, 20))
+    unit = one.take()
+    assert unit is not None and unit.conditions == TWO[1:] and one.keeps(unit)
+    other = queue(store, 20, 20)
+    assert other.take() is None
+    one.mark_submitted(unit, None)
+    one.leases._write()
+    again = other.take()
+    assert again is not None and again.conditions == TWO[1:]
+
+
 @pytest.mark.parametrize("cheap", [True, False])
 def test_what_was_finished_in_chunks_of_another_size_is_not_computed(
     store: Store, monkeypatch: pytest.MonkeyPatch, cheap: bool
@@ -57,7 +79,7 @@ def test_what_was_finished_in_chunks_of_another_size_is_not_computed(
     assert ten.take() is not None and twenty.take() is not None
     for condition in TWO:
         finish(store, condition, (0, 10))
-    ten.leases.release([f"{HUNDRED.identity()[:24]}:set:00000-00010"])
+    ten.leases.release([WorkItem(HUNDRED, (0, 10), TWO).key])
     ten.leases._write()
     again = twenty.take()
     assert again is not None and again.span == (10, 20) and again.conditions == TWO

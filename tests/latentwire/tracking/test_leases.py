@@ -61,6 +61,17 @@ def test_spans_that_overlap_have_one_holder(store: Store) -> None:
             assert not others.cuts(free)
 
 
+def test_other_conditions_of_the_same_examples_have_holders_of_their_own(store: Store) -> None:
+    with Leases(store, milestone(store)) as first, Leases(store, milestone(store)) as second:
+        assert first.take("x:set#a0b1+c2d3:00000-00020")
+        for taken in ("#c2d3", "#a0b1+ffff", ""):  # "": as an earlier version claims
+            assert not second.take(f"x:set{taken}:00010-00030"), taken
+        others = second.of_others()
+        assert others.cuts("x:set#c2d3:00010-00030") and not others.cuts("x:set:00000-00020")
+        for free in ("x:set#eeee:00000-00020", "x:set#a0b1:00020-00040"):
+            assert second.take(free), free
+
+
 def test_claims_end_with_the_block_and_with_the_run(store: Store) -> None:
     ended = milestone(store)
     with Leases(store, milestone(store)) as first, Leases(store, ended) as second:
