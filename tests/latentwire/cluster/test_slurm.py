@@ -10,6 +10,7 @@ from unittest import mock
 
 import pandas as pd
 import pytest
+from bare_pair import write_bare_pair
 from mlflow import MlflowClient
 from slurm_cluster import CPUS, Cluster, missing_programs
 from tests_support import ROOT, Project
@@ -45,16 +46,17 @@ class Study:
         # Four tasks on two cores: one thread each.
         self.project.env |= cluster.env | {"PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"}
 
-    def submit(self, *options: str) -> str:
-        """Submit M3; what it printed."""
-        parameters = [text for k, v in PARAMETERS.items() for text in ("-P", f"{k}={v}")]
+    def submit(self, *options: str, milestone: str = "m3", **given: object) -> str:
+        """Submit a milestone; what it printed."""
+        named = given or PARAMETERS
+        parameters = [text for k, v in named.items() for text in ("-P", f"{k}={v}")]
         printed = io.StringIO()
         with (
             contextlib.chdir(self.project.folder),
             mock.patch.dict(os.environ, self.project.env, clear=True),
             contextlib.redirect_stdout(printed),
         ):
-            assert main(["submit", "m3", *parameters, *options]) == 0
+            assert main(["submit", milestone, *parameters, *options]) == 0
         return printed.getvalue()
 
     def wait_for_chunks(self, least: int) -> None:
@@ -134,7 +136,7 @@ def study(cluster: Cluster, tmp_path: Path) -> Study:
 
 
 def job_number(printed: str) -> str:
-    found = re.search(r"submitted m3 as job (\d+)", printed)
+    found = re.search(r"submitted \w+ as job (\d+)", printed)
     assert found, printed
     return found[1]
 
@@ -231,6 +233,31 @@ def test_array_of_four_and_m4_after_it(cluster: Cluster, calm: Study, study: Stu
     study.assert_same_as(calm)
     written = pd.read_csv(study.project.folder / "curves" / "budget_curve.csv")
     assert (written["examples"] == 32).all() and len(written) == 2
+
+
+def test_a_training_that_is_requeued_goes_on_from_its_checkpoint(
+    cluster: Cluster, study: Study
+) -> None:
+    """It ends with the weights of one that ran here, undisturbed."""
+    folder = study.project.folder
+    given = {"steps": 80, "batch_size": 4, "hidden_dim": 8, "eval_every": 0, "eval_examples": 2}
+    given |= {"checkpoint_every": 5, "data": "chats.jsonl", "preflight": "skip"}
+    given["pair"] = write_bare_pair(folder)
+    number = job_number(study.submit(milestone="train", **given, output_dir="disturbed"))
+    checkpoints = folder / "disturbed" / "checkpoints"
+    cluster.wait_for(lambda: list(checkpoints.glob("step_*")) != [], 240, "a checkpoint")
+    cluster.slurm("scontrol", "requeue", f"{number}_0")
+    study.wait_for_end(number)
+    (job,) = cluster.jobs(number)
+    log = study.log(number)
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), log
+    assert re.search(r"80 steps, \d+ of them done", log), log
+    assert study.project.runs("milestone", "RUNNING") == []
+    study.project.ok("train", **given, output_dir="calm")
+    files = sorted((folder / "calm" / "fuser" / "final").glob("projector_*"))
+    assert len(files) > 1
+    for file in files:
+        assert file.read_bytes() == (folder / "disturbed/fuser/final" / file.name).read_bytes()
 
 
 def _environment(study: Study) -> dict[str, str]:
