@@ -118,7 +118,7 @@ def _report(session: Session, run: MilestoneRun, found: list[Recovery]) -> None:
     folder: Path = session.values["output_dir"]
     write_csv(table, folder / TABLE)
     run.writer.log_text(run.run_id, csv_text(table), TABLE)
-    for path in save_both(draw_recovery(table, session.pair.name), folder, "recovery"):
+    for path in save_both(draw_recovery(found, session.pair.name), folder, "recovery"):
         run.writer.log_file(run.run_id, path)
     for row in records(table):
         names = f"{row['dataset']}_{row['codec'].replace('+', '_')}"  # MLflow takes no +
