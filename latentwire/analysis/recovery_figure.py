@@ -20,7 +20,7 @@ _ASIDE = 0.09  # columns between a mean and its seeds, of which each kind has a 
 @styled
 def draw_recovery(found: Sequence[Recovery], pair: str) -> Figure:
     """A panel a question set, a column a codec; beside each mean a small point a seed."""
-    frame = labelled(recovery_table(found)).assign(by_seed=[one.by_seed for one in found])
+    frame = labelled(recovery_table(found))
     datasets = list(dict.fromkeys(frame["dataset"]))
     size = (1.2 + 3.4 * len(datasets), 3.4)
     figure = Figure(figsize=size, layout="constrained", dpi=200)
@@ -35,8 +35,8 @@ def draw_recovery(found: Sequence[Recovery], pair: str) -> Figure:
             axes.scatter(places, y, color=colour, marker=marker, s=36, label=name, zorder=3)
             seeds = [
                 (place + _ASIDE * (kind + 1), 100 * accuracies[kind])
-                for place, accuracies_of_row in zip(places, rows["by_seed"], strict=True)
-                for accuracies in accuracies_of_row
+                for place, row in zip(places, rows.index, strict=True)
+                for accuracies in found[row].by_seed
             ]
             axes.scatter(*zip(*seeds, strict=True), color=colour, marker=".", s=18, linewidths=0)
         axes.set_xticks(places, list(rows["codec"]), fontsize=8)
