@@ -5,13 +5,14 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from latentwire.ending import end
 from latentwire.errors import LatentWireError
 from latentwire.milestones.registry import Milestone, load_milestone, questions
 from latentwire.printable import PlainParser, printable_output
+from latentwire.session.torchrun import dismiss, follow, rank_and_count
 from latentwire.terminal import PlainLines, prepare_output
 from latentwire.tracking.signals import raise_on_sigterm, reraise_swallowed_signals
 
@@ -24,12 +25,22 @@ def main(called: str, arguments: Sequence[str]) -> NoReturn:
     `called` is the name of the file that was started, without `.py`: `run`, or a milestone's.
     """
     prepare_output()
-    name, program, options = chosen(called, arguments)
+    rank, count = rank_and_count()
+    if rank:  # what there is to do, the first process tells
+        _quiet()
+        follow(_take_part)
     try:
+        name, program, options = chosen(called, arguments)
         milestone = load_milestone(name)
+        if count > 1 and not milestone.trains:
+            raise LatentWireError(f"{name} does not train: start it without torchrun")
+        _start(milestone, program, options)
     except LatentWireError as error:
         sys.exit(end(error))
-    _start(milestone, program, options)
+    except SystemExit as ending:
+        if not ending.code:  # else torchrun ends the other processes
+            dismiss()
+        raise
 
 
 def chosen(called: str, arguments: Sequence[str]) -> tuple[str, str, Sequence[str]]:
@@ -64,6 +75,12 @@ def _start(milestone: Milestone, program: str, options: Sequence[str]) -> NoRetu
     except BaseException as error:
         sys.exit(end(error, kept="finished chunks are kept, "))
     sys.exit(0)
+
+
+def _take_part() -> Callable[..., None]:
+    from latentwire.milestones.training_run import take_part
+
+    return take_part
 
 
 def _quiet() -> None:

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from c2c.checkpoint import load_fuser, save_fuser
 from c2c.errors import C2CError
 from c2c.fuser import Fuser
+from c2c.processes import ALONE, Processes, Share, of_nothing
 from c2c.stacked_fuser import StackedFuser
 from c2c.training_loss import (
     Batch,
@@ -100,6 +101,7 @@ def train_fuser(
     checkpoint_dir: Path | None = None,
     on_step: Callable[[int, Mapping[str, float]], None] | None = None,
     channels: Channels = not_altered,
+    processes: Processes = ALONE,
 ) -> Fuser:
     """Train `fuser` in place and return it, frozen and in eval mode.
 
@@ -108,6 +110,10 @@ def train_fuser(
     told loss (and what the guard costs, where there is one), gradient norm (before it is clipped),
     learning rate, temperature and open gates after every optimizer step. `channels` puts what
     messages go through into the loop; no gradient passes it.
+
+    Where there are several `processes`, each calls this with the same arguments and its own models;
+    the first alone writes checkpoints, which all of them read. What is drawn (dropout, the gates'
+    noise) follows from seed, step and process.
 
     Raises NotFinite at the first step whose loss, gradient or weights are not finite. Where the
     weights before it are finite they are saved, so that a later call begins with that very step.
@@ -118,13 +124,17 @@ def train_fuser(
     optimizer, scheduler = _optimizer(stacked, settings)
     parts = (fuser, optimizer, scheduler)
     first = _resume(checkpoint_dir, settings, *parts) if checkpoint_dir else 0
+    own_dir = checkpoint_dir if processes.rank == 0 else None  # where this process writes
+    objective = processes.joined(_Objective(receiver, sharer, stacked, settings, channels))
     for step in range(first, settings.steps):
-        means = _add_gradients(receiver, sharer, stacked, batches, settings, step, channels)
+        means = _add_gradients(objective, stacked, batches, settings, step, processes)
         norm = get_total_norm([p.grad for p in stacked.parameters() if p.grad is not None])
-        if wrong := _not_finite({**means, "gradient": norm}):
-            if checkpoint_dir and not _not_finite({"weights": _largest_weight(stacked)}):
+        wrong = _not_finite({**means, "gradient": norm})
+        processes.require_all()
+        if wrong:
+            if own_dir and not _not_finite({"weights": _largest_weight(stacked)}):
                 with suppress(OSError):  # a full disk: what is wrong is to be said all the same
-                    _save(checkpoint_dir, step, settings, *parts)
+                    _save(own_dir, step, settings, *parts)
             raise _ended(step, wrong, settings, stacked, checkpoint_dir)
         clip_grads_with_norm_(stacked.parameters(), settings.max_grad_norm, norm)
         optimizer.step()
@@ -140,40 +150,76 @@ def train_fuser(
         if is_last or (checkpoint_dir and done % settings.checkpoint_every == 0):
             if wrong := _not_finite({"largest weight": _largest_weight(stacked)}):
                 raise _ended(step, wrong, settings, stacked, checkpoint_dir)
-            if checkpoint_dir:
-                _save(checkpoint_dir, done, settings, *parts)
+            if own_dir:
+                _save(own_dir, done, settings, *parts)
     return fuser.eval()
 
 
+class _Objective(nn.Module):
+    """What is minimized, as the one module that DDP takes: its parameters are the fuser's."""
+
+    def __init__(
+        self,
+        receiver: PreTrainedModel,
+        sharer: PreTrainedModel,
+        fuser: StackedFuser,
+        settings: TrainingSettings,
+        channels: Channels,
+    ) -> None:
+        super().__init__()
+        self.fuser = fuser
+        self._models = (receiver, sharer)  # in a tuple they are no parts of this one
+        self._settings, self._channels = settings, channels
+
+    def forward(
+        self, number: int, share: Share | None, kept: int = 0, order: str = "front"
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What a share of batch `number` adds to what is minimized, and its terms, unweighted.
+        Without a share: nothing."""
+        if share is None:
+            return of_nothing(self.fuser), {}
+        settings, fuser = self._settings, self.fuser
+        readings = readings_of(*self._models, share.batch, kept, order)
+        through = self._channels(number, share.batch, order)
+        loss = share.of_answers * answer_loss(readings, fuser, through)
+        terms = {"loss": loss}
+        penalty = share.of_processes * settings.gate_penalty
+        weighted = loss + penalty * _open_share(fuser)
+        if settings.guard_weight:
+            guard = guard_loss(readings, fuser, settings.guard_tolerance, through)
+            terms["guard"] = share.of_lent * guard
+            weighted = weighted + settings.guard_weight * terms["guard"]
+        if share.of_processes < 1 and not any(reading.section for reading in readings):
+            weighted = weighted + of_nothing(fuser)
+        return weighted, terms
+
+
 def _add_gradients(
-    receiver: PreTrainedModel,
-    sharer: PreTrainedModel,
+    objective: nn.Module,
     fuser: StackedFuser,
     batches: Batches,
     settings: TrainingSettings,
     step: int,
-    channels: Channels,
+    processes: Processes,
 ) -> dict[str, Tensor]:
     """Add the gradients of a step's batches to the fuser's; the means of what was minimized."""
     fuser.set_temperature(temperature(settings, step))
-    # Seeded by step, so that a resumed run draws what an undisturbed one would.
-    torch.manual_seed(settings.seed * 1_000_003 + step)
+    # Seeded by step, so that a resumed run draws what an undisturbed one would; and by process. On
+    # a CPU the lowest 32 bits count.
+    torch.manual_seed(settings.seed * 1_000_003 + step + processes.rank * 2_654_435_761)
     choice = random.Random(f"{settings.seed}:{step}")
+    numbers = settings.batches_of(step)
     means: dict[str, Tensor] = {}
-    for number in settings.batches_of(step):
+    for number in numbers:
         batch = batches(number)
         kept, order = _kept_part(settings, batch, choice)
-        readings = readings_of(receiver, sharer, batch, kept, order)
-        through = channels(number, batch, order)
-        loss = answer_loss(readings, fuser, through)
-        terms, weighted = {"loss": loss}, loss + settings.gate_penalty * _open_share(fuser)
-        if settings.guard_weight:
-            terms["guard"] = guard_loss(readings, fuser, settings.guard_tolerance, through)
-            weighted = weighted + settings.guard_weight * terms["guard"]
-        for name, term in terms.items():
-            means[name] = means.get(name, 0) + term.detach() / settings.accumulation
-        (weighted / settings.accumulation).backward()
-    return means
+        with processes.apart(objective, is_last=number == numbers[-1]):
+            weighted, terms = objective(number, processes.share(batch), kept, order)
+            for name, term in terms.items():
+                means[name] = means.get(name, 0) + term.detach() / settings.accumulation
+            # DDP gives the mean of what the processes have, and what is wanted is their sum.
+            (processes.count * weighted / settings.accumulation).backward()
+    return processes.sums(means)
 
 
 def _optimizer(

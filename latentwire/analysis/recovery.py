@@ -44,6 +44,7 @@ class Recovery:
     recovered_low: float  # 95 % over seeds; NaN for one seed
     recovered_high: float
     p: float  # over questions, two-sided: nothing comes back
+    by_seed: tuple[tuple[float, ...], ...]  # plain, coded and trained of each
 
     @property
     def cost(self) -> float:
@@ -93,6 +94,7 @@ def recovery(dataset: str, codec: str, by_seed: Sequence[SeedOutcomes]) -> Recov
         low,
         high,
         _sign_flip_p((correct[:, 2] - correct[:, 1]).mean(axis=0)),
+        tuple(map(tuple, correct.mean(axis=2).tolist())),
     )
 
 
@@ -102,7 +104,7 @@ def recovery_table(found: Sequence[Recovery]) -> pd.DataFrame:
     adjusted = holm([one.p for one in found])
     rows = [
         {
-            **vars(one),
+            **{name: value for name, value in vars(one).items() if name != "by_seed"},
             "cost_points": 100 * one.cost,
             "recovered_points": 100 * one.recovered,
             "recovered_share": one.recovered_share,

@@ -12,6 +12,7 @@ from latentwire.analysis.recovery import Recovery, SeedOutcomes, recovery, recov
 from latentwire.analysis.recovery_figure import draw_recovery
 from latentwire.analysis.reproduction.published_accuracies import LATENTWIRE_2026_02, load_study
 from latentwire.analysis.stats import Outcomes
+from latentwire.analysis.trained_pairs import IN_16_BITS, trained_name
 from latentwire.errors import LatentWireError
 from latentwire.milestones import m2, train
 from latentwire.milestones.training_run import train_once
@@ -25,7 +26,6 @@ from latentwire.tracking.results_reader import chunks_of, results
 from latentwire.training.channel import require_trainable
 
 TABLE = "recovery.csv"
-IN_16_BITS = "16bit"  # the folder of a training whose messages pass no codec
 
 Kept = dict[tuple[int, str, str, str], Outcomes]  # by seed, codec of training, dataset, codec
 
@@ -76,7 +76,7 @@ def _of_training(pair: str, values: Values, seed: int, codec: str) -> Values:
         "codec": (codec,) if codec else None,
         "seed": seed,
         "output_dir": values["output_dir"] / f"seed{seed}-{name.replace('/', '_')}",
-        "trained_pair": f"{pair}+{name}+seed{seed}",
+        "trained_pair": trained_name(pair, name, seed),
     }
     return completed(train.PARAMETERS, values | own)
 
@@ -118,7 +118,7 @@ def _report(session: Session, run: MilestoneRun, found: list[Recovery]) -> None:
     folder: Path = session.values["output_dir"]
     write_csv(table, folder / TABLE)
     run.writer.log_text(run.run_id, csv_text(table), TABLE)
-    for path in save_both(draw_recovery(table, session.pair.name), folder, "recovery"):
+    for path in save_both(draw_recovery(found, session.pair.name), folder, "recovery"):
         run.writer.log_file(run.run_id, path)
     for row in records(table):
         names = f"{row['dataset']}_{row['codec'].replace('+', '_')}"  # MLflow takes no +

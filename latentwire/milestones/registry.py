@@ -38,6 +38,11 @@ class Milestone:
         """Whether processes share its chunks; several tasks of any other would each do it all."""
         return any(parameter.name == "workers" for parameter in self.parameters)
 
+    @property
+    def trains(self) -> bool:
+        """Whether processes that torchrun has started can do it together."""
+        return any(parameter.name == "learning_rate" for parameter in self.parameters)
+
 
 def questions() -> dict[str, str]:
     """What each milestone asks, by name. Read from the files, without importing them."""

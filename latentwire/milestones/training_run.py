@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,8 +16,9 @@ from c2c.cache import geometry
 from c2c.errors import C2CError
 from c2c.fast_ops import fast_steps
 from c2c.fuser import Fuser, new_fuser
+from c2c.processes import Processes
 from c2c.projector import ProjectorSize
-from c2c.training import NotFinite, TrainingSettings, train_fuser
+from c2c.training import Channels, NotFinite, TrainingSettings, train_fuser
 from c2c.training_batches import TokenBatches
 from latentwire.analysis.pictures import save_png
 from latentwire.analysis.training_figures import draw_training
@@ -25,6 +26,7 @@ from latentwire.errors import LatentWireError, NotCached
 from latentwire.evaluation.memory import out_of_memory
 from latentwire.interfaces.registry import load_interface
 from latentwire.parameters import AUTO
+from latentwire.session import torchrun
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
 from latentwire.tracking.dataset_inputs import TRAINING, log_question_sets
@@ -40,6 +42,7 @@ _BESIDE = ("pair", "device", "data_dir", "dry_run", "preflight", "output_dir", "
 
 def train_once(session: Session, parent: MilestoneRun | None = None) -> None:
     """Train the fuser that a session's parameters ask for; nothing where it has been done."""
+    torchrun.require_fit(session.device, session.values["batch_size"])
     try:
         data = _load_data(session)
     except NotCached as missing:
@@ -91,7 +94,10 @@ def _recipe(session: Session, data: TrainingData) -> dict[str, Any]:
     }
     parts = [{"name": p.name, "sha256": p.hash, "used": p.used} for p in data.parts]
     judged = [question.example.id for question in data.judged_by]
-    return {**given, "conversations": parts, "judged_by": judged, "pair": session.files.identity}
+    _, count = torchrun.rank_and_count()
+    several = {"processes": count} if count > 1 else {}
+    pair = session.files.identity
+    return {**given, **several, "conversations": parts, "judged_by": judged, "pair": pair}
 
 
 def _plan(session: Session, data: TrainingData, folder: TrainingFolder) -> str:
@@ -100,9 +106,12 @@ def _plan(session: Session, data: TrainingData, folder: TrainingFolder) -> str:
     done = folder.finished_steps
     onward = f", {done} of them done" if done else ""
     through = ", ".join(values["codec"] or ()) or "16 bits"
+    _, count = torchrun.rank_and_count()
+    shared = f", by {count} processes" if count > 1 else ""
     return (
-        f"{values['steps']} steps{onward}, {seen / len(data.pairs):.1f} epochs, messages through"
-        f" {through}, judged by {len(data.judged_by)} validation questions, in {folder.path}"
+        f"{values['steps']} steps{onward}{shared}, {seen / len(data.pairs):.1f} epochs,"
+        f" messages through {through}, judged by {len(data.judged_by)} validation questions, in"
+        f" {folder.path}"
     )
 
 
@@ -111,42 +120,77 @@ def _train(
 ) -> None:
     """Train to the end, from where an earlier start was ended, and write the pair."""
     values = session.values
-    receiver, sharer = session.files.models
-    fuser = _first_fuser(session)
-    numbers = sum(parameter.numel() for parameter in fuser.parameters())
-    print(f"train: {numbers:,} parameters in {len(fuser.projectors)} projectors", flush=True)
-    milestone.writer.log(milestone.run_id, metrics={"fuser_parameters": numbers})
-    batches = TokenBatches(
-        data.pairs, data.pad, values["batch_size"], values["seed"], session.device
-    )
-    watch = _Watch(session, data, folder, milestone, batches, fuser)
-    alone = int(values["codec_after"] * values["steps"]) * values["accumulation"]
-    channels = codecs_in_the_loop(fuser, values["codec"] or (), values["seed"], alone)
-    with watch.shown(), _fast_products(session), fast_steps(receiver, sharer):
-        try:
-            train_fuser(
-                receiver,
-                sharer,
-                fuser,
-                batches,
-                _settings(values),
-                folder.checkpoints,
-                watch.after_step,
-                channels,
-            )
-        except NotFinite as error:
-            raise _with_evidence(error, watch) from None
-        except C2CError as error:
-            raise LatentWireError(f"train: {error}") from None
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            raise LatentWireError(_too_large(values)) from None
-        if not watch.has_best:  # no validation questions: the last state is the result
-            folder.save(fuser, values["steps"])
+    with torchrun.begin(session.for_worker(), session.device) as join:
+        parts = _parts(session, data)
+        numbers = sum(parameter.numel() for parameter in parts.fuser.parameters())
+        made_of = f"{numbers:,} parameters in {len(parts.fuser.projectors)} projectors"
+        print(f"train: {made_of}", flush=True)
+        milestone.writer.log(milestone.run_id, metrics={"fuser_parameters": numbers})
+        watch = _Watch(session, data, folder, milestone, parts.batches, parts.fuser)
+        processes = join()
+        with watch.shown(), _fast(session):
+            try:
+                parts.train(session, folder.checkpoints, processes, watch.after_step)
+            except NotFinite as error:
+                raise _with_evidence(error, watch) from None
+            except C2CError as error:
+                raise LatentWireError(f"train: {error}") from None
+    if not watch.has_best:  # no validation questions: the last state is the result
+        folder.save(parts.fuser, values["steps"])
     name = values["trained_pair"] or "+".join([session.pair.name, *(values["codec"] or ())])
     description = f"{session.pair.description}; fuser trained for {values['steps']} steps"
     folder.write_pair(session.pair, name, description)
+
+
+def take_part(session: Session, join: torchrun.Join) -> None:
+    """What a process other than the first does in a training: its share of each step."""
+    parts = _parts(session, _load_data(session))
+    checkpoints = TrainingFolder(session.values["output_dir"], {}).checkpoints
+    with _fast(session):
+        parts.train(session, checkpoints, join())
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What is trained, on what, and through what; the same in every process."""
+
+    fuser: Fuser
+    batches: TokenBatches
+    channels: Channels
+
+    def train(
+        self,
+        session: Session,
+        checkpoints: Path,
+        processes: Processes,
+        after_step: Callable[[int, Mapping[str, float]], None] | None = None,
+    ) -> None:
+        try:
+            train_fuser(
+                *session.files.models,
+                self.fuser,
+                self.batches,
+                _settings(session.values),
+                checkpoints,
+                after_step,
+                self.channels,
+                processes,
+            )
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise LatentWireError(_too_large(session.values)) from None
+
+
+def _parts(session: Session, data: TrainingData) -> _Parts:
+    values = session.values
+    fuser = _first_fuser(session)
+    batches = TokenBatches(
+        data.pairs, data.pad, values["batch_size"], values["seed"], session.device
+    )
+    alone = int(values["codec_after"] * values["steps"]) * values["accumulation"]
+    codecs = values["codec"] or ()
+    return _Parts(fuser, batches, codecs_in_the_loop(fuser, codecs, values["seed"], alone))
 
 
 def _with_evidence(error: NotFinite, watch: "_Watch") -> LatentWireError:
@@ -212,14 +256,16 @@ def _first_fuser(session: Session) -> Fuser:
 
 
 @contextmanager
-def _fast_products(session: Session) -> Iterator[None]:
+def _fast(session: Session) -> Iterator[None]:
     """Let a GPU multiply the fuser's float32 matrices with inputs rounded to TF32, which is finer
-    than the models' own bfloat16. Where the models are in float32 too, nothing is rounded."""
+    than the models' own bfloat16, and take the models' small steps in few kernels. Where the models
+    are in float32 too, nothing is rounded."""
     before = torch.get_float32_matmul_precision()
     if session.dtype is not torch.float32:
         torch.set_float32_matmul_precision("high")
     try:
-        yield
+        with fast_steps(*session.files.models):
+            yield
     finally:
         torch.set_float32_matmul_precision(before)
 

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 AGAIN_S = 0.05
@@ -11,12 +12,13 @@ class Terminated(BaseException):
     """The process was asked to end; like KeyboardInterrupt, not an error to be handled."""
 
 
-def raise_on_sigterm() -> None:
-    """From now on the first SIGTERM raises Terminated in the main thread."""
+def raise_on_sigterm(reason: Callable[[], BaseException] = Terminated) -> None:
+    """From now on the first SIGTERM raises Terminated, or what `reason` gives, in the main
+    thread."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second would cut short how runs are ended
-        raise Terminated
+        raise reason()
 
     signal.signal(signal.SIGTERM, stop)
 

@@ -27,6 +27,7 @@ from tiny import (
 )
 from torch import Tensor
 from torch.nn import functional as F
+from toy_training import SETTINGS, SIZE, mixed_batch, padded, same, toy_batch, toy_parts
 from transformers import PreTrainedModel
 
 from c2c import training
@@ -35,7 +36,6 @@ from c2c.checkpoint import load_fuser
 from c2c.errors import C2CError
 from c2c.fuser import Fuser
 from c2c.interface import Interface
-from c2c.projector import ProjectorSize
 from c2c.quantize import round_trip
 from c2c.receiver import prefill
 from c2c.sections import split
@@ -45,41 +45,10 @@ from c2c.training import NotFinite, TrainingSettings, temperature, train_fuser
 from c2c.training_batches import TokenBatches, chat_tokens, end_and_pad, json_lines
 from c2c.training_loss import Batch, answer_loss, guard_loss, readings_of, unchanged
 
-SIZE = ProjectorSize(hidden_dim=16, intermediate_dim=16, num_layers=3, dropout=0.1)
-# Everything that draws random numbers or keeps state is on.
-SETTINGS = TrainingSettings(
-    steps=10,
-    learning_rate=1e-2,
-    accumulation=2,
-    gate_penalty=0.05,
-    guard_weight=0.5,
-    partial_share=0.5,
-    checkpoint_every=3,
-)
-
-
-def toy_batch(number: int) -> Batch:
-    """The answer says which of two tokens the prompt begins with."""
-    generator = torch.Generator().manual_seed(number)
-    prompts = torch.randint(50, 400, (8, 6), generator=generator)
-    which = torch.randint(0, 2, (8,), generator=generator)
-    prompts[:, 0] = 10 + which
-    return Batch(prompts, torch.stack([20 + which, torch.full((8,), STOP_ID)], dim=1))
-
-
-def toy_parts() -> tuple[PreTrainedModel, PreTrainedModel, Fuser]:
-    receiver, sharer = make_model("qwen3", 1, layers=2), make_model("qwen2", 2, layers=2)
-    return receiver, sharer, make_fuser(sharer, receiver, size=SIZE)
-
 
 def train(folder: Path | None, settings: TrainingSettings = SETTINGS, **options: Any) -> Fuser:
     receiver, sharer, fuser = toy_parts()
     return train_fuser(receiver, sharer, fuser, toy_batch, settings, folder, **options)
-
-
-def same(first: Fuser, second: Fuser) -> bool:
-    a, b = first.state_dict(), second.state_dict()
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.fixture(scope="module")
@@ -363,12 +332,6 @@ def test_an_interface_that_puts_in_front_has_a_loss(kept: int, order: str) -> No
     assert loss == pytest.approx(float(F.cross_entropy(logits, answers[:, 0])), abs=2e-5)
 
 
-def padded(row: Tensor, left: int, right: int = 0, value: int = 7) -> tuple[Tensor, Tensor]:
-    ids = torch.cat([torch.full((left,), value), row, torch.full((right,), value)])[None]
-    mask = torch.cat([torch.zeros(left), torch.ones(len(row)), torch.zeros(right)])[None].long()
-    return ids, mask
-
-
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize(
     ("kept", "order"), [(13, "front"), (7, "front"), (2, "front"), (5, "back")]
@@ -402,24 +365,6 @@ def test_padding_changes_no_rows_loss(
         batch = Batch(ids, answers, prompt_mask, answer_mask)
         together = answer_loss(readings_of(receiver, sharer, batch, kept, order), fuser)
     assert float(together) == pytest.approx(float(alone), abs=2e-5)
-
-
-def mixed_batch(
-    lengths: tuple[int, ...], pad: int, device: str = "cpu"
-) -> tuple[Batch, list[Batch]]:
-    """Conversations whose prompts have these lengths, padded together, and each alone."""
-    alone = [Batch(token_ids(1, n, seed=n), token_ids(1, 2 + n % 2, seed=50 + n)) for n in lengths]
-    left, right = max(lengths), max(b.answer_ids.shape[1] for b in alone)
-    rows = []
-    for one in alone:
-        prompt, answer = one.prompt_ids[0], one.answer_ids[0]
-        before, behind = left - len(prompt), right - len(answer)
-        rows.append((*padded(prompt, before, value=pad), *padded(answer, 0, behind, value=pad)))
-    ids, mask, answers, answer_mask = (
-        torch.cat(parts).to(device) for parts in zip(*rows, strict=True)
-    )
-    moved = [Batch(b.prompt_ids.to(device), b.answer_ids.to(device)) for b in alone]
-    return Batch(ids, answers, mask, answer_mask), moved
 
 
 def loss_and_gradients(

@@ -5,15 +5,18 @@ claims:
   - text: With int8, the question's own cache is worth more than another question's.
     dataset: openbookqa
     kind: superior              # or non_inferior, equivalent
-    first: {codec: int8}        # keep_ratio, order, control and calibration may follow
+    first: {codec: int8}        # keep_ratio, order, control, calibration and trained may follow
     second: {codec: int8, control: deranged}    # or receiver, or sharer
     margin_points: 0            # optional: 0 for superior, else 1
+
+`trained: 16bit`, or a codec, on both sides compares interfaces that M5 trained so, seed by seed.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS, KINDS, Kind
+from latentwire.analysis.trained_pairs import IN_16_BITS, subject_of
 from latentwire.channel.registry import require_codec
 from latentwire.channel.selectors.registry import require_selector
 from latentwire.controls.registry import CONTROLS
@@ -38,6 +41,16 @@ class Claim:
     margin_points: float  # percentage points
     first: Condition
     second: Condition
+    trained: tuple[str, str] = ("", "")  # how the interface of each was, where M5 trained it
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """What the two sides are called."""
+        first, second = (
+            f"{side.label} trained as {training}" if training else side.label
+            for side, training in zip((self.first, self.second), self.trained, strict=True)
+        )
+        return first, second
 
     @property
     def margin(self) -> float:
@@ -52,6 +65,16 @@ class ClaimFile:
     name: str
     pair: str | None  # None: any pair that has answers on the claims' datasets
     claims: tuple[Claim, ...]
+
+    def subject(self, name: str) -> str | None:
+        """What the claims are judged on, of which the pair `name` is: itself, or, where they are of
+        trainings, the pair that was trained, with its seed. None: they are not about it."""
+        trainings = {training for claim in self.claims for training in claim.trained}
+        found: tuple[str, str] | None = (name, "")
+        if any(trainings):
+            named = (subject_of(name, training) for training in sorted(trainings))
+            found = next((subject for subject in named if subject), None)
+        return None if found is None or self.pair not in (None, found[0]) else "".join(found)
 
 
 def load_claims(path: Path) -> ClaimFile:
@@ -75,6 +98,8 @@ def load_claims(path: Path) -> ClaimFile:
                 f"{path}: the claim {claim.text!r} stands twice for {claim.dataset}; word each once"
             )
         said.add((claim.text, claim.dataset))
+    if len({all(claim.trained) for claim in claims}) > 1:
+        raise LatentWireError(f"{path}: give 'trained' in all claims, or in none")
     return ClaimFile(path.name, pair, claims)
 
 
@@ -97,16 +122,21 @@ def _claim(keys: StrictMapping, path: Path, within: str) -> Claim:
             f" {'from' if zero_allowed else 'above'} 0 and below 100 for a claim of the kind"
             f" {kind}, got {margin_points:g}"
         )
-    first, second = (_condition(keys.take(name), path, f"{within}.{name}") for name in _SIDES)
+    sides = [_side(keys.take(name), path, f"{within}.{name}") for name in _SIDES]
     keys.finish()
-    if first == second:
+    if sides[0] == sides[1]:
         raise LatentWireError(f"{path}: '{within}' compares a condition with itself")
-    return Claim(text, dataset, kind, margin_points, first, second)
+    (first, trained_first), (second, trained_second) = sides
+    if bool(trained_first) != bool(trained_second):
+        raise LatentWireError(f"{path}: '{within}': give 'trained' on both sides, or on none")
+    trained = (trained_first, trained_second)
+    return Claim(text, dataset, kind, margin_points, first, second, trained)
 
 
-def _condition(values: object, path: Path, within: str) -> Condition:
+def _side(values: object, path: Path, within: str) -> tuple[Condition, str]:
+    """A condition, and how its interface was trained."""
     if values in ALONE:
-        return Condition(str(values))
+        return Condition(str(values)), ""
     if not isinstance(values, dict):
         raise LatentWireError(
             f"{path}: '{within}' must be receiver, sharer, or keys and values with a codec,"
@@ -118,11 +148,14 @@ def _condition(values: object, path: Path, within: str) -> Condition:
     order = keys.text("order") if keys.has("order") else "front"
     control = keys.one_of("control", tuple(CONTROLS)) if keys.has("control") else "matched"
     calibration = keys.text("calibration") if keys.has("calibration") else ""
+    trained = keys.text("trained") if keys.has("trained") else ""
     keys.finish()
     try:
+        if trained not in ("", IN_16_BITS):
+            require_codec(trained)
         require_codec(codec, calibration)
         require_selector(order)
         channel = Channel(codec, keep_ratio, order, calibration)
     except LatentWireError as error:
         raise LatentWireError(f"{path}: '{within}': {error}") from None
-    return Condition(C2C, channel, control)
+    return Condition(C2C, channel, control), trained

@@ -15,6 +15,7 @@ from latentwire.analysis.noninferiority import (
     required_sample_size,
 )
 from latentwire.analysis.stats import ALPHA, Interval, PairedOutcomes, holm, paired_outcomes
+from latentwire.analysis.trained_pairs import subject_of
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
 from latentwire.spec.axes import AXES
@@ -48,7 +49,7 @@ class ClaimsReport:
 def is_claimed(files: Sequence[ClaimFile], params: Mapping[str, str]) -> bool:
     """Whether a chunk run with these parameters may hold answers that some claim is about."""
     return any(
-        file.pair in (None, params.get("pair"))
+        file.subject(params.get("pair", "")) is not None
         and claim.dataset == params.get("dataset")
         and side.system == params.get("system")
         and side.control == params.get("control")
@@ -70,10 +71,10 @@ def judge_files(
     reports = []
     for file in files:
         datasets = {claim.dataset for claim in file.claims}
-        pairs = {result.pair for result in results if result.dataset in datasets}
-        for pair in sorted(pairs if file.pair is None else pairs & {file.pair}):
-            own = [result for result in results if result.pair == pair]
-            reports.append(ClaimsReport(file.name, pair, tuple(judge(file.claims, own))))
+        subjects = {file.subject(result.pair) for result in results if result.dataset in datasets}
+        for subject in sorted(name for name in subjects if name is not None):
+            own = [result for result in results if file.subject(result.pair) == subject]
+            reports.append(ClaimsReport(file.name, subject, tuple(judge(file.claims, own))))
     if not reports:
         names = ", ".join(file.name for file in files)
         raise LatentWireError(
@@ -136,33 +137,36 @@ class _Sides:
     def find(cls, claim: Claim, results: Sequence[ConditionResult]) -> "_Sides":
         records: list[dict[str, Record]] = []
         problems, degenerate, totals = [], [], {0}
-        for side in dict.fromkeys((claim.first, claim.second)):
+        sides = zip((claim.first, claim.second), claim.trained, claim.labels, strict=True)
+        for side, training, label in dict.fromkeys(sides):
             parts = [
                 result
                 for result in results
-                if result.dataset == claim.dataset and _is_of(result, side)
+                if result.dataset == claim.dataset
+                and _is_of(result, side)
+                and (not training or subject_of(result.pair, training))
             ]
             totals |= {part.examples_total for part in parts}
             calibrations = {part.calibration for part in parts}
             if not parts:
-                problems.append(f"There are no answers of {side.label}.")
+                problems.append(f"There are no answers of {label}.")
             elif len(calibrations) > 1:
                 hashes = ", ".join(sorted(str(calibration) for calibration in calibrations))
                 problems.append(
-                    f"{side.label} was run with {len(calibrations)} calibrations: name one under"
+                    f"{label} was run with {len(calibrations)} calibrations: name one under"
                     f" 'calibration' ({hashes})."
                 )
-            found = {} if len(calibrations) > 1 else merged(f"{claim.dataset} {side.label}", parts)
+            found = {} if len(calibrations) > 1 else merged(f"{claim.dataset} {label}", parts)
             answers = spread(found.values())
             if answers.degenerate:
                 degenerate.append(
-                    f"{side.label} answers {answers.top_letter} to"
+                    f"{label} answers {answers.top_letter} to"
                     f" {100 * answers.top_letter_share:.0f} % of the questions"
                     f" (flagged: {DEGENERATE_NOTE})."
                 )
             lost = unanswered.count(found.values())
             if lost:
-                degenerate.append(f"{side.label}: {lost} questions could not be answered.")
+                degenerate.append(f"{label}: {lost} questions could not be answered.")
             records.append(found)
         # What is compared with gets no blame for questions that it could not answer.
         records[-1] = unanswered.answered(records[-1])

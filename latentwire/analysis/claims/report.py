@@ -35,7 +35,7 @@ def _lines(judgement: Judgement, family: int) -> list[str]:
 
 def _texts(judgement: Judgement, family: int) -> list[str]:
     claim, outcomes = judgement.claim, judgement.outcomes
-    texts = [f"{claim.dataset}: {claim.first.label} - {claim.second.label}, {_stated(claim)}"]
+    texts = [f"{claim.dataset}: {' - '.join(claim.labels)}, {_stated(claim)}"]
     if outcomes.examples:
         needed = judgement.questions_needed
         texts += [

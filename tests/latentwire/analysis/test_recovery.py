@@ -24,8 +24,9 @@ def test_points_cost_and_points_that_come_back() -> None:
     # 1/4 and 2/4 by seed: mean 3/8, standard error 1/8, t of one degree of freedom 12.706.
     assert found.recovered_low == pytest.approx(3 / 8 - 12.7062 / 8, abs=1e-4)
     assert found.recovered_high == pytest.approx(3 / 8 + 12.7062 / 8, abs=1e-4)
+    assert found.by_seed == ((3 / 4, 1 / 4, 2 / 4), (2 / 4, 1 / 4, 3 / 4))
     (row,) = recovery_table([found]).to_dict(orient="records")
-    assert row["recovered_points"] == 37.5 and row["cost_points"] == 37.5
+    assert "by_seed" not in row and row["recovered_points"] == 37.5 and row["cost_points"] == 37.5
     assert row["recovered_points_low"] == pytest.approx(100 * found.recovered_low)
     assert row["p_holm"] == found.p
 

@@ -27,6 +27,7 @@ GOOD: dict[str, Any] = {
     "first": {"codec": "int8"},
     "second": {"codec": "bf16"},
 }
+OF_M5 = {"codec": "int8", "trained": "int8"}
 REMOVED = object()
 
 
@@ -125,6 +126,21 @@ def test_a_claim_says_its_conditions(tmp_path: Path) -> None:
             changed("margin_points", 100),
             "key 'claims[1].margin_points' must be a number of percent",
         ),
+        (changed("first.trained", "int5"), "'claims[1].first': codec 'int5' is unknown"),
+        (changed("first.trained", "int8"), "'claims[1]': give 'trained' on both sides, or on none"),
+        (
+            {"claims": [GOOD, {**GOOD, "text": "x", **dict.fromkeys(("first", "second"), OF_M5)}]},
+            "'claims[2]' compares a condition with itself",
+        ),
+        (
+            {
+                "claims": [
+                    GOOD,
+                    {**GOOD, "first": OF_M5, "second": {**OF_M5, "trained": "16bit"}, "text": "x"},
+                ]
+            },
+            "give 'trained' in all claims, or in none",
+        ),
         *((changed(name, REMOVED), f"key 'claims[1].{name}' is missing") for name in GOOD),
     ],
 )
@@ -174,7 +190,7 @@ def test_any_value_is_taken_or_explained(
 
 def test_the_milestones_claims_come_with_the_package() -> None:
     files = {file.name: file for file in shipped_claims()}
-    assert {"m0.yaml", "m2.yaml", "m3.yaml", "demo.yaml"} <= set(files)
+    assert {"m0.yaml", "m2.yaml", "m3.yaml", "m5.yaml", "demo.yaml"} <= set(files)
     for file in files.values():
         known = load_pair(file.pair or "qwen3_0.6b+qwen2.5_0.5b").datasets
         assert {claim.dataset for claim in file.claims} == set(known)

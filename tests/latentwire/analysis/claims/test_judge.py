@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +180,35 @@ def test_files_are_judged_on_the_pairs_that_have_answers(condition: Make) -> Non
     assert [judgement.outcomes.examples for judgement in reports[2].judgements] == [2, 2]
     with pytest.raises(LatentWireError, match=r"no finished local answers .* claims of absent"):
         judge_files(files[2:], answers, "local")
+
+
+def test_trainings_are_compared_seed_by_seed(condition: Make) -> None:
+    made = replace(claim("superior", second=INT8), trained=("int8", "16bit"))
+    files = [ClaimFile("m5", None, (made,)), ClaimFile("other", "qwen", (made,))]
+    answers = [
+        condition(letters_of, codec="int8", pair=pair)
+        for pair, letters_of in {
+            "qwen+x+int8+seed42": "AAAA",
+            "qwen+x+16bit+seed42": "ABBA",
+            "qwen+x+int8+seed43": "ABAA",
+            "qwen+x+16bit+seed43": "ABAA",
+            "qwen+x+int4+seed42": "BBBB",  # no claim is about it, nor about the pair itself
+            "qwen+x": "BBBB",
+        }.items()
+    ]
+    reports = judge_files(files, answers, "local")
+    assert [(report.file, report.pair) for report in reports] == [
+        ("m5", "qwen+x+seed42"),
+        ("m5", "qwen+x+seed43"),
+    ]
+    first, second = (only(list(report.judgements)).outcomes for report in reports)
+    assert (first.only_first, first.only_second, first.examples) == (2, 0, 4)
+    assert (second.only_first, second.only_second) == (0, 0)
+    assert "int8 full matched trained as int8 - c2c int8 full" in render(reports, "local")
+    params = {"dataset": "set", "system": "c2c", "codec": "int8", "control": "matched"}
+    assert is_claimed(files, {**params, "pair": "qwen+x+16bit+seed1"})
+    assert not is_claimed(files, {**params, "pair": "qwen+x"})
+    assert not is_claimed(files[1:], {**params, "pair": "qwen+x+16bit+seed1"})
 
 
 def test_only_what_is_claimed_is_fetched() -> None:
