@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from c2c.errors import printable
@@ -131,11 +132,15 @@ def _claims(options: argparse.Namespace) -> None:
     from latentwire.tracking.store import open_store
 
     files = [claim.load_claims(options.file)] if options.file else claim.shipped_claims()
+    if options.pair:
+        files = [replace(file, pair=file.pair or options.pair) for file in files]
+    # Claims on trainings are about pairs with names of their own.
+    searched = None if any(file.trainings for file in files) else options.pair
     with _naming_refusals():
         found = newest_results(
             open_store(),
             options.source,
-            options.pair,
+            searched,
             lambda params: judge.is_claimed(files, params),
         )
     print(report.render(judge.judge_files(files, found, options.source), options.source), end="")

@@ -66,13 +66,17 @@ class ClaimFile:
     pair: str | None  # None: any pair that has answers on the claims' datasets
     claims: tuple[Claim, ...]
 
+    @property
+    def trainings(self) -> set[str]:
+        """Those whose pairs are compared; empty where claims are about a pair itself."""
+        return {training for claim in self.claims for training in claim.trained if training}
+
     def subject(self, name: str) -> str | None:
         """What the claims are judged on, of which the pair `name` is: itself, or, where they are of
         trainings, the pair that was trained, with its seed. None: they are not about it."""
-        trainings = {training for claim in self.claims for training in claim.trained}
         found: tuple[str, str] | None = (name, "")
-        if any(trainings):
-            named = (subject_of(name, training) for training in sorted(trainings))
+        if self.trainings:
+            named = (subject_of(name, training) for training in sorted(self.trainings))
             found = next((subject for subject in named if subject), None)
         return None if found is None or self.pair not in (None, found[0]) else "".join(found)
 

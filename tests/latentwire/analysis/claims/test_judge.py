@@ -201,6 +201,7 @@ def test_trainings_are_compared_seed_by_seed(condition: Make) -> None:
         ("m5", "qwen+x+seed42"),
         ("m5", "qwen+x+seed43"),
     ]
+    assert judge_files([replace(files[0], pair="qwen+x")], answers, "local") == reports
     first, second = (only(list(report.judgements)).outcomes for report in reports)
     assert (first.only_first, first.only_second, first.examples) == (2, 0, 4)
     assert (second.only_first, second.only_second) == (0, 0)
