@@ -19,6 +19,11 @@ def families(frame: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]
         yield str(pair), str(dataset), str(source), rows
 
 
+def metric_of(rows: pd.DataFrame) -> str:
+    """What the scores of one dataset's rows are: "accuracy", or what its task calls them."""
+    return str(rows["metric"].iloc[0]) if len(rows) else "accuracy"
+
+
 def published_note(source: str) -> str:
     """What stands behind a title where answers are a study's."""
     return ", published answers" if source == "published" else ""

@@ -19,8 +19,8 @@ class Question:
 
     @property
     def token_ids(self) -> tuple[int, ...]:
-        """What both models read, as long as they read the same ids."""
-        assert self.prompts.alignment is None
+        """What both models read, where they read the same ids."""
+        assert self.prompts.alignment is None and not self.prompts.private
         return self.prompts.receiver_ids
 
     @property
@@ -31,12 +31,9 @@ class Question:
     def graded(self, answer: str | None) -> dict[str, Any]:
         """A record's fields `predicted`, `correct` and `score`, the last where it says more."""
         key = self.example.answer
-        score = self.task.score(key, answer)
-        return {
-            "predicted": answer,
-            "correct": self.task.is_correct(key, answer),
-            "score": score if 0 < score < 1 else None,
-        }
+        score, correct = self.task.score(key, answer), self.task.is_correct(key, answer)
+        said = None if score == correct else score
+        return {"predicted": answer, "correct": correct, "score": said}
 
 
 def tokenize(task: Task, examples: Sequence[Example], tokenizer: Any) -> list[Question]:
