@@ -22,3 +22,4 @@ class Plug:
     # (folder, sharer, receiver) -> how many projectors there are; the same errors, as far as the
     # descriptions tell, without a tensor read.
     require_fit: Callable[[Path, Geometry, Geometry], int]
+    inserts: bool = False  # as `Interface.inserts`
