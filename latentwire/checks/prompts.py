@@ -50,10 +50,10 @@ def lengths_of(
     # Around a question stand the same tokens; its own are no shorter than a byte.
     longest = max(examples, key=lambda example: _bytes(task, example))
     blank = task.blank(longest)
-    frame = len(task.prompts(blank, tokenizer).everything)
+    frame = len(task.prompts(blank, tokenizer).receiver_ids)
     if frame + _bytes(task, longest) - _bytes(task, blank) + SPARE_TOKENS <= most:
         return fits
-    lengths = [len(question.prompts.everything) for question in questions()[: len(examples)]]
+    lengths = [len(question.token_ids) for question in questions()[: len(examples)]]
     long = sum(length > most for length in lengths)
     told = (
         f"{long} of {len(lengths)} prompts of {task.name} are too long (the longest has"
@@ -63,7 +63,7 @@ def lengths_of(
 
 
 def _bytes(task: Task, example: Example) -> int:
-    return len((example.evidence + task.prompt_text(example)).encode())
+    return len(task.prompt_text(example).encode())
 
 
 def judge(found: Sequence[Lengths]) -> str:

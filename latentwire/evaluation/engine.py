@@ -25,7 +25,6 @@ from latentwire.evaluation.pipeline import written_record
 from latentwire.evaluation.progress import Progress
 from latentwire.evaluation.record import Record, unanswered
 from latentwire.evaluation.unanswerable import require_answerable
-from latentwire.interfaces.registry import require_both_read_alike
 from latentwire.spec.axes import BASELINES
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
@@ -62,8 +61,6 @@ def evaluate(
     `pipeline`. Raises LatentWireError when not even one example under one condition fits; C2CError
     for models that cannot be evaluated in batches.
     """
-    private = dict.fromkeys(q.task.name for q in questions if q.prompts.private)
-    require_both_read_alike(pair.interface.inserts, private)
     work = work or Workspace(pair)
     found: dict[Condition, list[Record]] = {}
     competing = [c for c in dict.fromkeys(conditions) if c.system in BASELINES]

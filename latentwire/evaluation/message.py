@@ -20,22 +20,10 @@ _WRITE = """
 Write a brief message to it with the facts and the reasoning that help to answer. Begin with what \
 matters most."""
 _HINT = "A message from another model that has read this question:\n"
-# Where the sharer has evidence and no question.
-_ABOUT = """Another model will be asked about the following text, which it does not see.
-
-"""
-_SUM_UP = """
-
-Write a brief message to it with the facts that it may be asked for. Begin with what \
-matters most."""
-_HINT_ABOUT = "A message from another model that has read the text:\n"
 
 
 def message_prompt_token_ids(tokenizer: Any, question: Question) -> list[int]:
-    """The token ids from which the sharer writes its message: question and choices and no answer,
-    or its evidence alone."""
-    if evidence := question.example.evidence:
-        return user_turn_token_ids(tokenizer, _ABOUT + evidence + _SUM_UP)
+    """The token ids from which the sharer writes its message: question and choices, no answer."""
     described = question.task.described(question.example)
     return user_turn_token_ids(tokenizer, _TASK + described + _WRITE)
 
@@ -47,7 +35,7 @@ def prompt_with_message_token_ids(tokenizer: Any, question: Question, message: s
     """
     if not message:
         return list(question.prompts.receiver_ids)
-    hint = (_HINT_ABOUT if question.example.evidence else _HINT) + message + "\n\n"
+    hint = _HINT + message + "\n\n"
     return user_turn_token_ids(tokenizer, hint + question.task.prompt_text(question.example))
 
 

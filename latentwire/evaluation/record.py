@@ -64,7 +64,6 @@ def make_record(
         answer=question.example.answer,
         donor_id=donor.example.id if lent else None,
         donor_answer=donor.example.answer if lent else None,
-        cluster=question.example.cluster or None,
         **question.graded(answer),
         **{"prompt_tokens": len(read), **plain, **told},
     )

@@ -22,4 +22,3 @@ class Plug:
     # (folder, sharer, receiver) -> how many projectors there are; the same errors, as far as the
     # descriptions tell, without a tensor read.
     require_fit: Callable[[Path, Geometry, Geometry], int]
-    inserts: bool = False  # as `Interface.inserts`

@@ -1,6 +1,5 @@
 """The interfaces by name. A new one is its own file and one line here."""
 
-from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
 
@@ -38,23 +37,6 @@ def require_fit(folder: Path, sharer: Geometry, receiver: Geometry) -> int:
     """See without its tensors whether what is in `folder` fits the pair; how many projectors it
     has. Raises as `load_interface` does, for all that the descriptions tell."""
     return _plug(folder).require_fit(folder, sharer, receiver)
-
-
-def inserts(folder: Path) -> bool:
-    """Whether the interface in `folder` puts the message before the receiver's prompt. Raises as
-    `load_interface`."""
-    return _plug(folder).inserts
-
-
-def require_both_read_alike(inserts: bool, private: Collection[str]) -> None:
-    """LatentWireError for an interface that merges caches, with questions of `private` tasks, whose
-    evidence the sharer alone reads."""
-    if private and not inserts:
-        raise LatentWireError(
-            f"the sharer alone reads the evidence of {', '.join(private)}, but this pair's fuser"
-            " merges the sharer's cache into the receiver's own token by token, for which both must"
-            " read the same; take a pair whose interface inserts what arrived, or other questions"
-        )
 
 
 def _plug(folder: Path) -> Plug:

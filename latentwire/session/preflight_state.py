@@ -5,7 +5,7 @@ which finds it.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -31,7 +31,7 @@ from latentwire.checks.weights import configs, weights_bytes
 from latentwire.environment import choose_device, choose_dtype
 from latentwire.errors import LatentWireError, NotCached, Unanswerable
 from latentwire.evaluation.message import stem_and_options
-from latentwire.interfaces.registry import inserts, require_both_read_alike, require_fit
+from latentwire.interfaces.registry import require_fit
 from latentwire.pairs.locate import LocatedPair, is_offline, locate_pair, parts_of
 from latentwire.pairs.pair import Pair
 from latentwire.pairs.tokenizer import check_embedded
@@ -52,7 +52,7 @@ PYTHON, PACKAGES, PAIR, DEVICE = "python", "packages", "pair", "device"
 FILES, MEMORY, CACHES, DISK = "pair files", "memory", "caches", "disk"
 PROMPTS = "prompts"
 STORE, SCHEMA, ARTIFACTS, CLOCK = "tracking store", "store opens", "artifacts", "clock"
-OPTIONS, EVIDENCE = "options", "evidence"
+OPTIONS = "options"
 
 
 @dataclass
@@ -67,7 +67,6 @@ class PreflightState:
     store: Store | None = None
     downloads: list[Download] = field(default_factory=list)
     weights: int | None = None  # bytes in memory
-    inserts: bool | None = None  # whether the interface does
     sharer: Any = None  # configurations of the models
     receiver: Any = None
     datasets: dict[str, Dataset] = field(default_factory=dict)
@@ -132,7 +131,7 @@ def fast_checks(opening: PreflightState, thorough: bool = False) -> Iterator[Che
     yield Check(
         PROMPTS,
         lambda: _prompts(opening),
-        "take a pair whose models read longer texts, with the tokenizers that belong to them",
+        "take a pair that can read these texts, with the tokenizers that belong to its models",
         needs=(PAIR, DEVICE, FILES),
     )
     if thorough or MESSAGE_TOKENS.name in opening.values:  # baselines are part of it
@@ -173,13 +172,6 @@ def _data_checks(opening: PreflightState) -> Iterator[Check]:
             f"data {name}",
             lambda name=name: _dataset(opening, name),  # type: ignore[misc]
             "fill HF_HOME online, or give data_dir=FOLDER with the set's JSON lines",
-        )
-    if private := [name for name, found in opening.datasets.items() if found.private]:
-        yield Check(
-            EVIDENCE,
-            lambda: _evidence(opening, private),
-            "take dataset=NAME of questions that both models read whole",
-            needs=(FILES,),
         )
     yield Check(
         CACHES,
@@ -256,7 +248,6 @@ def inspect_files(opening: PreflightState, located: LocatedPair) -> str:
     """Are the files whole, do their shapes fit, and what do they take in memory?"""
     opening.weights = weights_bytes(located, opening.dtype or torch.float32)
     opening.sharer, opening.receiver = configs(located)
-    opening.inserts = located.fuser is not None and inserts(located.fuser)
     if located.fuser is None:
         return "whole; there is no fuser yet"
     projectors = require_fit(located.fuser, geometry(opening.sharer), geometry(opening.receiver))
@@ -285,14 +276,6 @@ def _dataset(opening: PreflightState, name: str) -> str:
     return describe(dataset)
 
 
-def _evidence(opening: PreflightState, private: Sequence[str]) -> str:
-    """Can the pair be asked questions whose evidence the sharer alone reads?"""
-    if opening.inserts is None:
-        raise CheckSkipped("the pair is still to be downloaded")
-    require_both_read_alike(opening.inserts, private)
-    return f"the sharer alone reads that of {', '.join(private)}"
-
-
 def _prompts(opening: PreflightState) -> str:
     """Tokenizers, template and the length of every prompt; after the store, which a session has."""
     if opening.downloads:
@@ -302,6 +285,9 @@ def _prompts(opening: PreflightState) -> str:
     rows = {name: config.get_text_config().vocab_size for name, config in models.items()}
     check_embedded(session.files.tokenizer, rows)
     told = f"{DATE_TOLD}; " if session.files.prompting.printed else ""
+    for name, dataset in opening.datasets.items():
+        if dataset.private:  # refused here where the pair's interface merges caches
+            session.questions(name)
     found = [
         lengths_of(
             session.dataset(name).task,

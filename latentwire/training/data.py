@@ -10,7 +10,6 @@ from typing import Any
 
 from c2c.training_batches import chat_tokens, end_and_pad, json_lines
 from latentwire.errors import LatentWireError
-from latentwire.interfaces.registry import require_both_read_alike
 from latentwire.tasks.question import Question, tokenize
 from latentwire.tasks.registry import TASKS, load_training, load_validation
 from latentwire.tasks.task import Example, Task
@@ -103,7 +102,6 @@ def load_training_data(
     for name in names:
         task = TASKS[name]
         training = load_training(name, data_dir, download)
-        require_both_read_alike(False, [name] if training.private else [])
         kept = [e for e in training.examples if not scored.holds(e.question)]
         held_out = load_validation(name, data_dir, download)
         if held_out is None:

@@ -7,17 +7,10 @@ from typing import Any
 import pytest
 from tiny import loaded_pair, make_tokenizer
 
-from latentwire.checks.report import FAIL, run_checks
 from latentwire.controls.registry import MATCHED
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import engine
-from latentwire.evaluation.message import (
-    message_prompt_token_ids,
-    prompt_with_message_token_ids,
-)
 from latentwire.evaluation.record import make_record, read_records, record_lines
-from latentwire.session import preflight_state
-from latentwire.session.preflight_state import PreflightState
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks import registry, rows
 from latentwire.tasks.dataset import build_dataset
@@ -26,7 +19,6 @@ from latentwire.tasks.question import Question, tokenize
 from latentwire.tasks.registry import TASKS, load_dataset
 from latentwire.tasks.rows import HubConfigs, read_json_lines
 from latentwire.tasks.task import Task
-from latentwire.training.data import ScoredQuestions, load_training_data
 
 PASSAGE = "The Nile is a river. It is  6,650 km long."
 SPAN = {"id": "q1", "context": PASSAGE, "question": "How long is it?"}
@@ -101,15 +93,6 @@ def test_the_sharer_reads_the_evidence_and_the_receiver_the_question() -> None:
     turn = [{"role": "user", "content": PASSAGE}]
     assert sharer == template(turn, tokenize=False, enable_thinking=False)
     assert "Nile" not in receiver and "How long is it?" in receiver
-    written, read = (
-        tokenizer.decode(ids)
-        for ids in (
-            message_prompt_token_ids(tokenizer, question),
-            prompt_with_message_token_ids(tokenizer, question, "6,650"),
-        )
-    )
-    assert PASSAGE in written and "How long" not in written
-    assert "read the text:\n6,650\n\n" in read and "How long is it?" in read
 
 
 def test_questions_on_one_passage_are_one_cluster_in_their_records(tmp_path: Path) -> None:
@@ -127,34 +110,11 @@ def test_questions_on_one_passage_are_one_cluster_in_their_records(tmp_path: Pat
     assert read_records(tmp_path / "records.jsonl") == records
 
 
-def test_a_fuser_is_refused_where_the_sharer_alone_reads(tmp_path: Path) -> None:
-    asked = questions_of(TASKS["boolq"], *[ROWS["boolq"][0]] * 2)
+def test_a_fuser_is_refused_where_the_sharer_alone_reads() -> None:
+    asked = questions_of(TASKS["xquad"], *[ROWS["xquad"][0] | {"id": name} for name in "ab"])
     condition = Condition("c2c", Channel("int8"), MATCHED)
-    with pytest.raises(LatentWireError, match="the evidence of boolq, but this pair's fuser"):
+    with pytest.raises(LatentWireError, match="xquad: the sharer alone reads the evidence, so"):
         engine.evaluate(loaded_pair(), [condition], asked, asked)
-    row, *_ = ROWS["boolq"]
-    folder = tmp_path / "boolq"
-    folder.mkdir()
-    (folder / "train.jsonl").write_text(json.dumps(row) + "\n")
-    with pytest.raises(LatentWireError, match="the evidence of boolq"):
-        load_training_data(["boolq"], [], ScoredQuestions([]), make_tokenizer(), tmp_path, 1)
-
-
-@pytest.mark.parametrize("inserts", [None, False, True])
-def test_it_is_refused_before_work_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inserts: bool | None
-) -> None:
-    state = PreflightState({"dataset": ("gsm8k", "boolq"), "data_dir": tmp_path})
-    state.inserts = inserts
-    found = {
-        name: build_dataset(TASKS[name], [("row", ROWS[name][0])], name)
-        for name in state.dataset_names
-    }
-    monkeypatch.setattr(preflight_state, "load_dataset", lambda name, *args, **named: found[name])
-    report = run_checks(preflight_state._data_checks(state))
-    failed = [finding.sentence for finding in report.of(FAIL)]
-    assert len(failed) == (inserts is False)
-    assert all("the sharer alone reads the evidence of boolq, but" in said for said in failed)
 
 
 def test_equal_prompts_are_never_refused() -> None:
