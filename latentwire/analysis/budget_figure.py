@@ -21,7 +21,7 @@ from latentwire.analysis.break_even_bytes import text_sentence
 from latentwire.analysis.completeness import n_sentences
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.formatting import human_bytes
-from latentwire.analysis.frames import metric_of, records
+from latentwire.analysis.frames import is_resampled, metric_of, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
 from latentwire.analysis.plot_baselines import BASELINE_STYLES, draw_baselines, read_baselines
@@ -422,9 +422,9 @@ def _chosen(dots: list[PlotPoint]) -> tuple[list[PlotPoint], int]:
 
 def _bars(rows: pd.DataFrame, gains: bool) -> str:
     """Which intervals the bars are."""
-    if (rows["score_low"] == rows["accuracy_low"]).all():
-        return "accuracy: Wilson; pairing gain: Tango" if gains else "accuracy: Wilson"
-    return f"{metric_of(rows)}: bootstrap"
+    if is_resampled(rows):
+        return f"{metric_of(rows)}: bootstrap"
+    return "accuracy: Wilson; pairing gain: Tango" if gains else "accuracy: Wilson"
 
 
 def _caption(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.formatting import human_bytes, percent
-from latentwire.analysis.frames import families, metric_of, published_note, records
+from latentwire.analysis.frames import families, is_resampled, metric_of, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.provenance import hashes_note
 from latentwire.spec.axes import CACHES
@@ -76,9 +76,12 @@ def _table(pair: str, dataset: str, source: str, rows: pd.DataFrame, number: int
 
 
 def _caption(pair: str, dataset: str, source: str, rows: pd.DataFrame) -> str:
+    drawn = "accuracy (Wilson intervals) and pairing gain (Tango intervals)"
+    if is_resampled(rows):
+        drawn = f"{escape(metric_of(rows))} and pairing gain (bootstrap intervals)"
     parts = [
-        f"{escape(dataset)}, {escape(pair)}{published_note(source)}: accuracy (Wilson intervals)"
-        " and pairing gain (Tango intervals) against the mean bytes sent for a question."
+        f"{escape(dataset)}, {escape(pair)}{published_note(source)}: {drawn} against the mean bytes"
+        " sent for a question."
     ]
     if rows[["degenerate", "deranged_degenerate"]].any(axis=None):
         parts.append(rf"$\times$: the answer is {escape(DEGENERATE_NOTE)}.")

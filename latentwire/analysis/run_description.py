@@ -13,7 +13,7 @@ from latentwire.analysis import unanswered
 from latentwire.analysis.completeness import counts, gain_is_complete, loss_is_complete
 from latentwire.analysis.curve import REFERENCE_CODEC
 from latentwire.analysis.formatting import percent
-from latentwire.analysis.frames import families, metric_of, records
+from latentwire.analysis.frames import families, is_resampled, metric_of, records
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK, DEGENERATE_NOTE
 from latentwire.analysis.markdown import assemble, escape, markdown_table, picture
 from latentwire.analysis.safe_names import metric_name, metric_names
@@ -175,10 +175,11 @@ def _pairing_sentence(rows: pd.DataFrame) -> Iterator[str]:
         return
     shown = tested[tested["pairing_p_holm"] < 0.05]
     above, below = (shown["pairing_gain"] > 0).sum(), (shown["pairing_gain"] < 0).sum()
+    test = "permutation test" if is_resampled(rows) else "McNemar"
     row = records(_reference(tested)) or records(tested.loc[[tested["pairing_gain"].idxmax()]])
     yield (
         f"The pairing gain differs from zero in {len(shown)} of {len(tested)} conditions"
-        f" ({above} above, {below} below; McNemar, Holm-corrected);"
+        f" ({above} above, {below} below; {test}, Holm-corrected);"
         f" {_shown(row[0])}: {with_interval(row[0], 'pairing_gain', signed=True)} points."
     )
 
