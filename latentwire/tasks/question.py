@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from latentwire.errors import LatentWireError
 from latentwire.tasks.task import Example, Options, Prompts, Task
+
+NEEDS_INSERTING = (
+    "the sharer alone reads the evidence, so the models' caches cannot be merged token by token:"
+    " take a pair whose interface puts the message before the prompt, such as pair=self:MODEL"
+)
 
 
 @dataclass(frozen=True)
@@ -19,8 +25,10 @@ class Question:
 
     @property
     def token_ids(self) -> tuple[int, ...]:
-        """What both models read, as long as they read the same ids."""
+        """What both models read. LatentWireError where the sharer alone reads the evidence."""
         assert self.prompts.alignment is None
+        if self.prompts.private:
+            raise LatentWireError(f"{self.task.name}: {NEEDS_INSERTING}")
         return self.prompts.receiver_ids
 
     @property
@@ -29,14 +37,12 @@ class Question:
         return self.task.options(self.example)
 
     def graded(self, answer: str | None) -> dict[str, Any]:
-        """A record's fields `predicted`, `correct` and `score`, the last where it says more."""
+        """A record's fields that its task knows; score and cluster where they say something."""
         key = self.example.answer
-        score = self.task.score(key, answer)
-        return {
-            "predicted": answer,
-            "correct": self.task.is_correct(key, answer),
-            "score": score if 0 < score < 1 else None,
-        }
+        score, correct = self.task.score(key, answer), self.task.is_correct(key, answer)
+        said = None if score == correct else score
+        cluster = self.example.cluster or None
+        return {"predicted": answer, "correct": correct, "score": said, "cluster": cluster}
 
 
 def tokenize(task: Task, examples: Sequence[Example], tokenizer: Any) -> list[Question]:
