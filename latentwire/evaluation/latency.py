@@ -25,6 +25,7 @@ from latentwire.evaluation.latency_names import (
 )
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.pipeline import as_batch
+from latentwire.evaluation.reading import sharers_text
 from latentwire.tasks.question import Question
 
 
@@ -42,9 +43,10 @@ def _once(pair: LoadedPair, prompts: MessagePrompts, question: Question) -> dict
 
 
 def _by_cache(pair: LoadedPair, question: Question) -> dict[str, float]:
-    token_ids = as_batch(question.token_ids, pair.device)
+    text = as_batch(sharers_text(pair.interface, question), pair.device)
+    token_ids = as_batch(question.prompts.receiver_ids, pair.device)
     began = now_s(pair.device)
-    cache = sharer.read(pair.sharer, token_ids)
+    cache = sharer.read(pair.sharer, text)
     read = now_s(pair.device)
     fused_s, before = 0.0, None
     if pair.interface.inserts:
@@ -58,7 +60,8 @@ def _by_cache(pair: LoadedPair, question: Question) -> dict[str, float]:
         fused_s += now_s(pair.device) - start
         return fused
 
-    whole = sections([range(cache.tokens)], token_ids.shape[1])
+    merged = () if before else [range(cache.tokens)]
+    whole = sections(merged, token_ids.shape[1])
     receiver.prefill(pair.receiver, token_ids, whole, fuse, before)
     ended = now_s(pair.device)
     return {

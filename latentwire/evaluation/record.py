@@ -49,7 +49,8 @@ def make_record(
 ) -> Record:
     """The record of an answer, which the task grades; None where there is none. `told` are fields
     that are not as of an answer that nobody wrote and for which nothing was sent."""
-    lent = is_lent(condition.control)
+    lent, prompts = is_lent(condition.control), question.prompts
+    read = prompts.everything if condition.system == "sharer" else prompts.receiver_ids
     plain = {"generated_tokens": 0, "wire_bytes": 0, "output": ""}
     return Record(
         example_id=question.example.id,
@@ -58,7 +59,7 @@ def make_record(
         donor_id=donor.example.id if lent else None,
         donor_answer=donor.example.answer if lent else None,
         **question.graded(answer),
-        **{"prompt_tokens": len(question.token_ids), **plain, **told},
+        **{"prompt_tokens": len(read), **plain, **told},
     )
 
 

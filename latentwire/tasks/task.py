@@ -33,8 +33,19 @@ class Prompts:
 
     sharer_ids: tuple[int, ...]
     receiver_ids: tuple[int, ...]
-    # The sharer's place for each of the receiver's tokens; None: both read the same ids.
+    # The sharer's place for each of the receiver's tokens; None: both read the same ids, or the
+    # sharer has evidence that the receiver does not read.
     alignment: tuple[int, ...] | None = None
+
+    @property
+    def private(self) -> bool:
+        """Whether the sharer alone reads the evidence, and the receiver alone the question."""
+        return self.alignment is None and self.sharer_ids != self.receiver_ids
+
+    @property
+    def everything(self) -> tuple[int, ...]:
+        """What one model reads that is to know all there is: the evidence, then the question."""
+        return self.sharer_ids + self.receiver_ids if self.private else self.sharer_ids
 
 
 @dataclass(frozen=True)
