@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.registry import needs_calibration
-from latentwire.errors import NotCached
+from latentwire.errors import LatentWireError, NotCached
 from latentwire.pairs.identity import combined_identity
 from latentwire.pairs.pair import Pair
 from latentwire.parameters import AUTO, Values
@@ -15,7 +15,7 @@ from latentwire.session.pair_in_use import PairInUse
 from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.setting import USUAL_SEED, Setting
 from latentwire.tasks.dataset import Dataset
-from latentwire.tasks.question import Question, derange, tokenize
+from latentwire.tasks.question import NEEDS_INSERTING, Question, derange, tokenize
 from latentwire.tasks.registry import load_dataset, load_training, published_examples, task_named
 from latentwire.tracking.calibration_lookup import CalibrationKey, find_calibration
 from latentwire.tracking.runs import IDENTITY
@@ -105,6 +105,8 @@ class Session(Configuration):
         if dataset not in self.kept.questions:
             asked = self.dataset(dataset)
             questions = tokenize(asked.task, asked.examples, self.files.tokenizer)
+            if any(q.prompts.private for q in questions) and not self.files.inserts():
+                raise LatentWireError(f"{dataset}: {NEEDS_INSERTING}")
             self.kept.questions[dataset] = questions, derange(questions, self.values["seed"])
         return self.kept.questions[dataset]
 

@@ -6,7 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from latentwire.errors import LatentWireError
 from latentwire.tasks.task import Example, Options, Prompts, Task
+
+NEEDS_INSERTING = (
+    "the sharer alone reads the evidence, so the models' caches cannot be merged token by token:"
+    " take a pair whose interface puts the message before the prompt, such as pair=self:MODEL"
+)
 
 
 @dataclass(frozen=True)
@@ -19,8 +25,10 @@ class Question:
 
     @property
     def token_ids(self) -> tuple[int, ...]:
-        """What both models read, where they read the same ids."""
-        assert self.prompts.alignment is None and not self.prompts.private
+        """What both models read. LatentWireError where the sharer alone reads the evidence."""
+        assert self.prompts.alignment is None
+        if self.prompts.private:
+            raise LatentWireError(f"{self.task.name}: {NEEDS_INSERTING}")
         return self.prompts.receiver_ids
 
     @property

@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+import private_task
 import pytest
 import torch
 import wire_decoder
@@ -19,11 +20,18 @@ from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.packet import TOLD_VERSION, VERSION, PacketError
 from latentwire.channel.selectors.registry import SELECTORS
 from latentwire.errors import LatentWireError
-from latentwire.evaluation import codec_measurement, engine, pipeline
+from latentwire.evaluation import (
+    baselines,
+    codec_measurement,
+    engine,
+    latency,
+    latency_names,
+    pipeline,
+)
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.interfaces.registry import without_weights
-from latentwire.spec.condition import Channel, Condition
-from latentwire.tasks.question import Question, derange
+from latentwire.spec.condition import Channel, Condition, Message
+from latentwire.tasks.question import Question, derange, tokenize
 from latentwire.tasks.task import Example, Prompts
 
 ALONE = [Condition("receiver"), Condition("sharer")]
@@ -216,3 +224,44 @@ def test_it_takes_one_shape_of_cache() -> None:
     assert "\n" not in str(error.value)
     with pytest.raises(LatentWireError, match="'c2c' is no interface that a pair can have without"):
         without_weights("c2c", one, one)
+
+
+def test_what_competes_is_the_evidence_as_text(pair: LoadedPair) -> None:
+    examples = [
+        private_task.Passage(str(n), n, "Who?", (), "A", text)
+        for n, text in enumerate(["The box is red and the hat is blue.", "A grey cat."])
+    ]
+    questions = tokenize(private_task.TASK, examples, pair.tokenizer)
+    donors = derange(questions, 42)
+    whole, part = (Message("utf8", tokens) for tokens in (99, 4))
+    texts = [
+        Condition("text", control=control, message=message)
+        for message in (whole, part)
+        for control in ("matched", "deranged")
+    ]
+    silent = [Condition(system, control="matched") for system in ("letter", "logits")]
+    conditions = [*texts, *silent, Condition("sharer")]
+    found = engine.evaluate(pair, conditions, questions, donors, 2)
+    models = baselines.ReferenceModels(pair)
+    for condition in [*texts, *silent]:
+        for row, both in enumerate(zip(questions, donors, strict=True)):
+            assert found[condition][row] == baselines.evaluate(models, condition, *both)
+    for row, question in enumerate(questions):
+        record = found[texts[0]][row]
+        assert record.message == examples[row].passage + "\n"
+        assert record.wire_bytes == len(examples[row].passage) + 1
+        assert record.output == found[Condition("sharer")][row].output
+        assert record.prompt_tokens == len(question.prompts.everything)
+        assert examples[row].passage.startswith(str(found[texts[2]][row].message))
+        for condition in silent:
+            assert "no answer that it could send" in str(found[condition][row].unanswered)
+
+
+def test_times_are_taken_of_both_ways(pair: LoadedPair) -> None:
+    (question,) = asked([(30, 5)])
+    measured = latency.measure(pair, [question])
+    assert (
+        measured[latency_names.SHARER_PREFILL] > 0 and measured[latency_names.RECEIVER_PREFILL] > 0
+    )
+    write, reading, size = latency_names.text_names(8)
+    assert measured[write] == 0 and measured[reading] > 0 and measured[size] > 0
