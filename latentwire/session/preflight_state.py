@@ -301,7 +301,7 @@ def _prompts(opening: PreflightState) -> str:
             session.dataset(name).task,
             session.dataset(name).examples[: session.examples(name)],
             session.files.tokenizer,
-            lambda name=name: session.questions(name)[0],  # type: ignore[misc]
+            lambda name=name: session.asked(name),  # type: ignore[misc]
             most_tokens(models),
         )
         for name in opening.datasets

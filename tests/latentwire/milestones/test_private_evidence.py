@@ -11,9 +11,10 @@ from tests_support import empty_store
 from tiny import STOP_ID, make_model, make_tokenizer
 
 from latentwire.errors import LatentWireError
-from latentwire.milestones import m0, m2, m3, m4
+from latentwire.milestones import calibrate, m0, m2, m3, m4
 from latentwire.session.preflight_state import open_session
 from latentwire.tasks import registry
+from latentwire.training.data import ScoredQuestions, load_training_data
 
 NAME = private_task.TASK.name
 
@@ -100,6 +101,17 @@ def test_what_does_not_go_together_ends_before_work_starts(
         values(m0, dataset=NAME, **given),
     )
     refused("there is no such folder; give self:FOLDER", values(m0, pair="self:./none", **given))
+    with pytest.raises(LatentWireError, match="training takes prompts that both models read"):
+        load_training_data([NAME], [], ScoredQuestions([]), make_tokenizer(), data, 0)
+
+
+def test_a_milestone_without_a_seed_reads_the_questions_too(
+    empty: Path, values, data: Path, model: Path
+) -> None:
+    """Lengths that only tokens tell are looked at before work starts."""
+    given = {"pair": f"self:{model}", "dataset": NAME, "data_dir": data}
+    opened = open_session(values(calibrate, **given))
+    assert "seed" not in opened.values and len(opened.asked(NAME)) == 5
 
 
 def refused(words: str, given: object) -> None:
