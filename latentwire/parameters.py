@@ -232,7 +232,7 @@ def _folder(text: str) -> Path | None:
 
 def _pair(text: str) -> str:
     if not text:
-        raise ValueError("must be a known pair, the path of a YAML file, or auto")
+        raise ValueError("must be a known pair, the path of a YAML file, self:MODEL, or auto")
     user_path(text)  # LatentWireError for what could be neither
     return text
 
@@ -282,7 +282,9 @@ def _data(text: str) -> tuple[str, ...] | Path:
 
 DTYPES = (AUTO, "float32", "bfloat16", "float16")
 
-PAIR = Parameter("pair", AUTO, _pair, "a known pair, the path of a pair's YAML file, or auto")
+PAIR = Parameter(
+    "pair", AUTO, _pair, "a known pair, the path of a pair's YAML file, self:MODEL, or auto"
+)
 DATASET = Parameter("dataset", AUTO, _datasets, "question sets, or auto for the pair's own")
 
 DEVICE = Parameter("device", AUTO, _device, "auto, cpu, cuda, cuda:N or mps")

@@ -33,14 +33,17 @@ def build(pair: Layout, identity: bytes, digests: list[bytes], generator: random
     geometry = pair.geometry if pick() < 0.9 else Geometry(*generator.choices(SIZES, k=3))
     layout = _layout(pair, geometry, generator)
     number, parameters = _codec(layout, digests, generator)
-    version = 1 if pick() < 0.99 else generator.randrange(256)
+    usual = 2 if layout.text_tokens else 1
+    version = usual if pick() < 0.99 else generator.randrange(256)
     identity = identity if pick() < 0.98 else generator.randbytes(8)
     sizes = (geometry.layers, geometry.kv_heads, geometry.head_dim)
     header = b"LWKV" + bytes([version, number]) + identity + struct.pack("<HHH", *sizes)
     for layers in (layout.key_layers, layout.value_layers):
         bits = mask(layers, geometry.layers)
         header += bits if pick() < 0.98 else generator.randbytes(len(bits))
-    header += _number(layout.first_position, generator) + _runs(layout, generator)
+    header += _number(layout.first_position, generator)
+    header += _number(layout.text_tokens, generator) if layout.text_tokens else b""
+    header += _runs(layout, generator)
     body = header + parameters + _payload(number, parameters, layout, generator)
     if pick() < 0.05:
         body = body[: generator.randrange(len(body) + 1)]
@@ -67,7 +70,9 @@ def _layout(pair: Layout, geometry: Geometry, generator: random.Random) -> Layou
     if generator.random() < 0.05:  # more than anybody has
         runs.append(range(end + 1, end + 1 + generator.choice(LARGE[:4])))
     first = generator.choice((0, 0, 5, 2**31, 2**32 - 1))
-    layout = Layout(geometry, keys, values, tuple(runs), first)
+    longer = generator.choice((0, 0, 0, 1, 50, -1)) if runs else 0
+    told = max(0, runs[-1].stop + longer) if longer else 0
+    layout = Layout(geometry, keys, values, tuple(runs), first, text_tokens=told)
     if generator.random() < 0.2 and len(runs) < 50:
         layout = replace(layout, by_layer=_by_layer(layout, generator))
     return layout

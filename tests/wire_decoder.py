@@ -57,6 +57,7 @@ class Packet:
     positions: list[int]  # of the sections' tokens, in their conversation
     by_layer: dict[int, list[int]]  # what each layer sends of them
     tensors: dict[tuple[str, int], Array]  # by "key" or "value", and layer
+    text_tokens: int = 0  # of the sharer's whole prompt, where the packet says it
 
     def shape(self, layer: int) -> tuple[int, int, int]:
         return self.heads, len(self.by_layer[layer]), self.head_dim
@@ -104,7 +105,7 @@ class Bytes:
 
 def read(data: bytes, calibration: dict[str, Array] | None = None) -> Packet:
     """The packet in `data`; `calibration` is what `read_calibration` gave."""
-    assert data[:4] == b"LWKV" and data[4] == 1
+    assert data[:4] == b"LWKV" and data[4] in (1, 2)
     assert struct.unpack("<I", data[-4:])[0] == zlib.crc32(data[:-4])
     fields = Bytes(data[:-4])
     fields.take(5)
@@ -112,6 +113,7 @@ def read(data: bytes, calibration: dict[str, Array] | None = None) -> Packet:
     layers, heads, head_dim = struct.unpack("<HHH", fields.take(6))
     key_layers, value_layers = fields.layers(layers), fields.layers(layers)
     first = fields.varint()
+    text = fields.varint() if data[4] == 2 else 0
     count = fields.varint()
     positions = runs(fields, first, count or fields.varint())
     named = sorted({*key_layers, *value_layers})
@@ -119,7 +121,7 @@ def read(data: bytes, calibration: dict[str, Array] | None = None) -> Packet:
     if count == 0:
         by_layer = {layer: runs(fields, first, fields.varint()) for layer in named}
     packet = Packet(
-        identity, layers, heads, head_dim, key_layers, value_layers, positions, by_layer, {}
+        identity, layers, heads, head_dim, key_layers, value_layers, positions, by_layer, {}, text
     )
     coding = parameters(fields, number, packet, calibration or {})
     if coding.stage:

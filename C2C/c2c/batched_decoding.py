@@ -50,6 +50,7 @@ class Decoder:
         self._by_kernel = supported(self.slots, heads)
         self.tokens = torch.zeros(rows, dtype=torch.long, device=self.device)
         self.positions = torch.zeros(rows, dtype=torch.long, device=self.device)
+        self.shifts = torch.zeros(rows, dtype=torch.long, device=self.device)
         self.rows = torch.arange(rows, device=self.device)  # which row stands in each place
         self._graphs = (
             StepGraphs(self.device) if use_graphs and self.device.type == "cuda" else None
@@ -71,12 +72,14 @@ class Decoder:
         stop_ids: Collection[int] = (),
         forced_lengths: Sequence[int] | None = None,
         on_first_logits: Callable[[Tensor], None] = lambda logits: None,
+        shifts: Sequence[int] = (),
     ) -> list[list[int]]:
         """New token ids of each row, without the stop token that ended it.
 
         Row r's slots hold the `positions[r]` tokens before its prompt's last one, which is
         last_tokens[r] (int64 [R]). `on_first_logits` is shown the logits [R, vocabulary] after it.
         `forced_lengths` says, for timings, after how many tokens each row ends, whatever they are.
+        Tokens of row r stand shifts[r] positions later than its slots say.
         The slots are used up. Inside `slot_attention` only.
         """
         count = len(positions)
@@ -88,6 +91,8 @@ class Decoder:
         self.tokens[:count] = last_tokens
         self.positions[:count] = torch.tensor(positions, device=self.device)
         self.positions[count:] = 0
+        self.shifts.zero_()
+        self.shifts[: len(shifts)] = torch.tensor(shifts, dtype=torch.long, device=self.device)
         self.rows.copy_(torch.arange(len(self.rows)))
         ended = torch.zeros(count, dtype=torch.bool, device=self.device)
         reach = list(positions)  # of the row in each place, 0 once it has ended
@@ -128,9 +133,10 @@ class Decoder:
 
         def step() -> Tensor:
             now = self.model, self.tokens[:rows], self.positions[:rows]
+            shifts = self.shifts[:rows]
             if self._by_kernel:
-                return next_logits(*now, self.slots, 0, self.rows[:rows])
-            return next_logits(*now, self.slots.rows(0, rows), used)
+                return next_logits(*now, self.slots, 0, self.rows[:rows], shifts)
+            return next_logits(*now, self.slots.rows(0, rows), used, None, shifts)
 
         shape = rows, 0 if self._by_kernel else used
         if self._graphs is None or self._logits is None:
@@ -168,7 +174,7 @@ class Decoder:
             for tensor in (*self.slots.keys, *self.slots.values):
                 seen = tensor[:, :, :used]
                 seen[hole] = seen[source]
-        for state in (self.tokens, self.positions, ended):
+        for state in (self.tokens, self.positions, self.shifts, ended):
             state[hole] = state[source]
         # Exchanged, so that no two places have the same row's slots.
         self.rows[torch.cat([hole, source])] = self.rows[torch.cat([source, hole])]

@@ -13,6 +13,7 @@ from c2c.fast_rope import fast_rotary
 @contextmanager
 def fast_steps(*models: PreTrainedModel) -> Iterator[None]:
     """Within, norms and rotary embeddings of the models in 16 bits are fused."""
-    short = [model for model in models if model.dtype.itemsize == 2]
+    # One model may be both sharer and receiver.
+    short = [model for model in dict.fromkeys(models) if model.dtype.itemsize == 2]
     with fast_norms(*short), fast_rotary(*short):
         yield

@@ -70,8 +70,8 @@ class Interface(ABC):
 
     def prepare(self, received: KVCache) -> KVCache | None:
         """What the receiver's cache begins with: tensors [B, Ht, T, Dt] of as many tokens as were
-        `received` ([B, Hs, T, Ds]), each made of its own token alone. None where nothing is put in
-        front of the prompt."""
+        `received` ([B, Hs, T, Ds]), each made of its own token alone and at the position that it
+        had. None where nothing is put in front of the prompt."""
         return None
 
     def merge(self, received: KVCache, own: KVCache) -> KVCache:
@@ -98,7 +98,7 @@ class Interface(ABC):
         sections: Sequence[Section],
         received: KVCache,
     ) -> Prefilled:
-        """The receiver after the prompt [B, n] and a message: the definition.
+        """The receiver after the prompt [B, n] and a message that is merged: the definition.
 
         `received` holds what arrived of the tokens in marked sections, in their order.
         """
@@ -109,7 +109,22 @@ class Interface(ABC):
             start, taken = taken, taken + own.tokens
             return self.merge(received.section(start, taken), own)
 
-        return prefill(model, token_ids, sections, fuse, self.prepare(received))
+        return prefill(model, token_ids, sections, fuse)
+
+    @torch.inference_mode()
+    def prefill_behind(
+        self, model: PreTrainedModel, token_ids: Tensor, received: KVCache, sent_of: int
+    ) -> Prefilled:
+        """The receiver after a message that is inserted and the prompt [B, n]: the definition.
+
+        `received` are tokens of a text of `sent_of` tokens, at the positions that they had in it;
+        the prompt stands behind the whole text.
+        """
+        whole = [Section(-1, 0, token_ids.shape[1])]
+        front = self.prepare(received)
+        return prefill(
+            model, token_ids, whole, lambda section, own: own, front, sent_of - received.tokens
+        )
 
     def batched(self) -> Merge:
         """`merge` for many tokens at once, as ``merge(slots, own, sent, tokens_at_once)``.

@@ -15,15 +15,31 @@ Fuse = Callable[[Section, KVCache], KVCache]
 
 
 class Prefilled(NamedTuple):
-    """The receiver after the prompt: last position's logits [B, vocabulary] and its cache."""
+    """The receiver after the prompt: last position's logits [B, vocabulary] and its cache.
+
+    A token's position is its number in the cache plus `shift`: so many tokens of the text before it
+    are not there.
+    """
 
     logits: Tensor
     cache: DynamicCache
+    shift: int = 0
 
 
-def extend(model: PreTrainedModel, cache: DynamicCache, token_ids: Tensor) -> Tensor:
-    """Run `token_ids` [B, T] on top of `cache`, which grows; logits of the last, [B, vocab]."""
-    output = model(token_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+def extend(
+    model: PreTrainedModel, cache: DynamicCache, token_ids: Tensor, shift: int = 0
+) -> Tensor:
+    """Run `token_ids` [B, T] on top of `cache`, which grows; logits of the last, [B, vocab].
+    Their positions go on from the cache's number of tokens plus `shift`."""
+    first = cache.get_seq_length() + shift
+    positions = torch.arange(first, first + token_ids.shape[1], device=token_ids.device)
+    output = model(
+        token_ids,
+        position_ids=positions[None],
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
     return output.logits[:, -1]
 
 
@@ -42,6 +58,7 @@ def prefill(
     sections: Sequence[Section],
     fuse: Fuse,
     before: KVCache | None = None,
+    shift: int = 0,
 ) -> Prefilled:
     """Work through the prompt section by section.
 
@@ -49,18 +66,20 @@ def prefill(
     its own K and V become, if it is marked. The last section is never fused.
 
     `token_ids` is [B, n], all rows of one length and with the same sections. The cache begins with
-    `before`, if anything, and the prompt follows.
+    `before`, if anything, and the prompt follows, `shift` positions later than it would stand
+    right behind it.
     """
-    shift = before.tokens if before else 0
+    ahead = before.tokens if before else 0
     cache = to_transformers(before) if before else DynamicCache()
     *earlier, last = sections
     for section in earlier:
-        extend(model, cache, token_ids[:, section.start : section.stop])
+        extend(model, cache, token_ids[:, section.start : section.stop], shift)
         if section.sharer_mask > 0:
-            start = shift + section.start
-            receiver_kv = from_transformers(cache).section(start, shift + section.stop)
+            start = ahead + section.start
+            receiver_kv = from_transformers(cache).section(start, ahead + section.stop)
             replace(cache, start, fuse(section, receiver_kv))
-    return Prefilled(extend(model, cache, token_ids[:, last.start : last.stop]), cache)
+    logits = extend(model, cache, token_ids[:, last.start : last.stop], shift)
+    return Prefilled(logits, cache, shift)
 
 
 def read(model: PreTrainedModel, token_ids: Tensor) -> Prefilled:
@@ -97,5 +116,5 @@ def greedy(
         for row, token in zip(alive.tolist(), tokens.tolist(), strict=True):
             answers[row].append(token)
         if step + 1 < max_new_tokens:
-            logits = extend(model, cache, tokens[:, None])
+            logits = extend(model, cache, tokens[:, None], prefilled.shift)
     return answers

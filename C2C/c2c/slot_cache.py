@@ -1,8 +1,9 @@
 """Many prompts of different lengths in one forward pass: a cache of slots and its attention.
 
-A cache of slots is a `KVCache` with more tokens than are filled: slot i of a row holds position i
-of that row's text. Rows are as long as they are; what stands in later slots is never attended to,
-for a token sees the slots up to its own position alone.
+A cache of slots is a `KVCache` with more tokens than are filled: slot i of a row holds token i of
+that row's text. Rows are as long as they are; what stands in later slots is never attended to,
+for a token sees the slots up to its own alone. A token's position, for the rotary embedding, is its
+slot's number, plus its row's shift where tokens of the text were left out.
 
 Three passes fill slots. `PrefillPass` runs texts from their start, padded at the end: causal
 attention among the pass's own tokens needs no mask, since padding comes after everything real.
@@ -251,17 +252,19 @@ def extend(
     slots: KVCache,
     visible: int,
     tokens_at_once: int,
+    shifts: Tensor | None = None,
 ) -> None:
-    """Run `token_ids` [R, T] at `positions` [R, T] on top of `slots`, which take their K and V.
+    """Run `token_ids` [R, T] in the slots of `positions` [R, T], which take their K and V, on top
+    of what `slots` hold; each row's tokens stand so much later as `shifts` [R] say.
 
     Positions ascend by one in each row; those past a row's end may be run too, as padding: no
     token that matters sees their slots before they are written again.
     """
     rows, tokens = token_ids.shape
+    stand = positions if shifts is None else positions + shifts[:, None]
     for start, stop in pieces(rows, tokens, tokens_at_once):
-        places = positions[start:stop]
-        view = ExtendPass(slots.rows(start, stop), places, visible)
-        _run(model, token_ids[start:stop], places, view)
+        view = ExtendPass(slots.rows(start, stop), positions[start:stop], visible)
+        _run(model, token_ids[start:stop], stand[start:stop], view)
 
 
 def pieces(rows: int, tokens: int, tokens_at_once: int) -> Iterator[tuple[int, int]]:
@@ -291,8 +294,10 @@ def next_logits(
     slots: KVCache,
     visible: int,
     rows: Tensor | None = None,
+    shifts: Tensor | None = None,
 ) -> Tensor:
-    """Logits [R, vocabulary] after one more token in each row: `token_ids` and `positions` [R].
+    """Logits [R, vocabulary] after one more token in each row: `token_ids` and `positions` [R],
+    and `shifts` [R] as `extend` has them.
 
     Attention looks at the `visible` first slots. With `rows` (int64 [R]) row r's slots are those
     of rows[r], and attention looks at what each has, by a kernel that must support these slots.
@@ -304,7 +309,7 @@ def next_logits(
         view = DecodePass(slots, rows, positions)
     output = model(
         input_ids=token_ids[:, None],
-        position_ids=positions[:, None],
+        position_ids=(positions if shifts is None else positions + shifts)[:, None],
         past_key_values=view,
         use_cache=True,
         logits_to_keep=1,

@@ -7,6 +7,7 @@ from latentwire.channel.layout import Layout
 from latentwire.channel.lossless import Lossless
 from latentwire.channel.packet import (
     CHECKSUM_BYTES,
+    TOLD_VERSION,
     VERSION,
     Header,
     around_bytes,
@@ -31,7 +32,7 @@ def describe(data: bytes) -> str:
     parameters = len(header.codec.parameters(layout))
     payload = len(data) - around_bytes(header)
     parts = {
-        "packet": f"version {VERSION}, {len(data)} bytes",
+        "packet": f"version {TOLD_VERSION if layout.text_tokens else VERSION}, {len(data)} bytes",
         "pair": header.identity.hex(),
         "codec": _codec(header),
         "sharer": f"{layout.geometry.layers} layers, {layout.geometry.kv_heads} KV heads of"
@@ -74,6 +75,8 @@ def _runs(layout: Layout) -> str:
     if layout.by_layer:
         counts = {layout.tokens_of(layer) for layer in (*layout.key_layers, *layout.value_layers)}
         text += f"; of these, each layer its own, {min(counts)} to {max(counts)} of them"
+    if layout.text_tokens:
+        text += f"; of a text of {layout.text_tokens}"
     return text
 
 

@@ -46,6 +46,7 @@ class Endpoint:
     key_layers: tuple[int, ...]  # sharer layers whose K the interface reads
     value_layers: tuple[int, ...]
     calibration: Calibration | None = None
+    inserts: bool = False  # the receiver's prompt stands behind the sharer's: it may be told where
 
     @classmethod
     def of(
@@ -53,7 +54,7 @@ class Endpoint:
     ) -> "Endpoint":
         """The endpoint that serves `interface`: nothing that it does not read is sent."""
         keys, values = (interface.layers_read(kind) for kind in ("key", "value"))
-        return cls(identity, interface.sharer, keys, values, calibration)
+        return cls(identity, interface.sharer, keys, values, calibration, interface.inserts)
 
     def header(self, channel: Channel, positions: Positions) -> Header | None:
         """Header of the packet for the tokens at `positions`; None where none of them is sent."""
@@ -66,7 +67,13 @@ class Endpoint:
         elif not any(by_layer):
             return None
         layers = self.key_layers, self.value_layers
-        layout = Layout(self.geometry, *layers, positions.sections, by_layer=by_layer)
+        layout = Layout(
+            self.geometry,
+            *layers,
+            positions.sections,
+            by_layer=by_layer,
+            text_tokens=positions.text_tokens,
+        )
         return Header(self._codec(channel), self.identity, layout)
 
     def send(self, channel: Channel, cache: KVCache, positions: Positions) -> bytes:
@@ -92,8 +99,10 @@ class Endpoint:
         layout = header.layout
         if (layout.key_layers, layout.value_layers) != (self.key_layers, self.value_layers):
             raise PacketError("the packet does not hold the layers that the fuser reads")
-        if layout.runs[-1].stop >= prompt_tokens:
+        if layout.kept.end >= prompt_tokens:
             raise PacketError("the packet's tokens do not fit the prompt")
+        if layout.text_tokens and not self.inserts:
+            raise PacketError("the packet tells where a prompt begins that has its own place here")
         if layout.first_position:
             raise PacketError("the packet's prompt does not stand at the conversation's start")
         return layout, cache.map(lambda tensor: tensor.to(device))

@@ -1,7 +1,7 @@
-"""The packet: what the sharer sends for one example, to the byte. Version 1; see docs/WIRE.md.
+"""The packet: what the sharer sends for one example, to the byte; see docs/WIRE.md.
 
     4  magic "LWKV"
-    1  version, 1
+    1  version, 1 or 2
     1  codec number
     8  identity of the pair (models, fuser, tokenizer)
     2  sharer layers L          little-endian, as all numbers
@@ -10,6 +10,7 @@
     -  ceil(L / 8)              which layers' K are sent, a bit each, layer 0 lowest
     -  ceil(L / 8)              which layers' V are sent
     -  varint                   position of the prompt's first token
+    -  varint                   version 2 alone: tokens of the prompt, of which the last is not sent
     -  runs of tokens           varint: how many; 2 varints a run: tokens skipped since the last
                                 run, tokens in this run
     -  codec's parameters       nothing for most codecs
@@ -39,7 +40,7 @@ from latentwire.channel.positions import Runs, lies_within
 from latentwire.channel.registry import read_codec
 
 MAGIC = b"LWKV"
-VERSION = 1
+VERSION, TOLD_VERSION = 1, 2  # the second where the receiver must be told how long the text is
 IDENTITY_BYTES = 8
 # What a reader believes of a packet where it does not know its prompt: a short compressed payload
 # could otherwise claim a cache of any size.
@@ -96,7 +97,7 @@ def encode_header(header: Header) -> bytes:
     geometry = layout.geometry
     fixed = _FIXED.pack(
         MAGIC,
-        VERSION,
+        TOLD_VERSION if layout.text_tokens else VERSION,
         header.codec.number,
         header.identity,
         geometry.layers,
@@ -104,6 +105,8 @@ def encode_header(header: Header) -> bytes:
         geometry.head_dim,
     )
     numbers = [layout.first_position]
+    if layout.text_tokens:
+        numbers.append(layout.text_tokens)
     if layout.by_layer:
         numbers.append(0)
     for runs in (layout.runs, *(layout.by_layer[n] for n in _layers(layout) if layout.by_layer)):
@@ -188,8 +191,10 @@ def decode_header(
     magic, version, number, identity, layers, kv_heads, head_dim = _FIXED.unpack_from(data)
     if magic != MAGIC:
         raise PacketError("the bytes do not start like a packet")
-    if version != VERSION:
-        raise PacketError(f"packet version {version} is unknown, this reads version {VERSION}")
+    if version not in (VERSION, TOLD_VERSION):
+        raise PacketError(
+            f"packet version {version} is unknown, this reads version {VERSION} and {TOLD_VERSION}"
+        )
     if zlib.crc32(data[:-CHECKSUM_BYTES]) != struct.unpack("<I", data[-CHECKSUM_BYTES:])[0]:
         raise PacketError("the checksum is wrong: the packet is truncated or altered")
     if 0 in (layers, kv_heads, head_dim):
@@ -197,14 +202,22 @@ def decode_header(
     reader = Reader(data[:-CHECKSUM_BYTES], _FIXED.size)
     key_layers, value_layers = reader.mask(layers), reader.mask(layers)
     first_position = reader.varint()
+    text_tokens = reader.varint() if version == TOLD_VERSION else 0
     differ = reader.skipped_zero()
     most = MOST_TOKENS if most_tokens is None else most_tokens
     if not (runs := _runs(reader, max(most, FEW_RUNS), most)):
         raise PacketError("the packet holds no tokens: for those, none is sent")
-    if first_position + runs[-1].stop > LARGEST_NUMBER:
+    if first_position + max(text_tokens, runs[-1].stop) > LARGEST_NUMBER:
         raise PacketError("the packet's positions are too large")
+    if version == TOLD_VERSION and text_tokens <= runs[-1].stop:
+        raise PacketError("the packet's text ends before its last token, or with it")
     layout = Layout(
-        Geometry(layers, kv_heads, head_dim), key_layers, value_layers, runs, first_position
+        Geometry(layers, kv_heads, head_dim),
+        key_layers,
+        value_layers,
+        runs,
+        first_position,
+        text_tokens=text_tokens,
     )
     if differ:
         layout = replace(layout, by_layer=_runs_by_layer(reader, layout, most))

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Runs = tuple[range, ...]  # consecutive positions: not empty, ascending, not touching
 
@@ -18,6 +18,9 @@ class Positions:
 
     sections: Runs = ()
     by_layer: tuple[Runs, ...] = ()  # by sharer layer; empty where each sends all of the sections
+    # Tokens of the whole text, where the receiver must be told: its own prompt stands behind it.
+    # 0: it knows, or the text ends with the last section.
+    text_tokens: int = 0
 
     @classmethod
     def of(cls, tokens: Iterable[int]) -> "Positions":
@@ -31,6 +34,26 @@ class Positions:
         if not any(by_layer):
             return cls()
         return cls(sections, () if all(runs == sections for runs in by_layer) else by_layer)
+
+    def told(self, text_tokens: int) -> "Positions":
+        """The same, said to be of a text of that many tokens."""
+        ended = not self.sections or self.sections[-1].stop == text_tokens
+        return replace(self, text_tokens=0 if ended else text_tokens)
+
+    @property
+    def end(self) -> int:
+        """Where the text ends, as far as the receiver knows."""
+        return self.text_tokens or (self.sections[-1].stop if self.sections else 0)
+
+    @property
+    def count(self) -> int:
+        """Tokens of all sections."""
+        return sum(map(len, self.sections))
+
+    @property
+    def left_out(self) -> int:
+        """Tokens of the text, up to its end, that are in no section."""
+        return self.end - self.count
 
     def runs(self, layer: int) -> Runs:
         """What one sharer layer sends."""

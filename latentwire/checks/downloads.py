@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from latentwire.errors import NotCached
 from latentwire.pairs.locate import bytes_to_download, is_offline, locate, parts_of
-from latentwire.pairs.pair import Pair
+from latentwire.pairs.pair import FileSource, Pair
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,11 @@ def pair_downloads(pair: Pair) -> list[Download]:
     of the hub when that must not be asked.
     """
     found = []
+    sources: set[FileSource] = set()
     for part, source, kind in parts_of(pair):
+        if source in sources:  # one model at both ends
+            continue
+        sources.add(source)
         try:
             locate(source, kind, download=False)
         except NotCached:

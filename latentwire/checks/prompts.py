@@ -47,13 +47,15 @@ def lengths_of(
     if limit is None:
         return fits
     most, reason = limit[0] - task.max_new_tokens, limit[1]
-    # Around a question stand the same tokens; its own are no shorter than a byte.
+    # Around a question stand the same tokens; its own are no shorter than a byte. Evidence that the
+    # sharer alone reads may be of any length.
     longest = max(examples, key=lambda example: _bytes(task, example))
     blank = task.blank(longest)
-    frame = len(task.prompts(blank, tokenizer).receiver_ids)
-    if frame + _bytes(task, longest) - _bytes(task, blank) + SPARE_TOKENS <= most:
+    frame = task.prompts(blank, tokenizer)
+    own = _bytes(task, longest) - _bytes(task, blank) + SPARE_TOKENS
+    if not frame.private and len(frame.receiver_ids) + own <= most:
         return fits
-    lengths = [len(question.token_ids) for question in questions()[: len(examples)]]
+    lengths = [len(question.prompts.everything) for question in questions()[: len(examples)]]
     long = sum(length > most for length in lengths)
     told = (
         f"{long} of {len(lengths)} prompts of {task.name} are too long (the longest has"

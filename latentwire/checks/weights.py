@@ -20,7 +20,7 @@ def weights_bytes(located: LocatedPair, dtype: torch.dtype) -> int:
 
     Raises LatentWireError for a file that is missing, cut short or not a checkpoint.
     """
-    numbers = sum(_model_numbers(folder) for folder in (located.receiver, located.sharer))
+    numbers = sum(_model_numbers(folder) for folder in {located.receiver, located.sharer})
     if located.fuser:
         numbers += sum(map(_projector_numbers, sorted(located.fuser.glob("projector_*.pt"))))
     return numbers * dtype.itemsize

@@ -121,8 +121,9 @@ def evaluate(models: Models, condition: Condition, question: Question, donor: Qu
 
 
 def _by_logits(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
-    own = _own_logprobs(models, question)
     source = source_of(condition.control, question, donor)
+    require_asked(source)
+    own = _own_logprobs(models, question)
     theirs = models.option_logprobs("sharer", source.prompts.sharer_ids, source.options)
     packet = encode_logprobs(theirs)
     scores = own + fitted(decode_logprobs(packet), len(own))
@@ -149,9 +150,15 @@ def _best(question: Question, scores: np.ndarray) -> str:
 
 
 def send_text(models: Models, message: Message, source: Question) -> tuple[bytes, str]:
-    """What crosses the wire, and the text that arrives; Unanswerable for one too long to send."""
-    written = models.write("sharer", models.prompts.message(source), message.tokens)
-    text = str(models.pair.tokenizer.decode(written, skip_special_tokens=True))
+    """What crosses the wire, and the text that arrives; Unanswerable for one too long to send.
+
+    The sharer writes it; evidence that it alone reads is sent itself, cut after as many tokens.
+    """
+    if source.prompts.private:
+        text = str(models.pair.tokenizer.decode(source.prompts.sharer_ids[: message.tokens]))
+    else:
+        written = models.write("sharer", models.prompts.message(source), message.tokens)
+        text = str(models.pair.tokenizer.decode(written, skip_special_tokens=True))
     try:
         packet = encode_text(text, message.codec)
     except CodecError as error:
@@ -161,9 +168,18 @@ def send_text(models: Models, message: Message, source: Question) -> tuple[bytes
 
 def send_letter(models: Models, source: Question) -> str:
     """The letter (or other answer) that the sharer's output yields, or ""."""
+    require_asked(source)
     written = models.write("sharer", source.prompts.sharer_ids, source.task.max_new_tokens)
     output = models.pair.tokenizer.decode(written, skip_special_tokens=True)
     return source.task.extract(output) or ""
+
+
+def require_asked(source: Question) -> None:
+    """Unanswerable where the sharer has read evidence and no question: it has no answer to send."""
+    if source.prompts.private:
+        raise Unanswerable(
+            "the sharer reads the evidence alone and has no answer that it could send"
+        )
 
 
 def letter_prior(models: Models, question: Question) -> np.ndarray:

@@ -174,12 +174,14 @@ def evaluate(
     asked = list(zip(questions, donors, strict=True))
 
     def sources(system: str) -> list[Question]:
-        return [
+        """Of which the sharer is asked something: not where it has read evidence alone."""
+        found = (
             source_of(condition.control, *both)
             for condition in conditions
             if condition.system == system
             for both in asked
-        ]
+        )
+        return [source for source in found if not source.prompts.private]
 
     messages = [c.message for c in conditions if c.message is not None]
     if messages:

@@ -8,7 +8,7 @@ section by section, what is read again after each section, and decoding.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from itertools import cycle
 from typing import NamedTuple, TypeVar
 
@@ -22,11 +22,11 @@ from c2c.interface import Tokens
 from c2c.slot_cache import extend, new_slots, read
 from latentwire.channel.endpoint import Arrived
 from latentwire.channel.positions import Positions
-from latentwire.channel.selectors.registry import select
 from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.memory import free_cache, out_of_memory
-from latentwire.evaluation.pipeline import apply_control, fitted_prompt, require_mergeable
+from latentwire.evaluation.pipeline import apply_control, choose, require_whole_tokens
+from latentwire.evaluation.reading import read_alone, sent_text, sharers_text
 from latentwire.evaluation.record import source_of
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, refusal
 from latentwire.spec.condition import Channel, Condition
@@ -123,7 +123,8 @@ def answer(
     batch = _Batch(work, questions, donors, max_new_tokens, on_first_logits, forced_lengths)
     fused = [c for c in conditions if c.channel]
     sharer_alone = [c for c in conditions if c.system == "sharer"]
-    sent = batch.sent({c.control for c in fused} | {MATCHED for _ in sharer_alone})
+    shared = [MATCHED for _ in sharer_alone] if batch.sharer_rereads else []
+    sent = batch.sent({*shared, *(c.control for c in fused)})
     chosen = batch.choose(sent, fused)
     by_receiver = [c for c in conditions if c.system == "receiver"]
     by_receiver += sorted(fused, key=lambda c: batch.reading(chosen[c]))
@@ -131,9 +132,10 @@ def answer(
     reasons: Reasons = {condition: [None] * len(questions) for condition in conditions}
     if sharer_alone:
         decoder = batch.decoder("sharer", 1)
-        batch.fill(decoder, sent[MATCHED], 1)
+        prompts = [read_alone(c, question) for c in sharer_alone[:1] for question in questions]
+        batch.fill(decoder, sent[MATCHED] if shared else batch.read("sharer", prompts), 1)
         work.on_phase_end("copy")
-        token_ids = batch.decode(decoder, sharer_alone, reasons, [0] * len(questions))
+        token_ids = batch.decode(decoder, sharer_alone, reasons, prompts)
         answers.update(zip(sharer_alone, token_ids, strict=True))
     sizes: dict[Condition, tuple[list[int], list[int]]] = {}
     if by_receiver:
@@ -144,13 +146,13 @@ def answer(
         work.on_phase_end("copy")
         received = batch.simulate(sent, chosen, reasons)
         sizes = {c: (arrival.wire_bytes, arrival.elements) for c, arrival in received.items()}
+        front: list[Positions] = []
         if work.pair.interface.inserts:
-            before = batch.insert(decoder, received, by_receiver)
+            front = batch.insert(decoder, received, by_receiver)
         else:
-            before = [0] * len(by_receiver) * len(questions)
             batch.merge(decoder, own, received, by_receiver)
         del own, sent
-        token_ids = batch.decode(decoder, by_receiver, reasons, before)
+        token_ids = batch.decode(decoder, by_receiver, reasons, batch.prompts, front)
         answers.update(zip(by_receiver, token_ids, strict=True))
     nothing = [0] * len(questions)
     return {
@@ -180,18 +182,28 @@ class _Batch:
 
     @property
     def prompts(self) -> list[tuple[int, ...]]:
-        return [question.token_ids for question in self.questions]
+        """The receiver's."""
+        return [question.prompts.receiver_ids for question in self.questions]
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each prompt."""
-        return [len(question.token_ids) for question in self.questions]
+        """Tokens of each of the receiver's prompts."""
+        return list(map(len, self.prompts))
+
+    @property
+    def slots(self) -> int:
+        """That a row needs: for what may stand in front, the longest prompt and its answer."""
+        return slots_needed(self.work.pair, self.questions, self.donors, self.max_new_tokens)
+
+    @property
+    def sharer_rereads(self) -> bool:
+        """Whether the sharer, when it answers alone, reads what its messages are made of."""
+        return not any(question.prompts.private for question in self.questions)
 
     def decoder(self, name: str, conditions: int) -> Decoder:
         """The decoder of `receiver` or `sharer`, with a row for each condition and example."""
-        slots = slots_needed(self.work.pair, max(self.lengths), self.max_new_tokens)
         return self.work.decoder(
-            name, self.work.pair.model(name), conditions * len(self.questions), slots
+            name, self.work.pair.model(name), conditions * len(self.questions), self.slots
         )
 
     def read(self, name: str, prompts: Sequence[tuple[int, ...]]) -> KVCache:
@@ -208,29 +220,43 @@ class _Batch:
 
         A prompt that is both asked and lent is read once.
         """
-        lent, kinds = [donor.token_ids for donor in self.donors], set(map(is_lent, controls))
+        interface, kinds = self.work.pair.interface, set(map(is_lent, controls))
         if not kinds:
             return {}
         # Prompts that are asked come first, so nothing is copied unless one is asked twice.
-        wanted = [*(self.prompts if False in kinds else ()), *(lent if True in kinds else ())]
+        texts = {
+            kind: [sharers_text(interface, question) for question in asked]
+            for kind, asked in ((False, self.questions), (True, self.donors))
+            if kind in kinds
+        }
+        wanted = [text for kind in texts.values() for text in kind]
         places = {prompt: place for place, prompt in enumerate(dict.fromkeys(wanted))}
         cache = self.read("sharer", list(places))
-        tokens = [length - 1 for length in self.lengths]
-        caches = {}
-        if False in kinds:
-            rows = [places[prompt] for prompt in self.prompts]
+        caches: dict[bool, KVCache] = {}
+        for kind, each in texts.items():
+            rows = [places[text] for text in each]
+            tokens = self.sent_tokens(kind)
+            if kind and not interface.inserts:
+                have = [len(text) - 1 for text in each]
+                caches[kind] = fit_length(cache, rows, have, tokens)
+                continue
             same = rows == list(range(len(rows)))
-            asked = cache.rows(0, len(rows)) if same else cache.pick(_index(rows, cache))
-            caches[False] = asked.section(0, max(1, *tokens))
-        if True in kinds:
-            rows = [places[prompt] for prompt in lent]
-            caches[True] = fit_length(cache, rows, [len(prompt) - 1 for prompt in lent], tokens)
+            picked = cache.rows(0, len(rows)) if same else cache.pick(_index(rows, cache))
+            caches[kind] = picked.section(0, max(1, *tokens))
         sent = {
-            control: apply_control(control, caches[is_lent(control)], tokens)
+            control: apply_control(
+                control, caches[is_lent(control)], self.sent_tokens(is_lent(control))
+            )
             for control in controls
         }
         self.work.on_phase_end("sharer prefill")
         return sent
+
+    def sent_tokens(self, lent: bool) -> list[int]:
+        """How many tokens can be sent for each example: of its own cache, or of its donor's."""
+        sources = self.donors if lent else self.questions
+        texts = map(partial(sent_text, self.work.pair.interface), self.questions, sources)
+        return [len(text) - 1 for text in texts]
 
     def fill(self, decoder: Decoder, cache: KVCache, conditions: int) -> None:
         """Give every condition's rows the same cache, and zeros after it.
@@ -238,7 +264,7 @@ class _Batch:
         What a former batch left there may hold NaN, and 0 * NaN is NaN.
         """
         rows, tokens = len(self.questions), cache.tokens
-        seen = rounded(slots_needed(self.work.pair, max(self.lengths), self.max_new_tokens))
+        seen = rounded(self.slots)
         for kind in ("keys", "values"):
             pairs = zip(getattr(decoder.slots, kind), getattr(cache, kind), strict=True)
             for slots, tensor in pairs:
@@ -257,25 +283,23 @@ class _Batch:
             assert channel is not None
             key = replace(channel, codec="", calibration=""), control
             if key not in found:
-                found[key] = [select(channel, *each) for each in examples[control]]
+                pair = self.work.pair
+                found[key] = [choose(pair, channel, *each) for each in examples[control]]
             chosen[condition] = found[key]
         return chosen
 
     def _examples(self, control: str, cache: KVCache) -> list[tuple[KVCache, tuple[int, ...]]]:
-        """Of each example what a sender has: the cache [1, H, n-1, D] and the prompt."""
+        """Of each example what a sender has: the cache [1, H, n-1, D] and the text."""
 
         def instruction(row: int, tokens: int) -> KVCache:
             return cache.map(lambda tensor: tensor[row : row + 1, :, :tokens])
 
-        return [
-            (
-                instruction(row, n - 1),
-                fitted_prompt(source_of(control, *both).prompts.sharer_ids, n),
-            )
-            for row, (n, *both) in enumerate(
-                zip(self.lengths, self.questions, self.donors, strict=True)
-            )
+        both = zip(self.questions, self.donors, strict=True)
+        texts = [
+            sent_text(self.work.pair.interface, question, source_of(control, question, donor))
+            for question, donor in both
         ]
+        return [(instruction(row, len(text) - 1), text) for row, text in enumerate(texts)]
 
     def simulate(self, sent: Mapping[str, KVCache], chosen: Chosen, reasons: Reasons) -> Received:
         """What arrives under each condition that sends something; nothing in rows that are refused,
@@ -309,17 +333,17 @@ class _Batch:
         decoder: Decoder,
         received: Received,
         conditions: Sequence[Condition],
-    ) -> list[int]:
+    ) -> list[Positions]:
         """Put what arrived at the front of each row's slots, and read the instruction behind it;
-        how many tokens those are, row by row. `received` is empty afterwards."""
+        which tokens those are, row by row. `received` is empty afterwards."""
         rows, before = len(self.questions), []
         for number, condition in enumerate(conditions):
             arrival = received.get(condition)
-            kept = arrival.kept if arrival else []
-            before += [sum(map(len, each.sections)) for each in kept] or [0] * rows
+            kept = arrival.kept if arrival else [Positions()] * rows
+            before += kept
             if arrival and any(each.sections for each in kept):
-                if any(each.by_layer for each in kept):
-                    require_mergeable(self.work.pair.interface)
+                for each in kept:
+                    require_whole_tokens(each)
                 front = self.work.pair.interface.prepare(arrival.cache)
                 assert front is not None
                 slots = decoder.slots.rows(number * rows, (number + 1) * rows)
@@ -332,21 +356,23 @@ class _Batch:
         self.work.on_phase_end("tails")
         return before
 
-    def _read_behind(self, decoder: Decoder, before: Sequence[int]) -> None:
-        """Read each row's instruction where so many tokens stand `before` it."""
-        if not any(before):
+    def _read_behind(self, decoder: Decoder, before: Sequence[Positions]) -> None:
+        """Read each row's instruction behind the tokens that stand `before` it."""
+        ahead = [each.count for each in before]
+        if not any(ahead) or max(self.lengths) == 1:
             return
         device, rows = self.work.pair.device, len(self.questions)
-        first = next(row for row, tokens in enumerate(before) if tokens) // rows * rows
-        token_ids = padded(self.prompts, device)[:, :-1].repeat(len(before) // rows, 1)[first:]
-        starts = torch.tensor(before[first:], device=device)[:, None]
+        first = next(row for row, tokens in enumerate(ahead) if tokens) // rows * rows
+        token_ids = padded(self.prompts, device)[:, :-1].repeat(len(ahead) // rows, 1)[first:]
+        starts = torch.tensor(ahead[first:], device=device)[:, None]
         extend(
             self.work.pair.receiver,
             token_ids,
             starts + torch.arange(token_ids.shape[1], device=device),
-            decoder.slots.rows(first, len(before)),
-            min(rounded(max(before) + token_ids.shape[1]), decoder.slots.tokens),
+            decoder.slots.rows(first, len(ahead)),
+            min(rounded(max(ahead) + token_ids.shape[1]), decoder.slots.tokens),
             self.work.tokens_at_once,
+            torch.tensor([each.left_out for each in before[first:]], device=device),
         )
 
     def merge(
@@ -475,12 +501,15 @@ class _Batch:
         decoder: Decoder,
         conditions: Sequence[Condition],
         reasons: Reasons,
-        before: Sequence[int],
+        prompts: Sequence[tuple[int, ...]],
+        before: Sequence[Positions] = (),
     ) -> list[list[list[int]]]:
-        """Each condition's answers in token ids, from its rows of the decoder, in which so many
-        tokens stand `before` the prompt. Logits that are no numbers are noted in `reasons`."""
-        rows = len(self.questions)
-        last = torch.tensor([prompt[-1] for prompt in self.prompts], device=decoder.device)
+        """Each condition's answers to `prompts` in token ids, from its rows of the decoder, in
+        which tokens may stand `before` the prompt. Logits that are no numbers are noted in
+        `reasons`."""
+        rows = len(prompts)
+        front = before or [Positions()] * len(conditions) * rows
+        last = torch.tensor([prompt[-1] for prompt in prompts], device=decoder.device)
 
         def on_first_logits(logits: Tensor) -> None:
             by_condition = logits.unflatten(0, (len(conditions), rows))
@@ -498,20 +527,29 @@ class _Batch:
             ]
         answers = decoder.greedy(
             last.repeat(len(conditions)),
-            [ahead + n - 1 for ahead, n in zip(before, cycle(self.lengths), strict=False)],
+            [each.count + len(p) - 1 for each, p in zip(front, cycle(prompts), strict=False)],
             self.max_new_tokens,
             stop_ids(decoder.model),
             forced_lengths,
             on_first_logits,
+            [each.left_out for each in front],
         )
         self.work.on_phase_end("decoding")
         return [answers[start : start + rows] for start in range(0, len(answers), rows)]
 
 
-def slots_needed(pair: LoadedPair, prompt_tokens: int, max_new_tokens: int) -> int:
-    """Slots for a row's prompt and answer, and for what may stand in front of them."""
-    front = prompt_tokens - 1 if pair.interface.inserts else 0
-    return front + prompt_tokens + max_new_tokens
+def slots_needed(
+    pair: LoadedPair,
+    questions: Sequence[Question],
+    donors: Sequence[Question],
+    max_new_tokens: int,
+) -> int:
+    """Slots for any row's prompt and answer, and for what may stand in front of them."""
+    front = [
+        len(source.prompts.sharer_ids) for source in (*questions, *donors) if pair.interface.inserts
+    ]
+    prompts = [len(question.prompts.receiver_ids) for question in questions]
+    return max(front, default=0) + max(prompts) + max_new_tokens
 
 
 def fit_length(

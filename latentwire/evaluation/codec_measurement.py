@@ -17,6 +17,7 @@ from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.device_timer import now_s
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.pipeline import as_batch, packet_of
+from latentwire.evaluation.reading import sharers_text
 from latentwire.spec.condition import Channel
 from latentwire.tasks.question import Question
 
@@ -54,8 +55,8 @@ class CodecMeasurement:
 class Undamaged:
     """What codecs are compared with, of one question."""
 
-    prompt: Sequence[int]  # of the sharer
-    token_ids: Tensor  # the same, [1, T]
+    text: Sequence[int]  # `sharers_text`
+    prompt: Tensor  # the receiver's, [1, T]
     cache: KVCache  # the sharer's, as the model made it: not rounded to 16 bits
     next_token: Tensor  # the receiver's log-probabilities with that cache: float32 [vocabulary]
 
@@ -69,10 +70,10 @@ def undamaged(pair: LoadedPair) -> Look:
     @lru_cache(MOST_KEPT)
     @torch.inference_mode()
     def look(question: Question) -> Undamaged:
-        prompt = question.prompts.sharer_ids
-        token_ids = as_batch(prompt, pair.device)
-        cache = sharer.read(pair.sharer, token_ids)
-        return Undamaged(prompt, token_ids, cache, _next_token(pair, token_ids, cache))
+        text = sharers_text(pair.interface, question)
+        prompt = as_batch(question.prompts.receiver_ids, pair.device)
+        cache = sharer.read(pair.sharer, as_batch(text, pair.device))
+        return Undamaged(text, prompt, cache, _next_token(pair, prompt, cache))
 
     return look
 
@@ -117,7 +118,7 @@ def measure(
                 error[kind][layer] += (was - got).square().sum()
                 power[kind][layer] += was.square().sum()
                 elements += was.numel()
-        lossy = _next_token(pair, true.token_ids, arrived)
+        lossy = _next_token(pair, true.prompt, arrived)
         divergence += float(F.kl_div(lossy, true.next_token, reduction="sum", log_target=True))
         same += int(true.next_token.argmax() == lossy.argmax())
         wire_bytes += len(packet)
@@ -146,7 +147,8 @@ def example_packet(
     look = look or undamaged(pair)
     for question in questions:
         try:
-            return packet_of(pair, channel, look(question).cache, question.prompts.sharer_ids)
+            true = look(question)
+            return packet_of(pair, channel, true.cache, true.text)
         except Unanswerable as reason:
             refusal = reason
     raise refusal
@@ -154,16 +156,21 @@ def example_packet(
 
 def _send(pair: LoadedPair, channel: Channel, true: Undamaged) -> tuple[bytes, KVCache, float]:
     """A question's packet, the cache that arrives, and the instant (s) between the two."""
-    packet = packet_of(pair, channel, true.cache, true.prompt)
+    packet = packet_of(pair, channel, true.cache, true.text)
     between = now_s(pair.device)
-    _, arrived = pair.endpoint.receive(packet, true.token_ids.shape[1], pair.dtype, pair.device)
+    _, arrived = pair.endpoint.receive(packet, len(true.text), pair.dtype, pair.device)
     return packet, arrived, between
 
 
-def _next_token(pair: LoadedPair, token_ids: Tensor, received: KVCache) -> Tensor:
-    """Log-probabilities (float32 [vocabulary]) of the first answer token after fusion."""
-    whole = sections([range(received.tokens)], token_ids.shape[1])
-    prefilled = pair.interface.prefill(pair.receiver, token_ids, whole, received)
+def _next_token(pair: LoadedPair, prompt: Tensor, received: KVCache) -> Tensor:
+    """Log-probabilities (float32 [vocabulary]) of the first token of the answer to the receiver's
+    prompt [1, T], with a cache that arrived whole."""
+    interface, model = pair.interface, pair.receiver
+    if interface.inserts:
+        prefilled = interface.prefill_behind(model, prompt, received, received.tokens)
+    else:
+        whole = sections([range(received.tokens)], prompt.shape[1])
+        prefilled = interface.prefill(model, prompt, whole, received)
     return prefilled.logits[0].float().log_softmax(-1)
 
 

@@ -105,7 +105,7 @@ class _Call:
                 kept[row] = _refused(self.work.pair, condition, *pair)
             if refused := sum(record is not None for record in kept):
                 self.progress(refused)
-        models = self.work.pair.receiver, self.work.pair.sharer
+        models = tuple(dict.fromkeys((self.work.pair.receiver, self.work.pair.sharer)))
         with slot_attention(*models), fast_steps(*models):
             self.answer_all()
         return {c: [_made(record) for record in kept] for c, kept in self.records.items()}
@@ -117,8 +117,11 @@ class _Call:
     def answer_all(self) -> None:
         # The longest first: what they need, all others find.
         waiting = [row for row in range(len(self.questions)) if self.missing(row)]
-        waiting.sort(key=lambda row: -len(self.questions[row].token_ids))
-        slots = max((_slots(self.work.pair, self.questions[row]) for row in waiting), default=0)
+        needed = [
+            _slots(self.work.pair, *both) for both in zip(self.questions, self.donors, strict=True)
+        ]
+        waiting.sort(key=lambda row: -needed[row])
+        slots = -(-max((needed[row] for row in waiting), default=0) // SAME_SLOTS) * SAME_SLOTS
         while waiting:
             room = self.batch_size or _room(self.work, self.conditions, slots)
             lacking = self.missing(waiting[0])
@@ -208,10 +211,9 @@ def _by_row(on_first_logits: OnFirstLogits, rows: Sequence[int]) -> Callable[...
     return see
 
 
-def _slots(pair: LoadedPair, question: Question) -> int:
-    """Slots that a question needs, rounded up so that most calls need as many."""
-    needed = slots_needed(pair, len(question.token_ids), question.task.max_new_tokens)
-    return -(-needed // SAME_SLOTS) * SAME_SLOTS
+def _slots(pair: LoadedPair, question: Question, donor: Question) -> int:
+    """Slots that a question needs."""
+    return slots_needed(pair, [question], [donor], question.task.max_new_tokens)
 
 
 def _room(work: Workspace, conditions: Sequence[Condition], slots: int) -> int:

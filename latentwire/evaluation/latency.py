@@ -25,6 +25,7 @@ from latentwire.evaluation.latency_names import (
 )
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.pipeline import as_batch
+from latentwire.evaluation.reading import sharers_text
 from latentwire.tasks.question import Question
 
 
@@ -42,9 +43,10 @@ def _once(pair: LoadedPair, prompts: MessagePrompts, question: Question) -> dict
 
 
 def _by_cache(pair: LoadedPair, question: Question) -> dict[str, float]:
-    token_ids = as_batch(question.token_ids, pair.device)
+    text = as_batch(sharers_text(pair.interface, question), pair.device)
+    token_ids = as_batch(question.prompts.receiver_ids, pair.device)
     began = now_s(pair.device)
-    cache = sharer.read(pair.sharer, token_ids)
+    cache = sharer.read(pair.sharer, text)
     read = now_s(pair.device)
     fused_s, before = 0.0, None
     if pair.interface.inserts:
@@ -58,7 +60,8 @@ def _by_cache(pair: LoadedPair, question: Question) -> dict[str, float]:
         fused_s += now_s(pair.device) - start
         return fused
 
-    whole = sections([range(cache.tokens)], token_ids.shape[1])
+    merged = () if before else [range(cache.tokens)]
+    whole = sections(merged, token_ids.shape[1])
     receiver.prefill(pair.receiver, token_ids, whole, fuse, before)
     ended = now_s(pair.device)
     return {
@@ -69,22 +72,24 @@ def _by_cache(pair: LoadedPair, question: Question) -> dict[str, float]:
 
 
 def _by_text(pair: LoadedPair, prompts: MessagePrompts, question: Question) -> dict[str, float]:
-    """The longest text is written once; a shorter one is its beginning, as in greedy decoding."""
-    asked = prompts.message(question)
-    began = now_s(pair.device)
-    prefilled = _read(pair, pair.sharer, asked)
-    read = now_s(pair.device)
-    (written,) = receiver.greedy(pair.sharer, prefilled, max(BUDGETS), stop_ids(pair.sharer))
-    token_s = (now_s(pair.device) - read) / max(1, len(written))
+    """The longest text is written once; a shorter one is its beginning, as in greedy decoding.
+    Evidence that the sharer alone reads is a text already."""
+    written, reading_s, token_s = list(question.prompts.sharer_ids), 0.0, 0.0
+    if not question.prompts.private:
+        asked = prompts.message(question)
+        began = now_s(pair.device)
+        prefilled = _read(pair, pair.sharer, asked)
+        read = now_s(pair.device)
+        (written,) = receiver.greedy(pair.sharer, prefilled, max(BUDGETS), stop_ids(pair.sharer))
+        reading_s, token_s = read - began, (now_s(pair.device) - read) / max(1, len(written))
     found = {}
     for budget in BUDGETS:
         part = written[:budget]
-        text = str(pair.tokenizer.decode(part, skip_special_tokens=True))
+        text = str(pair.tokenizer.decode(part, skip_special_tokens=not question.prompts.private))
         prompt = prompts.with_message(question, text)
         start = now_s(pair.device)
         _read(pair, pair.receiver, prompt)
-        reading_s = now_s(pair.device) - start
-        values = (read - began + token_s * len(part), reading_s)
+        values = (reading_s + token_s * len(part), now_s(pair.device) - start)
         write, reading, size = text_names(budget)
         found[write], found[reading] = (1000 * seconds for seconds in values)
         found[size] = float(len(encode_text(text, "utf8")))

@@ -31,10 +31,15 @@ def message_prompt_token_ids(tokenizer: Any, question: Question) -> list[int]:
 def prompt_with_message_token_ids(tokenizer: Any, question: Question, message: str) -> list[int]:
     """The token ids that the receiver reads: the message, then the prompt it would read anyway.
 
-    Without a message they are the plain prompt's. Raises as `user_turn_token_ids` does.
+    Without a message they are the plain prompt's. Evidence that the sharer alone reads stands as it
+    is where a cache of it would: sent whole, it makes what a model reads that reads everything.
+    Raises as `user_turn_token_ids` does.
     """
     if not message:
         return list(question.prompts.receiver_ids)
+    if question.prompts.private:
+        evidence = tokenizer.encode(message, add_special_tokens=False)
+        return [*evidence, *question.prompts.receiver_ids]
     hint = _HINT + message + "\n\n"
     return user_turn_token_ids(tokenizer, hint + question.task.prompt_text(question.example))
 

@@ -2,6 +2,11 @@
 
     prompt -> sharer's cache -> select -> encode -> packet -> decode -> fuse -> receiver -> answer
 
+An interface that merges does so into the cache of the receiver's own prompt, token by token: both
+models read the same. One that inserts puts what arrived before the receiver's prompt, which may be
+another: the sharer's whole prompt can be sent, every token keeps its position, and the receiver's
+prompt stands behind the whole of it, however few of its tokens arrived.
+
 `engine` does the same for many examples and conditions at once and must agree with this page.
 """
 
@@ -19,10 +24,13 @@ from c2c.interface import Interface
 from c2c.receiver import Prefilled
 from c2c.sections import Section, sections
 from latentwire.channel.layout import Layout
+from latentwire.channel.packet import MOST_TOKENS
+from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import select
 from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
+from latentwire.evaluation.reading import read_alone, sent_text, sharers_text
 from latentwire.evaluation.record import Record, make_record, source_of, unanswered
 from latentwire.evaluation.unanswerable import (
     may_be_refused,
@@ -59,8 +67,7 @@ def _answered(
         with may_be_refused(condition.channel):  # by who reads it
             prefilled = prefill(pair, question, packet)
     else:
-        prompts = question.prompts
-        ids = prompts.sharer_ids if name == "sharer" else prompts.receiver_ids
+        ids = read_alone(condition, question)
         prefilled = receiver.read(answering, as_batch(ids, pair.device))
     answer = written(answering, prefilled, question.task.max_new_tokens)
     sent = len(packet), pair.endpoint.elements(packet)
@@ -83,17 +90,23 @@ def send(
     Raises Unanswerable for numbers that the codec cannot send.
     """
     source = source_of(control, question, donor)
-    cache = sharer.read(pair.sharer, as_batch(source.prompts.sharer_ids, pair.device))
-    tokens = len(question.token_ids)
-    sent = apply_control(control, fitted(cache, tokens - 1), [tokens - 1])
-    return packet_of(pair, channel, sent, fitted_prompt(source.prompts.sharer_ids, tokens))
+    cache = sharer.read(pair.sharer, as_batch(sharers_text(pair.interface, source), pair.device))
+    prompt = sent_text(pair.interface, question, source)
+    tokens = len(prompt) - 1
+    return packet_of(pair, channel, apply_control(control, fitted(cache, tokens), [tokens]), prompt)
 
 
 def packet_of(pair: LoadedPair, channel: Channel, cache: KVCache, prompt: Sequence[int]) -> bytes:
     """The packet of one example's cache of `prompt`: here is chosen what goes. Unanswerable for
     numbers that the codec cannot send."""
     with may_be_refused(channel):
-        return pair.endpoint.send(channel, cache, select(channel, cache, prompt))
+        return pair.endpoint.send(channel, cache, choose(pair, channel, cache, prompt))
+
+
+def choose(pair: LoadedPair, channel: Channel, cache: KVCache, prompt: Sequence[int]) -> Positions:
+    """Which tokens go, and, where the receiver cannot know it, of how long a text they are."""
+    positions = select(channel, cache, prompt)
+    return positions.told(len(prompt) - 1) if pair.interface.inserts else positions
 
 
 def prefill(pair: LoadedPair, question: Question, packet: bytes) -> Prefilled:
@@ -101,19 +114,25 @@ def prefill(pair: LoadedPair, question: Question, packet: bytes) -> Prefilled:
     token_ids = as_batch(question.prompts.receiver_ids, pair.device)
     if not packet:
         return receiver.read(pair.receiver, token_ids)
+    if pair.interface.inserts:
+        most = MOST_TOKENS + 1
+        layout, received = pair.endpoint.receive(packet, most, pair.dtype, pair.device)
+        require_whole_tokens(layout.kept)
+        end = layout.kept.end
+        return pair.interface.prefill_behind(pair.receiver, token_ids, received, end)
     prompt_tokens = len(question.token_ids)
     layout, received = pair.endpoint.receive(packet, prompt_tokens, pair.dtype, pair.device)
     cut = sections(layout.runs, prompt_tokens)
     if not layout.by_layer:
         return pair.interface.prefill(pair.receiver, token_ids, cut, received)
-    require_mergeable(pair.interface)
     merge = partial(merged, pair.interface, layout, received)
     return receiver.prefill(pair.receiver, token_ids, cut, merge)
 
 
-def require_mergeable(interface: Interface) -> None:
-    """LatentWireError where layers sent different tokens, and an interface cannot take that."""
-    if interface.inserts:
+def require_whole_tokens(kept: Positions) -> None:
+    """LatentWireError where layers sent different tokens, which an interface that inserts cannot
+    take."""
+    if kept.by_layer:
         raise LatentWireError(
             "the interface puts what arrived in front of the prompt, so all layers must send the"
             " same tokens; take another order"
@@ -155,12 +174,6 @@ def fitted(cache: KVCache, tokens: int) -> KVCache:
     if cache.tokens >= tokens:
         return cache.section(cache.tokens - tokens, cache.tokens)
     return concatenate([*[cache.section(0, 1)] * (tokens - cache.tokens), cache], dim=2)
-
-
-def fitted_prompt(prompt: Sequence[int], tokens: int) -> tuple[int, ...]:
-    """Token ids brought to `tokens` of them as `fitted` does it with their cache."""
-    ids = tuple(prompt)
-    return ids[:1] * (tokens - len(ids)) + ids[max(0, len(ids) - tokens) :]
 
 
 def as_batch(token_ids: Sequence[int], device: torch.device) -> torch.Tensor:

@@ -19,6 +19,7 @@ from latentwire.channel.codec import CodecError
 from latentwire.channel.header_fields import PacketError
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.loaded_pair import LoadedPair
+from latentwire.evaluation.reading import sharers_text
 from latentwire.evaluation.record import source_of
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
@@ -37,15 +38,19 @@ def require_answerable(
 ) -> None:
     """Unanswerable where a prompt is too long or too short for the models that read it: what can be
     seen before any model is asked. Of conditions that send a cache, and of models alone."""
-    if condition.system != "sharer":
-        require_room(pair.receiver, "receiver", len(question.prompts.receiver_ids))
     if condition.system == "sharer":
-        require_room(pair.sharer, "sharer", len(question.prompts.sharer_ids))
+        require_room(pair.sharer, "sharer", len(question.prompts.everything))
+    else:
+        require_room(pair.receiver, "receiver", len(question.prompts.receiver_ids))
     if condition.channel:
-        tokens = len(source_of(condition.control, question, donor).prompts.sharer_ids)
+        source = source_of(condition.control, question, donor)
+        tokens = len(source.prompts.sharer_ids)
         require_room(pair.sharer, "sharer", tokens)
+        if pair.interface.inserts and condition.channel.keep_ratio:
+            behind = tokens + len(question.prompts.receiver_ids)
+            require_room(pair.receiver, "receiver", behind)
         try:
-            require_readable(tokens)
+            require_readable(len(sharers_text(pair.interface, source)))
         except C2CError as error:
             raise Unanswerable(str(error)) from None
 

@@ -4,6 +4,6 @@ It is the published protocol, so its code is in `c2c.fuser` and `c2c.checkpoint`
 """
 
 from c2c.checkpoint import PROJECTORS, load_fuser, require_fit
-from latentwire.interfaces.plug import Plug
+from latentwire.interfaces.plug import Plug, Weights
 
-PLUG = Plug(tuple(PROJECTORS), load_fuser, require_fit)
+PLUG = Plug(inserts=False, weights=Weights(tuple(PROJECTORS), load_fuser, require_fit))

@@ -11,7 +11,7 @@ from c2c.interface import Interface
 
 
 @dataclass(frozen=True)
-class Plug:
+class Weights:
     """How an interface's weights are read: from the files of `projector_*.json` and `.pt`, whose
     descriptions name one of `checkpoint_classes`."""
 
@@ -22,3 +22,14 @@ class Plug:
     # (folder, sharer, receiver) -> how many projectors there are; the same errors, as far as the
     # descriptions tell, without a tensor read.
     require_fit: Callable[[Path, Geometry, Geometry], int]
+
+
+@dataclass(frozen=True)
+class Plug:
+    """What an interface is made of: weights that were trained for a pair, or nothing."""
+
+    inserts: bool  # as `Interface.inserts`
+    weights: Weights | None = None
+    # (sharer, receiver) -> the interface of a pair without weights, where it needs none;
+    # LatentWireError for models that it does not serve.
+    without_weights: Callable[[Geometry, Geometry], Interface] | None = None

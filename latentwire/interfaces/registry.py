@@ -8,11 +8,11 @@ import torch
 from c2c.cache import Geometry
 from c2c.checkpoint import checkpoint_class
 from c2c.interface import Interface
-from latentwire.errors import LatentWireError
-from latentwire.interfaces.plug import Plug
+from latentwire.errors import LatentWireError, quoted
+from latentwire.interfaces.plug import Plug, Weights
 
 # An interface's file is called as it is.
-_FILES = ("c2c",)
+_FILES = ("c2c", "prefix")
 INTERFACES: dict[str, Plug] = {
     name: import_module(f"latentwire.interfaces.{name}").PLUG for name in _FILES
 }
@@ -30,23 +30,51 @@ def load_interface(
     Raises LatentWireError for a class that no interface has, C2CError for files that are damaged or
     do not fit the pair.
     """
-    return _plug(folder).load(folder, sharer, receiver, dtype, device)
+    return _weights(folder).load(folder, sharer, receiver, dtype, device)
 
 
 def require_fit(folder: Path, sharer: Geometry, receiver: Geometry) -> int:
     """See without its tensors whether what is in `folder` fits the pair; how many projectors it
     has. Raises as `load_interface` does, for all that the descriptions tell."""
-    return _plug(folder).require_fit(folder, sharer, receiver)
+    return _weights(folder).require_fit(folder, sharer, receiver)
+
+
+def without_weights(name: str, sharer: Geometry, receiver: Geometry) -> Interface:
+    """The interface of a pair that has no weights and names it. LatentWireError for one that there
+    is not, that needs weights, or that does not serve these models."""
+    free = [known for known, plug in INTERFACES.items() if plug.without_weights]
+    make = INTERFACES[name].without_weights if name in INTERFACES else None
+    if make is None:
+        raise LatentWireError(
+            f"{quoted(name)} is no interface that a pair can have without a fuser; known:"
+            f" {', '.join(free)}"
+        )
+    return make(sharer, receiver)
+
+
+def inserts(folder: Path | None, name: str | None) -> bool:
+    """Whether the interface of a pair puts the message before the receiver's prompt: by the folder
+    of its weights, or by its name where it has none. Raises as `load_interface`."""
+    found = _plug(folder) if folder else INTERFACES.get(name or "")
+    return found is not None and found.inserts
+
+
+def _weights(folder: Path) -> Weights:
+    weights = _plug(folder).weights
+    assert weights is not None  # its class was found in them
+    return weights
 
 
 def _plug(folder: Path) -> Plug:
     """The interface that the descriptions in `folder` name the class of."""
     found = checkpoint_class(folder)
+    known: list[str] = []
     for plug in INTERFACES.values():
-        if found in plug.checkpoint_classes:
+        classes = plug.weights.checkpoint_classes if plug.weights else ()
+        if found in classes:
             return plug
-    known = ", ".join(name for plug in INTERFACES.values() for name in plug.checkpoint_classes)
+        known += classes
     raise LatentWireError(
         f"{folder}: its weights are of class {found!r}, but no interface here has that class"
-        f" (known: {known}); take a checkpoint of a known one"
+        f" (known: {', '.join(known)}); take a checkpoint of a known one"
     )

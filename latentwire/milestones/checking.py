@@ -155,10 +155,13 @@ def _download(opening: PreflightState) -> str:
 
 def _hashes(session: Session) -> str:
     pinned = compare_with_pins(session.pair, session.files.located)
-    fuser = session.files.identity["fuser"][:19]
-    if not pinned:
-        return f"the pair pins none; the fuser is {fuser}"
-    return f"as the pair pins them: {', '.join(pinned)}; the fuser is {fuser}"
+    identity = session.files.identity
+    name = f"the fuser is {identity['fuser'][:19]}" if "fuser" in identity else "there is no fuser"
+    return (
+        f"as the pair pins them: {', '.join(pinned)}; {name}"
+        if pinned
+        else (f"the pair pins none; {name}")
+    )
 
 
 def _loaded(session: Session) -> str:
@@ -166,7 +169,7 @@ def _loaded(session: Session) -> str:
     if not endpoint.key_layers and not endpoint.value_layers:
         raise CheckWarning("every gate of the fuser is closed: C2C will equal the receiver alone")
     return (
-        f"the fuser fits; {session.loaded.interface.describe()}; sent: K of"
+        f"the interface fits; {session.loaded.interface.describe()}; sent: K of"
         f" {len(endpoint.key_layers)},"
         f" V of {len(endpoint.value_layers)} sharer layers"
     )

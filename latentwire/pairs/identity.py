@@ -24,10 +24,9 @@ def pair_identity(located: LocatedPair) -> dict[str, str]:
 
     Raises `LatentWireError` for a file that cannot be read.
     """
-    identity = {
-        "receiver": _model_identity(located.receiver),
-        "sharer": _model_identity(located.sharer),
-    }
+    folders = {located.receiver, located.sharer}  # one, where one model is at both ends
+    models = {folder: _model_identity(folder) for folder in folders}
+    identity = {"receiver": models[located.receiver], "sharer": models[located.sharer]}
     return identity | (fuser_identity(located.fuser) if located.fuser else {})
 
 
@@ -143,6 +142,9 @@ def manifest(located: LocatedPair) -> dict[str, dict[str, dict[str, str | int]]]
     files: dict[str, dict[str, dict[str, str | int]]] = {}
     for part, folder, patterns in parts:
         if folder is None:
+            continue
+        if part == "sharer" and folder == located.receiver:
+            files[part] = files["receiver"]
             continue
         files[part] = {}
         for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):

@@ -1,13 +1,17 @@
-"""The known pairs by name, and a user's own by file."""
+"""The known pairs by name, a user's own by file, and one model at both ends."""
 
+import re
 from pathlib import Path
 
 from latentwire.errors import LatentWireError, quoted
-from latentwire.pairs.pair import Pair, parse_pair
+from latentwire.pairs.pair import FileSource, Pair, parse_pair
 from latentwire.strict_yaml import read_yaml
 from latentwire.user_files import user_path
 
 PAIRS_DIR = Path(__file__).parent
+
+SELF = "self:"  # and a model's folder, or its name on the hub: that model at both ends
+_ON_HUB = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 _PUBLISHED = "qwen3_0.6b+qwen2.5_0.5b"
 _BUNDLED = "demo"
@@ -19,10 +23,13 @@ def pair_names() -> tuple[str, ...]:
 
 
 def load_pair(name_or_yaml_path: str) -> Pair:
-    """Read a pair by its name, or from a YAML file of the user's own (see `is_file_name`).
+    """Read a pair by its name, or from a YAML file of the user's own (see `is_file_name`), or make
+    the one of `self:MODEL`.
 
     Raises `LatentWireError` for an unknown name, a missing file, and a malformed one by its key.
     """
+    if name_or_yaml_path.startswith(SELF):
+        return _one_model(name_or_yaml_path.removeprefix(SELF))
     if name_or_yaml_path in pair_names():
         path = PAIRS_DIR / f"{name_or_yaml_path}.yaml"
     else:
@@ -30,9 +37,34 @@ def load_pair(name_or_yaml_path: str) -> Pair:
         if not is_file_name(name_or_yaml_path):
             raise LatentWireError(
                 f"unknown pair {quoted(name_or_yaml_path)}; known: {', '.join(pair_names())}, "
-                "or give the path of a YAML file"
+                "or give the path of a YAML file, or self:MODEL"
             )
     return parse_pair(read_yaml(path), path)
+
+
+def _one_model(model: str) -> Pair:
+    """A model at both ends: of a folder that is there, else of the hub. Named by the folder's last
+    part, so that a result has one name wherever its model lies."""
+    folder = user_path(model)
+    if folder.is_dir():
+        source, name = FileSource(path=folder.resolve()), folder.resolve().name
+    elif _ON_HUB.fullmatch(model):
+        source, name = FileSource(repo=model), model
+    else:
+        raise LatentWireError(
+            f"pair {quoted(SELF + model)}: there is no such folder; give self:FOLDER, or"
+            " self:OWNER/MODEL for a model of the hub"
+        )
+    return Pair(
+        name=SELF + name,
+        description="one model at both ends, the sharer's cache before the receiver's prompt",
+        receiver=source,
+        sharer=source,
+        fuser=None,
+        datasets=(),
+        shared_tokenizer=True,
+        interface="prefix",
+    )
 
 
 def is_file_name(name_or_yaml_path: str) -> bool:

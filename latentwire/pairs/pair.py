@@ -32,7 +32,8 @@ class FileSource:
 
 @dataclass(frozen=True)
 class Pair:
-    """A receiver, a sharer and the fuser between them; None where it is still to be trained."""
+    """A receiver, a sharer and the fuser between them; None where it is still to be trained, and
+    where `interface` names one that needs no weights."""
 
     name: str
     description: str
@@ -41,6 +42,7 @@ class Pair:
     fuser: FileSource | None
     datasets: tuple[str, ...]  # evaluated when the user names none
     shared_tokenizer: bool  # both models read the same token ids
+    interface: str | None = None  # of a pair without a fuser
 
 
 def parse_pair(values: object, file: Path) -> Pair:
@@ -62,7 +64,12 @@ def parse_pair(values: object, file: Path) -> Pair:
         ),
         datasets=keys.dataset_names("datasets"),
         shared_tokenizer=keys.truth("shared_tokenizer"),
+        interface=keys.text("interface") if keys.has("interface") else None,
     )
+    if pair.fuser and pair.interface:
+        raise LatentWireError(
+            f"{file}: give 'fuser' or 'interface': a fuser's files name its interface"
+        )
     keys.finish()
     return pair
 

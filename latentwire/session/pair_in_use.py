@@ -17,7 +17,7 @@ from latentwire.channel.packet import IDENTITY_BYTES
 from latentwire.environment import fit_threads
 from latentwire.errors import NotCached
 from latentwire.evaluation.loaded_pair import LoadedPair
-from latentwire.interfaces.registry import load_interface
+from latentwire.interfaces.registry import inserts, load_interface, without_weights
 from latentwire.pairs.identity import (
     combined_identity,
     fuser_identity,
@@ -72,7 +72,8 @@ class PairInUse:
         answers is not in their files; LatentWireError for another hash than the pair pins."""
         identity = pair_identity(self.located)
         require_pinned(self.pair, identity)
-        return identity | self.prompting.beside_files()
+        named = {"interface": self.pair.interface} if self.pair.interface else {}
+        return identity | named | self.prompting.beside_files()
 
     @property
     def tokenizer(self) -> Any:
@@ -97,7 +98,9 @@ class PairInUse:
         log.info("loading pair %s on %s in %s", self.pair.name, self.device, self.dtype)
         self.fit_threads()
         receiver = load_model(self.located.receiver, self.dtype, self.device)
-        sharer = load_model(self.located.sharer, self.dtype, self.device)
+        sharer = receiver
+        if self.located.sharer != self.located.receiver:
+            sharer = load_model(self.located.sharer, self.dtype, self.device)
         models = {"receiver": receiver, "sharer": sharer}
         check_embedded(
             self.tokenizer, {n: m.get_input_embeddings().num_embeddings for n, m in models.items()}
@@ -109,22 +112,23 @@ class PairInUse:
 
     @cached_property
     def in_memory(self) -> LoadedPair:
-        """Models and fuser."""
-        assert self.located.fuser
+        """Models and interface."""
         receiver, sharer = self.models
-        interface = load_interface(
-            self.located.fuser,
-            geometry(sharer.config),
-            geometry(receiver.config),
-            self.dtype,
-            self.device,
-        )
+        shapes = geometry(sharer.config), geometry(receiver.config)
+        if self.located.fuser:
+            interface = load_interface(self.located.fuser, *shapes, self.dtype, self.device)
+        else:
+            interface = without_weights(self.pair.interface or "", *shapes)
         if not interface.layers_read("key") and not interface.layers_read("value"):
             log.warning(
                 "every gate of the fuser is closed, so nothing would be sent and C2C will equal the"
                 " receiver alone; take another fuser, or train it again"
             )
         return self.with_interface(interface)
+
+    def inserts(self) -> bool:
+        """Whether the message is put before the receiver's prompt, not merged into its cache."""
+        return inserts(self.located.fuser, self.pair.interface)
 
     def with_interface(self, interface: Interface) -> LoadedPair:
         """The models with an interface that is in memory, in their dtype and on their device."""
@@ -139,8 +143,10 @@ class PairInUse:
             located = locate_pair(self.pair, download=False)
         except NotCached:
             return
-        folders = [folder for folder in (located.receiver, located.sharer, located.fuser) if folder]
-        files = (path for folder in folders for path in folder.iterdir() if path.is_file())
+        folders = {located.receiver, located.sharer, located.fuser} - {None}
+        files = (
+            path for folder in folders if folder for path in folder.iterdir() if path.is_file()
+        )
         fit_threads(sum(path.stat().st_size for path in files), self.device)
 
     def _tell(self) -> None:

@@ -31,7 +31,7 @@ from latentwire.checks.weights import configs, weights_bytes
 from latentwire.environment import choose_device, choose_dtype
 from latentwire.errors import LatentWireError, NotCached, Unanswerable
 from latentwire.evaluation.message import stem_and_options
-from latentwire.interfaces.registry import require_fit
+from latentwire.interfaces.registry import require_fit, without_weights
 from latentwire.pairs.locate import LocatedPair, is_offline, locate_pair, parts_of
 from latentwire.pairs.pair import Pair
 from latentwire.pairs.tokenizer import check_embedded
@@ -44,7 +44,7 @@ from latentwire.session.configuration import (
 from latentwire.session.pair_in_use import DATE_TOLD
 from latentwire.session.session import Session
 from latentwire.tasks.dataset import Dataset
-from latentwire.tasks.registry import load_dataset, task_named
+from latentwire.tasks.registry import load_dataset, task_named, task_names
 from latentwire.tracking.read_only_store import no_store, open_read_only
 from latentwire.tracking.store import Store, open_store, tracking_uri
 
@@ -227,10 +227,16 @@ def _choose_device(opening: PreflightState) -> None:
 def _pair(opening: PreflightState) -> str:
     cuda = opening.device.startswith("cuda") if opening.device else torch.cuda.is_available()
     pair, opening.reason = chosen_pair(opening.values["pair"], cuda)
-    if pair.fuser is None and INIT.name not in opening.values:  # `train` makes one
+    no_weights = pair.fuser is None and pair.interface is None
+    if no_weights and INIT.name not in opening.values:  # `train` makes one
         raise LatentWireError(
             f"pair {pair.name} has no fuser: train one (`mlflow run . -e train -P pair=...`), and"
             " give the pair's file that this writes"
+        )
+    if not (opening.values["dataset"] or pair.datasets):
+        raise LatentWireError(
+            f"pair {pair.name} names no question sets: give dataset=NAME, of"
+            f" {', '.join(task_names())}"
         )
     opening.pair = pair
     return f"{pair.name} ({opening.reason}): {pair.description}"
@@ -248,9 +254,13 @@ def inspect_files(opening: PreflightState, located: LocatedPair) -> str:
     """Are the files whole, do their shapes fit, and what do they take in memory?"""
     opening.weights = weights_bytes(located, opening.dtype or torch.float32)
     opening.sharer, opening.receiver = configs(located)
+    shapes = geometry(opening.sharer), geometry(opening.receiver)
     if located.fuser is None:
-        return "whole; there is no fuser yet"
-    projectors = require_fit(located.fuser, geometry(opening.sharer), geometry(opening.receiver))
+        name = _require(opening.pair).interface
+        if name is None:
+            return "whole; there is no fuser yet"
+        return f"whole; interface {name}, {without_weights(name, *shapes).describe()}"
+    projectors = require_fit(located.fuser, *shapes)
     return f"whole, {projectors} projectors fit; the fuser is {located.fuser}"
 
 
@@ -260,7 +270,8 @@ def _weights(opening: PreflightState) -> tuple[int | None, bool]:
     if opening.weights is not None:
         return opening.weights, True
     numbers = known_bytes(opening.downloads) // 2
-    whole = len(opening.downloads) == 3 and not unknown(opening.downloads)
+    parts = {source for _, source, _ in parts_of(_require(opening.pair))}
+    whole = len(opening.downloads) == len(parts) and not unknown(opening.downloads)
     return (numbers * _require(opening.dtype).itemsize or None), whole
 
 
@@ -293,7 +304,7 @@ def _prompts(opening: PreflightState) -> str:
             session.dataset(name).task,
             session.dataset(name).examples[: session.examples(name)],
             session.files.tokenizer,
-            lambda name=name: session.questions(name)[0],  # type: ignore[misc]
+            lambda name=name: session.asked(name),  # type: ignore[misc]
             most_tokens(models),
         )
         for name in opening.datasets

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.registry import needs_calibration
-from latentwire.errors import NotCached
+from latentwire.errors import LatentWireError, NotCached
 from latentwire.pairs.identity import combined_identity
 from latentwire.pairs.pair import Pair
 from latentwire.parameters import AUTO, Values
@@ -15,7 +15,7 @@ from latentwire.session.pair_in_use import PairInUse
 from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.setting import USUAL_SEED, Setting
 from latentwire.tasks.dataset import Dataset
-from latentwire.tasks.question import Question, derange, tokenize
+from latentwire.tasks.question import NEEDS_INSERTING, Question, derange, tokenize
 from latentwire.tasks.registry import load_dataset, load_training, published_examples, task_named
 from latentwire.tracking.calibration_lookup import CalibrationKey, find_calibration
 from latentwire.tracking.runs import IDENTITY
@@ -30,6 +30,7 @@ class _Kept:
     """What was loaded or found, for all milestones of a start."""
 
     datasets: dict[str, Dataset] = field(default_factory=dict)
+    asked: dict[str, list[Question]] = field(default_factory=dict)
     questions: dict[str, tuple[list[Question], list[Question]]] = field(default_factory=dict)
     calibration: Calibration | None = None  # found when a codec first needs it
     seed_everywhere: bool | None = None  # see `setting`; asked once
@@ -65,7 +66,7 @@ class Session(Configuration):
 
     def with_fuser_of(self, pair: Pair) -> "Session":
         """The session on a pair of the same models with another fuser; models stay in memory."""
-        kept = _Kept(self.kept.datasets, self.kept.questions)
+        kept = _Kept(self.kept.datasets, self.kept.asked, self.kept.questions)
         return replace(self, pair=pair, files=self.files.with_fuser_of(pair), kept=kept)
 
     def datasets_missing(self) -> list[str]:
@@ -100,12 +101,22 @@ class Session(Configuration):
             total = known
         return min(self.values.get("limit") or total, total)
 
+    def asked(self, dataset: str) -> list[Question]:
+        """All questions of a dataset. LatentWireError where the pair's interface cannot take them.
+        Tokenized once, and without the seed that pairs them, which not every milestone has."""
+        if dataset not in self.kept.asked:
+            read = self.dataset(dataset)
+            questions = tokenize(read.task, read.examples, self.files.tokenizer)
+            if any(q.prompts.private for q in questions) and not self.files.inserts():
+                raise LatentWireError(f"{dataset}: {NEEDS_INSERTING}")
+            self.kept.asked[dataset] = questions
+        return self.kept.asked[dataset]
+
     def questions(self, dataset: str) -> tuple[list[Question], list[Question]]:
         """All questions of a dataset, and the donor of each under the control `deranged`."""
         if dataset not in self.kept.questions:
-            asked = self.dataset(dataset)
-            questions = tokenize(asked.task, asked.examples, self.files.tokenizer)
-            self.kept.questions[dataset] = questions, derange(questions, self.values["seed"])
+            asked = self.asked(dataset)
+            self.kept.questions[dataset] = asked, derange(asked, self.values["seed"])
         return self.kept.questions[dataset]
 
     def setting(self, dataset: str) -> Setting:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,11 +58,16 @@ def derange(questions: Sequence[Question], seed: int) -> list[Question]:
     question (the longest of all from the next shorter), so the cache sent is as long as the
     question's own or is cut to it. Made once over the whole dataset: which chunks are evaluated
     changes nothing. With a single question there is no other, and it gets its own.
+
+    Where the sharer alone reads the evidence, each question borrows from the first one of another
+    evidence, the next in a ring of them all that is shuffled so: its cache keeps its own length.
     """
 
     def place(index: int) -> str:
         return hashlib.sha256(f"{seed}:{questions[index].example.id}".encode()).hexdigest()
 
+    if any(question.prompts.private for question in questions):
+        return _of_other_evidence(questions, place)
     groups = by_length(questions)
     for ring in groups.values():
         ring.sort(key=place)
@@ -77,6 +82,17 @@ def derange(questions: Sequence[Question], seed: int) -> list[Question]:
             neighbour = lengths[rank + 1] if rank + 1 < len(lengths) else lengths[rank - 1]
             donors[ring[0]] = groups[neighbour][0]
     return [questions[donor] for donor in donors]
+
+
+def _of_other_evidence(
+    questions: Sequence[Question], place: Callable[[int], str]
+) -> list[Question]:
+    first: dict[tuple[int, ...], int] = {}  # question of each evidence
+    for index, question in enumerate(questions):
+        first.setdefault(question.prompts.sharer_ids, index)
+    ring = sorted(first.values(), key=place)
+    following = dict(zip(ring, [*ring[1:], *ring[:1]], strict=True))
+    return [questions[following[first[q.prompts.sharer_ids]]] for q in questions]
 
 
 def by_length(questions: Sequence[Question]) -> dict[int, list[int]]:

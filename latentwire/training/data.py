@@ -144,15 +144,21 @@ def _of_task(
     name: str,
     source: str,
 ) -> tuple[list[Named], Part]:
+    prompts = [task.prompts(example, tokenizer) for example in examples]
+    if any(each.private for each in prompts):
+        raise LatentWireError(
+            f"{name}: the sharer alone reads its evidence, and training takes prompts that both"
+            " models read: take another question set"
+        )
     pairs: list[Named] = [
         (
             f"{name}, {example.id}",
             (
-                task.prompts(example, tokenizer).receiver_ids,
+                read.receiver_ids,
                 [*tokenizer.encode(task.target(example), add_special_tokens=False), end],
             ),
         )
-        for example in examples
+        for example, read in zip(examples, prompts, strict=True)
     ]
     return _part(name, pairs, scored, source)
 

@@ -10,7 +10,6 @@ from c2c.cache import Geometry, KVCache, concatenate, geometry, to_transformers
 from c2c.fuser import Fuser
 from c2c.interface import Interface, Tokens
 from c2c.receiver import extend
-from c2c.sections import split
 from c2c.sharer import read
 
 
@@ -79,7 +78,7 @@ def test_what_is_put_in_front_is_followed_by_the_prompt() -> None:
     ids = token_ids(2, 8)
     received = read(sharer, ids)
     front = Front(geometry(sharer.config))
-    found = front.prefill(receiver, ids, split(8, 1.0, "front"), received)
+    found = front.prefill_behind(receiver, ids, received, received.tokens)
     with torch.inference_mode():
         wanted = extend(receiver, to_transformers(front.prepare(received)), ids)
     assert float((found.logits - wanted).abs().max()) < 1e-4

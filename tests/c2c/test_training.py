@@ -324,7 +324,7 @@ def test_an_interface_that_puts_in_front_has_a_loss(kept: int, order: str) -> No
     front, sections = Front(geometry(sharer.config)), split(8, kept / 7, order)
     start = sections[-2].start
     received = cache_of(sharer, ids, start, start + kept)
-    logits = front.prefill(receiver, ids, sections, received).logits
+    logits = front.prefill_behind(receiver, ids, received, received.tokens).logits
     with torch.no_grad():
         loss = float(
             answer_loss(readings_of(receiver, sharer, Batch(ids, answers), kept, order), front)

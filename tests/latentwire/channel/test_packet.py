@@ -86,8 +86,11 @@ def headers(draw: st.DrawFn) -> Header:
         start = end + draw(st.integers(1 if number else 0, 300))
         end = start + draw(st.integers(1, 5))
         runs.append(range(start, end))
-    first_position = draw(st.integers(0, 2**32 - 1 - end))
-    layout = Layout(geometry, draw(subset), draw(subset), tuple(runs), first_position)
+    text = draw(st.sampled_from((0, end + 1, end + 300)))
+    first_position = draw(st.integers(0, 2**32 - 1 - max(end, text)))
+    layout = Layout(
+        geometry, draw(subset), draw(subset), tuple(runs), first_position, text_tokens=text
+    )
     return Header(
         codec(draw(st.sampled_from(NAMES))),
         draw(st.binary(min_size=8, max_size=8)),
@@ -306,7 +309,7 @@ def altered_number(number: int) -> bytes:
         (b"", "0 bytes are too few"),
         (b"LWKV", "4 bytes are too few"),
         (b"LWKW" + bytes(30), "do not start like a packet"),
-        (b"LWKV\x02" + bytes(30), "packet version 2 is unknown, this reads version 1"),
+        (b"LWKV\x03" + bytes(30), "packet version 3 is unknown, this reads version 1 and 2"),
         (altered_number(255), "codec number 255 is unknown"),
         (altered_number(0), "codec number 0 is unknown"),
         (with_checksum(b"LWKV\x01\x01" + bytes(14)), "no layers, heads or channels"),

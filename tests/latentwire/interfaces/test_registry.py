@@ -12,7 +12,7 @@ from c2c.errors import C2CError
 from c2c.fuser import Fuser
 from c2c.load_model import read_config
 from latentwire.errors import LatentWireError
-from latentwire.interfaces.plug import Plug
+from latentwire.interfaces.plug import Plug, Weights
 from latentwire.interfaces.registry import INTERFACES, load_interface, require_fit
 
 
@@ -30,7 +30,8 @@ def shapes(pair: Path) -> tuple[Geometry, Geometry]:
 
 
 def test_every_class_has_one_interface() -> None:
-    classes = [name for plug in INTERFACES.values() for name in plug.checkpoint_classes]
+    weights = [plug.weights for plug in INTERFACES.values() if plug.weights]
+    classes = [name for each in weights for name in each.checkpoint_classes]
     assert len(classes) == len(set(classes)) > 0
 
 
@@ -61,8 +62,8 @@ def test_one_more_line_is_one_more_interface(
     tmp_path: Path, shapes: tuple[Geometry, Geometry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = Average(shapes[0])
-    plug = Plug(("AnyClass", "Other"), lambda *given: one, lambda *given: 7)
-    monkeypatch.setitem(INTERFACES, "other", plug)
+    weights = Weights(("AnyClass", "Other"), lambda *given: one, lambda *given: 7)
+    monkeypatch.setitem(INTERFACES, "other", Plug(inserts=False, weights=weights))
     (tmp_path / "projector_0.json").write_text('{"class": "Other"}')
     assert require_fit(tmp_path, *shapes) == 7
     assert load_interface(tmp_path, *shapes) is one
