@@ -2,8 +2,9 @@
 
 A start takes longer to import what it needs than to do what most tests ask of it. `python
 launcher.py FD` imports it all, computes nothing, and forks a child for each request that comes over
-the socket FD. The child runs entry_points/run.py as `__main__`, with the arguments, folder,
-environment and files that the request gives, and ends as any Python process does.
+the socket FD. The child runs entry_points/run.py as `__main__`, or another script or a module, with
+the arguments, folder, environment and files that the request gives, and ends as any Python process
+does.
 
 An entry point starts a process that delivers its results, which would import as much. So a child
 has a forker of its own, in its process group, that has opened nothing yet.
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import unsynced_sqlite  # noqa: F401
+from blank_pictures import DRAWN, write_blank
 from launched import Forker
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +32,7 @@ FILES = 4  # input, output, errors, and where a process's number and exit status
 
 def serve(requests: socket.socket) -> str | None:
     """Answer until nobody can ask any more; returns in a child, with the module that it is to run,
-    None for an entry point."""
+    None for a script."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers that have ended leave nothing
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, which close the socket
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -70,6 +72,8 @@ def become(request: dict[str, Any], *files: int) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    if DRAWN not in os.environ:
+        Figure.savefig = write_blank  # type: ignore[assignment]
     for number, file in enumerate(files[:-1]):
         os.dup2(file, number)
     for file in files:
@@ -79,7 +83,9 @@ def become(request: dict[str, Any], *files: int) -> None:
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    sys.argv = [RUN, *request["options"]]
+    script = request.get("script", RUN)
+    sys.argv = [script, *request["options"]]
+    sys.path.insert(0, str(Path(script).parent))
 
 
 def fork_deliverers() -> str | None:
@@ -107,6 +113,7 @@ if __name__ == "__main__":
     import matplotlib.backends.backend_agg  # noqa: F401
     import transformers.models.qwen2.modeling_qwen2
     import transformers.models.qwen3.modeling_qwen3  # noqa: F401
+    from matplotlib.figure import Figure
 
     from latentwire.milestones import (  # noqa: F401  what milestones import when they run
         agreement,
@@ -122,4 +129,4 @@ if __name__ == "__main__":
     if module:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     else:
-        runpy.run_path(RUN, run_name="__main__")
+        runpy.run_path(sys.argv[0], run_name="__main__")

@@ -1,14 +1,12 @@
 """The benchmarks run, on tiny shapes; what they count is right where it can be counted by hand."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from launched import surroundings, the_launcher
 
 from latentwire.analysis.chunk_metrics import chunk_metrics
 from latentwire.tasks.arc_c import TASK
@@ -20,20 +18,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(script: str, *options: str) -> str:
-    environment = os.environ | {
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'C2C'}",
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / script), *options],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1200,
+    process = the_launcher().start_script(
+        ROOT / "benchmarks" / script, options, Path.cwd(), surroundings()
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    out, err = process.communicate(timeout=1200)
+    assert process.wait() == 0, err
+    return out
 
 
 @pytest.mark.slow
