@@ -139,6 +139,11 @@ class Launcher(Forker):
                 pass_fds=[theirs.fileno()],
             )
 
+    def close(self) -> None:
+        """End it."""
+        self._socket.close()
+        self._process.wait()
+
     def knows(self, environment: Mapping[str, str]) -> bool:
         """Whether its children can have that environment."""
         return _early(environment) == self._early
@@ -149,9 +154,12 @@ class Launcher(Forker):
         options: Sequence[str],
         folder: Path,
         environment: Mapping[str, str],
+        within: int | None = None,
     ) -> Launched:
-        """An entry point, started in a folder."""
-        return self._start({"module": None}, [entry, *options], folder, environment)
+        """An entry point, started in a folder; in the user and mount namespaces of a process if its
+        number is given."""
+        what = {"module": None, "within": within}
+        return self._start(what, [entry, *options], folder, environment)
 
     def start_script(
         self, script: Path, options: Sequence[str], folder: Path, environment: Mapping[str, str]

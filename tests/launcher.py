@@ -10,6 +10,7 @@ An entry point starts a process that delivers its results, which would import as
 has a forker of its own, in its process group, that has opened nothing yet.
 """
 
+import ctypes
 import gc
 import json
 import os
@@ -17,6 +18,7 @@ import runpy
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,8 @@ def become(request: dict[str, Any], *files: int) -> None:
     """Be a process as a shell would have started it."""
     if request["apart"]:
         os.setsid()
+    if request.get("within"):
+        enter_namespaces(request["within"])
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -86,6 +90,17 @@ def become(request: dict[str, Any], *files: int) -> None:
     script = request.get("script", RUN)
     sys.argv = [script, *request["options"]]
     sys.path.insert(0, str(Path(script).parent))
+
+
+def enter_namespaces(pid: int) -> None:
+    """Go into the user and mount namespaces of a process."""
+    with ExitStack() as stack:
+        paths = [Path(f"/proc/{pid}/ns/{kind}") for kind in ("user", "mnt")]
+        files = [stack.enter_context(path.open()) for path in paths]
+        library = ctypes.CDLL(None, use_errno=True)
+        for file in files:
+            if library.setns(file.fileno(), 0):
+                raise OSError(ctypes.get_errno(), "setns", file.name)
 
 
 def fork_deliverers() -> str | None:
