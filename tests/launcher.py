@@ -10,6 +10,7 @@ An entry point starts a process that delivers its results, which would import as
 has a forker of its own, in its process group, that has opened nothing yet.
 """
 
+import atexit
 import ctypes
 import gc
 import json
@@ -41,7 +42,7 @@ def serve(requests: socket.socket) -> str | None:
     while True:
         text, files, _, _ = socket.recv_fds(requests, LONGEST, FILES)
         if not text:
-            sys.exit(0)
+            os._exit(0)
         if os.fork() == 0:
             requests.close()
             if keep(*files):
@@ -121,7 +122,31 @@ def fork_deliverers() -> str | None:
     return None
 
 
+class Ending:
+    """How a child ends: as Python does, but for taking apart all that was imported. That would copy
+    every page that the launcher shares with it, and take longer than most of what tests ask for."""
+
+    status = 0
+
+    @classmethod
+    def note(cls, error: SystemExit) -> None:
+        """The status that an error which ends Python stands for."""
+        code = error.code
+        cls.status = code if isinstance(code, int) else int(code is not None)
+
+    @classmethod
+    def now(cls) -> None:
+        """Called when all threads have ended and whatever imports had registered is done."""
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            return  # to Python, which says so
+        os._exit(cls.status & 0xFF)
+
+
 if __name__ == "__main__":
+    atexit.register(Ending.now)  # before all others, so called after them
     del sys.path[0]
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # as every start without a terminal
     runpy.run_path(RUN)  # what comes before the imports
@@ -141,7 +166,17 @@ if __name__ == "__main__":
 
     gc.freeze()  # a collection in a child would copy every page
     module = serve(socket.socket(fileno=int(sys.argv[1])))
-    if module:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    else:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+    try:
+        if module:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as error:
+        Ending.note(error)
+        raise
+    except KeyboardInterrupt:
+        atexit.unregister(Ending.now)  # Python ends by the signal
+        raise
+    except BaseException:
+        Ending.status = 1
+        raise
