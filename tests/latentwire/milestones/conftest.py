@@ -6,10 +6,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from blank_pictures import write_blank
 from in_process import run_milestone
 from launched import the_launcher
-from matplotlib.figure import Figure
 from tests_support import empty_store
 
 from latentwire.milestones import m2
@@ -58,7 +56,6 @@ def folder(empty: Path, studied: Path) -> Path:
 
 def _alone(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.chdir(folder)
-    patch.setattr(Figure, "savefig", write_blank)
     patch.setattr(outbox, "subprocess", the_launcher().subprocess())
     patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
     patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
