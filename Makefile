@@ -30,9 +30,9 @@ demo: setup
 	  $(BIN)/mlflow run . -e main --env-manager local --experiment-name latentwire \
 	  -P pair=demo -P device=cpu -P m2_kv_bits=8,4,3,2 -P output_dir=outputs/demo
 
-# Two at a time: many tests wait for processes that they started.
+# More at a time than two cores: many tests wait for processes that they started.
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # The last test makes an environment with every manager that is installed: minutes, and downloads.
 environments: setup

@@ -24,12 +24,19 @@ settings.register_profile("random", deadline=None)
 settings.load_profile(os.environ.get("LATENTWIRE_HYPOTHESIS", "same"))
 
 
+LONG = ("slurm", "servers", "slow", "browser")  # marks, those of tests that wait most first
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, where several workers share them: else one of them would still
+    """Files with long tests first, where several workers share them: else one of them would still
     be at such a file when the others have nothing left."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        slow = {item.path for item in items if item.get_closest_marker("slow")}
-        items.sort(key=lambda item: item.path not in slow)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    places: dict[Path, int] = {}
+    for item in items:
+        marks = [place for place, name in enumerate(LONG) if item.get_closest_marker(name)]
+        places[item.path] = min([*marks, places.get(item.path, len(LONG))])
+    items.sort(key=lambda item: places[item.path])
 
 
 def pytest_collection_finish() -> None:

@@ -139,6 +139,11 @@ class Launcher(Forker):
                 pass_fds=[theirs.fileno()],
             )
 
+    def close(self) -> None:
+        """End it."""
+        self._socket.close()
+        self._process.wait()
+
     def knows(self, environment: Mapping[str, str]) -> bool:
         """Whether its children can have that environment."""
         return _early(environment) == self._early
@@ -149,14 +154,25 @@ class Launcher(Forker):
         options: Sequence[str],
         folder: Path,
         environment: Mapping[str, str],
+        within: int | None = None,
     ) -> Launched:
-        """An entry point, started in a folder."""
-        pipes = [os.pipe() for _ in range(2)]
-        ours, theirs = zip(*pipes, strict=True)
-        status = self._ask(entry, options, folder, environment, theirs)
-        for end in theirs:
-            os.close(end)
-        return Launched([entry, *options], status, [os.fdopen(end) for end in ours])
+        """An entry point, started in a folder; in the user and mount namespaces of a process if its
+        number is given."""
+        what = {"module": None, "within": within}
+        return self._start(what, [entry, *options], folder, environment)
+
+    def start_script(
+        self, script: Path, options: Sequence[str], folder: Path, environment: Mapping[str, str]
+    ) -> Launched:
+        """`python SCRIPT ...`, started in a folder."""
+        what = {"module": None, "script": str(script)}
+        return self._start(what, options, folder, environment)
+
+    def start_module(
+        self, module: str, options: Sequence[str], folder: Path, environment: Mapping[str, str]
+    ) -> Launched:
+        """`python -m MODULE ...`, started in a folder."""
+        return self._start({"module": module}, options, folder, environment)
 
     def start_apart(
         self,
@@ -166,25 +182,59 @@ class Launcher(Forker):
         environment: Mapping[str, str],
         output: Path,
     ) -> Launched:
-        """The same in a session (and process group) of its own, with all it prints in a file."""
+        """An entry point in a session (and process group) of its own, with all it prints in a
+        file."""
+        return self._start_apart({"module": None}, [entry, *options], folder, environment, output)
+
+    def start_module_apart(
+        self,
+        module: str,
+        options: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        output: Path,
+    ) -> Launched:
+        """`python -m MODULE ...` likewise."""
+        return self._start_apart({"module": module}, options, folder, environment, output)
+
+    def _start(
+        self,
+        what: Mapping[str, object],
+        options: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+    ) -> Launched:
+        pipes = [os.pipe() for _ in range(2)]
+        ours, theirs = zip(*pipes, strict=True)
+        status = self._ask(what, options, folder, environment, theirs)
+        for end in theirs:
+            os.close(end)
+        return Launched(options, status, [os.fdopen(end) for end in ours])
+
+    def _start_apart(
+        self,
+        what: Mapping[str, object],
+        options: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        output: Path,
+    ) -> Launched:
         with output.open("w") as file:
             ends = (file.fileno(), file.fileno())
-            status = self._ask(entry, options, folder, environment, ends, apart=True)
-        return Launched([entry, *options], status, [])
+            status = self._ask({**what, "apart": True}, options, folder, environment, ends)
+        return Launched(options, status, [])
 
     def _ask(
         self,
-        entry: str,
+        what: Mapping[str, object],
         options: Sequence[str],
         folder: Path,
         environment: Mapping[str, str],
         outputs: Sequence[int],
-        apart: bool = False,
     ) -> int:
-        request = {"module": None, "options": [entry, *options], "folder": str(folder)}
+        request = {**what, "options": list(options), "folder": str(folder)}
         with Path(os.devnull).open() as nothing:
-            files = [nothing.fileno(), *outputs]
-            return self.ask({**request, "apart": apart}, environment, files)
+            return self.ask(request, environment, [nothing.fileno(), *outputs])
 
 
 def _early(environment: Mapping[str, str]) -> dict[str, str]:

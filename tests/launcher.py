@@ -2,13 +2,16 @@
 
 A start takes longer to import what it needs than to do what most tests ask of it. `python
 launcher.py FD` imports it all, computes nothing, and forks a child for each request that comes over
-the socket FD. The child runs entry_points/run.py as `__main__`, with the arguments, folder,
-environment and files that the request gives, and ends as any Python process does.
+the socket FD. The child runs entry_points/run.py as `__main__`, or another script or a module, with
+the arguments, folder, environment and files that the request gives, and ends as any Python process
+does.
 
 An entry point starts a process that delivers its results, which would import as much. So a child
 has a forker of its own, in its process group, that has opened nothing yet.
 """
 
+import atexit
+import ctypes
 import gc
 import json
 import os
@@ -16,10 +19,12 @@ import runpy
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import unsynced_sqlite  # noqa: F401
+from blank_pictures import DRAWN, write_blank
 from launched import Forker
 
 ROOT = Path(__file__).parents[1]
@@ -30,14 +35,14 @@ FILES = 4  # input, output, errors, and where a process's number and exit status
 
 def serve(requests: socket.socket) -> str | None:
     """Answer until nobody can ask any more; returns in a child, with the module that it is to run,
-    None for an entry point."""
+    None for a script."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers that have ended leave nothing
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, which close the socket
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
         text, files, _, _ = socket.recv_fds(requests, LONGEST, FILES)
         if not text:
-            sys.exit(0)
+            os._exit(0)
         if os.fork() == 0:
             requests.close()
             if keep(*files):
@@ -67,9 +72,13 @@ def become(request: dict[str, Any], *files: int) -> None:
     """Be a process as a shell would have started it."""
     if request["apart"]:
         os.setsid()
+    if request.get("within"):
+        enter_namespaces(request["within"])
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    if DRAWN not in os.environ:
+        Figure.savefig = write_blank  # type: ignore[assignment]
     for number, file in enumerate(files[:-1]):
         os.dup2(file, number)
     for file in files:
@@ -79,7 +88,20 @@ def become(request: dict[str, Any], *files: int) -> None:
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    sys.argv = [RUN, *request["options"]]
+    script = request.get("script", RUN)
+    sys.argv = [script, *request["options"]]
+    sys.path.insert(0, str(Path(script).parent))
+
+
+def enter_namespaces(pid: int) -> None:
+    """Go into the user and mount namespaces of a process."""
+    with ExitStack() as stack:
+        paths = [Path(f"/proc/{pid}/ns/{kind}") for kind in ("user", "mnt")]
+        files = [stack.enter_context(path.open()) for path in paths]
+        library = ctypes.CDLL(None, use_errno=True)
+        for file in files:
+            if library.setns(file.fileno(), 0):
+                raise OSError(ctypes.get_errno(), "setns", file.name)
 
 
 def fork_deliverers() -> str | None:
@@ -100,13 +122,38 @@ def fork_deliverers() -> str | None:
     return None
 
 
+class Ending:
+    """How a child ends: as Python does, but for taking apart all that was imported. That would copy
+    every page that the launcher shares with it, and take longer than most of what tests ask for."""
+
+    status = 0
+
+    @classmethod
+    def note(cls, error: SystemExit) -> None:
+        """The status that an error which ends Python stands for."""
+        code = error.code
+        cls.status = code if isinstance(code, int) else int(code is not None)
+
+    @classmethod
+    def now(cls) -> None:
+        """Called when all threads have ended and whatever imports had registered is done."""
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            return  # to Python, which says so
+        os._exit(cls.status & 0xFF)
+
+
 if __name__ == "__main__":
+    atexit.register(Ending.now)  # before all others, so called after them
     del sys.path[0]
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # as every start without a terminal
     runpy.run_path(RUN)  # what comes before the imports
     import matplotlib.backends.backend_agg  # noqa: F401
     import transformers.models.qwen2.modeling_qwen2
     import transformers.models.qwen3.modeling_qwen3  # noqa: F401
+    from matplotlib.figure import Figure
 
     from latentwire.milestones import (  # noqa: F401  what milestones import when they run
         agreement,
@@ -119,7 +166,17 @@ if __name__ == "__main__":
 
     gc.freeze()  # a collection in a child would copy every page
     module = serve(socket.socket(fileno=int(sys.argv[1])))
-    if module:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    else:
-        runpy.run_path(RUN, run_name="__main__")
+    try:
+        if module:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as error:
+        Ending.note(error)
+        raise
+    except KeyboardInterrupt:
+        atexit.unregister(Ending.now)  # Python ends by the signal
+        raise
+    except BaseException:
+        Ending.status = 1
+        raise

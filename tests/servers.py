@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from urllib.parse import quote
 
 import pytest
 import requests
+from launched import Launched, the_launcher
 
 REQUIRED = "LATENTWIRE_REQUIRE_SERVERS"  # set: tests that lack PostgreSQL fail instead of skip
 START_TIMEOUT_S = 300
@@ -103,28 +103,51 @@ def mlflow_server(
     folder: Path,
     database: str,
     *options: str,
+    workers: int = 1,
     env: Mapping[str, str] | None = None,
     host: str = "127.0.0.1",
 ) -> Iterator[int]:
     """`mlflow server` with proxied artifacts in `folder`/artifacts; its port."""
     port = free_port()
-    with (folder / "mlflow.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database,
-             "--serve-artifacts", "--artifacts-destination", str(folder / "artifacts"),
-             "--host", host, "--port", str(port), "--workers", "2", *options],
-            cwd=folder, stdout=log, stderr=log, env=server_environment() | dict(env or {}),
-            start_new_session=True,
-        )  # fmt: skip
+    server = start_mlflow(
+        folder, database, port, "--host", host, *options, workers=workers, env=env
+    )
     try:
-        wait_until(
-            lambda: answers(f"http://127.0.0.1:{port}/health"), server, folder / "mlflow.log"
-        )
         yield port
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)  # with its workers
-        server.wait(60)
+        stop_mlflow(server, signal.SIGTERM)
+
+
+def start_mlflow(
+    folder: Path,
+    database: str,
+    port: int,
+    *options: str,
+    workers: int = 1,
+    env: Mapping[str, str] | None = None,
+) -> Launched:
+    """The same server, once it answers; `stop_mlflow` ends it."""
+    log = folder / "mlflow.log"
+    server = the_launcher().start_module_apart(
+        "mlflow",
+        ["server", "--backend-store-uri", database, "--serve-artifacts",
+         "--artifacts-destination", str(folder / "artifacts"), "--port", str(port),
+         "--workers", str(workers), *options],
+        folder, server_environment() | dict(env or {}), log,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/health"), server, log)
+    except BaseException:
+        stop_mlflow(server, signal.SIGKILL)
+        raise
+    return server
+
+
+def stop_mlflow(server: Launched, number: signal.Signals) -> None:
+    """Send a signal to the server and its workers, and wait for it."""
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, number)
+    server.wait(60)
 
 
 def answers(url: str) -> bool:
@@ -134,7 +157,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def wait_until(ready, server: subprocess.Popen[bytes], log: Path) -> None:  # type: ignore[no-untyped-def]
+def wait_until(ready, server: subprocess.Popen[bytes] | Launched, log: Path) -> None:  # type: ignore[no-untyped-def]
     """Return when `ready()`; fail with the server's log when it ends or takes too long."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while not ready():

@@ -1,7 +1,6 @@
 """The benchmarks run, on tiny shapes; what they count is right where it can be counted by hand."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from launched import surroundings, the_launcher
 
 from latentwire.analysis.chunk_metrics import chunk_metrics
 from latentwire.tasks.arc_c import TASK
@@ -17,23 +17,26 @@ from latentwire.tracking.runs import CODE_SHA, MILESTONE, SOURCE, RunWriter
 from latentwire.tracking.store import open_store
 
 ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
 
 
 def run(script: str, *options: str) -> str:
-    environment = os.environ | {
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'C2C'}",
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
-    }
+    process = the_launcher().start_script(BENCHMARKS / script, options, Path.cwd(), surroundings())
+    out, err = process.communicate(timeout=1200)
+    assert process.wait() == 0, err
+    return out
+
+
+def run_anew(script: str, *options: str) -> None:
+    """The same with imports of its own, for a script that workers import as `__main__` too."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / script), *options],
-        env=environment,
+        [sys.executable, str(BENCHMARKS / script), *options],
+        env=surroundings() | {"PYTHONPATH": f"{ROOT}:{ROOT / 'C2C'}"},
         capture_output=True,
         text=True,
         timeout=1200,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.mark.slow
@@ -87,7 +90,7 @@ def test_marginal_cost(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_workers(tmp_path: Path) -> None:
     output = tmp_path / "workers.json"
-    run(
+    run_anew(
         "workers.py", "--small", "--device", "cpu", "--limit", "4", "--chunk-size", "2",
         "--output", str(output),
     )  # fmt: skip

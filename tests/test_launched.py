@@ -45,3 +45,29 @@ def test_variables_that_are_read_early_start_a_process_anew(tmp_path: Path) -> N
     project = Project(tmp_path)
     project.env["HF_HOME"] = str(tmp_path / "hf")
     assert isinstance(project.start("m2", help=""), subprocess.Popen)
+
+
+@pytest.mark.parametrize(
+    ("last", "status", "said"),
+    [
+        ("pass", 0, ""),
+        ("sys.exit(3)", 3, ""),
+        ("sys.exit('a sentence')", 1, "a sentence\n"),
+        ("1 / 0", 1, "ZeroDivisionError: division by zero\n"),
+        ("raise KeyboardInterrupt", -signal.SIGINT, "KeyboardInterrupt\n"),
+    ],
+)
+def test_it_ends_as_python_does(tmp_path: Path, last: str, status: int, said: str) -> None:
+    """Once its threads have ended and what it had registered is done."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import atexit, sys, threading, time\n"
+        "threading.Thread(target=lambda: (time.sleep(0.2), print('a thread'))).start()\n"
+        "atexit.register(print, 'registered', end='')\n"
+        f"{last}\n"
+    )
+    process = the_launcher().start_script(script, [], tmp_path, surroundings())
+    out, err = process.communicate(timeout=60)
+    assert process.wait() == status
+    assert out == "a thread\nregistered"
+    assert err.endswith(said) and bool(err) == bool(said)

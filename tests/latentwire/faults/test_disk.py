@@ -3,23 +3,17 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from blank_pictures import DRAWN
+from launched import Launcher, options_of, surroundings, the_launcher
+from mlflow import MlflowClient
 from small_hub import small_hub
-from tests_support import ROOT, Project
+from tests_support import ROOT, Project, empty_store
 
 GRID = {"pair": "demo", "dataset": "demo_facts", "limit": 64, "chunk_size": 4, "kv_bits": "8,4"}
-OPTIONS = [text for k, v in GRID.items() for text in ("--" + k.replace("_", "-"), str(v))]
-
-# Two starts, with room made between them, and what the store held after the first.
-SCRIPT = """
-mkdir -p {folder} && mount -t tmpfs -o size={kilobytes}k tmpfs {folder} || exit 77
-{python} {root}/entry_points/m2.py {options} > first.txt 2>&1; echo $? > first.status
-cp mlflow.db first.db
-mount -o remount,size=64m {folder}
-{python} {root}/entry_points/m2.py {options} > second.txt 2>&1; echo $? > second.status
-"""
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +39,19 @@ REPOSITORIES = {
     "me/fusers": DEMO / "fuser",
 }
 
-# Two starts; before the second there is room, and it may be written to.
-DOWNLOAD = """
-mkdir home && mount -t tmpfs -o size=4m tmpfs home && mount -o remount,{mode} home || exit 77
-{m2} > first.txt 2>&1; echo $? > first.status
-mount -o remount,rw,size=64m home
-{m2} > second.txt 2>&1; echo $? > second.status
-"""
+
+@pytest.fixture(scope="module")
+def from_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Launcher, dict[str, str]]]:
+    """What starts entry points that load from a hub, and their environment. All have one cache's
+    path, at which each test mounts its own."""
+    home = tmp_path_factory.mktemp("hub") / "home"
+    home.mkdir()
+    with small_hub(REPOSITORIES) as uri:
+        environment = surroundings() | {"HF_ENDPOINT": uri, "HF_HOME": str(home)}
+        del environment["HF_HUB_OFFLINE"]
+        launcher = Launcher(environment)
+        yield launcher, environment
+        launcher.close()
 
 
 def can_mount() -> bool:
@@ -61,19 +61,56 @@ def can_mount() -> bool:
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
-def alone(script: str, folder: Path, env: dict[str, str], timeout_s: int) -> None:
-    """Run a script whose mounts nobody else sees."""
-    done = subprocess.run(
-        ["unshare", "-rm", "bash", "-c", script],
-        cwd=folder, env=env, capture_output=True, text=True, timeout=timeout_s,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+class Room:
+    """A mount namespace: what is mounted in it nobody else sees. A shell keeps it until the end."""
 
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._keeper = subprocess.Popen(
+            ["unshare", "-rm", "bash", "-c", "echo there; read"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self._keeper.stdout and self._keeper.stdout.readline() == "there\n"
 
-def ended(folder: Path, start: str) -> tuple[str, str]:
-    """Exit status of the `first` or `second` start of a script, and all it said."""
-    status = (folder / f"{start}.status").read_text().strip()
-    return status, (folder / f"{start}.txt").read_text()
+    def __enter__(self) -> "Room":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._keeper.communicate("\n", timeout=60)
+
+    def run(self, script: str, env: dict[str, str] | None = None) -> str:
+        """All that a script has printed, which must end with 0, in the folder."""
+        inside = ["nsenter", "--user", "--mount", "--preserve-credentials"]
+        inside += [f"--target={self._keeper.pid}", "bash", "-c"]
+        done = subprocess.run(
+            [*inside, f"cd {self.folder} && {script}"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, text=True, timeout=1200,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def start(
+        self,
+        entry: str,
+        parameters: Mapping[str, object],
+        env: dict[str, str],
+        launcher: Launcher | None = None,
+    ) -> tuple[int, str]:
+        """An entry point in the folder: exit status, and all it said."""
+        process = (launcher or the_launcher()).start(
+            entry, options_of(parameters), self.folder, env, within=self._keeper.pid
+        )
+        said = "".join(process.communicate(timeout=1200))
+        return process.wait(), said
+
+    def start_anew(
+        self, entry: str, parameters: Mapping[str, object], env: dict[str, str]
+    ) -> tuple[int, str]:
+        """The same with imports of its own, which take as long as they take users."""
+        command = [sys.executable, f"{ROOT}/entry_points/{entry}.py", *options_of(parameters)]
+        printed = self.run(f"{' '.join(command)} 2>&1; echo $?", env)
+        said, status = printed.rstrip().rsplit("\n", 1)
+        return int(status), said
 
 
 @pytest.mark.slow
@@ -83,20 +120,22 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(
     tmp_path: Path, calm: dict[str, tuple[float, ...]], folder: str, kilobytes: int
 ) -> None:
     project = Project.with_store(tmp_path)
-    script = SCRIPT.format(
-        folder=folder, kilobytes=kilobytes, python=sys.executable, root=ROOT,
-        options=" ".join(OPTIONS),
-    )  # fmt: skip
-    alone(script, tmp_path, project.env, 1200)
-    status, said = ended(tmp_path, "first")
-    assert status in ("1", "2"), said
+    env = project.env | {DRAWN: "yes"}  # real ones fill the disk
+    with Room(tmp_path) as room:
+        room.run(f"mkdir -p {folder} && mount -t tmpfs -o size={kilobytes}k tmpfs {folder}")
+        # Into the outbox more has to go than is delivered, for which imports take the time.
+        start = room.start_anew if folder == "outbox" else room.start
+        status, said = start("m2", GRID, env)
+        shutil.copy(tmp_path / "mlflow.db", tmp_path / "first.db")
+        room.run(f"mount -o remount,size=64m {folder}")
+        second_status, second = room.start("m2", GRID, env)
+    assert status in (1, 2), said
     (sentence,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert "no room for" in sentence and str(tmp_path / folder) in sentence
     assert "make room and start again" in sentence and "Traceback" not in said
     first = Project(tmp_path, f"sqlite:///{tmp_path}/first.db")
     assert first.left_running("milestone", "condition", "chunk") == []
-    status, said = ended(tmp_path, "second")
-    assert status == "0", said
+    assert second_status == 0, second
     assert project.numbers() == calm
 
 
@@ -112,22 +151,30 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(
 )
 @pytest.mark.skipif(not can_mount(), reason="this user may not mount a file system (unshare -rm)")
 def test_a_cache_without_room_for_a_download(
-    tmp_path: Path, preflight: str, mode: str, says: list[str]
+    tmp_path: Path,
+    from_hub: tuple[Launcher, dict[str, str]],
+    preflight: str,
+    mode: str,
+    says: list[str],
 ) -> None:
+    launcher, env = from_hub
     (tmp_path / "hub.yaml").write_text(HUB_PAIR)
-    m2 = f"{sys.executable} {ROOT}/entry_points/m2.py --pair ./hub.yaml --limit 4 --kv-bits 8"
-    script = DOWNLOAD.format(mode=mode, m2=f"{m2} --preflight {preflight}")
     project = Project.with_store(tmp_path)
-    with small_hub(REPOSITORIES) as uri:
-        env = project.env | {"HF_ENDPOINT": uri, "HF_HOME": str(tmp_path / "home")}
-        env.pop("HF_HUB_OFFLINE")
-        alone(script, tmp_path, env, 1200)
-    status, said = ended(tmp_path, "first")
-    assert status == "2", said
+    env = env | {"MLFLOW_TRACKING_URI": project.uri}
+    home = env["HF_HOME"]
+    parameters = {"pair": "./hub.yaml", "limit": 4, "kv_bits": 8, "preflight": preflight}
+    with Room(tmp_path) as room:
+        room.run(f"mount -t tmpfs -o size=4m tmpfs {home} && mount -o remount,{mode} {home}")
+        if (preflight, mode) == ("skip", "ro"):  # imports too are done with such a cache
+            status, said = room.start_anew("m2", parameters, env)
+        else:
+            status, said = room.start("m2", parameters, env, launcher)
+        room.run(f"mount -o remount,rw,size=64m {home}")
+        second_status, second = room.start("m2", parameters, env, launcher)
+    assert status == 2, said
     assert "Traceback" not in said and said.count("error: ") == 1
     assert all(words in said for words in says), said
-    status, second = ended(tmp_path, "second")
-    assert status == "0", second
+    assert second_status == 0, second
     assert len(project.runs("chunk")) == 2
     assert project.left_running("milestone", "chunk") == []
 
@@ -136,27 +183,24 @@ def test_a_cache_without_room_for_a_download(
 @pytest.mark.skipif(not can_mount(), reason="this user may not mount a file system (unshare -rm)")
 def test_a_project_folder_that_may_not_be_written_to(tmp_path: Path) -> None:
     """Store and outbox elsewhere are enough to work in it."""
-    (tmp_path / "project").mkdir()
-    (tmp_path / "elsewhere").mkdir()
-    elsewhere = f"MLFLOW_TRACKING_URI=sqlite:///{tmp_path}/elsewhere/mlflow.db"
-    elsewhere += f" LATENTWIRE_OUTBOX={tmp_path}/elsewhere/outbox"
-    m2 = f"{sys.executable} {ROOT}/entry_points/m2.py {' '.join(OPTIONS)} --limit 4"
-    experiment = (
-        "import mlflow; mlflow.create_experiment('latentwire', "
-        f"artifact_location='{tmp_path}/elsewhere/files')"
-    )
-    script = f"""
-    mount --bind project project && mount -o remount,bind,ro project && cd project || exit 77
-    {m2} > ../first.txt 2>&1; echo $? > ../first.status
-    {elsewhere} {sys.executable} -c "{experiment}" > /dev/null 2>&1
-    {elsewhere} {m2} > ../second.txt 2>&1; echo $? > ../second.status
-    """
-    alone(script, tmp_path, Project(tmp_path).env, 200)
-    status, said = ended(tmp_path, "first")
-    assert status in ("1", "2"), said
+    folder, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    there = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{elsewhere}/mlflow.db",
+        "LATENTWIRE_OUTBOX": f"{elsewhere}/outbox",
+    }
+    env, parameters = Project(tmp_path).env, GRID | {"limit": 4}
+    with Room(folder) as room:
+        room.run(f"mount --bind {folder} {folder} && mount -o remount,bind,ro {folder}")
+        status, said = room.start("m2", parameters, env)
+        empty_store(elsewhere)
+        client = MlflowClient(there["MLFLOW_TRACKING_URI"])
+        client.create_experiment("latentwire", artifact_location=str(elsewhere / "files"))
+        second_status, second = room.start("m2", parameters, env | there)
+    assert status in (1, 2), said
     assert "Traceback" not in said and said.count("error: ") == 1
     assert "MLFLOW_TRACKING_URI" in said
-    status, second = ended(tmp_path, "second")
-    assert status == "0", second
-    assert len(Project(tmp_path, f"sqlite:///{tmp_path}/elsewhere/mlflow.db").runs("chunk")) == 4
-    assert not list((tmp_path / "project").iterdir())
+    assert second_status == 0, second
+    assert len(Project(tmp_path, there["MLFLOW_TRACKING_URI"]).runs("chunk")) == 4
+    assert not list(folder.iterdir())

@@ -2,7 +2,6 @@
 
 import random
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -13,8 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import requests
-from servers import server_environment
+from blank_pictures import DRAWN
+from launched import the_launcher
+from servers import mlflow_server
 from tests_support import ROOT, Project
 
 from latentwire.channel.describe import describe
@@ -53,7 +53,9 @@ def test_bad_input_is_one_sentence(project: Project) -> None:
 def test_main_runs_once_and_is_then_finished(project: Project) -> None:
     parameters = {"pair": "demo", "limit": 24, "chunk_size": 16, "sample": 2}
     parameters |= {"calibration_examples": 16}
+    project.env[DRAWN] = "yes"
     printed = project.ok("main", **parameters, output_dir="out")
+    del project.env[DRAWN]
     assert "pair demo (as asked) on cpu" in printed.splitlines()[0]
     first = project.numbers()
     milestones = {run.data.tags["latentwire.milestone"]: run for run in project.runs("milestone")}
@@ -164,36 +166,10 @@ def test_altered_records_are_named(project: Project) -> None:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """A real tracking server on a free port, with proxied artifacts."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     folder = tmp_path / "server"
     folder.mkdir()
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
-            *("--port", str(port), "--workers", "1"),
-            *("--backend-store-uri", "sqlite:///store.db", "--artifacts-destination", "files"),
-        ],
-        cwd=folder,
-        env=server_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(300):
-            try:
-                if requests.get(f"{uri}/health", timeout=1).ok:
-                    break
-            except requests.RequestException:
-                time.sleep(0.2)
-        else:
-            pytest.fail("the tracking server did not start")
-        yield uri
-    finally:
-        process.terminate()
-        process.wait(timeout=120)
+    with mlflow_server(folder, "sqlite:///store.db") as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.slow
@@ -216,23 +192,16 @@ def test_the_same_against_a_tracking_server(tmp_path: Path, server: str) -> None
 def mlflow_run(
     project: Project, *parameters: str, entry: str = "m2"
 ) -> "subprocess.CompletedProcess[str]":
-    """An entry point as `mlflow run` starts it."""
+    """An entry point as `mlflow run` starts it: with all imports of its own."""
     options = [text for parameter in parameters for text in ("-P", parameter)]
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "mlflow", "run", str(ROOT), "-e", entry),
-            *("--env-manager", "local", *options),
-        ],
-        cwd=project.folder,
-        env=project.env
-        | {
-            "PATH": f"{Path(sys.executable).parent}:{project.env['PATH']}",
-            "MLFLOW_TRACKING_URI": f"sqlite:///{project.folder}/mlflow.db",
-        },
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
+    options = ["run", str(ROOT), "-e", entry, "--env-manager", "local", *options]
+    environment = project.env | {
+        "PATH": f"{Path(sys.executable).parent}:{project.env['PATH']}",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{project.folder}/mlflow.db",
+    }
+    process = the_launcher().start_module("mlflow", options, project.folder, environment)
+    out, err = process.communicate(timeout=1200)
+    return subprocess.CompletedProcess(options, process.wait(), out, err)
 
 
 @pytest.mark.slow
@@ -274,7 +243,9 @@ def test_the_published_study_as_runs(project: Project, shared_dir: Path) -> None
     project.ok("published", reference_dir=reference)
     project.ok("published", reference_dir=reference)
     assert len(project.runs("chunk")) == 22
+    project.env[DRAWN] = "yes"
     project.ok("m4", source="published", output_dir="out")
+    del project.env[DRAWN]
     curve = pd.read_csv(project.folder / "out" / "budget_curve.csv")
     table = pd.read_csv(reference / "published_results.csv")
     table = table[table["source"] == "latentwire-2026-02"]

@@ -1,15 +1,22 @@
 """Several processes, workers that die and stores that go away: each chunk once, nothing lost."""
 
+import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
-import requests
-from servers import database_url, free_port, mlflow_server, postgresql, server_environment
+from launched import Launched
+from servers import (
+    database_url,
+    free_port,
+    mlflow_server,
+    postgresql,
+    start_mlflow,
+    stop_mlflow,
+)
 from tests_support import Project
 
 GRID = {"pair": "demo", "dataset": "demo_facts", "limit": 64, "chunk_size": 4, "kv_bits": "8,4"}
@@ -115,7 +122,7 @@ def test_processes_on_one_server_share_the_chunks(
 ) -> None:
     with (
         postgresql("mlflow") as database,
-        mlflow_server(tmp_path, database_url(database, "mlflow")) as port,
+        mlflow_server(tmp_path, database_url(database, "mlflow"), workers=2) as port,
     ):
         project = Project(tmp_path, f"http://127.0.0.1:{port}")
         are_one_study([project.start("m2", **GRID) for _ in range(TOGETHER)], project, calm)
@@ -140,33 +147,8 @@ def test_a_process_takes_over_from_one_that_was_killed(
     assert not list((project.folder / "outbox").rglob("*.json"))
 
 
-def serve(folder: Path, port: int) -> "subprocess.Popen[bytes]":
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
-            *("--port", str(port), "--workers", "1"),
-            *("--backend-store-uri", "sqlite:///store.db", "--artifacts-destination", "files"),
-        ],
-        cwd=folder,
-        env=server_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    for _ in range(300):
-        try:
-            if requests.get(f"http://127.0.0.1:{port}/health", timeout=1).ok:
-                return process
-        except requests.RequestException:
-            time.sleep(0.2)
-    pytest.fail("the tracking server did not start")
-
-
-def stop(process: "subprocess.Popen[bytes]") -> None:
-    if process.poll() is None:
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.kill()
-        process.kill()
-        process.wait()
+def serve(folder: Path, port: int) -> Launched:
+    return start_mlflow(folder, "sqlite:///store.db", port)
 
 
 @pytest.mark.slow
@@ -180,7 +162,7 @@ def test_a_server_that_goes_away_in_mid_grid_loses_nothing(
         project = Project(tmp_path, f"http://127.0.0.1:{port}")
         process = project.start("m2", **LONG)
         chunks_begin(project, process)
-        stop(server)
+        stop_mlflow(server, signal.SIGKILL)
         time.sleep(20)
         assert process.poll() is None, process.communicate()
         assert list((tmp_path / "outbox").rglob("*.json")), "nothing waits"
@@ -190,7 +172,7 @@ def test_a_server_that_goes_away_in_mid_grid_loses_nothing(
         assert project.numbers() == long_calm
         assert project.runs("chunk", "RUNNING") == []
     finally:
-        stop(server)
+        stop_mlflow(server, signal.SIGKILL)
 
 
 @pytest.mark.slow
@@ -205,7 +187,7 @@ def test_a_server_that_never_returns_ends_in_a_sentence(
         project.env |= {"LATENTWIRE_STORE_PATIENCE_S": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
         process = project.start("m2", **LONG)
         chunks_begin(project, process)
-        stop(server)
+        stop_mlflow(server, signal.SIGKILL)
         _, err = process.communicate(timeout=1200)
         assert process.returncode == 2, err
         assert "they wait in" in err and "Traceback" not in err
@@ -215,4 +197,4 @@ def test_a_server_that_never_returns_ends_in_a_sentence(
         assert project.numbers() == long_calm
         assert project.runs("chunk", "RUNNING") == project.runs("milestone", "RUNNING") == []
     finally:
-        stop(server)
+        stop_mlflow(server, signal.SIGKILL)

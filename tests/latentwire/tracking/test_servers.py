@@ -93,6 +93,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
                     strict=True,
                 )
             ),
+            workers=2,
             host="0.0.0.0",
         ) as web:
             found = Shared(web, folder, database_url(port, "mlflow"))

@@ -1,0 +1,19 @@
+"""Pictures that no test looks at, written blank: to draw them is most of what a small study costs.
+
+What is drawn, its data and its files' names stay as they are; what a picture looks like is for
+tests/latentwire/analysis, and for the tests whose processes have DRAWN in their environment.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the launcher sets more up before its imports
+    from matplotlib.figure import Figure
+
+DRAWN = "TESTS_WITH_DRAWN_PICTURES"  # in the environment of an entry point
+
+
+def write_blank(figure: "Figure", path: Path, *, format: str, **options: Any) -> None:
+    """What stands for `Figure.savefig`: the shortest file that one could take for a picture."""
+    assert format in ("png", "svg"), format
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" if format == "png" else b"<svg/>\n")
