@@ -51,9 +51,9 @@ def chat_text(tokenizer: Any, messages: Messages, open_answer: bool = True) -> s
     return str(_apply(tokenizer, messages, PinnedDay(), open_answer, tokenize=False))
 
 
-def chat_token_ids(tokenizer: Any, messages: Messages) -> list[int]:
-    """The token ids of a conversation with the assistant's turn opened. Raises as `chat_text`."""
-    return list(_apply(tokenizer, messages, PinnedDay(), open_answer=True, tokenize=True))
+def chat_token_ids(tokenizer: Any, messages: Messages, open_answer: bool = True) -> list[int]:
+    """The token ids of a conversation; `open_answer` and errors as of `chat_text`."""
+    return list(_apply(tokenizer, messages, PinnedDay(), open_answer, tokenize=True))
 
 
 def template_text(tokenizer: Any) -> str:

@@ -1,10 +1,14 @@
 """Resampled questions. A question comes with its outcomes under every condition, so conditions that
-were asked the same questions are compared on the same resampled ones."""
+were asked the same questions are compared on the same resampled ones. Questions that share a
+passage are drawn together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import permutation_test
+
+from latentwire.analysis.stats import ALPHA, Interval, Outcomes, clusters
 
 RESAMPLES = 10_000
 SEED = 20_260_201
@@ -21,3 +25,71 @@ def draws(questions: int, resamples: int, seed: int) -> Iterator[NDArray[np.floa
         drawn += questions * np.arange(rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=rows * questions)
         yield counts.reshape(rows, questions).astype(np.float32)
+
+
+def cluster_sums(outcomes: Outcomes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each cluster of questions: the sum of its scores, and how many questions it has."""
+    members = clusters(outcomes)
+    sums = [sum(float(outcomes[name]) for name in names) for names in members]
+    return np.array(sums, float), np.array([len(names) for names in members], float)
+
+
+class ResampledMean:
+    """The mean score of questions over 10,000 resamples of their clusters (B. Efron and R.
+    Tibshirani, An Introduction to the Bootstrap, 1993, 13.3).
+
+    Scores that are all alike would leave an interval without width, as if they proved something:
+    to the questions one is `added` at each end of what a score can be (D. Bonett and R. Price,
+    Journal of Educational and Behavioral Statistics 37, 2012).
+    """
+
+    def __init__(self, outcomes: Outcomes, added: Sequence[float]) -> None:
+        sums, sizes = cluster_sums(outcomes)
+        sums, sizes = np.append(sums, added), np.append(sizes, np.ones(len(added)))
+        # float64: a sum of scores is no whole number, and blocks must add up alike.
+        means = [
+            (counts.astype(float) @ sums) / (counts @ sizes)
+            for counts in draws(len(sums), RESAMPLES, SEED)
+        ]
+        self._means = np.sort(np.concatenate(means))
+
+    @property
+    def deviation(self) -> float:
+        """Standard error of the mean."""
+        return float(self._means.std())
+
+    def p(self, bound: float) -> float:
+        """Two-sided p-value of "the true mean is `bound`"."""
+        below = int(np.searchsorted(self._means, bound, side="right"))
+        above = len(self._means) - int(np.searchsorted(self._means, bound, side="left"))
+        return min(1.0, 2 * (1 + min(below, above)) / (1 + len(self._means)))
+
+    def interval(self) -> Interval:
+        """The means that `p` does not reject at 5 %."""
+        tail = int(np.ceil(ALPHA / 2 * (1 + len(self._means)) - 1)) - 1
+        return Interval(float(self._means[tail]), float(self._means[-1 - tail]))
+
+
+def mean_interval(outcomes: Outcomes) -> Interval:
+    """The 95 % interval of a mean score; NaN, NaN without questions."""
+    if not outcomes:
+        return Interval(float("nan"), float("nan"))
+    return ResampledMean(outcomes, added=(0, 1)).interval()
+
+
+def sign_flip_p(differences: NDArray[np.float64]) -> float:
+    """Two-sided p-value of "each difference is as likely to have the other sign" (a permutation
+    test; R. A. Fisher, The Design of Experiments, 1935, chapter 3; by SciPy with a fixed seed)."""
+    moved = differences[differences != 0]
+    if not len(moved):
+        return 1.0
+    test = permutation_test(
+        (moved,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=RESAMPLES - 1,
+        batch=BLOCK,
+        vectorized=True,
+        rng=np.random.default_rng(SEED),
+    )
+    return float(test.pvalue)

@@ -16,7 +16,7 @@ from latentwire.analysis.bootstrap import RESAMPLES, SEED, draws
 from latentwire.analysis.curve import ConditionResult, merged, outcomes
 from latentwire.analysis.formatting import human_bytes
 from latentwire.analysis.frames import FAMILY
-from latentwire.analysis.stats import CONFIDENCE, Outcomes
+from latentwire.analysis.stats import CONFIDENCE, Outcomes, clusters
 from latentwire.analysis.unanswered import answered
 from latentwire.spec.axes import CACHES, SENDING, TEXTS
 
@@ -82,11 +82,16 @@ def break_even(
     All NaN without a question that every point has.
     """
     points = [*caches, *rivals]
-    shared = sorted(set.intersection(*(set(answered) for _, answered in points)))
-    if not shared:
+    common = set.intersection(*(set(answered) for _, answered in points))
+    if not common:
         nan = float("nan")
         return 0, nan, nan, nan, nan
-    right = np.array([[answered[name] for _, answered in points] for name in shared], np.float32)
+    shared = clusters({name: points[0][1][name] for name in common})
+    # [clusters, points]; counts of right answers are exact in float32, other scores nearly.
+    right = np.array(
+        [[sum(answered[name] for name in names) for _, answered in points] for names in shared],
+        np.float32,
+    )
     sent = np.array([wire_bytes for wire_bytes, _ in points])
     is_cache = np.arange(len(points)) < len(caches)
     (own,) = _crossed(right.sum(0, keepdims=True), sent, is_cache)
@@ -100,7 +105,7 @@ def break_even(
     # one at which caches were behind. A drawn interval of one budget would have no width.
     low = max((wire_bytes for wire_bytes in sent if wire_bytes < min(first, own)), default=0.0)
     high = max(last, own)
-    return len(shared), float(own), float(low), float(high), float(np.isinf(drawn).mean())
+    return len(common), float(own), float(low), float(high), float(np.isinf(drawn).mean())
 
 
 def _crossed(

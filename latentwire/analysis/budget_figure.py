@@ -21,7 +21,7 @@ from latentwire.analysis.break_even_bytes import text_sentence
 from latentwire.analysis.completeness import n_sentences
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.formatting import human_bytes
-from latentwire.analysis.frames import records
+from latentwire.analysis.frames import is_resampled, metric_of, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
 from latentwire.analysis.plot_baselines import BASELINE_STYLES, draw_baselines, read_baselines
@@ -81,10 +81,10 @@ Styles = Mapping[str, tuple[str, str]]  # codec -> colour and marker
 def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     """Draw one dataset's budget curve of one pair.
 
-    Above, accuracy with Wilson intervals: a colour and marker a codec, solid lines through a
-    codec's `front` keep ratios, dashed through its `back` ones and otherwise broken ones for other
-    orders, all meeting at the full cache;
-    hollow markers for the deranged control; receiver and sharer alone as level lines with
+    Above, accuracy (or what the task's metric is) with intervals: a colour and marker a codec,
+    solid lines through a codec's `front` keep ratios, dashed through its `back` ones and otherwise
+    broken ones for other orders, all meeting at the full cache; hollow markers for the deranged
+    control; receiver and sharer alone as level lines with
     their intervals on the right edge. Conditions that answer nearly always with one letter are
     crossed out. Below, the pairing gain. Points of nearly equal bytes
     are drawn side by side, at most a few per cent from their place. A broad grey step in either
@@ -111,6 +111,7 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     if not dots:
         raise LatentWireError(f"There is no point of {pair} on {dataset} to draw.")
     dots, left_out = _chosen(dots)
+    metric = metric_of(own)
     overlay = read_points(frame[frame["source"] == "published"]) if source == "local" else []
     baselines = read_baselines(own)
     caches = [dot.wire_bytes for dot in [*dots, *overlay]]
@@ -121,9 +122,9 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     upper, lower = _panels(figure, gains=bool(gains))
-    _draw_front(upper, dots, "accuracy", high)
+    _draw_front(upper, dots, "score", high)
     _draw_front(lower, gains, "gain", high)
-    _draw_accuracy(upper, dots, overlay, styles)
+    _draw_score(upper, dots, overlay, styles, metric)
     _draw_references(upper, own)
     _draw_gain(lower, gains, styles)
     draw_baselines(upper, lower if gains else None, baselines)
@@ -260,10 +261,14 @@ def _cross(axes: Axes, x: float, y: float) -> None:
     axes.plot(x, y, color="0", linestyle="none", zorder=6, **look)
 
 
-def _draw_accuracy(
-    axes: Axes, dots: Sequence[PlotPoint], overlay: Sequence[PlotPoint], styles: Styles
+def _draw_score(
+    axes: Axes,
+    dots: Sequence[PlotPoint],
+    overlay: Sequence[PlotPoint],
+    styles: Styles,
+    metric: str,
 ) -> None:
-    _draw_series(axes, dots, styles, "accuracy")
+    _draw_series(axes, dots, styles, "score")
     for dot in (dot for dot in dots if not math.isnan(dot.deranged)):
         # On top and smaller: where the control scores the same as the matched cache, both stay
         # visible, as a marker with a hollow core.
@@ -273,37 +278,37 @@ def _draw_accuracy(
             _cross(axes, dot.x, dot.deranged)
     for dot in overlay:
         look = _hollow("0.55", styles[dot.codec][1], PUBLISHED_SCALE)
-        axes.plot(dot.wire_bytes, dot.accuracy.value, alpha=dot.alpha("accuracy"), zorder=3, **look)
+        axes.plot(dot.wire_bytes, dot.score.value, alpha=dot.alpha("score"), zorder=3, **look)
         if dot.degenerate:
-            _cross(axes, dot.wire_bytes, dot.accuracy.value)
-    axes.set_ylabel("accuracy (%)", fontsize=8.5)
+            _cross(axes, dot.wire_bytes, dot.score.value)
+    axes.set_ylabel(f"{metric} (%)", fontsize=8.5)
     axes.margins(y=0.07)
 
 
 def _draw_references(axes: Axes, frame: pd.DataFrame) -> None:
     """The systems that send nothing: a level line, its interval and its name on the right edge."""
     rows = frame[frame["system"].isin(ALONE) & (frame["examples"] > 0)]
-    references = sorted(records(rows), key=lambda row: row["accuracy"])
+    references = sorted(records(rows), key=lambda row: row["score"])
     edge = axes.get_yaxis_transform()
     for place, row in enumerate(references):
-        accuracy, low, high = (100 * float(row[f"accuracy{end}"]) for end in ("", "_low", "_high"))
+        score, low, high = (100 * float(row[f"score{end}"]) for end in ("", "_low", "_high"))
         look: dict[str, Any] = {"color": GREY, "alpha": 1.0 if row["complete"] else PALE}
         line = {"receiver": ":", "sharer": "-."}.get(row["system"], (0, (1, 4)))
-        axes.axhline(accuracy, linewidth=0.9, linestyle=line, zorder=1, **look)
+        axes.axhline(score, linewidth=0.9, linestyle=line, zorder=1, **look)
         look |= {"transform": edge, "clip_on": False}
         x = 1.012 + 0.014 * place
         axes.plot([x, x], [low, high], linewidth=0.8, marker="_", markersize=3.5, **look)
-        axes.plot(x, accuracy, ".", markersize=4, **look)
+        axes.plot(x, score, ".", markersize=4, **look)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
-    heights = [[100 * float(row["accuracy"])] for row in references]
+    heights = [[100 * float(row["score"])] for row in references]
     look = {"transform": edge, "va": "center", "fontsize": 7.3, "linespacing": 0.95}
-    for row, (accuracy, height) in zip(
+    for row, (score, height) in zip(
         references, spread(heights, float, 0.09 * (high - low)), strict=True
     ):
         sign = DEGENERATE_SIGN if row["degenerate"] else ""
         n = "" if row["complete"] else f", n {row['examples']}"
-        axes.text(1.05, height, f"{row['system']}{sign}\n{accuracy:.1f} %{n}", color="0.25", **look)
+        axes.text(1.05, height, f"{row['system']}{sign}\n{score:.1f} %{n}", color="0.25", **look)
 
 
 def _draw_keep_ratios(figure: Figure, dots: Sequence[PlotPoint], styles: Styles) -> None:
@@ -415,6 +420,13 @@ def _chosen(dots: list[PlotPoint]) -> tuple[list[PlotPoint], int]:
     return kept, len(codecs) - len({dot.codec for dot in kept})
 
 
+def _bars(rows: pd.DataFrame, gains: bool) -> str:
+    """Which intervals the bars are."""
+    if is_resampled(rows):
+        return f"{metric_of(rows)}: bootstrap"
+    return "accuracy: Wilson; pairing gain: Tango" if gains else "accuracy: Wilson"
+
+
 def _caption(
     frame: pd.DataFrame,
     dots: Sequence[PlotPoint],
@@ -425,8 +437,7 @@ def _caption(
     """What n is, what the bars are, what is not finished and what is not drawn."""
     shown = frame[(frame["examples"] > 0)]
     n, *unfinished = n_sentences(shown, "point")
-    bars = "Wilson; pairing gain: Tango" if gains else "Wilson"
-    sentences = [f"{n}. Bars: 95 % intervals (accuracy: {bars})."]
+    sentences = [f"{n}. Bars: 95 % intervals ({_bars(shown, gains)})."]
     sentences += [f"{sentence}." for sentence in unfinished]
     if shown["system"].eq("calibrated").any():
         sentences.append("Calibrated: the receiver without its letter prior.")

@@ -22,8 +22,7 @@ def chunk_metrics(records: Sequence[Record], task: Task) -> dict[str, float]:
         found["wire_bytes_mean"] = sum(sent) / len(sent)
     if len(sent) < len(records):
         found["unanswered"] = len(records) - len(sent)
-    if any(record.score is not None for record in records):
-        scores = [record.correct if record.score is None else record.score for record in records]
-        found["score_mean"] = sum(scores) / len(scores)
+    if task.metric != Task.metric or any(record.score is not None for record in records):
+        found["score_mean"] = sum(record.value for record in records) / len(records)
     share = in_format_share(records, task)
     return found if math.isnan(share) else found | {"in_format_share": share}

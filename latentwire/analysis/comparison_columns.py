@@ -9,17 +9,19 @@ from typing import Any
 
 from latentwire.analysis.noninferiority import (
     difference_interval,
+    equal_p,
     margin_test,
     required_sample_size,
 )
-from latentwire.analysis.stats import Outcomes, PairedOutcomes, holm, mcnemar_p, paired_outcomes
+from latentwire.analysis.paired_scores import Paired, compare
+from latentwire.analysis.stats import Outcomes, holm
 
 
 def pairing_columns(points: Sequence[tuple[Outcomes, Outcomes]]) -> list[dict[str, Any]]:
     """Of each point's outcomes with the own cache and with another question's, what `pairing_*`
     says; empty outcomes where a control was not run."""
-    paired = [paired_outcomes(matched, deranged) for matched, deranged in points]
-    p_values = [_known(outcomes, mcnemar_p(outcomes)) for outcomes in paired]
+    paired = [compare(matched, deranged) for matched, deranged in points]
+    p_values = [_known(outcomes, equal_p(outcomes)) for outcomes in paired]
     return [
         {
             "pairing_examples": outcomes.examples,
@@ -39,10 +41,10 @@ def reference_columns(
     Give empty outcomes for a point that is not to be compared (the reference itself, a model
     alone); it does not count in the family.
     """
-    paired = [paired_outcomes(point, reference) for point in points]
+    paired = [compare(point, reference) for point in points]
     margin = margin_points / 100
     findings = [margin_test(outcomes, "non_inferior", margin) for outcomes in paired]
-    equal = [_known(outcomes, mcnemar_p(outcomes)) for outcomes in paired]
+    equal = [_known(outcomes, equal_p(outcomes)) for outcomes in paired]
     worse = [
         _known(outcomes, finding.p) for outcomes, finding in zip(paired, findings, strict=True)
     ]
@@ -65,12 +67,12 @@ def reference_columns(
     ]
 
 
-def _difference(name: str, outcomes: PairedOutcomes) -> dict[str, float]:
+def _difference(name: str, outcomes: Paired) -> dict[str, float]:
     low, high = difference_interval(outcomes)
     return {name: outcomes.difference, f"{name}_low": low, f"{name}_high": high}
 
 
-def _known(outcomes: PairedOutcomes, p: float) -> float | None:
+def _known(outcomes: Paired, p: float) -> float | None:
     """A p-value of no questions is none."""
     return p if outcomes.examples else None
 

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from latentwire.analysis import csv_files, unanswered
+from latentwire.analysis.bootstrap import mean_interval
 from latentwire.analysis.comparison_columns import pairing_columns, reference_columns
 from latentwire.analysis.frames import FAMILY
 from latentwire.analysis.letter_distribution import (
@@ -22,7 +23,7 @@ from latentwire.analysis.letter_distribution import (
     spread,
 )
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS
-from latentwire.analysis.stats import Outcomes, wilson_interval
+from latentwire.analysis.stats import Interval, Outcomes, Score, is_plain, wilson_interval
 from latentwire.controls.registry import CONTROLS, DERANGED, MATCHED, in_place_of_own
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
@@ -43,7 +44,7 @@ from latentwire.tasks.answer_letter import LETTERS
 from latentwire.tasks.registry import task_of_records
 from latentwire.tasks.task import Task
 
-_OF_CONTROL = {"accuracy": "float64", "examples": "int64"}
+_OF_CONTROL = {"accuracy": "float64", "score": "float64", "examples": "int64"}
 _TOP_LETTER = {"top_letter": "string", "top_letter_share": "float64", "degenerate": "bool"}
 
 
@@ -69,7 +70,9 @@ COLUMNS: dict[str, str] = {
     **_of_type("int64", "examples", "examples_total"),
     "complete": "bool",
     "correct": "int64",
-    **_of_type("float64", *_with_ends("accuracy"), "wire_bytes_mean"),
+    **_of_type("float64", *_with_ends("accuracy")),
+    "metric": "string",
+    **_of_type("float64", *_with_ends("score"), "wire_bytes_mean"),
     **_of_type("Int64", "wire_bytes_min", "wire_bytes_max"),
     "bits_per_element": "float64",
     **_of_controls(_OF_CONTROL, [DERANGED]),
@@ -103,12 +106,12 @@ REQUIRED = (
 
 # What the numbers of a file can be, by how their columns begin or end. Only "never" is infinite.
 _BY_END: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("_accuracy", "_share", "_p", "_p_holm", "keep_ratio"), (0, 1)),
+    **dict.fromkeys(("_accuracy", "_score", "_share", "_p", "_p_holm", "keep_ratio"), (0, 1)),
     **dict.fromkeys(("kv_bits", "bits_per_element", "output_tokens_mean"), (0, 1e9)),
     "margin_points": (0, 100),
 }
 _BY_START: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("accuracy", "share_"), (0, 1)),
+    **dict.fromkeys(("accuracy", "score", "share_"), (0, 1)),
     **dict.fromkeys(("pairing_gain", "bf16_difference"), (-1, 1)),
     "wire_bytes_": (0, 1e18),
     "beats_text_": (0, float("inf")),
@@ -268,6 +271,12 @@ def _filled(frame: pd.DataFrame) -> pd.DataFrame:
     nothing = {"float64": float("nan"), "int64": 0, "bool": False}
     lacking = COLUMNS.keys() - set(frame.columns)
     full = frame.assign(**{name: nothing.get(COLUMNS[name]) for name in lacking})
+    if "score" in lacking:
+        ends = {f"score{end}": full[f"accuracy{end}"] for end in ("", "_low", "_high")}
+        full = full.assign(**ends, metric=Task.metric)
+    for control in in_place_of_own():
+        if f"{control}_score" in lacking:
+            full = full.assign(**{f"{control}_score": full[f"{control}_accuracy"]})
     if "examples_total" in lacking:
         most = full.groupby(["dataset", "source"])["examples"].transform("max")
         full = full.assign(examples_total=most)
@@ -361,6 +370,7 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
         "accuracy": _accuracy(own),
         "accuracy_low": interval.low,
         "accuracy_high": interval.high,
+        **_score_columns(own, task, interval),
         **_byte_columns(own),
         "unanswered": unanswered.count(own.values()),
         "unanswered_reason": unanswered.commonest_reason(every),
@@ -374,11 +384,20 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
         found, answers = records[control], spread(records[control].values())
         row |= {
             f"{control}_accuracy": _accuracy(found),
+            f"{control}_score": mean_score(found),
             f"{control}_examples": len(found),
             f"{control}_unanswered": unanswered.count(found.values()),
             **{f"{control}_{name}": getattr(answers, name) for name in _TOP_LETTER},
         }
     return _Measured(point, own, deranged, row)
+
+
+def _score_columns(own: Mapping[str, Record], task: Task, accuracy: Interval) -> dict[str, Any]:
+    """The mean score, with `accuracy`'s interval where it is one."""
+    scores = outcomes(own)
+    interval = accuracy if is_plain(scores) else mean_interval(scores)
+    ends = {"score_low": interval.low, "score_high": interval.high}
+    return {"metric": task.metric, "score": mean_score(own), **ends}
 
 
 def _byte_columns(own: Mapping[str, Record]) -> dict[str, Any]:
@@ -402,7 +421,9 @@ def _answer_columns(own: Collection[Record], task: Task) -> dict[str, Any]:
         "in_format_share": in_format_share(own, task),
         "output_tokens_mean": answers.output_tokens_mean,
         "at_limit": at_limit(own, task),
-        "letter_prior_accuracy": letter_prior_accuracy(own),
+        "letter_prior_accuracy": (
+            letter_prior_accuracy(own) if task.metric == Task.metric else float("nan")
+        ),
     }
 
 
@@ -425,7 +446,7 @@ def merged(name: str, parts: Iterable[ConditionResult]) -> dict[str, Record]:
 
 
 def _counted(record: Record) -> tuple[object, ...]:
-    right = (record.answer, record.predicted, record.correct)
+    right = (record.answer, record.predicted, record.correct, record.score)
     return (*right, record.wire_bytes, record.donor_id, record.donor_answer)
 
 
@@ -435,9 +456,19 @@ def _agreed(point: ConditionResult, name: str, values: set[Any]) -> Any:
     return next(iter(values))
 
 
-def outcomes(records: Mapping[str, Record]) -> dict[str, bool]:
-    """Example id -> whether it was answered correctly."""
-    return {example_id: record.correct for example_id, record in records.items()}
+def outcomes(records: Mapping[str, Record]) -> dict[str, float]:
+    """Example id -> how good its answer is."""
+    return {
+        example_id: record.correct
+        if record.score is None and record.cluster is None
+        else Score(record.value, record.cluster or "")
+        for example_id, record in records.items()
+    }
+
+
+def mean_score(records: Mapping[str, Record]) -> float:
+    """Mean score of some answers; NaN of none."""
+    return ratio(sum(record.value for record in records.values()), len(records))
 
 
 def _accuracy(records: Mapping[str, Record]) -> float:

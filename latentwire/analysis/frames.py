@@ -19,6 +19,17 @@ def families(frame: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]
         yield str(pair), str(dataset), str(source), rows
 
 
+def metric_of(rows: pd.DataFrame) -> str:
+    """What the scores of one dataset's rows are: "accuracy", or what its task calls them."""
+    return str(rows["metric"].iloc[0]) if len(rows) else "accuracy"
+
+
+def is_resampled(rows: pd.DataFrame) -> bool:
+    """Whether the intervals of one dataset's rows are the bootstrap's (see `paired_scores`)."""
+    known = rows["score_low"].notna()
+    return bool((rows["score_low"] != rows["accuracy_low"])[known].any())
+
+
 def published_note(source: str) -> str:
     """What stands behind a title where answers are a study's."""
     return ", published answers" if source == "published" else ""

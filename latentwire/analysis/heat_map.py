@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from latentwire.analysis.budget_figure import CODEC_STYLES
 from latentwire.analysis.completeness import gain_is_complete, n_sentences
-from latentwire.analysis.frames import records
+from latentwire.analysis.frames import metric_of, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
 from latentwire.analysis.provenance import hashes_note
@@ -23,7 +23,7 @@ from latentwire.spec.axes import AXES, CACHES
 # Even in lightness, so that it reads the same in grey and to the colour-blind.
 COLOURS = colormaps["cividis"]
 CELL_WIDTH, CELL_HEIGHT = 0.62, 0.42  # inches
-QUANTITIES = (("accuracy", "accuracy (%)"), ("pairing_gain", "pairing gain (points)"))
+QUANTITIES = {"score": "{} (%)", "pairing_gain": "pairing gain (points)"}
 
 Cells = dict[tuple[str, float], dict[str, Any]]  # (codec, keep ratio) -> row
 
@@ -36,7 +36,7 @@ def has_grid(frame: pd.DataFrame) -> bool:
 
 @styled
 def draw_heat_map(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
-    """Accuracy, and pairing gain where the control was run, of codecs (down, by bits) at keep
+    """The score, and pairing gain where the control was run, of codecs (down, by bits) at keep
     ratios (across), with 95 % intervals; a column of panels for each order.
 
     `frame` is a budget curve of one pair, dataset and source for which `has_grid` holds. Drawn
@@ -51,8 +51,8 @@ def draw_heat_map(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     ratios = sorted(kept["keep_ratio"].unique())
     shorter = kept.loc[kept["keep_ratio"] < 1, "order"].unique()
     orders = sorted(shorter, key=AXES["order"].sort_key)
-    quantities = [item for item in QUANTITIES if kept[item[0]].notna().any()]
-    done = {"accuracy": kept["complete"], "pairing_gain": gain_is_complete(kept)}
+    quantities = [item for item in QUANTITIES.items() if kept[item[0]].notna().any()]
+    done = {"score": kept["complete"], "pairing_gain": gain_is_complete(kept)}
     kept = kept.assign(**{f"{name}_complete": complete for name, complete in done.items()})
 
     width = 0.9 + len(orders) * (CELL_WIDTH * len(ratios) + 0.25)
@@ -67,7 +67,7 @@ def draw_heat_map(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
         for order, axes in zip(orders, line, strict=True):
             cells = _cells(kept, order)
             _draw_cells(axes, cells, codecs, ratios, column, (low, high))
-            axes.set_title(f"{title}, {order} kept", fontsize=8)
+            axes.set_title(f"{title.format(metric_of(kept))}, {order} kept", fontsize=8)
     for axes in panels[-1]:
         axes.set_xlabel("share of the prompt's tokens sent", fontsize=7.5)
     title = f"{label(dataset)}  \N{MIDDLE DOT}  {label(pair)}"
@@ -109,7 +109,7 @@ def _draw_cell(
     if complete:
         axes.text(x + 0.5, y + 0.74, f"[{low}, {high}]", fontsize=5, **look)
         return
-    n = row["examples"] if column == "accuracy" else row["pairing_examples"]
+    n = row["examples"] if column == "score" else row["pairing_examples"]
     axes.text(x + 0.5, y + 0.66, f"[{low}, {high}]", fontsize=5, **look)
     axes.text(x + 0.5, y + 0.88, f"n = {n}", fontsize=5, **look)
 

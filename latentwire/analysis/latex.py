@@ -8,7 +8,7 @@ import pandas as pd
 
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.formatting import human_bytes, percent
-from latentwire.analysis.frames import families, published_note, records
+from latentwire.analysis.frames import families, is_resampled, metric_of, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.provenance import hashes_note
 from latentwire.spec.axes import CACHES
@@ -38,7 +38,7 @@ _SPECIAL = {
 _NEEDS_T1 = "ÐðÞþ"
 _HEADER = r"""\begin{tabular}{@{}llrrllll@{}}
 \toprule
- & kept & $n$ & bytes & accuracy (\%) & 95\,\% & gain (points) & 95\,\% \\
+ & kept & $n$ & bytes & METRIC (\%) & 95\,\% & gain (points) & 95\,\% \\
 \midrule"""
 
 
@@ -67,7 +67,7 @@ def _table(pair: str, dataset: str, source: str, rows: pd.DataFrame, number: int
         r"\centering\footnotesize\setlength{\tabcolsep}{2pt}",
         rf"\caption{{{_caption(pair, dataset, source, rows)}}}",
         rf"\label{{tab:latentwire-{number}}}",
-        _HEADER,
+        _HEADER.replace("METRIC", escape(metric_of(rows))),
         *(" & ".join(_cells(row)) + r" \\" for row in records(rows)),
         r"\bottomrule",
         r"\end{tabular}",
@@ -76,9 +76,12 @@ def _table(pair: str, dataset: str, source: str, rows: pd.DataFrame, number: int
 
 
 def _caption(pair: str, dataset: str, source: str, rows: pd.DataFrame) -> str:
+    drawn = "accuracy (Wilson intervals) and pairing gain (Tango intervals)"
+    if is_resampled(rows):
+        drawn = f"{escape(metric_of(rows))} and pairing gain (bootstrap intervals)"
     parts = [
-        f"{escape(dataset)}, {escape(pair)}{published_note(source)}: accuracy (Wilson intervals)"
-        " and pairing gain (Tango intervals) against the mean bytes sent for a question."
+        f"{escape(dataset)}, {escape(pair)}{published_note(source)}: {drawn} against the mean bytes"
+        " sent for a question."
     ]
     if rows[["degenerate", "deranged_degenerate"]].any(axis=None):
         parts.append(rf"$\times$: the answer is {escape(DEGENERATE_NOTE)}.")
@@ -104,8 +107,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
         kept,
         f"{row['examples']}" + ("" if row["complete"] else "$^{*}$"),
         "--" if pd.isna(row["wire_bytes_mean"]) else human_bytes(row["wire_bytes_mean"]),
-        _number(row["accuracy"], signed=False) + mark,
-        _interval(row, "accuracy", signed=False),
+        _number(row["score"], signed=False) + mark,
+        _interval(row, "score", signed=False),
         _number(row["pairing_gain"], signed=True),
         _interval(row, "pairing_gain", signed=True),
     ]

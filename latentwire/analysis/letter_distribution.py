@@ -108,6 +108,6 @@ def letter_prior_accuracy(records: Iterable[Record]) -> float:
     return correct / len(keys)
 
 
-def ratio(part: int, whole: int) -> float:
+def ratio(part: float, whole: int) -> float:
     """A share of the whole; NaN of nothing."""
     return part / whole if whole else float("nan")

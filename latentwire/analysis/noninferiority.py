@@ -16,6 +16,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from statsmodels.stats.power import normal_sample_size_one_tail
 
+from latentwire.analysis.paired_scores import Paired, PairedScores
 from latentwire.analysis.stats import ALPHA, Interval, PairedOutcomes, mcnemar_p
 
 Kind = Literal["superior", "non_inferior", "equivalent"]
@@ -39,14 +40,15 @@ class MarginTest:
         return "supported" if self.inside else "refuted"
 
 
-def margin_test(outcomes: PairedOutcomes, kind: Kind, margin: float) -> MarginTest:
+def margin_test(outcomes: Paired, kind: Kind, margin: float) -> MarginTest:
     """Test a claim of a kind at a margin (a share).
 
     Observed inside the region, every boundary of it must be excluded (for `equivalent`, two
     one-sided tests; D. J. Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15, 1987);
     observed outside, the one that was crossed. Equal accuracies (a boundary of 0) are tested by
     the exact McNemar test, other boundaries by the score test, and by both where the boundary lies
-    between 0 and the observed difference. Without questions p is 1.
+    between 0 and the observed difference. Scores that are resampled have tests of their own, see
+    `paired_scores`. Without questions p is 1.
     """
     difference = outcomes.difference
     if math.isnan(difference):
@@ -84,7 +86,7 @@ def score_z(only_first: float, only_second: float, n: float, difference: float) 
     return distance / math.sqrt(n * variance)
 
 
-def difference_interval(outcomes: PairedOutcomes) -> Interval:
+def difference_interval(outcomes: Paired) -> Interval:
     """The 95 % interval of accuracy(first) - accuracy(second): what the tests do not reject.
 
     It is that of the very tests that decide. The score test's interval is, where the exact
@@ -93,6 +95,8 @@ def difference_interval(outcomes: PairedOutcomes) -> Interval:
     0 among them, exactly when the boundary lies outside. It holds the observed difference and has
     a width for any number of questions; NaN, NaN without any.
     """
+    if isinstance(outcomes, PairedScores):
+        return outcomes.interval()
     low, high = score_interval(outcomes)
     if outcomes.examples and mcnemar_p(outcomes) >= ALPHA:
         low, high = min(low, 0.0), max(high, 0.0)
@@ -116,7 +120,12 @@ def score_interval(outcomes: PairedOutcomes) -> Interval:
     return Interval(float(low), float(high))
 
 
-def required_sample_size(outcomes: PairedOutcomes, kind: Kind, margin: float) -> int | None:
+def equal_p(outcomes: Paired) -> float:
+    """Two-sided p-value of "both conditions score alike"."""
+    return outcomes.equal_p if isinstance(outcomes, PairedScores) else mcnemar_p(outcomes)
+
+
+def required_sample_size(outcomes: Paired, kind: Kind, margin: float) -> int | None:
     """How many questions would support the claim with 80 % power, alone, at the observed
     discordance (share of questions that only one of the two got right).
 
@@ -128,7 +137,6 @@ def required_sample_size(outcomes: PairedOutcomes, kind: Kind, margin: float) ->
     n = outcomes.examples
     if n == 0:
         return None
-    discordance = outcomes.differing / n
     if kind == "superior":
         true, bound, power = outcomes.difference, margin, POWER
     else:
@@ -137,15 +145,22 @@ def required_sample_size(outcomes: PairedOutcomes, kind: Kind, margin: float) ->
         power = POWER if kind == "non_inferior" else (1 + POWER) / 2
     if true <= bound:
         return None
-    b, c = (discordance + true) / 2, (discordance - true) / 2
+    std_null, std_alternative = _deviations(outcomes, true, bound)
     needed = normal_sample_size_one_tail(
-        true - bound,
-        power,
-        ALPHA / 2,
-        std_null=(true - bound) / score_z(b, c, 1, bound),
-        std_alternative=math.sqrt(max(0.0, discordance - true * true)),
+        true - bound, power, ALPHA / 2, std_null=std_null, std_alternative=std_alternative
     )
     return math.ceil(float(needed))
+
+
+def _deviations(outcomes: Paired, true: float, bound: float) -> tuple[float, float]:
+    """Standard deviations of a question's difference, under the boundary and under the truth."""
+    if isinstance(outcomes, PairedScores):
+        deviation = outcomes.resampled.deviation * math.sqrt(outcomes.examples)
+        return deviation, deviation
+    discordance = outcomes.differing / outcomes.examples
+    b, c = (discordance + true) / 2, (discordance - true) / 2
+    under_truth = math.sqrt(max(0.0, discordance - true * true))
+    return (true - bound) / score_z(b, c, 1, bound), under_truth
 
 
 def about(count: int) -> str:
@@ -160,12 +175,15 @@ def _region(kind: Kind, margin: float) -> tuple[float, float]:
     return -margin, margin if kind == "equivalent" else math.inf
 
 
-def _boundary_p(outcomes: PairedOutcomes, bound: float) -> float:
+def _boundary_p(outcomes: Paired, bound: float) -> float:
     """The exact test's at 0, else the score test's. A boundary between 0 and what was observed is
     never easier to exclude than 0: who beats by more than a point also beats."""
     if bound == 0:
-        return mcnemar_p(outcomes)
-    z = score_z(outcomes.only_first, outcomes.only_second, outcomes.examples, bound)
-    p = float(2 * norm.sf(abs(z)))
+        return equal_p(outcomes)
+    if isinstance(outcomes, PairedScores):
+        p = outcomes.resampled.p(bound)
+    else:
+        z = score_z(outcomes.only_first, outcomes.only_second, outcomes.examples, bound)
+        p = float(2 * norm.sf(abs(z)))
     between = 0 < bound <= outcomes.difference or outcomes.difference <= bound < 0
-    return max(p, mcnemar_p(outcomes)) if between else p
+    return max(p, equal_p(outcomes)) if between else p

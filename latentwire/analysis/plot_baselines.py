@@ -73,11 +73,11 @@ def _draw_marks(
 
 
 def draw_baselines(upper: Axes, lower: Axes | None, baselines: Sequence[BaselinePoint]) -> None:
-    """Accuracy in the upper panel, with a legend of its own; pairing gain in the lower, if any."""
+    """The score in the upper panel, with a legend of its own; pairing gain in the lower, if any."""
     by_key: dict[str, list[BaselinePoint]] = defaultdict(list)
     for baseline in sorted(baselines, key=lambda baseline: (baseline.wire_bytes, baseline.tokens)):
         by_key[baseline.key].append(baseline)
-    panels: tuple[tuple[Axes | None, Quantity], ...] = ((upper, "accuracy"), (lower, "gain"))
+    panels: tuple[tuple[Axes | None, Quantity], ...] = ((upper, "score"), (lower, "gain"))
     for key in (key for key in BASELINE_STYLES if key in by_key):
         for axes, quantity in panels:
             shown = [r for r in by_key[key] if not math.isnan(getattr(r, quantity).value)]

@@ -15,7 +15,7 @@ from latentwire.spec.axes import AXES, CACHES
 
 FARTHEST = 0.03  # decades that a dot may be drawn from its place: 7 %
 
-Quantity = Literal["accuracy", "gain"]
+Quantity = Literal["score", "gain"]
 T = TypeVar("T")
 
 
@@ -32,14 +32,14 @@ class MeasuredPoint:
     """One row of the table that sends bytes, in the units of the picture."""
 
     wire_bytes: float
-    accuracy: Band
+    score: Band
     gain: Band
     complete: bool
     gain_complete: bool
 
     def is_complete(self, quantity: Quantity) -> bool:
-        """Whether its accuracy, or its control and the gain over it, is of all questions."""
-        return self.complete if quantity == "accuracy" else self.gain_complete
+        """Whether its score, or its control and the gain over it, is of all questions."""
+        return self.complete if quantity == "score" else self.gain_complete
 
     def alpha(self, quantity: Quantity) -> float:
         """Opacity of the same: what is not complete is pale."""
@@ -57,7 +57,7 @@ def measured_rows(frame: pd.DataFrame) -> list[tuple[dict[str, Any], dict[str, A
 def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "wire_bytes": float(row["wire_bytes_mean"]),
-        "accuracy": _band(row, "accuracy"),
+        "score": _band(row, "score"),
         "gain": _band(row, "pairing_gain"),
         "complete": bool(row["complete"]),
         "gain_complete": bool(row["gain_complete"]),
@@ -75,7 +75,7 @@ class PlotPoint(MeasuredPoint):
     codec: str
     keep_ratio: float
     order: str | None
-    deranged: float  # accuracy of the control, per cent
+    deranged: float  # mean score of the control, per cent
     x: float  # where it is drawn: wire_bytes, or a little beside
     degenerate: bool = False  # answers nearly always with one letter
     deranged_degenerate: bool = False
@@ -95,7 +95,7 @@ def read_points(frame: pd.DataFrame) -> list[PlotPoint]:
             codec=str(row["codec"]),
             keep_ratio=float(row["keep_ratio"]),
             order=None if pd.isna(row["order"]) else str(row["order"]),
-            deranged=100 * float(row["deranged_accuracy"]),
+            deranged=100 * float(row["deranged_score"]),
             x=fields["wire_bytes"],
             degenerate=bool(row["degenerate"]),
             deranged_degenerate=bool(row["deranged_degenerate"]),

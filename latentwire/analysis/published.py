@@ -23,7 +23,7 @@ from latentwire.parameters import PUBLISHED_FILE
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, order_of
 from latentwire.tasks.answer_letter import LETTERS
-from latentwire.tasks.registry import TASKS
+from latentwire.tasks.registry import STUDIED, TASKS
 from latentwire.user_files import csv_lines
 
 PAIR = "qwen3_0.6b+qwen2.5_0.5b"
@@ -40,8 +40,7 @@ _LINK = Endpoint(
 
 KV_BITS = {"bf16": 16, "int8": 8, "int4": 4}  # codecs that studies published figures of
 
-# The sets that the study can have answered: their rows are pinned.
-DATASETS = {name: task.test.expected for name, task in TASKS.items() if task.test.expected}
+DATASETS = {name: expected for name in STUDIED if (expected := TASKS[name].test.expected)}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from latentwire.analysis.completeness import counts, gain_is_complete, n_sentences
+from latentwire.analysis.frames import metric_of
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.pictures import PALE, gridded, label, labelled, styled
 from latentwire.analysis.provenance import hashes_note
@@ -81,13 +82,13 @@ def draw_rate_accuracy(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     whole = frame[(frame["keep_ratio"] == 1) & frame["bits_per_element"].notna()]
     figure = Figure(figsize=(7.2, 4.6), layout="constrained", dpi=200)
     left, right = figure.subplots(1, 2)
-    _draw_percent(left, whole, "accuracy", whole["complete"])
+    _draw_percent(left, whole, "score", whole["complete"])
     gains = whole[whole["pairing_gain"].notna()]
     _draw_percent(right, gains, "pairing_gain", gain_is_complete(gains))
     for system in ("receiver", "sharer"):
         _draw_alone(left, frame[frame["system"] == system], system)
     right.axhline(0, **ALONE)
-    left.set_title("accuracy (%)", fontsize=9)
+    left.set_title(f"{metric_of(frame)} (%)", fontsize=9)
     right.set_title("pairing gain (points)", fontsize=9)
     _finish(figure, [left, right], _title(whole, dataset, pair))
     return figure
@@ -106,7 +107,7 @@ def _title(whole: pd.DataFrame, dataset: str, pair: str) -> str:
 def _draw_alone(axes: Axes, rows: pd.DataFrame, system: str) -> None:
     """A level line with its name for a model alone."""
     for row in rows.to_dict("records"):
-        height, look = 100 * row["accuracy"], {} if row["complete"] else {"alpha": PALE}
+        height, look = 100 * row["score"], {} if row["complete"] else {"alpha": PALE}
         sign = " \N{MULTIPLICATION SIGN}" if row["degenerate"] else ""
         sign += "" if row["complete"] else f", n = {row['examples']}"
         axes.axhline(height, **ALONE, **look)

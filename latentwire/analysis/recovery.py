@@ -13,12 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import permutation_test, t
+from scipy.stats import t
 
-from latentwire.analysis.bootstrap import SEED
+from latentwire.analysis.bootstrap import sign_flip_p
 from latentwire.analysis.stats import CONFIDENCE, Interval, Outcomes, holm
-
-RESAMPLES = 9999
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def recovery(dataset: str, codec: str, by_seed: Sequence[SeedOutcomes]) -> Recov
         float(trained),
         low,
         high,
-        _sign_flip_p((correct[:, 2] - correct[:, 1]).mean(axis=0)),
+        sign_flip_p((correct[:, 2] - correct[:, 1]).mean(axis=0)),
     )
 
 
@@ -123,19 +121,3 @@ def _over_seeds(values: NDArray[np.float64]) -> Interval:
         t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
     )
     return Interval(float(values.mean() - half), float(values.mean() + half))
-
-
-def _sign_flip_p(differences: NDArray[np.float64]) -> float:
-    moved = differences[differences != 0]
-    if not len(moved):
-        return 1.0
-    test = permutation_test(
-        (moved,),
-        np.mean,
-        permutation_type="samples",
-        n_resamples=RESAMPLES,
-        batch=500,
-        vectorized=True,
-        rng=np.random.default_rng(SEED),
-    )
-    return float(test.pvalue)

@@ -13,7 +13,7 @@ from latentwire.analysis import unanswered
 from latentwire.analysis.completeness import counts, gain_is_complete, loss_is_complete
 from latentwire.analysis.curve import REFERENCE_CODEC
 from latentwire.analysis.formatting import percent
-from latentwire.analysis.frames import families, records
+from latentwire.analysis.frames import families, is_resampled, metric_of, records
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK, DEGENERATE_NOTE
 from latentwire.analysis.markdown import assemble, escape, markdown_table, picture
 from latentwire.analysis.safe_names import metric_name, metric_names
@@ -31,7 +31,7 @@ QUESTIONS = {
     "published": "What did the published study measure?",
 }
 VERDICTS = ("supported", "refuted", "undecided")
-_HEAD = ("condition", "keep", "order", "n", "accuracy %", "bytes", "pairing gain", "vs 16 bits")
+_HEAD = ("condition", "keep", "order", "n", "{} %", "bytes", "pairing gain", "vs 16 bits")
 
 
 def headline(frame: pd.DataFrame) -> dict[str, float]:
@@ -93,10 +93,11 @@ def _families(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _accuracies(rows: pd.DataFrame) -> dict[str, float]:
     found: dict[str, float] = {}
+    metric = metric_name(metric_of(rows)).replace(" ", "_")
     for row in records(rows[~rows["system"].isin(CACHES)]):
-        found[f"{metric_name(_name(row)).replace(' ', '_')}_accuracy"] = row["accuracy"]
+        found[f"{metric_name(_name(row)).replace(' ', '_')}_{metric}"] = row["score"]
     for row in records(_reference(rows)):
-        found["bf16_accuracy"] = row["accuracy"]
+        found[f"bf16_{metric}"] = row["score"]
     for row in records(_reference(rows[gain_is_complete(rows)])):
         found["bf16_pairing_gain"] = row["pairing_gain"]
     return found
@@ -153,11 +154,12 @@ def _sentences(rows: pd.DataFrame) -> Iterator[str]:
     rows = whole
     alone = rows[~rows["system"].isin(CACHES)]
     scores = [
-        f"{_shown(row)} {with_interval(row, 'accuracy', signed=False)}"
+        f"{_shown(row)} {with_interval(row, 'score', signed=False)}"
         for row in records(pd.concat([alone, _reference(rows)]))
     ]
     if scores:
-        yield f"Accuracy in %, with 95 % intervals: {'; '.join(scores)}."
+        title = metric_of(rows)
+        yield f"{title[0].upper()}{title[1:]} in %, with 95 % intervals: {'; '.join(scores)}."
     yield from _pairing_sentence(gained)
     yield from _loss_sentence(compared)
     if rows["degenerate"].any():
@@ -173,10 +175,11 @@ def _pairing_sentence(rows: pd.DataFrame) -> Iterator[str]:
         return
     shown = tested[tested["pairing_p_holm"] < 0.05]
     above, below = (shown["pairing_gain"] > 0).sum(), (shown["pairing_gain"] < 0).sum()
+    test = "permutation test" if is_resampled(rows) else "McNemar"
     row = records(_reference(tested)) or records(tested.loc[[tested["pairing_gain"].idxmax()]])
     yield (
         f"The pairing gain differs from zero in {len(shown)} of {len(tested)} conditions"
-        f" ({above} above, {below} below; McNemar, Holm-corrected);"
+        f" ({above} above, {below} below; {test}, Holm-corrected);"
         f" {_shown(row[0])}: {with_interval(row[0], 'pairing_gain', signed=True)} points."
     )
 
@@ -207,7 +210,8 @@ def _shown(row: dict[str, Any]) -> str:
 def _table(frame: pd.DataFrame) -> Iterator[str]:
     for prefix, rows in _families(frame):
         yield f"\n{escape(prefix)}\n"
-        yield from markdown_table(_HEAD, [_cells(row) for row in records(rows)])
+        head = [name.format(escape(metric_of(rows))) for name in _HEAD]
+        yield from markdown_table(head, [_cells(row) for row in records(rows)])
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

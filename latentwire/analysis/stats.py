@@ -7,7 +7,7 @@ and tests at a margin are in `noninferiority.py`. docs/statistics.md says which 
 and why.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +20,20 @@ from statsmodels.stats.proportion import proportion_confint
 CONFIDENCE = 0.95
 ALPHA = 0.05  # of two-sided tests: 1 - CONFIDENCE, so that tests and intervals agree
 
-Outcomes = Mapping[str, bool]  # example id -> whether it was answered correctly
+Outcomes = Mapping[str, float]
+"""Example id -> its score: a bool for right or wrong, or a `Score`."""
+
+
+class Score(float):
+    """A score in 0 to 1 of a question that may share a `cluster`, such as a passage, with others;
+    "" for one that stands alone."""
+
+    cluster: str
+
+    def __new__(cls, value: float, cluster: str = "") -> "Score":
+        score = super().__new__(cls, value)
+        score.cluster = cluster
+        return score
 
 
 class Interval(NamedTuple):
@@ -57,13 +70,25 @@ class PairedOutcomes:
         return (self.only_first - self.only_second) / self.examples
 
 
-def paired_outcomes(first: Outcomes, second: Outcomes) -> PairedOutcomes:
-    """Count outcomes over the questions that both conditions have.
+def clusters(outcomes: Outcomes) -> list[list[str]]:
+    """The example ids in groups that are independent of each other, in a fixed order."""
+    found: dict[tuple[bool, str], list[str]] = defaultdict(list)
+    for name in sorted(outcomes):
+        shared = getattr(outcomes[name], "cluster", "")
+        found[bool(shared), shared or name].append(name)
+    return list(found.values())
 
-    Args:
-        first: example id -> whether the first condition answered it correctly.
-        second: the same of the second condition; ids that only one of them has are left out.
-    """
+
+def is_plain(outcomes: Outcomes) -> bool:
+    """Whether every question is right or wrong, independently of all others."""
+    return all(score in (0, 1) for score in outcomes.values()) and (
+        len(clusters(outcomes)) == len(outcomes)
+    )
+
+
+def paired_outcomes(first: Outcomes, second: Outcomes) -> PairedOutcomes:
+    """Count outcomes over the questions that both conditions have; ids that only one of them has
+    are left out. Whether a question is right is all that counts: see `noninferiority.paired`."""
     common = first.keys() & second.keys()
     counts = Counter((bool(first[name]), bool(second[name])) for name in common)
     return PairedOutcomes(

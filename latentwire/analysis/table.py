@@ -15,7 +15,7 @@ from c2c.errors import printable
 from latentwire.analysis import unanswered
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.formatting import human_bytes, percent
-from latentwire.analysis.frames import families, published_note, records
+from latentwire.analysis.frames import families, metric_of, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK, DEGENERATE_NOTE, endless
 from latentwire.spec.axes import CACHES
 from latentwire.spec.names import condition_name, row_name
@@ -106,12 +106,13 @@ def _part(title: str, rows: pd.DataFrame) -> Table:
     table = titled_table(title, _caption(rows))
     # Long names are folded rather than cut: a cut name could be another condition's.
     table.add_column("", overflow="fold")
-    for name in ("keep", "order", "n", "accuracy %", "bytes", "pairing gain", "deranged %"):
+    score = f"{metric_of(rows)} %"
+    for name in ("keep", "order", "n", score, "bytes", "pairing gain", "deranged %"):
         table.add_column(name, justify="left" if name == "order" else "right", no_wrap=True)
     for row in records(rows):
         cells = curve_cells(row)
         cells[3] += "" if row["complete"] else "*"
-        table.add_row(*cells, percent(row["deranged_accuracy"]) + _mark(row["deranged_degenerate"]))
+        table.add_row(*cells, percent(row["deranged_score"]) + _mark(row["deranged_degenerate"]))
     return table
 
 
@@ -124,7 +125,7 @@ def curve_cells(row: Mapping[str, Any]) -> list[str]:
         "-" if pd.isna(row["keep_ratio"]) else f"{row['keep_ratio']:g}",
         "-" if pd.isna(row["order"]) else row["order"],
         n,
-        with_interval(row, "accuracy", signed=False, mark=_mark(row["degenerate"])),
+        with_interval(row, "score", signed=False, mark=_mark(row["degenerate"])),
         "-" if pd.isna(row["wire_bytes_mean"]) else human_bytes(row["wire_bytes_mean"]),
         with_interval(row, "pairing_gain", signed=True),
     ]

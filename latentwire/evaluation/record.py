@@ -30,10 +30,16 @@ class Record:
     elements: int = 0  # numbers of the sharer's cache that the packet stands for
     message: str | None = None  # what was sent, where that is text or a letter
     unanswered: str | None = None  # why there is no answer; it counts as wrong
-    score: float | None = None  # of an answer that is neither right nor wrong, above 0 and below 1
+    score: float | None = None  # 0 to 1, where it is not as `correct` says; see `value`
+    cluster: str | None = None  # what it shares with other questions: a passage
+
+    @property
+    def value(self) -> float:
+        """Its score, 0 to 1: 1 or 0 where the answer is just right or wrong."""
+        return float(self.correct) if self.score is None else self.score
 
 
-_RARE = ("unanswered", "score")  # fields that stand only where they say something
+_RARE = ("unanswered", "score", "cluster")  # fields that stand only where they say something
 # Fields that records of earlier versions lack.
 _LATER = {"elements", "message", *_RARE}
 _KINDS = {name: get_args(kind) or (kind,) for name, kind in get_type_hints(Record).items()}

@@ -39,13 +39,13 @@ def _accuracies(frame: pd.DataFrame) -> dict[tuple[str, ...], float]:
     frame = frame[frame["complete"]]
     whole = frame[frame["system"].isin(CACHES) & (frame["keep_ratio"] == 1)]
     texts = frame[frame["system"].isin(TEXTS) & (frame["codec"] == "utf8")]
-    columns = ["pair", "dataset", "codec", "accuracy"]
+    columns = ["pair", "dataset", "codec", "score"]
     return {
         **{(p, d, codec): a for p, d, codec, a in whole[columns].itertuples(index=False)},
         **{
             (p, d, "text", str(int(tokens))): a
-            for p, d, tokens, a in texts[
-                ["pair", "dataset", "message_tokens", "accuracy"]
-            ].itertuples(index=False)
+            for p, d, tokens, a in texts[["pair", "dataset", "message_tokens", "score"]].itertuples(
+                index=False
+            )
         },
     }

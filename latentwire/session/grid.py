@@ -1,21 +1,24 @@
 """A grid of conditions over a pair's question sets, chunk by chunk, each chunk computed once."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 from mlflow.entities import Run
 
 from latentwire.analysis import unanswered
+from latentwire.analysis.bootstrap import mean_interval
 from latentwire.analysis.chunk_metrics import chunk_metrics
 from latentwire.analysis.curve import (
     REFERENCE,
     ConditionResult,
     build_curve,
+    outcomes,
 )
 from latentwire.analysis.letter_distribution import at_limit, endless
 from latentwire.analysis.stats import wilson_interval
 from latentwire.errors import LatentWireError
+from latentwire.evaluation.record import Record
 from latentwire.redaction import redact_uri
 from latentwire.session.condition_plan import ConditionPlan, make_plans, still_missing
 from latentwire.session.cost_estimate import chunk_throughputs, print_cost
@@ -169,8 +172,7 @@ def _conclude(
         name = f"{plan.setting.dataset}, {plan.condition.label}"
         if sentence := endless(name, at_limit(unique.values(), task), len(unique), task):
             log.warning("%s", sentence)
-        interval = wilson_interval(int(metrics["correct"]), int(metrics["examples"]))
-        metrics |= {"accuracy_low": interval.low, "accuracy_high": interval.high}
+        metrics |= _intervals(unique, metrics)
         if plan.condition.control == "matched":
             metrics |= _pairing_gain(frame, plan)
         run.writer.finish(condition_runs[plan.fingerprint], metrics)
@@ -178,6 +180,16 @@ def _conclude(
     for sentence in unanswered.sentences(measured):
         log.warning("%s: %s", run.name, sentence)
     log_table(run, frame, measured, log_pictures(run, measured))
+
+
+def _intervals(records: Mapping[str, Record], metrics: Mapping[str, float]) -> dict[str, float]:
+    """The ends of the accuracy's interval, and of the mean score's where that is another."""
+    low, high = wilson_interval(int(metrics["correct"]), int(metrics["examples"]))
+    found = {"accuracy_low": low, "accuracy_high": high}
+    if "score_mean" in metrics:
+        low, high = mean_interval(outcomes(records))
+        found |= {"score_mean_low": low, "score_mean_high": high}
+    return found
 
 
 def _beside(session: Session, plans: Sequence[ConditionPlan]) -> list[ConditionResult]:

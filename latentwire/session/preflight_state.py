@@ -131,7 +131,7 @@ def fast_checks(opening: PreflightState, thorough: bool = False) -> Iterator[Che
     yield Check(
         PROMPTS,
         lambda: _prompts(opening),
-        "take a pair whose models read longer texts, with the tokenizers that belong to them",
+        "take a pair that can read these texts, with the tokenizers that belong to its models",
         needs=(PAIR, DEVICE, FILES),
     )
     if thorough or MESSAGE_TOKENS.name in opening.values:  # baselines are part of it
@@ -296,6 +296,9 @@ def _prompts(opening: PreflightState) -> str:
     rows = {name: config.get_text_config().vocab_size for name, config in models.items()}
     check_embedded(session.files.tokenizer, rows)
     told = f"{DATE_TOLD}; " if session.files.prompting.printed else ""
+    for name, dataset in opening.datasets.items():
+        if dataset.private:  # refused here where the pair's interface merges caches
+            session.questions(name)
     found = [
         lengths_of(
             session.dataset(name).task,

@@ -37,14 +37,12 @@ class Question:
         return self.task.options(self.example)
 
     def graded(self, answer: str | None) -> dict[str, Any]:
-        """A record's fields `predicted`, `correct` and `score`, the last where it says more."""
+        """A record's fields that its task knows; score and cluster where they say something."""
         key = self.example.answer
-        score = self.task.score(key, answer)
-        return {
-            "predicted": answer,
-            "correct": self.task.is_correct(key, answer),
-            "score": score if 0 < score < 1 else None,
-        }
+        score, correct = self.task.score(key, answer), self.task.is_correct(key, answer)
+        said = None if score == correct else score
+        cluster = self.example.cluster or None
+        return {"predicted": answer, "correct": correct, "score": said, "cluster": cluster}
 
 
 def tokenize(task: Task, examples: Sequence[Example], tokenizer: Any) -> list[Question]:

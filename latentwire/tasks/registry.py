@@ -15,8 +15,19 @@ _FILES = (
     "commonsense_qa",
     "demo_facts",
     "demo_graded",
+    "xquad",
+    "openbookqa_fact",
+    "boolq",
+    "squad",
+    "hotpotqa",
+    "mmlu",
+    "mmlu_redux",
+    "piqa",
+    "gsm8k",
 )
 TASKS: dict[str, Task] = {name: import_module(f"latentwire.tasks.{name}").TASK for name in _FILES}
+
+STUDIED = ("openbookqa", "arc_c")  # whose answers the published study has
 
 
 def task_names() -> tuple[str, ...]:

@@ -1,16 +1,17 @@
 """A split's rows: where they come from (a file of JSON lines, or the Hugging Face hub), what they
 must be, and their checked fields."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from latentwire.errors import LatentWireError, NotCached, first_line, uncached
 from latentwire.strict_json import parse_json
 from latentwire.user_files import NotTextError, decoded, read_bytes
 
+_T = TypeVar("_T")
 Row = tuple[str, object]
 """A row, after the place that names it in messages."""
 
@@ -21,7 +22,7 @@ class Expected:
 
     rows: int  # all rows of the split
     scored: int
-    hash: str  # see `dataset.content_hash`
+    hash: str | None = None  # see `dataset.content_hash`; None: no copy was at hand to take it of
 
 
 class Source(Protocol):
@@ -73,6 +74,23 @@ class HubSplit:
             raise type(error)(
                 f"{error}; without a network, give data_dir, a folder that holds {self.file}"
             ) from None
+
+
+@dataclass(frozen=True)
+class HubConfigs(HubSplit):
+    """A split whose rows the hub has in several configurations, here one behind the other."""
+
+    configs: tuple[str, ...] = ()
+
+    def read(self, data_dir: Path | None, download: bool = True) -> tuple[list[Row], str]:
+        """See `Source`."""
+        if data_dir is not None:
+            return super().read(data_dir, download)
+        parts = [
+            HubSplit(self.repo, config, self.split, self.file).read(None, download)[0]
+            for config in self.configs
+        ]
+        return [row for part in parts for row in part], str(self)
 
 
 def read_json_lines(path: Path) -> list[Row]:
@@ -150,12 +168,37 @@ class RowFields:
         """A field that must hold text."""
         return self._checked(self.value(name), name)
 
+    def integer(self, name: str) -> int:
+        """A field that must hold a whole number."""
+        value = self.value(name)
+        if type(value) is not int:
+            raise self.wrong(name, "be a whole number", value)
+        return value
+
     def texts(self, name: str) -> list[str]:
         """A field that must hold a list of texts."""
         values = self.value(name)
         if not isinstance(values, list):
             raise self.wrong(name, "be a list", values)
         return [self._checked(value, f"{name}[{i}]") for i, value in enumerate(values)]
+
+    def within(self, name: str) -> "RowFields":
+        """The fields of a field."""
+        value = self.value(name)
+        if not isinstance(value, dict):
+            raise self.wrong(name, "hold named fields", value)
+        return RowFields(value, f"{self._within}{name}.")
+
+    def one_of(self, name: str, allowed: Mapping[Any, _T]) -> _T:
+        """What `allowed` has for a field's value; 1 is not true here."""
+        value = self.value(name)
+        for known, found in allowed.items():
+            if type(value) is type(known) and value == known:
+                return found
+        raise ValueError(
+            f"field '{self._within}{name}' must be one of"
+            f" {', '.join(map(str, allowed))}, got {str(value)[:40]!r}"
+        )
 
     def wrong(self, name: str, must: str, value: object) -> ValueError:
         """What is wrong with a field that must be something else."""

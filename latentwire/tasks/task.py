@@ -26,6 +26,17 @@ class Example:
     choices: tuple[str, ...]  # in the dataset's order; none where nothing is offered
     answer: str  # the key, as `Task.score` compares it with an answer
 
+    @property
+    def cluster(self) -> str:
+        """What it shares with other examples, such as their passage; "" where nothing. Examples
+        of one cluster are not independent of each other, and intervals know it."""
+        return ""
+
+    @property
+    def evidence(self) -> str:
+        """What the sharer alone reads; "" where both models read the same."""
+        return ""
+
 
 @dataclass(frozen=True)
 class Prompts:
@@ -73,6 +84,8 @@ class Task(ABC):
     """In every fingerprint; raise it whenever a prompt, an answer or a score may change."""
     max_new_tokens: int = MAX_NEW_TOKENS
 
+    metric: ClassVar[str] = "accuracy"
+    """What the mean score is called: another name where scores lie between 0 and 1."""
     scored: ClassVar[str] = "example to score"
     """What a row must hold to be scored, in the sentence that there is none."""
 
@@ -89,17 +102,22 @@ class Task(ABC):
 
     @abstractmethod
     def prompt_text(self, example: Example) -> str:
-        """The single user message that is read."""
+        """The single user message that is read, by the receiver alone where there is evidence."""
 
     def described(self, example: Example) -> str:
         """The bare question, with its choices where it has some: what a baseline's sharer reads
-        before it writes its message. Ends its last line."""
+        before it writes its message, where it has no evidence. Ends its last line."""
         return example.question + "\n"
 
     def prompts(self, example: Example, tokenizer: Any) -> Prompts:
-        """What both models read. Raises LatentWireError as `user_turn_token_ids` does."""
+        """What both models read: each a whole turn of the user, so that the sharer's, with the
+        receiver's behind it, is a conversation too. Evidence is the sharer's turn, as it stands.
+
+        Raises LatentWireError as `user_turn_token_ids` does."""
         ids = tuple(user_turn_token_ids(tokenizer, self.prompt_text(example)))
-        return Prompts(ids, ids)
+        if not example.evidence:
+            return Prompts(ids, ids)
+        return Prompts(tuple(user_turn_token_ids(tokenizer, example.evidence, False)), ids)
 
     def blank(self, example: _AnyExample, text: str = "") -> _AnyExample:
         """An example of the same form that says nothing: `text` stands for the question and for
@@ -128,12 +146,12 @@ class Task(ABC):
         return float(answer == key)
 
     def is_correct(self, key: str, answer: str | None) -> bool:
-        """Whether an answer counts as right: one that is good in part does not."""
+        """Whether an answer counts as right, in `accuracy`: one that is good in part does not."""
         return self.score(key, answer) == 1
 
 
-def user_turn_token_ids(tokenizer: Any, text: str) -> list[int]:
-    """The token ids of one user message with the assistant's turn opened (see `c2c.chat`).
+def user_turn_token_ids(tokenizer: Any, text: str, open_answer: bool = True) -> list[int]:
+    """The token ids of one user message with the assistant's turn opened (see `c2c.chat`), or not.
 
     `tokenizer` is a transformers tokenizer with a chat template. No system message, thinking off;
     templates that do not know of thinking ignore the switch.
@@ -141,6 +159,6 @@ def user_turn_token_ids(tokenizer: Any, text: str) -> list[int]:
     Raises `LatentWireError` when the tokenizer has no chat template that takes it.
     """
     try:
-        return chat_token_ids(tokenizer, [{"role": "user", "content": text}])
+        return chat_token_ids(tokenizer, [{"role": "user", "content": text}], open_answer)
     except C2CError as error:
         raise LatentWireError(str(error)) from None

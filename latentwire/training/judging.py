@@ -24,7 +24,7 @@ class Judgement:
     """What a fuser scored at a step: shares of the questions, means over the codecs asked for."""
 
     step: int
-    accuracy: float
+    accuracy: float  # or the mean of what else the tasks' metrics are
     accuracy_deranged: float  # with another question's message
     pairing_gain: float
     wire_bytes_mean: float
@@ -86,4 +86,4 @@ def as_evaluated(fuser: Fuser, dtype: torch.dtype) -> Fuser:
 
 
 def _accuracy(records: Sequence[Record]) -> float:
-    return sum(record.correct for record in records) / len(records)
+    return sum(record.value for record in records) / len(records)

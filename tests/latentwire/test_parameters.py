@@ -40,7 +40,7 @@ def test_lists_are_parsed() -> None:
         ("keep_ratio", "nan", "must be a number from 0 to 1"),
         ("order", "middle", "must be one of front, back"),
         ("codec", "int5", "codec 'int5' is unknown; there are bf16"),
-        ("dataset", "mmlu", "must be one of openbookqa"),
+        ("dataset", "mmlu_pro", "must be one of openbookqa"),
         ("limit", "-1", "must be a whole number of at least 0"),
         ("limit", "1e3", "must be a whole number"),
         ("chunk_size", "0", "at least 1"),

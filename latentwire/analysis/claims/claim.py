@@ -30,7 +30,8 @@ _SIDES = ("first", "second")
 
 @dataclass(frozen=True)
 class Claim:
-    """That accuracy(first) - accuracy(second) lies where the kind and its margin say."""
+    """That score(first) - score(second) lies where the kind and its margin say: a difference of
+    accuracies, or of what else the task's metric is."""
 
     text: str
     dataset: str

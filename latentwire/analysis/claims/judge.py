@@ -14,7 +14,8 @@ from latentwire.analysis.noninferiority import (
     margin_test,
     required_sample_size,
 )
-from latentwire.analysis.stats import ALPHA, Interval, PairedOutcomes, holm, paired_outcomes
+from latentwire.analysis.paired_scores import Paired, PairedScores, compare
+from latentwire.analysis.stats import ALPHA, Interval, holm
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
 from latentwire.spec.axes import AXES
@@ -27,7 +28,7 @@ class Judgement:
 
     claim: Claim
     verdict: Verdict
-    outcomes: PairedOutcomes  # over the questions that both conditions have
+    outcomes: Paired  # over the questions that both conditions have
     examples_total: int  # scored questions of the dataset; 0 where nothing is known of it
     interval: Interval  # of the tests that decide, 95 %, uncorrected
     p: float  # two-sided
@@ -90,7 +91,7 @@ def judge(claims: Sequence[Claim], results: Sequence[ConditionResult]) -> list[J
     that verdicts do not get stricter as answers come in.
     """
     found = [_Sides.find(claim, results) for claim in claims]
-    paired = [paired_outcomes(outcomes(sides.first), outcomes(sides.second)) for sides in found]
+    paired = [compare(outcomes(sides.first), outcomes(sides.second)) for sides in found]
     findings = [
         margin_test(outcome, claim.kind, claim.margin)
         for outcome, claim in zip(paired, claims, strict=True)
@@ -179,7 +180,7 @@ def _is_of(result: ConditionResult, side: Condition) -> bool:
 
 
 def _why_undecided(
-    claim: Claim, outcome: PairedOutcomes, needed: int | None, corrected_over: int | None
+    claim: Claim, outcome: Paired, needed: int | None, corrected_over: int | None
 ) -> str:
     """Why the data cannot decide, in words; `corrected_over` where they could for it alone."""
     n, margin = outcome.examples, f"{claim.margin_points:g}-point margin"
@@ -190,7 +191,8 @@ def _why_undecided(
             beyond = f" beyond {claim.margin_points:g} points" if claim.margin_points else ""
             return f"No advantage{beyond} is observed, and no disadvantage is shown."
         if needed <= n:
-            return f"{n} questions are too few for the exact test."
+            test = "permutation" if isinstance(outcome, PairedScores) else "exact"
+            return f"{n} questions are too few for the {test} test."
         return (
             f"{n} questions cannot show a difference as small as the one observed;"
             f" about {about(needed)} would."

@@ -8,7 +8,9 @@ from latentwire.analysis.claims.claim import Claim
 from latentwire.analysis.claims.judge import ClaimsReport, Judgement
 from latentwire.analysis.formatting import p_value
 from latentwire.analysis.frames import published_note
-from latentwire.analysis.stats import Interval
+from latentwire.analysis.stats import Interval, PairedOutcomes
+from latentwire.tasks.registry import task_of_records
+from latentwire.tasks.task import Task
 
 WIDTH = 100
 INDENT = " " * 4
@@ -35,14 +37,18 @@ def _lines(judgement: Judgement, family: int) -> list[str]:
 
 def _texts(judgement: Judgement, family: int) -> list[str]:
     claim, outcomes = judgement.claim, judgement.outcomes
-    texts = [f"{claim.dataset}: {claim.first.label} - {claim.second.label}, {_stated(claim)}"]
+    metric = task_of_records(claim.dataset).metric
+    by = "" if metric == Task.metric else f", {metric}"
+    texts = [f"{claim.dataset}{by}: {claim.first.label} - {claim.second.label}, {_stated(claim)}"]
     if outcomes.examples:
         needed = judgement.questions_needed
+        counted = isinstance(outcomes, PairedOutcomes)
+        better = "only the first right" if counted else "only the first better"
         texts += [
             f"n {outcomes.examples} of {judgement.examples_total},"
             f" difference {100 * outcomes.difference:+.2f} points,"
             f" 95 % {_interval(judgement.interval)}",
-            f"only the first right {outcomes.only_first}, only the second {outcomes.only_second};"
+            f"{better} {outcomes.only_first}, only the second {outcomes.only_second};"
             f" p {p_value(judgement.p)}, Holm over {family}: {p_value(judgement.p_holm)};"
             f" questions needed {'-' if needed is None else needed}",
         ]

@@ -77,6 +77,7 @@
     sort: "wire_bytes_mean", down: true, first: null, second: null, open: new Set(), page: {},
   };
   const setPoints = () => data.points.filter((point) => sets[state.set].groups.includes(point.group));
+  const metric = () => setPoints()[0]?.metric ?? "accuracy";
   const isShown = (point) => isAlone(point) || Object.entries(point.filters).every(([axis, value]) => !state.off[axis].has(value));
   const style = (codec) => data.styles[codec] || ["#5A5A5A", "p"];
 
@@ -172,13 +173,13 @@
     low -= room; high += room;
     const x = (bytes) => left + (Math.log10(bytes) - low) / (high - low) * (width - left - right);
     const gains = controls.includes("matched") ? sent.filter((point) => isOwn(point) && point.pairing_gain !== null) : [];
-    const alone = shown.filter((point) => isAlone(point) && isOwn(point) && point.accuracy !== null);
+    const alone = shown.filter((point) => isAlone(point) && isOwn(point) && point.score !== null);
     const panels = [{
-      top: 22, height: tall, title: "accuracy (%)", signed: false,
+      top: 22, height: tall, title: `${metric()} (%)`, signed: false,
       values: sent.flatMap((point) => [
-        ...(controls.includes("matched") ? [[point.accuracy_low, point.accuracy, point.accuracy_high]] : []),
-        ...controls.filter((c) => c !== "matched").map((c) => [point[`${c}_accuracy`]]),
-      ]).concat(alone.map((point) => [point.accuracy])),
+        ...(controls.includes("matched") ? [[point.score_low, point.score, point.score_high]] : []),
+        ...controls.filter((c) => c !== "matched").map((c) => [point[`${c}_score`]]),
+      ]).concat(alone.map((point) => [point.score])),
     }];
     if (gains.length) panels.push({
       top: 22 + tall + 44, height: short, title: "pairing gain (points)", signed: true,
@@ -210,7 +211,7 @@
     }
     root.append(svg("text", { x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, "bytes sent per question (mean, log scale)"));
     if (controls.includes("matched")) {
-      drawFront(root, panels[0], sent.filter((point) => isOwn(point) && onWire(point) && isComplete(point, "matched")), "accuracy", x, width - right);
+      drawFront(root, panels[0], sent.filter((point) => isOwn(point) && onWire(point) && isComplete(point, "matched")), "score", x, width - right);
       if (gains.length) drawFront(root, panels[1], gains.filter((point) => onWire(point) && isComplete(point, "gain")), "pairing_gain", x, width - right);
     }
     drawAlone(root, panels[0], alone, left, width - right, narrow);
@@ -219,13 +220,13 @@
     }
     const mine = sent.filter(isOwn);
     if (controls.includes("matched")) {
-      drawSweeps(root, panels[0], mine, "accuracy", x);
+      drawSweeps(root, panels[0], mine, "score", x);
       if (gains.length) drawSweeps(root, panels[1], gains, "pairing_gain", x);
       for (const point of mine) drawPoint(root, panels[0], point, x, "matched");
       for (const point of gains) drawPoint(root, panels[1], point, x, "gain");
     }
     for (const control of controls.filter((each) => each !== "matched")) {
-      for (const point of mine) if (point[`${control}_accuracy`] !== null) drawPoint(root, panels[0], point, x, control);
+      for (const point of mine) if (point[`${control}_score`] !== null) drawPoint(root, panels[0], point, x, control);
     }
     root.addEventListener("pointermove", (event) => showNear(event, root));
     root.addEventListener("pointerleave", hideTip);
@@ -243,8 +244,8 @@
 
   function drawAlone(root, panel, points, left, right, narrow) {
     const placed = [];
-    for (const point of [...points].sort((a, b) => b.accuracy - a.accuracy)) {
-      const y = panel.y(point.accuracy);
+    for (const point of [...points].sort((a, b) => b.score - a.score)) {
+      const y = panel.y(point.score);
       let label = y;
       for (const other of placed) if (label - other < 32 && !narrow) label = other + 32;
       placed.push(label);
@@ -252,7 +253,7 @@
       const sign = point.degenerate ? " ×" : "";
       if (!narrow) root.append( // else the caption says it: there is no room beside the panel
         svg("text", { x: right + 8, y: label }, `${point.system}${sign}`),
-        svg("text", { x: right + 8, y: label + 15 }, `${percent(point.accuracy)} %${point.complete ? "" : `, n ${point.examples}`}`),
+        svg("text", { x: right + 8, y: label + 15 }, `${percent(point.score)} %${point.complete ? "" : `, n ${point.examples}`}`),
       );
     }
   }
@@ -266,19 +267,19 @@
         if (!sweep.some((point) => !isWhole(point))) continue;
         const line = sweep.map((point) => `${x(point.wire_bytes_mean)},${panel.y(point[column])}`).join("L");
         root.append(svg("path", { d: `M${line}`, fill: "none", stroke: style(codec)[0], "stroke-width": 1.5, "stroke-dasharray": order in DASHES ? DASHES[order] : "2 3",
-          opacity: sweep.every((point) => isComplete(point, column === "accuracy" ? "matched" : "gain")) ? 1 : PALE }));
+          opacity: sweep.every((point) => isComplete(point, column === "score" ? "matched" : "gain")) ? 1 : PALE }));
       }
     }
   }
 
   function drawPoint(root, panel, point, x, kind) {
     const [colour, marker] = style(point.filters.codec);
-    const column = { matched: "accuracy", published: "accuracy", gain: "pairing_gain" }[kind] || `${kind}_accuracy`;
+    const column = { matched: "score", published: "score", gain: "pairing_gain" }[kind] || `${kind}_score`;
     const value = point[column], low = point[`${column}_low`], high = point[`${column}_high`];
     const px = x(point.wire_bytes_mean), py = panel.y(value), signed = kind === "gain";
     const isFilled = kind === "matched" || kind === "gain";
     const measured = `${percent(value, signed)}${signed ? " points" : " %"}${low !== undefined && low !== null ? " " + interval(low, high, signed) : ""}`;
-    const what = { matched: "accuracy", published: "accuracy, published", gain: "pairing gain" }[kind] || `accuracy with ${CONTROLS[kind]}`;
+    const what = { matched: point.metric, published: `${point.metric}, published`, gain: "pairing gain" }[kind] || `${point.metric} with ${CONTROLS[kind]}`;
     const degenerate = inPlaceOfOwn.includes(kind) ? point[`${kind}_degenerate`] : point.degenerate;
     const text = `${named(point)}\n${what}: ${measured}\n${humanBytes(point.wire_bytes_mean)} a question, n = ${whole(askedOf(point, kind))}` +
       `${isComplete(point, kind) ? "" : ` of ${whole(point.examples_total)} *`}${degenerate ? "\n× one letter, mostly" : ""}`;
@@ -337,8 +338,8 @@
     if (part.length) parts.push(`Incomplete, drawn pale: ${whole(part.length)} of ${whole(asked.length)} points (n = ${range(part)} of ${whole(part[0].examples_total)} questions).`);
     if (asked.length) parts.push("Bars: 95 % intervals.");
     for (const [system, line] of [["receiver", "dotted"], ["sharer", "dash-dotted"]]) {
-      const alone = shown.find((point) => point.group === own && point.system === system && point.accuracy !== null);
-      if (alone) parts.push(`Level ${line} line: ${system} alone, ${percent(alone.accuracy)} %${alone.degenerate ? " ×" : ""}.`);
+      const alone = shown.find((point) => point.group === own && point.system === system && point.score !== null);
+      if (alone) parts.push(`Level ${line} line: ${system} alone, ${percent(alone.score)} %${alone.degenerate ? " ×" : ""}.`);
     }
     const hollow = controls.filter((control) => inPlaceOfOwn.includes(control));
     if (hollow.length) parts.push(`Small hollow marks: ${hollow.map((control) => unpaired.includes(control) ? `${CONTROLS[control]} (dashed)` : control).join(", ")}.`);
@@ -362,10 +363,10 @@
     ["n", "number", (p) => whole(p.examples) + (p.complete ? "" : `/${whole(p.examples_total)} *`), (p) => p.examples],
     ["bytes", "number", (p) => p.wire_bytes_mean === null ? "–" : humanBytes(p.wire_bytes_mean), (p) => p.wire_bytes_mean, "wire_bytes_mean"],
     ["bits a number", "number", (p) => p.bits_per_element === null ? "–" : p.bits_per_element.toFixed(2), (p) => p.bits_per_element],
-    ["accuracy %", "number", (p) => measured(p, "accuracy", false, p.degenerate), (p) => p.accuracy],
+    ["accuracy %", "number", (p) => measured(p, "score", false, p.degenerate), (p) => p.score],
     ["pairing gain", "number", (p) => measured(p, "pairing_gain", true), (p) => p.pairing_gain],
     ...inPlaceOfOwn.map((control) => [`${control} %`, "number",
-      (p) => measured(p, `${control}_accuracy`, false, p[`${control}_degenerate`]), (p) => p[`${control}_accuracy`]]),
+      (p) => measured(p, `${control}_score`, false, p[`${control}_degenerate`]), (p) => p[`${control}_score`]]),
     ["in format %", "number", (p) => measured(p, "in_format_share", false), (p) => p.in_format_share],
     ["unanswered", "number", (p) => p.unanswered ? el("span", { title: p.unanswered_reason }, whole(p.unanswered)) : "–", (p) => p.unanswered],
     ["against 16 bits", "number", (p) => measured(p, "bf16_difference", true), (p) => p.bf16_difference],
@@ -386,7 +387,7 @@
       const sorted = each.id === state.sort;
       const sort = () => { state.down = sorted ? !state.down : each.kind === "number"; state.sort = each.id; drawPoints(); };
       return el("th", { class: each.kind, scope: "col", "aria-sort": sorted ? (state.down ? "descending" : "ascending") : "none" },
-        el("button", { type: "button", on: { click: sort } }, each.title + (sorted ? (state.down ? " ▾" : " ▴") : "")));
+        el("button", { type: "button", on: { click: sort } }, each.title.replace("accuracy", metric()) + (sorted ? (state.down ? " ▾" : " ▴") : "")));
     });
     byId("points").replaceChildren(
       el("thead", {}, el("tr", {}, ...heads)),
@@ -572,7 +573,7 @@
   function fillFilters() {
     const points = setPoints().filter((point) => !isAlone(point));
     const icon = (codec) => svg("svg", { width: 14, height: 14, viewBox: "0 0 14 14", "aria-hidden": "true" }, shape(style(codec)[1], 7, 7, 4.5, { fill: style(codec)[0] }));
-    const controls = Object.keys(CONTROLS).filter((control) => control === "matched" || points.some((point) => point[`${control}_accuracy`] !== null));
+    const controls = Object.keys(CONTROLS).filter((control) => control === "matched" || points.some((point) => point[`${control}_score`] !== null));
     for (const { axis, title, values } of data.filters) {
       const there = [...new Set(points.map((point) => point.filters[axis]))].filter((value) => value !== undefined);
       there.sort((a, b) => values.indexOf(a) - values.indexOf(b));

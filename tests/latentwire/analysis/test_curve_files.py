@@ -51,7 +51,7 @@ def test_the_csv_alone_gives_the_same_files_byte_for_byte(condition: Make, tmp_p
     for path in written:
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
     # The comparison can fail: another number is another picture.
-    changed = frame.assign(accuracy=frame["accuracy"] / 2)
+    changed = frame.assign(score=frame["score"] / 2)
     for path in write_figures(changed, tmp_path / "third"):
         assert path.read_bytes() != (tmp_path / "first" / path.name).read_bytes(), path.name
 

@@ -47,7 +47,7 @@ def test_rivals_are_those_that_send_something(condition: Make) -> None:
         ("utf8+zstd", 8, 1.5),
         ("utf8", 128, 401.5),
     ]
-    assert found[1].accuracy.value == 75 and math.isnan(found[1].gain.value)
+    assert found[1].score.value == 75 and math.isnan(found[1].gain.value)
     assert found[0].gain.value == 0
 
 

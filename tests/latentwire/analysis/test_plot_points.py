@@ -32,7 +32,7 @@ def dot(
         complete=True,
         gain_complete=True,
         x=wire_bytes,
-        accuracy=half,
+        score=half,
         deranged=50.0,
         gain=half,
     )
@@ -48,17 +48,17 @@ def test_dots_are_c2c_rows_in_per_cent_with_bytes(condition: Make) -> None:
         ]
     )
     (only,) = read_points(frame)
-    assert (only.codec, only.accuracy.value, only.deranged, only.gain.value) == ("int8", 75, 25, 50)
+    assert (only.codec, only.score.value, only.deranged, only.gain.value) == ("int8", 75, 25, 50)
     assert only.x == only.wire_bytes == 1001.5
 
 
 def test_the_better_measured_of_two_equal_conditions_is_taken(condition: Make) -> None:
     front = [condition("AAAA", order="front")]
     back = [condition("AABB", order="back"), condition("BBBB", order="back", control="deranged")]
-    assert [dot.accuracy.value for dot in read_points(build_curve(front + back))] == [50]
+    assert [dot.score.value for dot in read_points(build_curve(front + back))] == [50]
     part = condition("AABB", order="back", total=9)
     whole = condition("AAAA", order="front", total=4)
-    assert [dot.accuracy.value for dot in read_points(build_curve([part, whole]))] == [100]
+    assert [dot.score.value for dot in read_points(build_curve([part, whole]))] == [100]
     shorter = [condition("AB", keep_ratio=0.5, order=order) for order in ("front", "back")]
     assert len(read_points(build_curve(shorter))) == 2
 

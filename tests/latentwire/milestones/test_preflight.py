@@ -28,7 +28,7 @@ from latentwire.parameters import STUDY
 from latentwire.session import milestone_run, preflight_state
 from latentwire.session.preflight_state import open_session
 from latentwire.tasks.dataset import Dataset
-from latentwire.tasks.registry import load_dataset
+from latentwire.tasks.registry import TASKS, load_dataset
 
 COMPUTING = [
     import_module(f"latentwire.milestones.{made.name}")
@@ -141,6 +141,32 @@ def test_every_failed_check_has_its_sentence_and_nothing_is_made(
     assert [s.split(": ")[1] for s in sentences] == ["device", "pair", "disk"]
     assert all("; to mend: " in s for s in sentences)
     assert list(empty.iterdir()) == []
+
+
+def test_a_fuser_is_refused_where_the_sharer_alone_reads_the_evidence(
+    folder: Path, values, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = TASKS["squad"]
+    monkeypatch.setitem(TASKS, task.name, replace(task, test=replace(task.test, expected=None)))
+    (folder / "squad").mkdir()
+    rows = [
+        {
+            "id": str(n),
+            "context": f"It is {n}.",
+            "question": "What is it?",
+            "answers": {"text": [n]},
+        }
+        for n in "12"
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / task.test.file).write_text(lines)
+    before = len(runs(folder))
+    refused = (
+        r"^preflight: prompts: squad: the sharer alone reads the evidence, so .*pair=self:MODEL"
+    )
+    with pytest.raises(LatentWireError, match=refused):
+        run_milestone(m2, values(m2, dataset="squad", data_dir=str(folder)))
+    assert len(runs(folder)) == before
 
 
 def test_a_missing_and_a_truncated_file_are_named(folder: Path, values) -> None:

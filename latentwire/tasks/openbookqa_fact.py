@@ -1,0 +1,46 @@
+"""OpenBookQA, test split, with the fact that each question was written from (config `additional`).
+The sharer alone reads the fact, the receiver the question."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from latentwire.tasks.multiple_choice import MultipleChoice
+from latentwire.tasks.passage import with_passage
+from latentwire.tasks.rows import Expected, HubSplit, RowFields
+from latentwire.tasks.task import Example
+
+_TEST = Expected(
+    rows=500,
+    scored=500,
+    hash="6d976ded570d494ce82a05ee37ce763fa2bea7185c8b25c112c67730220ff113",
+)
+_TRAINING = Expected(
+    rows=4957,
+    scored=4957,
+    hash="d94543036956169fd7224bc7134f2bc1e80bd634b43b50b6ce003dfcf02ad7d4",
+)
+_VALIDATION = Expected(
+    rows=500,
+    scored=500,
+    hash="bf1ad7d3f660e67cfd922a2fd1ca1f64cd3b102ad3d1e44a2fa1cb61e184c395",
+)
+_HUB = ("allenai/openbookqa", "additional")
+_FOLDER = "openbookqa_additional"
+
+
+@dataclass(frozen=True)
+class _WithFact(MultipleChoice):
+    """Rows have `fact1` beside the fields of multiple choice."""
+
+    def example(self, row: dict[str, Any], index: int) -> Example | None:
+        found = super().example(row, index)
+        return found and with_passage(found, RowFields(row).text("fact1"))
+
+
+TASK = _WithFact(
+    name="openbookqa_fact",
+    question_field="question_stem",
+    test=HubSplit(*_HUB, "test", f"{_FOLDER}/test.jsonl", _TEST),
+    training=HubSplit(*_HUB, "train", f"{_FOLDER}/train.jsonl", _TRAINING),
+    validation=HubSplit(*_HUB, "validation", f"{_FOLDER}/validation.jsonl", _VALIDATION),
+)

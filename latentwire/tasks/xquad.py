@@ -1,0 +1,45 @@
+"""XQuAD, English: 1190 questions of SQuAD's development set on 240 passages (Artetxe et al., ACL
+2020). The sharer alone reads the passage.
+
+There is no training split: it is calibrated on BoolQ's passages.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from latentwire.tasks import boolq
+from latentwire.tasks.extractive import Extractive
+from latentwire.tasks.rows import Expected, HubSplit
+from latentwire.tasks.task import Example
+
+_TEST = Expected(
+    rows=1190,
+    scored=1190,
+    hash="da2a2a2df06f4c42f4e0bd7d5ed2961b943040910903f1e451354b2bc6f955b2",
+)
+
+
+class _BoolQ(HubSplit):
+    """BoolQ's passages, in place of a training split."""
+
+    label = "training (BoolQ)"
+
+
+@dataclass(frozen=True)
+class _XQuAD(Extractive):
+    """Rows with a `passage` in place of a `context` are BoolQ's."""
+
+    def row_id(self, row: dict[str, Any], index: int) -> str:
+        return boolq.TASK.row_id(row, index) if "passage" in row else super().row_id(row, index)
+
+    def example(self, row: dict[str, Any], index: int) -> Example | None:
+        if "passage" in row:
+            return boolq.TASK.example(row, index)
+        return super().example(row, index)
+
+
+TASK = _XQuAD(
+    name="xquad",
+    test=HubSplit("google/xquad", "xquad.en", "validation", "xquad/validation.jsonl", _TEST),
+    training=_BoolQ(*boolq.HUB, "validation", "boolq/validation.jsonl", boolq.SCORED),
+)
