@@ -13,6 +13,10 @@ from latentwire.tasks.task import Example, Prompts, Task, user_turn_token_ids
 class Passage(Example):
     passage: str
 
+    @property
+    def evidence(self) -> str:
+        return self.passage
+
 
 @dataclass(frozen=True)
 class WithPassage(Task):

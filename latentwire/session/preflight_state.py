@@ -298,7 +298,7 @@ def _prompts(opening: PreflightState) -> str:
     told = f"{DATE_TOLD}; " if session.files.prompting.printed else ""
     for name, dataset in opening.datasets.items():
         if dataset.private:  # refused here where the pair's interface merges caches
-            session.questions(name)
+            session.asked(name)
     found = [
         lengths_of(
             session.dataset(name).task,

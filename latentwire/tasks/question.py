@@ -10,7 +10,7 @@ from latentwire.errors import LatentWireError
 from latentwire.tasks.task import Example, Options, Prompts, Task
 
 NEEDS_INSERTING = (
-    "the sharer alone reads the evidence, so the models' caches cannot be merged token by token:"
+    "the sharer alone reads the evidence, so the models' caches cannot be merged token by token;"
     " take a pair whose interface puts the message before the prompt, such as pair=self:MODEL"
 )
 

@@ -97,7 +97,7 @@ def test_what_does_not_go_together_ends_before_work_starts(
     given = {"data_dir": data}
     refused("names no question sets: give dataset=NAME", values(m0, pair=f"self:{model}", **given))
     refused(
-        f"{NAME}: the sharer alone reads the evidence, so .* such as pair=self:MODEL",
+        f"{NAME}: the sharer alone reads the evidence, .*; take a pair .* such as pair=self:MODEL",
         values(m0, dataset=NAME, **given),
     )
     refused("there is no such folder; give self:FOLDER", values(m0, pair="self:./none", **given))
