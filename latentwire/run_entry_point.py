@@ -12,7 +12,7 @@ from latentwire.ending import end
 from latentwire.errors import LatentWireError
 from latentwire.milestones.registry import Milestone, load_milestone, questions
 from latentwire.printable import PlainParser, printable_output
-from latentwire.session.torchrun import dismiss, follow, rank_and_count
+from latentwire.session.torchrun import dismiss, follow, leave, rank_and_count
 from latentwire.terminal import PlainLines, prepare_output
 from latentwire.tracking.signals import raise_on_sigterm, reraise_swallowed_signals
 
@@ -38,9 +38,15 @@ def main(called: str, arguments: Sequence[str]) -> NoReturn:
     except LatentWireError as error:
         sys.exit(end(error))
     except SystemExit as ending:
-        if not ending.code:  # else torchrun ends the other processes
-            dismiss()
+        if count > 1 and ending.code:  # torchrun ends the other processes
+            leave(int(ending.code))
+        dismiss()
         raise
+    except BaseException as error:
+        if count == 1:
+            raise
+        sys.excepthook(type(error), error, error.__traceback__)
+        leave(1)
 
 
 def chosen(called: str, arguments: Sequence[str]) -> tuple[str, str, Sequence[str]]:

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from latentwire.errors import LatentWireError, first_line
@@ -86,6 +87,7 @@ def begin(task: Any, device: str) -> Iterator[Join]:
     store.set(f"training {number}", pickle.dumps((device, task)).hex())
     _take_gpu(device)
     raise_on_sigterm(lambda: _anothers_error(store) or Terminated())
+    signal.signal(signal.SIGINT, _interrupt)
     with _watch(processes.lost):
         try:
             yield partial(_join, store, number, device, processes)
@@ -133,12 +135,21 @@ def _leave(store: "Store", error: Exception) -> NoReturn:
     rank, count = rank_and_count()
     if isinstance(error, (LatentWireError, C2CError)):
         store.compare_set(_ENDED, "", str(error))
-        sys.exit(2)
+        leave(2)
     said = f"process {rank} of {count} ended by {type(error).__name__}: {first_line(error)}"
     store.compare_set(_ENDED, "", said)
     time.sleep(SIGNAL_S)  # where all it is is that another has ended, this one is ended meanwhile
     sys.stderr = sys.__stderr__
-    raise error
+    sys.excepthook(type(error), error, error.__traceback__)
+    leave(1)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process at once: to take a group apart that others wait in may never end."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def _connect() -> "Store":
@@ -194,6 +205,14 @@ def _gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Ctrl-C, which a terminal sends to every process, and torchrun again, in one way or another:
+    the later ones would cut short how the run is ended."""
+    for later in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(later, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _anothers_error(store: "Store") -> LatentWireError | None:

@@ -1,6 +1,8 @@
 """Trainings of two processes, started as torchrun starts them: what they leave, how they end."""
 
 import json
+import re
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -89,14 +91,24 @@ def test_two_processes_train_one_fuser(torchrun: Torchrun, values: Any, empty: P
     assert told == "error: m2 does not train: start it without torchrun\n"
 
 
+@pytest.mark.parametrize(
+    ("joined", "sentence"),
+    [(False, "chats.jsonl cannot be read"), (True, "checkpoints of a run with other settings")],
+)
 def test_an_error_in_the_second_process_is_the_firsts_sentence(
-    torchrun: Torchrun, tmp_path: Path
+    torchrun: Torchrun, tmp_path: Path, joined: bool, sentence: str
 ) -> None:
+    """Before it has joined the first, or while that waits for it."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
+    if joined:
+        shutil.copy(torchrun.project.folder / "chats.jsonl", elsewhere)
+        other_settings = elsewhere / "out" / "checkpoints" / "step_00000001" / "settings.json"
+        other_settings.parent.mkdir(parents=True)
+        other_settings.write_text("{}")
     _, told, status, *other = torchrun.run(other=elsewhere)
     assert status == "2" and told.count("error: ") == 1
-    assert "chats.jsonl cannot be read" in told.splitlines()[-1]
+    assert sentence in told.splitlines()[-1]
     assert other == ["", "", "2"]
     assert len(torchrun.project.runs("milestone", "FAILED")) == 1
 
@@ -110,18 +122,30 @@ def test_what_is_no_number_is_told_once_and_its_evidence_is_kept(torchrun: Torch
     assert len(torchrun.project.runs("milestone", "FAILED")) == 1
 
 
-def test_processes_that_are_asked_to_end_go_on_where_they_were(torchrun: Torchrun) -> None:
+@pytest.mark.parametrize(
+    ("signals", "statuses"),
+    [
+        ((signal.SIGTERM,), [143, -signal.SIGTERM]),
+        # From a terminal and then from torchrun, while the first ends its run.
+        ((signal.SIGINT, signal.SIGINT, signal.SIGTERM), [130, -signal.SIGINT]),
+    ],
+)
+def test_processes_that_are_asked_to_end_go_on_where_they_were(
+    torchrun: Torchrun, signals: tuple[signal.Signals, ...], statuses: list[int]
+) -> None:
     project = torchrun.project
     given = GIVEN | {"steps": 300, "eval_every": 0}
     processes = torchrun.start((project.folder, project.folder), "train", **given)
     while not list((project.folder / "out" / "checkpoints").glob("step_*")):
         assert processes[0].poll() is None, processes[0].communicate()
         time.sleep(0.05)
-    for process in processes:
-        process.send_signal(signal.SIGTERM)
+    for number in signals:
+        for process in processes:
+            process.send_signal(number)
+        time.sleep(0.05)
     _, told = processes[0].communicate(timeout=60)
-    assert [process.wait(60) for process in processes] == [143, -signal.SIGTERM]
-    assert "error: terminated" in told and "Traceback" not in told
+    assert [process.wait(60) for process in processes] == statuses
+    assert re.search("error: (terminated|interrupted)", told) and "Traceback" not in told
     assert len(project.runs("milestone", "KILLED")) == 1
     said, *_ = torchrun.run(steps=300, eval_every=0, dry_run="true")
     assert "of them done, by 2 processes" in said
