@@ -20,6 +20,7 @@ from latentwire.redaction import redact_uri
 from latentwire.session.condition_plan import ConditionPlan, make_plans, still_missing
 from latentwire.session.cost_estimate import chunk_throughputs, print_cost
 from latentwire.session.curve_log import log_pictures, log_table
+from latentwire.session.known_pairs import tags_of
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
 from latentwire.spec.axes import PLACE_AXES
@@ -60,21 +61,27 @@ def run_grid(
         return
     if not dry_run:
         flush_outbox(session.store)
-    calibrated = [session.calibrated(condition) for condition in conditions]
-    plans = make_plans(session, calibrated)
+    plans = _plans(session, conditions)
+    if any(plan.missing for plan in plans) and session.prepare_work():
+        plans = _plans(session, conditions)
     missing = sum(plan.examples_missing for plan in plans)
     wanted = sum(plan.examples for plan in plans)
     print(f"{name}: {len(plans)} conditions, {wanted - missing} of {wanted} answers are finished")
     if dry_run:
         _print_plans(session, plans)
         return
-    with session_run(session, name, parent) as run:
+    with session_run(session, name, parent, computes=missing > 0) as run:
         log_checkpoints(run, session)
+        run.writer.log(run.run_id, tags=tags_of(session.files))
         log_question_sets(session.store, run.run_id, question_sets(session, session.dataset_names))
         condition_runs = {plan.fingerprint: _start_condition(session, run, plan) for plan in plans}
         _compute(session, run, plans, condition_runs)
         found = _answers(session, run, plans, condition_runs)
         _conclude(session, run, plans, condition_runs, found)
+
+
+def _plans(session: Session, conditions: Sequence[Condition]) -> list[ConditionPlan]:
+    return make_plans(session, [session.calibrated(condition) for condition in conditions])
 
 
 def question_sets(session: Session, names: Iterable[str]) -> dict[str, tuple[str, int, str]]:
@@ -141,6 +148,8 @@ def _compute(
     if not any(plan.missing for plan in plans):
         log.info("%s: everything is finished, nothing to compute", run.name)
         return
+    if session.prepare_work():  # answers were lost, and meanwhile the pair is another
+        raise LatentWireError("the pair's files or what reads them have changed: start again")
     from latentwire.session.computing import compute
 
     compute(session, run, plans, condition_runs, lost)
