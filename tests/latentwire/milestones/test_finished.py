@@ -24,11 +24,12 @@ AT_WORK = "preflight: 4 checks of device, models and prompts passed in "
 START = """
 import sys
 from latentwire.run_entry_point import main
-try:
-    main("m2", sys.argv[1:])
-except SystemExit as end:
-    print("ended with", end.code)
-print("imported:", *sys.modules)
+for said, more in (("planned", ["--dry-run", "true"]), ("concluded", [])):
+    try:
+        main("m2", [*sys.argv[1:], *more])
+    except SystemExit as end:
+        print("ended with", end.code)
+    print(f"{said} with:", *sys.modules)
 """
 
 
@@ -43,10 +44,15 @@ def test_it_imports_no_models(folder: Path) -> None:
         text=True,
     )
     assert "m2: 2 conditions, 12 of 12 answers are finished\n" in done.stdout, done.stderr
-    assert "ended with 0\n" in done.stdout
-    imported = set(done.stdout.rpartition("imported: ")[2].split())
-    assert {"mlflow", "matplotlib"} <= imported  # a run with its pictures is made
-    assert not {"torch", "transformers", "tokenizers", "sklearn", "datasets"} & imported
+    assert done.stdout.count("ended with 0\n") == 2
+    planned, concluded = (
+        set(done.stdout.rpartition(f"{said} with: ")[2].split("\n")[0].split())
+        for said in ("planned", "concluded")
+    )
+    models = {"torch", "transformers", "tokenizers", "sklearn", "datasets"}
+    assert not (models | {"scipy.stats", "statsmodels", "matplotlib"}) & planned
+    assert {"mlflow", "matplotlib"} <= concluded  # a run with its pictures is made
+    assert not models & concluded
 
 
 def test_it_leaves_out_what_matters_to_work_alone(
