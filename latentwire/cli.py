@@ -109,12 +109,12 @@ def _calibration(options: argparse.Namespace) -> None:
 
 
 def _figures(options: argparse.Namespace) -> None:
+    folder = output_folder(options.output_dir)  # before what takes seconds
     from latentwire.analysis.bandwidth_figure import link_figures_from_csv
     from latentwire.analysis.break_even_bandwidth import LINKS_FILE
     from latentwire.analysis.curve_files import figures_from_csv
     from latentwire.analysis.output_folder import record_written
 
-    folder = output_folder(options.output_dir)
     is_links = options.file.name == LINKS_FILE
     draw = link_figures_from_csv if is_links else figures_from_csv
     written = draw(options.file, folder)

@@ -1,17 +1,20 @@
 """What a run runs on: device, versions, hardware, caches and the state of the code."""
 
+import ctypes
 import os
 import platform
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from latentwire.errors import LatentWireError
 from latentwire.parameters import AUTO
 from latentwire.redaction import without_secrets
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "mlflow", "safetensors", "numpy")
 SMALL_BYTES = 50 * 10**6  # of a pair's files; the bundled one's are 7 MB
@@ -22,16 +25,18 @@ VARIABLES = (
 )
 
 
+# torch takes seconds to import: a start that computes nothing does without.
+
+
 def describe() -> dict[str, Any]:
-    """Everything that a reader needs to set the same up again, ready for JSON."""
+    """Everything that a reader needs to set the same up again, ready for JSON; of torch's threads
+    and GPUs only where it has been imported, since nothing is computed without it."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "cpu_cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "gpus": [_gpu(index) for index in range(torch.cuda.device_count())],
-        "cuda": torch.version.cuda,
+        **(_torch() if "torch" in sys.modules else {}),
         "variables": {
             name: without_secrets(os.environ[name]) for name in VARIABLES if name in os.environ
         },
@@ -41,13 +46,20 @@ def describe() -> dict[str, Any]:
 
 def device_kind(device: str) -> str:
     """What times depend on most: a GPU's name, or the kind of a device that is none of NVIDIA's."""
-    if device.startswith("cuda") and torch.cuda.is_available():
-        return torch.cuda.get_device_name(device)
+    if device.startswith("cuda"):
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name(device)
     return device.partition(":")[0]
 
 
 def choose_device(name: str) -> str:
     """The device that `auto` means here; LatentWireError for one that is not there."""
+    if name == "cpu" or (name == AUTO and not _may_have_gpu()):
+        return "cpu"
+    import torch
+
     cuda = torch.cuda.is_available()
     if name == AUTO:
         return "cuda" if cuda else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -63,10 +75,31 @@ def choose_device(name: str) -> str:
     return name
 
 
-def choose_dtype(name: str, device: str) -> torch.dtype:
-    """The dtype that a parameter means on a device."""
+def _may_have_gpu() -> bool:
+    """Whether torch may find a GPU, as far as can be told without it: False where it cannot, for
+    there is no driver of NVIDIA's or AMD's, on which its CUDA and ROCm builds stand."""
+    if "torch" in sys.modules or sys.platform != "linux":
+        return True
+    if any(os.path.exists(device) for device in ("/dev/kfd", "/dev/dxg")):  # noqa: PTH110
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def choose_dtype(name: str, device: str) -> str:
+    """The name of the dtype that a parameter means on a device."""
     if name == AUTO:
-        return torch.bfloat16 if device.startswith("cuda") else torch.float32
+        return "bfloat16" if device.startswith("cuda") else "float32"
+    return name
+
+
+def torch_dtype(name: str) -> "torch.dtype":
+    """The dtype of a name."""
+    import torch
+
     dtype = getattr(torch, name)
     assert isinstance(dtype, torch.dtype)
     return dtype
@@ -76,6 +109,8 @@ def fit_threads(files_bytes: int, device: str) -> None:
     """Compute models of so few bytes on one CPU thread: to share a step of theirs among threads
     costs several times what it saves. OMP_NUM_THREADS, where it is set, decides instead."""
     if device == "cpu" and files_bytes < SMALL_BYTES and "OMP_NUM_THREADS" not in os.environ:
+        import torch
+
         torch.set_num_threads(1)
 
 
@@ -84,7 +119,19 @@ def commit() -> str:
     return _git("rev-parse", "HEAD") or "unknown"
 
 
+def _torch() -> dict[str, Any]:
+    import torch
+
+    return {
+        "torch_threads": torch.get_num_threads(),
+        "gpus": [_gpu(index) for index in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda,
+    }
+
+
 def _gpu(index: int) -> dict[str, Any]:
+    import torch
+
     found = torch.cuda.get_device_properties(index)
     capability = f"{found.major}.{found.minor}"
     return {"name": found.name, "memory_bytes": found.total_memory, "capability": capability}

@@ -5,6 +5,7 @@ import codecs
 import errno
 import io
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,12 +68,35 @@ def path_of(variable: str) -> Path | None:
 
 
 def output_folder(text: str) -> Path:
-    """A folder to write to, which is there or can be made; else LatentWireError."""
+    """A folder to write to: it is there or can be made, and takes files; else LatentWireError."""
     path = user_path(text)
     place = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
     if not place.is_dir():
         raise LatentWireError(f"{place} is not a folder: name another place to write to")
+    if reason := why_not_writable(path):
+        raise LatentWireError(f"{path} cannot be written ({reason}): name another place")
     return path
+
+
+def nearest(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    # Those of `os.path` take any name: a user that there is not, one that is too long.
+    resolved = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111
+    places = (resolved, *resolved.parents)
+    return next(place for place in places if os.path.exists(place))  # noqa: PTH110
+
+
+def why_not_writable(folder: Path) -> str | None:
+    """Why no file can be made in a folder, or the folder itself be made; None where they can.
+
+    A file is made and removed: permission bits say nothing of quotas and read-only mounts.
+    """
+    place = nearest(folder)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            return None
+    except OSError as error:
+        return f"{place}: {error.strerror or error}"
 
 
 def read_bytes(path: Path, most_bytes: int | None = None) -> bytes:

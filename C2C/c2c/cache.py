@@ -7,13 +7,15 @@ rotary embedding.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from c2c.errors import C2CError
+
+if TYPE_CHECKING:  # it takes seconds to import, and codecs do without
+    from transformers import DynamicCache
 
 
 @dataclass(frozen=True)
@@ -93,19 +95,21 @@ def concatenate(caches: Sequence[KVCache], dim: int) -> KVCache:
     )
 
 
-def to_transformers(cache: KVCache) -> DynamicCache:
+def to_transformers(cache: KVCache) -> "DynamicCache":
     """A transformers cache that holds `cache` and can be extended by the model.
 
     Every layer is a full one, also where the model uses a sliding window: the mask does the
     sliding, and no position that the fuser may need is dropped.
     """
+    from transformers import DynamicCache
+
     dynamic = DynamicCache()
     for layer, (key, value) in enumerate(zip(cache.keys, cache.values, strict=True)):
         dynamic.update(key, value, layer)
     return dynamic
 
 
-def from_transformers(cache: DynamicCache) -> KVCache:
+def from_transformers(cache: "DynamicCache") -> KVCache:
     """The tensors of a transformers cache (shared, not copied)."""
     return KVCache(
         tuple(layer.keys for layer in cache.layers), tuple(layer.values for layer in cache.layers)

@@ -15,6 +15,7 @@ from latentwire.channel.asymmetric import Asymmetric
 from latentwire.channel.cache_codec import CacheCodec
 from latentwire.channel.calibration import DIGEST_BYTES, RATES, Calibration
 from latentwire.channel.codec import Codec
+from latentwire.channel.codec_names import needs_calibration
 from latentwire.channel.fp8 import FP8
 from latentwire.channel.grouped import WHOLE_HEAD, Grouped
 from latentwire.channel.header_fields import PacketError, Reader
@@ -30,7 +31,6 @@ from latentwire.channel.rotation import Rotation
 from latentwire.channel.symmetric import Symmetric
 from latentwire.channel.turbo import Turbo
 from latentwire.errors import LatentWireError
-from latentwire.spec.axes import MIXED
 
 GROUP = 32  # channels that share a scale
 INTEGER_BITS = (8, 4, 3, 2)
@@ -130,22 +130,11 @@ def codec(name: str, calibration: Calibration | None = None) -> CacheCodec:
     return Lossless(made, method)
 
 
-def needs_calibration(name: str) -> bool:
-    """Whether the codec called `name` needs a calibration."""
-    return name.partition("+")[0] in CALIBRATED
-
-
 def require_codec(name: str, calibration: str = "") -> None:
     """LatentWireError for a codec that there is not, or a calibration that it does not take."""
     codec(name)
     if calibration and not needs_calibration(name):
         raise LatentWireError(f"codec {name} takes no calibration")
-
-
-def bits_label(name: str) -> str:
-    """Bits of one code, for people and for the parameter `kv_bits`; MIXED where layers differ."""
-    bits = codec(name).bits
-    return MIXED if bits is None else f"{bits:g}"
 
 
 def read_codec(

@@ -10,12 +10,16 @@ convention is; a wrong one only spoils what is gained.
 Source: RoFormer (arXiv:2104.09864).
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from c2c.cache import geometry
 from latentwire.errors import LatentWireError
+
+if TYPE_CHECKING:  # it takes seconds to import, and codecs' names do without
+    from transformers import PreTrainedModel
 
 # Frequencies that depend on nothing but the config; others change with the prompt's length.
 _FIXED = ("default", "linear", "llama3")
@@ -49,7 +53,7 @@ def _rotate(keys: Tensor, positions: Tensor, inv_freq: Tensor, direction: float)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(keys.dtype)
 
 
-def inverse_frequencies(model: PreTrainedModel) -> Tensor:
+def inverse_frequencies(model: "PreTrainedModel") -> Tensor:
     """The float32 [D/2] inverse frequencies (CPU) by which `model` rotates all of its keys.
 
     Raises LatentWireError for a model without rotary embedding or with one that is not a plain

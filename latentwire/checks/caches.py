@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from latentwire.checks.downloads import Download, describe_downloads, in_words, known_bytes, unknown
-from latentwire.checks.file_system import nearest, why_not_writable
 from latentwire.checks.report import CheckWarning
 from latentwire.errors import LatentWireError
-from latentwire.user_files import path_of
+from latentwire.user_files import nearest, path_of, why_not_writable
 
 LEAST_FREE_BYTES = 1_000_000_000  # in the folder that runs are kept in
 SPARE = 1.1  # a download is held whole beside what is there already

@@ -1,7 +1,5 @@
-"""Folders: which file system they are on, and whether they can be written."""
+"""Folders: which file system they are on."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import psutil
@@ -21,24 +19,3 @@ def file_system(path: Path) -> str:
         if place in mounts:
             return mounts[place].removeprefix("fuse.")
     return ""
-
-
-def nearest(path: Path) -> Path:
-    """The path, or the nearest folder above it that exists."""
-    # Those of `os.path` take any name: a user that there is not, one that is too long.
-    resolved = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111
-    places = (resolved, *resolved.parents)
-    return next(place for place in places if os.path.exists(place))  # noqa: PTH110
-
-
-def why_not_writable(folder: Path) -> str | None:
-    """Why no file can be made in a folder, or the folder itself be made; None where they can.
-
-    A file is made and removed: permission bits say nothing of quotas and read-only mounts.
-    """
-    place = nearest(folder)
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            return None
-    except OSError as error:
-        return f"{place}: {error.strerror or error}"

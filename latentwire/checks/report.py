@@ -64,6 +64,11 @@ class CheckReport:
     def of(self, state: str) -> list[CheckResult]:
         return [finding for finding in self.findings if finding.state == state]
 
+    def followed_by(self, later: "CheckReport") -> "CheckReport":
+        """Both; what `later` found of a check that both made counts."""
+        together = {finding.title: finding for finding in (*self.findings, *later.findings)}
+        return CheckReport(tuple(together.values()))
+
     @property
     def seconds(self) -> float:
         return sum(finding.seconds for finding in self.findings)
@@ -81,16 +86,21 @@ class CheckReport:
 
 
 def run_checks(
-    checks: Iterable[Check], show: Callable[[CheckResult], object] = lambda finding: None
+    checks: Iterable[Check],
+    show: Callable[[CheckResult], object] = lambda finding: None,
+    known: CheckReport = CheckReport(()),
 ) -> CheckReport:
     """Make the checks in order, showing each finding as soon as it is there.
 
-    A check that needs one which failed or was skipped is skipped, with the reason.
+    A check that needs one which failed or was skipped, here or in what is `known` from before, is
+    skipped, with the reason.
     """
+    before = {finding.title: finding for finding in known.findings}
     findings: dict[str, CheckResult] = {}
     for check in checks:
         began = time.perf_counter()
-        missing = [n for n in check.needs if n in findings and findings[n].state in (FAIL, SKIP)]
+        seen = before | findings
+        missing = [n for n in check.needs if n in seen and seen[n].state in (FAIL, SKIP)]
         if missing:
             state, text = SKIP, f"needs {' and '.join(missing)}"
         else:

@@ -7,12 +7,13 @@ from pathlib import Path
 import mlflow
 from packaging.version import InvalidVersion, Version
 
-from latentwire.checks.file_system import NETWORK, file_system, why_not_writable
+from latentwire.checks.file_system import NETWORK, file_system
 from latentwire.checks.report import CheckWarning
 from latentwire.errors import LatentWireError, first_line
 from latentwire.redaction import redact_uri
 from latentwire.tracking.moved import local_folder
 from latentwire.tracking.store import Store, http_get, is_server, sqlite_path
+from latentwire.user_files import why_not_writable
 
 LOCK_TIMEOUT_S = 5
 _REMOTE_FILE = "round_trip.txt"

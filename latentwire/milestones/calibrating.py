@@ -12,7 +12,8 @@ from tqdm import tqdm
 from latentwire.analysis.formatting import human_bytes
 from latentwire.analysis.markdown import escape, markdown_table
 from latentwire.channel.calibration import FORMAT, from_bytes
-from latentwire.channel.registry import EXAMPLES, NAMES, needs_calibration
+from latentwire.channel.codec_names import needs_calibration
+from latentwire.channel.registry import EXAMPLES, NAMES
 from latentwire.errors import LatentWireError, NotCached
 from latentwire.evaluation.fit_calibration import calibrate
 from latentwire.session.cost_estimate import (

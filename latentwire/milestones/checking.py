@@ -30,9 +30,9 @@ from latentwire.session.preflight_state import (
     PreflightState,
     describe,
     fast_checks,
-    inspect_files,
 )
 from latentwire.session.session import Session
+from latentwire.session.work_checks import inspect_files
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 

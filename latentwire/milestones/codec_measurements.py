@@ -19,7 +19,8 @@ from latentwire.analysis.curve_files import PAGE_DPI
 from latentwire.analysis.pictures import save_png
 from latentwire.analysis.rate_distortion_figure import draw_rate_distortion
 from latentwire.analysis.safe_names import file_names
-from latentwire.channel.registry import EXAMPLES, NAMES, bits_label, needs_calibration
+from latentwire.channel.codec_names import bits_label, needs_calibration
+from latentwire.channel.registry import EXAMPLES, NAMES
 from latentwire.errors import LatentWireError, Unanswerable, first_line
 from latentwire.evaluation.codec_measurement import Look, example_packet, measure, undamaged
 from latentwire.evaluation.unanswerable import readable

@@ -72,14 +72,16 @@ def load_milestone(name: str) -> Milestone:
             f"unknown entry point {quoted(name)}; known: {', '.join(questions())}"
         )
     module = import_module(f"latentwire.milestones.{name}")
-    run = getattr(module, "run", None) or partial(_run_in_session, module.run_on)
+    # A grid of conditions may turn out to be finished, and then needs no models.
+    may_wait = hasattr(module, "conditions")
+    run = getattr(module, "run", None) or partial(_run_in_session, module.run_on, may_wait)
     return Milestone(name, module.__doc__ or "", module.PARAMETERS, run)
 
 
-def _run_in_session(run_on: Callable[["Session"], None], values: "Values") -> None:
+def _run_in_session(run_on: Callable[["Session"], None], may_wait: bool, values: "Values") -> None:
     from latentwire.session.preflight_state import open_session
 
-    run_on(open_session(values))
+    run_on(open_session(values, may_wait))
 
 
 def all_milestones() -> list[Milestone]:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import GenerationConfig
-
 from c2c.chat import end_of_turn, printed_from_outside, template_text
 from c2c.errors import C2CError
 from latentwire.errors import LatentWireError, first_line
@@ -75,6 +73,8 @@ def configured_ends(folder: Path) -> Ends:
 
     Raises LatentWireError for one that cannot be read.
     """
+    from transformers import GenerationConfig  # it takes seconds
+
     try:
         try:
             config = GenerationConfig.from_pretrained(folder, local_files_only=True)

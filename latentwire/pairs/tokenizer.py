@@ -3,9 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import tokenizers
-from transformers import AutoTokenizer
-
 from latentwire.errors import LatentWireError, first_line
 
 
@@ -14,6 +11,9 @@ def load_tokenizer(folder: Path) -> Any:
 
     Raises `LatentWireError` where there is none, or none that the library can read.
     """
+    import tokenizers
+    from transformers import AutoTokenizer  # it takes seconds
+
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the Rust library raises plain exceptions

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mlflow.entities import Run
 
-from latentwire.channel.registry import bits_label
+from latentwire.channel.codec_names import bits_label
 from latentwire.controls.registry import is_lent
 from latentwire.session.session import Session
 from latentwire.spec.axes import NONE

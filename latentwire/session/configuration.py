@@ -1,13 +1,16 @@
 """What a start asks for, with what `auto` means on this machine."""
 
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from c2c.errors import printable, shortened
+from latentwire.environment import torch_dtype
 from latentwire.pairs.load import choose_pair, load_pair
 from latentwire.pairs.pair import Pair, require_supported
 from latentwire.parameters import Values
+
+if TYPE_CHECKING:  # it takes seconds to import, and a start that finds all finished needs none
+    import torch
 
 
 @dataclass(frozen=True)
@@ -17,15 +20,15 @@ class Configuration:
     values: Values
     pair: Pair
     device: str
-    dtype: torch.dtype
+    dtype_name: str
 
     @property
     def dataset_names(self) -> tuple[str, ...]:
         return self.values["dataset"] or self.pair.datasets
 
     @property
-    def dtype_name(self) -> str:
-        return str(self.dtype).removeprefix("torch.")
+    def dtype(self) -> "torch.dtype":
+        return torch_dtype(self.dtype_name)
 
     @property
     def batch_size(self) -> int | None:

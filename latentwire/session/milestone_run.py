@@ -108,10 +108,12 @@ def milestone_run(
 
 
 def session_run(
-    session: "Session", name: str, parent: MilestoneRun | None = None
+    session: "Session", name: str, parent: MilestoneRun | None = None, computes: bool = True
 ) -> AbstractContextManager[MilestoneRun]:
-    """The run of a milestone on a session, with its parameters."""
-    session.files.fit_threads()  # before the environment is logged, which tells them
+    """The run of a milestone on a session, with its parameters. `computes`: unless all is
+    finished."""
+    if computes:
+        session.files.fit_threads()  # before the environment is logged, which tells them
     return milestone_run(session.store, name, session.resolved, session.pair.name, parent)
 
 

@@ -3,21 +3,11 @@
 import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from transformers import PreTrainedModel
-
-from c2c.cache import geometry
 from c2c.chat import PINNED_DAY
-from c2c.interface import Interface
-from c2c.load_model import load_model
-from latentwire.channel.endpoint import Endpoint
-from latentwire.channel.packet import IDENTITY_BYTES
-from latentwire.environment import fit_threads
+from latentwire.environment import fit_threads, torch_dtype
 from latentwire.errors import NotCached
-from latentwire.evaluation.loaded_pair import LoadedPair
-from latentwire.interfaces.registry import inserts, load_interface, without_weights
 from latentwire.pairs.identity import (
     combined_identity,
     fuser_identity,
@@ -28,6 +18,13 @@ from latentwire.pairs.locate import LocatedPair, locate_pair
 from latentwire.pairs.pair import Pair
 from latentwire.pairs.prompting import Prompting, prompting_of
 from latentwire.pairs.tokenizer import check_embedded, check_same_tokenizer, load_tokenizer
+
+if TYPE_CHECKING:  # they take seconds to import, and a start that finds all finished needs none
+    import torch
+    from transformers import PreTrainedModel
+
+    from c2c.interface import Interface
+    from latentwire.evaluation.loaded_pair import LoadedPair
 
 log = logging.getLogger("latentwire")
 
@@ -40,8 +37,12 @@ class PairInUse:
 
     pair: Pair
     device: str
-    dtype: torch.dtype
+    dtype_name: str
     may_download: bool
+
+    @property
+    def dtype(self) -> "torch.dtype":
+        return torch_dtype(self.dtype_name)
 
     def on(self, device: str) -> "PairInUse":
         """The pair on another device: nothing is in memory, and its files are not hashed again."""
@@ -67,13 +68,18 @@ class PairInUse:
         return locate_pair(self.pair, download=self.may_download)
 
     @cached_property
-    def identity(self) -> dict[str, str]:
-        """Revisions or hashes of receiver, sharer and fuser, and what of prompts and the ends of
-        answers is not in their files; LatentWireError for another hash than the pair pins."""
+    def of_files(self) -> dict[str, str]:
+        """Revisions or hashes of receiver, sharer and fuser; LatentWireError for another hash than
+        the pair pins."""
         identity = pair_identity(self.located)
         require_pinned(self.pair, identity)
         named = {"interface": self.pair.interface} if self.pair.interface else {}
-        return identity | named | self.prompting.beside_files()
+        return identity | named
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """`of_files`, and what of prompts and the ends of answers is not in the files."""
+        return self.of_files | self.prompting.beside_files()
 
     @property
     def tokenizer(self) -> Any:
@@ -93,8 +99,10 @@ class PairInUse:
         return prompting_of(self.located, *self._tokenizers)
 
     @cached_property
-    def models(self) -> tuple[PreTrainedModel, PreTrainedModel]:
+    def models(self) -> "tuple[PreTrainedModel, PreTrainedModel]":
         """Receiver and sharer, frozen."""
+        from c2c.load_model import load_model
+
         log.info("loading pair %s on %s in %s", self.pair.name, self.device, self.dtype)
         self.fit_threads()
         receiver = load_model(self.located.receiver, self.dtype, self.device)
@@ -111,8 +119,11 @@ class PairInUse:
         return receiver, sharer
 
     @cached_property
-    def in_memory(self) -> LoadedPair:
+    def in_memory(self) -> "LoadedPair":
         """Models and interface."""
+        from c2c.cache import geometry
+        from latentwire.interfaces.registry import load_interface, without_weights
+
         receiver, sharer = self.models
         shapes = geometry(sharer.config), geometry(receiver.config)
         if self.located.fuser:
@@ -128,10 +139,16 @@ class PairInUse:
 
     def inserts(self) -> bool:
         """Whether the message is put before the receiver's prompt, not merged into its cache."""
+        from latentwire.interfaces.registry import inserts
+
         return inserts(self.located.fuser, self.pair.interface)
 
-    def with_interface(self, interface: Interface) -> LoadedPair:
+    def with_interface(self, interface: "Interface") -> "LoadedPair":
         """The models with an interface that is in memory, in their dtype and on their device."""
+        from latentwire.channel.endpoint import Endpoint
+        from latentwire.channel.packet import IDENTITY_BYTES
+        from latentwire.evaluation.loaded_pair import LoadedPair
+
         identity = bytes.fromhex(combined_identity(self.identity))[:IDENTITY_BYTES]
         endpoint = Endpoint.of(interface, identity)
         return LoadedPair(*self.models, interface, self.tokenizer, endpoint)

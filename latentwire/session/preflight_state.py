@@ -5,43 +5,29 @@ which finds it.
 """
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from types import ModuleType
 from typing import Any, TypeVar
 
-import torch
-
-from c2c.cache import geometry
 from c2c.errors import printable
 from latentwire.checks.caches import check_caches, check_disk
 from latentwire.checks.clock import check_clock
-from latentwire.checks.device import check_device, check_memory
-from latentwire.checks.downloads import (
-    Download,
-    describe_downloads,
-    known_bytes,
-    pair_downloads,
-    unknown,
-)
+from latentwire.checks.downloads import Download, describe_downloads, pair_downloads
 from latentwire.checks.packages import check_packages, check_python
-from latentwire.checks.prompts import judge, lengths_of, most_tokens
-from latentwire.checks.report import FAIL, OK, WARN, Check, CheckSkipped, CheckWarning, run_checks
+from latentwire.checks.report import FAIL, OK, WARN, Check, CheckReport, run_checks
 from latentwire.checks.store import check_artifacts, check_store
-from latentwire.checks.weights import configs, weights_bytes
 from latentwire.environment import choose_device, choose_dtype
-from latentwire.errors import LatentWireError, NotCached, Unanswerable
-from latentwire.evaluation.message import stem_and_options
-from latentwire.interfaces.registry import require_fit, without_weights
-from latentwire.pairs.locate import LocatedPair, is_offline, locate_pair, parts_of
+from latentwire.errors import LatentWireError, NotCached
+from latentwire.pairs.locate import is_offline, locate_pair, parts_of
 from latentwire.pairs.pair import Pair
-from latentwire.pairs.tokenizer import check_embedded
-from latentwire.parameters import INIT, MESSAGE_TOKENS, SKIP, Values
+from latentwire.parameters import AUTO, INIT, MESSAGE_TOKENS, SKIP, Values
 from latentwire.session.configuration import (
     Configuration,
     announce,
     chosen_pair,
 )
-from latentwire.session.pair_in_use import DATE_TOLD
+from latentwire.session.known_pairs import recall
 from latentwire.session.session import Session
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.registry import load_dataset, task_named, task_names
@@ -53,6 +39,7 @@ FILES, MEMORY, CACHES, DISK = "pair files", "memory", "caches", "disk"
 PROMPTS = "prompts"
 STORE, SCHEMA, ARTIFACTS, CLOCK = "tracking store", "store opens", "artifacts", "clock"
 OPTIONS = "options"
+_AT_WORK = (DEVICE, FILES, MEMORY, PROMPTS, OPTIONS)  # matter only where something is computed
 
 
 @dataclass
@@ -63,7 +50,7 @@ class PreflightState:
     pair: Pair | None = None
     reason: str = ""  # why this pair
     device: str | None = None
-    dtype: torch.dtype | None = None
+    dtype_name: str | None = None
     store: Store | None = None
     downloads: list[Download] = field(default_factory=list)
     weights: int | None = None  # bytes in memory
@@ -82,39 +69,77 @@ class PreflightState:
         """The session, with what the checks have loaded; where its store is not to be had, one that
         holds nothing."""
         if self.opened is None:
-            assert self.pair and self.device and self.dtype
+            assert self.pair and self.device and self.dtype_name
             store = self.store or no_store(tracking_uri())
-            chosen = Configuration(self.values, self.pair, self.device, self.dtype)
+            chosen = Configuration(self.values, self.pair, self.device, self.dtype_name)
             self.opened = Session.of(chosen, store)
             self.opened.kept.datasets.update(self.datasets)
         return self.opened
 
 
-def open_session(values: Values) -> Session:
+def open_session(values: Values, may_wait: bool = False) -> Session:
     """The session that a milestone's parameters ask for, once the fast checks have passed.
 
     Says which pair it is, then one line on the checks; a warning is printed for each that doubts.
     Raises LatentWireError with a sentence for each that failed, before any run is made.
     `preflight=skip` leaves out the checks.
+
+    With `may_wait`, and where the store knows the pair, those that matter to work alone wait until
+    there is some: whoever computes calls `Session.prepare_work` first.
     """
     opening = PreflightState(values)
     if values["preflight"] == SKIP:
         _choose_device(opening)
         _pair(opening)
-        announce(_require(opening.pair), opening.reason, _require(opening.device))
+        announce(require(opening.pair), opening.reason, require(opening.device))
         _open(opening)
         return opening.session()
-    report = run_checks(fast_checks(opening))
+    report = run_checks(_before_the_plan(opening) if may_wait else fast_checks(opening))
+    waits = may_wait and _can_wait(opening, report)
+    if may_wait and not waits:
+        report = report.followed_by(run_checks(_of_work(opening), known=report))
     if opening.pair and opening.device:
         announce(opening.pair, opening.reason, opening.device)
+    _tell(report, "checks")
+    session = opening.session()
+    if waits:
+        session.kept.waiting = lambda: _tell(
+            run_checks(_of_work(opening), known=report), "checks of device, models and prompts"
+        )
+    return session
+
+
+def _tell(report: CheckReport, checks: str) -> None:
+    """Print what was found; LatentWireError with a sentence for each check that failed."""
     for finding in report.of(WARN):
         print(printable(f"preflight: warning: {finding.sentence}"), file=sys.stderr)
     if failed := report.of(FAIL):
         raise LatentWireError(*(f"preflight: {finding.sentence}" for finding in failed))
     warned = f", {len(report.of(WARN))} warned" if report.of(WARN) else ""
     passed = len(report.of(OK))
-    print(f"preflight: {passed} checks passed{warned} in {report.seconds:.1f} s", flush=True)
-    return opening.session()
+    print(f"preflight: {passed} {checks} passed{warned} in {report.seconds:.1f} s", flush=True)
+
+
+def _before_the_plan(opening: PreflightState) -> Iterator[Check]:
+    """What it takes to say what is finished: no torch, no tokenizer."""
+    light: dict[str, Callable[[], str]] = {
+        DEVICE: lambda: _choose_device(opening),
+        FILES: lambda: _downloads(opening),
+    }
+    for check in fast_checks(opening):
+        if check.title in light:
+            yield replace(check, run=light[check.title])
+        elif check.title not in _AT_WORK:
+            yield check
+
+
+def _of_work(opening: PreflightState) -> Iterator[Check]:
+    return (check for check in fast_checks(opening) if check.title in _AT_WORK)
+
+
+def _can_wait(opening: PreflightState, report: CheckReport) -> bool:
+    """Whether plans can be made without the checks of work."""
+    return not report.of(FAIL) and not _missing(opening) and recall(opening.session())
 
 
 def fast_checks(opening: PreflightState, thorough: bool = False) -> Iterator[Check]:
@@ -130,7 +155,7 @@ def fast_checks(opening: PreflightState, thorough: bool = False) -> Iterator[Che
     yield from _store_checks(opening, thorough)
     yield Check(
         PROMPTS,
-        lambda: _prompts(opening),
+        lambda: _work().prompts_fit(opening),
         "take a pair that can read these texts, with the tokenizers that belong to its models",
         needs=(PAIR, DEVICE, FILES),
     )
@@ -138,7 +163,7 @@ def fast_checks(opening: PreflightState, thorough: bool = False) -> Iterator[Che
         # The last: it makes the session, whose store must be known by then.
         yield Check(
             OPTIONS,
-            lambda: _options(opening),
+            lambda: _work().options_readable(opening),
             "nothing, they count as wrong; or take a pair with another tokenizer",
             needs=(DEVICE, PAIR, FILES),
         )
@@ -159,7 +184,7 @@ def _pair_checks(opening: PreflightState, thorough: bool) -> Iterator[Check]:
     )
     yield Check(
         MEMORY,
-        lambda: check_memory(_require(opening.device), *_weights(opening)),
+        lambda: _work().memory_suffices(opening),
         "end what else runs on the device, or take a smaller pair, dtype=bfloat16, another device",
         needs=(DEVICE, FILES),
     )
@@ -199,33 +224,35 @@ def _store_checks(opening: PreflightState, thorough: bool) -> Iterator[Check]:
     )
     yield Check(
         ARTIFACTS,
-        lambda: check_artifacts(_require(opening.store)),
+        lambda: check_artifacts(require(opening.store)),
         "make the folder writable, or take another experiment (MLFLOW_EXPERIMENT_NAME)",
         needs=(SCHEMA,),
     )
     yield Check(
         CLOCK,
-        lambda: check_clock(_require(opening.store)),
+        lambda: check_clock(require(opening.store)),
         "set the clock (timedatectl set-ntp true, or the host's)",
         needs=(SCHEMA,),
     )
 
 
 def _device(opening: PreflightState, thorough: bool) -> str:
-    device = choose_device(opening.values["device"])
-    dtype = choose_dtype(opening.values["dtype"], device)
-    found = check_device(device, dtype, ask_driver=thorough)
     _choose_device(opening)
-    return found
+    try:
+        return _work().device_computes(opening, thorough)
+    except LatentWireError:
+        opening.device = None
+        raise
 
 
-def _choose_device(opening: PreflightState) -> None:
+def _choose_device(opening: PreflightState) -> str:
     opening.device = choose_device(opening.values["device"])
-    opening.dtype = choose_dtype(opening.values["dtype"], opening.device)
+    opening.dtype_name = choose_dtype(opening.values["dtype"], opening.device)
+    return f"{opening.device}, {opening.dtype_name}"
 
 
 def _pair(opening: PreflightState) -> str:
-    cuda = opening.device.startswith("cuda") if opening.device else torch.cuda.is_available()
+    cuda = (opening.device or choose_device(AUTO)).startswith("cuda")
     pair, opening.reason = chosen_pair(opening.values["pair"], cuda)
     no_weights = pair.fuser is None and pair.interface is None
     if no_weights and INIT.name not in opening.values:  # `train` makes one
@@ -243,36 +270,24 @@ def _pair(opening: PreflightState) -> str:
 
 
 def _files(opening: PreflightState) -> str:
-    pair = _require(opening.pair)
-    opening.downloads = pair_downloads(pair)
+    found = _downloads(opening)
     if opening.downloads:
-        return f"to be downloaded: {describe_downloads(opening.downloads)}"
-    return inspect_files(opening, locate_pair(pair, download=False))
+        return found
+    return _work().inspect_files(opening, locate_pair(require(opening.pair), download=False))
 
 
-def inspect_files(opening: PreflightState, located: LocatedPair) -> str:
-    """Are the files whole, do their shapes fit, and what do they take in memory?"""
-    opening.weights = weights_bytes(located, opening.dtype or torch.float32)
-    opening.sharer, opening.receiver = configs(located)
-    shapes = geometry(opening.sharer), geometry(opening.receiver)
-    if located.fuser is None:
-        name = _require(opening.pair).interface
-        if name is None:
-            return "whole; there is no fuser yet"
-        return f"whole; interface {name}, {without_weights(name, *shapes).describe()}"
-    projectors = require_fit(located.fuser, *shapes)
-    return f"whole, {projectors} projectors fit; the fuser is {located.fuser}"
+def _downloads(opening: PreflightState) -> str:
+    opening.downloads = pair_downloads(require(opening.pair))
+    if not opening.downloads:
+        return "here"
+    return f"to be downloaded: {describe_downloads(opening.downloads)}"
 
 
-def _weights(opening: PreflightState) -> tuple[int | None, bool]:
-    """Bytes in memory, and whether they are all. Of parts that are not here: their download's
-    size, taken for 16 bits a number; None where no size is known."""
-    if opening.weights is not None:
-        return opening.weights, True
-    numbers = known_bytes(opening.downloads) // 2
-    parts = {source for _, source, _ in parts_of(_require(opening.pair))}
-    whole = len(opening.downloads) == len(parts) and not unknown(opening.downloads)
-    return (numbers * _require(opening.dtype).itemsize or None), whole
+def _work() -> ModuleType:
+    """The checks of work, whose module takes seconds to import."""
+    from latentwire.session import work_checks
+
+    return work_checks
 
 
 def _dataset(opening: PreflightState, name: str) -> str:
@@ -285,50 +300,6 @@ def _dataset(opening: PreflightState, name: str) -> str:
         return "not here yet, to be downloaded (a few MB)"
     opening.datasets[name] = dataset
     return describe(dataset)
-
-
-def _prompts(opening: PreflightState) -> str:
-    """Tokenizers, template and the length of every prompt; after the store, which a session has."""
-    if opening.downloads:
-        raise CheckSkipped("the pair is still to be downloaded")
-    session = opening.session()
-    models = {"receiver": opening.receiver, "sharer": opening.sharer}
-    rows = {name: config.get_text_config().vocab_size for name, config in models.items()}
-    check_embedded(session.files.tokenizer, rows)
-    told = f"{DATE_TOLD}; " if session.files.prompting.printed else ""
-    for name, dataset in opening.datasets.items():
-        if dataset.private:  # refused here where the pair's interface merges caches
-            session.asked(name)
-    found = [
-        lengths_of(
-            session.dataset(name).task,
-            session.dataset(name).examples[: session.examples(name)],
-            session.files.tokenizer,
-            lambda name=name: session.asked(name),  # type: ignore[misc]
-            most_tokens(models),
-        )
-        for name in opening.datasets
-    ]
-    return f"one tokenizer, every token embedded; {told}{judge(found)}"
-
-
-def _options(opening: PreflightState) -> str:
-    """Can option logits be read of every question?"""
-    if opening.downloads:
-        raise CheckSkipped("the tokenizer is not here yet")
-    tokenizer = opening.session().files.tokenizer
-    said, lost = [], []
-    for name, dataset in opening.datasets.items():
-        counts = dataset.option_counts
-        said.append(f"{name}: " + ", ".join(f"{n} of {len(o.labels)}" for o, n in counts.items()))
-        for options, number in counts.items():
-            try:
-                stem_and_options(tokenizer, options)
-            except Unanswerable as reason:
-                lost.append(f"{number} of {len(dataset.examples)} questions of {name}: {reason}")
-    if lost:
-        raise CheckWarning(f"logits and calibrated leave unanswered {'; '.join(lost)}")
-    return f"questions by number of options: {'; '.join(said)}"
 
 
 def describe(dataset: Dataset) -> str:
@@ -361,6 +332,6 @@ def _open(opening: PreflightState) -> str:
 _T = TypeVar("_T")
 
 
-def _require(value: _T | None) -> _T:
+def require(value: _T | None) -> _T:
     assert value is not None
     return value

@@ -1,11 +1,11 @@
 """What milestones work on: a configuration with its pair, its question sets and a tracking store,
 each loaded once, however many milestones run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from latentwire.channel.calibration import Calibration
-from latentwire.channel.registry import needs_calibration
+from latentwire.channel.codec_names import needs_calibration
 from latentwire.errors import LatentWireError, NotCached
 from latentwire.pairs.identity import combined_identity
 from latentwire.pairs.pair import Pair
@@ -21,7 +21,8 @@ from latentwire.tracking.calibration_lookup import CalibrationKey, find_calibrat
 from latentwire.tracking.runs import IDENTITY
 from latentwire.tracking.store import Store
 
-if TYPE_CHECKING:  # it brings transformers' models
+if TYPE_CHECKING:  # they bring torch and transformers
+    from latentwire.channel.calibration import Calibration
     from latentwire.evaluation.loaded_pair import LoadedPair
 
 
@@ -32,8 +33,9 @@ class _Kept:
     datasets: dict[str, Dataset] = field(default_factory=dict)
     asked: dict[str, list[Question]] = field(default_factory=dict)
     questions: dict[str, tuple[list[Question], list[Question]]] = field(default_factory=dict)
-    calibration: Calibration | None = None  # found when a codec first needs it
+    calibration: "Calibration | None" = None  # found when a codec first needs it
     seed_everywhere: bool | None = None  # see `setting`; asked once
+    waiting: Callable[[], None] | None = None  # checks, see `prepare_work`
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Session(Configuration):
     @classmethod
     def of(cls, chosen: Configuration, store: Store) -> "Session":
         """A session in which nothing is loaded yet."""
-        files = PairInUse(chosen.pair, chosen.device, chosen.dtype, chosen.may_download)
+        files = PairInUse(chosen.pair, chosen.device, chosen.dtype_name, chosen.may_download)
         return cls(**vars(chosen), store=store, files=files)
 
     def under(self, values: Values) -> "Session":
@@ -68,6 +70,22 @@ class Session(Configuration):
         """The session on a pair of the same models with another fuser; models stay in memory."""
         kept = _Kept(self.kept.datasets, self.kept.asked, self.kept.questions)
         return replace(self, pair=pair, files=self.files.with_fuser_of(pair), kept=kept)
+
+    def prepare_work(self) -> bool:
+        """Make the checks that waited (see `open_session`), before anything is computed.
+
+        Whether the pair is another than the store remembered: then plans are to be made again.
+        Raises LatentWireError with a sentence for each check that failed.
+        """
+        if self.kept.waiting is None:
+            return False
+        check, self.kept.waiting = self.kept.waiting, None
+        remembered = vars(self.files).pop("identity")
+        check()
+        if self.files.identity == remembered:
+            return False
+        self.kept.calibration = self.kept.seed_everywhere = None
+        return True
 
     def datasets_missing(self) -> list[str]:
         """The question sets that a run would download."""

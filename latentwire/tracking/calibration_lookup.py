@@ -3,16 +3,19 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlflow.entities import Run
 
 from c2c.files import read_file
-from latentwire.channel.calibration import Calibration, from_bytes
 from latentwire.errors import LatentWireError, first_line
 from latentwire.parameters import AUTO
 from latentwire.tracking.artifacts import local_artifact
 from latentwire.tracking.store import Store
 from latentwire.user_files import user_path
+
+if TYPE_CHECKING:  # it brings torch, which most codecs' plans do without
+    from latentwire.channel.calibration import Calibration
 
 CALIBRATION = "latentwire.calibration"  # sha256 of the artifact, on the run that made it
 CALIBRATION_OF = "latentwire.calibration_of"  # what it was made from, as a sha256
@@ -33,7 +36,9 @@ class CalibrationKey:
     dtype: str
 
 
-def find_calibration(store: Store, wanted: str, subject: CalibrationKey, codec: str) -> Calibration:
+def find_calibration(
+    store: Store, wanted: str, subject: CalibrationKey, codec: str
+) -> "Calibration":
     """The calibration that `wanted` names: a file's path, or `auto` for the newest in the store.
 
     Raises LatentWireError when there is none, when it cannot be read, or when it is of another
@@ -49,14 +54,16 @@ def find_calibration(store: Store, wanted: str, subject: CalibrationKey, codec: 
     return found
 
 
-def _from_file(path: Path) -> Calibration:
+def _from_file(path: Path) -> "Calibration":
+    from latentwire.channel.calibration import from_bytes
+
     try:
         return from_bytes(read_file(path), str(path))
     except OSError as error:
         raise LatentWireError(f"calibration {path} cannot be read: {error.strerror}") from None
 
 
-def _newest(store: Store, subject: CalibrationKey, codec: str) -> Calibration:
+def _newest(store: Store, subject: CalibrationKey, codec: str) -> "Calibration":
     """The newest in the store that can be read; a warning names each newer one that cannot."""
     runs = [
         run
@@ -77,8 +84,10 @@ def _newest(store: Store, subject: CalibrationKey, codec: str) -> Calibration:
     )
 
 
-def read_calibration(store: Store, run: Run) -> Calibration:
+def read_calibration(store: Store, run: Run) -> "Calibration":
     """The calibration that a finished run holds; LatentWireError where it cannot be had."""
+    from latentwire.channel.calibration import from_bytes
+
     run_id = run.info.run_id
     try:
         with local_artifact(store, run, FILE) as path:

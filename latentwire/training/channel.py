@@ -10,8 +10,9 @@ from c2c.cache import KVCache
 from c2c.fuser import Fuser
 from c2c.training import Channels, not_altered
 from c2c.training_loss import Batch, Through, unchanged
+from latentwire.channel.codec_names import needs_calibration
 from latentwire.channel.layout import Layout
-from latentwire.channel.registry import codec, needs_calibration
+from latentwire.channel.registry import codec
 from latentwire.errors import LatentWireError
 
 

@@ -41,7 +41,7 @@ def test_what_the_user_set_decides(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("three_threads")
 def test_a_pair_of_tiny_models_is_such(tmp_path: Path) -> None:
     pair = load_pair(str(write_pair(tmp_path)))
-    PairInUse(pair, "cpu", torch.float32, may_download=False).fit_threads()
+    PairInUse(pair, "cpu", "float32", may_download=False).fit_threads()
     assert torch.get_num_threads() == 1
 
 
@@ -51,5 +51,5 @@ def test_what_is_not_here_yet_changes_nothing(
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     pair = load_pair("qwen3_0.6b+qwen2.5_0.5b")
-    PairInUse(pair, "cpu", torch.float32, may_download=True).fit_threads()
+    PairInUse(pair, "cpu", "float32", may_download=True).fit_threads()
     assert torch.get_num_threads() == 3

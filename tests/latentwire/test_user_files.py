@@ -5,17 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from latentwire.checks.file_system import nearest, why_not_writable
 from latentwire.errors import LatentWireError
+from latentwire.milestones.registry import all_milestones
 from latentwire.pairs.locate import locate
 from latentwire.pairs.pair import FileSource
+from latentwire.parameters import checked
 from latentwire.user_files import (
     csv_lines,
+    nearest,
     output_folder,
     path_of,
     read_bytes,
     read_text,
     user_path,
+    why_not_writable,
 )
 
 
@@ -66,12 +69,51 @@ def test_where_nothing_can_be_is_not_writable_in_words(tmp_path: Path) -> None:
     assert "Not a directory" in str(why_not_writable(tmp_path / "file" / "below"))
 
 
+def test_what_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
+    assert why_not_writable(tmp_path) is None
+    assert why_not_writable(tmp_path / "not" / "yet") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_written_says_why(tmp_path: Path) -> None:
+    assert (why_not_writable(Path("/proc/1/none")) or "").startswith("/proc/1: ")
+    file = tmp_path / "file"
+    file.touch()
+    assert "Not a directory" in (why_not_writable(file) or "")
+
+
+def test_the_nearest_folder_is_one_that_exists(tmp_path: Path) -> None:
+    assert nearest(tmp_path / "a" / "b") == tmp_path
+
+
 def test_a_folder_to_write_to(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert output_folder(str(tmp_path / "new" / "below")) == tmp_path / "new" / "below"
     for text in ("file", "file/below"):
         with pytest.raises(LatentWireError, match=r"file is not a folder"):
             output_folder(str(tmp_path / text))
+    assert not (tmp_path / "new").exists()
+
+
+def test_every_milestone_refuses_a_folder_that_takes_no_files_before_it_begins(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    writing = [
+        (milestone, parameter)
+        for milestone in all_milestones()
+        for parameter in milestone.parameters
+        if parameter.name == "output_dir"
+    ]
+    assert {m.name for m, _ in writing} >= {"demo_pair", "m4", "m5", "main", "reproduce", "train"}
+    refused = (
+        (f"{tmp_path}/file", "file is not a folder: name another place to write to"),
+        ("/proc/1/out", r"/proc/1/out cannot be written \(/proc/1: .*\): name another place"),
+    )
+    for _, parameter in writing:
+        for text, words in refused:
+            with pytest.raises(LatentWireError, match=rf"output_dir={text}: .*{words}"):
+                checked([parameter], {"output_dir": text})
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:

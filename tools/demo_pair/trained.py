@@ -96,7 +96,7 @@ def load_trained(
             FileSource(path=folder / name) for name in ("receiver", "sharer", "fuser/final")
         )
         found = Pair("demo", "", receiver, sharer, fuser, datasets=(), shared_tokenizer=True)
-        pair = PairInUse(found, str(device), torch.float32, may_download=False).in_memory
+        pair = PairInUse(found, str(device), "float32", may_download=False).in_memory
     except (OSError, ValueError, KeyError, TypeError, LatentWireError, C2CError) as error:
         reason = first_line(error)
         raise LatentWireError(f"{folder} holds no whole pair: {reason}") from None

@@ -5,9 +5,10 @@ import golden_packets
 import pytest
 
 from c2c.cache import Geometry
+from latentwire.channel.codec_names import bits_label, needs_calibration
 from latentwire.channel.layout import Layout
 from latentwire.channel.packet import Header, packet_bytes
-from latentwire.channel.registry import CODECS, NAMES, codec
+from latentwire.channel.registry import CALIBRATED, CODECS, EXAMPLES, NAMES, codec
 from latentwire.errors import LatentWireError
 from latentwire.parameters import BY_BITS
 
@@ -22,6 +23,13 @@ def test_names_and_numbers_are_given_once_and_never_change() -> None:
     for name in NAMES:
         assert codec(name).name == name
         assert 0 < codec(name).number < 256
+
+
+def test_names_alone_say_what_plans_need() -> None:
+    for name in (*NAMES, *EXAMPLES):
+        bits = codec(name).bits
+        assert bits_label(name) == ("mixed" if bits is None else f"{bits:g}"), name
+        assert needs_calibration(name) == (name.partition("+")[0] in CALIBRATED), name
 
 
 def test_kv_bits_name_codecs_of_as_many_bits() -> None:

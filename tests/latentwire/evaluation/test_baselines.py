@@ -33,7 +33,7 @@ NAMES = ("receiver", "sharer")
 def session() -> Session:
     raw = {"pair": "demo", "device": "cpu", "limit": "8"}
     values = checked(STUDY, {p.name: raw.get(p.name, p.default) for p in STUDY})
-    return Session.of(Configuration(values, load_pair("demo"), "cpu", torch.float32), store=None)  # type: ignore[arg-type]
+    return Session.of(Configuration(values, load_pair("demo"), "cpu", "float32"), store=None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,13 @@
 
 import json
 import logging
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from copied_pair import pair_of
 from in_process import run_milestone
 from mlflow import MlflowClient
 
@@ -16,7 +16,6 @@ from c2c.errors import C2CError
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.loaded_pair import stop_ids
 from latentwire.milestones import m0, m2
-from latentwire.pairs.load import load_pair
 from latentwire.pairs.prompting import Prompting
 from latentwire.session import pair_in_use
 from latentwire.session.preflight_state import open_session
@@ -26,14 +25,7 @@ from latentwire.session.session import Session
 @pytest.fixture
 def pair(folder: Path) -> Path:
     """A copy of the bundled pair, to be changed."""
-    demo = load_pair("demo")
-    lines = ["name: mine", "description: a copy", "shared_tokenizer: true"]
-    for part in ("receiver", "sharer", "fuser"):
-        shutil.copytree(getattr(demo, part).path, folder / part)
-        lines += [f"{part}:", f"  path: {part}"]
-    path = folder / "mine.yaml"
-    path.write_text("\n".join([*lines, "datasets: [demo_facts]"]) + "\n")
-    return path
+    return pair_of(folder)
 
 
 def change(path: Path, **values: Any) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from copied_pair import pair_of
 from in_process import run_milestone
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -23,7 +24,6 @@ from latentwire.milestones import (
     preflight,
 )
 from latentwire.milestones.registry import all_milestones
-from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY
 from latentwire.session import milestone_run, preflight_state
 from latentwire.session.preflight_state import open_session
@@ -46,20 +46,6 @@ def runs(folder: Path) -> list[Run]:
 
 def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9, 10**6))
-
-
-def pair_of(folder: Path, sha256: str = "") -> Path:
-    """A pair of one's own: a copy of the bundled one, and its YAML file."""
-    demo = load_pair("demo")
-    lines = ["name: mine", "description: a copy", "shared_tokenizer: true"]
-    for part in ("receiver", "sharer", "fuser"):
-        shutil.copytree(getattr(demo, part).path, folder / part)
-        lines += [f"{part}:", f"  path: {part}"]
-    if sha256:
-        lines.append(f"  sha256: {sha256}")
-    path = folder / "mine.yaml"
-    path.write_text("\n".join([*lines, "datasets: [demo_facts]"]) + "\n")
-    return path
 
 
 def report(folder: Path) -> dict[str, dict[str, str]]:

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 import latentwire.pairs
 from latentwire.evaluation.loaded_pair import LoadedPair
@@ -19,7 +18,7 @@ SAMPLE = 100
 
 @pytest.fixture(scope="module")
 def pair() -> LoadedPair:
-    return PairInUse(load_pair("demo"), "cpu", torch.float32, may_download=False).in_memory
+    return PairInUse(load_pair("demo"), "cpu", "float32", may_download=False).in_memory
 
 
 def measured(

@@ -9,7 +9,7 @@ import yaml
 from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.noninferiority import difference_interval
 from latentwire.analysis.stats import PairedOutcomes
-from latentwire.channel.registry import bits_label
+from latentwire.channel.codec_names import bits_label
 from latentwire.cli import main
 from latentwire.tracking.finished_chunks import chunk_name
 from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY, SOURCE, RunWriter
