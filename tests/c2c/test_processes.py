@@ -1,6 +1,5 @@
 """Several processes make the step of one, and go on from a checkpoint as if nothing had been."""
 
-import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -126,8 +125,9 @@ def test_processes_that_are_killed_go_on_to_the_same_weights(tmp_path: Path) -> 
         time.sleep(0.01)
     for process in started:
         process.kill()
+    for process in started:
         process.join()
-    assert {process.exitcode for process in started} == {-signal.SIGKILL}
+    assert all(process.exitcode for process in started)  # killed, or by the loss of one that was
     assert not (folder / "kept" / "step_00000010").exists()
     resumed = together(folder, 3, toy_batch, SETTINGS, 0.1)
     assert told(folder, 0)[:, 0].tolist().count(1) == 1  # it was not begun anew
