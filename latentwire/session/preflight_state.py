@@ -29,7 +29,7 @@ from latentwire.checks.report import FAIL, OK, WARN, Check, CheckSkipped, CheckW
 from latentwire.checks.store import check_artifacts, check_store
 from latentwire.checks.weights import configs, weights_bytes
 from latentwire.environment import choose_device, choose_dtype
-from latentwire.errors import LatentWireError, NotCached, Unanswerable
+from latentwire.errors import LatentWireError, NotCached, Unanswerable, quoted
 from latentwire.evaluation.message import stem_and_options
 from latentwire.interfaces.registry import require_fit, without_weights
 from latentwire.pairs.locate import LocatedPair, is_offline, locate_pair, parts_of
@@ -232,6 +232,11 @@ def _pair(opening: PreflightState) -> str:
         raise LatentWireError(
             f"pair {pair.name} has no fuser: train one (`mlflow run . -e train -P pair=...`), and"
             " give the pair's file that this writes"
+        )
+    if pair.interface and INIT.name in opening.values:
+        raise LatentWireError(
+            f"pair {pair.name} sends by {quoted(pair.interface)}, which has no weights to train:"
+            " give a pair's file without an interface, that names its two models"
         )
     if not (opening.values["dataset"] or pair.datasets):
         raise LatentWireError(
