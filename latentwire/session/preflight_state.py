@@ -18,7 +18,7 @@ from latentwire.checks.packages import check_packages, check_python
 from latentwire.checks.report import FAIL, OK, WARN, Check, CheckReport, run_checks
 from latentwire.checks.store import check_artifacts, check_store
 from latentwire.environment import choose_device, choose_dtype
-from latentwire.errors import LatentWireError, NotCached
+from latentwire.errors import LatentWireError, NotCached, quoted
 from latentwire.pairs.locate import is_offline, locate_pair, parts_of
 from latentwire.pairs.pair import Pair
 from latentwire.parameters import AUTO, INIT, MESSAGE_TOKENS, SKIP, Values
@@ -259,6 +259,11 @@ def _pair(opening: PreflightState) -> str:
         raise LatentWireError(
             f"pair {pair.name} has no fuser: train one (`mlflow run . -e train -P pair=...`), and"
             " give the pair's file that this writes"
+        )
+    if pair.interface and INIT.name in opening.values:
+        raise LatentWireError(
+            f"pair {pair.name} sends by {quoted(pair.interface)}, which has no weights to train:"
+            " give a pair's file without an interface, that names its two models"
         )
     if not (opening.values["dataset"] or pair.datasets):
         raise LatentWireError(

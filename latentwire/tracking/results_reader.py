@@ -86,11 +86,12 @@ def chunks_from(store: Store, source: str, pair: str | None) -> list[Run]:
 
 def newest(chunks: Sequence[Run]) -> list[Run]:
     """Of each pair the chunks of one identity: other model files, dtype or evaluation version
-    make other curves, which must not be mixed. The one with the newest chunk is taken. Of it, the
-    chunks of one seed where a seed chose another question's cache: of the seed with most of them,
-    so that all conditions are compared by one; among equals the newest."""
+    make other curves, which must not be mixed. The one with the newest chunk is taken. Of it, of
+    each dataset the chunks of one seed where a seed chose another question's cache: of the seed
+    with most answers, so that all conditions are compared by one; among equals the newest."""
     kept = _one_kind(
         chunks,
+        ("pair",),
         _identity,
         "identities (other files, dtype or evaluation version); only the newest",
         lambda runs: max(map(_ended, runs)),
@@ -98,35 +99,48 @@ def newest(chunks: Sequence[Run]) -> list[Run]:
     )
     return _one_kind(
         kept,
+        ("pair", "dataset"),
         lambda run: run.data.params.get("seed", str(USUAL_SEED)),
         "seeds of the control deranged; only that of most answers",
-        lambda runs: (len(runs), max(map(_ended, runs))),
+        lambda runs: (sum(map(_examples, runs)), max(map(_ended, runs))),
         lambda run: is_lent(run.data.params["control"]),
     )
 
 
 def _one_kind(
     chunks: Sequence[Run],
+    of: Sequence[str],
     kind: Callable[[Run], str],
     told: str,
     worth: Callable[[Sequence[Run]], Any],
     concerned: Callable[[Run], bool],
 ) -> list[Run]:
-    """Of the chunks of each pair that are `concerned`, those of the kind that is worth most."""
-    by_pair: dict[str, dict[str, list[Run]]] = {}
+    """Of the `concerned` chunks that have the same parameters `of`, those of the kind that is worth
+    most; and all others."""
+
+    def group(run: Run) -> str:
+        return ", ".join(run.data.params[name] for name in of)
+
+    groups: dict[str, dict[str, list[Run]]] = {}
     for run in filter(concerned, chunks):
-        by_pair.setdefault(run.data.params["pair"], {}).setdefault(kind(run), []).append(run)
+        groups.setdefault(group(run), {}).setdefault(kind(run), []).append(run)
     taken = {}
-    for pair, kinds in by_pair.items():
-        taken[pair] = max(kinds, key=lambda name: (worth(kinds[name]), name))
+    for name, kinds in groups.items():
+        taken[name] = max(kinds, key=lambda one: (worth(kinds[one]), one))
         if len(kinds) > 1:
-            used = taken[pair][:12]
-            log.warning("pair %s has runs of %d %s, %s, is used", pair, len(kinds), told, used)
-    return [r for r in chunks if not concerned(r) or kind(r) == taken[r.data.params["pair"]]]
+            used = taken[name][:12]
+            log.warning("pair %s has runs of %d %s, %s, is used", name, len(kinds), told, used)
+    return [run for run in chunks if not concerned(run) or kind(run) == taken[group(run)]]
 
 
 def _ended(run: Run) -> int:
     return run.info.end_time or 0
+
+
+def _examples(run: Run) -> int:
+    """How many answers a chunk has: as its metric says, which may have been altered."""
+    told = run.data.metrics.get("examples", 0)
+    return int(told) if math.isfinite(told) else 0
 
 
 def _identity(run: Run) -> str:
@@ -321,8 +335,7 @@ def origins(store: Store, chunks: Sequence[Run]) -> list[Origin]:
     for run in chunks:
         milestone = above.get(run.data.tags.get(MLFLOW_PARENT_RUN_ID, ""), "")
         key = (milestone, run.data.tags[SOURCE])
-        examples = run.data.metrics.get("examples", 0)
-        answers[key] += int(examples) if math.isfinite(examples) else 0
+        answers[key] += _examples(run)
         pairs[key] = run.data.params["pair"]
     wanted = {milestone for milestone, _ in answers}
     runs = [run for run in store.search(tags={LEVEL: "milestone"}) if run.info.run_id in wanted]

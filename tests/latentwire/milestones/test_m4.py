@@ -223,12 +223,14 @@ def test_a_pair_given_by_its_file_is_found_by_its_name(store: Store, tmp_path: P
 
 
 def test_of_several_seeds_that_of_most_answers_pairs_the_questions() -> None:
-    """A second seed for one codec takes no gain from the others."""
+    """A second seed for one codec takes no gain from the others, nor from another dataset; answers
+    are counted, and not the chunks that they lie in."""
 
-    def chunk(ended_ms: int, control: str, **params: str) -> Any:
+    def chunk(ended_ms: int, control: str, examples: int = 10, **params: str) -> Any:
+        known = {"pair": "demo", "dataset": "demo_facts", "control": control}
+        data = {"params": known | params, "metrics": {"examples": examples}, "tags": {}}
         return SimpleNamespace(
-            info=SimpleNamespace(end_time=ended_ms),
-            data=SimpleNamespace(params={"pair": "demo", "control": control, **params}, tags={}),
+            info=SimpleNamespace(end_time=ended_ms), data=SimpleNamespace(**data)
         )
 
     own, earlier = chunk(1, "matched"), chunk(2, "deranged")  # made when it had no parameter
@@ -237,3 +239,7 @@ def test_of_several_seeds_that_of_most_answers_pairs_the_questions() -> None:
     assert newest([own, earlier, usual, other]) == [own, earlier, usual]
     another = chunk(2, "deranged", seed="8")
     assert newest([own, earlier, usual, other, another]) == [own, other, another]  # the newest
+    large = chunk(1, "deranged", examples=30, seed="42")
+    assert newest([own, large, other, another]) == [own, large]
+    elsewhere = chunk(5, "deranged", seed="8", dataset="demo_graded")
+    assert newest([own, earlier, usual, elsewhere]) == [own, earlier, usual, elsewhere]

@@ -11,7 +11,7 @@ from tests_support import empty_store
 from tiny import STOP_ID, make_model, make_tokenizer
 
 from latentwire.errors import LatentWireError
-from latentwire.milestones import calibrate, m0, m2, m3, m4
+from latentwire.milestones import calibrate, m0, m2, m3, m4, train
 from latentwire.session.preflight_state import open_session
 from latentwire.tasks import registry
 from latentwire.training.data import ScoredQuestions, load_training_data
@@ -101,6 +101,10 @@ def test_what_does_not_go_together_ends_before_work_starts(
         values(m0, dataset=NAME, **given),
     )
     refused("there is no such folder; give self:FOLDER", values(m0, pair="self:./none", **given))
+    refused(
+        "self:tiny sends by 'prefix', which has no weights to train: give a pair's file without",
+        values(train, pair=f"self:{model}", data=NAME, dataset=NAME, **given),
+    )
     with pytest.raises(LatentWireError, match="training takes prompts that both models read"):
         load_training_data([NAME], [], ScoredQuestions([]), make_tokenizer(), data, 0)
 
