@@ -188,7 +188,7 @@ def _parts(session: Session, data: TrainingData) -> _Parts:
     batches = TokenBatches(
         data.pairs, data.pad, values["batch_size"], values["seed"], session.device
     )
-    alone = int(values["codec_after"] * values["steps"]) * values["accumulation"]
+    alone = round(values["codec_after"] * values["steps"]) * values["accumulation"]
     codecs = values["codec"] or ()
     return _Parts(fuser, batches, codecs_in_the_loop(fuser, codecs, values["seed"], alone))
 
