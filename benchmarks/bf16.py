@@ -167,8 +167,8 @@ def by_definition(
         logits[:] = [prefilled.logits[0]]  # what the prompt's sections gave before is not it
         return greedy(model, prefilled, *rest)
 
-    def seen_extend(model: Any, cache: Any, token_ids: Tensor) -> Tensor:
-        found = extend(model, cache, token_ids)
+    def seen_extend(model: Any, cache: Any, token_ids: Tensor, *rest: int) -> Tensor:
+        found = extend(model, cache, token_ids, *rest)
         logits.append(found[0])
         return found
 

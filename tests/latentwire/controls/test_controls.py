@@ -102,7 +102,8 @@ def later_curve() -> ModuleType:
 
 def test_the_curve_has_columns_of_each_in_their_places(later_curve: ModuleType) -> None:
     new = [name for name in later_curve.COLUMNS if name not in curve.COLUMNS]
-    told = ("accuracy", "examples", "unanswered", "top_letter", "top_letter_share", "degenerate")
+    told = ("accuracy", "score", "examples", "unanswered")
+    told += ("top_letter", "top_letter_share", "degenerate")
     assert sorted(new) == sorted(f"{name}_{what}" for name in MADE for what in told)
     assert [name for name in later_curve.COLUMNS if name not in new] == list(curve.COLUMNS)
     question, donor = make_questions([5, 5])
