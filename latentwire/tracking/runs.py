@@ -279,11 +279,7 @@ def mark_killed(store: Store) -> int:
     FINISHED are whole, and stay. Returns how many runs were marked.
     """
     asked = time.monotonic()
-    running = [
-        run
-        for run in store.search(f"attributes.status = 'RUNNING' and tags.`{LEVEL}` != ''")
-        if run.data.tags.get(HOST) == platform.node() and PROCESS in run.data.tags
-    ]
+    running = _running_here(store)
     doomed = {run.info.run_id for run in running if is_gone(run.data.tags.get(PROCESS_ID, ""))}
     silent = {run.info.run_id for run in running if _is_silent(run, asked)}
     above = {run.info.run_id: run.data.tags.get(MLFLOW_PARENT_RUN_ID, "") for run in running}
@@ -291,10 +287,21 @@ def mark_killed(store: Store) -> int:
         parents = {run.info.run_id, parent := above[run.info.run_id], above.get(parent, "")}
         if not parents.isdisjoint(silent) and not _is_here(run):
             doomed.add(run.info.run_id)
+    if doomed:  # a process that has ended since the store was asked may have ended its runs well
+        doomed &= {run.info.run_id for run in _running_here(store)}
     for run in running:
         if run.data.tags[LEVEL] == "milestone" and run.info.run_id in doomed:
             doomed |= {child.info.run_id for child in conditions_below(store, run.info.run_id)}
     return sum(_end(store, run_id) for run_id in sorted(doomed))
+
+
+def _running_here(store: Store) -> list[Run]:
+    """The RUNNING runs of processes of this host."""
+    return [
+        run
+        for run in store.search(f"attributes.status = 'RUNNING' and tags.`{LEVEL}` != ''")
+        if run.data.tags.get(HOST) == platform.node() and PROCESS in run.data.tags
+    ]
 
 
 def _is_silent(run: Run, asked: float) -> bool:

@@ -17,6 +17,7 @@ from studies import dead_process, far_process
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
 from latentwire.tracking import finished_chunks as lookup
+from latentwire.tracking import runs
 from latentwire.tracking import store as store_module
 from latentwire.tracking.finished_chunks import chunk_name, finished_chunks, parse_chunk
 from latentwire.tracking.heartbeats import LEASE_S
@@ -182,6 +183,24 @@ def test_runs_of_dead_processes_are_marked(store: Store) -> None:
     assert [status(store, run_id) for run_id in done.stdout.split()] == ["KILLED"] * 3
     assert status(store, own) == "RUNNING"
     assert mark_killed(store) == 0
+
+
+def test_a_process_that_ends_well_while_it_is_looked_at_is_not_killed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run was RUNNING when the store was asked, and the process is gone a moment later."""
+    left, done = left_by(store, dead_process()), left_by(store, own_process())
+    below = left_by(store, own_process(), "condition", done)
+    store.client.set_terminated(below)
+
+    def ends_now(process: str) -> bool:
+        if process == own_process():
+            store.client.set_terminated(done)
+        return True
+
+    monkeypatch.setattr(runs, "is_gone", ends_now)
+    assert mark_killed(store) == 1
+    assert [status(store, run) for run in (left, done, below)] == ["KILLED", *["FINISHED"] * 2]
 
 
 def left_by(store: Store, process: str, level: str = "milestone", parent: str = "") -> str:
