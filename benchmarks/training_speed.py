@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import random_pair
 import torch
 from flops import ModelFlops, matmul_flops, synchronize
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
@@ -31,22 +32,16 @@ from c2c.projector import ProjectorSize
 from c2c.training import TrainingSettings, train_fuser
 from c2c.training_loss import Batch
 
-_COMMON = {"vocab_size": 151_936, "num_key_value_heads": 2, "rope_theta": 1e6}
-RECEIVER = Qwen2Config(
-    hidden_size=896,
-    intermediate_size=4864,
-    num_hidden_layers=24,
-    num_attention_heads=14,
-    tie_word_embeddings=True,
-    **_COMMON,
-)
+RECEIVER = random_pair.SHARER  # of Qwen2.5 0.5B
 SHARER = Qwen2Config(
-    hidden_size=1536,
-    intermediate_size=8960,
-    num_hidden_layers=28,
-    num_attention_heads=12,
-    tie_word_embeddings=True,
-    **_COMMON,
+    **RECEIVER.to_dict()
+    | {
+        "hidden_size": 1536,
+        "intermediate_size": 8960,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+        "layer_types": None,  # as many as there are layers
+    }
 )
 SMALL = {"vocab_size": 512, "num_hidden_layers": 2, "layer_types": None, "intermediate_size": 64}
 WAYS = ("layers together", "layer by layer")

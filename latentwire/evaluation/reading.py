@@ -5,10 +5,13 @@ puts the sharer's prompt, which may be another, before the receiver's.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from c2c.interface import Interface
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
+
+if TYPE_CHECKING:  # it brings torch, and records are read without
+    from c2c.interface import Interface
 
 
 def read_alone(condition: Condition, question: Question) -> tuple[int, ...]:
@@ -17,7 +20,7 @@ def read_alone(condition: Condition, question: Question) -> tuple[int, ...]:
     return prompts.everything if condition.system == "sharer" else prompts.receiver_ids
 
 
-def sharers_text(interface: Interface, source: Question) -> tuple[int, ...]:
+def sharers_text(interface: "Interface", source: Question) -> tuple[int, ...]:
     """The token ids of which the sharer has the cache, and one more, which it need not read.
 
     That is the last of its prompt where the message is merged: the receiver reads it by itself.
@@ -29,7 +32,7 @@ def sharers_text(interface: Interface, source: Question) -> tuple[int, ...]:
     )
 
 
-def sent_text(interface: Interface, question: Question, source: Question) -> tuple[int, ...]:
+def sent_text(interface: "Interface", question: Question, source: Question) -> tuple[int, ...]:
     """`sharers_text` of `source`, whose cache is sent for a question: as it is where it is
     inserted; where it is merged, brought to the length of the question's own prompt."""
     text = sharers_text(interface, source)

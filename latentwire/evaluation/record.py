@@ -8,6 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 from latentwire.controls.registry import is_lent
 from latentwire.errors import LatentWireError
+from latentwire.evaluation.reading import read_alone
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
 
@@ -55,8 +56,7 @@ def make_record(
 ) -> Record:
     """The record of an answer, which the task grades; None where there is none. `told` are fields
     that are not as of an answer that nobody wrote and for which nothing was sent."""
-    lent, prompts = is_lent(condition.control), question.prompts
-    read = prompts.everything if condition.system == "sharer" else prompts.receiver_ids
+    lent, read = is_lent(condition.control), read_alone(condition, question)
     plain = {"generated_tokens": 0, "wire_bytes": 0, "output": ""}
     return Record(
         example_id=question.example.id,

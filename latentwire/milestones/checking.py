@@ -157,11 +157,8 @@ def _hashes(session: Session) -> str:
     pinned = compare_with_pins(session.pair, session.files.located)
     identity = session.files.identity
     name = f"the fuser is {identity['fuser'][:19]}" if "fuser" in identity else "there is no fuser"
-    return (
-        f"as the pair pins them: {', '.join(pinned)}; {name}"
-        if pinned
-        else (f"the pair pins none; {name}")
-    )
+    pins = f"as the pair pins them: {', '.join(pinned)}" if pinned else "the pair pins none"
+    return f"{pins}; {name}"
 
 
 def _loaded(session: Session) -> str:
