@@ -5,17 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from latentwire.tasks.passage import PassageExample
 from latentwire.tasks.rows import HubSplit, RowFields
 from latentwire.tasks.task import Example, Prompts, Task, user_turn_token_ids
-
-
-@dataclass(frozen=True)
-class Passage(Example):
-    passage: str
-
-    @property
-    def evidence(self) -> str:
-        return self.passage
 
 
 @dataclass(frozen=True)
@@ -25,13 +17,13 @@ class WithPassage(Task):
     def example(self, row: dict[str, Any], index: int) -> Example | None:
         fields = RowFields(row)
         question, answer, passage = map(fields.text, ("question", "answer", "passage"))
-        return Passage(self.row_id(row, index), index, question, (), answer, passage)
+        return PassageExample(self.row_id(row, index), index, question, (), answer, passage)
 
     def prompt_text(self, example: Example) -> str:
         return f"{example.question} Answer in one word."
 
     def prompts(self, example: Example, tokenizer: Any) -> Prompts:
-        assert isinstance(example, Passage)
+        assert isinstance(example, PassageExample)
         evidence = tuple(tokenizer.encode(example.passage + "\n", add_special_tokens=False))
         return Prompts(evidence, tuple(user_turn_token_ids(tokenizer, self.prompt_text(example))))
 

@@ -31,6 +31,7 @@ from latentwire.evaluation import (
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.interfaces.registry import without_weights
 from latentwire.spec.condition import Channel, Condition, Message
+from latentwire.tasks.passage import PassageExample
 from latentwire.tasks.question import Question, derange, tokenize
 from latentwire.tasks.task import Example, Prompts
 
@@ -228,7 +229,7 @@ def test_it_takes_one_shape_of_cache() -> None:
 
 def test_what_competes_is_the_evidence_as_text(pair: LoadedPair) -> None:
     examples = [
-        private_task.Passage(str(n), n, "Who?", (), "A", text)
+        PassageExample(str(n), n, "Who?", (), "A", text)
         for n, text in enumerate(["The box is red and the hat is blue.", "A grey cat."])
     ]
     questions = tokenize(private_task.TASK, examples, pair.tokenizer)
