@@ -1,5 +1,6 @@
 """Calibrations for tests: fitted on seeded numbers, for any geometry."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -7,7 +8,15 @@ import torch
 from torch import Tensor
 
 from c2c.cache import Geometry
-from latentwire.channel.calibration import RATES, Calibration, from_bytes, to_bytes
+from latentwire.channel import transform_fit
+from latentwire.channel.calibration import (
+    LAYER_RATES,
+    RATES,
+    Calibration,
+    from_bytes,
+    layer_tensors,
+    to_bytes,
+)
 from latentwire.channel.transform import TransformTables
 from latentwire.channel.transform_fit import fit_rates
 
@@ -35,8 +44,11 @@ def calibration_bytes(
     value_layers: tuple[int, ...],
     mean_scale: float = 3.0,
     rank: int | None = None,
+    by_layer: bool = True,
+    scales: Sequence[float] = (),
 ) -> bytes:
-    """The file of one, with at most `rank` components."""
+    """The file of one, with at most `rank` components, and with transforms `by_layer`. Numbers of
+    sharer layer n are `scales[n]` large."""
     generator = torch.Generator().manual_seed(5)
     shape = (geometry.layers, geometry.kv_heads, geometry.head_dim)
     half = geometry.head_dim // 2
@@ -49,9 +61,17 @@ def calibration_bytes(
         if width:
             mixed = torch.randn(width, width, generator=generator) / width**0.5
             tokens = torch.randn(4 * width, width, generator=generator) @ mixed
+            if scales:
+                own_scales = torch.tensor([scales[layer] for layer in layers])
+                tokens *= own_scales.repeat_interleave(width // len(layers))
             for rate, tables in zip(RATES, fit_rates(tokens, RATES, rank=rank), strict=True):
                 for name, tensor in tables.to_tensors().items():
                     tensors[f"{kind}.{rate:g}.{name}"] = tensor
+        for place, layer in enumerate(layers if by_layer else ()):
+            own = tokens.view(len(tokens), len(layers), -1)[:, place]
+            fitted = transform_fit.fit(own, LAYER_RATES, rank=rank)
+            for name, tensor in layer_tensors(*fitted).items():
+                tensors[f"{kind}.layer{layer}.{name}"] = tensor
     about: dict[str, object] = {
         "pair": "tests",
         "pair_identity": "00" * 32,

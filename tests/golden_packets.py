@@ -25,7 +25,8 @@ from latentwire.channel.packet import Header, decode, encode
 from latentwire.channel.registry import EXAMPLES, NAMES, codec, needs_calibration
 
 FOLDER = Path(__file__).parent / "latentwire" / "channel" / "golden"
-CALIBRATION_FILE = FOLDER / "calibration.safetensors"
+# The first was made before there were transforms of one layer; packets name a calibration's hash.
+CALIBRATIONS = {False: "calibration.safetensors", True: "calibration_by_layer.safetensors"}
 IDENTITY = bytes.fromhex("0123456789abcdef")
 KEY_LAYERS, VALUE_LAYERS = (0, 8), (3,)
 RUN = range(130, 133)  # 130 needs two bytes
@@ -37,11 +38,22 @@ def golden_geometry(name: str) -> Geometry:
     return Geometry(layers=9, kv_heads=2, head_dim=6 if needs_calibration(name) else 5)
 
 
+def calibration_file(name: str) -> Path:
+    """The calibration of the packet called `name`."""
+    return FOLDER / CALIBRATIONS[by_layer(name)]
+
+
+def by_layer(name: str) -> bool:
+    """Whether the codec called `name` has a transform for each layer."""
+    return name.startswith("klt")
+
+
 def golden_calibration(name: str) -> Calibration | None:
     """What the packet called `name` was coded with."""
     if not needs_calibration(name):
         return None
-    return from_bytes(CALIBRATION_FILE.read_bytes(), str(CALIBRATION_FILE))
+    file = calibration_file(name)
+    return from_bytes(file.read_bytes(), str(file))
 
 
 def golden_header(name: str) -> Header:
@@ -75,8 +87,10 @@ def write_missing() -> list[str]:
     """Make the golden packets that are missing; their names."""
     made = [name for name in ALL if not golden_file(name).exists()]
     FOLDER.mkdir(exist_ok=True)
-    if not CALIBRATION_FILE.exists():
-        CALIBRATION_FILE.write_bytes(calibration_bytes(Geometry(9, 2, 6), KEY_LAYERS, VALUE_LAYERS))
+    for layers, file in CALIBRATIONS.items():
+        if not (FOLDER / file).exists():
+            data = calibration_bytes(Geometry(9, 2, 6), KEY_LAYERS, VALUE_LAYERS, by_layer=layers)
+            (FOLDER / file).write_bytes(data)
     for name in made:
         geometry = golden_geometry(name)
         sent = _numbers(geometry.head_dim)

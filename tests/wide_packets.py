@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from calibrations import calibration_bytes
 from golden_packets import ALL as NARROW
-from golden_packets import FOLDER, IDENTITY
+from golden_packets import CALIBRATIONS, FOLDER, IDENTITY, by_layer
 
 from c2c.cache import Geometry, KVCache
 from latentwire.channel.calibration import Calibration, from_bytes
@@ -44,7 +44,10 @@ LAYOUTS[32] = Layout(
     77,
     ((range(2, 5), range(301, 302)), (), (range(3, 4), range(300, 302)), (), (range(4, 5),)),
 )
-BY_LAYER = ("fp16", "int4", "kivi2+zstd", "turbo2.5", "int4_group/2:nf4/values:rotate2.5+lzma")
+BY_LAYER = (
+    *("fp16", "int4", "kivi2+zstd", "turbo2.5", "klt2"),
+    "int4_group/2:nf4/values:rotate2.5+lzma",
+)
 ALL = (*NARROW, "fp16+lzma", "fp32+zstd", "kivi2+zstd", "int4_group/2:nf4/values:rotate2.5+lzma")
 CASES = [(width, name) for width in LAYOUTS for name in (BY_LAYER if width == 32 else ALL)]
 
@@ -58,20 +61,22 @@ def packet_file(width: int, name: str) -> Path:
     return folder(width) / f"{re.sub('[/:+]', '-', name)}.bin"
 
 
-def calibration_file(width: int) -> Path:
-    return folder(width) / "calibration.safetensors"
+def calibration_file(width: int, name: str) -> Path:
+    return folder(width) / CALIBRATIONS[by_layer(name)]
+
+
+def calibration(width: int, name: str) -> Calibration | None:
+    """What the packet of codec `name` was coded with."""
+    return _read(calibration_file(width, name)) if needs_calibration(name) else None
 
 
 @lru_cache
-def calibration(width: int) -> Calibration:
-    """What the packets of calibrated codecs were coded with."""
-    path = calibration_file(width)
+def _read(path: Path) -> Calibration:
     return from_bytes(path.read_bytes(), str(path))
 
 
 def header(width: int, name: str) -> Header:
-    own = calibration(width) if needs_calibration(name) else None
-    return Header(codec(name, own), IDENTITY, LAYOUTS[width])
+    return Header(codec(name, calibration(width, name)), IDENTITY, LAYOUTS[width])
 
 
 @lru_cache
@@ -99,7 +104,7 @@ def sent(width: int) -> KVCache:
 
 def arrived(width: int, name: str, data: bytes) -> list[torch.Tensor]:
     """What a packet's tensors hold, in its order."""
-    own = calibration(width) if needs_calibration(name) else None
+    own = calibration(width, name)
     _, cache = decode(data, LAYOUTS[width].geometry, IDENTITY, calibration=own)
     return [tensor_of(cache, *site)[0] for site in LAYOUTS[width].sent]
 
@@ -122,11 +127,11 @@ def write_missing() -> list[str]:
     made = []
     for width, layout in LAYOUTS.items():
         folder(width).mkdir(parents=True, exist_ok=True)
-        if not calibration_file(width).exists():
-            data = calibration_bytes(
-                layout.geometry, layout.key_layers, layout.value_layers, rank=RANK
-            )
-            calibration_file(width).write_bytes(data)
+        sent_layers = layout.key_layers, layout.value_layers
+        for layers, file in CALIBRATIONS.items():
+            if not (folder(width) / file).exists():
+                data = calibration_bytes(layout.geometry, *sent_layers, rank=RANK, by_layer=layers)
+                (folder(width) / file).write_bytes(data)
         known = numbers(width)
         for name in (name for at, name in CASES if at == width):
             path = packet_file(width, name)

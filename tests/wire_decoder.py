@@ -42,6 +42,8 @@ LLOYD_MAX = {
 }
 TURBO_BITS = (1, 1.5, 2, 2.5, 3, 3.5, 4)
 KVTC_RATES = {60: "0.5", 61: "1", 62: "2", 63: "3"}
+KLT_RATES = {64: "1", 65: "1.5", 66: "2", 67: "2.25", 68: "3"}
+RATES = KVTC_RATES | KLT_RATES
 
 
 @dataclass
@@ -128,7 +130,7 @@ def read(data: bytes, calibration: dict[str, Array] | None = None) -> Packet:
         block = fields.take(len(fields.data) - fields.at)
         fields = Bytes(decompress(block, coding) if packet.sent else block)
     if coding.rate:
-        packet.tensors = kvtc(fields, coding.rate, packet, calibration or {})
+        packet.tensors = transformed(fields, coding, packet, calibration or {})
     else:
         for (kind, layer), codec in zip(packet.sent, coding.codecs, strict=True):
             tensor = decode(codec, kind, fields, packet.shape(layer))
@@ -159,7 +161,8 @@ class Coding:
 
     codecs: list[int]  # of each tensor sent
     stage: str = ""  # lossless, or none
-    rate: str = ""  # of `kvtc`, or none
+    rate: str = ""  # of `kvtc` or `klt`, or none
+    by_layer: bool = False  # `klt`
     number_bytes: int = 1  # that the lossless stage's block is sorted by
 
 
@@ -168,12 +171,13 @@ def parameters(fields: Bytes, number: int, packet: Packet, calibration: dict[str
     stage = {49: "zstd", 50: "lzma"}.get(number, "")
     if stage:
         number = fields.take(1)[0]
-        assert number not in (49, 50, *KVTC_RATES)
-    if 40 <= number <= 46 or number in KVTC_RATES:
+        assert number not in (49, 50, *RATES)
+    if 40 <= number <= 46 or number in RATES:
         assert fields.take(8) == calibration["digest"].tobytes()
     if number != 48:
         codecs = [number] * len(packet.sent)
-        return Coding(codecs, stage, KVTC_RATES.get(number, ""), {1: 2, 2: 2, 3: 4}.get(number, 1))
+        number_bytes = {1: 2, 2: 2, 3: 4}.get(number, 1)
+        return Coding(codecs, stage, RATES.get(number, ""), number in KLT_RATES, number_bytes)
     codecs = []
     while len(codecs) < len(packet.sent):
         codec, count = fields.take(1)[0], fields.varint()
@@ -335,29 +339,46 @@ def turned(x: Array, positions: list[int], calibration: dict[str, Array]) -> Arr
     return np.concatenate(both, -1).astype(np.float32)
 
 
-def kvtc(
-    fields: Bytes, rate: str, packet: Packet, calibration: dict[str, Array]
+def transformed(
+    fields: Bytes, coding: Coding, packet: Packet, calibration: dict[str, Array]
 ) -> dict[tuple[str, int], Array]:
-    heads, tokens, head_dim = packet.heads, len(packet.positions), packet.head_dim
+    if coding.by_layer:
+        blocks = [[site] for site in packet.sent]
+    else:
+        kinds = dict.fromkeys(kind for kind, _ in packet.sent)
+        blocks = [[site for site in packet.sent if site[0] == kind] for kind in kinds]
+    lengths = [fields.varint() for _ in blocks[:-1]]
     tensors = {}
-    kinds = [kind for kind in ("key", "value") if any(kind == what for what, _ in packet.sent)]
-    for kind in kinds:
-        whole = len(fields.data) - fields.at
-        stream = fields.take(whole if kind == kinds[-1] else fields.varint())
-        names = ("mean", "basis", "sizes", "step", "pull", "clip", "frequencies")
-        table = {name: calibration[f"{kind}.{rate}.{name}"] for name in names}
-        codes = range_decoded(stream, table, tokens)
+    for block in blocks:
+        kind, first = block[0]
+        at = packet.by_layer[first]
+        stream = fields.take(lengths.pop(0) if lengths else len(fields.data) - fields.at)
+        table = tables(calibration, coding, kind, first)
+        codes = range_decoded(stream, table, len(at))
         step, pull = (
             np.repeat(table[n].astype(np.float64), table["sizes"]) for n in ("step", "pull")
         )
         z = step * np.sign(codes) * (np.abs(codes) - pull)
         x = (z @ table["basis"].astype(np.float64).T + table["mean"]).astype(np.float32)
-        layers = packet.key_layers if kind == "key" else packet.value_layers
-        by_layer = x.reshape(tokens, len(layers), heads, head_dim).transpose(1, 2, 0, 3)
-        for layer, tensor in zip(layers, by_layer, strict=True):
-            own = packet.positions
-            tensors[kind, layer] = turned(tensor, own, calibration) if kind == "key" else tensor
+        shape = (len(at), len(block), packet.heads, packet.head_dim)
+        for site, tensor in zip(block, x.reshape(shape).transpose(1, 2, 0, 3), strict=True):
+            tensors[site] = turned(tensor, at, calibration) if kind == "key" else tensor
     return tensors
+
+
+def tables(
+    calibration: dict[str, Array], coding: Coding, kind: str, layer: int
+) -> dict[str, Array]:
+    """The parts of a transform's tables."""
+    own = ("sizes", "step", "pull", "clip", "frequencies")
+    if not coding.by_layer:
+        names = ("mean", "basis", *own)
+        return {name: calibration[f"{kind}.{coding.rate}.{name}"] for name in names}
+    start = f"{kind}.layer{layer}"
+    table = {name: calibration[f"{start}.{coding.rate}.{name}"] for name in own}
+    columns = calibration[f"{start}.{coding.rate}.columns"]
+    basis = calibration[f"{start}.basis"][:, columns]
+    return table | {"mean": calibration[f"{start}.mean"], "basis": basis}
 
 
 def range_decoded(stream: bytes, table: dict[str, Array], tokens: int) -> Array:

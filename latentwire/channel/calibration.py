@@ -6,12 +6,14 @@ fingerprint, and a packet coded with it the first 8 bytes.
 Tensors in the file: `about` (uint8, JSON: format, pair, dtype, questions, layers sent), `key_mean`
 (float32 [L, H, D], of keys with the rotary embedding undone), `inverse_frequencies` (float64
 [D / 2], of that embedding), and for each rate of transform coding the parts of its
-`TransformTables`, as `key.0.5.mean`.
+`TransformTables`, as `key.0.5.mean`. Of transforms of one layer, mean and basis stand there once,
+as `key.layer3.basis`, and for each rate which of its columns are coded (`key.layer3.2.columns`,
+int32) and the other parts. Files made before these transforms were there lack them.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,8 @@ DIGEST_BYTES = 8
 FORMAT = 1
 KINDS = ("key", "value")
 RATES = (0.5, 1.0, 2.0, 3.0)  # bits a number that transform coding is fitted for
+LAYER_RATES = (1.0, 1.5, 2.0, 2.25, 3.0)  # the same for transforms of one layer
+SHARED = ("mean", "basis")  # of a layer's tables, the same at every rate
 # Beyond these a mean turned to some position, or an angle, could be no finite number. Means of keys
 # are below a thousand, frequencies below one.
 LARGEST_MEAN = 2.0**100
@@ -47,11 +51,18 @@ class Calibration:
     inverse_frequencies: Tensor  # float64 [D / 2]
     layers: Mapping[str, tuple[int, ...]]  # whose K (`key`) and V (`value`) the pair sends
     tables: Mapping[tuple[str, float], TransformTables]  # of transform coding, by kind and rate
+    layer_tables: Mapping[tuple[str, int, float], TransformTables]
+    """Of transforms of one layer, by kind, layer and rate. Empty in files that lack them."""
 
     @property
     def digest(self) -> bytes:
         """Stands in packets."""
         return bytes.fromhex(self.hash)[:DIGEST_BYTES]
+
+    def check_serves(self, codec: str) -> None:
+        """LatentWireError where it was made before `codec` was there."""
+        if codec.startswith("klt") and not self.layer_tables:
+            raise LatentWireError(f"the calibration is older than {codec}: calibrate anew")
 
 
 def required(calibration: Calibration | None, codec: str) -> Calibration:
@@ -101,14 +112,46 @@ def from_bytes(data: bytes, source: str) -> Calibration:
             for rate in RATES
             if layers[kind]
         }
+        by_layer = {
+            (kind, layer, rate): _layer_tables(_below(tensors, f"{kind}.layer{layer}."), rate)
+            for kind in KINDS
+            for layer in layers[kind]
+            for rate in LAYER_RATES
+            if f"{kind}.layer{layer}.basis" in tensors
+        }
     except CodecError as error:
         raise LatentWireError(f"{source}: {error}") from None
-    if any(
-        part.features != len(layers[kind]) * geometry.width for (kind, _), part in tables.items()
-    ):
+    widths = {len(layers[kind]) * geometry.width == t.features for (kind, _), t in tables.items()}
+    widths |= {geometry.width == t.features for t in by_layer.values()}
+    if False in widths:
         raise LatentWireError(f"{source}: its transforms are not of the layers that it names")
     digest = hashlib.sha256(data).hexdigest()
-    return Calibration(digest, about, geometry, mean, frequencies, layers, tables)
+    return Calibration(digest, about, geometry, mean, frequencies, layers, tables, by_layer)
+
+
+def layer_tensors(
+    basis: Tensor, fitted: Sequence[tuple[Tensor, TransformTables]]
+) -> dict[str, Tensor]:
+    """What the file says of one layer's K or V, without what stands before its names: the whole
+    basis [F, R], and tables with the columns of it that each has, one a rate of LAYER_RATES."""
+    parts = {"mean": fitted[0][1].mean, "basis": basis}
+    for rate, (columns, tables) in zip(LAYER_RATES, fitted, strict=True):
+        own = {name: x for name, x in tables.to_tensors().items() if name not in SHARED}
+        parts |= {f"{rate:g}.{name}": x for name, x in ({**own, "columns": columns}).items()}
+    return parts
+
+
+def _layer_tables(parts: dict[str, Tensor], rate: float) -> TransformTables:
+    """What `layer_tensors` wrote of one rate; CodecError for anything else."""
+    below = _below(parts, f"{rate:g}.")  # of 2, those of 2.25 too
+    own = {name: tensor for name, tensor in below.items() if "." not in name}
+    columns, basis = own.pop("columns", None), parts["basis"]
+    if columns is None or columns.dtype != torch.int32 or columns.dim() != 1 or basis.dim() != 2:
+        raise CodecError("transform tables: columns or basis of a layer are missing or misshaped")
+    if bool(((columns < 0) | (columns >= basis.shape[1])).any()):
+        raise CodecError("transform tables: there are fewer columns in a layer's basis")
+    shared = {"mean": parts.get("mean", basis.new_zeros(0)), "basis": basis[:, columns.long()]}
+    return TransformTables.from_tensors({**own, **shared})
 
 
 def _layers(found: Any, geometry: Geometry, source: str) -> tuple[int, ...]:

@@ -26,6 +26,9 @@ from latentwire.channel.codec import CodecError, NumbersRefused
 from latentwire.channel.header_fields import PacketError, Reader, varint
 from latentwire.channel.layout import Layout, Site, example, tensor_of
 
+Block = tuple[Site, ...]  # tensors of one kind whose numbers are coded together, a token at a time
+_Turn = Callable[[Tensor, Tensor, Tensor], Tensor]  # of `rope`
+
 
 @dataclass(frozen=True)
 class KVTC:
@@ -37,30 +40,50 @@ class KVTC:
     calibration: Calibration | None = field(compare=False)
     digest: bytes
 
+    def blocks(self, layout: Layout) -> list[Block]:
+        """What each stream holds, in the packet's order: all K, and all V."""
+        kinds = dict.fromkeys(kind for kind, _ in layout.sent)
+        return [tuple(site for site in layout.sent if site[0] == kind) for kind in kinds]
+
+    def tables(self, block: Block, layout: Layout) -> transform.TransformTables:
+        """CodecError for other layers than the calibration's: their numbers mean something else;
+        and for tokens that differ by layer."""
+        calibration = required(self.calibration, self.name)
+        kind = block[0][0]
+        _, layers = layout.shape, tuple(layer for _, layer in block)
+        if layout.geometry != calibration.geometry or layers != calibration.layers[kind]:
+            raise CodecError(
+                f"{self.name} was calibrated for {kind}s of layers {calibration.layers[kind]} of"
+                f" {calibration.geometry}, not for {layers} of {layout.geometry}"
+            )
+        return calibration.tables[kind, self.bits]
+
     def parameters(self, layout: Layout) -> bytes:
         return self.digest
 
     def encode(self, cache: KVCache, layout: Layout) -> bytes:
         streams = [
-            transform.encode(self._tables(kind, layout), self._vectors(cache, kind, layout))
-            for kind in _kinds(layout)
+            transform.encode(self.tables(block, layout), self._vectors(cache, block, layout))
+            for block in self.blocks(layout)
         ]
         return _lengths([len(stream) for stream in streams]) + b"".join(streams)
 
     def decode(self, data: memoryview, layout: Layout) -> KVCache:
         reader = Reader(bytes(data), 0)
-        tensors: dict[Site, Tensor] = {}
-        for kind in _kinds(layout):
-            last = kind == _kinds(layout)[-1]
-            try:
-                length = len(data) - reader.place if last else reader.varint()
-                stream = reader.bytes(length)
-            except PacketError as error:
-                raise CodecError(str(error)) from None
-            vectors = transform.decode(self._tables(kind, layout), stream, layout.tokens)
-            tensors |= self._tensors(vectors, kind, layout)
-        if reader.place != len(data):
+        blocks = self.blocks(layout)
+        try:
+            lengths = [reader.varint() for _ in blocks[:-1]]
+            streams = [reader.bytes(length) for length in lengths]
+        except PacketError as error:
+            raise CodecError(str(error)) from None
+        rest = bytes(data[reader.place :])
+        if rest and not blocks:
             raise CodecError("there is a payload, but no tensor is sent")
+        tensors: dict[Site, Tensor] = {}
+        for block, stream in zip(blocks, [*streams, rest], strict=False):
+            tokens = layout.tokens_of(block[0][1])
+            vectors = transform.decode(self.tables(block, layout), stream, tokens)
+            tensors |= self._tensors(vectors, block, layout)
         return layout.cache(tensors)
 
     def payload_bytes(self, layout: Layout) -> None:
@@ -70,66 +93,46 @@ class KVTC:
         """Example by example, on the CPU: products of matrices of another size, or elsewhere, may
         round otherwise."""
         like = cache.keys[0]
-        batch = {site: torch.zeros_like(like) for site in layouts[0].sent}
+        batch = {site: torch.zeros_like(like) for site in layouts[0].sites}
         lengths = []
         for row, layout in enumerate(layouts):
             streams = []
-            for kind in _kinds(layout):
-                tables = self._tables(kind, layout)
+            for block in self.blocks(layout):
+                tables, tokens = self.tables(block, layout), layout.tokens_of(block[0][1])
                 try:
-                    vectors = self._vectors(example(cache, row, layout), kind, layout)
+                    vectors = self._vectors(example(cache, row, layout), block, layout)
                     arrived, length = transform.round_trip(tables, vectors)
                 except NumbersRefused:
-                    arrived, length = torch.full((layout.tokens, tables.features), torch.nan), 0
+                    arrived, length = torch.full((tokens, tables.features), torch.nan), 0
                 streams.append(length)
-                for site, tensor in self._tensors(arrived, kind, layout).items():
-                    batch[site][row, :, : layout.tokens] = tensor[0].to(like)
+                for site, tensor in self._tensors(arrived, block, layout).items():
+                    batch[site][row, :, :tokens] = tensor[0].to(like)
             lengths.append(len(_lengths(streams)) + sum(streams))
         return layouts[0].cache(batch, like), lengths
 
-    def _tables(self, kind: str, layout: Layout) -> transform.TransformTables:
-        """CodecError for other layers than the calibration's: their numbers mean something else;
-        and for tokens that differ by layer."""
-        calibration = required(self.calibration, self.name)
-        _, layers = layout.shape, tuple(layer for what, layer in layout.sent if what == kind)
-        if layout.geometry != calibration.geometry or layers != calibration.layers[kind]:
-            raise CodecError(
-                f"{self.name} was calibrated for {kind}s of layers {calibration.layers[kind]} of"
-                f" {calibration.geometry}, not for {layers} of {layout.geometry}"
-            )
-        return calibration.tables[kind, self.bits]
-
-    def _vectors(self, cache: KVCache, kind: str, layout: Layout) -> Tensor:
+    def _vectors(self, cache: KVCache, block: Block, layout: Layout) -> Tensor:
         """What is sent of one example, float32 [T, layers * H * D] on the CPU."""
-        tensors = [tensor_of(cache, *site)[0] for site in layout.sent if site[0] == kind]
-        stacked = torch.stack(tensors).float().cpu()
-        return token_vectors(self._turned(stacked, kind, layout, rope.undo))
+        stacked = torch.stack([tensor_of(cache, *site)[0] for site in block]).float().cpu()
+        return token_vectors(self._turned(stacked, block, layout, rope.undo))
 
-    def _tensors(self, vectors: Tensor, kind: str, layout: Layout) -> dict[Site, Tensor]:
-        """The tensors [1, H, T, D] that the vectors of one kind are made of."""
-        sites = [site for site in layout.sent if site[0] == kind]
-        heads, tokens, head_dim = layout.shape
-        stacked = vectors.view(tokens, len(sites), heads, head_dim).permute(1, 2, 0, 3)
-        turned = self._turned(stacked, kind, layout, rope.redo)
-        return {site: turned[place][None] for place, site in enumerate(sites)}
+    def _tensors(self, vectors: Tensor, block: Block, layout: Layout) -> dict[Site, Tensor]:
+        """The tensors [1, H, T, D] that the vectors of a block are made of."""
+        heads, tokens, head_dim = layout.shape_of(block[0][1])
+        stacked = vectors.view(tokens, len(block), heads, head_dim).permute(1, 2, 0, 3)
+        turned = self._turned(stacked, block, layout, rope.redo)
+        return {site: turned[place][None] for place, site in enumerate(block)}
 
-    def _turned(
-        self, x: Tensor, kind: str, layout: Layout, turn: Callable[[Tensor, Tensor, Tensor], Tensor]
-    ) -> Tensor:
+    def _turned(self, x: Tensor, block: Block, layout: Layout, turn: _Turn) -> Tensor:
+        kind, layer = block[0]
         if kind == "value":
             return x
         calibration = required(self.calibration, self.name)
-        return turn(x, layout.positions(), calibration.inverse_frequencies)
+        return turn(x, layout.positions(layer), calibration.inverse_frequencies)
 
 
 def token_vectors(x: Tensor) -> Tensor:
     """[L, H, T, D] -> [T, L * H * D]: all that is sent of a token as one vector."""
     return x.permute(2, 0, 1, 3).flatten(1)
-
-
-def _kinds(layout: Layout) -> list[str]:
-    """Which of key and value are sent at all, in the packet's order."""
-    return list(dict.fromkeys(kind for kind, _ in layout.sent))
 
 
 def _lengths(lengths: list[int]) -> bytes:

@@ -13,12 +13,13 @@ import torch
 from latentwire.channel import lossless, mixed_precision
 from latentwire.channel.asymmetric import Asymmetric
 from latentwire.channel.cache_codec import CacheCodec
-from latentwire.channel.calibration import DIGEST_BYTES, RATES, Calibration
+from latentwire.channel.calibration import DIGEST_BYTES, LAYER_RATES, RATES, Calibration
 from latentwire.channel.codec import Codec
 from latentwire.channel.codec_names import needs_calibration
 from latentwire.channel.fp8 import FP8
 from latentwire.channel.grouped import WHOLE_HEAD, Grouped
 from latentwire.channel.header_fields import PacketError, Reader
+from latentwire.channel.klt import KLT
 from latentwire.channel.kvtc import KVTC
 from latentwire.channel.layout import Layout
 from latentwire.channel.lossless import FixedLength, Lossless
@@ -88,6 +89,10 @@ CALIBRATED: dict[str, _Calibrated] = {
     **{
         f"kvtc{bits:g}": partial(KVTC, f"kvtc{bits:g}", 60 + place, bits)
         for place, bits in enumerate(RATES)
+    },
+    **{
+        f"klt{bits:g}": partial(KLT, f"klt{bits:g}", 64 + place, bits)
+        for place, bits in enumerate(LAYER_RATES)
     },
 }
 _CALIBRATED_BY_NUMBER = {make(None, b"").number: make for make in CALIBRATED.values()}

@@ -61,7 +61,19 @@ def fit_rates(
     rank: int | None = None,
     measured: Tensor | None = None,
 ) -> list[TransformTables]:
-    """Tables for tokens like the rows of `x` [N, F] (any float type), at each of some rates.
+    """Tables for tokens like the rows of `x`, at each of some rates; see `fit`."""
+    return [tables for _, tables in fit(x, rates, rank=rank, measured=measured)[1]]
+
+
+def fit(
+    x: Tensor,
+    rates: Sequence[float],
+    *,
+    rank: int | None = None,
+    measured: Tensor | None = None,
+) -> tuple[Tensor, list[tuple[Tensor, TransformTables]]]:
+    """A basis float32 [F, R] for tokens like the rows of `x` [N, F] (any float type), and for each
+    of some rates which of its columns are coded (int32) and the tables of these.
 
     A rate is the mean of bits over all F numbers of a token and over tokens, entropy-coded; the
     tables spend at most that on what they are measured on, and less where even the finest steps
@@ -86,7 +98,8 @@ def fit_rates(
     projected = (measured.double() - mean.double()) @ basis.double()
     sizes = group_sizes(basis.shape[1])
     groups = [candidates(part.cpu().numpy()) for part in projected.split(sizes, dim=1)]
-    return [_tables(mean, basis, sizes, groups, rate * x.shape[1]) for rate in rates]
+    tables = [_tables(mean, basis, sizes, groups, rate * x.shape[1]) for rate in rates]
+    return basis.cpu(), tables
 
 
 def split(x: Tensor, measured: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -225,8 +238,9 @@ def _tables(
     sizes: list[int],
     groups: list[list[Candidate]],
     budget: float,
-) -> TransformTables:
-    """The tables that `budget` bits a token buy; groups that are dropped leave the basis."""
+) -> tuple[Tensor, TransformTables]:
+    """The tables that `budget` bits a token buy, and the columns of the basis that are left of it:
+    groups that are dropped leave it."""
     choice = allocate(
         [[way.error for way in ways] for ways in groups],
         [[way.bits for way in ways] for ways in groups],
@@ -235,9 +249,10 @@ def _tables(
     taken = [ways[index] for ways, index in zip(groups, choice, strict=True)]
     kept = [way.frequencies is not None for way in taken]
     coded = [way for way in taken if way.frequencies is not None]
-    columns = torch.tensor(kept, dtype=torch.bool).repeat_interleave(torch.tensor(sizes).long())
+    coded_ones = torch.tensor(kept, dtype=torch.bool).repeat_interleave(torch.tensor(sizes).long())
+    columns = coded_ones.nonzero().flatten()
     frequencies = [way.frequencies for way in coded if way.frequencies is not None]
-    return TransformTables(
+    tables = TransformTables(
         mean=mean.cpu(),
         basis=basis.cpu()[:, columns].contiguous(),
         sizes=torch.tensor(
@@ -248,3 +263,4 @@ def _tables(
         clip=torch.tensor([way.clip for way in coded], dtype=torch.int32),
         frequencies=torch.from_numpy(np.concatenate([np.zeros(0, np.int32), *frequencies])),
     )
+    return columns.int(), tables

@@ -10,7 +10,7 @@ from torch import Tensor
 from c2c import sharer
 from c2c.cache import KVCache
 from latentwire.channel import rope, transform_fit
-from latentwire.channel.calibration import RATES, to_bytes
+from latentwire.channel.calibration import LAYER_RATES, RATES, layer_tensors, to_bytes
 from latentwire.channel.kvtc import token_vectors
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.loaded_pair import LoadedPair
@@ -24,6 +24,7 @@ log = logging.getLogger("latentwire")
 # tokens are fitted to, and so many components kept, which also bounds the file.
 LARGE_FEATURES = 8192
 LARGE_RANK = 1024
+LAYER_TOKENS = 4096  # that a layer's steps and frequencies are measured on, at most
 
 
 @torch.inference_mode()
@@ -72,8 +73,20 @@ def calibrate(
         for rate, tables in zip(RATES, fitted, strict=True):
             for name, tensor in tables.to_tensors().items():
                 tensors[f"{kind}.{rate:g}.{name}"] = tensor
+        for layer in layers:
+            progress(f"fitting {kind}s by layer", layer, len(parts[0]))
+            for name, tensor in _fit_layer([part[layer : layer + 1] for part in parts]).items():
+                tensors[f"{kind}.layer{layer}.{name}"] = tensor
     named = {f"{kind}_layers": list(layers) for kind, (_, layers) in sent.items()}
     return to_bytes({**about, **named}, tensors)
+
+
+def _fit_layer(parts: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The tensors of one layer's transform, for its K or V [1, H, T, D] of some examples."""
+    tokens = torch.cat([token_vectors(part) for part in parts])
+    enough = len(tokens) >= transform_fit.SCARCE * tokens.shape[1]
+    measured = tokens[:LAYER_TOKENS] if enough else None
+    return layer_tensors(*transform_fit.fit(tokens, LAYER_RATES, measured=measured))
 
 
 def _stacked(cache: KVCache) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from latentwire.analysis.formatting import human_bytes
 from latentwire.analysis.markdown import escape, markdown_table
-from latentwire.channel.calibration import FORMAT, from_bytes
+from latentwire.channel.calibration import FORMAT, LAYER_RATES, from_bytes
 from latentwire.channel.codec_names import needs_calibration
 from latentwire.channel.registry import EXAMPLES, NAMES
 from latentwire.errors import LatentWireError, NotCached
@@ -56,7 +56,7 @@ def calibrate_once(session: Session, parent: MilestoneRun | None = None) -> None
         "dtype": session.subject.dtype,
         "questions": [{"set": s.name, "hash": s.hash, "first": count} for s in sets],
     }
-    request = digest_of({**about, "format": FORMAT})
+    request = digest_of({**about, "format": FORMAT, "layer_rates": LAYER_RATES})
     done = _finished(session, request)
     if done:
         print(f"calibrate: finished (run {done})")

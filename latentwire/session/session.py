@@ -175,7 +175,9 @@ class Session(Configuration):
         """The same for a channel. Raises LatentWireError where there is no calibration."""
         if not needs_calibration(channel.codec):
             return channel
-        if self.kept.calibration is None:
+        if self.kept.calibration is not None:
+            self.kept.calibration.check_serves(channel.codec)
+        else:
             self.kept.calibration = find_calibration(
                 self.store, self.values.get("calibration", AUTO), self.subject, channel.codec
             )

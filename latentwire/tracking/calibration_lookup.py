@@ -51,6 +51,7 @@ def find_calibration(
             f"the calibration is of pair {found.about.get('pair')} in {found.about.get('dtype')}"
             f" with other files, not of {subject.pair} in {subject.dtype}: calibrate anew"
         )
+    found.check_serves(codec)
     return found
 
 

@@ -58,6 +58,17 @@ def drawn(seed: int, questions: int, passages: int = 0, shift: float = 0.0) -> S
     return found
 
 
+def test_questions_of_one_passage_say_nothing_of_others() -> None:
+    """A study cut to its first questions may have one cluster alone: no test is significant."""
+    first = {f"q{n}": Score(0.5 + n / 10, "the passage") for n in range(4)}
+    second = {f"q{n}": Score(0.1, "the passage") for n in range(4)}
+    found = compare(first, second)
+    assert isinstance(found, PairedScores) and found.equal_p == 1
+    interval = found.interval()
+    assert interval.low <= 0 < found.difference <= interval.high
+    assert sign_flip_p(np.array([0.0, 0.0, 3.0])) == 1
+
+
 def test_right_and_wrong_alone_are_counted_as_ever() -> None:
     first = {"a": True, "b": False, "c": Score(1.0, "x"), "d": Score(0.0, "y")}
     second = {"a": False, "b": False, "c": True, "d": True, "e": Score(0.5)}

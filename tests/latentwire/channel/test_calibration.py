@@ -8,11 +8,11 @@ import random
 import numpy as np
 import pytest
 import torch
-from calibrations import make_calibration
+from calibrations import calibration_bytes
 from safetensors.torch import load, save
 
 from c2c.cache import Geometry, KVCache
-from latentwire.channel.calibration import RATES, from_bytes, to_bytes
+from latentwire.channel.calibration import LAYER_RATES, RATES, from_bytes, to_bytes
 from latentwire.channel.layout import Layout
 from latentwire.channel.packet import Header, PacketError, decode, encode
 from latentwire.channel.registry import codec
@@ -22,11 +22,9 @@ GEOMETRY = Geometry(layers=2, kv_heads=2, head_dim=4)
 
 
 def good() -> tuple[dict[str, object], dict[str, torch.Tensor]]:
-    found = make_calibration(GEOMETRY, (0, 1), (1,))
-    tensors = {"key_mean": found.key_mean, "inverse_frequencies": found.inverse_frequencies}
-    for (kind, rate), tables in found.tables.items():
-        tensors |= {f"{kind}.{rate:g}.{k}": v for k, v in tables.to_tensors().items()}
-    return dict(found.about), tensors
+    tensors = load(calibration_bytes(GEOMETRY, (0, 1), (1,)))
+    about = json.loads(bytes(tensors.pop("about").numpy()))
+    return {name: value for name, value in about.items() if name != "format"}, tensors
 
 
 def test_what_was_written_is_read() -> None:
@@ -38,6 +36,8 @@ def test_what_was_written_is_read() -> None:
     assert found.geometry == GEOMETRY and found.layers == {"key": (0, 1), "value": (1,)}
     assert torch.equal(found.key_mean, tensors["key_mean"])
     assert set(found.tables) == {(kind, rate) for kind in ("key", "value") for rate in RATES}
+    sent = (("key", 0), ("key", 1), ("value", 1))
+    assert set(found.layer_tables) == {(*site, rate) for site in sent for rate in LAYER_RATES}
     assert to_bytes(about, tensors) == data  # the same content has the same hash
 
 
@@ -53,6 +53,13 @@ def test_what_was_written_is_read() -> None:
         ("inverse_frequencies", torch.ones(2), "inverse_frequencies"),
         ("key.1.step", None, "missing or unknown parts"),
         ("key.1.mean", torch.zeros(7), "."),
+        ("key.layer0.1.step", None, "missing or unknown parts"),
+        ("key.layer0.1.columns", None, "columns or basis of a layer"),
+        ("key.layer0.1.columns", torch.zeros(2, 2, dtype=torch.int32), "columns or basis"),
+        ("key.layer0.1.columns", torch.tensor([0, 99], dtype=torch.int32), "fewer columns"),
+        ("key.layer0.1.columns", torch.tensor([-1, 0], dtype=torch.int32), "fewer columns"),
+        ("key.layer0.basis", torch.eye(9), "."),
+        ("key.layer0.mean", None, "float32 in 1 dimension|features"),
         ("about", torch.zeros(4, dtype=torch.uint8), "is no calibration file"),
     ],
 )
@@ -152,7 +159,7 @@ def test_any_file_is_a_calibration_or_refused() -> None:
             assert str(error).startswith("it")
             continue
         read += 1
-        for name in ("turbo2", "kvtc1"):  # what is read can be used, or is refused then
+        for name in ("turbo2", "kvtc1", "klt2"):  # what is read can be used, or is refused then
             header = Header(codec(name, found), bytes(8), layout)
             with contextlib.suppress(PacketError):
                 packet = encode(KVCache((cache,) * 2, (cache,) * 2), header)

@@ -58,7 +58,7 @@ def test_the_reader_uses_nothing_of_ours() -> None:
 @pytest.mark.parametrize("name", golden_packets.ALL)
 def test_it_reads_golden_packets(name: str) -> None:
     data, _, arrived = golden_packets.read_golden(name)
-    file = golden_packets.CALIBRATION_FILE.read_bytes()
+    file = golden_packets.calibration_file(name).read_bytes()
     packet = wire_decoder.read(data, wire_decoder.read_calibration(file, digest(file)))
     assert packet.identity == golden_packets.IDENTITY
     assert packet.positions == list(golden_packets.RUN)
@@ -70,7 +70,7 @@ def test_it_reads_golden_packets(name: str) -> None:
 @pytest.mark.parametrize(("width", "name"), wide_packets.CASES)
 def test_it_reads_wide_packets(width: int, name: str) -> None:
     data = wide_packets.packet_file(width, name).read_bytes()
-    file = wide_packets.calibration_file(width).read_bytes()
+    file = wide_packets.calibration_file(width, name).read_bytes()
     packet = wire_decoder.read(data, wire_decoder.read_calibration(file, digest(file)))
     layout = wide_packets.LAYOUTS[width]
     assert packet.positions == replace(layout, by_layer=()).positions().tolist()

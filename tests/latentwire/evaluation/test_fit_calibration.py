@@ -34,7 +34,8 @@ def test_the_mean_is_of_keys_before_their_positions(
     found = from_bytes(
         calibrate(pair, asked, ABOUT, lambda what, done, of: told.append(what)), "it"
     )
-    assert set(told) == {"reading", "fitting keys", "fitting values"}
+    fits = {"fitting keys", "fitting values", "fitting keys by layer", "fitting values by layer"}
+    assert set(told) == {"reading", *fits}
     assert found.about["pair"] == "tiny"
     assert found.layers == {"key": pair.endpoint.key_layers, "value": pair.endpoint.value_layers}
     frequencies = rope.inverse_frequencies(pair.sharer)
@@ -48,7 +49,7 @@ def test_the_mean_is_of_keys_before_their_positions(
     torch.testing.assert_close(found.key_mean[layer, head], torch.cat(before).mean(0))
 
 
-@pytest.mark.parametrize("codec", ["turbo2", "kvtc1", "turbo3+zstd"])
+@pytest.mark.parametrize("codec", ["turbo2", "kvtc1", "klt2", "turbo3+zstd"])
 def test_engine_and_pipeline_agree_on_calibrated_codecs(
     precise_pair: LoadedPair, questions: MakeQuestions, short_answers: int, codec: str
 ) -> None:
