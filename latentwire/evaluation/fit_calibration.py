@@ -69,6 +69,8 @@ def calibrate(
         rank = None
         if tokens.shape[1] > LARGE_FEATURES:
             tokens, rank = tokens[:LARGE_FEATURES], LARGE_RANK
+        if pair.device.type == "cuda":  # of thousands of features, minutes on a processor
+            tokens = tokens.to(pair.device)
         fitted = transform_fit.fit_rates(tokens, RATES, rank=rank)
         for rate, tables in zip(RATES, fitted, strict=True):
             for name, tensor in tables.to_tensors().items():
