@@ -18,6 +18,7 @@ library version, up to the sign of components.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,7 +98,9 @@ def fit(
     mean, basis = principal_components(x, rank)
     projected = (measured.double() - mean.double()) @ basis.double()
     sizes = group_sizes(basis.shape[1])
-    groups = [candidates(part.cpu().numpy()) for part in projected.split(sizes, dim=1)]
+    parts = [part.cpu().numpy() for part in projected.split(sizes, dim=1)]
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # NumPy runs without the lock
+        groups = list(threads.map(candidates, parts))
     tables = [_tables(mean, basis, sizes, groups, rate * x.shape[1]) for rate in rates]
     return basis.cpu(), tables
 
