@@ -14,7 +14,7 @@ from random_questions import SHORT, STOPS
 from tiny import VOCABULARY, make_model, make_tokenizer
 from transformers import DynamicCache, PreTrainedModel
 
-from c2c.cache import geometry
+from c2c.cache import KVCache, geometry
 from latentwire.channel.describe import describe
 from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.packet import TOLD_VERSION, VERSION, PacketError
@@ -165,6 +165,40 @@ def test_every_condition_in_batches_is_the_definitions(pair: LoadedPair) -> None
         assert output == said(pair, plainly(pair.receiver, *read, range(len(read[0]))))
     prompts = [record.prompt_tokens for record in found[ALONE[1]]]
     assert prompts == [len(question.prompts.everything) for question in questions]
+
+
+@pytest.mark.parametrize(("batch_size", "messages"), [(1, 7), (4, 3), (8, 3)])
+def test_of_questions_on_one_evidence_the_message_is_made_once(
+    pair: LoadedPair, batch_size: int, messages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = asked([(30, 5), (7, 12), (0, 3), (0, 9), (0, 4), (19, 6), (0, 6)])
+    questions = [  # as of a chat template: all of the receiver's prompts begin alike
+        replace(q, prompts=replace(q.prompts, receiver_ids=(5, *q.prompts.receiver_ids)))
+        for q in questions
+    ]
+    # Not side by side: their order alone does not bring them together.
+    questions.insert(1, questions.pop(5))
+    donors = derange(questions, 42)
+    conditions = [
+        Condition("c2c", channel, control)
+        for channel in (WHOLE.channel, PARTS[0], Channel("int4"))
+        for control in ("matched", "deranged", "zero")
+        if channel
+    ]
+    made = []
+    simulate = Endpoint.simulate
+
+    def making(endpoint: Endpoint, channel: Channel, cache: KVCache, chosen: list, **rest: bool):
+        made.append(len(chosen))
+        assert len(cache.keys[0]) == len(chosen)
+        return simulate(endpoint, channel, cache, chosen, **rest)
+
+    monkeypatch.setattr(Endpoint, "simulate", making)
+    found = engine.evaluate(pair, conditions, questions, donors, batch_size)
+    for condition in conditions:
+        for row, both in enumerate(zip(questions, donors, strict=True)):
+            assert found[condition][row] == pipeline.evaluate(pair, condition, *both)
+    assert sum(made) == len(conditions) * messages
 
 
 def test_a_donor_is_a_question_on_other_evidence() -> None:
