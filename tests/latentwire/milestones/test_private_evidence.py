@@ -59,6 +59,8 @@ def test_a_study_from_nothing_to_curves(empty: Path, values, data: Path, model: 
     assert {*curve["codec"].dropna()} >= {"bf16", "fp32", "int8"}
     whole = curve[curve["codec"] == "fp32"].iloc[0]
     assert whole["accuracy"] == alone.loc["sharer", "accuracy"]
+    assert whole["messages"] == 3
+    assert whole["wire_bytes_per_question"] < whole["wire_bytes_mean"]
     assert whole["wire_bytes_mean"] > 2 * curve[curve["codec"] == "int8"]["wire_bytes_mean"].max()
 
 
