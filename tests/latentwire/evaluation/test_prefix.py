@@ -33,7 +33,7 @@ from latentwire.interfaces.registry import without_weights
 from latentwire.spec.condition import Channel, Condition, Message
 from latentwire.tasks.passage import PassageExample
 from latentwire.tasks.question import Question, derange, tokenize
-from latentwire.tasks.task import Example, Prompts
+from latentwire.tasks.task import Example, Prompts, user_turn_token_ids
 
 ALONE = [Condition("receiver"), Condition("sharer")]
 WHOLE = Condition("c2c", Channel("fp32"), "matched")
@@ -290,6 +290,43 @@ def test_what_competes_is_the_evidence_as_text(pair: LoadedPair) -> None:
         assert examples[row].passage.startswith(str(found[texts[2]][row].message))
         for condition in silent:
             assert "no answer that it could send" in str(found[condition][row].unanswered)
+
+
+def test_what_competes_is_a_summary_of_a_size_that_the_sharer_is_told(
+    pair: LoadedPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["The box is red and the hat is blue.", "A grey cat.", "A grey cat."]
+    examples = [PassageExample(str(n), n, "Who?", (), "A", text) for n, text in enumerate(texts)]
+    questions = tokenize(private_task.TASK, examples, pair.tokenizer)
+    donors = derange(questions, 42)
+    conditions = [
+        Condition("summary", control=control, message=Message(codec, tokens))
+        for codec in ("utf8", "utf8+zstd")
+        for tokens in (3, 8)
+        for control in ("matched", "deranged")
+    ]
+    models = baselines.ReferenceModels(pair)
+    written = []
+    write = models.write
+    monkeypatch.setattr(models, "write", lambda *asked: written.append(asked[:2]) or write(*asked))
+    found = engine.evaluate(pair, conditions, questions, donors, 2)
+    for condition in conditions:
+        for row, both in enumerate(zip(questions, donors, strict=True)):
+            assert found[condition][row] == baselines.evaluate(models, condition, *both)
+    said = {pair.tokenizer.decode(prompt) for name, prompt in written if name == "sharer"}
+    assert len(said) == 4  # two evidences, two budgets
+    assert all(any(f"at most {n} tokens" in text for text in said) for n in (3, 8))
+    assert all(text.startswith(("The box", "A grey")) for text in said)
+    own = found[conditions[0]]
+    for record, question in zip(own, questions, strict=True):
+        told = user_turn_token_ids(pair.tokenizer, record.message, False) if record.message else []
+        assert record.wire_bytes == len(str(record.message).encode())
+        assert record.prompt_tokens == len(told) + len(question.prompts.receiver_ids)
+    assert any(record.message for record in own)
+    both = questions[0].prompts.receiver_ids
+    shared = replace(questions[0], prompts=Prompts(both, both))
+    record = baselines.evaluate(models, conditions[0], shared, shared)
+    assert "no evidence to sum up" in str(record.unanswered)
 
 
 def test_times_are_taken_of_both_ways(pair: LoadedPair) -> None:
