@@ -337,3 +337,6 @@ def test_times_are_taken_of_both_ways(pair: LoadedPair) -> None:
     )
     write, reading, size = latency_names.text_names(8)
     assert measured[write] == 0 and measured[reading] > 0 and measured[size] > 0
+    text = pair.tokenizer.decode(question.prompts.sharer_ids)
+    assert measured[latency_names.EVIDENCE_BYTES] == len(text.encode()) > measured[size]
+    assert measured[latency_names.EVIDENCE_READ] > 0
