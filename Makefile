@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test environments fuzz faults lint format lock mlproject clean
+.PHONY: help setup demo demo-shared demo-private test environments fuzz faults lint format lock mlproject clean
 
 help:
-	@echo "make demo   set up, then run M0 to M4 on the bundled pair (CPU, no download)"
+	@echo "make demo   set up, then run M0 to M4 on the bundled pairs (CPU, no download)"
 	@echo "make test   set up, then run all tests"
 	@echo "make environments  set up, then try mlflow run in environments of its own (downloads)"
 	@echo "make fuzz   set up, then throw a million mutated packets at the decoder"
@@ -25,10 +25,18 @@ $(VENV)/.ready: constraints.txt pyproject.toml
 
 setup: $(VENV)/.ready
 
-demo: setup
-	PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" \
-	  $(BIN)/mlflow run . -e main --env-manager local --experiment-name latentwire \
-	  -P pair=demo -P device=cpu -P m2_kv_bits=8,4,3,2 -P output_dir=outputs/demo
+RUN = PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" \
+	  $(BIN)/mlflow run . --env-manager local --experiment-name latentwire
+
+# Both models read the question; then the sharer alone reads a statement. Two targets, so that
+# make --jobs has them side by side.
+demo: demo-shared demo-private
+
+demo-shared: setup
+	$(RUN) -e main -P pair=demo -P device=cpu -P m2_kv_bits=8,4,3,2 -P output_dir=outputs/demo
+
+demo-private: setup
+	$(RUN) -e m0 -P pair=demo_self -P device=cpu
 
 # More at a time than two cores: many tests wait for processes that they started.
 test: setup

@@ -13,6 +13,10 @@ measured, know the question, and work at batch 1. With bandwidth B in bit/s:
     recomputation  nothing is sent: the receiver's end has the sharer too, reads the prompt with
                    both, and fuses
 
+Where the sharer alone has the evidence, recomputation sends all of it as text, and the receiver
+reads it and its prompt; and a cache stands before the receiver's prompt, which is read after it has
+come, not meanwhile.
+
 Two starts are told apart: `question`, when nobody has read anything, and `cache`, when the sharer
 has read the prompt before. Of latency and of several questions at once nothing is said.
 """
@@ -31,6 +35,8 @@ from latentwire.analysis.frames import records
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.latency_names import (
     BUDGETS,
+    EVIDENCE_BYTES,
+    EVIDENCE_READ,
     FUSE,
     RECEIVER_PREFILL,
     SHARER_PREFILL,
@@ -76,27 +82,31 @@ def routes(
 ) -> list[Route]:
     """All ways, from M1's metrics by codec and from those of `evaluation.latency.measure`."""
     assert start in STARTS
-    sharer_ms, receiver_ms, fuse_ms = times[SHARER_PREFILL], times[RECEIVER_PREFILL], times[FUSE]
+    sharer_ms, meanwhile_ms, after_ms = times[SHARER_PREFILL], times[RECEIVER_PREFILL], times[FUSE]
     read_ms = sharer_ms if start == "question" else 0.0
-    found = [Route("recomputation", "recomputation", 0.0, sharer_ms + receiver_ms, fuse_ms, 0.0)]
+    again = 0.0, sharer_ms + meanwhile_ms, after_ms, 0.0
+    if not math.isnan(times.get(EVIDENCE_BYTES, math.nan)):  # the sharer's alone
+        again = 0.0, 0.0, times[EVIDENCE_READ], times[EVIDENCE_BYTES]
+        meanwhile_ms, after_ms = 0.0, meanwhile_ms + after_ms
+    found = [Route("recomputation", "recomputation", *again)]
     for tokens in BUDGETS:
         write, reading, size = (times[name] for name in text_names(tokens))
         found.append(Route("text", f"text {tokens} tokens", 0.0, write, reading, size))
     for codec, measured in codecs.items():
         coding_ms = measured["encode_ms_mean"] + measured["decode_ms_mean"]
         sent = measured["wire_bytes_mean"]
-        found.append(Route("cache", codec, receiver_ms, read_ms + coding_ms, fuse_ms, sent))
+        found.append(Route("cache", codec, meanwhile_ms, read_ms + coding_ms, after_ms, sent))
     return found
 
 
 def break_even(way: Route, other: Route) -> float:
-    """The bandwidth in bit/s above which `way` is sooner than `other`, which sends nothing;
-    infinite where it never is, 0 where it always is."""
-    assert not other.bytes
+    """The bandwidth in bit/s above which `way` is sooner than `other`, which has nothing to do
+    meanwhile; infinite where on the fastest link it is not, 0 where it always is."""
+    assert not other.meanwhile_ms
     left_ms = other.time_ms(math.inf) - way.after_ms
     if left_ms <= max(way.meanwhile_ms, way.before_ms):
         return math.inf
-    return 8000 * way.bytes / (left_ms - way.before_ms)
+    return 8000 * max(0.0, way.bytes - other.bytes) / (left_ms - way.before_ms)
 
 
 def fastest(found: Sequence[Route]) -> list[tuple[float, float, Route]]:
@@ -233,9 +243,10 @@ def _against_recomputation(found: Sequence[Route]) -> str:
     (recomputation,) = (way for way in found if way.name == "recomputation")
     caches = {way.label: break_even(way, recomputation) for way in found if way.name == "cache"}
     codec = min(caches, key=lambda name: caches[name], default=None)
+    again = f"recomputation{' from the evidence as text' if recomputation.bytes else ''}"
     if codec is None or math.isinf(caches[codec]):
-        return "no cache is sooner than recomputation at any bandwidth"
-    return f"a cache ({codec}) is sooner than recomputation {span(caches[codec], math.inf)}"
+        return f"no cache is sooner than {again} at any bandwidth"
+    return f"a cache ({codec}) is sooner than {again} {span(caches[codec], math.inf)}"
 
 
 def span(low_bit_per_s: float, high_bit_per_s: float) -> str:

@@ -73,7 +73,8 @@ COLUMNS: dict[str, str] = {
     **_of_type("float64", *_with_ends("accuracy")),
     "metric": "string",
     **_of_type("float64", *_with_ends("score"), "wire_bytes_mean"),
-    **_of_type("Int64", "wire_bytes_min", "wire_bytes_max"),
+    **_of_type("Int64", "wire_bytes_min", "wire_bytes_max", "messages"),
+    "wire_bytes_per_question": "float64",
     "bits_per_element": "float64",
     **_of_controls(_OF_CONTROL, [DERANGED]),
     "pairing_examples": "int64",
@@ -401,11 +402,21 @@ def _score_columns(own: Mapping[str, Record], task: Task, accuracy: Interval) ->
 
 
 def _byte_columns(own: Mapping[str, Record]) -> dict[str, Any]:
-    sent = [record.wire_bytes for record in unanswered.answered(own).values()]
+    answered = unanswered.answered(own)
+    sent = [record.wire_bytes for record in answered.values()]
+    by_message: dict[str, list[int]] = defaultdict(list)
+    for record in answered.values():
+        if record.wire_bytes:
+            # Questions on one evidence, which the sharer alone reads, get one message.
+            by_message[record.cluster or record.example_id].append(record.wire_bytes)
     return {
         "wire_bytes_mean": ratio(sum(sent), len(sent)),
         "wire_bytes_min": min(sent, default=None),
         "wire_bytes_max": max(sent, default=None),
+        "messages": len(by_message),
+        "wire_bytes_per_question": ratio(
+            sum(sum(told) / len(told) for told in by_message.values()), len(sent)
+        ),
         "bits_per_element": ratio(8 * sum(sent), sum(record.elements for record in own.values())),
     }
 

@@ -11,18 +11,22 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from latentwire.analysis.plot_points import MeasuredPoint, Quantity, measured_rows
-from latentwire.spec.axes import ALONE, CACHES, TEXTS
+from latentwire.spec.axes import ALONE, CACHES
 
 # Colour and marker by `baseline_key`; hollow, so that no codec's mark looks like one.
 BASELINE_STYLES = {
     "utf8": ("#7A0177", "o"),
     "utf8+zstd": ("#7A0177", "s"),
+    "summary": ("#8C510A", "o"),
+    "summary, zstd": ("#8C510A", "s"),
     "letter": ("#7A0177", "D"),
     "logits": ("#7A0177", "P"),
 }
 NAMES = {
     "utf8": "text",
     "utf8+zstd": "text, zstd",
+    "summary": "summary",
+    "summary, zstd": "summary, zstd",
     "letter": "answer letter",
     "logits": "option logits",
 }
@@ -37,8 +41,10 @@ class BaselinePoint(MeasuredPoint):
 
 
 def baseline_key(row: Mapping[str, Any]) -> str:
-    """What tells the kinds of rivals apart: a text's codec, else the system."""
-    return str(row["codec"] if row["system"] in TEXTS else row["system"])
+    """What tells the kinds of rivals apart: a text's codec, else the system; a summary's both."""
+    if row["system"] == "summary":
+        return "summary" if row["codec"] == "utf8" else "summary, zstd"
+    return str(row["codec"] if row["system"] == "text" else row["system"])
 
 
 def read_baselines(frame: pd.DataFrame) -> list[BaselinePoint]:

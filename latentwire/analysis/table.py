@@ -22,15 +22,17 @@ from latentwire.spec.names import condition_name, row_name
 from latentwire.tasks.registry import task_of_records
 
 WIDTH = 100
+_BYTES = 5  # the column of bytes, behind the name's
 
 
 def curve_table(frame: pd.DataFrame) -> Group:
     """The table of `curve.build_curve`, to be printed by rich: one part a pair and dataset.
 
-    Accuracies are per cent, gains percentage points, both with 95 % intervals in brackets;
-    bytes are the mean a question. "-" is: not measured, or does not apply. A mark stands behind
-    the accuracy, own or deranged, of a condition that answers nearly always with one letter. Below
-    stands which conditions have questions that could not be answered, and why.
+    Accuracies are per cent, gains percentage points, both with 95 % intervals in brackets; bytes
+    are the mean a question got, and where questions share a message, `shared` is what that comes to
+    for each. "-" is: not measured, or does not apply. A mark stands behind the accuracy, own or
+    deranged, of a condition that answers nearly always with one letter. Below stands which
+    conditions have questions that could not be answered, and why.
     """
     if frame.empty:
         return Group(Text("No finished conditions yet."))
@@ -42,6 +44,10 @@ def curve_table(frame: pd.DataFrame) -> Group:
         parts.append(Text(f"{DEGENERATE_MARK} the answer is {DEGENERATE_NOTE}"))
     for name, rows in frame.groupby("dataset", sort=False):
         parts += [Text(f"{name}, {sentence}") for sentence in endless_rows(rows)]
+    if shares_messages(frame):
+        parts.append(
+            Text("shared: bytes of all messages / questions, of which some got the same one")
+        )
     if not frame["complete"].all():
         parts.append(Text("* incomplete: questions answered / questions of the dataset"))
     parts += [Text(sentence) for sentence in unanswered.sentences(frame)]
@@ -107,11 +113,17 @@ def _part(title: str, rows: pd.DataFrame) -> Table:
     # Long names are folded rather than cut: a cut name could be another condition's.
     table.add_column("", overflow="fold")
     score = f"{metric_of(rows)} %"
-    for name in ("keep", "order", "n", score, "bytes", "pairing gain", "deranged %"):
+    shared = shares_messages(rows)
+    names = ["keep", "order", "n", score, "bytes", "pairing gain", "deranged %"]
+    if shared:
+        names.insert(_BYTES, "shared")
+    for name in names:
         table.add_column(name, justify="left" if name == "order" else "right", no_wrap=True)
     for row in records(rows):
         cells = curve_cells(row)
         cells[3] += "" if row["complete"] else "*"
+        if shared:
+            cells.insert(_BYTES + 1, _bytes(row["wire_bytes_per_question"]))
         table.add_row(*cells, percent(row["deranged_score"]) + _mark(row["deranged_degenerate"]))
     return table
 
@@ -126,9 +138,18 @@ def curve_cells(row: Mapping[str, Any]) -> list[str]:
         "-" if pd.isna(row["order"]) else row["order"],
         n,
         with_interval(row, "score", signed=False, mark=_mark(row["degenerate"])),
-        "-" if pd.isna(row["wire_bytes_mean"]) else human_bytes(row["wire_bytes_mean"]),
+        _bytes(row["wire_bytes_mean"]),
         with_interval(row, "pairing_gain", signed=True),
     ]
+
+
+def shares_messages(frame: pd.DataFrame) -> bool:
+    """Whether any question got a message that another one got too."""
+    return bool((frame["wire_bytes_per_question"] < frame["wire_bytes_mean"]).any())
+
+
+def _bytes(count: float) -> str:
+    return "-" if pd.isna(count) else human_bytes(count)
 
 
 def _caption(rows: pd.DataFrame) -> str | None:

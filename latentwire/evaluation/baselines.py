@@ -26,7 +26,9 @@ from latentwire.evaluation.message import (
     content_free_token_ids,
     message_prompt_token_ids,
     prompt_with_message_token_ids,
+    prompt_with_summary_token_ids,
     stem_and_options,
+    summary_prompt_token_ids,
 )
 from latentwire.evaluation.pipeline import as_batch, written, written_record
 from latentwire.evaluation.record import Record, make_record, source_of, unanswered
@@ -37,6 +39,8 @@ from latentwire.tasks.task import Example, Options, Task
 
 _FLOAT16 = np.dtype("<f2")
 LEAST_SENT = 4  # log-probabilities in a packet, -inf for options that a question has not
+
+_READ_WITH = {"text": prompt_with_message_token_ids, "summary": prompt_with_summary_token_ids}
 
 Prompt = tuple[int, ...]  # token ids
 _T = TypeVar("_T")
@@ -63,6 +67,7 @@ class MessagePrompts:
 
     pair: LoadedPair
     _known: dict[tuple[str, ...], Prompt] = field(default_factory=dict)
+    _summary: dict[tuple[Prompt, int], Prompt] = field(default_factory=dict)
     _content_free: dict[tuple[Task, Example], list[Prompt]] = field(default_factory=dict)
 
     def message(self, question: Question) -> Prompt:
@@ -72,11 +77,19 @@ class MessagePrompts:
             self._known[key] = tuple(message_prompt_token_ids(self.pair.tokenizer, question))
         return self._known[key]
 
-    def with_message(self, question: Question, message: str) -> Prompt:
-        """What the receiver reads with a message."""
-        key = (question.example.id, message)
+    def summary(self, question: Question, tokens: int) -> Prompt:
+        """From which the sharer writes a summary of its evidence. Raises Unanswerable without."""
+        key = question.prompts.sharer_ids, tokens
+        if key not in self._summary:
+            ids = summary_prompt_token_ids(self.pair.tokenizer, question, tokens)
+            self._summary[key] = tuple(ids)
+        return self._summary[key]
+
+    def with_message(self, question: Question, message: str, system: str = "text") -> Prompt:
+        """What the receiver reads with a message that was sent under a system."""
+        key = (question.example.id, message, system)
         if key not in self._known:
-            ids = prompt_with_message_token_ids(self.pair.tokenizer, question, message)
+            ids = _READ_WITH[system](self.pair.tokenizer, question, message)
             self._known[key] = tuple(ids)
         return self._known[key]
 
@@ -149,12 +162,20 @@ def _best(question: Question, scores: np.ndarray) -> str:
     return labels[int(scores[: len(labels)].argmax())]
 
 
-def send_text(models: Models, message: Message, source: Question) -> tuple[bytes, str]:
+def send_text(
+    models: Models, message: Message, source: Question, system: str = "text"
+) -> tuple[bytes, str]:
     """What crosses the wire, and the text that arrives; Unanswerable for one too long to send.
 
-    The sharer writes it; evidence that it alone reads is sent itself, cut after as many tokens.
+    The sharer writes it; evidence that it alone reads is sent itself, cut after as many tokens, or
+    summed up in as many.
     """
-    if source.prompts.private:
+    if system == "summary":
+        written = models.write(
+            "sharer", models.prompts.summary(source, message.tokens), message.tokens
+        )
+        text = str(models.pair.tokenizer.decode(written, skip_special_tokens=True)).strip()
+    elif source.prompts.private:
         text = str(models.pair.tokenizer.decode(source.prompts.sharer_ids[: message.tokens]))
     else:
         written = models.write("sharer", models.prompts.message(source), message.tokens)
@@ -253,8 +274,8 @@ def or_raised(found: _T | Unanswerable) -> _T:
 def _by_text(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
     assert condition.message is not None
     source = source_of(condition.control, question, donor)
-    packet, received = send_text(models, condition.message, source)
-    prompt = models.prompts.with_message(question, received)
+    packet, received = send_text(models, condition.message, source, condition.system)
+    prompt = models.prompts.with_message(question, received, condition.system)
     answer = models.write("receiver", prompt, question.task.max_new_tokens)
     told: dict[str, Any] = {"message": received, "prompt_tokens": len(prompt)}
     return written_record(models.pair, condition, question, donor, answer, len(packet), **told)
@@ -275,5 +296,6 @@ _BY_SYSTEM = {
     "calibrated": _without_prior,
     "letter": _by_letter,
     "logits": _by_logits,
+    "summary": _by_text,
     "text": _by_text,
 }

@@ -173,21 +173,24 @@ def evaluate(
     models = BatchedModels(work, batch_size)
     asked = list(zip(questions, donors, strict=True))
 
-    def sources(system: str) -> list[Question]:
-        """Of which the sharer is asked something: not where it has read evidence alone."""
+    def sources(system: str, private: bool = False) -> list[Question]:
+        """Of which the sharer is asked something: where it alone reads evidence, or elsewhere."""
         found = (
             source_of(condition.control, *both)
             for condition in conditions
             if condition.system == system
             for both in asked
         )
-        return [source for source in found if not source.prompts.private]
+        return [source for source in found if source.prompts.private == private]
 
-    messages = [c.message for c in conditions if c.message is not None]
+    messages = [c.message for c in conditions if c.message is not None and c.system == "text"]
     if messages:
         prompts = {models.prompts.message(source) for source in sources("text")}
         models.generate("sharer", prompts, max(message.tokens for message in messages))
     most = max((question.task.max_new_tokens for both in asked for question in both), default=0)
+    for tokens in {c.message.tokens for c in conditions if c.system == "summary" and c.message}:
+        told = {models.prompts.summary(s, tokens) for s in sources("summary", private=True)}
+        models.generate("sharer", told, tokens)
     if letters := sources("letter"):
         models.generate("sharer", {source.prompts.sharer_ids for source in letters}, most)
     models.generate("receiver", _receivers_prompts(models, conditions, asked), most)
@@ -217,8 +220,8 @@ def _receivers_prompts(
             source = source_of(condition.control, question, donor)
             with suppress(Unanswerable):  # the sharer has written nothing: nor does the receiver
                 if condition.message is not None:
-                    _, received = send_text(models, condition.message, source)
-                    found.add(models.prompts.with_message(question, received))
+                    _, received = send_text(models, condition.message, source, condition.system)
+                    found.add(models.prompts.with_message(question, received, condition.system))
                 elif condition.system == "letter" and not send_letter(models, source):
                     found.add(question.prompts.receiver_ids)
     return found

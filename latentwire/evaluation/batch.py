@@ -2,14 +2,15 @@
 
 Every (condition, example) pair that the receiver answers is a row of its decoder, condition by
 condition. Work that conditions share is done once: the sharer reads each prompt, the receiver each
-instruction. What is left for a row is its codec's loss, the fusion of the tokens that arrive,
-section by section, what is read again after each section, and decoding.
+instruction. Of several questions on one evidence, which the sharer alone reads, the message is made
+once too. What is left for a row is its codec's loss, the fusion of the tokens that arrive, section
+by section, what is read again after each section, and decoding.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from itertools import cycle
+from itertools import cycle, islice
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -27,7 +28,6 @@ from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.memory import free_cache, out_of_memory
 from latentwire.evaluation.pipeline import apply_control, choose, require_whole_tokens
 from latentwire.evaluation.reading import read_alone, sent_text, sharers_text
-from latentwire.evaluation.record import source_of
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, refusal
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
@@ -43,8 +43,35 @@ PADDING_WORTH_A_PASS = {"cuda": 8_192, "mps": 4_096, "cpu": 128}
 _T = TypeVar("_T")
 OnLogits = Callable[[Sequence[Condition], Tensor], None]
 Reasons = dict[Condition, list[str | None]]  # why each example of a batch has no answer
-Chosen = Mapping[Condition, list[Positions]]  # of each example, under conditions that send a cache
+Chosen = Mapping[Condition, list[Positions]]  # of each message, under conditions that send a cache
 Received = dict[Condition, Arrived]
+
+
+class Messages(NamedTuple):
+    """What the sharer has to send in a batch under one control: M messages for B examples."""
+
+    cache: KVCache  # [M, H, T, D]
+    texts: list[tuple[int, ...]]  # of which each is the cache; see `sharers_text`
+    of: list[int]  # each example's message
+
+    @property
+    def tokens(self) -> list[int]:
+        """How many tokens of each can be sent."""
+        return [len(text) - 1 for text in self.texts]
+
+    @property
+    def every(self) -> KVCache:
+        """Each example's cache, [B, H, T, D]."""
+        return self.spread(self.cache)
+
+    def each(self, values: Sequence[_T]) -> list[_T]:
+        """Each example's of `values` of the messages."""
+        return [values[message] for message in self.of]
+
+    def spread(self, cache: KVCache) -> KVCache:
+        """Each example's row of a cache of the messages; copied only where one is shared."""
+        own = self.of == list(range(len(self.texts)))
+        return cache if own else cache.pick(_index(self.of, cache))
 
 
 class Answers(NamedTuple):
@@ -127,13 +154,13 @@ def answer(
     sent = batch.sent({*shared, *(c.control for c in fused)})
     chosen = batch.choose(sent, fused)
     by_receiver = [c for c in conditions if c.system == "receiver"]
-    by_receiver += sorted(fused, key=lambda c: batch.reading(chosen[c]))
+    by_receiver += sorted(fused, key=lambda c: batch.reading(sent[c.control].each(chosen[c])))
     answers: dict[Condition, list[list[int]]] = {}
     reasons: Reasons = {condition: [None] * len(questions) for condition in conditions}
     if sharer_alone:
         decoder = batch.decoder("sharer", 1)
         prompts = [read_alone(c, question) for c in sharer_alone[:1] for question in questions]
-        batch.fill(decoder, sent[MATCHED] if shared else batch.read("sharer", prompts), 1)
+        batch.fill(decoder, sent[MATCHED].every if shared else batch.read("sharer", prompts), 1)
         work.on_phase_end("copy")
         token_ids = batch.decode(decoder, sharer_alone, reasons, prompts)
         answers.update(zip(sharer_alone, token_ids, strict=True))
@@ -148,7 +175,7 @@ def answer(
         sizes = {c: (arrival.wire_bytes, arrival.elements) for c, arrival in received.items()}
         front: list[Positions] = []
         if work.pair.interface.inserts:
-            front = batch.insert(decoder, received, by_receiver)
+            front = batch.insert(decoder, sent, received, by_receiver)
         else:
             batch.merge(decoder, own, received, by_receiver)
         del own, sent
@@ -215,8 +242,8 @@ class _Batch:
         read(model, token_ids, cache, self.work.tokens_at_once)
         return cache
 
-    def sent(self, controls: set[str]) -> dict[str, KVCache]:
-        """What the sharer has for each example's instruction under each control.
+    def sent(self, controls: set[str]) -> dict[str, Messages]:
+        """What the sharer has to send under each control.
 
         A prompt that is both asked and lent is read once.
         """
@@ -232,31 +259,34 @@ class _Batch:
         wanted = [text for kind in texts.values() for text in kind]
         places = {prompt: place for place, prompt in enumerate(dict.fromkeys(wanted))}
         cache = self.read("sharer", list(places))
-        caches: dict[bool, KVCache] = {}
+        messages: dict[bool, Messages] = {}
         for kind, each in texts.items():
-            rows = [places[text] for text in each]
-            tokens = self.sent_tokens(kind)
+            told, of = self._messages(kind)
+            tokens = [len(text) - 1 for text in told]
             if kind and not interface.inserts:
-                have = [len(text) - 1 for text in each]
-                caches[kind] = fit_length(cache, rows, have, tokens)
-                continue
-            same = rows == list(range(len(rows)))
-            picked = cache.rows(0, len(rows)) if same else cache.pick(_index(rows, cache))
-            caches[kind] = picked.section(0, max(1, *tokens))
-        sent = {
-            control: apply_control(
-                control, caches[is_lent(control)], self.sent_tokens(is_lent(control))
-            )
-            for control in controls
-        }
+                rows, have = [places[text] for text in each], [len(text) - 1 for text in each]
+                picked = fit_length(cache, rows, have, tokens)
+            else:
+                rows = [places[text] for text in told]
+                same = rows == list(range(len(rows)))
+                picked = cache.rows(0, len(rows)) if same else cache.pick(_index(rows, cache))
+            messages[kind] = Messages(picked.section(0, max(1, *tokens)), told, of)
+        sent = {}
+        for control in controls:
+            cache, told, of = found = messages[is_lent(control)]
+            sent[control] = Messages(apply_control(control, cache, found.tokens), told, of)
         self.work.on_phase_end("sharer prefill")
         return sent
 
-    def sent_tokens(self, lent: bool) -> list[int]:
-        """How many tokens can be sent for each example: of its own cache, or of its donor's."""
-        sources = self.donors if lent else self.questions
-        texts = map(partial(sent_text, self.work.pair.interface), self.questions, sources)
-        return [len(text) - 1 for text in texts]
+    def _messages(self, lent: bool) -> tuple[list[tuple[int, ...]], list[int]]:
+        """The texts of which messages are made of the own prompts, or of the donors', and which is
+        each example's. One that is merged is brought to its question's length: it is not shared."""
+        interface, sources = self.work.pair.interface, self.donors if lent else self.questions
+        told = list(map(partial(sent_text, interface), self.questions, sources))
+        if not interface.inserts:
+            return told, list(range(len(told)))
+        numbers = {text: number for number, text in enumerate(dict.fromkeys(told))}
+        return list(numbers), [numbers[text] for text in told]
 
     def fill(self, decoder: Decoder, cache: KVCache, conditions: int) -> None:
         """Give every condition's rows the same cache, and zeros after it.
@@ -272,10 +302,10 @@ class _Batch:
                 used[..., :tokens, :] = tensor
                 used[..., tokens:seen, :] = 0
 
-    def choose(self, sent: Mapping[str, KVCache], conditions: Sequence[Condition]) -> Chosen:
-        """What the sender chooses of each example; once for conditions that differ by codec."""
+    def choose(self, sent: Mapping[str, Messages], conditions: Sequence[Condition]) -> Chosen:
+        """What the sender chooses of each message; once for conditions that differ by codec."""
         controls = {condition.control for condition in conditions}
-        examples = {control: self._examples(control, sent[control]) for control in controls}
+        examples = {control: _one_by_one(sent[control]) for control in controls}
         found: dict[tuple[Channel, str], list[Positions]] = {}
         chosen = {}
         for condition in conditions:
@@ -288,49 +318,44 @@ class _Batch:
             chosen[condition] = found[key]
         return chosen
 
-    def _examples(self, control: str, cache: KVCache) -> list[tuple[KVCache, tuple[int, ...]]]:
-        """Of each example what a sender has: the cache [1, H, n-1, D] and the text."""
-
-        def instruction(row: int, tokens: int) -> KVCache:
-            return cache.map(lambda tensor: tensor[row : row + 1, :, :tokens])
-
-        both = zip(self.questions, self.donors, strict=True)
-        texts = [
-            sent_text(self.work.pair.interface, question, source_of(control, question, donor))
-            for question, donor in both
-        ]
-        return [(instruction(row, len(text) - 1), text) for row, text in enumerate(texts)]
-
-    def simulate(self, sent: Mapping[str, KVCache], chosen: Chosen, reasons: Reasons) -> Received:
-        """What arrives under each condition that sends something; nothing in rows that are refused,
-        of which `reasons` says why.
+    def simulate(self, sent: Mapping[str, Messages], chosen: Chosen, reasons: Reasons) -> Received:
+        """What arrives under each condition that sends something: caches of the messages, and all
+        else of each example; nothing where a message is refused, of which `reasons` says why.
 
         Whether any is refused is asked once for all conditions: the answer waits for the device.
         """
         endpoint, received = self.work.pair.endpoint, {}
         for condition, positions in chosen.items():
             assert condition.channel is not None
-            cache = sent[condition.control]
+            cache = sent[condition.control].cache
             received[condition] = endpoint.simulate(
                 condition.channel, cache, positions, check=False
             )
         if not received:
             return {}
-        doubtful = torch.stack([arrival.doubtful for arrival in received.values()]).tolist()
-        for (condition, arrival), doubts in zip(received.items(), doubtful, strict=True):
-            if condition.channel is None or not any(doubts):
-                continue
-            cache = sent[condition.control]
-            refused = endpoint.refusals(condition.channel, cache, chosen[condition], doubts)
-            for row, error in refused.items():
-                reasons[condition][row] = refusal(condition.channel, error)
-                arrival.kept[row], arrival.wire_bytes[row] = Positions(), 0
+        told = iter(torch.cat([arrival.doubtful for arrival in received.values()]).tolist())
+        for condition, arrival in list(received.items()):
+            doubts, messages = list(islice(told, len(arrival.kept))), sent[condition.control]
+            if condition.channel is not None and any(doubts):
+                refused = endpoint.refusals(
+                    condition.channel, messages.cache, chosen[condition], doubts
+                )
+                for message, error in refused.items():
+                    arrival.kept[message], arrival.wire_bytes[message] = Positions(), 0
+                    for row in (row for row, own in enumerate(messages.of) if own == message):
+                        reasons[condition][row] = refusal(condition.channel, error)
+            received[condition] = arrival._replace(
+                kept=messages.each(arrival.kept),
+                wire_bytes=messages.each(arrival.wire_bytes),
+                elements=messages.each(arrival.elements),
+            )
         self.work.on_phase_end("codecs")
         return received
 
     def insert(
         self,
         decoder: Decoder,
+        sent: Mapping[str, Messages],
         received: Received,
         conditions: Sequence[Condition],
     ) -> list[Positions]:
@@ -346,6 +371,7 @@ class _Batch:
                     require_whole_tokens(each)
                 front = self.work.pair.interface.prepare(arrival.cache)
                 assert front is not None
+                front = sent[condition.control].spread(front)
                 slots = decoder.slots.rows(number * rows, (number + 1) * rows)
                 to, tensors = (*slots.keys, *slots.values), (*front.keys, *front.values)
                 for slot, tensor in zip(to, tensors, strict=True):
@@ -536,6 +562,15 @@ class _Batch:
         )
         self.work.on_phase_end("decoding")
         return [answers[start : start + rows] for start in range(0, len(answers), rows)]
+
+
+def _one_by_one(messages: Messages) -> list[tuple[KVCache, tuple[int, ...]]]:
+    """Of each message what a sender has: the cache [1, H, n-1, D] and the text."""
+
+    def instruction(row: int, tokens: int) -> KVCache:
+        return messages.cache.map(lambda tensor: tensor[row : row + 1, :, :tokens])
+
+    return [(instruction(row, len(text) - 1), text) for row, text in enumerate(messages.texts)]
 
 
 def slots_needed(

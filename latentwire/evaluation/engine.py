@@ -6,6 +6,7 @@ prove equal.
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -120,14 +121,20 @@ class _Call:
         needed = [
             _slots(self.work.pair, *both) for both in zip(self.questions, self.donors, strict=True)
         ]
-        waiting.sort(key=lambda row: -needed[row])
+        shared = _message_of(self.questions)
+        longest: dict[int, int] = defaultdict(int)
+        for row in waiting:
+            longest[shared[row]] = max(longest[shared[row]], needed[row])
+        # Questions that get one message stand together: it is made once a batch.
+        waiting.sort(key=lambda row: (-longest[shared[row]], shared[row], -needed[row]))
         slots = -(-max((needed[row] for row in waiting), default=0) // SAME_SLOTS) * SAME_SLOTS
         while waiting:
             room = self.batch_size or _room(self.work, self.conditions, slots)
             lacking = self.missing(waiting[0])
-            rows = _same_pending_prefix(
-                waiting[: _balanced_batch_size(len(waiting), room)], self.missing
+            most = _whole_messages(
+                [shared[row] for row in waiting], _balanced_batch_size(len(waiting), room)
             )
+            rows = _same_pending_prefix(waiting[:most], self.missing)
             asked = lacking[: self.together]
             answers = self.answers(asked, rows)
             if answers is None:
@@ -184,6 +191,25 @@ def _refused(
         return None
     except Unanswerable as reason:
         return unanswered(condition, question, donor, str(reason))
+
+
+def _message_of(questions: Sequence[Question]) -> list[int]:
+    """Of each question the first that gets the same message: on the evidence that the sharer alone
+    reads. Others are alone."""
+    first: dict[tuple[int, ...], int] = {}
+    return [
+        first.setdefault(question.prompts.sharer_ids, row) if question.prompts.private else row
+        for row, question in enumerate(questions)
+    ]
+
+
+def _whole_messages(messages: Sequence[int], most: int) -> int:
+    """At most so many of the questions, whose messages these are, that none is made in two
+    batches; `most` where the first message alone serves more."""
+    cut = most
+    while 0 < cut < len(messages) and messages[cut - 1] == messages[cut]:
+        cut -= 1
+    return cut or most
 
 
 def _same_pending_prefix(

@@ -18,6 +18,8 @@ from latentwire.evaluation.baselines import MessagePrompts, Prompt
 from latentwire.evaluation.device_timer import now_s
 from latentwire.evaluation.latency_names import (
     BUDGETS,
+    EVIDENCE_BYTES,
+    EVIDENCE_READ,
     FUSE,
     RECEIVER_PREFILL,
     SHARER_PREFILL,
@@ -34,12 +36,26 @@ def measure(pair: LoadedPair, questions: Sequence[Question]) -> dict[str, float]
     prompts = MessagePrompts(pair)
     _once(pair, prompts, questions[0])
     rounds = [_once(pair, prompts, question) for question in questions]
-    return {name: mean(found[name] for found in rounds) for name in rounds[0]}
+    told = [name for name in rounds[0] if all(name in found for found in rounds)]
+    return {name: mean(found[name] for found in rounds) for name in told}
 
 
 @torch.inference_mode()
 def _once(pair: LoadedPair, prompts: MessagePrompts, question: Question) -> dict[str, float]:
-    return {**_by_cache(pair, question), **_by_text(pair, prompts, question)}
+    found = {**_by_cache(pair, question), **_by_text(pair, prompts, question)}
+    return found | (_by_evidence(pair, question) if question.prompts.private else {})
+
+
+def _by_evidence(pair: LoadedPair, question: Question) -> dict[str, float]:
+    """Sent whole as text, and read by the receiver in place of a cache."""
+    text = str(pair.tokenizer.decode(question.prompts.sharer_ids))
+    everything = question.prompts.everything
+    began = now_s(pair.device)
+    _read(pair, pair.receiver, everything)
+    return {
+        EVIDENCE_READ: 1000 * (now_s(pair.device) - began),
+        EVIDENCE_BYTES: float(len(encode_text(text, "utf8"))),
+    }
 
 
 def _by_cache(pair: LoadedPair, question: Question) -> dict[str, float]:

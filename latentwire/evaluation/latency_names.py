@@ -1,6 +1,8 @@
 """What the figures of `latency.measure` are called, for whoever reads them from runs."""
 
 SHARER_PREFILL, RECEIVER_PREFILL, FUSE = "sharer_prefill_ms", "receiver_prefill_ms", "fuse_ms"
+# Of evidence that the sharer alone reads: ms for the receiver to read it and its prompt, and bytes.
+EVIDENCE_READ, EVIDENCE_BYTES = "evidence_read_ms", "evidence_bytes"
 BUDGETS = (8, 32, 128, 256)  # most tokens of the texts
 
 

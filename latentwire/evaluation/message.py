@@ -19,6 +19,9 @@ _TASK = """Another model will answer the following question. It sees question an
 _WRITE = """
 Write a brief message to it with the facts and the reasoning that help to answer. Begin with what \
 matters most."""
+_SUM_UP = """Sum up the text above in at most {tokens} tokens, about {words} words, for a reader \
+who has not seen it and will be asked a question about it. Keep names, numbers and places. Begin \
+with what is most likely to be asked, and write the summary alone."""
 _HINT = "A message from another model that has read this question:\n"
 
 
@@ -42,6 +45,22 @@ def prompt_with_message_token_ids(tokenizer: Any, question: Question, message: s
         return [*evidence, *question.prompts.receiver_ids]
     hint = _HINT + message + "\n\n"
     return user_turn_token_ids(tokenizer, hint + question.task.prompt_text(question.example))
+
+
+def summary_prompt_token_ids(tokenizer: Any, question: Question, tokens: int) -> list[int]:
+    """The token ids from which the sharer writes a summary of its evidence, told its budget: what
+    it reads anyway, and a turn that asks. Raises Unanswerable where it reads no evidence alone."""
+    if not question.prompts.private:
+        raise Unanswerable("both models read the same: there is no evidence to sum up")
+    asked = _SUM_UP.format(tokens=tokens, words=max(1, tokens * 3 // 4))
+    return [*question.prompts.sharer_ids, *user_turn_token_ids(tokenizer, asked)]
+
+
+def prompt_with_summary_token_ids(tokenizer: Any, question: Question, summary: str) -> list[int]:
+    """The token ids that the receiver reads: the summary, a turn of its own where the evidence's
+    would stand, then its prompt. Without a summary they are the plain prompt's."""
+    turn = user_turn_token_ids(tokenizer, summary, False) if summary else []
+    return [*turn, *question.prompts.receiver_ids]
 
 
 def content_free_token_ids(tokenizer: Any, question: Question) -> list[list[int]]:

@@ -5,7 +5,8 @@
 An interface that merges does so into the cache of the receiver's own prompt, token by token: both
 models read the same. One that inserts puts what arrived before the receiver's prompt, which may be
 another: the sharer's whole prompt can be sent, every token keeps its position, and the receiver's
-prompt stands behind the whole of it, however few of its tokens arrived.
+prompt stands behind the whole of it, however few of its tokens arrived. Such a message is of the
+sharer's prompt alone: questions on one evidence get the same bytes, which `engine` makes once.
 
 `engine` does the same for many examples and conditions at once and must agree with this page.
 """

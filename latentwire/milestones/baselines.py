@@ -1,13 +1,14 @@
 """Baselines: what do a text, a letter and four numbers score on the same axis of bytes?
 
-The sharer's message in at most so many tokens, its answer's letter (1 byte), its log-probabilities
-of the options (8 bytes); and the receiver alone with its letter prior taken off (no bytes).
+The sharer's message in at most so many tokens (of evidence that it alone has read: that evidence,
+and a summary of it), its answer's letter (1 byte), its log-probabilities of the options (8 bytes);
+and the receiver alone with its letter prior taken off (no bytes).
 """
 
 from typing import TYPE_CHECKING
 
 from latentwire.parameters import CONTROLS_WRITTEN, MESSAGE_TOKENS, STUDY, WORKERS, Values
-from latentwire.spec.axes import TEXT_CODECS
+from latentwire.spec.axes import TEXT_CODECS, TEXTS
 from latentwire.spec.condition import Condition, Message
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
@@ -23,7 +24,12 @@ def conditions(values: Values) -> list[Condition]:
     return [
         Condition("calibrated"),
         *(Condition(s, control=c) for s in ("letter", "logits") for c in values["controls"]),
-        *(Condition("text", control=c, message=m) for m in messages for c in values["controls"]),
+        *(
+            Condition(s, control=c, message=m)
+            for s in TEXTS
+            for m in messages
+            for c in values["controls"]
+        ),
     ]
 
 

@@ -53,6 +53,8 @@ def _item(session: Session, dataset: str) -> _Item:
         "questions": count,
         "device": session.device.partition(":")[0],  # times differ
     }
+    if session.dataset(dataset).private:
+        content["evidence"] = "read whole by the receiver"  # which was not measured before
     return _Item(dataset, count, digest_of(content))
 
 

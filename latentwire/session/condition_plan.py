@@ -8,7 +8,7 @@ from mlflow.entities import Run
 from latentwire.channel.codec_names import bits_label
 from latentwire.controls.registry import is_lent
 from latentwire.session.session import Session
-from latentwire.spec.axes import NONE
+from latentwire.spec.axes import NONE, SYSTEMS
 from latentwire.spec.condition import Condition
 from latentwire.spec.setting import Setting
 from latentwire.tracking.finished_chunks import Span, finished_spans, missing_spans, parse_chunk
@@ -50,9 +50,15 @@ class ConditionPlan:
 
 
 def make_plans(session: Session, conditions: Sequence[Condition]) -> list[ConditionPlan]:
-    """Which chunks of each condition on each of the session's datasets are missing in the store."""
+    """Which chunks of each condition on each of the session's datasets are missing in the store. A
+    condition that asks about evidence is left out where the sharer alone reads none."""
     settings = {dataset: session.setting(dataset) for dataset in session.dataset_names}
-    points = [(setting, condition) for setting in settings.values() for condition in conditions]
+    points = [
+        (setting, condition)
+        for dataset, setting in settings.items()
+        for condition in conditions
+        if session.dataset(dataset).private or not SYSTEMS[condition.system].of_evidence
+    ]
     prints = [setting.condition_fingerprint(condition) for setting, condition in points]
     finished = finished_spans(session.store, prints)
     return [

@@ -26,6 +26,7 @@ class System:
     label: str
     sends: str = ""  # CACHE, TEXT or ANSWER; nothing where a model answers alone
     competes: bool = False  # with caches, on the same axis: what it reads has a version
+    of_evidence: bool = False  # only where the sharer alone reads something
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -44,6 +45,7 @@ SYSTEMS = {  # in the order of the budget curve
     "letter": System("letter", ANSWER, competes=True),
     "logits": System("logits", ANSWER, competes=True),
     "text": System("text", TEXT, competes=True),
+    "summary": System("summary", TEXT, competes=True, of_evidence=True),
     C2C: System(C2C, CACHE),
 }
 CACHES = tuple(name for name, system in SYSTEMS.items() if system.sends == CACHE)

@@ -45,7 +45,8 @@ class BundledSplit:
         return read_json_lines(path), str(path)
 
 
-def bundled(name: str) -> MultipleChoice:
-    """A bundled set as a task. It is calibrated on its development questions, which are about other
-    facts and were not trained on."""
-    return MultipleChoice(name, BundledSplit(name, "test"), BundledSplit(name, "dev"))
+def bundled(name: str, evidence_field: str = "") -> MultipleChoice:
+    """A bundled set as a task; `evidence_field` as of `MultipleChoice`. It is calibrated on its
+    development questions, which are about other facts and were not trained on."""
+    test, dev = BundledSplit(name, "test"), BundledSplit(name, "dev")
+    return MultipleChoice(name, test, dev, evidence_field=evidence_field)

@@ -12,6 +12,7 @@ from typing import Any
 
 from latentwire.errors import LatentWireError
 from latentwire.tasks.answer_letter import LETTERS, answer_letter
+from latentwire.tasks.passage import with_passage
 from latentwire.tasks.rows import RowFields
 from latentwire.tasks.task import Example, Options, Task
 
@@ -39,10 +40,11 @@ class MultipleChoice(Task):
 
     Rows are of the schema of allenai/openbookqa and allenai/ai2_arc: `id`, the question under
     `question_field`, `choices` with the parallel lists `text` and `label`, and `answerKey`, one of
-    the labels. Other fields are ignored.
+    the labels; and of `evidence_field`, where there is one. Other fields are ignored.
     """
 
     question_field: str = "question"
+    evidence_field: str = ""  # of what the sharer alone reads; "" where both read the same
     letters: str = LETTERS  # the keys that are scored, and what is read of an answer
 
     scored = f"question with a key {LETTERS[0]} to {LETTERS[-1]}"
@@ -69,7 +71,10 @@ class MultipleChoice(Task):
                 f"answerKey {key!r} labels the choice that the prompt letters {shown_as} by"
                 " position"
             )
-        return Example(example_id, index, question, tuple(choices), key)
+        found = Example(example_id, index, question, tuple(choices), key)
+        return (
+            with_passage(found, fields.text(self.evidence_field)) if self.evidence_field else found
+        )
 
     def prompt_text(self, example: Example) -> str:
         """See `prompt_text`."""

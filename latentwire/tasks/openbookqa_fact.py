@@ -1,13 +1,8 @@
 """OpenBookQA, test split, with the fact that each question was written from (config `additional`).
 The sharer alone reads the fact, the receiver the question."""
 
-from dataclasses import dataclass
-from typing import Any
-
 from latentwire.tasks.multiple_choice import MultipleChoice
-from latentwire.tasks.passage import with_passage
-from latentwire.tasks.rows import Expected, HubSplit, RowFields
-from latentwire.tasks.task import Example
+from latentwire.tasks.rows import Expected, HubSplit
 
 _TEST = Expected(
     rows=500,
@@ -28,18 +23,10 @@ _HUB = ("allenai/openbookqa", "additional")
 _FOLDER = "openbookqa_additional"
 
 
-@dataclass(frozen=True)
-class _WithFact(MultipleChoice):
-    """Rows have `fact1` beside the fields of multiple choice."""
-
-    def example(self, row: dict[str, Any], index: int) -> Example | None:
-        found = super().example(row, index)
-        return found and with_passage(found, RowFields(row).text("fact1"))
-
-
-TASK = _WithFact(
+TASK = MultipleChoice(
     name="openbookqa_fact",
     question_field="question_stem",
+    evidence_field="fact1",
     test=HubSplit(*_HUB, "test", f"{_FOLDER}/test.jsonl", _TEST),
     training=HubSplit(*_HUB, "train", f"{_FOLDER}/train.jsonl", _TRAINING),
     validation=HubSplit(*_HUB, "validation", f"{_FOLDER}/validation.jsonl", _VALIDATION),

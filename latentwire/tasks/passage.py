@@ -1,6 +1,5 @@
 """Examples of which one side has read what the other has not: a passage, a fact."""
 
-import hashlib
 from dataclasses import dataclass
 
 from latentwire.tasks.task import Example
@@ -16,11 +15,6 @@ class PassageExample(Example):
     def evidence(self) -> str:
         """See `Example`."""
         return self.passage
-
-    @property
-    def cluster(self) -> str:
-        """Questions about one passage are one cluster."""
-        return hashlib.sha256(self.passage.encode()).hexdigest()[:16]
 
 
 def with_passage(example: Example, passage: str) -> PassageExample:

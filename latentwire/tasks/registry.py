@@ -15,6 +15,7 @@ _FILES = (
     "commonsense_qa",
     "demo_facts",
     "demo_graded",
+    "demo_private",
     "xquad",
     "openbookqa_fact",
     "boolq",

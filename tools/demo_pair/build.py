@@ -24,12 +24,18 @@ from c2c.checkpoint import save_fuser
 from latentwire.environment import choose_device
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.loaded_pair import LoadedPair
-from latentwire.tasks import demo_facts, demo_graded
+from latentwire.tasks import demo_facts, demo_graded, demo_private
 from tools.demo_pair.answer_training import OnMetrics
-from tools.demo_pair.config import FULL, QUICK, DemoSettings
+from tools.demo_pair.config import (
+    FULL,
+    PRIVATE_STATEMENTS,
+    QUESTIONS_EACH,
+    QUICK,
+    DemoSettings,
+)
 from tools.demo_pair.measure import asked, figures, measure
 from tools.demo_pair.outlier_search import choose_outliers
-from tools.demo_pair.questions import question_rows, write_rows
+from tools.demo_pair.questions import private_rows, question_rows, write_rows
 from tools.demo_pair.readme import readme_text
 from tools.demo_pair.tokenizer import build_tokenizer
 from tools.demo_pair.trained import (
@@ -41,7 +47,7 @@ from tools.demo_pair.trained import (
     train,
     versions,
 )
-from tools.demo_pair.world import Split, make_world
+from tools.demo_pair.world import Split, World, make_world
 
 # Typed stubs of torch leave its switch out.
 _deterministic: Any = torch.utils.deterministic
@@ -52,6 +58,8 @@ SET_FILES = {
     Split.TEST_FACTS: (demo_facts.TASK.name, "test"),
     Split.TEST_GRADED: (demo_graded.TASK.name, "test"),
 }
+
+PRIVATE_SPLITS = {"dev": Split.DEV_FACTS, "test": Split.TEST_FACTS}
 
 
 def build_demo_pair(
@@ -112,7 +120,17 @@ def build_demo_pair(
         "measures": measures,
     }
     _write(output_dir, pair, sets, settings, report)
+    write_private_set(output_dir / "data", world, seed)
     return report
+
+
+def write_private_set(folder: Path, world: World, seed: int) -> None:
+    """The set whose statements the sharer alone reads, below a pair's folder `data`. It has no part
+    in the pair's making: the receiver, at both ends, is asked."""
+    for number, (name, split) in enumerate(PRIVATE_SPLITS.items()):
+        count = PRIVATE_STATEMENTS[name]
+        rows = private_rows(world, split, count, QUESTIONS_EACH, seed + 20 + number)
+        write_rows(folder / demo_private.TASK.name / f"{name}.jsonl", rows)
 
 
 def _parameters(pair: LoadedPair) -> dict[str, int]:

@@ -87,6 +87,12 @@ class DemoSettings:
     """Candidates; the one that tells precisions apart best on the graded dev questions is taken."""
 
 
+PRIVATE_STATEMENTS = {"dev": 12, "test": 40}
+"""At most so many statements in a split of the set whose evidence the sharer alone reads."""
+QUESTIONS_EACH = 3
+"""On each of them."""
+
+
 FULL = DemoSettings(
     world=FULL_WORLD,
     questions={

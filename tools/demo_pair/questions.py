@@ -15,7 +15,7 @@ from latentwire.tasks.demo_graded import TASK
 from latentwire.tasks.question import Question, derange
 from latentwire.tasks.task import Example, Prompts
 from tools.demo_pair.token_templates import CHOICES, Slots, word_ids
-from tools.demo_pair.world import Split, World, question_text
+from tools.demo_pair.world import Split, World, question_text, statement_text
 
 
 @dataclass(frozen=True)
@@ -135,19 +135,54 @@ def question_rows(world: World, split: Split, limit: int, seed: int) -> list[dic
         wrong = others[: CHOICES - 1]
         shuffled = [wrong[i] for i in torch.randperm(len(wrong), generator=draw).tolist()]
         values = [*shuffled[:key], truth, *shuffled[key:]]
-        first_name, last_name = world.name(entity)
+        rows.append({"id": row_id, **_asked(world, entity, attribute, values, key)})
+    return rows
+
+
+def private_rows(
+    world: World, split: Split, statements: int, each: int, seed: int
+) -> list[dict[str, Any]]:
+    """Questions of which a statement stands in the row, as `question_rows` has them: at most
+    `statements` of them, with `each` questions.
+
+    The values are invented anew, so that what a model knows of the world helps nobody. Questions on
+    a statement have the same words and other choices. Every letter is the key equally often.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    facts = world.facts([split])
+    facts = facts[torch.randperm(len(facts), generator=draw)][:statements]
+    keys = torch.arange(len(facts) * each)[torch.randperm(len(facts) * each, generator=draw)]
+    rows = []
+    for number, key in enumerate((keys % CHOICES).tolist()):
+        entity, attribute = facts[number // each].tolist()
+        words = world.attributes[attribute], *world.name(entity)
+        if number % each == 0:
+            stated = int(torch.randint(len(world.values[attribute]), (), generator=draw))
+        order = torch.randperm(len(world.values[attribute]), generator=draw).tolist()
+        values = [value for value in order if value != stated][: CHOICES - 1]
+        values.insert(key, stated)
         rows.append(
             {
-                "id": row_id,
-                "question": question_text(world.attributes[attribute], first_name, last_name),
-                "choices": {
-                    "text": [world.values[attribute][value] for value in values],
-                    "label": list(LETTERS),
-                },
-                "answerKey": LETTERS[key],
+                "id": f"{split.value}_stated_{number:04d}",
+                "statement": statement_text(*words, world.values[attribute][stated]),
+                **_asked(world, entity, attribute, values, key),
             }
         )
     return rows
+
+
+def _asked(
+    world: World, entity: int, attribute: int, values: list[int], key: int
+) -> dict[str, Any]:
+    """A row's question, its choices, and the key, which is at a position of theirs."""
+    return {
+        "question": question_text(world.attributes[attribute], *world.name(entity)),
+        "choices": {
+            "text": [world.values[attribute][value] for value in values],
+            "label": list(LETTERS),
+        },
+        "answerKey": LETTERS[key],
+    }
 
 
 def _balanced_keys(ids: list[str], draw: torch.Generator) -> Tensor:

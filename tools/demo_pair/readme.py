@@ -5,9 +5,10 @@ from typing import Any
 _INTRODUCTION = """\
 # The bundled pair: a demonstration
 
-Two tiny models, a tokenizer, a fuser and two question sets, all made by `mlflow run . -e demo_pair`
-(`python -m tools.demo_pair.build`) from a seed. **It shows how the experiments work. Its numbers
-are its own: they are not the paper's, and say nothing about real language models.**
+Two tiny models, a tokenizer, a fuser and three question sets, all made by
+`mlflow run . -e demo_pair` (`python -m tools.demo_pair.build`) from a seed. **It shows how the
+experiments work. Its numbers are its own: they are not the paper's, and say nothing about real
+language models.**
 
 | part | what it is |
 |---|---|
@@ -20,6 +21,8 @@ question set asks about |
 | `data/demo_facts/` | settled facts: every time the sharer was asked, one value was right |
 | `data/demo_graded/` | disputed facts: the key was right {share_low:.0%} to {asked_share:.0%} of \
 the time, one rival, which is always among the choices, in the rest |
+| `data/demo_private/` | invented statements, three questions on each: for the pair `demo_self`, \
+the receiver at both ends |
 | `build.json` | seed, versions, every setting, losses, times and figures |
 
 The world is invented: {people} people, {attributes} attributes, {values} values each. The sharer

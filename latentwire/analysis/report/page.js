@@ -50,6 +50,7 @@
 
   const group = (point) => data.groups[point.group];
   const onWire = (point) => data.systems[point.system] === "cache";
+  const isShared = (point) => point.wire_bytes_per_question !== null && point.wire_bytes_per_question < point.wire_bytes_mean;
   const isAlone = (point) => !data.systems[point.system];
   const isWhole = (point) => point.keep_ratio === 1;
   const fitted = (point) => (point.calibration ? `, calibration ${point.calibration.slice(0, 10)}` : "") +
@@ -281,7 +282,7 @@
     const measured = `${percent(value, signed)}${signed ? " points" : " %"}${low !== undefined && low !== null ? " " + interval(low, high, signed) : ""}`;
     const what = { matched: point.metric, published: `${point.metric}, published`, gain: "pairing gain" }[kind] || `${point.metric} with ${CONTROLS[kind]}`;
     const degenerate = inPlaceOfOwn.includes(kind) ? point[`${kind}_degenerate`] : point.degenerate;
-    const text = `${named(point)}\n${what}: ${measured}\n${humanBytes(point.wire_bytes_mean)} a question, n = ${whole(askedOf(point, kind))}` +
+    const text = `${named(point)}\n${what}: ${measured}\n${humanBytes(point.wire_bytes_mean)} a ${isShared(point) ? `message, ${humanBytes(point.wire_bytes_per_question)} a question` : "question"}, n = ${whole(askedOf(point, kind))}` +
       `${isComplete(point, kind) ? "" : ` of ${whole(point.examples_total)} *`}${degenerate ? "\n× one letter, mostly" : ""}`;
     const control = kind === "gain" || kind === "published" ? "matched" : kind;
     const pick = () => pickFirst(point, control);
@@ -362,6 +363,7 @@
     ["kept", "", (p) => p.kept, (p) => onWire(p) ? p.keep_ratio : null],
     ["n", "number", (p) => whole(p.examples) + (p.complete ? "" : `/${whole(p.examples_total)} *`), (p) => p.examples],
     ["bytes", "number", (p) => p.wire_bytes_mean === null ? "–" : humanBytes(p.wire_bytes_mean), (p) => p.wire_bytes_mean, "wire_bytes_mean"],
+    ...(data.points.some(isShared) ? [["bytes a question", "number", (p) => p.wire_bytes_per_question === null ? "–" : humanBytes(p.wire_bytes_per_question), (p) => p.wire_bytes_per_question]] : []),
     ["bits a number", "number", (p) => p.bits_per_element === null ? "–" : p.bits_per_element.toFixed(2), (p) => p.bits_per_element],
     ["accuracy %", "number", (p) => measured(p, "score", false, p.degenerate), (p) => p.score],
     ["pairing gain", "number", (p) => measured(p, "pairing_gain", true), (p) => p.pairing_gain],

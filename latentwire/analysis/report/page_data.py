@@ -49,6 +49,7 @@ SHOWN = (
     *("examples", "examples_total", "complete"),
     *("accuracy", "accuracy_low", "accuracy_high"),
     *("metric", "score", "score_low", "score_high", "wire_bytes_mean", "bits_per_element"),
+    *("messages", "wire_bytes_per_question"),
     *(f"{c}_{n}" for c in in_place_of_own() for n in ("score", "examples", "degenerate")),
     *("pairing_examples", "pairing_gain", "pairing_gain_low", "pairing_gain_high"),
     *("pairing_p_holm", "unparsed_share", "in_format_share"),

@@ -48,6 +48,36 @@ def test_a_row_holds_what_its_records_say(condition: Make) -> None:
         assert math.isnan(row[name])
 
 
+def on_passages(result: ConditionResult, passages: str) -> ConditionResult:
+    """The same with a passage, named by a letter, for each question."""
+    records = zip(result.records, passages, strict=True)
+    return replace(
+        result, records=tuple(replace(record, cluster=passage) for record, passage in records)
+    )
+
+
+def test_bytes_are_counted_for_each_message_and_for_each_question(condition: Make) -> None:
+    alone = only_row(condition("AAB", wire_bytes=500))
+    assert (alone["messages"], alone["wire_bytes_per_question"]) == (3, alone["wire_bytes_mean"])
+    # Packets of 600, 601, ... bytes: those of one passage are counted once, by their mean.
+    result = on_passages(condition("AABBA", wire_bytes=600), "xxxyx")
+    row = only_row(result)
+    assert row["messages"] == 2 and row["wire_bytes_mean"] == 602
+    assert row["wire_bytes_per_question"] == ((600 + 601 + 602 + 604) / 4 + 603) / 5
+    # In two chunks, of which one passage is in both, nothing else comes out.
+    parts = [
+        replace(result, records=result.records[:2]),
+        replace(result, records=result.records[2:]),
+    ]
+    assert only_row(*parts)["wire_bytes_per_question"] == row["wire_bytes_per_question"]
+    refused = replace(result.records[3], unanswered="too long", wire_bytes=0)
+    left = replace(result, records=(*result.records[:3], refused, result.records[4]))
+    row = only_row(left)
+    assert row["messages"] == 1 and row["wire_bytes_per_question"] == 601.75 / 4
+    nothing = only_row(on_passages(condition("AABB", system="receiver"), "xxyy"))
+    assert (nothing["messages"], nothing["wire_bytes_per_question"]) == (0, 0)
+
+
 def test_equally_frequent_letters_go_by_the_alphabet(condition: Make) -> None:
     assert only_row(condition("DCDC"))["top_letter"] == "C"
     assert pd.isna(only_row(condition("--"))["top_letter"])

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 from latentwire.analysis.curve import ConditionResult, build_curve
 from latentwire.analysis.table import WIDTH, render_table
@@ -56,6 +57,18 @@ def test_incomplete_points_and_published_parts_are_marked(condition: Make) -> No
     assert "2/500*" in text
     assert text.splitlines()[-1].startswith("* incomplete")
     assert "set, demo, published answers" in text
+
+
+def test_what_questions_share_is_shown_where_they_do(condition: Make) -> None:
+    result = condition("AABB" * 100, wire_bytes=1_200_000)
+    assert "shared" not in render_table(build_curve([result]))
+    records = (replace(record, cluster=str(record.index // 4)) for record in result.records)
+    frame = build_curve([replace(result, records=tuple(records))])
+    lines = render_table(frame).splitlines()
+    assert "bytes shared pairing" in words(lines[2])
+    assert " 1.2 MB 300 kB " in words(lines[4])
+    assert lines[-1].startswith("shared: bytes of all messages")
+    assert max(map(len, lines)) <= WIDTH
 
 
 def test_lines_fit_the_terminal_and_no_name_is_cut(condition: Make) -> None:

@@ -60,9 +60,9 @@ def test_a_row_that_cannot_be_sent_is_named_and_troubles_no_other(
     conditions = [Condition("c2c", Channel(*cut), "matched") for cut in cuts]
     read = batch._Batch.sent
 
-    def poisoned(self: batch._Batch, controls: set[str]) -> dict[str, KVCache]:
+    def poisoned(self: batch._Batch, controls: set[str]) -> dict[str, batch.Messages]:
         sent = read(self, controls)
-        sent["matched"].keys[pair.endpoint.key_layers[0]][1, 0, 0, 0] = torch.nan
+        sent["matched"].cache.keys[pair.endpoint.key_layers[0]][1, 0, 0, 0] = torch.nan
         return sent
 
     with slot_attention(pair.receiver, pair.sharer), torch.inference_mode():

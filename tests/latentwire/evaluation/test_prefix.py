@@ -14,7 +14,7 @@ from random_questions import SHORT, STOPS
 from tiny import VOCABULARY, make_model, make_tokenizer
 from transformers import DynamicCache, PreTrainedModel
 
-from c2c.cache import geometry
+from c2c.cache import KVCache, geometry
 from latentwire.channel.describe import describe
 from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.packet import TOLD_VERSION, VERSION, PacketError
@@ -33,7 +33,7 @@ from latentwire.interfaces.registry import without_weights
 from latentwire.spec.condition import Channel, Condition, Message
 from latentwire.tasks.passage import PassageExample
 from latentwire.tasks.question import Question, derange, tokenize
-from latentwire.tasks.task import Example, Prompts
+from latentwire.tasks.task import Example, Prompts, user_turn_token_ids
 
 ALONE = [Condition("receiver"), Condition("sharer")]
 WHOLE = Condition("c2c", Channel("fp32"), "matched")
@@ -167,6 +167,40 @@ def test_every_condition_in_batches_is_the_definitions(pair: LoadedPair) -> None
     assert prompts == [len(question.prompts.everything) for question in questions]
 
 
+@pytest.mark.parametrize(("batch_size", "messages"), [(1, 7), (4, 3), (8, 3)])
+def test_of_questions_on_one_evidence_the_message_is_made_once(
+    pair: LoadedPair, batch_size: int, messages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = asked([(30, 5), (7, 12), (0, 3), (0, 9), (0, 4), (19, 6), (0, 6)])
+    questions = [  # as of a chat template: all of the receiver's prompts begin alike
+        replace(q, prompts=replace(q.prompts, receiver_ids=(5, *q.prompts.receiver_ids)))
+        for q in questions
+    ]
+    # Not side by side: their order alone does not bring them together.
+    questions.insert(1, questions.pop(5))
+    donors = derange(questions, 42)
+    conditions = [
+        Condition("c2c", channel, control)
+        for channel in (WHOLE.channel, PARTS[0], Channel("int4"))
+        for control in ("matched", "deranged", "zero")
+        if channel
+    ]
+    made = []
+    simulate = Endpoint.simulate
+
+    def making(endpoint: Endpoint, channel: Channel, cache: KVCache, chosen: list, **rest: bool):
+        made.append(len(chosen))
+        assert len(cache.keys[0]) == len(chosen)
+        return simulate(endpoint, channel, cache, chosen, **rest)
+
+    monkeypatch.setattr(Endpoint, "simulate", making)
+    found = engine.evaluate(pair, conditions, questions, donors, batch_size)
+    for condition in conditions:
+        for row, both in enumerate(zip(questions, donors, strict=True)):
+            assert found[condition][row] == pipeline.evaluate(pair, condition, *both)
+    assert sum(made) == len(conditions) * messages
+
+
 def test_a_donor_is_a_question_on_other_evidence() -> None:
     questions = asked([(9, 3), (0, 4), (0, 5), (8, 3), (9, 2), (0, 2)])
     for seed in range(5):
@@ -258,6 +292,43 @@ def test_what_competes_is_the_evidence_as_text(pair: LoadedPair) -> None:
             assert "no answer that it could send" in str(found[condition][row].unanswered)
 
 
+def test_what_competes_is_a_summary_of_a_size_that_the_sharer_is_told(
+    pair: LoadedPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["The box is red and the hat is blue.", "A grey cat.", "A grey cat."]
+    examples = [PassageExample(str(n), n, "Who?", (), "A", text) for n, text in enumerate(texts)]
+    questions = tokenize(private_task.TASK, examples, pair.tokenizer)
+    donors = derange(questions, 42)
+    conditions = [
+        Condition("summary", control=control, message=Message(codec, tokens))
+        for codec in ("utf8", "utf8+zstd")
+        for tokens in (3, 8)
+        for control in ("matched", "deranged")
+    ]
+    models = baselines.ReferenceModels(pair)
+    written = []
+    write = models.write
+    monkeypatch.setattr(models, "write", lambda *asked: written.append(asked[:2]) or write(*asked))
+    found = engine.evaluate(pair, conditions, questions, donors, 2)
+    for condition in conditions:
+        for row, both in enumerate(zip(questions, donors, strict=True)):
+            assert found[condition][row] == baselines.evaluate(models, condition, *both)
+    said = {pair.tokenizer.decode(prompt) for name, prompt in written if name == "sharer"}
+    assert len(said) == 4  # two evidences, two budgets
+    assert all(any(f"at most {n} tokens" in text for text in said) for n in (3, 8))
+    assert all(text.startswith(("The box", "A grey")) for text in said)
+    own = found[conditions[0]]
+    for record, question in zip(own, questions, strict=True):
+        told = user_turn_token_ids(pair.tokenizer, record.message, False) if record.message else []
+        assert record.wire_bytes == len(str(record.message).encode())
+        assert record.prompt_tokens == len(told) + len(question.prompts.receiver_ids)
+    assert any(record.message for record in own)
+    both = questions[0].prompts.receiver_ids
+    shared = replace(questions[0], prompts=Prompts(both, both))
+    record = baselines.evaluate(models, conditions[0], shared, shared)
+    assert "no evidence to sum up" in str(record.unanswered)
+
+
 def test_times_are_taken_of_both_ways(pair: LoadedPair) -> None:
     (question,) = asked([(30, 5)])
     measured = latency.measure(pair, [question])
@@ -266,3 +337,6 @@ def test_times_are_taken_of_both_ways(pair: LoadedPair) -> None:
     )
     write, reading, size = latency_names.text_names(8)
     assert measured[write] == 0 and measured[reading] > 0 and measured[size] > 0
+    text = pair.tokenizer.decode(question.prompts.sharer_ids)
+    assert measured[latency_names.EVIDENCE_BYTES] == len(text.encode()) > measured[size]
+    assert measured[latency_names.EVIDENCE_READ] > 0

@@ -12,7 +12,9 @@ from tiny import STOP_ID, make_model, make_tokenizer
 
 from latentwire.errors import LatentWireError
 from latentwire.milestones import calibrate, m0, m2, m3, m4, train
+from latentwire.session.condition_plan import make_plans
 from latentwire.session.preflight_state import open_session
+from latentwire.spec.condition import Condition, Message
 from latentwire.tasks import registry
 from latentwire.training.data import ScoredQuestions, load_training_data
 
@@ -59,6 +61,8 @@ def test_a_study_from_nothing_to_curves(empty: Path, values, data: Path, model: 
     assert {*curve["codec"].dropna()} >= {"bf16", "fp32", "int8"}
     whole = curve[curve["codec"] == "fp32"].iloc[0]
     assert whole["accuracy"] == alone.loc["sharer", "accuracy"]
+    assert whole["messages"] == 3
+    assert whole["wire_bytes_per_question"] < whole["wire_bytes_mean"]
     assert whole["wire_bytes_mean"] > 2 * curve[curve["codec"] == "int8"]["wire_bytes_mean"].max()
 
 
@@ -80,6 +84,14 @@ def test_a_file_names_an_interface_without_weights(
     own = open_session(values(m0, pair=f"self:{model}", dataset=NAME, **given))
     assert mine.files.identity == own.files.identity
     assert {*own.files.identity} == {"receiver", "sharer", "interface"}
+    both = open_session(values(m0, pair=f"self:{model}", dataset=f"{NAME},demo_facts", **given))
+    asked = Condition("summary", control="matched", message=Message("utf8", 8))
+    plans = make_plans(both, [asked, Condition("receiver")])
+    assert [(plan.setting.dataset, plan.condition.system) for plan in plans] == [
+        (NAME, "summary"),
+        (NAME, "receiver"),
+        ("demo_facts", "receiver"),
+    ]
     loaded = own.loaded
     assert loaded.sharer is loaded.receiver and loaded.interface.inserts
     for added, words in (

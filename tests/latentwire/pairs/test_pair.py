@@ -78,7 +78,7 @@ def changed(key: str, value: object) -> dict[str, Any]:
 
 
 def test_every_known_pair_loads_under_its_name() -> None:
-    assert {*PUBLISHED, "demo"} <= set(pair_names())
+    assert {*PUBLISHED, "demo", "demo_self"} <= set(pair_names())
     for name in pair_names():
         assert load_pair(name).name == name
 
@@ -119,7 +119,9 @@ def test_own_file_with_paths_relative_to_it(
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(LatentWireError, match=r"unknown pair 'qwen'; known: demo, qwen3_0.6b"):
+    with pytest.raises(
+        LatentWireError, match=r"unknown pair 'qwen'; known: demo, demo_self, qwen3_0.6b"
+    ):
         load_pair("qwen")
 
 

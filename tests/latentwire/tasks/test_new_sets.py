@@ -26,6 +26,8 @@ FACT = {"id": "7-1", "question_stem": "What is wet?", "answerKey": "B", "fact1":
 FACT |= {"choices": {"text": ["sand", "rain", "dust"], "label": ["A", "B", "C"]}}
 PARAGRAPHS = {"title": ["Nile", "Po"], "sentences": [["A river.", " Long."], ["A river too."]]}
 NUMBERED = {"question": "1 + 1?", "subject": "arithmetic", "choices": ["1", "2", "3"], "answer": 1}
+STATED = {"id": "s1", "question": "Q?", "answerKey": "A", "statement": "It is so."}
+STATED |= {"choices": {"text": ["yes", "no"], "label": ["A", "B"]}}
 ROWS: dict[str, tuple[dict[str, Any], str, str]] = {  # task -> row, key, evidence
     "xquad": (
         SPAN | {"answers": {"text": ["6,650 km"], "answer_start": [28]}},
@@ -43,6 +45,7 @@ ROWS: dict[str, tuple[dict[str, Any], str, str]] = {  # task -> row, key, eviden
         "Nile\nA river. Long.\n\nPo\nA river too.",
     ),
     "boolq": ({"question": "is it long", "answer": True, "passage": PASSAGE}, "yes", PASSAGE),
+    "demo_private": (STATED, "A", "It is so."),
     "openbookqa_fact": (FACT, "B", "rain is wet"),
     "mmlu": (NUMBERED, "B", ""),
     "mmlu_redux": (NUMBERED | {"error_type": "ok", "source": None}, "B", ""),

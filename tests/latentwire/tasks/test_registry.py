@@ -101,7 +101,7 @@ def test_altered_copy_is_refused(shared_dir: Path, tmp_path: Path, name: str) ->
         load_dataset(name, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["demo_facts", "demo_graded"])
+@pytest.mark.parametrize("name", ["demo_facts", "demo_graded", "demo_private"])
 def test_bundled_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(bundled, "BUNDLED_DIR", tmp_path)
     with pytest.raises(LatentWireError, match=f"the bundled set {name} is missing; make it with"):
@@ -109,7 +109,7 @@ def test_bundled_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str)
     path = tmp_path / name / "test.jsonl"
     path.parent.mkdir()
     choices = {"text": ["red", "blue"], "label": ["A", "B"]}
-    row = {"id": "f1", "question": "Q?", "choices": choices, "answerKey": "B"}
+    row = {"id": "f1", "question": "Q?", "choices": choices, "answerKey": "B", "statement": "S."}
     path.write_text(json.dumps(row) + "\n")
     dataset = load_dataset(name, tmp_path / "a folder that is not looked at")
     assert (dataset.name, dataset.rows, dataset.examples[0].answer) == (name, 1, "B")
@@ -117,7 +117,7 @@ def test_bundled_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str)
 
 def test_every_set_is_known() -> None:
     published = ("openbookqa", "arc_c", "arc_e", "commonsense_qa")
-    assert task_names()[:6] == (*published, "demo_facts", "demo_graded")
+    assert task_names()[:7] == (*published, "demo_facts", "demo_graded", "demo_private")
     page = (Path(__file__).parents[3] / "docs" / "adding_a_task.md").read_text(encoding="utf-8")
     assert re.findall(r"(?m)^\| `(\w+)` \|", page) == [*task_names()]
     assert {name: task.name for name, task in TASKS.items()} == {n: n for n in task_names()}

@@ -1,16 +1,24 @@
 """The pair that comes with the package shows what it is there to show."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import latentwire.pairs
+from latentwire.evaluation.engine import evaluate
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.pairs.load import load_pair
 from latentwire.session.pair_in_use import PairInUse
+from latentwire.tasks import demo_private
+from latentwire.tasks.question import derange, tokenize
+from latentwire.tasks.registry import load_dataset
+from tools.demo_pair.build import write_private_set
+from tools.demo_pair.config import FULL
 from tools.demo_pair.measure import CONDITIONS, asked, figures, measure
 from tools.demo_pair.readme import readme_text
+from tools.demo_pair.world import make_world
 
 FOLDER = Path(latentwire.pairs.__file__).parent / "demo"
 SAMPLE = 100
@@ -41,6 +49,29 @@ def test_precision_costs_on_the_graded_set(pair: LoadedPair) -> None:
     found = measured(pair, "demo_graded", {"int8", "int4", "int3"})
     assert found["int8"] >= found["int3"] + 5
     assert found["mcnemar_p_int8_int4"] <= 1 and "deranged_follows_other" not in found
+
+
+def test_a_statement_that_the_sharer_alone_reads_is_what_the_answer_needs() -> None:
+    one = PairInUse(load_pair("demo_self"), "cpu", "float32", may_download=False).in_memory
+    found = load_dataset("demo_private")
+    questions = tokenize(demo_private.TASK, found.examples, one.tokenizer)
+    assert len(questions) == 3 * len({q.example.evidence for q in questions}) == 120
+    assert {*Counter(question.example.answer for question in questions).values()} == {30}
+    names = ("receiver", "sharer", "c2c", "deranged", "zero")
+    records = evaluate(one, [CONDITIONS[name] for name in names], questions, derange(questions, 42))
+    right = {
+        name: sum(record.correct for record in records[CONDITIONS[name]]) / 120 for name in names
+    }
+    assert right["c2c"] == right["sharer"] >= 0.95
+    assert all(0.15 < right[name] < 0.35 for name in ("receiver", "deranged", "zero"))
+
+
+def test_the_private_set_is_what_the_build_writes(tmp_path: Path) -> None:
+    seed = json.loads((FOLDER / "build.json").read_text())["training"]["seed"]
+    write_private_set(tmp_path, make_world(FULL.world, seed), seed)
+    for split in ("dev", "test"):
+        name = f"demo_private/{split}.jsonl"
+        assert (tmp_path / name).read_text() == (FOLDER / "data" / name).read_text()
 
 
 def test_the_report_has_what_is_measured_now(pair: LoadedPair) -> None:
