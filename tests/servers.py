@@ -115,7 +115,7 @@ def mlflow_server(
     try:
         yield port
     finally:
-        stop_mlflow(server, signal.SIGTERM)
+        stop_mlflow(server, signal.SIGKILL)  # asked to end, it waits for connections to be closed
 
 
 def start_mlflow(

@@ -1,10 +1,11 @@
 """Workers with tasks that are quick, that fail, and that kill them."""
 
+import multiprocessing
 import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,17 @@ from latentwire.evaluation.progress import Progress
 from latentwire.evaluation.worker_pool import WorkerPool
 
 DEVICES = ["cpu", "cpu"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forked() -> Iterator[None]:
+    """Workers come from a process that has their imports, which take seconds each; it has nothing
+    of this one's open. `workers=2` of a milestone starts real ones (test_together.py)."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "latentwire.evaluation.worker_pool", __name__])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multiprocessing, "get_context", lambda method: context)
+        yield
 
 
 def square(device: str) -> Callable[[int, Progress], tuple[int, int]]:

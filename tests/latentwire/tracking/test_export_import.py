@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from studies import (
     CONDITIONS,
@@ -23,6 +22,7 @@ from studies import (
     write_chunk,
     write_study,
 )
+from tests_support import empty_store
 
 from latentwire.analysis.curve import write_csv
 from latentwire.cli import main
@@ -54,9 +54,7 @@ Opened = Callable[[str], Store]
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh SQLite store to copy: making one takes seconds."""
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
+    return empty_store(tmp_path_factory.mktemp("empty"))
 
 
 @pytest.fixture

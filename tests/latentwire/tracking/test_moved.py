@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from studies import CHUNKS, CONDITIONS, make_plan, start_condition, write_chunk
+from tests_support import empty_store
 
 from latentwire.milestones.budget_curves import load_curve
 from latentwire.tracking.archive import open_study
@@ -19,9 +20,7 @@ from latentwire.tracking.store import Store, open_store
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("made") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
+    return empty_store(tmp_path_factory.mktemp("made"))
 
 
 class Places:

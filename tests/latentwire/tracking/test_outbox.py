@@ -4,14 +4,13 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from launched import surroundings, the_launcher
 from mlflow import MlflowClient
 from studies import dead_process, far_process
 
@@ -44,6 +43,13 @@ from latentwire.tracking.runs import (
     RunWriter,
 )
 from latentwire.tracking.store import Store, open_store
+
+
+@pytest.fixture(autouse=True)
+def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What delivers is forked: its imports take much longer than what it has to do here."""
+    monkeypatch.setattr(module, "subprocess", the_launcher().subprocess())
+
 
 RECORDS = [Record("q1", 0, "A", "A", True, 10, 2, 99, "Ä")]
 
@@ -467,6 +473,7 @@ def test_the_outbox_is_a_path_as_any_other(monkeypatch: pytest.MonkeyPatch, tmp_
 
 WRITER = """
     import sys, time
+    from pathlib import Path
     from latentwire.tracking.outbox import Outbox
     from latentwire.tracking.runs import RunWriter
     from latentwire.tracking.store import open_store
@@ -478,23 +485,27 @@ WRITER = """
     with Outbox(store) as outbox:
         for number in range(20):
             outbox.enqueue([message(store, 2 * number + part, parent) for part in (0, 1)])
-            print(number, flush=True)
-        time.sleep(60)
+        Path("written").touch()
+        time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("delay_s", [0.0, 2.5, 3.5])
-def test_a_killed_writer_loses_and_repeats_nothing(store: Store, delay_s: float) -> None:
-    program = textwrap.dedent(WRITER).format(
-        tests=[str(folder) for folder in (Path(__file__).parent, Path(__file__).parents[2])]
-    )
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for number in range(20):
-        assert process.stdout.readline() == f"{number}\n"
-    time.sleep(delay_s)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+@pytest.mark.parametrize("delivered", [0, 1, 21])
+def test_a_killed_writer_loses_and_repeats_nothing(
+    store: Store, tmp_path: Path, delivered: int
+) -> None:
+    """Killed with all results written, once so many of them are in the store."""
+    folders = [str(folder) for folder in (Path(__file__).parent, Path(__file__).parents[2])]
+    script = tmp_path / "writer.py"
+    script.write_text(textwrap.dedent(WRITER).format(tests=folders))
+    environment = surroundings() | {"MLFLOW_TRACKING_URI": store.uri}
+    process = the_launcher().start_script(script, [], tmp_path, environment)
+    written = tmp_path / "written"
+    while not written.exists() or len(finished_chunks(store, ["c"])["c"]) < delivered:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
     flush_outbox(store)
     found = finished_chunks(store, ["c"])["c"]
     assert sorted(found) == sorted(f"f{number}" for number in range(40))

@@ -1,20 +1,21 @@
 """The recipe of docs/sharing.md, with real servers: PostgreSQL, and `mlflow server` before it with
 basic authentication and proxied artifacts."""
 
-import os
-import subprocess
-import sys
+import shutil
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from launched import surroundings, the_launcher
 from mlflow.exceptions import MlflowException
 from mlflow.server import get_app_client
 from servers import checked, database_url, mlflow_server, postgresql, postgresql_binaries
 from sqlalchemy import create_engine, text
 from studies import CONDITIONS, describe, make_plan, write_study
+from tests_support import empty_store
 
 from latentwire.analysis.curve import write_csv
 from latentwire.cli import main
@@ -124,48 +125,47 @@ def as_user(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> Callable[[tuple[
     return become
 
 
-def test_two_machines_write_one_study(shared: Shared, as_user: Callable[..., None]) -> None:
+def test_two_machines_write_one_study(
+    shared: Shared, as_user: Callable[..., None], tmp_path: Path
+) -> None:
     """Each computes every second condition of one pair; both finish and all chunks are there."""
-    script = textwrap.dedent("""
-        import sys
+    text = textwrap.dedent(f"""
+        import sys, time
+        from pathlib import Path
+        sys.path.insert(0, {str(ROOT / "tests")!r})
         from studies import CHUNKS, CONDITIONS, make_plan, start_condition, write_chunk
         from latentwire.tracking.finished_chunks import finished_chunks
         from latentwire.tracking.runs import RunWriter, SOURCE
         from latentwire.tracking.store import open_store
         number = int(sys.argv[1])
         store = open_store("study")
-        writer = RunWriter(store, {SOURCE: "local"})
-        milestone = writer.start(f"m2 of worker {number}", "milestone", None, {}, {})
-        print("ready", flush=True)
-        sys.stdin.readline()
+        writer = RunWriter(store, {{SOURCE: "local"}})
+        milestone = writer.start(f"m2 of worker {{number}}", "milestone", None, {{}}, {{}})
+        Path(f"ready {{number}}").touch()
+        while not Path("go").exists():
+            time.sleep(0.01)
         for condition in CONDITIONS[number::2]:
             plan = make_plan(condition, pair="theirs")
-            assert finished_chunks(store, [plan.fingerprint]) == {plan.fingerprint: {}}
+            assert finished_chunks(store, [plan.fingerprint]) == {{plan.fingerprint: {{}}}}
             parent = start_condition(writer, milestone, plan)
             for span in CHUNKS:
                 write_chunk(writer, parent, plan, span)
             writer.finish(parent)
         writer.finish(milestone)
     """)
-    path = os.pathsep.join(map(str, (ROOT, ROOT / "C2C", ROOT / "tests")))
+    script = tmp_path / "worker.py"
+    script.write_text(text)
     workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(number)],
-            env=os.environ | {"PYTHONPATH": path} | shared.environment(user, machine),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        the_launcher().start_script(
+            script, [str(number)], tmp_path, surroundings() | shared.environment(user, machine)
         )
         for number, (user, machine) in enumerate(zip(WORKERS, MACHINES, strict=True))
     ]
-    for worker in workers:  # both are up before either begins
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == "ready\n", worker.communicate()[1]
-    for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.write("go\n")
-        worker.stdin.flush()
+    while len(list(tmp_path.glob("ready *"))) < len(workers):  # both are up before either begins
+        for worker in workers:
+            assert worker.poll() is None, worker.communicate()
+        time.sleep(0.05)
+    (tmp_path / "go").touch()
     for worker in workers:
         _, errors = worker.communicate(timeout=200)
         assert worker.returncode == 0, errors
@@ -198,15 +198,11 @@ def test_a_wrong_password_is_one_sentence(
 
 
 def test_an_entry_point_says_so_without_a_traceback(shared: Shared, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "entry_points" / "m4.py")],
-        cwd=tmp_path,
-        env=os.environ | shared.environment(("one", "wrong")),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode != 0 and "Traceback" not in done.stderr
-    assert "error: the tracking server refuses the user name or password" in done.stderr
+    environment = surroundings() | shared.environment(("one", "wrong"))
+    process = the_launcher().start("m4", [], tmp_path, environment)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode != 0 and "Traceback" not in errors
+    assert "error: the tracking server refuses the user name or password" in errors
 
 
 def test_who_may_only_read_cannot_write(as_user: Callable[..., None]) -> None:
@@ -225,6 +221,7 @@ def test_a_study_moves_to_the_server(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    shutil.copy(empty_store(tmp_path), tmp_path / "other.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     here = open_store("study")
     write_study(here, tmp_path / "content")

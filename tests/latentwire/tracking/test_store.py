@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from mlflow import MlflowClient
+from tests_support import empty_store
 
 from latentwire.errors import LatentWireError
 from latentwire.tracking import store as module
@@ -58,9 +58,7 @@ def test_a_file_that_somebody_else_left_half_made_is_one_sentence(database: Path
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with nothing in it, to be copied: making one takes seconds."""
-    path = tmp_path_factory.mktemp("made") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
+    return empty_store(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture

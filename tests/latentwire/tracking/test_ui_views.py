@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from studies import made_by_mlflow
+from tests_support import empty_store
 
 from latentwire.tracking.dataset_inputs import DIGEST_CHARACTERS, TRAINING, log_question_sets
 from latentwire.tracking.runs import RunWriter
@@ -14,6 +15,7 @@ from latentwire.tracking.ui_views import EXPERIMENT_NOTE, VIEW_TAG, VIEWS
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    empty_store(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     return open_store("a study").experiment_id
