@@ -47,5 +47,5 @@ class Front(Interface):
     def layers_read(self, kind: str) -> tuple[int, ...]:
         return tuple(range(self.sharer.layers))
 
-    def prepare(self, received: KVCache) -> KVCache:
+    def prepare(self, received: KVCache, positions: Tensor) -> KVCache:
         return KVCache(received.keys, tuple(value / 2 for value in received.values))

@@ -1,6 +1,7 @@
 """Questions in token ids of any length, for pairs of which every eighth token ends an answer."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tiny import VOCABULARY
@@ -37,3 +38,19 @@ def make_questions(lengths: list[int], seed: int = 0) -> list[Question]:
         )
         for index, ids in enumerate(prompts)
     ]
+
+
+def private_questions(sizes: Sequence[tuple[int, int]], seed: int = 0) -> list[Question]:
+    """Questions of random tokens, by the lengths of (evidence, question); 0 is the evidence of the
+    question before."""
+    generator, evidence = random.Random(seed), ()
+    questions = []
+
+    def some(count: int) -> tuple[int, ...]:
+        return tuple(generator.randrange(3, VOCABULARY) for _ in range(count))
+
+    for index, (sharer, receiver) in enumerate(sizes):
+        evidence = some(sharer) or evidence
+        example = Example(f"private:{index}", index, "q", (), "A")
+        questions.append(Question(SHORT, example, Prompts(evidence, some(receiver))))
+    return questions

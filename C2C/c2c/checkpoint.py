@@ -1,7 +1,7 @@
-"""The published fuser layout, read and written.
+"""The published fuser layout, read and written, of fusers and of prefixes.
 
     config.json                     (one level up) the training recipe, informative
-    projector_<i>.json              {"class": "C2CProjector", "init_args": {...}}
+    projector_<i>.json              {"class": "C2CProjector" or "PrefixProjector", "init_args": ...}
     projector_<i>.pt                state dictionary of plain tensors
     projector_config.json           {"0": {"1": {receiver layer: [[sharer layer, projector], ...]}}}
 
@@ -13,19 +13,25 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from c2c.cache import Geometry
 from c2c.errors import C2CError
 from c2c.files import read_file
-from c2c.fuser import Fuser, LayerSource
+from c2c.fuser import Fuser, LayerSource, Projectors
+from c2c.prefix_projector import PrefixProjector, ProjectedPrefix
 from c2c.projector import Projector, ProjectorSize
 
-# What `class` in a description may be, and what is loaded then.
-PROJECTORS: dict[str, type[Projector]] = {"C2CProjector": Projector}
+P = TypeVar("P", bound=Projectors)
+
+# What `class` in a description says, and of which networks what is loaded consists then.
+CLASSES: dict[type[Projectors], tuple[str, type[Projector | PrefixProjector]]] = {
+    Fuser: ("C2CProjector", Projector),
+    ProjectedPrefix: ("PrefixProjector", PrefixProjector),
+}
 MAP_FILE = "projector_config.json"
 # What an absent argument means (the published constructor's defaults).
 DEFAULTS: dict[str, Any] = {
@@ -46,34 +52,55 @@ def load_fuser(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
 ) -> Fuser:
-    """The fuser in `folder` (the one that holds projector_config.json), frozen, in eval mode.
+    """The fuser in `folder` (the one that holds projector_config.json); see `load`."""
+    return load(Fuser, folder, sharer, receiver, dtype, device)
+
+
+def load(
+    kind: type[P],
+    folder: Path,
+    sharer: Geometry,
+    receiver: Geometry,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+) -> P:
+    """What is in `folder`, which must be a fuser or a prefix as asked for, frozen, in eval mode.
 
     Raises C2CError when a file is missing or unreadable, and when the fuser does not fit the
     pair: the sentence names the receiver layer and both shapes; and when `dtype` cannot hold it.
     """
-    layer_map, layer_of, count = _read_layout(folder, sharer, receiver)
+    layer_map, layer_of, count = _read_layout(kind, folder, sharer, receiver)
     projectors = [
-        _load_projector(folder, index, layer_of.get(index, index), sharer, receiver)
+        _load_projector(kind, folder, index, layer_of.get(index, index), sharer, receiver)
         for index in range(count)
     ]
-    fuser = Fuser(projectors, layer_map, sharer, receiver)
-    fuser.requires_grad_(False).eval().to(device=device, dtype=dtype)
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in fuser.parameters()):
+    loaded = kind(projectors, layer_map, sharer, receiver)
+    loaded.requires_grad_(False).eval().to(device)
+    cast_weights(loaded, dtype)
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in loaded.parameters()):
         raise C2CError(
             f"{folder}: weights of the fuser are too large for {dtype}; take bfloat16 or float32"
         )
-    return fuser
+    return loaded
 
 
-def require_fit(folder: Path, sharer: Geometry, receiver: Geometry) -> int:
+def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
+    """Round what was trained. Buffers are numbers that 16 bits may not hold, and stay."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(dtype)
+
+
+def require_fit(
+    folder: Path, sharer: Geometry, receiver: Geometry, kind: type[Projectors] = Fuser
+) -> int:
     """See from the descriptions in `folder`, without its tensors, whether the fuser fits the pair;
     how many projectors it has.
 
-    Raises C2CError as `load_fuser` does, for all that the descriptions tell.
+    Raises C2CError as `load` does, for all that the descriptions tell.
     """
-    _, layer_of, count = _read_layout(folder, sharer, receiver)
+    _, layer_of, count = _read_layout(kind, folder, sharer, receiver)
     for index in range(count):
-        _read_size(folder, index, layer_of.get(index, index), sharer, receiver)
+        _read_size(kind, folder, index, layer_of.get(index, index), sharer, receiver)
     return count
 
 
@@ -91,7 +118,7 @@ def checkpoint_class(folder: Path) -> str:
 
 
 def _read_layout(
-    folder: Path, sharer: Geometry, receiver: Geometry
+    kind: type[Projectors], folder: Path, sharer: Geometry, receiver: Geometry
 ) -> tuple[dict[int, LayerSource], dict[int, int], int]:
     """The layer map, the first receiver layer that takes each projector, and how many there are."""
     layer_map = _read_map(folder / MAP_FILE)
@@ -113,10 +140,16 @@ def _read_layout(
                 f"{folder}: receiver layer {layer} takes projector {source.projector},"
                 f" but there are {count} projectors"
             )
+    if kind.inserts and len(layer_map) < receiver.layers:
+        missing = min(set(range(receiver.layers)) - layer_map.keys())
+        raise C2CError(
+            f"{folder}: receiver layer {missing} is not in the layer map, and a prefix needs K and"
+            " V of each"
+        )
     return layer_map, layer_of, count
 
 
-def save_fuser(fuser: Fuser, folder: Path, recipe: dict[str, Any] | None = None) -> None:
+def save_fuser(fuser: Projectors, folder: Path, recipe: dict[str, Any] | None = None) -> None:
     """Write `fuser` into `folder` in the published layout, and `recipe` as ../config.json.
 
     The folder appears whole or not at all.
@@ -125,8 +158,8 @@ def save_fuser(fuser: Fuser, folder: Path, recipe: dict[str, Any] | None = None)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for index, module in enumerate(fuser.projectors):
-        assert isinstance(module, Projector)
-        dtype = str(module.get_parameter("key_in.weight").dtype).removeprefix("torch.")
+        assert isinstance(module, Projector | PrefixProjector)
+        dtype = str(next(module.parameters()).dtype).removeprefix("torch.")
         arguments = {
             "source_dim": module.sharer.head_dim,
             "target_dim": module.receiver.head_dim,
@@ -138,8 +171,7 @@ def save_fuser(fuser: Fuser, folder: Path, recipe: dict[str, Any] | None = None)
             "dropout": module.size.dropout,
             "dtype": {"__type__": "torch.dtype", "value": dtype},
         }
-        (name,) = (name for name, kind in PROJECTORS.items() if kind is type(module))
-        description = {"class": name, "init_args": arguments}
+        description = {"class": CLASSES[type(fuser)][0], "init_args": arguments}
         (partial / f"projector_{index}.json").write_text(json.dumps(description, indent=2))
         # clone(): a view would be saved with the whole storage behind it.
         state = {name: t.detach().cpu().clone() for name, t in module.state_dict().items()}
@@ -196,14 +228,19 @@ def _whole(value: object) -> int:
 
 
 def _read_size(
-    folder: Path, index: int, layer: int, sharer: Geometry, receiver: Geometry
-) -> tuple[type[Projector], ProjectorSize]:
-    """A projector's class and widths from its description, which must be of the pair's cache
-    shapes."""
+    kind: type[Projectors],
+    folder: Path,
+    index: int,
+    layer: int,
+    sharer: Geometry,
+    receiver: Geometry,
+) -> ProjectorSize:
+    """A projector's widths from its description, which must be of the class asked for and of the
+    pair's cache shapes."""
     path = folder / f"projector_{index}.json"
     description = _read_json(path)
     try:
-        kind, given = description["class"], description["init_args"]
+        name, given = description["class"], description["init_args"]
         arguments = DEFAULTS | given
         sizes = {name: _whole(arguments[name]) for name in DEFAULTS if name != "dropout"}
         source = Geometry(0, sizes["source_num_heads"], _whole(arguments["source_dim"]))
@@ -219,9 +256,9 @@ def _read_size(
     # A number in JSON may have more digits than a float can say.
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise C2CError(f"{path} does not describe a projector: {error}") from None
-    if not isinstance(kind, str) or kind not in PROJECTORS:
-        known = ", ".join(PROJECTORS)
-        raise C2CError(f"{path}: projector class {kind!r} is not supported, only {known}")
+    known = CLASSES[kind][0]
+    if name != known:
+        raise C2CError(f"{path}: projector class {name!r} is not supported, only {known}")
     for name, found, model in (("sharer", source, sharer), ("receiver", target, receiver)):
         if (found.kv_heads, found.head_dim) != (model.kv_heads, model.head_dim):
             raise C2CError(
@@ -231,14 +268,19 @@ def _read_size(
             )
     if size.num_layers < 3 or min(size.hidden_dim, size.intermediate_dim) < 1:
         raise C2CError(f"{path}: num_layers must be at least 3 and widths at least 1, got {size}")
-    return PROJECTORS[kind], size
+    return size
 
 
 def _load_projector(
-    folder: Path, index: int, layer: int, sharer: Geometry, receiver: Geometry
-) -> Projector:
+    kind: type[Projectors],
+    folder: Path,
+    index: int,
+    layer: int,
+    sharer: Geometry,
+    receiver: Geometry,
+) -> nn.Module:
     path = folder / f"projector_{index}.json"
-    kind, size = _read_size(folder, index, layer, sharer, receiver)
+    size = _read_size(kind, folder, index, layer, sharer, receiver)
     state = _load_tensors(folder / f"projector_{index}.pt")
     if size.num_layers > len(state):  # every layer has tensors of its own: do not build a million
         raise C2CError(
@@ -252,7 +294,7 @@ def _load_projector(
             " numbers"
         )
     with torch.device("meta"):
-        projector = kind(sharer, receiver, size)
+        projector = CLASSES[kind][1](sharer, receiver, size)
     expected = projector.state_dict()
     for name in sorted(expected.keys() | state.keys()):
         wanted = tuple(expected[name].shape) if name in expected else "nothing"

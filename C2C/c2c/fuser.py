@@ -25,12 +25,12 @@ def last_aligned(receiver_layers: int, sharer_layers: int) -> dict[int, int]:
     return {t: max(0, t + shift) for t in range(receiver_layers)}
 
 
-class Fuser(nn.Module, Interface):
-    """Projectors and layer map; fuses one section of the sharer's cache into the receiver's."""
+class Projectors(nn.Module, Interface):
+    """Networks of receiver layers, and the map from each layer to its network and sharer layer."""
 
     def __init__(
         self,
-        projectors: list[Projector],
+        projectors: Sequence[nn.Module],
         layer_map: Mapping[int, LayerSource],
         sharer: Geometry,
         receiver: Geometry,
@@ -40,6 +40,10 @@ class Fuser(nn.Module, Interface):
         self.layer_map = dict(sorted(layer_map.items()))
         self.sharer = sharer
         self.receiver = receiver
+
+
+class Fuser(Projectors):
+    """Projectors and layer map; fuses one section of the sharer's cache into the receiver's."""
 
     def projector(self, layer: int) -> Projector:
         """The projector of a receiver layer that the map names."""

@@ -68,10 +68,11 @@ class Interface(ABC):
         its source, [B, Hs, T, Ds]. Each token is merged by itself."""
         return own_key, own_value
 
-    def prepare(self, received: KVCache) -> KVCache | None:
+    def prepare(self, received: KVCache, positions: Tensor) -> KVCache | None:
         """What the receiver's cache begins with: tensors [B, Ht, T, Dt] of as many tokens as were
         `received` ([B, Hs, T, Ds]), each made of its own token alone and at the position that it
-        had. None where nothing is put in front of the prompt."""
+        had, of `positions` (int64 [T], or [B, T] where rows differ). None where nothing is put in
+        front of the prompt."""
         return None
 
     def merge(self, received: KVCache, own: KVCache) -> KVCache:
@@ -113,15 +114,20 @@ class Interface(ABC):
 
     @torch.inference_mode()
     def prefill_behind(
-        self, model: PreTrainedModel, token_ids: Tensor, received: KVCache, sent_of: int
+        self,
+        model: PreTrainedModel,
+        token_ids: Tensor,
+        received: KVCache,
+        positions: Tensor,
+        sent_of: int,
     ) -> Prefilled:
         """The receiver after a message that is inserted and the prompt [B, n]: the definition.
 
-        `received` are tokens of a text of `sent_of` tokens, at the positions that they had in it;
-        the prompt stands behind the whole text.
+        `received` are tokens of a text of `sent_of` tokens, at the `positions` (int64 [T]) that
+        they had in it; the prompt stands behind the whole text.
         """
         whole = [Section(-1, 0, token_ids.shape[1])]
-        front = self.prepare(received)
+        front = self.prepare(received, positions)
         return prefill(
             model, token_ids, whole, lambda section, own: own, front, sent_of - received.tokens
         )

@@ -107,8 +107,12 @@ def of_nothing(module: nn.Module) -> Tensor:
 
 
 def _part(batch: Batch, rows: slice) -> Batch:
-    masks = (None if m is None else m[rows] for m in (batch.prompt_mask, batch.answer_mask))
-    return Batch(batch.prompt_ids[rows], batch.answer_ids[rows], *masks)
+    prompt_mask, answer_mask, messages = (
+        None if part is None else part[rows]
+        for part in (batch.prompt_mask, batch.answer_mask, batch.message_ids)
+    )
+    own = batch.prompt_ids[rows], batch.answer_ids[rows]
+    return Batch(*own, prompt_mask, answer_mask, messages, batch.message_tokens[rows])
 
 
 def _answer_tokens(batch: Batch) -> Tensor:

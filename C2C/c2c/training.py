@@ -1,4 +1,4 @@
-"""Training a fuser: both models frozen, next-token loss on the answer.
+"""Training a fuser, or a prefix: both models frozen, next-token loss on the answer.
 
 The recipe is the published one (arXiv 2510.03215 and its training configuration): AdamW at 1e-4
 with weight decay 0.01, linear warm-up over 10 % of the steps and linear decay, gradient norm
@@ -17,19 +17,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
-from c2c.checkpoint import load_fuser, save_fuser
+from c2c.checkpoint import load, save_fuser
 from c2c.errors import C2CError
-from c2c.fuser import Fuser
+from c2c.fuser import Fuser, Projectors
+from c2c.prefix_projector import ProjectedPrefix
 from c2c.processes import ALONE, Processes, Share, of_nothing
 from c2c.reading_ahead import ReadAhead
-from c2c.stacked_fuser import StackedFuser
+from c2c.stacked_fuser import Stacked, StackedFuser, StackedPrefix
 from c2c.training_loss import (
     Batch,
     Reading,
@@ -85,26 +86,29 @@ class NotFinite(C2CError):
 Batches = Callable[[int], Batch]
 
 
-# What happens to the message of a batch, by its number and the end of it that is kept.
-Channels = Callable[[int, Batch, str], Through]
+# What happens to the messages of a batch, by its number.
+Channels = Callable[[int], Through]
 
 
-def not_altered(number: int, batch: Batch, order: str) -> Through:
+def not_altered(number: int) -> Through:
     """Every message arrives as it was sent."""
     return unchanged
+
+
+F = TypeVar("F", bound=Fuser | ProjectedPrefix)
 
 
 def train_fuser(
     receiver: PreTrainedModel,
     sharer: PreTrainedModel,
-    fuser: Fuser,
+    fuser: F,
     batches: Batches,
     settings: TrainingSettings,
     checkpoint_dir: Path | None = None,
     on_step: Callable[[int, Mapping[str, float]], None] | None = None,
     channels: Channels = not_altered,
     processes: Processes = ALONE,
-) -> Fuser:
+) -> F:
     """Train `fuser` in place and return it, frozen and in eval mode.
 
     With `checkpoint_dir` the run survives being killed: a later call with the same arguments goes
@@ -122,7 +126,8 @@ def train_fuser(
     """
     receiver.requires_grad_(False).eval()
     sharer.requires_grad_(False).eval()
-    stacked = StackedFuser(fuser.requires_grad_(False))
+    fuser.requires_grad_(False)
+    stacked = StackedFuser(fuser) if isinstance(fuser, Fuser) else StackedPrefix(fuser)
     optimizer, scheduler = _optimizer(stacked, settings)
     parts = (fuser, optimizer, scheduler)
     first = _resume(checkpoint_dir, settings, *parts) if checkpoint_dir else 0
@@ -157,7 +162,8 @@ def train_fuser(
                     raise _ended(step, wrong, settings, stacked, checkpoint_dir)
                 if own_dir:
                     _save(own_dir, done, settings, *parts)
-    return fuser.eval()
+    fuser.eval()
+    return fuser
 
 
 @dataclass(frozen=True)
@@ -166,7 +172,6 @@ class _Read:
 
     number: int
     share: Share
-    order: str  # the end of the prompts of which a part is sent
     readings: Sequence[Reading]
 
 
@@ -191,13 +196,13 @@ def _read(
             with suppress(RuntimeError):
                 for reading in readings:
                     reading.read()
-            yield _Read(number, share, order, readings)
+            yield _Read(number, share, readings)
 
 
 class _Objective(nn.Module):
     """What is minimized, as the one module that DDP takes: its parameters are the fuser's."""
 
-    def __init__(self, fuser: StackedFuser, settings: TrainingSettings, channels: Channels) -> None:
+    def __init__(self, fuser: Stacked, settings: TrainingSettings, channels: Channels) -> None:
         super().__init__()
         self.fuser = fuser
         self._settings, self._channels = settings, channels
@@ -208,7 +213,7 @@ class _Objective(nn.Module):
         if read is None:
             return of_nothing(self.fuser), {}
         settings, fuser, share, readings = self._settings, self.fuser, read.share, read.readings
-        through = self._channels(read.number, share.batch, read.order)
+        through = self._channels(read.number)
         loss = share.of_answers * answer_loss(readings, fuser, through)
         terms = {"loss": loss}
         penalty = share.of_processes * settings.gate_penalty
@@ -224,7 +229,7 @@ class _Objective(nn.Module):
 
 def _add_gradients(
     objective: nn.Module,
-    fuser: StackedFuser,
+    fuser: Stacked,
     ahead: ReadAhead[_Read],
     settings: TrainingSettings,
     step: int,
@@ -248,9 +253,7 @@ def _add_gradients(
     return processes.sums(means)
 
 
-def _optimizer(
-    fuser: StackedFuser, settings: TrainingSettings
-) -> tuple[torch.optim.Optimizer, Any]:
+def _optimizer(fuser: Stacked, settings: TrainingSettings) -> tuple[torch.optim.Optimizer, Any]:
     """The optimizer of a fuser's weights, and the schedule of its learning rate."""
     optimizer = torch.optim.AdamW(
         fuser.parameters(),
@@ -269,7 +272,7 @@ def temperature(settings: TrainingSettings, step: int) -> float:
     return settings.initial_temperature * ratio ** min(step / anneal_steps, 1.0)
 
 
-def _largest_weight(fuser: StackedFuser) -> Tensor:
+def _largest_weight(fuser: Stacked) -> Tensor:
     return torch.stack([p.detach().abs().max().float() for p in fuser.parameters()]).max()
 
 
@@ -283,7 +286,7 @@ def _ended(
     step: int,
     wrong: tuple[str, float],
     settings: TrainingSettings,
-    fuser: StackedFuser,
+    fuser: Stacked,
     folder: Path | None,
 ) -> NotFinite:
     name, value = wrong
@@ -305,28 +308,31 @@ def _ended(
 
 def _kept_part(settings: TrainingSettings, batch: Batch, choice: random.Random) -> tuple[int, str]:
     instruction = batch.prompt_ids.shape[1] - 1
+    if batch.message_ids is not None:
+        instruction = batch.message_ids.shape[1]
     if choice.random() >= settings.partial_share:
         return instruction, "front"
     return choice.randint(1, instruction), choice.choice(("front", "back"))
 
 
-def _open_share(fuser: StackedFuser) -> Tensor:
-    return fuser.gate_logits().float().sigmoid().mean()
+def _open_share(fuser: Stacked) -> Tensor:
+    logits = fuser.gate_logits()
+    return logits.float().sigmoid().mean() if logits.numel() else logits.sum()
 
 
-def _metrics(fuser: StackedFuser, rate: float, heat: float) -> dict[str, float]:
-    return {
-        "learning_rate": rate,
-        "gate_temperature": heat,
-        "open_gates": float((fuser.gate_logits() > 0).sum()),
-    }
+def _metrics(fuser: Stacked, rate: float, heat: float) -> dict[str, float]:
+    logits = fuser.gate_logits()
+    if not logits.numel():
+        return {"learning_rate": rate}
+    gates = {"gate_temperature": heat, "open_gates": float((logits > 0).sum())}
+    return {"learning_rate": rate, **gates}
 
 
 def _save(
     folder: Path,
     step: int,
     settings: TrainingSettings,
-    fuser: Fuser,
+    fuser: Projectors,
     optimizer: torch.optim.Optimizer,
     scheduler: Any,
 ) -> None:
@@ -348,7 +354,7 @@ def _save(
 def _resume(
     folder: Path,
     settings: TrainingSettings,
-    fuser: Fuser,
+    fuser: Projectors,
     optimizer: torch.optim.Optimizer,
     scheduler: Any,
 ) -> int:
@@ -361,7 +367,7 @@ def _resume(
             f"{folder} holds checkpoints of a run with other settings: give another folder"
         )
     device = str(next(fuser.parameters()).device)
-    saved = load_fuser(newest / "fuser", fuser.sharer, fuser.receiver, device=device)
+    saved = load(type(fuser), newest / "fuser", fuser.sharer, fuser.receiver, device=device)
     fuser.load_state_dict(saved.state_dict())
     state = torch.load(newest / "training.pt", map_location=device, weights_only=True)
     optimizer.load_state_dict(state["optimizer"])

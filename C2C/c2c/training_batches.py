@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from c2c.chat import chat_token_ids, end_of_turn
 from c2c.errors import C2CError
 from c2c.training_loss import Batch
 
+SAME_LENGTH = 16  # tokens by which messages of a batch may differ as well as not
+
 
 class TokenBatches:
     """Batches of prompts and answers in token ids, each answer with its stop token.
@@ -21,6 +24,9 @@ class TokenBatches:
     that fewer than `batch_size` prompts have share batches, sorted by length. What an epoch leaves
     over of a length opens the next one's batches, so that each conversation comes equally often.
     Rows and batches are shuffled anew each epoch, by the seed alone.
+
+    `messages` are what the sharer reads of each pair, where that is another text. Those of a batch
+    are of about one length.
     """
 
     def __init__(
@@ -30,8 +36,9 @@ class TokenBatches:
         batch_size: int,
         seed: int = 42,
         device: str = "cpu",
+        messages: Sequence[Sequence[int]] = (),
     ) -> None:
-        self.pairs, self.pad = pairs, pad
+        self.pairs, self.pad, self.messages = pairs, pad, messages
         self.batch_size, self.seed, self.device = batch_size, seed, device
         by_length: dict[int, list[int]] = {}
         for row, (prompt, _) in enumerate(pairs):
@@ -43,14 +50,21 @@ class TokenBatches:
         self._epoch: tuple[int, list[list[int]]] | None = None  # the last one, and its batches
 
     def __call__(self, number: int) -> Batch:
-        rows = [self.pairs[row] for row in self.rows(number)]
-        prompts, prompt_mask = self._pad([p for p, _ in rows], left=True)
-        answers, answer_mask = self._pad([a for _, a in rows], left=False)
-        return Batch(prompts, answers, prompt_mask, answer_mask)
+        rows = self.rows(number)
+        prompts, prompt_mask = self._pad([self.pairs[row][0] for row in rows], left=True)
+        answers, answer_mask = self._pad([self.pairs[row][1] for row in rows], left=False)
+        batch = Batch(prompts, answers, prompt_mask, answer_mask)
+        if not self.messages:
+            return batch
+        texts = [self.messages[row] for row in rows]
+        ids, _ = self._pad(texts, left=False)
+        return replace(batch, message_ids=ids, message_tokens=list(map(len, texts)))
 
     def tokens(self, number: int) -> int:
         """How many tokens a batch has, pads not counted."""
-        return sum(len(part) for row in self.rows(number) for part in self.pairs[row])
+        rows = self.rows(number)
+        messages = sum(len(self.messages[row]) for row in rows) if self.messages else 0
+        return messages + sum(len(part) for row in rows for part in self.pairs[row])
 
     def rows(self, number: int) -> list[int]:
         """Which of the pairs are in a batch."""
@@ -82,8 +96,13 @@ class TokenBatches:
         that those of a batch over the end of an epoch are alike too."""
         rows = list(group)
         random.Random(f"{self.seed}:{epoch}:{len(self.pairs[group[0]][0])}").shuffle(rows)
-        rows.sort(key=lambda row: len(self.pairs[row][0]), reverse=bool(epoch % 2))
+        rows.sort(key=self._length, reverse=bool(epoch % 2))
         return rows
+
+    def _length(self, row: int) -> tuple[int, int]:
+        """By which a group is sorted; messages coarsely, so that batches are others each epoch."""
+        message = len(self.messages[row]) // SAME_LENGTH if self.messages else 0
+        return len(self.pairs[row][0]), message
 
     def _pad(self, rows: Sequence[Sequence[int]], left: bool) -> tuple[Tensor, Tensor | None]:
         """Rows as one tensor on the device, and its mask, which stays on the host; where no pad is

@@ -3,10 +3,10 @@
 Interfaces of any kind that torch can differentiate are trained so.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -35,24 +35,29 @@ class Batch:
     ending with the stop token. The masks are 1 where a token is real; None: all are. They stay on
     the host, since shapes follow from them and a GPU that says a shape has to be waited for. No
     model and no fuser ever reads a pad of a prompt.
+
+    For an interface that inserts, the sharer reads messages of its own: `message_ids` [B, k],
+    padded on the right, row b with `message_tokens[b]` real ones. None: it reads the prompts.
     """
 
     prompt_ids: Tensor
     answer_ids: Tensor
     prompt_mask: Tensor | None = None
     answer_mask: Tensor | None = None
+    message_ids: Tensor | None = None
+    message_tokens: Sequence[int] = ()
 
 
 class Through(Protocol):
     """What happens to a message on its way: a codec's loss, another question's in its place."""
 
-    def __call__(self, sent: KVCache, rows: Tensor) -> KVCache:
-        """What arrives of the sharer's K and V of the section, [b, Hs, T, Ds], in its place and
-        shape. They are of the batch's `rows` (int64 [b], on the host), whose prompts are of one
-        length."""
+    def __call__(self, sent: KVCache, rows: Tensor, runs: Sequence[range]) -> KVCache:
+        """What arrives of the sharer's K and V, [b, Hs, T, Ds], in its place and shape. They are of
+        the batch's `rows` (int64 [b], on the host), of each the tokens in its run; shorter rows
+        repeat their last one."""
 
 
-def unchanged(sent: KVCache, rows: Tensor) -> KVCache:
+def unchanged(sent: KVCache, rows: Tensor, runs: Sequence[range]) -> KVCache:
     """All arrives as it was sent."""
     return sent
 
@@ -66,36 +71,152 @@ class Reading:
     sharer: PreTrainedModel
     batch: Batch  # these rows, without the pads of prompts
     rows: Tensor  # int64 [b], on the host: which of the whole batch's rows they are
-    section: range  # the prompt's tokens that are sent
+    section: range  # the prompt's tokens that are sent; empty where nothing is
+
+    @property
+    def runs(self) -> Sequence[range]:
+        """What is sent of each row."""
+        return [self.section] * len(self.rows)
 
     @cached_property
     def sent(self) -> KVCache:
         """The sharer's cache of the section."""
-        read = _prefill(self.sharer, self.batch, self.section.stop)
+        read = _prefill(self.sharer, self.batch.prompt_ids[:, : self.section.stop])
         return read.section(self.section.start, self.section.stop)
 
     @cached_property
     def own(self) -> KVCache:
         """The receiver's cache of all tokens up to the section's end."""
-        return _prefill(self.receiver, self.batch, self.section.stop)
+        return _prefill(self.receiver, self.batch.prompt_ids[:, : self.section.stop])
 
     def read(self) -> None:
-        """Ask both models for what a merging interface needs, before it does."""
+        """Ask both models for what is needed of them, before it is."""
         if self.section:
             _ = self.sent, self.own
+
+    def lent(self) -> "Reading":
+        """The same prompts, each with what the next row's message has; nothing is read again."""
+        other = replace(self, rows=self.rows.roll(-1))
+        vars(other)["sent"] = self.sent.map(lambda tensor: tensor.roll(-1, dims=0))
+        vars(other)["own"] = self.own
+        return other
+
+    def ahead(self, interface: Interface, received: KVCache | None) -> "Ahead":
+        """What the receiver has where `received` is what arrives; None: no message."""
+        start, stop = self.section.start, self.section.stop
+        if received is None:
+            return Ahead(to_transformers(self.own), stop) if self.section else Ahead(None, 0)
+        prefix = interface.merge(received, self.own.section(start, stop))
+        if start:
+            prefix = concatenate([self.own.section(0, start), prefix], dim=2)
+        return Ahead(to_transformers(prefix), stop)
+
+
+@dataclass(eq=False)
+class MessageReading(Reading):
+    """Rows whose prompts are of one length, behind messages of any, which the sharer alone reads.
+
+    It reads them filled up behind their ends, where no real token looks; in the receiver's cache a
+    mask hides what fills up, and each prompt stands behind the whole of its message's text.
+    """
+
+    sent_runs: Sequence[range]
+    text_tokens: Sequence[int]
+
+    @property
+    def runs(self) -> Sequence[range]:
+        """See `Reading`."""
+        return self.sent_runs
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """Of what is sent, int64 [b, T]; shorter rows repeat their last one."""
+        most = max(map(len, self.runs))
+        filled = [[*run, *[run[-1]] * (most - len(run))] for run in self.runs]
+        return torch.tensor(filled, device=self.batch.prompt_ids.device)
+
+    @cached_property
+    def sent(self) -> KVCache:
+        """The sharer's cache of the runs."""
+        assert self.batch.message_ids is not None
+        read = _prefill(self.sharer, self.batch.message_ids[:, : max(r.stop for r in self.runs)])
+        if all(run == range(read.tokens) for run in self.runs):
+            return read
+        index = self.positions[:, None, :, None]
+        return read.map(lambda x: x.gather(2, index.expand(-1, x.shape[1], -1, x.shape[3])))
+
+    def read(self) -> None:
+        """See `Reading`."""
+        if self.section:
+            _ = self.sent
+
+    def lent(self) -> Reading:
+        """See `Reading`."""
+        runs, texts = ([*x[1:], *x[:1]] for x in (self.sent_runs, self.text_tokens))
+        other = replace(self, rows=self.rows.roll(-1), sent_runs=runs, text_tokens=texts)
+        vars(other)["sent"] = self.sent.map(lambda tensor: tensor.roll(-1, dims=0))
+        return other
+
+    def ahead(self, interface: Interface, received: KVCache | None) -> "Ahead":
+        """See `Reading`."""
+        if received is None:
+            return Ahead(None, 0)
+        front, device = interface.prepare(received, self.positions), self.positions.device
+        assert front is not None
+        tokens = self.batch.prompt_ids.shape[1] + self.batch.answer_ids.shape[1]
+        starts = torch.tensor(self.text_tokens, device=device)[:, None]
+        options = {"position_ids": starts + torch.arange(tokens, device=device)}
+        counts = torch.tensor([len(run) for run in self.runs])[:, None]
+        if bool((counts < front.tokens).any()):
+            seen = torch.arange(front.tokens) < counts
+            mask = torch.cat([seen, seen.new_ones(len(seen), tokens)], dim=1)
+            options["attention_mask"] = mask.long().to(device)
+        return Ahead(to_transformers(front), 0, options)
+
+
+def _of_messages(
+    receiver: PreTrainedModel,
+    sharer: PreTrainedModel,
+    group: Batch,
+    rows: Tensor,
+    share: float,
+    order: str,
+) -> MessageReading:
+    """The reading of rows that each send a share of their messages, one token at least, from their
+    `front` or `back`; nothing where the share is 0."""
+    runs = []
+    for tokens in group.message_tokens:
+        count = max(1, int(tokens * share))
+        runs.append(range(count) if order == "front" else range(tokens - count, tokens))
+    section = range(int(share > 0))
+    return MessageReading(receiver, sharer, group, rows, section, runs, list(group.message_tokens))
+
+
+class Ahead(NamedTuple):
+    """What stands in the receiver's cache, and the prompt's tokens that it need not read."""
+
+    cache: DynamicCache | None
+    read: int
+    options: Mapping[str, Tensor] = {}  # for the model, where a cache does not say all
 
 
 def readings_of(
     receiver: PreTrainedModel, sharer: PreTrainedModel, batch: Batch, kept: int, order: str
-) -> list[Reading]:
+) -> Sequence[Reading]:
     """A batch by prompt length, of which `kept` instruction tokens are sent.
 
     The instruction is the prompt without its last token; the first (`front`) or last (`back`)
-    `kept` of it are sent, in coordinates of the padded batch.
+    `kept` of it are sent, in coordinates of the padded batch. Of messages it is all of the text,
+    and each row sends the share that `kept` is of the longest.
 
     Prompts are read length by length, without their pads: a row of attention that may see nothing
     is NaN in some kernels, and one pad would be enough to spoil every weight.
     """
+    if batch.message_ids is not None:
+        return [
+            _of_messages(receiver, sharer, group, rows, kept / batch.message_ids.shape[1], order)
+            for group, rows, _ in _by_length(batch)
+        ]
     width = batch.prompt_ids.shape[1]
     start = 0 if order == "front" else width - 1 - kept
     readings = []
@@ -117,7 +238,7 @@ def answer_loss(
     """
     losses = []
     for reading in readings:
-        received = through(reading.sent, rows=reading.rows) if reading.section else None
+        received = _arrives(reading, through)
         losses.append(_token_losses(reading, interface, received))
     return torch.cat(losses).mean()
 
@@ -149,14 +270,15 @@ def guard_loss(
 
 def _harm(reading: Reading, interface: Interface, through: Through) -> Tensor:
     """L(the next row's message) - L(no message) of each row, [b]."""
-    received = None
-    if reading.section:
-        lent = reading.sent.map(lambda tensor: tensor.roll(-1, dims=0))
-        received = through(lent, rows=reading.rows.roll(-1))
-    found = _mean_by_row(reading.batch, _token_losses(reading, interface, received))
+    lent = reading.lent() if reading.section else reading
+    found = _mean_by_row(reading.batch, _token_losses(lent, interface, _arrives(lent, through)))
     with torch.no_grad():
         alone = _mean_by_row(reading.batch, _token_losses(reading, interface, None))
     return found - alone
+
+
+def _arrives(reading: Reading, through: Through) -> KVCache | None:
+    return through(reading.sent, reading.rows, reading.runs) if reading.section else None
 
 
 def _mean_by_row(batch: Batch, losses: Tensor) -> Tensor:
@@ -182,6 +304,10 @@ def _by_length(batch: Batch) -> list[tuple[Batch, Tensor, int]]:
         places = rows.to(batch.prompt_ids.device, non_blocking=True)
         prompts = batch.prompt_ids[places][:, width - length :]
         group = Batch(prompts, batch.answer_ids[places], None, mask)
+        if batch.message_ids is not None:
+            tokens = [batch.message_tokens[row] for row in rows.tolist()]
+            sharers = batch.message_ids[places, : max(tokens)]
+            group = replace(group, message_ids=sharers, message_tokens=tokens)
         groups.append((group, rows, width - length))
     return groups
 
@@ -189,25 +315,14 @@ def _by_length(batch: Batch) -> list[tuple[Batch, Tensor, int]]:
 def _token_losses(reading: Reading, interface: Interface, received: KVCache | None) -> Tensor:
     """Losses of the answers' real tokens, row after row, where `received` is what arrives (None: no
     message)."""
-    batch, start, stop = reading.batch, reading.section.start, reading.section.stop
-    before = interface.prepare(received) if received is not None else None
-    if before is not None:
-        cache, stop = to_transformers(before), 0
-    elif received is not None:
-        prefix = interface.merge(received, reading.own.section(start, stop))
-        if start:
-            prefix = concatenate([reading.own.section(0, start), prefix], dim=2)
-        cache = to_transformers(prefix)
-    elif reading.section:
-        cache = to_transformers(reading.own)
-    else:
-        cache, stop = None, 0
+    batch, ahead = reading.batch, reading.ahead(interface, received)
     with sdpa_kernel(DIFFERENTIABLE):
         output = reading.receiver(
-            torch.cat([batch.prompt_ids[:, stop:], batch.answer_ids], dim=1),
-            past_key_values=cache,
+            torch.cat([batch.prompt_ids[:, ahead.read :], batch.answer_ids], dim=1),
+            past_key_values=ahead.cache,
             use_cache=True,
             logits_to_keep=batch.answer_ids.shape[1] + 1,
+            **ahead.options,
         )
     logits, answers = output.logits[:, :-1].float().flatten(0, 1), batch.answer_ids.flatten()
     if batch.answer_mask is not None:
@@ -219,8 +334,8 @@ def _token_losses(reading: Reading, interface: Interface, received: KVCache | No
 
 
 @torch.no_grad()
-def _prefill(model: PreTrainedModel, batch: Batch, tokens: int) -> KVCache:
-    """The model's own cache of the first `tokens` prompt tokens."""
+def _prefill(model: PreTrainedModel, token_ids: Tensor) -> KVCache:
+    """The model's own cache of prompts' first tokens [b, T]."""
     cache = DynamicCache()
-    model.base_model(batch.prompt_ids[:, :tokens], past_key_values=cache, use_cache=True)
+    model.base_model(token_ids, past_key_values=cache, use_cache=True)
     return from_transformers(cache)

@@ -15,13 +15,16 @@ SMOOTHED_OVER = 20  # steps
 def draw_training(
     steps: Sequence[dict[str, float]], judged: Sequence[dict[str, Any]], pair: str
 ) -> Figure:
-    """Loss by step; accuracy on validation questions, own message and another's; open gates.
+    """Loss by step; accuracy on validation questions, own message and another's; open gates,
+    where there are gates.
 
-    `steps` have step, loss and open_gates; `judged` step, accuracy and accuracy_deranged (shares).
+    `steps` have step, loss and perhaps open_gates; `judged` step, accuracy and accuracy_deranged
+    (shares).
     """
     frame = pd.DataFrame(steps)
-    figure = Figure(figsize=(9.0, 2.8), layout="constrained", dpi=200)
-    loss, accuracy, gates = figure.subplots(1, 3)
+    count = 3 if "open_gates" in frame else 2
+    figure = Figure(figsize=(3.0 * count, 2.8), layout="constrained", dpi=200)
+    loss, accuracy, *gates = figure.subplots(1, count)
     loss.plot(frame["step"], frame["loss"], color="#56B4E9", linewidth=0.6, alpha=0.7)
     smooth = frame["loss"].rolling(SMOOTHED_OVER, min_periods=1).mean()
     loss.plot(frame["step"], smooth, color="#0072B2", linewidth=1.4)
@@ -36,11 +39,12 @@ def draw_training(
             accuracy.plot(points["step"], y, color=colour, marker="o", markersize=3, label=name)
         accuracy.legend(fontsize=7)
     accuracy.set_ylabel("validation accuracy (%)", fontsize=8)
-    gates.plot(frame["step"], frame["open_gates"], color="#CC79A7", linewidth=1.2)
-    gates.set_ylabel("open gates", fontsize=8)
-    for axes in (loss, accuracy, gates):
+    for axes in gates:
+        axes.plot(frame["step"], frame["open_gates"], color="#CC79A7", linewidth=1.2)
+        axes.set_ylabel("open gates", fontsize=8)
+    for axes in (loss, accuracy, *gates):
         axes.set_xlabel("step", fontsize=8)
         axes.set_ylim(bottom=0)
         gridded(axes, 7)
-    figure.suptitle(f"training the fuser of {label(pair)}", fontsize=9)
+    figure.suptitle(f"training the interface of {label(pair)}", fontsize=9)
     return figure

@@ -35,6 +35,7 @@ class Arrived(NamedTuple):
     wire_bytes: list[int]  # length of each row's packet
     elements: list[int]  # numbers that it stands for
     doubtful: Tensor  # bool [B], on the cache's device: rows that may be refused; see `refusals`
+    chosen: Sequence[Positions]  # what the cache's rows are, those that are refused too
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class Endpoint:
 
         def unsent(doubtful: bool) -> Arrived:
             doubts = torch.full((len(chosen),), doubtful, device=device)
-            return Arrived([Positions()] * len(chosen), section, nothing, nothing, doubts)
+            return Arrived([Positions()] * len(chosen), section, nothing, nothing, doubts, chosen)
 
         if some is None:
             return unsent(doubtful=False)
@@ -178,6 +179,7 @@ class Endpoint:
             ],
             [there * layout.elements for layout, there in zip(layouts, sent, strict=True)],
             _no_numbers((section, arrived), some),
+            chosen,
         )
 
     def _codec(self, channel: Channel) -> CacheCodec:
@@ -210,7 +212,8 @@ def _gather(cache: KVCache, chosen: Sequence[Positions]) -> KVCache:
         (run,) = first.sections or (range(0),)
         return cache.section(run.start, run.stop)
     differ = any(each.by_layer for each in chosen)
-    index = [_index(chosen, n, cache) for n in range(cache.layers if differ else 1)]
+    device = cache.keys[0].device
+    index = [tokens_of_rows(chosen, n, device) for n in range(cache.layers if differ else 1)]
 
     def pick(layer: int, tensor: Tensor) -> Tensor:
         heads, head_dim = tensor.shape[1], tensor.shape[3]
@@ -223,9 +226,10 @@ def _gather(cache: KVCache, chosen: Sequence[Positions]) -> KVCache:
     )
 
 
-def _index(chosen: Sequence[Positions], layer: int, cache: KVCache) -> Tensor:
-    """The positions that one layer sends of each row, int64 [B, K], filled up."""
+def tokens_of_rows(chosen: Sequence[Positions], layer: int, device: torch.device) -> Tensor:
+    """The positions that one layer sends of each row, int64 [B, K], filled up by the last one (of a
+    row of none, by 0)."""
     rows = [each.tokens(layer) or [0] for each in chosen]
     longest = max(map(len, rows))
     filled = [row + row[-1:] * (longest - len(row)) for row in rows]
-    return torch.tensor(filled, device=cache.keys[0].device)
+    return torch.tensor(filled, device=device)

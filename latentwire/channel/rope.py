@@ -1,56 +1,25 @@
-"""Rotary position embedding taken off cached keys, and put on again.
+"""Which rotary embedding a model's keys have; `c2c.rope` takes it off and puts it on again.
 
-    angle = position * inv_freq        (a, b) -> (a cos - b sin, b cos + a sin)
-
-on the channel pairs (i, i + D/2), the rotate-half convention of transformers' Qwen2, Qwen3 and
-Llama. Without the rotation keys of different positions vary in the same directions, which a
-transform fitted to many positions can use. `redo` is the inverse of `undo` whatever the model's own
+Without the rotation keys of different positions vary in the same directions, which a transform
+fitted to many positions can use. `redo` is the inverse of `undo` whatever the model's own
 convention is; a wrong one only spoils what is gained.
-
-Source: RoFormer (arXiv:2104.09864).
 """
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from c2c.cache import geometry
+from c2c.rope import redo, undo
 from latentwire.errors import LatentWireError
 
 if TYPE_CHECKING:  # it takes seconds to import, and codecs' names do without
     from transformers import PreTrainedModel
 
+__all__ = ["inverse_frequencies", "redo", "undo"]
+
 # Frequencies that depend on nothing but the config; others change with the prompt's length.
 _FIXED = ("default", "linear", "llama3")
-
-
-def undo(keys: Tensor, positions: Tensor, inv_freq: Tensor) -> Tensor:
-    """Keys as before rotary embedding.
-
-    `keys` float32 [H, T, D] or [B, H, T, D] as cached, `positions` int64 [T] in the prompt,
-    `inv_freq` [D/2] in radians a position. ValueError where the shapes do not fit.
-    """
-    return _rotate(keys, positions, inv_freq, -1.0)
-
-
-def redo(keys: Tensor, positions: Tensor, inv_freq: Tensor) -> Tensor:
-    """Keys as cached, from what `undo` gave; same arguments."""
-    return _rotate(keys, positions, inv_freq, 1.0)
-
-
-def _rotate(keys: Tensor, positions: Tensor, inv_freq: Tensor, direction: float) -> Tensor:
-    half = inv_freq.shape[0]
-    if keys.shape[-1] != 2 * half or positions.shape != keys.shape[-2:-1]:
-        raise ValueError(
-            f"keys {list(keys.shape)} do not go with {list(positions.shape)} positions"
-            f" and {half} frequencies"
-        )
-    # In float64: at position 10,000 a float32 angle is off by up to 5e-4.
-    angle = torch.outer(positions.double(), inv_freq.double()).to(keys.device)
-    cos, sin = angle.cos(), direction * angle.sin()
-    first, second = keys.double().split(half, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(keys.dtype)
 
 
 def inverse_frequencies(model: "PreTrainedModel") -> Tensor:

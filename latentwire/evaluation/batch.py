@@ -21,7 +21,7 @@ from c2c.batched_decoding import Decoder, rounded
 from c2c.cache import KVCache, geometry
 from c2c.interface import Tokens
 from c2c.slot_cache import extend, new_slots, read
-from latentwire.channel.endpoint import Arrived
+from latentwire.channel.endpoint import Arrived, tokens_of_rows
 from latentwire.channel.positions import Positions
 from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
@@ -369,7 +369,8 @@ class _Batch:
             if arrival and any(each.sections for each in kept):
                 for each in kept:
                     require_whole_tokens(each)
-                front = self.work.pair.interface.prepare(arrival.cache)
+                at = tokens_of_rows(arrival.chosen, 0, self.work.pair.device)
+                front = self.work.pair.interface.prepare(arrival.cache, at)
                 assert front is not None
                 front = sent[condition.control].spread(front)
                 slots = decoder.slots.rows(number * rows, (number + 1) * rows)

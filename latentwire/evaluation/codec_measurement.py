@@ -167,7 +167,8 @@ def _next_token(pair: LoadedPair, prompt: Tensor, received: KVCache) -> Tensor:
     prompt [1, T], with a cache that arrived whole."""
     interface, model = pair.interface, pair.receiver
     if interface.inserts:
-        prefilled = interface.prefill_behind(model, prompt, received, received.tokens)
+        where = torch.arange(received.tokens), received.tokens
+        prefilled = interface.prefill_behind(model, prompt, received, *where)
     else:
         whole = sections([range(received.tokens)], prompt.shape[1])
         prefilled = interface.prefill(model, prompt, whole, received)

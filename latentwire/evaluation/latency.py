@@ -66,7 +66,7 @@ def _by_cache(pair: LoadedPair, question: Question) -> dict[str, float]:
     read = now_s(pair.device)
     fused_s, before = 0.0, None
     if pair.interface.inserts:
-        before = pair.interface.prepare(cache)
+        before = pair.interface.prepare(cache, torch.arange(cache.tokens))
         fused_s = now_s(pair.device) - read
 
     def fuse(section: Section, own: KVCache) -> KVCache:

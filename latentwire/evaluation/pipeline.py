@@ -119,8 +119,8 @@ def prefill(pair: LoadedPair, question: Question, packet: bytes) -> Prefilled:
         most = MOST_TOKENS + 1
         layout, received = pair.endpoint.receive(packet, most, pair.dtype, pair.device)
         require_whole_tokens(layout.kept)
-        end = layout.kept.end
-        return pair.interface.prefill_behind(pair.receiver, token_ids, received, end)
+        where = layout.positions(), layout.kept.end
+        return pair.interface.prefill_behind(pair.receiver, token_ids, received, *where)
     prompt_tokens = len(question.token_ids)
     layout, received = pair.endpoint.receive(packet, prompt_tokens, pair.dtype, pair.device)
     cut = sections(layout.runs, prompt_tokens)

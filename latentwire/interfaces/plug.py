@@ -5,9 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from c2c.cache import Geometry
+from c2c.fuser import Projectors
 from c2c.interface import Interface
+from c2c.projector import ProjectorSize
+
+# Of both models' rotary embeddings, in radians a position: the sharer's [Ds/2], the receiver's
+# [Dt/2].
+Frequencies = Callable[[], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -22,11 +29,15 @@ class Weights:
     # (folder, sharer, receiver) -> how many projectors there are; the same errors, as far as the
     # descriptions tell, without a tensor read.
     require_fit: Callable[[Path, Geometry, Geometry], int]
+    # (sharer, receiver, size, frequencies) -> untrained, in float32, on the CPU. To ask for the
+    # frequencies may raise LatentWireError, for models whose keys are rotated in other ways. None
+    # where an interface cannot be trained.
+    new: Callable[[Geometry, Geometry, ProjectorSize, Frequencies], Projectors] | None = None
 
 
 @dataclass(frozen=True)
 class Plug:
-    """What an interface is made of: weights that were trained for a pair, or nothing."""
+    """What an interface is made of: weights that were trained for a pair, nothing, or either."""
 
     inserts: bool  # as `Interface.inserts`
     weights: Weights | None = None

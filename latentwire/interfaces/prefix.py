@@ -3,12 +3,21 @@
 With one model at both ends there is nothing to train: the cache of a text that one end has read is
 what the other would have made itself. Sent whole and unchanged, it gives the answers of that model
 reading everything; every token keeps its position, and so does the prompt where only some arrived.
+Between two models a trained projector (`c2c.prefix_projector`) makes the receiver's cache of the
+sharer's.
 """
 
+from functools import partial
+
+from torch import Tensor
+
 from c2c.cache import Geometry, KVCache
+from c2c.checkpoint import CLASSES, load, require_fit
 from c2c.interface import Interface
+from c2c.prefix_projector import ProjectedPrefix, new_prefix
+from c2c.projector import ProjectorSize
 from latentwire.errors import LatentWireError
-from latentwire.interfaces.plug import Plug
+from latentwire.interfaces.plug import Frequencies, Plug, Weights
 
 
 class Prefix(Interface):
@@ -27,7 +36,7 @@ class Prefix(Interface):
         """See `Interface`."""
         return "no weights"
 
-    def prepare(self, received: KVCache) -> KVCache:
+    def prepare(self, received: KVCache, positions: Tensor) -> KVCache:
         """What was received."""
         return received
 
@@ -35,10 +44,23 @@ class Prefix(Interface):
 def _without_weights(sharer: Geometry, receiver: Geometry) -> Prefix:
     if sharer != receiver:
         raise LatentWireError(
-            f"interface prefix needs one model at both ends: the sharer's cache is of {sharer}, the"
-            f" receiver's of {receiver}; give pair=self:MODEL, or another interface"
+            f"interface prefix has no weights in this pair, and the sharer's cache is of {sharer},"
+            f" the receiver's of {receiver}: train it first (`mlflow run . -e train -P pair=...`),"
+            " or give one model at both ends, pair=self:MODEL"
         )
     return Prefix(sharer)
 
 
-PLUG = Plug(inserts=True, without_weights=_without_weights)
+def _new(
+    sharer: Geometry, receiver: Geometry, size: ProjectorSize, frequencies: Frequencies
+) -> ProjectedPrefix:
+    return new_prefix(sharer, receiver, size, frequencies())
+
+
+_WEIGHTS = Weights(
+    (CLASSES[ProjectedPrefix][0],),
+    partial(load, ProjectedPrefix),
+    partial(require_fit, kind=ProjectedPrefix),
+    _new,
+)
+PLUG = Plug(inserts=True, weights=_WEIGHTS, without_weights=_without_weights)

@@ -7,9 +7,11 @@ import torch
 
 from c2c.cache import Geometry
 from c2c.checkpoint import checkpoint_class
+from c2c.fuser import Projectors
 from c2c.interface import Interface
+from c2c.projector import ProjectorSize
 from latentwire.errors import LatentWireError, quoted
-from latentwire.interfaces.plug import Plug, Weights
+from latentwire.interfaces.plug import Frequencies, Plug, Weights
 
 # An interface's file is called as it is.
 _FILES = ("c2c", "prefix")
@@ -50,6 +52,36 @@ def without_weights(name: str, sharer: Geometry, receiver: Geometry) -> Interfac
             f" {', '.join(free)}"
         )
     return make(sharer, receiver)
+
+
+def new_weights(
+    folder: Path | None,
+    name: str | None,
+    sharer: Geometry,
+    receiver: Geometry,
+    size: ProjectorSize,
+    frequencies: Frequencies,
+) -> Projectors:
+    """Untrained weights of the interface that a pair has, by the folder of its weights or by its
+    name; of C2C's fuser where it says neither. The rest is as in `Weights.new`.
+
+    LatentWireError for an interface that cannot be trained.
+    """
+    name = name or "c2c"
+    require_weights(name)
+    weights = _weights(folder) if folder else INTERFACES[name].weights
+    if weights is None or weights.new is None:
+        raise LatentWireError("this interface cannot be trained; name another in the pair's file")
+    return weights.new(sharer, receiver, size, frequencies)
+
+
+def require_weights(name: str) -> None:
+    """LatentWireError for the name of an interface that there is not, or that never has weights."""
+    if name not in INTERFACES or INTERFACES[name].weights is None:
+        known = [known for known, plug in INTERFACES.items() if plug.weights]
+        raise LatentWireError(
+            f"{quoted(name)} is no interface with weights to train; known: {', '.join(known)}"
+        )
 
 
 def inserts(folder: Path | None, name: str | None) -> bool:

@@ -1,11 +1,14 @@
 """What `train` does: a fuser is trained, watched and logged, from wherever it was left."""
 
 import json
+import random
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +18,19 @@ from tqdm import tqdm
 from c2c.cache import geometry
 from c2c.errors import C2CError
 from c2c.fast_ops import fast_steps
-from c2c.fuser import Fuser, new_fuser
+from c2c.fuser import Fuser
+from c2c.prefix_fit import fit_linear
+from c2c.prefix_projector import ProjectedPrefix
 from c2c.processes import Processes
 from c2c.projector import ProjectorSize
 from c2c.training import Channels, NotFinite, TrainingSettings, train_fuser
 from c2c.training_batches import TokenBatches
 from latentwire.analysis.pictures import save_png
 from latentwire.analysis.training_figures import draw_training
+from latentwire.channel.rope import inverse_frequencies
 from latentwire.errors import LatentWireError, NotCached
 from latentwire.evaluation.memory import out_of_memory
-from latentwire.interfaces.registry import load_interface
+from latentwire.interfaces.registry import load_interface, new_weights
 from latentwire.parameters import AUTO
 from latentwire.session import torchrun
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
@@ -35,6 +41,8 @@ from latentwire.training.channel import codecs_in_the_loop
 from latentwire.training.data import ScoredQuestions, TrainingData, load_training_data
 from latentwire.training.folder import TrainingFolder
 from latentwire.training.judging import Judge, as_evaluated
+
+FITTED_TOKENS = 65_536  # of messages, from which the linear maps of a new prefix are fitted
 
 # What weights do not follow from; the rest is a training's recipe.
 _BESIDE = ("pair", "device", "data_dir", "dry_run", "preflight", "output_dir", "trained_pair")
@@ -82,6 +90,7 @@ def _load_data(session: Session) -> TrainingData:
         values["data_dir"],
         values["eval_examples"],
         session.may_download,
+        session.files.inserts(),
     )
 
 
@@ -154,7 +163,7 @@ def take_part(session: Session, join: torchrun.Join) -> None:
 class _Parts:
     """What is trained, on what, and through what; the same in every process."""
 
-    fuser: Fuser
+    fuser: Fuser | ProjectedPrefix
     batches: TokenBatches
     channels: Channels
 
@@ -184,9 +193,9 @@ class _Parts:
 
 def _parts(session: Session, data: TrainingData) -> _Parts:
     values = session.values
-    fuser = _first_fuser(session)
+    fuser = _first_fuser(session, data)
     batches = TokenBatches(
-        data.pairs, data.pad, values["batch_size"], values["seed"], session.device
+        data.pairs, data.pad, values["batch_size"], values["seed"], session.device, data.messages
     )
     alone = round(values["codec_after"] * values["steps"]) * values["accumulation"]
     codecs = values["codec"] or ()
@@ -228,8 +237,8 @@ def _settings(values: Mapping[str, Any]) -> TrainingSettings:
     )
 
 
-def _first_fuser(session: Session) -> Fuser:
-    """The fuser before its first step, in float32."""
+def _first_fuser(session: Session, data: TrainingData) -> Fuser | ProjectedPrefix:
+    """The fuser, or the prefix, before its first step, in float32."""
     values, located = session.values, session.files.located
     receiver, sharer = session.files.models
     shapes = geometry(sharer.config), geometry(receiver.config)
@@ -238,8 +247,8 @@ def _first_fuser(session: Session) -> Fuser:
         raise LatentWireError(f"init=fuser: pair {session.pair.name} has no fuser; take init=new")
     if located.fuser is not None and wanted in (AUTO, "fuser"):
         found = load_interface(located.fuser, *shapes, torch.float32, session.device)
-        if not isinstance(found, Fuser):
-            raise LatentWireError(f"init={wanted}: only C2C's fuser can be trained; take init=new")
+        if not isinstance(found, Fuser | ProjectedPrefix):
+            raise LatentWireError(f"init={wanted}: such weights cannot be trained; take init=new")
         return found
     size = ProjectorSize(
         values["hidden_dim"],
@@ -247,12 +256,39 @@ def _first_fuser(session: Session) -> Fuser:
         values["num_layers"],
     )
     torch.manual_seed(values["seed"])
-    fuser = new_fuser(*shapes, size)
+    fuser = new_weights(
+        located.fuser,
+        session.pair.interface,
+        *shapes,
+        size,
+        lambda: (inverse_frequencies(sharer), inverse_frequencies(receiver)),
+    ).to(session.device)
+    if isinstance(fuser, ProjectedPrefix):
+        texts = _texts_to_fit(data, values["seed"], values["batch_size"], session.device)
+        explained = fit_linear(fuser, receiver, sharer, texts)
+        print(f"train: a linear map explains {100 * explained:.0f} % of the receiver's own cache")
+        return fuser
+    assert isinstance(fuser, Fuser)
     with torch.no_grad():
         for name, parameter in fuser.named_parameters():
             if name.endswith("gate_logit"):
                 parameter.fill_(values["gate_init"])
-    return fuser.to(session.device)
+    return fuser
+
+
+def _texts_to_fit(
+    data: TrainingData, seed: int, batch_size: int, device: str
+) -> Iterator[tuple[torch.Tensor, list[int]]]:
+    """Messages drawn by the seed, in batches of about one length."""
+    texts = list(dict.fromkeys(map(tuple, data.messages)))
+    random.Random(seed).shuffle(texts)
+    enough = bisect_left(list(accumulate(map(len, texts))), FITTED_TOKENS) + 1
+    texts = sorted(texts[:enough], key=len)
+    for start in range(0, len(texts), batch_size):
+        part = texts[start : start + batch_size]
+        longest = max(map(len, part))
+        filled = [[*text, *[data.pad] * (longest - len(text))] for text in part]
+        yield torch.tensor(filled, device=device), list(map(len, part))
 
 
 @contextmanager
@@ -279,7 +315,7 @@ class _Watch:
     folder: TrainingFolder
     milestone: MilestoneRun
     batches: TokenBatches
-    fuser: Fuser
+    fuser: Fuser | ProjectedPrefix
     has_best: bool = False
     _bar: Any = None
     _since: float = 0.0  # when the last step, or its judging, had ended

@@ -56,7 +56,8 @@ class PairInUse:
         assert pair.fuser and pair.fuser.path
         other = replace(self, pair=pair)
         other.located = replace(self.located, fuser=pair.fuser.path)
-        models = {part: name for part, name in self.identity.items() if part != "fuser"}
+        trained = ("fuser", "interface")  # which the fuser's files name
+        models = {part: name for part, name in self.identity.items() if part not in trained}
         other.identity = models | fuser_identity(pair.fuser.path)
         for name in ("_tokenizers", "prompting", "models"):
             if name in vars(self):

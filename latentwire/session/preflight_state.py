@@ -260,10 +260,10 @@ def _pair(opening: PreflightState) -> str:
             f"pair {pair.name} has no fuser: train one (`mlflow run . -e train -P pair=...`), and"
             " give the pair's file that this writes"
         )
-    if pair.interface and INIT.name in opening.values:
+    if pair.interface and INIT.name in opening.values and pair.receiver == pair.sharer:
         raise LatentWireError(
-            f"pair {pair.name} sends by {quoted(pair.interface)}, which has no weights to train:"
-            " give a pair's file without an interface, that names its two models"
+            f"pair {pair.name} has one model at both ends, and {quoted(pair.interface)} has then no"
+            " weights to train: give a pair's file that names two models"
         )
     if not (opening.values["dataset"] or pair.datasets):
         raise LatentWireError(

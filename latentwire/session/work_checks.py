@@ -11,9 +11,10 @@ from latentwire.checks.weights import configs, weights_bytes
 from latentwire.environment import torch_dtype
 from latentwire.errors import Unanswerable
 from latentwire.evaluation.message import stem_and_options
-from latentwire.interfaces.registry import require_fit, without_weights
+from latentwire.interfaces.registry import require_fit, require_weights, without_weights
 from latentwire.pairs.locate import LocatedPair, parts_of
 from latentwire.pairs.tokenizer import check_embedded
+from latentwire.parameters import INIT
 from latentwire.session.pair_in_use import DATE_TOLD
 from latentwire.session.preflight_state import PreflightState, require
 
@@ -34,6 +35,9 @@ def inspect_files(opening: PreflightState, located: LocatedPair) -> str:
         name = require(opening.pair).interface
         if name is None:
             return "whole; there is no fuser yet"
+        if INIT.name in opening.values:  # `train` makes its weights
+            require_weights(name)
+            return f"whole; interface {name}, whose weights are to be trained"
         return f"whole; interface {name}, {without_weights(name, *shapes).describe()}"
     projectors = require_fit(located.fuser, *shapes)
     return f"whole, {projectors} projectors fit; the fuser is {located.fuser}"

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from c2c.cache import KVCache
-from c2c.fuser import Fuser
+from c2c.fuser import Projectors
 from c2c.training import Channels, not_altered
-from c2c.training_loss import Batch, Through, unchanged
+from c2c.training_loss import Through, unchanged
 from latentwire.channel.codec_names import needs_calibration
 from latentwire.channel.layout import Layout
 from latentwire.channel.registry import codec
@@ -26,40 +26,33 @@ def require_trainable(names: Sequence[str]) -> None:
             )
 
 
-def codecs_in_the_loop(fuser: Fuser, names: Sequence[str], seed: int, first: int = 0) -> Channels:
+def codecs_in_the_loop(
+    interface: Projectors, names: Sequence[str], seed: int, first: int = 0
+) -> Channels:
     """Each batch's message through one of the codecs, drawn by the batch's number; through none
     where there are none, and before the batch `first`.
 
-    What arrives is what a packet of the same tokens would give, of every layer that the fuser maps:
-    which gates will be open is not known yet. Both models are frozen, so no gradient passes.
+    What arrives is what a packet of the same tokens would give, of every layer that the interface
+    maps: which gates will be open is not known yet. Both models are frozen, so no gradient passes.
 
     Raises LatentWireError for a codec that `require_trainable` refuses.
     """
     require_trainable(names)
     if not names:
         return not_altered
-    layers = tuple(sorted({source.sharer_layer for source in fuser.layer_map.values()}))
+    layers = tuple(sorted({source.sharer_layer for source in interface.layer_map.values()}))
 
-    def of_batch(number: int, batch: Batch, order: str) -> Through:
+    def of_batch(number: int) -> Through:
         if number < first:
             return unchanged
         chosen = codec(random.Random(f"codec:{seed}:{number}").choice(list(names)))
 
         @torch.no_grad()
-        def through(sent: KVCache, rows: Tensor) -> KVCache:
-            start = 0 if order == "front" else _prompt_tokens(batch, rows) - 1 - sent.tokens
-            run = range(start, start + sent.tokens)
-            layout = Layout(fuser.sharer, layers, layers, (run,))
-            arrived, _ = chosen.round_trip(sent, [layout] * len(rows))
+        def through(sent: KVCache, rows: Tensor, runs: Sequence[range]) -> KVCache:
+            layouts = [Layout(interface.sharer, layers, layers, (run,)) for run in runs]
+            arrived, _ = chosen.round_trip(sent, layouts)
             return arrived
 
         return through
 
     return of_batch
-
-
-def _prompt_tokens(batch: Batch, rows: Tensor) -> int:
-    """The length of rows' prompts, all of one length."""
-    if batch.prompt_mask is None:
-        return batch.prompt_ids.shape[1]
-    return int(batch.prompt_mask[rows[0]].sum())

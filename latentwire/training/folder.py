@@ -22,7 +22,7 @@ import filelock
 import yaml
 
 from c2c.checkpoint import save_fuser
-from c2c.fuser import Fuser
+from c2c.fuser import Projectors
 from c2c.training import finished_steps
 from latentwire.errors import LatentWireError
 from latentwire.pairs.pair import FileSource, Pair
@@ -114,7 +114,7 @@ class TrainingFolder:
         """What validation questions said, by step."""
         return {int(row["step"]): Judgement(**row) for row in _rows(self._judged)}
 
-    def add_judgement(self, judgement: Judgement, fuser: Fuser) -> bool:
+    def add_judgement(self, judgement: Judgement, fuser: Projectors) -> bool:
         """Keep what a fuser scored, and the fuser where it is the best so far; whether it is.
 
         The weights are written first: killed in between, the step will be done and judged again.
@@ -126,7 +126,7 @@ class TrainingFolder:
         _append(self._judged, asdict(judgement))
         return is_best
 
-    def save(self, fuser: Fuser, step: int) -> None:
+    def save(self, fuser: Projectors, step: int) -> None:
         """Make `fuser`, as it is after `step`, the training's result."""
         target = self.path / FUSER
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from c2c.fuser import Fuser
+from c2c.checkpoint import cast_weights
+from c2c.fuser import Projectors
 from latentwire.controls.registry import DERANGED, MATCHED
 from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.engine import evaluate
@@ -80,9 +81,11 @@ class Judge:
         )
 
 
-def as_evaluated(fuser: Fuser, dtype: torch.dtype) -> Fuser:
+def as_evaluated(fuser: Projectors, dtype: torch.dtype) -> Projectors:
     """A copy of a fuser in training as loading its checkpoint would give it."""
-    return copy.deepcopy(fuser).to(dtype).requires_grad_(False).eval()
+    copied = copy.deepcopy(fuser).requires_grad_(False).eval()
+    cast_weights(copied, dtype)
+    return copied
 
 
 def _accuracy(records: Sequence[Record]) -> float:

@@ -77,9 +77,9 @@ def test_what_is_put_in_front_is_followed_by_the_prompt() -> None:
     receiver, sharer = (make_model("qwen3", seed) for seed in (1, 2))
     ids = token_ids(2, 8)
     received = read(sharer, ids)
-    front = Front(geometry(sharer.config))
-    found = front.prefill_behind(receiver, ids, received, received.tokens)
+    front, at = Front(geometry(sharer.config)), torch.arange(7)
+    found = front.prefill_behind(receiver, ids, received, at, received.tokens)
     with torch.inference_mode():
-        wanted = extend(receiver, to_transformers(front.prepare(received)), ids)
+        wanted = extend(receiver, to_transformers(front.prepare(received, at)), ids)
     assert float((found.logits - wanted).abs().max()) < 1e-4
     assert found.cache.get_seq_length() == 7 + 8

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
@@ -15,7 +15,6 @@ from typing import IO, Any
 
 import pytest
 import torch
-from other_interfaces import Front
 from tiny import (
     ARCHITECTURES,
     SLIDING_WINDOW,
@@ -31,7 +30,7 @@ from toy_training import SETTINGS, SIZE, mixed_batch, padded, same, toy_batch, t
 from transformers import PreTrainedModel
 
 from c2c import training
-from c2c.cache import KVCache, concatenate, geometry
+from c2c.cache import KVCache, concatenate
 from c2c.checkpoint import load_fuser
 from c2c.errors import C2CError
 from c2c.fuser import Fuser
@@ -189,13 +188,13 @@ def test_what_is_fused_is_what_arrives(what: str, models: dict[str, PreTrainedMo
     ids, answers = token_ids(3, 13), token_ids(3, 1, seed=9)
     lent = cache_of(sharer, ids.roll(1, 0), 7, 12)
 
-    def through(sent: KVCache, rows: Tensor) -> KVCache:
-        assert sent.tokens == 5
+    def through(sent: KVCache, rows: Tensor, runs: Sequence[range]) -> KVCache:
+        assert sent.tokens == 5 and {*runs} == {range(7, 12)}
         if what == "quantized":
             return sent.map(lambda tensor: round_trip(tensor, 3))
         return lent.pick(rows)
 
-    arrived = through(cache_of(sharer, ids, 7, 12), torch.arange(3))
+    arrived = through(cache_of(sharer, ids, 7, 12), torch.arange(3), [range(7, 12)] * 3)
     logits = fuser.prefill(receiver, ids, split(13, 5 / 12, "back"), arrived).logits
     wanted = float(F.cross_entropy(logits, answers[:, 0]))
     with torch.no_grad():
@@ -217,7 +216,7 @@ def test_what_arrives_is_known_by_its_row_whatever_lengths_there_are() -> None:
     together, alone = mixed_batch(lengths, pad=7)
     lent = [cache_of(sharer, token_ids(1, n, seed=90 + i), 0, n - 1) for i, n in enumerate(lengths)]
 
-    def through(sent: KVCache, rows: Tensor) -> KVCache:
+    def through(sent: KVCache, rows: Tensor, runs: Sequence[range]) -> KVCache:
         return concatenate([lent[row] for row in rows.tolist()], dim=0)
 
     with torch.no_grad():
@@ -227,7 +226,7 @@ def test_what_arrives_is_known_by_its_row_whatever_lengths_there_are() -> None:
         total = tokens = 0.0
         for cache, one in zip(lent, alone, strict=True):
             whole = one.prompt_ids.shape[1] - 1
-            arrives = partial(lambda sent, rows, cache: cache, cache=cache)
+            arrives = partial(lambda sent, rows, runs, cache: cache, cache=cache)
             loss = answer_loss(readings_of(receiver, sharer, one, whole, "front"), fuser, arrives)
             total += float(loss) * one.answer_ids.numel()
             tokens += one.answer_ids.numel()
@@ -244,7 +243,7 @@ def test_a_guard_is_what_another_questions_message_does_more_harm_than_none() ->
         for row, lender in following.items():
             whole = lengths[row] - 1
             message = cache_of(sharer, alone[lender].prompt_ids, 0, whole)
-            lent = partial(lambda sent, rows, message: message, message=message)
+            lent = partial(lambda sent, rows, runs, message: message, message=message)
             by = [
                 float(answer_loss(readings_of(receiver, sharer, alone[row], *part), fuser, *how))
                 for part, how in (((whole, "front"), [lent]), ((0, "front"), []))
@@ -312,24 +311,9 @@ def test_gradients_reach_what_makes_the_message_another() -> None:
     answer_loss(
         readings_of(receiver, sharer, batch, 5, "front"),
         fuser,
-        lambda sent, rows: sent.map(lambda x: x * scale),
+        lambda sent, rows, runs: sent.map(lambda x: x * scale),
     ).backward()
     assert scale.grad is not None and float(scale.grad.abs()) > 0
-
-
-@pytest.mark.parametrize(("kept", "order"), [(7, "front"), (3, "back")])
-def test_an_interface_that_puts_in_front_has_a_loss(kept: int, order: str) -> None:
-    receiver, sharer = (make_model("qwen3", seed) for seed in (1, 2))
-    ids, answers = token_ids(2, 8), token_ids(2, 1, seed=9)
-    front, sections = Front(geometry(sharer.config)), split(8, kept / 7, order)
-    start = sections[-2].start
-    received = cache_of(sharer, ids, start, start + kept)
-    logits = front.prefill_behind(receiver, ids, received, received.tokens).logits
-    with torch.no_grad():
-        loss = float(
-            answer_loss(readings_of(receiver, sharer, Batch(ids, answers), kept, order), front)
-        )
-    assert loss == pytest.approx(float(F.cross_entropy(logits, answers[:, 0])), abs=2e-5)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

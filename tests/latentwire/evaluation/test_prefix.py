@@ -1,6 +1,5 @@
 """The interface `prefix` with one model at both ends, and evidence that the sharer alone reads."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,7 +10,8 @@ import wire_decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_questions import SHORT, STOPS
-from tiny import VOCABULARY, make_model, make_tokenizer
+from random_questions import private_questions as asked
+from tiny import make_model, make_tokenizer
 from transformers import DynamicCache, PreTrainedModel
 
 from c2c.cache import KVCache, geometry
@@ -32,8 +32,8 @@ from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.interfaces.registry import without_weights
 from latentwire.spec.condition import Channel, Condition, Message
 from latentwire.tasks.passage import PassageExample
-from latentwire.tasks.question import Question, derange, tokenize
-from latentwire.tasks.task import Example, Prompts, user_turn_token_ids
+from latentwire.tasks.question import derange, tokenize
+from latentwire.tasks.task import Prompts, user_turn_token_ids
 
 ALONE = [Condition("receiver"), Condition("sharer")]
 WHOLE = Condition("c2c", Channel("fp32"), "matched")
@@ -54,22 +54,6 @@ def self_pair(architecture: str = "qwen3", dtype: torch.dtype = torch.float32) -
 @pytest.fixture(scope="module")
 def pair() -> LoadedPair:
     return self_pair()
-
-
-def asked(sizes: Sequence[tuple[int, int]], seed: int = 0) -> list[Question]:
-    """Questions of random tokens, by the lengths of (evidence, question); 0 is the evidence of the
-    question before."""
-    generator, evidence = random.Random(seed), ()
-    questions = []
-
-    def some(count: int) -> tuple[int, ...]:
-        return tuple(generator.randrange(3, VOCABULARY) for _ in range(count))
-
-    for index, (sharer, receiver) in enumerate(sizes):
-        evidence = some(sharer) or evidence
-        example = Example(f"private:{index}", index, "q", (), "A")
-        questions.append(Question(SHORT, example, Prompts(evidence, some(receiver))))
-    return questions
 
 
 @torch.inference_mode()
@@ -254,7 +238,7 @@ def test_in_16_bits_nothing_is_lost_on_the_way() -> None:
 
 def test_it_takes_one_shape_of_cache() -> None:
     one, other = (geometry(make_model(name).config) for name in ("qwen2", "qwen3"))
-    with pytest.raises(LatentWireError, match="needs one model at both ends") as error:
+    with pytest.raises(LatentWireError, match=r"no weights in this pair.*train it first") as error:
         without_weights("prefix", one, other)
     assert "\n" not in str(error.value)
     with pytest.raises(LatentWireError, match="'c2c' is no interface that a pair can have without"):

@@ -49,7 +49,9 @@ def test_another_class_is_named_with_those_known(
     path = tmp_path / "projector_0.json"
     path.write_text('{"class": "Prefix"}')
     for ask in (load_interface, require_fit):
-        with pytest.raises(LatentWireError, match=r"'Prefix'.*known: C2CProjector\)") as error:
+        with pytest.raises(
+            LatentWireError, match=r"'Prefix'.*known: C2CProjector, PrefixProjector\)"
+        ) as error:
             ask(tmp_path, *shapes)
         assert "\n" not in str(error.value)
     for broken in ("{}", '{"class": ["C2CProjector"]}', "[]", "3"):

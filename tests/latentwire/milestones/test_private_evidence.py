@@ -114,7 +114,7 @@ def test_what_does_not_go_together_ends_before_work_starts(
     )
     refused("there is no such folder; give self:FOLDER", values(m0, pair="self:./none", **given))
     refused(
-        "self:tiny sends by 'prefix', which has no weights to train: give a pair's file without",
+        "self:tiny has one model at both ends, and 'prefix' has then no weights to train: give",
         values(train, pair=f"self:{model}", data=NAME, dataset=NAME, **given),
     )
     with pytest.raises(LatentWireError, match="training takes prompts that both models read"):

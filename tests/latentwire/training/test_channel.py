@@ -5,7 +5,7 @@ import torch
 from tiny import loaded_pair, token_ids
 
 from c2c.sharer import read
-from c2c.training_loss import Batch, unchanged
+from c2c.training_loss import unchanged
 from latentwire.channel.registry import codec
 from latentwire.channel.selectors.registry import select
 from latentwire.errors import LatentWireError
@@ -22,8 +22,8 @@ def test_a_batch_arrives_as_its_packets_do(order: str) -> None:
     chosen = [select(channel, cache, row) for row in ids.tolist()]
     expected = pair.endpoint.simulate(channel, cache, chosen)
     (run,) = chosen[0].sections
-    through = codecs_in_the_loop(pair.interface, ["int4"], 1)(0, Batch(ids, ids), order)
-    found = through(cache.section(run.start, run.stop), torch.arange(2))
+    through = codecs_in_the_loop(pair.interface, ["int4"], 1)(0)
+    found = through(cache.section(run.start, run.stop), torch.arange(2), [run] * 2)
     for layer in pair.endpoint.key_layers:
         assert torch.equal(found.keys[layer], expected.cache.keys[layer])
         assert not torch.equal(found.keys[layer], cache.keys[layer][:, :, run.start : run.stop])
@@ -34,20 +34,18 @@ def test_which_codec_a_batch_gets_depends_on_its_number_alone(
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr("latentwire.training.channel.codec", lambda n: asked.append(n) or codec(n))
-    batch = Batch(token_ids(1, 4), token_ids(1, 1))
     for numbers in (range(12), reversed(range(12))):
         channels = codecs_in_the_loop(loaded_pair().interface, ["int4", "int8"], seed=3)
         for number in numbers:
-            channels(number, batch, "front")
+            channels(number)
     assert asked[:12] == asked[:11:-1]
     assert {*asked} == {"int4", "int8"}
 
 
 def test_without_codecs_nothing_is_altered_and_calibrated_ones_are_refused() -> None:
     fuser = loaded_pair().interface
-    batch = Batch(token_ids(1, 4), token_ids(1, 1))
-    assert codecs_in_the_loop(fuser, (), 1)(0, batch, "front") is unchanged
+    assert codecs_in_the_loop(fuser, (), 1)(0) is unchanged
     later = codecs_in_the_loop(fuser, ["int4"], 1, first=2)
-    assert [later(number, batch, "front") is unchanged for number in range(4)] == [1, 1, 0, 0]
+    assert [later(number) is unchanged for number in range(4)] == [1, 1, 0, 0]
     with pytest.raises(LatentWireError, match="codec=turbo2 needs a calibration"):
         codecs_in_the_loop(fuser, ["turbo2"], 1)
