@@ -167,7 +167,7 @@ def by_definition(
         logits[:] = [prefilled.logits[0]]  # what the prompt's sections gave before is not it
         return greedy(model, prefilled, *rest)
 
-    def seen_extend(model: Any, cache: Any, token_ids: Tensor, *rest: int) -> Tensor:
+    def seen_extend(model: Any, cache: Any, token_ids: Tensor, *rest: Any) -> Tensor:
         found = extend(model, cache, token_ids, *rest)
         logits.append(found[0])
         return found

@@ -19,8 +19,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from c2c.chat import Messages, chat_text
 from c2c.errors import C2CError
 from c2c.files import read_file
@@ -66,15 +64,15 @@ class Aligner:
         """
         aligned = AlignedPrompt()
         sections = zip(
-            _sections(self.receiver, "receiver", messages, open_answer),
-            _sections(self.sharer, "sharer", messages, open_answer),
+            spanned_sections(self.receiver, "receiver", messages, open_answer),
+            spanned_sections(self.sharer, "sharer", messages, open_answer),
             strict=True,
         )
-        for number, (receiver_ids, sharer_ids) in enumerate(sections):
-            message = number % 2  # template and message in turn
-            if message:
-                sharer_ids = [self.sharer_id(token) for token in receiver_ids]
-            self._append(aligned, receiver_ids, sharer_ids, message)
+        for own, theirs in sections:
+            sharer_ids = theirs.ids
+            if own.is_message:
+                sharer_ids = [self.sharer_id(token) for token in own.ids]
+            self._append(aligned, own.ids, sharer_ids, int(own.is_message))
         return aligned
 
     def _append(
@@ -135,10 +133,21 @@ def _text(tokenizer: Any, token_id: int) -> str:
     )
 
 
-def _sections(
+@dataclass(frozen=True)
+class SpannedSection:
+    """A message's tokens or a template's, and which characters each stands for, counted from the
+    section's first: begin and end."""
+
+    is_message: bool
+    ids: list[int]
+    spans: list[tuple[int, int]]
+    characters: int  # of a message
+
+
+def spanned_sections(
     tokenizer: Any, side: str, messages: Messages, open_answer: bool
-) -> Iterator[list[int]]:
-    """The token ids of the prompt, cut in template, message, template, ..., template.
+) -> list[SpannedSection]:
+    """The tokens of the prompt, cut in template, message, template, ..., template.
 
     The text is tokenized whole: a token that a message shares with the template is the message's.
     """
@@ -151,8 +160,8 @@ def _sections(
         ) from None
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, places = encoded["input_ids"], encoded["offset_mapping"]
-    cuts = [0]
-    for begin, end in _content_spans(text, side, messages):
+    cuts, messages_at = [0], list(_content_spans(text, side, messages))
+    for begin, end in messages_at:
         start = cuts[-1]
         while start < len(ids) and places[start][1] <= begin:
             start += 1
@@ -160,7 +169,19 @@ def _sections(
         while stop < len(ids) and places[stop][0] < end:
             stop += 1
         cuts += [start, stop]
-    return (ids[start:stop] for start, stop in pairwise([*cuts, len(ids)]))
+    # Of a template nothing is counted: only a message's characters are both models'.
+    texts = [each for message in messages_at for each in ((0, 0), message)] + [(0, 0)]
+    return [
+        SpannedSection(
+            number % 2 == 1,
+            ids[start:stop],
+            [(here - begin, there - begin) for here, there in places[start:stop]],
+            end - begin,
+        )
+        for number, ((start, stop), (begin, end)) in enumerate(
+            zip(pairwise([*cuts, len(ids)]), texts, strict=True)
+        )
+    ]
 
 
 def _content_spans(text: str, side: str, messages: Messages) -> Iterator[tuple[int, int]]:
@@ -273,6 +294,8 @@ def _load_tokenizer(folder: Path, name: str) -> Any:
     path = folder / name
     if Path(name).name != name or not path.is_dir():
         raise C2CError(f"there is no tokenizer {name!r} in {folder}: put its folder there")
+    from transformers import AutoTokenizer  # it takes seconds
+
     try:
         return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the library raises what the files make it raise

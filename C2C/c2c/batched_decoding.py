@@ -51,12 +51,14 @@ class Decoder:
         self.tokens = torch.zeros(rows, dtype=torch.long, device=self.device)
         self.positions = torch.zeros(rows, dtype=torch.long, device=self.device)
         self.shifts = torch.zeros(rows, dtype=torch.long, device=self.device)
+        self.hidden = torch.zeros(rows, slots, dtype=torch.bool, device=self.device)
+        self._hides = False  # whether any slot is hidden
         self.rows = torch.arange(rows, device=self.device)  # which row stands in each place
         self._graphs = (
             StepGraphs(self.device) if use_graphs and self.device.type == "cuda" else None
         )
         self._logits: Tensor | None = None  # where recorded steps put theirs
-        self._tried: set[tuple[int, int]] = set()  # shapes that failed to be captured once
+        self._tried: set[tuple[int, int, bool]] = set()  # shapes that failed to be captured once
 
     def holds(self, rows: int, slots: int) -> bool:
         """Whether a batch of that size fits in."""
@@ -73,13 +75,15 @@ class Decoder:
         forced_lengths: Sequence[int] | None = None,
         on_first_logits: Callable[[Tensor], None] = lambda logits: None,
         shifts: Sequence[int] = (),
+        hidden: Tensor | None = None,
     ) -> list[list[int]]:
         """New token ids of each row, without the stop token that ended it.
 
         Row r's slots hold the `positions[r]` tokens before its prompt's last one, which is
         last_tokens[r] (int64 [R]). `on_first_logits` is shown the logits [R, vocabulary] after it.
         `forced_lengths` says, for timings, after how many tokens each row ends, whatever they are.
-        Tokens of row r stand shifts[r] positions later than its slots say.
+        Tokens of row r stand shifts[r] positions later than its slots say; `hidden` (bool [R, S])
+        are slots that no token sees, a prompt's last one may be among them.
         The slots are used up. Inside `slot_attention` only.
         """
         count = len(positions)
@@ -93,6 +97,7 @@ class Decoder:
         self.positions[count:] = 0
         self.shifts.zero_()
         self.shifts[: len(shifts)] = torch.tensor(shifts, dtype=torch.long, device=self.device)
+        self._hide(hidden)
         self.rows.copy_(torch.arange(len(self.rows)))
         ended = torch.zeros(count, dtype=torch.bool, device=self.device)
         reach = list(positions)  # of the row in each place, 0 once it has ended
@@ -127,6 +132,17 @@ class Decoder:
                 known.forget()
         return [[token for token in row if token >= 0] for row in answers.tolist()]
 
+    def _hide(self, hidden: Tensor | None) -> None:
+        self._hides = hidden is not None
+        if hidden is not None:
+            self.hidden.zero_()
+            self.hidden[: len(hidden), : hidden.shape[1]] = hidden
+
+    @property
+    def _uses_kernel(self) -> bool:
+        """Whether attention is by the kernel, which sees all slots up to a row's own."""
+        return self._by_kernel and not self._hides
+
     def _step(self, rows: int, used: int) -> Tensor:
         """Logits [rows, vocabulary] after the present tokens, with so many slots in use; valid
         until the next step."""
@@ -134,11 +150,12 @@ class Decoder:
         def step() -> Tensor:
             now = self.model, self.tokens[:rows], self.positions[:rows]
             shifts = self.shifts[:rows]
-            if self._by_kernel:
+            if self._uses_kernel:
                 return next_logits(*now, self.slots, 0, self.rows[:rows], shifts)
-            return next_logits(*now, self.slots.rows(0, rows), used, None, shifts)
+            hidden = self.hidden[:rows] if self._hides else None
+            return next_logits(*now, self.slots.rows(0, rows), used, None, shifts, hidden)
 
-        shape = rows, 0 if self._by_kernel else used
+        shape = rows, 0 if self._uses_kernel else used, self._hides
         if self._graphs is None or self._logits is None:
             # The first step of all is run as it is: it sets up what libraries need.
             logits = step()
@@ -170,11 +187,11 @@ class Decoder:
         wherever they are; without it they move too."""
         source = torch.tensor(sources, dtype=torch.long, device=self.device)
         hole = torch.tensor(holes, dtype=torch.long, device=self.device)
-        if not self._by_kernel:
+        if not self._uses_kernel:
             for tensor in (*self.slots.keys, *self.slots.values):
                 seen = tensor[:, :, :used]
                 seen[hole] = seen[source]
-        for state in (self.tokens, self.positions, self.shifts, ended):
+        for state in (self.tokens, self.positions, self.shifts, self.hidden, ended):
             state[hole] = state[source]
         # Exchanged, so that no two places have the same row's slots.
         self.rows[torch.cat([hole, source])] = self.rows[torch.cat([source, hole])]

@@ -98,10 +98,12 @@ class Interface(ABC):
         token_ids: Tensor,
         sections: Sequence[Section],
         received: KVCache,
+        seen: Tensor | None = None,
     ) -> Prefilled:
         """The receiver after the prompt [B, n] and a message that is merged: the definition.
 
-        `received` holds what arrived of the tokens in marked sections, in their order.
+        `received` holds what arrived of the tokens in marked sections, in their order; `seen` is as
+        `receiver.prefill` has it.
         """
         taken = 0
 
@@ -110,7 +112,7 @@ class Interface(ABC):
             start, taken = taken, taken + own.tokens
             return self.merge(received.section(start, taken), own)
 
-        return prefill(model, token_ids, sections, fuse)
+        return prefill(model, token_ids, sections, fuse, seen=seen)
 
     @torch.inference_mode()
     def prefill_behind(

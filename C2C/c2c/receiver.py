@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import DynamicCache, PreTrainedModel
 
 from c2c.cache import KVCache, from_transformers, to_transformers
@@ -18,23 +19,31 @@ class Prefilled(NamedTuple):
     """The receiver after the prompt: last position's logits [B, vocabulary] and its cache.
 
     A token's position is its number in the cache plus `shift`: so many tokens of the text before it
-    are not there.
+    are not there. `seen` is as `prefill` has it.
     """
 
     logits: Tensor
     cache: DynamicCache
     shift: int = 0
+    seen: Tensor | None = None
 
 
 def extend(
-    model: PreTrainedModel, cache: DynamicCache, token_ids: Tensor, shift: int = 0
+    model: PreTrainedModel,
+    cache: DynamicCache,
+    token_ids: Tensor,
+    shift: int = 0,
+    seen: Tensor | None = None,
 ) -> Tensor:
     """Run `token_ids` [B, T] on top of `cache`, which grows; logits of the last, [B, vocab].
-    Their positions go on from the cache's number of tokens plus `shift`."""
-    first = cache.get_seq_length() + shift
+    Their positions go on from the cache's number of tokens plus `shift`. `seen` is as `prefill` has
+    it; tokens beyond it are seen."""
+    before = cache.get_seq_length()
+    first, count = before + shift, before + token_ids.shape[1]
     positions = torch.arange(first, first + token_ids.shape[1], device=token_ids.device)
     output = model(
         token_ids,
+        attention_mask=None if seen is None else F.pad(seen, (0, count - seen.shape[1]), value=1),
         position_ids=positions[None],
         past_key_values=cache,
         use_cache=True,
@@ -59,6 +68,7 @@ def prefill(
     fuse: Fuse,
     before: KVCache | None = None,
     shift: int = 0,
+    seen: Tensor | None = None,
 ) -> Prefilled:
     """Work through the prompt section by section.
 
@@ -67,25 +77,27 @@ def prefill(
 
     `token_ids` is [B, n], all rows of one length and with the same sections. The cache begins with
     `before`, if anything, and the prompt follows, `shift` positions later than it would stand
-    right behind it.
+    right behind it. Tokens of cache and prompt whose `seen` [B, tokens] is 0 are padding: they have
+    positions and are read, and no token attends to them, nor they to themselves; None: there are
+    none. A prompt may end on one.
     """
     ahead = before.tokens if before else 0
     cache = to_transformers(before) if before else DynamicCache()
     *earlier, last = sections
     for section in earlier:
-        extend(model, cache, token_ids[:, section.start : section.stop], shift)
+        extend(model, cache, token_ids[:, section.start : section.stop], shift, seen)
         if section.sharer_mask > 0:
             start = ahead + section.start
             receiver_kv = from_transformers(cache).section(start, ahead + section.stop)
             replace(cache, start, fuse(section, receiver_kv))
-    logits = extend(model, cache, token_ids[:, last.start : last.stop], shift)
-    return Prefilled(logits, cache, shift)
+    logits = extend(model, cache, token_ids[:, last.start : last.stop], shift, seen)
+    return Prefilled(logits, cache, shift, seen)
 
 
-def read(model: PreTrainedModel, token_ids: Tensor) -> Prefilled:
-    """Work through the prompt [B, n] in one pass, without fusion."""
+def read(model: PreTrainedModel, token_ids: Tensor, seen: Tensor | None = None) -> Prefilled:
+    """Work through the prompt [B, n] in one pass, without fusion; `seen` is as `prefill` has it."""
     whole = [Section(-1, 0, token_ids.shape[1])]
-    return prefill(model, token_ids, whole, lambda section, receiver_kv: receiver_kv)
+    return prefill(model, token_ids, whole, lambda section, receiver_kv: receiver_kv, seen=seen)
 
 
 @torch.inference_mode()
@@ -100,7 +112,7 @@ def greedy(
     Rows that have ended leave the batch, so that a long answer is not paid for by all.
     The cache in `prefilled` is used up.
     """
-    cache = prefilled.cache
+    cache, seen = prefilled.cache, prefilled.seen
     answers: list[list[int]] = [[] for _ in range(len(prefilled.logits))]
     alive = torch.arange(len(answers), device=prefilled.logits.device)
     logits = prefilled.logits
@@ -113,8 +125,9 @@ def greedy(
             if len(alive) == 0:
                 break
             cache = to_transformers(from_transformers(cache).pick(going))
+            seen = seen if seen is None else seen[going]
         for row, token in zip(alive.tolist(), tokens.tolist(), strict=True):
             answers[row].append(token)
         if step + 1 < max_new_tokens:
-            logits = extend(model, cache, tokens[:, None], prefilled.shift)
+            logits = extend(model, cache, tokens[:, None], prefilled.shift, seen)
     return answers

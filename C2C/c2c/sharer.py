@@ -9,16 +9,24 @@ from c2c.errors import C2CError
 
 
 @torch.inference_mode()
-def read(model: PreTrainedModel, token_ids: Tensor) -> KVCache:
+def read(model: PreTrainedModel, token_ids: Tensor, seen: Tensor | None = None) -> KVCache:
     """The sharer's cache of a prompt's instruction.
 
     `token_ids` is [B, n], all rows of one length; the cache holds the first n-1 tokens, since the
     last one is never fused. The sharer is causal and fusion never changes its cache, so one pass
-    equals reading section by section.
+    equals reading section by section. `seen` [B, n] is 0 where a token is padding, which has a
+    position and to which no token attends; None: there is none.
     """
     cache = DynamicCache()
     require_readable(token_ids.shape[1])
-    model(token_ids[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
+    mask = None if seen is None else seen[:, :-1]
+    model(
+        token_ids[:, :-1],
+        attention_mask=mask,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
     return checked(from_transformers(cache), model)
 
 

@@ -2,8 +2,9 @@
 
 A cache of slots is a `KVCache` with more tokens than are filled: slot i of a row holds token i of
 that row's text. Rows are as long as they are; what stands in later slots is never attended to,
-for a token sees the slots up to its own alone. A token's position, for the rotary embedding, is its
-slot's number, plus its row's shift where tokens of the text were left out.
+for a token sees the slots up to its own alone, and of these not the ones that are `hidden`, as
+padding within a text is. A token's position, for the rotary embedding, is its slot's number, plus
+its row's shift where tokens of the text were left out.
 
 Three passes fill slots. `PrefillPass` runs texts from their start, padded at the end: causal
 attention among the pass's own tokens needs no mask, since padding comes after everything real.
@@ -60,11 +61,12 @@ def new_slots(
 
 
 class PrefillPass:
-    """A pass over the first T tokens of every row; `update` and `mask` are what attention asks."""
+    """A pass over the first T tokens of every row; `update` and `mask` are what attention asks.
+    `hidden` (bool [R, T]) are the slots that no token sees."""
 
-    def __init__(self, slots: KVCache) -> None:
-        self.slots = slots
-        self._masks: dict[int, Tensor] = {}
+    def __init__(self, slots: KVCache, hidden: Tensor | None = None) -> None:
+        self.slots, self.hidden = slots, hidden
+        self._masks: dict[int | None, Tensor] = {}
 
     def update(
         self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any
@@ -76,25 +78,32 @@ class PrefillPass:
         return key, value
 
     def mask(self, query: Tensor, window: int | None) -> Tensor | None:
-        """None where plain causal attention is right, else what to add to scores [T, T]."""
+        """None where plain causal attention is right, else what to add to scores: [T, T], or, where
+        slots are hidden, [R, 1, T, T]."""
         tokens = query.shape[2]
-        if window is None or tokens <= window:
+        if self.hidden is None and (window is None or tokens <= window):
             return None
         if window not in self._masks:
             place = torch.arange(tokens, device=query.device)
-            behind = place[:, None] - place
-            self._masks[window] = _additive((behind >= 0) & (behind < window), query.dtype)
+            seen = _near(place[:, None] - place, window)
+            if self.hidden is not None:
+                seen = _without(seen, self.hidden[:, :tokens])
+            self._masks[window] = _additive(seen, query.dtype)
         return self._masks[window]
 
 
 class ExtendPass:
     """A pass over tokens at `positions` (int64 [R, T]) of each row.
 
-    `visible` says how many slots attention looks at: more than any position that matters.
+    `visible` says how many slots attention looks at: more than any position that matters. `hidden`
+    (bool [R, visible or more]) are those that no token sees.
     """
 
-    def __init__(self, slots: KVCache, positions: Tensor, visible: int) -> None:
+    def __init__(
+        self, slots: KVCache, positions: Tensor, visible: int, hidden: Tensor | None = None
+    ) -> None:
         self.slots, self.positions, self.visible = slots, positions, visible
+        self.hidden = hidden
         self._rows = torch.arange(len(positions), device=positions.device)[:, None]
         self._masks: dict[tuple[int | None, int], Tensor] = {}
 
@@ -112,9 +121,24 @@ class ExtendPass:
         if (window, groups) not in self._masks:
             positions = self.positions.repeat(1, groups)
             behind = positions[:, None, :, None] - torch.arange(self.visible, device=query.device)
-            seen = behind >= 0 if window is None else (behind >= 0) & (behind < window)
+            seen = _near(behind, window)
+            if self.hidden is not None:
+                seen = _without(seen, self.hidden[:, : self.visible])
             self._masks[window, groups] = _additive(seen, query.dtype)
         return self._masks[window, groups]
+
+
+def _near(behind: Tensor, window: int | None) -> Tensor:
+    """Which slots a token sees that are so many `behind` its own."""
+    return behind >= 0 if window is None else (behind >= 0) & (behind < window)
+
+
+def _without(seen: Tensor, hidden: Tensor) -> Tensor:
+    """What is `seen` [..., Q, S] without what is `hidden` [R, S]: [R, 1, Q, S]. A token that would
+    then see nothing, padding before all that is real, sees it all the same, for attention to
+    nothing is NaN in some kernels; nobody sees that token."""
+    left = seen & ~hidden[:, None, None]
+    return left | (seen & ~left.any(-1, keepdim=True))
 
 
 def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
@@ -227,8 +251,15 @@ def _refusal(config: Any, why: str) -> str:
 
 
 @torch.inference_mode()
-def read(model: PreTrainedModel, token_ids: Tensor, slots: KVCache, tokens_at_once: int) -> None:
-    """Run `token_ids` [R, T], padded at their ends, from position 0 and keep K and V in `slots`.
+def read(
+    model: PreTrainedModel,
+    token_ids: Tensor,
+    slots: KVCache,
+    tokens_at_once: int,
+    hidden: Tensor | None = None,
+) -> None:
+    """Run `token_ids` [R, T], padded at their ends, from position 0 and keep K and V in `slots`;
+    `hidden` (bool [R, T]) are those that no token sees.
 
     At most `tokens_at_once` tokens go through the model together (but at least one row). Inside
     `slot_attention` only.
@@ -240,7 +271,7 @@ def read(model: PreTrainedModel, token_ids: Tensor, slots: KVCache, tokens_at_on
             model,
             token_ids[start:stop],
             positions.expand(stop - start, -1),
-            PrefillPass(slots.rows(start, stop)),
+            PrefillPass(slots.rows(start, stop), _rows(hidden, start, stop)),
         )
 
 
@@ -253,9 +284,11 @@ def extend(
     visible: int,
     tokens_at_once: int,
     shifts: Tensor | None = None,
+    hidden: Tensor | None = None,
 ) -> None:
     """Run `token_ids` [R, T] in the slots of `positions` [R, T], which take their K and V, on top
-    of what `slots` hold; each row's tokens stand so much later as `shifts` [R] say.
+    of what `slots` hold; each row's tokens stand so much later as `shifts` [R] say. `hidden` (bool
+    [R, visible or more]) are slots that no token sees.
 
     Positions ascend by one in each row; those past a row's end may be run too, as padding: no
     token that matters sees their slots before they are written again.
@@ -263,8 +296,13 @@ def extend(
     rows, tokens = token_ids.shape
     stand = positions if shifts is None else positions + shifts[:, None]
     for start, stop in pieces(rows, tokens, tokens_at_once):
-        view = ExtendPass(slots.rows(start, stop), positions[start:stop], visible)
+        unseen = _rows(hidden, start, stop)
+        view = ExtendPass(slots.rows(start, stop), positions[start:stop], visible, unseen)
         _run(model, token_ids[start:stop], stand[start:stop], view)
+
+
+def _rows(hidden: Tensor | None, start: int, stop: int) -> Tensor | None:
+    return None if hidden is None else hidden[start:stop]
 
 
 def pieces(rows: int, tokens: int, tokens_at_once: int) -> Iterator[tuple[int, int]]:
@@ -295,16 +333,18 @@ def next_logits(
     visible: int,
     rows: Tensor | None = None,
     shifts: Tensor | None = None,
+    hidden: Tensor | None = None,
 ) -> Tensor:
     """Logits [R, vocabulary] after one more token in each row: `token_ids` and `positions` [R],
-    and `shifts` [R] as `extend` has them.
+    `shifts` [R] and `hidden` as `extend` has them.
 
     Attention looks at the `visible` first slots. With `rows` (int64 [R]) row r's slots are those
-    of rows[r], and attention looks at what each has, by a kernel that must support these slots.
+    of rows[r], and attention looks at all that each has, by a kernel that must support these slots
+    and knows of none that are hidden.
     """
     view: ExtendPass | DecodePass
     if rows is None:
-        view = ExtendPass(slots, positions[:, None], visible)
+        view = ExtendPass(slots, positions[:, None], visible, hidden)
     else:
         view = DecodePass(slots, rows, positions)
     output = model(

@@ -5,7 +5,7 @@ docs/columns.md says what each column means; COLUMNS is the same list with its t
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,8 @@ class _Measured:
 
     @property
     def is_reference(self) -> bool:
-        return self.point.place == REFERENCE.point.place
+        """Whether it is what others of its alignment are compared with."""
+        return replace(self.point, alignment=None).place == REFERENCE.point.place
 
 
 def build_curve(
@@ -301,10 +302,12 @@ def _compared(family: Sequence[_Measured], margin_points: float) -> list[dict[st
     """The rows of a family, with the columns that compare conditions."""
     own = [outcomes(measured.own) for measured in family]
     deranged = [outcomes(unanswered.answered(measured.deranged)) for measured in family]
-    reference: Outcomes = {}
-    for measured in family:
-        if measured.is_reference:
-            reference = outcomes(unanswered.answered(measured.own))
+    of_alignment: dict[str | None, Outcomes] = {
+        measured.point.alignment: outcomes(unanswered.answered(measured.own))
+        for measured in family
+        if measured.is_reference
+    }
+    references = [of_alignment.get(measured.point.alignment, {}) for measured in family]
     compared = [
         answered if measured.point.system in CACHES and not measured.is_reference else {}
         for measured, answered in zip(family, own, strict=True)
@@ -315,10 +318,15 @@ def _compared(family: Sequence[_Measured], margin_points: float) -> list[dict[st
     )
     losses = _of_each_kind(
         [
-            min(len(answered), len(reference)) == measured.row["examples_total"]
-            for measured, answered in zip(family, own, strict=True)
+            (
+                min(len(answered), len(reference)) == measured.row["examples_total"],
+                measured.point.alignment,
+            )
+            for measured, answered, reference in zip(family, own, references, strict=True)
         ],
-        lambda places: reference_columns([compared[p] for p in places], reference, margin_points),
+        lambda places: reference_columns(
+            [compared[p] for p in places], references[places[0]], margin_points
+        ),
     )
     return [
         {**measured.row, **gain, **loss}

@@ -26,6 +26,7 @@ QUESTIONS = {
     "baselines": "What do a text, a letter and four numbers score on the same axis of bytes?",
     "m2": "What does precision cost?",
     "m3": "What does cache length cost?",
+    "m7": "What do different tokenizers cost?",
     "m4": "What accuracy is left at how many bytes?",
     "main": "M0 to M4: what accuracy is left at how many bytes?",
     "published": "What did the published study measure?",

@@ -1,7 +1,7 @@
 """Which tokens of a prompt go: chosen by a selector, said by the packet, obeyed by the receiver."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 Runs = tuple[range, ...]  # consecutive positions: not empty, ascending, not touching
@@ -39,6 +39,14 @@ class Positions:
         """The same, said to be of a text of that many tokens."""
         ended = not self.sections or self.sections[-1].stop == text_tokens
         return replace(self, text_tokens=0 if ended else text_tokens)
+
+    def moved(self, to: Mapping[int, int]) -> "Positions":
+        """The same tokens where `to`, which ascends, says that each position is."""
+
+        def there(runs: Runs) -> Runs:
+            return runs_of(to[position] for run in runs for position in run)
+
+        return Positions(there(self.sections), tuple(map(there, self.by_layer)))
 
     @property
     def end(self) -> int:

@@ -7,7 +7,6 @@ import latentwire
 from latentwire.errors import LatentWireError, quoted
 from latentwire.milestones.registry import Milestone
 from latentwire.pairs.load import load_pair
-from latentwire.pairs.pair import require_supported
 from latentwire.parameters import AUTO, checked
 
 SCRIPT = Path(latentwire.__file__).resolve().parents[1] / "entry_points" / "run.py"
@@ -41,7 +40,7 @@ def check(entries: Sequence[Milestone], given: Mapping[str, str]) -> None:
         defaults = {parameter.name: parameter.default for parameter in entry.parameters}
         checked(entry.parameters, defaults | own(entry, given))
     if given.get("pair", AUTO) != AUTO:
-        require_supported(load_pair(given["pair"]))
+        load_pair(given["pair"])
 
 
 def own(entry: Milestone, given: Mapping[str, str]) -> dict[str, str]:

@@ -15,7 +15,6 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
 from c2c import receiver
 from latentwire.channel.codec import CodecError
@@ -74,14 +73,16 @@ class MessagePrompts:
         """From which the sharer writes its message."""
         key = (question.example.id,)
         if key not in self._known:
-            self._known[key] = tuple(message_prompt_token_ids(self.pair.tokenizer, question))
+            tokenizer = self.pair.tokenizer_of("sharer")
+            self._known[key] = tuple(message_prompt_token_ids(tokenizer, question))
         return self._known[key]
 
     def summary(self, question: Question, tokens: int) -> Prompt:
         """From which the sharer writes a summary of its evidence. Raises Unanswerable without."""
         key = question.prompts.sharer_ids, tokens
         if key not in self._summary:
-            ids = summary_prompt_token_ids(self.pair.tokenizer, question, tokens)
+            tokenizer = self.pair.tokenizer_of("sharer")
+            ids = summary_prompt_token_ids(tokenizer, question, tokens)
             self._summary[key] = tuple(ids)
         return self._summary[key]
 
@@ -118,7 +119,7 @@ class ReferenceModels:
         """See `Models`."""
         model = self.pair.model(name)
         require_room(model, name, len(prompt))
-        return or_raised(logprobs_of(self.pair, model, [prompt], options)[0])
+        return or_raised(logprobs_of(self.pair, name, [prompt], options)[0])
 
 
 def evaluate(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
@@ -170,16 +171,17 @@ def send_text(
     The sharer writes it; evidence that it alone reads is sent itself, cut after as many tokens, or
     summed up in as many.
     """
+    tokenizer = models.pair.tokenizer_of("sharer")
     if system == "summary":
         written = models.write(
             "sharer", models.prompts.summary(source, message.tokens), message.tokens
         )
-        text = str(models.pair.tokenizer.decode(written, skip_special_tokens=True)).strip()
+        text = str(tokenizer.decode(written, skip_special_tokens=True)).strip()
     elif source.prompts.private:
-        text = str(models.pair.tokenizer.decode(source.prompts.sharer_ids[: message.tokens]))
+        text = str(tokenizer.decode(source.prompts.sharer_ids[: message.tokens]))
     else:
         written = models.write("sharer", models.prompts.message(source), message.tokens)
-        text = str(models.pair.tokenizer.decode(written, skip_special_tokens=True))
+        text = str(tokenizer.decode(written, skip_special_tokens=True))
     try:
         packet = encode_text(text, message.codec)
     except CodecError as error:
@@ -191,7 +193,7 @@ def send_letter(models: Models, source: Question) -> str:
     """The letter (or other answer) that the sharer's output yields, or ""."""
     require_asked(source)
     written = models.write("sharer", source.prompts.sharer_ids, source.task.max_new_tokens)
-    output = models.pair.tokenizer.decode(written, skip_special_tokens=True)
+    output = models.pair.tokenizer_of("sharer").decode(written, skip_special_tokens=True)
     return source.task.extract(output) or ""
 
 
@@ -243,16 +245,17 @@ def fitted(logprobs: np.ndarray, options: int) -> np.ndarray:
 
 
 def logprobs_of(
-    pair: LoadedPair, model: PreTrainedModel, prompts: Sequence[Prompt], options: Options
+    pair: LoadedPair, name: str, prompts: Sequence[Prompt], options: Options
 ) -> list[np.ndarray | Unanswerable]:
-    """Log-probabilities [N] (float64) of the options among each other, of each of some prompts of
-    one length, as the answer's first token or behind its stem: log(p(label) + p(stem) p(label |
-    stem)); or why there are none.
+    """A model's log-probabilities [N] (float64) of the options among each other, of each of some
+    prompts of one length, as the answer's first token or behind its stem: log(p(label) + p(stem)
+    p(label | stem)); or why there are none.
 
     N is the number of options, four at least; -inf for options beyond the question's own. Raises
     Unanswerable where labels are not one token each.
     """
-    stem, labels, alone = stem_and_options(pair.tokenizer, options)
+    model = pair.model(name)
+    stem, labels, alone = stem_and_options(pair.tokenizer_of(name), options)
     ids = torch.tensor([[*prompt, *stem] for prompt in prompts], device=pair.device)
     with torch.inference_mode():
         lines = model(ids, logits_to_keep=len(stem) + 1).logits.double().log_softmax(-1)

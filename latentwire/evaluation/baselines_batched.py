@@ -13,7 +13,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
 from c2c.cache import geometry
 from c2c.fast_ops import fast_steps
@@ -89,9 +88,9 @@ class BatchedModels:
                 self._logprobs[name, prompt, options] = reason
             else:
                 alike[len(prompt), options].append(prompt)
-        model, most = self.pair.model(name), self._batch_size or FEW_TOGETHER
+        most = self._batch_size or FEW_TOGETHER
         for (_, options), prompts in alike.items():
-            score = partial(self._options, model, options)
+            score = partial(self._options, name, options)
             for prompt, line in self._in_batches(prompts, most, score):
                 self._logprobs[name, prompt, options] = line
 
@@ -109,11 +108,11 @@ class BatchedModels:
                 prompts = prompts[len(rows) :]
 
     def _options(
-        self, model: PreTrainedModel, options: Options, prompts: Sequence[Prompt]
+        self, name: str, options: Options, prompts: Sequence[Prompt]
     ) -> list[np.ndarray | Unanswerable]:
         """Each prompt's log-probabilities, or why there are none."""
         try:
-            return baselines.logprobs_of(self.pair, model, prompts, options)
+            return baselines.logprobs_of(self.pair, name, prompts, options)
         except Unanswerable as reason:  # for all of them: their labels cannot be read
             return [reason] * len(prompts)
 

@@ -26,8 +26,21 @@ from latentwire.channel.positions import Positions
 from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.memory import free_cache, out_of_memory
-from latentwire.evaluation.pipeline import apply_control, choose, require_whole_tokens
-from latentwire.evaluation.reading import read_alone, sent_text, sharers_text
+from latentwire.evaluation.pipeline import (
+    apply_control,
+    choose,
+    own_positions,
+    require_whole_tokens,
+    taken_tokens,
+)
+from latentwire.evaluation.reading import (
+    Text,
+    places,
+    read_alone,
+    receivers_text,
+    sent_text,
+    sharers_text,
+)
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, refusal
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
@@ -51,13 +64,13 @@ class Messages(NamedTuple):
     """What the sharer has to send in a batch under one control: M messages for B examples."""
 
     cache: KVCache  # [M, H, T, D]
-    texts: list[tuple[int, ...]]  # of which each is the cache; see `sharers_text`
+    texts: list[Text]  # of which each is the cache; see `sharers_text`
     of: list[int]  # each example's message
 
     @property
     def tokens(self) -> list[int]:
         """How many tokens of each can be sent."""
-        return [len(text) - 1 for text in self.texts]
+        return [len(text.ids) - 1 for text in self.texts]
 
     @property
     def every(self) -> KVCache:
@@ -143,7 +156,8 @@ def answer(
 
     `on_first_logits` is shown the logits of the first new token, once a model: the conditions, and
     a tensor [conditions, B, vocabulary]. `forced_lengths` says how long answers are, for timings.
-    An example whose cache a condition's codec cannot send, or whose logits are no numbers, stays
+    The questions are as they are read under the conditions' alignment, one for all of them. An
+    example whose cache a condition's codec cannot send, or whose logits are no numbers, stays
     unanswered under that condition and takes no other with it. Raises C2CError for a prompt that is
     too short to be sent. Inside `slot_attention` only.
     """
@@ -154,12 +168,13 @@ def answer(
     sent = batch.sent({*shared, *(c.control for c in fused)})
     chosen = batch.choose(sent, fused)
     by_receiver = [c for c in conditions if c.system == "receiver"]
-    by_receiver += sorted(fused, key=lambda c: batch.reading(sent[c.control].each(chosen[c])))
+    own_positions = {c: batch.own_positions(sent[c.control].each(chosen[c])) for c in fused}
+    by_receiver += sorted(fused, key=lambda c: batch.reading(own_positions[c]))
     answers: dict[Condition, list[list[int]]] = {}
     reasons: Reasons = {condition: [None] * len(questions) for condition in conditions}
     if sharer_alone:
         decoder = batch.decoder("sharer", 1)
-        prompts = [read_alone(c, question) for c in sharer_alone[:1] for question in questions]
+        prompts = [Text(read_alone(c, q)) for c in sharer_alone[:1] for q in questions]
         batch.fill(decoder, sent[MATCHED].every if shared else batch.read("sharer", prompts), 1)
         work.on_phase_end("copy")
         token_ids = batch.decode(decoder, sharer_alone, reasons, prompts)
@@ -171,7 +186,7 @@ def answer(
         decoder = batch.decoder("receiver", len(by_receiver))
         batch.fill(decoder, own, len(by_receiver))
         work.on_phase_end("copy")
-        received = batch.simulate(sent, chosen, reasons)
+        received = batch.aligned(batch.simulate(sent, chosen, reasons))
         sizes = {c: (arrival.wire_bytes, arrival.elements) for c, arrival in received.items()}
         front: list[Positions] = []
         if work.pair.interface.inserts:
@@ -208,14 +223,14 @@ class _Batch:
     forced_lengths: Mapping[Condition, Sequence[int]] | None
 
     @property
-    def prompts(self) -> list[tuple[int, ...]]:
+    def prompts(self) -> list[Text]:
         """The receiver's."""
-        return [question.prompts.receiver_ids for question in self.questions]
+        return list(map(receivers_text, self.questions))
 
     @property
     def lengths(self) -> list[int]:
         """Tokens of each of the receiver's prompts."""
-        return list(map(len, self.prompts))
+        return [len(prompt.ids) for prompt in self.prompts]
 
     @property
     def slots(self) -> int:
@@ -225,7 +240,7 @@ class _Batch:
     @property
     def sharer_rereads(self) -> bool:
         """Whether the sharer, when it answers alone, reads what its messages are made of."""
-        return not any(question.prompts.private for question in self.questions)
+        return not any(q.prompts.private or q.prompts.one_text for q in self.questions)
 
     def decoder(self, name: str, conditions: int) -> Decoder:
         """The decoder of `receiver` or `sharer`, with a row for each condition and example."""
@@ -233,13 +248,15 @@ class _Batch:
             name, self.work.pair.model(name), conditions * len(self.questions), self.slots
         )
 
-    def read(self, name: str, prompts: Sequence[tuple[int, ...]]) -> KVCache:
+    def read(self, name: str, prompts: Sequence[Text]) -> KVCache:
         """A model's caches of all but the last token of each prompt (of one token, that one)."""
         model = self.work.pair.model(name)
-        token_ids = padded(prompts, model.device)[:, : max(1, max(map(len, prompts)) - 1)]
+        token_ids = padded([prompt.ids for prompt in prompts], model.device)
+        token_ids = token_ids[:, : max(1, token_ids.shape[1] - 1)]
         rows, tokens = token_ids.shape
         cache = new_slots(geometry(model.config), rows, tokens, model.dtype, model.device)
-        read(model, token_ids, cache, self.work.tokens_at_once)
+        unseen = hidden(prompts, tokens, model.device)
+        read(model, token_ids, cache, self.work.tokens_at_once, unseen)
         return cache
 
     def sent(self, controls: set[str]) -> dict[str, Messages]:
@@ -257,20 +274,20 @@ class _Batch:
             if kind in kinds
         }
         wanted = [text for kind in texts.values() for text in kind]
-        places = {prompt: place for place, prompt in enumerate(dict.fromkeys(wanted))}
-        cache = self.read("sharer", list(places))
+        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(wanted))}
+        cache = self.read("sharer", list(numbers))
         messages: dict[bool, Messages] = {}
         for kind, each in texts.items():
             told, of = self._messages(kind)
-            tokens = [len(text) - 1 for text in told]
             if kind and not interface.inserts:
-                rows, have = [places[text] for text in each], [len(text) - 1 for text in each]
-                picked = fit_length(cache, rows, have, tokens)
+                own = [sharers_text(interface, question) for question in self.questions]
+                picked = fit_length(cache, [numbers[text] for text in each], each, own)
             else:
-                rows = [places[text] for text in told]
+                rows = [numbers[text] for text in told]
                 same = rows == list(range(len(rows)))
                 picked = cache.rows(0, len(rows)) if same else cache.pick(_index(rows, cache))
-            messages[kind] = Messages(picked.section(0, max(1, *tokens)), told, of)
+            found = Messages(picked, told, of)
+            messages[kind] = found._replace(cache=picked.section(0, max(1, *found.tokens)))
         sent = {}
         for control in controls:
             cache, told, of = found = messages[is_lent(control)]
@@ -278,7 +295,7 @@ class _Batch:
         self.work.on_phase_end("sharer prefill")
         return sent
 
-    def _messages(self, lent: bool) -> tuple[list[tuple[int, ...]], list[int]]:
+    def _messages(self, lent: bool) -> tuple[list[Text], list[int]]:
         """The texts of which messages are made of the own prompts, or of the donors', and which is
         each example's. One that is merged is brought to its question's length: it is not shared."""
         interface, sources = self.work.pair.interface, self.donors if lent else self.questions
@@ -352,6 +369,32 @@ class _Batch:
         self.work.on_phase_end("codecs")
         return received
 
+    def own_positions(self, kept: Sequence[Positions]) -> list[Positions]:
+        """The receiver's tokens that the sharer's tokens of each example belong to."""
+        return [
+            own_positions(aligned, each)[0] if (aligned := question.prompts.alignment) else each
+            for question, each in zip(self.questions, kept, strict=True)
+        ]
+
+    def aligned(self, received: Received) -> Received:
+        """What arrived, as of the receiver's tokens that it belongs to."""
+        pairs = [question.prompts.alignment for question in self.questions]
+        if all(aligned is None or aligned.keeps_places for aligned in pairs):
+            return received
+        return {
+            condition: arrival._replace(
+                kept=self.own_positions(arrival.kept),
+                cache=_taken(
+                    arrival.cache,
+                    [
+                        own_positions(aligned, kept)[1] if aligned else _nothing
+                        for aligned, kept in zip(pairs, arrival.kept, strict=True)
+                    ],
+                ),
+            )
+            for condition, arrival in received.items()
+        }
+
     def insert(
         self,
         decoder: Decoder,
@@ -390,7 +433,8 @@ class _Batch:
             return
         device, rows = self.work.pair.device, len(self.questions)
         first = next(row for row, tokens in enumerate(ahead) if tokens) // rows * rows
-        token_ids = padded(self.prompts, device)[:, :-1].repeat(len(ahead) // rows, 1)[first:]
+        prompts = [prompt.ids for prompt in self.prompts]
+        token_ids = padded(prompts, device)[:, :-1].repeat(len(ahead) // rows, 1)[first:]
         starts = torch.tensor(ahead[first:], device=device)[:, None]
         extend(
             self.work.pair.receiver,
@@ -475,7 +519,9 @@ class _Batch:
     ) -> None:
         """Read again what follows section `number` of every row."""
         device, rows = self.work.pair.device, len(self.questions)
-        token_ids = padded(self.prompts, device)
+        token_ids = padded([prompt.ids for prompt in self.prompts], device)
+        visible = min(rounded(max(self.lengths)), decoder.slots.tokens)
+        unseen = hidden(self.prompts, visible, device)
         last = torch.tensor(self.lengths, device=device)[:, None] - 1
         for first, stop, spans, tokens in self._passes(kept, conditions, number):
             start, end = torch.tensor(spans, device=device).T[..., None]
@@ -487,8 +533,9 @@ class _Batch:
                 token_ids.repeat(stop - first, 1).gather(1, positions),
                 positions,
                 decoder.slots.rows(first * rows, stop * rows),
-                min(rounded(max(self.lengths)), decoder.slots.tokens),
+                visible,
                 self.work.tokens_at_once,
+                hidden=None if unseen is None else unseen.repeat(stop - first, 1),
             )
 
     def _passes(self, kept: Chosen, conditions: Sequence[Condition], number: int) -> list[_Pass]:
@@ -528,7 +575,7 @@ class _Batch:
         decoder: Decoder,
         conditions: Sequence[Condition],
         reasons: Reasons,
-        prompts: Sequence[tuple[int, ...]],
+        prompts: Sequence[Text],
         before: Sequence[Positions] = (),
     ) -> list[list[list[int]]]:
         """Each condition's answers to `prompts` in token ids, from its rows of the decoder, in
@@ -536,7 +583,8 @@ class _Batch:
         `reasons`."""
         rows = len(prompts)
         front = before or [Positions()] * len(conditions) * rows
-        last = torch.tensor([prompt[-1] for prompt in prompts], device=decoder.device)
+        last = torch.tensor([prompt.ids[-1] for prompt in prompts], device=decoder.device)
+        unseen = hidden(prompts, max(len(prompt.ids) for prompt in prompts), decoder.device)
 
         def on_first_logits(logits: Tensor) -> None:
             by_condition = logits.unflatten(0, (len(conditions), rows))
@@ -554,24 +602,25 @@ class _Batch:
             ]
         answers = decoder.greedy(
             last.repeat(len(conditions)),
-            [each.count + len(p) - 1 for each, p in zip(front, cycle(prompts), strict=False)],
+            [each.count + len(p.ids) - 1 for each, p in zip(front, cycle(prompts), strict=False)],
             self.max_new_tokens,
             stop_ids(decoder.model),
             forced_lengths,
             on_first_logits,
             [each.left_out for each in front],
+            None if unseen is None else unseen.repeat(len(conditions), 1),
         )
         self.work.on_phase_end("decoding")
         return [answers[start : start + rows] for start in range(0, len(answers), rows)]
 
 
-def _one_by_one(messages: Messages) -> list[tuple[KVCache, tuple[int, ...]]]:
+def _one_by_one(messages: Messages) -> list[tuple[KVCache, Text]]:
     """Of each message what a sender has: the cache [1, H, n-1, D] and the text."""
 
     def instruction(row: int, tokens: int) -> KVCache:
         return messages.cache.map(lambda tensor: tensor[row : row + 1, :, :tokens])
 
-    return [(instruction(row, len(text) - 1), text) for row, text in enumerate(messages.texts)]
+    return [(instruction(row, len(text.ids) - 1), text) for row, text in enumerate(messages.texts)]
 
 
 def slots_needed(
@@ -584,19 +633,19 @@ def slots_needed(
     front = [
         len(source.prompts.sharer_ids) for source in (*questions, *donors) if pair.interface.inserts
     ]
-    prompts = [len(question.prompts.receiver_ids) for question in questions]
-    return max(front, default=0) + max(prompts) + max_new_tokens
+    prompts = [len(receivers_text(question).ids) for question in questions]
+    alone = [len(question.prompts.everything) for question in questions]  # the sharer's
+    return max(max(front, default=0) + max(prompts), *alone) + max_new_tokens
 
 
 def fit_length(
-    cache: KVCache, rows: Sequence[int], have: Sequence[int], want: Sequence[int]
+    cache: KVCache, rows: Sequence[int], lent: Sequence[Text], own: Sequence[Text]
 ) -> KVCache:
-    """`pipeline.fitted` for a batch: row b is row rows[b] of `cache`, which holds have[b]
-    tokens, brought to want[b] tokens and padded up to the longest (one at least)."""
-    tokens = max(1, *want)
-    shift = torch.tensor([h - w for h, w in zip(have, want, strict=True)])
-    place = (torch.arange(tokens) + shift[:, None]).clamp_min(0)
-    place = torch.minimum(place, torch.tensor(have)[:, None] - 1)  # padding
+    """`pipeline.fitted` for a batch: row b is row rows[b] of `cache`, of the text lent[b], brought
+    to the length of own[b] and padded up to the longest (one at least)."""
+    found = [places(*both) for both in zip(lent, own, strict=True)]
+    tokens = max(1, *map(len, found))
+    place = torch.tensor([each + [0] * (tokens - len(each)) for each in found])
     _, heads, _, width = cache.keys[0].shape
     index = place.to(cache.keys[0].device)[:, None, :, None].expand(-1, heads, -1, width)
     picked = _index(rows, cache)
@@ -608,6 +657,34 @@ def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
     longest = max(map(len, rows))
     filled = [[*row, *[row[-1]] * (longest - len(row))] for row in rows]
     return torch.tensor(filled, device=device)
+
+
+def hidden(prompts: Sequence[Text], tokens: int, device: torch.device) -> Tensor | None:
+    """Which of the first slots are padding within each prompt, bool [B, tokens]; None: none is."""
+    if not any(prompt.pads for prompt in prompts):
+        return None
+    rows = [[place in prompt.pads for place in range(tokens)] for prompt in prompts]
+    return torch.tensor(rows, device=device)
+
+
+def _nothing(layer: int) -> list[int]:
+    return []
+
+
+def _taken(cache: KVCache, taken: Sequence[Callable[[int], list[int]]]) -> KVCache:
+    """Of each row and layer the tokens at the places that `taken` says; shorter rows are filled
+    up."""
+
+    def pick(layer: int, tensor: Tensor) -> Tensor:
+        rows = [each(layer) for each in taken]
+        longest = max(map(len, rows))
+        index = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+        return taken_tokens(tensor, index.long())
+
+    return KVCache(
+        tuple(pick(layer, key) for layer, key in enumerate(cache.keys)),
+        tuple(pick(layer, value) for layer, value in enumerate(cache.values)),
+    )
 
 
 def _index(rows: Sequence[int], cache: KVCache) -> Tensor:

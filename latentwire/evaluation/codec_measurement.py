@@ -9,15 +9,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from c2c import sharer
 from c2c.cache import KVCache
 from c2c.sections import sections
 from latentwire.channel.positions import Positions
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.device_timer import now_s
 from latentwire.evaluation.loaded_pair import LoadedPair
-from latentwire.evaluation.pipeline import as_batch, packet_of
-from latentwire.evaluation.reading import sharers_text
+from latentwire.evaluation.pipeline import (
+    as_batch,
+    packet_of,
+    read_as_sharer,
+    seen_of,
+    taken_to_its_own,
+)
+from latentwire.evaluation.reading import Text, receivers_text, sharers_text
 from latentwire.spec.condition import Channel
 from latentwire.tasks.question import Question
 
@@ -55,9 +60,10 @@ class CodecMeasurement:
 class Undamaged:
     """What codecs are compared with, of one question."""
 
-    text: Sequence[int]  # `sharers_text`
-    prompt: Tensor  # the receiver's, [1, T]
+    question: Question
+    text: Text  # `sharers_text`
     cache: KVCache  # the sharer's, as the model made it: not rounded to 16 bits
+    sent: KVCache  # of it the tokens that can be sent
     next_token: Tensor  # the receiver's log-probabilities with that cache: float32 [vocabulary]
 
 
@@ -71,9 +77,11 @@ def undamaged(pair: LoadedPair) -> Look:
     @torch.inference_mode()
     def look(question: Question) -> Undamaged:
         text = sharers_text(pair.interface, question)
-        prompt = as_batch(question.prompts.receiver_ids, pair.device)
-        cache = sharer.read(pair.sharer, as_batch(text, pair.device))
-        return Undamaged(text, prompt, cache, _next_token(pair, prompt, cache))
+        cache = read_as_sharer(pair, text)
+        sent = cache
+        if text.sendable is not None:
+            sent = cache.at(torch.tensor(text.sendable, device=pair.device))
+        return Undamaged(question, text, cache, sent, _next_token(pair, question, text, sent))
 
     return look
 
@@ -107,18 +115,18 @@ def measure(
             continue
         count += 1
         encode_s, decode_s = encode_s + sent - began, decode_s + now_s(pair.device) - sent
-        whole = Positions.of(range(true.cache.tokens))
+        whole = Positions.of(true.text.sent)
         direct = endpoint.simulate(channel, true.cache, [whole])
         _check_same(channel.codec, arrived, direct.cache)
         if direct.wire_bytes != [len(packet)]:
             raise LatentWireError(f"{channel.codec}: a packet is not as long as was counted")
         for kind in layers:
             for layer in layers[kind]:
-                was, got = (_tensors(c, kind)[layer].double().cpu() for c in (true.cache, arrived))
+                was, got = (_tensors(c, kind)[layer].double().cpu() for c in (true.sent, arrived))
                 error[kind][layer] += (was - got).square().sum()
                 power[kind][layer] += was.square().sum()
                 elements += was.numel()
-        lossy = _next_token(pair, true.prompt, arrived)
+        lossy = _next_token(pair, question, true.text, arrived)
         divergence += float(F.kl_div(lossy, true.next_token, reduction="sum", log_target=True))
         same += int(true.next_token.argmax() == lossy.argmax())
         wire_bytes += len(packet)
@@ -158,20 +166,23 @@ def _send(pair: LoadedPair, channel: Channel, true: Undamaged) -> tuple[bytes, K
     """A question's packet, the cache that arrives, and the instant (s) between the two."""
     packet = packet_of(pair, channel, true.cache, true.text)
     between = now_s(pair.device)
-    _, arrived = pair.endpoint.receive(packet, len(true.text), pair.dtype, pair.device)
+    _, arrived = pair.endpoint.receive(packet, len(true.text.ids), pair.dtype, pair.device)
     return packet, arrived, between
 
 
-def _next_token(pair: LoadedPair, prompt: Tensor, received: KVCache) -> Tensor:
+def _next_token(pair: LoadedPair, question: Question, sent: Text, received: KVCache) -> Tensor:
     """Log-probabilities (float32 [vocabulary]) of the first token of the answer to the receiver's
-    prompt [1, T], with a cache that arrived whole."""
-    interface, model = pair.interface, pair.receiver
+    prompt, with all of the sharer's cache that can be sent."""
+    interface, model, text = pair.interface, pair.receiver, receivers_text(question)
+    prompt, kept = as_batch(text.ids, pair.device), Positions.of(sent.sent)
     if interface.inserts:
         where = torch.arange(received.tokens), received.tokens
         prefilled = interface.prefill_behind(model, prompt, received, *where)
     else:
-        whole = sections([range(received.tokens)], prompt.shape[1])
-        prefilled = interface.prefill(model, prompt, whole, received)
+        if aligned := question.prompts.alignment:
+            kept, received = taken_to_its_own(aligned, kept, received)
+        whole = sections(kept.sections, len(text.ids))
+        prefilled = interface.prefill(model, prompt, whole, received, seen_of(text, pair.device))
     return prefilled.logits[0].float().log_softmax(-1)
 
 

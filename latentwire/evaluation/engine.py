@@ -69,12 +69,20 @@ def evaluate(
         found |= baselines_batched.evaluate(
             work, competing, questions, donors, batch_size, progress
         )
-    if rest := [c for c in dict.fromkeys(conditions) if c not in found]:
-        if competing:
-            # The decoders of one kind would leave no room for those of the other.
-            work.release()
+    rest = [c for c in dict.fromkeys(conditions) if c not in found]
+    if competing and rest:
+        # The decoders of one kind would leave no room for those of the other.
+        work.release()
+    for alignment in dict.fromkeys(c.alignment for c in rest):
         call = _Call(
-            work, rest, questions, donors, batch_size, progress, on_first_logits, forced_lengths
+            work,
+            [c for c in rest if c.alignment == alignment],
+            [question.under(alignment) for question in questions],
+            [donor.under(alignment) for donor in donors],
+            batch_size,
+            progress,
+            on_first_logits,
+            forced_lengths,
         )
         found |= call.finished()
     return {c: found[c] for c in conditions}

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from c2c import receiver, sharer
 from c2c.cache import KVCache
 from c2c.sections import Section, sections
+from latentwire.channel.positions import Positions
 from latentwire.channel.text_codec import encode_text
 from latentwire.evaluation.baselines import MessagePrompts, Prompt
 from latentwire.evaluation.device_timer import now_s
@@ -26,8 +27,8 @@ from latentwire.evaluation.latency_names import (
     text_names,
 )
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
-from latentwire.evaluation.pipeline import as_batch
-from latentwire.evaluation.reading import sharers_text
+from latentwire.evaluation.pipeline import as_batch, seen_of, taken_to_its_own
+from latentwire.evaluation.reading import receivers_text, sharers_text
 from latentwire.tasks.question import Question
 
 
@@ -59,26 +60,31 @@ def _by_evidence(pair: LoadedPair, question: Question) -> dict[str, float]:
 
 
 def _by_cache(pair: LoadedPair, question: Question) -> dict[str, float]:
-    text = as_batch(sharers_text(pair.interface, question), pair.device)
-    token_ids = as_batch(question.prompts.receiver_ids, pair.device)
+    text, own_text = sharers_text(pair.interface, question), receivers_text(question)
+    ids, token_ids = as_batch(text.ids, pair.device), as_batch(own_text.ids, pair.device)
+    seen, own_seen = seen_of(text, pair.device), seen_of(own_text, pair.device)
     began = now_s(pair.device)
-    cache = sharer.read(pair.sharer, text)
+    cache = sharer.read(pair.sharer, ids, seen)
     read = now_s(pair.device)
-    fused_s, before = 0.0, None
+    fused_s, taken, before = 0.0, 0, None
+    kept = Positions.of(text.sent)
+    if aligned := question.prompts.alignment:
+        sent = cache.at(torch.tensor(text.sendable, device=pair.device))
+        kept, cache = taken_to_its_own(aligned, kept, sent)
     if pair.interface.inserts:
         before = pair.interface.prepare(cache, torch.arange(cache.tokens))
         fused_s = now_s(pair.device) - read
 
     def fuse(section: Section, own: KVCache) -> KVCache:
-        nonlocal fused_s
+        nonlocal fused_s, taken
         start = now_s(pair.device)
-        fused = pair.interface.merge(cache, own)
+        fused = pair.interface.merge(cache.section(taken, taken + own.tokens), own)
+        taken += own.tokens
         fused_s += now_s(pair.device) - start
         return fused
 
-    merged = () if before else [range(cache.tokens)]
-    whole = sections(merged, token_ids.shape[1])
-    receiver.prefill(pair.receiver, token_ids, whole, fuse, before)
+    whole = sections(() if before else kept.sections, token_ids.shape[1])
+    receiver.prefill(pair.receiver, token_ids, whole, fuse, before, seen=own_seen)
     ended = now_s(pair.device)
     return {
         SHARER_PREFILL: 1000 * (read - began),
@@ -101,7 +107,8 @@ def _by_text(pair: LoadedPair, prompts: MessagePrompts, question: Question) -> d
     found = {}
     for budget in BUDGETS:
         part = written[:budget]
-        text = str(pair.tokenizer.decode(part, skip_special_tokens=not question.prompts.private))
+        sharer_tokenizer = pair.tokenizer_of("sharer")
+        text = str(sharer_tokenizer.decode(part, skip_special_tokens=not question.prompts.private))
         prompt = prompts.with_message(question, text)
         start = now_s(pair.device)
         _read(pair, pair.receiver, prompt)

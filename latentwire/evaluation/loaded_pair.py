@@ -17,8 +17,13 @@ class LoadedPair:
     receiver: PreTrainedModel
     sharer: PreTrainedModel
     interface: Interface
-    tokenizer: Any  # the receiver's; both models read the same token ids
+    tokenizer: Any  # the receiver's
     endpoint: Endpoint
+    sharer_tokenizer: Any = None  # where it is another; None: both models read the same token ids
+
+    def tokenizer_of(self, name: str) -> Any:
+        """In whose tokens the `receiver` or the `sharer` reads and writes."""
+        return self.sharer_tokenizer or self.tokenizer if name == "sharer" else self.tokenizer
 
     def model(self, name: str) -> PreTrainedModel:
         """The `receiver` or the `sharer`."""

@@ -3,16 +3,19 @@
     prompt -> sharer's cache -> select -> encode -> packet -> decode -> fuse -> receiver -> answer
 
 An interface that merges does so into the cache of the receiver's own prompt, token by token: both
-models read the same. One that inserts puts what arrived before the receiver's prompt, which may be
-another: the sharer's whole prompt can be sent, every token keeps its position, and the receiver's
-prompt stands behind the whole of it, however few of its tokens arrived. Such a message is of the
-sharer's prompt alone: questions on one evidence get the same bytes, which `engine` makes once.
+models read the same, or prompts that are aligned where their tokenizers differ: then the packet
+names tokens of the sharer's, which the receiver takes to those of its own that they belong to. One
+that inserts puts what arrived before the receiver's prompt, which may be another: the sharer's
+whole prompt can be sent, every token keeps its position, and the receiver's prompt stands behind
+the whole of it, however few of its tokens arrived. Such a message is of the sharer's prompt alone:
+questions on one evidence get the same bytes, which `engine` makes once.
 
 `engine` does the same for many examples and conditions at once and must agree with this page.
 """
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -20,18 +23,26 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from c2c import receiver, sharer
-from c2c.cache import KVCache, concatenate
+from c2c.cache import KVCache
 from c2c.interface import Interface
+from c2c.paired_prompts import PairedPrompts
 from c2c.receiver import Prefilled
 from c2c.sections import Section, sections
 from latentwire.channel.layout import Layout
 from latentwire.channel.packet import MOST_TOKENS
-from latentwire.channel.positions import Positions
+from latentwire.channel.positions import Positions, Runs, runs_of
 from latentwire.channel.selectors.registry import select
 from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
-from latentwire.evaluation.reading import read_alone, sent_text, sharers_text
+from latentwire.evaluation.reading import (
+    Text,
+    places,
+    read_alone,
+    receivers_text,
+    sent_text,
+    sharers_text,
+)
 from latentwire.evaluation.record import Record, make_record, source_of, unanswered
 from latentwire.evaluation.unanswerable import (
     may_be_refused,
@@ -60,6 +71,7 @@ def evaluate(pair: LoadedPair, condition: Condition, question: Question, donor: 
 def _answered(
     pair: LoadedPair, condition: Condition, question: Question, donor: Question
 ) -> Record:
+    question, donor = (each.under(condition.alignment) for each in (question, donor))
     require_answerable(pair, condition, question, donor)
     packet, name = b"", "sharer" if condition.system == "sharer" else "receiver"
     answering = pair.model(name)
@@ -91,43 +103,104 @@ def send(
     Raises Unanswerable for numbers that the codec cannot send.
     """
     source = source_of(control, question, donor)
-    cache = sharer.read(pair.sharer, as_batch(sharers_text(pair.interface, source), pair.device))
-    prompt = sent_text(pair.interface, question, source)
-    tokens = len(prompt) - 1
-    return packet_of(pair, channel, apply_control(control, fitted(cache, tokens), [tokens]), prompt)
+    cache = read_as_sharer(pair, sharers_text(pair.interface, source))
+    if source is not question and not pair.interface.inserts:
+        cache = fitted(
+            cache, sharers_text(pair.interface, source), sharers_text(pair.interface, question)
+        )
+    text = sent_text(pair.interface, question, source)
+    return packet_of(pair, channel, apply_control(control, cache, [cache.tokens]), text)
 
 
-def packet_of(pair: LoadedPair, channel: Channel, cache: KVCache, prompt: Sequence[int]) -> bytes:
-    """The packet of one example's cache of `prompt`: here is chosen what goes. Unanswerable for
+def read_as_sharer(pair: LoadedPair, text: Text) -> KVCache:
+    """The sharer's cache of a text."""
+    return sharer.read(pair.sharer, as_batch(text.ids, pair.device), seen_of(text, pair.device))
+
+
+def packet_of(pair: LoadedPair, channel: Channel, cache: KVCache, text: Text) -> bytes:
+    """The packet of one example's cache of `text`: here is chosen what goes. Unanswerable for
     numbers that the codec cannot send."""
     with may_be_refused(channel):
-        return pair.endpoint.send(channel, cache, choose(pair, channel, cache, prompt))
+        return pair.endpoint.send(channel, cache, choose(pair, channel, cache, text))
 
 
-def choose(pair: LoadedPair, channel: Channel, cache: KVCache, prompt: Sequence[int]) -> Positions:
-    """Which tokens go, and, where the receiver cannot know it, of how long a text they are."""
-    positions = select(channel, cache, prompt)
-    return positions.told(len(prompt) - 1) if pair.interface.inserts else positions
+def choose(pair: LoadedPair, channel: Channel, cache: KVCache, text: Text) -> Positions:
+    """Which tokens go, and, where the receiver cannot know it, of how long a text they are. Where
+    not all can be sent, those that can are the text that a selector sees."""
+    if text.sendable is None:
+        positions = select(channel, cache, text.ids)
+        return positions.told(len(text.ids) - 1) if pair.interface.inserts else positions
+    ids = [text.ids[place] for place in (*text.sendable, -1)]
+    able = cache.at(torch.tensor(text.sendable, dtype=torch.long, device=cache.keys[0].device))
+    return select(channel, able, ids).moved(dict(enumerate(text.sendable)))
 
 
 def prefill(pair: LoadedPair, question: Question, packet: bytes) -> Prefilled:
     """The receiver's side: decode the packet, read the prompt, fuse the tokens that it names."""
-    token_ids = as_batch(question.prompts.receiver_ids, pair.device)
+    text, aligned = receivers_text(question), question.prompts.alignment
+    token_ids, seen = as_batch(text.ids, pair.device), seen_of(text, pair.device)
     if not packet:
-        return receiver.read(pair.receiver, token_ids)
+        return receiver.read(pair.receiver, token_ids, seen)
     if pair.interface.inserts:
         most = MOST_TOKENS + 1
         layout, received = pair.endpoint.receive(packet, most, pair.dtype, pair.device)
         require_whole_tokens(layout.kept)
         where = layout.positions(), layout.kept.end
         return pair.interface.prefill_behind(pair.receiver, token_ids, received, *where)
-    prompt_tokens = len(question.token_ids)
-    layout, received = pair.endpoint.receive(packet, prompt_tokens, pair.dtype, pair.device)
-    cut = sections(layout.runs, prompt_tokens)
+    sharer_tokens = len(aligned.sharer_ids if aligned else question.token_ids)
+    layout, received = pair.endpoint.receive(packet, sharer_tokens, pair.dtype, pair.device)
+    if aligned:
+        kept, received = taken_to_its_own(aligned, layout.kept, received)
+        layout = replace(layout, runs=kept.sections, by_layer=kept.by_layer)
+    cut = sections(layout.runs, len(text.ids))
     if not layout.by_layer:
-        return pair.interface.prefill(pair.receiver, token_ids, cut, received)
+        return pair.interface.prefill(pair.receiver, token_ids, cut, received, seen)
     merge = partial(merged, pair.interface, layout, received)
-    return receiver.prefill(pair.receiver, token_ids, cut, merge)
+    return receiver.prefill(pair.receiver, token_ids, cut, merge, seen=seen)
+
+
+def taken_to_its_own(
+    aligned: PairedPrompts, kept: Positions, received: KVCache
+) -> tuple[Positions, KVCache]:
+    """What arrived of the sharer's tokens, as of the receiver's tokens that they belong to: a token
+    that belongs to several is there for each."""
+    own, taken = own_positions(aligned, kept)
+
+    def tensors(found: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(
+            taken_tokens(tensor, torch.tensor([taken(layer)], dtype=torch.long))
+            for layer, tensor in enumerate(found)
+        )
+
+    return own, KVCache(tensors(received.keys), tensors(received.values))
+
+
+def taken_tokens(tensor: Tensor, index: Tensor) -> Tensor:
+    """K or V [B, H, K, D] of a layer's tokens at `index` (int64 [B, K]). One that is not sent has
+    NaN for any number of tokens, and keeps it."""
+    rows, heads, tokens, head_dim = tensor.shape
+    if index.numel() and int(index.max()) >= tokens:
+        return tensor.new_full((rows, heads, index.shape[1], head_dim), torch.nan)
+    wide = index.to(tensor.device)[:, None, :, None]
+    return tensor.gather(2, wide.expand(-1, heads, -1, head_dim))
+
+
+def own_positions(
+    aligned: PairedPrompts, kept: Positions
+) -> tuple[Positions, Callable[[int], list[int]]]:
+    """Of the sharer's tokens that arrived (`kept`) the receiver's that they belong to; and, layer
+    by layer, the place of each one's source among all that the layer sent."""
+
+    @cache
+    def own(runs: Runs) -> list[tuple[int, int]]:
+        arrived = {position: n for n, position in enumerate(p for run in runs for p in run)}
+        return [(i, arrived[j]) for i, j in enumerate(aligned.sources) if j in arrived]
+
+    def of(runs: Runs) -> Runs:
+        return runs_of(place for place, _ in own(runs))
+
+    found = Positions(of(kept.sections), tuple(map(of, kept.by_layer)))
+    return found, lambda layer: [source for _, source in own(kept.runs(layer))]
 
 
 def require_whole_tokens(kept: Positions) -> None:
@@ -165,21 +238,21 @@ def apply_control(control: str, cache: KVCache, tokens: Sequence[int]) -> KVCach
     return message(cache, tokens) if message else cache
 
 
-def fitted(cache: KVCache, tokens: int) -> KVCache:
-    """A cache brought to `tokens` of them.
-
-    One that is longer loses tokens at its front, so that the instructions, which end every prompt,
-    stand where they should; to one that is shorter, its first token is added in front as often as
-    needed.
-    """
-    if cache.tokens >= tokens:
-        return cache.section(cache.tokens - tokens, cache.tokens)
-    return concatenate([*[cache.section(0, 1)] * (tokens - cache.tokens), cache], dim=2)
+def fitted(cache: KVCache, lent: Text, own: Text) -> KVCache:
+    """The cache of a lent text brought to the length of the question's own; see `places`."""
+    return cache.at(torch.tensor(places(lent, own), dtype=torch.long, device=cache.keys[0].device))
 
 
 def as_batch(token_ids: Sequence[int], device: torch.device) -> torch.Tensor:
     """Token ids as [1, n]."""
     return torch.tensor([token_ids], device=device)
+
+
+def seen_of(text: Text, device: torch.device) -> Tensor | None:
+    """Which tokens of a text are no padding, as `receiver.prefill` takes it; None: all."""
+    if not text.pads:
+        return None
+    return as_batch([int(place not in text.pads) for place in range(len(text.ids))], device)
 
 
 def written_record(
@@ -193,7 +266,8 @@ def written_record(
     **told: Any,
 ) -> Record:
     """The record of an answer that a model wrote, in token ids; see `make_record`."""
-    output = pair.tokenizer.decode(answer, skip_special_tokens=True)
+    name = "sharer" if condition.system == "sharer" else "receiver"
+    output = pair.tokenizer_of(name).decode(answer, skip_special_tokens=True)
     told |= {"wire_bytes": wire_bytes, "elements": elements, "output": output}
     found = question.task.extract(output)
     return make_record(condition, question, donor, found, generated_tokens=len(answer), **told)

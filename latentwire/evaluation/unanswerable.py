@@ -41,18 +41,28 @@ def require_answerable(
     if condition.system == "sharer":
         require_room(pair.sharer, "sharer", len(question.prompts.everything))
     else:
-        require_room(pair.receiver, "receiver", len(question.prompts.receiver_ids))
+        require_room(pair.receiver, "receiver", len(question.prompts.merging[1]))
     if condition.channel:
         source = source_of(condition.control, question, donor)
-        tokens = len(source.prompts.sharer_ids)
+        require_aligned(question, source)
+        tokens = len(source.prompts.merging[0])
         require_room(pair.sharer, "sharer", tokens)
         if pair.interface.inserts and condition.channel.keep_ratio:
             behind = tokens + len(question.prompts.receiver_ids)
             require_room(pair.receiver, "receiver", behind)
         try:
-            require_readable(len(sharers_text(pair.interface, source)))
+            require_readable(len(sharers_text(pair.interface, source).ids))
         except C2CError as error:
             raise Unanswerable(str(error)) from None
+
+
+def require_aligned(question: Question, source: Question) -> None:
+    """Unanswerable where a prompt could not be aligned, or has no token that could be sent."""
+    for prompts in (question.prompts, source.prompts):
+        if prompts.not_aligned:
+            raise Unanswerable(prompts.not_aligned)
+        if prompts.alignment and not prompts.alignment.sendable:
+            raise Unanswerable("the message has no token that the sharer could send")
 
 
 def readable(pair: LoadedPair, questions: Sequence[Question]) -> list[Question]:

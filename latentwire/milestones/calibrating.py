@@ -112,7 +112,8 @@ def _make(
     writer, run_id = milestone.writer, milestone.run_id
     scored_never = {s.name: (s.hash, len(s.examples), s.source) for s in sets}
     log_question_sets(session.store, run_id, scored_never, TRAINING)
-    asked = [q for s in sets for q in tokenize(s.task, s.examples[:count], session.files.tokenizer)]
+    both = session.files.tokenizer, session.files.sharer_tokenizer
+    asked = [q for s in sets for q in tokenize(s.task, s.examples[:count], *both)]
     data = _calibrate(session, asked, about)
     found = from_bytes(data, "the new calibration")
     with tempfile.TemporaryDirectory() as folder:

@@ -174,7 +174,7 @@ def _loaded(session: Session) -> str:
 
 def _question(session: Session, dataset: str) -> str:
     questions, donors = session.questions(dataset)
-    condition = Condition(C2C, Channel("int8"), "matched")
+    condition = session.calibrated(Condition(C2C, Channel("int8"), "matched"))
     record = pipeline.evaluate(session.loaded, condition, questions[0], donors[0])
     if record.unanswered is not None:
         raise LatentWireError(record.unanswered)

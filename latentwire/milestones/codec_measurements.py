@@ -113,7 +113,8 @@ def _channels(session: Session) -> list[Channel]:
             raise
         left_out = [name for name in names if needs_calibration(name)]
         print(f"m1: {error}; left out: {', '.join(left_out)}")
-        return [Channel(name) for name in names if name not in left_out]
+        rest = [name for name in names if name not in left_out]
+        return [session.calibrated_channel(Channel(name)) for name in rest]
 
 
 def _item(session: Session, dataset: str, channel: Channel) -> _Item:
@@ -129,6 +130,8 @@ def _item(session: Session, dataset: str, channel: Channel) -> _Item:
         content["clock"] = CLOCK
     if channel.calibration:
         content["calibration"] = channel.calibration
+    if channel.alignment:
+        content["alignment"] = channel.alignment
     return _Item(dataset, channel, digest_of(content))
 
 
@@ -172,7 +175,8 @@ def _measure_missing(
 
 def _measure(session: Session, milestone: MilestoneRun, item: _Item, look: Look) -> Run | None:
     """Measure one codec; None where it can send no question's cache, which its run says."""
-    questions = session.questions(item.dataset)[0][: _sample(session, item.dataset)]
+    chosen = session.questions(item.dataset)[0][: _sample(session, item.dataset)]
+    questions = [question.under(item.channel.alignment) for question in chosen]
     params = {
         "pair": session.pair.name,
         "dataset": item.dataset,

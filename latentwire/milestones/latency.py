@@ -55,6 +55,8 @@ def _item(session: Session, dataset: str) -> _Item:
     }
     if session.dataset(dataset).private:
         content["evidence"] = "read whole by the receiver"  # which was not measured before
+    if session.pair.alignment:
+        content["alignment"] = session.pair.alignment
     return _Item(dataset, count, digest_of(content))
 
 
@@ -77,6 +79,7 @@ def _measure(session: Session, milestone: MilestoneRun, item: _Item) -> str:
         params,
         {FINGERPRINT: item.fingerprint},
     )
-    questions = session.questions(item.dataset)[0][: item.questions]
+    chosen = session.questions(item.dataset)[0][: item.questions]
+    questions = [question.under(session.pair.alignment) for question in chosen]
     milestone.writer.finish(run_id, measure(session.loaded, readable(session.loaded, questions)))
     return run_id

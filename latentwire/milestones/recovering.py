@@ -91,7 +91,7 @@ def _answers(trained: Session, seed: int, through: str, codecs: Iterable[str]) -
     for dataset in trained.dataset_names:
         setting = trained.setting(dataset)
         for codec in (REFERENCE_CODEC, *codecs):
-            condition = Condition(C2C, Channel(codec), "matched")
+            condition = trained.calibrated(Condition(C2C, Channel(codec), "matched"))
             chunks = chunks_of(trained.store, [setting.condition_fingerprint(condition)])
             answers = merged(condition.label, results(trained.store, chunks))
             asked = {e.id for e in trained.dataset(dataset).examples[: trained.examples(dataset)]}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from latentwire.errors import LatentWireError, NotCached, uncached
-from latentwire.pairs.pair import FileSource, Pair, require_supported
+from latentwire.pairs.pair import FileSource, Pair
 from latentwire.user_files import path_of, user_path
 
 Kind = Literal["model", "fuser"]
@@ -43,9 +43,8 @@ def locate_pair(pair: Pair, download: bool = True) -> LocatedPair:
 
     What is not here is downloaded, unless `download` is false.
 
-    Raises `LatentWireError` for a pair that is not supported yet, or files that cannot be had.
+    Raises `LatentWireError` for files that cannot be had.
     """
-    require_supported(pair)
     fuser = locate(pair.fuser, "fuser", download) if pair.fuser else None
     receiver = locate(pair.receiver, "model", download)
     return LocatedPair(receiver, locate(pair.sharer, "model", download), fuser)

@@ -4,9 +4,14 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from c2c.paired_prompts import ALIGNMENTS
 from latentwire.errors import LatentWireError
 from latentwire.strict_yaml import StrictMapping
 from latentwire.user_files import user_path
+
+# Of two tokenizers, where the pair's file names none: what the published evaluation's configuration
+# has.
+DEFAULT_ALIGNMENT = "longest"
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Pair:
     datasets: tuple[str, ...]  # evaluated when the user names none
     shared_tokenizer: bool  # both models read the same token ids
     interface: str | None = None  # of a pair without a fuser
+    alignment: str = ""  # one of ALIGNMENTS, where each model has a tokenizer of its own
 
 
 def parse_pair(values: object, file: Path) -> Pair:
@@ -65,19 +71,21 @@ def parse_pair(values: object, file: Path) -> Pair:
         datasets=keys.dataset_names("datasets"),
         shared_tokenizer=keys.truth("shared_tokenizer"),
         interface=keys.text("interface") if keys.has("interface") else None,
+        alignment=keys.one_of("alignment", ALIGNMENTS) if keys.has("alignment") else "",
     )
+    if pair.shared_tokenizer and pair.alignment:
+        raise LatentWireError(
+            f"{file}: key 'alignment' is for two tokenizers: leave it out, or say"
+            " 'shared_tokenizer: false'"
+        )
+    if not pair.shared_tokenizer:
+        pair = replace(pair, alignment=pair.alignment or DEFAULT_ALIGNMENT)
     if pair.fuser and pair.interface:
         raise LatentWireError(
             f"{file}: give 'fuser' or 'interface': a fuser's files name its interface"
         )
     keys.finish()
     return pair
-
-
-def require_supported(pair: Pair) -> None:
-    """Raise `LatentWireError` for a pair that can be described but not yet run."""
-    if not pair.shared_tokenizer:
-        raise LatentWireError(f"pair {pair.name}: different tokenizers are not supported yet")
 
 
 def _parse_source(values: object, file: Path, key: str, fuser: bool) -> FileSource:

@@ -15,47 +15,65 @@ Ends = frozenset[int]  # tokens that end an answer
 
 @dataclass(frozen=True)
 class Prompting:
-    """How a pair is asked. Both models read what the receiver's template makes."""
+    """How a pair is asked. Both models read what the receiver's template makes, or, where each has
+    a tokenizer of its own, what its own makes."""
 
     printed: str  # around a message, by a template that asks for the date; else ""
     unhashed_template: str  # of a file that is not among a model's hashed ones; else ""
     configured: dict[str, Ends]  # by generation config alone, of `receiver` and `sharer`
     ends: dict[str, Ends]  # that are used
+    # As the first two, of the sharer's template where it is used
+    sharer_printed: str = ""
+    sharer_unhashed_template: str = ""
 
     def beside_files(self) -> dict[str, str]:
         """Further parts of a pair's identity; none where its files say everything."""
         parts = {}
-        if self.printed or self.unhashed_template:
-            text = f"{self.unhashed_template}\0{self.printed}"
-            parts["prompt"] = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+        for part, template, printed in (
+            ("prompt", self.unhashed_template, self.printed),
+            ("sharer_prompt", self.sharer_unhashed_template, self.sharer_printed),
+        ):
+            if printed or template:
+                digest = hashlib.sha256(f"{template}\0{printed}".encode()).hexdigest()
+                parts[part] = f"sha256:{digest}"
         for model, ends in self.ends.items():
             if ends != self.configured[model]:
                 parts[f"{model}_ends"] = ",".join(map(str, sorted(ends)))
         return parts
 
 
-def prompting_of(located: LocatedPair, receiver_tokenizer: Any, sharer_tokenizer: Any) -> Prompting:
+def prompting_of(
+    located: LocatedPair,
+    receiver_tokenizer: Any,
+    sharer_tokenizer: Any,
+    shared_tokenizer: bool = True,
+) -> Prompting:
     """How the pair in these folders is asked.
 
     Raises LatentWireError for a template that cannot be used and a generation config that cannot
     be read.
     """
-    try:
-        template, printed = (
-            template_text(receiver_tokenizer),
-            printed_from_outside(receiver_tokenizer),
-        )
-    except C2CError as error:
-        raise LatentWireError(f"{located.receiver}: {error}") from None
-    hidden = located.receiver / "additional_chat_templates" / "default.jinja"
+    used = _template(located.receiver, receiver_tokenizer)
+    sharers = ("", "") if shared_tokenizer else _template(located.sharer, sharer_tokenizer)
     sides = (
         ("receiver", located.receiver, receiver_tokenizer),
         ("sharer", located.sharer, sharer_tokenizer),
     )
     configured = {name: configured_ends(folder) for name, folder, _ in sides}
     turn = end_of_turn(receiver_tokenizer)
-    ends = {name: configured[name] | _own_ends(own, turn) for name, _, own in sides}
-    return Prompting(printed, template if hidden.exists() else "", configured, ends)
+    turns = {"receiver": turn, "sharer": turn if shared_tokenizer else None}
+    ends = {name: configured[name] | _own_ends(own, turns[name]) for name, _, own in sides}
+    return Prompting(*used, configured, ends, *sharers)
+
+
+def _template(folder: Path, tokenizer: Any) -> tuple[str, str]:
+    """What the template prints from outside, and the template where no hash covers its file."""
+    try:
+        template, printed = template_text(tokenizer), printed_from_outside(tokenizer)
+    except C2CError as error:
+        raise LatentWireError(f"{folder}: {error}") from None
+    hidden = folder / "additional_chat_templates" / "default.jinja"
+    return printed, template if hidden.exists() else ""
 
 
 def _own_ends(tokenizer: Any, turn: int | None) -> Ends:

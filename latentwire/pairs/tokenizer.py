@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from c2c.alignment import Aligner
+from c2c.errors import C2CError
 from latentwire.errors import LatentWireError, first_line
 
 
@@ -26,17 +28,25 @@ def load_tokenizer(folder: Path) -> Any:
         ) from error
 
 
-def check_embedded(tokenizer: Any, rows: dict[str, int]) -> None:
-    """Raise `LatentWireError` where the receiver's tokenizer, which both models' prompts are made
-    with, has a token that a model has no embedding of; `rows` are each model's embeddings."""
+def check_embedded(tokenizer: Any, rows: dict[str, int], whose: str = "receiver") -> None:
+    """Raise `LatentWireError` where a tokenizer, which these models' prompts are made with, has a
+    token that a model has no embedding of; `rows` are each model's embeddings."""
     token, highest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
     for model, count in rows.items():
         if highest >= count:
             raise LatentWireError(
-                f"the {model}'s embedding has {count} rows, and the receiver's tokenizer has tokens"
+                f"the {model}'s embedding has {count} rows, and the {whose}'s tokenizer has tokens"
                 f" up to {highest} ({token!r}): take the tokenizer that belongs to the model, or"
                 " enlarge the embedding"
             )
+
+
+def check_can_be_aligned(receiver_tokenizer: Any, sharer_tokenizer: Any) -> None:
+    """Raise `LatentWireError` for two tokenizers whose prompts cannot be aligned."""
+    try:
+        Aligner(receiver_tokenizer, sharer_tokenizer)
+    except C2CError as error:
+        raise LatentWireError(str(error)) from None
 
 
 def check_same_tokenizer(receiver_tokenizer: Any, sharer_tokenizer: Any) -> None:
@@ -58,4 +68,7 @@ def check_same_tokenizer(receiver_tokenizer: Any, sharer_tokenizer: Any) -> None
             )
         else:
             continue
-        raise LatentWireError(f"different tokenizers are not supported yet: {conflict} sharer")
+        raise LatentWireError(
+            f"the tokenizers differ, say 'shared_tokenizer: false' in the pair's file: {conflict}"
+            " sharer"
+        )

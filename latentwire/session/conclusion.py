@@ -2,7 +2,8 @@
 It brings scipy and matplotlib, so a grid imports it once there is something to conclude."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 from mlflow.entities import Run
@@ -82,8 +83,9 @@ def conclude(
     plans: Sequence[ConditionPlan],
     condition_runs: dict[str, str],
     found: dict[str, list[ConditionResult]],
-) -> None:
-    """Log every condition's aggregate over all its chunks, and the milestone's table."""
+) -> pd.DataFrame:
+    """Log every condition's aggregate over all its chunks, and the milestone's table, which is
+    returned."""
     answers = [result for parts in found.values() for result in parts]
     frame = build_curve([*answers, *_beside(session, plans)])
     for plan in plans:
@@ -107,6 +109,7 @@ def conclude(
     for sentence in unanswered.sentences(measured):
         log.warning("%s: %s", run.name, sentence)
     log_table(run, frame, measured, log_pictures(run, measured))
+    return measured
 
 
 def _intervals(records: Mapping[str, Record], metrics: Mapping[str, float]) -> dict[str, float]:
@@ -126,10 +129,17 @@ def _beside(session: Session, plans: Sequence[ConditionPlan]) -> list[ConditionR
     prints = {
         setting.condition_fingerprint(condition)
         for setting in settings
-        for condition in REFERENCE_CONDITIONS
+        for condition in _references({plan.condition.alignment for plan in plans})
     }
     prints -= {plan.fingerprint for plan in plans}
     return results(session.store, chunks_of(session.store, sorted(prints))) if prints else []
+
+
+def _references(alignments: Iterable[str]) -> list[Condition]:
+    """REFERENCE_CONDITIONS, the cache's under each of some alignments too."""
+    assert REFERENCE.channel is not None
+    aligned = [replace(REFERENCE.channel, alignment=name) for name in alignments]
+    return [*REFERENCE_CONDITIONS, *(replace(REFERENCE, channel=each) for each in aligned)]
 
 
 def _is_measured(frame: pd.DataFrame, plans: Sequence[ConditionPlan]) -> "pd.Series[bool]":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from c2c.errors import printable, shortened
 from latentwire.environment import torch_dtype
 from latentwire.pairs.load import choose_pair, load_pair
-from latentwire.pairs.pair import Pair, require_supported
+from latentwire.pairs.pair import Pair
 from latentwire.parameters import Values
 
 if TYPE_CHECKING:  # it takes seconds to import, and a start that finds all finished needs none
@@ -53,9 +53,7 @@ class Configuration:
 def chosen_pair(name: str, cuda: bool) -> tuple[Pair, str]:
     """The pair that a parameter means, and why; `cuda`: whether it is to run on such a GPU."""
     known, reason = choose_pair(name, cuda)
-    pair = load_pair(known)
-    require_supported(pair)
-    return pair, reason
+    return load_pair(known), reason
 
 
 def announce(pair: Pair, reason: str, device: str) -> None:

@@ -1,7 +1,7 @@
 """A grid of conditions over a pair's question sets, chunk by chunk, each chunk computed once."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,9 @@ from latentwire.tracking.runs import (
     IDENTITY,
 )
 
-if TYPE_CHECKING:  # it brings scipy
+if TYPE_CHECKING:  # they take seconds to import
+    import pandas as pd
+
     from latentwire.tracking.results_reader import Unreadable
 
 log = logging.getLogger("latentwire")
@@ -31,8 +33,10 @@ def run_grid(
     name: str,
     conditions: Sequence[Condition],
     parent: MilestoneRun | None = None,
+    and_then: "Callable[[MilestoneRun, pd.DataFrame], None]" = lambda run, measured: None,
 ) -> None:
-    """Evaluate conditions on the session's datasets and log them as milestone `name`.
+    """Evaluate conditions on the session's datasets and log them as milestone `name`; `and_then` is
+    given the milestone's run and its rows of the curve.
 
     With `dry_run` it only says what would be computed, what is finished, and what that costs.
     """
@@ -61,7 +65,7 @@ def run_grid(
         from latentwire.session.conclusion import answers_of, conclude  # they bring scipy
 
         found = answers_of(session, run, plans, compute)
-        conclude(session, run, plans, condition_runs, found)
+        and_then(run, conclude(session, run, plans, condition_runs, found))
 
 
 def _plans(session: Session, conditions: Sequence[Condition]) -> list[ConditionPlan]:

@@ -17,7 +17,12 @@ from latentwire.pairs.identity import (
 from latentwire.pairs.locate import LocatedPair, locate_pair
 from latentwire.pairs.pair import Pair
 from latentwire.pairs.prompting import Prompting, prompting_of
-from latentwire.pairs.tokenizer import check_embedded, check_same_tokenizer, load_tokenizer
+from latentwire.pairs.tokenizer import (
+    check_can_be_aligned,
+    check_embedded,
+    check_same_tokenizer,
+    load_tokenizer,
+)
 
 if TYPE_CHECKING:  # they take seconds to import, and a start that finds all finished needs none
     import torch
@@ -75,7 +80,8 @@ class PairInUse:
         identity = pair_identity(self.located)
         require_pinned(self.pair, identity)
         named = {"interface": self.pair.interface} if self.pair.interface else {}
-        return identity | named
+        apart = {} if self.pair.shared_tokenizer else {"tokenizers": "two"}
+        return identity | named | apart
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -84,20 +90,34 @@ class PairInUse:
 
     @property
     def tokenizer(self) -> Any:
-        """The receiver's tokenizer, once it is seen to agree with the sharer's."""
+        """The receiver's tokenizer, once it is seen to agree with the sharer's, or to be one that
+        prompts can be aligned with."""
         return self._tokenizers[0]
+
+    @property
+    def sharer_tokenizer(self) -> Any:
+        """The sharer's, where it has one of its own; None where both read the same ids."""
+        return None if self.pair.shared_tokenizer else self._tokenizers[1]
+
+    def check_embedded(self, rows: dict[str, int]) -> None:
+        """See `tokenizer.check_embedded`; of each model that which makes its prompts."""
+        if self.sharer_tokenizer is None:
+            return check_embedded(self.tokenizer, rows)
+        for name, tokenizer in zip(("receiver", "sharer"), self._tokenizers, strict=True):
+            check_embedded(tokenizer, {name: rows[name]}, name)
 
     @cached_property
     def _tokenizers(self) -> tuple[Any, Any]:
         """The receiver's and the sharer's."""
         receiver, sharer = map(load_tokenizer, (self.located.receiver, self.located.sharer))
-        check_same_tokenizer(receiver, sharer)
+        check = check_same_tokenizer if self.pair.shared_tokenizer else check_can_be_aligned
+        check(receiver, sharer)
         return receiver, sharer
 
     @cached_property
     def prompting(self) -> Prompting:
         """What the template prints, and the tokens that end an answer."""
-        return prompting_of(self.located, *self._tokenizers)
+        return prompting_of(self.located, *self._tokenizers, self.pair.shared_tokenizer)
 
     @cached_property
     def models(self) -> "tuple[PreTrainedModel, PreTrainedModel]":
@@ -111,9 +131,7 @@ class PairInUse:
         if self.located.sharer != self.located.receiver:
             sharer = load_model(self.located.sharer, self.dtype, self.device)
         models = {"receiver": receiver, "sharer": sharer}
-        check_embedded(
-            self.tokenizer, {n: m.get_input_embeddings().num_embeddings for n, m in models.items()}
-        )
+        self.check_embedded({n: m.get_input_embeddings().num_embeddings for n, m in models.items()})
         for name, model in models.items():
             model.generation_config.eos_token_id = sorted(self.prompting.ends[name])
         self._tell()
@@ -152,7 +170,7 @@ class PairInUse:
 
         identity = bytes.fromhex(combined_identity(self.identity))[:IDENTITY_BYTES]
         endpoint = Endpoint.of(interface, identity)
-        return LoadedPair(*self.models, interface, self.tokenizer, endpoint)
+        return LoadedPair(*self.models, interface, self.tokenizer, endpoint, self.sharer_tokenizer)
 
     def fit_threads(self) -> None:
         """Have torch use as many threads as such models are quickest with; nothing where their
@@ -169,7 +187,7 @@ class PairInUse:
 
     def _tell(self) -> None:
         """Say what is unusual about the pair that was loaded."""
-        if self.prompting.printed:
+        if self.prompting.printed or self.prompting.sharer_printed:
             log.info("%s", DATE_TOLD)
         for name, ends in self.prompting.ends.items():
             if ends != self.prompting.configured[name]:

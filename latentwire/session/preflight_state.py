@@ -265,6 +265,11 @@ def _pair(opening: PreflightState) -> str:
             f"pair {pair.name} has one model at both ends, and {quoted(pair.interface)} has then no"
             " weights to train: give a pair's file that names two models"
         )
+    if not pair.shared_tokenizer and INIT.name in opening.values:
+        raise LatentWireError(
+            f"pair {pair.name} has two tokenizers, and a fuser is trained on prompts that both"
+            " models read: take models of one tokenizer, or a fuser that is trained already"
+        )
     if not (opening.values["dataset"] or pair.datasets):
         raise LatentWireError(
             f"pair {pair.name} names no question sets: give dataset=NAME, of"

@@ -124,7 +124,13 @@ class Session(Configuration):
         Tokenized once, and without the seed that pairs them, which not every milestone has."""
         if dataset not in self.kept.asked:
             read = self.dataset(dataset)
-            questions = tokenize(read.task, read.examples, self.files.tokenizer)
+            both = self.files.tokenizer, self.files.sharer_tokenizer
+            questions = tokenize(read.task, read.examples, *both)
+            if both[1] is not None and self.files.inserts():
+                raise LatentWireError(
+                    f"pair {self.pair.name}: an interface that puts the message before the prompt"
+                    " takes models of one tokenizer"
+                )
             if any(q.prompts.private for q in questions) and not self.files.inserts():
                 raise LatentWireError(f"{dataset}: {NEEDS_INSERTING}")
             self.kept.asked[dataset] = questions
@@ -166,13 +172,15 @@ class Session(Configuration):
         )
 
     def calibrated(self, condition: Condition) -> Condition:
-        """The condition, with the calibration that its codec will use if it needs one."""
+        """The condition as it is run: with the calibration that its codec will use if it needs one,
+        and the alignment of the pair's tokenizers if they differ."""
         if condition.channel is None:
             return condition
         return replace(condition, channel=self.calibrated_channel(condition.channel))
 
     def calibrated_channel(self, channel: Channel) -> Channel:
         """The same for a channel. Raises LatentWireError where there is no calibration."""
+        channel = replace(channel, alignment=channel.alignment or self.pair.alignment)
         if not needs_calibration(channel.codec):
             return channel
         if self.kept.calibration is not None:

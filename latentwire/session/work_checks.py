@@ -13,7 +13,6 @@ from latentwire.errors import Unanswerable
 from latentwire.evaluation.message import stem_and_options
 from latentwire.interfaces.registry import require_fit, require_weights, without_weights
 from latentwire.pairs.locate import LocatedPair, parts_of
-from latentwire.pairs.tokenizer import check_embedded
 from latentwire.parameters import INIT
 from latentwire.session.pair_in_use import DATE_TOLD
 from latentwire.session.preflight_state import PreflightState, require
@@ -66,36 +65,41 @@ def prompts_fit(opening: PreflightState) -> str:
     session = opening.session()
     models = {"receiver": opening.receiver, "sharer": opening.sharer}
     rows = {name: config.get_text_config().vocab_size for name, config in models.items()}
-    check_embedded(session.files.tokenizer, rows)
-    told = f"{DATE_TOLD}; " if session.files.prompting.printed else ""
+    files = session.files
+    files.check_embedded(rows)
+    printed = files.prompting.printed or files.prompting.sharer_printed
+    told = f"{DATE_TOLD}; " if printed else ""
     for name, dataset in opening.datasets.items():
-        if dataset.private:  # refused here where the pair's interface merges caches
+        # Refused here where the pair's interface merges caches, or tokenizers do not serve it.
+        if dataset.private or files.sharer_tokenizer is not None:
             session.asked(name)
     found = [
         lengths_of(
             session.dataset(name).task,
             session.dataset(name).examples[: session.examples(name)],
-            session.files.tokenizer,
+            files.tokenizer,
             lambda name=name: session.asked(name),  # type: ignore[misc]
             most_tokens(models),
         )
         for name in opening.datasets
     ]
-    return f"one tokenizer, every token embedded; {told}{judge(found)}"
+    count = "one tokenizer" if files.sharer_tokenizer is None else "two tokenizers"
+    return f"{count}, every token embedded; {told}{judge(found)}"
 
 
 def options_readable(opening: PreflightState) -> str:
     """Can option logits be read of every question?"""
     if opening.downloads:
         raise CheckSkipped("the tokenizer is not here yet")
-    tokenizer = opening.session().files.tokenizer
+    files = opening.session().files
     said, lost = [], []
     for name, dataset in opening.datasets.items():
         counts = dataset.option_counts
         said.append(f"{name}: " + ", ".join(f"{n} of {len(o.labels)}" for o, n in counts.items()))
         for options, number in counts.items():
             try:
-                stem_and_options(tokenizer, options)
+                for tokenizer in filter(None, (files.tokenizer, files.sharer_tokenizer)):
+                    stem_and_options(tokenizer, options)
             except Unanswerable as reason:
                 lost.append(f"{number} of {len(dataset.examples)} questions of {name}: {reason}")
     if lost:

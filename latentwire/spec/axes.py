@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from c2c.paired_prompts import ALIGNMENTS
 from c2c.sections import ORDERS
 from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError
@@ -142,8 +143,18 @@ class Point:
         sort_key=lambda tokens: tokens or 0,
         label=lambda row: f"{row['message_tokens']} tokens",
     )
-    control: str = _axis(
+    # How the prompts of two tokenizers go together; None: both models read the same ids
+    alignment: str | None = _axis(
         rank=7,
+        systems=CACHES,
+        allowed=ALIGNMENTS,
+        optional=True,
+        later=True,
+        label=lambda row: str(row["alignment"]),
+        title="Alignment of tokenizers",
+    )
+    control: str = _axis(
+        rank=8,
         systems=SENDING,
         allowed=CONTROLS,
         absent=NONE,

@@ -27,6 +27,7 @@ class Channel:
     keep_ratio: float = 1.0
     order: str = "front"  # the selector's name
     calibration: str = ""  # sha256 (hex) of the artifact, for a codec that needs one
+    alignment: str = ""  # of two tokenizers' prompts; "" where both models read the same ids
 
     def __post_init__(self) -> None:
         if not 0 <= self.keep_ratio <= 1:
@@ -80,10 +81,18 @@ class Condition:
         values = {name: axis.absent for name, axis in AXES.items()}
         values |= {"system": self.system, "control": self.control}
         if self.channel is not None:
-            values |= vars(self.channel) | {"calibration": self.channel.calibration or None}
+            later = {
+                name: getattr(self.channel, name) or None for name in ("calibration", "alignment")
+            }
+            values |= vars(self.channel) | later
         if self.message is not None:
             values |= {"codec": self.message.codec, "message_tokens": self.message.tokens}
         return Point(**values)
+
+    @property
+    def alignment(self) -> str:
+        """Of the prompts that are read; "" where no cache is sent."""
+        return self.channel.alignment if self.channel else ""
 
     def params(self) -> dict[str, str]:
         """The names that users filter by, the same at every level of runs."""

@@ -3,9 +3,11 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from c2c.errors import C2CError
+from c2c.paired_prompts import paired_prompts
 from latentwire.errors import LatentWireError
 from latentwire.tasks.task import Example, Options, Prompts, Task
 
@@ -22,14 +24,29 @@ class Question:
     task: Task
     example: Example
     prompts: Prompts
+    tokenizers: tuple[Any, Any] | None = field(default=None, repr=False, compare=False)
+    """The receiver's and the sharer's, to align prompts with."""
 
     @property
     def token_ids(self) -> tuple[int, ...]:
         """What both models read. LatentWireError where the sharer alone reads the evidence."""
-        assert self.prompts.alignment is None
+        assert self.prompts.alignment is None and not self.prompts.one_text
         if self.prompts.private:
             raise LatentWireError(f"{self.task.name}: {NEEDS_INSERTING}")
         return self.prompts.receiver_ids
+
+    def under(self, alignment: str) -> "Question":
+        """The question as it is read under one of `c2c.paired_prompts.ALIGNMENTS`; as it is for "".
+        One that cannot be aligned says why."""
+        if not alignment:
+            return self
+        assert self.tokenizers is not None
+        message = [{"role": "user", "content": self.task.prompt_text(self.example)}]
+        try:
+            found = paired_prompts(*self.tokenizers, alignment, message)
+        except C2CError as error:
+            return replace(self, prompts=replace(self.prompts, not_aligned=str(error)))
+        return replace(self, prompts=replace(self.prompts, alignment=found))
 
     @property
     def options(self) -> Options:
@@ -45,9 +62,20 @@ class Question:
         return {"predicted": answer, "correct": correct, "score": said, "cluster": cluster}
 
 
-def tokenize(task: Task, examples: Sequence[Example], tokenizer: Any) -> list[Question]:
-    """Prompts of all examples, in order."""
-    return [Question(task, example, task.prompts(example, tokenizer)) for example in examples]
+def tokenize(
+    task: Task, examples: Sequence[Example], tokenizer: Any, sharer_tokenizer: Any = None
+) -> list[Question]:
+    """Prompts of all examples, in order; `sharer_tokenizer` is given where it is another one."""
+    both = tokenizer, sharer_tokenizer or tokenizer
+
+    def prompts(example: Example) -> Prompts:
+        found = task.prompts(example, tokenizer)
+        if sharer_tokenizer is None:
+            return found
+        own = task.prompts(example, sharer_tokenizer)
+        return replace(found, sharer_ids=own.sharer_ids, one_text=not found.private)
+
+    return [Question(task, example, prompts(example), both) for example in examples]
 
 
 def derange(questions: Sequence[Question], seed: int) -> list[Question]:
@@ -99,5 +127,5 @@ def by_length(questions: Sequence[Question]) -> dict[int, list[int]]:
     """Prompt length -> indices of the questions that have it, in order of length."""
     groups: dict[int, list[int]] = defaultdict(list)
     for index, question in enumerate(questions):
-        groups[len(question.token_ids)].append(index)
+        groups[len(question.prompts.receiver_ids)].append(index)
     return dict(sorted(groups.items()))

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 from c2c.chat import chat_token_ids
 from c2c.errors import C2CError
+from c2c.paired_prompts import PairedPrompts
 from latentwire.errors import LatentWireError
 from latentwire.spec.setting import MAX_NEW_TOKENS
 from latentwire.tasks.rows import RowFields, Source
@@ -43,16 +44,24 @@ class Example:
 class Prompts:
     """What both models read of one example, in token ids."""
 
-    sharer_ids: tuple[int, ...]
+    sharer_ids: tuple[int, ...]  # as each reads it alone
     receiver_ids: tuple[int, ...]
-    # The sharer's place for each of the receiver's tokens; None: both read the same ids, or the
-    # sharer has evidence that the receiver does not read.
-    alignment: tuple[int, ...] | None = None
+    # What they read where the sharer's cache is merged into the receiver's; None: these ids.
+    alignment: PairedPrompts | None = None
+    one_text: bool = False  # both read one text, each in the tokens of its own tokenizer
+    not_aligned: str = ""  # why there is no alignment, where one was asked for
 
     @property
     def private(self) -> bool:
         """Whether the sharer alone reads the evidence, and the receiver alone the question."""
-        return self.alignment is None and self.sharer_ids != self.receiver_ids
+        return not self.one_text and self.sharer_ids != self.receiver_ids
+
+    @property
+    def merging(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What sharer and receiver read where caches are merged."""
+        if self.alignment:
+            return self.alignment.sharer_ids, self.alignment.receiver_ids
+        return self.sharer_ids, self.receiver_ids
 
     @property
     def everything(self) -> tuple[int, ...]:

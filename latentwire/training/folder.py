@@ -142,6 +142,7 @@ class TrainingFolder:
             "fuser": {"path": FUSER.as_posix()},
             "datasets": list(pair.datasets),
             "shared_tokenizer": pair.shared_tokenizer,
+            **({"alignment": pair.alignment} if pair.alignment else {}),
         }
         _write(self.pair_file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 

@@ -10,26 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tiny import CHAT_TEMPLATE, END_OF_TEXT, TURN_END, TURN_START, make_tokenizer
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tiny import END_OF_TEXT, TURN_END, TURN_START, make_tokenizer
+from tokenizers import normalizers
 from transformers import PreTrainedTokenizerFast
+from two_tokenizers import CONVERSATIONS, ODD, other, say
 
 from c2c.alignment import STRATEGIES, AlignedPrompt, Aligner, main
 from c2c.chat import chat_text
 from c2c.errors import C2CError
-
-# What a model's own template adds: a system turn, longer than the other model has it.
-SYSTEM_TURN = "{{- '" + TURN_START + "system\nYou are here to help.' }}{{- '" + TURN_END + "\n' }}"
-ODD = "<odd>"
-TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=40) | st.text(
-    st.sampled_from("a b<\n\té🙂👩‍🚀東\u0301"), max_size=20
-)
-CONVERSATIONS = st.lists(TEXTS, min_size=1, max_size=3).map(
-    lambda texts: [
-        {"role": ("user", "assistant")[turn % 2], "content": text}
-        for turn, text in enumerate(texts)
-    ]
-)
 
 
 @cache
@@ -37,35 +25,11 @@ def receiver() -> PreTrainedTokenizerFast:
     return make_tokenizer()
 
 
-@cache
-def other() -> PreTrainedTokenizerFast:
-    """A token a character, those of ASCII alone, with a token for what is unknown."""
-    special = [ODD, "<unk>", TURN_END, TURN_START]
-    vocabulary = {text: number for number, text in enumerate(special)}
-    for code in range(32, 127):
-        vocabulary[chr(code)] = len(vocabulary)
-    vocabulary["\n"] = len(vocabulary)
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        unk_token="<unk>",
-        eos_token=TURN_END,
-        additional_special_tokens=[TURN_START, ODD],
-    )
-    made.chat_template = SYSTEM_TURN + CHAT_TEMPLATE
-    return made
-
-
 PAIRS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "bytes <- characters": lambda: (receiver(), other()),
     "characters <- bytes": lambda: (other(), receiver()),
     "bytes <- bytes": lambda: (receiver(), receiver()),
 }
-
-
-def say(text: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": text}]
 
 
 def without(tokens: list[int], pad: list[int]) -> list[int]:

@@ -119,9 +119,9 @@ class CopyingGraphs:
     """Steps run as they are, but as with graphs: into one buffer, each shape seen before."""
 
     def __init__(self) -> None:
-        self.shapes: list[tuple[int, int]] = []
+        self.shapes: list[tuple[int, int, bool]] = []
 
-    def run(self, key: tuple[int, int], step: Callable[[], Tensor], out: Tensor) -> Tensor:
+    def run(self, key: tuple[int, int, bool], step: Callable[[], Tensor], out: Tensor) -> Tensor:
         self.shapes.append(key)
         return out.copy_(step())
 
@@ -143,7 +143,7 @@ def test_as_on_a_gpu(
         with slot_attention(model):
             answers = together(decoder, ids, 40, STOPS)
         assert answers == alone(model, ids, 40, STOPS)
-    rows = {count for count, _ in graphs.shapes}
+    rows = {count for count, *_ in graphs.shapes}
     assert max(rows) == len(LENGTHS) and min(rows) >= fewest and len(rows) > 1
     assert len(run) == len(graphs.shapes) + 1  # only the first step of all is run as it is
 

@@ -5,7 +5,8 @@ claims:
   - text: With int8, the question's own cache is worth more than another question's.
     dataset: openbookqa
     kind: superior              # or non_inferior, equivalent
-    first: {codec: int8}        # keep_ratio, order, control, calibration and trained may follow
+    # keep_ratio, order, control, calibration, alignment and trained may follow a codec
+    first: {codec: int8}
     second: {codec: int8, control: deranged}    # or receiver, or sharer
     margin_points: 0            # optional: 0 for superior, else 1
 
@@ -15,6 +16,7 @@ claims:
 from dataclasses import dataclass
 from pathlib import Path
 
+from c2c.paired_prompts import ALIGNMENTS
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS, KINDS, Kind
 from latentwire.analysis.trained_pairs import IN_16_BITS, subject_of
 from latentwire.channel.registry import require_codec
@@ -153,6 +155,7 @@ def _side(values: object, path: Path, within: str) -> tuple[Condition, str]:
     order = keys.text("order") if keys.has("order") else "front"
     control = keys.one_of("control", tuple(CONTROLS)) if keys.has("control") else "matched"
     calibration = keys.text("calibration") if keys.has("calibration") else ""
+    alignment = keys.one_of("alignment", ALIGNMENTS) if keys.has("alignment") else ""
     trained = keys.text("trained") if keys.has("trained") else ""
     keys.finish()
     try:
@@ -160,7 +163,7 @@ def _side(values: object, path: Path, within: str) -> tuple[Condition, str]:
             require_codec(trained)
         require_codec(codec, calibration)
         require_selector(order)
-        channel = Channel(codec, keep_ratio, order, calibration)
+        channel = Channel(codec, keep_ratio, order, calibration, alignment)
     except LatentWireError as error:
         raise LatentWireError(f"{path}: '{within}': {error}") from None
     return Condition(C2C, channel, control), trained

@@ -148,16 +148,19 @@ class _Sides:
                 and (not training or subject_of(result.pair, training))
             ]
             totals |= {part.examples_total for part in parts}
-            calibrations = {part.calibration for part in parts}
             if not parts:
                 problems.append(f"There are no answers of {label}.")
-            elif len(calibrations) > 1:
-                hashes = ", ".join(sorted(str(calibration) for calibration in calibrations))
-                problems.append(
-                    f"{label} was run with {len(calibrations)} calibrations: name one under"
-                    f" 'calibration' ({hashes})."
-                )
-            found = {} if len(calibrations) > 1 else merged(f"{claim.dataset} {label}", parts)
+            several = False
+            for name in _MAY_BE_ANY:
+                values = {getattr(part, name) for part in parts}
+                if len(values) > 1:
+                    several = True
+                    known = ", ".join(sorted(map(str, values)))
+                    problems.append(
+                        f"{label} was run with {len(values)} {name}s: name one under"
+                        f" '{name}' ({known})."
+                    )
+            found = {} if several else merged(f"{claim.dataset} {label}", parts)
             answers = spread(found.values())
             if answers.degenerate:
                 degenerate.append(
@@ -174,12 +177,16 @@ class _Sides:
         return cls(records[0], records[1], max(totals), tuple(problems), tuple(degenerate))
 
 
+# Where a claim does not say which, any will do, as long as there is one.
+_MAY_BE_ANY = ("calibration", "alignment")
+
+
 def _is_of(result: ConditionResult, side: Condition) -> bool:
     wanted = side.point
     return all(
         getattr(result, name) == getattr(wanted, name)
         for name, axis in AXES.items()
-        if not axis.derived and (name != "calibration" or wanted.calibration)  # else any will do
+        if not axis.derived and (name not in _MAY_BE_ANY or getattr(wanted, name))
     )
 
 

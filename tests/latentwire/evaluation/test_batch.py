@@ -12,6 +12,7 @@ from c2c.slot_cache import slot_attention
 from latentwire.evaluation import batch
 from latentwire.evaluation.batch import Workspace, answer, fit_length, padded
 from latentwire.evaluation.pipeline import fitted
+from latentwire.evaluation.reading import Text
 from latentwire.spec.condition import Channel, Condition
 
 
@@ -23,11 +24,13 @@ def test_a_cache_is_fitted_as_the_definition_fits_it(pairs: list[tuple[int, int]
     tensors = tuple(torch.randn(len(pairs), 2, max(have), 3, generator=generator) for _ in range(2))
     cache = KVCache(tensors[:1], tensors[1:])
     rows = list(range(len(pairs)))[::-1]
-    ours = fit_length(cache, rows, [have[row] for row in rows], want)
+    of = [Text(tuple(range(tokens + 1))) for tokens in have]
+    to = [Text(tuple(range(tokens + 1))) for tokens in want]
+    ours = fit_length(cache, rows, [of[row] for row in rows], to)
     assert ours.tokens == max(1, *want)
     for place, row in enumerate(rows):
         lent = cache.rows(row, row + 1).section(0, have[row])
-        expected = fitted(lent, want[place])
+        expected = fitted(lent, of[row], to[place])
         for kind in ("keys", "values"):
             (tensor,), (theirs,) = getattr(ours, kind), getattr(expected, kind)
             assert torch.equal(tensor[place, :, : want[place]], theirs[0])

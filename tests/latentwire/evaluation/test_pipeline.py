@@ -15,6 +15,7 @@ from c2c.sharer import read
 from latentwire.channel.packet import PacketError
 from latentwire.evaluation import pipeline
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
+from latentwire.evaluation.reading import Text
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.answer_letter import answer_letter
 from latentwire.tasks.question import Question
@@ -198,9 +199,17 @@ def test_a_lent_cache_is_cut_or_filled_at_its_front() -> None:
         assert torch.equal(cache.values[0], cache.keys[0] + 100)
         return cache.keys[0].flatten().int().tolist()
 
-    assert positions(pipeline.fitted(numbered(5), 5)) == [0, 1, 2, 3, 4]
-    assert positions(pipeline.fitted(numbered(5), 3)) == [2, 3, 4]
-    assert positions(pipeline.fitted(numbered(3), 6)) == [0, 0, 0, 0, 1, 2]
+    def fitted(have: int, want: int) -> list[int]:
+        lent, own = (Text(tuple(range(tokens + 1))) for tokens in (have, want))
+        return positions(pipeline.fitted(numbered(have), lent, own))
+
+    assert fitted(5, 5) == [0, 1, 2, 3, 4]
+    assert fitted(5, 3) == [2, 3, 4]
+    assert fitted(3, 6) == [0, 0, 0, 0, 1, 2]
+    # Of what can be sent alone; what stands elsewhere is never sent.
+    lent, own = Text((7,) * 9, sendable=(2, 4, 5)), Text((7,) * 7, sendable=(1, 3, 4, 5))
+    assert [positions(pipeline.fitted(numbered(8), lent, own))[n] for n in own.sent] == [2, 2, 4, 5]
+    assert [positions(pipeline.fitted(numbered(6), own, lent))[n] for n in lent.sent] == [3, 4, 5]
     for control in ("matched", "deranged"):
         assert positions(pipeline.apply_control(control, numbered(3), [3])) == [0, 1, 2]
     zero = pipeline.apply_control("zero", numbered(4), [4])

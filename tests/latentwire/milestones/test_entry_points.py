@@ -28,7 +28,7 @@ def test_bad_input_is_one_sentence(project: Project) -> None:
         ("m2", {"kv_bits": "abc"}, "kv_bits=abc: must be one of"),
         ("m3", {"keep_ratio": "1.5"}, "keep_ratio=1.5: must be"),
         ("m0", {"pair": "nobody"}, "unknown pair 'nobody'; known: demo"),
-        ("m0", {"pair": "qwen3_0.6b+llama3.2_1b"}, "different tokenizers are not supported"),
+        ("train", {"pair": "qwen3_0.6b+llama3.2_1b", "data": "arc_c"}, "has two tokenizers"),
         ("m0", {"pair": "demo", "device": "cuda"}, "device=cuda: this machine has 0 CUDA"),
         ("m2", {"codec": "int4/last2"}, "'last2' is no exception of a schedule"),
         ("m2", {"codec": "kvtc1+zstd"}, "kvtc1 is entropy-coded"),

@@ -191,12 +191,6 @@ def test_pair_is_located_whole(tmp_path: Path) -> None:
     )
 
 
-def test_unsupported_pair_downloads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    hub_failing(monkeypatch, AssertionError("asked the hub"))
-    with pytest.raises(LatentWireError, match="different tokenizers are not supported yet"):
-        locate_pair(load_pair("qwen3_0.6b+llama3.2_1b"))
-
-
 def test_nothing_is_downloaded_when_only_looking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

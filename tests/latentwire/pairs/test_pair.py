@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from latentwire.errors import LatentWireError
 from latentwire.pairs.load import PAIRS_DIR, choose_pair, load_pair, pair_names
-from latentwire.pairs.pair import FileSource, Pair, parse_pair, require_supported
+from latentwire.pairs.pair import FileSource, Pair, parse_pair
 
 # Receiver, sharer and fuser folder, as the list in the README of github.com/thu-nics/C2C has them.
 PUBLISHED = {
@@ -154,6 +154,8 @@ def test_missing_file_is_named(name: str) -> None:
         (changed("datasets", [["arc_c"]]), "key 'datasets' names an unknown dataset ['arc_c']"),
         (changed("datasets", ["arc_c", "arc_c"]), "key 'datasets' names a dataset twice"),
         (changed("shared_tokenizer", "yes"), "key 'shared_tokenizer' must be true or false"),
+        (changed("alignment", "last"), "key 'alignment' must be one of first, longest, offsets"),
+        (changed("alignment", "first"), "key 'alignment' is for two tokenizers: leave it out"),
     ],
 )
 def test_malformed_pair_is_told_its_key(tmp_path: Path, values: object, message: str) -> None:
@@ -221,10 +223,14 @@ def test_auto_depends_on_the_machine() -> None:
         load_pair(choose_pair("auto", cuda)[0])
 
 
-def test_different_tokenizers_are_refused() -> None:
-    require_supported(load_pair("demo"))
-    with pytest.raises(LatentWireError, match=r"not supported yet$"):
-        require_supported(load_pair("qwen3_0.6b+llama3.2_1b"))
+def test_two_tokenizers_have_an_alignment(tmp_path: Path) -> None:
+    assert load_pair("demo").alignment == ""
+    # As the published evaluation's configuration has it.
+    assert load_pair("qwen3_0.6b+llama3.2_1b").alignment == "longest"
+    apart = MINE | {"shared_tokenizer": False}
+    assert load_pair(str(written(tmp_path, apart))).alignment == "longest"
+    named = load_pair(str(written(tmp_path, apart | {"alignment": "offsets"})))
+    assert named.alignment == "offsets" and not named.shared_tokenizer
 
 
 def test_own_file_may_pin_a_hash_and_know_a_size(tmp_path: Path) -> None:

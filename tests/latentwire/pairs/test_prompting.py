@@ -141,3 +141,20 @@ def test_a_token_without_an_embedding_is_named(located: LocatedPair) -> None:
         LatentWireError, match=rf"the sharer's embedding has {rows - 1} rows, .* up"
     ):
         check_embedded(tokenizer, {"receiver": rows, "sharer": rows - 1})
+
+
+def test_of_two_tokenizers_each_models_own_template_counts(located: LocatedPair) -> None:
+    def apart() -> Prompting:
+        both = map(load_tokenizer, (located.receiver, located.sharer))
+        return prompting_of(located, *both, shared_tokenizer=False)
+
+    assert apart().beside_files() == {}
+    plain = located.sharer / "chat_template.jinja"
+    plain.write_text(DATED + plain.read_text())
+    assert prompting(located).beside_files() == {}  # nobody reads it
+    assert list(apart().beside_files()) == ["sharer_prompt"]
+    # The sharer never reads the receiver's template, so nothing of its ends an answer.
+    change(located.sharer / "generation_config.json", eos_token_id=0)
+    change(located.sharer / "tokenizer_config.json", eos_token="<|endoftext|>")
+    plain.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    assert apart().ends["sharer"] == {0} and prompting(located).ends["sharer"] == {0, 2}

@@ -36,4 +36,5 @@ def test_ids_that_both_know_agree(sharer: dict[str, int]) -> None:
 def test_conflict_is_named(sharer: dict[str, int], conflict: str) -> None:
     with pytest.raises(LatentWireError) as caught:
         check_same_tokenizer(Vocabulary(a=0, b=1), Vocabulary(**sharer))
-    assert str(caught.value) == f"different tokenizers are not supported yet: {conflict}"
+    said = "the tokenizers differ, say 'shared_tokenizer: false' in the pair's file"
+    assert str(caught.value) == f"{said}: {conflict}"

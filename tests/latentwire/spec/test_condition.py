@@ -172,11 +172,17 @@ def test_params_and_labels_are_those_that_people_filter_by() -> None:
         "control": "matched",
         "calibration": "none",
         "message_tokens": "none",
+        "alignment": "none",
     }
     assert set(Condition("receiver").params().values()) == {"receiver", "none"}
     assert CONDITION.label == "c2c int8 0.5 back matched"
     assert Condition("c2c", Channel("bf16"), "zero").label == "c2c bf16 full zero"
     assert Condition("sharer").label == "sharer alone"
+    aligned = Condition("c2c", Channel("int8", alignment="offsets"), "matched")
+    assert aligned.label == "c2c int8 full offsets matched" and aligned.alignment == "offsets"
+    assert aligned.params()["alignment"] == "offsets"
+    with pytest.raises(LatentWireError, match="alignment is 'last', not one of"):
+        _ = Condition("c2c", Channel("int8", alignment="last"), "matched").point
     json.dumps(CONDITION.params())
 
 

@@ -1,0 +1,66 @@
+"""M7: what do different tokenizers cost? The whole cache under each way to align prompts.
+
+`first` and `longest` are the published rule, `offsets` lets the sharer read its own tokens; `off`,
+for a pair of one tokenizer, is the cache as all other milestones send it. How many of the
+receiver's tokens have one of the sharer's for their own stands beside what is scored.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from c2c.paired_prompts import ALIGNMENTS
+from latentwire.parameters import (
+    BY_BITS,
+    CALIBRATION,
+    CODEC,
+    CONTROLS_SENT,
+    KV_BITS,
+    STUDY,
+    WORKERS,
+    Parameter,
+    Values,
+    comma_list,
+    one_of,
+)
+from latentwire.spec.axes import C2C
+from latentwire.spec.condition import Channel, Condition
+
+if TYPE_CHECKING:  # they take seconds to import: a help text must not
+    from latentwire.session.milestone_run import MilestoneRun
+    from latentwire.session.session import Session
+
+OFF = "off"
+OFF = "off"
+ALIGNMENT = Parameter(
+    "alignment",
+    ",".join((OFF, *ALIGNMENTS)),
+    comma_list(one_of(OFF, *ALIGNMENTS)),
+    "how prompts are aligned; off is left out where each model has a tokenizer of its own",
+)
+PARAMETERS = (
+    *STUDY,
+    WORKERS,
+    replace(KV_BITS, default="16"),
+    CODEC,
+    CALIBRATION,
+    ALIGNMENT,
+    CONTROLS_SENT,
+)
+
+
+def conditions(values: Values) -> list[Condition]:
+    """Every alignment, codec and control."""
+    codecs = values["codec"] or [BY_BITS[bits] for bits in values["kv_bits"]]
+    return [
+        Condition(C2C, Channel(name, alignment="" if alignment == OFF else alignment), control)
+        for alignment in values["alignment"]
+        for name in codecs
+        for control in values["controls"]
+    ]
+
+
+def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+    """The milestone on a session that is open already."""
+    from latentwire.milestones.aligning import compare_alignments
+
+    compare_alignments(session, conditions(session.values), parent)
