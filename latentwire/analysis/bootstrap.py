@@ -81,7 +81,7 @@ def sign_flip_p(differences: NDArray[np.float64]) -> float:
     """Two-sided p-value of "each difference is as likely to have the other sign" (a permutation
     test; R. A. Fisher, The Design of Experiments, 1935, chapter 3; by SciPy with a fixed seed)."""
     moved = differences[differences != 0]
-    if not len(moved):
+    if len(moved) < 2:  # of one, both signs are as far from 0, and SciPy wants two
         return 1.0
     test = permutation_test(
         (moved,),
