@@ -144,6 +144,7 @@ def test_the_permutation_test_is_exact_for_few_questions() -> None:
     expected = np.mean([total >= abs(moved.sum()) for total in sums])
     assert sign_flip_p(differences) == pytest.approx(expected)
     assert sign_flip_p(np.zeros(3)) == 1
+    assert sign_flip_p(np.array([0, 0.5, 0])) == 1  # one passage alone differs
 
 
 def test_more_questions_are_needed_where_more_is_lost_than_allowed() -> None:
