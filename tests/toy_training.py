@@ -61,8 +61,6 @@ def mixed_batch(
         prompt, answer = one.prompt_ids[0], one.answer_ids[0]
         before, behind = left - len(prompt), right - len(answer)
         rows.append((*padded(prompt, before, value=pad), *padded(answer, 0, behind, value=pad)))
-    ids, mask, answers, answer_mask = (
-        torch.cat(parts).to(device) for parts in zip(*rows, strict=True)
-    )
+    ids, mask, answers, answer_mask = (torch.cat(parts) for parts in zip(*rows, strict=True))
     moved = [Batch(b.prompt_ids.to(device), b.answer_ids.to(device)) for b in alone]
-    return Batch(ids, answers, mask, answer_mask), moved
+    return Batch(ids.to(device), answers.to(device), mask, answer_mask), moved

@@ -102,10 +102,15 @@ def to_transformers(cache: KVCache) -> "DynamicCache":
     sliding, and no position that the fuser may need is dropped.
     """
     from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
 
     dynamic = DynamicCache()
-    for layer, (key, value) in enumerate(zip(cache.keys, cache.values, strict=True)):
-        dynamic.update(key, value, layer)
+    for key, value in zip(cache.keys, cache.values, strict=True):
+        layer = DynamicLayer()
+        # Not `update`, which copies both behind nothing. A model joins its tokens in a new tensor.
+        layer.keys, layer.values, layer.is_initialized = key, value, True
+        layer.dtype, layer.device = key.dtype, key.device
+        dynamic.layers.append(layer)
     return dynamic
 
 

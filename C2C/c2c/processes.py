@@ -72,7 +72,7 @@ class Processes:
         # where they stand. So the first ones are of nothing: a training that goes on from a
         # checkpoint rounds as the one that was ended would have done.
         for _ in range(2):
-            nothing, _ = together(0, None)
+            nothing, _ = together(None)
             nothing.backward()
         together.zero_grad(set_to_none=True)
         return together
@@ -117,7 +117,7 @@ def _part(batch: Batch, rows: slice) -> Batch:
 
 def _answer_tokens(batch: Batch) -> Tensor:
     if batch.answer_mask is None:
-        return torch.tensor(batch.answer_ids.numel(), device=batch.answer_ids.device)
+        return torch.tensor(batch.answer_ids.numel())
     return batch.answer_mask.sum()
 
 
@@ -125,6 +125,6 @@ def _lent_rows(batch: Batch) -> Tensor:
     """How many rows there are whose prompt is as long as another's."""
     if batch.prompt_mask is None:
         rows = len(batch.prompt_ids)
-        return torch.tensor(rows if rows > 1 else 0, device=batch.prompt_ids.device)
+        return torch.tensor(rows if rows > 1 else 0)
     lengths = batch.prompt_mask.sum(1)
     return ((lengths[:, None] == lengths).sum(1) > 1).sum()

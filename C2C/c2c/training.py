@@ -13,7 +13,7 @@ import json
 import math
 import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +29,11 @@ from c2c.errors import C2CError
 from c2c.fuser import Fuser, Projectors
 from c2c.prefix_projector import ProjectedPrefix
 from c2c.processes import ALONE, Processes, Share, of_nothing
+from c2c.reading_ahead import ReadAhead
 from c2c.stacked_fuser import Stacked, StackedFuser, StackedPrefix
 from c2c.training_loss import (
     Batch,
+    Reading,
     Through,
     answer_loss,
     guard_loss,
@@ -130,63 +132,88 @@ def train_fuser(
     parts = (fuser, optimizer, scheduler)
     first = _resume(checkpoint_dir, settings, *parts) if checkpoint_dir else 0
     own_dir = checkpoint_dir if processes.rank == 0 else None  # where this process writes
-    objective = processes.joined(_Objective(receiver, sharer, stacked, settings, channels))
-    for step in range(first, settings.steps):
-        means = _add_gradients(objective, stacked, batches, settings, step, processes)
-        norm = get_total_norm([p.grad for p in stacked.parameters() if p.grad is not None])
-        wrong = _not_finite({**means, "gradient": norm})
-        processes.require_all()
-        if wrong:
-            if own_dir and not _not_finite({"weights": _largest_weight(stacked)}):
-                with suppress(OSError):  # a full disk: what is wrong is to be said all the same
-                    _save(own_dir, step, settings, *parts)
-            raise _ended(step, wrong, settings, stacked, checkpoint_dir)
-        clip_grads_with_norm_(stacked.parameters(), settings.max_grad_norm, norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        scheduler.step()
-        done = step + 1
-        if on_step:
-            rate = scheduler.get_last_lr()[0]
-            numbers = {name: float(mean) for name, mean in means.items()}
-            state = _metrics(stacked, rate, temperature(settings, step))
-            on_step(done, {**numbers, **state, "gradient_norm": float(norm)})
-        is_last = done == settings.steps
-        if is_last or (checkpoint_dir and done % settings.checkpoint_every == 0):
-            if wrong := _not_finite({"largest weight": _largest_weight(stacked)}):
+    objective = processes.joined(_Objective(stacked, settings, channels))
+    read = _read(receiver, sharer, batches, settings, first, processes)
+    with ReadAhead(read, receiver.device) as ahead:
+        for step in range(first, settings.steps):
+            means = _add_gradients(objective, stacked, ahead, settings, step, processes)
+            norm = get_total_norm([p.grad for p in stacked.parameters() if p.grad is not None])
+            wrong = _not_finite({**means, "gradient": norm})
+            processes.require_all()
+            if wrong:
+                if own_dir and not _not_finite({"weights": _largest_weight(stacked)}):
+                    with suppress(OSError):  # a full disk: what is wrong is to be said all the same
+                        _save(own_dir, step, settings, *parts)
                 raise _ended(step, wrong, settings, stacked, checkpoint_dir)
-            if own_dir:
-                _save(own_dir, done, settings, *parts)
+            clip_grads_with_norm_(stacked.parameters(), settings.max_grad_norm, norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            scheduler.step()
+            ahead.finish()  # from here to the next step, the models are the caller's
+            done = step + 1
+            if on_step:
+                rate = scheduler.get_last_lr()[0]
+                numbers = {name: float(mean) for name, mean in means.items()}
+                state = _metrics(stacked, rate, temperature(settings, step))
+                on_step(done, {**numbers, **state, "gradient_norm": float(norm)})
+            is_last = done == settings.steps
+            if is_last or (checkpoint_dir and done % settings.checkpoint_every == 0):
+                if wrong := _not_finite({"largest weight": _largest_weight(stacked)}):
+                    raise _ended(step, wrong, settings, stacked, checkpoint_dir)
+                if own_dir:
+                    _save(own_dir, done, settings, *parts)
     fuser.eval()
     return fuser
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One process's share of a batch, and what both frozen models have of it."""
+
+    number: int
+    share: Share
+    readings: Sequence[Reading]
+
+
+def _read(
+    receiver: PreTrainedModel,
+    sharer: PreTrainedModel,
+    batches: Batches,
+    settings: TrainingSettings,
+    first: int,
+    processes: Processes,
+) -> Iterator[_Read]:
+    """Every batch from step `first` on."""
+    for step in range(first, settings.steps):
+        choice = random.Random(f"{settings.seed}:{step}")
+        for number in settings.batches_of(step):
+            batch = batches(number)
+            kept, order = _kept_part(settings, batch, choice)
+            share = processes.share(batch)
+            readings = readings_of(receiver, sharer, share.batch, kept, order)
+            # Read ahead there may be too little memory, as gradients are still computed. What could
+            # not be read is read when it is needed, and raises then.
+            with suppress(RuntimeError):
+                for reading in readings:
+                    reading.read()
+            yield _Read(number, share, readings)
 
 
 class _Objective(nn.Module):
     """What is minimized, as the one module that DDP takes: its parameters are the fuser's."""
 
-    def __init__(
-        self,
-        receiver: PreTrainedModel,
-        sharer: PreTrainedModel,
-        fuser: Stacked,
-        settings: TrainingSettings,
-        channels: Channels,
-    ) -> None:
+    def __init__(self, fuser: Stacked, settings: TrainingSettings, channels: Channels) -> None:
         super().__init__()
         self.fuser = fuser
-        self._models = (receiver, sharer)  # in a tuple they are no parts of this one
         self._settings, self._channels = settings, channels
 
-    def forward(
-        self, number: int, share: Share | None, kept: int = 0, order: str = "front"
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What a share of batch `number` adds to what is minimized, and its terms, unweighted.
-        Without a share: nothing."""
-        if share is None:
+    def forward(self, read: _Read | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """What a share of a batch adds to what is minimized, and its terms, unweighted. Without
+        one: nothing."""
+        if read is None:
             return of_nothing(self.fuser), {}
-        settings, fuser = self._settings, self.fuser
-        readings = readings_of(*self._models, share.batch, kept, order)
-        through = self._channels(number)
+        settings, fuser, share, readings = self._settings, self.fuser, read.share, read.readings
+        through = self._channels(read.number)
         loss = share.of_answers * answer_loss(readings, fuser, through)
         terms = {"loss": loss}
         penalty = share.of_processes * settings.gate_penalty
@@ -203,7 +230,7 @@ class _Objective(nn.Module):
 def _add_gradients(
     objective: nn.Module,
     fuser: Stacked,
-    batches: Batches,
+    ahead: ReadAhead[_Read],
     settings: TrainingSettings,
     step: int,
     processes: Processes,
@@ -213,16 +240,14 @@ def _add_gradients(
     # Seeded by step, so that a resumed run draws what an undisturbed one would; and by process. On
     # a CPU the lowest 32 bits count.
     torch.manual_seed(settings.seed * 1_000_003 + step + processes.rank * 2_654_435_761)
-    choice = random.Random(f"{settings.seed}:{step}")
     numbers = settings.batches_of(step)
     means: dict[str, Tensor] = {}
     for number in numbers:
-        batch = batches(number)
-        kept, order = _kept_part(settings, batch, choice)
         with processes.apart(objective, is_last=number == numbers[-1]):
-            weighted, terms = objective(number, processes.share(batch), kept, order)
+            weighted, terms = objective(ahead.get())
             for name, term in terms.items():
                 means[name] = means.get(name, 0) + term.detach() / settings.accumulation
+            ahead.start()
             # DDP gives the mean of what the processes have, and what is wanted is their sum.
             (processes.count * weighted / settings.accumulation).backward()
     return processes.sums(means)

@@ -105,8 +105,8 @@ class TokenBatches:
         return len(self.pairs[row][0]), message
 
     def _pad(self, rows: Sequence[Sequence[int]], left: bool) -> tuple[Tensor, Tensor | None]:
-        """Rows as one tensor and its mask; where no pad is needed, none, for which a GPU would have
-        to be waited for."""
+        """Rows as one tensor on the device, and its mask, which stays on the host; where no pad is
+        needed, none."""
         width = max(map(len, rows))
         ids = torch.full((len(rows), width), self.pad)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
@@ -115,7 +115,8 @@ class TokenBatches:
             ids[index, place] = torch.tensor(row)
             mask[index, place] = 1
         padded = any(len(row) < width for row in rows)
-        return ids.to(self.device), mask.to(self.device) if padded else None
+        # Not waited for: ids that are read ahead come behind the work of the batch before.
+        return ids.to(self.device, non_blocking=True), mask if padded else None
 
 
 def end_and_pad(tokenizer: Any) -> tuple[int, int]:

@@ -32,8 +32,9 @@ class Batch:
     """Prompts and answers of B conversations.
 
     `prompt_ids` is [B, n], padded on the left; `answer_ids` is [B, m], padded on the right and
-    ending with the stop token. The masks are 1 where a token is real; None: all are. No model and
-    no fuser ever reads a pad of a prompt.
+    ending with the stop token. The masks are 1 where a token is real; None: all are. They stay on
+    the host, since shapes follow from them and a GPU that says a shape has to be waited for. No
+    model and no fuser ever reads a pad of a prompt.
 
     For an interface that inserts, the sharer reads messages of its own: `message_ids` [B, k],
     padded on the right, row b with `message_tokens[b]` real ones. None: it reads the prompts.
@@ -52,8 +53,8 @@ class Through(Protocol):
 
     def __call__(self, sent: KVCache, rows: Tensor, runs: Sequence[range]) -> KVCache:
         """What arrives of the sharer's K and V, [b, Hs, T, Ds], in its place and shape. They are of
-        the batch's `rows` (int64 [b]), of each the tokens in its run; shorter rows repeat their
-        last one."""
+        the batch's `rows` (int64 [b], on the host), of each the tokens in its run; shorter rows
+        repeat their last one."""
 
 
 def unchanged(sent: KVCache, rows: Tensor, runs: Sequence[range]) -> KVCache:
@@ -69,7 +70,7 @@ class Reading:
     receiver: PreTrainedModel
     sharer: PreTrainedModel
     batch: Batch  # these rows, without the pads of prompts
-    rows: Tensor  # int64 [b]: which of the whole batch's rows they are
+    rows: Tensor  # int64 [b], on the host: which of the whole batch's rows they are
     section: range  # the prompt's tokens that are sent; empty where nothing is
 
     @property
@@ -87,6 +88,11 @@ class Reading:
     def own(self) -> KVCache:
         """The receiver's cache of all tokens up to the section's end."""
         return _prefill(self.receiver, self.batch.prompt_ids[:, : self.section.stop])
+
+    def read(self) -> None:
+        """Ask the models for what an interface needs, before it does."""
+        if self.section:
+            _ = self.sent, self.own
 
     def lent(self) -> "Reading":
         """The same prompts, each with what the next row's message has; nothing is read again."""
@@ -138,6 +144,11 @@ class MessageReading(Reading):
             return read
         index = self.positions[:, None, :, None]
         return read.map(lambda x: x.gather(2, index.expand(-1, x.shape[1], -1, x.shape[3])))
+
+    def read(self) -> None:
+        """See `Reading`."""
+        if self.section:
+            _ = self.sent, self.positions
 
     def lent(self) -> Reading:
         """See `Reading`."""
@@ -227,9 +238,7 @@ def answer_loss(
     """
     losses = []
     for reading in readings:
-        received = _arrives(reading, through)
-        found, real = _token_losses(reading, interface, received)
-        losses.append(found[real])
+        losses.append(_token_losses(reading, interface, _arrives(reading, through)))
     return torch.cat(losses).mean()
 
 
@@ -254,16 +263,17 @@ def guard_loss(
         if len(reading.rows) > 1
     ]
     if not harms:
-        return torch.zeros((), device=readings[0].rows.device)
+        return torch.zeros((), device=readings[0].batch.answer_ids.device)
     return torch.cat(harms).mean()
 
 
 def _harm(reading: Reading, interface: Interface, through: Through) -> Tensor:
     """L(the next row's message) - L(no message) of each row, [b]."""
     lent = reading.lent() if reading.section else reading
-    found = _mean_by_row(*_token_losses(lent, interface, _arrives(lent, through)))
+    losses = _token_losses(lent, interface, _arrives(lent, through))
+    found = _mean_by_row(reading.batch, losses)
     with torch.no_grad():
-        alone = _mean_by_row(*_token_losses(reading, interface, None))
+        alone = _mean_by_row(reading.batch, _token_losses(reading, interface, None))
     return found - alone
 
 
@@ -271,36 +281,40 @@ def _arrives(reading: Reading, through: Through) -> KVCache | None:
     return through(reading.sent, reading.rows, reading.runs) if reading.section else None
 
 
-def _mean_by_row(losses: Tensor, real: Tensor) -> Tensor:
-    return (losses * real).sum(1) / real.sum(1)
+def _mean_by_row(batch: Batch, losses: Tensor) -> Tensor:
+    """The mean of each row's real tokens, [b], of whose losses there is one after the other."""
+    if batch.answer_mask is None:
+        real = torch.ones_like(batch.answer_ids).bool()
+    else:
+        real = batch.answer_mask.bool().to(losses.device, non_blocking=True)
+    return losses.new_zeros(real.shape).masked_scatter(real, losses).sum(1) / real.sum(1)
 
 
 def _by_length(batch: Batch) -> list[tuple[Batch, Tensor, int]]:
     """The batch's rows by prompt length, without the pads of prompts, which rows these are (int64
-    [b]), and how many pads there were."""
+    [b], on the host), and how many pads there were."""
     if batch.prompt_mask is None:
-        return [(batch, torch.arange(len(batch.prompt_ids), device=batch.prompt_ids.device), 0)]
+        return [(batch, torch.arange(len(batch.prompt_ids)), 0)]
     width = batch.prompt_ids.shape[1]
     lengths = batch.prompt_mask.sum(1)
     groups = []
     for length in sorted(set(lengths.tolist())):
         (rows,) = torch.where(lengths == length)
         mask = None if batch.answer_mask is None else batch.answer_mask[rows]
-        prompts = batch.prompt_ids[rows][:, width - length :]
-        group = Batch(prompts, batch.answer_ids[rows], None, mask)
+        places = rows.to(batch.prompt_ids.device, non_blocking=True)
+        prompts = batch.prompt_ids[places][:, width - length :]
+        group = Batch(prompts, batch.answer_ids[places], None, mask)
         if batch.message_ids is not None:
             tokens = [batch.message_tokens[row] for row in rows.tolist()]
-            sharers = batch.message_ids[rows, : max(tokens)]
+            sharers = batch.message_ids[places, : max(tokens)]
             group = replace(group, message_ids=sharers, message_tokens=tokens)
         groups.append((group, rows, width - length))
     return groups
 
 
-def _token_losses(
-    reading: Reading, interface: Interface, received: KVCache | None
-) -> tuple[Tensor, Tensor]:
-    """Losses of the answers' tokens where `received` is what arrives (None: no message), and which
-    of these tokens are real: both [b, m]."""
+def _token_losses(reading: Reading, interface: Interface, received: KVCache | None) -> Tensor:
+    """Losses of the answers' real tokens, row after row, where `received` is what arrives (None: no
+    message)."""
     batch, ahead = reading.batch, reading.ahead(interface, received)
     with sdpa_kernel(DIFFERENTIABLE):
         output = reading.receiver(
@@ -310,13 +324,13 @@ def _token_losses(
             logits_to_keep=batch.answer_ids.shape[1] + 1,
             **ahead.options,
         )
-    mask = batch.answer_mask
-    real = torch.ones_like(batch.answer_ids).bool() if mask is None else mask.bool()
-    # Pads stand behind an answer, where no real token sees them; nor does the loss.
-    found = F.cross_entropy(
-        output.logits[:, :-1].float()[real], batch.answer_ids[real], reduction="none"
-    )
-    return found.new_zeros(real.shape).masked_scatter(real, found), real
+    logits, answers = output.logits[:, :-1].float().flatten(0, 1), batch.answer_ids.flatten()
+    if batch.answer_mask is not None:
+        # Pads stand behind an answer, where no real token sees them; nor does the loss.
+        real = batch.answer_mask.flatten().nonzero().squeeze(1)
+        real = real.to(logits.device, non_blocking=True)
+        logits, answers = logits[real], answers[real]
+    return F.cross_entropy(logits, answers, reduction="none")
 
 
 @torch.no_grad()
