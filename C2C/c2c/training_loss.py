@@ -90,7 +90,7 @@ class Reading:
         return _prefill(self.receiver, self.batch.prompt_ids[:, : self.section.stop])
 
     def read(self) -> None:
-        """Ask both models for what is needed of them, before it is."""
+        """Ask the models for what an interface needs, before it does."""
         if self.section:
             _ = self.sent, self.own
 
@@ -148,7 +148,7 @@ class MessageReading(Reading):
     def read(self) -> None:
         """See `Reading`."""
         if self.section:
-            _ = self.sent
+            _ = self.sent, self.positions
 
     def lent(self) -> Reading:
         """See `Reading`."""
@@ -238,8 +238,7 @@ def answer_loss(
     """
     losses = []
     for reading in readings:
-        received = _arrives(reading, through)
-        losses.append(_token_losses(reading, interface, received))
+        losses.append(_token_losses(reading, interface, _arrives(reading, through)))
     return torch.cat(losses).mean()
 
 
@@ -271,7 +270,8 @@ def guard_loss(
 def _harm(reading: Reading, interface: Interface, through: Through) -> Tensor:
     """L(the next row's message) - L(no message) of each row, [b]."""
     lent = reading.lent() if reading.section else reading
-    found = _mean_by_row(reading.batch, _token_losses(lent, interface, _arrives(lent, through)))
+    losses = _token_losses(lent, interface, _arrives(lent, through))
+    found = _mean_by_row(reading.batch, losses)
     with torch.no_grad():
         alone = _mean_by_row(reading.batch, _token_losses(reading, interface, None))
     return found - alone
