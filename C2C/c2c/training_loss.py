@@ -79,11 +79,6 @@ class Reading:
         """The receiver's cache of all tokens up to the section's end."""
         return _prefill(self.receiver, self.batch, self.section.stop)
 
-    def read(self) -> None:
-        """Ask both models for what a merging interface needs, before it does."""
-        if self.section:
-            _ = self.sent, self.own
-
 
 def readings_of(
     receiver: PreTrainedModel, sharer: PreTrainedModel, batch: Batch, kept: int, order: str
