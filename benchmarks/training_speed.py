@@ -37,6 +37,7 @@ from c2c.fast_ops import fast_steps
 from c2c.fuser import Fuser, new_fuser
 from c2c.projector import ProjectorSize
 from c2c.training import TrainingSettings, train_fuser
+from c2c.training_batches import on_device
 from c2c.training_loss import Batch
 
 RECEIVER = random_pair.SHARER  # of Qwen2.5 0.5B
@@ -134,7 +135,10 @@ def _steps(
 
     def batch(number: int) -> Batch:
         prompts, answers = (
-            torch.randint(vocabulary, (options.batch_size, tokens), generator=draw).to(device)
+            on_device(
+                torch.randint(vocabulary, (options.batch_size, tokens), generator=draw),
+                options.device,
+            )
             for tokens in (options.prompt_tokens, options.answer_tokens)
         )
         return Batch(prompts, answers)

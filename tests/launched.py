@@ -197,6 +197,18 @@ class Launcher(Forker):
         """`python -m MODULE ...` likewise."""
         return self._start_apart({"module": module}, options, folder, environment, output)
 
+    def start_script_apart(
+        self,
+        script: Path,
+        options: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        output: Path,
+    ) -> Launched:
+        """`python SCRIPT ...` likewise."""
+        what = {"module": None, "script": str(script)}
+        return self._start_apart(what, options, folder, environment, output)
+
     def _start(
         self,
         what: Mapping[str, object],

@@ -1,21 +1,19 @@
 """MLflow's pages in a browser, for tests and for the pictures of docs/mlflow.md."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import requests
-from servers import free_port, server_environment
+from servers import mlflow_server
 
 from latentwire.tracking.ui_views import View, view_address
 
 T = TypeVar("T")
-START_S = 300
 QUIET_S = 1.5  # without a change of the page's text, it is drawn
 PATIENCE_S = 120
 
@@ -23,26 +21,8 @@ PATIENCE_S = 120
 @contextmanager
 def ui(uri: str) -> Iterator[str]:
     """The address of MLflow's server on a store; it is ended with the block."""
-    address = f"127.0.0.1:{free_port()}"
-    host, port = address.split(":")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--host", host, "--port", port, "--workers", "1"]
-    server = subprocess.Popen(
-        command, env=server_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_for(lambda: _answers(f"http://{address}/health"), START_S)
-        yield f"http://{address}/"
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
-
-
-def _answers(address: str) -> bool:
-    try:
-        return requests.get(address, timeout=2).ok
-    except requests.RequestException:
-        return False
+    with TemporaryDirectory() as folder, mlflow_server(Path(folder), uri) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 def wait_for(found: Callable[[], T], patience_s: float = PATIENCE_S) -> T:

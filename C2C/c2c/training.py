@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
+from c2c.cache import KVCache
 from c2c.checkpoint import load, save_fuser
 from c2c.errors import C2CError
 from c2c.fuser import Fuser, Projectors
@@ -132,8 +133,8 @@ def train_fuser(
     parts = (fuser, optimizer, scheduler)
     first = _resume(checkpoint_dir, settings, *parts) if checkpoint_dir else 0
     own_dir = checkpoint_dir if processes.rank == 0 else None  # where this process writes
-    objective = processes.joined(_Objective(stacked, settings, channels))
-    read = _read(receiver, sharer, batches, settings, first, processes)
+    objective = processes.joined(_Objective(stacked, settings))
+    read = _read(receiver, sharer, batches, channels, settings, first, processes)
     with ReadAhead(read, receiver.device) as ahead:
         for step in range(first, settings.steps):
             means = _add_gradients(objective, stacked, ahead, settings, step, processes)
@@ -141,9 +142,7 @@ def train_fuser(
             wrong = _not_finite({**means, "gradient": norm})
             processes.require_all()
             if wrong:
-                if own_dir and not _not_finite({"weights": _largest_weight(stacked)}):
-                    with suppress(OSError):  # a full disk: what is wrong is to be said all the same
-                        _save(own_dir, step, settings, *parts)
+                _save_if_finite(own_dir, step, settings, stacked, *parts)
                 raise _ended(step, wrong, settings, stacked, checkpoint_dir)
             clip_grads_with_norm_(stacked.parameters(), settings.max_grad_norm, norm)
             optimizer.step()
@@ -168,17 +167,19 @@ def train_fuser(
 
 @dataclass(frozen=True)
 class _Read:
-    """One process's share of a batch, and what both frozen models have of it."""
+    """One process's share of a batch, what both frozen models have of it, and what its messages go
+    through."""
 
-    number: int
     share: Share
     readings: Sequence[Reading]
+    through: Through
 
 
 def _read(
     receiver: PreTrainedModel,
     sharer: PreTrainedModel,
     batches: Batches,
+    channels: Channels,
     settings: TrainingSettings,
     first: int,
     processes: Processes,
@@ -191,29 +192,44 @@ def _read(
             kept, order = _kept_part(settings, batch, choice)
             share = processes.share(batch)
             readings = readings_of(receiver, sharer, share.batch, kept, order)
+            through = channels(number)
             # Read ahead there may be too little memory, as gradients are still computed. What could
             # not be read is read when it is needed, and raises then.
             with suppress(RuntimeError):
-                for reading in readings:
-                    reading.read()
-            yield _Read(number, share, readings)
+                through = _sent_already(readings, through)
+            yield _Read(share, readings, through)
+
+
+def _sent_already(readings: Sequence[Reading], through: Through) -> Through:
+    """`through`, with all read and the readings' own messages arrived; no gradient passes it."""
+    arrived: dict[int, KVCache] = {}
+    for reading in readings:
+        reading.read()
+        if reading.section:
+            with torch.no_grad():
+                arrived[id(reading.sent)] = through(reading.sent, reading.rows, reading.runs)
+
+    def known(sent: KVCache, rows: Tensor, runs: Sequence[range]) -> KVCache:
+        return arrived[id(sent)] if id(sent) in arrived else through(sent, rows, runs)
+
+    return known
 
 
 class _Objective(nn.Module):
     """What is minimized, as the one module that DDP takes: its parameters are the fuser's."""
 
-    def __init__(self, fuser: Stacked, settings: TrainingSettings, channels: Channels) -> None:
+    def __init__(self, fuser: Stacked, settings: TrainingSettings) -> None:
         super().__init__()
         self.fuser = fuser
-        self._settings, self._channels = settings, channels
+        self._settings = settings
 
     def forward(self, read: _Read | None) -> tuple[Tensor, dict[str, Tensor]]:
         """What a share of a batch adds to what is minimized, and its terms, unweighted. Without
         one: nothing."""
         if read is None:
             return of_nothing(self.fuser), {}
-        settings, fuser, share, readings = self._settings, self.fuser, read.share, read.readings
-        through = self._channels(read.number)
+        settings, fuser = self._settings, self.fuser
+        share, readings, through = read.share, read.readings, read.through
         loss = share.of_answers * answer_loss(readings, fuser, through)
         terms = {"loss": loss}
         penalty = share.of_processes * settings.gate_penalty
@@ -349,6 +365,15 @@ def _save(
     partial.replace(final)
     for old in _checkpoints(folder)[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(old)
+
+
+def _save_if_finite(
+    folder: Path | None, step: int, settings: TrainingSettings, fuser: Stacked, *parts: Any
+) -> None:
+    """Keep the weights before a step that is not finite, if they are."""
+    if folder and not _not_finite({"weights": _largest_weight(fuser)}):
+        with suppress(OSError):  # a full disk: what is wrong is to be said all the same
+            _save(folder, step, settings, *parts)
 
 
 def _resume(

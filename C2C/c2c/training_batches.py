@@ -115,8 +115,15 @@ class TokenBatches:
             ids[index, place] = torch.tensor(row)
             mask[index, place] = 1
         padded = any(len(row) < width for row in rows)
-        # Not waited for: ids that are read ahead come behind the work of the batch before.
-        return ids.to(self.device, non_blocking=True), mask if padded else None
+        return on_device(ids, self.device), mask if padded else None
+
+
+def on_device(ids: Tensor, device: str) -> Tensor:
+    """Ids on their way to a device, which is not waited for: those that are read ahead come behind
+    the work of the batch before."""
+    if device.startswith("cuda"):
+        ids = ids.pin_memory()
+    return ids.to(device, non_blocking=True)
 
 
 def end_and_pad(tokenizer: Any) -> tuple[int, int]:

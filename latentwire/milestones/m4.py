@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from latentwire.garbage import importing
 from latentwire.parameters import (
     DATA_DIR,
     DATASET,
@@ -20,13 +21,15 @@ PARAMETERS = (PAIR, DATASET, DATA_DIR, SOURCE, MARGIN_POINTS, OUTPUT_DIR)
 
 
 def run(values: Values) -> None:
-    from latentwire.tracking.store import open_store
+    with importing():
+        from latentwire.tracking.store import open_store
 
     run_on(open_store(), values)
 
 
 def run_on(store: "Store", values: Values, parent: "MilestoneRun | None" = None) -> None:
     """The milestone on a store that is open already."""
-    from latentwire.milestones.budget_curves import draw
+    with importing():
+        from latentwire.milestones.budget_curves import draw
 
     draw(store, values, parent)

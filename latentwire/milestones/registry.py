@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentwire.errors import LatentWireError, quoted
+from latentwire.garbage import importing
 
 if TYPE_CHECKING:
     from latentwire.parameters import Parameter, Values
@@ -79,9 +80,11 @@ def load_milestone(name: str) -> Milestone:
 
 
 def _run_in_session(run_on: Callable[["Session"], None], may_wait: bool, values: "Values") -> None:
-    from latentwire.session.preflight_state import open_session
+    with importing():
+        from latentwire.session.preflight_state import open_session
 
-    run_on(open_session(values, may_wait))
+        session = open_session(values, may_wait)
+    run_on(session)
 
 
 def all_milestones() -> list[Milestone]:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from latentwire.errors import LatentWireError
+from latentwire.garbage import importing
 from latentwire.session.condition_plan import ConditionPlan, make_plans
 from latentwire.session.cost_estimate import chunk_throughputs, print_cost
 from latentwire.session.known_pairs import tags_of
@@ -62,7 +63,8 @@ def run_grid(
         condition_runs = {plan.fingerprint: _start_condition(session, run, plan) for plan in plans}
         compute = partial(_compute, session, run, condition_runs)
         compute(plans)
-        from latentwire.session.conclusion import answers_of, conclude  # they bring scipy
+        with importing():
+            from latentwire.session.conclusion import answers_of, conclude  # they bring scipy
 
         found = answers_of(session, run, plans, compute)
         and_then(run, conclude(session, run, plans, condition_runs, found))
@@ -103,7 +105,8 @@ def _compute(
         return
     if session.prepare_work():  # answers were lost, and meanwhile the pair is another
         raise LatentWireError("the pair's files or what reads them have changed: start again")
-    from latentwire.session.computing import compute
+    with importing():
+        from latentwire.session.computing import compute
 
     compute(session, run, plans, condition_runs, lost)
 

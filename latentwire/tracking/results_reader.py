@@ -22,6 +22,7 @@ from latentwire.analysis.provenance import Origin, described
 from latentwire.controls.registry import is_lent
 from latentwire.errors import LatentWireError, first_line
 from latentwire.evaluation.record import Record, read_records
+from latentwire.garbage import gc_paused
 from latentwire.spec.axes import AXES, read_params
 from latentwire.spec.condition import order_of
 from latentwire.spec.setting import USUAL_SEED
@@ -40,7 +41,7 @@ from latentwire.tracking.runs import (
     RECORDS_SHA256,
     SOURCE,
 )
-from latentwire.tracking.store import Store, gc_paused, is_server
+from latentwire.tracking.store import Store, is_server
 
 log = logging.getLogger("latentwire")
 

@@ -1,6 +1,5 @@
 """The tracking store: where runs are kept, and the queries that everything else is built on."""
 
-import gc
 import heapq
 import os
 import time
@@ -26,6 +25,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from latentwire.errors import LatentWireError, first_line
+from latentwire.garbage import gc_paused
 from latentwire.redaction import redact_uri
 from latentwire.tracking.database import OlderSchemaError, check_database, is_database
 from latentwire.tracking.filters import holds, split
@@ -177,19 +177,6 @@ class Store:
     def is_unavailable(self, error: MlflowException) -> bool:
         """Whether an error means that a server cannot be asked now, not that it refuses."""
         return is_server(self.uri) and is_unavailable(error)
-
-
-@contextmanager
-def gc_paused() -> Iterator[None]:
-    """Garbage is not looked for meanwhile. For reading much that is kept: a run is 40 objects, and
-    walking the heap again and again tripled the time of a search (docs/findings.md)."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def open_store(experiment: str | None = None, create: bool = True) -> Store:

@@ -2,21 +2,25 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
+from torch import Tensor
 from toy_training import SETTINGS, same, toy_batch, toy_parts
 
-from c2c import reading_ahead
+from c2c import reading_ahead, training
+from c2c.cache import KVCache
 from c2c.errors import C2CError
 from c2c.fuser import Fuser
+from c2c.quantize import round_trip
 from c2c.reading_ahead import ReadAhead
 from c2c.training import train_fuser
-from c2c.training_loss import Batch
+from c2c.training_loss import Batch, Through
 
 CPU = torch.device("cpu")
 
@@ -60,6 +64,23 @@ def test_weights_are_the_same_to_the_bit_and_a_thread_has_read(
     readers.clear()
     assert same(train_fuser(*toy_parts(), batch, SETTINGS, tmp_path / "ended"), undisturbed)
     assert sorted(readers) == [*range(6, 20)]  # from the checkpoint of step 3
+
+
+def test_messages_go_through_their_channel_ahead(ahead: bool) -> None:
+    """Once a batch, for its own messages; those that the guard lends when it is their turn."""
+    threads: list[bool] = []
+
+    def channels(number: int) -> Through:
+        def through(sent: KVCache, rows: Tensor, runs: Sequence[range]) -> KVCache:
+            threads.append(threading.current_thread() is threading.main_thread())
+            return sent.map(lambda tensor: round_trip(tensor, 4))
+
+        return through
+
+    found = train_fuser(*toy_parts(), toy_batch, SETTINGS, channels=channels)
+    assert threads.count(False) == (19 if ahead else 0) and len(threads) == 40
+    with mock.patch.object(training, "_sent_already", lambda readings, through: through):
+        assert same(train_fuser(*toy_parts(), toy_batch, SETTINGS, channels=channels), found)
 
 
 def test_the_models_are_the_callers_between_steps(ahead: bool) -> None:

@@ -84,12 +84,14 @@ def test_the_pages_show_it(studied: Path) -> None:
     overview, results = VIEWS
     with ui(uri(studied)) as address, chromium(2200, 1000) as page:
         show(page, address, runs_page(experiment, overview))
-        assert run_names(page) == [milestone.info.run_name]
+        assert wait_for(lambda: run_names(page)) == [milestone.info.run_name]
         titles = column_titles(page)
         assert titles[2:5] == ["latentwire.milestone", "pair", "Dataset"]
 
         show(page, address, runs_page(experiment, results))
-        assert set(run_names(page)) == {run.info.run_name for run in runs(studied, "condition")}
+        conditions = {run.info.run_name for run in runs(studied, "condition")}
+        assert wait_for(lambda: set(run_names(page)) >= conditions)
+        assert set(run_names(page)) == conditions
         wanted = [column.split("`")[1] for column in results.columns]
         assert column_titles(page)[2 : 2 + len(wanted)] == wanted
 
