@@ -8,10 +8,11 @@ import torch
 from agreement import agree
 from random_questions import SHORT, stopping
 from throw_away_selectors import registered
-from tiny import loaded_pair, make_questions
+from tiny import loaded_pair, make_fuser, make_model, make_questions
 from two_tokenizers import first_tokenizer, pair_of_two, second_tokenizer
 
 from c2c.paired_prompts import ALIGNMENTS, OFFSETS, PairedPrompts
+from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import SELECTORS
 from latentwire.evaluation import engine, pipeline
@@ -65,6 +66,17 @@ def test_engine_and_definition_agree(two: LoadedPair) -> None:
         assert all(record.unanswered is None for record in records[condition])
     sharer = [record.prompt_tokens for record in records[ALONE[1]]]
     assert sharer == [len(q.prompts.sharer_ids) for q in asked]  # by its own tokenizer
+
+
+def test_a_sliding_window_counts_padding() -> None:
+    """As a mask over the whole prompt has it: one end slides, and so does the other."""
+    models = [make_model("gemma3", seed).double() for seed in (1, 2)]
+    fuser = make_fuser(models[1], models[0], seed=3).double()
+    endpoint = Endpoint.of(fuser, b"12345678")
+    both = second_tokenizer(), first_tokenizer()
+    pair = stopping(LoadedPair(*models, fuser, both[0], endpoint, both[1]))
+    asked = asked_of(pair, [1, 4])
+    agree(pair, [*c2c("bf16", "first")[:1], *c2c("bf16", OFFSETS)[1:2]], asked, asked[::-1], 2)
 
 
 def test_padding_is_seen_by_neither_model(two: LoadedPair) -> None:
