@@ -28,6 +28,7 @@ STYLES = {
     "rotate": ("#CC79A7", "<"),
     "turbo": ("#D55E00", ">"),
     "kvtc": ("#009E73", "P"),
+    "klt": ("#882255", "p"),  # Tol's wine: Okabe and Ito's last is too pale for lines
     SINGLE: ("#000000", "*"),
     STAGES: ("#777777", "h"),
 }

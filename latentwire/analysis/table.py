@@ -23,6 +23,7 @@ from latentwire.tasks.registry import task_of_records
 
 WIDTH = 100
 _BYTES = 5  # the column of bytes, behind the name's
+_NAME = 8  # columns of a terminal that names have at least: most codecs'
 
 
 def curve_table(frame: pd.DataFrame) -> Group:
@@ -111,14 +112,17 @@ def titled_table(title: str, caption: str | None = None) -> Table:
 def _part(title: str, rows: pd.DataFrame) -> Table:
     table = titled_table(title, _caption(rows))
     # Long names are folded rather than cut: a cut name could be another condition's.
-    table.add_column("", overflow="fold")
+    longest = max(len(curve_cells(row)[0]) for row in records(rows))
+    table.add_column("", overflow="fold", min_width=min(_NAME, longest))
     score = f"{metric_of(rows)} %"
     shared = shares_messages(rows)
     names = ["keep", "order", "n", score, "bytes", "pairing gain", "deranged %"]
     if shared:
         names.insert(_BYTES, "shared")
     for name in names:
-        table.add_column(name, justify="left" if name == "order" else "right", no_wrap=True)
+        # With a column more, intervals may go below their values in a narrow terminal.
+        whole = not (shared and name in (score, "pairing gain"))
+        table.add_column(name, justify="left" if name == "order" else "right", no_wrap=whole)
     for row in records(rows):
         cells = curve_cells(row)
         cells[3] += "" if row["complete"] else "*"
