@@ -26,6 +26,9 @@ class Geometry:
     kv_heads: int
     head_dim: int
 
+    def __str__(self) -> str:
+        return f"{self.layers} layers of {self.kv_heads} KV heads of {self.head_dim} channels"
+
     @property
     def width(self) -> int:
         """Numbers in one token's K (or V) of one layer, heads flattened."""

@@ -44,8 +44,8 @@ class Prefix(Interface):
 def _without_weights(sharer: Geometry, receiver: Geometry) -> Prefix:
     if sharer != receiver:
         raise LatentWireError(
-            f"interface prefix has no weights in this pair, and the sharer's cache is of {sharer},"
-            f" the receiver's of {receiver}: train it first (`mlflow run . -e train -P pair=...`),"
+            f"interface prefix has no weights in this pair, and the sharer's cache has {sharer},"
+            f" the receiver's {receiver}: train it first (`mlflow run . -e train -P pair=...`),"
             " or give one model at both ends, pair=self:MODEL"
         )
     return Prefix(sharer)

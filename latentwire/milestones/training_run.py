@@ -31,7 +31,7 @@ from latentwire.channel.rope import inverse_frequencies
 from latentwire.errors import LatentWireError, NotCached
 from latentwire.evaluation.memory import out_of_memory
 from latentwire.interfaces.registry import load_interface, new_weights
-from latentwire.parameters import AUTO
+from latentwire.parameters import AUTO, Values
 from latentwire.session import torchrun
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
@@ -77,10 +77,15 @@ def train_once(session: Session, parent: MilestoneRun | None = None) -> None:
     print(f"train: the pair is {folder.pair_file}, for every milestone: -P pair={folder.pair_file}")
 
 
-def _load_data(session: Session) -> TrainingData:
-    values = session.values
+def require_data(values: Values) -> None:
+    """LatentWireError where nothing is named to train on."""
     if not values["data"]:
         raise LatentWireError("data=: name question sets to train on, or a file of chats")
+
+
+def _load_data(session: Session) -> TrainingData:
+    values = session.values
+    require_data(values)
     scored = [e.question for name in session.dataset_names for e in session.dataset(name).examples]
     return load_training_data(
         values["data"],
