@@ -84,7 +84,7 @@ def test_codecs_through_which_nothing_is_trained(
 def test_nothing_to_train_on_is_said_before_a_run_begins(empty: Path, values: Any) -> None:
     with pytest.raises(LatentWireError, match="data=: name question sets to train on"):
         run_milestone(m5, values(m5, **options(write_bare_pair(empty), data="")))
-    assert not Path("out").exists() and not Path("mlflow.db").exists()
+    assert not Path("out").exists() and not runs()
 
 
 def test_a_dry_run_says_what_would_be_trained(
