@@ -8,8 +8,9 @@ another, before the receiver's.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from latentwire.errors import LatentWireError
 from latentwire.spec.condition import Condition
-from latentwire.tasks.question import Question
+from latentwire.tasks.question import NEEDS_INSERTING, Question
 
 if TYPE_CHECKING:  # it brings torch, and records are read without
     from c2c.interface import Interface
@@ -47,13 +48,16 @@ def sharers_text(interface: "Interface", source: Question) -> Text:
     """The tokens of which the sharer has the cache, and one more, which it need not read.
 
     That is the last of its prompt where the message is merged: the receiver reads it by itself.
-    Where it is inserted, all of the prompt can be sent, and one more begins the receiver's.
+    Where it is inserted, all of the prompt can be sent, and one more begins the receiver's. Raises
+    LatentWireError where the two prompts are different texts, which cannot be merged.
     """
     prompts = source.prompts
     if interface.inserts:
         return Text((*prompts.sharer_ids, prompts.receiver_ids[0]))
     if aligned := prompts.alignment:
         return Text(aligned.sharer_ids, aligned.sharer_pads, aligned.sendable)
+    if prompts.private:
+        raise LatentWireError(f"{source.task.name}: {NEEDS_INSERTING}")
     return Text(prompts.sharer_ids)
 
 
