@@ -164,6 +164,11 @@ def one_of(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def codecs_of(values: Values) -> list[str]:
+    """Those that are named, or else those of so many bits."""
+    return list(values["codec"] or [BY_BITS[bits] for bits in values["kv_bits"]])
+
+
 def comma_list(one: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
     """Values separated by commas, each once, at least one."""
 

@@ -1,10 +1,15 @@
 """A pair of tiny models without a fuser, and chats to train one on."""
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import yaml
 from tiny import write_pair
+
+from latentwire.training.folder import TrainingFolder
 
 COLOURS = ("red", "green", "blue", "black")
 
@@ -22,3 +27,18 @@ def write_bare_pair(folder: Path) -> Path:
     lines = [json.dumps({"messages": [{"role": r, "content": c} for r, c in row]}) for row in rows]
     (folder / "chats.jsonl").write_text("\n".join(lines) + "\n")
     return path
+
+
+@contextmanager
+def killed_after(step: int) -> Iterator[None]:
+    """A training is interrupted once the folder has a step."""
+    add_step = TrainingFolder.add_step
+
+    def killed(folder: TrainingFolder, row: Mapping[str, float]) -> None:
+        add_step(folder, row)
+        if row["step"] == step:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(TrainingFolder, "add_step", killed)
+        yield

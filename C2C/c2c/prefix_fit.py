@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from c2c.cache import KVCache, from_transformers
 from c2c.prefix_projector import PrefixProjector, ProjectedPrefix, flattened
+from c2c.training_loss import prefill
 
 RIDGE = 1e-3  # of the variance that each of the standardized numbers has
 LEAST_DEVIATION = 1e-4  # beside 1 and the mean's size: what varies less is taken for constant
@@ -53,7 +53,7 @@ def fit_linear(
     for ids, counts in texts:
         positions = torch.arange(ids.shape[1], device=ids.device)
         real = positions < torch.tensor(counts, device=ids.device)[:, None]
-        theirs, own = (_read(model, ids) for model in (sharer, receiver))
+        theirs, own = (prefill(model, ids) for model in (sharer, receiver))
         for sums, (layer, source) in zip(moments, prefix.layer_map.items(), strict=True):
             sites = ((theirs, source.sharer_layer, "sharer"), (own, layer, "receiver"))
             found = [
@@ -98,9 +98,3 @@ def _set(projector: PrefixProjector, sums: _Moments) -> float:
 
 def _deviation(variance: Tensor, mean: Tensor) -> Tensor:
     return torch.maximum(variance.clamp_min(0).sqrt(), LEAST_DEVIATION * (1 + mean.abs()))
-
-
-def _read(model: PreTrainedModel, ids: Tensor) -> KVCache:
-    cache = DynamicCache()
-    model.base_model(ids, past_key_values=cache, use_cache=True)
-    return from_transformers(cache)

@@ -81,13 +81,13 @@ class Reading:
     @cached_property
     def sent(self) -> KVCache:
         """The sharer's cache of the section."""
-        read = _prefill(self.sharer, self.batch.prompt_ids[:, : self.section.stop])
+        read = prefill(self.sharer, self.batch.prompt_ids[:, : self.section.stop])
         return read.section(self.section.start, self.section.stop)
 
     @cached_property
     def own(self) -> KVCache:
         """The receiver's cache of all tokens up to the section's end."""
-        return _prefill(self.receiver, self.batch.prompt_ids[:, : self.section.stop])
+        return prefill(self.receiver, self.batch.prompt_ids[:, : self.section.stop])
 
     def read(self) -> None:
         """Ask the models for what an interface needs, before it does."""
@@ -139,7 +139,7 @@ class MessageReading(Reading):
     def sent(self) -> KVCache:
         """The sharer's cache of the runs."""
         assert self.batch.message_ids is not None
-        read = _prefill(self.sharer, self.batch.message_ids[:, : max(r.stop for r in self.runs)])
+        read = prefill(self.sharer, self.batch.message_ids[:, : max(r.stop for r in self.runs)])
         if all(run == range(read.tokens) for run in self.runs):
             return read
         index = self.positions[:, None, :, None]
@@ -334,8 +334,8 @@ def _token_losses(reading: Reading, interface: Interface, received: KVCache | No
 
 
 @torch.no_grad()
-def _prefill(model: PreTrainedModel, token_ids: Tensor) -> KVCache:
-    """The model's own cache of prompts' first tokens [b, T]."""
+def prefill(model: PreTrainedModel, token_ids: Tensor) -> KVCache:
+    """The model's own cache of texts' first tokens [b, T]."""
     cache = DynamicCache()
     model.base_model(token_ids, past_key_values=cache, use_cache=True)
     return from_transformers(cache)

@@ -112,7 +112,8 @@ def titled_table(title: str, caption: str | None = None) -> Table:
 def _part(title: str, rows: pd.DataFrame) -> Table:
     table = titled_table(title, _caption(rows))
     # Long names are folded rather than cut: a cut name could be another condition's.
-    longest = max(len(curve_cells(row)[0]) for row in records(rows))
+    told = [(row, curve_cells(row)) for row in records(rows)]
+    longest = max(len(cells[0]) for _, cells in told)
     table.add_column("", overflow="fold", min_width=min(_NAME, longest))
     score = f"{metric_of(rows)} %"
     shared = shares_messages(rows)
@@ -123,8 +124,7 @@ def _part(title: str, rows: pd.DataFrame) -> Table:
         # With a column more, intervals may go below their values in a narrow terminal.
         whole = not (shared and name in (score, "pairing gain"))
         table.add_column(name, justify="left" if name == "order" else "right", no_wrap=whole)
-    for row in records(rows):
-        cells = curve_cells(row)
+    for row, cells in told:
         cells[3] += "" if row["complete"] else "*"
         if shared:
             cells.insert(_BYTES + 1, _bytes(row["wire_bytes_per_question"]))

@@ -113,17 +113,17 @@ def from_bytes(data: bytes, source: str) -> Calibration:
             if layers[kind]
         }
         by_layer = {
-            (kind, layer, rate): _layer_tables(_below(tensors, f"{kind}.layer{layer}."), rate)
+            (kind, layer, rate): _layer_tables(parts, rate)
             for kind in KINDS
             for layer in layers[kind]
+            if "basis" in (parts := _below(tensors, f"{kind}.layer{layer}."))
             for rate in LAYER_RATES
-            if f"{kind}.layer{layer}.basis" in tensors
         }
     except CodecError as error:
         raise LatentWireError(f"{source}: {error}") from None
-    widths = {len(layers[kind]) * geometry.width == t.features for (kind, _), t in tables.items()}
-    widths |= {geometry.width == t.features for t in by_layer.values()}
-    if False in widths:
+    wanted = [(len(layers[kind]), part) for (kind, _), part in tables.items()]
+    wanted += [(1, part) for part in by_layer.values()]
+    if any(part.features != count * geometry.width for count, part in wanted):
         raise LatentWireError(f"{source}: its transforms are not of the layers that it names")
     digest = hashlib.sha256(data).hexdigest()
     return Calibration(digest, about, geometry, mean, frequencies, layers, tables, by_layer)
@@ -136,8 +136,8 @@ def layer_tensors(
     basis [F, R], and tables with the columns of it that each has, one a rate of LAYER_RATES."""
     parts = {"mean": fitted[0][1].mean, "basis": basis}
     for rate, (columns, tables) in zip(LAYER_RATES, fitted, strict=True):
-        own = {name: x for name, x in tables.to_tensors().items() if name not in SHARED}
-        parts |= {f"{rate:g}.{name}": x for name, x in ({**own, "columns": columns}).items()}
+        own = {**tables.to_tensors(), "columns": columns}
+        parts |= {f"{rate:g}.{name}": x for name, x in own.items() if name not in SHARED}
     return parts
 
 

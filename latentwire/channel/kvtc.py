@@ -96,11 +96,11 @@ class KVTC:
         batch = {site: torch.zeros_like(like) for site in layouts[0].sites}
         lengths = []
         for row, layout in enumerate(layouts):
-            streams = []
+            own, streams = example(cache, row, layout), []
             for block in self.blocks(layout):
                 tables, tokens = self.tables(block, layout), layout.tokens_of(block[0][1])
                 try:
-                    vectors = self._vectors(example(cache, row, layout), block, layout)
+                    vectors = self._vectors(own, block, layout)
                     arrived, length = transform.round_trip(tables, vectors)
                 except NumbersRefused:
                     arrived, length = torch.full((tokens, tables.features), torch.nan), 0

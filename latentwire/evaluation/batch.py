@@ -31,7 +31,7 @@ from latentwire.evaluation.pipeline import (
     choose,
     own_positions,
     require_whole_tokens,
-    taken_tokens,
+    taken_cache,
 )
 from latentwire.evaluation.reading import (
     Text,
@@ -168,8 +168,7 @@ def answer(
     sent = batch.sent({*shared, *(c.control for c in fused)})
     chosen = batch.choose(sent, fused)
     by_receiver = [c for c in conditions if c.system == "receiver"]
-    own_positions = {c: batch.own_positions(sent[c.control].each(chosen[c])) for c in fused}
-    by_receiver += sorted(fused, key=lambda c: batch.reading(own_positions[c]))
+    by_receiver += sorted(fused, key=lambda c: batch.reading(sent[c.control].each(chosen[c])))
     answers: dict[Condition, list[list[int]]] = {}
     reasons: Reasons = {condition: [None] * len(questions) for condition in conditions}
     if sharer_alone:
@@ -369,10 +368,14 @@ class _Batch:
         self.work.on_phase_end("codecs")
         return received
 
-    def own_positions(self, kept: Sequence[Positions]) -> list[Positions]:
-        """The receiver's tokens that the sharer's tokens of each example belong to."""
+    def own_positions(
+        self, kept: Sequence[Positions]
+    ) -> list[tuple[Positions, Callable[[int], list[int]]]]:
+        """`pipeline.own_positions` of each example; its own tokens where nothing is aligned."""
         return [
-            own_positions(aligned, each)[0] if (aligned := question.prompts.alignment) else each
+            own_positions(aligned, each)
+            if (aligned := question.prompts.alignment)
+            else (each, _nothing)
             for question, each in zip(self.questions, kept, strict=True)
         ]
 
@@ -381,19 +384,12 @@ class _Batch:
         pairs = [question.prompts.alignment for question in self.questions]
         if all(aligned is None or aligned.keeps_places for aligned in pairs):
             return received
-        return {
-            condition: arrival._replace(
-                kept=self.own_positions(arrival.kept),
-                cache=_taken(
-                    arrival.cache,
-                    [
-                        own_positions(aligned, kept)[1] if aligned else _nothing
-                        for aligned, kept in zip(pairs, arrival.kept, strict=True)
-                    ],
-                ),
-            )
-            for condition, arrival in received.items()
-        }
+        found = {}
+        for condition, arrival in received.items():
+            kept, taken = zip(*self.own_positions(arrival.kept), strict=True)
+            cache = taken_cache(arrival.cache, taken)
+            found[condition] = arrival._replace(kept=list(kept), cache=cache)
+        return found
 
     def insert(
         self,
@@ -563,9 +559,10 @@ class _Batch:
             padding = 0
         return passes
 
-    def reading(self, chosen: Sequence[Positions]) -> tuple[int, bool, int]:
+    def reading(self, sent: Sequence[Positions]) -> tuple[int, bool, int]:
         """Sorts conditions by what is read again under them: first by how often, so that those that
         have a section of some number stand side by side, then the longest first."""
+        chosen = [own for own, _ in self.own_positions(sent)]
         spans = [after(each, 0, n) for each, n in zip(chosen, self.lengths, strict=True)]
         tokens = max(stop - start for start, stop in spans)
         return max(len(each.sections) for each in chosen), tokens > 0, -tokens
@@ -669,22 +666,6 @@ def hidden(prompts: Sequence[Text], tokens: int, device: torch.device) -> Tensor
 
 def _nothing(layer: int) -> list[int]:
     return []
-
-
-def _taken(cache: KVCache, taken: Sequence[Callable[[int], list[int]]]) -> KVCache:
-    """Of each row and layer the tokens at the places that `taken` says; shorter rows are filled
-    up."""
-
-    def pick(layer: int, tensor: Tensor) -> Tensor:
-        rows = [each(layer) for each in taken]
-        longest = max(map(len, rows))
-        index = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-        return taken_tokens(tensor, index.long())
-
-    return KVCache(
-        tuple(pick(layer, key) for layer, key in enumerate(cache.keys)),
-        tuple(pick(layer, value) for layer, value in enumerate(cache.values)),
-    )
 
 
 def _index(rows: Sequence[int], cache: KVCache) -> Tensor:

@@ -165,17 +165,26 @@ def taken_to_its_own(
     """What arrived of the sharer's tokens, as of the receiver's tokens that they belong to: a token
     that belongs to several is there for each."""
     own, taken = own_positions(aligned, kept)
-
-    def tensors(found: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return tuple(
-            taken_tokens(tensor, torch.tensor([taken(layer)], dtype=torch.long))
-            for layer, tensor in enumerate(found)
-        )
-
-    return own, KVCache(tensors(received.keys), tensors(received.values))
+    return own, taken_cache(received, [taken])
 
 
-def taken_tokens(tensor: Tensor, index: Tensor) -> Tensor:
+def taken_cache(cache: KVCache, taken: Sequence[Callable[[int], list[int]]]) -> KVCache:
+    """Of each row and layer the tokens at the places that `taken` says; shorter rows are filled
+    up."""
+
+    def pick(layer: int, tensor: Tensor) -> Tensor:
+        rows = [each(layer) for each in taken]
+        longest = max(map(len, rows))
+        filled = [row + [0] * (longest - len(row)) for row in rows]
+        return _taken_tokens(tensor, torch.tensor(filled, dtype=torch.long))
+
+    return KVCache(
+        tuple(pick(layer, key) for layer, key in enumerate(cache.keys)),
+        tuple(pick(layer, value) for layer, value in enumerate(cache.values)),
+    )
+
+
+def _taken_tokens(tensor: Tensor, index: Tensor) -> Tensor:
     """K or V [B, H, K, D] of a layer's tokens at `index` (int64 [B, K]). One that is not sent has
     NaN for any number of tokens, and keeps it."""
     rows, heads, tokens, head_dim = tensor.shape

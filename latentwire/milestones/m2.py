@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from latentwire.parameters import (
-    BY_BITS,
     CALIBRATION,
     CODEC,
     CONTROLS_SENT,
@@ -11,6 +10,7 @@ from latentwire.parameters import (
     STUDY,
     WORKERS,
     Values,
+    codecs_of,
 )
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
@@ -24,7 +24,7 @@ PARAMETERS = (*STUDY, WORKERS, KV_BITS, CODEC, CALIBRATION, CONTROLS_SENT)
 
 def conditions(values: Values) -> list[Condition]:
     """Every codec under every control."""
-    codecs = values["codec"] or [BY_BITS[bits] for bits in values["kv_bits"]]
+    codecs = codecs_of(values)
     return [
         Condition(C2C, Channel(name), control) for name in codecs for control in values["controls"]
     ]

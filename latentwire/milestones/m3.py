@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from latentwire.parameters import (
-    BY_BITS,
     CALIBRATION,
     CODEC,
     CONTROLS_SENT,
@@ -14,6 +13,7 @@ from latentwire.parameters import (
     STUDY,
     WORKERS,
     Values,
+    codecs_of,
 )
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
@@ -36,7 +36,7 @@ PARAMETERS = (
 
 def conditions(values: Values) -> list[Condition]:
     """Every codec, keep ratio, order and control; the whole cache, which has no order, once."""
-    codecs = values["codec"] or [BY_BITS[bits] for bits in values["kv_bits"]]
+    codecs = codecs_of(values)
     channels = [
         Channel(name, keep_ratio, order)
         for name in codecs

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from c2c.paired_prompts import ALIGNMENTS
 from latentwire.parameters import (
-    BY_BITS,
     CALIBRATION,
     CODEC,
     CONTROLS_SENT,
@@ -19,6 +18,7 @@ from latentwire.parameters import (
     WORKERS,
     Parameter,
     Values,
+    codecs_of,
     comma_list,
     one_of,
 )
@@ -29,7 +29,6 @@ if TYPE_CHECKING:  # they take seconds to import: a help text must not
     from latentwire.session.milestone_run import MilestoneRun
     from latentwire.session.session import Session
 
-OFF = "off"
 OFF = "off"
 ALIGNMENT = Parameter(
     "alignment",
@@ -50,7 +49,7 @@ PARAMETERS = (
 
 def conditions(values: Values) -> list[Condition]:
     """Every alignment, codec and control."""
-    codecs = values["codec"] or [BY_BITS[bits] for bits in values["kv_bits"]]
+    codecs = codecs_of(values)
     return [
         Condition(C2C, Channel(name, alignment="" if alignment == OFF else alignment), control)
         for alignment in values["alignment"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import toy_training
 from tiny import make_model, randomize, token_ids
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,14 +27,7 @@ from c2c.training_batches import TokenBatches
 from c2c.training_loss import Batch, answer_loss, guard_loss, readings_of
 from latentwire.channel.rope import inverse_frequencies
 
-SETTINGS = TrainingSettings(
-    steps=10,
-    learning_rate=1e-2,
-    accumulation=2,
-    guard_weight=0.5,
-    partial_share=0.5,
-    checkpoint_every=3,
-)
+SETTINGS = replace(toy_training.SETTINGS, gate_penalty=0.0)  # it has no gates
 
 
 @torch.no_grad()

@@ -2,13 +2,12 @@
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from bare_pair import write_bare_pair
+from bare_pair import killed_after, write_bare_pair
 from in_process import run_milestone
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -18,7 +17,6 @@ from latentwire.milestones import m0, train, training_run
 from latentwire.milestones.train import PARAMETERS
 from latentwire.parameters import checked
 from latentwire.session.preflight_state import open_session
-from latentwire.training.folder import TrainingFolder
 
 
 @pytest.fixture
@@ -39,21 +37,11 @@ def runs() -> list[Run]:
 
 
 def test_a_training_that_is_killed_ends_as_one_that_is_not(
-    bare: Path, values: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bare: Path, values: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_milestone(train, values(train, **options(bare, "whole")))
-
-    add_step = TrainingFolder.add_step
-
-    def killed(folder: TrainingFolder, row: Mapping[str, float]) -> None:
-        add_step(folder, row)
-        if row["step"] == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingFolder, "add_step", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run_milestone(train, values(train, **options(bare, "killed")))
+    with killed_after(3):
+        run_milestone(train, values(train, **options(bare, "killed")))
     assert not Path("killed/pair.yaml").exists()
     run_milestone(train, values(train, **options(bare, "killed")))
     first, stopped, again = runs()

@@ -2,7 +2,6 @@
 on what the sharer alone reads."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import private_task
 import pytest
 import torch
 import yaml
-from bare_pair import COLOURS, write_bare_pair
+from bare_pair import COLOURS, killed_after, write_bare_pair
 from in_process import run_milestone
 from tests_support import empty_store
 
@@ -21,7 +20,6 @@ from latentwire.milestones import m0, train
 from latentwire.session.preflight_state import open_session
 from latentwire.tasks import registry
 from latentwire.tasks.rows import HubSplit
-from latentwire.training.folder import TrainingFolder
 
 NAME = private_task.TASK.name
 SMALL = {"steps": 4, "batch_size": 4, "hidden_dim": 8, "eval_every": 2, "eval_examples": 2}
@@ -65,21 +63,12 @@ def options(pair: Path, output: str, folder: Path, **given: Any) -> dict[str, An
 
 
 def test_a_training_that_is_killed_ends_as_one_that_is_not(
-    bare: Path, data: Path, values: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    bare: Path, data: Path, values: Any, capsys: Any
 ) -> None:
     run_milestone(train, values(train, **options(bare, "whole", data)))
     assert "train: a linear map explains" in capsys.readouterr().out
-    add_step = TrainingFolder.add_step
-
-    def killed(folder: TrainingFolder, row: Mapping[str, float]) -> None:
-        add_step(folder, row)
-        if row["step"] == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingFolder, "add_step", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run_milestone(train, values(train, **options(bare, "killed", data)))
+    with killed_after(3):
+        run_milestone(train, values(train, **options(bare, "killed", data)))
     run_milestone(train, values(train, **options(bare, "killed", data)))
     files = sorted(Path("whole/fuser/final").glob("projector_*"))
     assert len(files) == 2 * 5 + 1
