@@ -28,7 +28,7 @@ from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.memory import free_cache, out_of_memory
 from latentwire.evaluation.pipeline import (
     apply_control,
-    choose,
+    choose_each,
     own_positions,
     require_whole_tokens,
     taken_cache,
@@ -319,7 +319,8 @@ class _Batch:
                 used[..., tokens:seen, :] = 0
 
     def choose(self, sent: Mapping[str, Messages], conditions: Sequence[Condition]) -> Chosen:
-        """What the sender chooses of each message; once for conditions that differ by codec."""
+        """What the sender chooses of each message; once for conditions that differ by codec,
+        where no budget asks how long its packets are."""
         controls = {condition.control for condition in conditions}
         examples = {control: _one_by_one(sent[control]) for control in controls}
         found: dict[tuple[Channel, str], list[Positions]] = {}
@@ -327,10 +328,12 @@ class _Batch:
         for condition in conditions:
             channel, control = condition.channel, condition.control
             assert channel is not None
-            key = replace(channel, codec="", calibration=""), control
+            alike = channel if channel.has_budget else replace(channel, codec="", calibration="")
+            key = alike, control
             if key not in found:
-                pair = self.work.pair
-                found[key] = [choose(pair, channel, *each) for each in examples[control]]
+                found[key] = choose_each(
+                    self.work.pair, channel, sent[control].cache, examples[control]
+                )
             chosen[condition] = found[key]
         return chosen
 

@@ -9,9 +9,9 @@ import torch
 import wire_decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_questions import SHORT, STOPS
+from random_questions import SHORT, STOPS, self_pair
 from random_questions import private_questions as asked
-from tiny import make_model, make_tokenizer
+from tiny import make_model
 from transformers import DynamicCache, PreTrainedModel
 
 from c2c.cache import KVCache, geometry
@@ -38,17 +38,6 @@ from latentwire.tasks.task import Prompts, user_turn_token_ids
 ALONE = [Condition("receiver"), Condition("sharer")]
 WHOLE = Condition("c2c", Channel("fp32"), "matched")
 PARTS = [Channel("fp32", ratio, order) for ratio in (0.7, 0.3) for order in SELECTORS]
-
-
-def self_pair(architecture: str = "qwen3", dtype: torch.dtype = torch.float32) -> LoadedPair:
-    """One model at both ends."""
-    model = make_model(architecture, seed=5).to(dtype)
-    model.generation_config.eos_token_id = STOPS
-    shape = geometry(model.config)
-    interface = without_weights("prefix", shape, shape)
-    return LoadedPair(
-        model, model, interface, make_tokenizer(), Endpoint.of(interface, b"12345678")
-    )
 
 
 @pytest.fixture(scope="module")
