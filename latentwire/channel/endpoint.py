@@ -75,6 +75,7 @@ class Endpoint:
             positions.sections,
             by_layer=by_layer,
             text_tokens=positions.text_tokens,
+            classes=positions.classes,
         )
         return Header(self._codec(channel), self.identity, layout)
 
