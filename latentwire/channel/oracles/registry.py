@@ -1,0 +1,28 @@
+"""The oracles by name, and what may stand as `order`. A new one is its own file and one line here.
+
+A name begins with `oracle_`, wherever people read it: it stands where a selector's does.
+"""
+
+from importlib import import_module
+
+from latentwire.channel.oracles.oracle import Oracle
+from latentwire.channel.selectors.registry import SELECTORS
+from latentwire.errors import LatentWireError
+from latentwire.spec.axes import ORACLE
+
+_FILES = ("proj_vnorm", "delta")  # an oracle's file is called as it is, without the prefix
+ORACLES: dict[str, Oracle] = {
+    ORACLE + name: import_module(f"latentwire.channel.oracles.{name}").ORACLE for name in _FILES
+}
+
+
+def orders() -> dict[str, str]:
+    """By which tokens can be chosen, each with which those are: selectors, then oracles."""
+    told = {name: selector.help for name, selector in SELECTORS.items()}
+    return told | {name: oracle.help for name, oracle in ORACLES.items()}
+
+
+def require_order(name: str) -> None:
+    """LatentWireError for what is neither."""
+    if name not in orders():
+        raise LatentWireError(f"order must be one of {', '.join(orders())}, not {name!r}")
