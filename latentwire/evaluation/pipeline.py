@@ -34,7 +34,7 @@ from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.packet import MOST_TOKENS
 from latentwire.channel.positions import Positions, Runs, runs_of
 from latentwire.channel.selectors.registry import needs_queries, select
-from latentwire.channel.selectors.selector import Budget
+from latentwire.channel.selectors.selector import WHOLE_TOKENS, Budget
 from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
@@ -248,10 +248,7 @@ def require_whole_tokens(kept: Positions) -> None:
     """LatentWireError where layers sent different tokens, which an interface that inserts cannot
     take."""
     if kept.by_layer:
-        raise LatentWireError(
-            "the interface puts what arrived in front of the prompt, so all layers must send the"
-            " same tokens; take another order"
-        )
+        raise LatentWireError(WHOLE_TOKENS)
 
 
 def merged(

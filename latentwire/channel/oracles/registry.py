@@ -5,8 +5,9 @@ A name begins with `oracle_`, wherever people read it: it stands where a selecto
 
 from importlib import import_module
 
-from latentwire.channel.oracles.oracle import Oracle
+from latentwire.channel.oracles.oracle import MERGES, ONE_TOKENIZER, Oracle
 from latentwire.channel.selectors.registry import SELECTORS
+from latentwire.channel.selectors.selector import WHOLE_TOKENS
 from latentwire.errors import LatentWireError
 from latentwire.spec.axes import ORACLE
 
@@ -26,3 +27,11 @@ def require_order(name: str) -> None:
     """LatentWireError for what is neither."""
     if name not in orders():
         raise LatentWireError(f"order must be one of {', '.join(orders())}, not {name!r}")
+
+
+def refusal(name: str, inserts: bool, aligned: bool) -> str:
+    """Why a pair cannot have an order, in a sentence; "" where it can. Whether its interface
+    inserts, and whether prompts of two tokenizers are aligned, says the pair."""
+    if name in ORACLES:
+        return MERGES if inserts else ONE_TOKENIZER if aligned else ""
+    return WHOLE_TOKENS if inserts and SELECTORS[name].by_layer else ""

@@ -15,6 +15,12 @@ if TYPE_CHECKING:  # it brings torch: a list of names should not take seconds
     from c2c.cache import KVCache
 
 
+WHOLE_TOKENS = (
+    "the interface puts what arrived in front of the prompt, so all layers must send the same"
+    " tokens; take another order"
+)
+
+
 @dataclass(frozen=True)
 class Budget:
     """How much may go."""
