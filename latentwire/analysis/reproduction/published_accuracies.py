@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentwire.analysis.published import KV_BITS
-from latentwire.channel.selectors.registry import SELECTORS
+from latentwire.channel.oracles.registry import orders
 from latentwire.errors import LatentWireError
 from latentwire.spec.condition import order_of
 from latentwire.strict_yaml import StrictMapping, read_yaml
@@ -99,7 +99,7 @@ def _figure(values: object, path: Path, within: str) -> PublishedAccuracy:
         questions=keys.count("questions"),
         codec=keys.one_of("codec", tuple(KV_BITS)),
         keep_ratio=keys.number("keep_ratio"),
-        order=keys.one_of("order", tuple(SELECTORS)),
+        order=keys.one_of("order", tuple(orders())),
         accuracy=keys.number("accuracy"),
     )
     keys.finish()

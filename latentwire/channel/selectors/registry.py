@@ -20,16 +20,27 @@ if TYPE_CHECKING:  # it brings torch: a list of names should not take seconds
 _FILES = (
     "front",
     "back",
+    "middle",
+    "sinks_recent",
+    "random",
+    "vnorm",
+    "vnorm_by_layer",
+    "knorm",
+    "knorm_by_layer",
+    "snapkv",
+    "snapkv_by_layer",
+    "expected_attention",
+    "expected_attention_by_layer",
+    "kvcomm",
 )
 SELECTORS: dict[str, Selector] = {
     name: import_module(f"latentwire.channel.selectors.{name}").SELECTOR for name in _FILES
 }
 
 
-def require_selector(name: str) -> None:
-    """LatentWireError for a selector that there is not."""
-    if name not in SELECTORS:
-        raise LatentWireError(f"order must be one of {', '.join(SELECTORS)}, not {name!r}")
+def needs_queries(channel: Channel) -> bool:
+    """Whether what goes through a channel is chosen by the queries of the sharer's tokens."""
+    return channel.order in SELECTORS and SELECTORS[channel.order].needs_queries
 
 
 def select(
@@ -43,7 +54,9 @@ def select(
     Other arguments as for `Selector.select`. Raises LatentWireError for an unknown selector, and
     for positions that the prompt does not have.
     """
-    require_selector(channel.order)
+    if channel.order not in SELECTORS:
+        known = ", ".join(SELECTORS)
+        raise LatentWireError(f"order must be one of {known}, not {channel.order!r}")
     budget = Budget(channel.keep_ratio, most_tokens)
     chosen = SELECTORS[channel.order].select(sharer_cache, prompt, budget)
     if fault := chosen.fault(len(prompt), sharer_cache.layers):

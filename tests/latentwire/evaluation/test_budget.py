@@ -40,6 +40,8 @@ def test_engine_and_definition_agree(
         Channel("kivi4+zstd", 1, "ragged", budget_bytes=400),
         Channel("kvtc1", 1, "back", calibration, budget_bytes=100),
         Channel("klt2", 1, "front", calibration, budget_ratio=1 / 8),
+        Channel("int8", 1, "snapkv_by_layer", budget_ratio=0.1),
+        Channel("int4", 0.75, "oracle_delta", budget_bytes=500),
         Channel("int4/last1:bf16", 1, "back", budget_bytes=1),
     ]
     conditions = [Condition("receiver"), Condition("c2c", Channel("int8"), "matched")]

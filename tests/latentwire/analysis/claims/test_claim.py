@@ -111,7 +111,7 @@ def test_a_claim_says_its_conditions(tmp_path: Path) -> None:
         (changed("first.codec", "int5"), "'claims[1].first': codec 'int5' is unknown"),
         (changed("first.keep_ratio", "half"), "key 'claims[1].first.keep_ratio' must be a number"),
         (changed("first.keep_ratio", 1.5), "'claims[1].first': keep_ratio must be between 0 and 1"),
-        (changed("first.order", "middle"), "'claims[1].first': order must be one of front, back"),
+        (changed("first.order", "ends"), "'claims[1].first': order must be one of front, back"),
         (changed("first.control", "shuffled"), "key 'claims[1].first.control' must be one of"),
         (changed("first.calibration", "ab"), "'claims[1].first': codec int8 takes no calibration"),
         (changed("second", {"codec": "int8"}), "'claims[1]' compares a condition with itself"),

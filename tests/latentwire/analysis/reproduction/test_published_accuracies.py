@@ -66,7 +66,7 @@ def test_what_was_not_run_is_shown_as_such() -> None:
         ("study: latentwire-2026-02\n", "", "key 'study' is missing"),
         ("accuracy: 0.551", "accuracy: 55.1", r"accuracy' must be from 0 to 1, got 55.1"),
         ("codec: bf16", "codec: fp17", r"codec' must be one of"),
-        ("order: back", "order: middle", r"order' must be one of front, back"),
+        ("order: back", "order: ends", r"order' must be one of front, back"),
         ("keep_ratio: 0.75, order: back", "keep_ratio: 1, order: back", "stands twice"),
         ("layers: 28", "layers: 0", r"counted.layers' must be a whole number above 0"),
     ],
