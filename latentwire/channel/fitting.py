@@ -1,10 +1,11 @@
 """Fitting messages to budgets in bytes: as many tokens go as a packet of that length holds.
 
-A selector is asked for so many tokens, and the packet of what it chooses is measured. What is
-found fits, and one token more would not, if the selector may send one more: so the budget is
-exact, header, indices, scales and checksum counted, whatever the codec. Packets are not made:
-their lengths follow from positions and layout, or, where they depend on the numbers, from the
-codec's own pass over the whole batch.
+A selector is asked for so many tokens, and the packet of what it chooses is measured. (Where bits
+are allocated, steps of `allocation` stand in the place of tokens.) What is found fits, and one
+token more would not, if the selector may send one more: so the budget is exact, header, indices,
+scales and checksum counted, whatever the codec. Packets are not made: their lengths follow from
+positions and layout, or, where they depend on the numbers, from the codec's own pass over the whole
+batch.
 """
 
 from collections.abc import Callable, Sequence

@@ -31,6 +31,7 @@ from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.memory import free_cache, out_of_memory
 from latentwire.evaluation.pipeline import (
+    allocator_of,
     apply_control,
     choose_each,
     foresee,
@@ -339,6 +340,10 @@ class _Batch:
         no budget asks how long packets are; where an oracle chooses, by `own`, which are the
         receiver's caches."""
         pair, examples = self.work.pair, self._seen(sent, conditions)
+        allocators = {
+            control: allocator_of(pair, sent[control].cache, sent[control].texts)
+            for control in examples
+        }
         found: dict[tuple[Channel, str], list[Positions]] = {}
         chosen = {}
         for condition in conditions:
@@ -351,7 +356,8 @@ class _Batch:
                 chosen[condition] = foresee(pair, channel, cache, texts, own)
                 continue
             if key not in found:
-                found[key] = choose_each(pair, channel, sent[control].cache, examples[control])
+                told = sent[control].cache, examples[control], allocators[control]
+                found[key] = choose_each(pair, channel, *told)
             chosen[condition] = found[key]
         return chosen
 

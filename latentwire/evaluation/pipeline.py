@@ -28,6 +28,7 @@ from c2c.interface import Interface
 from c2c.paired_prompts import PairedPrompts
 from c2c.receiver import Prefilled
 from c2c.sections import Section, sections
+from latentwire.channel.allocation import Allocator, allocates
 from latentwire.channel.fitting import fit
 from latentwire.channel.layout import Layout
 from latentwire.channel.oracles.oracle import ONE_TOKENIZER, Foreseen, choices
@@ -164,11 +165,22 @@ def choose(pair: LoadedPair, channel: Channel, cache: KVCache, text: Text) -> Po
 
 
 def choose_each(
-    pair: LoadedPair, channel: Channel, batch: KVCache, examples: Sequence[tuple[KVCache, Text]]
+    pair: LoadedPair,
+    channel: Channel,
+    batch: KVCache,
+    examples: Sequence[tuple[KVCache, Text]],
+    allocator: Allocator | None = None,
 ) -> list[Positions]:
-    """The same for each of several examples, which are the rows of `batch`."""
+    """The same for each of several examples, which are the rows of `batch`. `allocator` is of them
+    too, where channels share one."""
     picks = [partial(selected, pair, channel, *each) for each in examples]
-    return fitting(pair, channel, batch, [text for _, text in examples], picks)
+    texts = [text for _, text in examples]
+    return fitting(pair, channel, batch, texts, picks, allocator)
+
+
+def allocator_of(pair: LoadedPair, batch: KVCache, texts: Sequence[Text]) -> Allocator:
+    """What gives bits to the tokens of these texts, whose caches are the rows of `batch`."""
+    return Allocator(pair.endpoint, batch, [len(text.ids) - 1 for text in texts])
 
 
 def fitting(
@@ -177,13 +189,19 @@ def fitting(
     batch: KVCache,
     texts: Sequence[Text],
     choices: Sequence[Callable[[int | None], Positions]],
+    allocator: Allocator | None = None,
 ) -> list[Positions]:
     """What goes of each text's cache, a row of `batch`, of choices that ask how many tokens may:
-    as many as the budget permits, or any number without one."""
+    as many as the budget permits, or any number without one. Under a budget, a codec by token has
+    bits allocated too, step by step."""
     if not channel.has_budget:
         return [choose(None) for choose in choices]
-    most_tokens = [len(sendable_of(text)) for text in texts]
     budgets = [budget_bytes(pair, channel, text) for text in texts]
+    if by_token := allocates(channel):
+        allocator = allocator or allocator_of(pair, batch, texts)
+        steps = allocator.choices(channel, by_token, choices)
+        return fit(pair.endpoint, channel, batch, *steps, budgets)
+    most_tokens = [len(sendable_of(text)) for text in texts]
     return fit(pair.endpoint, channel, batch, choices, most_tokens, budgets)
 
 

@@ -42,6 +42,8 @@ def test_engine_and_definition_agree(
         Channel("klt2", 1, "front", calibration, budget_ratio=1 / 8),
         Channel("int8", 1, "snapkv_by_layer", budget_ratio=0.1),
         Channel("int4", 0.75, "oracle_delta", budget_bytes=500),
+        Channel("tokens:int8:int4:int3:int2", 1, "back", budget_bytes=600),
+        Channel("tokens:int8:int4:int2", 0.8, "snapkv", budget_ratio=0.1),
         Channel("int4/last1:bf16", 1, "back", budget_bytes=1),
     ]
     conditions = [Condition("receiver"), Condition("c2c", Channel("int8"), "matched")]
@@ -95,6 +97,7 @@ def test_of_two_tokenizers_what_can_be_sent_is_fitted(alignment: str) -> None:
         Channel("int4", 1, order, alignment=alignment, budget_ratio=0.1)
         for order in ("back", "scattered", "ragged")
     ]
+    channels.append(replace(channels[0], codec="tokens:int8:int4"))
     conditions = [Condition("c2c", channel, "deranged") for channel in channels]
     records = agree(pair, conditions, asked, derange(asked, 42), 3)
     for record in (record for kept in records.values() for record in kept):
@@ -107,8 +110,8 @@ def test_a_message_in_front_of_the_prompt_is_fitted_once(short_answers: int) -> 
     pair = self_pair(dtype=torch.float64)
     asked = private_questions([(30, 5), (0, 9), (17, 12), (19, 1), (44, 6)])
     conditions = [
-        Condition("c2c", Channel("int8", 1, order, budget_ratio=0.2), control)
-        for order in ("back", "scattered")
+        Condition("c2c", Channel(codec, 1, order, budget_ratio=0.2), control)
+        for codec, order in (("int8", "back"), ("int8", "scattered"), ("tokens:int8:int2", "front"))
         for control in ("matched", "deranged")
     ]
     records = agree(pair, conditions, asked, derange(asked, 42), 4)

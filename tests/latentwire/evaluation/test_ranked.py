@@ -122,7 +122,11 @@ def test_queries_are_kept_only_where_a_condition_asks(
     choose = batch.choose_each
 
     def looking(
-        pair: LoadedPair, channel: Channel, cache: KVCache, examples: list[tuple[KVCache, object]]
+        pair: LoadedPair,
+        channel: Channel,
+        cache: KVCache,
+        examples: list[tuple[KVCache, object]],
+        allocator: object,
     ) -> list[Positions]:
         seen.extend(bool(own.queries) for own, _ in examples)
         return choose(pair, channel, cache, examples)  # type: ignore[arg-type]
