@@ -6,12 +6,14 @@ What is lost of token t in class c is taken for
 
 `weight` is the selector's score of the token, or the same for all where it only orders them (or
 scores below 0, as a negated norm: that is an order, no worth);
-`error` is measured on the message itself: the class's squared error on all of its tokens over their
-squares, mean over the tensors sent. Both are the sender's own. Of the classes those on the lower
-convex hull of error over bytes a token are used, and steps along it, each of one token to its next
-class, are taken in the order of what they save a byte, until one more would not fit the packet:
-of all such allocations of as many bytes the one that loses least (reverse water-filling; Shoham and
-Gersho 1988). Tokens come in the selector's order, so that with one class it is the selection.
+`error` is measured on the message itself: the L2 norm of what the class loses of all its tokens,
+over theirs, mean over the tensors sent; a norm, as scores are, for squares would call two bits for
+each token the best use of nearly any budget. Both are the sender's own. Of the classes those on the
+lower convex hull of error over bytes a token are used, and steps along it, each of one token to its
+next class, are taken in the order of what they save a byte, until one more would not fit the
+packet: of all such allocations of as many bytes the one that loses least (reverse water-filling;
+Shoham and Gersho 1988). Tokens come in the selector's order, so that with one class it is the
+selection.
 """
 
 import math
@@ -110,7 +112,7 @@ class Allocator:
             counts = torch.tensor(self.tokens, device=self.cache.keys[0].device)
             real = torch.arange(self.cache.tokens, device=counts.device) < counts[:, None]
             lost = [
-                _share_lost(tensor_of(self.cache, *site), tensor_of(arrived, *site), real)
+                share_lost(tensor_of(self.cache, *site), tensor_of(arrived, *site), real)
                 for site in layouts[0].sites
             ]
             mean = torch.stack(lost).mean(0) if lost else torch.zeros(len(layouts))
@@ -139,12 +141,13 @@ def _as_more_go(pick: Pick, most: int) -> list[int]:
     return list(dict.fromkeys(taken))
 
 
-def _share_lost(sent: Tensor, arrived: Tensor, real: Tensor) -> Tensor:
-    """Squared error over squares, of each row's tokens that are `real` (bool [B, T]): [B]."""
+def share_lost(sent: Tensor, arrived: Tensor, real: Tensor) -> Tensor:
+    """Norm of the error over the norm, of each row's tokens that are `real` (bool [B, T]): [B]."""
     mask = real[:, None, :, None]
     sent, arrived = (x.float().where(mask, 0) for x in (sent, arrived))
     squares = sent.double().square().sum((1, 2, 3))
-    return (sent - arrived).double().square().sum((1, 2, 3)) / squares.clamp_min(1e-300)
+    lost = (sent - arrived).double().square().sum((1, 2, 3))
+    return (lost / squares.clamp_min(1e-300)).sqrt()
 
 
 def _rough(value: float) -> float:

@@ -1,0 +1,49 @@
+"""M6: which layers need their bits? Schedules searched, not guessed, at equal bytes.
+
+Uniform bits; the last 2, 4 or 8 layers protected, as published; and schedules searched on training
+questions, of as many bits in the mean over layers as the uniform ones that they stand beside.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from latentwire.parameters import (
+    CALIBRATION,
+    CALIBRATION_EXAMPLES,
+    CODEC,
+    CONTROLS_SENT,
+    STUDY,
+    WORKERS,
+    Parameter,
+    comma_list,
+    int_at_least,
+)
+
+if TYPE_CHECKING:  # they take seconds to import: a help text must not
+    from latentwire.session.milestone_run import MilestoneRun
+    from latentwire.session.session import Session
+
+UNIFORM = "int8,int4,int3,int2"
+PROTECTED = ",".join(f"int{bits}/last{layers}:bf16" for bits in (8, 4) for layers in (2, 4, 8))
+SEARCHED_BITS = Parameter(
+    "searched_bits",
+    "4,3",
+    comma_list(int_at_least(2, 8)),
+    "bits in the mean over layers for which a schedule is searched",
+)
+PARAMETERS = (
+    *STUDY,
+    WORKERS,
+    replace(CODEC, default=f"{UNIFORM},{PROTECTED}", help="codecs that searched ones stand beside"),
+    CALIBRATION,
+    SEARCHED_BITS,
+    replace(CALIBRATION_EXAMPLES, help="training questions of each set to search schedules on"),
+    CONTROLS_SENT,
+)
+
+
+def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+    """The milestone on a session that is open already."""
+    from latentwire.milestones.scheduling import compare_schedules
+
+    compare_schedules(session, parent)
