@@ -23,13 +23,13 @@ from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.formatting import human_bytes
 from latentwire.analysis.frames import is_resampled, metric_of, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
+from latentwire.analysis.pareto import pareto_front
 from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
 from latentwire.analysis.plot_baselines import BASELINE_STYLES, draw_baselines, read_baselines
 from latentwire.analysis.plot_points import (
     PlotPoint,
     Quantity,
     dodge,
-    pareto_front,
     read_points,
     read_sweeps,
     spread,

@@ -4,6 +4,7 @@ import re
 
 from latentwire.spec.axes import MIXED
 
+_BITS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _CALIBRATED = re.compile(r"(turbo|kvtc|klt)[0-9.]+")
 
 
@@ -17,6 +18,12 @@ def bits_label(name: str) -> str:
     every codec. MIXED where layers differ."""
     if "/" in name:
         return MIXED
-    found = re.search(r"[0-9]+(\.[0-9]+)?", name)
+    found = _BITS.search(name)
     assert found, f"{name}: a codec's name says its bits"
     return found[0]
+
+
+def family(name: str) -> str:
+    """What codecs of other bits have in common: "klt" of klt1 and klt2, "int_token" of int4_token.
+    Of a schedule, whose layers differ, its whole name."""
+    return name if "/" in name else _BITS.sub("", name, count=1)
