@@ -72,14 +72,14 @@ def condition_filter(text: str) -> ConditionFilter:
 
 
 def _require_value(name: str, value: str) -> None:
-    if name == PAIR:
+    if name == PAIR or value == NONE:
         return
     axis = AXES[name]
     if axis.allowed and not any(fnmatchcase(str(known), value) for known in axis.allowed):
         known = ", ".join(map(str, axis.allowed))
         raise LatentWireError(f"{name}={quoted(value)}: {name} is one of {known}")
     try:
-        axis.read(value if value != NONE else "0")
+        axis.read(value)
     except ValueError:
         raise LatentWireError(f"{name}={quoted(value)}: {name} is a number, or {NONE}") from None
 
