@@ -238,3 +238,42 @@ def test_text_and_json_say_the_same(condition: Make) -> None:
     assert told["second"]["points"][0] == {
         "condition": "int8 0.1 back", "wire_bytes_mean": 129.5, "score": 0.5
     }  # fmt: skip
+
+
+def resent(part: ConditionResult, times: Callable[[int], int]) -> ConditionResult:
+    """The same answers with `times(index)` times the bytes, as of the order `back`."""
+    records = (replace(r, wire_bytes=r.wire_bytes * times(r.index)) for r in part.records)
+    return replace(part, order="back", records=tuple(records))
+
+
+def test_bytes_are_those_of_the_resampled_questions(condition: Make) -> None:
+    """Twice the bytes on average: of every question, or all in a few long messages."""
+    front = sweep(condition, "front", (20, 24, 36))
+    even, uneven = (
+        compared([*front, *(resent(part, times) for part in front)], "order=front", "order=back")
+        for times in (lambda _: 2, lambda index: 31 if index % 30 == 15 else 1)
+    )
+    assert even.at_equal_score.value == pytest.approx(1)
+    assert uneven.at_equal_score.value == pytest.approx(1, abs=0.1)
+    widths = [one.at_equal_score.high - one.at_equal_score.low for one in (even, uneven)]
+    assert widths[1] > 1.5 * widths[0]
+
+
+def test_what_was_not_answered_is_wrong_and_has_no_bytes(condition: Make) -> None:
+    front = sweep(condition, "front", (20, 24, 36))
+    back = [
+        replace(
+            part,
+            order="back",
+            records=tuple(
+                replace(r, unanswered="too long", wire_bytes=7) if r.index > 50 else r
+                for r in part.records
+            ),
+        )
+        for part in front
+    ]
+    found = compared([*front, *back], "order=front", "order=back")
+    # Of the questions 0 to 50; the others count as they were graded.
+    assert found.at_equal_bytes.over == (pytest.approx(129.5), pytest.approx(625))
+    assert [point.wire_bytes for point in found.points[1]] == [125, 325, 625]
+    assert found.questions == 60
