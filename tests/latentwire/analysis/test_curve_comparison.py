@@ -277,3 +277,24 @@ def test_what_was_not_answered_is_wrong_and_has_no_bytes(condition: Make) -> Non
     assert found.at_equal_bytes.over == (pytest.approx(129.5), pytest.approx(625))
     assert [point.wire_bytes for point in found.points[1]] == [125, 325, 625]
     assert found.questions == 60
+
+
+def test_scores_are_those_of_the_task(condition: Make) -> None:
+    """F1: half right answers count for half, and passages are drawn whole."""
+    results = [
+        replace(
+            part,
+            dataset="xquad",
+            records=tuple(
+                replace(r, score=0.5 * r.correct, cluster=str(r.index // 3)) for r in part.records
+            ),
+        )
+        for part in front_and_back(condition)
+    ]
+    filters = condition_filter("order=front"), condition_filter("order=back")
+    found, refused = compare_curves(results, *filters, resamples=50)
+    lines = render(found, refused, filters).splitlines()
+    assert lines[0] == "xquad, demo, 60 questions, F1" and "16.7 to 37.5 %" in lines[1]
+    assert lines[4].startswith("  B's bytes at equal F1           -")
+    plain = compared(front_and_back(condition), "order=front", "order=back")
+    assert found[0].at_equal_bytes.value == pytest.approx(plain.at_equal_bytes.value / 2)
