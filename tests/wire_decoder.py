@@ -107,15 +107,16 @@ class Bytes:
 
 def read(data: bytes, calibration: dict[str, Array] | None = None) -> Packet:
     """The packet in `data`; `calibration` is what `read_calibration` gave."""
-    assert data[:4] == b"LWKV" and data[4] in (1, 2)
-    assert struct.unpack("<I", data[-4:])[0] == zlib.crc32(data[:-4])
-    fields = Bytes(data[:-4])
+    assert data[:4] == b"LWKV" and data[4] in (1, 2, 3)
+    if data[4] != 3:
+        assert struct.unpack("<I", data[-4:])[0] == zlib.crc32(data[:-4])
+    fields = Bytes(data if data[4] == 3 else data[:-4])
     fields.take(5)
     number, identity = fields.take(1)[0], fields.take(8)
     layers, heads, head_dim = struct.unpack("<HHH", fields.take(6))
     key_layers, value_layers = fields.layers(layers), fields.layers(layers)
     first = fields.varint()
-    text = fields.varint() if data[4] == 2 else 0
+    text = fields.varint() if data[4] in (2, 3) else 0
     count = fields.varint()
     positions = runs(fields, first, count or fields.varint())
     named = sorted({*key_layers, *value_layers})
@@ -125,6 +126,12 @@ def read(data: bytes, calibration: dict[str, Array] | None = None) -> Packet:
     packet = Packet(
         identity, layers, heads, head_dim, key_layers, value_layers, positions, by_layer, {}, text
     )
+    assert (number == 70) == (data[4] == 3)
+    if number == 70:
+        check = zlib.crc32(data[: fields.at])
+        assert fields.take(4) == struct.pack("<I", check)
+        read_planes(fields, packet)
+        return packet
     coding = parameters(fields, number, packet, calibration or {})
     if coding.stage:
         block = fields.take(len(fields.data) - fields.at)
@@ -255,6 +262,66 @@ def integers(codec: int, fields: Bytes, shape: tuple[int, int, int]) -> Array:
         scale = by_block(scale, shape, size)
     codes = fields.codes(heads * tokens * head_dim, bits) - (2 ** (bits - 1) - 1)
     return codes.astype(np.float32).reshape(shape) * scale
+
+
+def read_planes(fields: Bytes, packet: Packet) -> None:
+    """The tensors of a payload that may have been cut."""
+    begin = fields.at
+    length = fields.varint()
+    rows = packet.heads * packet.head_dim
+    heads = []
+    for _ in packet.sent:
+        levels = np.frombuffer(fields.take(7), np.uint8).astype(np.int64)
+        heads.append((levels, fields.floats(rows, "<f2"), fields.floats(rows, "<f2")))
+    codes = [np.zeros((rows, len(packet.by_layer[layer])), np.int64) for _, layer in packet.sent]
+    planes = [np.zeros_like(each) for each in codes]
+    octaves = [np.frexp(reach)[1].max() - np.frexp(reach)[1] for _, reach, _ in heads]
+    stream = Bytes(pieces(fields, fields.data[begin : fields.at], length))
+    place_bytes = next(n for n in (1, 2, 3) if len(heads) - 1 < 256**n)
+    levels_read = [0] * len(heads)
+    while stream.at + place_bytes < len(stream.data):
+        place = int.from_bytes(stream.take(place_bytes), "little")
+        plane = levels_read[place] - octaves[place]
+        levels_read[place] += 1
+        while not ((plane >= 0) & (plane < 8)).any():
+            plane = levels_read[place] - octaves[place]
+            levels_read[place] += 1
+        at = np.argwhere(((plane >= 0) & (plane < 8))[:, None] & (codes[place] >= 0))
+        count = min(ceil(len(at) / 8), len(stream.data) - stream.at)
+        packed = np.frombuffer(stream.take(count), np.uint8)
+        bits = np.unpackbits(packed, bitorder="little")[: len(at)].astype(np.int64)
+        row, token = at[: len(bits)].T
+        codes[place][row, token] += bits << (7 - plane[row])
+        planes[place][row, token] += 1
+    shape = packet.heads, packet.head_dim
+    for site, code, known, head in zip(packet.sent, codes, planes, heads, strict=True):
+        value = plane_values(code, known, *head)
+        packet.tensors[site] = value.reshape(*shape, -1).transpose(0, 2, 1)
+
+
+def pieces(fields: Bytes, before: bytes, length: int) -> bytes:
+    """The stream, as far as it is there and checked."""
+    check = zlib.crc32(before)
+    assert fields.take(4) == struct.pack("<I", check)
+    stream = b""
+    while len(stream) < length:
+        size = min(1020, length - len(stream))
+        if len(fields.data) - fields.at < size + 4:
+            return stream
+        stream += fields.take(size)
+        assert fields.take(4) == struct.pack("<I", zlib.crc32(before + stream))
+    assert fields.at == len(fields.data), "bytes are left"
+    return stream
+
+
+def plane_values(code: Array, planes: Array, levels: Array, reach: Array, centre: Array) -> Array:
+    below = np.where(code >= 128, code - 128, 127 - code)  # of a code whose unknown bits are 0
+    m = below >> (8 - planes)
+    first = 2 ** np.maximum(planes - 1, 0) - 1
+    few = levels[np.where((planes >= 1) & (planes <= 3), first + m, 0)]
+    level = np.where(planes <= 3, few, (2 * m + 1) << (8 - planes))
+    level = np.where(planes == 0, 0, np.where(code >= 128, level, -level))
+    return level.astype(np.float32) * (reach / np.float32(256))[:, None] + centre[:, None]
 
 
 def by_block(scale: Array, shape: tuple[int, int, int], size: int) -> Array:

@@ -27,6 +27,7 @@ from latentwire.channel.mixed_precision import ScheduleError
 from latentwire.channel.mxfp4 import MXFP4
 from latentwire.channel.nf4 import NF4
 from latentwire.channel.per_tensor import PerTensor, by_kind, uniform
+from latentwire.channel.planes import Planes
 from latentwire.channel.raw import Raw
 from latentwire.channel.rotation import Rotation
 from latentwire.channel.symmetric import Symmetric
@@ -35,6 +36,7 @@ from latentwire.errors import LatentWireError
 
 GROUP = 32  # channels that share a scale
 INTEGER_BITS = (8, 4, 3, 2)
+PLANE_BITS = (1, 1.5, 2, 3, 4, 8)
 ROTATED_BITS = (1, 1.5, 2, 2.5, 3, 3.5, 4)
 
 
@@ -79,6 +81,10 @@ PER_TENSOR = {
 }
 _BY_NUMBER = {codec.number: codec for codec in PER_TENSOR.values()}
 
+# One stream, ended at several rates: a packet does not say at which, and all have one number.
+EMBEDDED = {name: Planes(name, bits) for bits in PLANE_BITS for name in (f"planes{bits:g}",)}
+WHOLE_STREAM = EMBEDDED["planes8"]
+
 # Codecs that need a calibration: given one (or none) and the digest that packets name it by.
 _Calibrated = Callable[[Calibration | None, bytes], CacheCodec]
 CALIBRATED: dict[str, _Calibrated] = {
@@ -98,7 +104,7 @@ CALIBRATED: dict[str, _Calibrated] = {
 _CALIBRATED_BY_NUMBER = {make(None, b"").number: make for make in CALIBRATED.values()}
 _LOSSLESS_BY_NUMBER = {number: method for method, number in lossless.NUMBERS.items()}
 
-NAMES = (*PER_TENSOR, *CALIBRATED)
+NAMES = (*PER_TENSOR, *EMBEDDED, *CALIBRATED)
 # Names that show how schedules and lossless stages are written; M1 measures them too.
 EXAMPLES = ("int4/last2:bf16", "int2/keys:int4", "bf16+zstd", "int8+zstd", "int4+zstd", "int4+lzma")
 
@@ -117,6 +123,8 @@ def codec(name: str, calibration: Calibration | None = None) -> CacheCodec:
             raise LatentWireError(str(error)) from None
     elif inner in PER_TENSOR:
         made = PER_TENSOR[inner]
+    elif inner in EMBEDDED:
+        made = EMBEDDED[inner]
     elif inner in CALIBRATED:
         made = CALIBRATED[inner](calibration, calibration.digest if calibration else b"")
     else:
@@ -131,7 +139,7 @@ def codec(name: str, calibration: Calibration | None = None) -> CacheCodec:
             f"lossless stage {method!r} is unknown; there are {', '.join(lossless.NUMBERS)}"
         )
     if not isinstance(made, FixedLength):
-        raise LatentWireError(f"{inner} is entropy-coded: a lossless stage would win nothing")
+        raise LatentWireError(f"{inner} takes no lossless stage, which would win nothing")
     return Lossless(made, method)
 
 
@@ -165,6 +173,8 @@ def read_codec(
                 f" this end has {calibration.digest.hex()}"
             )
         return _CALIBRATED_BY_NUMBER[number](calibration, digest)
+    if number == WHOLE_STREAM.number:
+        return WHOLE_STREAM
     if number not in _BY_NUMBER:
         raise PacketError(f"codec number {number} is unknown")
     return _BY_NUMBER[number]
