@@ -53,6 +53,7 @@ class PublishedStudy:
     sent: CacheSize
     figures: tuple[PublishedAccuracy, ...]
     trained: tuple[PublishedAccuracy, ...] = ()  # of fusers trained through their codec
+    selected: tuple[PublishedAccuracy, ...] = ()  # of tokens chosen by score, layer by layer
 
 
 def point(dataset: str, codec: str, keep_ratio: float, order: str) -> Point:
@@ -71,9 +72,12 @@ def load_study(path: Path) -> PublishedStudy:
     counted = _size(keys.take("counted"), path, "counted")
     sent = _size(keys.take("sent"), path, "sent")
     figures = _figures(keys.items("conditions"), path, "conditions")
-    trained = keys.items("trained") if keys.has("trained") else []
+    others = {
+        key: _figures(keys.items(key) if keys.has(key) else [], path, key)
+        for key in ("trained", "selected")
+    }
     keys.finish()
-    return PublishedStudy(name, pair, counted, sent, figures, _figures(trained, path, "trained"))
+    return PublishedStudy(name, pair, counted, sent, figures, **others)
 
 
 def _figures(items: Sequence[object], path: Path, key: str) -> tuple[PublishedAccuracy, ...]:
