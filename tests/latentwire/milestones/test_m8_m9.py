@@ -5,8 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from in_process import run_milestone
-from test_m7 import table_of
-from tests_support import empty_store
+from tests_support import empty_store, table_of
 
 from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.selectors.registry import SELECTORS
