@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from c2c.errors import shortened
-from latentwire.channel.selectors.registry import SELECTORS
+from latentwire.channel.oracles.registry import orders
 from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError
 from latentwire.printable import PlainParser
@@ -346,8 +346,8 @@ KEEP_RATIOS = Parameter(
 ORDER = Parameter(
     "order",
     "front,back",
-    comma_list(one_of(*SELECTORS)),
-    "which tokens: " + ", ".join(f"{name} ({each.help})" for name, each in SELECTORS.items()),
+    comma_list(one_of(*orders())),
+    "which tokens: " + ", ".join(f"{name} ({told})" for name, told in orders().items()),
 )
 CALIBRATION = Parameter(
     "calibration",

@@ -4,9 +4,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tiny import VOCABULARY
+import torch
+from tiny import VOCABULARY, make_model, make_tokenizer
 
+from c2c.cache import geometry
+from latentwire.channel.endpoint import Endpoint
 from latentwire.evaluation.loaded_pair import LoadedPair
+from latentwire.interfaces.registry import without_weights
 from latentwire.tasks.arc_c import TASK
 from latentwire.tasks.question import Question
 from latentwire.tasks.task import Example, Prompts
@@ -22,6 +26,17 @@ def stopping(pair: LoadedPair) -> LoadedPair:
     for model in (pair.receiver, pair.sharer):
         model.generation_config.eos_token_id = STOPS
     return pair
+
+
+def self_pair(architecture: str = "qwen3", dtype: torch.dtype = torch.float32) -> LoadedPair:
+    """One model at both ends, and the interface `prefix`."""
+    model = make_model(architecture, seed=5).to(dtype)
+    model.generation_config.eos_token_id = STOPS
+    shape = geometry(model.config)
+    interface = without_weights("prefix", shape, shape)
+    return LoadedPair(
+        model, model, interface, make_tokenizer(), Endpoint.of(interface, b"12345678")
+    )
 
 
 def make_questions(lengths: list[int], seed: int = 0) -> list[Question]:

@@ -9,10 +9,10 @@ import pytest
 from c2c.cache import KVCache
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import SELECTORS
-from latentwire.channel.selectors.selector import Budget
+from latentwire.channel.selectors.selector import Budget, Selector
 
 
-class Scattered:
+class Scattered(Selector):
     """Tokens drawn by a seed and the prompt: many runs."""
 
     help = "any"
@@ -22,7 +22,7 @@ class Scattered:
         return Positions.of(drawn(range(len(prompt) - 1), budget.tokens(len(prompt))))
 
 
-class LargestValues:
+class LargestValues(Selector):
     """The published `vnorm_topk`: in each layer the tokens with the largest values, all of the
     instruction being one section."""
 
@@ -38,7 +38,7 @@ class LargestValues:
         return Positions.of_layers(chosen, range(tokens))
 
 
-class Ragged:
+class Ragged(Selector):
     """Another number of tokens in each layer, none in some, in sections with gaps."""
 
     help = "more of the later layers"

@@ -56,10 +56,15 @@ def geometry(config: Any) -> Geometry:
 
 @dataclass(frozen=True)
 class KVCache:
-    """Keys and values of consecutive tokens: L tensors each, of shape [B, H, T, D]."""
+    """Keys and values of consecutive tokens: L tensors each, of shape [B, H, T, D].
+
+    Where a pass was asked for them, the tokens' `queries` too, as attention takes them: L tensors
+    [B, Hq, T, D], scaled, so that a query times a key is what the softmax is taken of.
+    """
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
+    queries: tuple[Tensor, ...] = ()
 
     @property
     def layers(self) -> int:
@@ -71,7 +76,8 @@ class KVCache:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "KVCache":
         """The same cache with `function` applied to every tensor."""
-        return KVCache(tuple(map(function, self.keys)), tuple(map(function, self.values)))
+        parts = (self.keys, self.values, self.queries)
+        return KVCache(*(tuple(map(function, tensors)) for tensors in parts))
 
     def section(self, start: int, stop: int) -> "KVCache":
         """Tokens start to stop (views, nothing is copied)."""

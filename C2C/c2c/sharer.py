@@ -1,22 +1,31 @@
 """The sharer's side: prompt -> cache."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from c2c.cache import KVCache, from_transformers, geometry
 from c2c.errors import C2CError
+from c2c.queries import kept_queries
 
 
 @torch.inference_mode()
-def read(model: PreTrainedModel, token_ids: Tensor, seen: Tensor | None = None) -> KVCache:
-    """The sharer's cache of a prompt's instruction.
+def read(
+    model: PreTrainedModel, token_ids: Tensor, seen: Tensor | None = None, queries: bool = False
+) -> KVCache:
+    """The sharer's cache of a prompt's instruction, with the `queries` where they are asked for.
 
     `token_ids` is [B, n], all rows of one length; the cache holds the first n-1 tokens, since the
     last one is never fused. The sharer is causal and fusion never changes its cache, so one pass
     equals reading section by section. `seen` [B, n] is 0 where a token is padding, which has a
     position and to which no token attends; None: there is none.
     """
+    if queries:
+        with kept_queries(model) as found:
+            cache = read(model, token_ids, seen)
+        return replace(cache, queries=tuple(found[layer] for layer in range(cache.layers)))
     cache = DynamicCache()
     require_readable(token_ids.shape[1])
     mask = None if seen is None else seen[:, :-1]

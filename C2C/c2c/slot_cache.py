@@ -28,6 +28,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from c2c.cache import Geometry, KVCache
 from c2c.decode_step import DecodePass
 from c2c.errors import C2CError
+from c2c.queries import scaled
 
 ATTENTION = "c2c_slots"
 LAYER_TYPES = {"full_attention", "sliding_attention"}
@@ -46,18 +47,25 @@ _HARMLESS = {
 
 
 def new_slots(
-    geometry: Geometry, rows: int, slots: int, dtype: torch.dtype, device: torch.device
+    geometry: Geometry,
+    rows: int,
+    slots: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    query_heads: int = 0,
 ) -> KVCache:
-    """An empty cache: L tensors [rows, H, slots, D] each for keys and values.
+    """An empty cache: L tensors [rows, H, slots, D] each for keys and values, and
+    [rows, query_heads, slots, D] for the queries of a `PrefillPass` where these are kept.
 
     Zeros, not whatever memory held: a slot behind the mask has weight 0, and 0 * NaN is NaN.
     """
-    shape = (rows, geometry.kv_heads, slots, geometry.head_dim)
 
-    def layers() -> tuple[Tensor, ...]:
+    def layers(heads: int) -> tuple[Tensor, ...]:
+        shape = (rows, heads, slots, geometry.head_dim)
         return tuple(torch.zeros(shape, dtype=dtype, device=device) for _ in range(geometry.layers))
 
-    return KVCache(layers(), layers())
+    keys, values = layers(geometry.kv_heads), layers(geometry.kv_heads)
+    return KVCache(keys, values, layers(query_heads) if query_heads else ())
 
 
 class PrefillPass:
@@ -76,6 +84,11 @@ class PrefillPass:
         self.slots.keys[layer][:, :, :tokens] = key
         self.slots.values[layer][:, :, :tokens] = value
         return key, value
+
+    def keep(self, query: Tensor, layer: int, scaling: float | None) -> None:
+        """Put queries [R, Hq, T, D] in the slots, where these have room for them."""
+        if self.slots.queries:
+            self.slots.queries[layer][:, :, : query.shape[2]] = scaled(query, scaling)
 
     def mask(self, query: Tensor, window: int | None) -> Tensor | None:
         """None where plain causal attention is right, else what to add to scores: [T, T], or, where
@@ -172,6 +185,7 @@ def attend(
     if isinstance(slots, DecodePass):
         return slots.attend(query, key, value, sliding_window, scaling), None
     if isinstance(slots, PrefillPass):
+        slots.keep(query, int(module.layer_idx), scaling)  # type: ignore[arg-type]
         mask = slots.mask(query, sliding_window)
         grouped = query.shape[1] != key.shape[1]
         if grouped and not _flash_groups(query, mask):

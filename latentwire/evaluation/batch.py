@@ -7,7 +7,7 @@ once too. What is left for a row is its codec's loss, the fusion of the tokens t
 by section, what is read again after each section, and decoding.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import cycle, islice
@@ -22,13 +22,18 @@ from c2c.cache import KVCache, geometry
 from c2c.interface import Tokens
 from c2c.slot_cache import extend, new_slots, read
 from latentwire.channel.endpoint import Arrived, tokens_of_rows
+from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.positions import Positions
+from latentwire.channel.selectors.ranked import Ranked
+from latentwire.channel.selectors.registry import SELECTORS, needs_queries
+from latentwire.channel.selectors.seen import Seen, ranks_of_rows
 from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.memory import free_cache, out_of_memory
 from latentwire.evaluation.pipeline import (
     apply_control,
     choose,
+    foresee,
     own_positions,
     require_whole_tokens,
     taken_cache,
@@ -80,6 +85,10 @@ class Messages(NamedTuple):
     def each(self, values: Sequence[_T]) -> list[_T]:
         """Each example's of `values` of the messages."""
         return [values[message] for message in self.of]
+
+    def without_queries(self) -> "Messages":
+        """The same once it is chosen what goes: queries take more memory than what is sent."""
+        return self._replace(cache=replace(self.cache, queries=()))
 
     def spread(self, cache: KVCache) -> KVCache:
         """Each example's row of a cache of the messages; copied only where one is shared."""
@@ -165,8 +174,10 @@ def answer(
     fused = [c for c in conditions if c.channel]
     sharer_alone = [c for c in conditions if c.system == "sharer"]
     shared = [MATCHED for _ in sharer_alone] if batch.sharer_rereads else []
-    sent = batch.sent({*shared, *(c.control for c in fused)})
-    chosen = batch.choose(sent, fused)
+    sent = batch.sent({*shared, *(c.control for c in fused)}, need_queries(fused))
+    own = batch.read("receiver", batch.prompts) if any(map(_by_oracle, fused)) else None
+    chosen = batch.choose(sent, fused, own)
+    sent = {control: messages.without_queries() for control, messages in sent.items()}
     by_receiver = [c for c in conditions if c.system == "receiver"]
     by_receiver += sorted(fused, key=lambda c: batch.reading(sent[c.control].each(chosen[c])))
     answers: dict[Condition, list[list[int]]] = {}
@@ -180,7 +191,7 @@ def answer(
         answers.update(zip(sharer_alone, token_ids, strict=True))
     sizes: dict[Condition, tuple[list[int], list[int]]] = {}
     if by_receiver:
-        own = batch.read("receiver", batch.prompts)
+        own = own or batch.read("receiver", batch.prompts)
         work.on_phase_end("receiver prefill")
         decoder = batch.decoder("receiver", len(by_receiver))
         batch.fill(decoder, own, len(by_receiver))
@@ -247,19 +258,22 @@ class _Batch:
             name, self.work.pair.model(name), conditions * len(self.questions), self.slots
         )
 
-    def read(self, name: str, prompts: Sequence[Text]) -> KVCache:
-        """A model's caches of all but the last token of each prompt (of one token, that one)."""
+    def read(self, name: str, prompts: Sequence[Text], queries: bool = False) -> KVCache:
+        """A model's caches of all but the last token of each prompt (of one token, that one), with
+        these tokens' queries where they are asked for."""
         model = self.work.pair.model(name)
+        heads = query_heads(model) if queries else 0
         token_ids = padded([prompt.ids for prompt in prompts], model.device)
         token_ids = token_ids[:, : max(1, token_ids.shape[1] - 1)]
         rows, tokens = token_ids.shape
-        cache = new_slots(geometry(model.config), rows, tokens, model.dtype, model.device)
+        shape = geometry(model.config)
+        cache = new_slots(shape, rows, tokens, model.dtype, model.device, heads)
         unseen = hidden(prompts, tokens, model.device)
         read(model, token_ids, cache, self.work.tokens_at_once, unseen)
         return cache
 
-    def sent(self, controls: set[str]) -> dict[str, Messages]:
-        """What the sharer has to send under each control.
+    def sent(self, controls: set[str], queries: bool) -> dict[str, Messages]:
+        """What the sharer has to send under each control, with queries where selectors need them.
 
         A prompt that is both asked and lent is read once.
         """
@@ -274,7 +288,7 @@ class _Batch:
         }
         wanted = [text for kind in texts.values() for text in kind]
         numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(wanted))}
-        cache = self.read("sharer", list(numbers))
+        cache = self.read("sharer", list(numbers), queries)
         messages: dict[bool, Messages] = {}
         for kind, each in texts.items():
             told, of = self._messages(kind)
@@ -318,21 +332,38 @@ class _Batch:
                 used[..., :tokens, :] = tensor
                 used[..., tokens:seen, :] = 0
 
-    def choose(self, sent: Mapping[str, Messages], conditions: Sequence[Condition]) -> Chosen:
-        """What the sender chooses of each message; once for conditions that differ by codec."""
-        controls = {condition.control for condition in conditions}
-        examples = {control: _one_by_one(sent[control]) for control in controls}
+    def choose(
+        self, sent: Mapping[str, Messages], conditions: Sequence[Condition], own: KVCache | None
+    ) -> Chosen:
+        """What the sender chooses of each message, once for conditions that differ by codec; where
+        an oracle chooses, by `own`, which are the receiver's caches."""
+        pair, examples = self.work.pair, self._seen(sent, conditions)
         found: dict[tuple[Channel, str], list[Positions]] = {}
         chosen = {}
         for condition in conditions:
             channel, control = condition.channel, condition.control
             assert channel is not None
             key = replace(channel, codec="", calibration=""), control
+            if own is not None and _by_oracle(condition):
+                cache, texts, _ = sent[control]
+                chosen[condition] = foresee(pair, channel, cache, texts, own)
+                continue
             if key not in found:
-                pair = self.work.pair
                 found[key] = [choose(pair, channel, *each) for each in examples[control]]
             chosen[condition] = found[key]
         return chosen
+
+    def _seen(
+        self, sent: Mapping[str, Messages], conditions: Sequence[Condition]
+    ) -> dict[str, list[tuple[KVCache, Text]]]:
+        """Of each control's messages what a sender has: the cache [1, H, n-1, D] and the text. What
+        selectors rank is ranked here, for all messages and once for all budgets."""
+        asked: dict[str, list[Ranked]] = {condition.control: [] for condition in conditions}
+        for condition in conditions:
+            selector = SELECTORS.get(condition.channel.order) if condition.channel else None
+            if isinstance(selector, Ranked):
+                asked[condition.control].append(selector)
+        return {control: _one_by_one(sent[control], ranked) for control, ranked in asked.items()}
 
     def simulate(self, sent: Mapping[str, Messages], chosen: Chosen, reasons: Reasons) -> Received:
         """What arrives under each condition that sends something: caches of the messages, and all
@@ -611,13 +642,30 @@ class _Batch:
         return [answers[start : start + rows] for start in range(0, len(answers), rows)]
 
 
-def _one_by_one(messages: Messages) -> list[tuple[KVCache, Text]]:
-    """Of each message what a sender has: the cache [1, H, n-1, D] and the text."""
+def _one_by_one(messages: Messages, selectors: Iterable[Ranked]) -> list[tuple[KVCache, Text]]:
+    """Of each message what a sender has, and how these selectors rank it. Where not all tokens can
+    be sent, others are ranked, and that is left to who cuts them out."""
+    whole = all(text.sendable is None for text in messages.texts)
+    ranks = ranks_of_rows(selectors if whole else (), messages.cache, messages.tokens)
 
-    def instruction(row: int, tokens: int) -> KVCache:
-        return messages.cache.map(lambda tensor: tensor[row : row + 1, :, :tokens])
+    def seen(row: int, tokens: int) -> KVCache:
+        return Seen.of(messages.cache.rows(row, row + 1).section(0, tokens), ranks[row])
 
-    return [(instruction(row, len(text.ids) - 1), text) for row, text in enumerate(messages.texts)]
+    return [(seen(row, tokens), messages.texts[row]) for row, tokens in enumerate(messages.tokens)]
+
+
+def need_queries(conditions: Iterable[Condition]) -> bool:
+    """Whether what is sent under any of these is chosen by the queries of the sharer's tokens."""
+    return any(needs_queries(c.channel) for c in conditions if c.channel)
+
+
+def _by_oracle(condition: Condition) -> bool:
+    return condition.channel is not None and condition.channel.order in ORACLES
+
+
+def query_heads(model: PreTrainedModel) -> int:
+    """Heads of the model's queries."""
+    return int(model.config.get_text_config().num_attention_heads)
 
 
 def slots_needed(
@@ -643,10 +691,14 @@ def fit_length(
     found = [places(*both) for both in zip(lent, own, strict=True)]
     tokens = max(1, *map(len, found))
     place = torch.tensor([each + [0] * (tokens - len(each)) for each in found])
-    _, heads, _, width = cache.keys[0].shape
-    index = place.to(cache.keys[0].device)[:, None, :, None].expand(-1, heads, -1, width)
+    index = place.to(cache.keys[0].device)[:, None, :, None]
     picked = _index(rows, cache)
-    return cache.map(lambda tensor: tensor[picked].gather(2, index))
+
+    def fitted(tensor: Tensor) -> Tensor:
+        _, heads, _, width = tensor.shape  # of queries there are more heads
+        return tensor[picked].gather(2, index.expand(-1, heads, -1, width))
+
+    return cache.map(fitted)
 
 
 def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:

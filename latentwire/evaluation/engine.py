@@ -19,7 +19,14 @@ from c2c.fast_ops import fast_steps
 from c2c.slot_cache import slot_attention
 from latentwire.errors import Unanswerable
 from latentwire.evaluation import baselines_batched
-from latentwire.evaluation.batch import Answers, Workspace, answer, slots_needed
+from latentwire.evaluation.batch import (
+    Answers,
+    Workspace,
+    answer,
+    need_queries,
+    query_heads,
+    slots_needed,
+)
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.memory import shrink_batch, usable_bytes
 from latentwire.evaluation.pipeline import written_record
@@ -303,7 +310,8 @@ def example_bytes(pair: LoadedPair, conditions: Sequence[Condition], slots: int)
     # Prompts of one batch that are asked and lent; each control's cache; what arrives of it.
     caches = 2 + len({c.control for c in fused})
     passed = sum(c.channel.keep_ratio for c in fused if c.channel)
-    shared = own + caches * sent
+    asked = need_queries(fused) * query_heads(pair.sharer) / (2 * sharer.kv_heads)
+    shared = own + caches * sent * (1 + asked)
     return int(shared + by_receiver * (own + logits) + by_sharer * (sent + logits) + passed * sent)
 
 

@@ -29,9 +29,12 @@ from c2c.paired_prompts import PairedPrompts
 from c2c.receiver import Prefilled
 from c2c.sections import Section, sections
 from latentwire.channel.layout import Layout
+from latentwire.channel.oracles.oracle import ONE_TOKENIZER, Foreseen, chosen
+from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.packet import MOST_TOKENS
 from latentwire.channel.positions import Positions, Runs, runs_of
-from latentwire.channel.selectors.registry import select
+from latentwire.channel.selectors.registry import needs_queries, select
+from latentwire.channel.selectors.selector import WHOLE_TOKENS, Budget
 from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
@@ -103,18 +106,22 @@ def send(
     Raises Unanswerable for numbers that the codec cannot send.
     """
     source = source_of(control, question, donor)
-    cache = read_as_sharer(pair, sharers_text(pair.interface, source))
+    cache = read_as_sharer(pair, sharers_text(pair.interface, source), needs_queries(channel))
     if source is not question and not pair.interface.inserts:
         cache = fitted(
             cache, sharers_text(pair.interface, source), sharers_text(pair.interface, question)
         )
     text = sent_text(pair.interface, question, source)
-    return packet_of(pair, channel, apply_control(control, cache, [cache.tokens]), text)
+    cache = apply_control(control, cache, [cache.tokens])
+    if channel.order in ORACLES:
+        return packet_by_oracle(pair, channel, cache, text, question)
+    return packet_of(pair, channel, cache, text)
 
 
-def read_as_sharer(pair: LoadedPair, text: Text) -> KVCache:
-    """The sharer's cache of a text."""
-    return sharer.read(pair.sharer, as_batch(text.ids, pair.device), seen_of(text, pair.device))
+def read_as_sharer(pair: LoadedPair, text: Text, queries: bool = False) -> KVCache:
+    """The sharer's cache of a text, with its tokens' queries where a selector asks for them."""
+    ids, seen = as_batch(text.ids, pair.device), seen_of(text, pair.device)
+    return sharer.read(pair.sharer, ids, seen, queries)
 
 
 def packet_of(pair: LoadedPair, channel: Channel, cache: KVCache, text: Text) -> bytes:
@@ -122,6 +129,31 @@ def packet_of(pair: LoadedPair, channel: Channel, cache: KVCache, text: Text) ->
     numbers that the codec cannot send."""
     with may_be_refused(channel):
         return pair.endpoint.send(channel, cache, choose(pair, channel, cache, text))
+
+
+def packet_by_oracle(
+    pair: LoadedPair, channel: Channel, cache: KVCache, text: Text, question: Question
+) -> bytes:
+    """The same where an oracle chooses, which knows what the receiver has read of the question."""
+    own = sharer.read(pair.receiver, as_batch(receivers_text(question).ids, pair.device))
+    with may_be_refused(channel):
+        (positions,) = foresee(pair, channel, cache, [text], own)
+        return pair.endpoint.send(channel, cache, positions)
+
+
+def foresee(
+    pair: LoadedPair, channel: Channel, cache: KVCache, texts: Sequence[Text], own: KVCache
+) -> list[Positions]:
+    """What an oracle chooses of each of a batch's caches [B, H, T, D], the receiver's being `own`.
+    LatentWireError for a pair of which no oracle can tell."""
+    oracle, tokens = ORACLES[channel.order], [len(text.ids) for text in texts]
+    if any(text.sendable is not None for text in texts):
+        raise LatentWireError(ONE_TOKENIZER)
+    if oracle.after_codec:
+        whole = [Positions.of(range(n - 1)) for n in tokens]
+        cache = pair.endpoint.simulate(channel, cache, whole, check=False).cache
+    seen = Foreseen(pair.interface, cache, own)
+    return chosen(oracle, seen, tokens, Budget(channel.keep_ratio))
 
 
 def choose(pair: LoadedPair, channel: Channel, cache: KVCache, text: Text) -> Positions:
@@ -216,10 +248,7 @@ def require_whole_tokens(kept: Positions) -> None:
     """LatentWireError where layers sent different tokens, which an interface that inserts cannot
     take."""
     if kept.by_layer:
-        raise LatentWireError(
-            "the interface puts what arrived in front of the prompt, so all layers must send the"
-            " same tokens; take another order"
-        )
+        raise LatentWireError(WHOLE_TOKENS)
 
 
 def merged(

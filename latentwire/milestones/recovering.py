@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from latentwire.analysis.csv_files import csv_text, write_csv
-from latentwire.analysis.curve import REFERENCE_CODEC, merged, outcomes
+from latentwire.analysis.curve import REFERENCE_CODEC
 from latentwire.analysis.frames import records
 from latentwire.analysis.markdown import markdown_table
 from latentwire.analysis.pictures import save_both
@@ -18,11 +18,11 @@ from latentwire.milestones import m2, train
 from latentwire.milestones.training_run import require_data, train_once
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import Values, completed
+from latentwire.session.conclusion import stored_outcomes
 from latentwire.session.milestone_run import MilestoneRun, session_run
 from latentwire.session.session import Session
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
-from latentwire.tracking.results_reader import chunks_of, results
 from latentwire.training.channel import require_trainable
 
 TABLE = "recovery.csv"
@@ -90,14 +90,9 @@ def _of_evaluation(values: Values, codecs: tuple[str, ...]) -> Values:
 def _answers(trained: Session, seed: int, through: str, codecs: Iterable[str]) -> Kept:
     kept: Kept = {}
     for dataset in trained.dataset_names:
-        setting = trained.setting(dataset)
         for codec in (REFERENCE_CODEC, *codecs):
-            condition = trained.calibrated(Condition(C2C, Channel(codec), "matched"))
-            chunks = chunks_of(trained.store, [setting.condition_fingerprint(condition)])
-            answers = merged(condition.label, results(trained.store, chunks))
-            asked = {e.id for e in trained.dataset(dataset).examples[: trained.examples(dataset)]}
-            right = outcomes(answers)
-            kept[seed, through, dataset, codec] = {k: v for k, v in right.items() if k in asked}
+            condition = Condition(C2C, Channel(codec), "matched")
+            kept[seed, through, dataset, codec] = stored_outcomes(trained, dataset, condition)
     return kept
 
 

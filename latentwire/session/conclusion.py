@@ -15,6 +15,7 @@ from latentwire.analysis.curve import (
     REFERENCE,
     ConditionResult,
     build_curve,
+    merged,
     outcomes,
 )
 from latentwire.analysis.letter_distribution import at_limit, endless
@@ -75,6 +76,16 @@ def answers_of(
         log.warning("%s: %d answers are no longer there and are computed again", run.name, missing)
         lost = answers.unreadable
         compute(rest, lost)
+
+
+def stored_outcomes(session: Session, dataset: str, condition: Condition) -> dict[str, float]:
+    """How good each answer is, by example id, that the store has of the session's questions."""
+    condition = session.calibrated(condition)
+    fingerprint = session.setting(dataset).condition_fingerprint(condition)
+    answers = results(session.store, chunks_of(session.store, [fingerprint]))
+    found = outcomes(merged(condition.label, answers))
+    asked = session.dataset(dataset).examples[: session.examples(dataset)]
+    return {example.id: found[example.id] for example in asked if example.id in found}
 
 
 def conclude(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from latentwire.channel.oracles.registry import refusal
 from latentwire.errors import LatentWireError
 from latentwire.garbage import importing
 from latentwire.session.condition_plan import ConditionPlan, make_plans
@@ -41,6 +42,8 @@ def run_grid(
 
     With `dry_run` it only says what would be computed, what is finished, and what that costs.
     """
+    if refused := refused_orders(session, conditions):
+        raise LatentWireError("; ".join(f"order={name}: {why}" for name, why in refused.items()))
     dry_run = session.values["dry_run"]
     if dry_run and not session.is_local():
         _print_unknown(session, name, conditions)
@@ -68,6 +71,22 @@ def run_grid(
 
         found = answers_of(session, run, plans, compute)
         and_then(run, conclude(session, run, plans, condition_runs, found))
+
+
+def refused_orders(session: Session, conditions: Sequence[Condition]) -> dict[str, str]:
+    """The orders among conditions that the pair cannot have, each with the reason; none where its
+    files are not here yet."""
+    if not session.is_local():
+        return {}
+    inserts = session.files.inserts()
+    channels = [condition.channel for condition in conditions if condition.channel]
+    found = {
+        channel.order: refusal(
+            channel.order, inserts, bool(channel.alignment or session.pair.alignment)
+        )
+        for channel in channels
+    }
+    return {order: why for order, why in found.items() if why}
 
 
 def _plans(session: Session, conditions: Sequence[Condition]) -> list[ConditionPlan]:

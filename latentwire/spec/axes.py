@@ -56,11 +56,19 @@ ALONE = tuple(name for name, system in SYSTEMS.items() if not system.sends)
 BASELINES = tuple(name for name, system in SYSTEMS.items() if system.competes)
 
 
-def order_key(order: str | None) -> tuple[bool, int, str]:
-    """Sorts orders: the published two, then all others by name, then none. Which there are is for
-    `channel.selectors.registry` to say."""
+ORACLE = "oracle_"  # what the name of an order begins with that knows the receiver's cache
+
+
+def is_oracle(order: str | None) -> bool:
+    """Whether tokens are chosen by what no sender knows."""
+    return order is not None and order.startswith(ORACLE)
+
+
+def order_key(order: str | None) -> tuple[bool, bool, int, str]:
+    """Sorts orders: the published two, then all others by name, oracles behind, then none. Which
+    there are is for `channel.oracles.registry` to say."""
     place = ORDERS.index(order) if order in ORDERS else len(ORDERS)
-    return order is None, place, order or ""
+    return order is None, is_oracle(order), place, order or ""
 
 
 @dataclass(frozen=True)

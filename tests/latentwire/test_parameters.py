@@ -38,7 +38,7 @@ def test_lists_are_parsed() -> None:
         ("kv_bits", "4,4", "names a value twice"),
         ("keep_ratio", "1.5", "keep_ratio=1.5: must be a number from 0 to 1"),
         ("keep_ratio", "nan", "must be a number from 0 to 1"),
-        ("order", "middle", "must be one of front, back"),
+        ("order", "ends", "must be one of front, back"),
         ("codec", "int5", "codec 'int5' is unknown; there are bf16"),
         ("dataset", "mmlu_pro", "must be one of openbookqa"),
         ("limit", "-1", "must be a whole number of at least 0"),

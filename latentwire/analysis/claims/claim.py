@@ -19,8 +19,8 @@ from pathlib import Path
 from c2c.paired_prompts import ALIGNMENTS
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS, KINDS, Kind
 from latentwire.analysis.trained_pairs import IN_16_BITS, subject_of
+from latentwire.channel.oracles.registry import require_order
 from latentwire.channel.registry import require_codec
-from latentwire.channel.selectors.registry import require_selector
 from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError
 from latentwire.spec.axes import C2C
@@ -162,7 +162,7 @@ def _side(values: object, path: Path, within: str) -> tuple[Condition, str]:
         if trained not in ("", IN_16_BITS):
             require_codec(trained)
         require_codec(codec, calibration)
-        require_selector(order)
+        require_order(order)
         channel = Channel(codec, keep_ratio, order, calibration, alignment)
     except LatentWireError as error:
         raise LatentWireError(f"{path}: '{within}': {error}") from None

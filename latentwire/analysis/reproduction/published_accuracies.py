@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentwire.analysis.published import KV_BITS
-from latentwire.channel.selectors.registry import SELECTORS
+from latentwire.channel.oracles.registry import orders
 from latentwire.errors import LatentWireError
 from latentwire.spec.condition import order_of
 from latentwire.strict_yaml import StrictMapping, read_yaml
@@ -53,6 +53,7 @@ class PublishedStudy:
     sent: CacheSize
     figures: tuple[PublishedAccuracy, ...]
     trained: tuple[PublishedAccuracy, ...] = ()  # of fusers trained through their codec
+    selected: tuple[PublishedAccuracy, ...] = ()  # of tokens chosen by score, layer by layer
 
 
 def point(dataset: str, codec: str, keep_ratio: float, order: str) -> Point:
@@ -71,9 +72,12 @@ def load_study(path: Path) -> PublishedStudy:
     counted = _size(keys.take("counted"), path, "counted")
     sent = _size(keys.take("sent"), path, "sent")
     figures = _figures(keys.items("conditions"), path, "conditions")
-    trained = keys.items("trained") if keys.has("trained") else []
+    others = {
+        key: _figures(keys.items(key) if keys.has(key) else [], path, key)
+        for key in ("trained", "selected")
+    }
     keys.finish()
-    return PublishedStudy(name, pair, counted, sent, figures, _figures(trained, path, "trained"))
+    return PublishedStudy(name, pair, counted, sent, figures, **others)
 
 
 def _figures(items: Sequence[object], path: Path, key: str) -> tuple[PublishedAccuracy, ...]:
@@ -99,7 +103,7 @@ def _figure(values: object, path: Path, within: str) -> PublishedAccuracy:
         questions=keys.count("questions"),
         codec=keys.one_of("codec", tuple(KV_BITS)),
         keep_ratio=keys.number("keep_ratio"),
-        order=keys.one_of("order", tuple(SELECTORS)),
+        order=keys.one_of("order", tuple(orders())),
         accuracy=keys.number("accuracy"),
     )
     keys.finish()

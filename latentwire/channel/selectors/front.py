@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from latentwire.channel.positions import Positions
-from latentwire.channel.selectors.selector import Budget
+from latentwire.channel.selectors.selector import Budget, Selector
 
 
-class Front:
+class Front(Selector):
     help = "the first"
 
     def select(self, sharer_cache: Any, prompt: Sequence[int], budget: Budget) -> Positions:

@@ -20,16 +20,27 @@ if TYPE_CHECKING:  # it brings torch: a list of names should not take seconds
 _FILES = (
     "front",
     "back",
+    "middle",
+    "sinks_recent",
+    "random",
+    "vnorm",
+    "vnorm_by_layer",
+    "knorm",
+    "knorm_by_layer",
+    "snapkv",
+    "snapkv_by_layer",
+    "expected_attention",
+    "expected_attention_by_layer",
+    "kvcomm",
 )
 SELECTORS: dict[str, Selector] = {
     name: import_module(f"latentwire.channel.selectors.{name}").SELECTOR for name in _FILES
 }
 
 
-def require_selector(name: str) -> None:
-    """LatentWireError for a selector that there is not."""
-    if name not in SELECTORS:
-        raise LatentWireError(f"order must be one of {', '.join(SELECTORS)}, not {name!r}")
+def needs_queries(channel: Channel) -> bool:
+    """Whether what goes through a channel is chosen by the queries of the sharer's tokens."""
+    return channel.order in SELECTORS and SELECTORS[channel.order].needs_queries
 
 
 def select(channel: Channel, sharer_cache: "KVCache", prompt: Sequence[int]) -> Positions:
@@ -38,7 +49,9 @@ def select(channel: Channel, sharer_cache: "KVCache", prompt: Sequence[int]) -> 
     Arguments as for `Selector.select`. Raises LatentWireError for an unknown selector, and for
     positions that the prompt does not have.
     """
-    require_selector(channel.order)
+    if channel.order not in SELECTORS:
+        known = ", ".join(SELECTORS)
+        raise LatentWireError(f"order must be one of {known}, not {channel.order!r}")
     chosen = SELECTORS[channel.order].select(sharer_cache, prompt, Budget(channel.keep_ratio))
     if fault := chosen.fault(len(prompt), sharer_cache.layers):
         raise LatentWireError(f"the selector {channel.order} chose {fault}")

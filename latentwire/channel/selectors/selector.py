@@ -1,7 +1,7 @@
 """What a selector can do: it chooses which tokens go. One selector a file; the registry lists them.
 
 A selector is a sender's: it sees what the sharer has and nothing of the receiver's. Scores that
-need the receiver's cache are not selectors (see `c2c.oracle_selection`).
+need the receiver's cache are oracles (`channel.oracles`), a type of their own.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,12 @@ from latentwire.channel.positions import Positions
 
 if TYPE_CHECKING:  # it brings torch: a list of names should not take seconds
     from c2c.cache import KVCache
+
+
+WHOLE_TOKENS = (
+    "the interface puts what arrived in front of the prompt, so all layers must send the same"
+    " tokens; take another order"
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,9 @@ class Budget:
 class Selector(Protocol):
     """A choice of tokens; the same for the same arguments, in every process."""
 
+    by_layer: bool = False  # whether layers may send different tokens
+    needs_queries: bool = False  # whether the cache must hold its tokens' queries
+
     @property
     def help(self) -> str:
         """Which tokens go, in a few words."""
@@ -39,5 +48,6 @@ class Selector(Protocol):
         `prompt` holds the n token ids that the sharer read, `sharer_cache` its K and V of all but
         the last: one tensor [1, H, n-1, D] for each of its layers. Both are fitted to the
         question's prompt where another question's cache is sent. At a `keep_ratio` of 1 or 0 a
-        selector is not asked for by name: all or nothing goes.
+        selector is not asked for by name: all or nothing goes. With `needs_queries` the cache holds
+        `queries` too: what the sharer's tokens looked for, [1, Hq, n-1, D] a layer.
         """

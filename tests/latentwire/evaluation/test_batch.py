@@ -1,5 +1,7 @@
 """The parts of a batch that the definition does for one example at a time."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -63,8 +65,8 @@ def test_a_row_that_cannot_be_sent_is_named_and_troubles_no_other(
     conditions = [Condition("c2c", Channel(*cut), "matched") for cut in cuts]
     read = batch._Batch.sent
 
-    def poisoned(self: batch._Batch, controls: set[str]) -> dict[str, batch.Messages]:
-        sent = read(self, controls)
+    def poisoned(self: batch._Batch, *asked: Any) -> dict[str, batch.Messages]:
+        sent = read(self, *asked)
         sent["matched"].cache.keys[pair.endpoint.key_layers[0]][1, 0, 0, 0] = torch.nan
         return sent
 

@@ -9,16 +9,17 @@ import torch
 import wire_decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_questions import SHORT, STOPS
+from random_questions import SHORT, STOPS, self_pair
 from random_questions import private_questions as asked
-from tiny import make_model, make_tokenizer
+from tiny import make_model
 from transformers import DynamicCache, PreTrainedModel
 
+from c2c import sharer
 from c2c.cache import KVCache, geometry
 from latentwire.channel.describe import describe
 from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.packet import TOLD_VERSION, VERSION, PacketError
-from latentwire.channel.selectors.registry import SELECTORS
+from latentwire.channel.selectors.registry import SELECTORS, select
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import (
     baselines,
@@ -37,18 +38,8 @@ from latentwire.tasks.task import Prompts, user_turn_token_ids
 
 ALONE = [Condition("receiver"), Condition("sharer")]
 WHOLE = Condition("c2c", Channel("fp32"), "matched")
-PARTS = [Channel("fp32", ratio, order) for ratio in (0.7, 0.3) for order in SELECTORS]
-
-
-def self_pair(architecture: str = "qwen3", dtype: torch.dtype = torch.float32) -> LoadedPair:
-    """One model at both ends."""
-    model = make_model(architecture, seed=5).to(dtype)
-    model.generation_config.eos_token_id = STOPS
-    shape = geometry(model.config)
-    interface = without_weights("prefix", shape, shape)
-    return LoadedPair(
-        model, model, interface, make_tokenizer(), Endpoint.of(interface, b"12345678")
-    )
+WHOLE_TOKENS = [name for name, selector in SELECTORS.items() if not selector.by_layer]
+PARTS = [Channel("fp32", ratio, order) for ratio in (0.7, 0.3) for order in WHOLE_TOKENS]
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +98,10 @@ def test_answers_are_those_of_the_model_that_reads_everything(
     found = engine.evaluate(pair, conditions, questions, derange(questions, 42), batch_size)
     for row, question in enumerate(questions):
         evidence, prompt = question.prompts.sharer_ids, question.prompts.receiver_ids
-        count = int(len(evidence) * channel.keep_ratio)
-        places = range(len(evidence))
-        kept = places[:count] if channel.order == "front" else places[len(evidence) - count :]
+        places, ids = range(len(evidence)), (*evidence, prompt[0])
+        cache = sharer.read(pair.sharer, torch.tensor([ids]), queries=True)
+        kept = select(channel, cache, ids).tokens(0)
+        assert len(kept) == int(len(evidence) * channel.keep_ratio)
         record = pipeline.evaluate(pair, condition, question, question)
         if kept:
             assert record.output == said(pair, plainly(pair.receiver, evidence, prompt, kept))

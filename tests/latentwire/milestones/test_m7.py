@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 from in_process import run_milestone
-from mlflow import MlflowClient
-from tests_support import empty_store
+from tests_support import empty_store, table_of
 from tiny import write_pair
 from two_tokenizers import second_tokenizer
 
@@ -17,18 +16,6 @@ from latentwire.milestones import m0, m1, m7, train
 from latentwire.session.preflight_state import open_session
 
 GIVEN = {"dataset": "demo_facts", "limit": 2, "chunk_size": 2}
-
-
-def runs_of(milestone: str) -> list:
-    client = MlflowClient()
-    (experiment,) = [e for e in client.search_experiments() if e.name == "latentwire"]
-    named = f"tags.`latentwire.level` = 'milestone' and tags.`latentwire.milestone` = '{milestone}'"
-    return client.search_runs([experiment.experiment_id], named)
-
-
-def table_of(milestone: str, name: str) -> pd.DataFrame:
-    folder = Path(runs_of(milestone)[0].info.artifact_uri.removeprefix("file://"))
-    return pd.read_csv(folder / name)
 
 
 def test_one_tokenizer_has_alignment_off_beside_the_others(

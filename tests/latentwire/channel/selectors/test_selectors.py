@@ -5,14 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 from chosen import positions_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c2c.cache import KVCache
 from c2c.sections import sections, split
 from latentwire.channel.positions import Positions
+from latentwire.channel.selectors.ranked import Ranked
 from latentwire.channel.selectors.registry import SELECTORS, select
-from latentwire.channel.selectors.selector import Budget
+from latentwire.channel.selectors.seen import ranks_of, ranks_of_rows
+from latentwire.channel.selectors.selector import Budget, Selector
 from latentwire.errors import LatentWireError
 from latentwire.milestones.m3 import PARAMETERS
 from latentwire.spec.condition import Channel
@@ -23,18 +25,22 @@ DOCS = Path(__file__).parents[4] / "docs" / "adding_a_selector.md"
 @pytest.mark.parametrize("name", SELECTORS)
 @pytest.mark.parametrize("keep_ratio", [0.0, 0.1, 0.5, 1.0])
 def test_every_selector_keeps_to_the_contract(name: str, keep_ratio: float) -> None:
-    for tokens in (1, 2, 14):
+    for tokens in (1, 2, 14, 60):
         cache = make_cache(tokens - 1)
-        before = [tensor.clone() for tensor in (*cache.keys, *cache.values)]
+        before = [tensor.clone() for tensor in (*cache.keys, *cache.values, *cache.queries)]
         budget, prompt = Budget(keep_ratio), list(range(100, 100 + tokens))
         chosen = SELECTORS[name].select(cache, prompt, budget)
         assert chosen == SELECTORS[name].select(cache, prompt, budget)
         assert chosen.fault(tokens, cache.layers) == ""
-        counts = {len(chosen.tokens(layer)) for layer in range(cache.layers)}
-        assert max(counts) <= budget.tokens(tokens)
+        counts = [len(chosen.tokens(layer)) for layer in range(cache.layers)]
+        most = budget.tokens(tokens)
+        assert sum(counts) <= most * cache.layers
+        if name != "kvcomm":  # which sends whole layers
+            assert counts == [most] * cache.layers
+        assert SELECTORS[name].by_layer or not chosen.by_layer
         if keep_ratio in (0, 1):
             assert chosen == Positions.of(range(budget.tokens(tokens)))
-        after = (*cache.keys, *cache.values)
+        after = (*cache.keys, *cache.values, *cache.queries)
         assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
 
 
@@ -72,13 +78,15 @@ def test_known_prompts(tokens: int, keep_ratio: float, order: str, expected: ran
     assert chosen == Positions((expected,) if expected else ())
 
 
-def make_cache(tokens: int) -> KVCache:
-    generator = torch.Generator().manual_seed(0)
-    tensors = [torch.randn(1, 2, tokens, 4, generator=generator) for _ in range(6)]
-    return KVCache(tuple(tensors[:3]), tuple(tensors[3:]))
+def make_cache(tokens: int, seed: int = 0) -> KVCache:
+    """Of 3 layers, 2 KV heads and 6 query heads."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(1, 2, tokens, 4)] * 6 + [(1, 6, tokens, 4)] * 3
+    tensors = [torch.randn(shape, generator=generator) for shape in shapes]
+    return KVCache(*(tuple(tensors[n : n + 3]) for n in (0, 3, 6)))
 
 
-class Chooses:
+class Chooses(Selector):
     help = "what a test says"
 
     def __init__(self, positions: Positions) -> None:
@@ -109,8 +117,8 @@ def test_a_choice_that_no_prompt_has_is_refused(
 
 
 def test_an_unknown_selector_is_refused() -> None:
-    with pytest.raises(LatentWireError, match="order must be one of front, back, not 'middle'"):
-        select(Channel("int8", 0.5, "middle"), make_cache(6), range(7))
+    with pytest.raises(LatentWireError, match=r"order must be one of front, .*, not 'ends'"):
+        select(Channel("int8", 0.5, "ends"), make_cache(6), range(7))
 
 
 @given(st.lists(st.integers(0, 40)), st.lists(st.lists(st.integers(0, 40)), min_size=1, max_size=4))
@@ -132,3 +140,142 @@ def test_layers_that_all_send_the_same_do_not_differ() -> None:
     assert Positions.of_layers([[1, 2], [2, 1]], [1, 2]) == Positions.of([1, 2])
     assert Positions.of_layers([[1], [1]], range(5)).by_layer == ((range(1, 2),),) * 2
     assert Positions.of_layers([[], []], range(5)) == Positions()
+
+
+def chosen_by(name: str, cache: KVCache, count: int, prompt: list[int] | None = None) -> Positions:
+    tokens = cache.tokens
+    prompt = prompt or list(range(100, 101 + tokens))
+    return SELECTORS[name].select(cache, prompt, Budget((count + 0.5) / tokens))
+
+
+def best(scores: torch.Tensor, count: int) -> list[int]:
+    return sorted(scores.topk(count).indices.tolist())
+
+
+def layer_norms(tensors: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+    return [x.norm(dim=-1).mean((0, 1)) for x in tensors]
+
+
+@pytest.mark.parametrize(("name", "sign"), [("vnorm", 1), ("knorm", -1)])
+def test_norms_are_ranked_by_layer_or_over_layers_of_equal_weight(name: str, sign: int) -> None:
+    cache = make_cache(40)
+    loud = (10.0, 1.0, 0.1)  # one layer must not decide for all
+    cache = KVCache(
+        *(
+            tuple(x * much for x, much in zip(part, loud, strict=True))
+            for part in (cache.keys, cache.values)
+        )
+    )
+    layers = layer_norms(cache.values if sign > 0 else cache.keys)
+    found = chosen_by(f"{name}_by_layer", cache, 7)
+    assert [found.tokens(n) for n in range(3)] == [best(sign * x, 7) for x in layers]
+    assert found.sections == (range(40),)
+    over = sum(sign * x / x.mean() for x in layers)
+    assert isinstance(over, torch.Tensor)
+    assert chosen_by(name, cache, 7).tokens(0) == best(over, 7)
+
+
+def attention(cache: KVCache, layer: int) -> torch.Tensor:
+    """What the last 32 tokens attend to, [Hq, 32, T], as attention does it."""
+    query, key = cache.queries[layer][0], cache.keys[layer][0].repeat_interleave(3, 0)
+    logits = query @ key.transpose(1, 2)
+    hidden = torch.ones_like(logits).triu(1).bool()
+    return logits.masked_fill(hidden, -torch.inf).softmax(-1)[:, -32:]
+
+
+def test_snapkv_takes_what_the_window_attends_to_and_its_end() -> None:
+    cache = make_cache(60)
+    found = chosen_by("snapkv_by_layer", cache, 10)
+    for layer in range(3):
+        mean = attention(cache, layer).mean((0, 1))
+        pooled = torch.nn.functional.avg_pool1d(mean[None], 5, stride=1, padding=2)[0]
+        rest = best(pooled[:55], 5)
+        assert found.tokens(layer) == [*rest, *range(55, 60)]
+
+
+def test_expected_attention_is_that_of_gaussian_queries() -> None:
+    """Against the mean of exp(q k) over many queries drawn from a Gaussian of that mean and
+    covariance, on tokens that it tells apart."""
+    cache = make_cache(60, seed=3)
+    found = chosen_by("expected_attention_by_layer", cache, 9)
+    for layer in range(3):
+        query, key = cache.queries[layer][0, :, -32:], cache.keys[layer][0].repeat_interleave(3, 0)
+        centred = query - query.mean(1, keepdim=True)
+        covariance = centred.transpose(1, 2) @ centred / 32
+        mean = query.mean(1)
+        log = torch.einsum("hd,htd->ht", mean, key)
+        log = log + torch.einsum("htd,hde,hte->ht", key, covariance, key) / 2
+        share = log[:, 4:].softmax(-1)
+        norm = cache.values[layer][0].norm(dim=-1)[:, 4:]
+        scores = (share.unflatten(0, (2, 3)).mean(1) * norm).mean(0)
+        assert found.tokens(layer) == [0, 1, 2, 3, *(4 + n for n in best(scores, 5))]
+
+
+def test_kvcomm_sends_whole_layers_that_look_at_the_text() -> None:
+    cache = make_cache(60)
+    found = chosen_by("kvcomm", cache, 20)  # a third: one layer of three
+    mass = torch.stack([attention(cache, n)[:, :, 1:28].sum(-1).mean() for n in range(3)])
+    layer = torch.arange(3.0)
+    prior = torch.exp(-(((layer - 1) / 10) ** 2) / 2)
+    scores = [(x - x.min()) / (x.max() - x.min()) for x in (mass, prior)]
+    (kept,) = best(0.8 * scores[0] + 0.2 * scores[1], 1)
+    assert [len(found.tokens(n)) for n in range(3)] == [60 * (n == kept) for n in range(3)]
+    assert chosen_by("kvcomm", cache, 19) == Positions()
+
+
+def test_of_equal_tokens_the_first_go_and_noise_does_not_choose() -> None:
+    cache = make_cache(1).map(lambda x: x.expand(-1, -1, 50, -1).clone())
+    noise = make_cache(50, seed=9)
+    parts = zip(
+        (cache.keys, cache.values, cache.queries),
+        (noise.keys, noise.values, noise.queries),
+        strict=True,
+    )
+    noisy = KVCache(
+        *(tuple(a * (1 + 1e-6 * b) for a, b in zip(*part, strict=True)) for part in parts)
+    )
+    for name in ("vnorm", "vnorm_by_layer", "knorm", "knorm_by_layer"):
+        assert chosen_by(name, noisy, 9).tokens(1) == list(range(9))
+
+
+def test_random_depends_on_the_prompt_alone_and_grows() -> None:
+    prompt = list(range(41))
+    small, large = (chosen_by("random", make_cache(40), n, prompt).tokens(0) for n in (8, 20))
+    assert set(small) < set(large)
+    assert small == [1, 10, 13, 18, 26, 28, 29, 36]
+    other = chosen_by("random", make_cache(40), 8, [*prompt[:-1], 7]).tokens(0)
+    assert other != small
+
+
+def test_places_alone() -> None:
+    cache = make_cache(20)
+    assert chosen_by("middle", cache, 5).tokens(0) == [7, 8, 9, 10, 11]
+    assert chosen_by("sinks_recent", cache, 7).tokens(0) == [0, 1, 2, 3, 17, 18, 19]
+    assert chosen_by("sinks_recent", cache, 3).tokens(0) == [0, 1, 2]
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=4), st.integers(0, 99))
+def test_a_batch_is_ranked_as_its_rows_are(lengths: list[int], seed: int) -> None:
+    """Whatever stands behind a row's tokens."""
+    ranked = [each for each in SELECTORS.values() if isinstance(each, Ranked)]
+    caches = [make_cache(n, seed + row) for row, n in enumerate(lengths)]
+    longest = max(lengths)
+
+    def padded(kind: str, layer: int) -> torch.Tensor:
+        rows = [getattr(cache, kind)[layer] for cache in caches]
+        heads, width = rows[0].shape[1], rows[0].shape[3]
+        filled = [
+            torch.cat([x, torch.full((1, heads, longest - x.shape[2], width), 7.0)], 2)
+            for x in rows
+        ]
+        return torch.cat(filled)
+
+    kinds = ("keys", "values", "queries")
+    batch = KVCache(*(tuple(padded(kind, n) for n in range(3)) for kind in kinds))
+    together = ranks_of_rows(ranked, batch, lengths)
+    for cache, length, found in zip(caches, lengths, together, strict=True):
+        for selector in ranked:
+            own = ranks_of(selector, cache)
+            count = 3 if selector is SELECTORS["kvcomm"] else length
+            assert [layer[:count] for layer in found[selector]] == [x[:count] for x in own]

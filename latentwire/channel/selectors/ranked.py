@@ -1,0 +1,73 @@
+"""Selectors that rank: by scores of tokens, worked out for a whole batch at once.
+
+What such a selector works out of a cache does not depend on the budget. A `Seen` cache keeps it, so
+that to select again with another budget costs no look at a tensor.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from latentwire.channel.positions import Positions
+from latentwire.channel.selectors.selector import Budget, Selector
+
+if TYPE_CHECKING:  # they take seconds to import: a list of names must not
+    from torch import Tensor
+
+    from c2c.cache import KVCache
+
+Ranks = Sequence[Sequence[int]]  # the best first: of tokens, for each layer or for all as one
+
+
+class Ranked(Selector):
+    """Chooses by ranks."""
+
+    def order(self, cache: "KVCache", tokens: "Tensor") -> "Tensor":
+        """The ranks of each example of a batch, int64 [R, B, N], the best first.
+
+        `cache` is [B, H, T, D], of which row b has tokens[b] tokens (int64 [B]), all of which can
+        be sent; what follows is padding, ranked last.
+        """
+        raise NotImplementedError
+
+    def chosen(self, ranks: Ranks, tokens: int, count: int) -> Positions:
+        """What goes of `tokens` tokens where `count` may."""
+        raise NotImplementedError
+
+    def select(self, sharer_cache: "KVCache", prompt: Sequence[int], budget: Budget) -> Positions:
+        from latentwire.channel.selectors.seen import ranks_of
+
+        tokens, count = len(prompt) - 1, budget.tokens(len(prompt))
+        if not 0 < count < tokens:  # nothing is to be chosen
+            return Positions.of(range(count))
+        return self.chosen(ranks_of(self, sharer_cache), tokens, count)
+
+
+class ByScore(Ranked):
+    """Takes the tokens that score highest; of equal scores the first ones."""
+
+    def __init__(self, by_layer: bool = False) -> None:
+        self.by_layer = by_layer
+
+    def scores(self, cache: "KVCache", tokens: "Tensor") -> "Tensor":
+        """One score a token, float32 [L, B, T]; arguments as for `order`."""
+        raise NotImplementedError
+
+    def always(self, tokens: int, count: int) -> range:
+        """Those of `tokens` tokens that go whatever their score; no more than `count`."""
+        return range(0)
+
+    def order(self, cache: "KVCache", tokens: "Tensor") -> "Tensor":
+        from latentwire.channel.selectors.scores import best_first, over_layers
+
+        scores = self.scores(cache, tokens)
+        return best_first(scores if self.by_layer else over_layers(scores, tokens), tokens)
+
+    def chosen(self, ranks: Ranks, tokens: int, count: int) -> Positions:
+        always = self.always(tokens, count)
+        free = count - len(always)
+        layers = [
+            [*always, *[token for token in layer if token not in always][:free]] for layer in ranks
+        ]
+        if not self.by_layer:
+            return Positions.of(layers[0])
+        return Positions.of_layers(layers, range(tokens))

@@ -1,0 +1,51 @@
+"""What of a message a sender has, and what selectors have worked out of it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from c2c.cache import KVCache
+from latentwire.channel.selectors.ranked import Ranked, Ranks
+
+
+@dataclass(frozen=True)
+class Seen(KVCache):
+    """One example's cache [1, H, T, D], with the ranks that are known of it."""
+
+    ranks: dict[Ranked, Ranks] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, cache: KVCache, ranks: dict[Ranked, Ranks] | None = None) -> "Seen":
+        return cls(cache.keys, cache.values, cache.queries, {} if ranks is None else ranks)
+
+
+def ranks_of(selector: Ranked, cache: KVCache) -> Ranks:
+    """The ranks of one example's cache [1, H, T, D]; a `Seen` one keeps them."""
+    known = cache.ranks if isinstance(cache, Seen) else {}
+    if selector not in known:
+        known |= ranks_of_rows([selector], cache, [cache.tokens])[0]
+    return known[selector]
+
+
+def ranks_of_rows(
+    selectors: Iterable[Ranked], cache: KVCache, tokens: Sequence[int]
+) -> list[dict[Ranked, Ranks]]:
+    """Each example's ranks under each selector. `cache` is [B, H, T, D], of which row b has
+    tokens[b] tokens. Waits for the device once, for all of them."""
+    counts = torch.tensor(tokens, device=cache.keys[0].device)
+    orders = {selector: selector.order(cache, counts) for selector in dict.fromkeys(selectors)}
+    if not orders:
+        return [{} for _ in tokens]
+    sizes = [order.numel() for order in orders.values()]
+    told = torch.cat([order.flatten() for order in orders.values()]).cpu().split(sizes)
+    ranks = [
+        part.view(each.shape).tolist() for part, each in zip(told, orders.values(), strict=True)
+    ]
+    return [
+        {
+            selector: [layer[row] for layer in found]
+            for selector, found in zip(orders, ranks, strict=True)
+        }
+        for row in range(len(tokens))
+    ]

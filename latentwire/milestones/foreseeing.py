@@ -1,0 +1,67 @@
+"""What M9 does: the grid of selectors and oracles, and a table of what an oracle is ahead by."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from latentwire.analysis.csv_files import csv_text
+from latentwire.analysis.foresight import Choice, foresight_table
+from latentwire.analysis.frames import records
+from latentwire.session.conclusion import stored_outcomes
+from latentwire.session.grid import run_grid
+from latentwire.session.milestone_run import MilestoneRun
+from latentwire.session.session import Session
+from latentwire.spec.axes import is_missing
+from latentwire.spec.condition import Channel, Condition
+
+TABLE = "oracle.csv"
+
+
+def compare_with_oracles(
+    session: Session, conditions: Sequence[Condition], parent: MilestoneRun | None = None
+) -> None:
+    """Evaluate what is not finished, and write the table."""
+    run_grid(session, "m9", conditions, parent, partial(_log_table, session, conditions))
+
+
+def _log_table(
+    session: Session, conditions: Sequence[Condition], run: MilestoneRun, measured: pd.DataFrame
+) -> None:
+    """Print the table, and log it to the milestone's run; nothing where nothing was chosen."""
+    rows = {_place(row): row for row in records(measured)}
+    tables = []
+    for dataset in session.dataset_names:
+        choices = [
+            _choice(session, dataset, condition, rows)
+            for condition in conditions
+            if condition.control == "matched" and condition.channel
+            if 0 < condition.channel.keep_ratio < 1
+        ]
+        tables.append(foresight_table(dataset, choices))
+    table = pd.concat(tables, ignore_index=True)
+    if table.empty:
+        return
+    run.writer.log_text(run.run_id, csv_text(table), TABLE)
+    print(table.to_string(index=False, float_format=lambda number: f"{number:.4g}"), flush=True)
+
+
+def _place(row: Mapping[str, Any]) -> tuple[object, ...]:
+    order = None if is_missing(row["order"]) else row["order"]
+    return row["dataset"], row["codec"], row["keep_ratio"], order
+
+
+def _choice(
+    session: Session,
+    dataset: str,
+    condition: Condition,
+    rows: Mapping[tuple[object, ...], Mapping[str, Any]],
+) -> Choice:
+    channel = condition.channel
+    assert isinstance(channel, Channel)
+    row = rows[dataset, channel.codec, channel.keep_ratio, channel.order]
+    found = stored_outcomes(session, dataset, condition)
+    return Choice(
+        channel.codec, channel.keep_ratio, channel.order, float(row["wire_bytes_mean"]), found
+    )
