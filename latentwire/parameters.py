@@ -29,6 +29,7 @@ MOST_CHARACTERS = 6000  # of a value: the tracking store keeps no longer ones
 MOST_WHOLE = 2**63 - 1
 MOST_SEED = 2**32 - 1  # what every generator of random numbers takes
 MOST_MESSAGE_TOKENS = 2**20
+MOST_BUDGET_BYTES = 2**40
 # What `kv_bits=4` means: the protocol's quantizer, one scale per KV head; 16 is the raw cache.
 BY_BITS = {16: "bf16", 8: "int8", 4: "int4", 3: "int3", 2: "int2"}
 DEFAULT_TOLERANCE_POINTS = 2.0  # by which a reproduced accuracy may differ
@@ -167,6 +168,11 @@ def one_of(*allowed: str) -> Callable[[str], str]:
 def codecs_of(values: Values) -> list[str]:
     """Those that are named, or else those of so many bits."""
     return list(values["codec"] or [BY_BITS[bits] for bits in values["kv_bits"]])
+
+
+def budgets_of(values: Values) -> tuple[int, ...]:
+    """Those that are named, or else 0: none."""
+    return values["budget_bytes"] or (0,)
 
 
 def comma_list(one: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
@@ -342,6 +348,12 @@ KEEP_RATIOS = Parameter(
     "1.0,0.75,0.5,0.25,0.1",
     comma_list(_ratio),
     "shares of the instruction tokens kept",
+)
+BUDGET_BYTES = Parameter(
+    "budget_bytes",
+    "",
+    _optional(comma_list(int_at_least(1, MOST_BUDGET_BYTES))),
+    "most bytes of a question's packet, all in; as many tokens go as fit. Empty: no budget",
 )
 ORDER = Parameter(
     "order",

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from calibrations import calibration_bytes
 from golden_packets import ALL as NARROW
-from golden_packets import CALIBRATIONS, FOLDER, IDENTITY, by_layer
+from golden_packets import CALIBRATIONS, FOLDER, IDENTITY, by_layer, with_classes
 
 from c2c.cache import Geometry, KVCache
 from latentwire.channel.calibration import Calibration, from_bytes
@@ -76,7 +76,8 @@ def _read(path: Path) -> Calibration:
 
 
 def header(width: int, name: str) -> Header:
-    return Header(codec(name, calibration(width, name)), IDENTITY, LAYOUTS[width])
+    layout = with_classes(name, LAYOUTS[width])
+    return Header(codec(name, calibration(width, name)), IDENTITY, layout)
 
 
 @lru_cache

@@ -136,7 +136,9 @@ def read(data: bytes, calibration: dict[str, Array] | None = None) -> Packet:
     if coding.stage:
         block = fields.take(len(fields.data) - fields.at)
         fields = Bytes(decompress(block, coding) if packet.sent else block)
-    if coding.rate:
+    if coding.classes:
+        packet.tensors = by_class(fields, coding, packet)
+    elif coding.rate:
         packet.tensors = transformed(fields, coding, packet, calibration or {})
     else:
         for (kind, layer), codec in zip(packet.sent, coding.codecs, strict=True):
@@ -171,6 +173,7 @@ class Coding:
     rate: str = ""  # of `kvtc` or `klt`, or none
     by_layer: bool = False  # `klt`
     number_bytes: int = 1  # that the lossless stage's block is sorted by
+    classes: tuple[tuple[int, list[int]], ...] = ()  # codec and places of each class of tokens
 
 
 def parameters(fields: Bytes, number: int, packet: Packet, calibration: dict[str, Array]) -> Coding:
@@ -179,6 +182,12 @@ def parameters(fields: Bytes, number: int, packet: Packet, calibration: dict[str
     if stage:
         number = fields.take(1)[0]
         assert number not in (49, 50, *RATES)
+    if number == 72:
+        numbers, tokens = list(fields.take(fields.take(1)[0])), len(packet.positions)
+        bits = ceil(np.log2(len(numbers)))
+        told = fields.codes(tokens, bits) if bits else np.zeros(tokens, int)
+        places = [np.flatnonzero(told == place).tolist() for place in range(len(numbers))]
+        return Coding([], classes=tuple(zip(numbers, places, strict=True)))
     if 40 <= number <= 46 or number in RATES:
         assert fields.take(8) == calibration["digest"].tobytes()
     if number != 48:
@@ -190,6 +199,17 @@ def parameters(fields: Bytes, number: int, packet: Packet, calibration: dict[str
         codec, count = fields.take(1)[0], fields.varint()
         codecs += [codec] * count
     return Coding(codecs, stage)
+
+
+def by_class(fields: Bytes, coding: Coding, packet: Packet) -> dict[tuple[str, int], Array]:
+    """The tensors of a packet whose tokens have classes."""
+    shape = packet.heads, len(packet.positions), packet.head_dim
+    tensors = {site: np.empty(shape, np.float32) for site in packet.sent}
+    for codec, places in coding.classes:
+        for (kind, _), tensor in tensors.items():
+            part = packet.heads, len(places), packet.head_dim
+            tensor[:, places] = decode(codec, kind, fields, part)
+    return tensors
 
 
 def decompress(block: bytes, coding: Coding) -> bytes:

@@ -312,7 +312,8 @@ def _draw_keep_ratios(figure: Figure, dots: Sequence[PlotPoint], styles: Styles)
         look |= {"textcoords": "offset points", "annotation_clip": False}
         y = -7 - RATIO_POINTS * row
         axes.annotate(f"{codec} kept", (0, 0), (-5, y), "axes fraction", ha="right", **look)
-        places = {dot.keep_ratio: dot.wire_bytes for dot in dots if dot.codec == codec}
+        kept = [dot for dot in dots if dot.codec == codec and not dot.budget]
+        places = {dot.keep_ratio: dot.wire_bytes for dot in kept}
         under = ("data", "axes fraction")
         rows.append(
             [

@@ -75,7 +75,7 @@ COLUMNS: dict[str, str] = {
     **_of_type("float64", *_with_ends("score"), "wire_bytes_mean"),
     **_of_type("Int64", "wire_bytes_min", "wire_bytes_max", "messages"),
     "wire_bytes_per_question": "float64",
-    "bits_per_element": "float64",
+    **_of_type("float64", "bits_per_element", "unused_bytes_mean"),
     **_of_controls(_OF_CONTROL, [DERANGED]),
     "pairing_examples": "int64",
     **_of_type("float64", *_with_ends("pairing_gain"), "pairing_p", "pairing_p_holm"),
@@ -107,14 +107,15 @@ REQUIRED = (
 
 # What the numbers of a file can be, by how their columns begin or end. Only "never" is infinite.
 _BY_END: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("_accuracy", "_score", "_share", "_p", "_p_holm", "keep_ratio"), (0, 1)),
+    **dict.fromkeys(("_accuracy", "_score", "_share", "_p", "_p_holm"), (0, 1)),
+    **dict.fromkeys(("keep_ratio", "budget_ratio"), (0, 1)),
     **dict.fromkeys(("kv_bits", "bits_per_element", "output_tokens_mean"), (0, 1e9)),
     "margin_points": (0, 100),
 }
 _BY_START: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("accuracy", "score", "share_"), (0, 1)),
     **dict.fromkeys(("pairing_gain", "bf16_difference"), (-1, 1)),
-    "wire_bytes_": (0, 1e18),
+    **dict.fromkeys(("wire_bytes_", "budget_bytes", "unused_bytes_"), (0, 1e18)),
     "beats_text_": (0, float("inf")),
 }
 _LIMITS = {
@@ -412,6 +413,7 @@ def _score_columns(own: Mapping[str, Record], task: Task, accuracy: Interval) ->
 def _byte_columns(own: Mapping[str, Record]) -> dict[str, Any]:
     answered = unanswered.answered(own)
     sent = [record.wire_bytes for record in answered.values()]
+    unused = [left for record in own.values() if (left := record.unused_bytes) is not None]
     by_message: dict[str, list[int]] = defaultdict(list)
     for record in answered.values():
         if record.wire_bytes:
@@ -426,6 +428,7 @@ def _byte_columns(own: Mapping[str, Record]) -> dict[str, Any]:
             sum(sum(told) / len(told) for told in by_message.values()), len(sent)
         ),
         "bits_per_element": ratio(8 * sum(sent), sum(record.elements for record in own.values())),
+        "unused_bytes_mean": ratio(sum(unused), len(unused)),
     }
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from latentwire.analysis.completeness import counts, gain_is_complete, n_sentences
-from latentwire.analysis.frames import metric_of
+from latentwire.analysis.frames import metric_of, whole_caches
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.pictures import PALE, gridded, label, labelled, styled
 from latentwire.analysis.provenance import hashes_note
@@ -81,7 +81,8 @@ def draw_rate_accuracy(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     pale and joined by no line.
     """
     frame = labelled(frame)
-    whole = frame[(frame["keep_ratio"] == 1) & frame["bits_per_element"].notna()]
+    whole = whole_caches(frame)
+    whole = whole[whole["bits_per_element"].notna()]
     figure = Figure(figsize=(7.2, 4.6), layout="constrained", dpi=200)
     left, right = figure.subplots(1, 2)
     _draw_percent(left, whole, "score", whole["complete"])

@@ -15,8 +15,8 @@ def needs_calibration(name: str) -> bool:
 
 def bits_label(name: str) -> str:
     """Bits of one code, for people and for the parameter `kv_bits`: the first number in the name of
-    every codec. MIXED where layers differ."""
-    if "/" in name:
+    every codec. MIXED where layers or tokens differ."""
+    if "/" in name or ":" in name:
         return MIXED
     found = _BITS.search(name)
     assert found, f"{name}: a codec's name says its bits"

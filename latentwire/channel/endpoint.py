@@ -1,7 +1,8 @@
 """Both ends of the wire for one pair: what is sent, and how it arrives."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -74,6 +75,7 @@ class Endpoint:
             positions.sections,
             by_layer=by_layer,
             text_tokens=positions.text_tokens,
+            classes=positions.classes,
         )
         return Header(self._codec(channel), self.identity, layout)
 
@@ -82,6 +84,23 @@ class Endpoint:
         `positions` of it; b"" for none."""
         header = self.header(channel, positions)
         return encode(_gather(cache, [positions]), header) if header else b""
+
+    def packet_lengths(
+        self, channel: Channel, cache: KVCache, chosen: Sequence[Positions]
+    ) -> list[int]:
+        """How long `send` would make each packet of a batch (see `simulate`, and its errors), 0
+        where nothing goes: without a look at `cache` where no numbers matter."""
+        known = {each: _packet_bytes(self.header(channel, each)) for each in {*chosen}}
+        asked = [row for row, each in enumerate(chosen) if known[each] is None]
+        found: Iterator[int] = iter(())
+        if asked:
+            rows = cache.pick(torch.tensor(asked, device=cache.keys[0].device))
+            found = iter(self._simulate(channel, rows, [chosen[row] for row in asked]).wire_bytes)
+        return [next(found) if (told := known[each]) is None else told for each in chosen]
+
+    def whole_bytes(self, tokens: Iterable[int]) -> int:
+        """Length of the packet of those tokens of all that the interface reads, in 16 bits."""
+        return _packet_bytes(self.header(Channel("bf16"), Positions.of(tokens))) or 0
 
     def elements(self, packet: bytes) -> int:
         """Numbers of the sharer's cache that a packet stands for, 0 where none was sent."""
@@ -190,6 +209,22 @@ class Endpoint:
                 f" {found or 'none'} is loaded"
             )
         return codec(channel.codec, self.calibration if channel.calibration else None)
+
+
+def _packet_bytes(header: Header | None) -> int | None:
+    """`packet.packet_bytes`; 0 without a header. Where tokens stand does not matter to payloads."""
+    if header is None:
+        return 0
+    layout = header.layout
+    if not layout.by_layer:
+        layout = replace(layout, runs=(range(layout.tokens),), text_tokens=0)
+    payload = _payload_bytes(header.codec, layout)  # type: ignore[arg-type]  # all are frozen
+    return None if payload is None else around_bytes(header) + payload
+
+
+@lru_cache(maxsize=4096)
+def _payload_bytes(codec: CacheCodec, layout: Layout) -> int | None:
+    return codec.payload_bytes(layout)
 
 
 def _no_numbers(caches: Sequence[KVCache], layout: Layout) -> Tensor:

@@ -25,10 +25,11 @@ class Layout:
     first_position: int = 0  # position of the prompt's first token in its conversation
     by_layer: tuple[Runs, ...] = ()  # of all sharer layers, where they send different tokens
     text_tokens: int = 0  # as in `Positions`
+    classes: bytes = b""  # as in `Positions`
 
     @cached_property
     def kept(self) -> Positions:
-        return Positions(self.runs, self.by_layer, self.text_tokens)
+        return Positions(self.runs, self.by_layer, self.text_tokens, self.classes)
 
     @cached_property
     def tokens(self) -> int:

@@ -21,6 +21,8 @@ class Positions:
     # Tokens of the whole text, where the receiver must be told: its own prompt stands behind it.
     # 0: it knows, or the text ends with the last section.
     text_tokens: int = 0
+    # The class of each of the sections' tokens, a byte each, for a codec that has any (`by_token`)
+    classes: bytes = b""
 
     @classmethod
     def of(cls, tokens: Iterable[int]) -> "Positions":
@@ -46,7 +48,8 @@ class Positions:
         def there(runs: Runs) -> Runs:
             return runs_of(to[position] for run in runs for position in run)
 
-        return Positions(there(self.sections), tuple(map(there, self.by_layer)))
+        by_layer = tuple(map(there, self.by_layer))
+        return replace(self, sections=there(self.sections), by_layer=by_layer)
 
     @property
     def end(self) -> int:

@@ -1,7 +1,7 @@
 """All codecs by name. A codec's number is part of the packet format and is never used again.
 
-A name is that of a codec (`int4`), of a schedule (`int4/last2:bf16`), or either with a lossless
-stage behind it (`bf16+zstd`).
+A name is that of a codec (`int4`), of a schedule (`int4/last2:bf16`), either with a lossless stage
+behind it (`bf16+zstd`), or of codecs by token (`tokens:int8:int4`).
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from latentwire.channel import lossless, mixed_precision
+from latentwire.channel import by_token, lossless, mixed_precision
 from latentwire.channel.asymmetric import Asymmetric
 from latentwire.channel.cache_codec import CacheCodec
 from latentwire.channel.calibration import DIGEST_BYTES, LAYER_RATES, RATES, Calibration
@@ -106,7 +106,10 @@ _LOSSLESS_BY_NUMBER = {number: method for method, number in lossless.NUMBERS.ite
 
 NAMES = (*PER_TENSOR, *EMBEDDED, *CALIBRATED)
 # Names that show how schedules and lossless stages are written; M1 measures them too.
-EXAMPLES = ("int4/last2:bf16", "int2/keys:int4", "bf16+zstd", "int8+zstd", "int4+zstd", "int4+lzma")
+EXAMPLES = (
+    *("int4/last2:bf16", "int2/keys:int4", "tokens:int8:int4:int2"),
+    *("bf16+zstd", "int8+zstd", "int4+zstd", "int4+lzma"),
+)
 
 
 @lru_cache(maxsize=1024)
@@ -116,9 +119,11 @@ def codec(name: str, calibration: Calibration | None = None) -> CacheCodec:
     A codec that needs a calibration and has none knows sizes, and neither encodes nor decodes.
     """
     inner, plus, method = name.partition("+")
-    if "/" in inner:
+    made: CacheCodec
+    composed = by_token if inner.startswith(by_token.PREFIX) else mixed_precision
+    if "/" in inner or composed is by_token:
         try:
-            made: CacheCodec = mixed_precision.parse(inner, _scheduled)
+            made = composed.parse(inner, _scheduled)
         except ScheduleError as error:
             raise LatentWireError(str(error)) from None
     elif inner in PER_TENSOR:
@@ -130,7 +135,7 @@ def codec(name: str, calibration: Calibration | None = None) -> CacheCodec:
     else:
         raise LatentWireError(
             f"codec {inner!r} is unknown; there are {', '.join(NAMES)}; exceptions by layer are"
-            " written int4/last2:bf16, a lossless stage bf16+zstd"
+            " written int4/last2:bf16, those by token tokens:int8:int4, a lossless stage bf16+zstd"
         )
     if not plus:
         return made
@@ -163,6 +168,8 @@ def read_codec(
         if not isinstance(inner, FixedLength):
             raise PacketError(f"a lossless stage cannot stand behind {inner.name}")
         return Lossless(inner, _LOSSLESS_BY_NUMBER[number])
+    if number == by_token.NUMBER:
+        return by_token.read(reader, layout, _BY_NUMBER)
     if number == mixed_precision.NUMBER:
         return mixed_precision.read(reader, layout, _BY_NUMBER)
     if number in _CALIBRATED_BY_NUMBER:
@@ -183,6 +190,6 @@ def read_codec(
 def _scheduled(name: str) -> PerTensor:
     if name not in PER_TENSOR:
         raise ScheduleError(
-            f"codec {name!r} cannot be part of a schedule; there are {', '.join(PER_TENSOR)}"
+            f"codec {name!r} cannot be part of another; there are {', '.join(PER_TENSOR)}"
         )
     return PER_TENSOR[name]
