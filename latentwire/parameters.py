@@ -196,6 +196,17 @@ def _ratio(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A number above 0 and up to 1, written as 0.0625 or as 1/16."""
+    above, slash, below = text.partition("/")
+    value = _number(above)
+    if slash:
+        value = value / _number(below) if _number(below) > 0 else math.nan
+    if not 0 < value <= 1:
+        raise ValueError("must be a share above 0 and up to 1, as 0.0625 or 1/16")
+    return value
+
+
 def number(low: float, high: float = math.inf, above: bool = False) -> Callable[[str], float]:
     """A decimal number from `low` (or `above` it) to `high`."""
 
