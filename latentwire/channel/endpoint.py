@@ -86,7 +86,7 @@ class Endpoint:
         header = self.header(channel, positions)
         if not header:
             return b""
-        packet = encode(_gather(cache, [positions]), header)
+        packet = encode(gather(cache, [positions]), header)
         most_bytes = positions.most_bytes
         return cut(packet, most_bytes, self.calibration) if most_bytes else packet
 
@@ -183,7 +183,7 @@ class Endpoint:
         return refused
 
     def _simulate(self, channel: Channel, cache: KVCache, chosen: Sequence[Positions]) -> Arrived:
-        section, device = _gather(cache, chosen), cache.keys[0].device
+        section, device = gather(cache, chosen), cache.keys[0].device
         headers = {each: self.header(channel, each) for each in {*chosen}}
         some = next((header.layout for header in headers.values() if header), None)
         nothing = [0] * len(chosen)
@@ -278,7 +278,7 @@ def _no_numbers(caches: Sequence[KVCache], layout: Layout) -> Tensor:
     return ~torch.isfinite(torch.stack(largest).amax(0))
 
 
-def _gather(cache: KVCache, chosen: Sequence[Positions]) -> KVCache:
+def gather(cache: KVCache, chosen: Sequence[Positions]) -> KVCache:
     """Each row's tokens at its positions [B, H, K, D], K the longest of the layer; shorter rows
     repeat their last (a row of none its first)."""
     (first, *others) = {*chosen}
