@@ -27,10 +27,10 @@ from c2c.cache import KVCache
 from c2c.interface import Interface
 from c2c.paired_prompts import PairedPrompts
 from c2c.receiver import Prefilled
-from c2c.sections import Section, sections
+from c2c.sections import Runs, Section, runs_of, sections
 from latentwire.channel.layout import Layout
 from latentwire.channel.packet import MOST_TOKENS
-from latentwire.channel.positions import Positions, Runs, runs_of
+from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import select
 from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError, Unanswerable

@@ -38,14 +38,17 @@ from latentwire.session.session import Session
 from latentwire.tracking.dataset_inputs import TRAINING, log_question_sets
 from latentwire.tracking.series import SeriesLog
 from latentwire.training.channel import codecs_in_the_loop
-from latentwire.training.data import ScoredQuestions, TrainingData, load_training_data
+from latentwire.training.data import Reader, ScoredQuestions, TrainingData, load_training_data
 from latentwire.training.folder import TrainingFolder
 from latentwire.training.judging import Judge, as_evaluated
 
 FITTED_TOKENS = 65_536  # of messages, from which the linear maps of a new prefix are fitted
 
 # What weights do not follow from; the rest is a training's recipe.
-_BESIDE = ("pair", "device", "data_dir", "dry_run", "preflight", "output_dir", "trained_pair")
+_BESIDE = (
+    *("pair", "device", "data_dir", "dry_run", "preflight", "output_dir", "trained_pair"),
+    "alignment",  # as it was asked for; the one that there is stands in the recipe
+)
 
 
 def train_once(session: Session, parent: MilestoneRun | None = None) -> None:
@@ -91,12 +94,23 @@ def _load_data(session: Session) -> TrainingData:
         values["data"],
         session.dataset_names,
         ScoredQuestions(scored),
-        session.files.tokenizer,
+        _reader(session),
         values["data_dir"],
         values["eval_examples"],
         session.may_download,
-        session.files.inserts(),
     )
+
+
+def _reader(session: Session) -> Reader:
+    """How the pair reads. LatentWireError for two tokenizers where messages are inserted."""
+    files, alignment = session.files, session.pair.alignment
+    if files.inserts() and alignment:
+        raise LatentWireError(
+            f"pair {session.pair.name} has two tokenizers, and an interface that puts the message"
+            " before the prompt is trained on texts that both models read: take models of one"
+            " tokenizer, or leave out 'interface' for C2C's fuser"
+        )
+    return Reader(files.tokenizer, files.sharer_tokenizer, alignment, files.inserts())
 
 
 def _recipe(session: Session, data: TrainingData) -> dict[str, Any]:
@@ -109,9 +123,11 @@ def _recipe(session: Session, data: TrainingData) -> dict[str, Any]:
     parts = [{"name": p.name, "sha256": p.hash, "used": p.used} for p in data.parts]
     judged = [question.example.id for question in data.judged_by]
     _, count = torchrun.rank_and_count()
-    several = {"processes": count} if count > 1 else {}
+    beside: dict[str, Any] = {"processes": count} if count > 1 else {}
+    if session.pair.alignment:
+        beside["alignment"] = session.pair.alignment
     pair = session.files.identity
-    return {**given, **several, "conversations": parts, "judged_by": judged, "pair": pair}
+    return {**given, **beside, "conversations": parts, "judged_by": judged, "pair": pair}
 
 
 def _plan(session: Session, data: TrainingData, folder: TrainingFolder) -> str:
@@ -122,10 +138,12 @@ def _plan(session: Session, data: TrainingData, folder: TrainingFolder) -> str:
     through = ", ".join(values["codec"] or ()) or "16 bits"
     _, count = torchrun.rank_and_count()
     shared = f", by {count} processes" if count > 1 else ""
+    alignment = session.pair.alignment
+    aligned = f", prompts aligned by {alignment}" if alignment else ""
     return (
         f"{values['steps']} steps{onward}{shared}, {seen / len(data.pairs):.1f} epochs,"
-        f" messages through {through}, judged by {len(data.judged_by)} validation questions, in"
-        f" {folder.path}"
+        f" messages through {through}{aligned}, judged by {len(data.judged_by)} validation"
+        f" questions, in {folder.path}"
     )
 
 
@@ -200,7 +218,13 @@ def _parts(session: Session, data: TrainingData) -> _Parts:
     values = session.values
     fuser = _first_fuser(session, data)
     batches = TokenBatches(
-        data.pairs, data.pad, values["batch_size"], values["seed"], session.device, data.messages
+        data.pairs,
+        data.pad,
+        values["batch_size"],
+        values["seed"],
+        session.device,
+        data.messages,
+        data.aligned,
     )
     alone = round(values["codec_after"] * values["steps"]) * values["accumulation"]
     codecs = values["codec"] or ()
@@ -330,7 +354,12 @@ class _Watch:
         values = self.session.values
         self._judge: Judge | None = None
         if self.data.judged_by:
-            self._judge = Judge(self.data.judged_by, values["codec"] or (), values["seed"])
+            self._judge = Judge(
+                self.data.judged_by,
+                values["codec"] or (),
+                values["seed"],
+                self.session.pair.alignment,
+            )
         self._judged = self.folder.judgements()
         self.has_best = bool(self._judged)
         self._log = SeriesLog(self.milestone.writer, self.milestone.run_id)

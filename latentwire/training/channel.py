@@ -8,6 +8,7 @@ from torch import Tensor
 
 from c2c.cache import KVCache
 from c2c.fuser import Projectors
+from c2c.sections import Runs
 from c2c.training import Channels, not_altered
 from c2c.training_loss import Through, unchanged
 from latentwire.channel.codec_names import needs_calibration
@@ -48,8 +49,8 @@ def codecs_in_the_loop(
         chosen = codec(random.Random(f"codec:{seed}:{number}").choice(list(names)))
 
         @torch.no_grad()
-        def through(sent: KVCache, rows: Tensor, runs: Sequence[range]) -> KVCache:
-            layouts = [Layout(interface.sharer, layers, layers, (run,)) for run in runs]
+        def through(sent: KVCache, rows: Tensor, runs: Sequence[Runs]) -> KVCache:
+            layouts = [Layout(interface.sharer, layers, layers, each) for each in runs]
             arrived, _ = chosen.round_trip(sent, layouts)
             return arrived
 

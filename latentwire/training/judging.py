@@ -48,13 +48,15 @@ class Judgement:
 class Judge:
     """Asks validation questions; whose message a question is lent is drawn once, task by task."""
 
-    def __init__(self, questions: Sequence[Question], codecs: Sequence[str], seed: int) -> None:
+    def __init__(
+        self, questions: Sequence[Question], codecs: Sequence[str], seed: int, alignment: str = ""
+    ) -> None:
         by_task: dict[str, list[Question]] = {}
         for question in questions:
             by_task.setdefault(question.task.name, []).append(question)
         self.questions = [question for part in by_task.values() for question in part]
         self._donors = [lent for part in by_task.values() for lent in derange(part, seed)]
-        self._channels = [Channel(name) for name in codecs or (UNCOMPRESSED,)]
+        self._channels = [Channel(name, alignment=alignment) for name in codecs or (UNCOMPRESSED,)]
 
     def judge(self, step: int, pair: LoadedPair) -> Judgement:
         """What `pair` scores, whose fuser is as it would be evaluated (`as_evaluated`)."""

@@ -16,7 +16,7 @@ from latentwire.session.condition_plan import make_plans
 from latentwire.session.preflight_state import open_session
 from latentwire.spec.condition import Condition, Message
 from latentwire.tasks import registry
-from latentwire.training.data import ScoredQuestions, load_training_data
+from latentwire.training.data import Reader, ScoredQuestions, load_training_data
 
 NAME = private_task.TASK.name
 
@@ -118,7 +118,7 @@ def test_what_does_not_go_together_ends_before_work_starts(
         values(train, pair=f"self:{model}", data=NAME, dataset=NAME, **given),
     )
     with pytest.raises(LatentWireError, match="training takes prompts that both models read"):
-        load_training_data([NAME], [], ScoredQuestions([]), make_tokenizer(), data, 0)
+        load_training_data([NAME], [], ScoredQuestions([]), Reader(make_tokenizer()), data, 0)
 
 
 def test_a_milestone_without_a_seed_reads_the_questions_too(

@@ -23,7 +23,7 @@ def test_a_batch_arrives_as_its_packets_do(order: str) -> None:
     expected = pair.endpoint.simulate(channel, cache, chosen)
     (run,) = chosen[0].sections
     through = codecs_in_the_loop(pair.interface, ["int4"], 1)(0)
-    found = through(cache.section(run.start, run.stop), torch.arange(2), [run] * 2)
+    found = through(cache.section(run.start, run.stop), torch.arange(2), [(run,)] * 2)
     for layer in pair.endpoint.key_layers:
         assert torch.equal(found.keys[layer], expected.cache.keys[layer])
         assert not torch.equal(found.keys[layer], cache.keys[layer][:, :, run.start : run.stop])
