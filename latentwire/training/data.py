@@ -20,6 +20,7 @@ from latentwire.tasks.task import Example, Task, user_turn_token_ids
 MOST_TOKENS = 2048  # of a conversation; longer ones are left out
 HELD_BACK = 5  # of a task without a validation split, at most one question in so many
 STARTING_WORDS = 4
+MEASURED = 128  # training questions of each task that a calibration is made on, at most
 
 EVIDENCE = "evidence"  # of a chat's line: what the sharer alone reads
 
@@ -74,6 +75,7 @@ class TrainingData:
     pad: int
     messages: tuple[Sequence[int], ...] = ()  # of the pairs, where the sharer reads another text
     aligned: tuple[PairedPrompts, ...] = ()  # of the pairs, with a tokenizer at each end
+    measured: tuple[Question, ...] = ()  # training questions, for codecs with a calibration
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ def load_training_data(
     else:
         found, names = [], data
     questions: list[Question] = []
+    measured: list[Question] = []
     for name in names:
         task = TASKS[name]
         training = load_training(name, data_dir, download)
@@ -163,6 +166,8 @@ def load_training_data(
         else:
             asked = [e for e in held_out.examples if not scored.holds(e.question)][:judged]
         questions += tokenize(task, asked, reader.tokenizer, reader.sharer_tokenizer)
+        first = kept[:MEASURED]
+        measured += tokenize(task, first, reader.tokenizer, reader.sharer_tokenizer)
         if not isinstance(data, Path):
             left_out = len(training.examples) - len(kept) - (0 if held_out else len(asked))
             pairs = _of_task(task, kept, reader, end, training.name)
@@ -180,6 +185,7 @@ def load_training_data(
         pad,
         tuple(entry.message for entry in named) if reader.inserts or reader.alignment else (),
         tuple(entry.aligned for entry in named if entry.aligned),
+        tuple(measured),
     )
 
 

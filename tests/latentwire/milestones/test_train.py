@@ -80,6 +80,33 @@ def test_a_training_that_is_killed_ends_as_one_that_is_not(
         run_milestone(train, values(train, **options(bare, "killed", steps=5)))
 
 
+def test_a_calibration_for_the_loop_is_made_once(
+    bare: Path,
+    values: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("latentwire.training.data.MEASURED", 8)
+    given = options(bare, "whole", codec="klt2")
+    run_milestone(train, values(train, **given))
+    assert "train: a calibration for klt2, from 8 questions" in capsys.readouterr().out
+    other = given | {"output_dir": "killed"}
+    with killed_after(3):
+        run_milestone(train, values(train, **other))
+    capsys.readouterr()
+    run_milestone(train, values(train, **other))
+    assert "a calibration" not in capsys.readouterr().out
+    names = ["calibration.safetensors", "validation.jsonl"]
+    names += [f"fuser/final/{path.name}" for path in Path("whole/fuser/final").glob("proj*.pt")]
+    assert len(names) > 2
+    for name in names:
+        assert Path("whole", name).read_bytes() == Path("killed", name).read_bytes()
+    judged = [json.loads(row) for row in Path("whole/validation.jsonl").read_text().splitlines()]
+    assert all(row["wire_bytes_mean"] > 0 for row in judged)
+    with pytest.raises(LatentWireError, match="codec=kvtc1 is calibrated for just the layers"):
+        run_milestone(train, values(train, **options(bare, "kvtc", codec="kvtc1")))
+
+
 def test_two_tokenizers_train_and_are_compared(
     empty: Path, values: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
