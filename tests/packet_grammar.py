@@ -11,11 +11,11 @@ from dataclasses import replace
 from itertools import islice
 
 from c2c.cache import Geometry
+from c2c.sections import Runs, runs_of
 from latentwire.channel.header_fields import mask, varint
 from latentwire.channel.layout import Layout
 from latentwire.channel.lossless import NUMBERS, compress
 from latentwire.channel.pieces import joined
-from latentwire.channel.positions import Runs, runs_of
 from latentwire.channel.registry import CALIBRATED, PER_TENSOR, codec
 
 PLANES = codec("planes8").number

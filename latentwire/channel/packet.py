@@ -34,12 +34,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from c2c.cache import Geometry, KVCache
+from c2c.sections import Runs
 from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
 from latentwire.channel.header_fields import LARGEST_NUMBER, PacketError, Reader, mask, varint
 from latentwire.channel.layout import Layout, tensor_of
-from latentwire.channel.positions import Runs, lies_within
+from latentwire.channel.positions import lies_within
 from latentwire.channel.registry import read_codec
 from latentwire.errors import LatentWireError
 

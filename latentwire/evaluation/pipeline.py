@@ -27,14 +27,14 @@ from c2c.cache import KVCache
 from c2c.interface import Interface
 from c2c.paired_prompts import PairedPrompts
 from c2c.receiver import Prefilled
-from c2c.sections import Section, sections
+from c2c.sections import Runs, Section, runs_of, sections
 from latentwire.channel.allocation import Allocator, allocates
 from latentwire.channel.fitting import ended, fit
 from latentwire.channel.layout import Layout
 from latentwire.channel.oracles.oracle import ONE_TOKENIZER, Foreseen, choices
 from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.packet import MOST_TOKENS
-from latentwire.channel.positions import Positions, Runs, runs_of
+from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import needs_queries, select
 from latentwire.channel.selectors.selector import WHOLE_TOKENS
 from latentwire.controls.registry import CONTROLS
