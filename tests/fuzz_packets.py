@@ -136,7 +136,7 @@ def unsealed(packet: bytes) -> tuple[bytearray, list[int]]:
     """A packet without its checksums; in version 3, where its header and its payload's head end."""
     if packet[4] != CUT_VERSION:
         return bytearray(packet[:-4]), []
-    header, start = decode_header(packet)
+    header, start = decode_header(packet, calibrations()[0])
     assert isinstance(header.codec, Planes)
     head, stream = split(packet[start:], header.codec.head_bytes(header.layout))
     return bytearray(packet[: start - 4] + head + stream), [start - 4, start - 4 + len(head)]

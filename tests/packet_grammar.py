@@ -18,7 +18,7 @@ from latentwire.channel.lossless import NUMBERS, compress
 from latentwire.channel.pieces import joined
 from latentwire.channel.registry import CALIBRATED, PER_TENSOR, codec
 
-PLANES = codec("planes8").number
+PLANES, KLT_PLANES = codec("planes8").number, codec("planes8_klt").number
 STAGES = tuple(NUMBERS.values())
 PLAIN = (*(made.number for made in PER_TENSOR.values()), *[PLANES] * 4)
 NEED_CALIBRATION = tuple(codec(name).number for name in CALIBRATED)
@@ -35,7 +35,7 @@ def build(pair: Layout, identity: bytes, digests: list[bytes], generator: random
     geometry = pair.geometry if pick() < 0.9 else Geometry(*generator.choices(SIZES, k=3))
     layout = _layout(pair, geometry, generator)
     number, parameters = _codec(layout, digests, generator)
-    usual = 3 if number == PLANES else 2 if layout.text_tokens else 1
+    usual = 3 if number in (PLANES, KLT_PLANES) else 2 if layout.text_tokens else 1
     version = usual if pick() < 0.99 else generator.randrange(256)
     identity = identity if pick() < 0.98 else generator.randbytes(8)
     sizes = (geometry.layers, geometry.kv_heads, geometry.head_dim)
@@ -48,7 +48,7 @@ def build(pair: Layout, identity: bytes, digests: list[bytes], generator: random
         header += _number(layout.text_tokens, generator)
     header += _runs(layout, generator)
     if version == 3:
-        return sealed(header, *_planes(layout, generator), generator)
+        return sealed(header + parameters, *_planes(layout, number, generator), generator)
     body = header + parameters + _payload(number, parameters, layout, generator)
     if pick() < 0.05:
         body = body[: generator.randrange(len(body) + 1)]
@@ -69,13 +69,14 @@ def sealed(header: bytes, head: bytes, stream: bytes, generator: random.Random) 
     return bytes(packet)
 
 
-def _planes(layout: Layout, generator: random.Random) -> tuple[bytes, bytes]:
+def _planes(layout: Layout, number: int, generator: random.Random) -> tuple[bytes, bytes]:
     """Head and stream of `planes`, mostly such as mean something."""
     rows = min(layout.geometry.kv_heads * layout.geometry.head_dim, 1 << 16)
     tensors = layout.sent[:256]
     floats = [_block(4 * rows, generator) for _ in range(generator.random() < 0.1)]
     floats.append(struct.pack("<4e", 1, 0.3, 300, 1e-6) * rows)  # all are reaches that are fine
-    head = b"".join(generator.randbytes(7) + generator.choice(floats)[: 4 * rows] for _ in tensors)
+    length = rows if number == KLT_PLANES else 4 * rows
+    head = b"".join(generator.randbytes(7) + generator.choice(floats)[:length] for _ in tensors)
     stream = b""
     for _ in range(generator.choice((0, 1, 5, 40)) if tensors else 0):
         place = generator.randrange(len(tensors) + (generator.random() < 0.02))

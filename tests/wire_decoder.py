@@ -126,11 +126,17 @@ def read(data: bytes, calibration: dict[str, Array] | None = None) -> Packet:
     packet = Packet(
         identity, layers, heads, head_dim, key_layers, value_layers, positions, by_layer, {}, text
     )
-    assert (number == 70) == (data[4] == 3)
-    if number == 70:
+    assert (number in (70, 71)) == (data[4] == 3)
+    if data[4] == 3:
+        coding = Coding([], rate="3", by_layer=True)
+        if number == 71:
+            assert calibration is not None and fields.take(8) == calibration["digest"].tobytes()
         check = zlib.crc32(data[: fields.at])
         assert fields.take(4) == struct.pack("<I", check)
-        read_planes(fields, packet)
+        used = [
+            tables(calibration or {}, coding, *site) if number == 71 else {} for site in packet.sent
+        ]
+        read_planes(fields, packet, used, calibration or {})
         return packet
     coding = parameters(fields, number, packet, calibration or {})
     if coding.stage:
@@ -284,18 +290,19 @@ def integers(codec: int, fields: Bytes, shape: tuple[int, int, int]) -> Array:
     return codes.astype(np.float32).reshape(shape) * scale
 
 
-def read_planes(fields: Bytes, packet: Packet) -> None:
-    """The tensors of a payload that may have been cut."""
+def read_planes(
+    fields: Bytes, packet: Packet, used: list[dict[str, Array]], calibration: dict[str, Array]
+) -> None:
+    """The tensors of a payload that may have been cut; `used` are the tables of each, or empty."""
     begin = fields.at
     length = fields.varint()
-    rows = packet.heads * packet.head_dim
-    heads = []
-    for _ in packet.sent:
-        levels = np.frombuffer(fields.take(7), np.uint8).astype(np.int64)
-        heads.append((levels, fields.floats(rows, "<f2"), fields.floats(rows, "<f2")))
-    codes = [np.zeros((rows, len(packet.by_layer[layer])), np.int64) for _, layer in packet.sent]
+    heads = [plane_head(fields, packet.heads * packet.head_dim, table) for table in used]
+    codes = [
+        np.zeros((len(head[1]), len(packet.by_layer[layer])), np.int64)
+        for head, (_, layer) in zip(heads, packet.sent, strict=True)
+    ]
     planes = [np.zeros_like(each) for each in codes]
-    octaves = [np.frexp(reach)[1].max() - np.frexp(reach)[1] for _, reach, _ in heads]
+    octaves = [np.frexp(reach)[1].max(initial=-99) - np.frexp(reach)[1] for _, reach, _ in heads]
     stream = Bytes(pieces(fields, fields.data[begin : fields.at], length))
     place_bytes = next(n for n in (1, 2, 3) if len(heads) - 1 < 256**n)
     levels_read = [0] * len(heads)
@@ -314,9 +321,25 @@ def read_planes(fields: Bytes, packet: Packet) -> None:
         codes[place][row, token] += bits << (7 - plane[row])
         planes[place][row, token] += 1
     shape = packet.heads, packet.head_dim
-    for site, code, known, head in zip(packet.sent, codes, planes, heads, strict=True):
+    for site, code, known, head, table in zip(packet.sent, codes, planes, heads, used, strict=True):
         value = plane_values(code, known, *head)
-        packet.tensors[site] = value.reshape(*shape, -1).transpose(0, 2, 1)
+        if table:
+            z = value.astype(np.float64)
+            value = (table["basis"].astype(np.float64) @ z + table["mean"][:, None]).astype("f4")
+        tensor = value.reshape(*shape, -1).transpose(0, 2, 1)
+        if table and site[0] == "key":
+            tensor = turned(tensor, packet.by_layer[site[1]], calibration)
+        packet.tensors[site] = tensor
+
+
+def plane_head(fields: Bytes, rows: int, table: dict[str, Array]) -> tuple[Array, Array, Array]:
+    """Levels, and each row's reach and centre."""
+    levels = np.frombuffer(fields.take(7), np.uint8).astype(np.int64)
+    if not table:
+        return levels, fields.floats(rows, "<f2"), fields.floats(rows, "<f2")
+    upper = np.frombuffer(fields.take(int(table["sizes"].sum())), np.uint8).astype(np.uint16)
+    reach = (upper << 7).view(np.float16).astype(np.float32)
+    return levels, reach, np.zeros_like(reach)
 
 
 def pieces(fields: Bytes, before: bytes, length: int) -> bytes:

@@ -5,11 +5,11 @@ import re
 from latentwire.spec.axes import MIXED
 
 _BITS = re.compile(r"[0-9]+(\.[0-9]+)?")
-_CALIBRATED = re.compile(r"(turbo|kvtc|klt)[0-9.]+")
+_CALIBRATED = re.compile(r"(turbo|kvtc|klt)[0-9.]+|planes[0-9.]+_klt")
 
 
 def needs_calibration(name: str) -> bool:
-    """Whether the codec called `name` needs a calibration: those of three families do."""
+    """Whether the codec called `name` needs a calibration: those of four families do."""
     return _CALIBRATED.fullmatch(name.partition("+")[0]) is not None
 
 

@@ -23,10 +23,12 @@ import torch
 from torch import Tensor
 
 from latentwire.channel.block_scales import EPS, LARGEST
+from latentwire.channel.codec import CodecError
 
 BITS = 8
 MOST_AT_ONCE = 1 << 22  # numbers
 LEVELS = 7  # 1 + 2 + 4 cells on a side, of 1, 2 and 3 planes
+_LARGEST_COARSE = 0xF7  # 61440 in float16
 _LEVELLED = 3  # planes up to which levels are measured
 _MIDDLES = (128, 64, 192, 32, 96, 160, 224)  # of these cells
 
@@ -44,7 +46,7 @@ class Nested:
     def octaves(self) -> Tensor:
         """By how many powers of two each row's cells are finer than the widest: int32 [B, R]."""
         exponents = torch.frexp(self.reach.float()).exponent
-        return exponents.amax(1, keepdim=True) - exponents
+        return exponents.amax(1, keepdim=True) - exponents if exponents.shape[1] else exponents
 
 
 def quantize(x: Tensor, own: Tensor) -> Nested:
@@ -55,8 +57,36 @@ def quantize(x: Tensor, own: Tensor) -> Nested:
     # Halved first: the sum of two large numbers may be no finite float32.
     centre = (low / 2 + high / 2).clamp(-LARGEST, LARGEST).half()
     x = x - centre.float()
-    # Rounded before it is used: what is divided by is what is sent.
-    reach = x.abs().amax(-1, keepdim=True).clamp(EPS, LARGEST).half()
+    return _coded(x, centre, _reach(x), own)
+
+
+def quantize_about_zero(x: Tensor, own: Tensor) -> Nested:
+    """The same for rows whose centre is 0, with a reach that is rounded up to three bits behind the
+    first: `reach_bytes` has all of it."""
+    x = x.float().nan_to_num()
+    reach = (_reach(x).view(torch.int16) + 127) >> 7 << 7  # the upper nine bits, the first is 0
+    reach = reach.clamp_max(_LARGEST_COARSE << 7).view(torch.float16)
+    return _coded(x, torch.zeros_like(reach), reach, own)
+
+
+def reach_bytes(reach: Tensor) -> Tensor:
+    """The reach of `quantize_about_zero` in a byte: uint8."""
+    return (reach.contiguous().view(torch.int16) >> 7).to(torch.uint8)
+
+
+def reach_of(coarse: Tensor) -> Tensor:
+    """What `reach_bytes` was given; CodecError for what it does not give."""
+    if bool(((coarse == 0) | (coarse > _LARGEST_COARSE)).any()):
+        raise CodecError("planes payload has a reach that is not a positive number")
+    return (coarse.to(torch.int16) << 7).view(torch.float16)
+
+
+def _reach(x: Tensor) -> Tensor:
+    return x.abs().amax(-1, keepdim=True).clamp(EPS, LARGEST).half()
+
+
+def _coded(x: Tensor, centre: Tensor, reach: Tensor, own: Tensor) -> Nested:
+    # Centre and reach are rounded before they are used: what is divided by is what is sent.
     places = (x / (reach.float() / 128)).floor().clamp(-128, 127)
     codes = (places + 128).to(torch.uint8)
     levels = _levels(_sizes(codes), own.expand_as(codes))
@@ -67,7 +97,7 @@ def values(coded: Nested, planes: Tensor) -> Tensor:
     """What the first `planes` bits (int [B, R, W] or [B, R, 1]) of each code stand for, float32."""
     batch, rows, width = coded.codes.shape
     step = max(1, MOST_AT_ONCE // (batch * width))
-    parts = [slice(start, start + step) for start in range(0, rows, step)]
+    parts = [slice(start, start + step) for start in range(0, max(1, rows), step)]
     return torch.cat([_values(coded, planes, part) for part in parts], 1)
 
 

@@ -37,7 +37,7 @@ class Reached:
 
 def level_sizes(octaves: Array, tokens: int) -> Array:
     """How many numbers each level of a tensor has a bit of, given its rows' octaves [R]."""
-    return np.convolve(np.bincount(octaves), np.ones(BITS, np.int64)) * tokens
+    return np.convolve(np.bincount(octaves, minlength=1), np.ones(BITS, np.int64)) * tokens
 
 
 def next_unit(tensor: int, sizes: Array, level: int) -> Unit | None:
@@ -53,8 +53,8 @@ def gains(errors: Array, reach: Array, octaves: Array) -> Array:
     """
     weights = reach.astype(np.float64)[:, None] ** 2 * (errors[:, :-1] - errors[:, 1:])
     levels = octaves[:, None] + np.arange(BITS)
-    found = np.bincount(levels.ravel(), weights.ravel())
-    return found / math.fsum(found)
+    found = np.bincount(levels.ravel(), weights.ravel(), minlength=BITS)
+    return found / (math.fsum(found) or 1.0)  # 0 where no row is coded
 
 
 def order(sizes: list[Array], tensor_gains: list[Array], label_bytes: int) -> list[Unit]:

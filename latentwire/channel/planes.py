@@ -49,17 +49,21 @@ class Planes:
     def encode(self, cache: KVCache, layout: Layout) -> bytes:
         for site in layout.sent:
             check_finite(tensor_of(cache, *site))
-        coded = {site: _quantized(cache, site, [layout]) for site in layout.sent}
+        coded = {site: self.coded(cache, site, [layout]) for site in layout.sent}
         (units,) = _orders(coded, [layout])
         stream = write_stream(list(coded.values()), units)[: self._stream_bytes(layout)]
-        return joined(b"".join(map(_head, coded.values())), stream)
+        return joined(b"".join(map(self.head, coded.values())), stream)
 
     def decode(self, data: memoryview, layout: Layout) -> KVCache:
         head, stream = split(bytes(data), self.head_bytes(layout))
-        coded = _read_heads(head, layout)
+        coded, start = {}, 0
+        for site in layout.sent:
+            stop = start + self.head_bytes_of(site, layout)
+            coded[site] = self.read_head(head[start:stop], layout.tokens_of(site[1]))
+            start = stop
         found = read_stream(stream, list(coded.values()))
         return layout.cache(
-            {site: _tensor(each, site, [layout], [found]) for site, each in coded.items()}
+            {site: self._tensor(each, site, [layout], [found]) for site, each in coded.items()}
         )
 
     def payload_bytes(self, layout: Layout) -> int | None:
@@ -68,8 +72,7 @@ class Planes:
 
     def head_bytes(self, layout: Layout) -> int:
         """Of what every number needs."""
-        rows = layout.geometry.kv_heads * layout.geometry.head_dim
-        return len(layout.sent) * (LEVELS + 4 * rows)
+        return sum(self.head_bytes_of(site, layout) for site in layout.sent)
 
     def least_bytes(self, layout: Layout) -> int:
         """Of a payload without any plane."""
@@ -85,7 +88,7 @@ class Planes:
         self, cache: KVCache, layouts: Sequence[Layout], most_bytes: Sequence[int] | None = None
     ) -> tuple[KVCache, list[int]]:
         """With `most_bytes`, of each example's payload as `cut` makes it of the whole."""
-        coded = {site: _quantized(cache, site, layouts) for site in layouts[0].sites}
+        coded = {site: self.coded(cache, site, layouts) for site in layouts[0].sites}
         found, lengths = [], []
         for row, (layout, units) in enumerate(zip(layouts, _orders(coded, layouts), strict=True)):
             stream = self._stream_bytes(layout)
@@ -98,10 +101,42 @@ class Planes:
             found.append(plane_order.reached(units, len(layout.sent), stream, label))
             lengths.append(joined_bytes(self.head_bytes(layout), stream))
         tensors = {
-            site: _tensor(each, site, layouts, found).to(cache.keys[0].dtype)
+            site: self._tensor(each, site, layouts, found).to(cache.keys[0])
             for site, each in coded.items()
         }
         return layouts[0].cache(tensors, cache.keys[0]), lengths
+
+    def coded(self, cache: KVCache, site: Site, layouts: Sequence[Layout]) -> Nested:
+        """One tensor of each example of a batch: a row a channel of each head, [B, H * D, T]."""
+        rows = tensor_of(cache, *site).transpose(2, 3).flatten(1, 2)
+        return nested_quantizer.quantize(rows, own_tokens(rows, site, layouts))
+
+    def uncoded(self, rows: Tensor, site: Site, layouts: Sequence[Layout]) -> Tensor:
+        """The tensor [B, H, T, D] of what arrived of the rows, float32."""
+        geometry = layouts[0].geometry
+        return rows.unflatten(1, (geometry.kv_heads, geometry.head_dim)).transpose(2, 3)
+
+    def head_bytes_of(self, site: Site, layout: Layout) -> int:
+        return LEVELS + 4 * layout.geometry.width
+
+    def head(self, coded: Nested) -> bytes:
+        """What is sent of one tensor before its planes."""
+        levels = coded.levels.cpu().numpy().tobytes()
+        return levels + float_bytes(coded.reach, FLOAT16) + float_bytes(coded.centre, FLOAT16)
+
+    def read_head(self, head: bytes, tokens: int) -> Nested:
+        """The tensor [1, R, T] of which no plane is there yet; CodecError for what none has."""
+        floats = read_floats(memoryview(head)[LEVELS:], FLOAT16)
+        reach, centre = floats.view(2, 1, -1)
+        check_scales(reach.where(centre.isfinite(), torch.nan), "planes")
+        return empty(head, reach, centre, tokens)
+
+    def _tensor(
+        self, coded: Nested, site: Site, layouts: Sequence[Layout], found: Sequence[Reached]
+    ) -> Tensor:
+        """What is there of one tensor of each example, float32 [B, H, T, D]."""
+        planes = _planes(coded, site, layouts, found)
+        return self.uncoded(nested_quantizer.values(coded, planes), site, layouts)
 
     def _stream_bytes(self, layout: Layout) -> int | None:
         """Where the sender ends; None where it does not. The whole stream is longer."""
@@ -115,48 +150,45 @@ class Planes:
         return found
 
 
-def _quantized(cache: KVCache, site: Site, layouts: Sequence[Layout]) -> Nested:
-    """A row a channel of each head, [B, H * D, T]."""
-    rows = tensor_of(cache, *site).transpose(2, 3).flatten(1, 2)
-    return nested_quantizer.quantize(rows, _own(rows, site, layouts))
+def empty(head: bytes, reach: Tensor, centre: Tensor, tokens: int) -> Nested:
+    """Rows [1, R, T] without a plane; the head begins with the levels."""
+    levels = torch.frombuffer(bytearray(head[:LEVELS]), dtype=torch.uint8)[None]
+    codes = torch.zeros(1, reach.shape[1], tokens, dtype=torch.uint8)
+    return Nested(codes, reach, centre, levels)
 
 
-def _own(rows: Tensor, site: Site, layouts: Sequence[Layout]) -> Tensor:
+def own_tokens(rows: Tensor, site: Site, layouts: Sequence[Layout]) -> Tensor:
     """Which tokens are each example's own, and not there to fill it up: bool [B, 1, T]."""
     counts = _whole([layout.tokens_of(site[1]) for layout in layouts], rows)
     return torch.arange(rows.shape[2], device=rows.device) < counts[:, None, None]
 
 
 def _orders(coded: dict[Site, Nested], layouts: Sequence[Layout]) -> Iterator[list[Unit]]:
-    """The units of each example, best first. What is measured comes from the device at once."""
-    measured = [
-        (
-            nested_quantizer.errors(each, _own(each.codes, site, layouts)),
-            each.reach,
-            each.octaves,
-        )
+    """The units of each example, best first."""
+    measured = {
+        site: [
+            part.cpu().numpy()
+            for part in (
+                nested_quantizer.errors(each, own_tokens(each.codes, site, layouts)),
+                each.reach,
+                each.octaves,
+            )
+        ]
         for site, each in coded.items()
-    ]
-    if not measured:
-        yield from ([] for _ in layouts)
-        return
-    errors, reach, octaves = (
-        torch.stack(list(part)).cpu().numpy() for part in zip(*measured, strict=True)
-    )
-    at = {site: place for place, site in enumerate(coded)}
+    }
     for row, layout in enumerate(layouts):
         sizes, gains = [], []
         for site in layout.sent:
-            own = octaves[at[site], row]
-            sizes.append(plane_order.level_sizes(own, layout.tokens_of(site[1])))
-            gains.append(plane_order.gains(errors[at[site], row], reach[at[site], row], own))
+            errors, reach, octaves = (part[row] for part in measured[site])
+            sizes.append(plane_order.level_sizes(octaves, layout.tokens_of(site[1])))
+            gains.append(plane_order.gains(errors, reach, octaves))
         yield plane_order.order(sizes, gains, label_bytes(len(layout.sent)))
 
 
-def _tensor(
+def _planes(
     coded: Nested, site: Site, layouts: Sequence[Layout], found: Sequence[Reached]
 ) -> Tensor:
-    """What is there of one tensor of each example, float32 [B, H, T, D]."""
+    """How many planes are there of each number of one tensor: int [B, R, T] or [B, R, 1]."""
     places = [layout.sent.index(site) if site in layout.sent else None for layout in layouts]
     levels, extra = (
         [0 if place is None else part[place] for place, part in zip(places, parts, strict=True)]
@@ -171,30 +203,8 @@ def _tensor(
         column = torch.arange(coded.codes.shape[2], device=coded.codes.device)
         there = first[..., None] + column < _whole(extra, coded.codes)[:, None, None]
         planes = planes + (inside[..., None] & there)
-    rows = nested_quantizer.values(coded, planes)
-    geometry = layouts[0].geometry
-    return rows.unflatten(1, (geometry.kv_heads, geometry.head_dim)).transpose(2, 3)
+    return planes
 
 
 def _whole(numbers: Sequence[int], like: Tensor) -> Tensor:
     return torch.tensor(numbers, device=like.device)
-
-
-def _head(coded: Nested) -> bytes:
-    levels = coded.levels.cpu().numpy().tobytes()
-    return levels + float_bytes(coded.reach, FLOAT16) + float_bytes(coded.centre, FLOAT16)
-
-
-def _read_heads(head: bytes, layout: Layout) -> dict[Site, Nested]:
-    """The tensors sent, no plane of which is there yet."""
-    rows, start = layout.geometry.kv_heads * layout.geometry.head_dim, 0
-    found = {}
-    for site in layout.sent:
-        levels = torch.frombuffer(bytearray(head[start : start + LEVELS]), dtype=torch.uint8)
-        floats = memoryview(head)[start + LEVELS : start + LEVELS + 4 * rows]
-        reach, centre = read_floats(floats, FLOAT16).view(2, 1, rows)
-        check_scales(reach.where(centre.isfinite(), torch.nan), "planes")
-        codes = torch.zeros(1, rows, layout.tokens_of(site[1]), dtype=torch.uint8)
-        found[site] = Nested(codes, reach, centre, levels[None])
-        start += LEVELS + 4 * rows
-    return found

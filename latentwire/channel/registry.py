@@ -20,6 +20,7 @@ from latentwire.channel.fp8 import FP8
 from latentwire.channel.grouped import WHOLE_HEAD, Grouped
 from latentwire.channel.header_fields import PacketError, Reader
 from latentwire.channel.klt import KLT
+from latentwire.channel.klt_planes import KLTPlanes
 from latentwire.channel.kvtc import KVTC
 from latentwire.channel.layout import Layout
 from latentwire.channel.lossless import FixedLength, Lossless
@@ -36,7 +37,8 @@ from latentwire.errors import LatentWireError
 
 GROUP = 32  # channels that share a scale
 INTEGER_BITS = (8, 4, 3, 2)
-PLANE_BITS = (1, 1.5, 2, 3, 4, 8)
+PLANE_BITS = (1, 1.5, 2, 3, 4, 8)  # the last: whole streams, as which packets are read
+KLT_PLANE_BITS = (0.5, 1, 1.5, 2, 3, 8)
 ROTATED_BITS = (1, 1.5, 2, 2.5, 3, 3.5, 4)
 
 
@@ -87,6 +89,14 @@ WHOLE_STREAM = EMBEDDED["planes8"]
 
 # Codecs that need a calibration: given one (or none) and the digest that packets name it by.
 _Calibrated = Callable[[Calibration | None, bytes], CacheCodec]
+
+
+def _klt_planes(
+    name: str, bits: float, calibration: Calibration | None, digest: bytes
+) -> CacheCodec:
+    return KLTPlanes(name, bits, calibration=calibration, digest=digest)
+
+
 CALIBRATED: dict[str, _Calibrated] = {
     **{
         f"turbo{bits:g}": partial(Turbo, f"turbo{bits:g}", 40 + place, bits)
@@ -95,6 +105,10 @@ CALIBRATED: dict[str, _Calibrated] = {
     **{
         f"kvtc{bits:g}": partial(KVTC, f"kvtc{bits:g}", 60 + place, bits)
         for place, bits in enumerate(RATES)
+    },
+    **{
+        f"planes{bits:g}_klt": partial(_klt_planes, f"planes{bits:g}_klt", bits)
+        for bits in KLT_PLANE_BITS
     },
     **{
         f"klt{bits:g}": partial(KLT, f"klt{bits:g}", 64 + place, bits)

@@ -6,8 +6,9 @@ from itertools import pairwise
 import pytest
 import torch
 from any_layouts import differing
+from calibrations import make_calibration
 from golden_packets import IDENTITY as GOLDEN_IDENTITY
-from golden_packets import golden_geometry, read_golden
+from golden_packets import golden_calibration, golden_geometry, read_golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -18,12 +19,14 @@ from latentwire.channel.layout import Layout, example, tensor_of
 from latentwire.channel.nested_quantizer import quantize, values
 from latentwire.channel.packet import Header, PacketError, around_bytes, cut, decode, encode
 from latentwire.channel.pieces import joined_bytes, stream_within
-from latentwire.channel.registry import EMBEDDED, codec
+from latentwire.channel.registry import EMBEDDED, NAMES, codec
 from latentwire.errors import LatentWireError
 
 GEOMETRY = Geometry(layers=4, kv_heads=2, head_dim=8)
 IDENTITY = b"the pair"
 LAYOUT = Layout(GEOMETRY, (0, 2), (1, 2, 3), (range(3, 15), range(20, 27)))
+CALIBRATION = make_calibration(GEOMETRY, LAYOUT.key_layers, LAYOUT.value_layers)
+ALL = [name for name in NAMES if name.startswith("planes")]
 WHOLE = Header(codec("planes8"), IDENTITY, LAYOUT)
 RANDOM, CONSTANT, HEAVY = "random", "constant parts", "heavy tails"
 
@@ -49,7 +52,7 @@ def make_cache(kind: str, layout: Layout = LAYOUT, seed: int = 0, batch: int = 1
 
 
 def arrived(data: bytes, layout: Layout = LAYOUT) -> KVCache:
-    return decode(data, layout.geometry, IDENTITY)[1]
+    return decode(data, layout.geometry, IDENTITY, calibration=CALIBRATION)[1]
 
 
 def lost(sent: KVCache, got: KVCache, layout: Layout = LAYOUT) -> float:
@@ -99,12 +102,13 @@ def test_a_round_trip_within_a_budget_is_a_packet_that_was_cut(
     data: st.DataObject, kind: str, seed: int
 ) -> None:
     layout = data.draw(differing(LAYOUT))
-    header = Header(codec(data.draw(st.sampled_from(list(EMBEDDED)))), IDENTITY, layout)
+    made = codec(data.draw(st.sampled_from(ALL)), CALIBRATION)
+    header = Header(made, IDENTITY, layout)
     cache = make_cache(kind, layout, seed)
     packet = encode(cache, header)
     least = around_bytes(header) + header.codec.least_bytes(layout)
     budget = data.draw(st.integers(0, len(packet) + 10))
-    ended = cut(packet, budget)
+    ended = cut(packet, budget, CALIBRATION)
     assert (ended == b"") == (budget < least)
     if ended:
         assert len(ended) <= budget and (len(ended) >= budget - 4 or ended == packet)
@@ -122,8 +126,8 @@ def test_what_else_is_in_the_batch_changes_nothing() -> None:
         return torch.stack(rows)
 
     whole = whole.map(filled)
-    for name in EMBEDDED:
-        made = codec(name)
+    for name in ALL:
+        made = codec(name, CALIBRATION)
         got, lengths = made.round_trip(whole, layouts)
         for row, layout in enumerate(layouts):
             payload = made.encode(example(whole, row, layout), layout)
@@ -135,9 +139,11 @@ def test_one_send_serves_every_rate() -> None:
     """A packet of a lower rate is the whole one, cut."""
     cache = make_cache(RANDOM)
     data = encode(cache, WHOLE)
-    for name in EMBEDDED:
-        packet = encode(cache, Header(codec(name), IDENTITY, LAYOUT))
-        assert cut(data, len(packet)) == packet
+    for name in ALL:
+        if name.endswith("_klt"):
+            data = encode(cache, Header(codec("planes8_klt", CALIBRATION), IDENTITY, LAYOUT))
+        packet = encode(cache, Header(codec(name, CALIBRATION), IDENTITY, LAYOUT))
+        assert cut(data, len(packet), CALIBRATION) == packet
 
 
 def test_a_rate_is_what_its_name_says() -> None:
@@ -183,13 +189,14 @@ def loss(data: bytes, cache: KVCache, layout: Layout) -> float:
     return lost(cache, arrived(data, layout), layout)
 
 
-@pytest.mark.parametrize("name", list(EMBEDDED))
+@pytest.mark.parametrize("name", ALL)
 def test_beginnings_of_golden_packets_are_read_or_refused(name: str) -> None:
     data, _, _ = read_golden(name)
+    geometry, own = golden_geometry(name), golden_calibration(name)
     read = 0
     for length in range(len(data) + 1):
         try:
-            decode(data[:length], golden_geometry(name), GOLDEN_IDENTITY)
+            decode(data[:length], geometry, GOLDEN_IDENTITY, calibration=own)
         except PacketError:
             assert not read
         else:
@@ -214,6 +221,23 @@ def test_the_longest_stream_within_so_many_bytes(head: int, most: int) -> None:
         assert joined_bytes(head, 0) > most
     else:
         assert joined_bytes(head, found) <= most < joined_bytes(head, found + 1)
+
+
+def test_a_known_transform_reaches_an_error_in_fewer_bytes() -> None:
+    """What lies in few directions across channels takes few rows there."""
+    layout = replace(LAYOUT, key_layers=(), value_layers=(1,), runs=(range(100),))
+    tables = CALIBRATION.layer_tables["value", 1, 3.0]
+    generator = torch.Generator().manual_seed(0)
+    falling = 3.0 ** -torch.arange(tables.components)
+    z = torch.randn(100, tables.components, generator=generator) * falling
+    x = (z @ tables.basis.T + tables.mean).view(100, 2, 8).transpose(0, 1)
+    cache = KVCache((x[None],) * 4, (x[None],) * 4)
+    by_channel, by_direction = (
+        encode(cache, Header(codec(name, CALIBRATION), IDENTITY, layout))
+        for name in ("planes2", "planes1_klt")
+    )
+    assert len(by_direction) < 0.6 * len(by_channel)
+    assert loss(by_direction, cache, layout) < loss(by_channel, cache, layout) / 2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
