@@ -196,7 +196,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _nearest(options: argparse.Namespace) -> None:
-    from latentwire.analysis.nearest import CACHES, Wanted, choose
+    from latentwire.analysis.nearest import ASKED, CACHES, Wanted, choose
     from latentwire.analysis.nearest_report import as_json, render
     from latentwire.spec.condition_filter import condition_filter
 
@@ -209,7 +209,7 @@ def _nearest(options: argparse.Namespace) -> None:
         limits.get("accuracy", 0) / 100,
         condition_filter(options.among) if options.among else CACHES,
     )
-    choices = choose(_answers(options, lambda run: True), wanted)
+    choices = choose(_answers(options, lambda run: run["control"] in ASKED), wanted)
     if not any(choice.row for choice in choices):
         raise LatentWireError(
             *(f"{choice.dataset}, {choice.pair}: {choice.notes[0]}" for choice in choices)
