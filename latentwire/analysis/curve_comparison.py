@@ -90,7 +90,7 @@ def compare_curves(
     sides = [_families(conditions, each) for each in (first, second)]
     found = []
     refused: dict[str, list[str]] = defaultdict(list)
-    for pairs, dataset in _together(*sides, first.names_pair or second.names_pair):
+    for pairs, dataset in _together(sides[0], sides[1], first.names_pair or second.names_pair):
         try:
             notes: list[str] = []
             points = (
