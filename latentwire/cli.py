@@ -37,11 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     calibration.add_argument("file", help="a file that `calibrate` has logged")
     calibration.set_defaults(run=_calibration)
     _add_submit(commands)
-    claims = commands.add_parser("claims", help="judge claims about conditions by the answers")
-    claims.add_argument("file", nargs="?", help="YAML; left out: the milestones' own")
-    claims.add_argument("--pair", help="a pair of the tracking store (left out: every one)")
-    claims.add_argument("--source", choices=("local", "published"), default="local")
-    claims.set_defaults(run=_claims)
+    _add_claims(commands)
     send = commands.add_parser("export", help="write a finished study to a file (docs/sharing.md)")
     send.add_argument("file", help="the file to make, such as study.zip")
     send.add_argument("--experiment", help="whose runs (default: latentwire)")
@@ -91,6 +87,14 @@ def _add_submit(commands: "argparse._SubParsersAction[PlainParser]") -> None:
     )
     submit.add_argument("--dry-run", action="store_true", help="print the script, submit nothing")
     submit.set_defaults(run=_submit)
+
+
+def _add_claims(commands: "argparse._SubParsersAction[PlainParser]") -> None:
+    claims = commands.add_parser("claims", help="judge claims about conditions by the answers")
+    claims.add_argument("file", nargs="?", help="YAML; left out: the milestones' own")
+    claims.add_argument("--pair", help="a pair of the tracking store (left out: every one)")
+    claims.add_argument("--source", choices=("local", "published"), default="local")
+    claims.set_defaults(run=_claims)
 
 
 def _add_compare(commands: "argparse._SubParsersAction[PlainParser]") -> None:
@@ -196,7 +200,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _nearest(options: argparse.Namespace) -> None:
-    from latentwire.analysis.nearest import CACHES, Wanted, choose
+    from latentwire.analysis.nearest import ASKED, CACHES, Wanted, choose
     from latentwire.analysis.nearest_report import as_json, render
     from latentwire.spec.condition_filter import condition_filter
 
@@ -209,7 +213,7 @@ def _nearest(options: argparse.Namespace) -> None:
         limits.get("accuracy", 0) / 100,
         condition_filter(options.among) if options.among else CACHES,
     )
-    choices = choose(_answers(options, lambda run: True), wanted)
+    choices = choose(_answers(options, lambda run: run["control"] in ASKED), wanted)
     if not any(choice.row for choice in choices):
         raise LatentWireError(
             *(f"{choice.dataset}, {choice.pair}: {choice.notes[0]}" for choice in choices)

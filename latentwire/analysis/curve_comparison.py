@@ -6,8 +6,9 @@ or hard is in both.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -87,26 +88,31 @@ def compare_curves(
     """
     conditions = measured_conditions(results)
     sides = [_families(conditions, each) for each in (first, second)]
-    several_pairs = first.names_pair or second.names_pair
     found = []
     refused: dict[str, list[str]] = defaultdict(list)
-    for (pair, dataset), members in sides[0].items():
-        for (other, other_dataset), others in sides[1].items():
-            if dataset != other_dataset or (pair != other and not several_pairs):
-                continue
-            try:
-                notes: list[str] = []
-                points = (
-                    _points(members, first, best, notes),
-                    _points(others, second, best, notes),
-                )
-                found.append(_compared((pair, other), dataset, points, best, resamples, notes))
-            except LatentWireError as error:
-                refused[str(error)].append(f"{dataset}, {pair}")
+    for pairs, dataset in _together(sides[0], sides[1], first.names_pair or second.names_pair):
+        try:
+            notes: list[str] = []
+            points = (
+                _points(sides[0][pairs[0], dataset], first, best, notes),
+                _points(sides[1][pairs[1], dataset], second, best, notes),
+            )
+            found.append(_compared(pairs, dataset, points, best, resamples, notes))
+        except LatentWireError as error:
+            refused[str(error)].append(f"{dataset}, {pairs[0]}")
     sentences = [f"{'; '.join(families)}: {reason}" for reason, families in refused.items()]
     if not found:
         raise LatentWireError(*(sentences or [_nothing(sides, first, second)]))
     return found, sentences
+
+
+def _together(
+    first: Iterable[_Family], second: Iterable[_Family], several_pairs: bool
+) -> Iterator[tuple[tuple[str, str], str]]:
+    """The pairs and the question set of what is compared."""
+    for (pair, dataset), (other, other_dataset) in product(first, second):
+        if dataset == other_dataset and (pair == other or several_pairs):
+            yield (pair, other), dataset
 
 
 def _nothing(sides: Sequence[Mapping[_Family, Any]], *filters: ConditionFilter) -> str:

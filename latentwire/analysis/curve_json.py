@@ -66,7 +66,7 @@ def write_lines(frame: pd.DataFrame, folder: Path) -> list[Path]:
     paths = []
     for key, name in file_names(keyed).items():
         paths.append(folder / f"{BEGINNING}{name}.json")
-        text = json.dumps(compressai(keyed[key]), indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(compressai(keyed[key]), indent=1, allow_nan=False)
         with replacing(paths[-1]) as temporary:
             temporary.write_text(f"{text}\n", encoding="utf-8")
     return paths

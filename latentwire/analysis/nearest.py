@@ -14,12 +14,13 @@ from latentwire.analysis.noninferiority import difference_interval
 from latentwire.analysis.paired_scores import compare
 from latentwire.analysis.stats import Interval
 from latentwire.analysis.unanswered import answered
-from latentwire.controls.registry import MATCHED
+from latentwire.controls.registry import DERANGED, MATCHED
 from latentwire.spec.axes import NONE
 from latentwire.spec.condition_filter import ConditionFilter
 from latentwire.tasks.registry import task_of_records
 
 CACHES = ConditionFilter("any cache", {})
+ASKED = (MATCHED, DERANGED, NONE)  # controls whose answers tell something here
 _INSTEAD = ("receiver", "sharer")  # no message: nothing that one could use
 
 
@@ -142,7 +143,11 @@ def _weak(
         yield f"Its interval reaches below {percent(wanted.least_score)} %."
     if over and over.interval.low <= 0:
         yield "It is not shown to be better than the receiver alone, which needs no byte."
-    if row["pairing_gain_low"] <= 0:
+    if row["degenerate"]:
+        yield f"It answers {row['top_letter']} to {percent(row['top_letter_share'])} % of all."
+    if not row["pairing_examples"]:
+        yield "Whether its content matters was not asked: run the control deranged."
+    elif row["pairing_gain_low"] <= 0:
         yield "It is not shown that its content matters: another question's message may do as well."
     rivals = [
         one

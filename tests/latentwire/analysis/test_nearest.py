@@ -85,16 +85,19 @@ def test_what_speaks_against_it_is_said(results: list[ConditionResult], conditio
     assert weak.over_receiver.difference == pytest.approx(1 / 40)
     assert weak.notes == (
         "It is not shown to be better than the receiver alone, which needs no byte.",
+        "It answers B to 72.5 % of all.",
         "It is not shown that its content matters: another question's message may do as well.",
         "1 of 5 conditions left out: not all questions were asked.",
     )
     strong = chosen(results, Wanted(most_bytes=9_000))
-    assert strong.notes == weak.notes[2:]
+    unasked = "Whether its content matters was not asked: run the control deranged."
+    one_letter = "It answers A to 85.0 % of all."
+    assert strong.notes == (one_letter, unasked, *weak.notes[3:])
     assert chosen(results, Wanted(least_score=0.85)).notes[0] == (
         "Its interval reaches below 85.0 %."
     )
     text = condition(right(34), wire_bytes=30, **TEXT)
-    assert chosen([*results, text], Wanted(most_bytes=9_000)).notes[0] == (
+    assert chosen([*results, text], Wanted(most_bytes=9_000)).notes[2] == (
         "No better than text 8 tokens (49.5 B, 85.0 %)."
     )
     # A text that was asked for is no rival, and one that is worse is not named.
