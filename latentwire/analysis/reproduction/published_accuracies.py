@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentwire.analysis.published import KV_BITS
 from latentwire.channel.oracles.registry import orders
 from latentwire.errors import LatentWireError
 from latentwire.spec.condition import order_of
 from latentwire.strict_yaml import StrictMapping, read_yaml
 
 LATENTWIRE_2026_02 = Path(__file__).parent / "latentwire_2026_02.yaml"
+
+KV_BITS = {"bf16": 16, "int8": 8, "int4": 4}  # codecs that studies published figures of
 
 Point = tuple[str, str, float, str]  # dataset, codec, keep_ratio, order
 
