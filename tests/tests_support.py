@@ -10,6 +10,7 @@ from contextlib import closing
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
 from filelock import FileLock
 from launched import Launched, options_of, surroundings, the_launcher
 from mlflow import MlflowClient
@@ -145,3 +146,17 @@ class Project:
         }
         assert len(numbers) == len(runs), "a chunk was computed twice"
         return numbers
+
+
+def runs_of(milestone: str) -> list[Run]:
+    """The milestone's runs, the newest first."""
+    client = MlflowClient()
+    (experiment,) = [e for e in client.search_experiments() if e.name == "latentwire"]
+    named = f"tags.`latentwire.level` = 'milestone' and tags.`latentwire.milestone` = '{milestone}'"
+    return client.search_runs([experiment.experiment_id], named)
+
+
+def table_of(milestone: str, name: str) -> pd.DataFrame:
+    """A CSV artifact of the milestone's newest run."""
+    folder = Path(runs_of(milestone)[0].info.artifact_uri.removeprefix("file://"))
+    return pd.read_csv(folder / name)

@@ -45,7 +45,7 @@ LAYOUTS[32] = Layout(
     ((range(2, 5), range(301, 302)), (), (range(3, 4), range(300, 302)), (), (range(4, 5),)),
 )
 BY_LAYER = (
-    *("fp16", "int4", "kivi2+zstd", "turbo2.5", "klt2"),
+    *("fp16", "int4", "kivi2+zstd", "turbo2.5", "klt2", "planes3", "planes1_klt"),
     "int4_group/2:nf4/values:rotate2.5+lzma",
 )
 ALL = (*NARROW, "fp16+lzma", "fp32+zstd", "kivi2+zstd", "int4_group/2:nf4/values:rotate2.5+lzma")

@@ -92,13 +92,7 @@ class Decoder:
             None if forced_lengths is None else torch.tensor(forced_lengths, device=self.device)
         )
         answers = torch.full((count, max_new_tokens), -1, device=self.device)
-        self.tokens[:count] = last_tokens
-        self.positions[:count] = torch.tensor(positions, device=self.device)
-        self.positions[count:] = 0
-        self.shifts.zero_()
-        self.shifts[: len(shifts)] = torch.tensor(shifts, dtype=torch.long, device=self.device)
-        self._hide(hidden)
-        self.rows.copy_(torch.arange(len(self.rows)))
+        self._begin(last_tokens, positions, shifts, hidden)
         ended = torch.zeros(count, dtype=torch.bool, device=self.device)
         reach = list(positions)  # of the row in each place, 0 once it has ended
         known = _Flags(self.device)
@@ -132,7 +126,21 @@ class Decoder:
                 known.forget()
         return [[token for token in row if token >= 0] for row in answers.tolist()]
 
-    def _hide(self, hidden: Tensor | None) -> None:
+    def _begin(
+        self,
+        last_tokens: Tensor,
+        positions: Sequence[int],
+        shifts: Sequence[int],
+        hidden: Tensor | None,
+    ) -> None:
+        """Put the first tokens where a step reads them; arguments as for `greedy`."""
+        count = len(positions)
+        self.tokens[:count] = last_tokens
+        self.positions[:count] = torch.tensor(positions, device=self.device)
+        self.positions[count:] = 0
+        self.shifts.zero_()
+        self.shifts[: len(shifts)] = torch.tensor(shifts, dtype=torch.long, device=self.device)
+        self.rows.copy_(torch.arange(len(self.rows)))
         self._hides = hidden is not None
         if hidden is not None:
             self.hidden.zero_()

@@ -15,7 +15,6 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import blended_transform_factory
-from matplotlib.typing import LineStyleType
 
 from latentwire.analysis.break_even_bytes import text_sentence
 from latentwire.analysis.completeness import n_sentences
@@ -23,19 +22,19 @@ from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.formatting import human_bytes
 from latentwire.analysis.frames import is_resampled, metric_of, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
+from latentwire.analysis.order_styles import MOST_ORDERS, line_styles, order_words
+from latentwire.analysis.pareto import pareto_front
 from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
 from latentwire.analysis.plot_baselines import BASELINE_STYLES, draw_baselines, read_baselines
 from latentwire.analysis.plot_points import (
     PlotPoint,
     Quantity,
     dodge,
-    pareto_front,
     read_points,
     read_sweeps,
     spread,
 )
 from latentwire.analysis.provenance import hashes_note
-from latentwire.channel.selectors.registry import SELECTORS
 from latentwire.errors import LatentWireError
 from latentwire.spec.axes import ALONE, AXES, CACHES
 
@@ -66,14 +65,8 @@ RATIO_POINTS = 8.6  # between the rows of keep ratios
 MOST_CODECS = 10  # told apart by colour and marker
 LEGEND_CODECS = 7  # on a line of the legend
 KINDS = 5  # of lines and hollow markers, likewise
+KINDS_CHARACTERS, HANDLE_CHARACTERS = 116, 9  # across the page, and what a line's sample takes
 FRONT_COLOUR, FRONT_WIDTH = "0.85", 4.5
-# Of the lines through one order's keep ratios; there are more selectors than can be told apart.
-ORDER_STYLES: tuple[LineStyleType, ...] = (
-    "-",
-    (0, (3.5, 1.8)),
-    (0, (1, 1.5)),
-    (0, (5, 1.5, 1, 1.5)),
-)
 Styles = Mapping[str, tuple[str, str]]  # codec -> colour and marker
 
 
@@ -82,10 +75,10 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     """Draw one dataset's budget curve of one pair.
 
     Above, accuracy (or what the task's metric is) with intervals: a colour and marker a codec,
-    solid lines through a codec's `front` keep ratios, dashed through its `back` ones and otherwise
-    broken ones for other orders, all meeting at the full cache; hollow markers for the deranged
-    control; receiver and sharer alone as level lines with
-    their intervals on the right edge. Conditions that answer nearly always with one letter are
+    solid lines through a codec's `front` keep ratios, short dashes through its `back` ones, dots
+    for others and long dashes for oracles, all meeting at the full cache; hollow markers for the
+    deranged control; receiver and sharer alone as level lines with their intervals on the right
+    edge. Conditions that answer nearly always with one letter are
     crossed out. Below, the pairing gain. Points of nearly equal bytes
     are drawn side by side, at most a few per cent from their place. A broad grey step in either
     panel joins the caches that no other beats, in bytes and in height (crossed out and incomplete
@@ -110,6 +103,7 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     dots = read_points(own)
     if not dots:
         raise LatentWireError(f"There is no point of {pair} on {dataset} to draw.")
+    dots, orders_left_out = _of_few_orders(dots)
     dots, left_out = _chosen(dots)
     metric = metric_of(own)
     overlay = read_points(frame[frame["source"] == "published"]) if source == "local" else []
@@ -135,7 +129,7 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     if source == "published":
         title += "  \N{MIDDLE DOT}  published answers"
     _draw_legends(figure, title, dots, overlay, styles)
-    caption = _caption(own, dots, overlay, bool(gains), left_out)
+    caption = _caption(own, dots, overlay, bool(gains), left_out, orders_left_out)
     figure.supxlabel(caption, x=EDGE, ha="left", fontsize=6.8, color="0.3")
     _draw_keep_ratios(figure, dots, styles)
     return figure
@@ -167,7 +161,7 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
     return 10 ** (low - room), 10 ** (high + room)
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def byte_ticks(low: float, high: float) -> list[float]:
     """Round byte counts between the ends: 1, 2, 5 of each decade, or fewer on a long axis."""
     decades = math.log10(high / low)
     steps: tuple[float, ...] = (1,)
@@ -196,27 +190,22 @@ def _panels(figure: Figure, *, gains: bool) -> tuple[Axes, Axes]:
 def _draw_bytes(lower: Axes, low: float, high: float) -> None:
     lower.set_xlim(low, high)
     lower.set_xscale("log")
-    lower.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
+    lower.xaxis.set_major_locator(FixedLocator(byte_ticks(low, high)))
     lower.xaxis.set_minor_locator(NullLocator())
     lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
     lower.set_xlabel("bytes sent per question (mean, log scale)", fontsize=8.5)
 
 
-def _line_style(order: str) -> LineStyleType:
-    """The same in every figure."""
-    known = list(SELECTORS)
-    place = known.index(order) if order in known else len(known)
-    return ORDER_STYLES[place % len(ORDER_STYLES)]
-
-
 def _draw_series(axes: Axes, dots: Sequence[PlotPoint], styles: Styles, quantity: Quantity) -> None:
     """Markers with intervals, and lines through the sweeps."""
-    for (codec, order), sweep in read_sweeps(dots).items():
+    sweeps = read_sweeps(dots)
+    lines = line_styles({order for _, order in sweeps})
+    for (codec, order), sweep in sweeps.items():
         axes.plot(
             [dot.x for dot in sweep],
             [getattr(dot, quantity).value for dot in sweep],
             color=styles[codec][0],
-            linestyle=_line_style(order),
+            linestyle=lines[order],
             linewidth=1.1,
             alpha=min(dot.alpha(quantity) for dot in sweep),
             zorder=2,
@@ -285,10 +274,14 @@ def _draw_score(
     axes.margins(y=0.07)
 
 
+def _answering_alone(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of systems that send nothing, of which a question was answered."""
+    return frame[frame["system"].isin(ALONE) & (frame["examples"] > frame["unanswered"])]
+
+
 def _draw_references(axes: Axes, frame: pd.DataFrame) -> None:
     """The systems that send nothing: a level line, its interval and its name on the right edge."""
-    rows = frame[frame["system"].isin(ALONE) & (frame["examples"] > 0)]
-    references = sorted(records(rows), key=lambda row: row["score"])
+    references = sorted(records(_answering_alone(frame)), key=lambda row: row["score"])
     edge = axes.get_yaxis_transform()
     for place, row in enumerate(references):
         score, low, high = (100 * float(row[f"score{end}"]) for end in ("", "_low", "_high"))
@@ -374,9 +367,9 @@ def _draw_legends(
     orders = {order for _, order in read_sweeps(dots)}
     kinds = [
         Line2D(
-            [], [], color=GREY, linewidth=1.1, linestyle=_line_style(order), label=f"{order} kept"
+            [], [], color=GREY, linewidth=1.1, linestyle=line, label=f"{order_words(order)} kept"
         )
-        for order in sorted(orders, key=AXES["order"].sort_key)
+        for order, line in line_styles(orders).items()
     ]
     if not all(math.isnan(dot.deranged) for dot in dots):
         look = _hollow("0.2", "s", CONTROL_SCALE)
@@ -403,8 +396,20 @@ def _draw_legends(
         look |= {"bbox_to_anchor": (EDGE, 1.02), "bbox_transform": beside, "borderaxespad": 0}
         names = [str(kind.get_label()) for kind in kinds]
         # Beside the panel's own legend. What is not clipped, the layout makes room for.
-        second = Legend(upper, kinds, names, loc="lower left", ncols=min(len(kinds), KINDS), **look)
+        second = Legend(upper, kinds, names, loc="lower left", ncols=_columns(names), **look)
         upper.add_artist(second).set_clip_on(False)
+
+
+def _columns(names: Sequence[str]) -> int:
+    """Of a legend, which is filled column by column: as many as the page is wide enough for."""
+
+    def characters(columns: int) -> int:
+        rows = -(-len(names) // columns)
+        parts = [names[start : start + rows] for start in range(0, len(names), rows)]
+        return sum(max(map(len, part)) + HANDLE_CHARACTERS for part in parts)
+
+    fitting = (n for n in range(min(len(names), KINDS), 1, -1) if characters(n) <= KINDS_CHARACTERS)
+    return next(fitting, 1)
 
 
 def _chosen(dots: list[PlotPoint]) -> tuple[list[PlotPoint], int]:
@@ -421,6 +426,13 @@ def _chosen(dots: list[PlotPoint]) -> tuple[list[PlotPoint], int]:
     return kept, len(codecs) - len({dot.codec for dot in kept})
 
 
+def _of_few_orders(dots: list[PlotPoint]) -> tuple[list[PlotPoint], int]:
+    """Dots of orders that lines can tell apart, the first of them, and how many are left out."""
+    known = {dot.order for dot in dots if dot.order and dot.keep_ratio < 1}
+    kept = sorted(known, key=AXES["order"].sort_key)[:MOST_ORDERS]
+    return [d for d in dots if d.keep_ratio == 1 or d.order in kept], len(known) - len(kept)
+
+
 def _bars(rows: pd.DataFrame, gains: bool) -> str:
     """Which intervals the bars are."""
     if is_resampled(rows):
@@ -434,13 +446,14 @@ def _caption(
     overlay: Sequence[PlotPoint],
     gains: bool,
     left_out: int,
+    orders_left_out: int,
 ) -> str:
     """What n is, what the bars are, what is not finished and what is not drawn."""
     shown = frame[(frame["examples"] > 0)]
     n, *unfinished = n_sentences(shown, "point")
     sentences = [f"{n}. Bars: 95 % intervals ({_bars(shown, gains)})."]
     sentences += [f"{sentence}." for sentence in unfinished]
-    if shown["system"].eq("calibrated").any():
+    if _answering_alone(shown)["system"].eq("calibrated").any():
         sentences.append("Calibrated: the receiver without its letter prior.")
     if any(not np.isclose(dot.x, dot.wire_bytes) for dot in dots):
         sentences.append("Points of nearly equal bytes stand side by side.")
@@ -452,6 +465,8 @@ def _caption(
         sentences.append(f"Always the commonest key: {100 * prior:.1f} %.")
     if left_out:
         sentences.append(f"{left_out} more codecs: see the picture of codecs against bits.")
+    if orders_left_out:
+        sentences.append(f"{orders_left_out} more ways to choose tokens: see their own picture.")
     sentences += filter(None, [text_sentence(shown)])
     if hashes := hashes_note(shown):
         sentences.append(f"{hashes[0].upper()}{hashes[1:]}.")

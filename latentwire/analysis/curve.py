@@ -34,6 +34,7 @@ from latentwire.spec.axes import (
     NONE,
     ROW_AXES,
     SENDING,
+    SYSTEMS,
     Point,
     require_fitting,
     sort_key,
@@ -187,9 +188,10 @@ def build_curve(
     """Join results into the tidy table of COLUMNS, one row a point, in a fixed order.
 
     Results of one point may come in parts and overlap (chunk runs): an example counts once.
-    All controls but `matched` become columns of the point they belong to. Rows are sorted
-    by pair, dataset and source, then as `axes.sort_key` has it. p-values are corrected over the
-    points of one family, those of caches apart from those of what competes with them.
+    All controls but `matched` become columns of the point they belong to. Points of systems that
+    cannot answer such questions (`System.serves`), which earlier versions asked, are left out. Rows
+    are sorted by pair, dataset and source, then as `axes.sort_key` has it. p-values are corrected
+    over the points of one family, those of caches apart from those of what competes with them.
 
     Args:
         results: conditions or parts of them, in any order.
@@ -204,7 +206,9 @@ def build_curve(
         points[*result.family, *result.place].append(result)
     families: dict[tuple[str, str, str], list[_Measured]] = defaultdict(list)
     for parts in points.values():
-        families[parts[0].family].append(_measure(parts))
+        measured = _measure(parts)
+        if _can_be_answered(measured):
+            families[measured.point.family].append(measured)
     rows = [row for family in families.values() for row in _compared(family, margin_points)]
     rows.sort(key=lambda row: (row["pair"], row["dataset"], row["source"], *sort_key(row)))
     return _typed(pd.DataFrame(rows, columns=list(COLUMNS)))
@@ -400,6 +404,14 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
             **{f"{control}_{name}": getattr(answers, name) for name in _TOP_LETTER},
         }
     return _Measured(point, own, deranged, row)
+
+
+def _can_be_answered(measured: _Measured) -> bool:
+    """Whether there could be an answer, or is one."""
+    options = task_of_records(measured.point.dataset).has_options
+    private = any(record.cluster for record in measured.own.values())
+    system = SYSTEMS[measured.point.system]
+    return system.serves(private, options) or bool(unanswered.answered(measured.own))
 
 
 def _score_columns(own: Mapping[str, Record], task: Task, accuracy: Interval) -> dict[str, Any]:

@@ -16,18 +16,20 @@ from latentwire.analysis.latex import latex_table
 from latentwire.analysis.pictures import save_both, save_png
 from latentwire.analysis.rate_distortion_figure import draw_rate_accuracy
 from latentwire.analysis.safe_names import picture_names
+from latentwire.analysis.selection_figure import draw_selections, has_selections
 from latentwire.errors import LatentWireError
 from latentwire.spec.axes import CACHES
 
 CSV_FILE = "budget_curve.csv"
 LATEX_FILE = "budget_curve.tex"
 PAGE_DPI = 100  # a run's page shows pictures as wide as they are
-BUDGET_CURVE = "budget_curve_"  # how the names of its pictures begin
+BUDGET_CURVE, SELECTIONS = "budget_curve_", "selections_"  # how names of pictures begin
 
 
 def write_figures(frame: pd.DataFrame, folder: Path) -> list[Path]:
     """Write the table in LaTeX and, for each pair and dataset, as PNG and SVG: the budget curve;
-    with several codecs, accuracy against bits a number; with several cache lengths, the heat map.
+    with several codecs, accuracy against bits a number; with several cache lengths, the heat map;
+    with several ways to choose tokens, these.
 
     The same frame gives the same bytes, whether it was just computed or read from its CSV.
     Everything is drawn before the first file is written.
@@ -51,11 +53,11 @@ def write_figures(frame: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def write_budget_curves(frame: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write the budget curve of each dataset that has a C2C point in the frame, as PNG of
-    a page's width; paths."""
+    """Write the budget curve of each dataset that has a C2C point in the frame, and of several ways
+    to choose tokens these, as PNG of a page's width; paths."""
     paths = []
     for stem, draw in _figures(frame):
-        if stem.startswith(BUDGET_CURVE):
+        if stem.startswith((BUDGET_CURVE, SELECTIONS)):
             paths.append(folder / f"{stem}.png")
             save_png(draw(), paths[-1], PAGE_DPI)
     return paths
@@ -79,5 +81,7 @@ def _figures(frame: pd.DataFrame) -> Iterator[tuple[str, Callable[[], Figure]]]:
             yield f"codec_rate_{end}", partial(draw_rate_accuracy, local, dataset, pair)
         # As in the curve: what was computed here, or the published answers where nothing was.
         own = local if (sent["source"] == "local").any() else rows[rows["source"] == "published"]
+        if has_selections(own):
+            yield f"{SELECTIONS}{end}", partial(draw_selections, own, dataset, pair)
         if has_grid(own):
             yield f"bits_length_{end}", partial(draw_heat_map, own, dataset, pair)

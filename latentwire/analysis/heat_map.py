@@ -16,6 +16,7 @@ from latentwire.analysis.budget_figure import CODEC_STYLES
 from latentwire.analysis.completeness import gain_is_complete, n_sentences
 from latentwire.analysis.frames import metric_of, records, under_budget
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
+from latentwire.analysis.order_styles import MOST_ORDERS
 from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
 from latentwire.analysis.provenance import hashes_note
 from latentwire.spec.axes import AXES, CACHES
@@ -29,8 +30,11 @@ Cells = dict[tuple[str, float], dict[str, Any]]  # (codec, keep ratio) -> row
 
 
 def has_grid(frame: pd.DataFrame) -> bool:
-    """Whether some codec of a curve's C2C rows was run at several keep ratios, without a budget."""
+    """Whether some codec of a curve's C2C rows was run at several keep ratios, without a budget and
+    of orders that a page has room for."""
     rows = frame[frame["system"].isin(CACHES) & ~under_budget(frame)]
+    if rows.loc[rows["keep_ratio"] < 1, "order"].nunique() > MOST_ORDERS:
+        return False
     return bool((rows.groupby("codec")["keep_ratio"].nunique() > 1).any())
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from c2c.cache import Geometry
 from c2c.sections import split
 from latentwire.analysis.curve import ConditionResult
+from latentwire.analysis.reproduction.published_accuracies import KV_BITS
 from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.packet import IDENTITY_BYTES, Header, packet_bytes
 from latentwire.channel.positions import Positions
@@ -37,8 +38,6 @@ _LINK = Endpoint(
     key_layers=tuple(range(_LAYERS)),
     value_layers=tuple(range(_LAYERS)),
 )
-
-KV_BITS = {"bf16": 16, "int8": 8, "int4": 4}  # codecs that studies published figures of
 
 DATASETS = {name: expected for name in STUDIED if (expected := TASKS[name].test.expected)}
 

@@ -29,6 +29,8 @@ STYLES = {
     "turbo": ("#D55E00", ">"),
     "kvtc": ("#009E73", "P"),
     "klt": ("#882255", "p"),  # Tol's wine: Okabe and Ito's last is too pale for lines
+    "planes": ("#332288", "d"),  # Tol's indigo
+    "planes_klt": ("#999933", "H"),  # his olive
     SINGLE: ("#000000", "*"),
     STAGES: ("#777777", "h"),
 }

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from c2c.cache import KVCache
 from latentwire.channel.by_token import ByToken
-from latentwire.channel.endpoint import Endpoint
+from latentwire.channel.endpoint import Endpoint, gather
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.per_tensor import PerTensor
 from latentwire.channel.positions import Positions
@@ -108,11 +108,12 @@ class Allocator:
         """Of each message what a codec loses, as a share of what is sent."""
         if tensors.name not in self._errors:
             layouts = [self._layout(max(1, count)) for count in self.tokens]
-            arrived, _ = tensors.round_trip(self.cache, layouts)
+            whole = gather(self.cache, [Positions.of(range(count)) for count in self.tokens])
+            arrived, _ = tensors.round_trip(whole, layouts)
             counts = torch.tensor(self.tokens, device=self.cache.keys[0].device)
-            real = torch.arange(self.cache.tokens, device=counts.device) < counts[:, None]
+            real = torch.arange(whole.tokens, device=counts.device) < counts[:, None]
             lost = [
-                share_lost(tensor_of(self.cache, *site), tensor_of(arrived, *site), real)
+                share_lost(tensor_of(whole, *site), tensor_of(arrived, *site), real)
                 for site in layouts[0].sites
             ]
             mean = torch.stack(lost).mean(0) if lost else torch.zeros(len(layouts))

@@ -5,11 +5,11 @@ are allocated, steps of `allocation` stand in the place of tokens.) What is foun
 token more would not, if the selector may send one more: so the budget is exact, header, indices,
 scales and checksum counted, whatever the codec. Packets are not made: their lengths follow from
 positions and layout, or, where they depend on the numbers, from the codec's own pass over the whole
-batch.
+batch. A stream that may end anywhere is no search: it ends at the budget.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from c2c.cache import KVCache
 from latentwire.channel.endpoint import Endpoint
@@ -81,3 +81,18 @@ def fit(
         for search, found in zip(searches, told, strict=True):
             search.learn(*found)
     return [search.chosen for search in searches]
+
+
+def ended(
+    endpoint: Endpoint,
+    channel: Channel,
+    chosen: Sequence[Positions],
+    budgets_bytes: Sequence[int],
+) -> list[Positions]:
+    """What each message sends of `chosen` where its stream ends at its budget; nothing where not
+    even what stands before the stream fits. The codec is an `EmbeddedCodec`."""
+    least = [endpoint.least_bytes(channel, each) for each in chosen]
+    return [
+        replace(each, most_bytes=most) if needed and needed <= most else Positions()
+        for each, needed, most in zip(chosen, least, budgets_bytes, strict=True)
+    ]

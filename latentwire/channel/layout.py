@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from c2c.cache import Geometry, KVCache
+from c2c.sections import Runs
 from latentwire.channel.codec import CodecError
-from latentwire.channel.positions import Positions, Runs
+from latentwire.channel.positions import Positions
 
 Site = tuple[str, int]  # "key" or "value", and the sharer's layer
 

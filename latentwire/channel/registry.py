@@ -20,6 +20,7 @@ from latentwire.channel.fp8 import FP8
 from latentwire.channel.grouped import WHOLE_HEAD, Grouped
 from latentwire.channel.header_fields import PacketError, Reader
 from latentwire.channel.klt import KLT
+from latentwire.channel.klt_planes import KLTPlanes
 from latentwire.channel.kvtc import KVTC
 from latentwire.channel.layout import Layout
 from latentwire.channel.lossless import FixedLength, Lossless
@@ -27,6 +28,7 @@ from latentwire.channel.mixed_precision import ScheduleError
 from latentwire.channel.mxfp4 import MXFP4
 from latentwire.channel.nf4 import NF4
 from latentwire.channel.per_tensor import PerTensor, by_kind, uniform
+from latentwire.channel.planes import Planes
 from latentwire.channel.raw import Raw
 from latentwire.channel.rotation import Rotation
 from latentwire.channel.symmetric import Symmetric
@@ -35,6 +37,8 @@ from latentwire.errors import LatentWireError
 
 GROUP = 32  # channels that share a scale
 INTEGER_BITS = (8, 4, 3, 2)
+PLANE_BITS = (1, 1.5, 2, 3, 4, 8)  # the last: whole streams, as which packets are read
+KLT_PLANE_BITS = (0.5, 1, 1.5, 2, 3, 8)
 ROTATED_BITS = (1, 1.5, 2, 2.5, 3, 3.5, 4)
 
 
@@ -79,8 +83,20 @@ PER_TENSOR = {
 }
 _BY_NUMBER = {codec.number: codec for codec in PER_TENSOR.values()}
 
+# One stream, ended at several rates: a packet does not say at which, and all have one number.
+EMBEDDED = {name: Planes(name, bits) for bits in PLANE_BITS for name in (f"planes{bits:g}",)}
+WHOLE_STREAM = EMBEDDED["planes8"]
+
 # Codecs that need a calibration: given one (or none) and the digest that packets name it by.
 _Calibrated = Callable[[Calibration | None, bytes], CacheCodec]
+
+
+def _klt_planes(
+    name: str, bits: float, calibration: Calibration | None, digest: bytes
+) -> CacheCodec:
+    return KLTPlanes(name, bits, calibration=calibration, digest=digest)
+
+
 CALIBRATED: dict[str, _Calibrated] = {
     **{
         f"turbo{bits:g}": partial(Turbo, f"turbo{bits:g}", 40 + place, bits)
@@ -91,6 +107,10 @@ CALIBRATED: dict[str, _Calibrated] = {
         for place, bits in enumerate(RATES)
     },
     **{
+        f"planes{bits:g}_klt": partial(_klt_planes, f"planes{bits:g}_klt", bits)
+        for bits in KLT_PLANE_BITS
+    },
+    **{
         f"klt{bits:g}": partial(KLT, f"klt{bits:g}", 64 + place, bits)
         for place, bits in enumerate(LAYER_RATES)
     },
@@ -98,7 +118,7 @@ CALIBRATED: dict[str, _Calibrated] = {
 _CALIBRATED_BY_NUMBER = {make(None, b"").number: make for make in CALIBRATED.values()}
 _LOSSLESS_BY_NUMBER = {number: method for method, number in lossless.NUMBERS.items()}
 
-NAMES = (*PER_TENSOR, *CALIBRATED)
+NAMES = (*PER_TENSOR, *EMBEDDED, *CALIBRATED)
 # Names that show how schedules and lossless stages are written; M1 measures them too.
 EXAMPLES = (
     *("int4/last2:bf16", "int2/keys:int4", "tokens:int8:int4:int2"),
@@ -122,6 +142,8 @@ def codec(name: str, calibration: Calibration | None = None) -> CacheCodec:
             raise LatentWireError(str(error)) from None
     elif inner in PER_TENSOR:
         made = PER_TENSOR[inner]
+    elif inner in EMBEDDED:
+        made = EMBEDDED[inner]
     elif inner in CALIBRATED:
         made = CALIBRATED[inner](calibration, calibration.digest if calibration else b"")
     else:
@@ -136,7 +158,7 @@ def codec(name: str, calibration: Calibration | None = None) -> CacheCodec:
             f"lossless stage {method!r} is unknown; there are {', '.join(lossless.NUMBERS)}"
         )
     if not isinstance(made, FixedLength):
-        raise LatentWireError(f"{inner} is entropy-coded: a lossless stage would win nothing")
+        raise LatentWireError(f"{inner} takes no lossless stage, which would win nothing")
     return Lossless(made, method)
 
 
@@ -172,6 +194,8 @@ def read_codec(
                 f" this end has {calibration.digest.hex()}"
             )
         return _CALIBRATED_BY_NUMBER[number](calibration, digest)
+    if number == WHOLE_STREAM.number:
+        return WHOLE_STREAM
     if number not in _BY_NUMBER:
         raise PacketError(f"codec number {number} is unknown")
     return _BY_NUMBER[number]

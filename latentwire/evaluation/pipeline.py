@@ -27,14 +27,14 @@ from c2c.cache import KVCache
 from c2c.interface import Interface
 from c2c.paired_prompts import PairedPrompts
 from c2c.receiver import Prefilled
-from c2c.sections import Section, sections
+from c2c.sections import Runs, Section, runs_of, sections
 from latentwire.channel.allocation import Allocator, allocates
-from latentwire.channel.fitting import fit
+from latentwire.channel.fitting import ended, fit
 from latentwire.channel.layout import Layout
 from latentwire.channel.oracles.oracle import ONE_TOKENIZER, Foreseen, choices
 from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.packet import MOST_TOKENS
-from latentwire.channel.positions import Positions, Runs, runs_of
+from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import needs_queries, select
 from latentwire.channel.selectors.selector import WHOLE_TOKENS
 from latentwire.controls.registry import CONTROLS
@@ -193,10 +193,12 @@ def fitting(
 ) -> list[Positions]:
     """What goes of each text's cache, a row of `batch`, of choices that ask how many tokens may:
     as many as the budget permits, or any number without one. Under a budget, a codec by token has
-    bits allocated too, step by step."""
+    bits allocated too, step by step; a stream, of all that is chosen, ends at the budget."""
     if not channel.has_budget:
         return [choose(None) for choose in choices]
     budgets = [budget_bytes(pair, channel, text) for text in texts]
+    if pair.endpoint.is_embedded(channel):
+        return ended(pair.endpoint, channel, [choose(None) for choose in choices], budgets)
     if by_token := allocates(channel):
         allocator = allocator or allocator_of(pair, batch, texts)
         steps = allocator.choices(channel, by_token, choices)

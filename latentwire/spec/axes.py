@@ -31,6 +31,8 @@ class System:
     sends: str = ""  # CACHE, TEXT or ANSWER; nothing where a model answers alone
     competes: bool = False  # with caches, on the same axis: what it reads has a version
     of_evidence: bool = False  # only where the sharer alone reads something
+    of_question: bool = False  # only where the sharer reads the question, and so has an answer
+    of_options: bool = False  # only where there are options, of which probabilities are read
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -40,14 +42,21 @@ class System:
         of_caches = self.sends == CACHE  # there are no zeros of a text
         return tuple(n for n, control in CONTROLS.items() if of_caches or not control.message)
 
+    def serves(self, private: bool, options: bool) -> bool:
+        """Whether it can answer: where evidence is `private`, the sharer reads it and nothing
+        else; and there are `options` to choose from, or none."""
+        if (private and self.of_question) or (not private and self.of_evidence):
+            return False
+        return options or not self.of_options
+
 
 C2C = "c2c"
 SYSTEMS = {  # in the order of the budget curve
     "receiver": System("receiver alone"),
     "sharer": System("sharer alone"),
-    "calibrated": System("receiver calibrated", competes=True),
-    "letter": System("letter", ANSWER, competes=True),
-    "logits": System("logits", ANSWER, competes=True),
+    "calibrated": System("receiver calibrated", competes=True, of_options=True),
+    "letter": System("letter", ANSWER, competes=True, of_question=True),
+    "logits": System("logits", ANSWER, competes=True, of_question=True, of_options=True),
     "text": System("text", TEXT, competes=True),
     "summary": System("summary", TEXT, competes=True, of_evidence=True),
     C2C: System(C2C, CACHE),

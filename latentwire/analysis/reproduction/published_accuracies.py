@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentwire.analysis.published import KV_BITS
 from latentwire.channel.oracles.registry import orders
 from latentwire.errors import LatentWireError
 from latentwire.spec.condition import order_of
 from latentwire.strict_yaml import StrictMapping, read_yaml
 
 LATENTWIRE_2026_02 = Path(__file__).parent / "latentwire_2026_02.yaml"
+
+KV_BITS = {"bf16": 16, "int8": 8, "int4": 4}  # codecs that studies published figures of
 
 Point = tuple[str, str, float, str]  # dataset, codec, keep_ratio, order
 
@@ -53,6 +54,7 @@ class PublishedStudy:
     sent: CacheSize
     figures: tuple[PublishedAccuracy, ...]
     trained: tuple[PublishedAccuracy, ...] = ()  # of fusers trained through their codec
+    selected: tuple[PublishedAccuracy, ...] = ()  # of tokens chosen by score, layer by layer
 
 
 def point(dataset: str, codec: str, keep_ratio: float, order: str) -> Point:
@@ -71,9 +73,12 @@ def load_study(path: Path) -> PublishedStudy:
     counted = _size(keys.take("counted"), path, "counted")
     sent = _size(keys.take("sent"), path, "sent")
     figures = _figures(keys.items("conditions"), path, "conditions")
-    trained = keys.items("trained") if keys.has("trained") else []
+    others = {
+        key: _figures(keys.items(key) if keys.has(key) else [], path, key)
+        for key in ("trained", "selected")
+    }
     keys.finish()
-    return PublishedStudy(name, pair, counted, sent, figures, _figures(trained, path, "trained"))
+    return PublishedStudy(name, pair, counted, sent, figures, **others)
 
 
 def _figures(items: Sequence[object], path: Path, key: str) -> tuple[PublishedAccuracy, ...]:

@@ -5,10 +5,9 @@ from rich.table import Table
 
 from latentwire.analysis.formatting import human_bytes, p_value, percent
 from latentwire.analysis.frames import records
-from latentwire.analysis.published import KV_BITS
 from latentwire.analysis.reproduction.agreement import RUN_TO_RUN_SHARE
 from latentwire.analysis.reproduction.compare import Compared, Reproduction
-from latentwire.analysis.reproduction.published_accuracies import PublishedStudy
+from latentwire.analysis.reproduction.published_accuracies import KV_BITS, PublishedStudy
 from latentwire.analysis.table import plain_text, titled_table, with_interval
 
 WIDTH = 120

@@ -15,6 +15,8 @@ from c2c.paired_prompts import ALIGNMENTS, OFFSETS, PairedPrompts
 from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import SELECTORS
+from latentwire.channel.selectors.selector import Selector
+from latentwire.errors import LatentWireError
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.spec.condition import Channel, Condition
@@ -59,6 +61,8 @@ def test_engine_and_definition_agree(two: LoadedPair) -> None:
         conditions += c2c("int8", alignment, 0.03, "ragged")[:1]
     conditions += c2c("bf16", "first")[:2] + c2c("int4", "first", 0.0)[:1]
     conditions += c2c("int4", OFFSETS, 0.03, "scattered")[1:2]
+    conditions += c2c("int8", OFFSETS, 0.1, "snapkv_by_layer")[:2]
+    conditions += c2c("int4", "first", 0.1, "expected_attention")[1:2]
     records = agree(two, conditions, asked, derange(asked, 42), 3)
     outputs = {tuple(record.output for record in records[c]) for c in conditions}
     assert len(outputs) > len(conditions) / 2
@@ -66,6 +70,15 @@ def test_engine_and_definition_agree(two: LoadedPair) -> None:
         assert all(record.unanswered is None for record in records[condition])
     sharer = [record.prompt_tokens for record in records[ALONE[1]]]
     assert sharer == [len(q.prompts.sharer_ids) for q in asked]  # by its own tokenizer
+
+
+def test_an_oracle_is_refused_where_models_read_different_tokens(two: LoadedPair) -> None:
+    asked = asked_of(two, [3])
+    condition = c2c("int8", "first", 0.5, "oracle_delta")[0]
+    with pytest.raises(LatentWireError, match="so both models must read the same ids"):
+        engine.evaluate(two, [condition], asked, asked)
+    with pytest.raises(LatentWireError, match="so both models must read the same ids"):
+        pipeline.evaluate(two, condition, asked[0], asked[0])
 
 
 def test_a_sliding_window_counts_padding() -> None:
@@ -140,7 +153,7 @@ def test_a_packet_has_each_token_of_the_sharers_once(two: LoadedPair) -> None:
         assert own.count == len(taken) > kept.count and len(places(0)) == own.count
 
 
-class OfTheMessage:
+class OfTheMessage(Selector):
     """Tokens between first and stop: what an alignment sends of one tokenizer's prompts."""
 
     help = "of the message"

@@ -44,6 +44,9 @@ def test_engine_and_definition_agree(
         Channel("int4", 0.75, "oracle_delta", budget_bytes=500),
         Channel("tokens:int8:int4:int3:int2", 1, "back", budget_bytes=600),
         Channel("tokens:int8:int4:int2", 0.8, "snapkv", budget_ratio=0.1),
+        Channel("planes8", 1, "front", budget_ratio=0.3),
+        Channel("planes2", 0.5, "back", budget_bytes=900),
+        Channel("planes4", 0.6, "vnorm_by_layer", budget_ratio=0.25),
         Channel("int4/last1:bf16", 1, "back", budget_bytes=1),
     ]
     conditions = [Condition("receiver"), Condition("c2c", Channel("int8"), "matched")]

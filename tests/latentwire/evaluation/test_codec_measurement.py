@@ -31,9 +31,9 @@ def test_questions_are_read_once_for_all_codecs(
     assert alone[0]["kl_nats_mean"] < alone[1]["kl_nats_mean"] < alone[2]["kl_nats_mean"]
     read, lengths = sharer.read, []
 
-    def spy(model: object, token_ids: object, seen: object) -> object:
+    def spy(model: object, token_ids: object, *options: object) -> object:
         lengths.append(token_ids.shape[1])
-        return read(model, token_ids, seen)
+        return read(model, token_ids, *options)
 
     monkeypatch.setattr(sharer, "read", spy)
     look = undamaged(pair)

@@ -1,20 +1,27 @@
 """The engine against the published vectors: logits and tokens of every case it can express."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from c2c.cache import geometry
+from c2c.cache import KVCache, geometry
 from c2c.checkpoint import load_fuser
 from c2c.conformance import ALLOWED_ODD_SHARE, CLOSE, ODD
 from c2c.load_model import load_model
+from c2c.oracle_selection import TopTokens, norms
+from c2c.sections import split
 from latentwire.channel.endpoint import Endpoint
+from latentwire.channel.positions import Positions
+from latentwire.channel.selectors.registry import SELECTORS
+from latentwire.channel.selectors.selector import Budget, Selector
 from latentwire.evaluation import engine
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.spec.condition import Channel, Condition
@@ -24,25 +31,62 @@ from latentwire.tasks.task import Example, Prompts
 
 # Of the 42 conditions, those that are no condition of LatentWire.
 NOT_EXPRESSIBLE = {
-    "sel_": "tokens chosen by score inside a section",
-    "sched_": "a precision for each layer",
+    "sel_proj_": "tokens chosen for each of the receiver's layers, where a packet has the sharer's",
+    "sel_delta_": "the same, and scales of tokens that are not sent",
     "rd_greedy_": "a precision for each token",
     "multi_": "two sharers",
 }
+SCORES: dict[str, Callable[[KVCache], Sequence[Tensor]]] = {
+    "front": lambda cache: [-torch.arange(cache.tokens)] * cache.layers,
+    "back": lambda cache: [torch.arange(cache.tokens)] * cache.layers,
+    "vnorm_topk": lambda cache: [norms(value) for value in cache.values],
+    "knorm_topk": lambda cache: [norms(key) for key in cache.keys],
+}
+
+
+class Published(Selector):
+    """The selection study's rules that a sender can follow, in the section that they stand in."""
+
+    help, by_layer = "the published ones", True
+
+    def __init__(self, condition: dict[str, Any]) -> None:
+        select, self.part = condition["select"], (condition["proportion"], condition["order"])
+        self.rule = TopTokens(select["mode"], select["proportion"], select["min_tokens"])
+
+    def select(self, sharer_cache: KVCache, prompt: Sequence[int], budget: Budget) -> Positions:
+        parts = [part for part in split(len(prompt), *self.part) if part.sharer_mask > 0]
+        if not parts:
+            return Positions()
+        (part,) = parts
+        section = range(part.start, part.stop)
+        count = self.rule.count(len(section))
+        scores = SCORES[self.rule.mode](sharer_cache.section(part.start, part.stop))
+        chosen = [[section[token] for token in x.topk(count).indices.tolist()] for x in scores]
+        return Positions.of_layers(chosen, section)
 
 
 def expressed(condition: dict[str, Any]) -> Condition | None:
     """The same condition in LatentWire's words; None for one that it has no words for."""
     if not condition["sharers"]:
         return Condition("receiver")
-    quant = condition["quant"]
-    if condition["sharers"] != [1] or condition["select"] or (quant or {}).get("layer_schedule"):
+    quant, select = condition["quant"], condition["select"]
+    if condition["sharers"] != [1] or (select and select["mode"] not in SCORES):
         return None
-    codec = "fp32"
-    if quant is not None:
-        codec = quant["scheme"] + ("_layer" if quant["axis"] == "layer" else "")
-    channel = Channel(codec, condition["proportion"], condition["order"])
+    channel = Channel(codec_of(quant), condition["proportion"], condition["order"])
+    if select:
+        channel = Channel(codec_of(quant), 0.5, condition["name"])
     return Condition("c2c", channel, "matched")
+
+
+def codec_of(quant: dict[str, Any] | None) -> str:
+    if quant is None:
+        return "fp32"
+    if schedule := quant.get("layer_schedule"):
+        # The last two of the receiver's five layers read the last two of the sharer's four.
+        ((override,), default) = schedule["overrides"], schedule["default"]
+        assert override["layers"] == [3, 4]
+        return f"{default}/last2:{override['scheme'].replace('fp16', 'fp32')}"
+    return str(quant["scheme"]) + ("_layer" if quant["axis"] == "layer" else "")
 
 
 def vectors_pair(folder: Path) -> LoadedPair:
@@ -56,7 +100,7 @@ def vectors_pair(folder: Path) -> LoadedPair:
     return LoadedPair(receiver, sharer, fuser, tokenizer, Endpoint.of(fuser, b"12345678"))
 
 
-def test_logits_and_tokens(shared_dir: Path) -> None:
+def test_logits_and_tokens(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shared_dir / "compat"
     cases = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
     expected = load_file(folder / "expected.safetensors")
@@ -64,7 +108,10 @@ def test_logits_and_tokens(shared_dir: Path) -> None:
     wanted = {c["name"]: expressed(c) for c in cases["conditions"]}
     left_out = {name for name, condition in wanted.items() if condition is None}
     assert left_out == {n for n in wanted if n.startswith(tuple(NOT_EXPRESSIBLE))}
-    assert len(wanted) - len(left_out) == 17
+    assert len(wanted) - len(left_out) == 30
+    for condition in cases["conditions"]:
+        if condition["select"] and condition["select"]["mode"] in SCORES:
+            monkeypatch.setitem(SELECTORS, condition["name"], Published(condition))
     questions = [
         Question(
             task,

@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 from in_process import run_milestone
-from mlflow import MlflowClient
-from tests_support import empty_store
+from tests_support import empty_store, table_of
 from tiny import write_pair
 from two_tokenizers import second_tokenizer
 
@@ -17,18 +16,6 @@ from latentwire.milestones import m0, m1, m7, train
 from latentwire.session.preflight_state import open_session
 
 GIVEN = {"dataset": "demo_facts", "limit": 2, "chunk_size": 2}
-
-
-def runs_of(milestone: str) -> list:
-    client = MlflowClient()
-    (experiment,) = [e for e in client.search_experiments() if e.name == "latentwire"]
-    named = f"tags.`latentwire.level` = 'milestone' and tags.`latentwire.milestone` = '{milestone}'"
-    return client.search_runs([experiment.experiment_id], named)
-
-
-def table_of(milestone: str, name: str) -> pd.DataFrame:
-    folder = Path(runs_of(milestone)[0].info.artifact_uri.removeprefix("file://"))
-    return pd.read_csv(folder / name)
 
 
 def test_one_tokenizer_has_alignment_off_beside_the_others(
@@ -94,8 +81,8 @@ def test_what_two_tokenizers_cannot_do_is_one_sentence(two: Path, values) -> Non
         assert "\n" not in str(error.value)
 
     refused(
-        "has two tokenizers, and a fuser is trained on prompts that both models read",
-        values(train, pair=two, data="demo_facts", dataset="demo_facts"),
+        "alignment=first: the models of pair demo have one tokenizer, so nothing is to be aligned",
+        values(train, data="demo_facts", dataset="demo_facts", alignment="first"),
     )
     for change, words in (
         ({"alignment": "last"}, "'alignment' must be one of first, longest, offsets"),

@@ -10,7 +10,7 @@ import pytest
 from latentwire.channel.registry import CODECS
 from latentwire.errors import LatentWireError
 from latentwire.spec import setting as module
-from latentwire.spec.axes import AXES, Point, has_budget, is_whole, read_params, sort_key
+from latentwire.spec.axes import AXES, SYSTEMS, Point, has_budget, is_whole, read_params, sort_key
 from latentwire.spec.condition import Channel, Condition, Message
 from latentwire.spec.names import condition_name
 from latentwire.spec.setting import MAX_NEW_TOKENS, Setting
@@ -347,3 +347,16 @@ def test_a_new_field_changes_no_fingerprint_until_it_says_something() -> None:
         for budget in (0, 1000)
     )
     assert fingerprint(unsaid) == fingerprint(CONDITION) != fingerprint(said)
+
+
+def test_a_system_serves_the_questions_that_it_can_answer() -> None:
+    asked = [(private, options) for private in (False, True) for options in (False, True)]
+    served = {name: [system.serves(*each) for each in asked] for name, system in SYSTEMS.items()}
+    everywhere = {name for name, found in served.items() if all(found)}
+    assert everywhere == {"receiver", "sharer", "text", "c2c"}
+    assert {name: found for name, found in served.items() if name not in everywhere} == {
+        "calibrated": [False, True, False, True],
+        "letter": [True, True, False, False],
+        "logits": [False, True, False, False],
+        "summary": [False, False, True, True],
+    }

@@ -190,7 +190,9 @@ def test_any_value_is_taken_or_explained(
 
 def test_the_milestones_claims_come_with_the_package() -> None:
     files = {file.name: file for file in shipped_claims()}
-    assert {"m0.yaml", "m2.yaml", "m3.yaml", "m5.yaml", "demo.yaml"} <= set(files)
+    assert {"m0.yaml", "m2.yaml", "m3.yaml", "m5.yaml", "m8.yaml", "m9.yaml", "demo.yaml"} <= set(
+        files
+    )
     for file in files.values():
         known = load_pair(file.pair or "qwen3_0.6b+qwen2.5_0.5b").datasets
         assert {claim.dataset for claim in file.claims} == set(known)

@@ -44,6 +44,26 @@ def test_the_accuracies_of_fusers_trained_through_a_codec_are_the_published_ones
     assert len(found) == 2
 
 
+def test_accuracies_by_choice_of_tokens_are_the_published_ones(shared_dir: Path) -> None:
+    table = pd.read_csv(shared_dir / "reference" / "published_results.csv")
+    names = {
+        "vnorm_by_layer": "vnorm_topk",
+        "oracle_proj_vnorm": "proj_vnorm_topk",
+        "oracle_delta": "delta_proj_vnorm_topk",
+    }
+    told: dict[tuple[str, str, str, float], list[float]] = {}
+    for row in table[table["milestone"].isin(["M9", "M8"])].itertuples():
+        codec, mode, share = str(row.setting).split()
+        key = (str(row.dataset), codec, mode, float(share[2:]))
+        told.setdefault(key, []).append(float(row.accuracy))  # of M9 last
+    selected = load_study(LATENTWIRE_2026_02).selected
+    for figure in selected:
+        key = (figure.dataset, figure.codec, names[figure.order], figure.keep_ratio)
+        assert told.pop(key)[-1] == figure.accuracy
+    assert {mode for _, _, mode, share in told if share < 1} == {"front", "random", "knorm_topk"}
+    assert len(selected) == 21
+
+
 def test_the_published_bytes_and_why_they_are_wrong() -> None:
     study = load_study(LATENTWIRE_2026_02)
     assert study.counted.bytes_per_token(16) == 57_344

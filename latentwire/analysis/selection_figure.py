@@ -1,0 +1,171 @@
+"""Which tokens, as a picture: each way to choose them, against the bytes really sent."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from latentwire.analysis.budget_figure import byte_ticks
+from latentwire.analysis.completeness import n_sentences
+from latentwire.analysis.formatting import human_bytes
+from latentwire.analysis.frames import metric_of
+from latentwire.analysis.order_styles import colour_and_marker, line_styles, order_words
+from latentwire.analysis.pictures import DPI, gridded, label, labelled, styled
+from latentwire.analysis.plot_points import PlotPoint, Quantity, read_points, read_sweeps
+from latentwire.analysis.reproduction.published_accuracies import (
+    LATENTWIRE_2026_02,
+    load_study,
+    point,
+)
+from latentwire.spec.axes import AXES, CACHES, is_oracle
+
+FEWEST_ORDERS = 3  # fewer stand in the budget curve well
+PANEL_WIDTH, PANEL_HEIGHT, LEGEND_WIDTH = 3.0, 2.5, 2.1  # inches
+
+
+def has_selections(frame: pd.DataFrame) -> bool:
+    """Whether a curve's rows are of several ways to choose tokens, or of an oracle."""
+    rows = frame[frame["system"].isin(CACHES) & (frame["keep_ratio"] < 1)]
+    found = {str(order) for order in rows["order"].dropna() if order}
+    return len(found) >= FEWEST_ORDERS or any(map(is_oracle, found))
+
+
+@styled
+def draw_selections(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
+    """Score (above) and pairing gain of every order, a column of panels for each codec that was run
+    at several keep ratios.
+
+    A colour and marker an order, and a line through its keep ratios up to the whole cache (black);
+    oracles, which no sender can be, are dashed. One bar a panel says how wide intervals are. Of the
+    pair of the published study its accuracies are hollow grey markers, at the bytes that the same
+    choice takes here. `frame` is a budget curve for which `has_selections` holds.
+    """
+    rows = labelled(frame[(frame["dataset"] == dataset) & (frame["pair"] == pair)])
+    dots = [dot for dot in read_points(rows) if dot.keep_ratio > 0]
+    swept = {codec for codec, _ in read_sweeps(dots)}
+    codecs = list(dict.fromkeys(dot.codec for dot in dots if dot.codec in swept))
+    drawn = sorted({d.order for d in dots if d.order and d.keep_ratio < 1}, key=_sort_key)
+    size = (LEGEND_WIDTH + PANEL_WIDTH * len(codecs), 0.9 + 2 * PANEL_HEIGHT)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(2, len(codecs), sharex="col", sharey="row", squeeze=False)
+    published = _published(pair, dataset)
+    hollow = 0
+    for column, codec in enumerate(codecs):
+        own = [dot for dot in dots if dot.codec == codec]
+        _draw(panels[0, column], own, "score")
+        _draw(panels[1, column], own, "gain")
+        hollow += _draw_published(panels[0, column], own, dataset, published)
+        panels[0, column].set_title(label(codec), fontsize=9)
+        _label_bytes(panels[1, column])
+    panels[0, 0].set_ylabel(f"{metric_of(rows)} (%)", fontsize=8.5)
+    panels[1, 0].set_ylabel("pairing gain (points)", fontsize=8.5)
+    _draw_legend(figure, drawn, bool(hollow))
+    title = f"{label(dataset)}  \N{MIDDLE DOT}  {label(pair)}"
+    figure.suptitle(title, fontsize=9.5, fontweight="bold")
+    words = textwrap.wrap(_caption(rows, drawn), int(19 * size[0]))
+    figure.supxlabel("\n".join(words), x=0.012, ha="left", fontsize=6.8, color="0.3")
+    return figure
+
+
+_sort_key = AXES["order"].sort_key
+
+
+def _draw(axes: Axes, dots: Sequence[PlotPoint], quantity: Quantity) -> None:
+    sweeps = read_sweeps(dots)
+    lines = line_styles({order for _, order in sweeps})
+    for (_, order), sweep in sweeps.items():
+        colour, marker = colour_and_marker(order)
+        shown = [dot for dot in sweep if not math.isnan(getattr(dot, quantity).value)]
+        axes.plot(
+            [dot.wire_bytes for dot in shown],
+            [getattr(dot, quantity).value for dot in shown],
+            color=colour,
+            marker=marker,
+            markersize=4,
+            linewidth=1.3 if is_oracle(order) else 0.9,
+            linestyle=lines[order] if is_oracle(order) else "-",
+            alpha=min((dot.alpha(quantity) for dot in shown), default=1.0),
+        )
+    axes.set_xscale("log")
+    gridded(axes, 7)
+    bands = [getattr(dot, quantity) for dot in dots]
+    known = [(band.high - band.low) / 2 for band in bands if not math.isnan(band.value)]
+    for dot in (dot for dot in dots if dot.keep_ratio == 1):
+        axes.plot(dot.wire_bytes, getattr(dot, quantity).value, "o", color="black", markersize=5)
+    if known:  # in the middle of the panel's height, at its left edge
+        look: dict[str, Any] = {"color": "0.4", "elinewidth": 0.9, "capsize": 2}
+        low, high = axes.get_ylim()
+        place = axes.get_xlim()[0]
+        axes.errorbar(place, (low + high) / 2, median(known), fmt="none", **look)
+    if quantity == "gain":
+        axes.axhline(0, color="0.25", linewidth=0.8, zorder=1)
+
+
+def _published(pair: str, dataset: str) -> dict[tuple[str, str, float, str], float]:
+    """The study's accuracies by what names a condition, if it had this pair."""
+    study = load_study(LATENTWIRE_2026_02)
+    figures = (*study.figures, *study.selected) if study.pair == pair else ()
+    return {each.point: each.accuracy for each in figures if each.dataset == dataset}
+
+
+def _draw_published(
+    axes: Axes,
+    dots: Sequence[PlotPoint],
+    dataset: str,
+    published: dict[tuple[str, str, float, str], float],
+) -> int:
+    """Draw those of these dots' conditions; how many."""
+    count = 0
+    for dot in dots:
+        name = point(dataset, dot.codec, dot.keep_ratio, dot.order or "front")
+        if name in published:
+            _, marker = colour_and_marker(dot.order or "front")
+            look: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": "0.55"}
+            look |= {"marker": "o" if marker == "x" else marker, "markersize": 7}
+            axes.plot(dot.wire_bytes, 100 * published[name], linestyle="none", **look)
+            count += 1
+    return count
+
+
+def _label_bytes(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(FixedLocator(byte_ticks(*axes.get_xlim())))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
+    axes.set_xlabel("bytes sent per question (mean, log scale)", fontsize=8)
+
+
+def _draw_legend(figure: Figure, drawn: Sequence[str], published: bool) -> None:
+    lines = line_styles(drawn)
+    handles = []
+    for order in drawn:
+        colour, marker = colour_and_marker(order)
+        look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4}
+        line = lines[order] if is_oracle(order) else "-"
+        handles.append(Line2D([], [], linestyle=line, label=order_words(order), **look))
+    whole: dict[str, Any] = {"color": "black", "marker": "o", "linestyle": "none"}
+    handles.append(Line2D([], [], markersize=5, label="whole cache", **whole))
+    if published:
+        look = {"markerfacecolor": "none", "markeredgecolor": "0.55", "linestyle": "none"}
+        handles.append(Line2D([], [], marker="o", markersize=7, label="published", **look))
+    figure.legend(
+        handles=handles, loc="outside right upper", fontsize=7.5, frameon=False, handlelength=5
+    )
+
+
+def _caption(rows: pd.DataFrame, drawn: Sequence[str]) -> str:
+    shown = rows[(rows["examples"] > 0)]
+    n, *unfinished = n_sentences(shown, "point")
+    sentences = [f"{n}. Bar at the left: the median half-width of the 95 % intervals, both ways."]
+    sentences += [f"{sentence}." for sentence in unfinished]
+    if any(map(is_oracle, drawn)):
+        sentences.append("Dashed: oracles, which choose by the receiver's cache; no sender can.")
+    return " ".join(sentences)
