@@ -8,17 +8,19 @@ scored.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
+from latentwire.analysis import reproduction
 from latentwire.analysis.csv_files import csv_text
 from latentwire.channel.by_token import PREFIX
 from latentwire.channel.selectors.registry import SELECTORS
 from latentwire.errors import LatentWireError
+from latentwire.parameters import share
 from latentwire.session.grid import run_grid
 from latentwire.session.milestone_run import MilestoneRun
 from latentwire.session.session import Session
-from latentwire.spec.axes import share_label
 from latentwire.spec.condition import Condition
 
 TABLE, STUDY_TABLE = "budgets.csv", "study.csv"
@@ -29,13 +31,8 @@ _COLUMNS = (
     "pairing_gain_high",
 )
 TOO_GENEROUS = 8.5  # the study's budgets, over what their labels say of the sharer's cache in int8
-# Label -> accuracy of `rd_greedy`, int8 or nothing, by receiver-side scores: an oracle's.
-PUBLISHED = {
-    1 / 32: {"arc_c": 0.548, "openbookqa": 0.498},
-    1 / 16: {"arc_c": 0.570, "openbookqa": 0.534},
-    1 / 8: {"arc_c": 0.549, "openbookqa": 0.524},
-    1 / 4: {"arc_c": 0.550, "openbookqa": 0.528},
-}
+# Accuracies of `rd_greedy` by the study's labels: int8 or nothing by scores of the receiver's side.
+PUBLISHED = Path(reproduction.__file__).parent / "latentwire_2026_02_budgets.csv"
 
 
 def compare_within_budgets(
@@ -56,15 +53,11 @@ def compare_within_budgets(
 
 def study_table() -> pd.DataFrame:
     """The published budgets: label, share of the sharer's 16 bits (at most all of it in int8), and
-    accuracies."""
-    return pd.DataFrame(
-        {
-            "label": share_label(label),
-            "share_of_16_bits": min(TOO_GENEROUS * label, 1) / 2,
-            **{f"accuracy_{name}": value for name, value in accuracies.items()},
-        }
-        for label, accuracies in PUBLISHED.items()
-    )
+    accuracy, by question set."""
+    table = pd.read_csv(PUBLISHED, dtype={"label": str})
+    labels = table["label"].map(share)
+    table.insert(1, "share_of_16_bits", (TOO_GENEROUS * labels).clip(upper=1) / 2)
+    return table
 
 
 def _log_tables(run: MilestoneRun, measured: pd.DataFrame) -> None:
