@@ -7,13 +7,12 @@ What is lost of token t in class c is taken for
 `weight` is the selector's score of the token, or the same for all where it only orders them (or
 scores below 0, as a negated norm: that is an order, no worth);
 `error` is measured on the message itself: the L2 norm of what the class loses of all its tokens,
-over theirs, mean over the tensors sent; a norm, as scores are, for squares would call two bits for
-each token the best use of nearly any budget. Both are the sender's own. Of the classes those on the
-lower convex hull of error over bytes a token are used, and steps along it, each of one token to its
-next class, are taken in the order of what they save a byte, until one more would not fit the
-packet: of all such allocations of as many bytes the one that loses least (reverse water-filling;
-Shoham and Gersho 1988). Tokens come in the selector's order, so that with one class it is the
-selection.
+over theirs, mean over the tensors sent; a norm, as scores are. Both are the sender's own, and say
+nothing of what the receiver minds. Of the classes those on the lower convex hull of error over
+bytes a token are used, and steps along it, each of one token to its next class, are taken in the
+order of what they save a byte, until one more would not fit the packet: of all such allocations of
+as many bytes the one that loses least (reverse water-filling; Shoham and Gersho 1988). Tokens come
+in the selector's order, so that with one class it is the selection.
 """
 
 import math
