@@ -72,7 +72,8 @@ def random_models(
 ) -> tuple[PreTrainedModel, PreTrainedModel, Fuser]:
     """Receiver, sharer and fuser in bf16 on the CPU, all gates open.
 
-    `small` keeps two layers and a narrow fuser, to see in seconds that something runs at all.
+    `small` keeps two layers, two heads and a narrow fuser, to see in seconds that something runs at
+    all.
     """
     torch.manual_seed(seed)
     configs = [copy.deepcopy(config) for config in (RECEIVER, SHARER)]
@@ -80,7 +81,8 @@ def random_models(
     if small:
         for config in configs:
             config.num_hidden_layers, config.layer_types = 2, ["full_attention"] * 2
-            config.intermediate_size, config.vocab_size = 256, 8192
+            config.hidden_size, config.intermediate_size, config.vocab_size = 128, 128, 8192
+            config.num_attention_heads, config.num_key_value_heads = 2, 1
         size = replace(FUSER, hidden_dim=64, intermediate_dim=64)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)

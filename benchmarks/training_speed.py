@@ -38,7 +38,7 @@ from c2c.fuser import Fuser, new_fuser
 from c2c.projector import ProjectorSize
 from c2c.training import TrainingSettings, train_fuser
 from c2c.training_batches import on_device
-from c2c.training_loss import Batch
+from c2c.training_readings import Batch
 
 RECEIVER = random_pair.SHARER  # of Qwen2.5 0.5B
 SHARER = Qwen2Config(

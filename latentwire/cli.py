@@ -3,12 +3,15 @@
 # What a command needs is imported in it: torch, MLflow and matplotlib take seconds each.
 
 import argparse
+import json
+import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from c2c.errors import printable
 from c2c.files import read_file
@@ -18,6 +21,9 @@ from latentwire.errors import LatentWireError, first_line
 from latentwire.printable import PlainParser, printable_output
 from latentwire.terminal import prepare_output
 from latentwire.user_files import output_folder, user_path
+
+if TYPE_CHECKING:  # it takes a second to import
+    from latentwire.analysis.curve import ConditionResult
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,11 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     calibration.add_argument("file", help="a file that `calibrate` has logged")
     calibration.set_defaults(run=_calibration)
     _add_submit(commands)
-    claims = commands.add_parser("claims", help="judge claims about conditions by the answers")
-    claims.add_argument("file", nargs="?", help="YAML; left out: the milestones' own")
-    claims.add_argument("--pair", help="a pair of the tracking store (left out: every one)")
-    claims.add_argument("--source", choices=("local", "published"), default="local")
-    claims.set_defaults(run=_claims)
+    _add_claims(commands)
     send = commands.add_parser("export", help="write a finished study to a file (docs/sharing.md)")
     send.add_argument("file", help="the file to make, such as study.zip")
     send.add_argument("--experiment", help="whose runs (default: latentwire)")
@@ -49,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     figures.add_argument("file", help="budget_curve.csv, as m4 writes it")
     figures.add_argument("--output-dir", required=True, help="folder to write to")
     figures.set_defaults(run=_figures)
+    _add_compare(commands)
+    _add_nearest(commands)
     prepare_output()
     options = parser.parse_args(arguments)
     try:
@@ -83,6 +87,40 @@ def _add_submit(commands: "argparse._SubParsersAction[PlainParser]") -> None:
     )
     submit.add_argument("--dry-run", action="store_true", help="print the script, submit nothing")
     submit.set_defaults(run=_submit)
+
+
+def _add_claims(commands: "argparse._SubParsersAction[PlainParser]") -> None:
+    claims = commands.add_parser("claims", help="judge claims about conditions by the answers")
+    claims.add_argument("file", nargs="?", help="YAML; left out: the milestones' own")
+    claims.add_argument("--pair", help="a pair of the tracking store (left out: every one)")
+    claims.add_argument("--source", choices=("local", "published"), default="local")
+    claims.set_defaults(run=_claims)
+
+
+def _add_compare(commands: "argparse._SubParsersAction[PlainParser]") -> None:
+    compare = commands.add_parser("compare", help="one budget curve against another, on average")
+    compare.add_argument("first", help="its conditions, such as codec=int8,order=front")
+    compare.add_argument("second", help="those of the other (docs/compare.md)")
+    compare.add_argument("--best", action="store_true", help="of each, the best at no more bytes")
+    _add_answers(compare)
+    compare.set_defaults(run=_compare)
+
+
+def _add_nearest(commands: "argparse._SubParsersAction[PlainParser]") -> None:
+    nearest = commands.add_parser("nearest", help="which condition to use (docs/compare.md)")
+    nearest.add_argument("--bytes", type=float, help="at most so many a question, on average")
+    nearest.add_argument("--accuracy", type=float, help="at least so much (or F1), in %%")
+    nearest.add_argument("--among", help="conditions, such as codec=int* (default: any cache)")
+    _add_answers(nearest)
+    nearest.set_defaults(run=_nearest)
+
+
+def _add_answers(command: argparse.ArgumentParser) -> None:
+    """Whose answers are looked at, and how they are printed."""
+    command.add_argument("--dataset", help="a question set (left out: every one)")
+    command.add_argument("--pair", help="a pair of the tracking store (left out: every one)")
+    command.add_argument("--source", choices=("local", "published"), default="local")
+    command.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _submit(options: argparse.Namespace) -> None:
@@ -144,6 +182,69 @@ def _claims(options: argparse.Namespace) -> None:
             lambda params: judge.is_claimed(files, params),
         )
     print(report.render(judge.judge_files(files, found, options.source), options.source), end="")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from latentwire.spec.condition_filter import condition_filter
+
+    filters = condition_filter(options.first), condition_filter(options.second)
+    from latentwire.analysis.curve_comparison import compare_curves
+    from latentwire.analysis.curve_comparison_report import as_json, render
+
+    results = _answers(options, lambda run: any(each.takes_run(run) for each in filters))
+    found, refused = compare_curves(results, *filters, best=options.best)
+    if options.json:
+        print(json.dumps(as_json(found, filters), indent=1, allow_nan=False))
+    else:
+        print(render(found, refused, filters), end="")
+
+
+def _nearest(options: argparse.Namespace) -> None:
+    from latentwire.analysis.nearest import ASKED, CACHES, Wanted, choose
+    from latentwire.analysis.nearest_report import as_json, render
+    from latentwire.spec.condition_filter import condition_filter
+
+    given = {"bytes": options.bytes, "accuracy": options.accuracy}
+    limits = {name: value for name, value in given.items() if value is not None}
+    if not limits or not all(0 < value < math.inf for value in limits.values()):
+        raise LatentWireError("give --bytes or --accuracy (or both), a number above 0")
+    wanted = Wanted(
+        limits.get("bytes", math.inf),
+        limits.get("accuracy", 0) / 100,
+        condition_filter(options.among) if options.among else CACHES,
+    )
+    choices = choose(_answers(options, lambda run: run["control"] in ASKED), wanted)
+    if not any(choice.row for choice in choices):
+        raise LatentWireError(
+            *(f"{choice.dataset}, {choice.pair}: {choice.notes[0]}" for choice in choices)
+        )
+    if options.json:
+        print(json.dumps(as_json(choices), indent=1, allow_nan=False))
+    else:
+        print(render(choices, wanted), end="")
+
+
+def _answers(
+    options: argparse.Namespace, wanted: Callable[[Mapping[str, str]], bool]
+) -> "list[ConditionResult]":
+    """The answers of the runs whose parameters are wanted, of one question set or of all."""
+    from latentwire.tracking.results_reader import newest_results
+    from latentwire.tracking.store import open_store
+
+    with _naming_refusals():
+        found = newest_results(
+            open_store(),
+            options.source,
+            options.pair,
+            lambda run: options.dataset in (None, run["dataset"]) and wanted(run),
+        )
+    if not found:
+        asked = " ".join(filter(None, (options.source, options.pair, options.dataset)))
+        raise LatentWireError(
+            f"the tracking store has no finished answers of such conditions ({asked}): run m0, m2"
+            " or m3 first, or name others"
+        )
+    return found
 
 
 @contextmanager

@@ -29,6 +29,7 @@ MOST_CHARACTERS = 6000  # of a value: the tracking store keeps no longer ones
 MOST_WHOLE = 2**63 - 1
 MOST_SEED = 2**32 - 1  # what every generator of random numbers takes
 MOST_MESSAGE_TOKENS = 2**20
+MOST_BUDGET_BYTES = 2**40
 # What `kv_bits=4` means: the protocol's quantizer, one scale per KV head; 16 is the raw cache.
 BY_BITS = {16: "bf16", 8: "int8", 4: "int4", 3: "int3", 2: "int2"}
 DEFAULT_TOLERANCE_POINTS = 2.0  # by which a reproduced accuracy may differ
@@ -169,6 +170,11 @@ def codecs_of(values: Values) -> list[str]:
     return list(values["codec"] or [BY_BITS[bits] for bits in values["kv_bits"]])
 
 
+def budgets_of(values: Values) -> tuple[int, ...]:
+    """Those that are named, or else 0: none."""
+    return values["budget_bytes"] or (0,)
+
+
 def comma_list(one: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
     """Values separated by commas, each once, at least one."""
 
@@ -187,6 +193,17 @@ def _ratio(text: str) -> float:
     value = _number(text)
     if not 0 <= value <= 1:
         raise ValueError("must be a number from 0 to 1")
+    return value
+
+
+def share(text: str) -> float:
+    """A number above 0 and up to 1, written as 0.0625 or as 1/16."""
+    above, slash, below = text.partition("/")
+    value = _number(above)
+    if slash:
+        value = value / _number(below) if _number(below) > 0 else math.nan
+    if not 0 < value <= 1:
+        raise ValueError("must be a share above 0 and up to 1, as 0.0625 or 1/16")
     return value
 
 
@@ -342,6 +359,12 @@ KEEP_RATIOS = Parameter(
     "1.0,0.75,0.5,0.25,0.1",
     comma_list(_ratio),
     "shares of the instruction tokens kept",
+)
+BUDGET_BYTES = Parameter(
+    "budget_bytes",
+    "",
+    _optional(comma_list(int_at_least(1, MOST_BUDGET_BYTES))),
+    "most bytes of a question's packet, all in; as many tokens go as fit. Empty: no budget",
 )
 ORDER = Parameter(
     "order",

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from c2c.sections import runs_of
 from latentwire.channel.layout import Layout
-from latentwire.channel.positions import runs_of
 
 
 @st.composite

@@ -8,16 +8,20 @@ from pathlib import Path
 import pytest
 import yaml
 from tiny import write_pair
+from two_tokenizers import second_tokenizer
 
 from latentwire.training.folder import TrainingFolder
 
 COLOURS = ("red", "green", "blue", "black")
 
 
-def write_bare_pair(folder: Path) -> Path:
+def write_bare_pair(folder: Path, two_tokenizers: bool = False) -> Path:
     """Write the pair, and chats.jsonl of 12 conversations beside it; the pair's file."""
     path = write_pair(folder / "tiny")
     given = yaml.safe_load(path.read_text()) | {"datasets": ["demo_facts"]}
+    if two_tokenizers:
+        second_tokenizer().save_pretrained(folder / "tiny" / "sharer")
+        given["shared_tokenizer"] = False
     del given["fuser"]
     path.write_text(yaml.safe_dump(given))
     rows = [

@@ -28,13 +28,14 @@ from types import FrameType
 
 import torch
 from calibrations import make_calibration
-from packet_grammar import build
+from packet_grammar import build, sealed
 
 from c2c.cache import Geometry, KVCache
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.describe import describe
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.packet import (
+    CUT_VERSION,
     Header,
     PacketError,
     decode,
@@ -42,6 +43,8 @@ from latentwire.channel.packet import (
     encode,
     encode_header,
 )
+from latentwire.channel.pieces import split
+from latentwire.channel.planes import Planes
 from latentwire.channel.registry import CALIBRATED, EXAMPLES, NAMES, codec
 
 GEOMETRY = Geometry(layers=3, kv_heads=2, head_dim=6)
@@ -96,8 +99,8 @@ def corpus() -> list[bytes]:
 
 
 def mutate(packet: bytes, others: list[bytes], generator: random.Random) -> bytes:
-    """A packet with one to six changes, and mostly a right checksum."""
-    data = bytearray(packet[:-4])
+    """A packet with one to six changes, and mostly right checksums."""
+    data, seams = unsealed(packet)
     for _ in range(generator.choice((1, 1, 1, 2, 3, 6))):
         # The variable part of the header, all of it, or anywhere.
         stop = generator.choice((48, 48, len(data)))
@@ -120,9 +123,23 @@ def mutate(packet: bytes, others: list[bytes], generator: random.Random) -> byte
                 data[place:] = generator.choice(others)[place:-4]
             case _:
                 data[place : place + 4] = struct.pack("<f", generator.choice((0, -1, 3e38, 1e-45)))
+    if seams:
+        return sealed(
+            bytes(data[: seams[0]]), bytes(data[slice(*seams)]), bytes(data[seams[1] :]), generator
+        )
     if generator.random() < 0.02:
         return bytes(data) + packet[-4:]
     return bytes(data) + struct.pack("<I", zlib.crc32(data))
+
+
+def unsealed(packet: bytes) -> tuple[bytearray, list[int]]:
+    """A packet without its checksums; in version 3, where its header and its payload's head end."""
+    if packet[4] != CUT_VERSION:
+        return bytearray(packet[:-4]), []
+    header, start = decode_header(packet, calibrations()[0])
+    assert isinstance(header.codec, Planes)
+    head, stream = split(packet[start:], header.codec.head_bytes(header.layout))
+    return bytearray(packet[: start - 4] + head + stream), [start - 4, start - 4 + len(head)]
 
 
 def throw(packet: bytes, outcome: Outcome, calibration: Calibration | None) -> None:

@@ -12,6 +12,7 @@ and several runs.
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 from calibrations import calibration_bytes
 
 from c2c.cache import Geometry, KVCache
+from latentwire.channel.by_token import PREFIX
 from latentwire.channel.calibration import Calibration, from_bytes
 from latentwire.channel.layout import Layout
 from latentwire.channel.packet import Header, decode, encode
@@ -45,7 +47,7 @@ def calibration_file(name: str) -> Path:
 
 def by_layer(name: str) -> bool:
     """Whether the codec called `name` has a transform for each layer."""
-    return name.startswith("klt")
+    return "klt" in name
 
 
 def golden_calibration(name: str) -> Calibration | None:
@@ -59,7 +61,14 @@ def golden_calibration(name: str) -> Calibration | None:
 def golden_header(name: str) -> Header:
     """The header of the packet called `name`."""
     layout = Layout(golden_geometry(name), KEY_LAYERS, VALUE_LAYERS, (RUN,))
+    layout = with_classes(name, layout)
     return Header(codec(name, golden_calibration(name)), IDENTITY, layout)
+
+
+def with_classes(name: str, layout: Layout) -> Layout:
+    """Its tokens in three classes, in turn, where the codec called `name` has classes."""
+    of_tokens = bytes(place % 3 for place in range(layout.tokens))
+    return replace(layout, classes=of_tokens) if name.startswith(PREFIX) else layout
 
 
 def golden_file(name: str) -> Path:

@@ -11,14 +11,16 @@ from dataclasses import replace
 from itertools import islice
 
 from c2c.cache import Geometry
+from c2c.sections import Runs, runs_of
 from latentwire.channel.header_fields import mask, varint
 from latentwire.channel.layout import Layout
 from latentwire.channel.lossless import NUMBERS, compress
-from latentwire.channel.positions import Runs, runs_of
+from latentwire.channel.pieces import joined
 from latentwire.channel.registry import CALIBRATED, PER_TENSOR, codec
 
+PLANES, KLT_PLANES = codec("planes8").number, codec("planes8_klt").number
 STAGES = tuple(NUMBERS.values())
-PLAIN = tuple(made.number for made in PER_TENSOR.values())
+PLAIN = (*(made.number for made in PER_TENSOR.values()), *[PLANES] * 4)
 NEED_CALIBRATION = tuple(codec(name).number for name in CALIBRATED)
 SCHEDULE = 48
 LARGE = (2**16, 2**17, 2**31, 2**32 - 1, 2**32, 2**40, 2**63)
@@ -33,7 +35,7 @@ def build(pair: Layout, identity: bytes, digests: list[bytes], generator: random
     geometry = pair.geometry if pick() < 0.9 else Geometry(*generator.choices(SIZES, k=3))
     layout = _layout(pair, geometry, generator)
     number, parameters = _codec(layout, digests, generator)
-    usual = 2 if layout.text_tokens else 1
+    usual = 3 if number in (PLANES, KLT_PLANES) else 2 if layout.text_tokens else 1
     version = usual if pick() < 0.99 else generator.randrange(256)
     identity = identity if pick() < 0.98 else generator.randbytes(8)
     sizes = (geometry.layers, geometry.kv_heads, geometry.head_dim)
@@ -42,14 +44,45 @@ def build(pair: Layout, identity: bytes, digests: list[bytes], generator: random
         bits = mask(layers, geometry.layers)
         header += bits if pick() < 0.98 else generator.randbytes(len(bits))
     header += _number(layout.first_position, generator)
-    header += _number(layout.text_tokens, generator) if layout.text_tokens else b""
+    if layout.text_tokens or version == 3:
+        header += _number(layout.text_tokens, generator)
     header += _runs(layout, generator)
+    if version == 3:
+        return sealed(header + parameters, *_planes(layout, number, generator), generator)
     body = header + parameters + _payload(number, parameters, layout, generator)
     if pick() < 0.05:
         body = body[: generator.randrange(len(body) + 1)]
     if pick() < 0.05:
         body += generator.randbytes(generator.choice((1, 4, 100)))
     return body + struct.pack("<I", zlib.crc32(body))
+
+
+def sealed(header: bytes, head: bytes, stream: bytes, generator: random.Random) -> bytes:
+    """A packet of version 3 with its checks, of which one is rarely wrong; it may be cut."""
+    packet = bytearray(header + struct.pack("<I", zlib.crc32(header)) + joined(head, stream))
+    if generator.random() < 0.2:
+        del packet[generator.randrange(len(packet) + 1) :]
+    if generator.random() < 0.02 and packet:
+        packet[generator.randrange(len(packet))] ^= 1 << generator.randrange(8)
+    if generator.random() < 0.02:
+        packet += generator.randbytes(generator.choice((1, 4, 1024)))
+    return bytes(packet)
+
+
+def _planes(layout: Layout, number: int, generator: random.Random) -> tuple[bytes, bytes]:
+    """Head and stream of `planes`, mostly such as mean something."""
+    rows = min(layout.geometry.kv_heads * layout.geometry.head_dim, 1 << 16)
+    tensors = layout.sent[:256]
+    floats = [_block(4 * rows, generator) for _ in range(generator.random() < 0.1)]
+    floats.append(struct.pack("<4e", 1, 0.3, 300, 1e-6) * rows)  # all are reaches that are fine
+    length = rows if number == KLT_PLANES else 4 * rows
+    head = b"".join(generator.randbytes(7) + generator.choice(floats)[:length] for _ in tensors)
+    stream = b""
+    for _ in range(generator.choice((0, 1, 5, 40)) if tensors else 0):
+        place = generator.randrange(len(tensors) + (generator.random() < 0.02))
+        numbers = min(rows * layout.tokens_of(tensors[place - 1][1]), 1 << 12)
+        stream += bytes([place & 255]) + generator.randbytes(-(-numbers // 8))
+    return head, stream[: generator.choice((1 << 20, len(stream) // 2))]
 
 
 def _layout(pair: Layout, geometry: Geometry, generator: random.Random) -> Layout:

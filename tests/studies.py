@@ -11,8 +11,10 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from latentwire.analysis.chunk_metrics import chunk_metrics
+from latentwire.analysis.curve import ConditionResult
 from latentwire.evaluation.record import Record
 from latentwire.session.condition_plan import ConditionPlan
+from latentwire.spec.axes import params_of
 from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.setting import Setting
 from latentwire.tasks.arc_c import TASK
@@ -105,6 +107,23 @@ def write_chunk(writer: RunWriter, parent: str, plan: ConditionPlan, span: tuple
     metrics = {**chunk_metrics(records, TASK), "seconds": 1.25}
     title = f"{plan.condition.label} {chunk_name(*span)}"
     return writer.write_chunk(title, parent, plan.params, tags, records, metrics)
+
+
+def write_condition(store: Store, result: ConditionResult, identity: str = "one") -> None:
+    """Made-up answers of a condition as one finished chunk run."""
+    params = {
+        "pair": result.pair,
+        "dataset": result.dataset,
+        **params_of(vars(result)),
+        "examples_total": str(result.examples_total),
+    }
+    fingerprint = f"{identity} {sorted(params.items())}"
+    tags = {FINGERPRINT: fingerprint, CONDITION: fingerprint, IDENTITY: identity}
+    span = chunk_name(0, len(result.records))
+    writer = RunWriter(store, {SOURCE: result.source})
+    parent = writer.start("tests", "condition", None, params, tags)
+    writer.write_chunk(span, parent, params, {**tags, CHUNK: span}, result.records, {"seconds": 1})
+    writer.finish(parent)
 
 
 def make_plan(condition: Condition, total: int = 5, pair: str = "demo") -> ConditionPlan:

@@ -12,7 +12,7 @@ from c2c.cache import geometry
 from c2c.prefix_fit import fit_linear
 from c2c.prefix_projector import ProjectedPrefix, new_prefix
 from c2c.projector import ProjectorSize
-from c2c.training_loss import Batch
+from c2c.training_readings import Batch
 from latentwire.channel.rope import inverse_frequencies
 
 SIZE = ProjectorSize(hidden_dim=16, intermediate_dim=16, num_layers=3, dropout=0.1)

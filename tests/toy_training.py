@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from c2c.fuser import Fuser
 from c2c.projector import ProjectorSize
 from c2c.training import TrainingSettings
-from c2c.training_loss import Batch
+from c2c.training_readings import Batch
 
 SIZE = ProjectorSize(hidden_dim=16, intermediate_dim=16, num_layers=3, dropout=0.1)
 # Everything that draws random numbers or keeps state is on.

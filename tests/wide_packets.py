@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from calibrations import calibration_bytes
 from golden_packets import ALL as NARROW
-from golden_packets import CALIBRATIONS, FOLDER, IDENTITY, by_layer
+from golden_packets import CALIBRATIONS, FOLDER, IDENTITY, by_layer, with_classes
 
 from c2c.cache import Geometry, KVCache
 from latentwire.channel.calibration import Calibration, from_bytes
@@ -45,7 +45,7 @@ LAYOUTS[32] = Layout(
     ((range(2, 5), range(301, 302)), (), (range(3, 4), range(300, 302)), (), (range(4, 5),)),
 )
 BY_LAYER = (
-    *("fp16", "int4", "kivi2+zstd", "turbo2.5", "klt2"),
+    *("fp16", "int4", "kivi2+zstd", "turbo2.5", "klt2", "planes3", "planes1_klt"),
     "int4_group/2:nf4/values:rotate2.5+lzma",
 )
 ALL = (*NARROW, "fp16+lzma", "fp32+zstd", "kivi2+zstd", "int4_group/2:nf4/values:rotate2.5+lzma")
@@ -76,7 +76,8 @@ def _read(path: Path) -> Calibration:
 
 
 def header(width: int, name: str) -> Header:
-    return Header(codec(name, calibration(width, name)), IDENTITY, LAYOUTS[width])
+    layout = with_classes(name, LAYOUTS[width])
+    return Header(codec(name, calibration(width, name)), IDENTITY, layout)
 
 
 @lru_cache

@@ -107,15 +107,16 @@ class Bytes:
 
 def read(data: bytes, calibration: dict[str, Array] | None = None) -> Packet:
     """The packet in `data`; `calibration` is what `read_calibration` gave."""
-    assert data[:4] == b"LWKV" and data[4] in (1, 2)
-    assert struct.unpack("<I", data[-4:])[0] == zlib.crc32(data[:-4])
-    fields = Bytes(data[:-4])
+    assert data[:4] == b"LWKV" and data[4] in (1, 2, 3)
+    if data[4] != 3:
+        assert struct.unpack("<I", data[-4:])[0] == zlib.crc32(data[:-4])
+    fields = Bytes(data if data[4] == 3 else data[:-4])
     fields.take(5)
     number, identity = fields.take(1)[0], fields.take(8)
     layers, heads, head_dim = struct.unpack("<HHH", fields.take(6))
     key_layers, value_layers = fields.layers(layers), fields.layers(layers)
     first = fields.varint()
-    text = fields.varint() if data[4] == 2 else 0
+    text = fields.varint() if data[4] in (2, 3) else 0
     count = fields.varint()
     positions = runs(fields, first, count or fields.varint())
     named = sorted({*key_layers, *value_layers})
@@ -125,11 +126,25 @@ def read(data: bytes, calibration: dict[str, Array] | None = None) -> Packet:
     packet = Packet(
         identity, layers, heads, head_dim, key_layers, value_layers, positions, by_layer, {}, text
     )
+    assert (number in (70, 71)) == (data[4] == 3)
+    if data[4] == 3:
+        coding = Coding([], rate="3", by_layer=True)
+        if number == 71:
+            assert calibration is not None and fields.take(8) == calibration["digest"].tobytes()
+        check = zlib.crc32(data[: fields.at])
+        assert fields.take(4) == struct.pack("<I", check)
+        used = [
+            tables(calibration or {}, coding, *site) if number == 71 else {} for site in packet.sent
+        ]
+        read_planes(fields, packet, used, calibration or {})
+        return packet
     coding = parameters(fields, number, packet, calibration or {})
     if coding.stage:
         block = fields.take(len(fields.data) - fields.at)
         fields = Bytes(decompress(block, coding) if packet.sent else block)
-    if coding.rate:
+    if coding.classes:
+        packet.tensors = by_class(fields, coding, packet)
+    elif coding.rate:
         packet.tensors = transformed(fields, coding, packet, calibration or {})
     else:
         for (kind, layer), codec in zip(packet.sent, coding.codecs, strict=True):
@@ -164,6 +179,7 @@ class Coding:
     rate: str = ""  # of `kvtc` or `klt`, or none
     by_layer: bool = False  # `klt`
     number_bytes: int = 1  # that the lossless stage's block is sorted by
+    classes: tuple[tuple[int, list[int]], ...] = ()  # codec and places of each class of tokens
 
 
 def parameters(fields: Bytes, number: int, packet: Packet, calibration: dict[str, Array]) -> Coding:
@@ -172,6 +188,12 @@ def parameters(fields: Bytes, number: int, packet: Packet, calibration: dict[str
     if stage:
         number = fields.take(1)[0]
         assert number not in (49, 50, *RATES)
+    if number == 72:
+        numbers, tokens = list(fields.take(fields.take(1)[0])), len(packet.positions)
+        bits = ceil(np.log2(len(numbers)))
+        told = fields.codes(tokens, bits) if bits else np.zeros(tokens, int)
+        places = [np.flatnonzero(told == place).tolist() for place in range(len(numbers))]
+        return Coding([], classes=tuple(zip(numbers, places, strict=True)))
     if 40 <= number <= 46 or number in RATES:
         assert fields.take(8) == calibration["digest"].tobytes()
     if number != 48:
@@ -183,6 +205,17 @@ def parameters(fields: Bytes, number: int, packet: Packet, calibration: dict[str
         codec, count = fields.take(1)[0], fields.varint()
         codecs += [codec] * count
     return Coding(codecs, stage)
+
+
+def by_class(fields: Bytes, coding: Coding, packet: Packet) -> dict[tuple[str, int], Array]:
+    """The tensors of a packet whose tokens have classes."""
+    shape = packet.heads, len(packet.positions), packet.head_dim
+    tensors = {site: np.empty(shape, np.float32) for site in packet.sent}
+    for codec, places in coding.classes:
+        for (kind, _), tensor in tensors.items():
+            part = packet.heads, len(places), packet.head_dim
+            tensor[:, places] = decode(codec, kind, fields, part)
+    return tensors
 
 
 def decompress(block: bytes, coding: Coding) -> bytes:
@@ -255,6 +288,83 @@ def integers(codec: int, fields: Bytes, shape: tuple[int, int, int]) -> Array:
         scale = by_block(scale, shape, size)
     codes = fields.codes(heads * tokens * head_dim, bits) - (2 ** (bits - 1) - 1)
     return codes.astype(np.float32).reshape(shape) * scale
+
+
+def read_planes(
+    fields: Bytes, packet: Packet, used: list[dict[str, Array]], calibration: dict[str, Array]
+) -> None:
+    """The tensors of a payload that may have been cut; `used` are the tables of each, or empty."""
+    begin = fields.at
+    length = fields.varint()
+    heads = [plane_head(fields, packet.heads * packet.head_dim, table) for table in used]
+    codes = [
+        np.zeros((len(head[1]), len(packet.by_layer[layer])), np.int64)
+        for head, (_, layer) in zip(heads, packet.sent, strict=True)
+    ]
+    planes = [np.zeros_like(each) for each in codes]
+    octaves = [np.frexp(reach)[1].max(initial=-99) - np.frexp(reach)[1] for _, reach, _ in heads]
+    stream = Bytes(pieces(fields, fields.data[begin : fields.at], length))
+    place_bytes = next(n for n in (1, 2, 3) if len(heads) - 1 < 256**n)
+    levels_read = [0] * len(heads)
+    while stream.at + place_bytes < len(stream.data):
+        place = int.from_bytes(stream.take(place_bytes), "little")
+        plane = levels_read[place] - octaves[place]
+        levels_read[place] += 1
+        while not ((plane >= 0) & (plane < 8)).any():
+            plane = levels_read[place] - octaves[place]
+            levels_read[place] += 1
+        at = np.argwhere(((plane >= 0) & (plane < 8))[:, None] & (codes[place] >= 0))
+        count = min(ceil(len(at) / 8), len(stream.data) - stream.at)
+        packed = np.frombuffer(stream.take(count), np.uint8)
+        bits = np.unpackbits(packed, bitorder="little")[: len(at)].astype(np.int64)
+        row, token = at[: len(bits)].T
+        codes[place][row, token] += bits << (7 - plane[row])
+        planes[place][row, token] += 1
+    shape = packet.heads, packet.head_dim
+    for site, code, known, head, table in zip(packet.sent, codes, planes, heads, used, strict=True):
+        value = plane_values(code, known, *head)
+        if table:
+            z = value.astype(np.float64)
+            value = (table["basis"].astype(np.float64) @ z + table["mean"][:, None]).astype("f4")
+        tensor = value.reshape(*shape, -1).transpose(0, 2, 1)
+        if table and site[0] == "key":
+            tensor = turned(tensor, packet.by_layer[site[1]], calibration)
+        packet.tensors[site] = tensor
+
+
+def plane_head(fields: Bytes, rows: int, table: dict[str, Array]) -> tuple[Array, Array, Array]:
+    """Levels, and each row's reach and centre."""
+    levels = np.frombuffer(fields.take(7), np.uint8).astype(np.int64)
+    if not table:
+        return levels, fields.floats(rows, "<f2"), fields.floats(rows, "<f2")
+    upper = np.frombuffer(fields.take(int(table["sizes"].sum())), np.uint8).astype(np.uint16)
+    reach = (upper << 7).view(np.float16).astype(np.float32)
+    return levels, reach, np.zeros_like(reach)
+
+
+def pieces(fields: Bytes, before: bytes, length: int) -> bytes:
+    """The stream, as far as it is there and checked."""
+    check = zlib.crc32(before)
+    assert fields.take(4) == struct.pack("<I", check)
+    stream = b""
+    while len(stream) < length:
+        size = min(1020, length - len(stream))
+        if len(fields.data) - fields.at < size + 4:
+            return stream
+        stream += fields.take(size)
+        assert fields.take(4) == struct.pack("<I", zlib.crc32(before + stream))
+    assert fields.at == len(fields.data), "bytes are left"
+    return stream
+
+
+def plane_values(code: Array, planes: Array, levels: Array, reach: Array, centre: Array) -> Array:
+    below = np.where(code >= 128, code - 128, 127 - code)  # of a code whose unknown bits are 0
+    m = below >> (8 - planes)
+    first = 2 ** np.maximum(planes - 1, 0) - 1
+    few = levels[np.where((planes >= 1) & (planes <= 3), first + m, 0)]
+    level = np.where(planes <= 3, few, (2 * m + 1) << (8 - planes))
+    level = np.where(planes == 0, 0, np.where(code >= 128, level, -level))
+    return level.astype(np.float32) * (reach / np.float32(256))[:, None] + centre[:, None]
 
 
 def by_block(scale: Array, shape: tuple[int, int, int], size: int) -> Array:

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from c2c.prefix_projector import PrefixProjector, ProjectedPrefix, flattened
-from c2c.training_loss import prefill
+from c2c.training_readings import prefill
 
 RIDGE = 1e-3  # of the variance that each of the standardized numbers has
 LEAST_DEVIATION = 1e-4  # beside 1 and the mean's size: what varies less is taken for constant

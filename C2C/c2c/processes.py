@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from c2c.aligned_reading import rows_by_layout
 from c2c.errors import C2CError
-from c2c.training_loss import Batch
+from c2c.training_readings import Batch
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,10 @@ class Processes:
     count: int = 1
     lost: Event = field(default_factory=Event)
 
-    def share(self, batch: Batch) -> Share:
+    def share(self, batch: Batch, kept: int, order: str) -> Share:
         """This process's rows of a batch; shares may differ by a row. A row is lent a message of
-        its own share, so that other rows are than where one process has them all.
+        its own share, so that other rows are than where one process has them all. `kept` and
+        `order` are as `readings_of` has them.
 
         Raises C2CError where a process would have none.
         """
@@ -54,7 +56,7 @@ class Processes:
         ends = [rows * place // self.count for place in range(self.count + 1)]
         parts = [_part(batch, slice(*ends[place : place + 2])) for place in range(self.count)]
         tokens = torch.stack([_answer_tokens(part) for part in parts])
-        lent = torch.stack([_lent_rows(part) for part in parts])
+        lent = torch.stack([_lent_rows(part, kept, order) for part in parts])
         return Share(
             parts[self.rank],
             tokens[self.rank] / tokens.sum(),
@@ -112,7 +114,8 @@ def _part(batch: Batch, rows: slice) -> Batch:
         for part in (batch.prompt_mask, batch.answer_mask, batch.message_ids)
     )
     own = batch.prompt_ids[rows], batch.answer_ids[rows]
-    return Batch(*own, prompt_mask, answer_mask, messages, batch.message_tokens[rows])
+    texts = batch.message_tokens[rows], batch.aligned[rows]
+    return Batch(*own, prompt_mask, answer_mask, messages, *texts)
 
 
 def _answer_tokens(batch: Batch) -> Tensor:
@@ -121,8 +124,11 @@ def _answer_tokens(batch: Batch) -> Tensor:
     return batch.answer_mask.sum()
 
 
-def _lent_rows(batch: Batch) -> Tensor:
-    """How many rows there are whose prompt is as long as another's."""
+def _lent_rows(batch: Batch, kept: int, order: str) -> Tensor:
+    """How many rows there are whose prompt is as long as another's, or of its layout."""
+    if batch.aligned:
+        together = map(len, rows_by_layout(batch, kept, order).values())
+        return torch.tensor(sum(rows for rows in together if rows > 1))
     if batch.prompt_mask is None:
         rows = len(batch.prompt_ids)
         return torch.tensor(rows if rows > 1 else 0)

@@ -7,6 +7,8 @@ from c2c.errors import C2CError
 
 ORDERS = ("front", "back")
 
+Runs = tuple[range, ...]  # consecutive positions: not empty, ascending, not touching
+
 
 @dataclass(frozen=True)
 class Section:
@@ -16,6 +18,19 @@ class Section:
     sharer_mask: int
     start: int
     stop: int
+
+
+def runs_of(tokens: Iterable[int]) -> Runs:
+    """Positions in any order as runs."""
+    if isinstance(tokens, range) and tokens.step == 1:
+        return (tokens,) if tokens else ()
+    runs: list[range] = []
+    for position in sorted({int(token) for token in tokens}):
+        if runs and runs[-1].stop == position:
+            runs[-1] = range(runs[-1].start, position + 1)
+        else:
+            runs.append(range(position, position + 1))
+    return tuple(runs)
 
 
 def kept_tokens(prompt_tokens: int, keep_ratio: float) -> int:

@@ -31,16 +31,10 @@ from c2c.fuser import Fuser, Projectors
 from c2c.prefix_projector import ProjectedPrefix
 from c2c.processes import ALONE, Processes, Share, of_nothing
 from c2c.reading_ahead import ReadAhead
+from c2c.sections import Runs
 from c2c.stacked_fuser import Stacked, StackedFuser, StackedPrefix
-from c2c.training_loss import (
-    Batch,
-    Reading,
-    Through,
-    answer_loss,
-    guard_loss,
-    readings_of,
-    unchanged,
-)
+from c2c.training_loss import Through, answer_loss, guard_loss, readings_of, unchanged
+from c2c.training_readings import Batch, Reading
 
 KEPT_CHECKPOINTS = 2
 
@@ -190,7 +184,7 @@ def _read(
         for number in settings.batches_of(step):
             batch = batches(number)
             kept, order = _kept_part(settings, batch, choice)
-            share = processes.share(batch)
+            share = processes.share(batch, kept, order)
             readings = readings_of(receiver, sharer, share.batch, kept, order)
             through = channels(number)
             # Read ahead there may be too little memory, as gradients are still computed. What could
@@ -209,7 +203,7 @@ def _sent_already(readings: Sequence[Reading], through: Through) -> Through:
             with torch.no_grad():
                 arrived[id(reading.sent)] = through(reading.sent, reading.rows, reading.runs)
 
-    def known(sent: KVCache, rows: Tensor, runs: Sequence[range]) -> KVCache:
+    def known(sent: KVCache, rows: Tensor, runs: Sequence[Runs]) -> KVCache:
         return arrived[id(sent)] if id(sent) in arrived else through(sent, rows, runs)
 
     return known

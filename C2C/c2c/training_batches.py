@@ -12,7 +12,8 @@ from torch import Tensor
 
 from c2c.chat import chat_token_ids, end_of_turn
 from c2c.errors import C2CError
-from c2c.training_loss import Batch
+from c2c.paired_prompts import PairedPrompts
+from c2c.training_readings import Batch
 
 SAME_LENGTH = 16  # tokens by which messages of a batch may differ as well as not
 
@@ -26,7 +27,7 @@ class TokenBatches:
     Rows and batches are shuffled anew each epoch, by the seed alone.
 
     `messages` are what the sharer reads of each pair, where that is another text. Those of a batch
-    are of about one length.
+    are of about one length. Where the two are prompts in tokens of their own, `aligned` has them.
     """
 
     def __init__(
@@ -37,8 +38,9 @@ class TokenBatches:
         seed: int = 42,
         device: str = "cpu",
         messages: Sequence[Sequence[int]] = (),
+        aligned: Sequence[PairedPrompts] = (),
     ) -> None:
-        self.pairs, self.pad, self.messages = pairs, pad, messages
+        self.pairs, self.pad, self.messages, self.aligned = pairs, pad, messages, aligned
         self.batch_size, self.seed, self.device = batch_size, seed, device
         by_length: dict[int, list[int]] = {}
         for row, (prompt, _) in enumerate(pairs):
@@ -57,8 +59,11 @@ class TokenBatches:
         if not self.messages:
             return batch
         texts = [self.messages[row] for row in rows]
-        ids, _ = self._pad(texts, left=False)
-        return replace(batch, message_ids=ids, message_tokens=list(map(len, texts)))
+        # With a token that the sharer has, for it is the one who reads.
+        ids, _ = self._pad(texts, left=False, pad=texts[0][0])
+        aligned = [self.aligned[row] for row in rows] if self.aligned else ()
+        counts = list(map(len, texts))
+        return replace(batch, message_ids=ids, message_tokens=counts, aligned=aligned)
 
     def tokens(self, number: int) -> int:
         """How many tokens a batch has, pads not counted."""
@@ -104,11 +109,13 @@ class TokenBatches:
         message = len(self.messages[row]) // SAME_LENGTH if self.messages else 0
         return len(self.pairs[row][0]), message
 
-    def _pad(self, rows: Sequence[Sequence[int]], left: bool) -> tuple[Tensor, Tensor | None]:
+    def _pad(
+        self, rows: Sequence[Sequence[int]], left: bool, pad: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Rows as one tensor on the device, and its mask, which stays on the host; where no pad is
         needed, none."""
         width = max(map(len, rows))
-        ids = torch.full((len(rows), width), self.pad)
+        ids = torch.full((len(rows), width), self.pad if pad is None else pad)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
         for index, row in enumerate(rows):
             place = slice(width - len(row), width) if left else slice(0, len(row))

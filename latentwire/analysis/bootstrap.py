@@ -66,8 +66,13 @@ class ResampledMean:
 
     def interval(self) -> Interval:
         """The means that `p` does not reject at 5 %."""
-        tail = int(np.ceil(ALPHA / 2 * (1 + len(self._means)) - 1)) - 1
-        return Interval(float(self._means[tail]), float(self._means[-1 - tail]))
+        return percentile_interval(self._means)
+
+
+def percentile_interval(drawn: NDArray[np.float64]) -> Interval:
+    """The 95 % interval of what was drawn, in rising order."""
+    tail = int(np.ceil(ALPHA / 2 * (1 + len(drawn)) - 1)) - 1
+    return Interval(float(drawn[tail]), float(drawn[-1 - tail]))
 
 
 def mean_interval(outcomes: Outcomes) -> Interval:

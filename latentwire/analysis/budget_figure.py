@@ -23,13 +23,13 @@ from latentwire.analysis.formatting import human_bytes
 from latentwire.analysis.frames import is_resampled, metric_of, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.order_styles import MOST_ORDERS, line_styles, order_words
+from latentwire.analysis.pareto import pareto_front
 from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
 from latentwire.analysis.plot_baselines import BASELINE_STYLES, draw_baselines, read_baselines
 from latentwire.analysis.plot_points import (
     PlotPoint,
     Quantity,
     dodge,
-    pareto_front,
     read_points,
     read_sweeps,
     spread,
@@ -274,10 +274,14 @@ def _draw_score(
     axes.margins(y=0.07)
 
 
+def _answering_alone(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of systems that send nothing, of which a question was answered."""
+    return frame[frame["system"].isin(ALONE) & (frame["examples"] > frame["unanswered"])]
+
+
 def _draw_references(axes: Axes, frame: pd.DataFrame) -> None:
     """The systems that send nothing: a level line, its interval and its name on the right edge."""
-    rows = frame[frame["system"].isin(ALONE) & (frame["examples"] > 0)]
-    references = sorted(records(rows), key=lambda row: row["score"])
+    references = sorted(records(_answering_alone(frame)), key=lambda row: row["score"])
     edge = axes.get_yaxis_transform()
     for place, row in enumerate(references):
         score, low, high = (100 * float(row[f"score{end}"]) for end in ("", "_low", "_high"))
@@ -312,7 +316,8 @@ def _draw_keep_ratios(figure: Figure, dots: Sequence[PlotPoint], styles: Styles)
         look |= {"textcoords": "offset points", "annotation_clip": False}
         y = -7 - RATIO_POINTS * row
         axes.annotate(f"{codec} kept", (0, 0), (-5, y), "axes fraction", ha="right", **look)
-        places = {dot.keep_ratio: dot.wire_bytes for dot in dots if dot.codec == codec}
+        kept = [dot for dot in dots if dot.codec == codec and not dot.budget]
+        places = {dot.keep_ratio: dot.wire_bytes for dot in kept}
         under = ("data", "axes fraction")
         rows.append(
             [
@@ -448,7 +453,7 @@ def _caption(
     n, *unfinished = n_sentences(shown, "point")
     sentences = [f"{n}. Bars: 95 % intervals ({_bars(shown, gains)})."]
     sentences += [f"{sentence}." for sentence in unfinished]
-    if shown["system"].eq("calibrated").any():
+    if _answering_alone(shown)["system"].eq("calibrated").any():
         sentences.append("Calibrated: the receiver without its letter prior.")
     if any(not np.isclose(dot.x, dot.wire_bytes) for dot in dots):
         sentences.append("Points of nearly equal bytes stand side by side.")

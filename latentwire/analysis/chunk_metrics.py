@@ -20,6 +20,9 @@ def chunk_metrics(records: Sequence[Record], task: Task) -> dict[str, float]:
     }
     if sent:
         found["wire_bytes_mean"] = sum(sent) / len(sent)
+    unused = [left for record in records if (left := record.unused_bytes) is not None]
+    if unused:
+        found["unused_bytes_mean"] = sum(unused) / len(unused)
     if len(sent) < len(records):
         found["unanswered"] = len(records) - len(sent)
     if task.metric != Task.metric or any(record.score is not None for record in records):

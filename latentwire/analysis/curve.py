@@ -34,6 +34,7 @@ from latentwire.spec.axes import (
     NONE,
     ROW_AXES,
     SENDING,
+    SYSTEMS,
     Point,
     require_fitting,
     sort_key,
@@ -75,7 +76,7 @@ COLUMNS: dict[str, str] = {
     **_of_type("float64", *_with_ends("score"), "wire_bytes_mean"),
     **_of_type("Int64", "wire_bytes_min", "wire_bytes_max", "messages"),
     "wire_bytes_per_question": "float64",
-    "bits_per_element": "float64",
+    **_of_type("float64", "bits_per_element", "unused_bytes_mean"),
     **_of_controls(_OF_CONTROL, [DERANGED]),
     "pairing_examples": "int64",
     **_of_type("float64", *_with_ends("pairing_gain"), "pairing_p", "pairing_p_holm"),
@@ -107,14 +108,15 @@ REQUIRED = (
 
 # What the numbers of a file can be, by how their columns begin or end. Only "never" is infinite.
 _BY_END: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("_accuracy", "_score", "_share", "_p", "_p_holm", "keep_ratio"), (0, 1)),
+    **dict.fromkeys(("_accuracy", "_score", "_share", "_p", "_p_holm"), (0, 1)),
+    **dict.fromkeys(("keep_ratio", "budget_ratio"), (0, 1)),
     **dict.fromkeys(("kv_bits", "bits_per_element", "output_tokens_mean"), (0, 1e9)),
     "margin_points": (0, 100),
 }
 _BY_START: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("accuracy", "score", "share_"), (0, 1)),
     **dict.fromkeys(("pairing_gain", "bf16_difference"), (-1, 1)),
-    "wire_bytes_": (0, 1e18),
+    **dict.fromkeys(("wire_bytes_", "budget_bytes", "unused_bytes_"), (0, 1e18)),
     "beats_text_": (0, float("inf")),
 }
 _LIMITS = {
@@ -186,9 +188,10 @@ def build_curve(
     """Join results into the tidy table of COLUMNS, one row a point, in a fixed order.
 
     Results of one point may come in parts and overlap (chunk runs): an example counts once.
-    All controls but `matched` become columns of the point they belong to. Rows are sorted
-    by pair, dataset and source, then as `axes.sort_key` has it. p-values are corrected over the
-    points of one family, those of caches apart from those of what competes with them.
+    All controls but `matched` become columns of the point they belong to. Points of systems that
+    cannot answer such questions (`System.serves`), which earlier versions asked, are left out. Rows
+    are sorted by pair, dataset and source, then as `axes.sort_key` has it. p-values are corrected
+    over the points of one family, those of caches apart from those of what competes with them.
 
     Args:
         results: conditions or parts of them, in any order.
@@ -203,7 +206,9 @@ def build_curve(
         points[*result.family, *result.place].append(result)
     families: dict[tuple[str, str, str], list[_Measured]] = defaultdict(list)
     for parts in points.values():
-        families[parts[0].family].append(_measure(parts))
+        measured = _measure(parts)
+        if _can_be_answered(measured):
+            families[measured.point.family].append(measured)
     rows = [row for family in families.values() for row in _compared(family, margin_points)]
     rows.sort(key=lambda row: (row["pair"], row["dataset"], row["source"], *sort_key(row)))
     return _typed(pd.DataFrame(rows, columns=list(COLUMNS)))
@@ -401,6 +406,14 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
     return _Measured(point, own, deranged, row)
 
 
+def _can_be_answered(measured: _Measured) -> bool:
+    """Whether there could be an answer, or is one."""
+    options = task_of_records(measured.point.dataset).has_options
+    private = any(record.cluster for record in measured.own.values())
+    system = SYSTEMS[measured.point.system]
+    return system.serves(private, options) or bool(unanswered.answered(measured.own))
+
+
 def _score_columns(own: Mapping[str, Record], task: Task, accuracy: Interval) -> dict[str, Any]:
     """The mean score, with `accuracy`'s interval where it is one."""
     scores = outcomes(own)
@@ -412,6 +425,7 @@ def _score_columns(own: Mapping[str, Record], task: Task, accuracy: Interval) ->
 def _byte_columns(own: Mapping[str, Record]) -> dict[str, Any]:
     answered = unanswered.answered(own)
     sent = [record.wire_bytes for record in answered.values()]
+    unused = [left for record in own.values() if (left := record.unused_bytes) is not None]
     by_message: dict[str, list[int]] = defaultdict(list)
     for record in answered.values():
         if record.wire_bytes:
@@ -426,6 +440,7 @@ def _byte_columns(own: Mapping[str, Record]) -> dict[str, Any]:
             sum(sum(told) / len(told) for told in by_message.values()), len(sent)
         ),
         "bits_per_element": ratio(8 * sum(sent), sum(record.elements for record in own.values())),
+        "unused_bytes_mean": ratio(sum(unused), len(unused)),
     }
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from latentwire.analysis.atomic_write import replacing
 from latentwire.analysis.budget_figure import draw_budget_curve
 from latentwire.analysis.curve import read_csv
+from latentwire.analysis.frames import whole_caches
 from latentwire.analysis.heat_map import draw_heat_map, has_grid
 from latentwire.analysis.latex import latex_table
 from latentwire.analysis.pictures import save_both, save_png
@@ -76,7 +77,7 @@ def _figures(frame: pd.DataFrame) -> Iterator[tuple[str, Callable[[], Figure]]]:
             continue
         yield f"{BUDGET_CURVE}{end}", partial(draw_budget_curve, frame, dataset, pair)
         local = rows[rows["source"] == "local"]
-        if local.loc[local["keep_ratio"] == 1, "bits_per_element"].notna().sum() > 1:
+        if whole_caches(local)["bits_per_element"].notna().sum() > 1:
             yield f"codec_rate_{end}", partial(draw_rate_accuracy, local, dataset, pair)
         # As in the curve: what was computed here, or the published answers where nothing was.
         own = local if (sent["source"] == "local").any() else rows[rows["source"] == "published"]

@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from latentwire.spec.axes import BUDGETS, CACHES
+
 FAMILY = ["pair", "dataset", "source"]
 
 
@@ -17,6 +19,16 @@ def families(frame: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]
     """Each pair, dataset and source of a table with its rows, in the order of the table."""
     for (pair, dataset, source), rows in frame.groupby(FAMILY, sort=False):
         yield str(pair), str(dataset), str(source), rows
+
+
+def whole_caches(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of caches that are sent whole."""
+    return frame[frame["system"].isin(CACHES) & (frame["keep_ratio"] == 1) & ~under_budget(frame)]
+
+
+def under_budget(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows have packets of at most so many bytes."""
+    return frame[list(BUDGETS)].notna().any(axis=1)
 
 
 def metric_of(rows: pd.DataFrame) -> str:

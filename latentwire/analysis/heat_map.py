@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from latentwire.analysis.budget_figure import CODEC_STYLES
 from latentwire.analysis.completeness import gain_is_complete, n_sentences
-from latentwire.analysis.frames import metric_of, records
+from latentwire.analysis.frames import metric_of, records, under_budget
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.order_styles import MOST_ORDERS
 from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
@@ -30,9 +30,9 @@ Cells = dict[tuple[str, float], dict[str, Any]]  # (codec, keep ratio) -> row
 
 
 def has_grid(frame: pd.DataFrame) -> bool:
-    """Whether some codec of a curve's C2C rows was run at several keep ratios, of orders that a
-    page has room for."""
-    rows = frame[frame["system"].isin(CACHES)]
+    """Whether some codec of a curve's C2C rows was run at several keep ratios, without a budget and
+    of orders that a page has room for."""
+    rows = frame[frame["system"].isin(CACHES) & ~under_budget(frame)]
     if rows.loc[rows["keep_ratio"] < 1, "order"].nunique() > MOST_ORDERS:
         return False
     return bool((rows.groupby("codec")["keep_ratio"].nunique() > 1).any())
@@ -48,7 +48,7 @@ def draw_heat_map(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     columns. A cell that was not run is hatched, one that is not complete pale and with its n; the
     colours go by the complete ones. Crossed (x): nearly always one letter.
     """
-    rows = labelled(frame[frame["system"].isin(CACHES)])
+    rows = labelled(frame[frame["system"].isin(CACHES) & ~under_budget(frame)])
     swept = rows.groupby("codec")["keep_ratio"].nunique()
     kept = rows[rows["codec"].isin([*swept[swept > 1].index, *CODEC_STYLES])]
     codecs = list(dict.fromkeys(kept["codec"]))  # the table goes from many bits to few

@@ -11,8 +11,8 @@ from latentwire.analysis.formatting import human_bytes, percent
 from latentwire.analysis.frames import families, is_resampled, metric_of, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.provenance import hashes_note
-from latentwire.spec.axes import CACHES
-from latentwire.spec.names import row_name
+from latentwire.spec.axes import CACHES, has_budget, is_whole
+from latentwire.spec.names import budget_label, row_name
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -99,8 +99,10 @@ def _cells(row: dict[str, Any]) -> list[str]:
     on_wire = row["system"] in CACHES
     kept = "--"
     if on_wire:
-        order = "" if row["keep_ratio"] == 1 or pd.isna(row["order"]) else f" {row['order']}"
+        order = "" if is_whole(row) or pd.isna(row["order"]) else f" {row['order']}"
         kept = f"{row['keep_ratio']:g}{escape(order)}"
+        if has_budget(row):
+            kept += f" {escape(budget_label(row))}"
     mark = r"$^{\times}$" if row["degenerate"] else ""
     return [
         escape(str(row["codec"] if on_wire else row_name(row))),

@@ -12,6 +12,7 @@ from latentwire.analysis.completeness import gain_is_complete
 from latentwire.analysis.frames import records
 from latentwire.analysis.pictures import PALE
 from latentwire.spec.axes import AXES, CACHES
+from latentwire.spec.names import budget_label
 
 FARTHEST = 0.03  # decades that a dot may be drawn from its place: 7 %
 
@@ -79,6 +80,12 @@ class PlotPoint(MeasuredPoint):
     x: float  # where it is drawn: wire_bytes, or a little beside
     degenerate: bool = False  # answers nearly always with one letter
     deranged_degenerate: bool = False
+    budget: str = ""  # in words; "" without one
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the cache was sent."""
+        return self.keep_ratio == 1 and not self.budget
 
     @property
     def preference(self) -> tuple[bool, bool]:
@@ -88,13 +95,14 @@ class PlotPoint(MeasuredPoint):
 
 def read_points(frame: pd.DataFrame) -> list[PlotPoint]:
     """The table's C2C points that have an answer and a byte."""
-    dots: dict[tuple[str, float, str | None], PlotPoint] = {}
+    dots: dict[tuple[str, float, str | None, str], PlotPoint] = {}
     for row, fields in measured_rows(frame[frame["system"].isin(CACHES)]):
         dot = PlotPoint(
             **fields,
             codec=str(row["codec"]),
             keep_ratio=float(row["keep_ratio"]),
             order=None if pd.isna(row["order"]) else str(row["order"]),
+            budget=budget_label(row),
             deranged=100 * float(row["deranged_score"]),
             x=fields["wire_bytes"],
             degenerate=bool(row["degenerate"]),
@@ -102,7 +110,7 @@ def read_points(frame: pd.DataFrame) -> list[PlotPoint]:
         )
         # All orders are one condition when all of the cache is kept: one dot, the best measured
         # one where several were run.
-        key = (dot.codec, dot.keep_ratio, None if dot.keep_ratio == 1 else dot.order)
+        key = (dot.codec, dot.keep_ratio, None if dot.whole else dot.order, dot.budget)
         if key not in dots or dot.preference > dots[key].preference:
             dots[key] = dot
     return list(dots.values())
@@ -150,21 +158,6 @@ def spread(
     ]
 
 
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Places, by rising cost, of the (cost, value) points that no other beats.
-
-    A point is beaten by one that costs no more and is worth no less; of equal points the first
-    stays. A value of NaN stands for no point.
-    """
-    front: list[int] = []
-    there = [place for place, (_, value) in enumerate(points) if not math.isnan(value)]
-    # NaN would compare as neither before nor after, and leave the rest unsorted.
-    for place in sorted(there, key=lambda place: (points[place][0], -points[place][1])):
-        if not front or points[place][1] > points[front[-1]][1]:
-            front.append(place)
-    return front
-
-
 def _near(own: float, wanted: float) -> float:
     """The place wanted, but never far from a dot's own: overlapping is better than misplaced."""
     return min(max(wanted, own - FARTHEST), own + FARTHEST)
@@ -173,9 +166,9 @@ def _near(own: float, wanted: float) -> float:
 def read_sweeps(dots: Sequence[PlotPoint]) -> dict[tuple[str, str], list[PlotPoint]]:
     """(codec, order) -> its dots by rising bytes, the full cache among them; two at least."""
     members: dict[tuple[str, str], list[PlotPoint]] = defaultdict(list)
-    known = sorted({dot.order for dot in dots if dot.keep_ratio < 1}, key=AXES["order"].sort_key)
+    known = sorted({dot.order for dot in dots if not dot.whole}, key=AXES["order"].sort_key)
     for dot in sorted(dots, key=lambda dot: dot.wire_bytes):
-        for order in known if dot.keep_ratio == 1 else [dot.order]:
+        for order in known if dot.whole else [dot.order]:
             if order is not None:
                 members[dot.codec, order].append(dot)
     return {key: sweep for key, sweep in members.items() if len(sweep) > 1}

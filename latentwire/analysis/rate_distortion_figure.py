@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from latentwire.analysis.completeness import counts, gain_is_complete, n_sentences
-from latentwire.analysis.frames import metric_of
+from latentwire.analysis.frames import metric_of, whole_caches
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.pictures import PALE, gridded, label, labelled, styled
 from latentwire.analysis.provenance import hashes_note
@@ -29,6 +29,8 @@ STYLES = {
     "turbo": ("#D55E00", ">"),
     "kvtc": ("#009E73", "P"),
     "klt": ("#882255", "p"),  # Tol's wine: Okabe and Ito's last is too pale for lines
+    "planes": ("#332288", "d"),  # Tol's indigo
+    "planes_klt": ("#999933", "H"),  # his olive
     SINGLE: ("#000000", "*"),
     STAGES: ("#777777", "h"),
 }
@@ -80,7 +82,8 @@ def draw_rate_accuracy(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     pale and joined by no line.
     """
     frame = labelled(frame)
-    whole = frame[(frame["keep_ratio"] == 1) & frame["bits_per_element"].notna()]
+    whole = whole_caches(frame)
+    whole = whole[whole["bits_per_element"].notna()]
     figure = Figure(figsize=(7.2, 4.6), layout="constrained", dpi=200)
     left, right = figure.subplots(1, 2)
     _draw_percent(left, whole, "score", whole["complete"])

@@ -13,7 +13,7 @@ from latentwire.analysis import unanswered
 from latentwire.analysis.completeness import counts, gain_is_complete, loss_is_complete
 from latentwire.analysis.curve import REFERENCE_CODEC
 from latentwire.analysis.formatting import percent
-from latentwire.analysis.frames import families, is_resampled, metric_of, records
+from latentwire.analysis.frames import families, is_resampled, metric_of, records, whole_caches
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK, DEGENERATE_NOTE
 from latentwire.analysis.markdown import assemble, escape, markdown_table, picture
 from latentwire.analysis.safe_names import metric_name, metric_names
@@ -127,12 +127,8 @@ def _counts(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def _reference(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[
-        rows["system"].isin(CACHES)
-        & (rows["codec"] == REFERENCE_CODEC)
-        & (rows["keep_ratio"] == 1)
-        & rows["calibration"].isna()
-    ]
+    whole = whole_caches(rows)
+    return whole[(whole["codec"] == REFERENCE_CODEC) & whole["calibration"].isna()]
 
 
 def _sentences(rows: pd.DataFrame) -> Iterator[str]:

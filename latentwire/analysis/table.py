@@ -18,7 +18,7 @@ from latentwire.analysis.formatting import human_bytes, percent
 from latentwire.analysis.frames import families, metric_of, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK, DEGENERATE_NOTE, endless
 from latentwire.spec.axes import CACHES
-from latentwire.spec.names import condition_name, row_name
+from latentwire.spec.names import budget_label, condition_name, row_name
 from latentwire.tasks.registry import task_of_records
 
 WIDTH = 100
@@ -139,7 +139,7 @@ def curve_cells(row: Mapping[str, Any]) -> list[str]:
     return [
         row["codec"] if row["system"] in CACHES else row_name(row).removesuffix(" alone"),
         "-" if pd.isna(row["keep_ratio"]) else f"{row['keep_ratio']:g}",
-        "-" if pd.isna(row["order"]) else row["order"],
+        "-" if pd.isna(row["order"]) else f"{row['order']} {budget_label(row)}".rstrip(),
         n,
         with_interval(row, "score", signed=False, mark=_mark(row["degenerate"])),
         _bytes(row["wire_bytes_mean"]),

@@ -5,7 +5,7 @@ layer (`schedule`) or at the bytes of another (`lossless`).
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from c2c.cache import KVCache
 from latentwire.channel.layout import Layout
@@ -49,3 +49,20 @@ class CacheCodec(Protocol):
         the last token of each, and what comes back at those places has no meaning. Nothing is
         refused: an example that `encode` refuses holds numbers that are none, before or after.
         """
+
+
+@runtime_checkable
+class EmbeddedCodec(CacheCodec, Protocol):
+    """A codec whose payload may end anywhere behind its head: what is there is decoded, and is the
+    best for its length. `decode` takes such beginnings."""
+
+    def least_bytes(self, layout: Layout) -> int:
+        """Of a payload that `decode` takes."""
+
+    def cut(self, payload: memoryview, layout: Layout, most_bytes: int) -> bytes:
+        """The beginning of a payload that has at most so many bytes; no fewer than the least."""
+
+    def round_trip(
+        self, cache: KVCache, layouts: Sequence[Layout], most_bytes: Sequence[int] | None = None
+    ) -> tuple[KVCache, list[int]]:
+        """With `most_bytes`, of each example's payload as `cut` makes it."""

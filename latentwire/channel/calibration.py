@@ -61,7 +61,7 @@ class Calibration:
 
     def check_serves(self, codec: str) -> None:
         """LatentWireError where it was made before `codec` was there."""
-        if codec.startswith("klt") and not self.layer_tables:
+        if "klt" in codec and not self.layer_tables:
             raise LatentWireError(f"the calibration is older than {codec}: calibrate anew")
 
 

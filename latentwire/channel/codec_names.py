@@ -4,19 +4,26 @@ import re
 
 from latentwire.spec.axes import MIXED
 
-_CALIBRATED = re.compile(r"(turbo|kvtc|klt)[0-9.]+")
+_BITS = re.compile(r"[0-9]+(\.[0-9]+)?")
+_CALIBRATED = re.compile(r"(turbo|kvtc|klt)[0-9.]+|planes[0-9.]+_klt")
 
 
 def needs_calibration(name: str) -> bool:
-    """Whether the codec called `name` needs a calibration: those of three families do."""
+    """Whether the codec called `name` needs a calibration: those of four families do."""
     return _CALIBRATED.fullmatch(name.partition("+")[0]) is not None
 
 
 def bits_label(name: str) -> str:
     """Bits of one code, for people and for the parameter `kv_bits`: the first number in the name of
-    every codec. MIXED where layers differ."""
-    if "/" in name:
+    every codec. MIXED where layers or tokens differ."""
+    if "/" in name or ":" in name:
         return MIXED
-    found = re.search(r"[0-9]+(\.[0-9]+)?", name)
+    found = _BITS.search(name)
     assert found, f"{name}: a codec's name says its bits"
     return found[0]
+
+
+def family(name: str) -> str:
+    """What codecs of other bits have in common: "klt" of klt1 and klt2, "int_token" of int4_token.
+    Of a schedule, whose layers differ, its whole name."""
+    return name if "/" in name else _BITS.sub("", name, count=1)

@@ -7,8 +7,6 @@ from latentwire.channel.layout import Layout
 from latentwire.channel.lossless import Lossless
 from latentwire.channel.packet import (
     CHECKSUM_BYTES,
-    TOLD_VERSION,
-    VERSION,
     Header,
     around_bytes,
     decode,
@@ -25,14 +23,15 @@ def describe(data: bytes) -> str:
     The numbers of the cache are decoded too, but where that takes a calibration, or where there are
     more than MOST_TENSORS tensors.
     """
-    header, start = decode_header(data)
+    header, _ = decode_header(data)
     layout = header.layout
     if not _digest(header.codec) and len(layout.sent) <= MOST_TENSORS:
         decode(data, layout.geometry, header.identity)
     parameters = len(header.codec.parameters(layout))
     payload = len(data) - around_bytes(header)
+    fields = around_bytes(header) - CHECKSUM_BYTES - parameters
     parts = {
-        "packet": f"version {TOLD_VERSION if layout.text_tokens else VERSION}, {len(data)} bytes",
+        "packet": f"version {header.version}, {len(data)} bytes",
         "pair": header.identity.hex(),
         "codec": _codec(header),
         "sharer": f"{layout.geometry.layers} layers, {layout.geometry.kv_heads} KV heads of"
@@ -41,7 +40,7 @@ def describe(data: bytes) -> str:
         "values of layers": _ranges(layout.value_layers),
         "tokens": f"{layout.tokens}: {_runs(layout)}",
         "numbers": f"{layout.elements}, {_bits(len(data), layout)} bits each, all in",
-        "bytes": f"{start - parameters} header, {parameters} codec parameters,"
+        "bytes": f"{fields} header, {parameters} codec parameters,"
         f" {payload} payload, {CHECKSUM_BYTES} checksum",
     }
     width = max(map(len, parts)) + 1

@@ -1,7 +1,8 @@
 """Both ends of the wire for one pair: what is sent, and how it arrives."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from c2c.cache import Geometry, KVCache
 from c2c.interface import Interface
-from latentwire.channel.cache_codec import CacheCodec
+from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
 from latentwire.channel.layout import Layout, tensor_of
@@ -17,6 +18,7 @@ from latentwire.channel.packet import (
     Header,
     PacketError,
     around_bytes,
+    cut,
     decode,
     decode_header,
     encode,
@@ -74,6 +76,7 @@ class Endpoint:
             positions.sections,
             by_layer=by_layer,
             text_tokens=positions.text_tokens,
+            classes=positions.classes,
         )
         return Header(self._codec(channel), self.identity, layout)
 
@@ -81,7 +84,39 @@ class Endpoint:
         """The packet for one example's instruction cache (tensors [1, H, n-1, D]), the tokens at
         `positions` of it; b"" for none."""
         header = self.header(channel, positions)
-        return encode(_gather(cache, [positions]), header) if header else b""
+        if not header:
+            return b""
+        packet = encode(gather(cache, [positions]), header)
+        most_bytes = positions.most_bytes
+        return cut(packet, most_bytes, self.calibration) if most_bytes else packet
+
+    def packet_lengths(
+        self, channel: Channel, cache: KVCache, chosen: Sequence[Positions]
+    ) -> list[int]:
+        """How long `send` would make each packet of a batch (see `simulate`, and its errors), 0
+        where nothing goes: without a look at `cache` where no numbers matter."""
+        known = {each: _packet_bytes(self.header(channel, each)) for each in {*chosen}}
+        asked = [row for row, each in enumerate(chosen) if known[each] is None]
+        found: Iterator[int] = iter(())
+        if asked:
+            rows = cache.pick(torch.tensor(asked, device=cache.keys[0].device))
+            found = iter(self._simulate(channel, rows, [chosen[row] for row in asked]).wire_bytes)
+        return [next(found) if (told := known[each]) is None else told for each in chosen]
+
+    def is_embedded(self, channel: Channel) -> bool:
+        """Whether a packet's stream may end anywhere."""
+        return isinstance(self._codec(channel), EmbeddedCodec)
+
+    def least_bytes(self, channel: Channel, positions: Positions) -> int:
+        """Of a packet of an `EmbeddedCodec`; 0 where nothing goes."""
+        header = self.header(channel, positions)
+        if not header:
+            return 0
+        return around_bytes(header) + _embedded(header.codec).least_bytes(header.layout)
+
+    def whole_bytes(self, tokens: Iterable[int]) -> int:
+        """Length of the packet of those tokens of all that the interface reads, in 16 bits."""
+        return _packet_bytes(self.header(Channel("bf16"), Positions.of(tokens))) or 0
 
     def elements(self, packet: bytes) -> int:
         """Numbers of the sharer's cache that a packet stands for, 0 where none was sent."""
@@ -148,7 +183,7 @@ class Endpoint:
         return refused
 
     def _simulate(self, channel: Channel, cache: KVCache, chosen: Sequence[Positions]) -> Arrived:
-        section, device = _gather(cache, chosen), cache.keys[0].device
+        section, device = gather(cache, chosen), cache.keys[0].device
         headers = {each: self.header(channel, each) for each in {*chosen}}
         some = next((header.layout for header in headers.values() if header), None)
         nothing = [0] * len(chosen)
@@ -162,7 +197,7 @@ class Endpoint:
         # A row that keeps nothing has no layout of its own: any serves, and nothing is read of it.
         layouts = [header.layout if (header := headers[each]) else some for each in chosen]
         try:
-            arrived, lengths = self._codec(channel).round_trip(section, layouts)
+            arrived, lengths = self._round_trip(channel, section, layouts, chosen)
         except CodecError as error:
             doubtful = [headers[each] is not None for each in chosen]
             if len(self.refusals(channel, cache, chosen, doubtful)) < sum(doubtful):
@@ -182,6 +217,24 @@ class Endpoint:
             chosen,
         )
 
+    def _round_trip(
+        self,
+        channel: Channel,
+        section: KVCache,
+        layouts: Sequence[Layout],
+        chosen: Sequence[Positions],
+    ) -> tuple[KVCache, list[int]]:
+        """The codec's, of payloads that end where `chosen` says."""
+        codec = self._codec(channel)
+        if not any(each.most_bytes for each in chosen):
+            return codec.round_trip(section, layouts)
+        codec, most = _embedded(codec), []
+        for layout, each in zip(layouts, chosen, strict=True):
+            header = self.header(channel, each)
+            around = around_bytes(header) if header else each.most_bytes
+            most.append((each.most_bytes - around) or codec.least_bytes(layout))
+        return codec.round_trip(section, layouts, most)
+
     def _codec(self, channel: Channel) -> CacheCodec:
         found = self.calibration.hash if self.calibration else ""
         if channel.calibration and channel.calibration != found:
@@ -190,6 +243,27 @@ class Endpoint:
                 f" {found or 'none'} is loaded"
             )
         return codec(channel.codec, self.calibration if channel.calibration else None)
+
+
+def _embedded(codec: CacheCodec) -> EmbeddedCodec:
+    assert isinstance(codec, EmbeddedCodec)
+    return codec
+
+
+def _packet_bytes(header: Header | None) -> int | None:
+    """`packet.packet_bytes`; 0 without a header. Where tokens stand does not matter to payloads."""
+    if header is None:
+        return 0
+    layout = header.layout
+    if not layout.by_layer:
+        layout = replace(layout, runs=(range(layout.tokens),), text_tokens=0)
+    payload = _payload_bytes(header.codec, layout)  # type: ignore[arg-type]  # all are frozen
+    return None if payload is None else around_bytes(header) + payload
+
+
+@lru_cache(maxsize=4096)
+def _payload_bytes(codec: CacheCodec, layout: Layout) -> int | None:
+    return codec.payload_bytes(layout)
 
 
 def _no_numbers(caches: Sequence[KVCache], layout: Layout) -> Tensor:
@@ -204,7 +278,7 @@ def _no_numbers(caches: Sequence[KVCache], layout: Layout) -> Tensor:
     return ~torch.isfinite(torch.stack(largest).amax(0))
 
 
-def _gather(cache: KVCache, chosen: Sequence[Positions]) -> KVCache:
+def gather(cache: KVCache, chosen: Sequence[Positions]) -> KVCache:
     """Each row's tokens at its positions [B, H, K, D], K the longest of the layer; shorter rows
     repeat their last (a row of none its first)."""
     (first, *others) = {*chosen}

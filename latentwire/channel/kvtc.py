@@ -63,7 +63,7 @@ class KVTC:
 
     def encode(self, cache: KVCache, layout: Layout) -> bytes:
         streams = [
-            transform.encode(self.tables(block, layout), self._vectors(cache, block, layout))
+            transform.encode(self.tables(block, layout), self.vectors(cache, block, layout))
             for block in self.blocks(layout)
         ]
         return _lengths([len(stream) for stream in streams]) + b"".join(streams)
@@ -83,7 +83,7 @@ class KVTC:
         for block, stream in zip(blocks, [*streams, rest], strict=False):
             tokens = layout.tokens_of(block[0][1])
             vectors = transform.decode(self.tables(block, layout), stream, tokens)
-            tensors |= self._tensors(vectors, block, layout)
+            tensors |= self.tensors(vectors, block, layout)
         return layout.cache(tensors)
 
     def payload_bytes(self, layout: Layout) -> None:
@@ -100,22 +100,22 @@ class KVTC:
             for block in self.blocks(layout):
                 tables, tokens = self.tables(block, layout), layout.tokens_of(block[0][1])
                 try:
-                    vectors = self._vectors(own, block, layout)
+                    vectors = self.vectors(own, block, layout)
                     arrived, length = transform.round_trip(tables, vectors)
                 except NumbersRefused:
                     arrived, length = torch.full((tokens, tables.features), torch.nan), 0
                 streams.append(length)
-                for site, tensor in self._tensors(arrived, block, layout).items():
+                for site, tensor in self.tensors(arrived, block, layout).items():
                     batch[site][row, :, :tokens] = tensor[0].to(like)
             lengths.append(len(_lengths(streams)) + sum(streams))
         return layouts[0].cache(batch, like), lengths
 
-    def _vectors(self, cache: KVCache, block: Block, layout: Layout) -> Tensor:
+    def vectors(self, cache: KVCache, block: Block, layout: Layout) -> Tensor:
         """What is sent of one example, float32 [T, layers * H * D] on the CPU."""
         stacked = torch.stack([tensor_of(cache, *site)[0] for site in block]).float().cpu()
         return token_vectors(self._turned(stacked, block, layout, rope.undo))
 
-    def _tensors(self, vectors: Tensor, block: Block, layout: Layout) -> dict[Site, Tensor]:
+    def tensors(self, vectors: Tensor, block: Block, layout: Layout) -> dict[Site, Tensor]:
         """The tensors [1, H, T, D] that the vectors of a block are made of."""
         heads, tokens, head_dim = layout.shape_of(block[0][1])
         stacked = vectors.view(tokens, len(block), heads, head_dim).permute(1, 2, 0, 3)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from c2c.cache import Geometry, KVCache
+from c2c.sections import Runs
 from latentwire.channel.codec import CodecError
-from latentwire.channel.positions import Positions, Runs
+from latentwire.channel.positions import Positions
 
 Site = tuple[str, int]  # "key" or "value", and the sharer's layer
 
@@ -25,10 +26,11 @@ class Layout:
     first_position: int = 0  # position of the prompt's first token in its conversation
     by_layer: tuple[Runs, ...] = ()  # of all sharer layers, where they send different tokens
     text_tokens: int = 0  # as in `Positions`
+    classes: bytes = b""  # as in `Positions`
 
     @cached_property
     def kept(self) -> Positions:
-        return Positions(self.runs, self.by_layer, self.text_tokens)
+        return Positions(self.runs, self.by_layer, self.text_tokens, self.classes)
 
     @cached_property
     def tokens(self) -> int:

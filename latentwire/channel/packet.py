@@ -1,7 +1,7 @@
 """The packet: what the sharer sends for one example, to the byte; see docs/WIRE.md.
 
     4  magic "LWKV"
-    1  version, 1 or 2
+    1  version, 1, 2 or 3
     1  codec number
     8  identity of the pair (models, fuser, tokenizer)
     2  sharer layers L          little-endian, as all numbers
@@ -10,18 +10,21 @@
     -  ceil(L / 8)              which layers' K are sent, a bit each, layer 0 lowest
     -  ceil(L / 8)              which layers' V are sent
     -  varint                   position of the prompt's first token
-    -  varint                   version 2 alone: tokens of the prompt, of which the last is not sent
+    -  varint                   version 2: tokens of the prompt, of which the last is not sent;
+                                version 3: the same, or 0
     -  runs of tokens           varint: how many; 2 varints a run: tokens skipped since the last
                                 run, tokens in this run
     -  codec's parameters       nothing for most codecs
     -  payload                  K of each sent layer ascending, then V, or as the codec says
-    4  CRC-32 of all before
+    4  CRC-32 of all before; in version 3 it stands before the payload
 
 Where layers send different tokens, a 0 stands before the runs, and behind them the runs of each
 layer that either mask names, ascending: the first runs are then the sections of the prompt.
 
 A varint holds 7 bits a byte, lowest first, and has its shortest form. For most codecs the header
 says how long the packet is, and any other length is refused before anything is allocated.
+
+Version 3 is of codecs whose payload may end anywhere (`EmbeddedCodec`): it has checks of its own.
 """
 
 import struct
@@ -31,16 +34,19 @@ from dataclasses import dataclass, replace
 import torch
 
 from c2c.cache import Geometry, KVCache
-from latentwire.channel.cache_codec import CacheCodec
+from c2c.sections import Runs
+from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
 from latentwire.channel.header_fields import LARGEST_NUMBER, PacketError, Reader, mask, varint
 from latentwire.channel.layout import Layout, tensor_of
-from latentwire.channel.positions import Runs, lies_within
+from latentwire.channel.positions import lies_within
 from latentwire.channel.registry import read_codec
+from latentwire.errors import LatentWireError
 
 MAGIC = b"LWKV"
 VERSION, TOLD_VERSION = 1, 2  # the second where the receiver must be told how long the text is
+CUT_VERSION = 3  # of a payload that may end anywhere
 IDENTITY_BYTES = 8
 # What a reader believes of a packet where it does not know its prompt: a short compressed payload
 # could otherwise claim a cache of any size.
@@ -68,6 +74,12 @@ class Header:
         if max(geometry.layers, geometry.kv_heads, geometry.head_dim) > _LARGEST_SIZE:
             raise PacketError(f"{geometry} is too large for a packet")
 
+    @property
+    def version(self) -> int:
+        if isinstance(self.codec, EmbeddedCodec):
+            return CUT_VERSION
+        return TOLD_VERSION if self.layout.text_tokens else VERSION
+
 
 def encode(cache: KVCache, header: Header) -> bytes:
     """The packet for `cache`: the kept tokens of one example, tensors [1, H, T, D].
@@ -87,8 +99,32 @@ def encode(cache: KVCache, header: Header) -> bytes:
         payload = header.codec.encode(cache, layout)
     except CodecError as error:
         raise PacketError(str(error)) from None
-    body = encode_header(header) + payload
-    return body + struct.pack("<I", zlib.crc32(body))
+    body = encode_header(header)
+    if header.version == CUT_VERSION:
+        return body + _check(body) + payload
+    return body + payload + _check(body + payload)
+
+
+def cut(data: bytes, most_bytes: int, calibration: Calibration | None = None) -> bytes:
+    """The beginning of a packet of an `EmbeddedCodec` that has at most so many bytes, ended as its
+    sender would; b"" where not even the payload's head fits.
+
+    Raises PacketError for bytes that are no packet, and LatentWireError for other codecs'.
+    """
+    header, start = decode_header(data, calibration)
+    codec, layout = header.codec, header.layout
+    if not isinstance(codec, EmbeddedCodec):
+        raise LatentWireError(f"a packet of {codec.name} cannot be cut")
+    if most_bytes < start + codec.least_bytes(layout):
+        return b""
+    try:
+        return data[:start] + codec.cut(memoryview(data)[start:], layout, most_bytes - start)
+    except CodecError as error:
+        raise PacketError(str(error)) from None
+
+
+def _check(data: bytes) -> bytes:
+    return struct.pack("<I", zlib.crc32(data))
 
 
 def encode_header(header: Header) -> bytes:
@@ -97,7 +133,7 @@ def encode_header(header: Header) -> bytes:
     geometry = layout.geometry
     fixed = _FIXED.pack(
         MAGIC,
-        TOLD_VERSION if layout.text_tokens else VERSION,
+        header.version,
         header.codec.number,
         header.identity,
         geometry.layers,
@@ -105,7 +141,7 @@ def encode_header(header: Header) -> bytes:
         geometry.head_dim,
     )
     numbers = [layout.first_position]
-    if layout.text_tokens:
+    if header.version != VERSION:
         numbers.append(layout.text_tokens)
     if layout.by_layer:
         numbers.append(0)
@@ -157,7 +193,8 @@ def decode(
         )
     if header.layout.geometry != geometry:
         raise PacketError(f"the packet is of {header.layout.geometry}, the sharer is {geometry}")
-    payload = memoryview(data)[start : len(data) - CHECKSUM_BYTES]
+    behind = 0 if header.version == CUT_VERSION else CHECKSUM_BYTES
+    payload = memoryview(data)[start : len(data) - behind]
     try:
         cache = header.codec.decode(payload, header.layout)
     except CodecError as error:
@@ -181,7 +218,8 @@ def _cast(cache: KVCache, header: Header, dtype: torch.dtype) -> KVCache:
 def decode_header(
     data: bytes, calibration: Calibration | None = None, most_tokens: int | None = None
 ) -> tuple[Header, int]:
-    """The header and where the payload starts, once length and checksum are right.
+    """The header and where the payload starts, once length and checksum are right; in version 3
+    those of the header.
 
     A packet that needs a calibration has a header without it too, but cannot be decoded. What is
     larger than `decode` allows is refused.
@@ -191,37 +229,25 @@ def decode_header(
     magic, version, number, identity, layers, kv_heads, head_dim = _FIXED.unpack_from(data)
     if magic != MAGIC:
         raise PacketError("the bytes do not start like a packet")
-    if version not in (VERSION, TOLD_VERSION):
+    if version not in (VERSION, TOLD_VERSION, CUT_VERSION):
         raise PacketError(
-            f"packet version {version} is unknown, this reads version {VERSION} and {TOLD_VERSION}"
+            f"packet version {version} is unknown, this reads version {VERSION} to {CUT_VERSION}"
         )
-    if zlib.crc32(data[:-CHECKSUM_BYTES]) != struct.unpack("<I", data[-CHECKSUM_BYTES:])[0]:
-        raise PacketError("the checksum is wrong: the packet is truncated or altered")
+    end = len(data) if version == CUT_VERSION else len(data) - CHECKSUM_BYTES
+    if version != CUT_VERSION and _check(data[:end]) != data[end:]:
+        raise PacketError(_WRONG)
     if 0 in (layers, kv_heads, head_dim):
         raise PacketError("a cache of no layers, heads or channels is not a cache")
-    reader = Reader(data[:-CHECKSUM_BYTES], _FIXED.size)
-    key_layers, value_layers = reader.mask(layers), reader.mask(layers)
-    first_position = reader.varint()
-    text_tokens = reader.varint() if version == TOLD_VERSION else 0
-    differ = reader.skipped_zero()
+    reader = Reader(data[:end], _FIXED.size)
     most = MOST_TOKENS if most_tokens is None else most_tokens
-    if not (runs := _runs(reader, max(most, FEW_RUNS), most)):
-        raise PacketError("the packet holds no tokens: for those, none is sent")
-    if first_position + max(text_tokens, runs[-1].stop) > LARGEST_NUMBER:
-        raise PacketError("the packet's positions are too large")
-    if version == TOLD_VERSION and text_tokens <= runs[-1].stop:
-        raise PacketError("the packet's text ends before its last token, or with it")
-    layout = Layout(
-        Geometry(layers, kv_heads, head_dim),
-        key_layers,
-        value_layers,
-        runs,
-        first_position,
-        text_tokens=text_tokens,
-    )
-    if differ:
-        layout = replace(layout, by_layer=_runs_by_layer(reader, layout, most))
+    layout = _read_layout(reader, Geometry(layers, kv_heads, head_dim), version, most)
     header = Header(read_codec(number, reader, layout, calibration), identity, layout)
+    if (version == CUT_VERSION) != (header.version == CUT_VERSION):
+        raise PacketError(f"{header.codec.name} does not go in packets of version {version}")
+    if version == CUT_VERSION:
+        place = reader.place
+        if reader.bytes(CHECKSUM_BYTES) != _check(data[:place]):
+            raise PacketError(_WRONG)
     payload = header.codec.payload_bytes(layout)
     if payload is not None and len(data) != (expected := reader.place + payload + CHECKSUM_BYTES):
         raise PacketError(f"the packet is {len(data)} bytes long, its header says {expected}")
@@ -230,6 +256,31 @@ def decode_header(
     if payload is None and most_tokens is None and layout.elements > MOST_UNPACKED:
         raise PacketError(_too_many(f"{layout.elements} compressed numbers", MOST_UNPACKED))
     return header, reader.place
+
+
+def _read_layout(reader: Reader, geometry: Geometry, version: int, most: int) -> Layout:
+    """What is sent, of at most so many tokens."""
+    key_layers, value_layers = reader.mask(geometry.layers), reader.mask(geometry.layers)
+    first_position = reader.varint()
+    text_tokens = 0 if version == VERSION else reader.varint()
+    differ = reader.skipped_zero()
+    if not (runs := _runs(reader, max(most, FEW_RUNS), most)):
+        raise PacketError("the packet holds no tokens: for those, none is sent")
+    if first_position + max(text_tokens, runs[-1].stop) > LARGEST_NUMBER:
+        raise PacketError("the packet's positions are too large")
+    if text_tokens <= runs[-1].stop and (text_tokens or version == TOLD_VERSION):
+        raise PacketError("the packet's text ends before its last token, or with it")
+    layout = Layout(
+        geometry,
+        key_layers,
+        value_layers,
+        runs,
+        first_position,
+        text_tokens=text_tokens,
+    )
+    if differ:
+        layout = replace(layout, by_layer=_runs_by_layer(reader, layout, most))
+    return layout
 
 
 def _runs_by_layer(reader: Reader, layout: Layout, most_tokens: int) -> tuple[Runs, ...]:
@@ -268,6 +319,9 @@ def _runs(reader: Reader, most: int, most_tokens: int) -> Runs:
             raise PacketError("a run of tokens is empty")
         runs.append(range(start, end))
     return tuple(runs)
+
+
+_WRONG = "the checksum is wrong: the packet is truncated or altered"
 
 
 def _too_many(what: str, most: int) -> str:

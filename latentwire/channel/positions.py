@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-Runs = tuple[range, ...]  # consecutive positions: not empty, ascending, not touching
+from c2c.sections import Runs, runs_of
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,11 @@ class Positions:
     # Tokens of the whole text, where the receiver must be told: its own prompt stands behind it.
     # 0: it knows, or the text ends with the last section.
     text_tokens: int = 0
+    # The class of each of the sections' tokens, a byte each, for a codec that has any (`by_token`)
+    classes: bytes = b""
+    most_bytes: int = (
+        0  # of the packet, where its stream ends there (`EmbeddedCodec`); 0: it is whole
+    )
 
     @classmethod
     def of(cls, tokens: Iterable[int]) -> "Positions":
@@ -46,7 +51,8 @@ class Positions:
         def there(runs: Runs) -> Runs:
             return runs_of(to[position] for run in runs for position in run)
 
-        return Positions(there(self.sections), tuple(map(there, self.by_layer)))
+        by_layer = tuple(map(there, self.by_layer))
+        return replace(self, sections=there(self.sections), by_layer=by_layer)
 
     @property
     def end(self) -> int:
@@ -93,19 +99,6 @@ class Positions:
         if not all(lies_within(runs, self.sections) for runs in self.by_layer):
             return "positions of a layer that lie in no section"
         return ""
-
-
-def runs_of(tokens: Iterable[int]) -> Runs:
-    """Positions in any order as runs."""
-    if isinstance(tokens, range) and tokens.step == 1:
-        return (tokens,) if tokens else ()
-    runs: list[range] = []
-    for position in sorted({int(token) for token in tokens}):
-        if runs and runs[-1].stop == position:
-            runs[-1] = range(runs[-1].start, position + 1)
-        else:
-            runs.append(range(position, position + 1))
-    return tuple(runs)
 
 
 def is_runs(runs: Runs) -> bool:

@@ -1,7 +1,7 @@
 """All codecs by name. A codec's number is part of the packet format and is never used again.
 
-A name is that of a codec (`int4`), of a schedule (`int4/last2:bf16`), or either with a lossless
-stage behind it (`bf16+zstd`).
+A name is that of a codec (`int4`), of a schedule (`int4/last2:bf16`), either with a lossless stage
+behind it (`bf16+zstd`), or of codecs by token (`tokens:int8:int4`).
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from latentwire.channel import lossless, mixed_precision
+from latentwire.channel import by_token, lossless, mixed_precision
 from latentwire.channel.asymmetric import Asymmetric
 from latentwire.channel.cache_codec import CacheCodec
 from latentwire.channel.calibration import DIGEST_BYTES, LAYER_RATES, RATES, Calibration
@@ -20,6 +20,7 @@ from latentwire.channel.fp8 import FP8
 from latentwire.channel.grouped import WHOLE_HEAD, Grouped
 from latentwire.channel.header_fields import PacketError, Reader
 from latentwire.channel.klt import KLT
+from latentwire.channel.klt_planes import KLTPlanes
 from latentwire.channel.kvtc import KVTC
 from latentwire.channel.layout import Layout
 from latentwire.channel.lossless import FixedLength, Lossless
@@ -27,6 +28,7 @@ from latentwire.channel.mixed_precision import ScheduleError
 from latentwire.channel.mxfp4 import MXFP4
 from latentwire.channel.nf4 import NF4
 from latentwire.channel.per_tensor import PerTensor, by_kind, uniform
+from latentwire.channel.planes import Planes
 from latentwire.channel.raw import Raw
 from latentwire.channel.rotation import Rotation
 from latentwire.channel.symmetric import Symmetric
@@ -35,6 +37,8 @@ from latentwire.errors import LatentWireError
 
 GROUP = 32  # channels that share a scale
 INTEGER_BITS = (8, 4, 3, 2)
+PLANE_BITS = (1, 1.5, 2, 3, 4, 8)  # the last: whole streams, as which packets are read
+KLT_PLANE_BITS = (0.5, 1, 1.5, 2, 3, 8)
 ROTATED_BITS = (1, 1.5, 2, 2.5, 3, 3.5, 4)
 
 
@@ -79,8 +83,20 @@ PER_TENSOR = {
 }
 _BY_NUMBER = {codec.number: codec for codec in PER_TENSOR.values()}
 
+# One stream, ended at several rates: a packet does not say at which, and all have one number.
+EMBEDDED = {name: Planes(name, bits) for bits in PLANE_BITS for name in (f"planes{bits:g}",)}
+WHOLE_STREAM = EMBEDDED["planes8"]
+
 # Codecs that need a calibration: given one (or none) and the digest that packets name it by.
 _Calibrated = Callable[[Calibration | None, bytes], CacheCodec]
+
+
+def _klt_planes(
+    name: str, bits: float, calibration: Calibration | None, digest: bytes
+) -> CacheCodec:
+    return KLTPlanes(name, bits, calibration=calibration, digest=digest)
+
+
 CALIBRATED: dict[str, _Calibrated] = {
     **{
         f"turbo{bits:g}": partial(Turbo, f"turbo{bits:g}", 40 + place, bits)
@@ -91,6 +107,10 @@ CALIBRATED: dict[str, _Calibrated] = {
         for place, bits in enumerate(RATES)
     },
     **{
+        f"planes{bits:g}_klt": partial(_klt_planes, f"planes{bits:g}_klt", bits)
+        for bits in KLT_PLANE_BITS
+    },
+    **{
         f"klt{bits:g}": partial(KLT, f"klt{bits:g}", 64 + place, bits)
         for place, bits in enumerate(LAYER_RATES)
     },
@@ -98,9 +118,12 @@ CALIBRATED: dict[str, _Calibrated] = {
 _CALIBRATED_BY_NUMBER = {make(None, b"").number: make for make in CALIBRATED.values()}
 _LOSSLESS_BY_NUMBER = {number: method for method, number in lossless.NUMBERS.items()}
 
-NAMES = (*PER_TENSOR, *CALIBRATED)
+NAMES = (*PER_TENSOR, *EMBEDDED, *CALIBRATED)
 # Names that show how schedules and lossless stages are written; M1 measures them too.
-EXAMPLES = ("int4/last2:bf16", "int2/keys:int4", "bf16+zstd", "int8+zstd", "int4+zstd", "int4+lzma")
+EXAMPLES = (
+    *("int4/last2:bf16", "int2/keys:int4", "tokens:int8:int4:int2"),
+    *("bf16+zstd", "int8+zstd", "int4+zstd", "int4+lzma"),
+)
 
 
 @lru_cache(maxsize=1024)
@@ -110,19 +133,23 @@ def codec(name: str, calibration: Calibration | None = None) -> CacheCodec:
     A codec that needs a calibration and has none knows sizes, and neither encodes nor decodes.
     """
     inner, plus, method = name.partition("+")
-    if "/" in inner:
+    made: CacheCodec
+    composed = by_token if inner.startswith(by_token.PREFIX) else mixed_precision
+    if "/" in inner or composed is by_token:
         try:
-            made: CacheCodec = mixed_precision.parse(inner, _scheduled)
+            made = composed.parse(inner, _scheduled)
         except ScheduleError as error:
             raise LatentWireError(str(error)) from None
     elif inner in PER_TENSOR:
         made = PER_TENSOR[inner]
+    elif inner in EMBEDDED:
+        made = EMBEDDED[inner]
     elif inner in CALIBRATED:
         made = CALIBRATED[inner](calibration, calibration.digest if calibration else b"")
     else:
         raise LatentWireError(
             f"codec {inner!r} is unknown; there are {', '.join(NAMES)}; exceptions by layer are"
-            " written int4/last2:bf16, a lossless stage bf16+zstd"
+            " written int4/last2:bf16, those by token tokens:int8:int4, a lossless stage bf16+zstd"
         )
     if not plus:
         return made
@@ -131,7 +158,7 @@ def codec(name: str, calibration: Calibration | None = None) -> CacheCodec:
             f"lossless stage {method!r} is unknown; there are {', '.join(lossless.NUMBERS)}"
         )
     if not isinstance(made, FixedLength):
-        raise LatentWireError(f"{inner} is entropy-coded: a lossless stage would win nothing")
+        raise LatentWireError(f"{inner} takes no lossless stage, which would win nothing")
     return Lossless(made, method)
 
 
@@ -155,6 +182,8 @@ def read_codec(
         if not isinstance(inner, FixedLength):
             raise PacketError(f"a lossless stage cannot stand behind {inner.name}")
         return Lossless(inner, _LOSSLESS_BY_NUMBER[number])
+    if number == by_token.NUMBER:
+        return by_token.read(reader, layout, _BY_NUMBER)
     if number == mixed_precision.NUMBER:
         return mixed_precision.read(reader, layout, _BY_NUMBER)
     if number in _CALIBRATED_BY_NUMBER:
@@ -165,6 +194,8 @@ def read_codec(
                 f" this end has {calibration.digest.hex()}"
             )
         return _CALIBRATED_BY_NUMBER[number](calibration, digest)
+    if number == WHOLE_STREAM.number:
+        return WHOLE_STREAM
     if number not in _BY_NUMBER:
         raise PacketError(f"codec number {number} is unknown")
     return _BY_NUMBER[number]
@@ -173,6 +204,6 @@ def read_codec(
 def _scheduled(name: str) -> PerTensor:
     if name not in PER_TENSOR:
         raise ScheduleError(
-            f"codec {name!r} cannot be part of a schedule; there are {', '.join(PER_TENSOR)}"
+            f"codec {name!r} cannot be part of another; there are {', '.join(PER_TENSOR)}"
         )
     return PER_TENSOR[name]

@@ -31,8 +31,9 @@ from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.memory import free_cache, out_of_memory
 from latentwire.evaluation.pipeline import (
+    allocator_of,
     apply_control,
-    choose,
+    choose_each,
     foresee,
     own_positions,
     require_whole_tokens,
@@ -335,21 +336,28 @@ class _Batch:
     def choose(
         self, sent: Mapping[str, Messages], conditions: Sequence[Condition], own: KVCache | None
     ) -> Chosen:
-        """What the sender chooses of each message, once for conditions that differ by codec; where
-        an oracle chooses, by `own`, which are the receiver's caches."""
+        """What the sender chooses of each message, once for conditions that differ by codec, where
+        no budget asks how long packets are; where an oracle chooses, by `own`, which are the
+        receiver's caches."""
         pair, examples = self.work.pair, self._seen(sent, conditions)
+        allocators = {
+            control: allocator_of(pair, sent[control].cache, sent[control].texts)
+            for control in examples
+        }
         found: dict[tuple[Channel, str], list[Positions]] = {}
         chosen = {}
         for condition in conditions:
             channel, control = condition.channel, condition.control
             assert channel is not None
-            key = replace(channel, codec="", calibration=""), control
+            alike = channel if channel.has_budget else replace(channel, codec="", calibration="")
+            key = alike, control
             if own is not None and _by_oracle(condition):
                 cache, texts, _ = sent[control]
                 chosen[condition] = foresee(pair, channel, cache, texts, own)
                 continue
             if key not in found:
-                found[key] = [choose(pair, channel, *each) for each in examples[control]]
+                told = sent[control].cache, examples[control], allocators[control]
+                found[key] = choose_each(pair, channel, *told)
             chosen[condition] = found[key]
         return chosen
 

@@ -27,14 +27,16 @@ from c2c.cache import KVCache
 from c2c.interface import Interface
 from c2c.paired_prompts import PairedPrompts
 from c2c.receiver import Prefilled
-from c2c.sections import Section, sections
+from c2c.sections import Runs, Section, runs_of, sections
+from latentwire.channel.allocation import Allocator, allocates
+from latentwire.channel.fitting import ended, fit
 from latentwire.channel.layout import Layout
-from latentwire.channel.oracles.oracle import ONE_TOKENIZER, Foreseen, chosen
+from latentwire.channel.oracles.oracle import ONE_TOKENIZER, Foreseen, choices
 from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.packet import MOST_TOKENS
-from latentwire.channel.positions import Positions, Runs, runs_of
+from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import needs_queries, select
-from latentwire.channel.selectors.selector import WHOLE_TOKENS, Budget
+from latentwire.channel.selectors.selector import WHOLE_TOKENS
 from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
@@ -153,18 +155,87 @@ def foresee(
         whole = [Positions.of(range(n - 1)) for n in tokens]
         cache = pair.endpoint.simulate(channel, cache, whole, check=False).cache
     seen = Foreseen(pair.interface, cache, own)
-    return chosen(oracle, seen, tokens, Budget(channel.keep_ratio))
+    return fitting(pair, channel, cache, texts, choices(oracle, seen, tokens, channel.keep_ratio))
 
 
 def choose(pair: LoadedPair, channel: Channel, cache: KVCache, text: Text) -> Positions:
-    """Which tokens go, and, where the receiver cannot know it, of how long a text they are. Where
-    not all can be sent, those that can are the text that a selector sees."""
+    """Which tokens go: a selector's choice, of as many as a budget permits."""
+    (found,) = choose_each(pair, channel, cache, [(cache, text)])
+    return found
+
+
+def choose_each(
+    pair: LoadedPair,
+    channel: Channel,
+    batch: KVCache,
+    examples: Sequence[tuple[KVCache, Text]],
+    allocator: Allocator | None = None,
+) -> list[Positions]:
+    """The same for each of several examples, which are the rows of `batch`. `allocator` is of them
+    too, where channels share one."""
+    picks = [partial(selected, pair, channel, *each) for each in examples]
+    texts = [text for _, text in examples]
+    return fitting(pair, channel, batch, texts, picks, allocator)
+
+
+def allocator_of(pair: LoadedPair, batch: KVCache, texts: Sequence[Text]) -> Allocator:
+    """What gives bits to the tokens of these texts, whose caches are the rows of `batch`."""
+    return Allocator(pair.endpoint, batch, [len(text.ids) - 1 for text in texts])
+
+
+def fitting(
+    pair: LoadedPair,
+    channel: Channel,
+    batch: KVCache,
+    texts: Sequence[Text],
+    choices: Sequence[Callable[[int | None], Positions]],
+    allocator: Allocator | None = None,
+) -> list[Positions]:
+    """What goes of each text's cache, a row of `batch`, of choices that ask how many tokens may:
+    as many as the budget permits, or any number without one. Under a budget, a codec by token has
+    bits allocated too, step by step; a stream, of all that is chosen, ends at the budget."""
+    if not channel.has_budget:
+        return [choose(None) for choose in choices]
+    budgets = [budget_bytes(pair, channel, text) for text in texts]
+    if pair.endpoint.is_embedded(channel):
+        return ended(pair.endpoint, channel, [choose(None) for choose in choices], budgets)
+    if by_token := allocates(channel):
+        allocator = allocator or allocator_of(pair, batch, texts)
+        steps = allocator.choices(channel, by_token, choices)
+        return fit(pair.endpoint, channel, batch, *steps, budgets)
+    most_tokens = [len(sendable_of(text)) for text in texts]
+    return fit(pair.endpoint, channel, batch, choices, most_tokens, budgets)
+
+
+def selected(
+    pair: LoadedPair,
+    channel: Channel,
+    cache: KVCache,
+    text: Text,
+    most_tokens: int | None = None,
+) -> Positions:
+    """What a selector chooses, at most so many tokens, and, where the receiver cannot know it, of
+    how long a text they are. Where not all can be sent, those that can are the text that a selector
+    sees."""
     if text.sendable is None:
-        positions = select(channel, cache, text.ids)
+        positions = select(channel, cache, text.ids, most_tokens)
         return positions.told(len(text.ids) - 1) if pair.interface.inserts else positions
     ids = [text.ids[place] for place in (*text.sendable, -1)]
     able = cache.at(torch.tensor(text.sendable, dtype=torch.long, device=cache.keys[0].device))
-    return select(channel, able, ids).moved(dict(enumerate(text.sendable)))
+    return select(channel, able, ids, most_tokens).moved(dict(enumerate(text.sendable)))
+
+
+def sendable_of(text: Text) -> Sequence[int]:
+    """The positions of a text that can be sent."""
+    return range(len(text.ids) - 1) if text.sendable is None else text.sendable
+
+
+def budget_bytes(pair: LoadedPair, channel: Channel, text: Text) -> int:
+    """Most bytes of a packet of `text` through a channel that has a budget. A ratio is of the
+    packet that holds all of the text in 16 bits, rounded down."""
+    if channel.budget_bytes:
+        return channel.budget_bytes
+    return int(channel.budget_ratio * pair.endpoint.whole_bytes(sendable_of(text)))
 
 
 def prefill(pair: LoadedPair, question: Question, packet: bytes) -> Prefilled:
@@ -307,5 +378,8 @@ def written_record(
     name = "sharer" if condition.system == "sharer" else "receiver"
     output = pair.tokenizer_of(name).decode(answer, skip_special_tokens=True)
     told |= {"wire_bytes": wire_bytes, "elements": elements, "output": output}
+    if condition.channel and condition.channel.has_budget:
+        text = sent_text(pair.interface, question, source_of(condition.control, question, donor))
+        told["budget_bytes"] = budget_bytes(pair, condition.channel, text)
     found = question.task.extract(output)
     return make_record(condition, question, donor, found, generated_tokens=len(answer), **told)

@@ -33,14 +33,22 @@ class Record:
     unanswered: str | None = None  # why there is no answer; it counts as wrong
     score: float | None = None  # 0 to 1, where it is not as `correct` says; see `value`
     cluster: str | None = None  # what it shares with other questions: a passage
+    budget_bytes: int | None = None  # most that its packet could have, where there was a budget
 
     @property
     def value(self) -> float:
         """Its score, 0 to 1: 1 or 0 where the answer is just right or wrong."""
         return float(self.correct) if self.score is None else self.score
 
+    @property
+    def unused_bytes(self) -> int | None:
+        """What its packet left of its budget; None without a budget, or an answer."""
+        answered = self.unanswered is None and self.budget_bytes is not None
+        return self.budget_bytes - self.wire_bytes if answered else None  # type: ignore[operator]
 
-_RARE = ("unanswered", "score", "cluster")  # fields that stand only where they say something
+
+# Fields that stand only where they say something.
+_RARE = ("unanswered", "score", "cluster", "budget_bytes")
 # Fields that records of earlier versions lack.
 _LATER = {"elements", "message", *_RARE}
 _KINDS = {name: get_args(kind) or (kind,) for name, kind in get_type_hints(Record).items()}

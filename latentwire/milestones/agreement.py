@@ -23,7 +23,7 @@ from latentwire.errors import LatentWireError
 from latentwire.parameters import Values
 from latentwire.redaction import redact_uri
 from latentwire.session.milestone_run import milestone_run
-from latentwire.spec.axes import CACHES
+from latentwire.spec.axes import CACHES, has_budget
 from latentwire.tracking.outbox import flush_outbox
 from latentwire.tracking.results_reader import newest_results
 from latentwire.tracking.store import open_store
@@ -74,10 +74,12 @@ def judge(values: Values) -> None:
 
 def by_point(results: Iterable[ConditionResult]) -> dict[Point, Answers]:
     """Answers with the question's own cache by condition and row of the question set; none of
-    calibrated codecs, which the study did not have."""
+    calibrated codecs and budgets, which the study did not have."""
     parts: dict[Point, list[ConditionResult]] = defaultdict(list)
     for result in results:
         if result.system not in CACHES or result.control != "matched" or result.calibration:
+            continue
+        if has_budget(vars(result)):
             continue
         assert result.keep_ratio is not None and result.order is not None
         parts[point(result.dataset, result.codec, result.keep_ratio, result.order)].append(result)

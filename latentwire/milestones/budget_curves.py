@@ -17,6 +17,7 @@ from latentwire.analysis.break_even_bandwidth import sentences as link_sentences
 from latentwire.analysis.break_even_bytes import break_even_table, sentences, with_break_even
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes, write_csv
 from latentwire.analysis.curve_files import CSV_FILE, write_figures
+from latentwire.analysis.curve_json import write_lines
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS
 from latentwire.analysis.output_folder import record_written
 from latentwire.analysis.provenance import Origin
@@ -211,9 +212,9 @@ def write(
     store: Store,
     folder: Path,
 ) -> list[Path]:
-    """Write budget_curve.csv, all that it gives (see `write_figures`), crossings.csv and
-    report.html; paths."""
-    figures = write_figures(frame, folder)
+    """Write budget_curve.csv, all that it gives (see `write_figures`), its lines as JSON,
+    crossings.csv and report.html; paths."""
+    figures = [*write_figures(frame, folder), *write_lines(frame, folder)]
     path = folder / CSV_FILE
     write_csv(frame, path)
     csv_files.write_csv(crossed, folder / CROSSINGS_FILE)

@@ -1,15 +1,22 @@
-"""M2: what does precision cost? The whole cache through each codec."""
+"""M2: what does precision cost? The whole cache through each codec.
 
+Within a budget in bytes: as much of the cache as each codec brings into it.
+"""
+
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from latentwire.parameters import (
+    BUDGET_BYTES,
     CALIBRATION,
     CODEC,
     CONTROLS_SENT,
     KV_BITS,
+    ORDER,
     STUDY,
     WORKERS,
     Values,
+    budgets_of,
     codecs_of,
 )
 from latentwire.spec.axes import C2C
@@ -19,15 +26,29 @@ if TYPE_CHECKING:  # they take seconds to import: a help text must not
     from latentwire.session.milestone_run import MilestoneRun
     from latentwire.session.session import Session
 
-PARAMETERS = (*STUDY, WORKERS, KV_BITS, CODEC, CALIBRATION, CONTROLS_SENT)
+# Which tokens go matters only where not all fit.
+_ORDER = replace(ORDER, default="back", help=f"within a budget: {ORDER.help}")
+PARAMETERS = (
+    *STUDY,
+    WORKERS,
+    KV_BITS,
+    CODEC,
+    CALIBRATION,
+    BUDGET_BYTES,
+    _ORDER,
+    CONTROLS_SENT,
+)
 
 
 def conditions(values: Values) -> list[Condition]:
-    """Every codec under every control."""
-    codecs = codecs_of(values)
-    return [
-        Condition(C2C, Channel(name), control) for name in codecs for control in values["controls"]
-    ]
+    """Every codec, within every budget, under every control."""
+    channels = dict.fromkeys(
+        Channel(name, order=order, budget_bytes=budget)
+        for name in codecs_of(values)
+        for budget in budgets_of(values)
+        for order in values["order"]
+    )
+    return [Condition(C2C, each, control) for each in channels for control in values["controls"]]
 
 
 def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:

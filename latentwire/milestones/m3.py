@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from latentwire.parameters import (
+    BUDGET_BYTES,
     CALIBRATION,
     CODEC,
     CONTROLS_SENT,
@@ -13,6 +14,7 @@ from latentwire.parameters import (
     STUDY,
     WORKERS,
     Values,
+    budgets_of,
     codecs_of,
 )
 from latentwire.spec.axes import C2C
@@ -30,16 +32,18 @@ PARAMETERS = (
     CALIBRATION,
     KEEP_RATIOS,
     ORDER,
+    BUDGET_BYTES,
     CONTROLS_SENT,
 )
 
 
 def conditions(values: Values) -> list[Condition]:
-    """Every codec, keep ratio, order and control; the whole cache, which has no order, once."""
+    """Every codec, keep ratio, order, budget and control; what is one condition, once."""
     codecs = codecs_of(values)
     channels = [
-        Channel(name, keep_ratio, order)
+        Channel(name, keep_ratio, order, budget_bytes=budget)
         for name in codecs
+        for budget in budgets_of(values)
         for keep_ratio in values["keep_ratio"]
         for order in values["order"]
     ]

@@ -9,7 +9,7 @@ from latentwire.analysis.published import PAIR, PublishedCondition, read_publish
 from latentwire.parameters import PUBLISHED_FILE, Values
 from latentwire.session.curve_log import log_table
 from latentwire.session.milestone_run import milestone_run
-from latentwire.spec.axes import NONE, params_of
+from latentwire.spec.axes import BUDGETS, NONE, params_of
 from latentwire.tasks.registry import task_of_records
 from latentwire.tracking.finished_chunks import chunk_name, finished_chunks
 from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY, digest_of
@@ -54,8 +54,9 @@ def log_published(values: Values) -> None:
 
 def _fingerprint(identity: str, condition: PublishedCondition) -> str:
     point = vars(replace(condition.result, records=(), seconds=0.0))
-    # Both models of the study read one tokenizer's ids; the axis is younger than its first runs.
-    told = {name: value for name, value in point.items() if name != "alignment"}
+    # Both models of the study read one tokenizer's ids, and nothing had a budget: these axes are
+    # younger than its first runs.
+    told = {name: value for name, value in point.items() if name not in ("alignment", *BUDGETS)}
     return digest_of([identity, condition.milestone, told])
 
 

@@ -13,6 +13,7 @@ from latentwire.analysis.recovery_figure import draw_recovery
 from latentwire.analysis.reproduction.published_accuracies import LATENTWIRE_2026_02, load_study
 from latentwire.analysis.stats import Outcomes
 from latentwire.analysis.trained_pairs import IN_16_BITS, trained_name
+from latentwire.channel.codec_names import needs_calibration
 from latentwire.errors import LatentWireError
 from latentwire.milestones import m2, train
 from latentwire.milestones.training_run import require_data, train_once
@@ -23,7 +24,6 @@ from latentwire.session.milestone_run import MilestoneRun, session_run
 from latentwire.session.session import Session
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
-from latentwire.training.channel import require_trainable
 
 TABLE = "recovery.csv"
 
@@ -67,7 +67,11 @@ def _checked(codecs: Sequence[str]) -> tuple[str, ...]:
         raise LatentWireError(
             f"codec={REFERENCE_CODEC}: a training in 16 bits is always made; name the others"
         )
-    require_trainable(codecs)
+    for name in filter(needs_calibration, codecs):
+        raise LatentWireError(
+            f"codec={name} needs a calibration of each pair that is trained: train through it with"
+            " `train`, then calibrate"
+        )
     return tuple(dict.fromkeys(codecs))
 
 

@@ -8,7 +8,9 @@ states is the best. Killed anywhere and started again, it ends with the same wei
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from c2c.paired_prompts import ALIGNMENTS
 from latentwire.parameters import (
+    AUTO,
     CODEC,
     DATASET,
     INIT,
@@ -19,6 +21,7 @@ from latentwire.parameters import (
     Parameter,
     int_at_least,
     number,
+    one_of,
 )
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
@@ -30,6 +33,12 @@ PARAMETERS = (
     *(parameter for parameter in STUDY if parameter.name in _SHARED),
     replace(DATASET, help="question sets to be scored, kept out of training; auto: the pair's own"),
     TRAINING_DATA,
+    Parameter(
+        "alignment",
+        AUTO,
+        one_of(AUTO, *ALIGNMENTS),
+        "how prompts of two tokenizers are aligned; auto: as the pair's file says",
+    ),
     INIT,
     Parameter("hidden_dim", "1024", int_at_least(1), "width of a new fuser's projectors"),
     Parameter("intermediate_dim", "0", int_at_least(0), "inner width of its blocks; 0: hidden_dim"),

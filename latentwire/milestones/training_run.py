@@ -5,9 +5,9 @@ import random
 import sys
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -27,30 +27,40 @@ from c2c.training import Channels, NotFinite, TrainingSettings, train_fuser
 from c2c.training_batches import TokenBatches
 from latentwire.analysis.pictures import save_png
 from latentwire.analysis.training_figures import draw_training
+from latentwire.channel.calibration import Calibration
+from latentwire.channel.codec_names import needs_calibration
 from latentwire.channel.rope import inverse_frequencies
 from latentwire.errors import LatentWireError, NotCached
+from latentwire.evaluation.fit_calibration import calibrate
 from latentwire.evaluation.memory import out_of_memory
 from latentwire.interfaces.registry import load_interface, new_weights
 from latentwire.parameters import AUTO, Values
 from latentwire.session import torchrun
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
+from latentwire.spec.condition import Channel
 from latentwire.tracking.dataset_inputs import TRAINING, log_question_sets
 from latentwire.tracking.series import SeriesLog
-from latentwire.training.channel import codecs_in_the_loop
-from latentwire.training.data import ScoredQuestions, TrainingData, load_training_data
+from latentwire.training.channel import codecs_in_the_loop, mapped_layers, require_trainable
+from latentwire.training.data import Reader, ScoredQuestions, TrainingData, load_training_data
 from latentwire.training.folder import TrainingFolder
 from latentwire.training.judging import Judge, as_evaluated
 
 FITTED_TOKENS = 65_536  # of messages, from which the linear maps of a new prefix are fitted
 
+UNCOMPRESSED = "bf16"  # what validation sends where no codec is in the loop
+
 # What weights do not follow from; the rest is a training's recipe.
-_BESIDE = ("pair", "device", "data_dir", "dry_run", "preflight", "output_dir", "trained_pair")
+_BESIDE = (
+    *("pair", "device", "data_dir", "dry_run", "preflight", "output_dir", "trained_pair"),
+    "alignment",  # as it was asked for; the one that there is stands in the recipe
+)
 
 
 def train_once(session: Session, parent: MilestoneRun | None = None) -> None:
     """Train the fuser that a session's parameters ask for; nothing where it has been done."""
     torchrun.require_fit(session.device, session.values["batch_size"])
+    _require_codecs(session.values["codec"] or ())
     try:
         data = _load_data(session)
     except NotCached as missing:
@@ -77,6 +87,14 @@ def train_once(session: Session, parent: MilestoneRun | None = None) -> None:
     print(f"train: the pair is {folder.pair_file}, for every milestone: -P pair={folder.pair_file}")
 
 
+def _require_codecs(names: Sequence[str]) -> None:
+    """LatentWireError for codecs that cannot be put in the loop."""
+    require_trainable(names)
+    _, count = torchrun.rank_and_count()
+    for name in filter(needs_calibration, names if count > 1 else ()):
+        raise LatentWireError(f"codec={name} needs a calibration, which one process alone makes")
+
+
 def require_data(values: Values) -> None:
     """LatentWireError where nothing is named to train on."""
     if not values["data"]:
@@ -91,12 +109,23 @@ def _load_data(session: Session) -> TrainingData:
         values["data"],
         session.dataset_names,
         ScoredQuestions(scored),
-        session.files.tokenizer,
+        _reader(session),
         values["data_dir"],
         values["eval_examples"],
         session.may_download,
-        session.files.inserts(),
     )
+
+
+def _reader(session: Session) -> Reader:
+    """How the pair reads. LatentWireError for two tokenizers where messages are inserted."""
+    files, alignment = session.files, session.pair.alignment
+    if files.inserts() and alignment:
+        raise LatentWireError(
+            f"pair {session.pair.name} has two tokenizers, and an interface that puts the message"
+            " before the prompt is trained on texts that both models read: take models of one"
+            " tokenizer, or leave out 'interface' for C2C's fuser"
+        )
+    return Reader(files.tokenizer, files.sharer_tokenizer, alignment, files.inserts())
 
 
 def _recipe(session: Session, data: TrainingData) -> dict[str, Any]:
@@ -109,9 +138,11 @@ def _recipe(session: Session, data: TrainingData) -> dict[str, Any]:
     parts = [{"name": p.name, "sha256": p.hash, "used": p.used} for p in data.parts]
     judged = [question.example.id for question in data.judged_by]
     _, count = torchrun.rank_and_count()
-    several = {"processes": count} if count > 1 else {}
+    beside: dict[str, Any] = {"processes": count} if count > 1 else {}
+    if session.pair.alignment:
+        beside["alignment"] = session.pair.alignment
     pair = session.files.identity
-    return {**given, **several, "conversations": parts, "judged_by": judged, "pair": pair}
+    return {**given, **beside, "conversations": parts, "judged_by": judged, "pair": pair}
 
 
 def _plan(session: Session, data: TrainingData, folder: TrainingFolder) -> str:
@@ -122,10 +153,12 @@ def _plan(session: Session, data: TrainingData, folder: TrainingFolder) -> str:
     through = ", ".join(values["codec"] or ()) or "16 bits"
     _, count = torchrun.rank_and_count()
     shared = f", by {count} processes" if count > 1 else ""
+    alignment = session.pair.alignment
+    aligned = f", prompts aligned by {alignment}" if alignment else ""
     return (
         f"{values['steps']} steps{onward}{shared}, {seen / len(data.pairs):.1f} epochs,"
-        f" messages through {through}, judged by {len(data.judged_by)} validation questions, in"
-        f" {folder.path}"
+        f" messages through {through}{aligned}, judged by {len(data.judged_by)} validation"
+        f" questions, in {folder.path}"
     )
 
 
@@ -140,7 +173,7 @@ def _train(
         made_of = f"{numbers:,} parameters in {len(parts.fuser.projectors)} projectors"
         print(f"train: {made_of}", flush=True)
         milestone.writer.log(milestone.run_id, metrics={"fuser_parameters": numbers})
-        watch = _Watch(session, data, folder, milestone, parts.batches, parts.fuser)
+        watch = _Watch(session, data, folder, milestone, parts)
         processes = join()
         with watch.shown(), _fast(session):
             try:
@@ -171,6 +204,7 @@ class _Parts:
     fuser: Fuser | ProjectedPrefix
     batches: TokenBatches
     channels: Channels
+    calibration: Calibration | None
 
     def train(
         self,
@@ -199,17 +233,45 @@ class _Parts:
 def _parts(session: Session, data: TrainingData) -> _Parts:
     values = session.values
     fuser = _first_fuser(session, data)
+    calibration = _calibration(session, data, fuser)
     batches = TokenBatches(
-        data.pairs, data.pad, values["batch_size"], values["seed"], session.device, data.messages
+        data.pairs,
+        data.pad,
+        values["batch_size"],
+        values["seed"],
+        session.device,
+        data.messages,
+        data.aligned,
     )
     alone = round(values["codec_after"] * values["steps"]) * values["accumulation"]
     codecs = values["codec"] or ()
-    return _Parts(fuser, batches, codecs_in_the_loop(fuser, codecs, values["seed"], alone))
+    channels = codecs_in_the_loop(fuser, codecs, values["seed"], alone, calibration)
+    return _Parts(fuser, batches, channels, calibration)
+
+
+def _calibration(
+    session: Session, data: TrainingData, fuser: Fuser | ProjectedPrefix
+) -> Calibration | None:
+    """What the codecs in the loop need to know of the sharer's caches; None where they need
+    nothing."""
+    asking = [name for name in session.values["codec"] or () if needs_calibration(name)]
+    if not asking:
+        return None
+    layers = mapped_layers(fuser)
+    pair = session.files.with_interface(as_evaluated(fuser, session.dtype))
+    endpoint = replace(pair.endpoint, key_layers=layers, value_layers=layers)
+    about = {"pair": session.pair.name, "dtype": session.dtype_name, "of": "a training"}
+
+    def make() -> bytes:
+        print(f"train: a calibration for {', '.join(asking)}, from {len(data.measured)} questions")
+        return calibrate(replace(pair, endpoint=endpoint), data.measured, about)
+
+    return TrainingFolder(session.values["output_dir"], {}).calibrated(make)
 
 
 def _with_evidence(error: NotFinite, watch: "_Watch") -> LatentWireError:
     """Write and log what shows why a training ended; the sentence to end with."""
-    rows = [row for number in error.evidence["batches"] for row in watch.batches.rows(number)]
+    rows = [row for number in error.evidence["batches"] for row in watch.parts.batches.rows(number)]
     asked = [watch.data.names[row] for row in rows]
     path = watch.folder.write_evidence({**error.evidence, "conversations": asked})
     with suppress(Exception):  # a store that is away: what ended the training is to be said
@@ -319,8 +381,7 @@ class _Watch:
     data: TrainingData
     folder: TrainingFolder
     milestone: MilestoneRun
-    batches: TokenBatches
-    fuser: Fuser | ProjectedPrefix
+    parts: _Parts
     has_best: bool = False
     _bar: Any = None
     _since: float = 0.0  # when the last step, or its judging, had ended
@@ -330,10 +391,17 @@ class _Watch:
         values = self.session.values
         self._judge: Judge | None = None
         if self.data.judged_by:
-            self._judge = Judge(self.data.judged_by, values["codec"] or (), values["seed"])
+            channels = [self._channel(name) for name in values["codec"] or (UNCOMPRESSED,)]
+            self._judge = Judge(self.data.judged_by, channels, values["seed"])
         self._judged = self.folder.judgements()
         self.has_best = bool(self._judged)
         self._log = SeriesLog(self.milestone.writer, self.milestone.run_id)
+
+    def _channel(self, name: str) -> Channel:
+        """How validation sends messages through a codec."""
+        found = self.parts.calibration
+        used = found.hash if found and needs_calibration(name) else ""
+        return Channel(name, calibration=used, alignment=self.session.pair.alignment)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -356,7 +424,7 @@ class _Watch:
     def after_step(self, step: int, metrics: Mapping[str, float]) -> None:
         values = self.session.values
         seconds = time.perf_counter() - self._since
-        tokens = sum(map(self.batches.tokens, _settings(values).batches_of(step - 1)))
+        tokens = sum(map(self.parts.batches.tokens, _settings(values).batches_of(step - 1)))
         numbers = {**metrics, "tokens_per_s": tokens / seconds, "step_seconds": seconds}
         self.folder.add_step({"step": step, **numbers})
         self._log.add(step, numbers)
@@ -382,9 +450,11 @@ class _Watch:
     def _validate(self, step: int) -> None:
         if self._judge is None or step in self._judged:
             return
-        trained = as_evaluated(self.fuser, self.session.dtype)
-        judgement = self._judge.judge(step, self.session.files.with_interface(trained))
-        best = self.folder.add_judgement(judgement, self.fuser)
+        trained = as_evaluated(self.parts.fuser, self.session.dtype)
+        pair = self.session.files.with_interface(trained)
+        endpoint = replace(pair.endpoint, calibration=self.parts.calibration)
+        judgement = self._judge.judge(step, replace(pair, endpoint=endpoint))
+        best = self.folder.add_judgement(judgement, self.parts.fuser)
         self.has_best = True
         self._judged[step] = judgement
         self._log.add(step, judgement.metrics())

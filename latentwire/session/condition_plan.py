@@ -11,6 +11,7 @@ from latentwire.session.session import Session
 from latentwire.spec.axes import NONE, SYSTEMS
 from latentwire.spec.condition import Condition
 from latentwire.spec.setting import Setting
+from latentwire.tasks.dataset import Dataset
 from latentwire.tracking.finished_chunks import Span, finished_spans, missing_spans, parse_chunk
 from latentwire.tracking.runs import CHUNK
 
@@ -51,13 +52,13 @@ class ConditionPlan:
 
 def make_plans(session: Session, conditions: Sequence[Condition]) -> list[ConditionPlan]:
     """Which chunks of each condition on each of the session's datasets are missing in the store. A
-    condition that asks about evidence is left out where the sharer alone reads none."""
+    condition that cannot answer a dataset's questions is left out (`System.serves`)."""
     settings = {dataset: session.setting(dataset) for dataset in session.dataset_names}
     points = [
         (setting, condition)
         for dataset, setting in settings.items()
         for condition in conditions
-        if session.dataset(dataset).private or not SYSTEMS[condition.system].of_evidence
+        if _serves(session.dataset(dataset), condition)
     ]
     prints = [setting.condition_fingerprint(condition) for setting, condition in points]
     finished = finished_spans(session.store, prints)
@@ -65,6 +66,10 @@ def make_plans(session: Session, conditions: Sequence[Condition]) -> list[Condit
         _plan(session, setting, condition, finished[fingerprint])
         for (setting, condition), fingerprint in zip(points, prints, strict=True)
     ]
+
+
+def _serves(dataset: Dataset, condition: Condition) -> bool:
+    return SYSTEMS[condition.system].serves(dataset.private, dataset.task.has_options)
 
 
 def _plan(

@@ -265,11 +265,8 @@ def _pair(opening: PreflightState) -> str:
             f"pair {pair.name} has one model at both ends, and {quoted(pair.interface)} has then no"
             " weights to train: give a pair's file that names two models"
         )
-    if not pair.shared_tokenizer and INIT.name in opening.values:
-        raise LatentWireError(
-            f"pair {pair.name} has two tokenizers, and a fuser is trained on prompts that both"
-            " models read: take models of one tokenizer, or a fuser that is trained already"
-        )
+    if INIT.name in opening.values:
+        pair = _in_training(pair, opening.values["alignment"])
     if not (opening.values["dataset"] or pair.datasets):
         raise LatentWireError(
             f"pair {pair.name} names no question sets: give dataset=NAME, of"
@@ -277,6 +274,16 @@ def _pair(opening: PreflightState) -> str:
         )
     opening.pair = pair
     return f"{pair.name} ({opening.reason}): {pair.description}"
+
+
+def _in_training(pair: Pair, alignment: str) -> Pair:
+    """The pair under the alignment that is asked for. LatentWireError where there is none."""
+    if alignment != AUTO and pair.shared_tokenizer:
+        raise LatentWireError(
+            f"alignment={alignment}: the models of pair {pair.name} have one tokenizer, so nothing"
+            " is to be aligned: leave it out"
+        )
+    return pair if alignment == AUTO else replace(pair, alignment=alignment)
 
 
 def _files(opening: PreflightState) -> str:

@@ -94,6 +94,9 @@ def options_readable(opening: PreflightState) -> str:
     files = opening.session().files
     said, lost = [], []
     for name, dataset in opening.datasets.items():
+        if not dataset.task.has_options:
+            said.append(f"{name}: none")
+            continue
         counts = dataset.option_counts
         said.append(f"{name}: " + ", ".join(f"{n} of {len(o.labels)}" for o, n in counts.items()))
         for options, number in counts.items():

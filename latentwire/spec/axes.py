@@ -4,8 +4,10 @@ The parameters of runs, the columns and the order of the budget curve, labels, f
 report's filters all follow from here.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
+from fractions import Fraction
 from typing import Any
 
 from c2c.paired_prompts import ALIGNMENTS
@@ -18,6 +20,7 @@ MIXED = "mixed"  # bits of a codec whose layers differ
 WHOLE = "full"  # the label of a cache of which everything is kept
 CACHE, TEXT, ANSWER = "cache", "text", "answer"  # what a system sends
 TEXT_CODECS = ("utf8", "utf8+zstd")
+BUDGETS = ("budget_bytes", "budget_ratio")  # the axes of a packet's most bytes: one at most is set
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class System:
     sends: str = ""  # CACHE, TEXT or ANSWER; nothing where a model answers alone
     competes: bool = False  # with caches, on the same axis: what it reads has a version
     of_evidence: bool = False  # only where the sharer alone reads something
+    of_question: bool = False  # only where the sharer reads the question, and so has an answer
+    of_options: bool = False  # only where there are options, of which probabilities are read
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -37,14 +42,21 @@ class System:
         of_caches = self.sends == CACHE  # there are no zeros of a text
         return tuple(n for n, control in CONTROLS.items() if of_caches or not control.message)
 
+    def serves(self, private: bool, options: bool) -> bool:
+        """Whether it can answer: where evidence is `private`, the sharer reads it and nothing
+        else; and there are `options` to choose from, or none."""
+        if (private and self.of_question) or (not private and self.of_evidence):
+            return False
+        return options or not self.of_options
+
 
 C2C = "c2c"
 SYSTEMS = {  # in the order of the budget curve
     "receiver": System("receiver alone"),
     "sharer": System("sharer alone"),
-    "calibrated": System("receiver calibrated", competes=True),
-    "letter": System("letter", ANSWER, competes=True),
-    "logits": System("logits", ANSWER, competes=True),
+    "calibrated": System("receiver calibrated", competes=True, of_options=True),
+    "letter": System("letter", ANSWER, competes=True, of_question=True),
+    "logits": System("logits", ANSWER, competes=True, of_question=True, of_options=True),
     "text": System("text", TEXT, competes=True),
     "summary": System("summary", TEXT, competes=True, of_evidence=True),
     C2C: System(C2C, CACHE),
@@ -69,6 +81,35 @@ def order_key(order: str | None) -> tuple[bool, bool, int, str]:
     there are is for `channel.oracles.registry` to say."""
     place = ORDERS.index(order) if order in ORDERS else len(ORDERS)
     return order is None, is_oracle(order), place, order or ""
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a row holds nothing: None, NaN, or pandas' NA, which is neither true nor false."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        return True
+
+
+def has_budget(row: Mapping[Any, Any]) -> bool:
+    """Whether its packets have a budget in bytes. Rows made before there were any have none."""
+    return not all(is_missing(row.get(name)) for name in BUDGETS)
+
+
+def is_whole(row: Mapping[Any, Any]) -> bool:
+    """Whether all of the cache is sent, however many bytes that takes."""
+    return bool(row["keep_ratio"] == 1) and not has_budget(row)
+
+
+def _kept_label(row: Mapping[Any, Any]) -> str:
+    ratio = row["keep_ratio"]
+    return f"{ratio:g}" if ratio != 1 else "" if has_budget(row) else WHOLE
+
+
+def share_label(ratio: float) -> str:
+    """1/16 for 0.0625; what is no such part as it is."""
+    of = Fraction(ratio).limit_denominator(1024)
+    return str(of) if of.numerator == 1 and float(of) == ratio else f"{ratio:g}"
 
 
 @dataclass(frozen=True)
@@ -133,13 +174,13 @@ class Point:
         column="float64",
         systems=CACHES,
         sort_key=lambda ratio: -(ratio or 0.0),
-        label=lambda row: WHOLE if row["keep_ratio"] == 1 else f"{row['keep_ratio']:g}",
+        label=_kept_label,
     )
     order: str | None = _axis(
         rank=6,
         systems=CACHES,
         sort_key=order_key,
-        label=lambda row: "" if row["keep_ratio"] == 1 else str(row["order"]),
+        label=lambda row: "" if is_whole(row) else str(row["order"]),
         title="End kept (shorter caches)",
     )
     message_tokens: int | None = _axis(  # most tokens of a text
@@ -161,8 +202,31 @@ class Point:
         label=lambda row: str(row["alignment"]),
         title="Alignment of tokenizers",
     )
-    control: str = _axis(
+    # Most bytes of a packet: as they are, or as a share of those of the whole cache in 16 bits
+    budget_bytes: int | None = _axis(
         rank=8,
+        read=int,
+        column="Int64",
+        systems=CACHES,
+        optional=True,
+        later=True,
+        sort_key=lambda most: -math.inf if is_missing(most) else -most,
+        label=lambda row: f"within {row['budget_bytes']} bytes",
+        title="Budget in bytes",
+    )
+    budget_ratio: float | None = _axis(
+        rank=9,
+        read=float,
+        column="float64",
+        systems=CACHES,
+        optional=True,
+        later=True,
+        sort_key=lambda share: -math.inf if is_missing(share) else -share,
+        label=lambda row: f"within {share_label(row['budget_ratio'])}",
+        title="Budget as a share of 16 bits",
+    )
+    control: str = _axis(
+        rank=10,
         systems=SENDING,
         allowed=CONTROLS,
         absent=NONE,
@@ -185,14 +249,6 @@ AXES: dict[str, Axis] = {each.name: each.metadata["axis"] for each in fields(Poi
 ROW_AXES = tuple(name for name in AXES if name != "control")  # a row's controls are its columns
 PLACE_AXES = tuple(name for name in ROW_AXES if not AXES[name].derived)
 _BY_RANK = sorted(ROW_AXES, key=lambda name: AXES[name].rank)
-
-
-def is_missing(value: Any) -> bool:
-    """Whether a row holds nothing: None, NaN, or pandas' NA, which is neither true nor false."""
-    try:
-        return value is None or bool(value != value)
-    except TypeError:
-        return True
 
 
 def applying(system: str) -> list[str]:

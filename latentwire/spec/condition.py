@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from latentwire.errors import LatentWireError
 from latentwire.spec.axes import (
     AXES,
+    BUDGETS,
     CACHE,
     NONE,
     SYSTEMS,
@@ -18,7 +19,8 @@ from latentwire.spec.names import label
 
 @dataclass(frozen=True)
 class Channel:
-    """Selector and codec. Keeping everything or nothing has no order: it is written as `front`.
+    """Selector, codec and budget. Keeping everything or nothing has no order: it is written as
+    `front`. Under a budget no packet is longer: fewer tokens go where not all fit.
 
     Which codecs and selectors there are is for their registries to say.
     """
@@ -28,18 +30,32 @@ class Channel:
     order: str = "front"  # the selector's name
     calibration: str = ""  # sha256 (hex) of the artifact, for a codec that needs one
     alignment: str = ""  # of two tokenizers' prompts; "" where both models read the same ids
+    budget_bytes: int = 0  # most bytes of a packet, all in; 0: no such budget
+    # The same as a share of the whole cache's own packet in 16 bits; 0: no such budget
+    budget_ratio: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.keep_ratio <= 1:
             raise LatentWireError(f"keep_ratio must be between 0 and 1, not {self.keep_ratio}")
         # 1 and 1.0 are one channel, and so are 0.0 and -0.0: one spelling, one fingerprint.
         object.__setattr__(self, "keep_ratio", float(self.keep_ratio) + 0.0)
-        object.__setattr__(self, "order", order_of(self.keep_ratio, self.order))
+        object.__setattr__(self, "budget_ratio", float(self.budget_ratio) + 0.0)
+        if not (0 <= self.budget_ratio <= 1 and self.budget_bytes >= 0):
+            raise LatentWireError("a budget is 1 byte or more, or a share of at most 1")
+        if self.budget_bytes and self.budget_ratio:
+            raise LatentWireError("budget_bytes and budget_ratio do not go together: give one")
+        if not self.has_budget or self.keep_ratio == 0:
+            object.__setattr__(self, "order", order_of(self.keep_ratio, self.order))
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether a packet's length is bounded."""
+        return bool(self.budget_bytes or self.budget_ratio)
 
 
 def order_of(keep_ratio: float, order: str) -> str:
-    """By which selector tokens are kept. For all or nothing there is no choice: it is written as
-    `front`, so that what is one condition has one name."""
+    """By which selector tokens are kept, without a budget. For all or nothing there is no choice:
+    it is written as `front`, so that what is one condition has one name."""
     return "front" if keep_ratio in (0, 1) else order
 
 
@@ -81,9 +97,8 @@ class Condition:
         values = {name: axis.absent for name, axis in AXES.items()}
         values |= {"system": self.system, "control": self.control}
         if self.channel is not None:
-            later = {
-                name: getattr(self.channel, name) or None for name in ("calibration", "alignment")
-            }
+            names = ("calibration", "alignment", *BUDGETS)
+            later = {name: getattr(self.channel, name) or None for name in names}
             values |= vars(self.channel) | later
         if self.message is not None:
             values |= {"codec": self.message.codec, "message_tokens": self.message.tokens}

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from latentwire.spec.axes import AXES, CACHES, SYSTEMS, TEXT, WHOLE, applying, is_missing
+from latentwire.spec.axes import AXES, BUDGETS, CACHES, SYSTEMS, TEXT, WHOLE, applying, is_missing
 
 
 def label(row: Mapping[Any, Any], left_out: Iterable[str] = ()) -> str:
@@ -11,6 +11,11 @@ def label(row: Mapping[Any, Any], left_out: Iterable[str] = ()) -> str:
     names = [name for name in applying(row["system"]) if name not in left_out]
     words = [AXES[name].label(row) for name in names if not is_missing(row[name])]
     return " ".join(filter(None, words))
+
+
+def budget_label(row: Mapping[Any, Any]) -> str:
+    """The words of a row's budget in bytes; "" without one."""
+    return " ".join(AXES[name].label(row) for name in BUDGETS if not is_missing(row.get(name)))
 
 
 def row_name(row: Mapping[Any, Any]) -> str:

@@ -139,6 +139,11 @@ class Task(ABC):
         """What can be answered."""
         return Options("")
 
+    @property
+    def has_options(self) -> bool:
+        """Whether its questions offer something to choose from: whether a task says what."""
+        return type(self).options is not Task.options
+
     @abstractmethod
     def extract(self, output: str) -> str | None:
         """The answer in what a model wrote; None when it yields none."""

@@ -23,7 +23,7 @@ from latentwire.controls.registry import is_lent
 from latentwire.errors import LatentWireError, first_line
 from latentwire.evaluation.record import Record, read_records
 from latentwire.garbage import gc_paused
-from latentwire.spec.axes import AXES, read_params
+from latentwire.spec.axes import AXES, has_budget, read_params
 from latentwire.spec.condition import order_of
 from latentwire.spec.setting import USUAL_SEED
 from latentwire.tracking.artifacts import local_artifact
@@ -277,7 +277,7 @@ def _result_or_not(store: Store, run: Run, away: list[str]) -> ConditionResult |
 def _result(store: Store, run: Run) -> ConditionResult:
     params = run.data.params
     values = read_params(params)
-    if values["keep_ratio"] and values["order"]:
+    if values["keep_ratio"] and values["order"] and not has_budget(values):
         # Runs of published answers once had a whole cache in both orders.
         values["order"] = order_of(values["keep_ratio"], values["order"])
     return ConditionResult(

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from c2c.chat import Messages
+from c2c.errors import C2CError
+from c2c.paired_prompts import PairedPrompts, paired_prompts
 from c2c.training_batches import chat_tokens, end_and_pad, json_lines
 from latentwire.errors import LatentWireError
 from latentwire.tasks.question import Question, tokenize
@@ -17,6 +20,7 @@ from latentwire.tasks.task import Example, Task, user_turn_token_ids
 MOST_TOKENS = 2048  # of a conversation; longer ones are left out
 HELD_BACK = 5  # of a task without a validation split, at most one question in so many
 STARTING_WORDS = 4
+MEASURED = 128  # training questions of each task that a calibration is made on, at most
 
 EVIDENCE = "evidence"  # of a chat's line: what the sharer alone reads
 
@@ -28,11 +32,16 @@ class Named(NamedTuple):
 
     name: str
     pair: TokenPair
-    message: Sequence[int] = ()  # what the sharer reads, where it is put before the prompt
+    # What the sharer reads, where it is put before the prompt, or is the prompt in its own tokens.
+    message: Sequence[int] = ()
+    aligned: PairedPrompts | None = None
+    not_aligned: str = ""  # why the two prompts cannot be
 
     @property
     def tokens(self) -> int:
-        return len(self.message) + sum(map(len, self.pair))
+        """Of the longest text that a model reads."""
+        read, message = sum(map(len, self.pair)), len(self.message)
+        return max(read, message) if self.aligned else read + message
 
 
 @dataclass(frozen=True)
@@ -45,9 +54,12 @@ class Part:
     too_long: int
     hash: str  # sha256 over the tokens of those used
     source: str  # where they were read
+    not_aligned: int = 0  # left out; and why the first of them cannot be
+    not_aligned_since: str = ""
 
     def told(self) -> str:
         left = [(self.scored, "stand in a scored set"), (self.too_long, "are too long")]
+        left += [(self.not_aligned, f"cannot be aligned ({self.not_aligned_since})")]
         out = "".join(f", {number} left out that {why}" for number, why in left if number)
         return f"{self.name} {self.used}{out}"
 
@@ -61,7 +73,33 @@ class TrainingData:
     parts: tuple[Part, ...]
     judged_by: tuple[Question, ...]
     pad: int
-    messages: tuple[Sequence[int], ...] = ()  # of the pairs, for an interface that inserts
+    messages: tuple[Sequence[int], ...] = ()  # of the pairs, where the sharer reads another text
+    aligned: tuple[PairedPrompts, ...] = ()  # of the pairs, with a tokenizer at each end
+    measured: tuple[Question, ...] = ()  # training questions, for codecs with a calibration
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a pair reads conversations."""
+
+    tokenizer: Any  # the receiver's
+    sharer_tokenizer: Any = None  # where it is another
+    alignment: str = ""  # then one of ALIGNMENTS
+    inserts: bool = False  # whether the message is put before the prompt
+
+    def named(self, name: str, pair: TokenPair, message: Sequence[int], said: Messages) -> Named:
+        """A conversation: prompt and answer in the receiver's tokens, what the sharer reads where
+        the interface inserts, and what is `said` before the answer."""
+        if not self.alignment:
+            return Named(name, pair, message if self.inserts else ())
+        both = self.tokenizer, self.sharer_tokenizer
+        try:
+            found = paired_prompts(*both, self.alignment, said)
+        except C2CError as error:
+            return Named(name, pair, not_aligned=str(error))
+        if not found.sendable:
+            return Named(name, pair, not_aligned="its messages are empty")
+        return Named(name, (found.receiver_ids, pair[1]), found.sharer_ids, found)
 
 
 class ScoredQuestions:
@@ -92,11 +130,10 @@ def load_training_data(
     data: Sequence[str] | Path,
     judges: Sequence[str],
     scored: ScoredQuestions,
-    tokenizer: Any,
+    reader: Reader,
     data_dir: Path | None,
     judged: int,
     download: bool = True,
-    inserts: bool = False,
 ) -> TrainingData:
     """The conversations of tasks' training splits, or of a file of chats.
 
@@ -105,18 +142,20 @@ def load_training_data(
     questions that are then not trained on. Where `data` is a file, by those of the tasks `judges`.
     Questions and chats that `scored` holds are left out.
 
-    For an interface that `inserts`, the sharer has messages of its own: a task's evidence, or a
-    chat's; where there is none, the prompt.
+    For an interface that inserts, the sharer has messages of its own: a task's evidence, or a
+    chat's; where there is none, the prompt. With a tokenizer at each end it has the prompt in its
+    own tokens; what cannot be aligned is left out.
 
     Raises LatentWireError or C2CError for what cannot be read, and where nothing is left.
     """
-    end, pad = end_and_pad(tokenizer)
+    end, pad = end_and_pad(reader.tokenizer)
     if isinstance(data, Path):
-        found = [_of_chats(data, scored, tokenizer, end, inserts)]
+        found = [_of_chats(data, scored, reader, end)]
         names: Sequence[str] = judges
     else:
         found, names = [], data
     questions: list[Question] = []
+    measured: list[Question] = []
     for name in names:
         task = TASKS[name]
         training = load_training(name, data_dir, download)
@@ -126,14 +165,17 @@ def load_training_data(
             kept, asked = _held_back(kept, judged)
         else:
             asked = [e for e in held_out.examples if not scored.holds(e.question)][:judged]
-        questions += tokenize(task, asked, tokenizer)
+        questions += tokenize(task, asked, reader.tokenizer, reader.sharer_tokenizer)
+        first = kept[:MEASURED]
+        measured += tokenize(task, first, reader.tokenizer, reader.sharer_tokenizer)
         if not isinstance(data, Path):
             left_out = len(training.examples) - len(kept) - (0 if held_out else len(asked))
-            pairs = _of_task(task, kept, tokenizer, end, training.name, inserts)
+            pairs = _of_task(task, kept, reader, end, training.name)
             found.append(_part(training.name, pairs, left_out, training.source))
     named = [entry for part, _ in found for entry in part]
     if not named:
-        raise LatentWireError(f"data={data}: nothing is left to train on")
+        told = "; ".join(part.told() for _, part in found)
+        raise LatentWireError(f"data={data}: nothing is left to train on ({told})")
     parts = tuple(part for _, part in found)
     return TrainingData(
         tuple(entry.pair for entry in named),
@@ -141,7 +183,9 @@ def load_training_data(
         parts,
         tuple(questions),
         pad,
-        tuple(entry.message for entry in named) if inserts else (),
+        tuple(entry.message for entry in named) if reader.inserts or reader.alignment else (),
+        tuple(entry.aligned for entry in named if entry.aligned),
+        tuple(measured),
     )
 
 
@@ -159,29 +203,31 @@ def _held_back(examples: Sequence[Example], wanted: int) -> tuple[list[Example],
 
 
 def _of_task(
-    task: Task, examples: Sequence[Example], tokenizer: Any, end: int, name: str, inserts: bool
+    task: Task, examples: Sequence[Example], reader: Reader, end: int, name: str
 ) -> list[Named]:
+    tokenizer = reader.tokenizer
     prompts = [task.prompts(example, tokenizer) for example in examples]
-    if any(each.private for each in prompts) and not inserts:
+    if any(each.private for each in prompts) and not reader.inserts:
         raise LatentWireError(
             f"{name}: the sharer alone reads its evidence, and training takes prompts that both"
             " models read: take another question set, or a pair with `interface: prefix`"
         )
     return [
-        Named(
+        reader.named(
             f"{name}, {example.id}",
             (
                 read.receiver_ids,
                 [*tokenizer.encode(task.target(example), add_special_tokens=False), end],
             ),
-            read.sharer_ids if inserts else (),
+            read.sharer_ids,
+            [{"role": "user", "content": task.prompt_text(example)}],
         )
         for example, read in zip(examples, prompts, strict=True)
     ]
 
 
 def _of_chats(
-    path: Path, scored: ScoredQuestions, tokenizer: Any, end: int, inserts: bool
+    path: Path, scored: ScoredQuestions, reader: Reader, end: int
 ) -> tuple[list[Named], Part]:
     for task in TASKS.values():
         if path.absolute().as_posix().endswith("/" + getattr(task.test, "file", "\0")):
@@ -193,15 +239,15 @@ def _of_chats(
     left_out = 0
     for number, row in enumerate(json_lines(path), start=1):
         name = f"{path}, line {number}"
-        pair = chat_tokens(tokenizer, end, row, name)
-        evidence = _evidence(row, name, inserts)
+        pair = chat_tokens(reader.tokenizer, end, row, name)
+        evidence = _evidence(row, name, reader.inserts)
         if any(map(scored.holds, [evidence, *(message["content"] for message in row["messages"])])):
             left_out += 1
             continue
-        message: Sequence[int] = pair[0] if inserts else ()
+        message: Sequence[int] = pair[0]
         if evidence:
-            message = user_turn_token_ids(tokenizer, evidence, open_answer=False)
-        pairs.append(Named(name, pair, message))
+            message = user_turn_token_ids(reader.tokenizer, evidence, open_answer=False)
+        pairs.append(reader.named(name, pair, message, row["messages"][:-1]))
     return _part(path.name, pairs, left_out, str(path))
 
 
@@ -219,6 +265,8 @@ def _evidence(row: dict[str, Any], name: str, inserts: bool) -> str:
 
 
 def _part(name: str, pairs: Sequence[Named], scored: int, source: str) -> tuple[list[Named], Part]:
+    faults = [entry.not_aligned for entry in pairs if entry.not_aligned]
+    pairs = [entry for entry in pairs if not entry.not_aligned]
     fitting = [entry for entry in pairs if entry.tokens <= MOST_TOKENS]
     # Messages last, where there are some: what was hashed before there were has the same hash.
     content = [
@@ -226,4 +274,6 @@ def _part(name: str, pairs: Sequence[Named], scored: int, source: str) -> tuple[
         for entry in fitting
     ]
     digest = hashlib.sha256(repr(content).encode()).hexdigest()
-    return fitting, Part(name, len(fitting), scored, len(pairs) - len(fitting), digest, source)
+    too_long = len(pairs) - len(fitting)
+    not_aligned = len(faults), next(iter(faults), "")
+    return fitting, Part(name, len(fitting), scored, too_long, digest, source, *not_aligned)

@@ -2,6 +2,7 @@
 
 recipe.json             what makes this training: another one needs another folder
 checkpoints/            from which a training that was ended goes on; gone once all is done
+calibration.safetensors what calibrated codecs in the loop need, measured before the first step
 steps.jsonl             loss, rates, gates, speed of every step
 validation.jsonl        what validation questions said, by step
 not_finite.json         where a step's numbers were not finite: its conversations, and which weights
@@ -12,7 +13,7 @@ curves.png
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,7 @@ import yaml
 from c2c.checkpoint import save_fuser
 from c2c.fuser import Projectors
 from c2c.training import finished_steps
+from latentwire.channel.calibration import Calibration, from_bytes
 from latentwire.errors import LatentWireError
 from latentwire.pairs.pair import FileSource, Pair
 from latentwire.training.judging import Judgement
@@ -39,6 +41,7 @@ class TrainingFolder:
         self.checkpoints = path / "checkpoints"
         self.pair_file = path / "pair.yaml"
         self.curves = path / "curves.png"
+        self.calibration = path / "calibration.safetensors"
         self._evidence = path / "not_finite.json"
         self._steps, self._judged = path / "steps.jsonl", path / "validation.jsonl"
 
@@ -105,6 +108,12 @@ class TrainingFolder:
     def add_step(self, row: Mapping[str, float]) -> None:
         _append(self._steps, row)
 
+    def calibrated(self, make: Callable[[], bytes]) -> Calibration:
+        """The calibration of this training, made once: a later start has the same."""
+        if not self.calibration.exists():
+            _write(self.calibration, make())
+        return from_bytes(self.calibration.read_bytes(), str(self.calibration))
+
     def write_evidence(self, evidence: Mapping[str, Any]) -> Path:
         """Keep what shows why a step's numbers were not finite; its file."""
         _write(self._evidence, json.dumps(evidence, indent=1))
@@ -170,7 +179,7 @@ def _append(path: Path, row: Mapping[str, Any]) -> None:
         file.write(json.dumps(dict(row)) + "\n")
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: str | bytes) -> None:
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
     partial.replace(path)

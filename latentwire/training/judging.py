@@ -17,8 +17,6 @@ from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question, derange
 
-UNCOMPRESSED = "bf16"
-
 
 @dataclass(frozen=True)
 class Judgement:
@@ -48,13 +46,15 @@ class Judgement:
 class Judge:
     """Asks validation questions; whose message a question is lent is drawn once, task by task."""
 
-    def __init__(self, questions: Sequence[Question], codecs: Sequence[str], seed: int) -> None:
+    def __init__(
+        self, questions: Sequence[Question], channels: Sequence[Channel], seed: int
+    ) -> None:
         by_task: dict[str, list[Question]] = {}
         for question in questions:
             by_task.setdefault(question.task.name, []).append(question)
         self.questions = [question for part in by_task.values() for question in part]
         self._donors = [lent for part in by_task.values() for lent in derange(part, seed)]
-        self._channels = [Channel(name) for name in codecs or (UNCOMPRESSED,)]
+        self._channels = channels
 
     def judge(self, step: int, pair: LoadedPair) -> Judgement:
         """What `pair` scores, whose fuser is as it would be evaluated (`as_evaluated`)."""

@@ -24,7 +24,8 @@ from c2c.processes import Processes
 from c2c.stacked_fuser import StackedPrefix
 from c2c.training import TrainingSettings, train_fuser
 from c2c.training_batches import TokenBatches
-from c2c.training_loss import Batch, answer_loss, guard_loss, readings_of
+from c2c.training_loss import answer_loss, guard_loss, readings_of
+from c2c.training_readings import Batch
 from latentwire.channel.rope import inverse_frequencies
 
 SETTINGS = replace(toy_training.SETTINGS, gate_penalty=0.0)  # it has no gates
@@ -239,7 +240,7 @@ def test_a_run_that_goes_on_ends_with_the_same_weights(tmp_path: Path) -> None:
 
 def test_a_share_of_a_batch_has_its_own_messages() -> None:
     batch = toy_batch(0)
-    parts = [Processes(rank, 3).share(batch).batch for rank in range(3)]
+    parts = [Processes(rank, 3).share(batch, 1, "front").batch for rank in range(3)]
     assert torch.equal(torch.cat([p.message_ids for p in parts]), batch.message_ids)
     assert [tokens for p in parts for tokens in p.message_tokens] == batch.message_tokens
 

@@ -17,7 +17,7 @@ from c2c.errors import C2CError
 from c2c.fuser import Fuser
 from c2c.processes import ALONE, Processes
 from c2c.training import TrainingSettings, train_fuser
-from c2c.training_loss import Batch
+from c2c.training_readings import Batch
 
 # Gates are half open whatever their noise, and nothing is dropped.
 CALM = replace(SETTINGS, initial_temperature=1e9, final_temperature=1e9, steps=4, accumulation=2)
@@ -136,4 +136,4 @@ def test_processes_that_are_killed_go_on_to_the_same_weights(tmp_path: Path) -> 
 
 def test_a_batch_of_fewer_rows_than_processes_is_refused() -> None:
     with pytest.raises(C2CError, match="a batch of 8 cannot be shared by 9 processes"):
-        Processes(0, 9).share(toy_batch(0))
+        Processes(0, 9).share(toy_batch(0), 5, "front")

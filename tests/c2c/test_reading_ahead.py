@@ -19,8 +19,10 @@ from c2c.errors import C2CError
 from c2c.fuser import Fuser
 from c2c.quantize import round_trip
 from c2c.reading_ahead import ReadAhead
+from c2c.sections import Runs
 from c2c.training import train_fuser
-from c2c.training_loss import Batch, Through
+from c2c.training_loss import Through
+from c2c.training_readings import Batch
 
 CPU = torch.device("cpu")
 
@@ -71,7 +73,7 @@ def test_messages_go_through_their_channel_ahead(ahead: bool) -> None:
     threads: list[bool] = []
 
     def channels(number: int) -> Through:
-        def through(sent: KVCache, rows: Tensor, runs: Sequence[range]) -> KVCache:
+        def through(sent: KVCache, rows: Tensor, runs: Sequence[Runs]) -> KVCache:
             threads.append(threading.current_thread() is threading.main_thread())
             return sent.map(lambda tensor: round_trip(tensor, 4))
 

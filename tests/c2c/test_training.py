@@ -37,12 +37,13 @@ from c2c.fuser import Fuser
 from c2c.interface import Interface
 from c2c.quantize import round_trip
 from c2c.receiver import prefill
-from c2c.sections import split
+from c2c.sections import Runs, split
 from c2c.sharer import read
 from c2c.stacked_fuser import StackedFuser
 from c2c.training import NotFinite, TrainingSettings, temperature, train_fuser
 from c2c.training_batches import TokenBatches, chat_tokens, end_and_pad, json_lines
-from c2c.training_loss import Batch, answer_loss, guard_loss, readings_of, unchanged
+from c2c.training_loss import answer_loss, guard_loss, readings_of, unchanged
+from c2c.training_readings import Batch
 
 
 def train(folder: Path | None, settings: TrainingSettings = SETTINGS, **options: Any) -> Fuser:
@@ -188,13 +189,13 @@ def test_what_is_fused_is_what_arrives(what: str, models: dict[str, PreTrainedMo
     ids, answers = token_ids(3, 13), token_ids(3, 1, seed=9)
     lent = cache_of(sharer, ids.roll(1, 0), 7, 12)
 
-    def through(sent: KVCache, rows: Tensor, runs: Sequence[range]) -> KVCache:
-        assert sent.tokens == 5 and {*runs} == {range(7, 12)}
+    def through(sent: KVCache, rows: Tensor, runs: Sequence[Runs]) -> KVCache:
+        assert sent.tokens == 5 and {*runs} == {(range(7, 12),)}
         if what == "quantized":
             return sent.map(lambda tensor: round_trip(tensor, 3))
         return lent.pick(rows)
 
-    arrived = through(cache_of(sharer, ids, 7, 12), torch.arange(3), [range(7, 12)] * 3)
+    arrived = through(cache_of(sharer, ids, 7, 12), torch.arange(3), [(range(7, 12),)] * 3)
     logits = fuser.prefill(receiver, ids, split(13, 5 / 12, "back"), arrived).logits
     wanted = float(F.cross_entropy(logits, answers[:, 0]))
     with torch.no_grad():
@@ -216,7 +217,7 @@ def test_what_arrives_is_known_by_its_row_whatever_lengths_there_are() -> None:
     together, alone = mixed_batch(lengths, pad=7)
     lent = [cache_of(sharer, token_ids(1, n, seed=90 + i), 0, n - 1) for i, n in enumerate(lengths)]
 
-    def through(sent: KVCache, rows: Tensor, runs: Sequence[range]) -> KVCache:
+    def through(sent: KVCache, rows: Tensor, runs: Sequence[Runs]) -> KVCache:
         return concatenate([lent[row] for row in rows.tolist()], dim=0)
 
     with torch.no_grad():

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from c2c.cache import geometry
 from c2c.fuser import Fuser, new_fuser
 from c2c.training import train_fuser
-from c2c.training_loss import Batch
+from c2c.training_readings import Batch
 from tools.demo_pair.answer_training import LOG_EVERY_STEPS, OnMetrics, Reply
 from tools.demo_pair.config import DemoSettings
 from tools.demo_pair.outliers import ignore_channels

@@ -5,7 +5,8 @@ claims:
   - text: With int8, the question's own cache is worth more than another question's.
     dataset: openbookqa
     kind: superior              # or non_inferior, equivalent
-    # keep_ratio, order, control, calibration, alignment and trained may follow a codec
+    # keep_ratio, order, control, calibration, alignment, budget_bytes, budget_ratio and trained
+    # may follow a codec
     first: {codec: int8}
     second: {codec: int8, control: deranged}    # or receiver, or sharer
     margin_points: 0            # optional: 0 for superior, else 1
@@ -157,13 +158,15 @@ def _side(values: object, path: Path, within: str) -> tuple[Condition, str]:
     calibration = keys.text("calibration") if keys.has("calibration") else ""
     alignment = keys.one_of("alignment", ALIGNMENTS) if keys.has("alignment") else ""
     trained = keys.text("trained") if keys.has("trained") else ""
+    most = keys.count("budget_bytes") if keys.has("budget_bytes") else 0
+    share = keys.number("budget_ratio") if keys.has("budget_ratio") else 0.0
     keys.finish()
     try:
         if trained not in ("", IN_16_BITS):
             require_codec(trained)
         require_codec(codec, calibration)
         require_order(order)
-        channel = Channel(codec, keep_ratio, order, calibration, alignment)
+        channel = Channel(codec, keep_ratio, order, calibration, alignment, most, share)
     except LatentWireError as error:
         raise LatentWireError(f"{path}: '{within}': {error}") from None
     return Condition(C2C, channel, control), trained

@@ -52,7 +52,7 @@
   const onWire = (point) => data.systems[point.system] === "cache";
   const isShared = (point) => point.wire_bytes_per_question !== null && point.wire_bytes_per_question < point.wire_bytes_mean;
   const isAlone = (point) => !data.systems[point.system];
-  const isWhole = (point) => point.keep_ratio === 1;
+  const isWhole = (point) => point.keep_ratio === 1 && point.budget_bytes === null && point.budget_ratio === null;
   const fitted = (point) => (point.calibration ? `, calibration ${point.calibration.slice(0, 10)}` : "") +
     (group(point).source === "published" ? ", published" : "");
   // Whether what a mark of this kind shows is of all questions, and of how many it is.

@@ -4,8 +4,9 @@ No sender has that. What an oracle gains over a selector is what the receiver's 
 Its packet is a real one, of real bytes; that a sender could have made it is not claimed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from latentwire.channel.positions import Positions
@@ -59,11 +60,12 @@ class Foreseen:
         return total
 
 
-def chosen(
-    oracle: Oracle, seen: Foreseen, prompt_tokens: Sequence[int], budget: Budget
-) -> list[Positions]:
-    """What goes of each example of a batch, whose prompts have so many tokens: in each layer those
-    that score highest, of equal scores the first ones; all of the instruction is one section."""
+def choices(
+    oracle: Oracle, seen: Foreseen, prompt_tokens: Sequence[int], keep_ratio: float
+) -> list[Callable[[int | None], Positions]]:
+    """What goes of each example of a batch, whose prompts have so many tokens, given how many may
+    go: in each layer those that score highest, of equal scores the first ones; all of the
+    instruction is one section."""
     import torch
 
     from latentwire.channel.selectors.scores import best_first
@@ -73,10 +75,13 @@ def chosen(
     scores = seen.scores(oracle)
     tokens = [n - 1 for n in prompt_tokens]
     order = best_first(scores, torch.tensor(tokens, device=scores.device)).tolist()
-    return [
-        Positions.of_layers([layer[row][: budget.tokens(n)] for layer in order], range(n - 1))
-        for row, n in enumerate(prompt_tokens)
-    ]
+
+    def choose(row: int, most_tokens: int | None) -> Positions:
+        n = prompt_tokens[row]
+        count = Budget(keep_ratio, most_tokens).tokens(n)
+        return Positions.of_layers([layer[row][:count] for layer in order], range(n - 1))
+
+    return [partial(choose, row) for row in range(len(prompt_tokens))]
 
 
 MERGES = (

@@ -43,16 +43,22 @@ def needs_queries(channel: Channel) -> bool:
     return channel.order in SELECTORS and SELECTORS[channel.order].needs_queries
 
 
-def select(channel: Channel, sharer_cache: "KVCache", prompt: Sequence[int]) -> Positions:
-    """Which tokens go through a channel: a sender's choice, made once for each question.
+def select(
+    channel: Channel,
+    sharer_cache: "KVCache",
+    prompt: Sequence[int],
+    most_tokens: int | None = None,
+) -> Positions:
+    """Which tokens go through a channel, at most so many: a sender's choice, of each question.
 
-    Arguments as for `Selector.select`. Raises LatentWireError for an unknown selector, and for
-    positions that the prompt does not have.
+    Other arguments as for `Selector.select`. Raises LatentWireError for an unknown selector, and
+    for positions that the prompt does not have.
     """
     if channel.order not in SELECTORS:
         known = ", ".join(SELECTORS)
         raise LatentWireError(f"order must be one of {known}, not {channel.order!r}")
-    chosen = SELECTORS[channel.order].select(sharer_cache, prompt, Budget(channel.keep_ratio))
+    budget = Budget(channel.keep_ratio, most_tokens)
+    chosen = SELECTORS[channel.order].select(sharer_cache, prompt, budget)
     if fault := chosen.fault(len(prompt), sharer_cache.layers):
         raise LatentWireError(f"the selector {channel.order} chose {fault}")
     return chosen

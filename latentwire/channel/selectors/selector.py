@@ -26,10 +26,12 @@ class Budget:
     """How much may go."""
 
     keep_ratio: float  # share of the instruction's tokens, 0 to 1
+    most_tokens: int | None = None  # as many as a packet of so many bytes holds; None: no matter
 
     def tokens(self, prompt_tokens: int) -> int:
         """How many of a prompt's instruction tokens go, rounded down as the protocol does."""
-        return kept_tokens(prompt_tokens, self.keep_ratio)
+        kept = kept_tokens(prompt_tokens, self.keep_ratio)
+        return kept if self.most_tokens is None else min(kept, self.most_tokens)
 
 
 class Selector(Protocol):
@@ -47,7 +49,8 @@ class Selector(Protocol):
 
         `prompt` holds the n token ids that the sharer read, `sharer_cache` its K and V of all but
         the last: one tensor [1, H, n-1, D] for each of its layers. Both are fitted to the
-        question's prompt where another question's cache is sent. At a `keep_ratio` of 1 or 0 a
-        selector is not asked for by name: all or nothing goes. With `needs_queries` the cache holds
-        `queries` too: what the sharer's tokens looked for, [1, Hq, n-1, D] a layer.
+        question's prompt where another question's cache is sent. Without a budget in bytes, at a
+        `keep_ratio` of 1 or 0, a selector is not asked for by name: all or nothing goes. With one
+        it is asked several times, for more and for fewer tokens. With `needs_queries` the cache
+        holds `queries` too: what the sharer's tokens looked for, [1, Hq, n-1, D] a layer.
         """

@@ -1,5 +1,6 @@
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -193,6 +194,17 @@ def test_references_are_level_lines_with_names(condition: Make) -> None:
         float(line.get_ydata()[0]) for line in upper.lines if list(line.get_xdata()) == [0, 1]
     }
     assert levels == {50.0, 75.0}
+
+
+def test_a_model_alone_that_answered_nothing_is_not_shown(condition: Make) -> None:
+    calibrated = condition("AB" * 20, system="calibrated")
+    silent = [replace(record, unanswered="no options") for record in calibrated.records]
+    texts = []
+    for number in (40, 39):
+        records = (*silent[:number], *calibrated.records[number:])
+        texts.append(words(draw([*grid(condition), replace(calibrated, records=records)])))
+    for said in ("calibrated", "Calibrated:"):
+        assert [said in text for text in texts] == [False, True]
 
 
 def test_a_missing_control_is_said(condition: Make) -> None:

@@ -3,8 +3,6 @@ import math
 from collections.abc import Callable
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from latentwire.analysis.curve import ConditionResult, build_curve
 from latentwire.analysis.plot_points import (
@@ -12,7 +10,6 @@ from latentwire.analysis.plot_points import (
     Band,
     PlotPoint,
     dodge,
-    pareto_front,
     read_points,
     read_sweeps,
 )
@@ -103,16 +100,3 @@ def test_many_dots_overlap_rather_than_leave_their_place() -> None:
     dots = [dot(1e4 * 1.01**number, name) for number, name in enumerate(names)]
     for one in dodge(dots, 2, names):
         assert abs(math.log10(one.x / one.wire_bytes)) <= FARTHEST + 1e-9
-
-
-@example([(1, 0.0), (1, math.nan), (1, 1.0)])
-@given(st.lists(st.tuples(st.integers(1, 6), st.sampled_from([0.0, 1.0, 2.0, 3.0, float("nan")]))))
-def test_the_front_is_what_no_point_beats(points: list[tuple[int, float]]) -> None:
-    front = [points[place] for place in pareto_front([(float(a), b) for a, b in points])]
-    real = [point for point in points if not math.isnan(point[1])]
-    expected = {
-        (cost, value)
-        for cost, value in real
-        if not any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in real)
-    }
-    assert front == sorted(expected)  # each once, by rising cost

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from latentwire.analysis.break_even_bytes import break_even_table
@@ -149,3 +150,36 @@ def test_conditions_of_which_the_same_is_to_be_said_share_a_sentence(condition: 
     said = list(sentences(build_curve([*results, condition("AAAAA", system="receiver")])))
     own = "1 of 5 questions could not be answered and count as wrong"
     assert said == [f"set, bf16, int8, int4 and 2 other conditions: {own}: {REASON}"]
+
+
+def test_what_can_never_be_answered_is_no_point_of_the_curve(condition: Make) -> None:
+    """As stores have it of versions that asked; nothing else of the curve is another."""
+
+    def asked(system: str, dataset: str, passages: bool, *unanswered: int) -> ConditionResult:
+        found = without(condition("ABA", system=system, dataset=dataset), *unanswered)
+        records = [replace(record, cluster="x" if passages else None) for record in found.records]
+        return replace(found, records=tuple(records))
+
+    caches = [
+        without(condition("ABAA", dataset=name), 0, 1, 2, 3) for name in ("gsm8k", "openbookqa")
+    ]
+    left_out = [
+        asked(*each, 0, 1, 2)
+        for each in (
+            ("calibrated", "gsm8k", False),
+            ("logits", "gsm8k", False),
+            ("calibrated", "xquad", True),
+            ("letter", "xquad", True),
+            ("letter", "boolq", True),
+            ("logits", "boolq", True),
+        )
+    ]
+    kept = [
+        asked("letter", "gsm8k", False, 0, 1, 2),
+        asked("calibrated", "boolq", True, 0, 1, 2),
+        asked("logits", "openbookqa", False, 0, 1, 2),
+        asked("calibrated", "squad", True, 0, 1),  # one answer, however it came about
+    ]
+    frame = build_curve([*caches, *kept])
+    assert len(frame) == len(caches) + len(kept)
+    pd.testing.assert_frame_equal(build_curve([*left_out, *caches, *kept]), frame)

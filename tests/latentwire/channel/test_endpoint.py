@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from calibrations import make_calibration
 from chosen import positions_of
+from small_link import CALIBRATION, LINK, make_cache
 from tiny import make_fuser, make_model
 
 from c2c.cache import Geometry, KVCache
@@ -17,19 +17,6 @@ from latentwire.spec.condition import Channel
 
 CPU = torch.device("cpu")
 CUTS = [(1.0, "front"), (0.5, "front"), (0.5, "back"), (0.1, "back"), (0.0, "front")]
-GEOMETRY = Geometry(layers=3, kv_heads=2, head_dim=6)
-CALIBRATION = make_calibration(GEOMETRY, (0, 2), (1, 2))
-LINK = Endpoint(b"the pair", GEOMETRY, (0, 2), (1, 2), CALIBRATION)
-
-
-def make_cache(tokens: int, batch: int = 1, geometry: Geometry = GEOMETRY) -> KVCache:
-    generator = torch.Generator().manual_seed(0)
-    shape = (batch, geometry.kv_heads, tokens, geometry.head_dim)
-
-    def layers() -> tuple[torch.Tensor, ...]:
-        return tuple(torch.randn(shape, generator=generator) for _ in range(geometry.layers))
-
-    return KVCache(layers(), layers())
 
 
 def same(first: KVCache, second: KVCache) -> bool:

@@ -95,7 +95,11 @@ def layouts(draw: st.DrawFn, name: str) -> Layout:
     layers = draw(st.integers(1, 9))
     subset = st.sets(st.integers(0, layers - 1)).map(lambda chosen: tuple(sorted(chosen)))
     geometry = Geometry(layers, draw(st.integers(1, 3)), draw(st.integers(1, 70)))
-    return draw(differing(Layout(geometry, draw(subset), draw(subset), tuple(runs), first)))
+    layout = Layout(geometry, draw(subset), draw(subset), tuple(runs), first)
+    if not name.startswith("tokens:"):
+        return draw(differing(layout))
+    classes = st.lists(st.integers(0, 2), min_size=layout.tokens, max_size=layout.tokens)
+    return replace(layout, classes=bytes(draw(classes)))
 
 
 @pytest.mark.parametrize("name", ALL)

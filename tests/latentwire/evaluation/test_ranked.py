@@ -119,13 +119,19 @@ def test_queries_are_kept_only_where_a_condition_asks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[bool] = []
-    choose = batch.choose
+    choose = batch.choose_each
 
-    def looking(pair: LoadedPair, channel: Channel, cache: KVCache, text: object) -> Positions:
-        seen.append(bool(cache.queries))
-        return choose(pair, channel, cache, text)  # type: ignore[arg-type]
+    def looking(
+        pair: LoadedPair,
+        channel: Channel,
+        cache: KVCache,
+        examples: list[tuple[KVCache, object]],
+        allocator: object,
+    ) -> list[Positions]:
+        seen.extend(bool(own.queries) for own, _ in examples)
+        return choose(pair, channel, cache, examples)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(batch, "choose", looking)
+    monkeypatch.setattr(batch, "choose_each", looking)
     asked = questions([9, 12])
     engine.evaluate(pair, [Condition("c2c", Channel("int8", 0.5, order), "matched")], asked, asked)
     assert seen == [kept, kept]

@@ -46,6 +46,7 @@ def log_milestone(
     count: int = 12,
     describe: bool = True,
     pair: str = "demo",
+    total: int | None = None,
 ) -> str:
     """A milestone run of one channel, matched and deranged, in chunks of six; its id."""
     tags = {MILESTONE: "m2", CODE_SHA: "c0de", SOURCE: "local", IDENTITY: identity}
@@ -69,7 +70,7 @@ def log_milestone(
             "keep_ratio": str(keep_ratio),
             "order": "front",
             "control": control,
-            "examples_total": str(len(dataset.examples)),
+            "examples_total": str(total or len(dataset.examples)),
         }
         condition = f"{pair} {codec} {keep_ratio} {control} {identity}"
         middle = writer.start(condition, "condition", top, params, {CONDITION: condition})
@@ -111,6 +112,19 @@ def values(**texts: str) -> dict[str, Any]:
 def report_of(path: Path) -> dict[str, Any]:
     text = path.read_text(encoding="utf-8").split('id="data">')[1].split("</script>")[0]
     return json.loads(text)  # type: ignore[no-any-return]
+
+
+def test_each_line_of_complete_conditions_is_a_json_file(store: Store, tmp_path: Path) -> None:
+    for ratio in (1.0, 0.5):
+        log_milestone(store, right, keep_ratio=ratio, count=6, total=6)
+    log_milestone(store, right, keep_ratio=0.25, count=6, pair="other", total=12)
+    m4.run(values(output_dir=str(tmp_path / "out")))
+    (path,) = (tmp_path / "out").glob("curve_*.json")
+    assert path.name == "curve_demo_facts_demo_int8_front.json"
+    results = json.loads(path.read_text(encoding="utf-8"))["results"]
+    assert (results["bpp"], results["accuracy"]) == ([4000, 8000], [1, 1])
+    (run,) = store.search(f"tags.`{MILESTONE}` = 'm4'")
+    assert path.name in {file.path for file in store.client.list_artifacts(run.info.run_id)}
 
 
 def test_everything_is_logged_and_written(

@@ -81,8 +81,8 @@ def test_what_two_tokenizers_cannot_do_is_one_sentence(two: Path, values) -> Non
         assert "\n" not in str(error.value)
 
     refused(
-        "has two tokenizers, and a fuser is trained on prompts that both models read",
-        values(train, pair=two, data="demo_facts", dataset="demo_facts"),
+        "alignment=first: the models of pair demo have one tokenizer, so nothing is to be aligned",
+        values(train, data="demo_facts", dataset="demo_facts", alignment="first"),
     )
     for change, words in (
         ({"alignment": "last"}, "'alignment' must be one of first, longest, offsets"),

@@ -11,12 +11,12 @@ from tests_support import empty_store
 from tiny import STOP_ID, make_model, make_tokenizer
 
 from latentwire.errors import LatentWireError
-from latentwire.milestones import calibrate, m0, m2, m3, m4, train
+from latentwire.milestones import baselines, calibrate, m0, m2, m3, m4, train
 from latentwire.session.condition_plan import make_plans
 from latentwire.session.preflight_state import open_session
 from latentwire.spec.condition import Condition, Message
 from latentwire.tasks import registry
-from latentwire.training.data import ScoredQuestions, load_training_data
+from latentwire.training.data import Reader, ScoredQuestions, load_training_data
 
 NAME = private_task.TASK.name
 
@@ -64,6 +64,16 @@ def test_a_study_from_nothing_to_curves(empty: Path, values, data: Path, model: 
     assert whole["messages"] == 3
     assert whole["wire_bytes_per_question"] < whole["wire_bytes_mean"]
     assert whole["wire_bytes_mean"] > 2 * curve[curve["codec"] == "int8"]["wire_bytes_mean"].max()
+
+
+def test_baselines_that_cannot_answer_are_not_planned(
+    empty: Path, values, data: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"pair": f"self:{model}", "dataset": NAME, "data_dir": data, "dry_run": "true"}
+    run_milestone(baselines, values(baselines, message_tokens="8", **given))
+    planned = capsys.readouterr().out
+    assert planned.count(f"\n  {NAME}") == 8  # text and summary, by codec and control
+    assert not any(word in planned for word in ("letter", "logits", "calibrated"))
 
 
 def test_a_file_names_an_interface_without_weights(
@@ -118,7 +128,7 @@ def test_what_does_not_go_together_ends_before_work_starts(
         values(train, pair=f"self:{model}", data=NAME, dataset=NAME, **given),
     )
     with pytest.raises(LatentWireError, match="training takes prompts that both models read"):
-        load_training_data([NAME], [], ScoredQuestions([]), make_tokenizer(), data, 0)
+        load_training_data([NAME], [], ScoredQuestions([]), Reader(make_tokenizer()), data, 0)
 
 
 def test_a_milestone_without_a_seed_reads_the_questions_too(

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from latentwire.errors import LatentWireError
-from latentwire.milestones import m0, train, training_run
+from latentwire.milestones import m0, m7, train, training_run
 from latentwire.milestones.train import PARAMETERS
 from latentwire.parameters import checked
 from latentwire.session.preflight_state import open_session
@@ -78,6 +78,68 @@ def test_a_training_that_is_killed_ends_as_one_that_is_not(
     assert len(runs()) == 3
     with pytest.raises(LatentWireError, match=r"holds another training \(of other steps\)"):
         run_milestone(train, values(train, **options(bare, "killed", steps=5)))
+
+
+def test_a_calibration_for_the_loop_is_made_once(
+    bare: Path,
+    values: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("latentwire.training.data.MEASURED", 8)
+    given = options(bare, "whole", codec="klt2")
+    run_milestone(train, values(train, **given))
+    assert "train: a calibration for klt2, from 8 questions" in capsys.readouterr().out
+    other = given | {"output_dir": "killed"}
+    with killed_after(3):
+        run_milestone(train, values(train, **other))
+    capsys.readouterr()
+    run_milestone(train, values(train, **other))
+    assert "a calibration" not in capsys.readouterr().out
+    names = ["calibration.safetensors", "validation.jsonl"]
+    names += [f"fuser/final/{path.name}" for path in Path("whole/fuser/final").glob("proj*.pt")]
+    assert len(names) > 2
+    for name in names:
+        assert Path("whole", name).read_bytes() == Path("killed", name).read_bytes()
+    judged = [json.loads(row) for row in Path("whole/validation.jsonl").read_text().splitlines()]
+    assert all(row["wire_bytes_mean"] > 0 for row in judged)
+    with pytest.raises(LatentWireError, match="codec=kvtc1 is calibrated for just the layers"):
+        run_milestone(train, values(train, **options(bare, "kvtc", codec="kvtc1")))
+
+
+def test_two_tokenizers_train_and_are_compared(
+    empty: Path, values: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = write_bare_pair(empty, two_tokenizers=True)
+    rows = Path("chats.jsonl").read_text()
+    empty_text = {"messages": [{"role": r, "content": ""} for r in ("user", "assistant")]}
+    Path("chats.jsonl").write_text(rows + json.dumps(empty_text))
+
+    def given(output: str, **others: Any) -> Any:
+        more = {"guard_weight": 0.5, "partial_share": 0.5, "alignment": "offsets"} | others
+        return values(train, **options(pair, output, **more))
+
+    run_milestone(train, given("whole"))
+    said = capsys.readouterr().out
+    assert "1 left out that cannot be aligned (its messages are empty)" in said
+    assert "messages through int4, int8, prompts aligned by offsets, judged by 2" in said
+    with killed_after(3):
+        run_milestone(train, given("killed"))
+    run_milestone(train, given("killed"))
+    for file in sorted(Path("whole/fuser/final").glob("projector_*")):
+        assert file.read_bytes() == Path("killed/fuser/final", file.name).read_bytes()
+    with pytest.raises(LatentWireError, match=r"holds another training \(of other alignment, conv"):
+        run_milestone(train, given("killed", alignment="auto"))  # of the pair: longest
+    # Under the alignment that it was trained with where none is named.
+    session = open_session(values(m0, pair="killed/pair.yaml"))
+    assert session.pair.alignment == "offsets"
+    few = {"dataset": "demo_facts", "limit": 2, "chunk_size": 2}
+    capsys.readouterr()
+    run_milestone(m7, values(m7, pair="killed/pair.yaml", **few))
+    assert "m7: 6 conditions" in capsys.readouterr().out
+    pair.write_text(pair.read_text() + "interface: prefix\n")
+    with pytest.raises(LatentWireError, match="two tokenizers, and an interface that puts the mes"):
+        run_milestone(train, given("prefix"))
 
 
 def test_what_is_no_number_ends_the_run_in_a_sentence(bare: Path, values: Any) -> None:

@@ -10,8 +10,9 @@ import pytest
 from latentwire.channel.registry import CODECS
 from latentwire.errors import LatentWireError
 from latentwire.spec import setting as module
-from latentwire.spec.axes import AXES, Point, read_params
+from latentwire.spec.axes import AXES, SYSTEMS, Point, has_budget, is_whole, read_params, sort_key
 from latentwire.spec.condition import Channel, Condition, Message
+from latentwire.spec.names import condition_name
 from latentwire.spec.setting import MAX_NEW_TOKENS, Setting
 
 SETTING = Setting(
@@ -173,6 +174,8 @@ def test_params_and_labels_are_those_that_people_filter_by() -> None:
         "calibration": "none",
         "message_tokens": "none",
         "alignment": "none",
+        "budget_bytes": "none",
+        "budget_ratio": "none",
     }
     assert set(Condition("receiver").params().values()) == {"receiver", "none"}
     assert CONDITION.label == "c2c int8 0.5 back matched"
@@ -184,6 +187,54 @@ def test_params_and_labels_are_those_that_people_filter_by() -> None:
     with pytest.raises(LatentWireError, match="alignment is 'last', not one of"):
         _ = Condition("c2c", Channel("int8", alignment="last"), "matched").point
     json.dumps(CONDITION.params())
+
+
+@pytest.mark.parametrize(
+    ("channel", "words"),
+    [
+        (Channel("int8", order="back", budget_bytes=2048), "int8 back within 2048 bytes"),
+        (Channel("int8", 0.5, "back", budget_ratio=1 / 16), "int8 0.5 back within 1/16"),
+        (Channel("int8", budget_ratio=0.3), "int8 front within 0.3"),
+        (Channel("int8", 0, "back", budget_bytes=9), "int8 0 front within 9 bytes"),
+    ],
+)
+def test_a_budget_is_named_and_keeps_the_order(channel: Channel, words: str) -> None:
+    """What goes of a whole cache that does not fit is for the selector to say."""
+    condition = Condition("c2c", channel, "matched")
+    assert condition.label == f"c2c {words} matched"
+    row = vars(condition.point)
+    assert has_budget(row) and not is_whole(row) and condition_name(row) == words
+    assert read_params(condition.params() | {"kv_bits": "8.0"}) == row | {"kv_bits": 8.0}
+    plain = Condition("c2c", replace(channel, budget_bytes=0, budget_ratio=0.0), "matched")
+    assert fingerprint(condition) != fingerprint(plain)
+    assert not has_budget(vars(plain.point)) and not has_budget({"keep_ratio": 1})
+
+
+def test_rows_with_a_budget_stand_behind_those_without_from_large_to_small() -> None:
+    channels = [
+        Channel("int8"),
+        Channel("int8", budget_bytes=4096),
+        Channel("int8", budget_bytes=512),
+        Channel("int8", 0.5),
+        Channel("int8", 0.5, budget_ratio=0.5),
+        Channel("int8", 0.5, budget_ratio=0.25),
+    ]
+    rows = [vars(Condition("c2c", channel, "matched").point) for channel in channels]
+    assert sorted([*rows[3:], *rows[:3]], key=sort_key) == rows
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"budget_bytes": 9, "budget_ratio": 0.5},
+        {"budget_bytes": -1},
+        {"budget_ratio": 1.5},
+        {"budget_ratio": math.nan},
+    ],
+)
+def test_a_budget_is_one_and_possible(given: dict[str, Any]) -> None:
+    with pytest.raises(LatentWireError, match="budget"):
+        Channel("int8", **given)
 
 
 def test_the_protocol_decodes_64_tokens() -> None:
@@ -296,3 +347,16 @@ def test_a_new_field_changes_no_fingerprint_until_it_says_something() -> None:
         for budget in (0, 1000)
     )
     assert fingerprint(unsaid) == fingerprint(CONDITION) != fingerprint(said)
+
+
+def test_a_system_serves_the_questions_that_it_can_answer() -> None:
+    asked = [(private, options) for private in (False, True) for options in (False, True)]
+    served = {name: [system.serves(*each) for each in asked] for name, system in SYSTEMS.items()}
+    everywhere = {name for name, found in served.items() if all(found)}
+    assert everywhere == {"receiver", "sharer", "text", "c2c"}
+    assert {name: found for name, found in served.items() if name not in everywhere} == {
+        "calibrated": [False, True, False, True],
+        "letter": [True, True, False, False],
+        "logits": [False, True, False, False],
+        "summary": [False, False, True, True],
+    }

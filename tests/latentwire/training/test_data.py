@@ -8,7 +8,7 @@ from tiny import STOP_ID, make_tokenizer
 
 from latentwire.errors import LatentWireError
 from latentwire.tasks.registry import load_dataset, load_training
-from latentwire.training.data import ScoredQuestions, load_training_data
+from latentwire.training.data import Reader, ScoredQuestions, load_training_data
 
 
 def write_chats(path: Path, *questions: str) -> Path:
@@ -33,7 +33,7 @@ def test_chats_that_hold_a_scored_question_are_left_out_and_counted(tmp_path: Pa
     asked = load_dataset("demo_facts").examples[3].question
     path = write_chats(tmp_path / "chats.jsonl", "Is it red or blue?", f"Say: {asked.upper()}")
     scored = ScoredQuestions([asked])
-    data = load_training_data(path, ["demo_facts"], scored, make_tokenizer(), None, 2)
+    data = load_training_data(path, ["demo_facts"], scored, Reader(make_tokenizer()), None, 2)
     (part,) = data.parts
     assert (part.used, part.scored, len(data.pairs)) == (1, 1, 1)
     assert part.told() == "chats.jsonl 1, 1 left out that stand in a scored set"
@@ -46,12 +46,12 @@ def test_long_chats_are_left_out_and_counted(
 ) -> None:
     path = write_chats(tmp_path / "chats.jsonl", "a", "a" * 200)
     monkeypatch.setattr("latentwire.training.data.MOST_TOKENS", 60)
-    data = load_training_data(path, [], ScoredQuestions([]), make_tokenizer(), None, 2)
+    data = load_training_data(path, [], ScoredQuestions([]), Reader(make_tokenizer()), None, 2)
     assert data.parts[0].told() == "chats.jsonl 1, 1 left out that are too long"
     assert data.names == (f"{path}, line 1",)
     monkeypatch.setattr("latentwire.training.data.MOST_TOKENS", 3)
     with pytest.raises(LatentWireError, match="nothing is left to train on"):
-        load_training_data(path, [], ScoredQuestions([]), make_tokenizer(), None, 2)
+        load_training_data(path, [], ScoredQuestions([]), Reader(make_tokenizer()), None, 2)
 
 
 def test_a_task_without_validation_questions_keeps_some_back() -> None:
@@ -59,7 +59,7 @@ def test_a_task_without_validation_questions_keeps_some_back() -> None:
     asked = training.examples[0].question
     scored = ScoredQuestions([asked])
     tokenizer = make_tokenizer()
-    data = load_training_data(["demo_facts"], [], scored, tokenizer, None, 10)
+    data = load_training_data(["demo_facts"], [], scored, Reader(tokenizer), None, 10)
     same = sum(example.question == asked for example in training.examples)
     assert data.parts[0].scored == same
     assert len(data.pairs) == len(training.examples) - same - 10
@@ -74,4 +74,4 @@ def test_a_scored_set_is_refused_by_its_file(tmp_path: Path) -> None:
     path.parent.mkdir()
     path.write_text("{}\n")
     with pytest.raises(LatentWireError, match="never trained on; data=openbookqa takes its"):
-        load_training_data(path, [], ScoredQuestions([]), make_tokenizer(), None, 2)
+        load_training_data(path, [], ScoredQuestions([]), Reader(make_tokenizer()), None, 2)

@@ -5,15 +5,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from studies import write_condition
 
 from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.noninferiority import difference_interval
 from latentwire.analysis.stats import PairedOutcomes
-from latentwire.channel.codec_names import bits_label
 from latentwire.cli import main
-from latentwire.tracking.finished_chunks import chunk_name
-from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY, SOURCE, RunWriter
-from latentwire.tracking.store import Store, open_store
+from latentwire.tracking.store import open_store
 
 Make = Callable[..., ConditionResult]
 FIRST, SECOND = {"codec": "int8"}, {"codec": "bf16"}
@@ -31,28 +29,6 @@ CLAIMS = [
 ]
 
 
-def write(store: Store, result: ConditionResult, identity: str) -> None:
-    """The result as a finished chunk run, as the milestones write them."""
-    channel = {"codec": result.codec, "keep_ratio": result.keep_ratio, "order": result.order}
-    params = {
-        "pair": result.pair,
-        "dataset": result.dataset,
-        "system": result.system,
-        "control": result.control,
-        **{name: str(value) for name, value in channel.items()},
-        "kv_bits": bits_label(result.codec),
-        "calibration": "none",
-        "examples_total": str(result.examples_total),
-    }
-    fingerprint = f"{identity} {sorted(params.items())}"
-    tags = {FINGERPRINT: fingerprint, CONDITION: fingerprint, IDENTITY: identity}
-    span = chunk_name(0, len(result.records))
-    writer = RunWriter(store, {SOURCE: result.source})
-    parent = writer.start("tests", "condition", None, params, tags)
-    writer.write_chunk(span, parent, params, {**tags, CHUNK: span}, result.records, {"seconds": 1})
-    writer.finish(parent)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, condition: Make) -> Iterator[Path]:
     """A folder whose store holds answers of the pair `demo` on openbookqa."""
@@ -67,7 +43,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, condition: Make) -> Iterato
         for identity, swapped in (("old", True), ("new", False)):
             for letters, codec in ((first, "int8"), (second, "bf16")):
                 other = {"int8": "bf16", "bf16": "int8"}[codec] if swapped else codec
-                write(store, condition(letters, codec=other, dataset="openbookqa"), identity)
+                write_condition(
+                    store, condition(letters, codec=other, dataset="openbookqa"), identity
+                )
         yield folder
 
 

@@ -11,7 +11,7 @@ import pytest
 from browser import chromium, open_file, resize
 
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes
-from latentwire.analysis.plot_points import pareto_front
+from latentwire.analysis.pareto import pareto_front
 from latentwire.analysis.provenance import Origin
 from latentwire.analysis.report.page import write_report
 from latentwire.analysis.report.page_data import page_data

@@ -1,0 +1,191 @@
+"""Rate allocation: which tokens go, and in which of a codec's classes (`by_token`), by distortion.
+
+What is lost of token t in class c is taken for
+
+    weight[t] * error[c]        error[dropped] = 1
+
+`weight` is the selector's score of the token, or the same for all where it only orders them (or
+scores below 0, as a negated norm: that is an order, no worth);
+`error` is measured on the message itself: the class's squared error on all of its tokens over their
+squares, mean over the tensors sent. Both are the sender's own. Of the classes those on the lower
+convex hull of error over bytes a token are used, and steps along it, each of one token to its next
+class, are taken in the order of what they save a byte, until one more would not fit the packet:
+of all such allocations of as many bytes the one that loses least (reverse water-filling; Shoham and
+Gersho 1988). Tokens come in the selector's order, so that with one class it is the selection.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from c2c.cache import KVCache
+from latentwire.channel.by_token import ByToken
+from latentwire.channel.endpoint import Endpoint, gather
+from latentwire.channel.layout import Layout, tensor_of
+from latentwire.channel.per_tensor import PerTensor
+from latentwire.channel.positions import Positions
+from latentwire.channel.registry import codec
+from latentwire.channel.selectors.ranked import ByScore
+from latentwire.channel.selectors.registry import SELECTORS
+from latentwire.channel.selectors.scores import over_layers
+from latentwire.errors import LatentWireError
+from latentwire.spec.condition import Channel
+
+EXACT_BITS = 12  # of weights and errors: sums in another order must not choose
+DROPPED = 1.0  # the error of what is not sent
+LARGEST_ERROR = 0.999  # of the best class, however bad it is: something is sent
+FEW, MANY = 1, 129  # tokens between which bytes a token are counted
+
+Pick = Callable[[int], Positions]  # what a selector chooses of at most so many tokens
+Step = tuple[int, int]  # of the token at a place in the selector's order, to a class
+
+
+@dataclass
+class Allocator:
+    """Of a batch of messages: row b of `cache` (tensors [B, H, T, D]) has tokens[b] tokens. What
+    channels have in common is worked out once."""
+
+    endpoint: Endpoint
+    cache: KVCache
+    tokens: Sequence[int]
+    _orders: dict[tuple[str, float], list[list[int]]] = field(default_factory=dict)
+    _weights: dict[str, list[list[float]]] = field(default_factory=dict)
+    _errors: dict[str, list[float]] = field(default_factory=dict)
+
+    def choices(
+        self, channel: Channel, by_token: ByToken, picks: Sequence[Pick]
+    ) -> tuple[list[Pick], list[int]]:
+        """Of each message what goes after so many steps, and how many steps there are. `picks` are
+        the selector's choices of it. LatentWireError for a selector of layers."""
+        costs = [self._token_bytes(each) for each in by_token.classes]
+        errors = [self._errors_of(each) for each in by_token.classes]
+        weights = self._weights_of(channel.order)
+        found: list[Pick] = []
+        counts = []
+        for row, order in enumerate(self._orders_of(channel, picks)):
+            hull = _hull(costs, [error[row] for error in errors])
+            steps = _steps(weights[row][: len(order)] if weights else [1.0] * len(order), hull)
+            told = self.tokens[row] if self.endpoint.inserts else 0
+            found.append(partial(_after, order, steps, told))
+            counts.append(len(steps))
+        return found, counts
+
+    def _orders_of(self, channel: Channel, picks: Sequence[Pick]) -> list[list[int]]:
+        """Each message's tokens, in the order in which the selector takes them as more may go."""
+        key = channel.order, channel.keep_ratio
+        if key not in self._orders:
+            if channel.order not in SELECTORS or SELECTORS[channel.order].by_layer:
+                raise LatentWireError(
+                    f"order {channel.order} chooses by layer, and bits are given to whole tokens;"
+                    " take another order"
+                )
+            self._orders[key] = list(map(_as_more_go, picks, self.tokens))
+        return self._orders[key]
+
+    def _weights_of(self, order: str) -> list[list[float]]:
+        """Each message's weights, the largest first; nothing where the selector has no scores."""
+        if order not in self._weights:
+            selector = SELECTORS[order]
+            if not isinstance(selector, ByScore):
+                return []
+            counts = torch.tensor(self.tokens, device=self.cache.keys[0].device)
+            (scores,) = over_layers(selector.scores(self.cache, counts), counts)
+            real = torch.arange(scores.shape[1], device=scores.device) < counts[:, None]
+            sorted_scores = scores.where(real, 0).sort(descending=True).values
+            self._weights[order] = [
+                [1.0] * len(row) if row[-1] < 0 else list(map(_rough, row))
+                for row in sorted_scores.tolist()
+            ]
+        return self._weights[order]
+
+    def _errors_of(self, tensors: PerTensor) -> list[float]:
+        """Of each message what a codec loses, as a share of what is sent."""
+        if tensors.name not in self._errors:
+            layouts = [self._layout(max(1, count)) for count in self.tokens]
+            whole = gather(self.cache, [Positions.of(range(count)) for count in self.tokens])
+            arrived, _ = tensors.round_trip(whole, layouts)
+            counts = torch.tensor(self.tokens, device=self.cache.keys[0].device)
+            real = torch.arange(whole.tokens, device=counts.device) < counts[:, None]
+            lost = [
+                _share_lost(tensor_of(whole, *site), tensor_of(arrived, *site), real)
+                for site in layouts[0].sites
+            ]
+            mean = torch.stack(lost).mean(0) if lost else torch.zeros(len(layouts))
+            self._errors[tensors.name] = list(map(_rough, mean.nan_to_num(DROPPED).tolist()))
+        return self._errors[tensors.name]
+
+    def _token_bytes(self, tensors: PerTensor) -> float:
+        sizes = [tensors.payload_bytes(self._layout(tokens)) for tokens in (FEW, MANY)]
+        return (sizes[1] - sizes[0]) / (MANY - FEW)
+
+    def _layout(self, tokens: int) -> Layout:
+        header = self.endpoint.header(Channel("bf16"), Positions.of(range(tokens)))
+        assert header is not None
+        return header.layout
+
+
+def allocates(channel: Channel) -> ByToken | None:
+    """The codec of a channel that gives tokens their bits within a budget; None for others."""
+    found = codec(channel.codec) if channel.has_budget else None
+    return found if isinstance(found, ByToken) else None
+
+
+def _as_more_go(pick: Pick, most: int) -> list[int]:
+    """The tokens that are taken of one, two, ... `most`, in the order in which they come in."""
+    taken = (token for count in range(1, most + 1) for token in pick(count).tokens(0))
+    return list(dict.fromkeys(taken))
+
+
+def _share_lost(sent: Tensor, arrived: Tensor, real: Tensor) -> Tensor:
+    """Squared error over squares, of each row's tokens that are `real` (bool [B, T]): [B]."""
+    mask = real[:, None, :, None]
+    sent, arrived = (x.float().where(mask, 0) for x in (sent, arrived))
+    squares = sent.double().square().sum((1, 2, 3))
+    return (sent - arrived).double().square().sum((1, 2, 3)) / squares.clamp_min(1e-300)
+
+
+def _rough(value: float) -> float:
+    fraction, exponent = math.frexp(value)
+    return math.ldexp(round(fraction * 2**EXACT_BITS), exponent - EXACT_BITS)
+
+
+def _hull(costs: Sequence[float], errors: Sequence[float]) -> list[tuple[float, int]]:
+    """The lower convex hull of error over bytes, from what is dropped on: of each class on it, by
+    rising cost, what a byte saves on the way to it, and which it is."""
+    least = min(errors)
+    errors = [min(error, LARGEST_ERROR) if error == least else error for error in errors]
+    hull: list[tuple[float, float, int]] = [(0.0, DROPPED, -1)]
+    for cost, error, place in sorted(zip(costs, errors, range(len(costs)), strict=True)):
+        if error >= hull[-1][1]:
+            continue
+        while len(hull) > 1 and _slope(hull[-1], (cost, error)) >= _slope(hull[-2], hull[-1]):
+            hull.pop()
+        hull.append((cost, error, place))
+    return [(_slope(hull[n - 1], hull[n]), hull[n][2]) for n in range(1, len(hull))]
+
+
+def _slope(first: Sequence[float], second: Sequence[float]) -> float:
+    return (first[1] - second[1]) / (second[0] - first[0])
+
+
+def _steps(weights: Sequence[float], hull: Sequence[tuple[float, int]]) -> list[Step]:
+    """All steps, those that save most a byte first; `weights` fall."""
+    worth = [
+        (-weight * slope, place, number, to)
+        for place, weight in enumerate(weights)
+        for number, (slope, to) in enumerate(hull)
+    ]
+    return [(place, to) for _, place, _, to in sorted(worth)]
+
+
+def _after(order: Sequence[int], steps: Sequence[Step], text_tokens: int, count: int) -> Positions:
+    """What goes after so many steps, of a text of so many tokens where that is told (not 0)."""
+    classes = {order[place]: to for place, to in steps[:count]}
+    found = replace(
+        Positions.of(classes), classes=bytes(classes[token] for token in sorted(classes))
+    )
+    return found.told(text_tokens) if text_tokens else found

@@ -1,0 +1,184 @@
+"""`tokens:int8:int4`: each token in the codec that its sender gave it, all of its layers alike.
+
+Tokens of one codec, its *class*, are coded together as if they were all that is sent: what shares a
+scale shares it within the class. A sender that gave none its class sends all in the first named.
+
+Parameters in the packet: how many classes there are (1 byte), their codecs' numbers (1 byte each,
+ascending), and, where there are several, the class of each token of the sections, in order, in as
+few bits as count the classes, packed as in `payload_parts`. Payload: that of each class, in this
+order, by its own codec.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from c2c.cache import KVCache
+from latentwire.channel.codec import CodecError
+from latentwire.channel.header_fields import PacketError, Reader
+from latentwire.channel.layout import Layout, tensor_of
+from latentwire.channel.mixed_precision import ScheduleError
+from latentwire.channel.payload_parts import pack, packed_bytes, unpack
+from latentwire.channel.per_tensor import PerTensor
+
+NUMBER = 72
+PREFIX = "tokens:"
+MOST_CLASSES = 16
+
+
+@dataclass(frozen=True)
+class ByToken:
+    """Codecs by token: as the layout says (on the sending side), or as a packet did."""
+
+    name: str
+    classes: tuple[PerTensor, ...]
+    told: bytes | None = None  # of a packet's tokens; empty where there is one class
+    number: int = NUMBER
+    bits: float | None = None
+
+    def parameters(self, layout: Layout) -> bytes:
+        used = [place for place, _, _ in self._parts(layout)]
+        numbers = bytes([len(used), *(self.classes[place].number for place in used)])
+        if len(used) < 2:
+            return numbers
+        places = np.zeros(len(self.classes), np.uint8)
+        places[used] = np.arange(len(used))
+        codes = places[np.frombuffer(self._of_tokens(layout), np.uint8)]
+        return numbers + pack(torch.from_numpy(codes), _code_bits(len(used)))
+
+    def encode(self, cache: KVCache, layout: Layout) -> bytes:
+        parts = self._parts(layout)
+        return b"".join(
+            self.classes[place].encode(_taken(cache, at), sub) for place, at, sub in parts
+        )
+
+    def decode(self, data: memoryview, layout: Layout) -> KVCache:
+        parts, arrived, start = self._parts(layout), [], 0
+        for place, _, sub in parts:
+            stop = start + self.classes[place].payload_bytes(sub)
+            arrived.append(self.classes[place].decode(data[start:stop], sub))
+            start = stop
+        if len(parts) == 1:
+            return arrived[0]
+        back = torch.from_numpy(np.argsort(np.concatenate([at for _, at, _ in parts])))
+        return layout.cache(
+            {
+                site: torch.cat([tensor_of(each, *site) for each in arrived], 2)[:, :, back]
+                for site in layout.sent
+            }
+        )
+
+    def payload_bytes(self, layout: Layout) -> int:
+        return sum(self.classes[place].payload_bytes(sub) for place, _, sub in self._parts(layout))
+
+    def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
+        """Class by class, each of all rows at once."""
+        rows = [
+            {place: (np.arange(each.tokens) if at is None else at, sub) for place, at, sub in parts}
+            for each in layouts
+            for parts in (self._parts(each),)
+        ]
+        back = np.zeros((len(rows), cache.tokens), np.int64)
+        arrived, start = [], 0
+        for place, codec in enumerate(self.classes):
+            own = [row.get(place) for row in rows]
+            if not (some := next((each[1] for each in own if each), None)):
+                continue
+            most = max(len(each[0]) for each in own if each)
+            taken = np.zeros((len(rows), most), np.int64)
+            for row, each in enumerate(own):
+                if each:
+                    taken[row] = np.pad(each[0], (0, most - len(each[0])), mode="edge")
+                    back[row, each[0]] = start + np.arange(len(each[0]))
+            subs = [each[1] if each else some for each in own]
+            arrived.append(codec.round_trip(_taken(cache, taken), subs)[0])
+            start += most
+        whole = {
+            site: _at(torch.cat([tensor_of(each, *site) for each in arrived], 2), back)
+            for site in layouts[0].sites
+        }
+        lengths = [self.payload_bytes(layout) for layout in layouts]
+        return layouts[0].cache(whole, cache.keys[0]), lengths
+
+    def _of_tokens(self, layout: Layout) -> bytes:
+        """The class of each token; empty where all have the first."""
+        return layout.classes if self.told is None else self.told
+
+    def _parts(self, layout: Layout) -> list[tuple[int, np.ndarray | None, Layout]]:
+        """Of each class that has tokens, by number: which it is, its tokens' places (None: all),
+        and a layout of as many. CodecError where tokens differ by layer."""
+        _ = layout.shape
+        of_tokens = np.frombuffer(self._of_tokens(layout), np.uint8)
+        if not len(of_tokens):
+            return [(0, None, _of_count(layout, layout.tokens))]
+        if len(of_tokens) != layout.tokens or int(of_tokens.max()) >= len(self.classes):
+            raise CodecError(f"{self.name}: the classes are not those of {layout.tokens} tokens")
+        found = [(place, np.flatnonzero(of_tokens == place)) for place in range(len(self.classes))]
+        found.sort(key=lambda part: self.classes[part[0]].number)
+        return [(place, at, _of_count(layout, len(at))) for place, at in found if len(at)]
+
+
+def _of_count(layout: Layout, tokens: int) -> Layout:
+    """Of that many tokens, wherever they stand: payloads are the same."""
+    return replace(layout, runs=(range(tokens),), text_tokens=0, classes=b"")
+
+
+def _code_bits(classes: int) -> int:
+    return (classes - 1).bit_length()
+
+
+def _taken(cache: KVCache, tokens: np.ndarray | None) -> KVCache:
+    """The tokens at these places, of all rows or (two dimensions) row by row; all for None."""
+    if tokens is None:
+        return cache
+    if tokens.ndim == 1:
+        at = torch.from_numpy(tokens).to(cache.keys[0].device)
+        return cache.map(lambda tensor: tensor.index_select(2, at))
+    return cache.map(lambda tensor: _at(tensor, tokens))
+
+
+def _at(tensor: Tensor, tokens: np.ndarray) -> Tensor:
+    """[B, H, K, D] of the tokens at places [B, K]."""
+    index = torch.from_numpy(tokens).to(tensor.device)[:, None, :, None]
+    return tensor.gather(2, index.expand(-1, tensor.shape[1], -1, tensor.shape[3]))
+
+
+def parse(text: str, codec: Callable[[str], PerTensor]) -> ByToken:
+    """The codec that `text` spells; ScheduleError for one that is none.
+
+    `codec` gives a tensor codec by name, and raises for a name that has none.
+    """
+    names = text.removeprefix(PREFIX).split(":")
+    if not 1 <= len(names) <= MOST_CLASSES or len(set(names)) < len(names):
+        raise ScheduleError(
+            f"{text!r} names no codecs, one twice or too many: write tokens:int8:int4:int2, the"
+            " finest first"
+        )
+    return ByToken(text, tuple(map(codec, names)))
+
+
+def read(reader: Reader, layout: Layout, by_number: Mapping[int, PerTensor]) -> ByToken:
+    """The codec of a packet, from its parameters; PacketError for what nobody writes."""
+    if layout.by_layer:
+        raise PacketError("tokens have classes, but are others in other layers")
+    numbers = reader.bytes(reader.byte())
+    if not 1 <= len(numbers) <= MOST_CLASSES or any(each not in by_number for each in numbers):
+        raise PacketError("the packet's classes of tokens are no codecs, or too many")
+    if list(numbers) != sorted({*numbers}):
+        raise PacketError("the packet's classes of tokens do not ascend")
+    classes = tuple(by_number[number] for number in numbers)
+    name = PREFIX + ":".join(each.name for each in classes)
+    if len(classes) == 1:
+        return ByToken(name, classes, b"")
+    bits = _code_bits(len(classes))
+    packed = reader.bytes(packed_bytes((layout.tokens,), bits))
+    try:
+        told = unpack(memoryview(packed), bits, (layout.tokens,)).numpy()
+    except CodecError as error:
+        raise PacketError(str(error)) from None
+    if np.bincount(told, minlength=len(classes)).tolist().count(0) or told.max() >= len(classes):
+        raise PacketError("the packet's classes are not those of its tokens")
+    return ByToken(name, classes, told.tobytes())

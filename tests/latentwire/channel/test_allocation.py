@@ -1,0 +1,116 @@
+"""Bits by token: what is lost is least for the bytes, and one class is the selection."""
+
+import itertools
+from functools import partial
+
+import pytest
+import torch
+from small_link import GEOMETRY, LINK, make_cache
+
+from c2c.cache import KVCache
+from latentwire.channel.allocation import Allocator, _hull, _steps, allocates
+from latentwire.channel.fitting import fit
+from latentwire.channel.positions import Positions
+from latentwire.channel.selectors.registry import SELECTORS, select
+from latentwire.errors import LatentWireError
+from latentwire.spec.condition import Channel
+
+TOKENS = [40, 23, 1, 31]
+ALL = "tokens:int8:int4:int3:int2"
+ORDERS = ["front", "back", "middle", "sinks_recent", "vnorm", "knorm", "random"]
+
+
+def batch() -> KVCache:
+    """Tokens of very unequal size."""
+    sizes = torch.logspace(-1, 1, max(TOKENS))[torch.randperm(max(TOKENS))][:, None]
+    return make_cache(max(TOKENS), batch=len(TOKENS)).map(lambda x: x * sizes)
+
+
+def fitted(codec: str, order: str, cache: KVCache, budget: int) -> list[Positions]:
+    channel = Channel(codec, 1, order, budget_bytes=budget)
+    picks = [
+        partial(select, channel, cache.rows(row, row + 1).section(0, n), range(n + 1))
+        for row, n in enumerate(TOKENS)
+    ]
+    by_token = allocates(channel)
+    most, choices = TOKENS, picks
+    if by_token:
+        choices, most = Allocator(LINK, cache, TOKENS).choices(channel, by_token, picks)
+    return fit(LINK, channel, cache, choices, most, [budget] * len(TOKENS))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_one_class_is_the_selection(order: str) -> None:
+    """{drop, int8} sends what int8 sends of the selector's choice: two bytes name the class."""
+    torch.manual_seed(0)
+    cache = batch()
+    for budget in (70, 200, 500, 900, 5000):
+        allocated = fitted("tokens:int8", order, cache, budget + 2)
+        selected = fitted("int8", order, cache, budget)
+        assert [each.sections for each in allocated] == [each.sections for each in selected]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_more_classes_lose_no_more_than_uniform_bits_of_the_same_bytes(order: str) -> None:
+    torch.manual_seed(1)
+    cache = batch()
+    allocator = Allocator(LINK, cache, TOKENS)
+    channel = Channel(ALL, 1, order, budget_bytes=1)
+    by_token = allocates(channel)
+    assert by_token is not None
+    errors = [allocator._errors_of(each) for each in by_token.classes]
+    weights = allocator._weights_of(order)
+    picks = [
+        partial(select, channel, cache.rows(row, row + 1).section(0, n), range(n + 1))
+        for row, n in enumerate(TOKENS)
+    ]
+    orders = allocator._orders_of(channel, picks)
+
+    def lost(row: int, positions: Positions, classes: bytes) -> float:
+        of_tokens = dict(zip(positions.tokens(0), classes, strict=True))
+        worth = weights[row][: TOKENS[row]] if weights else [1.0] * TOKENS[row]
+        return sum(
+            weight * (errors[of_tokens[token]][row] if token in of_tokens else 1)
+            for token, weight in zip(orders[row], worth, strict=True)
+        )
+
+    better = 0
+    for budget in (400, 600, 900, 1400):
+        allocated = fitted(ALL, order, cache, budget)
+        for place, name in enumerate(("int8", "int4", "int3", "int2")):
+            # Scales of further classes and the classes of tokens take their bytes.
+            uniform = fitted(name, order, cache, budget - 120)
+            for row, each in enumerate(uniform):
+                ours = lost(row, allocated[row], allocated[row].classes)
+                theirs = lost(row, each, bytes([place]) * each.count)
+                assert ours <= theirs + 1e-6
+                better += ours < 0.9 * theirs
+    assert better > 5
+
+
+def test_steps_are_the_best_allocation_of_their_bytes() -> None:
+    """Against every allocation of four tokens and three classes."""
+    costs, errors, weights = [8.0, 4.0, 2.0], [0.01, 0.2, 0.9], [5.0, 2.0, 1.5, 0.1]
+    steps = _steps(weights, _hull(costs, errors))
+    cost, error = [*costs, 0.0], [*errors, 1.0]
+    every = [
+        (sum(cost[to] for to in each), sum(map(lambda w, to: w * error[to], weights, each)))
+        for each in itertools.product(range(4), repeat=4)
+    ]
+    now = dict.fromkeys(range(4), 3)
+    for place, to in steps:
+        now[place] = to
+        spent = sum(cost[to] for to in now.values())
+        loss = sum(w * error[now[n]] for n, w in enumerate(weights))
+        assert loss <= min(other for size, other in every if size <= spent) + 1e-12
+    assert all(to == 0 for to in now.values())
+    assert 2 not in {to for _, to in steps}  # 2 bytes that save a tenth are not on the hull
+
+
+def test_a_selector_of_layers_is_refused() -> None:
+    channel, cache = Channel(ALL, 1, "vnorm_by_layer", budget_bytes=500), batch()
+    by_token = allocates(channel)
+    assert by_token is not None and allocates(Channel(ALL)) is None
+    with pytest.raises(LatentWireError, match="bits are given to whole tokens"):
+        Allocator(LINK, cache, TOKENS).choices(channel, by_token, [lambda most: Positions()] * 4)
+    assert "vnorm_by_layer" in SELECTORS and GEOMETRY.layers == 3

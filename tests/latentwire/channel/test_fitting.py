@@ -1,0 +1,66 @@
+"""A packet is never longer than its budget, and with one token more it would be."""
+
+from functools import partial
+
+import pytest
+from small_link import CALIBRATION, GEOMETRY, LINK, make_cache
+
+from latentwire.channel.fitting import fit
+from latentwire.channel.positions import Positions
+from latentwire.channel.registry import EXAMPLES, NAMES, needs_calibration
+from latentwire.spec.condition import Channel
+
+BUDGETS = (0, 60, 100, 200, 400, 100_000)
+TOKENS = (13, 1, 0, 9)
+
+
+def scattered(tokens: int, most: int) -> Positions:
+    """Many runs, that join as more tokens go: lengths are no line."""
+    return Positions.of([5 * n % tokens for n in range(most)])
+
+
+@pytest.mark.parametrize("name", (*NAMES, *EXAMPLES))
+def test_a_packet_fits_and_one_token_more_would_not(name: str) -> None:
+    channel = Channel(name, calibration=CALIBRATION.hash if needs_calibration(name) else "")
+    cache, choices = make_cache(13, batch=4), [partial(scattered, tokens) for tokens in TOKENS]
+    for budget in BUDGETS:
+        found = fit(LINK, channel, cache, choices, TOKENS, [budget] * 4)
+        assert found[2] == Positions()
+        alone = []
+        for row, (choose, most) in enumerate(zip(choices, TOKENS, strict=True)):
+            own = cache.rows(row, row + 1)
+            alone += fit(LINK, channel, own, [choose], [most], [budget])
+            length = len(LINK.send(channel, own, found[row]))
+            assert length <= budget
+            count = found[row].count
+            assert found[row] == choose(count) and count <= most
+            if count < most:
+                assert len(LINK.send(channel, own, choose(count + 1))) > budget
+        assert alone == found  # whatever else is in the batch
+
+
+def test_lengths_are_those_of_packets_and_need_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = [Positions.of([0, 5, 6]), Positions(), Positions.of_layers([[1], [], [2]], range(4))]
+    cache = make_cache(7, batch=3)
+    for name in ("int4", "bf16+zstd", "kivi2", "int2/keys:int4"):
+        channel = Channel(name)
+        sent = [LINK.send(channel, cache.rows(n, n + 1), each) for n, each in enumerate(chosen)]
+        assert LINK.packet_lengths(channel, cache, chosen) == list(map(len, sent))
+    monkeypatch.setattr(type(LINK), "_simulate", None)
+    nothing = make_cache(0, batch=3, geometry=GEOMETRY)
+    assert LINK.packet_lengths(Channel("int8"), nothing, chosen)[1] == 0
+
+
+def test_few_packets_are_measured() -> None:
+    """A budget is found in a few steps, not token by token."""
+    asked = []
+
+    def choose(most: int) -> Positions:
+        asked.append(most)
+        return Positions.of(range(most))
+
+    tokens = 4096
+    for budget in (500, 2_000, 50_000, 90_000):
+        asked.clear()
+        (found,) = fit(LINK, Channel("int4"), make_cache(1), [choose], [tokens], [budget])
+        assert 0 < found.count < tokens and len(asked) <= 8

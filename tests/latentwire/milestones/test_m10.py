@@ -1,0 +1,69 @@
+"""M10 on the bundled pair: budgets are kept, tables are logged, and what is finished stays."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from in_process import run_milestone
+from mlflow import MlflowClient
+from tests_support import empty_store
+
+from latentwire.errors import LatentWireError
+from latentwire.milestones import m2, m10
+from latentwire.milestones.allocating import study_table
+
+GIVEN = {"dataset": "demo_facts", "limit": 3, "chunk_size": 3}
+
+
+def table_of(milestone: str, name: str) -> pd.DataFrame:
+    client = MlflowClient()
+    (experiment,) = [e for e in client.search_experiments() if e.name == "latentwire"]
+    named = f"tags.`latentwire.level` = 'milestone' and tags.`latentwire.milestone` = '{milestone}'"
+    run = client.search_runs([experiment.experiment_id], named)[0]
+    return pd.read_csv(Path(run.info.artifact_uri.removeprefix("file://")) / name)
+
+
+def test_budgets_are_kept_and_finished_answers_stay(
+    empty: Path, values, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty_store(empty)
+    given = GIVEN | {"budget_ratio": "1/16,1/4", "order": "vnorm", "controls": "matched"}
+    run_milestone(m10, values(m10, **given))
+    table = table_of("m10", "budgets.csv")
+    assert len(table) == 8 and {*table["examples"]} == {3} and {*table["unanswered"]} == {0}
+    run_milestone(m2, values(m2, **GIVEN, codec="bf16", controls="matched"))
+    whole = table_of("m2", "conditions.csv").set_index("codec").loc["bf16", "wire_bytes_mean"]
+    total = table["wire_bytes_mean"] + table["unused_bytes_mean"]
+    assert (total <= table["budget_ratio"] * whole).all()
+    assert (total >= table["budget_ratio"] * whole - 1).all()  # rounded down
+    both = table.set_index(["budget_ratio", "codec"])
+    one, plain = (both.loc[(0.25, codec)] for codec in ("tokens:int8", "int8"))
+    assert one["wire_bytes_mean"] - plain["wire_bytes_mean"] in (0, 2)
+    assert list(table_of("m10", "study.csv")["share_of_16_bits"]) == [
+        *(pytest.approx(8.5 / 64), pytest.approx(8.5 / 32)),
+        *(0.5, 0.5),
+    ]
+    capsys.readouterr()
+    run_milestone(m10, values(m10, **given))
+    assert "m10: 8 conditions, 24 of 24 answers are finished" in capsys.readouterr().out
+    assert study_table()["accuracy_arc_c"].between(0.5, 0.6).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"budget_ratio": "1/0"}, "budget_ratio=1/0: must be a share above 0"),
+        ({"budget_ratio": "2"}, "must be a share above 0 and up to 1"),
+        ({"budget_bytes": "0"}, "must be a whole number of at least 1"),
+        ({"codec": "tokens:int8:int9"}, "int9"),
+    ],
+)
+def test_wrong_budgets_are_refused_at_once(values, given: dict[str, str], reason: str) -> None:
+    with pytest.raises(LatentWireError, match=reason):
+        values(m10, **given)
+
+
+def test_an_order_by_layer_has_no_bits_by_token(empty: Path, values) -> None:
+    empty_store(empty)
+    with pytest.raises(LatentWireError, match="order=vnorm_by_layer: it chooses by layer"):
+        run_milestone(m10, values(m10, **GIVEN, order="vnorm_by_layer"))
