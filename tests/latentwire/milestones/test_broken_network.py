@@ -30,9 +30,12 @@ Numbers = dict[str, tuple[float, ...]]
 def remote(folder: Path) -> Iterator[tuple[Project, Network]]:
     """A project whose store is a server that it reaches through a proxy."""
     (folder / "server").mkdir()
-    database = f"sqlite:///{folder / 'server' / 'store.db'}"
-    with mlflow_server(folder / "server", database) as port, broken_network(port) as network:
-        yield Project(folder, network.uri), network
+    database = folder / "server" / "store.db"
+    with (
+        mlflow_server(folder / "server", f"sqlite:///{database}") as port,
+        broken_network(port) as network,
+    ):
+        yield Project(folder, network.uri, database), network
 
 
 @pytest.fixture(scope="module")
@@ -65,30 +68,25 @@ def test_work_goes_on_while_the_server_is_broken(
 ) -> None:
     with remote(tmp_path) as (project, network):
         process = project.start("m2", **LONG)
-        while not project.runs("chunk"):
+        while not project.count("chunk", "FINISHED"):
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
         network.fault = always(what)
         deadline = time.monotonic() + 240
-        there = len(project_behind(project, network).runs("chunk"))
+        there = project.count("chunk", "FINISHED")
         units = len(long_calm) // 4  # the four conditions of a span travel in one letter
         while letters(project) < units // 2:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline, f"only {letters(project)} of {units} are computed"
             time.sleep(0.1)
         # All that was computed meanwhile waits; the store has no more than before.
-        assert len(project_behind(project, network).runs("chunk")) <= there + 1
+        assert project.count("chunk", "FINISHED") <= there + 1
         assert network.done["GET", what] + network.done["POST", what] > 0
         network.fault = always(PASS)
         _, err = process.communicate(timeout=1200)
         assert process.returncode == 0, err
         assert project.numbers() == long_calm
         nothing_is_left(project)
-
-
-def project_behind(project: Project, network: Network) -> Project:
-    """The same project, asked past the proxy."""
-    return Project(project.folder, f"http://127.0.0.1:{network.server_port}")
 
 
 @pytest.mark.slow

@@ -2,12 +2,10 @@
 
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -114,9 +112,9 @@ def test_kills_leave_what_an_undisturbed_run_leaves(tmp_path: Path) -> None:
     calm.ok("m3", **parameters)
     chance = random.Random(7)
     for chunks in (0, 1, 40, 3, 17):  # of 216 that are there, since this start
-        begun, there = _begun(killed, "milestone"), _begun(killed, "chunk")
+        begun, there = killed.count("milestone"), killed.count("chunk")
         process = killed.start("m3", **parameters)
-        while _begun(killed, "milestone") == begun or _begun(killed, "chunk") < there + chunks:
+        while killed.count("milestone") == begun or killed.count("chunk") < there + chunks:
             assert process.poll() is None
             time.sleep(0.05)
         time.sleep(chance.uniform(0, 0.3))
@@ -135,7 +133,7 @@ def test_kills_leave_what_an_undisturbed_run_leaves(tmp_path: Path) -> None:
 def test_signals_end_the_runs_in_order(project: Project, number: signal.Signals) -> None:
     process = project.start("m3", pair="demo", dataset="demo_facts", chunk_size=5)
     deadline = time.monotonic() + 120
-    while not _begun(project, "chunk") and time.monotonic() < deadline:
+    while not project.count("chunk") and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(number)
     began = time.monotonic()
@@ -280,14 +278,6 @@ def _client(project: Project):  # type: ignore[no-untyped-def]
     from mlflow import MlflowClient
 
     return MlflowClient(f"sqlite:///{project.folder / 'mlflow.db'}")
-
-
-def _begun(project: Project, level: str) -> int:
-    """How many runs of a level there are, whatever became of them. Past MLflow, which takes much
-    longer to say so."""
-    query = "SELECT COUNT(*) FROM tags WHERE key = 'latentwire.level' AND value = ?"
-    with closing(sqlite3.connect(project.folder / "mlflow.db", timeout=60)) as database:
-        return int(database.execute(query, (level,)).fetchone()[0])
 
 
 def _aggregates(project: Project) -> dict[str, tuple[float, ...]]:
