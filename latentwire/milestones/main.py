@@ -14,6 +14,7 @@ from latentwire.errors import LatentWireError, first_line, unwritable
 from latentwire.milestones import baselines, calibrate, m0, m1, m2, m3, m4
 from latentwire.parameters import (
     CALIBRATION_EXAMPLES,
+    CODEC,
     KV_BITS,
     MESSAGE_TOKENS,
     OUTPUT_DIR,
@@ -30,12 +31,14 @@ if TYPE_CHECKING:  # they take seconds to import: a help text must not
     from latentwire.session.session import Session
     from latentwire.tracking.store import Store
 
-# M3 has a kv_bits of its own, so M2's cannot go by that name here.
+# Other milestones have parameters of these names too, with other defaults.
+M1_CODEC = replace(CODEC, name="m1_codec", help="codecs that M1 measures, by name; none: all")
 M2_KV_BITS = replace(KV_BITS, name="m2_kv_bits", help="bits per number that M2 compares")
 PARAMETERS = (
     *STUDY,
     WORKERS,
     MESSAGE_TOKENS,
+    M1_CODEC,
     M2_KV_BITS,
     CALIBRATION_EXAMPLES,
     SAMPLE,
@@ -121,5 +124,9 @@ def _run_step(milestone: Any, session: "Session", parent: "MilestoneRun | None" 
 
 def _complete(parameters: Sequence[Parameter], values: Values) -> Values:
     """A milestone's parameters: those given to `main`, and the milestone's own defaults."""
-    own = {"kv_bits": values[M2_KV_BITS.name]} if parameters is m2.PARAMETERS else {}
+    own = {}
+    if parameters is m1.PARAMETERS:
+        own = {"codec": values[M1_CODEC.name]}
+    elif parameters is m2.PARAMETERS:
+        own = {"kv_bits": values[M2_KV_BITS.name]}
     return completed(parameters, values | own)
