@@ -1,6 +1,6 @@
 """Both ends of the wire for one pair: what is sent, and how it arrives."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -183,26 +183,24 @@ class Endpoint:
         return refused
 
     def _simulate(self, channel: Channel, cache: KVCache, chosen: Sequence[Positions]) -> Arrived:
-        section, device = gather(cache, chosen), cache.keys[0].device
+        section = gather(cache, chosen)
         headers = {each: self.header(channel, each) for each in {*chosen}}
         some = next((header.layout for header in headers.values() if header), None)
-        nothing = [0] * len(chosen)
-
-        def unsent(doubtful: bool) -> Arrived:
-            doubts = torch.full((len(chosen),), doubtful, device=device)
-            return Arrived([Positions()] * len(chosen), section, nothing, nothing, doubts, chosen)
-
         if some is None:
-            return unsent(doubtful=False)
+            nothing = [0] * len(chosen)
+            sure = torch.zeros(len(chosen), dtype=torch.bool, device=section.keys[0].device)
+            return Arrived([Positions()] * len(chosen), section, nothing, [*nothing], sure, chosen)
         # A row that keeps nothing has no layout of its own: any serves, and nothing is read of it.
         layouts = [header.layout if (header := headers[each]) else some for each in chosen]
         try:
             arrived, lengths = self._round_trip(channel, section, layouts, chosen)
         except CodecError as error:
-            doubtful = [headers[each] is not None for each in chosen]
-            if len(self.refusals(channel, cache, chosen, doubtful)) < sum(doubtful):
+            refused = self.refusals(
+                channel, cache, chosen, [headers[each] is not None for each in chosen]
+            )
+            if not refused:
                 raise PacketError(str(error)) from None
-            return unsent(doubtful=True)  # each packet is refused too, and says why
+            return self._without(refused, channel, cache, chosen)
         around = {each: around_bytes(header) for each, header in headers.items() if header}
         sent = [each in around for each in chosen]
         return Arrived(
@@ -216,6 +214,20 @@ class Endpoint:
             _no_numbers((section, arrived), some),
             chosen,
         )
+
+    def _without(
+        self,
+        refused: Collection[int],
+        channel: Channel,
+        cache: KVCache,
+        chosen: Sequence[Positions],
+    ) -> Arrived:
+        """The batch where the rows that are refused send nothing; they are doubtful, so that their
+        packets say why."""
+        rest = [Positions() if row in refused else each for row, each in enumerate(chosen)]
+        arrived = self._simulate(channel, cache, rest)
+        rows = torch.tensor([*refused], device=arrived.doubtful.device)
+        return arrived._replace(doubtful=arrived.doubtful.index_fill(0, rows, True))
 
     def _round_trip(
         self,

@@ -14,6 +14,7 @@ from two_tokenizers import pair_of_two
 
 from c2c.paired_prompts import OFFSETS
 from latentwire.controls.registry import CONTROLS
+from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question, derange, tokenize
@@ -122,3 +123,23 @@ def test_a_message_in_front_of_the_prompt_is_fitted_once(short_answers: int) -> 
         for record in records[condition]:
             assert record.budget_bytes is not None
             assert 0 < record.wire_bytes <= record.budget_bytes
+
+
+def test_a_codec_of_whole_tokens_loses_only_the_questions_it_cannot_send(
+    precise_pair: LoadedPair, questions: MakeQuestions, short_answers: int
+) -> None:
+    """A short message goes as a whole within the budget; of a longer one layers would differ."""
+    pair, calibration = calibrated(precise_pair)
+    asked = questions([2, 23, 3, 23])
+    channels = [
+        Channel("kvtc1", 1, "vnorm_by_layer", calibration, budget_bytes=110),
+        Channel("int8+zstd", 1, "vnorm_by_layer", budget_bytes=700),
+    ]
+    conditions = [Condition("c2c", channel, "matched") for channel in channels]
+    donors = derange(asked, 42)
+    records = engine.evaluate(pair, conditions, asked, donors, 4)
+    for condition, refused in zip(conditions, (True, False), strict=True):
+        lost = [record.unanswered is not None for record in records[condition]]
+        assert lost == [False, refused, False, refused]
+        for own, *told in zip(records[condition], asked, donors, strict=True):
+            assert own == pipeline.evaluate(pair, condition, *told)
