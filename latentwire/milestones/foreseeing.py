@@ -37,7 +37,7 @@ def _log_table(
             _choice(session, dataset, condition, rows)
             for condition in conditions
             if condition.control == "matched" and condition.channel
-            if 0 < condition.channel.keep_ratio < 1
+            if 0 < condition.channel.keep_ratio < 1 or condition.channel.has_budget
         ]
         tables.append(foresight_table(dataset, choices))
     table = pd.concat(tables, ignore_index=True)
@@ -48,8 +48,8 @@ def _log_table(
 
 
 def _place(row: Mapping[str, Any]) -> tuple[object, ...]:
-    order = None if is_missing(row["order"]) else row["order"]
-    return row["dataset"], row["codec"], row["keep_ratio"], order
+    axes = (row["codec"], row["keep_ratio"], row["budget_bytes"], row["order"])
+    return row["dataset"], *(None if is_missing(value) else value for value in axes)
 
 
 def _choice(
@@ -60,8 +60,6 @@ def _choice(
 ) -> Choice:
     channel = condition.channel
     assert isinstance(channel, Channel)
-    row = rows[dataset, channel.codec, channel.keep_ratio, channel.order]
-    found = stored_outcomes(session, dataset, condition)
-    return Choice(
-        channel.codec, channel.keep_ratio, channel.order, float(row["wire_bytes_mean"]), found
-    )
+    place = channel.codec, channel.keep_ratio, channel.budget_bytes or None, channel.order
+    sent = float(rows[dataset, *place]["wire_bytes_mean"])
+    return Choice(*place, sent, stored_outcomes(session, dataset, condition))

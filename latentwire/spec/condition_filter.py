@@ -13,7 +13,7 @@ from typing import Any
 
 from latentwire.controls.registry import MATCHED
 from latentwire.errors import LatentWireError, quoted
-from latentwire.spec.axes import AXES, CACHES, NONE, Point, read_params
+from latentwire.spec.axes import AXES, CACHES, NONE, Point, is_whole, read_params
 
 PAIR = "pair"  # no axis, but told apart by it as well
 _UNSAID = {"system": CACHES, "control": (MATCHED, NONE)}
@@ -31,10 +31,10 @@ class ConditionFilter:
         return PAIR in self.wanted
 
     def takes(self, point: Point, pair: str) -> bool:
-        """Whether a condition of a pair is meant. All or nothing of a cache has no order: it is
-        there for every order that is asked for."""
+        """Whether a condition of a pair is meant. All or nothing of a cache has no order, but for
+        what fits a budget: it is there for every order that is asked for."""
         values = vars(point) | {PAIR: pair}
-        if point.keep_ratio in (0, 1):
+        if point.keep_ratio == 0 or is_whole(values):
             values.pop("order")
         wanted = {**_UNSAID, **self.wanted}
         return all(

@@ -13,11 +13,13 @@ def right(letters: str) -> dict[str, bool]:
 def test_oracles_are_compared_with_selectors_at_equal_codec_and_length() -> None:
     few, many = right("1" * 5 + "0" * 15), right("1" * 15 + "0" * 5)
     choices = [
-        Choice("int8", 0.5, "vnorm", 1000.0, few),
-        Choice("int8", 0.5, "oracle_delta", 1010.0, many),
-        Choice("int8", 0.5, "oracle_proj_vnorm", 1020.0, few),
-        Choice("int8", 0.25, "vnorm", 500.0, few),
-        Choice("int4", 0.5, "oracle_delta", 510.0, many),
+        Choice("int8", 0.5, None, "vnorm", 1000.0, few),
+        Choice("int8", 0.5, None, "oracle_delta", 1010.0, many),
+        Choice("int8", 0.5, None, "oracle_proj_vnorm", 1020.0, few),
+        Choice("int8", 0.25, None, "vnorm", 500.0, few),
+        Choice("int4", 0.5, None, "oracle_delta", 510.0, many),
+        Choice("int8", 0.5, 700, "oracle_delta", 700.0, many),  # as many tokens as fit
+        Choice("int8", 0.5, 900, "vnorm", 900.0, few),
     ]
     table = foresight_table("set", choices)
     assert list(table.columns) == list(COLUMNS)
@@ -34,5 +36,5 @@ def test_oracles_are_compared_with_selectors_at_equal_codec_and_length() -> None
 
 
 def test_without_an_oracle_there_is_no_row() -> None:
-    table = foresight_table("set", [Choice("int8", 0.5, "vnorm", 1.0, right("10"))])
+    table = foresight_table("set", [Choice("int8", 0.5, None, "vnorm", 1.0, right("10"))])
     assert table.empty and list(table.columns) == list(COLUMNS)

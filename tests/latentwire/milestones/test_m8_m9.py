@@ -47,6 +47,14 @@ def test_m8_goes_on_from_m2_and_m9_says_what_an_oracle_is_ahead_by(
         assert row.gain == pytest.approx(scores[row.oracle] - scores[row.selector])
         assert row.gain_low <= row.gain <= row.gain_high
     assert "oracle_delta" in printed
+    within = GIVEN | {"order": "vnorm,oracle_delta", "budget_bytes": "4000,9000"}
+    run_milestone(m9, values(m9, keep_ratio="1.0", controls="matched", **within))
+    table, curve = table_of("m9", "oracle.csv"), table_of("m9", "conditions.csv")
+    assert [*table["budget_bytes"]] == [4000, 9000]
+    sent = curve.set_index(["order", "budget_bytes"])["wire_bytes_mean"]
+    for row in table.itertuples():
+        assert row.oracle_wire_bytes_mean == sent["oracle_delta", row.budget_bytes]
+        assert row.selector_wire_bytes_mean == sent["vnorm", row.budget_bytes]
 
 
 def test_where_messages_are_inserted_layers_send_the_same_tokens(

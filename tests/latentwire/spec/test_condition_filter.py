@@ -66,6 +66,12 @@ def test_runs_are_taken_by_their_parameters() -> None:
     assert wanted.takes_run({"pair": "demo", "codec": "int4"})
 
 
+def test_within_a_budget_all_of_a_cache_has_an_order() -> None:
+    point = Condition("c2c", Channel("int8", 1, "back", budget_bytes=700), "matched").point
+    found = [condition_filter(f"order={order}").takes(point, "demo") for order in ("back", "front")]
+    assert found == [True, False]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
