@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.attention import sdpa_kernel
 from transformers import DynamicCache, PreTrainedModel
 
-from c2c.cache import KVCache, concatenate, from_transformers, to_transformers
+from c2c.cache import KVCache, concatenate, from_transformers, to_transformers, tokens_at
 from c2c.interface import Interface
 from c2c.paired_prompts import PairedPrompts
 from c2c.sections import Runs, runs_of
@@ -252,17 +252,6 @@ class AlignedReading(Reading):
         if self._seen is not None:
             options["attention_mask"] = self._seen
         return Ahead(cache, read, options)
-
-
-def tokens_at(cache: KVCache, places: Sequence[Sequence[int]]) -> KVCache:
-    """Of each row the tokens at its `places`; shorter rows repeat their last one."""
-    first = places[0]
-    if all(row == first for row in places) and [*first] == [*range(first[0], first[-1] + 1)]:
-        return cache.section(first[0], first[-1] + 1)
-    most = max(map(len, places))
-    filled = [[*row, *[row[-1]] * (most - len(row))] for row in places]
-    index = torch.tensor(filled).to(cache.keys[0].device, non_blocking=True)[:, None, :, None]
-    return cache.map(lambda x: x.gather(2, index.expand(-1, x.shape[1], -1, x.shape[3])))
 
 
 def _on(numbers: Iterable[int], device: torch.device) -> Tensor:

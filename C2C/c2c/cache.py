@@ -104,6 +104,17 @@ def concatenate(caches: Sequence[KVCache], dim: int) -> KVCache:
     )
 
 
+def tokens_at(cache: KVCache, places: Sequence[Sequence[int]]) -> KVCache:
+    """Of each row the tokens at its `places`; shorter rows repeat their last one."""
+    first = places[0]
+    if all(row == first for row in places) and [*first] == [*range(first[0], first[-1] + 1)]:
+        return cache.section(first[0], first[-1] + 1)
+    most = max(map(len, places))
+    filled = [[*row, *[row[-1]] * (most - len(row))] for row in places]
+    index = torch.tensor(filled).to(cache.keys[0].device, non_blocking=True)[:, None, :, None]
+    return cache.map(lambda x: x.gather(2, index.expand(-1, x.shape[1], -1, x.shape[3])))
+
+
 def to_transformers(cache: KVCache) -> "DynamicCache":
     """A transformers cache that holds `cache` and can be extended by the model.
 

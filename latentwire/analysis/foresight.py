@@ -1,7 +1,7 @@
 """What the receiver's knowledge would buy: an oracle's choice of tokens against a sender's.
 
-Question by question, at equal numbers of tokens, or within one budget: the difference of scores, its 95 % interval and
-the test of no difference (see `noninferiority` and `paired_scores`).
+Question by question, at equal numbers of tokens or within one budget: the difference of scores, its
+95 % interval and the test of no difference (see `noninferiority` and `paired_scores`).
 """
 
 from collections.abc import Sequence

@@ -21,6 +21,7 @@ from c2c.batched_decoding import Decoder, rounded
 from c2c.cache import KVCache, geometry
 from c2c.interface import Tokens
 from c2c.slot_cache import extend, new_slots, read
+from latentwire.channel.allocation import Allocator, allocates
 from latentwire.channel.endpoint import Arrived, tokens_of_rows
 from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.positions import Positions
@@ -340,10 +341,7 @@ class _Batch:
         no budget asks how long packets are; where an oracle chooses, by `own`, which are the
         receiver's caches."""
         pair, examples = self.work.pair, self._seen(sent, conditions)
-        allocators = {
-            control: allocator_of(pair, sent[control].cache, sent[control].texts)
-            for control in examples
-        }
+        allocators: dict[str, Allocator] = {}
         found: dict[tuple[Channel, str], list[Positions]] = {}
         chosen = {}
         for condition in conditions:
@@ -356,7 +354,10 @@ class _Batch:
                 chosen[condition] = foresee(pair, channel, cache, texts, own)
                 continue
             if key not in found:
-                told = sent[control].cache, examples[control], allocators[control]
+                cache, texts, _ = sent[control]
+                if allocates(channel) and control not in allocators:
+                    allocators[control] = allocator_of(pair, cache, texts)
+                told = cache, examples[control], allocators.get(control)
                 found[key] = choose_each(pair, channel, *told)
             chosen[condition] = found[key]
         return chosen

@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from c2c import receiver, sharer
-from c2c.cache import KVCache
+from c2c.cache import KVCache, tokens_at
 from c2c.interface import Interface
 from c2c.paired_prompts import PairedPrompts
 from c2c.receiver import Prefilled
@@ -36,6 +36,7 @@ from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.packet import MOST_TOKENS
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import needs_queries, select
+from latentwire.channel.selectors.seen import Seen
 from latentwire.channel.selectors.selector import WHOLE_TOKENS
 from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError, Unanswerable
@@ -173,14 +174,18 @@ def choose_each(
 ) -> list[Positions]:
     """The same for each of several examples, which are the rows of `batch`. `allocator` is of them
     too, where channels share one."""
-    picks = [partial(selected, pair, channel, *each) for each in examples]
+    picks = [partial(selected, pair, channel, able(*each), each[1]) for each in examples]
     texts = [text for _, text in examples]
     return fitting(pair, channel, batch, texts, picks, allocator)
 
 
 def allocator_of(pair: LoadedPair, batch: KVCache, texts: Sequence[Text]) -> Allocator:
-    """What gives bits to the tokens of these texts, whose caches are the rows of `batch`."""
-    return Allocator(pair.endpoint, batch, [len(text.ids) - 1 for text in texts])
+    """What gives bits to the tokens of these texts, whose caches are the rows of `batch`. What
+    cannot be sent has no part in it."""
+    sent = [text.sent for text in texts]
+    if any(text.sendable is not None for text in texts):
+        batch = tokens_at(batch, sent)
+    return Allocator(pair.endpoint, batch, list(map(len, sent)))
 
 
 def fitting(
@@ -203,7 +208,7 @@ def fitting(
         allocator = allocator or allocator_of(pair, batch, texts)
         steps = allocator.choices(channel, by_token, choices)
         return fit(pair.endpoint, channel, batch, *steps, budgets)
-    most_tokens = [len(sendable_of(text)) for text in texts]
+    most_tokens = [len(text.sent) for text in texts]
     return fit(pair.endpoint, channel, batch, choices, most_tokens, budgets)
 
 
@@ -214,20 +219,18 @@ def selected(
     text: Text,
     most_tokens: int | None = None,
 ) -> Positions:
-    """What a selector chooses, at most so many tokens, and, where the receiver cannot know it, of
-    how long a text they are. Where not all can be sent, those that can are the text that a selector
-    sees."""
+    """What a selector chooses of what it sees of a text (`able`), at most so many tokens, and,
+    where the receiver cannot know it, of how long a text they are."""
     if text.sendable is None:
         positions = select(channel, cache, text.ids, most_tokens)
         return positions.told(len(text.ids) - 1) if pair.interface.inserts else positions
     ids = [text.ids[place] for place in (*text.sendable, -1)]
-    able = cache.at(torch.tensor(text.sendable, dtype=torch.long, device=cache.keys[0].device))
-    return select(channel, able, ids, most_tokens).moved(dict(enumerate(text.sendable)))
+    return select(channel, cache, ids, most_tokens).moved(dict(enumerate(text.sendable)))
 
 
-def sendable_of(text: Text) -> Sequence[int]:
-    """The positions of a text that can be sent."""
-    return range(len(text.ids) - 1) if text.sendable is None else text.sendable
+def able(cache: KVCache, text: Text) -> KVCache:
+    """What a selector sees of one example's cache: the tokens that can be sent."""
+    return cache if text.sendable is None else Seen.of(tokens_at(cache, [text.sendable]))
 
 
 def budget_bytes(pair: LoadedPair, channel: Channel, text: Text) -> int:
@@ -235,7 +238,7 @@ def budget_bytes(pair: LoadedPair, channel: Channel, text: Text) -> int:
     packet that holds all of the text in 16 bits, rounded down."""
     if channel.budget_bytes:
         return channel.budget_bytes
-    return int(channel.budget_ratio * pair.endpoint.whole_bytes(sendable_of(text)))
+    return int(channel.budget_ratio * pair.endpoint.whole_bytes(text.sent))
 
 
 def prefill(pair: LoadedPair, question: Question, packet: bytes) -> Prefilled:

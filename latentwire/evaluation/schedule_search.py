@@ -10,6 +10,7 @@ from itertools import groupby
 
 import torch
 
+from c2c.cache import tokens_at
 from latentwire.channel.allocation import share_lost
 from latentwire.channel.layout import tensor_of
 from latentwire.channel.per_tensor import PerTensor
@@ -32,8 +33,9 @@ def losses(pair: LoadedPair, questions: Sequence[Question]) -> Losses:
     can be read."""
     found: dict[int, dict[int, list[float]]] = {bits: {} for bits in INTEGER_BITS}
     for question in readable(pair, questions):
-        cache = read_as_sharer(pair, sharers_text(pair.interface, question))
-        header = pair.endpoint.header(Channel("bf16"), Positions.of(range(cache.tokens)))
+        text = sharers_text(pair.interface, question)
+        cache = tokens_at(read_as_sharer(pair, text), [text.sent])
+        header = pair.endpoint.header(Channel("bf16"), Positions.of(text.sent))
         if header is None:
             raise LatentWireError("the pair's interface reads no layer, so none needs bits")
         real = torch.ones(1, cache.tokens, dtype=torch.bool, device=cache.keys[0].device)

@@ -20,7 +20,7 @@ from latentwire.tracking.runs import digest_of
 SCHEDULES = "latentwire.schedules"  # sha256 of the artifact, on the run that searched
 SCHEDULES_OF = "latentwire.schedules_of"  # what was searched on, as a sha256
 FILE = "schedules.json"
-FORMAT = 1  # raise when the same questions may give other schedules
+FORMAT = 2  # raise when the same questions may give other schedules
 
 
 def compare_schedules(session: Session, parent: MilestoneRun | None = None) -> None:

@@ -9,16 +9,21 @@ from agreement import agree
 from random_questions import SHORT, stopping
 from throw_away_selectors import registered
 from tiny import loaded_pair, make_fuser, make_model, make_questions
+from torch import Tensor
 from two_tokenizers import first_tokenizer, pair_of_two, second_tokenizer
 
+from c2c.cache import KVCache
 from c2c.paired_prompts import ALIGNMENTS, OFFSETS, PairedPrompts
 from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import SELECTORS
 from latentwire.channel.selectors.selector import Selector
 from latentwire.errors import LatentWireError
-from latentwire.evaluation import engine, pipeline
+from latentwire.evaluation import engine, pipeline, schedule_search
 from latentwire.evaluation.loaded_pair import LoadedPair
+from latentwire.evaluation.pipeline import packet_of, read_as_sharer
+from latentwire.evaluation.reading import Text, sharers_text
+from latentwire.evaluation.schedule_search import losses
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question, derange, tokenize
 
@@ -208,3 +213,33 @@ def test_what_cannot_be_aligned_is_left_unanswered_and_stops_nothing() -> None:
     left = [[row for row, r in enumerate(records[c]) if r.unanswered] for c in conditions]
     assert left == [[], [], [1], [0, 1]]  # deranged: its own, and the one that it is lent to
     assert "sharer's chat template changes message 1" in str(records[conditions[2]][1].unanswered)
+
+
+@pytest.mark.parametrize("codec", ["tokens:int8:int4:int2", "int8"])
+def test_what_cannot_be_sent_has_no_part_in_the_choice(two: LoadedPair, codec: str) -> None:
+    (question,) = asked_of(two, [30])
+    question = question.under("first")
+    text = sharers_text(two.interface, question)
+    cache = read_as_sharer(two, text)
+    other = unsendable_factor(cache.tokens, text)
+    channel = Channel(codec, 1, "vnorm", alignment="first", budget_ratio=0.15)
+    packet = packet_of(two, channel, cache, text)
+    assert packet and packet == packet_of(two, channel, cache.map(lambda x: x * other), text)
+
+
+def test_what_cannot_be_sent_has_no_part_in_schedules(
+    two: LoadedPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [question.under("first") for question in asked_of(two, [5, 30])]
+    told = losses(two, asked)
+
+    def altered(pair: LoadedPair, text: Text) -> KVCache:
+        cache = read_as_sharer(pair, text)
+        return cache.map(lambda x: x * unsendable_factor(cache.tokens, text))
+
+    monkeypatch.setattr(schedule_search, "read_as_sharer", altered)
+    assert losses(two, asked) == told
+
+
+def unsendable_factor(tokens: int, text: Text) -> Tensor:
+    return torch.tensor([1.0 if place in text.sent else 1e4 for place in range(tokens)])[:, None]
