@@ -18,6 +18,7 @@ from torch import Tensor
 
 from c2c.cache import KVCache
 from latentwire.channel.codec import CodecError
+from latentwire.channel.codec_names import BY_TOKEN
 from latentwire.channel.header_fields import PacketError, Reader
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.mixed_precision import ScheduleError
@@ -25,7 +26,6 @@ from latentwire.channel.payload_parts import pack, packed_bytes, unpack
 from latentwire.channel.per_tensor import PerTensor
 
 NUMBER = 72
-PREFIX = "tokens:"
 MOST_CLASSES = 16
 
 
@@ -151,7 +151,7 @@ def parse(text: str, codec: Callable[[str], PerTensor]) -> ByToken:
 
     `codec` gives a tensor codec by name, and raises for a name that has none.
     """
-    names = text.removeprefix(PREFIX).split(":")
+    names = text.removeprefix(BY_TOKEN).split(":")
     if not 1 <= len(names) <= MOST_CLASSES or len(set(names)) < len(names):
         raise ScheduleError(
             f"{text!r} names no codecs, one twice or too many: write tokens:int8:int4:int2, the"
@@ -170,7 +170,7 @@ def read(reader: Reader, layout: Layout, by_number: Mapping[int, PerTensor]) -> 
     if list(numbers) != sorted({*numbers}):
         raise PacketError("the packet's classes of tokens do not ascend")
     classes = tuple(by_number[number] for number in numbers)
-    name = PREFIX + ":".join(each.name for each in classes)
+    name = BY_TOKEN + ":".join(each.name for each in classes)
     if len(classes) == 1:
         return ByToken(name, classes, b"")
     bits = _code_bits(len(classes))

@@ -4,6 +4,7 @@ import re
 
 from latentwire.spec.axes import MIXED
 
+BY_TOKEN = "tokens:"  # what the name of a codec by token begins with
 _BITS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _CALIBRATED = re.compile(r"(turbo|kvtc|klt)[0-9.]+|planes[0-9.]+_klt")
 
@@ -25,5 +26,5 @@ def bits_label(name: str) -> str:
 
 def family(name: str) -> str:
     """What codecs of other bits have in common: "klt" of klt1 and klt2, "int_token" of int4_token.
-    Of a schedule, whose layers differ, its whole name."""
-    return name if "/" in name else _BITS.sub("", name, count=1)
+    Of one whose layers or tokens differ, its whole name."""
+    return name if bits_label(name) == MIXED else _BITS.sub("", name, count=1)

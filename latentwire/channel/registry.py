@@ -15,7 +15,7 @@ from latentwire.channel.asymmetric import Asymmetric
 from latentwire.channel.cache_codec import CacheCodec
 from latentwire.channel.calibration import DIGEST_BYTES, LAYER_RATES, RATES, Calibration
 from latentwire.channel.codec import Codec
-from latentwire.channel.codec_names import needs_calibration
+from latentwire.channel.codec_names import BY_TOKEN, needs_calibration
 from latentwire.channel.fp8 import FP8
 from latentwire.channel.grouped import WHOLE_HEAD, Grouped
 from latentwire.channel.header_fields import PacketError, Reader
@@ -134,7 +134,7 @@ def codec(name: str, calibration: Calibration | None = None) -> CacheCodec:
     """
     inner, plus, method = name.partition("+")
     made: CacheCodec
-    composed = by_token if inner.startswith(by_token.PREFIX) else mixed_precision
+    composed = by_token if inner.startswith(BY_TOKEN) else mixed_precision
     if "/" in inner or composed is by_token:
         try:
             made = composed.parse(inner, _scheduled)

@@ -14,9 +14,6 @@ import pandas as pd
 
 from latentwire.analysis import reproduction
 from latentwire.analysis.csv_files import csv_text
-from latentwire.channel.by_token import PREFIX
-from latentwire.channel.selectors.registry import SELECTORS
-from latentwire.errors import LatentWireError
 from latentwire.parameters import share
 from latentwire.session.grid import run_grid
 from latentwire.session.milestone_run import MilestoneRun
@@ -38,16 +35,7 @@ PUBLISHED = Path(reproduction.__file__).parent / "latentwire_2026_02_budgets.csv
 def compare_within_budgets(
     session: Session, conditions: Sequence[Condition], parent: MilestoneRun | None = None
 ) -> None:
-    """Evaluate what is not finished, and write the tables. LatentWireError for a codec by token
-    with an order that chooses by layer."""
-    for channel in (condition.channel for condition in conditions):
-        assert channel is not None
-        by_layer = channel.order not in SELECTORS or SELECTORS[channel.order].by_layer
-        if channel.codec.startswith(PREFIX) and by_layer:
-            raise LatentWireError(
-                f"order={channel.order}: it chooses by layer, and {channel.codec} gives bits to"
-                " whole tokens; take another order, or other codecs"
-            )
+    """Evaluate what is not finished, and write the tables."""
     run_grid(session, "m10", conditions, parent, _log_tables)
 
 

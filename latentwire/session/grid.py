@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from latentwire.channel.oracles.registry import refusal
+from latentwire.channel.codec_names import BY_TOKEN
+from latentwire.channel.oracles.registry import chooses_by_layer, refusal
 from latentwire.errors import LatentWireError
 from latentwire.garbage import importing
 from latentwire.session.condition_plan import ConditionPlan, make_plans
@@ -44,6 +45,7 @@ def run_grid(
     """
     if refused := refused_orders(session, conditions):
         raise LatentWireError("; ".join(f"order={name}: {why}" for name, why in refused.items()))
+    _require_whole_tokens(conditions)
     dry_run = session.values["dry_run"]
     if dry_run and not session.is_local():
         _print_unknown(session, name, conditions)
@@ -87,6 +89,17 @@ def refused_orders(session: Session, conditions: Sequence[Condition]) -> dict[st
         for channel in channels
     }
     return {order: why for order, why in found.items() if why}
+
+
+def _require_whole_tokens(conditions: Sequence[Condition]) -> None:
+    """LatentWireError for codecs by token of tokens that differ by layer: no question would be
+    answered."""
+    for channel in filter(None, (condition.channel for condition in conditions)):
+        if channel.codec.startswith(BY_TOKEN) and chooses_by_layer(channel.order):
+            raise LatentWireError(
+                f"order={channel.order}: it chooses by layer, and {channel.codec} gives bits to"
+                " whole tokens; take another order, or other codecs"
+            )
 
 
 def _plans(session: Session, conditions: Sequence[Condition]) -> list[ConditionPlan]:

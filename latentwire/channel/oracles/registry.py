@@ -29,6 +29,11 @@ def require_order(name: str) -> None:
         raise LatentWireError(f"order must be one of {', '.join(orders())}, not {name!r}")
 
 
+def chooses_by_layer(name: str) -> bool:
+    """Whether layers may send different tokens, by any of `orders`."""
+    return name in ORACLES or SELECTORS[name].by_layer
+
+
 def refusal(name: str, inserts: bool, aligned: bool) -> str:
     """Why a pair cannot have an order, in a sentence; "" where it can. Whether its interface
     inserts, and whether prompts of two tokenizers are aligned, says the pair."""

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from tests_support import empty_store
 
 from latentwire.errors import LatentWireError
-from latentwire.milestones import m2, m10
+from latentwire.milestones import m2, m3, m9, m10
 from latentwire.milestones.allocating import study_table
 
 GIVEN = {"dataset": "demo_facts", "limit": 3, "chunk_size": 3}
@@ -66,3 +66,7 @@ def test_an_order_by_layer_has_no_bits_by_token(empty: Path, values) -> None:
     empty_store(empty)
     with pytest.raises(LatentWireError, match="order=vnorm_by_layer: it chooses by layer"):
         run_milestone(m10, values(m10, **GIVEN, order="vnorm_by_layer"))
+    for milestone, order in ((m3, "kvcomm"), (m9, "oracle_delta")):
+        given = GIVEN | {"order": order, "codec": "tokens:int8", "budget_bytes": "900"}
+        with pytest.raises(LatentWireError, match=f"order={order}: it chooses by layer, and tok"):
+            run_milestone(milestone, values(milestone, **given))
