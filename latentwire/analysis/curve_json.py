@@ -17,7 +17,7 @@ from latentwire.analysis.atomic_write import replacing
 from latentwire.analysis.frames import FAMILY, records
 from latentwire.analysis.safe_names import file_names
 from latentwire.channel.codec_names import family
-from latentwire.spec.axes import AXES, CACHES, PLACE_AXES, applying, is_missing
+from latentwire.spec.axes import AXES, BUDGETS, CACHES, PLACE_AXES, applying, is_missing, is_whole
 from latentwire.spec.names import condition_name
 
 BEGINNING = "curve_"  # of the files' names
@@ -42,8 +42,9 @@ class Line(NamedTuple):
 
 
 def lines(frame: pd.DataFrame) -> list[Line]:
-    """The lines of a budget curve: keep ratios of one codec and order, lengths of a text, codecs of
-    one family. The whole cache belongs to every order; what is not complete belongs to none."""
+    """The lines of a budget curve: keep ratios or budgets of one codec and order, lengths of a
+    text, codecs of one family. The whole cache belongs to every order; what is not complete belongs
+    to none."""
     found: dict[tuple[Any, ...], list[_Row]] = defaultdict(list)
     for row in records(frame[frame["complete"] & (frame["wire_bytes_mean"] > 0)]):
         for axis in applying(row["system"]):
@@ -107,10 +108,10 @@ def _fixed(row: _Row, axis: str, frame: pd.DataFrame) -> Iterator[tuple[tuple[st
     if axis == "codec" and row["system"] in CACHES:
         values["codec"] = family(row["codec"])
         yield tuple(values.items())
-    elif AXES[axis].column != "string" and not AXES[axis].derived:
+    elif AXES[axis].column != "string" and not AXES[axis].derived and not is_missing(row[axis]):
         del values[axis]
         orders = [values["order"]]
-        if row["keep_ratio"] == 1:
+        if is_whole(row):
             orders = sorted(set(frame.loc[frame["keep_ratio"] < 1, "order"].dropna()))
         for order in orders:
             yield tuple({**values, "order": order}.items())
@@ -119,7 +120,8 @@ def _fixed(row: _Row, axis: str, frame: pd.DataFrame) -> Iterator[tuple[tuple[st
 def _words(fixed: tuple[tuple[str, Any], ...]) -> tuple[str, ...]:
     """Of what is fixed, what a name needs."""
     values = dict(fixed)
-    left_out = {"keep_ratio", "order"} if values.get("keep_ratio") == 1 else set()
+    whole = values.get("keep_ratio") == 1 and all(values.get(name, 0) is None for name in BUDGETS)
+    left_out = {"keep_ratio", "order"} if whole else set()
     if values["system"] in CACHES:
         left_out.add("system")
     if values["calibration"]:

@@ -53,6 +53,27 @@ def test_a_line_is_what_one_axis_alone_tells_apart(frame: pd.DataFrame) -> None:
     assert (text.axis, text.fixed) == ("message_tokens", ("text", "utf8"))
 
 
+def test_within_budgets_each_order_has_a_line_of_its_own(condition: Make) -> None:
+    told = [
+        condition("AAAB", codec="int8", order=order, budget_bytes=most, wire_bytes=most - 9)
+        for order in ("front", "back")
+        for most in (700, 900)
+    ]
+    told.append(condition("AAAA", codec="int8", wire_bytes=8_000))
+    told.append(condition("AABA", codec="int8", keep_ratio=0.5, wire_bytes=4_000))
+    found = {
+        (line.axis, " ".join(line.fixed)): [
+            (row["order"], row["budget_bytes"]) for row in line.rows
+        ]
+        for line in lines(build_curve(told))
+        if line.axis != "keep_ratio"
+    }
+    assert found == {
+        ("budget_bytes", f"int8 1 {order}"): [(order, 700), (order, 900)]
+        for order in ("front", "back")
+    }
+
+
 def test_each_is_a_file_of_strict_json(frame: pd.DataFrame, tmp_path: Path) -> None:
     paths = write_lines(frame, tmp_path)
     assert {path.name for path in paths} == {

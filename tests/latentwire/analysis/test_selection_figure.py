@@ -54,6 +54,21 @@ def test_oracles_are_dashed_and_the_legend_says_oracle(condition: Make, oracle: 
     assert f"oracle: {oracle[7:]} kept" in words
 
 
+def test_what_has_a_budget_is_no_selection(condition: Make) -> None:
+    results = grid(condition, ["back", "knorm", "snapkv"])
+    budgets = [
+        condition("AB" * 20, order=order, budget_bytes=900, wire_bytes=800, keep_ratio=kept)
+        for order, kept in (("front", 1.0), ("vnorm", 0.5), ("oracle_delta", 1.0))
+    ]
+    plain, frame = build_curve(results), build_curve([*results, *budgets])
+    shown = [
+        [line.get_xydata().tolist() for axes in figure.axes for line in axes.lines]  # type: ignore[union-attr]
+        for figure in (draw_selections(each, "set", "demo") for each in (plain, frame))
+    ]
+    assert shown[0] == shown[1]
+    assert not has_selections(build_curve(budgets))
+
+
 def test_every_point_stands_at_its_bytes_and_score(condition: Make) -> None:
     frame = build_curve(grid(condition, ["back", "knorm", "snapkv"]))
     score, gain = draw_selections(frame, "set", "demo").axes
