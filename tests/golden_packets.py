@@ -20,8 +20,8 @@ import torch
 from calibrations import calibration_bytes
 
 from c2c.cache import Geometry, KVCache
-from latentwire.channel.by_token import PREFIX
 from latentwire.channel.calibration import Calibration, from_bytes
+from latentwire.channel.codec_names import BY_TOKEN
 from latentwire.channel.layout import Layout
 from latentwire.channel.packet import Header, decode, encode
 from latentwire.channel.registry import EXAMPLES, NAMES, codec, needs_calibration
@@ -68,7 +68,7 @@ def golden_header(name: str) -> Header:
 def with_classes(name: str, layout: Layout) -> Layout:
     """Its tokens in three classes, in turn, where the codec called `name` has classes."""
     of_tokens = bytes(place % 3 for place in range(layout.tokens))
-    return replace(layout, classes=of_tokens) if name.startswith(PREFIX) else layout
+    return replace(layout, classes=of_tokens) if name.startswith(BY_TOKEN) else layout
 
 
 def golden_file(name: str) -> Path:

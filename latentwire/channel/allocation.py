@@ -162,7 +162,7 @@ def _hull(costs: Sequence[float], errors: Sequence[float]) -> list[tuple[float, 
     errors = [min(error, LARGEST_ERROR) if error == least else error for error in errors]
     hull: list[tuple[float, float, int]] = [(0.0, DROPPED, -1)]
     for cost, error, place in sorted(zip(costs, errors, range(len(costs)), strict=True)):
-        if error >= hull[-1][1]:
+        if error >= hull[-1][1] or cost <= hull[-1][0]:  # of no layer a token takes no byte
             continue
         while len(hull) > 1 and _slope(hull[-1], (cost, error)) >= _slope(hull[-2], hull[-1]):
             hull.pop()

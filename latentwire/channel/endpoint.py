@@ -15,6 +15,7 @@ from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.packet import (
+    MOST_TOKENS,
     Header,
     PacketError,
     around_bytes,
@@ -120,7 +121,10 @@ class Endpoint:
 
     def elements(self, packet: bytes) -> int:
         """Numbers of the sharer's cache that a packet stands for, 0 where none was sent."""
-        return decode_header(packet, self.calibration)[0].layout.elements if packet else 0
+        if not packet:
+            return 0
+        header, _ = decode_header(packet, self.calibration, MOST_TOKENS)  # no number is unpacked
+        return header.layout.elements
 
     def receive(
         self, packet: bytes, prompt_tokens: int, dtype: torch.dtype, device: torch.device

@@ -111,13 +111,13 @@ def cut(data: bytes, most_bytes: int, calibration: Calibration | None = None) ->
 
     Raises PacketError for bytes that are no packet, and LatentWireError for other codecs'.
     """
-    header, start = decode_header(data, calibration)
+    header, start = decode_header(data, calibration, MOST_TOKENS)  # no number is unpacked
     codec, layout = header.codec, header.layout
     if not isinstance(codec, EmbeddedCodec):
         raise LatentWireError(f"a packet of {codec.name} cannot be cut")
-    if most_bytes < start + codec.least_bytes(layout):
-        return b""
     try:
+        if most_bytes < start + codec.least_bytes(layout):
+            return b""
         return data[:start] + codec.cut(memoryview(data)[start:], layout, most_bytes - start)
     except CodecError as error:
         raise PacketError(str(error)) from None

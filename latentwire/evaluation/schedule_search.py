@@ -77,7 +77,8 @@ def search(lost: Losses, mean_bits: int) -> dict[int, int]:
 
 
 def spelled(bits: dict[int, int], base: int) -> str:
-    """The schedule's name: `int4/0-3:int8/7:int2`."""
+    """The schedule's name: `int4/0-3:int8/7:int2`. What is named first has at most `base` bits."""
+    base = max(grade for grade in INTEGER_BITS if grade <= base)
     parts = [f"int{base}"]
     numbered = enumerate(sorted(bits))
     for (grade, _), run in groupby(numbered, key=lambda each: (bits[each[1]], each[1] - each[0])):

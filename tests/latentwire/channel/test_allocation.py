@@ -1,6 +1,7 @@
 """Bits by token: what is lost is least for the bytes, and one class is the selection."""
 
 import itertools
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -114,3 +115,14 @@ def test_a_selector_of_layers_is_refused() -> None:
     with pytest.raises(LatentWireError, match="bits are given to whole tokens"):
         Allocator(LINK, cache, TOKENS).choices(channel, by_token, [lambda most: Positions()] * 4)
     assert "vnorm_by_layer" in SELECTORS and GEOMETRY.layers == 3
+
+
+def test_of_no_layer_nothing_goes() -> None:
+    """Where all gates are closed no token takes a byte."""
+    nothing = replace(LINK, key_layers=(), value_layers=())
+    channel = Channel(ALL, 1, "back", budget_bytes=700)
+    by_token = allocates(channel)
+    assert by_token is not None
+    picks = [partial(select, channel, batch(), range(5))] * len(TOKENS)
+    _, counts = Allocator(nothing, batch(), TOKENS).choices(channel, by_token, picks)
+    assert counts == [0] * len(TOKENS)

@@ -204,6 +204,22 @@ def test_beginnings_of_golden_packets_are_read_or_refused(name: str) -> None:
     assert read > 0
 
 
+def test_a_packet_is_cut_however_many_numbers_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No number is unpacked. A link's reader knows the prompt, and has no such limit either."""
+    cache = make_cache(RANDOM)
+    packet = encode(cache, Header(WHOLE.codec, IDENTITY, LAYOUT))
+    ended = cut(packet, 600)
+    monkeypatch.setattr("latentwire.channel.packet.MOST_UNPACKED", 3)
+    assert cut(packet, 600) == ended
+
+
+def test_what_cannot_be_cut_without_its_calibration_says_so() -> None:
+    made = codec("planes8_klt", CALIBRATION)
+    packet = encode(make_cache(RANDOM), Header(made, IDENTITY, LAYOUT))
+    with pytest.raises(PacketError, match="needs the calibration that it was coded with"):
+        cut(packet, 600)
+
+
 def test_what_cannot_be_cut_says_so() -> None:
     cache = make_cache(RANDOM)
     with pytest.raises(LatentWireError, match="a packet of int4 cannot be cut"):

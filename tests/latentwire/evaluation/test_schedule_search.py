@@ -30,6 +30,16 @@ def test_a_schedule_is_spelled_as_codecs_are_and_read_back() -> None:
         assert schedule.choose(("key", layer), 6).name == f"int{grade}"  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("mean_bits", range(2, 9))
+def test_every_mean_has_a_name_that_is_a_codec(mean_bits: int) -> None:
+    lost = {bits: {layer: 2.0 ** (layer - bits) for layer in range(4)} for bits in (8, 4, 3, 2)}
+    found = search(lost, mean_bits)
+    schedule = codec(spelled(found, mean_bits))
+    for layer, grade in found.items():
+        at = schedule.choose(("key", layer), 6) if hasattr(schedule, "choose") else schedule
+        assert at.name == f"int{grade}"
+
+
 def test_more_bits_lose_less_in_every_layer(
     pair: LoadedPair, questions: Callable[..., list[Question]]
 ) -> None:
