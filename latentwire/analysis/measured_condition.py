@@ -33,6 +33,11 @@ class MeasuredCondition:
         """Whether every scored question was asked."""
         return len(self.records) == self.part.examples_total
 
+    @property
+    def is_mute(self) -> bool:
+        """Whether no question could be answered."""
+        return not answered(self.records)
+
     @cached_property
     def wire_bytes(self) -> float:
         """Mean bytes of the questions that could be answered; 0 without any."""

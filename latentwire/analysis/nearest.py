@@ -87,7 +87,7 @@ def _chosen(parts: Sequence[ConditionResult], wanted: Wanted) -> Choice:
     own = [part for part in parts if part.control in (MATCHED, NONE)]
     there = measured_conditions(own)
     asked = [one for one in there if wanted.among.takes(one.part, one.part.pair)]
-    whole = [one for one in asked if one.is_complete]
+    whole = [one for one in asked if one.is_complete and not one.is_mute]
     notes = [*_left_out(asked)]
     metric = task_of_records(parts[0].dataset).metric
     fitting = [one for one in whole if wanted.fits(one)]
@@ -106,6 +106,8 @@ def _left_out(asked: Sequence[MeasuredCondition]) -> Iterator[str]:
     count = sum(not one.is_complete for one in asked)
     if count:
         yield f"{count} of {len(asked)} conditions left out: not all questions were asked."
+    if mute := sum(one.is_complete and one.is_mute for one in asked):
+        yield f"{mute} of {len(asked)} conditions left out: no question could be answered."
 
 
 def _nothing_fits(whole: Sequence[MeasuredCondition], wanted: Wanted) -> str:

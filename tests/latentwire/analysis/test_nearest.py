@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -76,6 +77,17 @@ def test_the_condition_to_use(results: list[ConditionResult], wanted: Wanted, co
 def test_why_there_is_none(results: list[ConditionResult], wanted: Wanted, words: str) -> None:
     choice = chosen(results, wanted)
     assert choice.row is None and choice.notes[0].startswith(words)
+
+
+def test_what_answers_nothing_is_never_chosen(
+    results: list[ConditionResult], condition: Make
+) -> None:
+    mute = condition("-" * 40, codec="kvtc1", wire_bytes=0)
+    records = [replace(r, unanswered="refused", wire_bytes=0) for r in mute.records]
+    told = [*results, replace(mute, records=records)]
+    choice = chosen(told, Wanted(most_bytes=100))
+    assert choice.row is None and choice.notes[0].startswith("None of 4 has at most 100 B")
+    assert choice.notes[-1] == "1 of 6 conditions left out: no question could be answered."
 
 
 def test_what_speaks_against_it_is_said(results: list[ConditionResult], condition: Make) -> None:
