@@ -428,9 +428,9 @@ def _chosen(dots: list[PlotPoint]) -> tuple[list[PlotPoint], int]:
 
 def _of_few_orders(dots: list[PlotPoint]) -> tuple[list[PlotPoint], int]:
     """Dots of orders that lines can tell apart, the first of them, and how many are left out."""
-    known = {dot.order for dot in dots if dot.order and dot.keep_ratio < 1}
+    known = {dot.order for dot in dots if dot.order and not dot.whole}
     kept = sorted(known, key=AXES["order"].sort_key)[:MOST_ORDERS]
-    return [d for d in dots if d.keep_ratio == 1 or d.order in kept], len(known) - len(kept)
+    return [d for d in dots if d.whole or d.order in kept], len(known) - len(kept)
 
 
 def _bars(rows: pd.DataFrame, gains: bool) -> str:

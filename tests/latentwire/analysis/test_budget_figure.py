@@ -14,9 +14,11 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 
-from latentwire.analysis.budget_figure import draw_budget_curve
+from latentwire.analysis.budget_figure import _of_few_orders, draw_budget_curve
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes
+from latentwire.analysis.order_styles import MOST_ORDERS
 from latentwire.analysis.pictures import save_png, save_svg
+from latentwire.analysis.plot_points import read_points
 from latentwire.errors import LatentWireError
 
 Make = Callable[..., ConditionResult]
@@ -341,3 +343,18 @@ def test_the_caption_names_fuser_and_questions(condition: Make) -> None:
     text = words(draw_budget_curve(frame, "set", "demo")).replace("\n", " ")
     assert "Fuser 1111111111, questions 2222222222." in text
     assert "Fuser" not in words(draw(grid(condition)))
+
+
+def test_within_budgets_no_more_orders_are_drawn_than_lines_tell_apart(condition: Make) -> None:
+    """All of the cache within a budget is some order's, and no whole cache."""
+    orders = ["front", "back", "vnorm", "knorm", "snapkv", "middle"]
+    told = [
+        condition("ABAB", codec="int8", order=order, budget_bytes=most, wire_bytes=most - 9)
+        for order in orders
+        for most in (700, 900)
+    ]
+    told.append(condition("ABAB", codec="int8", wire_bytes=8_000))
+    kept, left_out = _of_few_orders(read_points(build_curve(told)))
+    assert len({dot.order for dot in kept if not dot.whole}) == MOST_ORDERS
+    assert left_out == len(orders) - MOST_ORDERS
+    assert any(dot.whole for dot in kept)
