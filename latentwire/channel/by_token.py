@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from c2c.cache import KVCache
+from c2c.cache import KVCache, tokens_at
 from latentwire.channel.codec import CodecError
 from latentwire.channel.codec_names import BY_TOKEN
 from latentwire.channel.header_fields import PacketError, Reader
@@ -52,7 +51,10 @@ class ByToken:
     def encode(self, cache: KVCache, layout: Layout) -> bytes:
         parts = self._parts(layout)
         return b"".join(
-            self.classes[place].encode(_taken(cache, at), sub) for place, at, sub in parts
+            self.classes[place].encode(
+                cache if at is None else tokens_at(cache, [at.tolist()]), sub
+            )
+            for place, at, sub in parts
         )
 
     def decode(self, data: memoryview, layout: Layout) -> KVCache:
@@ -87,17 +89,18 @@ class ByToken:
             own = [row.get(place) for row in rows]
             if not (some := next((each[1] for each in own if each), None)):
                 continue
-            most = max(len(each[0]) for each in own if each)
-            taken = np.zeros((len(rows), most), np.int64)
             for row, each in enumerate(own):
                 if each:
-                    taken[row] = np.pad(each[0], (0, most - len(each[0])), mode="edge")
                     back[row, each[0]] = start + np.arange(len(each[0]))
+            taken = tokens_at(cache, [each[0].tolist() if each else [0] for each in own])
             subs = [each[1] if each else some for each in own]
-            arrived.append(codec.round_trip(_taken(cache, taken), subs)[0])
-            start += most
+            arrived.append(codec.round_trip(taken, subs)[0])
+            start += taken.tokens
+        heads, _, head_dim = layouts[0].shape
+        index = torch.from_numpy(back).to(cache.keys[0].device)[:, None, :, None]
+        index = index.expand(-1, heads, -1, head_dim)
         whole = {
-            site: _at(torch.cat([tensor_of(each, *site) for each in arrived], 2), back)
+            site: torch.cat([tensor_of(each, *site) for each in arrived], 2).gather(2, index)
             for site in layouts[0].sites
         }
         lengths = [self.payload_bytes(layout) for layout in layouts]
@@ -128,22 +131,6 @@ def _of_count(layout: Layout, tokens: int) -> Layout:
 
 def _code_bits(classes: int) -> int:
     return (classes - 1).bit_length()
-
-
-def _taken(cache: KVCache, tokens: np.ndarray | None) -> KVCache:
-    """The tokens at these places, of all rows or (two dimensions) row by row; all for None."""
-    if tokens is None:
-        return cache
-    if tokens.ndim == 1:
-        at = torch.from_numpy(tokens).to(cache.keys[0].device)
-        return cache.map(lambda tensor: tensor.index_select(2, at))
-    return cache.map(lambda tensor: _at(tensor, tokens))
-
-
-def _at(tensor: Tensor, tokens: np.ndarray) -> Tensor:
-    """[B, H, K, D] of the tokens at places [B, K]."""
-    index = torch.from_numpy(tokens).to(tensor.device)[:, None, :, None]
-    return tensor.gather(2, index.expand(-1, tensor.shape[1], -1, tensor.shape[3]))
 
 
 def parse(text: str, codec: Callable[[str], PerTensor]) -> ByToken:
