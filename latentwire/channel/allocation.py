@@ -62,6 +62,8 @@ class Allocator:
     ) -> tuple[list[Pick], list[int]]:
         """Of each message what goes after so many steps, and how many steps there are. `picks` are
         the selector's choices of it. LatentWireError for a selector of layers."""
+        if not any(self.tokens):  # prompts of one token
+            return [lambda steps: Positions()] * len(self.tokens), [0] * len(self.tokens)
         costs = [self._token_bytes(each) for each in by_token.classes]
         errors = [self._errors_of(each) for each in by_token.classes]
         weights = self._weights_of(channel.order)

@@ -138,7 +138,10 @@ def packet_by_oracle(
     pair: LoadedPair, channel: Channel, cache: KVCache, text: Text, question: Question
 ) -> bytes:
     """The same where an oracle chooses, which knows what the receiver has read of the question."""
-    own = sharer.read(pair.receiver, as_batch(receivers_text(question).ids, pair.device))
+    ids = receivers_text(question).ids
+    if len(ids) < 2:  # there is nothing to merge into
+        return b""
+    own = sharer.read(pair.receiver, as_batch(ids, pair.device))
     with may_be_refused(channel):
         (positions,) = foresee(pair, channel, cache, [text], own)
         return pair.endpoint.send(channel, cache, positions)

@@ -72,8 +72,10 @@ def choices(
 
     if seen.interface.inserts:
         raise LatentWireError(MERGES)
-    scores = seen.scores(oracle)
     tokens = [n - 1 for n in prompt_tokens]
+    if not any(tokens):  # prompts of one token
+        return [lambda most_tokens: Positions()] * len(tokens)
+    scores = seen.scores(oracle)
     order = best_first(scores, torch.tensor(tokens, device=scores.device)).tolist()
 
     def choose(row: int, most_tokens: int | None) -> Positions:

@@ -126,3 +126,14 @@ def test_of_no_layer_nothing_goes() -> None:
     picks = [partial(select, channel, batch(), range(5))] * len(TOKENS)
     _, counts = Allocator(nothing, batch(), TOKENS).choices(channel, by_token, picks)
     assert counts == [0] * len(TOKENS)
+
+
+@pytest.mark.parametrize("order", ["back", "vnorm"])
+def test_of_no_token_nothing_goes(order: str) -> None:
+    cache = batch().section(0, 0)
+    channel = Channel(ALL, 1, order, budget_bytes=700)
+    by_token = allocates(channel)
+    assert by_token is not None
+    picks = [partial(select, channel, cache.rows(0, 1), range(1))] * len(TOKENS)
+    choices, counts = Allocator(LINK, cache, [0] * len(TOKENS)).choices(channel, by_token, picks)
+    assert fit(LINK, channel, cache, choices, counts, [700] * len(TOKENS)) == [Positions()] * 4

@@ -143,3 +143,18 @@ def test_a_codec_of_whole_tokens_loses_only_the_questions_it_cannot_send(
         assert lost == [False, refused, False, refused]
         for own, *told in zip(records[condition], asked, donors, strict=True):
             assert own == pipeline.evaluate(pair, condition, *told)
+
+
+def test_into_a_prompt_of_one_token_nothing_goes(
+    precise_pair: LoadedPair, questions: MakeQuestions, short_answers: int
+) -> None:
+    (asked,) = questions([1])
+    channels = [
+        Channel("tokens:int8:int4", 1, "vnorm", budget_ratio=0.5),
+        Channel("int8", 1, "oracle_delta", budget_bytes=500),
+        Channel("planes8", 0.5, "oracle_delta"),
+        Channel("planes8", 1, "snapkv", budget_bytes=500),
+    ]
+    conditions = [Condition("c2c", channel, "deranged") for channel in channels]
+    records = agree(precise_pair, conditions, [asked], questions([9]), 2)
+    assert not any(record.wire_bytes for kept in records.values() for record in kept)
