@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from latentwire.analysis.budget_figure import byte_ticks
 from latentwire.analysis.completeness import n_sentences
 from latentwire.analysis.formatting import human_bytes
-from latentwire.analysis.frames import metric_of
+from latentwire.analysis.frames import metric_of, under_budget
 from latentwire.analysis.order_styles import colour_and_marker, line_styles, order_words
 from latentwire.analysis.pictures import DPI, gridded, label, labelled, styled
 from latentwire.analysis.plot_points import PlotPoint, Quantity, read_points, read_sweeps
@@ -33,7 +33,7 @@ PANEL_WIDTH, PANEL_HEIGHT, LEGEND_WIDTH = 3.0, 2.5, 2.1  # inches
 
 def has_selections(frame: pd.DataFrame) -> bool:
     """Whether a curve's rows are of several ways to choose tokens, or of an oracle."""
-    rows = frame[frame["system"].isin(CACHES) & (frame["keep_ratio"] < 1)]
+    rows = frame[frame["system"].isin(CACHES) & (frame["keep_ratio"] < 1) & ~under_budget(frame)]
     found = {str(order) for order in rows["order"].dropna() if order}
     return len(found) >= FEWEST_ORDERS or any(map(is_oracle, found))
 
@@ -44,12 +44,13 @@ def draw_selections(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     at several keep ratios.
 
     A colour and marker an order, and a line through its keep ratios up to the whole cache (black);
-    oracles, which no sender can be, are dashed. One bar a panel says how wide intervals are. Of the
-    pair of the published study its accuracies are hollow grey markers, at the bytes that the same
-    choice takes here. `frame` is a budget curve for which `has_selections` holds.
+    oracles, which no sender can be, are dashed. Conditions under a budget are not drawn. One bar a
+    panel says how wide intervals are. Of the pair of the published study its accuracies are hollow
+    grey markers, at the bytes that the same choice takes here. `frame` is a budget curve for which
+    `has_selections` holds.
     """
     rows = labelled(frame[(frame["dataset"] == dataset) & (frame["pair"] == pair)])
-    dots = [dot for dot in read_points(rows) if dot.keep_ratio > 0]
+    dots = [dot for dot in read_points(rows) if dot.keep_ratio > 0 and not dot.budget]
     swept = {codec for codec, _ in read_sweeps(dots)}
     codecs = list(dict.fromkeys(dot.codec for dot in dots if dot.codec in swept))
     drawn = sorted({d.order for d in dots if d.order and d.keep_ratio < 1}, key=_sort_key)
@@ -162,7 +163,7 @@ def _draw_legend(figure: Figure, drawn: Sequence[str], published: bool) -> None:
 
 
 def _caption(rows: pd.DataFrame, drawn: Sequence[str]) -> str:
-    shown = rows[(rows["examples"] > 0)]
+    shown = rows[(rows["examples"] > 0) & ~under_budget(rows)]
     n, *unfinished = n_sentences(shown, "point")
     sentences = [f"{n}. Bar at the left: the median half-width of the 95 % intervals, both ways."]
     sentences += [f"{sentence}." for sentence in unfinished]

@@ -88,3 +88,28 @@ def test_many_orders_have_a_picture_of_their_own(condition: Make, tmp_path: Path
     figure = draw_budget_curve(many, "set", "demo")
     caption = " ".join(text.get_text() for text in figure.texts)
     assert "5 more ways to choose tokens" in " ".join(caption.split())
+
+
+def test_long_names_leave_the_curve_its_width(condition: Make) -> None:
+    names = ["front", "back", "expected_attention_by_layer", "knorm_by_layer", "vnorm_by_layer"]
+    long = "tokens:int8:int4:int3:int2"
+    budget = {"codec": long, "keep_ratio": 1.0, "order": "back", "wire_bytes": 5_000}
+    within = condition("A" * 30 + "B" * 10, **budget, budget_ratio=1 / 16)
+    figure = draw_budget_curve(build_curve([*grid(condition, names), within]), "set", "demo")
+    figure.draw_without_rendering()
+    upper = figure.axes[0]
+    assert upper.get_position().width > 0.6
+    width = figure.bbox.width
+    for found in [*figure.legends, *upper.artists]:
+        assert found.get_window_extent().x1 <= width
+    shown = [text.get_text() for text in upper.texts]
+    assert "int8 kept" in shown and f"{long} kept" not in shown  # it has no keep ratios to name
+
+
+def test_what_a_budget_chose_is_not_drawn(condition: Make) -> None:
+    names = ["front", "vnorm", "knorm"]
+    budget = {"codec": "kivi2", "keep_ratio": 1.0, "order": "back", "wire_bytes": 5_000}
+    within = condition("A" * 30 + "B" * 10, **budget, budget_bytes=6_000)
+    results = [*grid(condition, names), within]
+    figure = draw_selections(build_curve(results), "set", "demo")
+    assert [axes.get_title() for axes in figure.axes[:1]] == ["int8"] and len(figure.axes) == 2
