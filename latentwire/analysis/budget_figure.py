@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ RATIO_POINTS = 8.6  # between the rows of keep ratios
 MOST_CODECS = 10  # told apart by colour and marker
 LEGEND_CODECS = 7  # on a line of the legend
 KINDS = 5  # of lines and hollow markers, likewise
-KINDS_CHARACTERS, HANDLE_CHARACTERS = 116, 9  # across the page, and what a line's sample takes
+LINE_CHARACTERS, HANDLE_CHARACTERS = 116, 9  # across the page, and what a line's sample takes
 FRONT_COLOUR, FRONT_WIDTH = "0.85", 4.5
 Styles = Mapping[str, tuple[str, str]]  # codec -> colour and marker
 
@@ -309,15 +310,14 @@ def _draw_keep_ratios(figure: Figure, dots: Sequence[PlotPoint], styles: Styles)
     where there is room for it, from the longest cache on."""
     axes = figure.axes[0]
     sweeps = read_sweeps(dots)
-    swept = [codec for codec in styles if any(codec == key[0] for key in sweeps)]
+    found = {codec: _places(dots, codec) for codec in styles if any(codec == k[0] for k in sweeps)}
+    swept = {codec: places for codec, places in found.items() if len(places) > 1}
     rows = []
-    for row, codec in enumerate(swept):
+    for row, (codec, places) in enumerate(swept.items()):
         look: dict[str, Any] = {"fontsize": 6.5, "color": styles[codec][0], "va": "center"}
         look |= {"textcoords": "offset points", "annotation_clip": False}
         y = -7 - RATIO_POINTS * row
         axes.annotate(f"{codec} kept", (0, 0), (-5, y), "axes fraction", ha="right", **look)
-        kept = [dot for dot in dots if dot.codec == codec and not dot.budget]
-        places = {dot.keep_ratio: dot.wire_bytes for dot in kept}
         under = ("data", "axes fraction")
         rows.append(
             [
@@ -329,6 +329,12 @@ def _draw_keep_ratios(figure: Figure, dots: Sequence[PlotPoint], styles: Styles)
         figure.draw_without_rendering()
     for labels in rows:
         _thin_out(labels)
+
+
+def _places(dots: Sequence[PlotPoint], codec: str) -> dict[float, float]:
+    """Bytes by keep ratio."""
+    kept = (dot for dot in dots if dot.codec == codec and not dot.budget)
+    return {dot.keep_ratio: dot.wire_bytes for dot in kept}
 
 
 def _thin_out(labels: Sequence[Annotation]) -> None:
@@ -386,7 +392,7 @@ def _draw_legends(
         title_fontproperties={"weight": "bold", "size": 9.5},
         alignment="left",
         loc="outside upper left",
-        ncols=min(len(codecs), LEGEND_CODECS),
+        ncols=_columns(list(styles), LEGEND_CODECS),
         handlelength=1.0,
         **look,
     )
@@ -396,19 +402,20 @@ def _draw_legends(
         look |= {"bbox_to_anchor": (EDGE, 1.02), "bbox_transform": beside, "borderaxespad": 0}
         names = [str(kind.get_label()) for kind in kinds]
         # Beside the panel's own legend. What is not clipped, the layout makes room for.
-        second = Legend(upper, kinds, names, loc="lower left", ncols=_columns(names), **look)
+        second = Legend(upper, kinds, names, loc="lower left", ncols=_columns(names, KINDS), **look)
         upper.add_artist(second).set_clip_on(False)
 
 
-def _columns(names: Sequence[str]) -> int:
+def _columns(names: Sequence[str], most: int) -> int:
     """Of a legend, which is filled column by column: as many as the page is wide enough for."""
 
     def characters(columns: int) -> int:
-        rows = -(-len(names) // columns)
-        parts = [names[start : start + rows] for start in range(0, len(names), rows)]
+        rows, longer = divmod(len(names), columns)  # the first columns have a row more
+        ends = [column * rows + min(column, longer) for column in range(columns + 1)]
+        parts = [names[start:end] for start, end in pairwise(ends)]
         return sum(max(map(len, part)) + HANDLE_CHARACTERS for part in parts)
 
-    fitting = (n for n in range(min(len(names), KINDS), 1, -1) if characters(n) <= KINDS_CHARACTERS)
+    fitting = (n for n in range(min(len(names), most), 1, -1) if characters(n) <= LINE_CHARACTERS)
     return next(fitting, 1)
 
 

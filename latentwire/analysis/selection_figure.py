@@ -32,8 +32,7 @@ PANEL_WIDTH, PANEL_HEIGHT, LEGEND_WIDTH = 3.0, 2.5, 2.1  # inches
 
 
 def has_selections(frame: pd.DataFrame) -> bool:
-    """Whether a curve's rows without a budget are of several ways to choose tokens, or of an
-    oracle."""
+    """Whether a curve's rows are of several ways to choose tokens, or of an oracle."""
     rows = frame[frame["system"].isin(CACHES) & (frame["keep_ratio"] < 1) & ~under_budget(frame)]
     found = {str(order) for order in rows["order"].dropna() if order}
     return len(found) >= FEWEST_ORDERS or any(map(is_oracle, found))
@@ -45,9 +44,9 @@ def draw_selections(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     at several keep ratios.
 
     A colour and marker an order, and a line through its keep ratios up to the whole cache (black);
-    oracles, which no sender can be, are dashed. One bar a panel says how wide intervals are. Of the
-    pair of the published study its accuracies are hollow grey markers, at the bytes that the same
-    choice takes here. What has a budget in bytes is not shown. `frame` is a budget curve for which
+    oracles, which no sender can be, are dashed. Conditions under a budget are not drawn. One bar a
+    panel says how wide intervals are. Of the pair of the published study its accuracies are hollow
+    grey markers, at the bytes that the same choice takes here. `frame` is a budget curve for which
     `has_selections` holds.
     """
     here = (frame["dataset"] == dataset) & (frame["pair"] == pair)
@@ -165,7 +164,7 @@ def _draw_legend(figure: Figure, drawn: Sequence[str], published: bool) -> None:
 
 
 def _caption(rows: pd.DataFrame, drawn: Sequence[str]) -> str:
-    shown = rows[(rows["examples"] > 0)]
+    shown = rows[(rows["examples"] > 0) & ~under_budget(rows)]
     n, *unfinished = n_sentences(shown, "point")
     sentences = [f"{n}. Bar at the left: the median half-width of the 95 % intervals, both ways."]
     sentences += [f"{sentence}." for sentence in unfinished]

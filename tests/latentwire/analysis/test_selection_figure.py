@@ -54,21 +54,6 @@ def test_oracles_are_dashed_and_the_legend_says_oracle(condition: Make, oracle: 
     assert f"oracle: {oracle[7:]} kept" in words
 
 
-def test_what_has_a_budget_is_no_selection(condition: Make) -> None:
-    results = grid(condition, ["back", "knorm", "snapkv"])
-    budgets = [
-        condition("AB" * 20, order=order, budget_bytes=900, wire_bytes=800, keep_ratio=kept)
-        for order, kept in (("front", 1.0), ("vnorm", 0.5), ("oracle_delta", 1.0))
-    ]
-    plain, frame = build_curve(results), build_curve([*results, *budgets])
-    shown = [
-        [line.get_xydata().tolist() for axes in figure.axes for line in axes.lines]  # type: ignore[union-attr]
-        for figure in (draw_selections(each, "set", "demo") for each in (plain, frame))
-    ]
-    assert shown[0] == shown[1]
-    assert not has_selections(build_curve(budgets))
-
-
 def test_every_point_stands_at_its_bytes_and_score(condition: Make) -> None:
     frame = build_curve(grid(condition, ["back", "knorm", "snapkv"]))
     score, gain = draw_selections(frame, "set", "demo").axes
@@ -103,3 +88,30 @@ def test_many_orders_have_a_picture_of_their_own(condition: Make, tmp_path: Path
     figure = draw_budget_curve(many, "set", "demo")
     caption = " ".join(text.get_text() for text in figure.texts)
     assert "5 more ways to choose tokens" in " ".join(caption.split())
+
+
+def test_long_names_leave_the_curve_its_width(condition: Make) -> None:
+    names = ["front", "back", "expected_attention_by_layer", "knorm_by_layer", "vnorm_by_layer"]
+    long = "tokens:int8:int4:int3:int2"
+    budget = {"codec": long, "keep_ratio": 1.0, "order": "back", "wire_bytes": 5_000}
+    within = condition("A" * 30 + "B" * 10, **budget, budget_ratio=1 / 16)
+    figure = draw_budget_curve(build_curve([*grid(condition, names), within]), "set", "demo")
+    figure.draw_without_rendering()
+    upper = figure.axes[0]
+    assert upper.get_position().width > 0.6
+    width = figure.bbox.width
+    for found in [*figure.legends, *upper.artists]:
+        assert found.get_window_extent().x1 <= width
+    shown = [text.get_text() for text in upper.texts]
+    assert "int8 kept" in shown and f"{long} kept" not in shown  # it has no keep ratios to name
+
+
+def test_what_a_budget_chose_is_not_drawn(condition: Make) -> None:
+    names = ["front", "vnorm", "knorm"]
+    within = {"codec": "kivi2", "keep_ratio": 1.0, "order": "back"}
+    budgets = [
+        condition("A" * 30 + "B" * 10, **within, wire_bytes=most - 9, budget_bytes=most)
+        for most in (3_000, 6_000)
+    ]
+    figure = draw_selections(build_curve([*grid(condition, names), *budgets]), "set", "demo")
+    assert [axes.get_title() for axes in figure.axes[:1]] == ["int8"] and len(figure.axes) == 2
