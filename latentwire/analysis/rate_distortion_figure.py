@@ -14,6 +14,8 @@ from latentwire.analysis.frames import metric_of, whole_caches
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.pictures import PALE, gridded, label, labelled, styled
 from latentwire.analysis.provenance import hashes_note
+from latentwire.channel.codec_names import bits_label
+from latentwire.spec.axes import MIXED
 
 SINGLE = "floating point"  # 4-, 8- and 16-bit formats, each of which is its own codec
 STAGES = "lossless stage, schedule"
@@ -46,7 +48,7 @@ OTHER_STYLE = ("#999999", "X")
 
 def family(codec: str) -> str:
     """Codecs that differ in their bits only: `int4_group` is of `int_group`."""
-    if "+" in codec or "/" in codec:
+    if "+" in codec or bits_label(codec) == MIXED:
         return STAGES
     if codec in PLAIN:
         return SINGLE

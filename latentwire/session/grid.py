@@ -78,10 +78,11 @@ def run_grid(
 def refused_orders(session: Session, conditions: Sequence[Condition]) -> dict[str, str]:
     """The orders among conditions that the pair cannot have, each with the reason; none where its
     files are not here yet."""
-    if not session.is_local():
+    channels = [condition.channel for condition in conditions if condition.channel]
+    channels = [channel for channel in channels if chooses_by_layer(channel.order)]
+    if not channels or not session.is_local():  # whether it inserts takes torch to ask
         return {}
     inserts = session.files.inserts()
-    channels = [condition.channel for condition in conditions if condition.channel]
     found = {
         channel.order: refusal(
             channel.order, inserts, bool(channel.alignment or session.pair.alignment)

@@ -76,10 +76,10 @@ def test_bad_options(tmp_path: Path, options: tuple[str, ...], sentence: str) ->
 
 
 def test_an_unknown_entry_point_names_the_known_ones(tmp_path: Path) -> None:
-    done = runpod(tmp_path, "-e", "m9")
+    done = runpod(tmp_path, "-e", "m99")
     assert done.returncode == BAD_INPUT
     line = one_sentence(done)
-    assert "there is no entry point 'm9'" in line
+    assert "there is no entry point 'm99'" in line
     assert " m0 " in line
     assert "_" not in line.split("only ")[1].split()[0]
     assert not (tmp_path / "venv").exists()

@@ -20,7 +20,7 @@ def test_every_codec_has_a_family_with_a_style() -> None:
     assert family("int4_group") == "int_group"
     assert family("rotate2.5") == "rotate"
     assert family("nf4") == family("bf16") == SINGLE
-    assert family("int4/last2:bf16") == family("bf16+zstd") == STAGES
+    assert family("int4/last2:bf16") == family("bf16+zstd") == family("tokens:int8:int4") == STAGES
 
 
 def test_a_line_joins_a_familys_codecs_by_their_bits() -> None:

@@ -103,7 +103,7 @@ def test_the_conda_environments_python(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["m9"], "unknown entry point 'm9'; known: baselines, calibrate, "),
+        (["m99"], "unknown entry point 'm99'; known: baselines, calibrate, "),
         (["m2", "-P", "kv_bits=abc"], "kv_bits=abc: must be one of"),
         (["m2", "-P", "keep_ratio=1"], "m2 has no parameter 'keep_ratio'; it takes "),
         (["m2", "-P", "kv_bits"], "parameter 'kv_bits': must be name=value"),

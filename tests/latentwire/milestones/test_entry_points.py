@@ -26,10 +26,10 @@ def test_bad_input_is_one_sentence(project: Project) -> None:
         ("m2", {"kv_bits": "abc"}, "kv_bits=abc: must be one of"),
         ("m3", {"keep_ratio": "1.5"}, "keep_ratio=1.5: must be"),
         ("m0", {"pair": "nobody"}, "unknown pair 'nobody'; known: demo"),
-        ("train", {"pair": "qwen3_0.6b+llama3.2_1b", "data": "arc_c"}, "has two tokenizers"),
+        ("train", {"pair": "demo", "data": "arc_c", "alignment": "first"}, "have one tokenizer"),
         ("m0", {"pair": "demo", "device": "cuda"}, "device=cuda: this machine has 0 CUDA"),
         ("m2", {"codec": "int4/last2"}, "'last2' is no exception of a schedule"),
-        ("m2", {"codec": "kvtc1+zstd"}, "kvtc1 is entropy-coded"),
+        ("m2", {"codec": "kvtc1+zstd"}, "kvtc1 takes no lossless stage"),
         ("m2", {"pair": "demo", "codec": "turbo2"}, "codec turbo2 needs a calibration of pair"),
         (
             "m2",
@@ -78,7 +78,12 @@ def test_main_runs_once_and_is_then_finished(project: Project) -> None:
     assert calibration[:10] in note and "kvtc1" in note and "| demo_facts dev | " in note
     for run in codecs:  # each with a packet that says how long it is
         (packet,) = Path(run.info.artifact_uri.removeprefix("file://")).glob("*.lwkv")
-        assert run.data.params["codec"].split("+")[0].split("/")[0] in describe(packet.read_bytes())
+        name = run.data.params["codec"].split("+")[0].split("/")[0]
+        if name.startswith("tokens:"):  # without a budget all tokens are of the first class
+            name = ":".join(name.split(":")[:2])
+        if name.startswith("planes"):  # a stream says no rate: that is where it ends
+            name = "planes8_klt" if name.endswith("_klt") else "planes8"
+        assert name in describe(packet.read_bytes())
         assert run.data.metrics["bits_per_element"] > 0
     curve = pd.read_csv(project.folder / "out" / "budget_curve.csv")
     assert set(curve["dataset"]) == {"demo_facts", "demo_graded"}

@@ -84,7 +84,8 @@ def test_without_a_file_the_milestones_claims_are_judged(
     assert main(["claims"]) == 0
     printed = capsys.readouterr().out
     headings = [line for line in printed.splitlines() if line.endswith(", demo")]
-    assert headings == ["m0.yaml, demo", "m2.yaml, demo", "m3.yaml, demo"]
+    judged = ("m0", "m10", "m2", "m3", "m6", "m8", "m9")  # m5's are of trainings
+    assert headings == [f"{name}.yaml, demo" for name in judged]
     assert "With int8, no accuracy is lost against 16 bits." in printed
     assert "There are no answers of receiver alone." in printed
 
