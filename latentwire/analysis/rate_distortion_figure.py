@@ -14,8 +14,7 @@ from latentwire.analysis.frames import metric_of, whole_caches
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.pictures import PALE, gridded, label, labelled, styled
 from latentwire.analysis.provenance import hashes_note
-from latentwire.channel.codec_names import bits_label
-from latentwire.spec.axes import MIXED
+from latentwire.channel.codec_names import is_mixed
 
 SINGLE = "floating point"  # 4-, 8- and 16-bit formats, each of which is its own codec
 STAGES = "lossless stage, schedule"
@@ -48,7 +47,7 @@ OTHER_STYLE = ("#999999", "X")
 
 def family(codec: str) -> str:
     """Codecs that differ in their bits only: `int4_group` is of `int_group`."""
-    if "+" in codec or bits_label(codec) == MIXED:
+    if "+" in codec or is_mixed(codec):
         return STAGES
     if codec in PLAIN:
         return SINGLE

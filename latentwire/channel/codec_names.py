@@ -14,10 +14,15 @@ def needs_calibration(name: str) -> bool:
     return _CALIBRATED.fullmatch(name.partition("+")[0]) is not None
 
 
+def is_mixed(name: str) -> bool:
+    """Whether layers or tokens differ in their codec, as far as any name says."""
+    return "/" in name or ":" in name
+
+
 def bits_label(name: str) -> str:
     """Bits of one code, for people and for the parameter `kv_bits`: the first number in the name of
     every codec. MIXED where layers or tokens differ."""
-    if "/" in name or ":" in name:
+    if is_mixed(name):
         return MIXED
     found = _BITS.search(name)
     assert found, f"{name}: a codec's name says its bits"
@@ -27,4 +32,4 @@ def bits_label(name: str) -> str:
 def family(name: str) -> str:
     """What codecs of other bits have in common: "klt" of klt1 and klt2, "int_token" of int4_token.
     Of one whose layers or tokens differ, its whole name."""
-    return name if bits_label(name) == MIXED else _BITS.sub("", name, count=1)
+    return name if is_mixed(name) else _BITS.sub("", name, count=1)
