@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,15 @@ def checked(parameters: Sequence[Parameter], texts: dict[str, str]) -> Values:
             shown = shortened(text, 200)
             raise LatentWireError(f"{parameter.name}={shown}: {error}") from None
     return Values(values)
+
+
+def with_defaults(
+    parameters: Sequence[Parameter], defaults: Mapping[str, str]
+) -> tuple[Parameter, ...]:
+    """The same parameters; those that `defaults` names have these."""
+    return tuple(
+        replace(each, default=defaults.get(each.name, each.default)) for each in parameters
+    )
 
 
 def completed(parameters: Sequence[Parameter], given: Mapping[str, Any]) -> Values:

@@ -17,7 +17,16 @@ from latentwire.analysis.atomic_write import replacing
 from latentwire.analysis.frames import FAMILY, records
 from latentwire.analysis.safe_names import file_names
 from latentwire.channel.codec_names import family
-from latentwire.spec.axes import AXES, BUDGETS, CACHES, PLACE_AXES, applying, is_missing, is_whole
+from latentwire.spec.axes import (
+    AXES,
+    BUDGETS,
+    CACHES,
+    PLACE_AXES,
+    applying,
+    is_missing,
+    is_whole,
+    or_none,
+)
 from latentwire.spec.names import condition_name
 
 BEGINNING = "curve_"  # of the files' names
@@ -78,7 +87,7 @@ def compressai(line: Line) -> dict[str, Any]:
     pair, dataset, source = line.family
     results: dict[str, list[Any]] = {
         "bpp": [8 * row["wire_bytes_mean"] for row in line.rows],
-        **{name: [_plain(row[name]) for row in line.rows] for name in _QUANTITIES},
+        **{name: [or_none(row[name]) for row in line.rows] for name in _QUANTITIES},
         "condition": [condition_name(row) for row in line.rows],
     }
     return {
@@ -104,7 +113,7 @@ def _key(line: Line, several_pairs: bool) -> tuple[str, ...]:
 def _fixed(row: _Row, axis: str, frame: pd.DataFrame) -> Iterator[tuple[tuple[str, Any], ...]]:
     """What a row has in common with the others of its line along an axis; none where there is no
     such line, several where it is on several."""
-    values = {name: None if is_missing(row[name]) else row[name] for name in PLACE_AXES}
+    values = {name: or_none(row[name]) for name in PLACE_AXES}
     if axis == "codec" and row["system"] in CACHES:
         values["codec"] = family(row["codec"])
         yield tuple(values.items())
@@ -131,7 +140,3 @@ def _words(fixed: tuple[tuple[str, Any], ...]) -> tuple[str, ...]:
         for name, value in values.items()
         if value is not None and name not in left_out
     )
-
-
-def _plain(value: Any) -> Any:
-    return None if is_missing(value) else value

@@ -7,7 +7,7 @@ from typing import Any
 
 from latentwire.analysis.formatting import human_bytes, percent
 from latentwire.analysis.nearest import Choice, Wanted
-from latentwire.spec.axes import ROW_AXES, is_missing
+from latentwire.spec.axes import ROW_AXES, or_none
 from latentwire.spec.names import condition_name
 
 WIDTH = 100
@@ -33,8 +33,8 @@ def as_json(choices: Sequence[Choice]) -> list[dict[str, Any]]:
                 "pair": one.pair,
                 "metric": one.metric,
                 "name": condition_name(row) if row else None,
-                "condition": {name: _plain(row[name]) for name in ROW_AXES} if row else None,
-                **{name: _plain(row[name]) if row else None for name in _NUMBERS},
+                "condition": {name: or_none(row[name]) for name in ROW_AXES} if row else None,
+                **{name: or_none(row[name]) if row else None for name in _NUMBERS},
                 "receiver_score": over.score if over else None,
                 "over_receiver": over.difference if over else None,
                 "over_receiver_low": over.interval.low if over else None,
@@ -43,10 +43,6 @@ def as_json(choices: Sequence[Choice]) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _plain(value: Any) -> Any:
-    return None if is_missing(value) else value
 
 
 def _lines(one: Choice, wanted: Wanted) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """Codecs on one axis: what is lost, or what is still answered, against all-in bits a number."""
 
-import re
 import textwrap
 from collections.abc import Iterable
 from typing import Any
@@ -14,7 +13,7 @@ from latentwire.analysis.frames import metric_of, whole_caches
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.pictures import PALE, gridded, label, labelled, styled
 from latentwire.analysis.provenance import hashes_note
-from latentwire.channel.codec_names import is_mixed
+from latentwire.channel import codec_names
 
 SINGLE = "floating point"  # 4-, 8- and 16-bit formats, each of which is its own codec
 STAGES = "lossless stage, schedule"
@@ -47,11 +46,11 @@ OTHER_STYLE = ("#999999", "X")
 
 def family(codec: str) -> str:
     """Codecs that differ in their bits only: `int4_group` is of `int_group`."""
-    if "+" in codec or is_mixed(codec):
+    if "+" in codec or codec_names.is_mixed(codec):
         return STAGES
     if codec in PLAIN:
         return SINGLE
-    return re.sub(r"\d+(\.\d+)?", "", codec, count=1)
+    return codec_names.family(codec)
 
 
 @styled

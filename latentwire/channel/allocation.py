@@ -27,6 +27,7 @@ from c2c.cache import KVCache
 from latentwire.channel.by_token import ByToken
 from latentwire.channel.endpoint import Endpoint, gather
 from latentwire.channel.layout import Layout, tensor_of
+from latentwire.channel.oracles.registry import chooses_by_layer
 from latentwire.channel.per_tensor import PerTensor
 from latentwire.channel.positions import Positions
 from latentwire.channel.registry import codec
@@ -81,7 +82,7 @@ class Allocator:
         """Each message's tokens, in the order in which the selector takes them as more may go."""
         key = channel.order, channel.keep_ratio
         if key not in self._orders:
-            if channel.order not in SELECTORS or SELECTORS[channel.order].by_layer:
+            if chooses_by_layer(channel.order):
                 raise LatentWireError(
                     f"order {channel.order} chooses by layer, and bits are given to whole tokens;"
                     " take another order"

@@ -23,9 +23,8 @@ class Positions:
     text_tokens: int = 0
     # The class of each of the sections' tokens, a byte each, for a codec that has any (`by_token`)
     classes: bytes = b""
-    most_bytes: int = (
-        0  # of the packet, where its stream ends there (`EmbeddedCodec`); 0: it is whole
-    )
+    # Of the packet, where its stream ends there (`EmbeddedCodec`); 0: it is whole
+    most_bytes: int = 0
 
     @classmethod
     def of(cls, tokens: Iterable[int]) -> "Positions":

@@ -347,14 +347,13 @@ class _Batch:
         for condition in conditions:
             channel, control = condition.channel, condition.control
             assert channel is not None
-            alike = channel if channel.has_budget else replace(channel, codec="", calibration="")
-            key = alike, control
+            cache, texts, _ = sent[control]
             if own is not None and _by_oracle(condition):
-                cache, texts, _ = sent[control]
                 chosen[condition] = foresee(pair, channel, cache, texts, own)
                 continue
+            alike = channel if channel.has_budget else replace(channel, codec="", calibration="")
+            key = alike, control
             if key not in found:
-                cache, texts, _ = sent[control]
                 if allocates(channel) and control not in allocators:
                     allocators[control] = allocator_of(pair, cache, texts)
                 told = cache, examples[control], allocators.get(control)

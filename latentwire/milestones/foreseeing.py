@@ -13,7 +13,7 @@ from latentwire.session.conclusion import stored_outcomes
 from latentwire.session.grid import run_grid
 from latentwire.session.milestone_run import MilestoneRun
 from latentwire.session.session import Session
-from latentwire.spec.axes import is_missing
+from latentwire.spec.axes import or_none
 from latentwire.spec.condition import Channel, Condition
 
 TABLE = "oracle.csv"
@@ -49,7 +49,7 @@ def _log_table(
 
 def _place(row: Mapping[str, Any]) -> tuple[object, ...]:
     axes = (row["codec"], row["keep_ratio"], row["budget_bytes"], row["order"])
-    return row["dataset"], *(None if is_missing(value) else value for value in axes)
+    return row["dataset"], *map(or_none, axes)
 
 
 def _choice(

@@ -4,14 +4,13 @@ A selector is what a sender can compute. The whole cache, of which nothing is ch
 a pair cannot have is left out: where the message is inserted, tokens that differ by layer.
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from latentwire.channel.selectors.registry import SELECTORS
 from latentwire.errors import LatentWireError
 from latentwire.milestones import m3
 from latentwire.milestones.m3 import conditions
-from latentwire.parameters import KEEP_RATIOS, KV_BITS, ORDER
+from latentwire.parameters import KEEP_RATIOS, KV_BITS, ORDER, with_defaults
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
     from latentwire.session.milestone_run import MilestoneRun
@@ -22,9 +21,7 @@ _OTHER_DEFAULTS = {
     KEEP_RATIOS.name: "1.0,0.5,0.25,0.1",
     ORDER.name: ",".join(SELECTORS),
 }
-PARAMETERS = tuple(
-    replace(each, default=_OTHER_DEFAULTS.get(each.name, each.default)) for each in m3.PARAMETERS
-)
+PARAMETERS = with_defaults(m3.PARAMETERS, _OTHER_DEFAULTS)
 
 
 def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:

@@ -4,12 +4,11 @@ An oracle chooses tokens by what they do to the receiver's own, which no sender 
 a bound, not a method. At equal numbers of tokens, and so at equal bytes but for which they are.
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from latentwire.milestones import m3
 from latentwire.milestones.m3 import conditions
-from latentwire.parameters import KEEP_RATIOS, ORDER
+from latentwire.parameters import KEEP_RATIOS, ORDER, with_defaults
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
     from latentwire.session.milestone_run import MilestoneRun
@@ -19,9 +18,7 @@ _OTHER_DEFAULTS = {
     KEEP_RATIOS.name: "1.0,0.5,0.25,0.1",
     ORDER.name: "vnorm_by_layer,snapkv_by_layer,oracle_proj_vnorm,oracle_delta",
 }
-PARAMETERS = tuple(
-    replace(each, default=_OTHER_DEFAULTS.get(each.name, each.default)) for each in m3.PARAMETERS
-)
+PARAMETERS = with_defaults(m3.PARAMETERS, _OTHER_DEFAULTS)
 
 
 def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:

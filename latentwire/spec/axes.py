@@ -251,6 +251,11 @@ PLACE_AXES = tuple(name for name in ROW_AXES if not AXES[name].derived)
 _BY_RANK = sorted(ROW_AXES, key=lambda name: AXES[name].rank)
 
 
+def or_none(value: Any) -> Any:
+    """The value, and None where a row holds nothing."""
+    return None if is_missing(value) else value
+
+
 def applying(system: str) -> list[str]:
     """The axes on which a system has values."""
     return [name for name, axis in AXES.items() if system in axis.systems]

@@ -25,10 +25,7 @@ SINKS = 4  # as kvpress has it
 
 class ExpectedAttention(ByScore):
     needs_queries = True
-
-    @property
-    def help(self) -> str:
-        return "what should be attended to" + (", layer by layer" if self.by_layer else "")
+    scored = "what should be attended to"
 
     def scores(self, cache: "KVCache", tokens: "Tensor") -> "Tensor":
         import torch

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 
 class KeyNorm(ByScore):
-    @property
-    def help(self) -> str:
-        return "smallest keys" + (", layer by layer" if self.by_layer else "")
+    scored = "smallest keys"
 
     def scores(self, cache: "KVCache", tokens: "Tensor") -> "Tensor":
         from latentwire.channel.selectors.scores import norms

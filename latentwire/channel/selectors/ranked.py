@@ -4,6 +4,7 @@ What such a selector works out of a cache does not depend on the budget. A `Seen
 that to select again with another budget costs no look at a tensor.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -21,17 +22,17 @@ Ranks = Sequence[Sequence[int]]  # the best first: of tokens, for each layer or 
 class Ranked(Selector):
     """Chooses by ranks."""
 
+    @abstractmethod
     def order(self, cache: "KVCache", tokens: "Tensor") -> "Tensor":
         """The ranks of each example of a batch, int64 [R, B, N], the best first.
 
         `cache` is [B, H, T, D], of which row b has tokens[b] tokens (int64 [B]), all of which can
         be sent; what follows is padding, ranked last.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def chosen(self, ranks: Ranks, tokens: int, count: int) -> Positions:
         """What goes of `tokens` tokens where `count` may."""
-        raise NotImplementedError
 
     def select(self, sharer_cache: "KVCache", prompt: Sequence[int], budget: Budget) -> Positions:
         from latentwire.channel.selectors.seen import ranks_of
@@ -45,12 +46,18 @@ class Ranked(Selector):
 class ByScore(Ranked):
     """Takes the tokens that score highest; of equal scores the first ones."""
 
+    scored: str  # which tokens score highest, in a few words
+
     def __init__(self, by_layer: bool = False) -> None:
         self.by_layer = by_layer
 
+    @property
+    def help(self) -> str:
+        return self.scored + (", layer by layer" if self.by_layer else "")
+
+    @abstractmethod
     def scores(self, cache: "KVCache", tokens: "Tensor") -> "Tensor":
         """One score a token, float32 [L, B, T]; arguments as for `order`."""
-        raise NotImplementedError
 
     def always(self, tokens: int, count: int) -> range:
         """Those of `tokens` tokens that go whatever their score; no more than `count`."""

@@ -20,10 +20,7 @@ NEIGHBOURS = 5  # as kvpress has it
 
 class SnapKV(ByScore):
     needs_queries = True
-
-    @property
-    def help(self) -> str:
-        return "what the last attend to" + (", layer by layer" if self.by_layer else "")
+    scored = "what the last attend to"
 
     def scores(self, cache: "KVCache", tokens: "Tensor") -> "Tensor":
         import torch

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 
 class ValueNorm(ByScore):
-    @property
-    def help(self) -> str:
-        return "largest values" + (", layer by layer" if self.by_layer else "")
+    scored = "largest values"
 
     def scores(self, cache: "KVCache", tokens: "Tensor") -> "Tensor":
         from latentwire.channel.selectors.scores import norms

@@ -84,6 +84,17 @@ def batch_of(asked: Sequence[Question], pad: int = 3) -> Batch:
     return Batch(ids, answers, mask, real, messages, counts, prompts)
 
 
+def batch_of_two(
+    first_receives: bool, alignment: str
+) -> tuple[LoadedPair, list[Question], Batch, int]:
+    """A pair, what is asked of it, that as one batch, and the sharer's longest prompt in tokens."""
+    pair = two(first_receives)
+    asked = asked_of(pair, alignment)
+    batch = batch_of(asked)
+    assert batch.message_ids is not None
+    return pair, asked, batch, batch.message_ids.shape[1]
+
+
 def evaluated(
     pair: LoadedPair, channel: Channel | None, question: Question, donor: Question, number: int
 ) -> Tensor:
@@ -110,11 +121,7 @@ def evaluated(
 def test_the_loss_is_that_of_what_evaluation_does(
     first_receives: bool, alignment: str, share: float, order: str, codec: str
 ) -> None:
-    pair = two(first_receives)
-    asked = asked_of(pair, alignment)
-    batch = batch_of(asked)
-    assert batch.message_ids is not None
-    width = batch.message_ids.shape[1]
+    pair, asked, batch, width = batch_of_two(first_receives, alignment)
     kept = max(1, round(share * width))
     through = codecs_in_the_loop(pair.interface, [codec], 1)(0)  # type: ignore[arg-type]
 
@@ -145,11 +152,7 @@ def test_the_loss_is_that_of_what_evaluation_does(
 def test_a_guard_lends_as_evaluation_deranges(
     first_receives: bool, alignment: str, share: float
 ) -> None:
-    pair = two(first_receives)
-    asked = asked_of(pair, alignment)
-    batch = batch_of(asked)
-    assert batch.message_ids is not None
-    width = batch.message_ids.shape[1]
+    pair, asked, batch, width = batch_of_two(first_receives, alignment)
     kept = round(share * width)
     readings = readings_of(pair.receiver, pair.sharer, batch, kept, "front")
     harms, other_counts = [], 0
