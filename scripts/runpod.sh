@@ -197,10 +197,18 @@ else
     [ -f "$checkout.partial/MLproject" ] || die "$repository is not this project: it has no MLproject"
   elif [ -n "$own" ]; then
     say "checkout: copying $own to $checkout"
-    mkdir -p "$checkout.partial"
-    (cd "$own" && tar --exclude=./.venv --exclude=./mlruns --exclude='./mlflow.db*' --exclude=./outputs \
-      --no-same-owner -cf - .) | tar -xf - --no-same-owner -C "$checkout.partial" \
-      || die "$own could not be copied to $checkout.partial"
+    copied=''
+    # A program that writes there meanwhile (git refreshes its index) makes tar refuse its own copy.
+    for _ in 1 2 3; do
+      rm -rf "$checkout.partial" && mkdir -p "$checkout.partial"
+      if (cd "$own" && tar --exclude=./.venv --exclude=./mlruns --exclude='./mlflow.db*' --exclude=./outputs \
+        --no-same-owner -cf - .) 2>>"$log" | tar -xf - --no-same-owner -C "$checkout.partial" 2>>"$log"; then
+        copied=yes
+        break
+      fi
+      sleep 1
+    done
+    [ -n "$copied" ] || die "$own could not be copied to $checkout.partial (why is in $log)"
   else
     die "there is no checkout in $volume: say where to clone it from with --repository URL"
   fi

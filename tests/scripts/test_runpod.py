@@ -137,6 +137,29 @@ def test_a_failed_installation_says_why_and_leaves_no_stamp(tmp_path: Path, tool
     assert (volume / "latentwire" / "MLproject").exists()
 
 
+def test_a_checkout_that_changes_while_it_is_copied_is_copied_again(
+    tmp_path: Path, tools: Path
+) -> None:
+    tar = shutil.which("tar")
+    program(
+        tools,
+        "tar",
+        f'{tar} "$@" || exit 2\n'
+        f'case "$*" in *-cf*) [ -e {tools}/once ] || {{ : >{tools}/once; exit 1; }} ;; esac',
+    )
+    path = f"{tools}:{os.environ['PATH']}"
+    program(tools, "python", f'[ "$2" = venv ] && exit 1\nexec {sys.executable} "$@"')
+    python = str(tools / "python")
+    done = runpod(tmp_path / "volume", env={"PATH": path, "PYTHON": python})
+    assert "making" in one_sentence(done)  # the step after the copy
+    assert (tools / "once").exists()
+    assert (tmp_path / "volume" / "latentwire" / "MLproject").exists()
+    program(tools, "tar", "exit 1")
+    done = runpod(tmp_path / "other", env={"PATH": path, "PYTHON": python})
+    assert "could not be copied" in one_sentence(done)
+    assert not (tmp_path / "other" / "latentwire").exists()
+
+
 def test_an_installation_that_was_cut_off_is_made_again(tmp_path: Path, tools: Path) -> None:
     (tmp_path / "volume" / "venv" / "bin").mkdir(parents=True)
     (tmp_path / "volume" / "venv" / "bin" / "python").symlink_to(sys.executable)
