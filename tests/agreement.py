@@ -32,6 +32,14 @@ def first_logits_of_pipeline(
     return record, logits
 
 
+def same_logprobs(ours: dict[str, float] | None, theirs: dict[str, float] | None) -> None:
+    """Of the same options, within what rounding to four decimals makes of 1e-4."""
+    assert (ours is None) == (theirs is None)
+    if ours and theirs:
+        assert list(ours) == list(theirs)
+        assert max(abs(ours[label] - theirs[label]) for label in ours) <= 2.01e-4
+
+
 def agree(
     pair: LoadedPair,
     conditions: list[Condition],
@@ -56,6 +64,7 @@ def agree(
         for row, (question, donor) in enumerate(zip(questions, donors, strict=True)):
             record, theirs = first_logits_of_pipeline(pair, condition, question, donor)
             assert records[condition][row] == record, condition.label
+            same_logprobs(records[condition][row].option_logprobs, record.option_logprobs)
             difference = float((ours[condition, row] - theirs).abs().max())
             assert difference <= 1e-4, condition.label
     return records

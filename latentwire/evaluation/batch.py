@@ -31,6 +31,7 @@ from latentwire.channel.selectors.seen import Seen, ranks_of_rows
 from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.memory import free_cache, out_of_memory
+from latentwire.evaluation.option_logprobs import option_logprobs, option_tokens
 from latentwire.evaluation.pipeline import (
     allocator_of,
     apply_control,
@@ -65,6 +66,7 @@ OnLogits = Callable[[Sequence[Condition], Tensor], None]
 Reasons = dict[Condition, list[str | None]]  # why each example of a batch has no answer
 Chosen = Mapping[Condition, list[Positions]]  # of each message, under conditions that send a cache
 Received = dict[Condition, Arrived]
+Written = tuple[list[list[int]], list[dict[str, float] | None]]
 
 
 class Messages(NamedTuple):
@@ -102,6 +104,7 @@ class Answers(NamedTuple):
     """One condition's part of a batch, in the order of its examples."""
 
     token_ids: list[list[int]]
+    option_logprobs: list[dict[str, float] | None]
     wire_bytes: list[int]
     elements: list[int]  # numbers that each packet stands for
     unanswered: list[str | None]  # why an example has no answer; what else stands there is nothing
@@ -182,15 +185,15 @@ def answer(
     sent = {control: messages.without_queries() for control, messages in sent.items()}
     by_receiver = [c for c in conditions if c.system == "receiver"]
     by_receiver += sorted(fused, key=lambda c: batch.reading(sent[c.control].each(chosen[c])))
-    answers: dict[Condition, list[list[int]]] = {}
+    answers: dict[Condition, Written] = {}
     reasons: Reasons = {condition: [None] * len(questions) for condition in conditions}
     if sharer_alone:
         decoder = batch.decoder("sharer", 1)
         prompts = [Text(read_alone(c, q)) for c in sharer_alone[:1] for q in questions]
         batch.fill(decoder, sent[MATCHED].every if shared else batch.read("sharer", prompts), 1)
         work.on_phase_end("copy")
-        token_ids = batch.decode(decoder, sharer_alone, reasons, prompts)
-        answers.update(zip(sharer_alone, token_ids, strict=True))
+        written = batch.decode(decoder, sharer_alone, reasons, prompts)
+        answers.update(zip(sharer_alone, written, strict=True))
     sizes: dict[Condition, tuple[list[int], list[int]]] = {}
     if by_receiver:
         own = own or batch.read("receiver", batch.prompts)
@@ -206,11 +209,11 @@ def answer(
         else:
             batch.merge(decoder, own, received, by_receiver)
         del own, sent
-        token_ids = batch.decode(decoder, by_receiver, reasons, batch.prompts, front)
-        answers.update(zip(by_receiver, token_ids, strict=True))
+        written = batch.decode(decoder, by_receiver, reasons, batch.prompts, front)
+        answers.update(zip(by_receiver, written, strict=True))
     nothing = [0] * len(questions)
     return {
-        c: Answers(answers[c], *sizes.get(c, (nothing, nothing)), reasons[c]) for c in conditions
+        c: Answers(*answers[c], *sizes.get(c, (nothing, nothing)), reasons[c]) for c in conditions
     }
 
 
@@ -613,14 +616,15 @@ class _Batch:
         reasons: Reasons,
         prompts: Sequence[Text],
         before: Sequence[Positions] = (),
-    ) -> list[list[list[int]]]:
-        """Each condition's answers to `prompts` in token ids, from its rows of the decoder, in
-        which tokens may stand `before` the prompt. Logits that are no numbers are noted in
-        `reasons`."""
+    ) -> list[Written]:
+        """Each condition's answers to `prompts` in token ids, with what their options got, from its
+        rows of the decoder, in which tokens may stand `before` the prompt. Logits that are no
+        numbers are noted in `reasons`."""
         rows = len(prompts)
         front = before or [Positions()] * len(conditions) * rows
         last = torch.tensor([prompt.ids[-1] for prompt in prompts], device=decoder.device)
         unseen = hidden(prompts, max(len(prompt.ids) for prompt in prompts), decoder.device)
+        logprobs: list[dict[str, float] | None] = []
 
         def on_first_logits(logits: Tensor) -> None:
             by_condition = logits.unflatten(0, (len(conditions), rows))
@@ -629,6 +633,7 @@ class _Batch:
             ):
                 for row in (row for row, good in enumerate(finite) if not good):
                     reasons[condition][row] = reasons[condition][row] or NOT_FINITE
+            logprobs.extend(option_logprobs(logits, self.labels(conditions[0]) * len(conditions)))
             self.on_first_logits(conditions, by_condition)
 
         forced_lengths = None
@@ -647,7 +652,15 @@ class _Batch:
             None if unseen is None else unseen.repeat(len(conditions), 1),
         )
         self.work.on_phase_end("decoding")
-        return [answers[start : start + rows] for start in range(0, len(answers), rows)]
+        parts = (slice(start, start + rows) for start in range(0, len(answers), rows))
+        return [(answers[part], logprobs[part]) for part in parts]
+
+    def labels(self, condition: Condition) -> list[dict[str, int]]:
+        """The tokens of each question's options, of the model that answers."""
+        tokenizer = self.work.pair.tokenizer_of(condition.system)
+        options = [question.options for question in self.questions]
+        known = {each: option_tokens(tokenizer, each) for each in dict.fromkeys(options)}
+        return [known[each] for each in options]
 
 
 def _one_by_one(messages: Messages, selectors: Iterable[Ranked]) -> list[tuple[KVCache, Text]]:

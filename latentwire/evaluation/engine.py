@@ -186,12 +186,13 @@ class _Call:
         """Make the records of a batch."""
         pair = self.work.pair
         for condition, found in answers.items():
-            for row, tokens, *sizes, reason in zip(rows, *found, strict=True):
+            for row, tokens, logprobs, *sizes, reason in zip(rows, *found, strict=True):
                 asked_and_lent = condition, self.questions[row], self.donors[row]
+                told = {"option_logprobs": logprobs}
                 self.records[condition][row] = (
                     unanswered(*asked_and_lent, reason)
                     if reason
-                    else written_record(pair, *asked_and_lent, tokens, *sizes)
+                    else written_record(pair, *asked_and_lent, tokens, *sizes, **told)
                 )
         self.work.on_phase_end("records")
         self.progress(len(answers) * len(rows))

@@ -41,6 +41,7 @@ from latentwire.channel.selectors.selector import WHOLE_TOKENS
 from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
+from latentwire.evaluation.option_logprobs import option_logprobs, option_tokens
 from latentwire.evaluation.reading import (
     Text,
     places,
@@ -88,9 +89,12 @@ def _answered(
     else:
         ids = read_alone(condition, question)
         prefilled = receiver.read(answering, as_batch(ids, pair.device))
+    labels = option_tokens(pair.tokenizer_of(name), question.options)
+    (logprobs,) = option_logprobs(prefilled.logits, [labels])
     answer = written(answering, prefilled, question.task.max_new_tokens)
     sent = len(packet), pair.endpoint.elements(packet)
-    return written_record(pair, condition, question, donor, answer, *sent)
+    told = {"option_logprobs": logprobs}
+    return written_record(pair, condition, question, donor, answer, *sent, **told)
 
 
 def written(model: PreTrainedModel, prefilled: Prefilled, tokens: int) -> list[int]:
