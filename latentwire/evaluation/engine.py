@@ -188,11 +188,12 @@ class _Call:
         for condition, found in answers.items():
             for row, tokens, logprobs, *sizes, reason in zip(rows, *found, strict=True):
                 asked_and_lent = condition, self.questions[row], self.donors[row]
-                told = {"option_logprobs": logprobs}
                 self.records[condition][row] = (
                     unanswered(*asked_and_lent, reason)
                     if reason
-                    else written_record(pair, *asked_and_lent, tokens, *sizes, **told)
+                    else written_record(
+                        pair, *asked_and_lent, tokens, *sizes, option_logprobs=logprobs
+                    )
                 )
         self.work.on_phase_end("records")
         self.progress(len(answers) * len(rows))

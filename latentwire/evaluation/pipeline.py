@@ -93,8 +93,8 @@ def _answered(
     (logprobs,) = option_logprobs(prefilled.logits, [labels])
     answer = written(answering, prefilled, question.task.max_new_tokens)
     sent = len(packet), pair.endpoint.elements(packet)
-    told = {"option_logprobs": logprobs}
-    return written_record(pair, condition, question, donor, answer, *sent, **told)
+    asked = condition, question, donor
+    return written_record(pair, *asked, answer, *sent, option_logprobs=logprobs)
 
 
 def written(model: PreTrainedModel, prefilled: Prefilled, tokens: int) -> list[int]:
