@@ -14,6 +14,7 @@ import pandas as pd
 from latentwire.analysis import csv_files, unanswered
 from latentwire.analysis.bootstrap import mean_interval
 from latentwire.analysis.comparison_columns import pairing_columns, reference_columns
+from latentwire.analysis.donor_lengths import with_lengths
 from latentwire.analysis.frames import FAMILY
 from latentwire.analysis.letter_distribution import (
     at_limit,
@@ -78,7 +79,7 @@ COLUMNS: dict[str, str] = {
     "wire_bytes_per_question": "float64",
     **_of_type("float64", "bits_per_element", "unused_bytes_mean"),
     **_of_controls(_OF_CONTROL, [DERANGED]),
-    "pairing_examples": "int64",
+    **_of_type("int64", "deranged_other_length", "pairing_examples"),
     **_of_type("float64", *_with_ends("pairing_gain"), "pairing_p", "pairing_p_holm"),
     **_of_controls(_OF_CONTROL, OTHERS),
     "unanswered": "int64",
@@ -358,13 +359,17 @@ def _of_each_kind(
 def _measure(parts: Sequence[ConditionResult]) -> _Measured:
     point = parts[0]
     total = _agreed(point, "examples_total", {part.examples_total for part in parts})
+    first = [part for part in parts if part.donor in (None, 1)]
     records = {
         control: merged(
-            f"{point}, control {control}", [part for part in parts if part.control == control]
+            f"{point}, control {control}", [part for part in first if part.control == control]
         )
         for control in (*CONTROLS, NONE)
     }
-    own, deranged = records[MATCHED if point.system in SENDING else NONE], records[DERANGED]
+    own = records[MATCHED if point.system in SENDING else NONE]
+    if point.system in CACHES:
+        records[DERANGED] = with_lengths(own, records[DERANGED])
+    deranged = records[DERANGED]
     if len(own) > total:
         raise LatentWireError(f"{point}: {len(own)} examples, but its dataset has {total}.")
 
@@ -392,6 +397,7 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
             sum(task.is_correct(str(record.donor_answer), record.predicted) for record in donors),
             len(donors),
         ),
+        "deranged_other_length": sum(r.donor_tokens is not None for r in deranged.values()),
         **_answer_columns(own.values(), task),
     }
     for control in in_place_of_own():

@@ -38,7 +38,7 @@ from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import needs_queries, select
 from latentwire.channel.selectors.seen import Seen
 from latentwire.channel.selectors.selector import WHOLE_TOKENS
-from latentwire.controls.registry import CONTROLS
+from latentwire.controls.registry import CONTROLS, is_lent
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.option_logprobs import option_logprobs, option_tokens
@@ -391,5 +391,8 @@ def written_record(
     if condition.channel and condition.channel.has_budget:
         text = sent_text(pair.interface, question, source_of(condition.control, question, donor))
         told["budget_bytes"] = budget_bytes(pair, condition.channel, text)
+    if condition.channel and not pair.interface.inserts and is_lent(condition.control):
+        lent = len(donor.prompts.receiver_ids)
+        told["donor_tokens"] = None if lent == len(question.prompts.receiver_ids) else lent
     found = question.task.extract(output)
     return make_record(condition, question, donor, found, generated_tokens=len(answer), **told)
