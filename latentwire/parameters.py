@@ -315,7 +315,10 @@ def _data(text: str) -> tuple[str, ...] | Path:
 DTYPES = (AUTO, "float32", "bfloat16", "float16")
 
 PAIR = Parameter(
-    "pair", AUTO, _pair, "a known pair, the path of a pair's YAML file, self:MODEL, or auto"
+    "pair",
+    AUTO,
+    _pair,
+    "a known pair, the path of a pair's YAML file, self:MODEL, untrained:PAIR, or auto",
 )
 DATASET = Parameter("dataset", AUTO, _datasets, "question sets, or auto for the pair's own")
 

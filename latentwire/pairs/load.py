@@ -1,6 +1,7 @@
 """The known pairs by name, a user's own by file, and one model at both ends."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from latentwire.errors import LatentWireError, quoted
@@ -11,6 +12,7 @@ from latentwire.user_files import user_path
 PAIRS_DIR = Path(__file__).parent
 
 SELF = "self:"  # and a model's folder, or its name on the hub: that model at both ends
+UNTRAINED = "untrained:"  # and a pair: with a fuser of the same size that nobody trained
 _ON_HUB = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 _PUBLISHED = "qwen3_0.6b+qwen2.5_0.5b"
@@ -24,12 +26,14 @@ def pair_names() -> tuple[str, ...]:
 
 def load_pair(name_or_yaml_path: str) -> Pair:
     """Read a pair by its name, or from a YAML file of the user's own (see `is_file_name`), or make
-    the one of `self:MODEL`.
+    the one of `self:MODEL` or `untrained:PAIR`.
 
     Raises `LatentWireError` for an unknown name, a missing file, and a malformed one by its key.
     """
     if name_or_yaml_path.startswith(SELF):
         return _one_model(name_or_yaml_path.removeprefix(SELF))
+    if name_or_yaml_path.startswith(UNTRAINED):
+        return _untrained(load_pair(name_or_yaml_path.removeprefix(UNTRAINED)))
     if name_or_yaml_path in pair_names():
         path = PAIRS_DIR / f"{name_or_yaml_path}.yaml"
     else:
@@ -37,7 +41,7 @@ def load_pair(name_or_yaml_path: str) -> Pair:
         if not is_file_name(name_or_yaml_path):
             raise LatentWireError(
                 f"unknown pair {quoted(name_or_yaml_path)}; known: {', '.join(pair_names())}, "
-                "or give the path of a YAML file, or self:MODEL"
+                "or give the path of a YAML file, self:MODEL, or untrained:PAIR"
             )
     return parse_pair(read_yaml(path), path)
 
@@ -65,6 +69,15 @@ def _one_model(model: str) -> Pair:
         shared_tokenizer=True,
         interface="prefix",
     )
+
+
+def _untrained(pair: Pair) -> Pair:
+    """The pair with weights that nobody trained. It has a name and an identity of its own, so that
+    its answers are another curve."""
+    if pair.fuser is None or pair.untrained:
+        raise LatentWireError(f"pair {pair.name} has no trained weights to do without")
+    told = f"an untrained fuser of the same size; {pair.description}"
+    return replace(pair, name=UNTRAINED + pair.name, description=told, untrained=True)
 
 
 def is_file_name(name_or_yaml_path: str) -> bool:
