@@ -10,7 +10,6 @@ if TYPE_CHECKING:  # it brings torch: a list of names should not take seconds
     from torch import Tensor
 
     from c2c.cache import KVCache
-    from latentwire.channel.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,9 @@ class Known:
     seeds: Sequence[int]
     # Float64 [D / 2], of the sharer's rotary embedding (`c2c.rope`); None: it cannot be taken off.
     frequencies: "Tensor | None" = None
-    calibration: "Calibration | None" = None  # the pair's, there where the control is `calibrated`
+    # The calibration's mean K (without the rotary embedding) and V, float32 [L, H, D] each, where
+    # the control is `calibrated`.
+    means: "tuple[Tensor, Tensor] | None" = None
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,10 @@ def _mean(cache: "KVCache", tokens: Sequence[int], known: Known) -> "KVCache":
     from c2c.cache import KVCache
     from c2c.rope import redo
 
-    calibration, rows = known.calibration, len(tokens)
-    assert calibration is not None
-    shape = (*calibration.key_mean.shape[:2], cache.tokens, -1)
-    keys, values = (
-        mean.double()[:, :, None].expand(shape)  # [L, H, T, D]
-        for mean in (calibration.key_mean, calibration.value_mean)
-    )
-    keys = redo(keys, torch.arange(cache.tokens), calibration.inverse_frequencies)
+    assert known.means is not None and known.frequencies is not None
+    rows, n = len(tokens), cache.tokens
+    keys, values = (mean.double()[:, :, None].expand(-1, -1, n, -1) for mean in known.means)
+    keys = redo(keys, torch.arange(n), known.frequencies)  # [L, H, T, D]
 
     def of_each(layers: torch.Tensor, like: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         return tuple(x.to(own).repeat(rows, 1, 1, 1) for x, own in zip(layers, like, strict=True))

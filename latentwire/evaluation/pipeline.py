@@ -356,17 +356,19 @@ def merged(
 
 def apply_control(pair: LoadedPair, control: str, cache: KVCache, texts: Sequence[Text]) -> KVCache:
     """What a control sends of the sharer's caches of these texts; see `Control.message`."""
-    message = CONTROLS[control].message
+    message, calibration, means = CONTROLS[control].message, pair.endpoint.calibration, None
     if message is None:
         return cache
+    if CONTROLS[control].calibrated and calibration:
+        means = calibration.key_mean, calibration.value_mean
     try:
         frequencies = rope.inverse_frequencies(pair.sharer).double()
     except LatentWireError:
         frequencies = None
     digests = [hashlib.sha256(repr(text.ids).encode()).digest() for text in texts]
     seeds = [int.from_bytes(digest[:8], "big") for digest in digests]
-    known = Known(seeds, frequencies, pair.endpoint.calibration)
-    return message(cache, [len(text.ids) - 1 for text in texts], known)
+    tokens = [len(text.ids) - 1 for text in texts]
+    return message(cache, tokens, Known(seeds, frequencies, means))
 
 
 def fitted(cache: KVCache, lent: Text, own: Text) -> KVCache:

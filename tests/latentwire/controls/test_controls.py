@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 import torch
@@ -52,8 +52,9 @@ def applied(name: str, cache: KVCache, tokens: list[int], seeds: list[int]) -> K
     """What a control sends of a cache of 2 layers and 2 heads of 4 channels."""
     message = CONTROLS[name].message
     mean = torch.arange(16.0).view(2, 2, 4)
-    values = SimpleNamespace(key_mean=mean, value_mean=mean + 100, inverse_frequencies=FREQUENCIES)
-    return message(cache, tokens, Known(seeds, FREQUENCIES, values)) if message else cache
+    return (
+        message(cache, tokens, Known(seeds, FREQUENCIES, (mean, mean + 100))) if message else cache
+    )
 
 
 @pytest.mark.parametrize("name", [*SHIPPED, *MADE])
