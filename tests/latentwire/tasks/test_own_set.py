@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -315,3 +316,8 @@ def test_whatever_rows_hold_there_are_questions_or_one_sentence(
         for example in found.examples:
             assert found.task.prompt_text(example) and found.task.target(example)
             assert found.task.score(example.answer, example.answer) == 1
+
+
+def test_workers_get_what_was_read(tmp_path: Path) -> None:
+    found = own_set(write(tmp_path / "mine.jsonl", HUB, "name: other\n"))
+    assert pickle.loads(pickle.dumps(found)) == found
