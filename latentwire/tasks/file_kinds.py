@@ -5,7 +5,7 @@ alone do those who read a store know how its answers were scored.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from string import ascii_uppercase
@@ -31,6 +31,7 @@ _USUAL = {
     "context": ("context", "passage"),
 }
 ROLES = tuple(_USUAL)
+FieldPath = str | tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Named:
     """Which fields of a row are its question, choices, ...: a path (`answers.text`) each, or of
     choices one path a choice. What is not named is not there."""
 
-    paths: Mapping[str, str | tuple[str, ...]]
+    paths: tuple[tuple[str, FieldPath], ...] = ()  # role and path; tasks are keys, so no mapping
     answers_from: int = 0  # the number of the first choice, where answers are numbers
 
     def completed(self, rows: Sequence[Row]) -> "Named":
@@ -49,11 +50,15 @@ class Named:
         if not found["choices"] and len(lettered) >= _FEWEST_CHOICES:
             found["choices"] = lettered  # type: ignore[assignment]
         usual = {role: path for role, path in found.items() if path}
-        return replace(self, paths={**usual, **self.paths})
+        return replace(self, paths=tuple({**usual, **dict(self.paths)}.items()))
+
+    def has(self, role: str) -> bool:
+        """Whether there is a field for it."""
+        return role in dict(self.paths)
 
     def value(self, row: dict[str, Any], role: str) -> Any:
         """What a row has there. Raises ValueError where it has nothing."""
-        path = self.paths.get(role)
+        path = dict(self.paths).get(role)
         if path is None:
             raise ValueError(f"there is no field for its {role}")
         if isinstance(path, tuple):
@@ -80,19 +85,19 @@ class _OfFile:
     """What all kinds share: fields by the user's names, and an id or else the row's number. No task
     by itself, so that it changes nothing of the task that a kind is asked as."""
 
-    named: Named = field(default_factory=lambda: Named({}))
+    named: Named = field(default_factory=Named)
     from_file: ClassVar[bool] = True
 
     def row_id(self, row: dict[str, Any], index: int) -> str:
         """The id, where rows have one; else the number of the row, from 1."""
-        if "id" not in self.named.paths:
+        if not self.named.has("id"):
             return f"{index + 1}"
         value = self.named.value(row, "id")
         return str(value) if type(value) is int else self.named.text(row, "id")
 
     def with_context(self, example: Example, row: dict[str, Any]) -> Example:
         """The example; with what the sharer alone reads, where rows have that."""
-        if "context" not in self.named.paths:
+        if not self.named.has("context"):
             return example
         return with_passage(example, self.named.text(row, "context"))
 

@@ -131,11 +131,11 @@ def _yaml_beside(path: Path) -> Path:
 def _about(path: Path) -> _About:
     beside = _yaml_beside(path)
     if not beside.is_file():
-        return _About(_checked_name(stem(path), beside, "the file's name"), None, Named({}), None)
+        return _About(_checked_name(stem(path), beside, "the file's name"), None, Named(), None)
     keys = StrictMapping(read_yaml(beside), beside, "")
     name = keys.text("name") if keys.has("name") else stem(path)
     kind = keys.one_of("kind", tuple(KINDS)) if keys.has("kind") else None
-    paths = {role: _field(keys, role) for role in ROLES if keys.has(role)}
+    paths = tuple((role, _field(keys, role)) for role in ROLES if keys.has(role))
     named = Named(paths, _first_number(keys) if keys.has("answers_from") else 0)
     training = user_path(keys.text("training"), path.parent) if keys.has("training") else None
     keys.finish()
@@ -175,9 +175,9 @@ def _checked_name(name: str, beside: Path, what: str) -> str:
 
 def _kind(path: Path, named: Named) -> str:
     """The kind that the fields show. LatentWireError where they show none."""
-    if "choices" in named.paths:
+    if named.has("choices"):
         return MULTIPLE_CHOICE
-    if "context" in named.paths:
+    if named.has("context"):
         return "extractive"
     raise LatentWireError(
         f"{path}: its rows have neither choices nor a context: say which fields they have, and"
