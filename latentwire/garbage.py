@@ -28,6 +28,6 @@ def importing() -> Iterator[None]:
     _keep_for_good()
 
 
-@cache  # Python could be asked what it keeps, but counts it one by one: as long as a small table takes
+@cache  # asked whether it keeps anything, Python counts a million things one by one
 def _keep_for_good() -> None:
     gc.freeze()
