@@ -43,9 +43,10 @@ demo-shared: setup
 demo-private: setup
 	$(RUN) -e m0 -P pair=demo_self -P device=cpu
 
-# More at a time than two cores: many tests wait for processes that they started.
+# More at a time than two cores: many tests wait for processes that they started. On a machine with
+# more cores: make test WORKERS=8.
 test: setup
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder
 
 # The last test makes an environment with every manager that is installed: minutes, and downloads.
 environments: setup
