@@ -8,18 +8,20 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from c2c.errors import shortened
+from latentwire.channel.codec_names import NAMES, is_composed, unknown_codec
 from latentwire.channel.oracles.registry import orders
 from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError
 from latentwire.printable import PlainParser
 from latentwire.spec.axes import SYSTEMS
 from latentwire.spec.setting import USUAL_SEED
+from latentwire.suggestion import did_you_mean
 from latentwire.tasks.registry import task_names
 from latentwire.user_files import output_folder, user_path
 
@@ -32,6 +34,7 @@ MOST_MESSAGE_TOKENS = 2**20
 MOST_BUDGET_BYTES = 2**40
 # What `kv_bits=4` means: the protocol's quantizer, one scale per KV head; 16 is the raw cache.
 BY_BITS = {16: "bf16", 8: "int8", 4: "int4", 3: "int3", 2: "int2"}
+_MOST_CHOICES = 25  # that a help text names
 DEFAULT_TOLERANCE_POINTS = 2.0  # by which a reproduced accuracy may differ
 PUBLISHED_FILE = "published_per_question.csv"  # the published study's answers
 
@@ -76,6 +79,19 @@ class Parameter:
         returned = getattr(self.parse, "__annotations__", {}).get("return")
         return returned.__name__ if returned in (int, float) else "string"
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that it can be, or be a list of; none where it is anything else."""
+        return tuple(getattr(self.parse, "choices", ()))
+
+    @property
+    def described(self) -> str:
+        """Its help with its choices, where the help does not name them and they are few."""
+        words = set(re.findall(r"\w+", self.help))
+        if len(self.choices) > _MOST_CHOICES or words.issuperset(self.choices):
+            return self.help
+        return f"{self.help}; choices: {', '.join(self.choices)}"
+
 
 def parser(
     parameters: Sequence[Parameter], description: str, program: str
@@ -92,7 +108,7 @@ def parser(
             parameter.option,
             dest=parameter.name,
             default=parameter.default,
-            help=parameter.help + default,
+            help=(parameter.described + default).replace("%", "%%"),
         )
     return made
 
@@ -163,15 +179,24 @@ def boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
+_Parse = TypeVar("_Parse", bound=Callable[[str], Any])
+
+
+def with_choices(parse: _Parse, choices: Iterable[str]) -> _Parse:
+    """The same function, which says what words it takes: for help texts and completion."""
+    parse.choices = tuple(choices)  # type: ignore[attr-defined]
+    return parse
+
+
 def one_of(*allowed: str) -> Callable[[str], str]:
     """One of some words."""
 
     def parse(text: str) -> str:
         if text not in allowed:
-            raise ValueError(f"must be one of {', '.join(allowed)}")
+            raise ValueError(f"must be one of {', '.join(allowed)}{did_you_mean(text, allowed)}")
         return text
 
-    return parse
+    return with_choices(parse, allowed)
 
 
 def codecs_of(values: Values) -> list[str]:
@@ -195,7 +220,7 @@ def comma_list(one: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
             raise ValueError("names a value twice")
         return values
 
-    return parse
+    return with_choices(parse, getattr(one, "choices", ()))
 
 
 def _ratio(text: str) -> float:
@@ -244,10 +269,17 @@ def _bits(text: str) -> int:
 
 
 def _codec(text: str) -> str:
+    if text in NAMES:
+        return text
+    if not is_composed(text):
+        raise LatentWireError(unknown_codec(text))
     from latentwire.channel.registry import codec  # it brings torch, which takes seconds
 
     codec(text)  # LatentWireError for one that there is not
     return text
+
+
+with_choices(_codec, NAMES)
 
 
 def _folder(text: str) -> Path | None:
@@ -261,6 +293,18 @@ def _folder(text: str) -> Path | None:
     return path
 
 
+def holding(file: str) -> Callable[[str], Path | None]:
+    """A folder in which that file lies; None for no text."""
+
+    def parse(text: str) -> Path | None:
+        folder = _folder(text)
+        if folder is not None and not (folder / file).is_file():
+            raise ValueError(f"must be the folder that holds {file}")
+        return folder
+
+    return parse
+
+
 def _pair(text: str) -> str:
     if not text:
         raise ValueError("must be a known pair, the path of a YAML file, self:MODEL, or auto")
@@ -271,12 +315,13 @@ def _pair(text: str) -> str:
 def _calibration(text: str) -> str:
     if not text:
         raise ValueError("must be the path of a file, or auto")
-    user_path(text)  # LatentWireError for what could be neither
+    if text != AUTO and not user_path(text).is_file():
+        raise ValueError("must be a file that exists, or auto")
     return text
 
 
 def _optional(one: Callable[[str], Any]) -> Callable[[str], Any]:
-    return lambda text: one(text) if text else None
+    return with_choices(lambda text: one(text) if text else None, getattr(one, "choices", ()))
 
 
 def _workers(text: str) -> int | str:
@@ -285,6 +330,9 @@ def _workers(text: str) -> int | str:
 
 def _datasets(text: str) -> tuple[str, ...] | None:
     return None if text == AUTO else comma_list(one_of(*task_names()))(text)
+
+
+with_choices(_datasets, (AUTO, *task_names()))
 
 
 def _device(text: str) -> str:
@@ -347,7 +395,12 @@ WORKERS = Parameter(
     "workers", AUTO, _workers, "processes that share the chunks; auto: one a GPU, else one"
 )
 KV_BITS = Parameter("kv_bits", "8,4", comma_list(_bits), "bits per number: 16, 8, 4, 3, 2")
-CODEC = Parameter("codec", "", _optional(comma_list(_codec)), "codecs by name, in place of kv_bits")
+CODEC = Parameter(
+    "codec",
+    "",
+    _optional(comma_list(_codec)),
+    "codecs by name (latentwire list codecs), in place of kv_bits",
+)
 CONTROLS_SENT = Parameter(
     "controls", "matched,deranged", comma_list(one_of(*CONTROLS)), "which caches are sent"
 )
@@ -411,4 +464,3 @@ MARGIN_POINTS = Parameter(
     "margin_points", "1", points, "percentage points that count as no loss against 16 bits"
 )
 OUTPUT_DIR = Parameter("output_dir", "", _optional(output_folder), "also write here")
-EXISTING_FOLDER = _folder

@@ -8,6 +8,7 @@ from latentwire.errors import LatentWireError, quoted
 from latentwire.milestones.registry import Milestone
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import AUTO, checked
+from latentwire.suggestion import did_you_mean
 
 SCRIPT = Path(latentwire.__file__).resolve().parents[1] / "entry_points" / "run.py"
 
@@ -35,6 +36,7 @@ def check(entries: Sequence[Milestone], given: Mapping[str, str]) -> None:
             names = " and ".join(entry.name for entry in entries)
             raise LatentWireError(
                 f"{names} has no parameter {quoted(name)}; it takes {', '.join(sorted(known))}"
+                f"{did_you_mean(name, sorted(known))}"
             )
     for entry in entries:
         defaults = {parameter.name: parameter.default for parameter in entry.parameters}

@@ -6,6 +6,7 @@ from pathlib import Path
 from latentwire.errors import LatentWireError, quoted
 from latentwire.pairs.pair import FileSource, Pair, parse_pair
 from latentwire.strict_yaml import read_yaml
+from latentwire.suggestion import did_you_mean
 from latentwire.user_files import user_path
 
 PAIRS_DIR = Path(__file__).parent
@@ -38,6 +39,7 @@ def load_pair(name_or_yaml_path: str) -> Pair:
             raise LatentWireError(
                 f"unknown pair {quoted(name_or_yaml_path)}; known: {', '.join(pair_names())}, "
                 "or give the path of a YAML file, or self:MODEL"
+                + did_you_mean(name_or_yaml_path, pair_names())
             )
     return parse_pair(read_yaml(path), path)
 

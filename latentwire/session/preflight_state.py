@@ -94,9 +94,9 @@ def open_session(values: Values, may_wait: bool = False) -> Session:
         announce(require(opening.pair), opening.reason, require(opening.device))
         _open(opening)
         return opening.session()
-    report = run_checks(_before_the_plan(opening) if may_wait else fast_checks(opening))
+    report = run_checks(_before_the_plan(opening))
     waits = may_wait and _can_wait(opening, report)
-    if may_wait and not waits:
+    if not (waits or report.of(FAIL)):  # what has failed is said before torch is imported
         report = report.followed_by(run_checks(_of_work(opening), known=report))
     if opening.pair and opening.device:
         announce(opening.pair, opening.reason, opening.device)

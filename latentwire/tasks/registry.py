@@ -4,6 +4,7 @@ from importlib import import_module
 from pathlib import Path
 
 from latentwire.errors import LatentWireError
+from latentwire.suggestion import did_you_mean
 from latentwire.tasks.dataset import Dataset, build_dataset
 from latentwire.tasks.task import Task
 
@@ -39,7 +40,9 @@ def task_names() -> tuple[str, ...]:
 def task_named(name: str) -> Task:
     """A task; LatentWireError for an unknown name."""
     if name not in TASKS:
-        raise LatentWireError(f"unknown dataset {name!r}; known: {', '.join(TASKS)}")
+        raise LatentWireError(
+            f"unknown dataset {name!r}; known: {', '.join(TASKS)}{did_you_mean(name, TASKS)}"
+        )
     return TASKS[name]
 
 
