@@ -37,6 +37,12 @@ def end(error: BaseException, kept: str = "") -> int:
     return status
 
 
+def reason(error: BaseException) -> str:
+    """What ended the program, in a sentence, also where that shows a fault of it."""
+    found = _sentence(error, kept="")
+    return found[0] if found else as_sentence(f"{type(error).__name__}: {first_line(error)}")
+
+
 def _sentence(error: BaseException, kept: str) -> tuple[str, int] | None:
     if isinstance(error, LatentWireError):
         return str(error), BAD_INPUT

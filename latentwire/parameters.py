@@ -172,13 +172,6 @@ def _number(text: str) -> float:
     return float(text) if decimal else math.nan
 
 
-def boolean(text: str) -> bool:
-    """true or false."""
-    if text.lower() not in ("true", "false"):
-        raise ValueError("must be true or false")
-    return text.lower() == "true"
-
-
 _Parse = TypeVar("_Parse", bound=Callable[[str], Any])
 
 
@@ -186,6 +179,16 @@ def with_choices(parse: _Parse, choices: Iterable[str]) -> _Parse:
     """The same function, which says what words it takes: for help texts and completion."""
     parse.choices = tuple(choices)  # type: ignore[attr-defined]
     return parse
+
+
+def boolean(text: str) -> bool:
+    """true or false."""
+    if text.lower() not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text.lower() == "true"
+
+
+with_choices(boolean, ("true", "false"))
 
 
 def one_of(*allowed: str) -> Callable[[str], str]:
@@ -266,6 +269,9 @@ def _bits(text: str) -> int:
     if text not in {str(bits) for bits in BY_BITS}:
         raise ValueError(f"must be one of {', '.join(map(str, sorted(BY_BITS)))} bits")
     return int(text)
+
+
+with_choices(_bits, map(str, BY_BITS))
 
 
 def _codec(text: str) -> str:

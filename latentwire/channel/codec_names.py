@@ -30,9 +30,7 @@ def _named(form: str, bits: Iterable[float]) -> tuple[str, ...]:
 
 FAMILIES = (
     Family(("bf16", "fp16", "fp32"), "the cache as it is"),
-    Family(
-        _named("int{}", INTEGER_BITS), "the published study's: symmetric, one scale per KV head"
-    ),
+    Family(_named("int{}", INTEGER_BITS), "symmetric, one scale per KV head: published"),
     Family(_named("int{}_layer", INTEGER_BITS), "symmetric, one scale a layer"),
     Family(_named("int{}_token", INTEGER_BITS), "symmetric, one scale a token"),
     Family(_named("int{}_group", INTEGER_BITS), "symmetric, one scale a token and 32 channels"),

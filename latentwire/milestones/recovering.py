@@ -24,6 +24,7 @@ from latentwire.session.milestone_run import MilestoneRun, session_run
 from latentwire.session.session import Session
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
+from latentwire.terminal import tell
 
 TABLE = "recovery.csv"
 
@@ -45,7 +46,7 @@ def recover(session: Session, parent: MilestoneRun | None = None) -> None:
         kept: Kept = {}
         for seed, codec in trainings:
             wanted = _of_training(session.pair.name, values, seed, codec)
-            print(f"m5: seed {seed}, trained {_through(codec)}", flush=True)
+            tell(f"m5: seed {seed}, trained {_through(codec)}")
             train_once(session.under(wanted), run)
             pair = load_pair(str(wanted["output_dir"] / "pair.yaml"))
             trained = session.with_fuser_of(pair).under(_of_evaluation(values, codecs))

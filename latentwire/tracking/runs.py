@@ -16,6 +16,7 @@ import platform
 import tempfile
 import time
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ from latentwire.tracking.processes import is_gone, own_process
 from latentwire.tracking.retries import fail_fast
 from latentwire.tracking.signals import Terminated
 from latentwire.tracking.store import Store
+from latentwire.tracking.ui_views import REPEATED
 
 LEVEL = "latentwire.level"  # milestone, condition, chunk, codec or link
 CODEC_LEVEL, LINK_LEVEL = "codec", "link"  # M1's measurements
@@ -356,6 +358,28 @@ def conditions_below(store: Store, milestone_run: str) -> list[Run]:
             f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{milestone_run}' and tags.`{LEVEL}` = 'condition'"
         )
     )
+
+
+def mark_repeated(
+    store: Store, identities: Collection[str], condition_runs: Mapping[str, str]
+) -> None:
+    """Mark the earlier FINISHED runs of these conditions (fingerprint -> the run that has just
+    finished) in the experiment: a view shows each condition once. Of two that end together, one is
+    marked. `identities` are those of the conditions."""
+    found: dict[str, list[Run]] = defaultdict(list)
+    for identity in identities:
+        for run in store.search(
+            f"tags.`{LEVEL}` = 'condition' and attributes.status = 'FINISHED'",
+            [store.experiment_id],
+            tags={IDENTITY: identity},
+        ):
+            found[run.data.tags.get(FINGERPRINT, "")].append(run)
+    for fingerprint, ours in condition_runs.items():
+        for run in found[fingerprint]:  # oldest first
+            if run.info.run_id == ours:
+                break
+            if REPEATED not in run.data.tags:
+                store.client.set_tag(run.info.run_id, REPEATED, "true")
 
 
 def next_attempt(store: Store, milestone: str, config_fingerprint: str) -> int:
