@@ -63,7 +63,7 @@ def test_a_view_has_a_condition_once_however_often_it_was_asked_for(
     assert (
         f"--backend-store-uri {uri(folder)}, then\n  http://127.0.0.1:5000/#/experiments/{experiment}/runs?viewStateShareKey={VIEWS[0].key}\n"
         in capsys.readouterr().out
-    )  # noqa: E501
+    )
     assert len(runs(folder, "condition")) == 4
     client = MlflowClient(uri(folder))
     tag = client.get_experiment(experiment).tags[f"{VIEW_TAG}{VIEWS[1].key}"]
