@@ -64,7 +64,7 @@ def run_on(session: "Session") -> None:
             failures.survive(_name(milestone), step)
         drawn = _complete(m4.PARAMETERS, values) | {
             "pair": session.pair.name,
-            "dataset": session.dataset_names,
+            "dataset": session.question_sets,
         }
         failures.survive("m4", lambda: m4.run_on(session.store, drawn, parent))
         failures.end()
