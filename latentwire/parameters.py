@@ -137,8 +137,11 @@ def with_defaults(
 
 def completed(parameters: Sequence[Parameter], given: Mapping[str, Any]) -> Values:
     """The parameters' values: those given, of which others are passed over, and the defaults."""
-    defaults = checked(parameters, {parameter.name: parameter.default for parameter in parameters})
-    return Values({name: given.get(name, default) for name, default in defaults.items()})
+    left = [parameter for parameter in parameters if parameter.name not in given]
+    values = {**given} | {
+        **checked(left, {parameter.name: parameter.default for parameter in left})
+    }
+    return Values({parameter.name: values[parameter.name] for parameter in parameters})
 
 
 def _storable(text: str) -> str:
@@ -375,6 +378,8 @@ def _device(text: str) -> str:
 
 def _data(text: str) -> tuple[QuestionSet, ...] | Path:
     """Tasks whose training splits are meant, a user's question sets, or a file of chats."""
+    if not text:
+        raise ValueError("name question sets to train on, or a file of chats")
     from latentwire.tasks.own_set import holds_chats
 
     if text.endswith((".jsonl", ".json")) and "," not in text:
@@ -490,7 +495,7 @@ INIT = Parameter(
 TRAINING_DATA = Parameter(
     "data",
     "",
-    _optional(_data),
+    _data,
     "question sets, of which training splits are taken, files of your own, or a .jsonl of chats",
 )
 SAMPLE = Parameter(

@@ -16,7 +16,7 @@ from latentwire.analysis.trained_pairs import IN_16_BITS, trained_name
 from latentwire.channel.codec_names import needs_calibration
 from latentwire.errors import LatentWireError
 from latentwire.milestones import m2, train
-from latentwire.milestones.training_run import require_data, train_once
+from latentwire.milestones.training_run import train_once
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import Values, completed
 from latentwire.session.conclusion import stored_outcomes
@@ -34,7 +34,6 @@ Kept = dict[tuple[int, str, str, str], Outcomes]  # by seed, codec of training, 
 def recover(session: Session, parent: MilestoneRun | None = None) -> None:
     """Train, evaluate, compare. What earlier starts finished is not done again."""
     values = session.values
-    require_data(values)
     codecs = _checked(values["codec"] or ())
     seeds = [values["seed"] + number for number in range(values["seeds"])]
     trainings = [(seed, codec) for seed in seeds for codec in ("", *codecs)]

@@ -34,7 +34,7 @@ from latentwire.errors import LatentWireError, NotCached
 from latentwire.evaluation.fit_calibration import calibrate
 from latentwire.evaluation.memory import out_of_memory
 from latentwire.interfaces.registry import load_interface, new_weights
-from latentwire.parameters import AUTO, Values
+from latentwire.parameters import AUTO
 from latentwire.session import torchrun
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
@@ -97,15 +97,8 @@ def _require_codecs(names: Sequence[str]) -> None:
         raise LatentWireError(f"codec={name} needs a calibration, which one process alone makes")
 
 
-def require_data(values: Values) -> None:
-    """LatentWireError where nothing is named to train on."""
-    if not values["data"]:
-        raise LatentWireError("data=: name question sets to train on, or a file of chats")
-
-
 def _load_data(session: Session) -> TrainingData:
     values = session.values
-    require_data(values)
     scored = [e.question for name in session.dataset_names for e in session.dataset(name).examples]
     return load_training_data(
         values["data"],

@@ -17,7 +17,6 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 from latentwire import environment
 from latentwire.ending import reason
 from latentwire.errors import LatentWireError
-from latentwire.pairs.identity import manifest
 from latentwire.parameters import Values
 from latentwire.redaction import redact_uri
 from latentwire.terminal import PlainLines, tell
@@ -191,7 +190,7 @@ def log_checkpoints(run: MilestoneRun, session: "Session") -> None:
     content: Mapping[str, object] = {
         "pair": session.pair.name,
         "identity": session.files.identity,
-        "files": manifest(session.files.located),
+        "files": session.files.manifest(),
     }
     run.writer.log_text(run.run_id, json.dumps(content, indent=2), "checkpoints.json")
 
