@@ -112,7 +112,7 @@ def milestone_run(
     given = given_run(store.client, name) if parent is None else None
     # The variable would make every later start of a run, here or in a worker, resume this one.
     os.environ.pop(GIVEN, None)
-    with closing(writer):
+    with closing(writer, _failure):
         if given:
             run_id = given.info.run_id
             writer.adopt(run_id, title, "milestone", params)
@@ -126,7 +126,6 @@ def milestone_run(
         writer.log_text(run_id, json.dumps(environment.describe(), indent=2), "environment.json")
         with (
             Leases(store, run_id) as leases,
-            _failure_told(writer, run_id),
             _log_kept(writer, run_id),
         ):
             yield MilestoneRun(writer, run_id, name, leases)
@@ -144,17 +143,6 @@ def _page(store: Store) -> str:
         return address
     where = "" if store.uri == DEFAULT_URI else f" --backend-store-uri {redact_uri(store.uri)}"
     return f"mlflow ui{where}, then\n  {address}"
-
-
-@contextmanager
-def _failure_told(writer: RunWriter, run_id: str) -> Iterator[None]:
-    """Say in the run's description why the block ended by an error."""
-    try:
-        yield
-    except BaseException as error:
-        with suppress(Exception), fail_fast():  # what ended it is what is to be shown
-            writer.set_description(run_id, _failure(error))
-        raise
 
 
 def _failure(error: BaseException) -> str:

@@ -18,7 +18,7 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -206,6 +206,13 @@ class RunWriter:
         """`kill_orphans` for a milestone that this writes alone in its process."""
         return kill_orphans(self.store, milestone, self._open)
 
+    def explain(self, text: str) -> None:
+        """Describe the first run that is open, if there is one and the store takes it: the error
+        that brought us here is the one to show."""
+        with suppress(Exception), fail_fast():
+            if self._open:
+                self.set_description(self._open[0], text)
+
     def close(self, status: str) -> None:
         """End every run that is still open, children first.
 
@@ -223,13 +230,18 @@ class RunWriter:
 
 
 @contextmanager
-def closing(writer: RunWriter) -> Iterator[None]:
-    """Runs that the block leaves open end as KILLED when it was stopped, else as FAILED."""
+def closing(
+    writer: RunWriter, describe: Callable[[BaseException], str] | None = None
+) -> Iterator[None]:
+    """Runs that the block leaves open end as KILLED when it was stopped, else as FAILED; of the
+    first, `describe` then says why."""
     try:
         yield
     except BaseException as error:
         stopped = isinstance(error, (KeyboardInterrupt, Terminated))
         _release_frames(error, stopped)
+        if describe and not stopped:
+            writer.explain(describe(error))
         writer.close("KILLED" if stopped else "FAILED")
         raise
 
