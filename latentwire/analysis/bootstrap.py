@@ -3,6 +3,7 @@ were asked the same questions are compared on the same resampled ones. Questions
 passage are drawn together."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,20 +12,33 @@ from scipy.stats import permutation_test
 from latentwire.analysis.stats import ALPHA, Interval, Outcomes, clusters
 
 RESAMPLES = 10_000
+FEWER_RESAMPLES = 2_000  # where they give an interval and another test the p-value
 SEED = 20_260_201
 BLOCK = 500  # resamples at once: bounds the memory
+_MOST_KEPT = 25_000_000  # counts of drawn questions, two bytes each
 
 
 def draws(questions: int, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
     """How often each question was drawn, with replacement and as many as there are: float32 [up to
     BLOCK resamples, questions] at a time; sums of it are exact."""
+    few = questions * resamples <= _MOST_KEPT and questions < 2**16
+    for counts in _kept(questions, resamples, seed) if few else _drawn(questions, resamples, seed):
+        yield counts.astype(np.float32)
+
+
+@lru_cache(maxsize=3)  # all conditions of a table are resampled alike
+def _kept(questions: int, resamples: int, seed: int) -> list[NDArray[np.uint16]]:
+    return [counts.astype(np.uint16) for counts in _drawn(questions, resamples, seed)]
+
+
+def _drawn(questions: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
     generator = np.random.default_rng(seed)
     for start in range(0, resamples, BLOCK):
         rows = min(BLOCK, resamples - start)
         drawn = generator.integers(questions, size=(rows, questions))
         drawn += questions * np.arange(rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=rows * questions)
-        yield counts.reshape(rows, questions).astype(np.float32)
+        yield counts.reshape(rows, questions)
 
 
 def cluster_sums(outcomes: Outcomes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -35,21 +49,23 @@ def cluster_sums(outcomes: Outcomes) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 class ResampledMean:
-    """The mean score of questions over 10,000 resamples of their clusters (B. Efron and R.
-    Tibshirani, An Introduction to the Bootstrap, 1993, 13.3).
+    """The mean score of questions over resamples of their clusters (B. Efron and R. Tibshirani, An
+    Introduction to the Bootstrap, 1993, 13.3).
 
     Scores that are all alike would leave an interval without width, as if they proved something:
     to the questions one is `added` at each end of what a score can be (D. Bonett and R. Price,
     Journal of Educational and Behavioral Statistics 37, 2012).
     """
 
-    def __init__(self, outcomes: Outcomes, added: Sequence[float]) -> None:
+    def __init__(
+        self, outcomes: Outcomes, added: Sequence[float], resamples: int = RESAMPLES
+    ) -> None:
         sums, sizes = cluster_sums(outcomes)
         sums, sizes = np.append(sums, added), np.append(sizes, np.ones(len(added)))
         # float64: a sum of scores is no whole number, and blocks must add up alike.
         means = [
             (counts.astype(float) @ sums) / (counts @ sizes)
-            for counts in draws(len(sums), RESAMPLES, SEED)
+            for counts in draws(len(sums), resamples, SEED)
         ]
         self._means = np.sort(np.concatenate(means))
 

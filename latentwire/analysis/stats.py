@@ -70,11 +70,16 @@ class PairedOutcomes:
         return (self.only_first - self.only_second) / self.examples
 
 
+def cluster_of(score: float) -> str:
+    """What a question shares with others, such as a passage; "" where it stands alone."""
+    return str(getattr(score, "cluster", ""))
+
+
 def clusters(outcomes: Outcomes) -> list[list[str]]:
     """The example ids in groups that are independent of each other, in a fixed order."""
     found: dict[tuple[bool, str], list[str]] = defaultdict(list)
     for name in sorted(outcomes):
-        shared = getattr(outcomes[name], "cluster", "")
+        shared = cluster_of(outcomes[name])
         found[bool(shared), shared or name].append(name)
     return list(found.values())
 

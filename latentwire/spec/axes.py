@@ -233,6 +233,16 @@ class Point:
         label=lambda row: str(row["control"]),
         title="Cache sent",
     )
+    donor: int = _axis(  # which of several donors' message a control lends
+        rank=11,
+        read=int,
+        column="int64",
+        systems=SENDING,
+        absent=1,
+        optional=True,
+        later=True,
+        label=lambda row: "" if row["donor"] == 1 else f"donor {row['donor']}",
+    )
 
     def __post_init__(self) -> None:
         require_fitting(vars(self))
@@ -246,7 +256,8 @@ class Point:
 
 
 AXES: dict[str, Axis] = {each.name: each.metadata["axis"] for each in fields(Point)}
-ROW_AXES = tuple(name for name in AXES if name != "control")  # a row's controls are its columns
+# A row's controls, and whose message they lend, are its columns.
+ROW_AXES = tuple(name for name in AXES if name not in ("control", "donor"))
 PLACE_AXES = tuple(name for name in ROW_AXES if not AXES[name].derived)
 _BY_RANK = sorted(ROW_AXES, key=lambda name: AXES[name].rank)
 
