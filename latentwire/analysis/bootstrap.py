@@ -15,30 +15,29 @@ RESAMPLES = 10_000
 FEWER_RESAMPLES = 2_000  # where they give an interval and another test the p-value
 SEED = 20_260_201
 BLOCK = 500  # resamples at once: bounds the memory
-_MOST_KEPT = 25_000_000  # counts of drawn questions, two bytes each
+_MOST_KEPT = 15_000_000  # counts of drawn questions, four bytes each
 
 
 def draws(questions: int, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
     """How often each question was drawn, with replacement and as many as there are: float32 [up to
     BLOCK resamples, questions] at a time; sums of it are exact."""
-    few = questions * resamples <= _MOST_KEPT and questions < 2**16
-    for counts in _kept(questions, resamples, seed) if few else _drawn(questions, resamples, seed):
-        yield counts.astype(np.float32)
+    few = questions * resamples <= _MOST_KEPT
+    yield from (_kept if few else _drawn)(questions, resamples, seed)
 
 
 @lru_cache(maxsize=3)  # all conditions of a table are resampled alike
-def _kept(questions: int, resamples: int, seed: int) -> list[NDArray[np.uint16]]:
-    return [counts.astype(np.uint16) for counts in _drawn(questions, resamples, seed)]
+def _kept(questions: int, resamples: int, seed: int) -> list[NDArray[np.float32]]:
+    return list(_drawn(questions, resamples, seed))
 
 
-def _drawn(questions: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+def _drawn(questions: int, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
     generator = np.random.default_rng(seed)
     for start in range(0, resamples, BLOCK):
         rows = min(BLOCK, resamples - start)
         drawn = generator.integers(questions, size=(rows, questions))
         drawn += questions * np.arange(rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=rows * questions)
-        yield counts.reshape(rows, questions)
+        yield counts.reshape(rows, questions).astype(np.float32)
 
 
 def cluster_sums(outcomes: Outcomes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -20,7 +20,7 @@ from latentwire.analysis.paired_scores import (
     Paired,
     compare,
     compare_with_donors,
-    paired_with_donors,
+    own_rank_p,
 )
 from latentwire.analysis.stats import Outcomes, holm
 
@@ -32,9 +32,8 @@ def pairing_columns(points: Sequence[tuple[Outcomes, Sequence[Outcomes]]]) -> li
     """Of each point's outcomes with the own cache and with another question's, by donor, what
     `pairing_*` and `own_rank_p` say; empty outcomes where a control was not run."""
     paired = [compare_with_donors(matched, deranged) for matched, deranged in points]
-    ranked = [paired_with_donors(matched, deranged) for matched, deranged in points]
     p_values = [_known(outcomes, equal_p(outcomes)) for outcomes in paired]
-    ranks = [each.exact_p if each.differences else None for each in ranked]
+    ranks = [own_rank_p(matched, deranged) for matched, deranged in points]
     return [
         {
             "pairing_examples": outcomes.examples,

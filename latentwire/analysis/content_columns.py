@@ -6,7 +6,7 @@ what the donor's key is. None of them asks whether they became better: that is t
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from latentwire.analysis.estimates import NOTHING, Estimate, of_mean, of_resampl
 from latentwire.analysis.letter_distribution import ratio
 from latentwire.analysis.randomization import dealt_anew, drawn_p, generator
 from latentwire.analysis.reproduction.agreement import RUN_TO_RUN_SHARE
-from latentwire.analysis.stats import Score, is_plain
+from latentwire.analysis.stats import is_plain, scored
 from latentwire.analysis.unanswered import answered
 from latentwire.evaluation.record import Record
 from latentwire.tasks.task import Task
@@ -75,7 +75,7 @@ class Pair(NamedTuple):
     """A question with another's message: the donor's key and what was answered."""
 
     name: str
-    cluster: str
+    cluster: str | None
     donor: int
     own_key: str
     key: str
@@ -87,7 +87,7 @@ def pairs_of(lent: DonorAnswers) -> list[Pair]:
     return [
         Pair(
             record.example_id,
-            record.cluster or "",
+            record.cluster,
             donor,
             record.answer,
             record.donor_answer,
@@ -114,15 +114,16 @@ def follows_donor(pairs: Sequence[Pair]) -> Estimate:
     scores, drawn, matches = _Scores(), np.zeros(1), 0
     draw = generator()
     for members in strata.values():
-        table, answers, keys = _table(members)
-        same = np.array([[answer == key for key in keys] for answer in answers])
-        drawn = drawn + (dealt_anew(table, draw) * same).sum(axis=(1, 2))
-        matches += int((table * same).sum())
-        share = table / table.sum()
+        table = _Table(members, matching=True)
+        same = np.array([[answer == key for key in table.keys] for answer in table.answers])
+        drawn = drawn + (dealt_anew(table.counts, draw) * same).sum(axis=(1, 2))
+        matches += int((table.counts * same).sum())
+        share = table.counts / len(members)
         # What the other donors of an answer, and the other answers to a donor, would match.
         of_answer = (same * share.sum(axis=0)).sum(axis=1)
         of_key = (same * share.sum(axis=1)[:, None]).sum(axis=0)
-        scores.add(members, same - of_answer[:, None] - of_key + of_answer @ share.sum(axis=1))
+        expected = of_answer @ share.sum(axis=1)
+        scores.add(members, table, same - of_answer[:, None] - of_key + expected)
     if not scores:
         return NOTHING
     return of_mean(scores.means(), 1.0, drawn_p(matches, drawn, two_sided=True))
@@ -142,13 +143,13 @@ def bits_communicated(pairs: Sequence[Pair]) -> Estimate:
     scores, drawn, told = _Scores(), np.zeros(1), 0.0
     draw = generator()
     for members in by_donor.values():
-        table, _, _ = _table(members)
-        expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-        with np.errstate(divide="ignore"):
-            pointwise = np.where(table > 0, np.log2(table / expected), 0.0)
-        scores.add(members, pointwise)
-        told += float((table * pointwise).sum())
-        drawn = drawn + _told(dealt_anew(table, draw), float((expected * _log2(expected)).sum()))
+        table = _Table(members)
+        counts = table.counts
+        expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / len(members)
+        pointwise = _log2(counts / expected)
+        scores.add(members, table, pointwise)
+        told += float((counts * pointwise).sum())
+        drawn = drawn + _told(dealt_anew(counts, draw), float((expected * _log2(expected)).sum()))
     if not scores:
         return NOTHING
     symbols = len({pair.key for pair in pairs} | {pair.answer for pair in pairs})
@@ -168,15 +169,24 @@ def _log2(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.log2(np.where(values > 0, values, 1.0))
 
 
-def _table(pairs: Iterable[Pair]) -> tuple[NDArray[np.int64], list[str], list[str]]:
-    """How often each answer [rows] went with each donor's key [columns], and their names."""
-    members = list(pairs)
-    answers = sorted({pair.answer for pair in members})
-    keys = sorted({pair.key for pair in members})
-    table = np.zeros((len(answers), len(keys)), np.int64)
-    for pair in members:
-        table[answers.index(pair.answer), keys.index(pair.key)] += 1
-    return table, answers, keys
+class _Table:
+    """How often each answer went with each donor's key."""
+
+    counts: NDArray[np.int64]  # [answers, keys]
+
+    def __init__(self, pairs: Sequence[Pair], matching: bool = False) -> None:
+        """With `matching`, all answers that are nobody's key are one."""
+        self.keys = sorted({pair.key for pair in pairs})
+        said = [pair.answer for pair in pairs]
+        if matching:
+            said = [answer if answer in self.keys else "" for answer in said]
+        self.answers = sorted(set(said))
+        row, column = (
+            {name: n for n, name in enumerate(names)} for names in (self.answers, self.keys)
+        )
+        self.places = [row[answer] for answer in said], [column[pair.key] for pair in pairs]
+        self.counts = np.zeros((len(self.answers), len(self.keys)), np.int64)
+        np.add.at(self.counts, self.places, 1)
 
 
 class _Scores:
@@ -184,22 +194,20 @@ class _Scores:
 
     def __init__(self) -> None:
         self._found: dict[str, list[float]] = defaultdict(list)
-        self._clusters: dict[str, str] = {}
+        self._clusters: dict[str, str | None] = {}
 
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def add(self, pairs: Sequence[Pair], values: NDArray[np.float64]) -> None:
-        """A number for each answer and key, in the order of `_table`."""
-        _, answers, keys = _table(pairs)
-        for pair in pairs:
-            value = values[answers.index(pair.answer), keys.index(pair.key)]
-            self._found[pair.name].append(float(value))
+    def add(self, pairs: Sequence[Pair], table: _Table, values: NDArray[np.float64]) -> None:
+        """A number for each answer and key of a table of the pairs."""
+        for pair, value in zip(pairs, values[table.places].tolist(), strict=True):
+            self._found[pair.name].append(value)
             self._clusters[pair.name] = pair.cluster
 
-    def means(self) -> dict[str, Score]:
+    def means(self) -> dict[str, float]:
         """The mean over a question's donors."""
         return {
-            name: Score(sum(values) / len(values), self._clusters[name])
+            name: scored(sum(values) / len(values), self._clusters[name])
             for name, values in self._found.items()
         }

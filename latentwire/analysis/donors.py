@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from latentwire.analysis.stats import Score
+from latentwire.analysis.stats import scored
 from latentwire.analysis.unanswered import answered
 from latentwire.evaluation.record import Record
 
@@ -32,7 +32,7 @@ class DonorAnswers:
         """By donor, without the questions that could not be answered with its message."""
         return [answered(each) for each in self.by_donor]
 
-    def means(self, score: Callable[[Record], float | None]) -> dict[str, Score]:
+    def means(self, score: Callable[[Record], float | None]) -> dict[str, float]:
         """Of each question that could be answered, the mean over its donors of a number; without
         those of which there is none."""
         found: dict[str, list[float]] = defaultdict(list)
@@ -42,8 +42,8 @@ class DonorAnswers:
                 value = score(record)
                 if value is not None:
                     found[name].append(value)
-                    clusters[name] = record.cluster or ""
-        return {name: Score(sum(v) / len(v), clusters[name]) for name, v in found.items()}
+                    clusters[name] = record.cluster
+        return {name: scored(sum(v) / len(v), clusters[name]) for name, v in found.items()}
 
 
 def counting(by_number: Mapping[int, Answers]) -> DonorAnswers:

@@ -12,7 +12,7 @@ from latentwire.analysis.donors import Answers, DonorAnswers
 from latentwire.analysis.estimates import NOTHING, Estimate, of_mean
 from latentwire.analysis.paired_scores import paired_with_donors
 from latentwire.analysis.randomization import drawn_p, generator
-from latentwire.analysis.stats import Outcomes, Score
+from latentwire.analysis.stats import Outcomes, scored
 from latentwire.evaluation.record import Record
 
 ESTIMATES = ("key_logprob_gain", "calibration_error")
@@ -56,7 +56,7 @@ def key_logprob_gain(own: Answers, lent: DonorAnswers) -> Estimate:
 def _of_keys(answers: Answers) -> Outcomes:
     found = {name: among_options(record) for name, record in answers.items()}
     return {
-        name: Score(logprobs[answers[name].answer], answers[name].cluster or "")
+        name: scored(logprobs[answers[name].answer], answers[name].cluster)
         for name, logprobs in found.items()
         if logprobs
     }
@@ -93,7 +93,7 @@ def calibration_error(own: Answers) -> Estimate:
     # Of a question, its part of its bin's gap: their mean is the error.
     parts = np.sign(gaps)[told.bins] * (told.confidence - told.right)
     scores = {
-        name: Score(float(part), own[name].cluster or "")
+        name: scored(float(part), own[name].cluster)
         for name, part in zip(told.names, parts, strict=True)
     }
     return of_mean(scores, 1.0, p, signed=False)

@@ -2,7 +2,6 @@
 or one side is the mean of several donors: resampled, for the counts of right and wrong answers say
 too little there."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +15,12 @@ from latentwire.analysis.stats import (
     Interval,
     Outcomes,
     PairedOutcomes,
-    Score,
     cluster_of,
     clusters,
     is_plain,
+    mcnemar_p,
     paired_outcomes,
+    scored,
 )
 
 
@@ -90,7 +90,8 @@ def compare(first: Outcomes, second: Outcomes) -> Paired:
     if is_plain(one) and is_plain(other):
         return paired_outcomes(one, other)
     differences = {
-        name: Score(float(one[name]) - float(other[name]), cluster_of(one[name])) for name in common
+        name: scored(float(one[name]) - float(other[name]), cluster_of(one[name]))
+        for name in common
     }
     return PairedScores(differences)
 
@@ -104,6 +105,17 @@ def compare_with_donors(own: Outcomes, donors: Sequence[Outcomes]) -> Paired:
     return found if found.differences else compare({}, {})
 
 
+def own_rank_p(own: Outcomes, donors: Sequence[Outcomes]) -> float | None:
+    """See `rank_p`, of a condition's scores among those with its donors; None without a question
+    that has both."""
+    compared = compare_with_donors(own, donors)
+    if not compared.examples:
+        return None
+    if isinstance(compared, PairedScores):
+        return paired_with_donors(own, donors).exact_p
+    return mcnemar_p(compared)
+
+
 def paired_with_donors(own: Outcomes, donors: Sequence[Outcomes]) -> PairedScores:
     """The difference of each question's own score and the mean of those with its donors, whatever
     the scores are. A difference of 0 is tested by the ranks of the own scores among the others
@@ -111,7 +123,7 @@ def paired_with_donors(own: Outcomes, donors: Sequence[Outcomes]) -> PairedScore
     lent = {name: [each.get(name) for each in donors] for name in own}
     known = {n: [float(s) for s in scores if s is not None] for n, scores in lent.items()}
     differences = {
-        name: Score(float(own[name]) - sum(scores) / len(scores), cluster_of(own[name]))
+        name: scored(float(own[name]) - sum(scores) / len(scores), cluster_of(own[name]))
         for name, scores in known.items()
         if scores
     }
@@ -125,11 +137,7 @@ def _rows(
     questions have."""
     rows = []
     for names in clusters(differences):
-        sums: dict[int, list[float]] = defaultdict(list)
-        for name in names:
-            for donor, score in enumerate(lent[name]):
-                if score is not None:
-                    sums[donor].append(float(score))
-        whole = [sum(scores) for scores in sums.values() if len(scores) == len(names)]
+        by_donor = zip(*(lent[name] for name in names), strict=True)
+        whole = [sum(map(float, scores)) for scores in by_donor if None not in scores]
         rows.append([sum(float(own[name]) for name in names), *whole])
     return rows
