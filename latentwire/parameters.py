@@ -30,6 +30,7 @@ MOST_WHOLE = 2**63 - 1
 MOST_SEED = 2**32 - 1  # what every generator of random numbers takes
 MOST_MESSAGE_TOKENS = 2**20
 MOST_BUDGET_BYTES = 2**40
+MOST_DONORS = 64
 # What `kv_bits=4` means: the protocol's quantizer, one scale per KV head; 16 is the raw cache.
 BY_BITS = {16: "bf16", 8: "int8", 4: "int4", 3: "int3", 2: "int2"}
 DEFAULT_TOLERANCE_POINTS = 2.0  # by which a reproduced accuracy may differ
@@ -356,6 +357,12 @@ CONTROLS_WRITTEN = Parameter(
     "matched,deranged",
     comma_list(one_of(*SYSTEMS["text"].controls)),
     "whose messages are sent",
+)
+DONORS = Parameter(
+    "donors",
+    "1",
+    int_at_least(1, MOST_DONORS),
+    "other questions that each lend a message under `deranged`; claims need 4",
 )
 MESSAGE_TOKENS = Parameter(
     "message_tokens",

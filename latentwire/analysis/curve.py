@@ -24,6 +24,7 @@ from latentwire.analysis.comparison_columns import (
     reference_columns,
 )
 from latentwire.analysis.content_columns import content_columns
+from latentwire.analysis.donor_lengths import with_lengths
 from latentwire.analysis.donors import DonorAnswers, counting
 from latentwire.analysis.frames import FAMILY
 from latentwire.analysis.letter_distribution import (
@@ -95,7 +96,7 @@ COLUMNS: dict[str, str] = {
     "wire_bytes_per_question": "float64",
     **_of_type("float64", "bits_per_element", "unused_bytes_mean"),
     **_of_controls(_OF_CONTROL, [DERANGED]),
-    "pairing_examples": "int64",
+    **_of_type("int64", "deranged_other_length", "pairing_examples"),
     **_of_type("float64", *_with_ends("pairing_gain"), "pairing_p", "pairing_p_holm"),
     "donors": "int64",
     **_of_type("float64", "own_rank_p", "own_rank_p_holm"),
@@ -440,7 +441,8 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
         for control in (*CONTROLS, NONE)
         if control != DERANGED
     }
-    own, lent = records[MATCHED if point.system in SENDING else NONE], _lent(parts)
+    own = records[MATCHED if point.system in SENDING else NONE]
+    lent = _lent(parts, own)
     if len(own) > total:
         raise LatentWireError(f"{point}: {len(own)} examples, but its dataset has {total}.")
 
@@ -464,6 +466,7 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
         "unanswered": unanswered.count(own.values()),
         "unanswered_reason": unanswered.commonest_reason(chain.from_iterable(answers.values())),
         "donors": len(lent.by_donor),
+        "deranged_other_length": sum(each.donor_tokens is not None for each in lent.every),
         **content_columns(own, lent, task),
         **option_columns(own, lent),
         **_answer_columns(own.values(), task),
@@ -474,15 +477,16 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
     return _Measured(point, own, lent, row)
 
 
-def _lent(parts: Sequence[ConditionResult]) -> DonorAnswers:
+def _lent(parts: Sequence[ConditionResult], own: Mapping[str, Record]) -> DonorAnswers:
     """The answers to other questions' messages, by donor."""
     by_number: dict[int, list[ConditionResult]] = defaultdict(list)
     for part in parts:
         if part.control == DERANGED:
-            by_number[part.donor].append(part)
-    return counting(
-        {number: merged(f"{some[0]}, {DERANGED}", some) for number, some in by_number.items()}
-    )
+            by_number[part.donor or 1].append(part)
+    found = {number: merged(str(some[0]), some) for number, some in by_number.items()}
+    if parts[0].system in CACHES:
+        found = {number: with_lengths(own, answers) for number, answers in found.items()}
+    return counting(found)
 
 
 def _control_columns(control: str, found: Sequence[Record]) -> dict[str, Any]:

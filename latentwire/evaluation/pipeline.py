@@ -38,9 +38,10 @@ from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import needs_queries, select
 from latentwire.channel.selectors.seen import Seen
 from latentwire.channel.selectors.selector import WHOLE_TOKENS
-from latentwire.controls.registry import CONTROLS
+from latentwire.controls.registry import CONTROLS, is_lent
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
+from latentwire.evaluation.option_logprobs import option_logprobs, option_tokens
 from latentwire.evaluation.reading import (
     Text,
     places,
@@ -88,9 +89,12 @@ def _answered(
     else:
         ids = read_alone(condition, question)
         prefilled = receiver.read(answering, as_batch(ids, pair.device))
+    labels = option_tokens(pair.tokenizer_of(name), question.options)
+    (logprobs,) = option_logprobs(prefilled.logits, [labels])
     answer = written(answering, prefilled, question.task.max_new_tokens)
     sent = len(packet), pair.endpoint.elements(packet)
-    return written_record(pair, condition, question, donor, answer, *sent)
+    asked = condition, question, donor
+    return written_record(pair, *asked, answer, *sent, option_logprobs=logprobs)
 
 
 def written(model: PreTrainedModel, prefilled: Prefilled, tokens: int) -> list[int]:
@@ -387,5 +391,8 @@ def written_record(
     if condition.channel and condition.channel.has_budget:
         text = sent_text(pair.interface, question, source_of(condition.control, question, donor))
         told["budget_bytes"] = budget_bytes(pair, condition.channel, text)
+    if condition.channel and not pair.interface.inserts and is_lent(condition.control):
+        lent = len(donor.prompts.receiver_ids)
+        told["donor_tokens"] = None if lent == len(question.prompts.receiver_ids) else lent
     found = question.task.extract(output)
     return make_record(condition, question, donor, found, generated_tokens=len(answer), **told)

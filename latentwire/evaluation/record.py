@@ -35,6 +35,8 @@ class Record:
     score: float | None = None  # 0 to 1, where it is not as `correct` says; see `value`
     cluster: str | None = None  # what it shares with other questions: a passage
     budget_bytes: int | None = None  # most that its packet could have, where there was a budget
+    # Of the donor's prompt, where its message was brought to the question's length (`places`)
+    donor_tokens: int | None = None
     # Of each option as the answer's first token (`option_logprobs`). It makes no other outcome.
     option_logprobs: dict[str, float] | None = field(default=None, compare=False)
 
@@ -51,7 +53,7 @@ class Record:
 
 
 # Fields that stand only where they say something.
-_RARE = ("unanswered", "score", "cluster", "budget_bytes", "option_logprobs")
+_RARE = ("unanswered", "score", "cluster", "budget_bytes", "donor_tokens", "option_logprobs")
 # Fields that records of earlier versions lack.
 _LATER = {"elements", "message", *_RARE}
 _KINDS = {

@@ -15,6 +15,7 @@ from latentwire.milestones import baselines, calibrate, m0, m1, m2, m3, m4
 from latentwire.parameters import (
     CALIBRATION_EXAMPLES,
     CODEC,
+    DONORS,
     KV_BITS,
     MESSAGE_TOKENS,
     OUTPUT_DIR,
@@ -37,6 +38,7 @@ M2_KV_BITS = replace(KV_BITS, name="m2_kv_bits", help="bits per number that M2 c
 PARAMETERS = (
     *STUDY,
     WORKERS,
+    DONORS,
     MESSAGE_TOKENS,
     M1_CODEC,
     M2_KV_BITS,

@@ -32,7 +32,7 @@ class _Kept:
 
     datasets: dict[str, Dataset] = field(default_factory=dict)
     asked: dict[str, list[Question]] = field(default_factory=dict)
-    questions: dict[str, tuple[list[Question], list[Question]]] = field(default_factory=dict)
+    donors: dict[tuple[str, int], list[Question]] = field(default_factory=dict)
     calibration: "Calibration | None" = None  # found when a codec first needs it
     seed_everywhere: bool | None = None  # see `setting`; asked once
     waiting: Callable[[], None] | None = None  # checks, see `prepare_work`
@@ -68,7 +68,7 @@ class Session(Configuration):
 
     def with_fuser_of(self, pair: Pair) -> "Session":
         """The session on a pair of the same models with another fuser; models stay in memory."""
-        kept = _Kept(self.kept.datasets, self.kept.asked, self.kept.questions)
+        kept = _Kept(self.kept.datasets, self.kept.asked, self.kept.donors)
         return replace(self, pair=pair, files=self.files.with_fuser_of(pair), kept=kept)
 
     def prepare_work(self) -> bool:
@@ -136,12 +136,12 @@ class Session(Configuration):
             self.kept.asked[dataset] = questions
         return self.kept.asked[dataset]
 
-    def questions(self, dataset: str) -> tuple[list[Question], list[Question]]:
-        """All questions of a dataset, and the donor of each under the control `deranged`."""
-        if dataset not in self.kept.questions:
-            asked = self.asked(dataset)
-            self.kept.questions[dataset] = asked, derange(asked, self.values["seed"])
-        return self.kept.questions[dataset]
+    def donors(self, dataset: str, donor: int = 1) -> list[Question]:
+        """Each question's donor of this number, under the control `deranged`."""
+        if (dataset, donor) not in self.kept.donors:
+            found = derange(self.asked(dataset), self.values["seed"], donor)
+            self.kept.donors[dataset, donor] = found
+        return self.kept.donors[dataset, donor]
 
     def setting(self, dataset: str) -> Setting:
         """What results on a dataset are kept under. Where the store has some of this seed from

@@ -31,4 +31,4 @@ def condition_name(row: Mapping[Any, Any]) -> str:
     """Any row in a few words: receiver alone, int8, int8 0.5 back."""
     if row["system"] not in CACHES:
         return row_name(row)
-    return label(row, ("system", "control")).removesuffix(f" {WHOLE}")
+    return label(row, ("system", "control", "donor")).removesuffix(f" {WHOLE}")

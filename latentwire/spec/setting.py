@@ -58,6 +58,8 @@ class Setting:
         }
         if message:
             content["message"] = _said(message)
+        if condition.donor > 1:
+            content["donor"] = condition.donor
         if SYSTEMS[condition.system].competes:
             content["message_version"] = MESSAGE_VERSION
         with_seed = is_lent(condition.control) or self.seed_everywhere

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from latentwire.analysis import unanswered
 from latentwire.analysis.claims.claim import Claim, ClaimFile
 from latentwire.analysis.curve import ConditionResult, merged, outcomes
+from latentwire.analysis.donor_lengths import with_lengths
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE, spread
 from latentwire.analysis.noninferiority import (
     Verdict,
@@ -173,7 +174,7 @@ class _Sides:
                 degenerate.append(f"{label}: {lost} questions could not be answered.")
             records.append(found)
         # What is compared with gets no blame for questions that it could not answer.
-        records[-1] = unanswered.answered(records[-1])
+        records[-1] = unanswered.answered(with_lengths(*records))
         return cls(records[0], records[1], max(totals), tuple(problems), tuple(degenerate))
 
 

@@ -291,6 +291,8 @@ def _by_point(
         lambda: defaultdict(list)
     )
     for result in results:
+        if result.donor not in (None, 1):
+            continue  # a row shows the first donor's answers
         control = MATCHED if result.control == NONE else result.control
         found[result.place][control].append(result)
     return found
