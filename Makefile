@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo demo-shared demo-private test environments fuzz faults lint format lock mlproject clean
+.PHONY: help setup demo demo-shared demo-private test environments fuzz faults lint format docs lock mlproject clean
 
 help:
 	@echo "make demo   set up, then run M0 to M4 on the bundled pairs (CPU, no download)"
@@ -13,6 +13,7 @@ help:
 	@echo "make faults set up, then end main at 280 random instants (half an hour)"
 	@echo "make setup  make .venv with the locked packages"
 	@echo "make lint   ruff and mypy"
+	@echo "make docs   build the pages as a site in outputs/site, strictly"
 	@echo "make lock   write constraints.txt from .venv"
 	@echo "make mlproject  write MLproject from the milestones' parameters"
 
@@ -64,6 +65,9 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lock: setup
 	{ echo "# The lock: every package of a tested environment (make lock writes it)."; \

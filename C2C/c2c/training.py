@@ -119,9 +119,8 @@ def train_fuser(
     Raises NotFinite at the first step whose loss, gradient or weights are not finite. Where the
     weights before it are finite they are saved, so that a later call begins with that very step.
     """
-    receiver.requires_grad_(False).eval()
-    sharer.requires_grad_(False).eval()
-    fuser.requires_grad_(False)
+    for frozen in (receiver.eval(), sharer.eval(), fuser):
+        frozen.requires_grad_(False)
     stacked = StackedFuser(fuser) if isinstance(fuser, Fuser) else StackedPrefix(fuser)
     optimizer, scheduler = _optimizer(stacked, settings)
     parts = (fuser, optimizer, scheduler)
@@ -145,12 +144,9 @@ def train_fuser(
             ahead.finish()  # from here to the next step, the models are the caller's
             done = step + 1
             if on_step:
-                rate = scheduler.get_last_lr()[0]
-                numbers = {name: float(mean) for name, mean in means.items()}
-                state = _metrics(stacked, rate, temperature(settings, step))
-                on_step(done, {**numbers, **state, "gradient_norm": float(norm)})
-            is_last = done == settings.steps
-            if is_last or (checkpoint_dir and done % settings.checkpoint_every == 0):
+                told = {**means, "gradient_norm": norm, "learning_rate": scheduler.get_last_lr()[0]}
+                on_step(done, {**_floats(told), **_gates(stacked, temperature(settings, step))})
+            if done == settings.steps or (checkpoint_dir and done % settings.checkpoint_every == 0):
                 if wrong := _not_finite({"largest weight": _largest_weight(stacked)}):
                     raise _ended(step, wrong, settings, stacked, checkpoint_dir)
                 if own_dir:
@@ -330,12 +326,15 @@ def _open_share(fuser: Stacked) -> Tensor:
     return logits.float().sigmoid().mean() if logits.numel() else logits.sum()
 
 
-def _metrics(fuser: Stacked, rate: float, heat: float) -> dict[str, float]:
+def _floats(numbers: Mapping[str, float | Tensor]) -> dict[str, float]:
+    return {name: float(number) for name, number in numbers.items()}
+
+
+def _gates(fuser: Stacked, heat: float) -> dict[str, float]:
     logits = fuser.gate_logits()
     if not logits.numel():
-        return {"learning_rate": rate}
-    gates = {"gate_temperature": heat, "open_gates": float((logits > 0).sum())}
-    return {"learning_rate": rate, **gates}
+        return {}
+    return {"gate_temperature": heat, "open_gates": float((logits > 0).sum())}
 
 
 def _save(
