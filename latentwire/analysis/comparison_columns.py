@@ -25,6 +25,7 @@ from latentwire.analysis.paired_scores import (
 from latentwire.analysis.stats import Outcomes, holm
 
 # Estimates that each row has; where it has a p-value, that is corrected over its family.
+BY_RECEIVER = ("gain_over_receiver", "harm")
 BY_DONOR = ("pairing_gain_distinct_keys", *content_columns.ESTIMATES, "key_logprob_gain")
 
 
