@@ -31,7 +31,8 @@ def sent(
     common = [index for index in told if index in whole and whole[index].elements]
     share = ratio(_elements(told[i] for i in common), _elements(whole[i] for i in common))
     named = KV_BITS[figure.codec]
-    off = not named <= bits <= _MOST_OVER * named, abs(share / figure.keep_ratio - 1) > _NEAR
+    kept = figure.keep_ratio
+    off = not named <= bits <= _MOST_OVER * named, abs(share - kept) > _NEAR * kept
     return Sent(bits, share, not ((told and off[0]) or (common and off[1])))
 
 
