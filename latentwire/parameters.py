@@ -263,8 +263,8 @@ def _folder(text: str) -> Path | None:
 
 
 _PAIR_FORMS = (
-    "a known pair, the path of a pair's YAML file, self:MODEL, or auto; or, in one line,"
-    " receiver=MODEL,sharer=MODEL,fuser=FOLDER_OR_REPOSITORY"
+    "a known pair, the path of a pair's YAML file, self:MODEL, untrained:PAIR, or auto; or, in one"
+    " line, receiver=MODEL,sharer=MODEL,fuser=FOLDER_OR_REPOSITORY"
 )
 
 

@@ -290,7 +290,8 @@ class _Batch:
 
         A prompt is read once, whether it is asked, lent or both, and however often it is lent.
         """
-        interface, donors = self.work.pair.interface, sorted(set(map(_donor, wanted)))
+        pair, donors = self.work.pair, sorted(set(map(_donor, wanted)))
+        interface = pair.interface
         if not wanted:
             return {}
         # Prompts that are asked come first, so nothing is copied unless one is asked twice.
@@ -315,8 +316,8 @@ class _Batch:
             messages[donor] = found._replace(cache=picked.section(0, max(1, *found.tokens)))
         sent = {}
         for key in wanted:
-            cache, told, of = found = messages[_donor(key)]
-            sent[key] = Messages(apply_control(key[0], cache, found.tokens), told, of)
+            cache, told, _ = found = messages[_donor(key)]
+            sent[key] = found._replace(cache=apply_control(pair, key[0], cache, told))
         self.work.on_phase_end("sharer prefill")
         return sent
 

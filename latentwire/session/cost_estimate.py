@@ -20,7 +20,8 @@ from latentwire.tracking.runs import CODEC_LEVEL, DEVICE, LEVEL
 
 QUESTIONS = "questions"  # metric of a calibration: how many it was made from
 # What a pace depends on: one calibration or donor is as quick as another.
-_KEY = tuple(n for n in AXES if n not in ("calibration", "donor") and not AXES[n].derived)
+_ALIKE = ("calibration", "control_calibration", "donor")
+_KEY = tuple(n for n in AXES if n not in _ALIKE and not AXES[n].derived)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from latentwire.channel.codec_names import BY_TOKEN
 from latentwire.channel.oracles.registry import chooses_by_layer, refusal
-from latentwire.controls.registry import is_lent
+from latentwire.controls.registry import is_calibrated, is_lent
 from latentwire.errors import LatentWireError
 from latentwire.garbage import importing
 from latentwire.session.condition_plan import ConditionPlan, make_plans
@@ -130,7 +130,22 @@ def _require_donors(session: Session, conditions: Sequence[Condition]) -> None:
 
 def _plans(session: Session, conditions: Sequence[Condition]) -> list[ConditionPlan]:
     _require_donors(session, conditions)
-    return make_plans(session, [session.calibrated(condition) for condition in conditions])
+    return make_plans(session, _calibrated(session, conditions))
+
+
+def _calibrated(session: Session, conditions: Sequence[Condition]) -> list[Condition]:
+    """The conditions as they are run; without those whose control cannot be made."""
+    found, reasons = [], {}
+    for condition in conditions:
+        try:
+            found.append(session.calibrated(condition))
+        except LatentWireError as error:
+            if not is_calibrated(condition.control):
+                raise
+            reasons[condition.control] = str(error)
+    for control, reason in reasons.items():
+        log.warning("controls=%s is left out: %s", control, reason)
+    return found
 
 
 def question_sets(session: Session, names: Iterable[str]) -> dict[str, tuple[str, int, str]]:

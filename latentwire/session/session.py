@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from latentwire.channel.codec_names import needs_calibration
+from latentwire.controls.registry import is_calibrated
 from latentwire.errors import LatentWireError, NotCached
 from latentwire.pairs.identity import combined_identity
 from latentwire.pairs.pair import Pair
@@ -173,24 +174,32 @@ class Session(Configuration):
         )
 
     def calibrated(self, condition: Condition) -> Condition:
-        """The condition as it is run: with the calibration that its codec will use if it needs one,
-        and the alignment of the pair's tokenizers if they differ."""
+        """The condition as it is run: with the calibration that its codec or control will use if it
+        needs one, and the alignment of the pair's tokenizers if they differ."""
         if condition.channel is None:
             return condition
-        return replace(condition, channel=self.calibrated_channel(condition.channel))
+        known = ""
+        if is_calibrated(condition.control):
+            known = self._calibration(f"control {condition.control}").hash
+        channel = self.calibrated_channel(condition.channel)
+        return replace(condition, channel=channel, control_calibration=known)
 
     def calibrated_channel(self, channel: Channel) -> Channel:
         """The same for a channel. Raises LatentWireError where there is no calibration."""
         channel = replace(channel, alignment=channel.alignment or self.pair.alignment)
         if not needs_calibration(channel.codec):
             return channel
+        return replace(channel, calibration=self._calibration(f"codec {channel.codec}").hash)
+
+    def _calibration(self, asker: str) -> "Calibration":
+        """The pair's, looked for once. Raises LatentWireError where there is none for `asker`."""
         if self.kept.calibration is not None:
-            self.kept.calibration.check_serves(channel.codec)
+            self.kept.calibration.check_serves(asker)
         else:
             self.kept.calibration = find_calibration(
-                self.store, self.values.get("calibration", AUTO), self.subject, channel.codec
+                self.store, self.values.get("calibration", AUTO), self.subject, asker
             )
-        return replace(channel, calibration=self.kept.calibration.hash)
+        return self.kept.calibration
 
     @property
     def loaded(self) -> "LoadedPair":

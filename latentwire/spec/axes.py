@@ -243,6 +243,8 @@ class Point:
         later=True,
         label=lambda row: f"donor {row['donor']}" if row["donor"] > 1 else "",
     )
+    # sha256 (hex) of the calibration that the control's message is made of
+    control_calibration: str | None = _axis(rank=12, systems=CACHES, optional=True, later=True)
 
     def __post_init__(self) -> None:
         lent = is_lent(self.control)
@@ -262,7 +264,7 @@ class Point:
 
 AXES: dict[str, Axis] = {each.name: each.metadata["axis"] for each in fields(Point)}
 # Whose message is sent: a row has columns of it.
-ROW_AXES = tuple(name for name in AXES if name not in ("control", "donor"))
+ROW_AXES = tuple(name for name in AXES if not name.startswith(("control", "donor")))
 PLACE_AXES = tuple(name for name in ROW_AXES if not AXES[name].derived)
 _BY_RANK = sorted(ROW_AXES, key=lambda name: AXES[name].rank)
 

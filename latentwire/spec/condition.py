@@ -85,6 +85,7 @@ class Condition:
     control: str = NONE  # one of the system's
     message: Message | None = None
     donor: int = 1  # which of a question's donors, where the control lends a message
+    control_calibration: str = ""  # sha256 (hex) of the artifact, for a control made of one
 
     def __post_init__(self) -> None:
         assert self.system in SYSTEMS
@@ -101,6 +102,7 @@ class Condition:
         values |= {"system": self.system, "control": self.control}
         if is_lent(self.control):
             values["donor"] = self.donor
+        values["control_calibration"] = self.control_calibration or None
         if self.channel is not None:
             names = ("calibration", "alignment", *BUDGETS)
             later = {name: getattr(self.channel, name) or None for name in names}

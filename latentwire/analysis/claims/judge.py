@@ -219,7 +219,7 @@ class _Sides:
 
 
 # Where a claim does not say which, any will do, as long as there is one.
-_MAY_BE_ANY = ("calibration", "alignment")
+_MAY_BE_ANY = ("calibration", "alignment", "control_calibration")
 
 
 def _is_of(result: ConditionResult, side: Condition) -> bool:

@@ -63,6 +63,15 @@ def test_several_donors_are_planned_and_too_many_refused(
         run_milestone(m0, values(m0, **given, donors=5))
 
 
+def test_a_control_without_its_calibration_is_left_out_with_a_sentence(
+    empty: Path, values, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    given = {"dataset": "demo_facts", "dry_run": "true", "controls": "matched,mean,noise"}
+    run_milestone(m0, values(m0, **given))
+    assert "controls=mean is left out: control mean needs a calibration of pair" in caplog.text
+    assert "m0: 4 conditions" in capsys.readouterr().out
+
+
 def test_no_experiment_is_made_in_a_store_that_is_there(
     folder: Path, values, monkeypatch: pytest.MonkeyPatch
 ) -> None:

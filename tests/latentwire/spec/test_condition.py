@@ -109,6 +109,15 @@ def test_a_donor_is_in_the_fingerprints_of_what_it_lends_alone() -> None:
             replace(CONDITION, control=control, donor=donor)
 
 
+def test_what_a_control_is_made_of_is_in_its_fingerprint_and_no_row() -> None:
+    first, second = (
+        replace(CONDITION, control="mean", control_calibration=digit * 64) for digit in "ab"
+    )
+    assert fingerprint(first) != fingerprint(second)
+    assert first.params()["control_calibration"] == "a" * 64
+    assert first.point.place == CONDITION.point.place and first.label == second.label
+
+
 def test_results_from_when_the_seed_was_in_all_fingerprints_can_be_found() -> None:
     """The values are version 0.1.0's."""
     before = replace(SETTING, seed=7).before()
@@ -191,6 +200,7 @@ def test_params_and_labels_are_those_that_people_filter_by() -> None:
         "keep_ratio": "0.5",
         "order": "back",
         "control": "matched",
+        "control_calibration": "none",
         "donor": "none",
         "calibration": "none",
         "message_tokens": "none",
