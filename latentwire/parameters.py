@@ -32,6 +32,7 @@ MOST_WHOLE = 2**63 - 1
 MOST_SEED = 2**32 - 1  # what every generator of random numbers takes
 MOST_MESSAGE_TOKENS = 2**20
 MOST_BUDGET_BYTES = 2**40
+MOST_DONORS = 64
 # What `kv_bits=4` means: the protocol's quantizer, one scale per KV head; 16 is the raw cache.
 BY_BITS = {16: "bf16", 8: "int8", 4: "int4", 3: "int3", 2: "int2"}
 _MOST_CHOICES = 25  # that a help text names
@@ -315,8 +316,8 @@ def holding(file: str) -> Callable[[str], Path | None]:
 
 
 _PAIR_FORMS = (
-    "a known pair, the path of a pair's YAML file, self:MODEL, or auto; or, in one line,"
-    " receiver=MODEL,sharer=MODEL,fuser=FOLDER_OR_REPOSITORY"
+    "a known pair, the path of a pair's YAML file, self:MODEL, untrained:PAIR, or auto; or, in one"
+    " line, receiver=MODEL,sharer=MODEL,fuser=FOLDER_OR_REPOSITORY"
 )
 
 
@@ -451,6 +452,12 @@ CONTROLS_WRITTEN = Parameter(
     "matched,deranged",
     comma_list(one_of(*SYSTEMS["text"].controls)),
     "whose messages are sent",
+)
+DONORS = Parameter(
+    "donors",
+    "1",
+    int_at_least(1, MOST_DONORS),
+    "other questions that each lend a message under `deranged`; claims need 4",
 )
 MESSAGE_TOKENS = Parameter(
     "message_tokens",

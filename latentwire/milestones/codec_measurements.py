@@ -180,7 +180,7 @@ def _measure_missing(
 
 def _measure(session: Session, milestone: MilestoneRun, item: _Item, look: Look) -> Run | None:
     """Measure one codec; None where it can send no question's cache, which its run says."""
-    chosen = session.questions(item.dataset)[0][: _sample(session, item.dataset)]
+    chosen = session.asked(item.dataset)[: _sample(session, item.dataset)]
     questions = [question.under(item.channel.alignment) for question in chosen]
     params = {
         "pair": session.pair.name,

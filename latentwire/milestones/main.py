@@ -17,6 +17,7 @@ from latentwire.milestones import baselines, calibrate, m0, m1, m2, m3, m4, m8
 from latentwire.parameters import (
     CALIBRATION_EXAMPLES,
     CODEC,
+    DONORS,
     KV_BITS,
     MESSAGE_TOKENS,
     ORDER,
@@ -49,6 +50,7 @@ M8_KEEP_RATIO = 0.25
 PARAMETERS = (
     *STUDY,
     WORKERS,
+    DONORS,
     MESSAGE_TOKENS,
     M1_CODEC,
     M2_KV_BITS,

@@ -55,9 +55,10 @@ def log_published(values: Values) -> None:
 
 def _fingerprint(identity: str, condition: PublishedCondition) -> str:
     point = vars(replace(condition.result, records=(), seconds=0.0))
-    # Both models of the study read one tokenizer's ids, and nothing had a budget: these axes are
-    # younger than its first runs.
-    told = {name: value for name, value in point.items() if name not in ("alignment", *BUDGETS)}
+    # Both models of the study read one tokenizer's ids, nothing had a budget, and no control was
+    # run: these axes are younger than its first runs.
+    younger = ("alignment", *BUDGETS, "donor", "control_calibration")
+    told = {name: value for name, value in point.items() if name not in younger}
     return digest_of([identity, condition.milestone, told])
 
 

@@ -153,7 +153,5 @@ def _markdown(found: list[Recovery], adjusted: list[float]) -> list[str]:
 
 def _points(one: Recovery) -> str:
     share = "" if one.cost <= 0 else f" ({100 * one.recovered_share:.0f} %)"
-    if one.seeds < 2:
-        return f"{100 * one.recovered:+.1f}{share}"
     ends = f"[{100 * one.recovered_low:+.1f}, {100 * one.recovered_high:+.1f}]"
     return f"{100 * one.recovered:+.1f} {ends}{share}"

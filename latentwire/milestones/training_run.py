@@ -305,6 +305,8 @@ def _settings(values: Mapping[str, Any]) -> TrainingSettings:
 def _first_fuser(session: Session, data: TrainingData) -> Fuser | ProjectedPrefix:
     """The fuser, or the prefix, before its first step, in float32."""
     values, located = session.values, session.files.located
+    if session.pair.untrained:
+        raise LatentWireError(f"{session.pair.name} is a control; train the pair itself")
     receiver, sharer = session.files.models
     shapes = geometry(sharer.config), geometry(receiver.config)
     wanted = values["init"]

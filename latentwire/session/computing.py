@@ -43,13 +43,14 @@ class Evaluator:
         self._work = engine.Workspace(session.loaded)
 
     def __call__(self, unit: WorkItem, progress: Progress) -> WorkResult:
-        questions, donors = self._study.questions(unit.setting.dataset)
+        dataset, part = unit.setting.dataset, slice(*unit.span)
+        numbers = dict.fromkeys(condition.donor for condition in unit.conditions)
         began = time.perf_counter()
         records = engine.evaluate(
             self._study.loaded,
             unit.conditions,
-            questions[slice(*unit.span)],
-            donors[slice(*unit.span)],
+            self._study.asked(dataset)[part],
+            {number: self._study.donors(dataset, number)[part] for number in numbers},
             self._study.batch_size,
             progress,
             work=self._work,

@@ -34,6 +34,8 @@ if TYPE_CHECKING:  # they take seconds to import, and a start that finds all fin
     from c2c.interface import Interface
     from latentwire.evaluation.loaded_pair import LoadedPair
 
+UNTRAINED = "untrained, seed 0"  # `interfaces.registry.load_untrained`, in fingerprints
+
 log = logging.getLogger("latentwire")
 
 DATE_TOLD = f"the chat template asks for the date and is always told {PINNED_DAY:%F}"
@@ -93,7 +95,8 @@ class PairInUse:
         require_pinned(self.pair, identity)
         named = {"interface": self.pair.interface} if self.pair.interface else {}
         apart = {} if self.pair.shared_tokenizer else {"tokenizers": "two"}
-        return identity | named | apart
+        fresh = {"weights": UNTRAINED} if self.pair.untrained else {}
+        return identity | named | apart | fresh
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -153,12 +156,17 @@ class PairInUse:
     def in_memory(self) -> "LoadedPair":
         """Models and interface."""
         from c2c.cache import geometry
-        from latentwire.interfaces.registry import load_interface, without_weights
+        from latentwire.interfaces.registry import (
+            load_interface,
+            load_untrained,
+            without_weights,
+        )
 
         receiver, sharer = self.models
         shapes = geometry(sharer.config), geometry(receiver.config)
         if self.located.fuser:
-            interface = load_interface(self.located.fuser, *shapes, self.dtype, self.device)
+            load = load_untrained if self.pair.untrained else load_interface
+            interface = load(self.located.fuser, *shapes, self.dtype, self.device)
         else:
             interface = without_weights(self.pair.interface or "", *shapes)
         if not interface.layers_read("key") and not interface.layers_read("value"):
