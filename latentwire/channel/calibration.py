@@ -25,14 +25,13 @@ from torch import Tensor
 
 from c2c.cache import Geometry
 from latentwire.channel.codec import CodecError
+from latentwire.channel.codec_names import LAYER_RATES, RATES
 from latentwire.channel.transform import TransformTables
 from latentwire.errors import LatentWireError, first_line
 
 DIGEST_BYTES = 8
 FORMAT = 1
 KINDS = ("key", "value")
-RATES = (0.5, 1.0, 2.0, 3.0)  # bits a number that transform coding is fitted for
-LAYER_RATES = (1.0, 1.5, 2.0, 2.25, 3.0)  # the same for transforms of one layer
 SHARED = ("mean", "basis")  # of a layer's tables, the same at every rate
 # Beyond these a mean turned to some position, or an angle, could be no finite number. Means of keys
 # are below a thousand, frequencies below one.

@@ -45,7 +45,7 @@ M8_ORDER = replace(
     parse=lambda text: ORDER.parse(text) if text else (),
     help="selectors that M8 compares at a quarter of the tokens, on few questions; none: no M8",
 )
-M8_QUESTIONS = 60  # of each set, at most
+M8_QUESTIONS = 40  # of each set, at most
 M8_KEEP_RATIO = 0.25
 PARAMETERS = (
     *STUDY,

@@ -7,6 +7,7 @@ from latentwire.errors import LatentWireError, quoted
 from latentwire.pairs.inline import FORM, inline_pair, is_inline, model_source, name_of
 from latentwire.pairs.pair import Pair, parse_pair
 from latentwire.strict_yaml import read_yaml
+from latentwire.suggestion import did_you_mean
 from latentwire.user_files import user_path
 
 PAIRS_DIR = Path(__file__).parent
@@ -43,6 +44,7 @@ def load_pair(name_or_yaml_path: str) -> Pair:
             raise LatentWireError(
                 f"unknown pair {quoted(name_or_yaml_path)}; known: {', '.join(pair_names())}, "
                 f"or give the path of a YAML file, self:MODEL, untrained:PAIR, or {FORM}"
+                f"{did_you_mean(name_or_yaml_path, pair_names())}"
             )
     return parse_pair(read_yaml(path), path)
 

@@ -69,7 +69,7 @@ def parse_pair(values: object, file: Path) -> Pair:
             if keys.has("fuser")
             else None
         ),
-        datasets=keys.dataset_names("datasets"),
+        datasets=keys.dataset_names("datasets") if keys.has("datasets") else (),
         shared_tokenizer=keys.truth("shared_tokenizer"),
         interface=keys.text("interface") if keys.has("interface") else None,
         alignment=keys.one_of("alignment", ALIGNMENTS) if keys.has("alignment") else "",

@@ -18,6 +18,7 @@ from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, sess
 from latentwire.session.session import Session
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import lenders
+from latentwire.terminal import tell
 from latentwire.tracking.dataset_inputs import log_question_sets
 from latentwire.tracking.outbox import flush_outbox
 from latentwire.tracking.runs import (
@@ -61,7 +62,7 @@ def run_grid(
         plans = _plans(session, conditions)
     missing = sum(plan.examples_missing for plan in plans)
     wanted = sum(plan.examples for plan in plans)
-    print(f"{name}: {len(plans)} conditions, {wanted - missing} of {wanted} answers are finished")
+    tell(f"{name}: {len(plans)} conditions, {wanted - missing} of {wanted} answers are finished")
     if dry_run:
         _print_plans(session, plans)
         return

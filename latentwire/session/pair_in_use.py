@@ -2,15 +2,18 @@
 
 import logging
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from c2c.chat import PINNED_DAY
 from latentwire.environment import fit_threads, torch_dtype
 from latentwire.errors import NotCached
 from latentwire.pairs.identity import (
+    Hash,
     combined_identity,
+    file_sha256,
     fuser_identity,
+    manifest,
     pair_identity,
     require_pinned,
 )
@@ -76,10 +79,19 @@ class PairInUse:
         return locate_pair(self.pair, download=self.may_download)
 
     @cached_property
+    def _hashed(self) -> Hash:
+        """Each file's hash, of which each is read once: weights may be many gigabytes."""
+        return cache(file_sha256)
+
+    def manifest(self) -> dict[str, dict[str, dict[str, str | int]]]:
+        """The files that answers come from, as they were when the pair was identified."""
+        return manifest(self.located, self._hashed)
+
+    @cached_property
     def of_files(self) -> dict[str, str]:
         """Revisions or hashes of receiver, sharer and fuser; LatentWireError for another hash than
         the pair pins."""
-        identity = pair_identity(self.located)
+        identity = pair_identity(self.located, self._hashed)
         require_pinned(self.pair, identity)
         named = {"interface": self.pair.interface} if self.pair.interface else {}
         apart = {} if self.pair.shared_tokenizer else {"tokenizers": "two"}

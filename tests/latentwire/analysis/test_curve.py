@@ -102,13 +102,6 @@ def test_donors_of_another_length_are_counted_and_not_paired(condition: Make) ->
     assert (row["pairing_examples"], row["pairing_gain"]) == (3, 0.0)
 
 
-def test_other_donors_leave_the_first_ones_columns(condition: Make) -> None:
-    matched, first = condition("AAAAB"), condition("ABBAA", control="deranged", donors="BBBBB")
-    second = condition("BBBBB", control="deranged", donors="BBBBB", donor=2)
-    row, alone = only_row(matched, first, second), only_row(matched, first)
-    assert row["deranged_accuracy"] == alone["deranged_accuracy"] == 0.6
-
-
 def test_pairing_gain_is_over_the_common_questions(condition: Make) -> None:
     matched = condition("AAAAB", total=8)
     deranged = condition("ABBCCAA", control="deranged", first=1, donors="BBBCDAA", total=8)
