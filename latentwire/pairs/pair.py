@@ -48,6 +48,7 @@ class Pair:
     datasets: tuple[str, ...]  # evaluated when the user names none
     shared_tokenizer: bool  # both models read the same token ids
     interface: str | None = None  # of a pair without a fuser
+    untrained: bool = False  # of the fuser, size and gates alone are taken: a control
     alignment: str = ""  # one of ALIGNMENTS, where each model has a tokenizer of its own
 
 
