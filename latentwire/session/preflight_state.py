@@ -177,7 +177,7 @@ def _pair_checks(opening: PreflightState, thorough: bool) -> Iterator[Check]:
         lambda: _device(opening, thorough),
         "take device=cpu, or install a torch build and a driver that fit the GPU",
     )
-    yield Check(PAIR, lambda: _pair(opening), "give pair=NAME or pair=FILE.yaml (latentwire/pairs)")
+    yield Check(PAIR, lambda: _pair(opening), "docs/adding_a_pair.md says what a pair may be")
     yield Check(
         FILES,
         lambda: _files(opening),
