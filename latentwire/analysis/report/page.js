@@ -31,8 +31,10 @@
   const el = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
   const svg = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
+  // Ties to even, as the tables' percents: 26.25 is 26.2 in both. A tie ends in .25 or .75, of which toFixed has the latter right.
   const percent = (share, signed) => {
-    const value = Math.round(1000 * share) / 10 + 0;
+    const exact = 100 * share, tie = Math.abs(exact % 1) === 0.25;
+    const value = Number((tie ? exact - Math.sign(exact) * 0.05 : exact).toFixed(1)) + 0;
     return (signed && value > 0 ? "+" : "") + value.toFixed(1);
   };
   function humanBytes(value) {
