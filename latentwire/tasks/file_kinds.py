@@ -224,15 +224,15 @@ def _key(name: str, answer: Any, choices: list[str], labels: list[str], first: i
     named = {place for place, known in enumerate(labels or choices) if known.strip() == said}
     if not labels:
         named |= {letters.index(said)} if said in tuple(letters) else set()
-    if not named and not labels and said.isascii() and said.isdecimal():
-        if first == 0 and said == str(len(choices)):
+    if not labels and said.isascii() and said.isdecimal():
+        if not named and first == 0 and said == str(len(choices)):
             # Numbers from 1 that are read as from 0 would mark all other rows wrongly.
             raise LatentWireError(
                 f"{name}: an answer is number {said} of {len(choices)} choices, so they seem to be"
                 " counted from 1: say `answers_from: 1` in the YAML file beside it"
             )
-        number = int(said[:9]) - first
-        named = {number} & set(range(len(choices)))
+        # Where choices are numbers themselves, it may be the text of another one.
+        named |= {int(said[:9]) - first} & set(range(len(choices)))
     if len(named) != 1:
         many = "more than one" if named else "none"
         raise ValueError(f"its answer {said[:40]!r} is {many} of its choices")

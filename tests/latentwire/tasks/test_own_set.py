@@ -109,6 +109,15 @@ def test_an_answer_is_a_letter_a_number_or_a_text(tmp_path: Path, answer: Any, k
     assert keys(own_set(write(tmp_path / "mine.jsonl", [row(answer=answer)]))) == key
 
 
+def test_a_number_that_is_a_choice_is_taken_where_it_means_one_alone(tmp_path: Path) -> None:
+    rows = [
+        row(choices=["0", "1", "2"], answer=1),
+        row(choices=["7", "8", "9"], answer="9"),
+        row(choices=["1", "2", "3"], answer=3),
+    ]
+    assert keys(own_set(write(tmp_path / "mine.jsonl", rows))) == "BCC"
+
+
 def test_answers_counted_from_one_are_never_taken_for_the_choice_beside(tmp_path: Path) -> None:
     rows = [row(answer=1), row(answer=2)]
     with pytest.raises(LatentWireError, match="counted from 1: say `answers_from: 1`"):
@@ -129,6 +138,8 @@ def test_answers_counted_from_one_are_never_taken_for_the_choice_beside(tmp_path
         (row(choices="x or y"), "field 'choices' must be a list, got str"),
         (row(choices={"text": ["x", "y"], "label": ["A", "A"]}), "2 choices have 1 different"),
         (row(choices=["B", "A"], answer="A"), "its answer 'A' is more than one of its choices"),
+        (row(choices=["2", "1", "0"], answer=0), "its answer '0' is more than one of its choices"),
+        (row(choices=["4", "3", "1"], answer="1"), "its answer '1' is more than one"),
         (row(answer="z"), "its answer 'z' is none of its choices"),
         (row(answer=-1), "its answer '-1' is none"),
         (row(answer=None), "field 'answer' must be text, got null"),
