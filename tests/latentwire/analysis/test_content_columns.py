@@ -131,6 +131,14 @@ def expected_by_chance(triples: Sequence[Triple]) -> tuple[float, float]:
     return float(np.mean(hits)), float(np.mean(chance))
 
 
+@pytest.mark.parametrize("answer", ["A", "-"])
+def test_one_answer_to_everything_tells_nothing(answer: str) -> None:
+    triples = [(own, key, answer) for own, key, _ in drawn(300, 5, 0)]
+    found = bits(triples, triples)
+    assert (found.value, found.low, found.p) == (0, 0, 1)
+    assert follows(triples).value == pytest.approx(0) and follows(triples).p == 1
+
+
 @pytest.mark.parametrize("following", [0.0, 0.2, 0.9])
 def test_following_is_what_chance_does_not_explain(following: float) -> None:
     triples = drawn(600, 2, following)
