@@ -22,6 +22,9 @@ from latentwire.tasks.task import Example, Task
 BEFORE_KIND = ":"  # in a set's name
 MULTIPLE_CHOICE = "multiple_choice"
 _FEWEST_CHOICES = 2
+# Of which the last number alone would be another one.
+_SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d{1,3}")
+_FRACTION = re.compile(r"\d\s*[/^]\s*-?[\d.,]*\d\D*$")
 # Which field says what, where the user says nothing: as the hub's sets have them.
 _USUAL = {
     "id": ("id",),
@@ -167,12 +170,7 @@ class FileNumber(_OfFile, Problem):
 
     def example(self, row: dict[str, Any], index: int) -> Example | None:
         """See `Task`. The answer is a number, or a text that ends in one."""
-        value = self.named.value(row, "answer")
-        if type(value) in (int, float):
-            value = f"{Decimal(str(value)):f}"
-        number = last_number(RowFields({"answer": value}).text("answer"))
-        if number is None:
-            raise ValueError("its answer holds no number")
+        number = _number(self.named.value(row, "answer"))
         name, question = self.row_id(row, index), self.named.text(row, "question")
         return self.with_context(Example(name, index, question, (), number), row)
 
@@ -182,6 +180,20 @@ KINDS: dict[str, Callable[..., Task]] = {
     "extractive": FileExtractive,
     "number": FileNumber,
 }
+
+
+def _number(value: Any) -> str:
+    """The number that an answer is or ends in, as `Problem` spells it."""
+    if type(value) in (int, float):
+        value = str(value)
+    text = RowFields({"answer": value}).text("answer").strip()
+    if _SCIENTIFIC.fullmatch(text):
+        text = f"{Decimal(text):f}"
+    if _FRACTION.search(text):
+        raise ValueError(f"its answer {text[:40]!r} is a fraction or a power: write a number")
+    if (number := last_number(text)) is None:
+        raise ValueError("its answer holds no number")
+    return number
 
 
 def full_name(name: str, kind: str) -> str:

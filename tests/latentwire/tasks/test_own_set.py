@@ -284,6 +284,15 @@ def test_numbers_are_asked_as_gsm8k_is(tmp_path: Path) -> None:
     assert found.task.max_new_tokens == task_of_records(found.name).max_new_tokens == 320
 
 
+def test_a_number_is_never_taken_for_its_last_digits(tmp_path: Path) -> None:
+    values = ["1.5e-3", "2E+3", 1e-7, "so 3 of 4: 0.75", "3/4", "1 / 2 km", "2^10", "x" * 9]
+    rows = [{"question": "How many?", "answer": value} for value in values]
+    found = own_set(write(tmp_path / "mine.jsonl", rows, "kind: number\n"))
+    answers = [example.answer for example in found.examples]
+    assert answers == ["0.0015", "2000", "0.0000001", "0.75"]
+    assert "row 5: its answer '3/4' is a fraction or a power" in found.left_out[0]
+
+
 def test_what_is_scored_is_what_the_hash_says(tmp_path: Path) -> None:
     first = own_set(write(tmp_path / "mine.jsonl", [row(), row()]))
     again = own_set(write(tmp_path / "mine.jsonl", [row(other=1), row()]))
