@@ -142,9 +142,10 @@ def strict_letter(text: str, letters: str) -> str | None:
     """A capital letter that stands alone, the first behind the last "answer is" or "answer:" if
     there is one; None without. The published rule takes any capital of any word in the end, which
     among many letters would always be one."""
-    said = re.split(r"answer is|answer:", text, flags=re.IGNORECASE)[-1]
-    # "I think" and "A dog" are words.
-    found = re.search(rf"\b(?![AI] [a-z])([{letters}])\b(?!['’])", said)
+    *before, said = re.split(r"answer is|answer:", text, flags=re.IGNORECASE)
+    # "I think" and "A dog" are words; right behind "answer is", "A because" is A.
+    words = "I" if before and re.match(r"\W*A\b(?!['’])", said) else "AI"
+    found = re.search(rf"\b(?![{words}] [a-z])([{letters}])\b(?!['’])", said)
     return found[1] if found else None
 
 

@@ -244,6 +244,8 @@ def test_more_than_four_choices_name_and_read_all_their_letters(tmp_path: Path) 
         ("I think the answer is G.", "G"),
         ("Answer: H, and not A", "H"),
         ("A dog. Then B", "B"),
+        ("The correct answer is A because B is not", "A"),
+        ("Answer: **A** or so", "A"),
         ("I'm F", "F"),
         ("fish", None),
         ("", None),
