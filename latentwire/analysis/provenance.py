@@ -9,6 +9,7 @@ import pandas as pd
 
 from latentwire.redaction import redact_uri
 
+LOCAL_PAGE = "http://127.0.0.1:5000"  # of `mlflow ui`, unless it is told otherwise
 SHORT = 10  # hexadecimal digits of a hash that people compare by eye
 
 

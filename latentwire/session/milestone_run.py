@@ -57,6 +57,7 @@ class MilestoneRun:
     run_id: str
     name: str
     leases: Leases  # and the heartbeat
+    is_part: bool = False  # of `main`, which shows one table for all
 
 
 @contextmanager
@@ -101,7 +102,7 @@ def milestone_run(
         writer.log_text(run_id, json.dumps(config, indent=2, sort_keys=True), "config.json")
         writer.log_text(run_id, json.dumps(environment.describe(), indent=2), "environment.json")
         with Leases(store, run_id) as leases, _log_kept(writer, run_id):
-            yield MilestoneRun(writer, run_id, name, leases)
+            yield MilestoneRun(writer, run_id, name, leases, is_part=parent is not None)
         writer.kill_orphans(name)
         mark_killed(store)  # by now those may be seen to be gone that only a heartbeat tells of
         writer.finish(run_id)

@@ -142,7 +142,10 @@ def test_everything_is_logged_and_written(
     }
     names.remove(MANIFEST)
     printed = capsys.readouterr().out
-    assert all(f"written: {out / name}" in printed for name in names)
+    assert f"open {out}/report.html ({len(names)} files: " in printed
+    assert "/#/experiments/" in printed.splitlines()[-1]
+    assert "demo_facts, demo: no whole cache in 16 bits has answered all 500 questions" in printed
+    assert max(map(len, printed.splitlines()[:-1])) <= 100
     (run,) = store.search(f"tags.`{MILESTONE}` = 'm4'")
     assert {file.path for file in store.client.list_artifacts(run.info.run_id)} > names
 
