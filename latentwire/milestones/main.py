@@ -1,6 +1,7 @@
-"""All milestones in order, M0 to M4, with the models loaded once.
+"""All milestones, M0 to M4, with the models loaded once.
 
-Baselines come after M0, and codecs are calibrated before M1.
+What a curve is made of comes first, from M0 on with baselines behind it; then codecs are calibrated
+for M1, and M4 tells what was found.
 """
 
 import logging
@@ -44,7 +45,7 @@ PARAMETERS = (
     SAMPLE,
     OUTPUT_DIR,
 )
-STEPS = (m0, baselines, calibrate, m1, m2, m3)
+STEPS = (m0, baselines, m2, m3, calibrate, m1)
 
 log = logging.getLogger("latentwire")
 
