@@ -65,8 +65,8 @@ def draw_links(table: pd.DataFrame, dataset: str, pair: str) -> Figure:
         fontsize=9.5,
     )
     figure.legend(
-        handles=_legend(found[STARTS[0]], sound[STARTS[0]], shown), loc="outside lower center", ncols=3, fontsize=7,
-        frameon=False,
+        handles=_legend(found[STARTS[0]], sound[STARTS[0]], shown),
+        loc="outside lower center", ncols=3, fontsize=7, frameon=False,
     )  # fmt: skip
     return figure
 

@@ -117,11 +117,11 @@ def test_in_words() -> None:
     assert said == [
         "d, p, from the question on: first to answer is recomputation (62.5 % right) up to"
         " 1.04 Gbit/s, the cache in int4 (50.0 % right) from 1.04 Gbit/s to 19.7 Gbit/s, the cache"
-        " in bf16 (62.5 % right) from 19.7 Gbit/s on; a cache (int4) is sooner than recomputation from 1.04 Gbit/s on (cpu, batch"
-        " 1).",
+        " in bf16 (62.5 % right) from 19.7 Gbit/s on; a cache (int4) is sooner than"
+        " recomputation from 1.04 Gbit/s on (cpu, batch 1).",
         "d, p, once the sharer's cache stands: first to answer is recomputation (62.5 % right) up"
-        " to 416 Mbit/s, the cache in int4 (50.0 % right) from 416 Mbit/s on; a cache (int4) is sooner than"
-        " recomputation from 416 Mbit/s on (cpu, batch 1).",
+        " to 416 Mbit/s, the cache in int4 (50.0 % right) from 416 Mbit/s on; a cache (int4) is"
+        " sooner than recomputation from 416 Mbit/s on (cpu, batch 1).",
     ]
     assert span(0, math.inf) == "at any bandwidth" and span(5, 10) == "from 5 bit/s to 10 bit/s"
 
