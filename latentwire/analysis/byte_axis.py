@@ -74,7 +74,10 @@ def byte_axis(caches: Sequence[float], messages: Sequence[float]) -> ByteAxis:
 
 def draw_byte_axis(axes: Axes, others: Sequence[Axes], scale: ByteAxis) -> None:
     """Scale, ticks and label of the lowest of some panels that share the axis."""
-    axes.set_xscale("function", functions=(scale.place, scale.bytes_at))
+    if scale.squeeze == 1:
+        axes.set_xscale("log")
+    else:
+        axes.set_xscale("function", functions=(scale.place, scale.bytes_at))
     axes.set_xlim(scale.low, scale.high)
     axes.xaxis.set_major_locator(FixedLocator(scale.ticks()))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -234,7 +234,7 @@
     root.addEventListener("pointerleave", hideTip);
     host.append(root);
     writeCaption(own, shown, controls);
-    byId("legend").replaceChildren(...[...new Set(sent.map((point) => point.filters.codec))].flatMap((codec) => [icon(codec), codec]));
+    byId("legend").replaceChildren(...[...new Set(sent.map((point) => point.filters.codec))].map((codec) => el("span", {}, icon(codec), codec)));
   }
 
   function drawFront(root, panel, points, column, x, right) {

@@ -132,7 +132,7 @@ def test_a_file_of_an_older_version_draws(condition: Make, tmp_path: Path) -> No
     read = read_csv(path)
     assert read["examples_total"].tolist() == [8, 8]
     assert read["complete"].tolist() == [True, False]
-    assert len(figures_from_csv(path, tmp_path / "out")) == 3
+    assert len(figures_from_csv(path, tmp_path / "out")) == 4
 
 
 def test_a_folder_that_is_a_file_is_said(
