@@ -30,26 +30,26 @@ def findings(frame: pd.DataFrame) -> list[str]:
     and their n. Of more than MOST_CODECS codecs, those that no other beats in bytes and in score,
     the first of them by bytes. The most telling sets come first.
     """
-    rows_of = {(pair, dataset, source): rows for pair, dataset, source, rows in families(frame)}
-    said = []
-    for pair, dataset, source in most_telling_first(frame):
-        told = "; ".join(_parts(rows_of[pair, dataset, source]))
-        said.append(f"{dataset}, {pair}{published_note(source)}: {told}.")
-    return said
+    said = {
+        (pair, dataset, source): f"{dataset}, {pair}{published_note(source)}:"
+        f" {'; '.join(_parts(rows))}."
+        for pair, dataset, source, rows in families(frame)
+    }
+    worth = telling(frame)
+    return [said[family] for family in sorted(said, key=lambda family: -worth[family])]
 
 
-def most_telling_first(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """The families of a curve, those first where whole caches differ most by codec: on questions
-    that all codecs answer alike, well or badly, nobody sees what bytes are worth."""
+def telling(frame: pd.DataFrame) -> dict[tuple[str, str, str], float]:
+    """How far apart whole caches score by codec, by family: on questions that all codecs answer
+    alike, well or badly, nobody sees what bytes are worth. -1 where no cache is complete."""
 
     def spread(rows: pd.DataFrame) -> float:
         scores = whole_caches(rows[rows["complete"]])["score"]
         return float(scores.max() - scores.min()) if len(scores) else -1.0
 
-    found = [
-        ((pair, dataset, source), spread(rows)) for pair, dataset, source, rows in families(frame)
-    ]
-    return [family for family, _ in sorted(found, key=lambda each: -each[1])]
+    return {
+        (pair, dataset, source): spread(rows) for pair, dataset, source, rows in families(frame)
+    }
 
 
 def _parts(rows: pd.DataFrame) -> Iterator[str]:

@@ -13,12 +13,12 @@ from typing import Any
 
 from c2c.errors import printable
 from latentwire.analysis.atomic_write import replacing
+from latentwire.analysis.pictures import ENDINGS
 
 MANIFEST = "latentwire_files.json"
 NAMED = 8  # files that the sentence lists
 # How pictures begin that versions without a manifest wrote.
 _PICTURES = ("budget_curve_", "codec_rate_", "bits_length_", "links_")
-_ENDINGS = (".png", ".svg", ".pdf")
 _ABOUT = (
     "written: what the newest start of each writer wrote, with its sha256;"
     " earlier: what one before it wrote, which does not belong to the newest table"
@@ -77,7 +77,7 @@ def _guessed(folder: Path) -> dict[str, str]:
     return {
         path.name: _hash(path)
         for path in folder.iterdir()
-        if path.name.startswith(_PICTURES) and path.suffix in _ENDINGS and path.is_file()
+        if path.name.startswith(_PICTURES) and path.suffix in ENDINGS and path.is_file()
     }
 
 

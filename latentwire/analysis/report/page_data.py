@@ -22,7 +22,7 @@ import pandas as pd
 
 from latentwire.analysis.budget_figure import codec_styles
 from latentwire.analysis.curve import ConditionResult, merged
-from latentwire.analysis.findings_told import most_telling_first
+from latentwire.analysis.findings_told import telling
 from latentwire.analysis.frames import FAMILY, records
 from latentwire.analysis.plot_baselines import BASELINE_STYLES
 from latentwire.analysis.provenance import Origin, run_url
@@ -119,8 +119,8 @@ def page_data(
     by_group: dict[_Group, list[ConditionResult]] = defaultdict(list)
     for result in results:
         by_group[result.family].append(result)
-    order = {group: place for place, group in enumerate(most_telling_first(frame))}
-    by_group = dict(sorted(by_group.items(), key=lambda item: order.get(item[0], len(order))))
+    worth = telling(frame)  # the page begins with the set on which most is to be seen
+    by_group = dict(sorted(by_group.items(), key=lambda item: -worth.get(item[0], -1.0)))
     tables, place = _tables(by_group, datasets)
     coded = _Coded(tables)
     points = list(_points(frame, by_group, place, coded))
