@@ -228,23 +228,11 @@ def _answers(
     options: argparse.Namespace, wanted: Callable[[Mapping[str, str]], bool]
 ) -> "list[ConditionResult]":
     """The answers of the runs whose parameters are wanted, of one question set or of all."""
-    from latentwire.tracking.results_reader import newest_results
+    from latentwire.api import answers
     from latentwire.tracking.store import open_store
 
     with _naming_refusals():
-        found = newest_results(
-            open_store(),
-            options.source,
-            options.pair,
-            lambda run: options.dataset in (None, run["dataset"]) and wanted(run),
-        )
-    if not found:
-        asked = " ".join(filter(None, (options.source, options.pair, options.dataset)))
-        raise LatentWireError(
-            f"the tracking store has no finished answers of such conditions ({asked}): run m0, m2"
-            " or m3 first, or name others"
-        )
-    return found
+        return answers(open_store(), options.source, options.pair, options.dataset, wanted)
 
 
 @contextmanager

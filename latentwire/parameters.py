@@ -20,7 +20,7 @@ from latentwire.errors import LatentWireError
 from latentwire.printable import PlainParser
 from latentwire.spec.axes import SYSTEMS
 from latentwire.spec.setting import USUAL_SEED
-from latentwire.tasks.registry import task_names
+from latentwire.tasks.registry import QuestionSet, task_names
 from latentwire.user_files import output_folder, user_path
 
 AUTO = "auto"
@@ -261,9 +261,15 @@ def _folder(text: str) -> Path | None:
     return path
 
 
+_PAIR_FORMS = (
+    "a known pair, the path of a pair's YAML file, self:MODEL, or auto; or, in one line,"
+    " receiver=MODEL,sharer=MODEL,fuser=FOLDER_OR_REPOSITORY"
+)
+
+
 def _pair(text: str) -> str:
     if not text:
-        raise ValueError("must be a known pair, the path of a YAML file, self:MODEL, or auto")
+        raise ValueError(f"must be {_PAIR_FORMS}")
     user_path(text)  # LatentWireError for what could be neither
     return text
 
@@ -283,8 +289,25 @@ def _workers(text: str) -> int | str:
     return AUTO if text == AUTO else int_at_least(1)(text)
 
 
-def _datasets(text: str) -> tuple[str, ...] | None:
-    return None if text == AUTO else comma_list(one_of(*task_names()))(text)
+def _question_set(text: str) -> QuestionSet:
+    """A known set's name; a file of questions is read here, so that it is refused before all."""
+    from latentwire.tasks.own_set import is_own_set, own_set  # it brings YAML
+
+    if text in task_names():
+        return text
+    if not is_own_set(text):
+        raise ValueError(f"must be one of {', '.join(task_names())}, or a file of questions")
+    return own_set(text)
+
+
+def _datasets(text: str) -> tuple[QuestionSet, ...] | None:
+    if text == AUTO:
+        return None
+    from latentwire.tasks.own_set import require_apart
+
+    sets = tuple(map(_question_set, comma_list(str)(text)))
+    require_apart(sets)
+    return sets
 
 
 def _device(text: str) -> str:
@@ -293,13 +316,16 @@ def _device(text: str) -> str:
     raise ValueError("must be auto, cpu, cuda, cuda:N or mps")
 
 
-def _data(text: str) -> tuple[str, ...] | Path:
-    """Tasks whose training splits are meant, or a file of chats."""
-    if text.endswith((".jsonl", ".json")):
+def _data(text: str) -> tuple[QuestionSet, ...] | Path:
+    """Tasks whose training splits are meant, a user's question sets, or a file of chats."""
+    from latentwire.tasks.own_set import holds_chats
+
+    if text.endswith((".jsonl", ".json")) and "," not in text:
         path = user_path(text)
         if not path.is_file():
             raise ValueError("must be a file that exists, or names of question sets")
-        return path
+        if holds_chats(path):
+            return path
     for part in (part.strip() for part in text.split(",")):
         for name in task_names():
             if part.startswith(name) and part != name and "test" in part[len(name) :]:
@@ -307,16 +333,18 @@ def _data(text: str) -> tuple[str, ...] | Path:
                     f"the test split of {name} is scored and never trained on; {name} alone means"
                     " its training split"
                 )
-    names: tuple[str, ...] = comma_list(one_of(*task_names()))(text)
-    return names
+    return tuple(map(_question_set, comma_list(str)(text)))
 
 
 DTYPES = (AUTO, "float32", "bfloat16", "float16")
 
-PAIR = Parameter(
-    "pair", AUTO, _pair, "a known pair, the path of a pair's YAML file, self:MODEL, or auto"
+PAIR = Parameter("pair", AUTO, _pair, _PAIR_FORMS)
+DATASET = Parameter(
+    "dataset",
+    AUTO,
+    _datasets,
+    "question sets, known ones or files of your own (docs/your_own.md); auto: the pair's",
 )
-DATASET = Parameter("dataset", AUTO, _datasets, "question sets, or auto for the pair's own")
 
 DEVICE = Parameter("device", AUTO, _device, "auto, cpu, cuda, cuda:N or mps")
 SEED = Parameter(
@@ -401,7 +429,7 @@ TRAINING_DATA = Parameter(
     "data",
     "",
     _optional(_data),
-    "question sets, of which training splits are taken, or a .jsonl of chats",
+    "question sets, of which training splits are taken, files of your own, or a .jsonl of chats",
 )
 SAMPLE = Parameter(
     "sample", "16", int_at_least(1), "questions of each set that codecs are measured on"

@@ -89,19 +89,23 @@ def _take_part() -> Callable[..., None]:
     return take_part
 
 
-def _quiet() -> None:
-    """Keep other libraries' progress bars and chatter out of logs."""
+def quiet_libraries() -> None:
+    """Keep other libraries' progress bars and chatter out of what is shown and logged."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar per file
     warnings.filterwarnings("ignore", module="mlflow")
     # It logs the traceback of an error that it raises as well; we say that one in a sentence.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    # Milestones write what is logged to a file; what is amiss is shown as well.
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers heeds it, too
+    # Milestones write what is logged to a file.
+    logging.getLogger("latentwire").setLevel(logging.INFO)
+
+
+def _quiet() -> None:
+    quiet_libraries()
+    # What is amiss is shown as well.
     shown = logging.StreamHandler()
     shown.setLevel(logging.WARNING)
     shown.setFormatter(PlainLines("warning: %(message)s"))
-    log = logging.getLogger("latentwire")
-    log.addHandler(shown)
-    log.setLevel(logging.INFO)
-    if not sys.stderr.isatty():
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers heeds it, too
+    logging.getLogger("latentwire").addHandler(shown)

@@ -40,6 +40,7 @@ from latentwire.analysis.plot_points import (
     spread,
 )
 from latentwire.analysis.provenance import hashes_note
+from latentwire.analysis.study_points import NOTE, study_points
 from latentwire.errors import LatentWireError
 from latentwire.spec.axes import ALONE, AXES, CACHES
 
@@ -91,8 +92,9 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     ones do not count). Texts, the letter and logits are hollow marks of one colour. What is not
     complete is pale (see `completeness`).
 
-    Where the table holds local rows, its published rows of the same pair and dataset are laid
-    over them as hollow grey markers of the codec's shape; otherwise they are the curve.
+    Where the table holds local rows, its published rows of the same pair and dataset, and what
+    else was published (`study_points`), are laid over them as hollow grey markers of the codec's
+    shape; otherwise published rows are the curve.
 
     Args:
         frame: the table of `curve.build_curve`.
@@ -113,6 +115,7 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     dots, left_out = _chosen(dots)
     metric = metric_of(own)
     overlay = read_points(frame[frame["source"] == "published"]) if source == "local" else []
+    overlay += study_points(own, dots, dataset, pair) if source == "local" else []
     baselines = read_baselines(own)
     caches = [dot.wire_bytes for dot in [*dots, *overlay]]
     scale = byte_axis(caches, [baseline.wire_bytes for baseline in baselines])
@@ -449,6 +452,8 @@ def _caption(
         sentences.append(f"{left_out} more codecs: see the picture of codecs against bits.")
     if orders_left_out:
         sentences.append(f"{orders_left_out} more ways to choose tokens: see their own picture.")
+    if any(dot.budget for dot in overlay):
+        sentences.append(f"{NOTE}.")
     sentences += filter(None, [text_sentence(shown)])
     if hashes := hashes_note(shown):
         sentences.append(f"{hashes[0].upper()}{hashes[1:]}.")

@@ -119,7 +119,7 @@ def _checks(opening: PreflightState, stack: ExitStack, runs: list[MilestoneRun])
         "take the fuser that was trained for these models, with all its files",
         needs=(MEMORY, DOWNLOAD),
     )
-    name = opening.dataset_names[0] if opening.dataset_names else ""
+    name = str(next(iter(opening.question_sets), ""))
     yield Check(
         QUESTION,
         lambda: _question(opening.session(), name),

@@ -39,6 +39,7 @@ from latentwire.session import torchrun
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
 from latentwire.spec.condition import Channel
+from latentwire.tasks.dataset import Dataset
 from latentwire.tracking.dataset_inputs import TRAINING, log_question_sets
 from latentwire.tracking.series import SeriesLog
 from latentwire.training.channel import codecs_in_the_loop, mapped_layers, require_trainable
@@ -107,7 +108,7 @@ def _load_data(session: Session) -> TrainingData:
     scored = [e.question for name in session.dataset_names for e in session.dataset(name).examples]
     return load_training_data(
         values["data"],
-        session.dataset_names,
+        session.question_sets,
         ScoredQuestions(scored),
         _reader(session),
         values["data_dir"],
@@ -128,13 +129,16 @@ def _reader(session: Session) -> Reader:
     return Reader(files.tokenizer, files.sharer_tokenizer, alignment, files.inserts())
 
 
+def _plain(value: Any) -> Any:
+    """A parameter as JSON has it."""
+    if isinstance(value, tuple):
+        return [str(each) if isinstance(each, Dataset) else each for each in value]
+    return str(value) if isinstance(value, Path) else value
+
+
 def _recipe(session: Session, data: TrainingData) -> dict[str, Any]:
     """What the weights follow from."""
-    given = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in session.resolved.items()
-        if name not in _BESIDE
-    }
+    given = {name: _plain(value) for name, value in session.resolved.items() if name not in _BESIDE}
     parts = [{"name": p.name, "sha256": p.hash, "used": p.used} for p in data.parts]
     judged = [question.example.id for question in data.judged_by]
     _, count = torchrun.rank_and_count()

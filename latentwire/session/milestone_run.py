@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +61,21 @@ class MilestoneRun:
     is_part: bool = False  # of `main`, which shows one table for all
 
 
+_TOLD: ContextVar[list[str] | None] = ContextVar("told runs", default=None)
+
+
+@contextmanager
+def told_runs() -> Iterator[list[str]]:
+    """The ids of the milestone runs that the block makes, oldest first: for who starts a milestone
+    from Python."""
+    runs: list[str] = []
+    token = _TOLD.set(runs)
+    try:
+        yield runs
+    finally:
+        _TOLD.reset(token)
+
+
 @contextmanager
 def milestone_run(
     store: Store,
@@ -98,6 +114,8 @@ def milestone_run(
         else:
             above = parent.run_id if parent else None
             run_id = writer.start(title, "milestone", above, params, {})
+        if (told := _TOLD.get()) is not None:
+            told.append(run_id)
         writer.log(run_id, tags={FINGERPRINT: fingerprint, ATTEMPT: str(attempt), **device})
         writer.log_text(run_id, json.dumps(config, indent=2, sort_keys=True), "config.json")
         writer.log_text(run_id, json.dumps(environment.describe(), indent=2), "environment.json")

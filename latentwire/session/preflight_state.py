@@ -30,7 +30,7 @@ from latentwire.session.configuration import (
 from latentwire.session.known_pairs import recall
 from latentwire.session.session import Session
 from latentwire.tasks.dataset import Dataset
-from latentwire.tasks.registry import load_dataset, task_named, task_names
+from latentwire.tasks.registry import QuestionSet, load_dataset, task_named, task_names
 from latentwire.tracking.read_only_store import no_store, open_read_only
 from latentwire.tracking.store import Store, open_store, tracking_uri
 
@@ -61,8 +61,9 @@ class PreflightState:
     opened: Session | None = None
 
     @property
-    def dataset_names(self) -> tuple[str, ...]:
-        named: tuple[str, ...] | None = self.values["dataset"]
+    def question_sets(self) -> tuple[QuestionSet, ...]:
+        """See `Configuration`."""
+        named: tuple[QuestionSet, ...] | None = self.values["dataset"]
         return named or (self.pair.datasets if self.pair else ())
 
     def session(self) -> Session:
@@ -192,10 +193,10 @@ def _pair_checks(opening: PreflightState, thorough: bool) -> Iterator[Check]:
 
 def _data_checks(opening: PreflightState) -> Iterator[Check]:
     # Made when it is asked for: by then the pair says which sets there are.
-    for name in opening.dataset_names:
+    for asked in opening.question_sets:
         yield Check(
-            f"data {name}",
-            lambda name=name: _dataset(opening, name),  # type: ignore[misc]
+            f"data {asked}",
+            lambda asked=asked: _dataset(opening, asked),  # type: ignore[misc]
             "fill HF_HOME online, or give data_dir=FOLDER with the set's JSON lines",
         )
     yield Check(
@@ -307,22 +308,23 @@ def _work() -> ModuleType:
     return work_checks
 
 
-def _dataset(opening: PreflightState, name: str) -> str:
+def _dataset(opening: PreflightState, asked: QuestionSet) -> str:
     try:
-        dataset = load_dataset(name, opening.values["data_dir"], download=False)
+        dataset = load_dataset(asked, opening.values["data_dir"], download=False)
     except NotCached:
         if is_offline():
             raise
-        opening.datasets_missing.append(name)
+        opening.datasets_missing.append(str(asked))
         return "not here yet, to be downloaded (a few MB)"
-    opening.datasets[name] = dataset
+    opening.datasets[str(asked)] = dataset
     return describe(dataset)
 
 
 def describe(dataset: Dataset) -> str:
     """Which questions, as a finding has it."""
+    left_out = f", {len(dataset.left_out)} left out" if dataset.left_out else ""
     return (
-        f"{len(dataset.examples)} questions of {dataset.rows} rows from {dataset.source},"
+        f"{len(dataset.examples)} questions of {dataset.rows} rows{left_out} from {dataset.source},"
         f" sha256 {dataset.hash[:12]}"
     )
 
@@ -332,7 +334,9 @@ def _uses_hub(opening: PreflightState) -> bool:
     if opening.pair is None:
         return True
     sources = [source for _, source, _ in parts_of(opening.pair)]
-    questions = any(task_named(name).test.on_hub for name in opening.dataset_names)
+    questions = any(
+        isinstance(asked, str) and task_named(asked).test.on_hub for asked in opening.question_sets
+    )
     asked = questions and opening.values["data_dir"] is None
     return asked or any(source.path is None for source in sources)
 

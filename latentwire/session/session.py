@@ -16,7 +16,7 @@ from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.setting import USUAL_SEED, Setting
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.question import NEEDS_INSERTING, Question, derange, tokenize
-from latentwire.tasks.registry import load_dataset, load_training, published_examples, task_named
+from latentwire.tasks.registry import load_dataset, load_training, published_examples
 from latentwire.tracking.calibration_lookup import CalibrationKey, find_calibration
 from latentwire.tracking.runs import IDENTITY
 from latentwire.tracking.store import Store
@@ -99,13 +99,14 @@ class Session(Configuration):
 
     def dataset(self, name: str) -> Dataset:
         if name not in self.kept.datasets:
-            found = load_dataset(name, self.values["data_dir"], self.may_download)
+            asked = self.question_set(name)
+            found = load_dataset(asked, self.values["data_dir"], self.may_download)
             self.kept.datasets[name] = found
         return self.kept.datasets[name]
 
     def training(self, name: str) -> Dataset:
         """Questions of a set that are never scored."""
-        return load_training(name, self.values["data_dir"], self.may_download)
+        return load_training(self.question_set(name), self.values["data_dir"], self.may_download)
 
     def examples(self, name: str) -> int:
         """How many of a dataset's questions are to be evaluated, which a dry run knows of a
@@ -146,7 +147,7 @@ class Session(Configuration):
     def setting(self, dataset: str) -> Setting:
         """What results on a dataset are kept under. Where the store has some of this seed from
         when it stood in every fingerprint, all goes on under the names of then."""
-        task = task_named(dataset)
+        task = self.dataset(dataset).task
         setting = Setting(
             pair=self.pair.name,
             pair_identity=self.subject.pair_identity,

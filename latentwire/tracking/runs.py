@@ -49,6 +49,7 @@ FINGERPRINT = "latentwire.fingerprint"
 CONDITION = "latentwire.condition"  # fingerprint of the condition that a chunk belongs to
 IDENTITY = "latentwire.identity"  # what all points of one curve have in common
 CHUNK = "latentwire.chunk"
+DATASET_HASH = "dataset_hash"  # a param, of answers to a user's own question set
 INSTEAD_OF = "latentwire.instead_of"  # runs of the same chunk whose answers could not be read
 ATTEMPT = "latentwire.attempt"
 CODE_SHA = "latentwire.code_sha"

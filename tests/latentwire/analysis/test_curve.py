@@ -350,3 +350,26 @@ def test_the_file_has_the_documented_columns(condition: Make, tmp_path: Path) ->
     assert as_documented(header) == re.findall(
         r"`(\w+)`", " ".join(re.findall(r"(?m)^\| (`.*?) \|", text))
     )
+
+
+def test_what_is_not_complete_changes_no_row_of_the_others(condition: Make) -> None:
+    """A few questions under other selectors, as `main` asks them beside whole conditions."""
+    whole = [
+        condition(letters * 10, codec=codec, keep_ratio=ratio, control=control, total=40)
+        for codec, ratio, letters in (
+            ("bf16", 1.0, "AAAA"),
+            ("int8", 1.0, "AAAB"),
+            ("int8", 0.25, "AABB"),
+        )
+        for control in ("matched", "deranged")
+    ]
+    whole += [condition("AB" * 20, system="receiver", total=40)]
+    few = [
+        condition("AABA" * 3, order=order, keep_ratio=0.25, control=control, total=40)
+        for order in ("vnorm", "snapkv")
+        for control in ("matched", "deranged")
+    ]
+    alone, both = build_curve(whole), build_curve([*whole, *few])
+    rest = both[~both["order"].isin(["vnorm", "snapkv"])].reset_index(drop=True)
+    assert len(both) == len(alone) + 2
+    pd.testing.assert_frame_equal(rest, alone.reset_index(drop=True))
