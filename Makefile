@@ -39,7 +39,7 @@ M1_CODECS = bf16,int8,int4,int3,int2,kivi4,kivi2,nf4,rotate2,turbo2,kvtc1,klt2,p
 
 demo-shared: setup
 	$(RUN) -e main -P pair=demo -P device=cpu -P workers=2 -P sample=4 -P m1_codec=$(M1_CODECS) \
-	  -P m2_kv_bits=8,4,3,2 -P m8_order=vnorm,snapkv -P output_dir=outputs/demo
+	  -P m2_kv_bits=8,4,3,2 -P m8_order=vnorm_by_layer,snapkv_by_layer -P output_dir=outputs/demo
 
 demo-private: setup
 	$(RUN) -e m0 -P pair=demo_self -P device=cpu

@@ -37,6 +37,12 @@ def end(error: BaseException, kept: str = "") -> int:
     return status
 
 
+def reason(error: BaseException) -> str:
+    """What ended the program, in a sentence, also where that shows a fault of it."""
+    found = sentence(error)
+    return found[0] if found else as_sentence(f"{type(error).__name__}: {first_line(error)}")
+
+
 def sentence(error: BaseException, kept: str = "") -> tuple[str, int] | None:
     """What to say of an error, and the exit status; None for a fault of the program."""
     if isinstance(error, LatentWireError):

@@ -32,7 +32,7 @@ def entry_points(words: list[str]) -> tuple[str, dict[str, str]] | None:
     """The milestone that a command starts, and its parameters."""
     if words[:3] == ["mlflow", "run", "."]:
         name = words[words.index("-e") + 1]
-    elif Path(words[0]).name == "latentwire" and words[1] == "submit":
+    elif Path(words[0]).name == "latentwire" and words[1] in ("run", "submit"):
         name = words[2]
     else:
         return None

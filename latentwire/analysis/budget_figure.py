@@ -18,7 +18,7 @@ from matplotlib.transforms import blended_transform_factory
 
 from latentwire.analysis.break_even_bytes import text_sentence
 from latentwire.analysis.byte_axis import byte_axis, draw_byte_axis
-from latentwire.analysis.completeness import n_sentences
+from latentwire.analysis.completeness import lent_sentences, n_sentences
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.frames import is_resampled, metric_of, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
@@ -438,6 +438,8 @@ def _caption(
     n, *unfinished = n_sentences(shown, "point")
     sentences = [f"{n}. Bars: 95 % intervals ({_bars(shown, gains)})."]
     sentences += [f"{sentence}." for sentence in unfinished]
+    if gains:
+        sentences += lent_sentences(shown)
     if _answering_alone(shown)["system"].eq("calibrated").any():
         sentences.append("Calibrated: the receiver without its letter prior.")
     if any(not np.isclose(dot.x, dot.wire_bytes) for dot in dots):

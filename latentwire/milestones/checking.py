@@ -173,7 +173,7 @@ def _loaded(session: Session) -> str:
 
 
 def _question(session: Session, dataset: str) -> str:
-    questions, donors = session.questions(dataset)
+    questions, donors = session.asked(dataset), session.donors(dataset)
     condition = session.calibrated(Condition(C2C, Channel("int8"), "matched"))
     record = pipeline.evaluate(session.loaded, condition, questions[0], donors[0])
     if record.unanswered is not None:

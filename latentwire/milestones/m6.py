@@ -12,6 +12,7 @@ from latentwire.parameters import (
     CALIBRATION_EXAMPLES,
     CODEC,
     CONTROLS_SENT,
+    DONORS,
     STUDY,
     WORKERS,
     Parameter,
@@ -48,6 +49,7 @@ PARAMETERS = (
     SEARCHED_BY,
     replace(CALIBRATION_EXAMPLES, help="training questions of each set to search schedules on"),
     CONTROLS_SENT,
+    DONORS,
 )
 
 

@@ -17,6 +17,7 @@ from latentwire.milestones import baselines, calibrate, m0, m1, m2, m3, m4, m8
 from latentwire.parameters import (
     CALIBRATION_EXAMPLES,
     CODEC,
+    DONORS,
     KV_BITS,
     MESSAGE_TOKENS,
     ORDER,
@@ -44,11 +45,12 @@ M8_ORDER = replace(
     parse=lambda text: ORDER.parse(text) if text else (),
     help="selectors that M8 compares at a quarter of the tokens, on few questions; none: no M8",
 )
-M8_QUESTIONS = 60  # of each set, at most
+M8_QUESTIONS = 40  # of each set, at most
 M8_KEEP_RATIO = 0.25
 PARAMETERS = (
     *STUDY,
     WORKERS,
+    DONORS,
     MESSAGE_TOKENS,
     M1_CODEC,
     M2_KV_BITS,

@@ -18,6 +18,7 @@ from latentwire.session.session import Session
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question, tokenize
+from latentwire.terminal import tell
 from latentwire.tracking.artifacts import local_artifact
 from latentwire.tracking.dataset_inputs import TRAINING, log_question_sets
 from latentwire.tracking.leases import run_exclusively
@@ -112,7 +113,7 @@ def _search(session: Session, run: MilestoneRun, request: str) -> str:
     # A schedule stands in every packet: nothing of it is known beforehand, and nothing is to add.
     run.writer.log(run.run_id, tags=tags, metrics={"schedules_bytes": len(text.encode())})
     for bits, name in content["schedules"].items():
-        print(f"m6: searched for {bits} bits: {name}", flush=True)
+        tell(f"m6: searched for {bits} bits: {name}")
     return run.run_id
 
 

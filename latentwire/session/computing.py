@@ -23,6 +23,7 @@ from latentwire.session.milestone_run import MilestoneRun
 from latentwire.session.progress_lines import shown_progress
 from latentwire.session.session import Session
 from latentwire.tasks.registry import task_of_records
+from latentwire.terminal import tell
 from latentwire.tracking.finished_chunks import Span, chunk_name, parse_chunk
 from latentwire.tracking.outbox import Outbox, PendingChunk, pending_chunk
 from latentwire.tracking.results_reader import Unreadable
@@ -42,13 +43,14 @@ class Evaluator:
         self._work = engine.Workspace(session.loaded)
 
     def __call__(self, unit: WorkItem, progress: Progress) -> WorkResult:
-        questions, donors = self._study.questions(unit.setting.dataset)
+        dataset, part = unit.setting.dataset, slice(*unit.span)
+        numbers = dict.fromkeys(condition.donor for condition in unit.conditions)
         began = time.perf_counter()
         records = engine.evaluate(
             self._study.loaded,
             unit.conditions,
-            questions[slice(*unit.span)],
-            donors[slice(*unit.span)],
+            self._study.asked(dataset)[part],
+            {number: self._study.donors(dataset, number)[part] for number in numbers},
             self._study.batch_size,
             progress,
             work=self._work,
@@ -147,7 +149,7 @@ def _evaluating(
 
         yield here
         return
-    print(f"{len(devices)} workers: {', '.join(devices)}", flush=True)
+    tell(f"{len(devices)} workers: {', '.join(devices)}")
     setup: Setup[WorkItem, WorkResult] = partial(open_evaluator, session.for_worker())
     with WorkerPool(setup, devices, progress) as crew:
 

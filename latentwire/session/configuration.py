@@ -9,6 +9,7 @@ from latentwire.pairs.load import choose_pair, load_pair
 from latentwire.pairs.pair import Pair
 from latentwire.parameters import Values
 from latentwire.tasks.registry import QuestionSet
+from latentwire.terminal import tell
 
 if TYPE_CHECKING:  # it takes seconds to import, and a start that finds all finished needs none
     import torch
@@ -69,4 +70,4 @@ def chosen_pair(name: str, cuda: bool) -> tuple[Pair, str]:
 def announce(pair: Pair, reason: str, device: str) -> None:
     """A run's first line: which pair and why."""
     text = f"pair {pair.name} ({reason}) on {device}: {shortened(pair.description, 300)}"
-    print(printable(text), flush=True)
+    tell(printable(text))

@@ -31,6 +31,7 @@ from latentwire.session.known_pairs import recall
 from latentwire.session.session import Session
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.registry import QuestionSet, load_dataset, task_named, task_names
+from latentwire.terminal import is_quiet, tell
 from latentwire.tracking.read_only_store import no_store, open_read_only
 from latentwire.tracking.store import Store, open_store, tracking_uri
 
@@ -95,9 +96,9 @@ def open_session(values: Values, may_wait: bool = False) -> Session:
         announce(require(opening.pair), opening.reason, require(opening.device))
         _open(opening)
         return opening.session()
-    report = run_checks(_before_the_plan(opening) if may_wait else fast_checks(opening))
+    report = run_checks(_before_the_plan(opening))
     waits = may_wait and _can_wait(opening, report)
-    if may_wait and not waits:
+    if not (waits or report.of(FAIL)):  # what has failed is said before torch is imported
         report = report.followed_by(run_checks(_of_work(opening), known=report))
     if opening.pair and opening.device:
         announce(opening.pair, opening.reason, opening.device)
@@ -112,13 +113,13 @@ def open_session(values: Values, may_wait: bool = False) -> Session:
 
 def _tell(report: CheckReport, checks: str) -> None:
     """Print what was found; LatentWireError with a sentence for each check that failed."""
-    for finding in report.of(WARN):
+    for finding in report.of(WARN) if not is_quiet() else []:
         print(printable(f"preflight: warning: {finding.sentence}"), file=sys.stderr)
     if failed := report.of(FAIL):
         raise LatentWireError(*(f"preflight: {finding.sentence}" for finding in failed))
     warned = f", {len(report.of(WARN))} warned" if report.of(WARN) else ""
     passed = len(report.of(OK))
-    print(f"preflight: {passed} {checks} passed{warned} in {report.seconds:.1f} s", flush=True)
+    tell(f"preflight: {passed} {checks} passed{warned} in {report.seconds:.1f} s")
 
 
 def _before_the_plan(opening: PreflightState) -> Iterator[Check]:

@@ -1,11 +1,12 @@
 """How far a computation is: a bar on a terminal, a line now and then where output is a file."""
 
-import sys
 import time
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from tqdm import tqdm
+
+from latentwire.terminal import shows_bars, tell
 
 EVERY_S = 30.0  # between two lines
 
@@ -38,12 +39,11 @@ class ProgressLines:
             return
         self._told_s = now_s
         share = 100 * self._done // self._total
-        said = f"{self._name}: {self._done} of {self._total} {self._unit}s, {share} %"
-        print(said, file=sys.stderr, flush=True)
+        tell(f"{self._name}: {self._done} of {self._total} {self._unit}s, {share} %")
 
 
 def shown_progress(total: int, name: str, unit: str) -> AbstractContextManager[ShownProgress]:
-    """Progress of `total` units under a milestone's name, shown on the standard error."""
-    if sys.stderr.isatty():
+    """Progress of `total` units under a milestone's name."""
+    if shows_bars():
         return tqdm(total=total, desc=name, unit=unit)
     return ProgressLines(total, name, unit)

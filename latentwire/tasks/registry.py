@@ -4,6 +4,7 @@ from importlib import import_module
 from pathlib import Path
 
 from latentwire.errors import LatentWireError
+from latentwire.suggestion import did_you_mean
 from latentwire.tasks.dataset import Dataset, build_dataset
 from latentwire.tasks.file_kinds import kind_of_name
 from latentwire.tasks.task import Task
@@ -47,6 +48,7 @@ def task_named(name: str) -> Task:
     if name not in TASKS:
         raise LatentWireError(
             f"unknown dataset {name!r}; known: {', '.join(TASKS)}, or give a file of questions"
+            f"{did_you_mean(name, TASKS)}"
         )
     return TASKS[name]
 

@@ -23,7 +23,7 @@ from latentwire.controls.registry import is_lent
 from latentwire.errors import LatentWireError, first_line
 from latentwire.evaluation.record import Record, read_records
 from latentwire.garbage import gc_paused
-from latentwire.spec.axes import AXES, has_budget, read_params
+from latentwire.spec.axes import AXES, NONE, has_budget, read_params
 from latentwire.spec.condition import order_of
 from latentwire.spec.setting import USUAL_SEED
 from latentwire.tracking.artifacts import local_artifact
@@ -108,6 +108,14 @@ def newest(chunks: Sequence[Run]) -> list[Run]:
         "contents of the question set's file; only the newest",
         lambda runs: max(map(_ended, runs)),
         lambda run: DATASET_HASH in run.data.params,
+    )
+    kept = _one_kind(
+        kept,
+        ("pair", "dataset", "control"),
+        lambda run: run.data.params["control_calibration"],
+        "calibrations of which a control is made; only that of most answers",
+        lambda runs: (sum(map(_examples, runs)), max(map(_ended, runs))),
+        lambda run: run.data.params.get("control_calibration", NONE) != NONE,
     )
     return _one_kind(
         kept,

@@ -26,6 +26,8 @@ def test_bad_input_is_one_sentence(project: Project) -> None:
         ("m2", {"kv_bits": "abc"}, "kv_bits=abc: must be one of"),
         ("m3", {"keep_ratio": "1.5"}, "keep_ratio=1.5: must be"),
         ("m0", {"pair": "nobody"}, "unknown pair 'nobody'; known: demo"),
+        ("m0", {"pair": "dmo_self"}, "(did you mean demo_self?)"),
+        ("m4", {"pair": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
         ("train", {"pair": "demo", "data": "arc_c", "alignment": "first"}, "have one tokenizer"),
         ("m0", {"pair": "demo", "device": "cuda"}, "device=cuda: this machine has 0 CUDA"),
         ("m2", {"codec": "int4/last2"}, "'last2' is no exception of a schedule"),
@@ -34,7 +36,7 @@ def test_bad_input_is_one_sentence(project: Project) -> None:
         (
             "m2",
             {"pair": "demo", "codec": "turbo2", "calibration": "nowhere"},
-            "calibration nowhere cannot be read",
+            "calibration=nowhere: must be a file that exists",
         ),
         ("m4", {}, "has no finished chunk runs"),
         ("published", {"reference_dir": "."}, "published_per_question.csv"),

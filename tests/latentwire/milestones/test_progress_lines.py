@@ -15,4 +15,4 @@ def test_a_line_now_and_then_and_none_at_the_end(
         for seconds in (1, EVERY_S, EVERY_S + 1, 3 * EVERY_S):
             now_s[0] = seconds
             progress.update(100)
-    assert capsys.readouterr().err == "m2: 200 of 400 answers, 50 %\n"
+    assert capsys.readouterr().out == "m2: 200 of 400 answers, 50 %\n"
