@@ -39,9 +39,8 @@ def _no_better(frame: pd.DataFrame) -> set[tuple[str, ...]]:
     """The ways whose score is not shown to be above the receiver's alone: the interval's lower end
     is no higher."""
     alone = frame[(frame["system"] == "receiver") & frame["complete"]]
-    score = dict(
-        zip(zip(alone["pair"], alone["dataset"], strict=True), alone["score"], strict=True)
-    )
+    rows = alone[["pair", "dataset", "score"]].itertuples(index=False)
+    score: dict[tuple[str, ...], float] = {(pair, dataset): each for pair, dataset, each in rows}
     lows = _of_ways(frame, "score_low")
     return {key for key, low in lows.items() if low <= score.get(key[:2], 0.0)}
 
