@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from latentwire.analysis.break_even_bandwidth import (
     STARTS,
@@ -96,6 +97,7 @@ def _draw(
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks(TICKS)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.minorticks_off()
     axes.xaxis.set_major_formatter(lambda value, _: human_bits_per_s(value))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -17,7 +17,7 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import blended_transform_factory
 
 from latentwire.analysis.break_even_bytes import text_sentence
-from latentwire.analysis.byte_axis import byte_axis, draw_byte_axis
+from latentwire.analysis.byte_axis import ByteAxis, byte_axis, draw_byte_axis
 from latentwire.analysis.completeness import lent_sentences, n_sentences
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.frames import is_resampled, metric_of, records
@@ -139,7 +139,7 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     if source == "published":
         title += "  \N{MIDDLE DOT}  published answers"
     _draw_legends(figure, title, dots, overlay, styles)
-    caption = _caption(own, dots, overlay, bool(gains), left_out, orders_left_out)
+    caption = _caption(own, dots, overlay, bool(gains), left_out, orders_left_out, scale)
     figure.supxlabel(caption, x=EDGE, ha="left", fontsize=6.8, color="0.3")
     _draw_keep_ratios(figure, dots, styles)
     return figure
@@ -432,6 +432,7 @@ def _caption(
     gains: bool,
     left_out: int,
     orders_left_out: int,
+    scale: ByteAxis,
 ) -> str:
     """What n is, what the bars are, what is not finished and what is not drawn."""
     shown = frame[(frame["examples"] > 0)]
@@ -444,6 +445,8 @@ def _caption(
         sentences.append("Calibrated: the receiver without its letter prior.")
     if any(not np.isclose(dot.x, dot.wire_bytes) for dot in dots):
         sentences.append("Points of nearly equal bytes stand side by side.")
+    if scale.squeeze < 1:
+        sentences.append("Left of the two strokes the axis is squeezed.")
     degenerate = bool(shown[["degenerate", "deranged_degenerate"]].any(axis=None))
     if degenerate or any(dot.degenerate for dot in overlay):
         sentences.append(f"Crossed out (\N{MULTIPLICATION SIGN}): the answer is {DEGENERATE_NOTE}.")
