@@ -22,7 +22,7 @@ from latentwire.analysis.curve_json import write_lines
 from latentwire.analysis.findings_told import findings
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS
 from latentwire.analysis.output_folder import record_written
-from latentwire.analysis.provenance import LOCAL_PAGE, Origin, public_uri
+from latentwire.analysis.provenance import Origin
 from latentwire.analysis.report.page import REPORT_FILE, write_report
 from latentwire.analysis.report.page_data import matches, page_data
 from latentwire.analysis.report.warnings import warning_sentences
@@ -48,7 +48,6 @@ from latentwire.tracking.results_reader import (
 )
 from latentwire.tracking.runs import DATASET_HASH
 from latentwire.tracking.store import Store
-from latentwire.tracking.ui_views import VIEWS, view_address
 
 log = logging.getLogger("latentwire")
 
@@ -120,7 +119,6 @@ def draw(store: Store, values: Values, parent: MilestoneRun | None = None) -> No
                 log.warning(left)
             place = values["output_dir"]
         print(f"open {place}/{REPORT_FILE} ({len(written)} files: pictures and tables beside it)")
-        print(_address(store))
 
 
 def _question_sets(frame: pd.DataFrame, evidence: Evidence) -> dict[str, tuple[str, int, str]]:
@@ -264,18 +262,6 @@ def _copy(paths: Sequence[Path], folder: Path) -> None:
     for path in paths:
         with replacing(folder / path.name) as temporary:
             shutil.copyfile(path, temporary)
-
-
-def _address(store: Store) -> str:
-    """Where a browser shows the conditions: on the tracking server, or on `mlflow ui`'s page."""
-    server = public_uri(store.uri)
-    conditions = next(view for view in VIEWS if view.level == "condition")
-    place = view_address(store.experiment_id, conditions)
-    return (
-        f"or {server}/{place}"
-        if server
-        else f"or start mlflow ui here and open\n  {LOCAL_PAGE}/{place}"
-    )
 
 
 def _folded(sentence: str) -> str:
