@@ -34,6 +34,7 @@ class Record:
     score: float | None = None  # 0 to 1, where it is not as `correct` says; see `value`
     cluster: str | None = None  # what it shares with other questions: a passage
     budget_bytes: int | None = None  # most that its packet could have, where there was a budget
+    cut_characters: int | None = None  # of a text, how many did not fit that budget
 
     @property
     def value(self) -> float:
@@ -48,7 +49,7 @@ class Record:
 
 
 # Fields that stand only where they say something.
-_RARE = ("unanswered", "score", "cluster", "budget_bytes")
+_RARE = ("unanswered", "score", "cluster", "budget_bytes", "cut_characters")
 # Fields that records of earlier versions lack.
 _LATER = {"elements", "message", *_RARE}
 _KINDS = {name: get_args(kind) or (kind,) for name, kind in get_type_hints(Record).items()}

@@ -7,7 +7,7 @@ import pandas as pd
 
 from latentwire.analysis.bandwidth_figure import write_link_figures
 from latentwire.analysis.break_even_bandwidth import LINKS_FILE, link_table, write_csv
-from latentwire.analysis.frames import whole_caches
+from latentwire.analysis.frames import under_budget, whole_caches
 from latentwire.tracking.latency_results import latency_results
 from latentwire.tracking.store import Store
 
@@ -38,7 +38,7 @@ def write_links(table: pd.DataFrame, folder: Path) -> list[Path]:
 def _accuracies(frame: pd.DataFrame) -> dict[tuple[str, ...], float]:
     frame = frame[frame["complete"]]
     whole = whole_caches(frame)
-    texts = frame[(frame["system"] == "text") & (frame["codec"] == "utf8")]
+    texts = frame[(frame["system"] == "text") & (frame["codec"] == "utf8") & ~under_budget(frame)]
     columns = ["pair", "dataset", "codec", "score"]
     return {
         **{(p, d, codec): a for p, d, codec, a in whole[columns].itertuples(index=False)},
