@@ -16,7 +16,13 @@ from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.setting import USUAL_SEED, Setting
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.question import NEEDS_INSERTING, Question, derange, tokenize
-from latentwire.tasks.registry import load_dataset, load_training, published_examples, task_named
+from latentwire.tasks.registry import (
+    load_dataset,
+    load_training,
+    load_validation,
+    published_examples,
+    task_named,
+)
 from latentwire.tracking.calibration_lookup import CalibrationKey, find_calibration
 from latentwire.tracking.runs import IDENTITY
 from latentwire.tracking.store import Store
@@ -106,6 +112,12 @@ class Session(Configuration):
     def training(self, name: str) -> Dataset:
         """Questions of a set that are never scored."""
         return load_training(name, self.values["data_dir"], self.may_download)
+
+    def development(self, name: str) -> Dataset:
+        """Questions of a set to choose by: never scored, and not trained on where the set has such
+        a split."""
+        found = load_validation(name, self.values["data_dir"], self.may_download)
+        return found or self.training(name)
 
     def examples(self, name: str) -> int:
         """How many of a dataset's questions are to be evaluated, which a dry run knows of a
