@@ -32,6 +32,8 @@ def draw_equal_bytes(table: pd.DataFrame, dataset: str, pair: str) -> Figure:
     for name, (colour, marker, title) in LINES.items():
         found = rows[rows[name]] if name in rows else rows[rows["kind"] == name]
         found = found[found["over_budget"] == 0].sort_values("budget_bytes")
+        if name in ("letter", "logits"):  # the same at every budget that holds them
+            found = found.head(1)
         if not found.empty:
             _draw(axes, found, colour, marker, title)
     (alone,) = rows.loc[rows["kind"] == ALONE, "score"]
@@ -43,13 +45,10 @@ def draw_equal_bytes(table: pd.DataFrame, dataset: str, pair: str) -> Figure:
     gridded(axes, 7)
     axes.set_xlabel("most bytes of a message (log scale)", fontsize=8.5)
     axes.set_ylabel("score (%)", fontsize=8.5)
-    axes.set_title(f"{label(dataset)}  \N{MIDDLE DOT}  {label(pair)}: at equal bytes", fontsize=9)
+    note = f"n = {int(rows['examples'].max())}; bars: 95 % intervals; chosen on other questions"
+    axes.set_title(f"{label(dataset)}, {label(pair)}: at equal bytes\n{note}", fontsize=8.5)
     axes.plot([], [], "o", color="0.4", markerfacecolor="white", label="another question's message")
     figure.legend(loc="outside lower center", ncols=3, fontsize=7, frameon=False)
-    n = int(rows["examples"].max())
-    figure.supxlabel(
-        f"n = {n}; bars: 95 % intervals; chosen on development questions", fontsize=6, color="0.3"
-    )
     return figure
 
 
