@@ -110,7 +110,7 @@ def draw(store: Store, values: Values, parent: MilestoneRun | None = None) -> No
         place = store.client.get_run(milestone.run_id).info.artifact_uri
         print(f"curves, table and report: {redact_uri(place)} (run {milestone.run_id})")
         if values["output_dir"]:
-            _copy(written, values["output_dir"])
+            copy_to(values["output_dir"], written)
             left = record_written(values["output_dir"], "m4", written)
             if left:
                 log.warning(left)
@@ -233,7 +233,8 @@ def write(
     return [path, folder / CROSSINGS_FILE, *figures, write_report(page, folder)]
 
 
-def _copy(paths: Sequence[Path], folder: Path) -> None:
+def copy_to(folder: Path, paths: Sequence[Path]) -> None:
+    """Write the files there too, each in one step."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in paths:
         with replacing(folder / path.name) as temporary:
