@@ -38,14 +38,15 @@ M1_CODECS = bf16,int8,int4,int3,int2,kivi4,kivi2,nf4,rotate2,turbo2,kvtc1,klt2,p
 
 demo-shared: setup
 	$(RUN) -e main -P pair=demo -P device=cpu -P m1_codec=$(M1_CODECS) -P m2_kv_bits=8,4,3,2 \
-	  -P output_dir=outputs/demo
+	  -P m8_order=vnorm_by_layer,snapkv_by_layer -P output_dir=outputs/demo
 
 demo-private: setup
 	$(RUN) -e m0 -P pair=demo_self -P device=cpu
 
-# More at a time than two cores: many tests wait for processes that they started.
+# More at a time than two cores: many tests wait for processes that they started. On a machine with
+# more cores: make test WORKERS=8.
 test: setup
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder
 
 # The last test makes an environment with every manager that is installed: minutes, and downloads.
 environments: setup

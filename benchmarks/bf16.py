@@ -187,10 +187,10 @@ def answers_kept(module: Any) -> Iterator[Answers]:
     written_record, kept = module.written_record, {}
 
     def keeping(
-        pair: Any, condition: Any, question: Any, donor: Any, answer: Any, *sizes: int
+        pair: Any, condition: Any, question: Any, donor: Any, answer: Any, *sizes: int, **told: Any
     ) -> Any:
         kept[condition, question.example.id] = list(answer)
-        return written_record(pair, condition, question, donor, answer, *sizes)
+        return written_record(pair, condition, question, donor, answer, *sizes, **told)
 
     try:
         module.written_record = keeping

@@ -4,6 +4,7 @@
 
 import argparse
 import json
+import logging
 import math
 import os
 import sys
@@ -15,11 +16,20 @@ from typing import TYPE_CHECKING
 
 from c2c.errors import printable
 from c2c.files import read_file
+from latentwire import __version__
 from latentwire.cluster.options import OPTIONS
+from latentwire.completion import complete, milestone_completer, parameter_completer
 from latentwire.ending import BAD_INPUT, FAILED, end
 from latentwire.errors import LatentWireError, first_line
+from latentwire.listing import KINDS, listed, table
 from latentwire.printable import PlainParser, printable_output
-from latentwire.terminal import prepare_output
+from latentwire.terminal import (
+    ShownLines,
+    add_verbosity,
+    prepare_output,
+    set_verbosity,
+    shown_level,
+)
 from latentwire.user_files import output_folder, user_path
 
 if TYPE_CHECKING:  # it takes a second to import
@@ -28,8 +38,31 @@ if TYPE_CHECKING:  # it takes a second to import
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; its exit status. Bad input ends in one sentence and status 2."""
+    parser = _parser()
+    complete(parser)
+    prepare_output()
+    options = parser.parse_args(arguments)
+    set_verbosity(options)
+    try:
+        for name in ("file", "config"):
+            if getattr(options, name, None) is not None:
+                setattr(options, name, user_path(getattr(options, name)))
+        with printable_output(), _logged():
+            options.run(options)
+        sys.stdout.flush()
+    except BaseException as error:
+        status = end(error)
+        return BAD_INPUT if status == FAILED else status
+    return 0
+
+
+def _parser() -> PlainParser:
     parser = PlainParser(prog="latentwire", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    add_verbosity(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_list(commands)
     packet = commands.add_parser("packet", help="print what a packet says and where its bytes go")
     packet.add_argument("file", help="a packet, as m1 logs them (packet.lwkv)")
     packet.set_defaults(run=_packet)
@@ -53,27 +86,40 @@ def main(arguments: list[str] | None = None) -> int:
     figures.set_defaults(run=_figures)
     _add_compare(commands)
     _add_nearest(commands)
-    prepare_output()
-    options = parser.parse_args(arguments)
-    try:
-        for name in ("file", "config"):
-            if getattr(options, name, None) is not None:
-                setattr(options, name, user_path(getattr(options, name)))
-        with printable_output():
-            options.run(options)
-        sys.stdout.flush()
-    except BaseException as error:
-        status = end(error)
-        return BAD_INPUT if status == FAILED else status
-    return 0
+    return parser
+
+
+def _add_run(commands: "argparse._SubParsersAction[PlainParser]") -> None:
+    run = commands.add_parser(
+        "run", help="run a milestone, as `mlflow run . -e` does, from any folder"
+    )
+    entry = run.add_argument("entry", help="which: latentwire list milestones")
+    entry.completer = milestone_completer  # type: ignore[attr-defined]
+    given = run.add_argument(
+        "options",
+        nargs=argparse.REMAINDER,
+        metavar="-P NAME=VALUE ...",
+        help="its parameters, also as --name value; --help lists them",
+    )
+    given.completer = parameter_completer  # type: ignore[attr-defined]
+    run.set_defaults(run=_run)
+
+
+def _add_list(commands: "argparse._SubParsersAction[PlainParser]") -> None:
+    listing = commands.add_parser("list", help="what there is, by name")
+    listing.add_argument("what", choices=KINDS, help=", ".join(KINDS), metavar="WHAT")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    listing.set_defaults(run=_list)
 
 
 def _add_submit(commands: "argparse._SubParsersAction[PlainParser]") -> None:
     submit = commands.add_parser("submit", help="run an entry point on a Slurm cluster")
-    submit.add_argument("entry", help="the entry point: m0, m1, m2, m3, main, ...")
-    submit.add_argument(
+    entry = submit.add_argument("entry", help="the entry point: m0, m1, m2, m3, main, ...")
+    entry.completer = milestone_completer  # type: ignore[attr-defined]
+    given = submit.add_argument(
         *("-P", "--parameter"), dest="parameters", action="append", default=[], metavar="NAME=VALUE"
     )
+    given.completer = parameter_completer  # type: ignore[attr-defined]
     submit.add_argument("--config", help="YAML file of the options below")
     for option in OPTIONS:
         flag = "--" + option.name.replace("_", "-")
@@ -121,6 +167,35 @@ def _add_answers(command: argparse.ArgumentParser) -> None:
     command.add_argument("--pair", help="a pair of the tracking store (left out: every one)")
     command.add_argument("--source", choices=("local", "published"), default="local")
     command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _run(options: argparse.Namespace) -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as entry_points/run.py says
+    from latentwire.run_entry_point import RUN, main
+
+    main(RUN, [options.entry, *options.options], "latentwire run")
+
+
+def _list(options: argparse.Namespace) -> None:
+    found = listed(options.what)
+    if options.json:
+        print(json.dumps([{"name": n, "about": a} for names, a in found for n in names], indent=1))
+    else:
+        print(table(found), end="")
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Show on standard error what is logged in the block, as much as was asked for."""
+    shown = logging.StreamHandler()
+    shown.setLevel(shown_level())
+    shown.setFormatter(ShownLines())
+    log = logging.getLogger("latentwire")
+    log.addHandler(shown)
+    try:
+        yield
+    finally:
+        log.removeHandler(shown)
 
 
 def _submit(options: argparse.Namespace) -> None:
@@ -228,23 +303,11 @@ def _answers(
     options: argparse.Namespace, wanted: Callable[[Mapping[str, str]], bool]
 ) -> "list[ConditionResult]":
     """The answers of the runs whose parameters are wanted, of one question set or of all."""
-    from latentwire.tracking.results_reader import newest_results
+    from latentwire.api import answers
     from latentwire.tracking.store import open_store
 
     with _naming_refusals():
-        found = newest_results(
-            open_store(),
-            options.source,
-            options.pair,
-            lambda run: options.dataset in (None, run["dataset"]) and wanted(run),
-        )
-    if not found:
-        asked = " ".join(filter(None, (options.source, options.pair, options.dataset)))
-        raise LatentWireError(
-            f"the tracking store has no finished answers of such conditions ({asked}): run m0, m2"
-            " or m3 first, or name others"
-        )
-    return found
+        return answers(open_store(), options.source, options.pair, options.dataset, wanted)
 
 
 @contextmanager

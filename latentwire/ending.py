@@ -26,7 +26,7 @@ def end(error: BaseException, kept: str = "") -> int:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    found = _sentence(error, kept)
+    found = sentence(error, kept)
     if found is None:
         raise error
     text, status = found
@@ -37,7 +37,14 @@ def end(error: BaseException, kept: str = "") -> int:
     return status
 
 
-def _sentence(error: BaseException, kept: str) -> tuple[str, int] | None:
+def reason(error: BaseException) -> str:
+    """What ended the program, in a sentence, also where that shows a fault of it."""
+    found = sentence(error)
+    return found[0] if found else as_sentence(f"{type(error).__name__}: {first_line(error)}")
+
+
+def sentence(error: BaseException, kept: str = "") -> tuple[str, int] | None:
+    """What to say of an error, and the exit status; None for a fault of the program."""
     if isinstance(error, LatentWireError):
         return str(error), BAD_INPUT
     if isinstance(error, C2CError):

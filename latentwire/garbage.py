@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 
 @contextmanager
@@ -24,5 +25,9 @@ def importing() -> Iterator[None]:
     """`gc_paused` for what a start imports; a process's first such block is never walked again."""
     with gc_paused():
         yield
-    if not gc.get_freeze_count():
-        gc.freeze()
+    _keep_for_good()
+
+
+@cache  # asked whether it keeps anything, Python counts a million things one by one
+def _keep_for_good() -> None:
+    gc.freeze()

@@ -8,19 +8,21 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from c2c.errors import shortened
+from latentwire.channel.codec_names import NAMES, is_composed, unknown_codec
 from latentwire.channel.oracles.registry import orders
 from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError
 from latentwire.printable import PlainParser
 from latentwire.spec.axes import SYSTEMS
 from latentwire.spec.setting import USUAL_SEED
-from latentwire.tasks.registry import task_names
+from latentwire.suggestion import did_you_mean
+from latentwire.tasks.registry import QuestionSet, task_names
 from latentwire.user_files import output_folder, user_path
 
 AUTO = "auto"
@@ -30,8 +32,10 @@ MOST_WHOLE = 2**63 - 1
 MOST_SEED = 2**32 - 1  # what every generator of random numbers takes
 MOST_MESSAGE_TOKENS = 2**20
 MOST_BUDGET_BYTES = 2**40
+MOST_DONORS = 64
 # What `kv_bits=4` means: the protocol's quantizer, one scale per KV head; 16 is the raw cache.
 BY_BITS = {16: "bf16", 8: "int8", 4: "int4", 3: "int3", 2: "int2"}
+_MOST_CHOICES = 25  # that a help text names
 DEFAULT_TOLERANCE_POINTS = 2.0  # by which a reproduced accuracy may differ
 PUBLISHED_FILE = "published_per_question.csv"  # the published study's answers
 
@@ -76,6 +80,19 @@ class Parameter:
         returned = getattr(self.parse, "__annotations__", {}).get("return")
         return returned.__name__ if returned in (int, float) else "string"
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that it can be, or be a list of; none where it is anything else."""
+        return tuple(getattr(self.parse, "choices", ()))
+
+    @property
+    def described(self) -> str:
+        """Its help with its choices, where the help does not name them and they are few."""
+        words = set(re.findall(r"\w+", self.help))
+        if len(self.choices) > _MOST_CHOICES or words.issuperset(self.choices):
+            return self.help
+        return f"{self.help}; choices: {', '.join(self.choices)}"
+
 
 def parser(
     parameters: Sequence[Parameter], description: str, program: str
@@ -92,7 +109,7 @@ def parser(
             parameter.option,
             dest=parameter.name,
             default=parameter.default,
-            help=parameter.help + default,
+            help=(parameter.described + default).replace("%", "%%"),
         )
     return made
 
@@ -121,8 +138,11 @@ def with_defaults(
 
 def completed(parameters: Sequence[Parameter], given: Mapping[str, Any]) -> Values:
     """The parameters' values: those given, of which others are passed over, and the defaults."""
-    defaults = checked(parameters, {parameter.name: parameter.default for parameter in parameters})
-    return Values({name: given.get(name, default) for name, default in defaults.items()})
+    left = [parameter for parameter in parameters if parameter.name not in given]
+    values = {**given} | {
+        **checked(left, {parameter.name: parameter.default for parameter in left})
+    }
+    return Values({parameter.name: values[parameter.name] for parameter in parameters})
 
 
 def _storable(text: str) -> str:
@@ -156,6 +176,15 @@ def _number(text: str) -> float:
     return float(text) if decimal else math.nan
 
 
+_Parse = TypeVar("_Parse", bound=Callable[[str], Any])
+
+
+def with_choices(parse: _Parse, choices: Iterable[str]) -> _Parse:
+    """The same function, which says what words it takes: for help texts and completion."""
+    parse.choices = tuple(choices)  # type: ignore[attr-defined]
+    return parse
+
+
 def boolean(text: str) -> bool:
     """true or false."""
     if text.lower() not in ("true", "false"):
@@ -163,15 +192,18 @@ def boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
+with_choices(boolean, ("true", "false"))
+
+
 def one_of(*allowed: str) -> Callable[[str], str]:
     """One of some words."""
 
     def parse(text: str) -> str:
         if text not in allowed:
-            raise ValueError(f"must be one of {', '.join(allowed)}")
+            raise ValueError(f"must be one of {', '.join(allowed)}{did_you_mean(text, allowed)}")
         return text
 
-    return parse
+    return with_choices(parse, allowed)
 
 
 def codecs_of(values: Values) -> list[str]:
@@ -195,7 +227,7 @@ def comma_list(one: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
             raise ValueError("names a value twice")
         return values
 
-    return parse
+    return with_choices(parse, getattr(one, "choices", ()))
 
 
 def _ratio(text: str) -> float:
@@ -243,11 +275,21 @@ def _bits(text: str) -> int:
     return int(text)
 
 
+with_choices(_bits, map(str, BY_BITS))
+
+
 def _codec(text: str) -> str:
+    if text in NAMES:
+        return text
+    if not is_composed(text):
+        raise LatentWireError(unknown_codec(text))
     from latentwire.channel.registry import codec  # it brings torch, which takes seconds
 
     codec(text)  # LatentWireError for one that there is not
     return text
+
+
+with_choices(_codec, NAMES)
 
 
 def _folder(text: str) -> Path | None:
@@ -261,9 +303,27 @@ def _folder(text: str) -> Path | None:
     return path
 
 
+def holding(file: str) -> Callable[[str], Path | None]:
+    """A folder in which that file lies; None for no text."""
+
+    def parse(text: str) -> Path | None:
+        folder = _folder(text)
+        if folder is not None and not (folder / file).is_file():
+            raise ValueError(f"must be the folder that holds {file}")
+        return folder
+
+    return parse
+
+
+_PAIR_FORMS = (
+    "a known pair, the path of a pair's YAML file, self:MODEL, untrained:PAIR, or auto; or, in one"
+    " line, receiver=MODEL,sharer=MODEL,fuser=FOLDER_OR_REPOSITORY"
+)
+
+
 def _pair(text: str) -> str:
     if not text:
-        raise ValueError("must be a known pair, the path of a YAML file, self:MODEL, or auto")
+        raise ValueError(f"must be {_PAIR_FORMS}")
     user_path(text)  # LatentWireError for what could be neither
     return text
 
@@ -271,20 +331,44 @@ def _pair(text: str) -> str:
 def _calibration(text: str) -> str:
     if not text:
         raise ValueError("must be the path of a file, or auto")
-    user_path(text)  # LatentWireError for what could be neither
+    if text != AUTO and not user_path(text).is_file():
+        raise ValueError("must be a file that exists, or auto")
     return text
 
 
 def _optional(one: Callable[[str], Any]) -> Callable[[str], Any]:
-    return lambda text: one(text) if text else None
+    return with_choices(lambda text: one(text) if text else None, getattr(one, "choices", ()))
 
 
 def _workers(text: str) -> int | str:
     return AUTO if text == AUTO else int_at_least(1)(text)
 
 
-def _datasets(text: str) -> tuple[str, ...] | None:
-    return None if text == AUTO else comma_list(one_of(*task_names()))(text)
+def _question_set(text: str) -> QuestionSet:
+    """A known set's name; a file of questions is read here, so that it is refused before all."""
+    from latentwire.tasks.own_set import is_own_set, own_set  # it brings YAML
+
+    if text in task_names():
+        return text
+    if not is_own_set(text):
+        known = task_names()
+        raise ValueError(
+            f"must be one of {', '.join(known)}, or a file of questions{did_you_mean(text, known)}"
+        )
+    return own_set(text)
+
+
+def _datasets(text: str) -> tuple[QuestionSet, ...] | None:
+    if text == AUTO:
+        return None
+    from latentwire.tasks.own_set import require_apart
+
+    sets = tuple(map(_question_set, comma_list(str)(text)))
+    require_apart(sets)
+    return sets
+
+
+with_choices(_datasets, (AUTO, *task_names()))
 
 
 def _device(text: str) -> str:
@@ -293,13 +377,18 @@ def _device(text: str) -> str:
     raise ValueError("must be auto, cpu, cuda, cuda:N or mps")
 
 
-def _data(text: str) -> tuple[str, ...] | Path:
-    """Tasks whose training splits are meant, or a file of chats."""
-    if text.endswith((".jsonl", ".json")):
+def _data(text: str) -> tuple[QuestionSet, ...] | Path:
+    """Tasks whose training splits are meant, a user's question sets, or a file of chats."""
+    if not text:
+        raise ValueError("name question sets to train on, or a file of chats")
+    from latentwire.tasks.own_set import holds_chats
+
+    if text.endswith((".jsonl", ".json")) and "," not in text:
         path = user_path(text)
         if not path.is_file():
             raise ValueError("must be a file that exists, or names of question sets")
-        return path
+        if holds_chats(path):
+            return path
     for part in (part.strip() for part in text.split(",")):
         for name in task_names():
             if part.startswith(name) and part != name and "test" in part[len(name) :]:
@@ -307,16 +396,18 @@ def _data(text: str) -> tuple[str, ...] | Path:
                     f"the test split of {name} is scored and never trained on; {name} alone means"
                     " its training split"
                 )
-    names: tuple[str, ...] = comma_list(one_of(*task_names()))(text)
-    return names
+    return tuple(map(_question_set, comma_list(str)(text)))
 
 
 DTYPES = (AUTO, "float32", "bfloat16", "float16")
 
-PAIR = Parameter(
-    "pair", AUTO, _pair, "a known pair, the path of a pair's YAML file, self:MODEL, or auto"
+PAIR = Parameter("pair", AUTO, _pair, _PAIR_FORMS)
+DATASET = Parameter(
+    "dataset",
+    AUTO,
+    _datasets,
+    "question sets, known ones or files of your own (docs/your_own.md); auto: the pair's",
 )
-DATASET = Parameter("dataset", AUTO, _datasets, "question sets, or auto for the pair's own")
 
 DEVICE = Parameter("device", AUTO, _device, "auto, cpu, cuda, cuda:N or mps")
 SEED = Parameter(
@@ -347,7 +438,12 @@ WORKERS = Parameter(
     "workers", AUTO, _workers, "processes that share the chunks; auto: one a GPU, else one"
 )
 KV_BITS = Parameter("kv_bits", "8,4", comma_list(_bits), "bits per number: 16, 8, 4, 3, 2")
-CODEC = Parameter("codec", "", _optional(comma_list(_codec)), "codecs by name, in place of kv_bits")
+CODEC = Parameter(
+    "codec",
+    "",
+    _optional(comma_list(_codec)),
+    "codecs by name (latentwire list codecs), in place of kv_bits",
+)
 CONTROLS_SENT = Parameter(
     "controls", "matched,deranged", comma_list(one_of(*CONTROLS)), "which caches are sent"
 )
@@ -356,6 +452,12 @@ CONTROLS_WRITTEN = Parameter(
     "matched,deranged",
     comma_list(one_of(*SYSTEMS["text"].controls)),
     "whose messages are sent",
+)
+DONORS = Parameter(
+    "donors",
+    "1",
+    int_at_least(1, MOST_DONORS),
+    "other questions that each lend a message under `deranged`; claims need 4",
 )
 MESSAGE_TOKENS = Parameter(
     "message_tokens",
@@ -400,8 +502,8 @@ INIT = Parameter(
 TRAINING_DATA = Parameter(
     "data",
     "",
-    _optional(_data),
-    "question sets, of which training splits are taken, or a .jsonl of chats",
+    _data,
+    "question sets, of which training splits are taken, files of your own, or a .jsonl of chats",
 )
 SAMPLE = Parameter(
     "sample", "16", int_at_least(1), "questions of each set that codecs are measured on"
@@ -411,4 +513,3 @@ MARGIN_POINTS = Parameter(
     "margin_points", "1", points, "percentage points that count as no loss against 16 bits"
 )
 OUTPUT_DIR = Parameter("output_dir", "", _optional(output_folder), "also write here")
-EXISTING_FOLDER = _folder

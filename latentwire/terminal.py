@@ -1,5 +1,6 @@
 """How a process speaks, whatever reads it: set up once, where each process starts."""
 
+import argparse
 import io
 import logging
 import os
@@ -11,6 +12,57 @@ from typing import Any
 
 from latentwire.printable import printable_lines
 from latentwire.redaction import without_secrets
+
+VERBOSITY = "LATENTWIRE_VERBOSITY"  # environment, so that workers know it: see `add_verbosity`
+QUIET, VERBOSE = "quiet", "verbose"
+
+
+def add_verbosity(parser: argparse.ArgumentParser) -> None:
+    """Options that say how much is told; `set_verbosity` obeys them."""
+    either = parser.add_mutually_exclusive_group()
+    for letter, name, told in (
+        ("-v", VERBOSE, "show what is logged"),
+        ("-q", QUIET, "print results and errors only"),
+    ):
+        either.add_argument(
+            *(letter, f"--{name}"), dest="verbosity", action="store_const", const=name, help=told
+        )
+
+
+def set_verbosity(options: argparse.Namespace) -> None:
+    """Have this process and those that it starts tell as much as was asked for."""
+    if options.verbosity:
+        os.environ[VERBOSITY] = options.verbosity
+
+
+def is_quiet() -> bool:
+    """Whether results alone are wanted."""
+    return os.environ.get(VERBOSITY) == QUIET
+
+
+def shows_bars() -> bool:
+    """Whether bars show how far work is: on a terminal."""
+    return sys.stderr.isatty() and not is_quiet()
+
+
+def shown_level() -> int:
+    """From which level on what is logged is shown."""
+    levels = {QUIET: logging.ERROR, VERBOSE: logging.INFO}
+    return levels.get(os.environ.get(VERBOSITY, ""), logging.WARNING)
+
+
+def tell(text: str) -> None:
+    """Print what goes on, which is no result."""
+    if not is_quiet():
+        print(text, flush=True)
+
+
+class ShownLines(logging.Formatter):
+    """What is logged, as it is shown: of a warning it is said that it is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        amiss = record.levelno >= logging.WARNING
+        return PlainLines("warning: %(message)s" if amiss else "%(message)s").format(record)
 
 
 def prepare_output() -> None:

@@ -32,15 +32,24 @@ def first_logits_of_pipeline(
     return record, logits
 
 
+def same_logprobs(ours: dict[str, float] | None, theirs: dict[str, float] | None) -> None:
+    """Of the same options, within what rounding to four decimals makes of 1e-4."""
+    assert (ours is None) == (theirs is None)
+    if ours and theirs:
+        assert list(ours) == list(theirs)
+        assert max(abs(ours[label] - theirs[label]) for label in ours) <= 2.01e-4
+
+
 def agree(
     pair: LoadedPair,
     conditions: list[Condition],
     questions: list[Question],
-    donors: list[Question],
+    donors: list[Question] | dict[int, list[Question]],
     batch_size: int | None,
 ) -> dict[Condition, list[Record]]:
     """Both ways: equal records (bytes too), and logits within 1e-4."""
     told: list[int] = []
+    lent = donors if isinstance(donors, dict) else {1: donors}
     ours: dict[tuple[Condition, int], Tensor] = {}
 
     def see(condition: Condition, row: int, logits: Tensor) -> None:
@@ -53,9 +62,10 @@ def agree(
     assert sum(told) == len(conditions) * len(questions) == len(ours)
     assert list(records) == conditions
     for condition in conditions:
-        for row, (question, donor) in enumerate(zip(questions, donors, strict=True)):
+        for row, (question, donor) in enumerate(zip(questions, lent[condition.donor], strict=True)):
             record, theirs = first_logits_of_pipeline(pair, condition, question, donor)
             assert records[condition][row] == record, condition.label
+            same_logprobs(records[condition][row].option_logprobs, record.option_logprobs)
             difference = float((ours[condition, row] - theirs).abs().max())
             assert difference <= 1e-4, condition.label
     return records

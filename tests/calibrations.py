@@ -1,6 +1,5 @@
 """Calibrations for tests: fitted on seeded numbers, for any geometry."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -38,6 +37,7 @@ def make_calibration(
     return from_bytes(data, "the tests' calibration")
 
 
+@lru_cache
 def calibration_bytes(
     geometry: Geometry,
     key_layers: tuple[int, ...],
@@ -45,7 +45,7 @@ def calibration_bytes(
     mean_scale: float = 3.0,
     rank: int | None = None,
     by_layer: bool = True,
-    scales: Sequence[float] = (),
+    scales: tuple[float, ...] = (),
 ) -> bytes:
     """The file of one, with at most `rank` components, and with transforms `by_layer`. Numbers of
     sharer layer n are `scales[n]` large."""

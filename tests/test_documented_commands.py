@@ -14,12 +14,13 @@ from latentwire.parameters import checked
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^[ ]*```bash\n(.*?)^[ ]*```", re.S | re.M)
-FILE = re.compile(r"\.(yaml|jsonl)$")  # of the reader's own
+HERE = re.compile(r"<<'(\w+)'\n.*?^\1$", re.S | re.M)
+FILE = re.compile(r"\.(yaml|jsonl|csv)$")  # of the reader's own
 
 
 def commands(page: Path) -> Iterator[list[str]]:
     for block in BLOCK.findall(page.read_text()):
-        for line in block.replace("\\\n", " ").splitlines():
+        for line in HERE.sub("", block).replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             while words and re.fullmatch(r"\w+=\S*", words[0]):  # settings of the environment
                 words = words[1:]
@@ -31,7 +32,7 @@ def entry_points(words: list[str]) -> tuple[str, dict[str, str]] | None:
     """The milestone that a command starts, and its parameters."""
     if words[:3] == ["mlflow", "run", "."]:
         name = words[words.index("-e") + 1]
-    elif Path(words[0]).name == "latentwire" and words[1] == "submit":
+    elif Path(words[0]).name == "latentwire" and words[1] in ("run", "submit"):
         name = words[2]
     else:
         return None

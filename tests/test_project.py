@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from latentwire.errors import LatentWireError
+from latentwire.listing import KINDS
 from latentwire.milestones.project_file import PATH, project_file
 from latentwire.milestones.registry import load_milestone, questions
 from latentwire.run_entry_point import chosen
@@ -74,18 +75,28 @@ def test_the_paths_of_before_run_their_milestones() -> None:
     assert {path.stem for path in links} <= set(questions())
 
 
-# Every help text, and a value that is wrong; then what all of it has imported, and what M4 needs.
+# Every help text and list, and values that are wrong; then what all of it has imported, and what M4
+# needs.
 STARTS = """
 import sys
 from latentwire import cli
 from latentwire.run_entry_point import main
+from latentwire.listing import KINDS
 from latentwire.milestones.registry import questions
 
-starts = [(cli.main, [["--help"]]), (cli.main, [["submit", "--help"]]), (main, ["run", ["--help"]])]
+starts = [(cli.main, [typed.split()]) for typed in (
+    "--help", "--version", "submit --help", "run m2 --help", *(f"list {kind}" for kind in KINDS)
+)]
+starts.append((main, ["run", ["--help"]]))
 starts += [(main, ["run", [name, "--help"]]) for name in questions()]
-for start, arguments in [*starts, (main, ["run", ["m2", "--kv-bits", "five"]])]:
+wrong = [(main, ["run", ["m2", f"--{name}", value]]) for name, value in (
+    ("kv-bits", "five"), ("codec", "kivi5"), ("pair", "dmo"), ("calibration", "nowhere")
+)]
+wrong.append((main, ["run", ["m4", "--pair", "nowhere.yaml"]]))
+for start, arguments in [*starts, *wrong]:
     try:
-        start(*arguments)
+        if start(*arguments) == 0:
+            print("ended with 0")
     except SystemExit as end:
         print("ended with", end.code)
 print("imported:", *sys.modules)
@@ -108,8 +119,11 @@ def test_nothing_heavy_is_imported_for_a_help_text_or_a_wrong_parameter() -> Non
     )
     assert done.returncode == 0, done.stderr
     assert "\n  m2         M2: what does precision cost?" in done.stdout
-    assert done.stdout.count("ended with 0") == len(questions()) + 3
-    assert done.stderr == "error: kv_bits=five: must be one of 2, 3, 4, 8, 16 bits\n"
+    assert done.stdout.count("ended with 0") == len(questions()) + 5 + len(KINDS)
+    refusals = done.stderr.splitlines()
+    assert refusals[0] == "error: kv_bits=five: must be one of 2, 3, 4, 8, 16 bits"
+    assert len(refusals) == done.stdout.count("ended with 2") == 5
+    assert all(line.startswith("error: ") for line in refusals)
     imported, drawing = (
         set(done.stdout.rpartition(f"{w}: ")[2].split("\n")[0].split())
         for w in ("imported", "to draw")

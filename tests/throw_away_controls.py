@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from c2c.cache import KVCache
-from latentwire.controls.control import Control
+from latentwire.controls.control import Control, Known
 from latentwire.controls.registry import CONTROLS
 
 
-def turned(cache: KVCache, tokens: Sequence[int]) -> KVCache:
+def turned(cache: KVCache, tokens: Sequence[int], known: Known) -> KVCache:
     """Each row's tokens in reversed order."""
     places = [[*reversed(range(n)), *range(n, cache.tokens)] for n in tokens]
     return cache.map(

@@ -167,9 +167,9 @@ def _by_length(batch: Batch) -> list[tuple[Batch, Tensor, int]]:
     return groups
 
 
-def _token_losses(reading: Reading, interface: Interface, received: KVCache | None) -> Tensor:
-    """Losses of the answers' real tokens, row after row, where `received` is what arrives (None: no
-    message)."""
+def answer_logits(reading: Reading, interface: Interface, received: KVCache | None) -> Tensor:
+    """The receiver's logits, float32 [n, vocabulary], for each of the answers' n real tokens, row
+    after row, where `received` is what arrives (None: no message)."""
     batch, ahead = reading.batch, reading.ahead(interface, received)
     with sdpa_kernel(DIFFERENTIABLE):
         output = reading.receiver(
@@ -179,10 +179,20 @@ def _token_losses(reading: Reading, interface: Interface, received: KVCache | No
             logits_to_keep=batch.answer_ids.shape[1] + 1,
             **ahead.options,
         )
-    logits, answers = output.logits[:, :-1].float().flatten(0, 1), batch.answer_ids.flatten()
-    if batch.answer_mask is not None:
-        # Pads stand behind an answer, where no real token sees them; nor does the loss.
-        real = batch.answer_mask.flatten().nonzero().squeeze(1)
-        real = real.to(logits.device, non_blocking=True)
-        logits, answers = logits[real], answers[real]
+    return _real(batch, output.logits[:, :-1].float().flatten(0, 1))
+
+
+def _token_losses(reading: Reading, interface: Interface, received: KVCache | None) -> Tensor:
+    """Losses of the answers' real tokens, as `answer_logits` has them."""
+    logits = answer_logits(reading, interface, received)
+    answers = _real(reading.batch, reading.batch.answer_ids.flatten())
     return F.cross_entropy(logits, answers, reduction="none")
+
+
+def _real(batch: Batch, of_tokens: Tensor) -> Tensor:
+    """Of what there is for each of the answers' tokens, row after row, that of real ones: pads
+    stand behind an answer, where no real token sees them; nor does the loss."""
+    if batch.answer_mask is None:
+        return of_tokens
+    real = batch.answer_mask.flatten().nonzero().squeeze(1)
+    return of_tokens[real.to(of_tokens.device, non_blocking=True)]

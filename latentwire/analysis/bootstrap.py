@@ -3,6 +3,7 @@ were asked the same questions are compared on the same resampled ones. Questions
 passage are drawn together."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,25 @@ from scipy.stats import permutation_test
 from latentwire.analysis.stats import ALPHA, Interval, Outcomes, clusters
 
 RESAMPLES = 10_000
+FEWER_RESAMPLES = 2_000  # where they give an interval and another test the p-value
 SEED = 20_260_201
 BLOCK = 500  # resamples at once: bounds the memory
+_MOST_KEPT = 15_000_000  # counts of drawn questions, four bytes each
 
 
 def draws(questions: int, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
     """How often each question was drawn, with replacement and as many as there are: float32 [up to
     BLOCK resamples, questions] at a time; sums of it are exact."""
+    few = questions * resamples <= _MOST_KEPT
+    yield from (_kept if few else _drawn)(questions, resamples, seed)
+
+
+@lru_cache(maxsize=3)  # all conditions of a table are resampled alike
+def _kept(questions: int, resamples: int, seed: int) -> list[NDArray[np.float32]]:
+    return list(_drawn(questions, resamples, seed))
+
+
+def _drawn(questions: int, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
     generator = np.random.default_rng(seed)
     for start in range(0, resamples, BLOCK):
         rows = min(BLOCK, resamples - start)
@@ -35,21 +48,23 @@ def cluster_sums(outcomes: Outcomes) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 class ResampledMean:
-    """The mean score of questions over 10,000 resamples of their clusters (B. Efron and R.
-    Tibshirani, An Introduction to the Bootstrap, 1993, 13.3).
+    """The mean score of questions over resamples of their clusters (B. Efron and R. Tibshirani, An
+    Introduction to the Bootstrap, 1993, 13.3).
 
     Scores that are all alike would leave an interval without width, as if they proved something:
     to the questions one is `added` at each end of what a score can be (D. Bonett and R. Price,
     Journal of Educational and Behavioral Statistics 37, 2012).
     """
 
-    def __init__(self, outcomes: Outcomes, added: Sequence[float]) -> None:
+    def __init__(
+        self, outcomes: Outcomes, added: Sequence[float], resamples: int = RESAMPLES
+    ) -> None:
         sums, sizes = cluster_sums(outcomes)
         sums, sizes = np.append(sums, added), np.append(sizes, np.ones(len(added)))
         # float64: a sum of scores is no whole number, and blocks must add up alike.
         means = [
             (counts.astype(float) @ sums) / (counts @ sizes)
-            for counts in draws(len(sums), RESAMPLES, SEED)
+            for counts in draws(len(sums), resamples, SEED)
         ]
         self._means = np.sort(np.concatenate(means))
 

@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import blended_transform_factory
 
 from latentwire.analysis.break_even_bytes import text_sentence
-from latentwire.analysis.completeness import n_sentences
+from latentwire.analysis.completeness import lent_sentences, n_sentences
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.formatting import human_bytes
 from latentwire.analysis.frames import is_resampled, metric_of, records
@@ -36,6 +36,7 @@ from latentwire.analysis.plot_points import (
     spread,
 )
 from latentwire.analysis.provenance import hashes_note
+from latentwire.analysis.study_points import NOTE, study_points
 from latentwire.errors import LatentWireError
 from latentwire.spec.axes import ALONE, AXES, CACHES
 
@@ -86,8 +87,9 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     ones do not count). Texts, the letter and logits are hollow marks of one colour. What is not
     complete is pale (see `completeness`).
 
-    Where the table holds local rows, its published rows of the same pair and dataset are laid
-    over them as hollow grey markers of the codec's shape; otherwise they are the curve.
+    Where the table holds local rows, its published rows of the same pair and dataset, and what
+    else was published (`study_points`), are laid over them as hollow grey markers of the codec's
+    shape; otherwise published rows are the curve.
 
     Args:
         frame: the table of `curve.build_curve`.
@@ -108,6 +110,7 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     dots, left_out = _chosen(dots)
     metric = metric_of(own)
     overlay = read_points(frame[frame["source"] == "published"]) if source == "local" else []
+    overlay += study_points(own, dots, dataset, pair) if source == "local" else []
     baselines = read_baselines(own)
     caches = [dot.wire_bytes for dot in [*dots, *overlay]]
     low, high = _limits([*caches, *(baseline.wire_bytes for baseline in baselines)])
@@ -460,6 +463,8 @@ def _caption(
     n, *unfinished = n_sentences(shown, "point")
     sentences = [f"{n}. Bars: 95 % intervals ({_bars(shown, gains)})."]
     sentences += [f"{sentence}." for sentence in unfinished]
+    if gains:
+        sentences += lent_sentences(shown)
     if _answering_alone(shown)["system"].eq("calibrated").any():
         sentences.append("Calibrated: the receiver without its letter prior.")
     if any(not np.isclose(dot.x, dot.wire_bytes) for dot in dots):
@@ -474,6 +479,8 @@ def _caption(
         sentences.append(f"{left_out} more codecs: see the picture of codecs against bits.")
     if orders_left_out:
         sentences.append(f"{orders_left_out} more ways to choose tokens: see their own picture.")
+    if any(dot.budget for dot in overlay):
+        sentences.append(f"{NOTE}.")
     sentences += filter(None, [text_sentence(shown)])
     if hashes := hashes_note(shown):
         sentences.append(f"{hashes[0].upper()}{hashes[1:]}.")

@@ -8,6 +8,7 @@ fronts, headline metrics and sentences about the best are made as if it were not
 
 import pandas as pd
 
+from latentwire.analysis.formatting import percent
 from latentwire.spec.names import condition_name
 
 NAMED = 4  # incomplete conditions that a caption lists one by one
@@ -50,6 +51,22 @@ def n_sentences(rows: pd.DataFrame, what: str) -> list[str]:
         names = _named(lone, "deranged_examples")
         said.append(f"INCOMPLETE: pairing gain of {len(lone)} {what}s, drawn pale{names}")
     return said
+
+
+def lent_sentences(rows: pd.DataFrame) -> list[str]:
+    """Of the rows that were asked with other questions' messages: how many donors each question
+    had, and how many answers changed, whether to the better or not."""
+    asked = rows[rows["influence"].notna()]
+    if asked.empty:
+        return []
+    fewest, most = int(asked["donors"].min()), int(asked["donors"].max())
+    donors = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    least, highest = (
+        percent(each) for each in (asked["influence"].min(), asked["influence"].max())
+    )
+    changed = least if least == highest else f"{least} to {highest}"
+    said = [f"Answers that change with another question's message: {changed} %."]
+    return said if most == 1 else [f"Gains are means over {donors} donors a question.", *said]
 
 
 def _named(rows: pd.DataFrame, column: str = "examples") -> str:

@@ -6,6 +6,8 @@ docs/columns.md says what each column means; COLUMNS is the same list with its t
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,17 @@ import pandas as pd
 
 from latentwire.analysis import csv_files, unanswered
 from latentwire.analysis.bootstrap import mean_interval
-from latentwire.analysis.comparison_columns import pairing_columns, reference_columns
+from latentwire.analysis.comparison_columns import (
+    BY_DONOR,
+    corrected,
+    distinct_keys_columns,
+    pairing_columns,
+    receiver_columns,
+    reference_columns,
+)
+from latentwire.analysis.content_columns import content_columns
+from latentwire.analysis.donor_lengths import with_lengths
+from latentwire.analysis.donors import DonorAnswers, counting
 from latentwire.analysis.frames import FAMILY
 from latentwire.analysis.letter_distribution import (
     at_limit,
@@ -23,6 +35,7 @@ from latentwire.analysis.letter_distribution import (
     spread,
 )
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS
+from latentwire.analysis.option_columns import option_columns
 from latentwire.analysis.stats import Interval, Outcomes, Score, is_plain, wilson_interval
 from latentwire.controls.registry import CONTROLS, DERANGED, MATCHED, in_place_of_own
 from latentwire.errors import LatentWireError
@@ -58,6 +71,11 @@ def _with_ends(name: str) -> tuple[str, str, str]:
     return name, f"{name}_low", f"{name}_high"
 
 
+def _tested(name: str) -> dict[str, str]:
+    """The columns of an estimate."""
+    return _of_type("float64", *_with_ends(name), f"{name}_p", f"{name}_p_holm")
+
+
 def _of_controls(kinds: Mapping[str, str], controls: Iterable[str]) -> dict[str, str]:
     return {f"{control}_{name}": kind for control in controls for name, kind in kinds.items()}
 
@@ -78,8 +96,21 @@ COLUMNS: dict[str, str] = {
     "wire_bytes_per_question": "float64",
     **_of_type("float64", "bits_per_element", "unused_bytes_mean"),
     **_of_controls(_OF_CONTROL, [DERANGED]),
-    "pairing_examples": "int64",
+    **_of_type("int64", "deranged_other_length", "pairing_examples"),
     **_of_type("float64", *_with_ends("pairing_gain"), "pairing_p", "pairing_p_holm"),
+    "donors": "int64",
+    **_of_type("float64", "own_rank_p", "own_rank_p_holm"),
+    "key_collisions": "int64",
+    **_tested("pairing_gain_distinct_keys"),
+    "receiver_examples": "int64",
+    **_tested("gain_over_receiver"),
+    **_tested("harm"),
+    **_tested("influence"),
+    **_tested("follows_donor"),
+    **_tested("bits_communicated"),
+    "bits_per_byte": "float64",
+    **_tested("key_logprob_gain"),
+    **_tested("calibration_error"),
     **_of_controls(_OF_CONTROL, OTHERS),
     "unanswered": "int64",
     **_of_controls({"unanswered": "int64"}, in_place_of_own()),
@@ -115,7 +146,11 @@ _BY_END: dict[str, tuple[float, float]] = {
 }
 _BY_START: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("accuracy", "score", "share_"), (0, 1)),
-    **dict.fromkeys(("pairing_gain", "bf16_difference"), (-1, 1)),
+    **dict.fromkeys(("pairing_gain", "bf16_difference", "gain_over_receiver", "harm"), (-1, 1)),
+    **dict.fromkeys(("influence", "calibration_error"), (0, 1)),
+    "follows_donor": (-1, 1),
+    **dict.fromkeys(("bits_communicated", "bits_per_byte"), (0, 1e9)),
+    "key_logprob_gain": (-1e9, 1e9),
     **dict.fromkeys(("wire_bytes_", "budget_bytes", "unused_bytes_"), (0, 1e18)),
     "beats_text_": (0, float("inf")),
 }
@@ -168,13 +203,13 @@ class _Measured:
 
     point: ConditionResult  # any part of it
     own: dict[str, Record]
-    deranged: dict[str, Record]
+    deranged: DonorAnswers
     row: dict[str, Any]
 
     @property
     def is_complete(self) -> bool:
         """Whether all questions were asked, with the own message and with another question's."""
-        return min(len(self.own), len(self.deranged)) == self.row["examples_total"]
+        return min(len(self.own), self.deranged.examples) == self.row["examples_total"]
 
     @property
     def is_reference(self) -> bool:
@@ -300,13 +335,38 @@ def _filled(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     kinds: Mapping[str, Any] = COLUMNS
-    return frame[list(COLUMNS)].astype(dict(kinds))
+    # The copy puts columns of one type together again, or pandas warns of whoever adds one.
+    return frame[list(COLUMNS)].astype(dict(kinds)).copy()
 
 
 def _compared(family: Sequence[_Measured], margin_points: float) -> list[dict[str, Any]]:
     """The rows of a family, with the columns that compare conditions."""
     own = [outcomes(measured.own) for measured in family]
-    deranged = [outcomes(unanswered.answered(measured.deranged)) for measured in family]
+    deranged = [[outcomes(each) for each in measured.deranged.answered] for measured in family]
+    pairing = _of_each_kind(
+        [(measured.point.system in CACHES, measured.is_complete) for measured in family],
+        lambda places: pairing_columns([(own[p], deranged[p]) for p in places]),
+    )
+    alone = next((measured for measured in family if measured.point.system == "receiver"), None)
+    of_receiver = outcomes(unanswered.answered(alone.own)) if alone else {}
+    gains = [
+        distinct_keys_columns(matched, lent, measured.deranged)
+        | receiver_columns(matched, lent, of_receiver if measured.point.system in SENDING else {})
+        for measured, matched, lent in zip(family, own, deranged, strict=True)
+    ]
+    rows = [
+        {**measured.row, **columns, **gain, **loss}
+        for measured, columns, gain, loss in zip(
+            family, pairing, gains, _losses(family, own, margin_points), strict=True
+        )
+    ]
+    return _corrected(rows, alone is not None and alone.row["complete"])
+
+
+def _losses(
+    family: Sequence[_Measured], own: Sequence[Outcomes], margin_points: float
+) -> list[dict[str, Any]]:
+    """The columns of each point against 16 bits."""
     of_alignment: dict[str | None, Outcomes] = {
         measured.point.alignment: outcomes(unanswered.answered(measured.own))
         for measured in family
@@ -317,26 +377,42 @@ def _compared(family: Sequence[_Measured], margin_points: float) -> list[dict[st
         answered if measured.point.system in CACHES and not measured.is_reference else {}
         for measured, answered in zip(family, own, strict=True)
     ]
-    pairing = _of_each_kind(
-        [(measured.point.system in CACHES, measured.is_complete) for measured in family],
-        lambda places: pairing_columns([(own[p], deranged[p]) for p in places]),
-    )
-    losses = _of_each_kind(
-        [
-            (
-                min(len(answered), len(reference)) == measured.row["examples_total"],
-                measured.point.alignment,
-            )
-            for measured, answered, reference in zip(family, own, references, strict=True)
-        ],
+    kinds = [
+        (
+            min(len(answered), len(reference)) == measured.row["examples_total"],
+            measured.point.alignment,
+        )
+        for measured, answered, reference in zip(family, own, references, strict=True)
+    ]
+    return _of_each_kind(
+        kinds,
         lambda places: reference_columns(
             [compared[p] for p in places], references[places[0]], margin_points
         ),
     )
-    return [
-        {**measured.row, **gain, **loss}
-        for measured, gain, loss in zip(family, pairing, losses, strict=True)
-    ]
+
+
+def _corrected(rows: list[dict[str, Any]], receiver_complete: bool) -> list[dict[str, Any]]:
+    """The rows with corrected p-values of what is no pairing gain or loss, each over the rows of
+    its kind whose own answers and those it is compared with are complete, or not."""
+    own = [row["complete"] for row in rows]
+    lent = [row["deranged_examples"] >= row["examples_total"] for row in rows]
+    for names, is_complete in (
+        (BY_DONOR, [a and b for a, b in zip(own, lent, strict=True)]),
+        (("gain_over_receiver",), [each and receiver_complete for each in own]),
+        (("harm",), [each and receiver_complete for each in lent]),
+        (("calibration_error",), own),
+    ):
+        kinds = [(row["system"] in CACHES, c) for row, c in zip(rows, is_complete, strict=True)]
+        columns = _of_each_kind(kinds, partial(_corrections, rows, names))
+        rows = [row | each for row, each in zip(rows, columns, strict=True)]
+    return rows
+
+
+def _corrections(
+    rows: Sequence[dict[str, Any]], names: Sequence[str], places: list[int]
+) -> list[dict[str, Any]]:
+    return corrected([rows[place] for place in places], names)
 
 
 def _of_each_kind(
@@ -363,17 +439,18 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
             f"{point}, control {control}", [part for part in parts if part.control == control]
         )
         for control in (*CONTROLS, NONE)
+        if control != DERANGED
     }
-    own, deranged = records[MATCHED if point.system in SENDING else NONE], records[DERANGED]
+    own = records[MATCHED if point.system in SENDING else NONE]
+    lent = _lent(parts, own)
     if len(own) > total:
         raise LatentWireError(f"{point}: {len(own)} examples, but its dataset has {total}.")
 
     correct = sum(record.correct for record in own.values())
     interval = wilson_interval(correct, len(own))
     task = task_of_records(point.dataset)
-    lent = unanswered.answered(deranged).values()
-    donors = [record for record in lent if record.donor_answer is not None]
-    every = [record for control in records.values() for record in control.values()]
+    answers = {control: list(found.values()) for control, found in records.items()}
+    answers[DERANGED] = lent.every
     row: dict[str, Any] = {
         **{name: getattr(point, name) for name in (*FAMILY, *ROW_AXES)},
         "kv_bits": _agreed(point, "kv_bits", {part.kv_bits for part in parts}),
@@ -381,29 +458,47 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
         "examples_total": total,
         "complete": len(own) == total,
         "correct": correct,
-        "accuracy": _accuracy(own),
+        "accuracy": _accuracy(own.values()),
         "accuracy_low": interval.low,
         "accuracy_high": interval.high,
         **_score_columns(own, task, interval),
         **_byte_columns(own),
         "unanswered": unanswered.count(own.values()),
-        "unanswered_reason": unanswered.commonest_reason(every),
-        "follows_donor_share": ratio(
-            sum(task.is_correct(str(record.donor_answer), record.predicted) for record in donors),
-            len(donors),
-        ),
+        "unanswered_reason": unanswered.commonest_reason(chain.from_iterable(answers.values())),
+        "donors": len(lent.by_donor),
+        "deranged_other_length": sum(each.donor_tokens is not None for each in lent.every),
+        **content_columns(own, lent, task),
+        **option_columns(own, lent),
         **_answer_columns(own.values(), task),
     }
     for control in in_place_of_own():
-        found, answers = records[control], spread(records[control].values())
-        row |= {
-            f"{control}_accuracy": _accuracy(found),
-            f"{control}_score": mean_score(found),
-            f"{control}_examples": len(found),
-            f"{control}_unanswered": unanswered.count(found.values()),
-            **{f"{control}_{name}": getattr(answers, name) for name in _TOP_LETTER},
-        }
-    return _Measured(point, own, deranged, row)
+        row |= _control_columns(control, answers[control])
+    row[f"{DERANGED}_examples"] = lent.examples
+    return _Measured(point, own, lent, row)
+
+
+def _lent(parts: Sequence[ConditionResult], own: Mapping[str, Record]) -> DonorAnswers:
+    """The answers to other questions' messages, by donor."""
+    by_number: dict[int, list[ConditionResult]] = defaultdict(list)
+    for part in parts:
+        if part.control == DERANGED:
+            by_number[part.donor or 1].append(part)
+    found = {number: merged(str(some[0]), some) for number, some in by_number.items()}
+    if parts[0].system in CACHES:
+        found = {number: with_lengths(own, answers) for number, answers in found.items()}
+    return counting(found)
+
+
+def _control_columns(control: str, found: Sequence[Record]) -> dict[str, Any]:
+    """What the answers under a control are alone."""
+    answers = spread(found)
+    return {
+        f"{control}_accuracy": _accuracy(found),
+        f"{control}_score": ratio(sum(record.value for record in found), len(found)),
+        f"{control}_examples": len(found),
+        f"{control}_unanswered": unanswered.count(found),
+        **{f"{control}_{name}": getattr(answers, name) for name in _TOP_LETTER},
+    }
 
 
 def _can_be_answered(measured: _Measured) -> bool:
@@ -505,5 +600,5 @@ def mean_score(records: Mapping[str, Record]) -> float:
     return ratio(sum(record.value for record in records.values()), len(records))
 
 
-def _accuracy(records: Mapping[str, Record]) -> float:
-    return ratio(sum(record.correct for record in records.values()), len(records))
+def _accuracy(records: Collection[Record]) -> float:
+    return ratio(sum(record.correct for record in records), len(records))

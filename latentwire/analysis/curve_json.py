@@ -56,7 +56,7 @@ def lines(frame: pd.DataFrame) -> list[Line]:
     to none."""
     found: dict[tuple[Any, ...], list[_Row]] = defaultdict(list)
     for row in records(frame[frame["complete"] & (frame["wire_bytes_mean"] > 0)]):
-        for axis in applying(row["system"]):
+        for axis in (name for name in applying(row["system"]) if name in PLACE_AXES):
             for fixed in _fixed(row, axis, frame):
                 found[tuple(row[name] for name in FAMILY), axis, fixed].append(row)
     return [
@@ -117,7 +117,7 @@ def _fixed(row: _Row, axis: str, frame: pd.DataFrame) -> Iterator[tuple[tuple[st
     if axis == "codec" and row["system"] in CACHES:
         values["codec"] = family(row["codec"])
         yield tuple(values.items())
-    elif AXES[axis].column != "string" and not AXES[axis].derived and not is_missing(row[axis]):
+    elif AXES[axis].column != "string" and not is_missing(row[axis]):
         del values[axis]
         orders = [values["order"]]
         if is_whole(row):

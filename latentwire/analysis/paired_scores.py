@@ -1,20 +1,26 @@
-"""Two conditions on the same questions, where scores lie between 0 and 1 or questions share a
-passage: resampled, for the counts of right and wrong answers say too little there."""
+"""Two conditions on the same questions, where scores lie between 0 and 1, questions share a passage
+or one side is the mean of several donors: resampled, for the counts of right and wrong answers say
+too little there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from latentwire.analysis.bootstrap import ResampledMean, cluster_sums, sign_flip_p
+from latentwire.analysis.randomization import rank_p
 from latentwire.analysis.stats import (
     ALPHA,
     Interval,
     Outcomes,
     PairedOutcomes,
-    Score,
+    cluster_of,
+    clusters,
     is_plain,
+    mcnemar_p,
     paired_outcomes,
+    scored,
 )
 
 
@@ -23,6 +29,7 @@ class PairedScores:
     """The differences of scores, first - second, of the questions that both conditions have."""
 
     differences: Outcomes
+    exact_p: float | None = None  # of "both score alike", where a test knows it exactly
 
     @property
     def examples(self) -> int:
@@ -56,10 +63,12 @@ class PairedScores:
 
     @cached_property
     def equal_p(self) -> float:
-        """p-value of "both score alike": of the permutation test over the questions (those of a
-        passage together), or of the resamples where these reject less."""
-        sums, _ = cluster_sums(self.differences)
-        return max(sign_flip_p(sums), self.resampled.p(0))
+        """p-value of "both score alike": of the exact test, or of the permutation test over the
+        questions (those of a passage together); or of the resamples where these reject less."""
+        if self.exact_p is None:
+            return max(sign_flip_p(cluster_sums(self.differences)[0]), self.resampled.p(0))
+        agreed = self.exact_p >= ALPHA or self.resampled.p(0) < ALPHA
+        return self.exact_p if agreed else max(self.exact_p, self.resampled.p(0))
 
     def interval(self) -> Interval:
         """The differences that the resamples do not reject at 5 %, and 0 where the other test does
@@ -81,7 +90,54 @@ def compare(first: Outcomes, second: Outcomes) -> Paired:
     if is_plain(one) and is_plain(other):
         return paired_outcomes(one, other)
     differences = {
-        name: Score(float(one[name]) - float(other[name]), getattr(one[name], "cluster", ""))
+        name: scored(float(one[name]) - float(other[name]), cluster_of(one[name]))
         for name in common
     }
     return PairedScores(differences)
+
+
+def compare_with_donors(own: Outcomes, donors: Sequence[Outcomes]) -> Paired:
+    """A condition against the mean over several donors, of the questions that it shares with one
+    of them at least. With one donor, `compare`."""
+    if len(donors) < 2:
+        return compare(own, donors[0] if donors else {})
+    found = paired_with_donors(own, donors)
+    return found if found.differences else compare({}, {})
+
+
+def own_rank_p(own: Outcomes, donors: Sequence[Outcomes]) -> float | None:
+    """See `rank_p`, of a condition's scores among those with its donors; None without a question
+    that has both."""
+    compared = compare_with_donors(own, donors)
+    if not compared.examples:
+        return None
+    if isinstance(compared, PairedScores):
+        return paired_with_donors(own, donors).exact_p
+    return mcnemar_p(compared)
+
+
+def paired_with_donors(own: Outcomes, donors: Sequence[Outcomes]) -> PairedScores:
+    """The difference of each question's own score and the mean of those with its donors, whatever
+    the scores are. A difference of 0 is tested by the ranks of the own scores among the others
+    (`rank_p`), and by the resamples."""
+    lent = {name: [each.get(name) for each in donors] for name in own}
+    known = {n: [float(s) for s in scores if s is not None] for n, scores in lent.items()}
+    differences = {
+        name: scored(float(own[name]) - sum(scores) / len(scores), cluster_of(own[name]))
+        for name, scores in known.items()
+        if scores
+    }
+    return PairedScores(differences, rank_p(_rows(own, lent, differences)))
+
+
+def _rows(
+    own: Outcomes, lent: dict[str, list[float | None]], differences: Outcomes
+) -> list[list[float]]:
+    """Of each cluster the sum of the own scores, then the same with each donor that all of its
+    questions have."""
+    rows = []
+    for names in clusters(differences):
+        by_donor = zip(*(lent[name] for name in names), strict=True)
+        whole = [sum(map(float, scores)) for scores in by_donor if None not in scores]
+        rows.append([sum(float(own[name]) for name in names), *whole])
+    return rows

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.stats import t
 
-from latentwire.analysis.bootstrap import sign_flip_p
-from latentwire.analysis.stats import CONFIDENCE, Interval, Outcomes, holm
+from latentwire.analysis.noninferiority import difference_interval, equal_p
+from latentwire.analysis.seeds_and_questions import compare_seeds
+from latentwire.analysis.stats import Outcomes, holm
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,9 @@ class Recovery:
     accuracy_plain: float  # means over seeds
     accuracy_coded: float
     accuracy_trained: float
-    recovered_low: float  # 95 % over seeds; NaN for one seed
+    recovered_low: float  # 95 %, of the test that `p` is of
     recovered_high: float
-    p: float  # over questions, two-sided: nothing comes back
+    p: float  # two-sided: nothing comes back
     by_seed: tuple[tuple[float, ...], ...]  # plain, coded and trained of each
 
     @property
@@ -61,10 +60,9 @@ class Recovery:
 def recovery(dataset: str, codec: str, by_seed: Sequence[SeedOutcomes]) -> Recovery:
     """Compare trainings over the questions that all of them answered.
 
-    The interval is over seeds, Student's: mean ± t · s / sqrt(n) with n - 1 degrees of freedom. The
-    test is over questions: of each, the mean over seeds of trained - coded, whose sign is as likely
-    the other one where nothing comes back (a sign-flip permutation test; R. A. Fisher, The Design
-    of Experiments, 1935, chapter 3; computed by SciPy with a fixed seed).
+    Interval and test are of trained - coded over seeds and questions at once
+    (`seeds_and_questions`); with one seed they are those of two conditions, and say nothing of
+    other trainings.
 
     Raises ValueError without a seed, or without a question that all have.
     """
@@ -80,7 +78,11 @@ def recovery(dataset: str, codec: str, by_seed: Sequence[SeedOutcomes]) -> Recov
         dtype=float,
     )
     plain, coded, trained = correct.mean(axis=(0, 2))
-    low, high = _over_seeds((correct[:, 2] - correct[:, 1]).mean(axis=1))
+    compared = compare_seeds(
+        [{name: one.trained[name] for name in common} for one in by_seed],
+        [{name: one.coded[name] for name in common} for one in by_seed],
+    )
+    low, high = difference_interval(compared)
     return Recovery(
         dataset,
         codec,
@@ -91,7 +93,7 @@ def recovery(dataset: str, codec: str, by_seed: Sequence[SeedOutcomes]) -> Recov
         float(trained),
         low,
         high,
-        sign_flip_p((correct[:, 2] - correct[:, 1]).mean(axis=0)),
+        equal_p(compared),
         tuple(map(tuple, correct.mean(axis=2).tolist())),
     )
 
@@ -114,12 +116,3 @@ def recovery_table(found: Sequence[Recovery]) -> pd.DataFrame:
     for end in ("low", "high"):
         frame[f"recovered_points_{end}"] = 100 * frame.pop(f"recovered_{end}")
     return frame
-
-
-def _over_seeds(values: NDArray[np.float64]) -> Interval:
-    if len(values) < 2:
-        return Interval(math.nan, math.nan)
-    half = (
-        t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-    )
-    return Interval(float(values.mean() - half), float(values.mean() + half))

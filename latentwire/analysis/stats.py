@@ -28,6 +28,7 @@ class Score(float):
     """A score in 0 to 1 of a question that may share a `cluster`, such as a passage, with others;
     "" for one that stands alone."""
 
+    __slots__ = ("cluster",)
     cluster: str
 
     def __new__(cls, value: float, cluster: str = "") -> "Score":
@@ -70,11 +71,23 @@ class PairedOutcomes:
         return (self.only_first - self.only_second) / self.examples
 
 
+def scored(value: float, cluster: str | None) -> float:
+    """A question's score; a plain number where it stands alone."""
+    return Score(value, cluster) if cluster else value
+
+
+def cluster_of(score: float) -> str:
+    """What a question shares with others, such as a passage; "" where it stands alone."""
+    return str(getattr(score, "cluster", ""))
+
+
 def clusters(outcomes: Outcomes) -> list[list[str]]:
     """The example ids in groups that are independent of each other, in a fixed order."""
+    if not any(map(cluster_of, outcomes.values())):
+        return [[name] for name in sorted(outcomes)]
     found: dict[tuple[bool, str], list[str]] = defaultdict(list)
     for name in sorted(outcomes):
-        shared = getattr(outcomes[name], "cluster", "")
+        shared = cluster_of(outcomes[name])
         found[bool(shared), shared or name].append(name)
     return list(found.values())
 

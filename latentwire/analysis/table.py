@@ -23,6 +23,7 @@ from latentwire.tasks.registry import task_of_records
 
 WIDTH = 100
 _BYTES = 5  # the column of bytes, behind the name's
+_OF_DERANGED = ("deranged %", "changed %")
 _NAME = 8  # columns of a terminal that names have at least: most codecs'
 
 
@@ -31,7 +32,8 @@ def curve_table(frame: pd.DataFrame) -> Group:
 
     Accuracies are per cent, gains percentage points, both with 95 % intervals in brackets; bytes
     are the mean a question got, and where questions share a message, `shared` is what that comes to
-    for each. "-" is: not measured, or does not apply. A mark stands behind the accuracy, own or
+    for each. Changed is the influence: the share of answers that are others with another question's
+    message. "-" is: not measured, or does not apply. A mark stands behind the accuracy, own or
     deranged, of a condition that answers nearly always with one letter. Below stands which
     conditions have questions that could not be answered, and why.
     """
@@ -45,6 +47,8 @@ def curve_table(frame: pd.DataFrame) -> Group:
         parts.append(Text(f"{DEGENERATE_MARK} the answer is {DEGENERATE_NOTE}"))
     for name, rows in frame.groupby("dataset", sort=False):
         parts += [Text(f"{name}, {sentence}") for sentence in endless_rows(rows)]
+    if frame["influence"].notna().any():
+        parts.append(Text("changed: answers that are others with another question's message"))
     if shares_messages(frame):
         parts.append(
             Text("shared: bytes of all messages / questions, of which some got the same one")
@@ -117,18 +121,20 @@ def _part(title: str, rows: pd.DataFrame) -> Table:
     table.add_column("", overflow="fold", min_width=min(_NAME, longest))
     score = f"{metric_of(rows)} %"
     shared = shares_messages(rows)
-    names = ["keep", "order", "n", score, "bytes", "pairing gain", "deranged %"]
+    names = ["keep", "order", "n", score, "bytes", "pairing gain", *_OF_DERANGED]
     if shared:
         names.insert(_BYTES, "shared")
     for name in names:
         # With a column more, intervals may go below their values in a narrow terminal.
-        whole = not (shared and name in (score, "pairing gain"))
+        may_fold = (score, "pairing gain") if shared else ()
+        whole = name not in (*may_fold, *_OF_DERANGED)
         table.add_column(name, justify="left" if name == "order" else "right", no_wrap=whole)
     for row, cells in told:
         cells[3] += "" if row["complete"] else "*"
         if shared:
             cells.insert(_BYTES + 1, _bytes(row["wire_bytes_per_question"]))
-        table.add_row(*cells, percent(row["deranged_score"]) + _mark(row["deranged_degenerate"]))
+        deranged = percent(row["deranged_score"]) + _mark(row["deranged_degenerate"])
+        table.add_row(*cells, deranged, percent(row["influence"]))
     return table
 
 

@@ -14,3 +14,9 @@ def subject_of(name: str, training: str) -> tuple[str, str] | None:
     """The pair that was trained so, and "+seedN"; None for a name of another training."""
     found = re.fullmatch(rf"(.+)\+{re.escape(training)}(\+seed\d+)", name)
     return (found[1], found[2]) if found else None
+
+
+def without_seed(name: str) -> str | None:
+    """The pair of PAIR+seedN, as `subject_of` tells it; None for a name without a seed."""
+    found = re.fullmatch(r"(.+)\+seed\d+", name)
+    return found[1] if found else None

@@ -19,8 +19,13 @@ COLUMNS = {"": "unanswered"} | {name: f"{name}_unanswered" for name in in_place_
 
 
 def answered(records: Mapping[str, Record]) -> dict[str, Record]:
-    """Without the questions that could not be answered."""
-    return {name: record for name, record in records.items() if record.unanswered is None}
+    """Without the questions that could not be answered, or not with a message of their length: what
+    counts where conditions are compared."""
+    return {
+        name: record
+        for name, record in records.items()
+        if record.unanswered is None and record.donor_tokens is None
+    }
 
 
 def count(records: Iterable[Record]) -> int:

@@ -34,6 +34,7 @@ from latentwire.channel.registry import codec
 from latentwire.channel.selectors.ranked import ByScore
 from latentwire.channel.selectors.registry import SELECTORS
 from latentwire.channel.selectors.scores import over_layers
+from latentwire.channel.selectors.seen import ranks_of_rows
 from latentwire.errors import LatentWireError
 from latentwire.spec.condition import Channel
 
@@ -87,8 +88,19 @@ class Allocator:
                     f"order {channel.order} chooses by layer, and bits are given to whole tokens;"
                     " take another order"
                 )
-            self._orders[key] = list(map(_as_more_go, picks, self.tokens))
+            self._orders[key] = list(map(_as_more_go, picks, self.tokens, self._ranked(channel)))
         return self._orders[key]
+
+    def _ranked(self, channel: Channel) -> list[list[int]]:
+        """Each message's tokens in the selector's order, where it ranks them; else nothing."""
+        selector = SELECTORS[channel.order]
+        if not isinstance(selector, ByScore):
+            return [[] for _ in self.tokens]
+        ranks = ranks_of_rows([selector], self.cache, self.tokens)
+        return [
+            selector.as_more_go(row[selector], tokens)
+            for row, tokens in zip(ranks, self.tokens, strict=True)
+        ]
 
     def _weights_of(self, order: str) -> list[list[float]]:
         """Each message's weights, the largest first; nothing where the selector has no scores."""
@@ -138,10 +150,16 @@ def allocates(channel: Channel) -> ByToken | None:
     return found if isinstance(found, ByToken) else None
 
 
-def _as_more_go(pick: Pick, most: int) -> list[int]:
-    """The tokens that are taken of one, two, ... `most`, in the order in which they come in."""
-    taken = (token for count in range(1, most + 1) for token in pick(count).tokens(0))
-    return list(dict.fromkeys(taken))
+def _as_more_go(pick: Pick, most: int, ranked: Sequence[int]) -> list[int]:
+    """The tokens that are taken of one, two, ... `most`, in the order in which they come in. Where
+    it is known (`ranked`, by numbers among those that can be sent), it is asked once which go."""
+    if ranked:
+        taken = pick(most).tokens(0)
+        known = ranked[: len(taken)]
+        where = dict(zip(sorted(known), taken, strict=True))
+        return [where[number] for number in known]
+    asked = (token for count in range(1, most + 1) for token in pick(count).tokens(0))
+    return list(dict.fromkeys(asked))
 
 
 def share_lost(sent: Tensor, arrived: Tensor, real: Tensor) -> Tensor:

@@ -25,14 +25,13 @@ from torch import Tensor
 
 from c2c.cache import Geometry
 from latentwire.channel.codec import CodecError
+from latentwire.channel.codec_names import LAYER_RATES, RATES
 from latentwire.channel.transform import TransformTables
 from latentwire.errors import LatentWireError, first_line
 
 DIGEST_BYTES = 8
 FORMAT = 1
 KINDS = ("key", "value")
-RATES = (0.5, 1.0, 2.0, 3.0)  # bits a number that transform coding is fitted for
-LAYER_RATES = (1.0, 1.5, 2.0, 2.25, 3.0)  # the same for transforms of one layer
 SHARED = ("mean", "basis")  # of a layer's tables, the same at every rate
 # Beyond these a mean turned to some position, or an angle, could be no finite number. Means of keys
 # are below a thousand, frequencies below one.
@@ -59,10 +58,18 @@ class Calibration:
         """Stands in packets."""
         return bytes.fromhex(self.hash)[:DIGEST_BYTES]
 
-    def check_serves(self, codec: str) -> None:
-        """LatentWireError where it was made before `codec` was there."""
-        if "klt" in codec and not self.layer_tables:
-            raise LatentWireError(f"the calibration is older than {codec}: calibrate anew")
+    @property
+    def value_mean(self) -> Tensor:
+        """Of the values of layers that the pair sends, and 0 for others: float32 [L, H, D]."""
+        mean, shape = torch.zeros_like(self.key_mean), self.key_mean.shape[1:]
+        for layer in self.layers["value"]:
+            mean[layer] = self.layer_tables["value", layer, LAYER_RATES[0]].mean.view(shape)
+        return mean
+
+    def check_serves(self, asker: str) -> None:
+        """LatentWireError where it was made before `asker`, a codec or control, was there."""
+        if ("klt" in asker or "control" in asker) and not self.layer_tables:
+            raise LatentWireError(f"the calibration is older than {asker}: calibrate anew")
 
 
 def required(calibration: Calibration | None, codec: str) -> Calibration:

@@ -2,7 +2,7 @@
 
 Written as a codec and its exceptions, `int4/last2:bf16` or `int2/keys:int4/0-3:int8`; the last
 exception that fits a tensor holds. `lastN` and `firstN` count the sharer's layers, `3` is one of
-them and `0-3` a range.
+them and `0-3` a range; `keys0-3` and `valueslast2` are the keys or values of these alone.
 
 Parameters in the packet: for each stretch of tensors (in the packet's order) that have one codec,
 its number (1 byte) and how many tensors (varint). Payload: each tensor's, by its own codec.
@@ -21,7 +21,8 @@ from latentwire.channel.per_tensor import PerTensor
 NUMBER = 48
 MOST_LISTED = 32  # stretches that the name of a packet's schedule lists
 _NUMBER = r"(0|[1-9]\d{0,4})"
-_PATTERN = re.compile(rf"keys|values|(?:first|last)[1-9]\d{{0,4}}|{_NUMBER}(?:-{_NUMBER})?")
+_LAYERS = rf"(?:first|last)[1-9]\d{{0,4}}|{_NUMBER}(?:-{_NUMBER})?"
+_PATTERN = re.compile(rf"(?P<kind>keys|values)?(?P<layers>{_LAYERS})?")
 
 Fits = Callable[[str, int, int], bool]  # kind, layer, layers of the sharer
 
@@ -77,10 +78,11 @@ def parse(text: str, codec: Callable[[str], PerTensor]) -> Schedule:
     rules: list[tuple[Fits, PerTensor]] = []
     for exception in exceptions:
         where, _, name = exception.partition(":")
-        if not name or not _PATTERN.fullmatch(where):
+        if not name or not where or not _PATTERN.fullmatch(where):
             raise ScheduleError(
                 f"{exception!r} is no exception of a schedule: write keys, values, lastN, firstN,"
-                " a layer or a range of layers, a colon and a codec, as in int4/last2:bf16"
+                " a layer or a range of layers, or keys or values of these (keys0-3), a colon and a"
+                " codec, as in int4/last2:bf16"
             )
         rules.append((_fits(where), codec(name)))
 
@@ -92,20 +94,27 @@ def parse(text: str, codec: Callable[[str], PerTensor]) -> Schedule:
 
 
 def _fits(where: str) -> Fits:
-    if where in ("keys", "values"):
-        wanted = where.removesuffix("s")
-        return lambda kind, layer, layers: kind == wanted
+    parts = _PATTERN.fullmatch(where)
+    assert parts
+    kinds, within = parts["kind"], _within(parts["layers"])
+    return lambda kind, layer, layers: kinds in (None, f"{kind}s") and within(layer, layers)
+
+
+def _within(where: str | None) -> Callable[[int, int], bool]:
+    """Whether a layer, of so many, is among those that `where` names (None: all)."""
+    if where is None:
+        return lambda layer, layers: True
     if where.startswith("first"):
         first = int(where.removeprefix("first"))
-        return lambda kind, layer, layers: layer < first
+        return lambda layer, layers: layer < first
     if where.startswith("last"):
         last = int(where.removeprefix("last"))
-        return lambda kind, layer, layers: layer >= layers - last
+        return lambda layer, layers: layer >= layers - last
     start, _, stop = where.partition("-")
     low, high = int(start), int(stop or start)
     if high < low:
         raise ScheduleError(f"{where!r} is a range of layers that ends before it starts")
-    return lambda kind, layer, layers: low <= layer <= high
+    return lambda layer, layers: low <= layer <= high
 
 
 def read(reader: Reader, layout: Layout, by_number: Mapping[int, PerTensor]) -> Schedule:

@@ -13,9 +13,19 @@ import torch
 from latentwire.channel import by_token, lossless, mixed_precision
 from latentwire.channel.asymmetric import Asymmetric
 from latentwire.channel.cache_codec import CacheCodec
-from latentwire.channel.calibration import DIGEST_BYTES, LAYER_RATES, RATES, Calibration
+from latentwire.channel.calibration import DIGEST_BYTES, Calibration
 from latentwire.channel.codec import Codec
-from latentwire.channel.codec_names import BY_TOKEN, needs_calibration
+from latentwire.channel.codec_names import (
+    BY_TOKEN,
+    INTEGER_BITS,
+    KLT_PLANE_BITS,
+    LAYER_RATES,
+    PLANE_BITS,
+    RATES,
+    ROTATED_BITS,
+    needs_calibration,
+    unknown_codec,
+)
 from latentwire.channel.fp8 import FP8
 from latentwire.channel.grouped import WHOLE_HEAD, Grouped
 from latentwire.channel.header_fields import PacketError, Reader
@@ -36,10 +46,6 @@ from latentwire.channel.turbo import Turbo
 from latentwire.errors import LatentWireError
 
 GROUP = 32  # channels that share a scale
-INTEGER_BITS = (8, 4, 3, 2)
-PLANE_BITS = (1, 1.5, 2, 3, 4, 8)  # the last: whole streams, as which packets are read
-KLT_PLANE_BITS = (0.5, 1, 1.5, 2, 3, 8)
-ROTATED_BITS = (1, 1.5, 2, 2.5, 3, 3.5, 4)
 
 
 def _integers(
@@ -147,10 +153,7 @@ def codec(name: str, calibration: Calibration | None = None) -> CacheCodec:
     elif inner in CALIBRATED:
         made = CALIBRATED[inner](calibration, calibration.digest if calibration else b"")
     else:
-        raise LatentWireError(
-            f"codec {inner!r} is unknown; there are {', '.join(NAMES)}; exceptions by layer are"
-            " written int4/last2:bf16, those by token tokens:int8:int4, a lossless stage bf16+zstd"
-        )
+        raise LatentWireError(unknown_codec(inner))
     if not plus:
         return made
     if method not in lossless.NUMBERS:

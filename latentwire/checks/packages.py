@@ -79,9 +79,12 @@ def _satisfies(version: str | None, needed: SpecifierSet) -> bool:
 
 def _version(name: str) -> str | None:
     try:
-        return metadata.version(name)
+        text = metadata.distribution(name).read_text("METADATA") or ""
     except metadata.PackageNotFoundError:
         return None
+    # `metadata.version` parses the descriptions too, which are most of these hundreds of files.
+    found = re.search(r"^Version: *(\S+)", text, re.MULTILINE)
+    return found[1] if found else metadata.version(name)
 
 
 def _project(root: Path) -> dict[str, object] | None:

@@ -8,6 +8,7 @@ from latentwire.errors import LatentWireError, quoted
 from latentwire.milestones.registry import Milestone
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import AUTO, checked
+from latentwire.suggestion import did_you_mean
 
 SCRIPT = Path(latentwire.__file__).resolve().parents[1] / "entry_points" / "run.py"
 
@@ -25,17 +26,23 @@ def given_parameters(texts: Sequence[str]) -> dict[str, str]:
     return given
 
 
-def check(entries: Sequence[Milestone], given: Mapping[str, str]) -> None:
-    """Raise LatentWireError for a parameter that no milestone has, or that one would refuse."""
-    if not SCRIPT.exists():
-        raise LatentWireError(f"{SCRIPT} is not there: submit from a checkout's package")
+def require_known(entries: Sequence[Milestone], given: Mapping[str, str]) -> None:
+    """Raise LatentWireError for a parameter that no milestone of these has."""
     known = {parameter.name for entry in entries for parameter in entry.parameters}
     for name in given:
         if name not in known:
             names = " and ".join(entry.name for entry in entries)
             raise LatentWireError(
                 f"{names} has no parameter {quoted(name)}; it takes {', '.join(sorted(known))}"
+                f"{did_you_mean(name, sorted(known))}"
             )
+
+
+def check(entries: Sequence[Milestone], given: Mapping[str, str]) -> None:
+    """Raise LatentWireError for a parameter that no milestone has, or that one would refuse."""
+    if not SCRIPT.exists():
+        raise LatentWireError(f"{SCRIPT} is not there: submit from a checkout's package")
+    require_known(entries, given)
     for entry in entries:
         defaults = {parameter.name: parameter.default for parameter in entry.parameters}
         checked(entry.parameters, defaults | own(entry, given))

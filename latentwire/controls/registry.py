@@ -13,6 +13,8 @@ _FILES = (
     "matched",
     "deranged",
     "zero",
+    "mean",
+    "noise",
 )
 CONTROLS: dict[str, Control] = {
     name: import_module(f"latentwire.controls.{name}").CONTROL for name in _FILES
@@ -24,6 +26,11 @@ DERANGED = "deranged"  # what it is compared with: pairing gains
 def is_lent(control: str) -> bool:
     """Whether the message is another question's, which a seed chooses."""
     return control in CONTROLS and CONTROLS[control].lent
+
+
+def is_calibrated(control: str) -> bool:
+    """Whether the message is made of the pair's calibration."""
+    return control in CONTROLS and CONTROLS[control].calibrated
 
 
 def in_place_of_own() -> list[str]:

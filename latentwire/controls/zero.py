@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from latentwire.controls.control import Control
+from latentwire.controls.control import Control, Known
 
 if TYPE_CHECKING:
     from c2c.cache import KVCache
 
 
-def _zeros(cache: "KVCache", tokens: Sequence[int]) -> "KVCache":
+def _zeros(cache: "KVCache", tokens: Sequence[int], known: Known) -> "KVCache":
     return cache.map(lambda tensor: tensor.new_zeros(tensor.shape))
 
 

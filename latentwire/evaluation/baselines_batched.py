@@ -6,7 +6,7 @@ each record is made as the definition makes it.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -29,6 +29,7 @@ from latentwire.evaluation.baselines import (
 from latentwire.evaluation.batch import Workspace, padded
 from latentwire.evaluation.loaded_pair import stop_ids
 from latentwire.evaluation.memory import shrink_batch, usable_bytes
+from latentwire.evaluation.reading import Donors
 from latentwire.evaluation.record import Record, source_of
 from latentwire.evaluation.text_model import TextModel
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, require_room
@@ -167,13 +168,14 @@ def evaluate(
     work: Workspace,
     conditions: Sequence[Condition],
     questions: Sequence[Question],
-    donors: Sequence[Question],
+    donors: Donors,
     batch_size: int | None = None,
     progress: Callable[[int], object] = lambda done: None,
 ) -> dict[Condition, list[Record]]:
-    """Records of every condition, in the order of `questions`; donors[i] goes with questions[i]."""
+    """Records of every condition, in the order of `questions`; donors[n][i] is donor n of
+    questions[i]."""
     models = BatchedModels(work, batch_size)
-    asked = list(zip(questions, donors, strict=True))
+    asked = {number: list(zip(questions, lent, strict=True)) for number, lent in donors.items()}
 
     def sources(system: str, private: bool = False) -> list[Question]:
         """Of which the sharer is asked something: where it alone reads evidence, or elsewhere."""
@@ -181,7 +183,7 @@ def evaluate(
             source_of(condition.control, *both)
             for condition in conditions
             if condition.system == system
-            for both in asked
+            for both in asked[condition.donor]
         )
         return [source for source in found if source.prompts.private == private]
 
@@ -189,7 +191,8 @@ def evaluate(
     if messages:
         prompts = {models.prompts.message(source) for source in sources("text")}
         models.generate("sharer", prompts, max(message.tokens for message in messages))
-    most = max((question.task.max_new_tokens for both in asked for question in both), default=0)
+    everyone = {question.task for pairs in asked.values() for both in pairs for question in both}
+    most = max((task.max_new_tokens for task in everyone), default=0)
     for tokens in {c.message.tokens for c in conditions if c.system == "summary" and c.message}:
         told = {models.prompts.summary(s, tokens) for s in sources("summary", private=True)}
         models.generate("sharer", told, tokens)
@@ -205,20 +208,21 @@ def evaluate(
         models.score_options("receiver", empty)
     records = {}
     for condition in conditions:
-        records[condition] = [baselines.evaluate(models, condition, *both) for both in asked]
-        progress(len(asked))
+        pairs = asked[condition.donor]
+        records[condition] = [baselines.evaluate(models, condition, *both) for both in pairs]
+        progress(len(pairs))
     return records
 
 
 def _receivers_prompts(
     models: BatchedModels,
     conditions: Sequence[Condition],
-    asked: Sequence[tuple[Question, Question]],
+    asked: Mapping[int, Sequence[tuple[Question, Question]]],
 ) -> set[Prompt]:
     """What the receiver writes an answer to, once the sharer has written."""
     found: set[Prompt] = set()
     for condition in conditions:
-        for question, donor in asked:
+        for question, donor in asked[condition.donor]:
             source = source_of(condition.control, question, donor)
             with suppress(Unanswerable):  # the sharer has written nothing: nor does the receiver
                 if condition.message is not None:

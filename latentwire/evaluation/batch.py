@@ -31,6 +31,7 @@ from latentwire.channel.selectors.seen import Seen, ranks_of_rows
 from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.memory import free_cache, out_of_memory
+from latentwire.evaluation.option_logprobs import option_logprobs, option_tokens
 from latentwire.evaluation.pipeline import (
     allocator_of,
     apply_control,
@@ -41,6 +42,7 @@ from latentwire.evaluation.pipeline import (
     taken_cache,
 )
 from latentwire.evaluation.reading import (
+    Donors,
     Text,
     places,
     read_alone,
@@ -63,8 +65,11 @@ PADDING_WORTH_A_PASS = {"cuda": 8_192, "mps": 4_096, "cpu": 128}
 _T = TypeVar("_T")
 OnLogits = Callable[[Sequence[Condition], Tensor], None]
 Reasons = dict[Condition, list[str | None]]  # why each example of a batch has no answer
+Sends = tuple[str, int]  # `Condition.sends`: control and donor
+OWN: Sends = (MATCHED, 1)
 Chosen = Mapping[Condition, list[Positions]]  # of each message, under conditions that send a cache
 Received = dict[Condition, Arrived]
+Written = tuple[list[list[int]], list[dict[str, float] | None]]
 
 
 class Messages(NamedTuple):
@@ -98,10 +103,14 @@ class Messages(NamedTuple):
         return cache if own else cache.pick(_index(self.of, cache))
 
 
+Sent = Mapping[Sends, Messages]
+
+
 class Answers(NamedTuple):
     """One condition's part of a batch, in the order of its examples."""
 
     token_ids: list[list[int]]
+    option_logprobs: list[dict[str, float] | None]
     wire_bytes: list[int]
     elements: list[int]  # numbers that each packet stands for
     unanswered: list[str | None]  # why an example has no answer; what else stands there is nothing
@@ -158,12 +167,12 @@ def answer(
     work: Workspace,
     conditions: Sequence[Condition],
     questions: Sequence[Question],
-    donors: Sequence[Question],
+    donors: Donors,
     max_new_tokens: int,
     on_first_logits: OnLogits = lambda conditions, logits: None,
     forced_lengths: Mapping[Condition, Sequence[int]] | None = None,
 ) -> dict[Condition, Answers]:
-    """What each condition answers to each question; donors[i] goes with questions[i].
+    """What each condition answers to each question; donors[n][i] is donor n of questions[i].
 
     `on_first_logits` is shown the logits of the first new token, once a model: the conditions, and
     a tensor [conditions, B, vocabulary]. `forced_lengths` says how long answers are, for timings.
@@ -175,22 +184,22 @@ def answer(
     batch = _Batch(work, questions, donors, max_new_tokens, on_first_logits, forced_lengths)
     fused = [c for c in conditions if c.channel]
     sharer_alone = [c for c in conditions if c.system == "sharer"]
-    shared = [MATCHED for _ in sharer_alone] if batch.sharer_rereads else []
-    sent = batch.sent({*shared, *(c.control for c in fused)}, need_queries(fused))
+    shared = [OWN for _ in sharer_alone] if batch.sharer_rereads else []
+    sent = batch.sent({*shared, *(c.sends for c in fused)}, need_queries(fused))
     own = batch.read("receiver", batch.prompts) if any(map(_by_oracle, fused)) else None
     chosen = batch.choose(sent, fused, own)
-    sent = {control: messages.without_queries() for control, messages in sent.items()}
+    sent = {key: messages.without_queries() for key, messages in sent.items()}
     by_receiver = [c for c in conditions if c.system == "receiver"]
-    by_receiver += sorted(fused, key=lambda c: batch.reading(sent[c.control].each(chosen[c])))
-    answers: dict[Condition, list[list[int]]] = {}
+    by_receiver += sorted(fused, key=lambda c: batch.reading(sent[c.sends].each(chosen[c])))
+    answers: dict[Condition, Written] = {}
     reasons: Reasons = {condition: [None] * len(questions) for condition in conditions}
     if sharer_alone:
         decoder = batch.decoder("sharer", 1)
         prompts = [Text(read_alone(c, q)) for c in sharer_alone[:1] for q in questions]
-        batch.fill(decoder, sent[MATCHED].every if shared else batch.read("sharer", prompts), 1)
+        batch.fill(decoder, sent[OWN].every if shared else batch.read("sharer", prompts), 1)
         work.on_phase_end("copy")
-        token_ids = batch.decode(decoder, sharer_alone, reasons, prompts)
-        answers.update(zip(sharer_alone, token_ids, strict=True))
+        written = batch.decode(decoder, sharer_alone, reasons, prompts)
+        answers.update(zip(sharer_alone, written, strict=True))
     sizes: dict[Condition, tuple[list[int], list[int]]] = {}
     if by_receiver:
         own = own or batch.read("receiver", batch.prompts)
@@ -206,11 +215,11 @@ def answer(
         else:
             batch.merge(decoder, own, received, by_receiver)
         del own, sent
-        token_ids = batch.decode(decoder, by_receiver, reasons, batch.prompts, front)
-        answers.update(zip(by_receiver, token_ids, strict=True))
+        written = batch.decode(decoder, by_receiver, reasons, batch.prompts, front)
+        answers.update(zip(by_receiver, written, strict=True))
     nothing = [0] * len(questions)
     return {
-        c: Answers(answers[c], *sizes.get(c, (nothing, nothing)), reasons[c]) for c in conditions
+        c: Answers(*answers[c], *sizes.get(c, (nothing, nothing)), reasons[c]) for c in conditions
     }
 
 
@@ -229,7 +238,7 @@ class _Batch:
 
     work: Workspace
     questions: Sequence[Question]
-    donors: Sequence[Question]
+    donors: Donors
     max_new_tokens: int
     on_first_logits: OnLogits
     forced_lengths: Mapping[Condition, Sequence[int]] | None
@@ -247,7 +256,8 @@ class _Batch:
     @property
     def slots(self) -> int:
         """That a row needs: for what may stand in front, the longest prompt and its answer."""
-        return slots_needed(self.work.pair, self.questions, self.donors, self.max_new_tokens)
+        lent = [donor for each in self.donors.values() for donor in each]
+        return slots_needed(self.work.pair, self.questions, lent, self.max_new_tokens)
 
     @property
     def sharer_rereads(self) -> bool:
@@ -274,27 +284,28 @@ class _Batch:
         read(model, token_ids, cache, self.work.tokens_at_once, unseen)
         return cache
 
-    def sent(self, controls: set[str], queries: bool) -> dict[str, Messages]:
-        """What the sharer has to send under each control, with queries where selectors need them.
+    def sent(self, wanted: set[Sends], queries: bool) -> Sent:
+        """What the sharer has to send under each control and by each donor, with queries where
+        selectors need them.
 
-        A prompt that is both asked and lent is read once.
+        A prompt is read once, whether it is asked, lent or both, and however often it is lent.
         """
-        interface, kinds = self.work.pair.interface, set(map(is_lent, controls))
-        if not kinds:
+        pair, donors = self.work.pair, sorted(set(map(_donor, wanted)))
+        interface = pair.interface
+        if not wanted:
             return {}
         # Prompts that are asked come first, so nothing is copied unless one is asked twice.
         texts = {
-            kind: [sharers_text(interface, question) for question in asked]
-            for kind, asked in ((False, self.questions), (True, self.donors))
-            if kind in kinds
+            donor: [sharers_text(interface, question) for question in self._sources(donor)]
+            for donor in donors
         }
-        wanted = [text for kind in texts.values() for text in kind]
-        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(wanted))}
+        every = dict.fromkeys(text for each in texts.values() for text in each)
+        numbers = {prompt: number for number, prompt in enumerate(every)}
         cache = self.read("sharer", list(numbers), queries)
-        messages: dict[bool, Messages] = {}
-        for kind, each in texts.items():
-            told, of = self._messages(kind)
-            if kind and not interface.inserts:
+        messages: dict[int, Messages] = {}
+        for donor, each in texts.items():
+            told, of = self._messages(donor)
+            if donor and not interface.inserts:
                 own = [sharers_text(interface, question) for question in self.questions]
                 picked = fit_length(cache, [numbers[text] for text in each], each, own)
             else:
@@ -302,18 +313,22 @@ class _Batch:
                 same = rows == list(range(len(rows)))
                 picked = cache.rows(0, len(rows)) if same else cache.pick(_index(rows, cache))
             found = Messages(picked, told, of)
-            messages[kind] = found._replace(cache=picked.section(0, max(1, *found.tokens)))
+            messages[donor] = found._replace(cache=picked.section(0, max(1, *found.tokens)))
         sent = {}
-        for control in controls:
-            cache, told, of = found = messages[is_lent(control)]
-            sent[control] = Messages(apply_control(control, cache, found.tokens), told, of)
+        for key in wanted:
+            cache, told, _ = found = messages[_donor(key)]
+            sent[key] = found._replace(cache=apply_control(pair, key[0], cache, told))
         self.work.on_phase_end("sharer prefill")
         return sent
 
-    def _messages(self, lent: bool) -> tuple[list[Text], list[int]]:
-        """The texts of which messages are made of the own prompts, or of the donors', and which is
+    def _sources(self, donor: int) -> Sequence[Question]:
+        """The questions of which the sharer reads the prompts: their own for 0."""
+        return self.donors[donor] if donor else self.questions
+
+    def _messages(self, donor: int) -> tuple[list[Text], list[int]]:
+        """The texts of which messages are made of the own prompts, or of a donor's, and which is
         each example's. One that is merged is brought to its question's length: it is not shared."""
-        interface, sources = self.work.pair.interface, self.donors if lent else self.questions
+        interface, sources = self.work.pair.interface, self._sources(donor)
         told = list(map(partial(sent_text, interface), self.questions, sources))
         if not interface.inserts:
             return told, list(range(len(told)))
@@ -334,46 +349,44 @@ class _Batch:
                 used[..., :tokens, :] = tensor
                 used[..., tokens:seen, :] = 0
 
-    def choose(
-        self, sent: Mapping[str, Messages], conditions: Sequence[Condition], own: KVCache | None
-    ) -> Chosen:
+    def choose(self, sent: Sent, conditions: Sequence[Condition], own: KVCache | None) -> Chosen:
         """What the sender chooses of each message, once for conditions that differ by codec, where
         no budget asks how long packets are; where an oracle chooses, by `own`, which are the
         receiver's caches."""
         pair, examples = self.work.pair, self._seen(sent, conditions)
-        allocators: dict[str, Allocator] = {}
-        found: dict[tuple[Channel, str], list[Positions]] = {}
+        allocators: dict[Sends, Allocator] = {}
+        found: dict[tuple[Channel, Sends], list[Positions]] = {}
         chosen = {}
         for condition in conditions:
-            channel, control = condition.channel, condition.control
+            channel, sends = condition.channel, condition.sends
             assert channel is not None
-            cache, texts, _ = sent[control]
+            cache, texts, _ = sent[sends]
             if own is not None and _by_oracle(condition):
                 chosen[condition] = foresee(pair, channel, cache, texts, own)
                 continue
             alike = channel if channel.has_budget else replace(channel, codec="", calibration="")
-            key = alike, control
+            key = alike, sends
             if key not in found:
-                if allocates(channel) and control not in allocators:
-                    allocators[control] = allocator_of(pair, cache, texts)
-                told = cache, examples[control], allocators.get(control)
+                if allocates(channel) and sends not in allocators:
+                    allocators[sends] = allocator_of(pair, cache, texts)
+                told = cache, examples[sends], allocators.get(sends)
                 found[key] = choose_each(pair, channel, *told)
             chosen[condition] = found[key]
         return chosen
 
     def _seen(
-        self, sent: Mapping[str, Messages], conditions: Sequence[Condition]
-    ) -> dict[str, list[tuple[KVCache, Text]]]:
-        """Of each control's messages what a sender has: the cache [1, H, n-1, D] and the text. What
+        self, sent: Sent, conditions: Sequence[Condition]
+    ) -> dict[Sends, list[tuple[KVCache, Text]]]:
+        """Of each kind's messages what a sender has: the cache [1, H, n-1, D] and the text. What
         selectors rank is ranked here, for all messages and once for all budgets."""
-        asked: dict[str, list[Ranked]] = {condition.control: [] for condition in conditions}
+        asked: dict[Sends, list[Ranked]] = {condition.sends: [] for condition in conditions}
         for condition in conditions:
             selector = SELECTORS.get(condition.channel.order) if condition.channel else None
             if isinstance(selector, Ranked):
-                asked[condition.control].append(selector)
-        return {control: _one_by_one(sent[control], ranked) for control, ranked in asked.items()}
+                asked[condition.sends].append(selector)
+        return {sends: _one_by_one(sent[sends], ranked) for sends, ranked in asked.items()}
 
-    def simulate(self, sent: Mapping[str, Messages], chosen: Chosen, reasons: Reasons) -> Received:
+    def simulate(self, sent: Sent, chosen: Chosen, reasons: Reasons) -> Received:
         """What arrives under each condition that sends something: caches of the messages, and all
         else of each example; nothing where a message is refused, of which `reasons` says why.
 
@@ -382,7 +395,7 @@ class _Batch:
         endpoint, received = self.work.pair.endpoint, {}
         for condition, positions in chosen.items():
             assert condition.channel is not None
-            cache = sent[condition.control].cache
+            cache = sent[condition.sends].cache
             received[condition] = endpoint.simulate(
                 condition.channel, cache, positions, check=False
             )
@@ -390,7 +403,7 @@ class _Batch:
             return {}
         told = iter(torch.cat([arrival.doubtful for arrival in received.values()]).tolist())
         for condition, arrival in list(received.items()):
-            doubts, messages = list(islice(told, len(arrival.kept))), sent[condition.control]
+            doubts, messages = list(islice(told, len(arrival.kept))), sent[condition.sends]
             if condition.channel is not None and any(doubts):
                 refused = endpoint.refusals(
                     condition.channel, messages.cache, chosen[condition], doubts
@@ -433,7 +446,7 @@ class _Batch:
     def insert(
         self,
         decoder: Decoder,
-        sent: Mapping[str, Messages],
+        sent: Sent,
         received: Received,
         conditions: Sequence[Condition],
     ) -> list[Positions]:
@@ -450,7 +463,7 @@ class _Batch:
                 at = tokens_of_rows(arrival.chosen, 0, self.work.pair.device)
                 front = self.work.pair.interface.prepare(arrival.cache, at)
                 assert front is not None
-                front = sent[condition.control].spread(front)
+                front = sent[condition.sends].spread(front)
                 slots = decoder.slots.rows(number * rows, (number + 1) * rows)
                 to, tensors = (*slots.keys, *slots.values), (*front.keys, *front.values)
                 for slot, tensor in zip(to, tensors, strict=True):
@@ -613,14 +626,15 @@ class _Batch:
         reasons: Reasons,
         prompts: Sequence[Text],
         before: Sequence[Positions] = (),
-    ) -> list[list[list[int]]]:
-        """Each condition's answers to `prompts` in token ids, from its rows of the decoder, in
-        which tokens may stand `before` the prompt. Logits that are no numbers are noted in
-        `reasons`."""
+    ) -> list[Written]:
+        """Each condition's answers to `prompts` in token ids, with what their options got, from its
+        rows of the decoder, in which tokens may stand `before` the prompt. Logits that are no
+        numbers are noted in `reasons`."""
         rows = len(prompts)
         front = before or [Positions()] * len(conditions) * rows
         last = torch.tensor([prompt.ids[-1] for prompt in prompts], device=decoder.device)
         unseen = hidden(prompts, max(len(prompt.ids) for prompt in prompts), decoder.device)
+        logprobs: list[dict[str, float] | None] = []
 
         def on_first_logits(logits: Tensor) -> None:
             by_condition = logits.unflatten(0, (len(conditions), rows))
@@ -629,6 +643,7 @@ class _Batch:
             ):
                 for row in (row for row, good in enumerate(finite) if not good):
                     reasons[condition][row] = reasons[condition][row] or NOT_FINITE
+            logprobs.extend(option_logprobs(logits, self.labels(conditions[0]) * len(conditions)))
             self.on_first_logits(conditions, by_condition)
 
         forced_lengths = None
@@ -647,7 +662,15 @@ class _Batch:
             None if unseen is None else unseen.repeat(len(conditions), 1),
         )
         self.work.on_phase_end("decoding")
-        return [answers[start : start + rows] for start in range(0, len(answers), rows)]
+        parts = (slice(start, start + rows) for start in range(0, len(answers), rows))
+        return [(answers[part], logprobs[part]) for part in parts]
+
+    def labels(self, condition: Condition) -> list[dict[str, int]]:
+        """The tokens of each question's options, of the model that answers."""
+        tokenizer = self.work.pair.tokenizer_of(condition.system)
+        options = [question.options for question in self.questions]
+        known = {each: option_tokens(tokenizer, each) for each in dict.fromkeys(options)}
+        return [known[each] for each in options]
 
 
 def _one_by_one(messages: Messages, selectors: Iterable[Ranked]) -> list[tuple[KVCache, Text]]:
@@ -665,6 +688,12 @@ def _one_by_one(messages: Messages, selectors: Iterable[Ranked]) -> list[tuple[K
 def need_queries(conditions: Iterable[Condition]) -> bool:
     """Whether what is sent under any of these is chosen by the queries of the sharer's tokens."""
     return any(needs_queries(c.channel) for c in conditions if c.channel)
+
+
+def _donor(sends: Sends) -> int:
+    """Which donor's prompt the sharer reads for it; 0: the question's own."""
+    control, donor = sends
+    return donor if is_lent(control) else 0
 
 
 def _by_oracle(condition: Condition) -> bool:

@@ -9,6 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import takewhile
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from c2c.cache import geometry
 from c2c.fast_ops import fast_steps
 from c2c.slot_cache import slot_attention
+from latentwire.controls.registry import is_lent
 from latentwire.errors import Unanswerable
 from latentwire.evaluation import baselines_batched
 from latentwire.evaluation.batch import (
@@ -31,6 +33,7 @@ from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.memory import shrink_batch, usable_bytes
 from latentwire.evaluation.pipeline import written_record
 from latentwire.evaluation.progress import Progress
+from latentwire.evaluation.reading import Donors
 from latentwire.evaluation.record import Record, unanswered
 from latentwire.evaluation.unanswerable import require_answerable
 from latentwire.spec.axes import BASELINES
@@ -50,7 +53,7 @@ def evaluate(
     pair: LoadedPair,
     conditions: Sequence[Condition],
     questions: Sequence[Question],
-    donors: Sequence[Question],
+    donors: Sequence[Question] | Donors,
     batch_size: int | None = None,
     progress: Progress = lambda done: None,
     *,
@@ -58,7 +61,8 @@ def evaluate(
     on_first_logits: OnFirstLogits | None = None,
     forced_lengths: Mapping[Condition, Sequence[int]] | None = None,
 ) -> dict[Condition, list[Record]]:
-    """Records of every condition, in the order of `questions`; donors[i] goes with questions[i].
+    """Records of every condition, in the order of `questions`; donors[i] goes with questions[i],
+    or donors[n][i] where conditions have several donors.
 
     `batch_size` is how many examples go together; None fits it to the memory there is. Should
     memory run out, less is tried. Calls for one pair may share `work`, which keeps buffers and CUDA
@@ -70,22 +74,22 @@ def evaluate(
     for models that cannot be evaluated in batches.
     """
     work = work or Workspace(pair)
+    lent = donors if isinstance(donors, Mapping) else {1: donors}
     found: dict[Condition, list[Record]] = {}
     competing = [c for c in dict.fromkeys(conditions) if c.system in BASELINES]
     if competing:
-        found |= baselines_batched.evaluate(
-            work, competing, questions, donors, batch_size, progress
-        )
+        found |= baselines_batched.evaluate(work, competing, questions, lent, batch_size, progress)
     rest = [c for c in dict.fromkeys(conditions) if c not in found]
     if competing and rest:
         # The decoders of one kind would leave no room for those of the other.
         work.release()
     for alignment in dict.fromkeys(c.alignment for c in rest):
+        under = cache(partial(Question.under, alignment=alignment))
         call = _Call(
             work,
             [c for c in rest if c.alignment == alignment],
-            [question.under(alignment) for question in questions],
-            [donor.under(alignment) for donor in donors],
+            list(map(under, questions)),
+            {number: list(map(under, each)) for number, each in lent.items()},
             batch_size,
             progress,
             on_first_logits,
@@ -102,7 +106,7 @@ class _Call:
     work: Workspace
     conditions: list[Condition]
     questions: Sequence[Question]
-    donors: Sequence[Question]
+    donors: Donors
     batch_size: int | None
     progress: Progress
     on_first_logits: OnFirstLogits | None
@@ -117,7 +121,9 @@ class _Call:
     def finished(self) -> dict[Condition, list[Record]]:
         """All records: of what cannot be answered, then of the rest, batch by batch."""
         for condition, kept in self.records.items():
-            for row, pair in enumerate(zip(self.questions, self.donors, strict=True)):
+            for row, pair in enumerate(
+                zip(self.questions, self.donors[condition.donor], strict=True)
+            ):
                 kept[row] = _refused(self.work.pair, condition, *pair)
             if refused := sum(record is not None for record in kept):
                 self.progress(refused)
@@ -134,7 +140,8 @@ class _Call:
         # The longest first: what they need, all others find.
         waiting = [row for row in range(len(self.questions)) if self.missing(row)]
         needed = [
-            _slots(self.work.pair, *both) for both in zip(self.questions, self.donors, strict=True)
+            _slots(self.work.pair, question, lent)
+            for question, *lent in zip(self.questions, *self.donors.values(), strict=True)
         ]
         shared = _message_of(self.questions)
         longest: dict[int, int] = defaultdict(int)
@@ -167,7 +174,7 @@ class _Call:
                 self.work,
                 asked,
                 [self.questions[row] for row in rows],
-                [self.donors[row] for row in rows],
+                {number: [each[row] for row in rows] for number, each in self.donors.items()},
                 max(self.questions[row].task.max_new_tokens for row in rows),
                 _by_row(on_first_logits, rows) if on_first_logits else lambda shown, logits: None,
                 forced_lengths and {c: [forced_lengths[c][row] for row in rows] for c in asked},
@@ -186,12 +193,15 @@ class _Call:
         """Make the records of a batch."""
         pair = self.work.pair
         for condition, found in answers.items():
-            for row, tokens, *sizes, reason in zip(rows, *found, strict=True):
-                asked_and_lent = condition, self.questions[row], self.donors[row]
+            for row, tokens, logprobs, *sizes, reason in zip(rows, *found, strict=True):
+                donor = self.donors[condition.donor][row]
+                asked_and_lent = condition, self.questions[row], donor
                 self.records[condition][row] = (
                     unanswered(*asked_and_lent, reason)
                     if reason
-                    else written_record(pair, *asked_and_lent, tokens, *sizes)
+                    else written_record(
+                        pair, *asked_and_lent, tokens, *sizes, option_logprobs=logprobs
+                    )
                 )
         self.work.on_phase_end("records")
         self.progress(len(answers) * len(rows))
@@ -252,9 +262,9 @@ def _by_row(on_first_logits: OnFirstLogits, rows: Sequence[int]) -> Callable[...
     return see
 
 
-def _slots(pair: LoadedPair, question: Question, donor: Question) -> int:
+def _slots(pair: LoadedPair, question: Question, donors: Sequence[Question]) -> int:
     """Slots that a question needs."""
-    return slots_needed(pair, [question], [donor], question.task.max_new_tokens)
+    return slots_needed(pair, [question], donors, question.task.max_new_tokens)
 
 
 def _room(work: Workspace, conditions: Sequence[Condition], slots: int) -> int:
@@ -307,8 +317,9 @@ def example_bytes(pair: LoadedPair, conditions: Sequence[Condition], slots: int)
     fused = [c for c in conditions if c.channel]
     by_receiver = len([c for c in conditions if c.system == "receiver"]) + len(fused)
     by_sharer = len(conditions) - by_receiver
-    # Prompts of one batch that are asked and lent; each control's cache; what arrives of it.
-    caches = 2 + len({c.control for c in fused})
+    # Prompts of one batch that are asked and lent; each cache sent; what arrives of it.
+    lent = {c.donor for c in fused if is_lent(c.control)}
+    caches = 1 + max(1, len(lent)) + len({c.sends for c in fused})
     passed = sum(c.channel.keep_ratio for c in fused if c.channel)
     asked = need_queries(fused) * query_heads(pair.sharer) / (2 * sharer.kv_heads)
     shared = own + caches * sent * (1 + asked)

@@ -7,6 +7,7 @@ All of it is a constant of the experiment, as a task's prompts are (`MESSAGE_VER
 from typing import Any
 
 from latentwire.errors import Unanswerable
+from latentwire.evaluation.option_logprobs import option_tokens
 from latentwire.tasks.question import Question
 from latentwire.tasks.task import Options, user_turn_token_ids
 
@@ -83,15 +84,11 @@ def stem_and_options(tokenizer: Any, options: Options) -> tuple[list[int], list[
     ]
     stem = tokenizer.encode(options.stem, add_special_tokens=False)
     labels = [ids[-1] for ids in spelled]
-    alone = [tokenizer.encode(label, add_special_tokens=False) for label in options.labels]
-    if (
-        any(ids[:-1] != stem for ids in spelled)
-        or any(len(ids) != 1 for ids in alone)
-        or len(set(labels)) != len(labels)
-    ):
+    alone = list(option_tokens(tokenizer, options).values())
+    if any(ids[:-1] != stem for ids in spelled) or not alone or len(set(labels)) != len(labels):
         raise Unanswerable(
             f"the tokenizer does not make one token of each {options.name},"
             f" alone and behind {options.stem!r}, so log-probabilities of {len(labels)} options"
             " cannot be read"
         )
-    return stem, labels, [ids[0] for ids in alone]
+    return stem, labels, alone

@@ -13,6 +13,7 @@ questions on one evidence get the same bytes, which `engine` makes once.
 `engine` does the same for many examples and conditions at once and must agree with this page.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -28,6 +29,7 @@ from c2c.interface import Interface
 from c2c.paired_prompts import PairedPrompts
 from c2c.receiver import Prefilled
 from c2c.sections import Runs, Section, runs_of, sections
+from latentwire.channel import rope
 from latentwire.channel.allocation import Allocator, allocates
 from latentwire.channel.fitting import ended, fit
 from latentwire.channel.layout import Layout
@@ -38,9 +40,11 @@ from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import needs_queries, select
 from latentwire.channel.selectors.seen import Seen
 from latentwire.channel.selectors.selector import WHOLE_TOKENS
-from latentwire.controls.registry import CONTROLS
+from latentwire.controls.control import Known
+from latentwire.controls.registry import CONTROLS, is_lent
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
+from latentwire.evaluation.option_logprobs import option_logprobs, option_tokens
 from latentwire.evaluation.reading import (
     Text,
     places,
@@ -88,9 +92,12 @@ def _answered(
     else:
         ids = read_alone(condition, question)
         prefilled = receiver.read(answering, as_batch(ids, pair.device))
+    labels = option_tokens(pair.tokenizer_of(name), question.options)
+    (logprobs,) = option_logprobs(prefilled.logits, [labels])
     answer = written(answering, prefilled, question.task.max_new_tokens)
     sent = len(packet), pair.endpoint.elements(packet)
-    return written_record(pair, condition, question, donor, answer, *sent)
+    asked = condition, question, donor
+    return written_record(pair, *asked, answer, *sent, option_logprobs=logprobs)
 
 
 def written(model: PreTrainedModel, prefilled: Prefilled, tokens: int) -> list[int]:
@@ -115,7 +122,7 @@ def send(
             cache, sharers_text(pair.interface, source), sharers_text(pair.interface, question)
         )
     text = sent_text(pair.interface, question, source)
-    cache = apply_control(control, cache, [cache.tokens])
+    cache = apply_control(pair, control, cache, [text])
     if channel.order in ORACLES:
         return packet_by_oracle(pair, channel, cache, text, question)
     return packet_of(pair, channel, cache, text)
@@ -347,10 +354,21 @@ def merged(
     return KVCache(kept(after.keys, own.keys), kept(after.values, own.values))
 
 
-def apply_control(control: str, cache: KVCache, tokens: Sequence[int]) -> KVCache:
-    """What a control sends of the sharer's caches; see `Control.message`."""
-    message = CONTROLS[control].message
-    return message(cache, tokens) if message else cache
+def apply_control(pair: LoadedPair, control: str, cache: KVCache, texts: Sequence[Text]) -> KVCache:
+    """What a control sends of the sharer's caches of these texts; see `Control.message`."""
+    message, calibration, means = CONTROLS[control].message, pair.endpoint.calibration, None
+    if message is None:
+        return cache
+    if CONTROLS[control].calibrated and calibration:
+        means = calibration.key_mean, calibration.value_mean
+    try:
+        frequencies = rope.inverse_frequencies(pair.sharer).double()
+    except LatentWireError:
+        frequencies = None
+    digests = [hashlib.sha256(repr(text.ids).encode()).digest() for text in texts]
+    seeds = [int.from_bytes(digest[:8], "big") for digest in digests]
+    tokens = [len(text.ids) - 1 for text in texts]
+    return message(cache, tokens, Known(seeds, frequencies, means))
 
 
 def fitted(cache: KVCache, lent: Text, own: Text) -> KVCache:
@@ -387,5 +405,8 @@ def written_record(
     if condition.channel and condition.channel.has_budget:
         text = sent_text(pair.interface, question, source_of(condition.control, question, donor))
         told["budget_bytes"] = budget_bytes(pair, condition.channel, text)
+    if condition.channel and not pair.interface.inserts and is_lent(condition.control):
+        lent = len(donor.prompts.receiver_ids)
+        told["donor_tokens"] = None if lent == len(question.prompts.receiver_ids) else lent
     found = question.task.extract(output)
     return make_record(condition, question, donor, found, generated_tokens=len(answer), **told)

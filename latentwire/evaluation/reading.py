@@ -5,7 +5,7 @@ that differ, prompts that are aligned. One that inserts puts the sharer's prompt
 another, before the receiver's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from latentwire.errors import LatentWireError
@@ -14,6 +14,9 @@ from latentwire.tasks.question import NEEDS_INSERTING, Question
 
 if TYPE_CHECKING:  # it brings torch, and records are read without
     from c2c.interface import Interface
+
+
+Donors = Mapping[int, Sequence[Question]]  # by number, each question's in the questions' order
 
 
 class Text(NamedTuple):

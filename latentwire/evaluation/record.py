@@ -1,10 +1,11 @@
 """What is kept of one example under one condition."""
 
 import json
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from latentwire.controls.registry import is_lent
 from latentwire.errors import LatentWireError
@@ -35,6 +36,10 @@ class Record:
     cluster: str | None = None  # what it shares with other questions: a passage
     budget_bytes: int | None = None  # most that its packet could have, where there was a budget
     cut_characters: int | None = None  # of a text, how many did not fit that budget
+    # Of the donor's prompt, where its message was brought to the question's length (`places`)
+    donor_tokens: int | None = None
+    # Of each option as the answer's first token (`option_logprobs`). It makes no other outcome.
+    option_logprobs: dict[str, float] | None = field(default=None, compare=False)
 
     @property
     def value(self) -> float:
@@ -49,10 +54,16 @@ class Record:
 
 
 # Fields that stand only where they say something.
-_RARE = ("unanswered", "score", "cluster", "budget_bytes", "cut_characters")
+_RARE = (
+    *("unanswered", "score", "cluster", "budget_bytes", "cut_characters"),
+    *("donor_tokens", "option_logprobs"),
+)
 # Fields that records of earlier versions lack.
 _LATER = {"elements", "message", *_RARE}
-_KINDS = {name: get_args(kind) or (kind,) for name, kind in get_type_hints(Record).items()}
+_KINDS = {
+    name: tuple(get_origin(each) or each for each in get_args(kind) or (kind,))
+    for name, kind in get_type_hints(Record).items()
+}
 
 
 def source_of(control: str, question: Question, donor: Question) -> Question:
@@ -100,7 +111,7 @@ def _row(record: Record) -> dict[str, object]:
 
 def read_records(path: Path) -> list[Record]:
     """Read `record_lines` from a file in UTF-8; a malformed line is named by file and line."""
-    names = {field.name for field in fields(Record)}
+    names = {each.name for each in fields(Record)}
     records = []
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -111,7 +122,15 @@ def read_records(path: Path) -> list[Record]:
                 for name, value in row.items():
                     if type(value) not in _KINDS[name]:
                         raise TypeError(f"{name} is a {type(value).__name__}")
+                _require_logprobs(row.get("option_logprobs") or {})
                 records.append(Record(**row))
             except (ValueError, TypeError, RecursionError) as error:
                 raise LatentWireError(f"{path}, line {number}: not a record: {error}") from None
     return records
+
+
+def _require_logprobs(found: dict[str, Any]) -> None:
+    """ValueError where some are no logarithms of probabilities."""
+    for label, value in found.items():
+        if type(value) is not float or not -math.inf < value <= 0:
+            raise ValueError(f"option_logprobs of {label!r} is {value!r}")

@@ -1,89 +1,81 @@
-"""The search for schedules: bits by layer, by what each layer loses on training questions.
+"""The search for schedules: bits by tensor (K or V of a layer), by what each one's bits cost.
 
-What layer l loses in b bits is the norm of the error over the norm, of its K and of its V, mean
-over questions. Every layer begins with the fewest bits; then the layer that wins most a bit by its
-next step on the lower convex hull takes it, as long as the mean over layers allows.
+What bits cost is measured on training questions, tensor by tensor, and costs of several tensors are
+taken to add up: so of all schedules of as many bits the one that costs least is found exactly, by
+dynamic programming over the bits spent (AdaQuant, Hubara et al. 2020, arXiv:2006.10518, solves the
+same problem as an integer program). Tensors are of one size, so equal bits are equal bytes.
 """
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterator, Mapping
+from itertools import combinations, groupby, product
 
-import torch
+from latentwire.channel.layout import Site
+from latentwire.channel.registry import INTEGER_BITS
 
-from c2c.cache import tokens_at
-from latentwire.channel.allocation import share_lost
-from latentwire.channel.layout import tensor_of
-from latentwire.channel.per_tensor import PerTensor
-from latentwire.channel.positions import Positions
-from latentwire.channel.registry import INTEGER_BITS, codec
-from latentwire.errors import LatentWireError
-from latentwire.evaluation.loaded_pair import LoadedPair
-from latentwire.evaluation.pipeline import read_as_sharer
-from latentwire.evaluation.reading import sharers_text
-from latentwire.evaluation.unanswerable import readable
-from latentwire.spec.condition import Channel
-from latentwire.tasks.question import Question
-
-Losses = dict[int, dict[int, float]]  # bits -> sharer layer -> what it loses
+Bits = Mapping[Site, int]  # of each tensor
+Costs = Mapping[int, Mapping[Site, float]]  # bits -> tensor -> what it costs to send it in them
+PROTECTED_LAYERS = (2, 4, 8)  # the last ones, as the published study protected them
 
 
-@torch.inference_mode()
-def losses(pair: LoadedPair, questions: Sequence[Question]) -> Losses:
-    """What every layer that is read loses in each number of bits. LatentWireError where no question
-    can be read."""
-    found: dict[int, dict[int, list[float]]] = {bits: {} for bits in INTEGER_BITS}
-    for question in readable(pair, questions):
-        text = sharers_text(pair.interface, question)
-        cache = tokens_at(read_as_sharer(pair, text), [text.sent])
-        header = pair.endpoint.header(Channel("bf16"), Positions.of(text.sent))
-        if header is None:
-            raise LatentWireError("the pair's interface reads no layer, so none needs bits")
-        real = torch.ones(1, cache.tokens, dtype=torch.bool, device=cache.keys[0].device)
-        for bits in INTEGER_BITS:
-            tensors = codec(f"int{bits}")
-            assert isinstance(tensors, PerTensor)
-            arrived, _ = tensors.round_trip(cache, [header.layout])
-            lost = [
-                share_lost(tensor_of(cache, *site), tensor_of(arrived, *site), real)
-                for site in header.layout.sites
-            ]
-            shares = torch.cat(lost).tolist()  # the one wait for the device
-            for (_, layer), share in zip(header.layout.sites, shares, strict=True):
-                found[bits].setdefault(layer, []).append(share)
-    return {
-        bits: {layer: sum(each) / len(each) for layer, each in layers.items()}
-        for bits, layers in found.items()
-    }
+def search(costs: Costs, mean_bits: int) -> dict[Site, int]:
+    """Bits of each tensor, at most `mean_bits` in the mean over tensors, that cost least."""
+    sites = sorted(costs[min(costs)])
+    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}  # by bits spent
+    for site in sites:
+        found: dict[int, tuple[float, tuple[int, ...]]] = {}
+        for spent, (cost, chosen) in best.items():
+            for bits in costs:
+                step = cost + costs[bits][site], (*chosen, bits)
+                if spent + bits <= mean_bits * len(sites):
+                    found[spent + bits] = min(step, found.get(spent + bits, step))
+        best = found
+    _, chosen = min(best.values())
+    return dict(zip(sites, chosen, strict=True))
 
 
-def search(lost: Losses, mean_bits: int) -> dict[int, int]:
-    """Bits of each layer, at most `mean_bits` in the mean over layers."""
-    grades = sorted(lost)
-    layers = sorted(lost[grades[0]])
-    bits = dict.fromkeys(layers, grades[0])
-    left = (mean_bits - grades[0]) * len(layers)
-    while steps := [
-        ((lost[bits[layer]][layer] - lost[to][layer]) / (to - bits[layer]), -layer, to)
-        for layer in layers
-        for to in grades
-        if 0 < to - bits[layer] <= left
-    ]:
-        won, layer, to = max(steps)
-        if won <= 0:
-            break
-        left -= to - bits[-layer]
-        bits[-layer] = to
-    return bits
+def rivals(costs: Costs, mean_bits: int) -> list[dict[Site, int]]:
+    """What a search is held against, at no more bits in the mean: the same bits for all tensors,
+    then the last layers protected, each way that there are bits for."""
+    sites = sorted(costs[min(costs)])
+    layers = sorted({layer for _, layer in sites})
+    found = [dict.fromkeys(sites, base_bits(mean_bits))]
+    for count, (few, more) in product(PROTECTED_LAYERS, combinations(sorted(costs), 2)):
+        each = {site: more if site[1] in layers[-count:] else few for site in sites}
+        if sum(each.values()) <= mean_bits * len(sites) and each not in found:
+            found.append(each)
+    return found
 
 
-def spelled(bits: dict[int, int], base: int) -> str:
-    """The schedule's name: `int4/0-3:int8/7:int2`. What is named first has at most `base` bits."""
-    base = max(grade for grade in INTEGER_BITS if grade <= base)
-    parts = [f"int{base}"]
-    numbered = enumerate(sorted(bits))
-    for (grade, _), run in groupby(numbered, key=lambda each: (bits[each[1]], each[1] - each[0])):
-        layers = [layer for _, layer in run]
-        if grade != base:
-            ends = f"{layers[0]}-{layers[-1]}" if len(layers) > 1 else str(layers[0])
-            parts.append(f"{ends}:int{grade}")
-    return "/".join(parts)
+def base_bits(mean_bits: int) -> int:
+    """The most bits that all tensors can have."""
+    return max(bits for bits in INTEGER_BITS if bits <= mean_bits)
+
+
+def spelled(bits: Bits, base: int) -> str:
+    """The schedule's name, such as `int4/0-3:int8/keys7:int2`: what is named first has `base`
+    bits."""
+    by_layer: dict[int, dict[str, int]] = {}
+    for (kind, layer), grade in sorted(bits.items()):
+        by_layer.setdefault(layer, {})[f"{kind}s"] = grade
+    alike = {layer: {*grades.values()} for layer, grades in by_layer.items()}
+    told = [
+        {"": next(iter(alike[layer]))} if len(alike[layer]) == 1 else by_layer[layer]
+        for layer in by_layer
+    ]
+    parts = [
+        f"{kinds}{ends}:int{grade}"
+        for kinds in ("", "keys", "values")
+        for ends, grade in _runs(list(by_layer), [each.get(kinds) for each in told])
+        if grade != base
+    ]
+    return "/".join([f"int{base}", *parts])
+
+
+def _runs(layers: list[int], grades: list[int | None]) -> Iterator[tuple[str, int]]:
+    """Stretches of neighbouring layers of one grade, each by its ends; layers of none have part in
+    no stretch."""
+    numbered = zip(layers, grades, strict=True)
+    for grade, run in groupby(numbered, key=lambda each: each[1]):
+        first, *rest = (layer for layer, _ in run)
+        if grade is not None:
+            yield (f"{first}-{rest[-1]}" if rest else str(first)), grade

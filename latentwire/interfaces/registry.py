@@ -4,6 +4,7 @@ from importlib import import_module
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from c2c.cache import Geometry
 from c2c.checkpoint import checkpoint_class
@@ -13,6 +14,7 @@ from c2c.projector import ProjectorSize
 from latentwire.errors import LatentWireError, quoted
 from latentwire.interfaces.plug import Frequencies, Plug, Weights
 
+UNTRAINED_SEED = 0
 # An interface's file is called as it is.
 _FILES = ("c2c", "prefix")
 INTERFACES: dict[str, Plug] = {
@@ -33,6 +35,27 @@ def load_interface(
     do not fit the pair.
     """
     return _weights(folder).load(folder, sharer, receiver, dtype, device)
+
+
+def load_untrained(
+    folder: Path,
+    sharer: Geometry,
+    receiver: Geometry,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+) -> Interface:
+    """The same with fresh weights, drawn by UNTRAINED_SEED: what an interface of this size gives by
+    itself. Its gates stay as they are, so that as much is sent. Raises as `load_interface` does."""
+    fresh, found = (load_interface(folder, sharer, receiver, *to) for to in ((), (dtype, device)))
+    assert isinstance(fresh, nn.Module) and isinstance(found, nn.Module)
+    # In float32 on the CPU: the same draw on every machine.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(UNTRAINED_SEED)
+        for module in fresh.modules():
+            if isinstance(module, nn.Linear | nn.RMSNorm):
+                module.reset_parameters()
+    found.load_state_dict(fresh.state_dict())
+    return found
 
 
 def require_fit(folder: Path, sharer: Geometry, receiver: Geometry) -> int:

@@ -1,20 +1,14 @@
 """What M10 does: the grid of budgets, and a table of what each one gives, beside the published
-study's.
-
-The study labelled its budgets as shares of a cache that it counted as the receiver's: against the
-sharer's, which is what travels, they are 8.5 times too generous, so that its 1/8 is all of that
-cache in 8 bits. What its labels are as shares of 16 bits stands in `study.csv`, with what it
-scored.
+study's (see `published_budgets`): what its labels are as shares of 16 bits stands in `study.csv`,
+with what it scored.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
-from latentwire.analysis import reproduction
 from latentwire.analysis.csv_files import csv_text
-from latentwire.parameters import share
+from latentwire.analysis.reproduction.published_budgets import TOO_GENEROUS, study_table
 from latentwire.session.grid import run_grid
 from latentwire.session.milestone_run import MilestoneRun
 from latentwire.session.session import Session
@@ -27,9 +21,6 @@ _COLUMNS = (
     *("accuracy_low", "accuracy_high", "deranged_accuracy", "pairing_gain", "pairing_gain_low"),
     "pairing_gain_high",
 )
-TOO_GENEROUS = 8.5  # the study's budgets, over what their labels say of the sharer's cache in int8
-# Accuracies of `rd_greedy` by the study's labels: int8 or nothing by scores of the receiver's side.
-PUBLISHED = Path(reproduction.__file__).parent / "latentwire_2026_02_budgets.csv"
 
 
 def compare_within_budgets(
@@ -37,15 +28,6 @@ def compare_within_budgets(
 ) -> None:
     """Evaluate what is not finished, and write the tables."""
     run_grid(session, "m10", conditions, parent, _log_tables)
-
-
-def study_table() -> pd.DataFrame:
-    """The published budgets: label, share of the sharer's 16 bits (at most all of it in int8), and
-    accuracy, by question set."""
-    table = pd.read_csv(PUBLISHED, dtype={"label": str})
-    labels = table["label"].map(share)
-    table.insert(1, "share_of_16_bits", (TOO_GENEROUS * labels).clip(upper=1) / 2)
-    return table
 
 
 def _log_tables(run: MilestoneRun, measured: pd.DataFrame) -> None:

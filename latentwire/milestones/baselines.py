@@ -7,7 +7,7 @@ and the receiver alone with its letter prior taken off (no bytes).
 
 from typing import TYPE_CHECKING
 
-from latentwire.parameters import CONTROLS_WRITTEN, MESSAGE_TOKENS, STUDY, WORKERS, Values
+from latentwire.parameters import CONTROLS_WRITTEN, DONORS, MESSAGE_TOKENS, STUDY, WORKERS, Values
 from latentwire.spec.axes import TEXT_CODECS, TEXTS
 from latentwire.spec.condition import Condition, Message
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # they take seconds to import: a help text must not
     from latentwire.session.milestone_run import MilestoneRun
     from latentwire.session.session import Session
 
-PARAMETERS = (*STUDY, WORKERS, MESSAGE_TOKENS, CONTROLS_WRITTEN)
+PARAMETERS = (*STUDY, WORKERS, MESSAGE_TOKENS, CONTROLS_WRITTEN, DONORS)
 
 
 def conditions(values: Values) -> list[Condition]:

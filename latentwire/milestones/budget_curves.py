@@ -26,13 +26,13 @@ from latentwire.analysis.report.page_data import matches, page_data
 from latentwire.analysis.report.warnings import warning_sentences
 from latentwire.errors import LatentWireError
 from latentwire.milestones.bandwidth_report import links_of, write_links
-from latentwire.pairs.load import is_file_name, load_pair
+from latentwire.pairs.load import name_in_runs
 from latentwire.parameters import AUTO, Values
 from latentwire.redaction import redact_uri
 from latentwire.session.curve_log import log_pictures, log_table
 from latentwire.session.milestone_run import MilestoneRun, milestone_run
 from latentwire.tasks.dataset import Dataset
-from latentwire.tasks.registry import load_dataset, pinned_hash
+from latentwire.tasks.registry import QuestionSet, load_dataset, pinned_hash
 from latentwire.tracking.dataset_inputs import log_question_sets
 from latentwire.tracking.outbox import flush_outbox
 from latentwire.tracking.results_reader import (
@@ -43,6 +43,7 @@ from latentwire.tracking.results_reader import (
     read_answers,
     require_some,
 )
+from latentwire.tracking.runs import DATASET_HASH
 from latentwire.tracking.store import Store
 
 log = logging.getLogger("latentwire")
@@ -60,6 +61,7 @@ class Evidence:
     identities: Mapping[str, int]  # pair -> identities in the store, of which one is used
     datasets: Mapping[str, Dataset]  # those that could be read
     without_prompts: Sequence[str]  # those that could not, each with the reason
+    contents: Mapping[str, str]  # a user's own question sets -> content hash of what was answered
 
     @cached_property
     def disagreeing(self) -> list[str]:
@@ -82,9 +84,7 @@ class Evidence:
 def draw(store: Store, values: Values, parent: MilestoneRun | None = None) -> None:
     """Draw what the store holds, of one pair or (`auto`) of every pair."""
     flush_outbox(store)
-    pair = None if values["pair"] == AUTO else values["pair"]
-    if pair and is_file_name(pair):
-        pair = load_pair(pair).name  # as runs say it; other names may be known to the store
+    pair = None if values["pair"] == AUTO else name_in_runs(values["pair"])
     evidence = gather(store, SOURCES[values["source"]], pair, values["dataset"], values["data_dir"])
     frame = curve_of(evidence, values["margin_points"])
     crossed = break_even_table(evidence.results)
@@ -136,41 +136,53 @@ def load_curve(
     store: Store,
     sources: tuple[str, ...],
     pair: str | None,
-    datasets: tuple[str, ...] | None,
+    datasets: tuple[QuestionSet, ...] | None,
     margin_points: float = DEFAULT_MARGIN_POINTS,
 ) -> pd.DataFrame:
-    """The budget curve's table from all finished chunks, each example counted once."""
-    return curve_of(gather(store, sources, pair, datasets), margin_points)
+    """The budget curve's table from all finished chunks, each example counted once. Nothing is
+    downloaded: question sets that are not here lack their hashes, unless these are pinned."""
+    return curve_of(gather(store, sources, pair, datasets, for_report=False), margin_points)
 
 
 def gather(
     store: Store,
     sources: tuple[str, ...],
     pair: str | None,
-    datasets: tuple[str, ...] | None,
+    datasets: tuple[QuestionSet, ...] | None,
     data_dir: Path | None = None,
+    for_report: bool = True,
 ) -> Evidence:
-    """All finished chunks of the newest identities, where they come from, and their questions.
+    """All finished chunks of the newest identities, where they come from, and their questions,
+    which a report shows: those are downloaded.
 
     Raises LatentWireError when there is no such chunk, or none that can be read.
     """
     found = {source: chunks_from(store, source, pair) for source in sources}
     chunks = [run for runs in found.values() for run in newest(runs)]
-    if datasets:
-        chunks = [run for run in chunks if run.data.params["dataset"] in datasets]
+    asked = {str(each): each for each in datasets or ()}
+    if asked:
+        chunks = [run for run in chunks if run.data.params["dataset"] in asked]
     if not chunks:
-        what = " and ".join(filter(None, [" or ".join(sources), pair, ", ".join(datasets or ())]))
+        what = " and ".join(filter(None, [" or ".join(sources), pair, ", ".join(asked)]))
         raise LatentWireError(
             f"the tracking store {redact_uri(store.uri)} has no finished chunk runs ({what}):"
             " run m0, m2 or m3 first, or published for the published study"
         )
     read: dict[str, Dataset] = {}
     reasons = []
+    contents = {
+        run.data.params["dataset"]: run.data.params[DATASET_HASH]
+        for run in chunks
+        if DATASET_HASH in run.data.params
+    }
     for name in dict.fromkeys(run.data.params["dataset"] for run in chunks):
         try:
-            read[name] = load_dataset(name, data_dir)
+            read[name] = _as_answered(
+                load_dataset(asked.get(name, name), data_dir, for_report), contents.get(name)
+            )
         except LatentWireError as error:  # pictures and numbers need no prompts
-            log.warning("the report has no prompts of %s: %s", name, error)
+            if for_report:
+                log.warning("the report has no prompts of %s: %s", name, error)
             reasons.append(f"{name} ({error})")
     drawn = {run.data.params["pair"] for run in chunks}
     identities = {
@@ -182,7 +194,14 @@ def gather(
     answers = read_answers(store, chunks)
     require_some(answers)
     counted = [run for run, _ in answers.found]
-    return Evidence(answers.results, origins(store, counted), identities, read, reasons)
+    return Evidence(answers.results, origins(store, counted), identities, read, reasons, contents)
+
+
+def _as_answered(dataset: Dataset, answered: str | None) -> Dataset:
+    """The set, unless it is known to be another than the one that was answered."""
+    if answered not in (None, dataset.hash):
+        raise LatentWireError(f"{dataset.source} has changed since it was answered")
+    return dataset
 
 
 def curve_of(evidence: Evidence, margin_points: float) -> pd.DataFrame:
@@ -191,7 +210,7 @@ def curve_of(evidence: Evidence, margin_points: float) -> pd.DataFrame:
     hashes = {}
     for pair, dataset, source in frame[["pair", "dataset", "source"]].itertuples(index=False):
         known = evidence.datasets.get(dataset)
-        value = (
+        value = evidence.contents.get(dataset) or (
             known.hash if known and dataset not in evidence.disagreeing else pinned_hash(dataset)
         )
         if value:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, sess
 from latentwire.session.session import Session
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.question import Question, tokenize
+from latentwire.terminal import shows_bars, tell
 from latentwire.tracking.calibration_lookup import (
     CALIBRATION,
     CALIBRATION_OF,
@@ -63,7 +63,7 @@ def calibrate_once(session: Session, parent: MilestoneRun | None = None) -> None
         if values["dry_run"]:
             print_cost(session, 0, Throughput(), "calibration")
         return
-    print(f"calibrate: {count} questions each of {', '.join(s.name for s in sets)}")
+    tell(f"calibrate: {count} questions each of {', '.join(s.name for s in sets)}")
     if values["dry_run"]:
         pace = calibration_throughput(session)
         questions = sum(min(count, len(s.examples)) for s in sets)
@@ -154,7 +154,7 @@ def _is_local(session: Session) -> bool:
 
 
 def _calibrate(session: Session, questions: list[Question], about: Mapping[str, object]) -> bytes:
-    with tqdm(unit="step", disable=not sys.stderr.isatty()) as bar:
+    with tqdm(unit="step", disable=not shows_bars()) as bar:
 
         def show(what: str, done: int, of: int) -> None:
             bar.set_description(f"calibrate: {what}")

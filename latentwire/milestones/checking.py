@@ -119,7 +119,7 @@ def _checks(opening: PreflightState, stack: ExitStack, runs: list[MilestoneRun])
         "take the fuser that was trained for these models, with all its files",
         needs=(MEMORY, DOWNLOAD),
     )
-    name = opening.dataset_names[0] if opening.dataset_names else ""
+    name = str(next(iter(opening.question_sets), ""))
     yield Check(
         QUESTION,
         lambda: _question(opening.session(), name),
@@ -173,7 +173,7 @@ def _loaded(session: Session) -> str:
 
 
 def _question(session: Session, dataset: str) -> str:
-    questions, donors = session.questions(dataset)
+    questions, donors = session.asked(dataset), session.donors(dataset)
     condition = session.calibrated(Condition(C2C, Channel("int8"), "matched"))
     record = pipeline.evaluate(session.loaded, condition, questions[0], donors[0])
     if record.unanswered is not None:

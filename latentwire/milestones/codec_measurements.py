@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -32,6 +31,7 @@ from latentwire.session.grid import question_sets
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
 from latentwire.spec.condition import Channel
+from latentwire.terminal import shows_bars, tell
 from latentwire.tracking.artifacts import local_artifact
 from latentwire.tracking.dataset_inputs import log_question_sets
 from latentwire.tracking.finished_chunks import finished_runs
@@ -83,7 +83,7 @@ def measure_codecs(session: Session, parent: MilestoneRun | None = None) -> None
     ]
     finished = {item: _finished(session, item) for item in items}
     missing = [item for item, found in finished.items() if found is None]
-    print(f"m1: {len(items) - len(missing)} of {len(items)} codec measurements are finished")
+    tell(f"m1: {len(items) - len(missing)} of {len(items)} codec measurements are finished")
     if session.values["dry_run"]:
         for item in items:
             print(f"  {item.dataset:<12} {item.codec:<34} {'' if item in missing else 'finished'}")
@@ -159,7 +159,12 @@ def _measure_missing(
         return
     look = cache(lambda: undamaged(session.loaded))  # nothing is loaded that others have measured
     with (
-        tqdm(total=len(missing), desc="m1", unit="codec", disable=not sys.stderr.isatty()) as bar,
+        tqdm(
+            total=len(missing),
+            desc="m1",
+            unit="codec",
+            disable=not shows_bars(),
+        ) as bar,
         milestone.leases.until_done() as leases,
     ):
         for item, run in run_exclusively(
@@ -175,7 +180,7 @@ def _measure_missing(
 
 def _measure(session: Session, milestone: MilestoneRun, item: _Item, look: Look) -> Run | None:
     """Measure one codec; None where it can send no question's cache, which its run says."""
-    chosen = session.questions(item.dataset)[0][: _sample(session, item.dataset)]
+    chosen = session.asked(item.dataset)[: _sample(session, item.dataset)]
     questions = [question.under(item.channel.alignment) for question in chosen]
     params = {
         "pair": session.pair.name,

@@ -79,7 +79,7 @@ def _measure(session: Session, milestone: MilestoneRun, item: _Item) -> str:
         params,
         {FINGERPRINT: item.fingerprint},
     )
-    chosen = session.questions(item.dataset)[0][: item.questions]
+    chosen = session.asked(item.dataset)[: item.questions]
     questions = [question.under(session.pair.alignment) for question in chosen]
     milestone.writer.finish(run_id, measure(session.loaded, readable(session.loaded, questions)))
     return run_id

@@ -7,7 +7,7 @@ zeros: what C2C scores above another question's is what the own cache was worth.
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from latentwire.parameters import CONTROLS_SENT, STUDY, WORKERS, Values
+from latentwire.parameters import CONTROLS_SENT, DONORS, STUDY, WORKERS, Values
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # they take seconds to import: a help text must not
     from latentwire.session.milestone_run import MilestoneRun
     from latentwire.session.session import Session
 
-PARAMETERS = (*STUDY, WORKERS, replace(CONTROLS_SENT, default="matched,deranged,zero"))
+PARAMETERS = (*STUDY, WORKERS, replace(CONTROLS_SENT, default="matched,deranged,zero"), DONORS)
 
 
 def conditions(values: Values) -> list[Condition]:

@@ -14,6 +14,7 @@ from latentwire.parameters import (
     CALIBRATION,
     CODEC,
     CONTROLS_SENT,
+    DONORS,
     ORDER,
     STUDY,
     WORKERS,
@@ -48,6 +49,7 @@ PARAMETERS = (
     BUDGET_BYTES,
     replace(ORDER, default="back,vnorm"),
     CONTROLS_SENT,
+    DONORS,
 )
 
 

@@ -11,6 +11,7 @@ from latentwire.parameters import (
     CALIBRATION,
     CODEC,
     CONTROLS_SENT,
+    DONORS,
     KV_BITS,
     ORDER,
     STUDY,
@@ -37,6 +38,7 @@ PARAMETERS = (
     BUDGET_BYTES,
     _ORDER,
     CONTROLS_SENT,
+    DONORS,
 )
 
 

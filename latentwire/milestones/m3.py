@@ -8,6 +8,7 @@ from latentwire.parameters import (
     CALIBRATION,
     CODEC,
     CONTROLS_SENT,
+    DONORS,
     KEEP_RATIOS,
     KV_BITS,
     ORDER,
@@ -34,6 +35,7 @@ PARAMETERS = (
     ORDER,
     BUDGET_BYTES,
     CONTROLS_SENT,
+    DONORS,
 )
 
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from latentwire.garbage import importing
+from latentwire.pairs.load import is_file_name, load_pair
 from latentwire.parameters import (
     DATA_DIR,
     DATASET,
@@ -21,6 +22,8 @@ PARAMETERS = (PAIR, DATASET, DATA_DIR, SOURCE, MARGIN_POINTS, OUTPUT_DIR)
 
 
 def run(values: Values) -> None:
+    if is_file_name(values["pair"]):
+        load_pair(values["pair"])  # before what takes seconds to import
     with importing():
         from latentwire.tracking.store import open_store
 

@@ -1,7 +1,7 @@
 """M6: which layers need their bits? Schedules searched, not guessed, at equal bytes.
 
 Uniform bits; the last 2, 4 or 8 layers protected, as published; and schedules searched on training
-questions, of as many bits in the mean over layers as the uniform ones that they stand beside.
+questions, of as many bits in the mean over tensors as the uniform ones that they stand beside.
 """
 
 from dataclasses import replace
@@ -12,11 +12,13 @@ from latentwire.parameters import (
     CALIBRATION_EXAMPLES,
     CODEC,
     CONTROLS_SENT,
+    DONORS,
     STUDY,
     WORKERS,
     Parameter,
     comma_list,
     int_at_least,
+    one_of,
 )
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
@@ -29,7 +31,14 @@ SEARCHED_BITS = Parameter(
     "searched_bits",
     "4,3",
     comma_list(int_at_least(2, 8)),
-    "bits in the mean over layers for which a schedule is searched",
+    "bits in the mean over tensors for which a schedule is searched",
+)
+ANSWER, DISTORTION = "answer", "distortion"
+SEARCHED_BY = Parameter(
+    "searched_by",
+    ANSWER,
+    one_of(ANSWER, DISTORTION),
+    "answer: what bits cost the answer, checked on other questions; distortion: what tensors lose",
 )
 PARAMETERS = (
     *STUDY,
@@ -37,8 +46,10 @@ PARAMETERS = (
     replace(CODEC, default=f"{UNIFORM},{PROTECTED}", help="codecs that searched ones stand beside"),
     CALIBRATION,
     SEARCHED_BITS,
+    SEARCHED_BY,
     replace(CALIBRATION_EXAMPLES, help="training questions of each set to search schedules on"),
     CONTROLS_SENT,
+    DONORS,
 )
 
 

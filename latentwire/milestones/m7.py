@@ -13,6 +13,7 @@ from latentwire.parameters import (
     CALIBRATION,
     CODEC,
     CONTROLS_SENT,
+    DONORS,
     KV_BITS,
     STUDY,
     WORKERS,
@@ -44,6 +45,7 @@ PARAMETERS = (
     CALIBRATION,
     ALIGNMENT,
     CONTROLS_SENT,
+    DONORS,
 )
 
 

@@ -1,6 +1,8 @@
 """All milestones in order, M0 to M4, with the models loaded once.
 
-Baselines come after M0, and codecs are calibrated before M1.
+Baselines come after M0, and codecs are calibrated before M1. Selectors are compared (M8) where some
+are asked for, on few questions: their rows stay incomplete, so that what is said of the others does
+not depend on them.
 """
 
 import logging
@@ -11,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from c2c.errors import C2CError
 from latentwire.errors import LatentWireError, first_line, unwritable
-from latentwire.milestones import baselines, calibrate, m0, m1, m2, m3, m4
+from latentwire.milestones import baselines, calibrate, m0, m1, m2, m3, m4, m8
 from latentwire.parameters import (
     CALIBRATION_EXAMPLES,
     CODEC,
+    DONORS,
     KV_BITS,
     MESSAGE_TOKENS,
+    ORDER,
     OUTPUT_DIR,
     SAMPLE,
     STUDY,
@@ -34,12 +38,23 @@ if TYPE_CHECKING:  # they take seconds to import: a help text must not
 # Other milestones have parameters of these names too, with other defaults.
 M1_CODEC = replace(CODEC, name="m1_codec", help="codecs that M1 measures, by name; none: all")
 M2_KV_BITS = replace(KV_BITS, name="m2_kv_bits", help="bits per number that M2 compares")
+M8_ORDER = replace(
+    ORDER,
+    name="m8_order",
+    default="",
+    parse=lambda text: ORDER.parse(text) if text else (),
+    help="selectors that M8 compares at a quarter of the tokens, on few questions; none: no M8",
+)
+M8_QUESTIONS = 40  # of each set, at most
+M8_KEEP_RATIO = 0.25
 PARAMETERS = (
     *STUDY,
     WORKERS,
+    DONORS,
     MESSAGE_TOKENS,
     M1_CODEC,
     M2_KV_BITS,
+    M8_ORDER,
     CALIBRATION_EXAMPLES,
     SAMPLE,
     OUTPUT_DIR,
@@ -53,18 +68,19 @@ def run_on(session: "Session") -> None:
     from latentwire.session.milestone_run import session_run
 
     values = session.values
+    steps = (*STEPS, m8) if values[M8_ORDER.name] else STEPS
     if values["dry_run"]:
-        for milestone in STEPS:
+        for milestone in steps:
             _run_step(milestone, session)
         return
     with session_run(session, "main") as parent:
-        failures = _Failures(session.store)
-        for milestone in STEPS:
+        failures = _Failures(session.store, len(steps) + 1)
+        for milestone in steps:
             step = partial(_run_step, milestone, session, parent)
             failures.survive(_name(milestone), step)
         drawn = _complete(m4.PARAMETERS, values) | {
             "pair": session.pair.name,
-            "dataset": session.dataset_names,
+            "dataset": session.question_sets,
         }
         failures.survive("m4", lambda: m4.run_on(session.store, drawn, parent))
         failures.end()
@@ -76,6 +92,7 @@ class _Failures:
     that no failed study looks like a whole one."""
 
     store: "Store"
+    milestones: int
     errors: dict[str, Exception] = field(default_factory=dict)
 
     def survive(self, name: str, run: Callable[[], None]) -> None:
@@ -102,7 +119,7 @@ class _Failures:
         if self.errors:
             said = "; ".join(f"{name}: {first_line(error)}" for name, error in self.errors.items())
             raise LatentWireError(
-                f"{len(self.errors)} of {len(STEPS) + 1} milestones failed, the others are done"
+                f"{len(self.errors)} of {self.milestones} milestones failed, the others are done"
                 f" ({said}); mend it and start again, finished chunks are kept"
             )
 
@@ -129,4 +146,11 @@ def _complete(parameters: Sequence[Parameter], values: Values) -> Values:
         own = {"codec": values[M1_CODEC.name]}
     elif parameters is m2.PARAMETERS:
         own = {"kv_bits": values[M2_KV_BITS.name]}
+    elif parameters is m8.PARAMETERS:
+        own = {
+            "kv_bits": (8,),
+            "keep_ratio": (M8_KEEP_RATIO,),
+            "order": values[M8_ORDER.name],
+            "limit": min(values["limit"] or M8_QUESTIONS, M8_QUESTIONS),
+        }
     return completed(parameters, values | own)

@@ -7,11 +7,11 @@ start finds it all finished. Then `m4 -P source=published` draws the real pair's
 
 from pathlib import Path
 
-from latentwire.parameters import EXISTING_FOLDER, PUBLISHED_FILE, Parameter, Values
+from latentwire.parameters import PUBLISHED_FILE, Parameter, Values, holding
 
 
 def _folder(text: str) -> Path:
-    folder = EXISTING_FOLDER(text)
+    folder = holding(PUBLISHED_FILE)(text)
     if folder is None:
         raise ValueError(f"give the folder that holds {PUBLISHED_FILE}")
     return folder

@@ -11,6 +11,7 @@ from latentwire.session.curve_log import log_table
 from latentwire.session.milestone_run import milestone_run
 from latentwire.spec.axes import BUDGETS, NONE, params_of
 from latentwire.tasks.registry import task_of_records
+from latentwire.terminal import tell
 from latentwire.tracking.finished_chunks import chunk_name, finished_chunks
 from latentwire.tracking.runs import CHUNK, CONDITION, FINGERPRINT, IDENTITY, digest_of
 from latentwire.tracking.store import open_store
@@ -26,7 +27,7 @@ def log_published(values: Values) -> None:
     prints = [_fingerprint(identity, condition) for condition in conditions]
     there = finished_chunks(store, prints)
     missing = [i for i, fingerprint in enumerate(prints) if not there[fingerprint]]
-    print(f"published: {len(found) - len(missing)} of {len(found)} conditions are in the store")
+    tell(f"published: {len(found) - len(missing)} of {len(found)} conditions are in the store")
     with milestone_run(store, "published", values, PAIR, source="published") as milestone:
         writer = milestone.writer
         for index in missing:
@@ -54,9 +55,10 @@ def log_published(values: Values) -> None:
 
 def _fingerprint(identity: str, condition: PublishedCondition) -> str:
     point = vars(replace(condition.result, records=(), seconds=0.0))
-    # Both models of the study read one tokenizer's ids, and nothing had a budget: these axes are
-    # younger than its first runs.
-    told = {name: value for name, value in point.items() if name not in ("alignment", *BUDGETS)}
+    # Both models of the study read one tokenizer's ids, nothing had a budget, and no control was
+    # run: these axes are younger than its first runs.
+    younger = ("alignment", *BUDGETS, "donor", "control_calibration")
+    told = {name: value for name, value in point.items() if name not in younger}
     return digest_of([identity, condition.milestone, told])
 
 

@@ -16,7 +16,7 @@ from latentwire.analysis.trained_pairs import IN_16_BITS, trained_name
 from latentwire.channel.codec_names import needs_calibration
 from latentwire.errors import LatentWireError
 from latentwire.milestones import m2, train
-from latentwire.milestones.training_run import require_data, train_once
+from latentwire.milestones.training_run import train_once
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import Values, completed
 from latentwire.session.conclusion import stored_outcomes
@@ -24,6 +24,7 @@ from latentwire.session.milestone_run import MilestoneRun, session_run
 from latentwire.session.session import Session
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
+from latentwire.terminal import tell
 
 TABLE = "recovery.csv"
 
@@ -33,7 +34,6 @@ Kept = dict[tuple[int, str, str, str], Outcomes]  # by seed, codec of training, 
 def recover(session: Session, parent: MilestoneRun | None = None) -> None:
     """Train, evaluate, compare. What earlier starts finished is not done again."""
     values = session.values
-    require_data(values)
     codecs = _checked(values["codec"] or ())
     seeds = [values["seed"] + number for number in range(values["seeds"])]
     trainings = [(seed, codec) for seed in seeds for codec in ("", *codecs)]
@@ -45,7 +45,7 @@ def recover(session: Session, parent: MilestoneRun | None = None) -> None:
         kept: Kept = {}
         for seed, codec in trainings:
             wanted = _of_training(session.pair.name, values, seed, codec)
-            print(f"m5: seed {seed}, trained {_through(codec)}", flush=True)
+            tell(f"m5: seed {seed}, trained {_through(codec)}")
             train_once(session.under(wanted), run)
             pair = load_pair(str(wanted["output_dir"] / "pair.yaml"))
             trained = session.with_fuser_of(pair).under(_of_evaluation(values, codecs))
@@ -153,7 +153,5 @@ def _markdown(found: list[Recovery], adjusted: list[float]) -> list[str]:
 
 def _points(one: Recovery) -> str:
     share = "" if one.cost <= 0 else f" ({100 * one.recovered_share:.0f} %)"
-    if one.seeds < 2:
-        return f"{100 * one.recovered:+.1f}{share}"
     ends = f"[{100 * one.recovered_low:+.1f}, {100 * one.recovered_high:+.1f}]"
     return f"{100 * one.recovered:+.1f} {ends}{share}"

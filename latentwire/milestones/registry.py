@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from latentwire.errors import LatentWireError, quoted
 from latentwire.garbage import importing
+from latentwire.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     from latentwire.parameters import Parameter, Values
@@ -71,6 +72,7 @@ def load_milestone(name: str) -> Milestone:
     if path is None or _asked(path) is None:  # not all files are read at every start
         raise LatentWireError(
             f"unknown entry point {quoted(name)}; known: {', '.join(questions())}"
+            f"{did_you_mean(name, questions())}"
         )
     module = import_module(f"latentwire.milestones.{name}")
     # A grid of conditions may turn out to be finished, and then needs no models.
@@ -80,6 +82,11 @@ def load_milestone(name: str) -> Milestone:
 
 
 def _run_in_session(run_on: Callable[["Session"], None], may_wait: bool, values: "Values") -> None:
+    from latentwire.pairs.load import load_pair
+    from latentwire.parameters import AUTO
+
+    if values["pair"] != AUTO:
+        load_pair(values["pair"])  # before what takes seconds to import
     with importing():
         from latentwire.session.preflight_state import open_session
 

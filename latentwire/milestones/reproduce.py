@@ -7,11 +7,11 @@ the verdict is about accuracies alone and says so.
 
 from latentwire.parameters import (
     DEFAULT_TOLERANCE_POINTS,
-    EXISTING_FOLDER,
     OUTPUT_DIR,
     PUBLISHED_FILE,
     Parameter,
     Values,
+    holding,
     one_of,
     points,
 )
@@ -21,7 +21,7 @@ PARAMETERS = (
     Parameter(
         "reference_dir",
         "",
-        EXISTING_FOLDER,
+        holding(PUBLISHED_FILE),
         f"folder that holds {PUBLISHED_FILE}; empty: figures alone",
     ),
     Parameter(

@@ -1,21 +1,28 @@
 """What M6 does: search schedules once, then the grid of them and of the codecs beside them."""
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from latentwire.evaluation.schedule_search import losses, search, spelled
+from latentwire.channel.registry import INTEGER_BITS
+from latentwire.evaluation.answer_divergence import answers_in_16_bits, divergences, sites_of
+from latentwire.evaluation.loaded_pair import LoadedPair
+from latentwire.evaluation.schedule_search import Costs, base_bits, rivals, search, spelled
+from latentwire.evaluation.tensor_distortion import distortions
+from latentwire.milestones.m6 import DISTORTION
 from latentwire.session.grid import run_grid
 from latentwire.session.kept_search import KeptSearch
 from latentwire.session.milestone_run import MilestoneRun
 from latentwire.session.session import Session
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
-from latentwire.tasks.question import tokenize
+from latentwire.tasks.question import Question, tokenize
+from latentwire.terminal import tell
 from latentwire.tracking.runs import digest_of
 
 SEARCH = KeptSearch("m6", "schedules.json", "latentwire.schedules")
-FORMAT = 2  # raise when the same questions may give other schedules
+FORMAT = 3  # raise when the same questions may give other schedules
 
 
 def compare_schedules(session: Session, parent: MilestoneRun | None = None) -> None:
@@ -46,6 +53,7 @@ def _request(session: Session) -> str:
             "dtype": session.subject.dtype,
             "questions": [{"set": s.name, "hash": s.hash, "first": count} for s in sets],
             "bits": list(session.values["searched_bits"]),
+            "by": session.values["searched_by"],
             "format": FORMAT,
         }
     )
@@ -57,10 +65,46 @@ def _search(session: Session) -> str:
     count = session.values["calibration_examples"]
     both = session.files.tokenizer, session.files.sharer_tokenizer
     questions = [q for s in sets for q in tokenize(s.task, s.examples[:count], *both)]
-    alignment = session.pair.alignment
-    lost = losses(session.loaded, [question.under(alignment) for question in questions])
-    found = {bits: spelled(search(lost, bits), bits) for bits in session.values["searched_bits"]}
-    for bits, name in found.items():
-        print(f"m6: searched for {bits} bits: {name}", flush=True)
-    content: dict[str, Any] = {"schedules": found, "losses": lost, "questions": len(questions)}
+    asked = [question.under(session.pair.alignment) for question in questions]
+    by = by_distortion if session.values["searched_by"] == DISTORTION else by_answer
+    content = by(session.loaded, asked, session.values["searched_bits"])
+    for bits, name in content["schedules"].items():
+        tell(f"m6: searched for {bits} bits: {name}")
     return json.dumps(content, indent=1, sort_keys=True)
+
+
+def by_distortion(
+    pair: LoadedPair, questions: Sequence[Question], means: Sequence[int]
+) -> dict[str, Any]:
+    """The artifact's content: for each mean the schedule by which tensors lose least."""
+    costs = distortions(pair, questions)
+    found = {bits: spelled(search(costs, bits), base_bits(bits)) for bits in means}
+    return {"schedules": found, "costs": _told(costs), "questions": len(questions)}
+
+
+def by_answer(
+    pair: LoadedPair, questions: Sequence[Question], means: Sequence[int]
+) -> dict[str, Any]:
+    """The artifact's content: for each mean the schedule that is found by what bits cost the answer
+    of one half of the questions, or one of its rivals, whichever costs the other half less."""
+    answered = answers_in_16_bits(pair, questions)
+    sites, measured, others = sites_of(pair), answered[::2], answered[1::2]
+    single = [{site: bits} for bits in INTEGER_BITS for site in sites]
+    nats = iter(divergences(pair, measured, single))
+    costs = {bits: {site: next(nats) for site in sites} for bits in INTEGER_BITS}
+    schedules, held_out = {}, {}
+    for bits in means:
+        tried = [*rivals(costs, bits), search(costs, bits)]
+        names = [spelled(each, base_bits(bits)) for each in tried]
+        held_out[bits] = dict(zip(names, divergences(pair, others, tried), strict=True))
+        schedules[bits] = min(held_out[bits], key=held_out[bits].__getitem__)
+    used = {"questions": len(measured), "held_out_questions": len(others)}
+    return {"schedules": schedules, "costs": _told(costs), "held_out": held_out, **used}
+
+
+def _told(costs: Costs) -> dict[int, dict[str, float]]:
+    """Costs with tensors as a schedule names them, such as `keys3`."""
+    return {
+        bits: {f"{kind}s{layer}": cost for (kind, layer), cost in of_sites.items()}
+        for bits, of_sites in costs.items()
+    }

@@ -34,11 +34,13 @@ from latentwire.errors import LatentWireError, NotCached
 from latentwire.evaluation.fit_calibration import calibrate
 from latentwire.evaluation.memory import out_of_memory
 from latentwire.interfaces.registry import load_interface, new_weights
-from latentwire.parameters import AUTO, Values
+from latentwire.parameters import AUTO
 from latentwire.session import torchrun
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
 from latentwire.spec.condition import Channel
+from latentwire.tasks.dataset import Dataset
+from latentwire.terminal import shows_bars, tell
 from latentwire.tracking.dataset_inputs import TRAINING, log_question_sets
 from latentwire.tracking.series import SeriesLog
 from latentwire.training.channel import codecs_in_the_loop, mapped_layers, require_trainable
@@ -70,8 +72,8 @@ def train_once(session: Session, parent: MilestoneRun | None = None) -> None:
         return
     folder = TrainingFolder(session.values["output_dir"], _recipe(session, data))
     folder.require_own()
-    print(f"train: {len(data.pairs)} conversations: {'; '.join(p.told() for p in data.parts)}")
-    print(f"train: {_plan(session, data, folder)}", flush=True)
+    tell(f"train: {len(data.pairs)} conversations: {'; '.join(p.told() for p in data.parts)}")
+    tell(f"train: {_plan(session, data, folder)}")
     if session.values["dry_run"]:
         return
     if folder.is_done:
@@ -95,19 +97,12 @@ def _require_codecs(names: Sequence[str]) -> None:
         raise LatentWireError(f"codec={name} needs a calibration, which one process alone makes")
 
 
-def require_data(values: Values) -> None:
-    """LatentWireError where nothing is named to train on."""
-    if not values["data"]:
-        raise LatentWireError("data=: name question sets to train on, or a file of chats")
-
-
 def _load_data(session: Session) -> TrainingData:
     values = session.values
-    require_data(values)
     scored = [e.question for name in session.dataset_names for e in session.dataset(name).examples]
     return load_training_data(
         values["data"],
-        session.dataset_names,
+        session.question_sets,
         ScoredQuestions(scored),
         _reader(session),
         values["data_dir"],
@@ -128,13 +123,16 @@ def _reader(session: Session) -> Reader:
     return Reader(files.tokenizer, files.sharer_tokenizer, alignment, files.inserts())
 
 
+def _plain(value: Any) -> Any:
+    """A parameter as JSON has it."""
+    if isinstance(value, tuple):
+        return [str(each) if isinstance(each, Dataset) else each for each in value]
+    return str(value) if isinstance(value, Path) else value
+
+
 def _recipe(session: Session, data: TrainingData) -> dict[str, Any]:
     """What the weights follow from."""
-    given = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in session.resolved.items()
-        if name not in _BESIDE
-    }
+    given = {name: _plain(value) for name, value in session.resolved.items() if name not in _BESIDE}
     parts = [{"name": p.name, "sha256": p.hash, "used": p.used} for p in data.parts]
     judged = [question.example.id for question in data.judged_by]
     _, count = torchrun.rank_and_count()
@@ -171,7 +169,7 @@ def _train(
         parts = _parts(session, data)
         numbers = sum(parameter.numel() for parameter in parts.fuser.parameters())
         made_of = f"{numbers:,} parameters in {len(parts.fuser.projectors)} projectors"
-        print(f"train: {made_of}", flush=True)
+        tell(f"train: {made_of}")
         milestone.writer.log(milestone.run_id, metrics={"fuser_parameters": numbers})
         watch = _Watch(session, data, folder, milestone, parts)
         processes = join()
@@ -263,7 +261,7 @@ def _calibration(
     about = {"pair": session.pair.name, "dtype": session.dtype_name, "of": "a training"}
 
     def make() -> bytes:
-        print(f"train: a calibration for {', '.join(asking)}, from {len(data.measured)} questions")
+        tell(f"train: a calibration for {', '.join(asking)}, from {len(data.measured)} questions")
         return calibrate(replace(pair, endpoint=endpoint), data.measured, about)
 
     return TrainingFolder(session.values["output_dir"], {}).calibrated(make)
@@ -307,6 +305,8 @@ def _settings(values: Mapping[str, Any]) -> TrainingSettings:
 def _first_fuser(session: Session, data: TrainingData) -> Fuser | ProjectedPrefix:
     """The fuser, or the prefix, before its first step, in float32."""
     values, located = session.values, session.files.located
+    if session.pair.untrained:
+        raise LatentWireError(f"{session.pair.name} is a control; train the pair itself")
     receiver, sharer = session.files.models
     shapes = geometry(sharer.config), geometry(receiver.config)
     wanted = values["init"]
@@ -333,7 +333,7 @@ def _first_fuser(session: Session, data: TrainingData) -> Fuser | ProjectedPrefi
     if isinstance(fuser, ProjectedPrefix):
         texts = _texts_to_fit(data, values["seed"], values["batch_size"], session.device)
         explained = fit_linear(fuser, receiver, sharer, texts)
-        print(f"train: a linear map explains {100 * explained:.0f} % of the receiver's own cache")
+        tell(f"train: a linear map explains {100 * explained:.0f} % of the receiver's own cache")
         return fuser
     assert isinstance(fuser, Fuser)
     with torch.no_grad():
@@ -411,7 +411,7 @@ class _Watch:
             self._log.add(int(row["step"]), {k: v for k, v in row.items() if k != "step"})
         for step, judgement in self._judged.items():
             self._log.add(step, judgement.metrics())
-        tty = sys.stderr.isatty()
+        tty = shows_bars()
         self._since = time.perf_counter()
         with tqdm(total=steps, initial=len(earlier), unit="step", disable=not tty) as self._bar:
             try:
@@ -441,10 +441,9 @@ class _Watch:
         if self._bar.disable and time.monotonic() - self._said > 15:
             self._said = time.monotonic()
             left = (self.session.values["steps"] - step) * numbers["step_seconds"]
-            print(
+            tell(
                 f"train: step {step}: loss {numbers['loss']:.3f},"
-                f" {numbers['tokens_per_s']:,.0f} tokens a second, about {left:.0f} s left",
-                flush=True,
+                f" {numbers['tokens_per_s']:,.0f} tokens a second, about {left:.0f} s left"
             )
 
     def _validate(self, step: int) -> None:

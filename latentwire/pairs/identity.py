@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from latentwire.errors import LatentWireError
@@ -15,7 +15,20 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def pair_identity(located: LocatedPair) -> dict[str, str]:
+def file_sha256(path: Path) -> str:
+    """sha256 (hex) of a file's content; LatentWireError for one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise LatentWireError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+Hash = Callable[[Path], str]
+"""`file_sha256`, or one that remembers what it has read."""
+
+
+def pair_identity(located: LocatedPair, hashed: Hash = file_sha256) -> dict[str, str]:
     """What `receiver`, `sharer` and `fuser` are, for fingerprints.
 
     A model in the hub's cache is named by its commit, which spares reading many gigabytes; any
@@ -25,14 +38,14 @@ def pair_identity(located: LocatedPair) -> dict[str, str]:
     Raises `LatentWireError` for a file that cannot be read.
     """
     folders = {located.receiver, located.sharer}  # one, where one model is at both ends
-    models = {folder: _model_identity(folder) for folder in folders}
+    models = {folder: _model_identity(folder, hashed) for folder in folders}
     identity = {"receiver": models[located.receiver], "sharer": models[located.sharer]}
-    return identity | (fuser_identity(located.fuser) if located.fuser else {})
+    return identity | (fuser_identity(located.fuser, hashed) if located.fuser else {})
 
 
-def fuser_identity(folder: Path) -> dict[str, str]:
+def fuser_identity(folder: Path, hashed: Hash = file_sha256) -> dict[str, str]:
     """What `pair_identity` says of a fuser."""
-    return {"fuser": f"sha256:{hash_files(folder, _FUSER_FILES)}"}
+    return {"fuser": f"sha256:{hash_files(folder, _FUSER_FILES, hashed)}"}
 
 
 def require_pinned(pair: Pair, identity: dict[str, str]) -> None:
@@ -70,7 +83,7 @@ def _not_pinned(pair: Pair, part: str, wanted: str, found: str) -> str:
     )
 
 
-def hash_files(folder: Path, patterns: Iterable[str]) -> str:
+def hash_files(folder: Path, patterns: Iterable[str], hashed: Hash = file_sha256) -> str:
     """sha256 (hex) over the names and contents of a folder's files that match, in name order.
 
     Raises `LatentWireError` when none matches or one cannot be read.
@@ -80,16 +93,16 @@ def hash_files(folder: Path, patterns: Iterable[str]) -> str:
         raise LatentWireError(f"{folder}: no files to identify it by")
     total = hashlib.sha256()
     for name in sorted(files):
-        total.update(f"{name} {_file_sha256(files[name])}\n".encode())
+        total.update(f"{name} {hashed(files[name])}\n".encode())
     return total.hexdigest()
 
 
-def _model_identity(folder: Path) -> str:
+def _model_identity(folder: Path, hashed: Hash) -> str:
     # The hub's cache keeps a repository's files under snapshots/<commit>.
     in_cache = folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name)
     if in_cache and not _changed_in_cache(folder):
         return f"commit:{folder.name}"
-    return f"sha256:{hash_files(folder, MODEL_FILES)}"
+    return f"sha256:{hash_files(folder, MODEL_FILES, hashed)}"
 
 
 def _changed_in_cache(folder: Path) -> bool:
@@ -129,7 +142,9 @@ def combined_identity(identity: dict[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def manifest(located: LocatedPair) -> dict[str, dict[str, dict[str, str | int]]]:
+def manifest(
+    located: LocatedPair, hashed: Hash = file_sha256
+) -> dict[str, dict[str, dict[str, str | int]]]:
     """Part -> file -> size and hash: the files that a run's answers came from.
 
     Weights in the hub's cache are named by the hash under which the cache stores them.
@@ -150,14 +165,6 @@ def manifest(located: LocatedPair) -> dict[str, dict[str, dict[str, str | int]]]
         for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
             # Large files of the hub's cache are links to blobs named by their own sha256.
             name = path.resolve().name
-            digest = name if _SHA256.fullmatch(name) else _file_sha256(path)
+            digest = name if _SHA256.fullmatch(name) else hashed(path)
             files[part][path.name] = {"bytes": path.stat().st_size, "sha256": digest}
     return files
-
-
-def _file_sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise LatentWireError(f"{path}: cannot be read ({error.strerror})") from None

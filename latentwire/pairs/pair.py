@@ -48,6 +48,7 @@ class Pair:
     datasets: tuple[str, ...]  # evaluated when the user names none
     shared_tokenizer: bool  # both models read the same token ids
     interface: str | None = None  # of a pair without a fuser
+    untrained: bool = False  # of the fuser, size and gates alone are taken: a control
     alignment: str = ""  # one of ALIGNMENTS, where each model has a tokenizer of its own
 
 
@@ -68,7 +69,7 @@ def parse_pair(values: object, file: Path) -> Pair:
             if keys.has("fuser")
             else None
         ),
-        datasets=keys.dataset_names("datasets"),
+        datasets=keys.dataset_names("datasets") if keys.has("datasets") else (),
         shared_tokenizer=keys.truth("shared_tokenizer"),
         interface=keys.text("interface") if keys.has("interface") else None,
         alignment=keys.one_of("alignment", ALIGNMENTS) if keys.has("alignment") else "",

@@ -69,6 +69,6 @@ def check_same_tokenizer(receiver_tokenizer: Any, sharer_tokenizer: Any) -> None
         else:
             continue
         raise LatentWireError(
-            f"the tokenizers differ, say 'shared_tokenizer: false' in the pair's file: {conflict}"
-            " sharer"
+            f"the tokenizers differ, say 'shared_tokenizer: false' in the pair's file, or"
+            f" alignment=longest in its line: {conflict} sharer"
         )

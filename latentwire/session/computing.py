@@ -2,7 +2,6 @@
 take seconds to import: a grid imports it once something is missing."""
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from latentwire.session.condition_plan import ConditionPlan
 from latentwire.session.milestone_run import MilestoneRun
 from latentwire.session.session import Session
 from latentwire.tasks.registry import task_of_records
+from latentwire.terminal import shows_bars, tell
 from latentwire.tracking.finished_chunks import Span, chunk_name, parse_chunk
 from latentwire.tracking.outbox import Outbox, PendingChunk, pending_chunk
 from latentwire.tracking.results_reader import Unreadable
@@ -43,13 +43,14 @@ class Evaluator:
         self._work = engine.Workspace(session.loaded)
 
     def __call__(self, unit: WorkItem, progress: Progress) -> WorkResult:
-        questions, donors = self._study.questions(unit.setting.dataset)
+        dataset, part = unit.setting.dataset, slice(*unit.span)
+        numbers = dict.fromkeys(condition.donor for condition in unit.conditions)
         began = time.perf_counter()
         records = engine.evaluate(
             self._study.loaded,
             unit.conditions,
-            questions[slice(*unit.span)],
-            donors[slice(*unit.span)],
+            self._study.asked(dataset)[part],
+            {number: self._study.donors(dataset, number)[part] for number in numbers},
             self._study.batch_size,
             progress,
             work=self._work,
@@ -99,7 +100,12 @@ def compute(
     units = work_items([(plan.setting, plan.condition, plan.missing) for plan in plans])
     by_unit = {(plan.setting, plan.condition): plan for plan in plans}
     with (
-        tqdm(total=missing, desc=run.name, unit="answer", disable=not sys.stderr.isatty()) as bar,
+        tqdm(
+            total=missing,
+            desc=run.name,
+            unit="answer",
+            disable=not shows_bars(),
+        ) as bar,
         run.leases.until_done() as leases,
         Outbox(session.store, expecting=True) as outbox,
         _evaluating(session, bar.update) as evaluate,
@@ -148,7 +154,7 @@ def _evaluating(
 
         yield here
         return
-    print(f"{len(devices)} workers: {', '.join(devices)}", flush=True)
+    tell(f"{len(devices)} workers: {', '.join(devices)}")
     setup: Setup[WorkItem, WorkResult] = partial(open_evaluator, session.for_worker())
     with WorkerPool(setup, devices, progress) as crew:
 

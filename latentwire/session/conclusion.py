@@ -31,7 +31,7 @@ from latentwire.spec.axes import PLACE_AXES
 from latentwire.spec.condition import Condition
 from latentwire.tasks.registry import task_of_records
 from latentwire.tracking.results_reader import Unreadable, chunks_of, read_answers, results
-from latentwire.tracking.runs import CONDITION
+from latentwire.tracking.runs import CONDITION, mark_repeated
 
 log = logging.getLogger("latentwire")
 
@@ -120,6 +120,7 @@ def conclude(
         if plan.condition.control == "matched":
             metrics |= _pairing_gain(frame, plan)
         run.writer.finish(condition_runs[plan.fingerprint], metrics)
+    mark_repeated(session.store, {plan.setting.identity() for plan in plans}, condition_runs)
     measured = frame[_is_measured(frame, plans)]
     for sentence in unanswered.sentences(measured):
         log.warning("%s: %s", run.name, sentence)

@@ -13,7 +13,7 @@ from latentwire.spec.condition import Condition
 from latentwire.spec.setting import Setting
 from latentwire.tasks.dataset import Dataset
 from latentwire.tracking.finished_chunks import Span, finished_spans, missing_spans, parse_chunk
-from latentwire.tracking.runs import CHUNK
+from latentwire.tracking.runs import CHUNK, DATASET_HASH
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class ConditionPlan:
     examples: int  # to be evaluated
     examples_total: int  # scored questions of the dataset
     missing: tuple[Span, ...]
+    from_file: bool = False  # whether the dataset is a file of the user's
 
     @property
     def fingerprint(self) -> str:
@@ -42,6 +43,7 @@ class ConditionPlan:
             "kv_bits": bits_label(channel.codec) if channel else NONE,
             "dtype": self.setting.dtype,
             "examples_total": str(self.examples_total),
+            **({DATASET_HASH: self.setting.dataset_hash} if self.from_file else {}),
             **({"seed": str(self.setting.seed)} if seeded else {}),
         }
 
@@ -79,8 +81,9 @@ def _plan(
     size = session.values["chunk_size"]
     chunks = [(start, min(start + size, examples)) for start in range(0, examples, size)]
     missing = missing_spans(chunks, finished)
-    total = len(session.dataset(setting.dataset).examples)
-    return ConditionPlan(setting, condition, examples, total, tuple(missing))
+    asked = session.dataset(setting.dataset)
+    counts = examples, len(asked.examples)
+    return ConditionPlan(setting, condition, *counts, tuple(missing), asked.task.from_file)
 
 
 def still_missing(session: Session, plan: ConditionPlan, chunks: Iterable[Run]) -> ConditionPlan:

@@ -8,6 +8,8 @@ from latentwire.environment import torch_dtype
 from latentwire.pairs.load import choose_pair, load_pair
 from latentwire.pairs.pair import Pair
 from latentwire.parameters import Values
+from latentwire.tasks.registry import QuestionSet
+from latentwire.terminal import tell
 
 if TYPE_CHECKING:  # it takes seconds to import, and a start that finds all finished needs none
     import torch
@@ -23,8 +25,17 @@ class Configuration:
     dtype_name: str
 
     @property
-    def dataset_names(self) -> tuple[str, ...]:
+    def question_sets(self) -> tuple[QuestionSet, ...]:
+        """Those that are asked: known ones by name, a user's own as it was read."""
         return self.values["dataset"] or self.pair.datasets
+
+    @property
+    def dataset_names(self) -> tuple[str, ...]:
+        return tuple(map(str, self.question_sets))
+
+    def question_set(self, name: str) -> QuestionSet:
+        """The set of a name: a user's own, or else a known one."""
+        return next((each for each in self.question_sets if str(each) == name), name)
 
     @property
     def dtype(self) -> "torch.dtype":
@@ -59,4 +70,4 @@ def chosen_pair(name: str, cuda: bool) -> tuple[Pair, str]:
 def announce(pair: Pair, reason: str, device: str) -> None:
     """A run's first line: which pair and why."""
     text = f"pair {pair.name} ({reason}) on {device}: {shortened(pair.description, 300)}"
-    print(printable(text), flush=True)
+    tell(printable(text))

@@ -19,8 +19,9 @@ from latentwire.tracking.calibration_lookup import PAIR_IDENTITY
 from latentwire.tracking.runs import CODEC_LEVEL, DEVICE, LEVEL
 
 QUESTIONS = "questions"  # metric of a calibration: how many it was made from
-# What a pace depends on: one calibration is as quick as another.
-_KEY = tuple(n for n in AXES if n != "calibration" and not AXES[n].derived)
+# What a pace depends on: one calibration or donor is as quick as another.
+_ALIKE = ("calibration", "control_calibration", "donor")
+_KEY = tuple(n for n in AXES if n not in _ALIKE and not AXES[n].derived)
 
 
 @dataclass

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from latentwire.channel.codec_names import BY_TOKEN
 from latentwire.channel.oracles.registry import chooses_by_layer, refusal
+from latentwire.controls.registry import is_calibrated, is_lent
 from latentwire.errors import LatentWireError
 from latentwire.garbage import importing
 from latentwire.session.condition_plan import ConditionPlan, make_plans
@@ -15,6 +17,8 @@ from latentwire.session.known_pairs import tags_of
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
 from latentwire.spec.condition import Condition
+from latentwire.tasks.question import lenders
+from latentwire.terminal import tell
 from latentwire.tracking.dataset_inputs import log_question_sets
 from latentwire.tracking.outbox import flush_outbox
 from latentwire.tracking.runs import (
@@ -46,6 +50,7 @@ def run_grid(
     if refused := refused_orders(session, conditions):
         raise LatentWireError("; ".join(f"order={name}: {why}" for name, why in refused.items()))
     _require_whole_tokens(conditions)
+    conditions = _with_donors(conditions, session.values.get("donors", 1))
     dry_run = session.values["dry_run"]
     if dry_run and not session.is_local():
         _print_unknown(session, name, conditions)
@@ -57,7 +62,7 @@ def run_grid(
         plans = _plans(session, conditions)
     missing = sum(plan.examples_missing for plan in plans)
     wanted = sum(plan.examples for plan in plans)
-    print(f"{name}: {len(plans)} conditions, {wanted - missing} of {wanted} answers are finished")
+    tell(f"{name}: {len(plans)} conditions, {wanted - missing} of {wanted} answers are finished")
     if dry_run:
         _print_plans(session, plans)
         return
@@ -103,8 +108,45 @@ def _require_whole_tokens(conditions: Sequence[Condition]) -> None:
             )
 
 
+def _with_donors(conditions: Sequence[Condition], donors: int) -> list[Condition]:
+    """The conditions; where another question lends its message, one for each of so many."""
+    return [
+        replace(condition, donor=number)
+        for condition in conditions
+        for number in range(1, 1 + (donors if is_lent(condition.control) else 1))
+    ]
+
+
+def _require_donors(session: Session, conditions: Sequence[Condition]) -> None:
+    """LatentWireError where a question set has fewer questions that could lend a message."""
+    most = max((condition.donor for condition in conditions), default=1)
+    for name in session.dataset_names:
+        others = lenders(session.dataset(name).examples) - 1
+        if 1 < most > others:
+            raise LatentWireError(
+                f"donors={most}: {name} has {others} other messages that a question could get;"
+                " take fewer donors"
+            )
+
+
 def _plans(session: Session, conditions: Sequence[Condition]) -> list[ConditionPlan]:
-    return make_plans(session, [session.calibrated(condition) for condition in conditions])
+    _require_donors(session, conditions)
+    return make_plans(session, _calibrated(session, conditions))
+
+
+def _calibrated(session: Session, conditions: Sequence[Condition]) -> list[Condition]:
+    """The conditions as they are run; without those whose control cannot be made."""
+    found, reasons = [], {}
+    for condition in conditions:
+        try:
+            found.append(session.calibrated(condition))
+        except LatentWireError as error:
+            if not is_calibrated(condition.control):
+                raise
+            reasons[condition.control] = str(error)
+    for control, reason in reasons.items():
+        log.warning("controls=%s is left out: %s", control, reason)
+    return found
 
 
 def question_sets(session: Session, names: Iterable[str]) -> dict[str, tuple[str, int, str]]:

@@ -6,17 +6,23 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
+
 from latentwire import environment
+from latentwire.ending import reason
 from latentwire.errors import LatentWireError
-from latentwire.pairs.identity import manifest
 from latentwire.parameters import Values
-from latentwire.terminal import PlainLines
+from latentwire.redaction import redact_uri
+from latentwire.terminal import PlainLines, tell
 from latentwire.tracking.given_run import GIVEN, given_run
 from latentwire.tracking.leases import Leases
+from latentwire.tracking.retries import fail_fast
 from latentwire.tracking.runs import (
     ATTEMPT,
     CODE_SHA,
@@ -30,7 +36,8 @@ from latentwire.tracking.runs import (
     mark_killed,
     next_attempt,
 )
-from latentwire.tracking.store import Store
+from latentwire.tracking.store import DEFAULT_URI, Store, is_server, tracking_uri
+from latentwire.tracking.ui_views import printed_address
 
 if TYPE_CHECKING:  # it brings the models' library
     from latentwire.session.session import Session
@@ -57,6 +64,21 @@ class MilestoneRun:
     run_id: str
     name: str
     leases: Leases  # and the heartbeat
+
+
+_TOLD: ContextVar[list[str] | None] = ContextVar("told runs", default=None)
+
+
+@contextmanager
+def told_runs() -> Iterator[list[str]]:
+    """The ids of the milestone runs that the block makes, oldest first: for who starts a milestone
+    from Python."""
+    runs: list[str] = []
+    token = _TOLD.set(runs)
+    try:
+        yield runs
+    finally:
+        _TOLD.reset(token)
 
 
 @contextmanager
@@ -90,21 +112,55 @@ def milestone_run(
     given = given_run(store.client, name) if parent is None else None
     # The variable would make every later start of a run, here or in a worker, resume this one.
     os.environ.pop(GIVEN, None)
-    with closing(writer):
+    with closing(writer, _failure):
         if given:
             run_id = given.info.run_id
             writer.adopt(run_id, title, "milestone", params)
         else:
             above = parent.run_id if parent else None
             run_id = writer.start(title, "milestone", above, params, {})
+        if (told := _TOLD.get()) is not None:
+            told.append(run_id)
         writer.log(run_id, tags={FINGERPRINT: fingerprint, ATTEMPT: str(attempt), **device})
         writer.log_text(run_id, json.dumps(config, indent=2, sort_keys=True), "config.json")
         writer.log_text(run_id, json.dumps(environment.describe(), indent=2), "environment.json")
-        with Leases(store, run_id) as leases, _log_kept(writer, run_id):
+        with (
+            Leases(store, run_id) as leases,
+            _log_kept(writer, run_id),
+        ):
             yield MilestoneRun(writer, run_id, name, leases)
         writer.kill_orphans(name)
         mark_killed(store)  # by now those may be seen to be gone that only a heartbeat tells of
         writer.finish(run_id)
+    if parent is None:
+        tell(f"in MLflow's pages: {_page(store)}")
+
+
+def _page(store: Store) -> str:
+    """The address of the milestones' view, and what shows it where no server does."""
+    address = printed_address(store.uri, store.experiment_id)
+    if is_server(store.uri):
+        return address
+    where = "" if store.uri == DEFAULT_URI else f" --backend-store-uri {redact_uri(store.uri)}"
+    return f"mlflow ui{where}, then\n  {address}"
+
+
+def _failure(error: BaseException) -> str:
+    """A description in Markdown; what is quoted is no markup."""
+    lines = reason(error).splitlines()
+    return "**Ended by an error:**\n\n" + "\n".join(f"    {line}" for line in lines)
+
+
+def tell_failure(name: str, error: BaseException) -> None:
+    """Name the run that `mlflow run` has made for a start which ended before the run was taken
+    over, and say why in its description; nothing where there is none, or its store refuses."""
+    if not os.environ.get(GIVEN):
+        return
+    with suppress(Exception), fail_fast():
+        client = MlflowClient(tracking_uri())
+        if run := given_run(client, name):
+            client.set_tag(run.info.run_id, MLFLOW_RUN_NAME, f"{name} (not begun)")
+            client.set_tag(run.info.run_id, MLFLOW_RUN_NOTE, _failure(error))
 
 
 def session_run(
@@ -122,7 +178,7 @@ def log_checkpoints(run: MilestoneRun, session: "Session") -> None:
     content: Mapping[str, object] = {
         "pair": session.pair.name,
         "identity": session.files.identity,
-        "files": manifest(session.files.located),
+        "files": session.files.manifest(),
     }
     run.writer.log_text(run.run_id, json.dumps(content, indent=2), "checkpoints.json")
 

@@ -2,15 +2,18 @@
 
 import logging
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from c2c.chat import PINNED_DAY
 from latentwire.environment import fit_threads, torch_dtype
 from latentwire.errors import NotCached
 from latentwire.pairs.identity import (
+    Hash,
     combined_identity,
+    file_sha256,
     fuser_identity,
+    manifest,
     pair_identity,
     require_pinned,
 )
@@ -30,6 +33,8 @@ if TYPE_CHECKING:  # they take seconds to import, and a start that finds all fin
 
     from c2c.interface import Interface
     from latentwire.evaluation.loaded_pair import LoadedPair
+
+UNTRAINED = "untrained, seed 0"  # `interfaces.registry.load_untrained`, in fingerprints
 
 log = logging.getLogger("latentwire")
 
@@ -74,14 +79,24 @@ class PairInUse:
         return locate_pair(self.pair, download=self.may_download)
 
     @cached_property
+    def _hashed(self) -> Hash:
+        """Each file's hash, of which each is read once: weights may be many gigabytes."""
+        return cache(file_sha256)
+
+    def manifest(self) -> dict[str, dict[str, dict[str, str | int]]]:
+        """The files that answers come from, as they were when the pair was identified."""
+        return manifest(self.located, self._hashed)
+
+    @cached_property
     def of_files(self) -> dict[str, str]:
         """Revisions or hashes of receiver, sharer and fuser; LatentWireError for another hash than
         the pair pins."""
-        identity = pair_identity(self.located)
+        identity = pair_identity(self.located, self._hashed)
         require_pinned(self.pair, identity)
         named = {"interface": self.pair.interface} if self.pair.interface else {}
         apart = {} if self.pair.shared_tokenizer else {"tokenizers": "two"}
-        return identity | named | apart
+        fresh = {"weights": UNTRAINED} if self.pair.untrained else {}
+        return identity | named | apart | fresh
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -141,12 +156,17 @@ class PairInUse:
     def in_memory(self) -> "LoadedPair":
         """Models and interface."""
         from c2c.cache import geometry
-        from latentwire.interfaces.registry import load_interface, without_weights
+        from latentwire.interfaces.registry import (
+            load_interface,
+            load_untrained,
+            without_weights,
+        )
 
         receiver, sharer = self.models
         shapes = geometry(sharer.config), geometry(receiver.config)
         if self.located.fuser:
-            interface = load_interface(self.located.fuser, *shapes, self.dtype, self.device)
+            load = load_untrained if self.pair.untrained else load_interface
+            interface = load(self.located.fuser, *shapes, self.dtype, self.device)
         else:
             interface = without_weights(self.pair.interface or "", *shapes)
         if not interface.layers_read("key") and not interface.layers_read("value"):

@@ -30,7 +30,8 @@ from latentwire.session.configuration import (
 from latentwire.session.known_pairs import recall
 from latentwire.session.session import Session
 from latentwire.tasks.dataset import Dataset
-from latentwire.tasks.registry import load_dataset, task_named, task_names
+from latentwire.tasks.registry import QuestionSet, load_dataset, task_named, task_names
+from latentwire.terminal import is_quiet, tell
 from latentwire.tracking.read_only_store import no_store, open_read_only
 from latentwire.tracking.store import Store, open_store, tracking_uri
 
@@ -61,8 +62,9 @@ class PreflightState:
     opened: Session | None = None
 
     @property
-    def dataset_names(self) -> tuple[str, ...]:
-        named: tuple[str, ...] | None = self.values["dataset"]
+    def question_sets(self) -> tuple[QuestionSet, ...]:
+        """See `Configuration`."""
+        named: tuple[QuestionSet, ...] | None = self.values["dataset"]
         return named or (self.pair.datasets if self.pair else ())
 
     def session(self) -> Session:
@@ -94,9 +96,9 @@ def open_session(values: Values, may_wait: bool = False) -> Session:
         announce(require(opening.pair), opening.reason, require(opening.device))
         _open(opening)
         return opening.session()
-    report = run_checks(_before_the_plan(opening) if may_wait else fast_checks(opening))
+    report = run_checks(_before_the_plan(opening))
     waits = may_wait and _can_wait(opening, report)
-    if may_wait and not waits:
+    if not (waits or report.of(FAIL)):  # what has failed is said before torch is imported
         report = report.followed_by(run_checks(_of_work(opening), known=report))
     if opening.pair and opening.device:
         announce(opening.pair, opening.reason, opening.device)
@@ -111,13 +113,13 @@ def open_session(values: Values, may_wait: bool = False) -> Session:
 
 def _tell(report: CheckReport, checks: str) -> None:
     """Print what was found; LatentWireError with a sentence for each check that failed."""
-    for finding in report.of(WARN):
+    for finding in report.of(WARN) if not is_quiet() else []:
         print(printable(f"preflight: warning: {finding.sentence}"), file=sys.stderr)
     if failed := report.of(FAIL):
         raise LatentWireError(*(f"preflight: {finding.sentence}" for finding in failed))
     warned = f", {len(report.of(WARN))} warned" if report.of(WARN) else ""
     passed = len(report.of(OK))
-    print(f"preflight: {passed} {checks} passed{warned} in {report.seconds:.1f} s", flush=True)
+    tell(f"preflight: {passed} {checks} passed{warned} in {report.seconds:.1f} s")
 
 
 def _before_the_plan(opening: PreflightState) -> Iterator[Check]:
@@ -192,10 +194,10 @@ def _pair_checks(opening: PreflightState, thorough: bool) -> Iterator[Check]:
 
 def _data_checks(opening: PreflightState) -> Iterator[Check]:
     # Made when it is asked for: by then the pair says which sets there are.
-    for name in opening.dataset_names:
+    for asked in opening.question_sets:
         yield Check(
-            f"data {name}",
-            lambda name=name: _dataset(opening, name),  # type: ignore[misc]
+            f"data {asked}",
+            lambda asked=asked: _dataset(opening, asked),  # type: ignore[misc]
             "fill HF_HOME online, or give data_dir=FOLDER with the set's JSON lines",
         )
     yield Check(
@@ -307,22 +309,23 @@ def _work() -> ModuleType:
     return work_checks
 
 
-def _dataset(opening: PreflightState, name: str) -> str:
+def _dataset(opening: PreflightState, asked: QuestionSet) -> str:
     try:
-        dataset = load_dataset(name, opening.values["data_dir"], download=False)
+        dataset = load_dataset(asked, opening.values["data_dir"], download=False)
     except NotCached:
         if is_offline():
             raise
-        opening.datasets_missing.append(name)
+        opening.datasets_missing.append(str(asked))
         return "not here yet, to be downloaded (a few MB)"
-    opening.datasets[name] = dataset
+    opening.datasets[str(asked)] = dataset
     return describe(dataset)
 
 
 def describe(dataset: Dataset) -> str:
     """Which questions, as a finding has it."""
+    left_out = f", {len(dataset.left_out)} left out" if dataset.left_out else ""
     return (
-        f"{len(dataset.examples)} questions of {dataset.rows} rows from {dataset.source},"
+        f"{len(dataset.examples)} questions of {dataset.rows} rows{left_out} from {dataset.source},"
         f" sha256 {dataset.hash[:12]}"
     )
 
@@ -332,7 +335,9 @@ def _uses_hub(opening: PreflightState) -> bool:
     if opening.pair is None:
         return True
     sources = [source for _, source, _ in parts_of(opening.pair)]
-    questions = any(task_named(name).test.on_hub for name in opening.dataset_names)
+    questions = any(
+        isinstance(asked, str) and task_named(asked).test.on_hub for asked in opening.question_sets
+    )
     asked = questions and opening.values["data_dir"] is None
     return asked or any(source.path is None for source in sources)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from latentwire.channel.codec_names import needs_calibration
+from latentwire.controls.registry import is_calibrated
 from latentwire.errors import LatentWireError, NotCached
 from latentwire.pairs.identity import combined_identity
 from latentwire.pairs.pair import Pair
@@ -21,7 +22,6 @@ from latentwire.tasks.registry import (
     load_training,
     load_validation,
     published_examples,
-    task_named,
 )
 from latentwire.tracking.calibration_lookup import CalibrationKey, find_calibration
 from latentwire.tracking.runs import IDENTITY
@@ -38,7 +38,7 @@ class _Kept:
 
     datasets: dict[str, Dataset] = field(default_factory=dict)
     asked: dict[str, list[Question]] = field(default_factory=dict)
-    questions: dict[str, tuple[list[Question], list[Question]]] = field(default_factory=dict)
+    donors: dict[tuple[str, int], list[Question]] = field(default_factory=dict)
     calibration: "Calibration | None" = None  # found when a codec first needs it
     seed_everywhere: bool | None = None  # see `setting`; asked once
     waiting: Callable[[], None] | None = None  # checks, see `prepare_work`
@@ -74,7 +74,7 @@ class Session(Configuration):
 
     def with_fuser_of(self, pair: Pair) -> "Session":
         """The session on a pair of the same models with another fuser; models stay in memory."""
-        kept = _Kept(self.kept.datasets, self.kept.asked, self.kept.questions)
+        kept = _Kept(self.kept.datasets, self.kept.asked, self.kept.donors)
         return replace(self, pair=pair, files=self.files.with_fuser_of(pair), kept=kept)
 
     def prepare_work(self) -> bool:
@@ -105,19 +105,20 @@ class Session(Configuration):
 
     def dataset(self, name: str) -> Dataset:
         if name not in self.kept.datasets:
-            found = load_dataset(name, self.values["data_dir"], self.may_download)
+            asked = self.question_set(name)
+            found = load_dataset(asked, self.values["data_dir"], self.may_download)
             self.kept.datasets[name] = found
         return self.kept.datasets[name]
 
     def training(self, name: str) -> Dataset:
         """Questions of a set that are never scored."""
-        return load_training(name, self.values["data_dir"], self.may_download)
+        return load_training(self.question_set(name), self.values["data_dir"], self.may_download)
 
     def development(self, name: str) -> Dataset:
         """Questions of a set to choose by: never scored, and not trained on where the set has such
         a split."""
-        found = load_validation(name, self.values["data_dir"], self.may_download)
-        return found or self.training(name)
+        asked, folder = self.question_set(name), self.values["data_dir"]
+        return load_validation(asked, folder, self.may_download) or self.training(name)
 
     def examples(self, name: str) -> int:
         """How many of a dataset's questions are to be evaluated, which a dry run knows of a
@@ -148,17 +149,17 @@ class Session(Configuration):
             self.kept.asked[dataset] = questions
         return self.kept.asked[dataset]
 
-    def questions(self, dataset: str) -> tuple[list[Question], list[Question]]:
-        """All questions of a dataset, and the donor of each under the control `deranged`."""
-        if dataset not in self.kept.questions:
-            asked = self.asked(dataset)
-            self.kept.questions[dataset] = asked, derange(asked, self.values["seed"])
-        return self.kept.questions[dataset]
+    def donors(self, dataset: str, donor: int = 1) -> list[Question]:
+        """Each question's donor of this number, under the control `deranged`."""
+        if (dataset, donor) not in self.kept.donors:
+            found = derange(self.asked(dataset), self.values["seed"], donor)
+            self.kept.donors[dataset, donor] = found
+        return self.kept.donors[dataset, donor]
 
     def setting(self, dataset: str) -> Setting:
         """What results on a dataset are kept under. Where the store has some of this seed from
         when it stood in every fingerprint, all goes on under the names of then."""
-        task = task_named(dataset)
+        task = self.dataset(dataset).task
         setting = Setting(
             pair=self.pair.name,
             pair_identity=self.subject.pair_identity,
@@ -184,24 +185,32 @@ class Session(Configuration):
         )
 
     def calibrated(self, condition: Condition) -> Condition:
-        """The condition as it is run: with the calibration that its codec will use if it needs one,
-        and the alignment of the pair's tokenizers if they differ."""
+        """The condition as it is run: with the calibration that its codec or control will use if it
+        needs one, and the alignment of the pair's tokenizers if they differ."""
         if condition.channel is None:
             return condition
-        return replace(condition, channel=self.calibrated_channel(condition.channel))
+        known = ""
+        if is_calibrated(condition.control):
+            known = self._calibration(f"control {condition.control}").hash
+        channel = self.calibrated_channel(condition.channel)
+        return replace(condition, channel=channel, control_calibration=known)
 
     def calibrated_channel(self, channel: Channel) -> Channel:
         """The same for a channel. Raises LatentWireError where there is no calibration."""
         channel = replace(channel, alignment=channel.alignment or self.pair.alignment)
         if not needs_calibration(channel.codec):
             return channel
+        return replace(channel, calibration=self._calibration(f"codec {channel.codec}").hash)
+
+    def _calibration(self, asker: str) -> "Calibration":
+        """The pair's, looked for once. Raises LatentWireError where there is none for `asker`."""
         if self.kept.calibration is not None:
-            self.kept.calibration.check_serves(channel.codec)
+            self.kept.calibration.check_serves(asker)
         else:
             self.kept.calibration = find_calibration(
-                self.store, self.values.get("calibration", AUTO), self.subject, channel.codec
+                self.store, self.values.get("calibration", AUTO), self.subject, asker
             )
-        return replace(channel, calibration=self.kept.calibration.hash)
+        return self.kept.calibration
 
     @property
     def loaded(self) -> "LoadedPair":

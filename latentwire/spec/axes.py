@@ -12,7 +12,7 @@ from typing import Any
 
 from c2c.paired_prompts import ALIGNMENTS
 from c2c.sections import ORDERS
-from latentwire.controls.registry import CONTROLS
+from latentwire.controls.registry import CONTROLS, is_lent
 from latentwire.errors import LatentWireError
 
 NONE = "none"  # what stands where an axis has no value
@@ -235,9 +235,26 @@ class Point:
         label=lambda row: str(row["control"]),
         title="Cache sent",
     )
+    # Which of a question's donors lends its message, from 1; None: it is the question's own
+    donor: int | None = _axis(
+        rank=11,
+        read=int,
+        column="Int64",
+        systems=SENDING,
+        optional=True,
+        later=True,
+        label=lambda row: f"donor {row['donor']}" if row["donor"] > 1 else "",
+    )
+    # sha256 (hex) of the calibration that the control's message is made of
+    control_calibration: str | None = _axis(rank=12, systems=CACHES, optional=True, later=True)
 
     def __post_init__(self) -> None:
+        lent = is_lent(self.control)
+        if lent and self.donor is None:  # of a run made when there was one
+            object.__setattr__(self, "donor", 1)
         require_fitting(vars(self))
+        if self.donor is not None and not (lent and self.donor > 0):
+            raise LatentWireError(f"{self.control}: it has no donor {self.donor}")
         if self.control not in SYSTEMS[self.system].controls:
             raise LatentWireError(f"{self.system}: it has no control {self.control!r}")
 
@@ -248,7 +265,8 @@ class Point:
 
 
 AXES: dict[str, Axis] = {each.name: each.metadata["axis"] for each in fields(Point)}
-ROW_AXES = tuple(name for name in AXES if name != "control")  # a row's controls are its columns
+# Whose message is sent: a row has columns of it.
+ROW_AXES = tuple(name for name in AXES if not name.startswith(("control", "donor")))
 PLACE_AXES = tuple(name for name in ROW_AXES if not AXES[name].derived)
 _BY_RANK = sorted(ROW_AXES, key=lambda name: AXES[name].rank)
 

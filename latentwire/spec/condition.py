@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from latentwire.controls.registry import is_lent
 from latentwire.errors import LatentWireError
 from latentwire.spec.axes import (
     AXES,
@@ -86,6 +87,8 @@ class Condition:
     channel: Channel | None = None
     control: str = NONE  # one of the system's
     message: Message | None = None
+    donor: int = 1  # which of a question's donors, where the control lends a message
+    control_calibration: str = ""  # sha256 (hex) of the artifact, for a control made of one
 
     def __post_init__(self) -> None:
         assert self.system in SYSTEMS
@@ -93,12 +96,16 @@ class Condition:
         assert (self.channel is not None) == (system.sends == CACHE)
         assert (self.message is not None) == (system.sends == TEXT)
         assert self.control in system.controls
+        assert self.donor == 1 or (is_lent(self.control) and self.donor > 0)
 
     @property
     def point(self) -> Point:
         """Its values, axis by axis; without those that only its codec knows."""
         values = {name: axis.absent for name, axis in AXES.items()}
         values |= {"system": self.system, "control": self.control}
+        if is_lent(self.control):
+            values["donor"] = self.donor
+        values["control_calibration"] = self.control_calibration or None
         if self.channel is not None:
             names = ("calibration", "alignment", *BUDGETS)
             later = {name: getattr(self.channel, name) or None for name in names}
@@ -107,6 +114,11 @@ class Condition:
             values |= {"codec": self.message.codec, "message_tokens": self.message.tokens}
             values |= {"budget_bytes": self.message.budget_bytes or None}
         return Point(**values)
+
+    @property
+    def sends(self) -> tuple[str, int]:
+        """Whose message it is: conditions that share it send one."""
+        return self.control, self.donor
 
     @property
     def alignment(self) -> str:

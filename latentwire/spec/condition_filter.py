@@ -14,6 +14,7 @@ from typing import Any
 from latentwire.controls.registry import MATCHED
 from latentwire.errors import LatentWireError, quoted
 from latentwire.spec.axes import AXES, CACHES, NONE, Point, is_whole, read_params
+from latentwire.suggestion import did_you_mean
 
 PAIR = "pair"  # no axis, but told apart by it as well
 _UNSAID = {"system": CACHES, "control": (MATCHED, NONE)}
@@ -65,7 +66,10 @@ def condition_filter(text: str) -> ConditionFilter:
                 f"{quoted(part)} is no NAME=VALUE: name conditions as in codec=int8,order=front"
             )
         if name not in (*AXES, PAIR):
-            raise LatentWireError(f"{quoted(name)} is none of {', '.join((*AXES, PAIR))}")
+            known = (*AXES, PAIR)
+            raise LatentWireError(
+                f"{quoted(name)} is none of {', '.join(known)}{did_you_mean(name, known)}"
+            )
         _require_value(name, value)
         wanted[name].append(value)
     return ConditionFilter(text, {name: tuple(values) for name, values in wanted.items()})
@@ -76,8 +80,11 @@ def _require_value(name: str, value: str) -> None:
         return
     axis = AXES[name]
     if axis.allowed and not any(fnmatchcase(str(known), value) for known in axis.allowed):
-        known = ", ".join(map(str, axis.allowed))
-        raise LatentWireError(f"{name}={quoted(value)}: {name} is one of {known}")
+        known = [str(each) for each in axis.allowed]
+        raise LatentWireError(
+            f"{name}={quoted(value)}: {name} is one of {', '.join(known)}"
+            f"{did_you_mean(value, known)}"
+        )
     try:
         axis.read(value)
     except ValueError:

@@ -19,7 +19,7 @@ from latentwire.spec.axes import (
 def label(row: Mapping[Any, Any], left_out: Iterable[str] = ()) -> str:
     """The words of all axes but those left out: c2c int8 0.5 back matched."""
     names = [name for name in applying(row["system"]) if name not in left_out]
-    words = [AXES[name].label(row) for name in names if not is_missing(row[name])]
+    words = [AXES[name].label(row) for name in names if not is_missing(row.get(name))]
     return " ".join(filter(None, words))
 
 
@@ -42,4 +42,4 @@ def condition_name(row: Mapping[Any, Any]) -> str:
     """Any row in a few words: receiver alone, int8, int8 0.5 back."""
     if row["system"] not in CACHES:
         return row_name(row)
-    return label(row, ("system", "control")).removesuffix(f" {WHOLE}")
+    return label(row, ("system", "control", "donor")).removesuffix(f" {WHOLE}")

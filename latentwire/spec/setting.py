@@ -58,6 +58,10 @@ class Setting:
         }
         if message:
             content["message"] = _said(message)
+        if condition.donor > 1:
+            content["donor"] = condition.donor
+        if condition.control_calibration:
+            content["control_calibration"] = condition.control_calibration
         if SYSTEMS[condition.system].competes:
             content["message_version"] = MESSAGE_VERSION
         with_seed = is_lent(condition.control) or self.seed_everywhere

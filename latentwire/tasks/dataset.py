@@ -2,13 +2,19 @@
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from latentwire.errors import LatentWireError
-from latentwire.tasks.rows import Expected, Row, kind_of
+from latentwire.errors import LatentWireError, as_sentence
+from latentwire.tasks.file_rows import as_mapping
+from latentwire.tasks.rows import Expected, Row
 from latentwire.tasks.task import Example, Options, Task
+
+_TOLD = 3  # rows left out of which a warning says why
+
+log = logging.getLogger("latentwire")
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,10 @@ class Dataset:
     rows: int  # all rows of the split, unscored ones too
     hash: str  # see `content_hash`
     source: str  # where the rows were read, for people
+    left_out: tuple[str, ...] = ()  # malformed rows of a file of the user's, each with the reason
+
+    def __str__(self) -> str:
+        return self.name
 
     @property
     def private(self) -> bool:
@@ -50,43 +60,56 @@ def build_dataset(
     """The dataset of a split's rows, which were read at `place`; checked against what the set must
     hold, if that is pinned. `label` is of the split, empty for the one that is scored.
 
-    Raises `LatentWireError` for a malformed row, for a set with nothing to score, and for one that
-    is not the expected set.
+    Raises `LatentWireError` for a malformed row (unless a task leaves these out), for a set with
+    nothing to score, and for one that is not the expected set.
     """
-    examples = parse_examples(task, rows)
+    left_out: list[str] | None = [] if task.from_file else None
+    examples = parse_examples(task, rows, left_out)
     if not examples:
-        raise LatentWireError(f"{place}: no {task.scored} among {len(rows)} rows")
+        first = f"; the first is left out: {left_out[0]}" if left_out else ""
+        raise LatentWireError(f"{place}: no {task.scored} among {len(rows)} rows{first}")
     name = f"{task.name} {label}".rstrip()
-    dataset = Dataset(task, name, examples, len(rows), content_hash(examples), place)
+    found = len(rows), content_hash(examples), place, tuple(left_out or ())
+    dataset = Dataset(task.fitted(examples), name, examples, *found)
+    _tell(dataset)
     if expected is not None:
         _check(dataset, expected)
     return dataset
 
 
-def parse_examples(task: Task, rows: Sequence[Row]) -> tuple[Example, ...]:
+def parse_examples(
+    task: Task, rows: Sequence[Row], left_out: list[str] | None = None
+) -> tuple[Example, ...]:
     """Read a split's rows, each given with the place that names it; the scored ones, in order.
 
-    Ids are unique over all rows of the split, unscored ones too.
-
-    Raises `LatentWireError` naming the place of the first malformed row or repeated id.
+    Ids are unique over all rows of the split, unscored ones too. With `left_out`, each malformed
+    row or repeated id goes there, in a sentence; else the first raises it as `LatentWireError`.
     """
     examples = []
     places: dict[str, str] = {}
     for index, (place, row) in enumerate(rows):
         try:
-            if not isinstance(row, dict):
-                raise ValueError(f"expected an object with named fields, got {kind_of(row)}")
-            example, row_id = task.example(row, index), task.row_id(row, index)
+            fields = as_mapping(row)
+            example, row_id = task.example(fields, index), task.row_id(fields, index)
+            if row_id in places:
+                raise ValueError(f"the id {row_id!r} was used before, at {places[row_id]}")
         except ValueError as error:
-            raise LatentWireError(f"{place}: {error}") from None
-        if row_id in places:
-            raise LatentWireError(
-                f"{place}: the id {row_id!r} was used before, at {places[row_id]}"
-            )
+            if left_out is None:
+                raise LatentWireError(f"{place}: {error}") from None
+            left_out.append(as_sentence(f"{place}: {error}"))
+            continue
         places[row_id] = place
         if example is not None:
             examples.append(example)
     return tuple(examples)
+
+
+def _tell(dataset: Dataset) -> None:
+    """Warn of the rows that were left out."""
+    for sentence in dataset.left_out[:_TOLD]:
+        log.warning("left out: %s", sentence)
+    if len(dataset.left_out) > _TOLD:
+        log.warning("and %d more rows of %s", len(dataset.left_out) - _TOLD, dataset.source)
 
 
 def _check(dataset: Dataset, expected: Expected) -> None:

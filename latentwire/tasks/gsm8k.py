@@ -25,7 +25,7 @@ _BEFORE_ANSWER = re.compile(r"####|answer is|answer:", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class _Problem(Task):
+class Problem(Task):
     """Rows: `question` and `answer`, the way to it and, behind ####, the number."""
 
     max_new_tokens: int = 320
@@ -37,7 +37,7 @@ class _Problem(Task):
 
     def example(self, row: dict[str, Any], index: int) -> Example | None:
         fields = RowFields(row)
-        number = _last_number(fields.text("answer").rpartition(_BEFORE_KEY)[2])
+        number = last_number(fields.text("answer").rpartition(_BEFORE_KEY)[2])
         if number is None:
             raise ValueError(f"field 'answer' must end with {_BEFORE_KEY} and a number")
         return Example(self.row_id(row, index), index, fields.text("question"), (), number)
@@ -50,7 +50,7 @@ class _Problem(Task):
         for said in reversed(_BEFORE_ANSWER.split(output)[1:]):
             if found := _NUMBER.search(said):
                 return _plain(found[0])
-        return _last_number(output)
+        return last_number(output)
 
     def in_format(self, output: str) -> bool:
         return "The answer is" in output and self.extract(output) is not None
@@ -59,7 +59,8 @@ class _Problem(Task):
         return f"The answer is {example.answer}"
 
 
-def _last_number(text: str) -> str | None:
+def last_number(text: str) -> str | None:
+    """The last number of a text, in one spelling; None where it has none."""
     found = _NUMBER.findall(text)
     return _plain(found[-1]) if found else None
 
@@ -70,7 +71,7 @@ def _plain(number: str) -> str:
     return f"{value.normalize():f}" if value else "0"
 
 
-TASK = _Problem(
+TASK = Problem(
     name="gsm8k",
     test=HubSplit(*_HUB, "test", "gsm8k/test.jsonl", _TEST),
     training=HubSplit(*_HUB, "train", "gsm8k/train.jsonl"),

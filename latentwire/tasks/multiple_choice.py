@@ -27,7 +27,7 @@ _AFTER_CHOICES = f"""
 Instructions:
 - Carefully read the question and all options.
 - Select the single most correct answer.
-- Respond ONLY in the following format: "{ANSWER_STEM} A/B/C/D".
+- Respond ONLY in the following format: "{ANSWER_STEM} %s".
 - Do not include any explanations, additional text, or punctuation besides the answer.
 
 {ANSWER_STEM}"""
@@ -102,8 +102,8 @@ class MultipleChoice(Task):
         return bool(_ASKED_FORMAT.fullmatch(output.strip()))
 
 
-def prompt_text(question: str, choices: Sequence[str]) -> str:
-    """The single user message for a question.
+def prompt_text(question: str, choices: Sequence[str], letters: str = LETTERS) -> str:
+    """The single user message for a question; it asks for one of `letters`.
 
     Choices are lettered A, B, C, ... by position, whatever labels the dataset gave them. Each ends
     its line, the last one too, so two blank lines stand before the instructions. Nothing follows
@@ -117,7 +117,8 @@ def prompt_text(question: str, choices: Sequence[str]) -> str:
             f"{len(choices)}: {question!r}"
         )
     # Joined rather than formatted: questions hold braces of their own.
-    return _BEFORE_QUESTION + question + _BEFORE_CHOICES + _lettered(choices) + _AFTER_CHOICES
+    asked = _AFTER_CHOICES % "/".join(letters)
+    return _BEFORE_QUESTION + question + _BEFORE_CHOICES + _lettered(choices) + asked
 
 
 def _lettered(choices: Sequence[str]) -> str:

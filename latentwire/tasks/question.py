@@ -78,48 +78,58 @@ def tokenize(
     return [Question(task, example, prompts(example), both) for example in examples]
 
 
-def derange(questions: Sequence[Question], seed: int) -> list[Question]:
-    """For each question another one, whose cache is sent in its place.
+def derange(questions: Sequence[Question], seed: int, donor: int = 1) -> list[Question]:
+    """For each question another one, its donor of a number from 1, whose cache is sent in its
+    place.
 
-    Questions of one prompt length are shuffled by a hash of seed and id, and each takes the next
-    one's cache, round in a ring. A length that only one question has borrows from the next longer
-    question (the longest of all from the next shorter), so the cache sent is as long as the
-    question's own or is cut to it. Made once over the whole dataset: which chunks are evaluated
-    changes nothing. With a single question there is no other, and it gets its own.
+    Questions of one prompt length are shuffled by a hash of seed and id, and each takes the cache
+    of the one so many places on, round in a ring. Where a length has too few, its questions borrow
+    from the rings of the next longer lengths, one question after the other, then from those of the
+    next shorter: such a cache is brought to the question's length. All donors of a question are
+    distinct. Made once over the whole dataset: which chunks are evaluated changes nothing. With a
+    single question there is no other, and it gets its own.
 
     Where the sharer alone reads the evidence, each question borrows from the first one of another
-    evidence, the next in a ring of them all that is shuffled so: its cache keeps its own length.
+    evidence, so many places on in a ring of them all that is shuffled so: its cache keeps its own
+    length. `donor` is below the number of `lenders`, or 1.
     """
 
     def place(index: int) -> str:
         return hashlib.sha256(f"{seed}:{questions[index].example.id}".encode()).hexdigest()
 
     if any(question.prompts.private for question in questions):
-        return _of_other_evidence(questions, place)
-    groups = by_length(questions)
-    for ring in groups.values():
-        ring.sort(key=place)
-    lengths = list(groups)
-    donors = list(range(len(questions)))
-    for rank, length in enumerate(lengths):
-        ring = groups[length]
-        if len(ring) > 1:
-            for index, donor in zip(ring, [*ring[1:], ring[0]], strict=True):
-                donors[index] = donor
-        elif len(lengths) > 1:
-            neighbour = lengths[rank + 1] if rank + 1 < len(lengths) else lengths[rank - 1]
-            donors[ring[0]] = groups[neighbour][0]
-    return [questions[donor] for donor in donors]
+        return _of_other_evidence(questions, place, donor)
+    rings = [sorted(group, key=place) for group in by_length(questions).values()]
+    found = list(range(len(questions)))
+    for rank, ring in enumerate(rings):
+        if donor < len(ring):
+            for index, lender in zip(ring, _turned(ring, donor), strict=True):
+                found[index] = lender
+        elif len(rings) > 1:
+            elsewhere = [*rings[rank + 1 :], *reversed(rings[:rank])]
+            lender = [index for other in elsewhere for index in other][donor - len(ring)]
+            for index in ring:
+                found[index] = lender
+    return [questions[lender] for lender in found]
+
+
+def lenders(examples: Sequence[Example]) -> int:
+    """How many messages there are to lend, a question's own counted."""
+    return len({example.evidence or example.id for example in examples})
+
+
+def _turned(ring: Sequence[int], places: int) -> list[int]:
+    return [*ring[places:], *ring[:places]]
 
 
 def _of_other_evidence(
-    questions: Sequence[Question], place: Callable[[int], str]
+    questions: Sequence[Question], place: Callable[[int], str], donor: int
 ) -> list[Question]:
     first: dict[tuple[int, ...], int] = {}  # question of each evidence
     for index, question in enumerate(questions):
         first.setdefault(question.prompts.sharer_ids, index)
     ring = sorted(first.values(), key=place)
-    following = dict(zip(ring, [*ring[1:], *ring[:1]], strict=True))
+    following = dict(zip(ring, _turned(ring, donor), strict=True))
     return [questions[following[first[q.prompts.sharer_ids]]] for q in questions]
 
 

@@ -4,8 +4,13 @@ from importlib import import_module
 from pathlib import Path
 
 from latentwire.errors import LatentWireError
+from latentwire.suggestion import did_you_mean
 from latentwire.tasks.dataset import Dataset, build_dataset
+from latentwire.tasks.file_kinds import kind_of_name
 from latentwire.tasks.task import Task
+
+QuestionSet = str | Dataset
+"""A known task's set, by its name, or a user's own, which is read where its file is named."""
 
 # A task's file is called as it is.
 _FILES = (
@@ -28,6 +33,8 @@ _FILES = (
 )
 TASKS: dict[str, Task] = {name: import_module(f"latentwire.tasks.{name}").TASK for name in _FILES}
 
+# As which task each kind of a user's own sets is asked and scored.
+AS_TASK = {"multiple_choice": "openbookqa", "extractive": "squad", "number": "gsm8k"}
 STUDIED = ("openbookqa", "arc_c")  # whose answers the published study has
 
 
@@ -39,20 +46,23 @@ def task_names() -> tuple[str, ...]:
 def task_named(name: str) -> Task:
     """A task; LatentWireError for an unknown name."""
     if name not in TASKS:
-        raise LatentWireError(f"unknown dataset {name!r}; known: {', '.join(TASKS)}")
+        raise LatentWireError(
+            f"unknown dataset {name!r}; known: {', '.join(TASKS)}, or give a file of questions"
+            f"{did_you_mean(name, TASKS)}"
+        )
     return TASKS[name]
 
 
 def task_of_records(dataset: str) -> Task:
-    """By which task answers were recorded; of a dataset that is not known (any more), the first.
+    """By which task answers were recorded; of a dataset that is not known, by what its name says.
 
-    Stores are read that earlier or other versions wrote: all of theirs were of the published form.
+    Stores are read that earlier or other versions wrote, or that hold answers to a user's own sets.
     """
-    return TASKS.get(dataset) or next(iter(TASKS.values()))
+    return TASKS.get(dataset) or TASKS[AS_TASK[kind_of_name(dataset)]]
 
 
-def load_dataset(name: str, data_dir: Path | None = None, download: bool = True) -> Dataset:
-    """Read a task's test split: scored examples in order.
+def load_dataset(name: QuestionSet, data_dir: Path | None = None, download: bool = True) -> Dataset:
+    """Read a task's test split: scored examples in order; a user's own set has been read.
 
     `data_dir` is a folder of JSON lines in the hub's schema, laid out as the hub names its parts
     (`openbookqa/test.jsonl`, `ai2_arc/ARC-Challenge/test.jsonl`). Without one, published sets come
@@ -62,26 +72,30 @@ def load_dataset(name: str, data_dir: Path | None = None, download: bool = True)
     Raises `LatentWireError` for an unknown name, and for a set that cannot be had, is malformed or
     is not the published one; as `NotCached` for one that is only not in the cache.
     """
+    if isinstance(name, Dataset):
+        return name
     task = task_named(name)
     rows, place = task.test.read(data_dir, download)
     return build_dataset(task, rows, place, expected=task.test.expected)
 
 
-def load_training(name: str, data_dir: Path | None = None, download: bool = True) -> Dataset:
+def load_training(
+    name: QuestionSet, data_dir: Path | None = None, download: bool = True
+) -> Dataset:
     """Questions of a task that are never scored, from its training split (the bundled sets have a
     development split instead); otherwise as `load_dataset`."""
-    task = task_named(name)
+    task = name.task if isinstance(name, Dataset) else task_named(name)
     source = task.training
     rows, place = source.read(data_dir, download)
     return build_dataset(task, rows, place, source.label, source.expected)
 
 
 def load_validation(
-    name: str, data_dir: Path | None = None, download: bool = True
+    name: QuestionSet, data_dir: Path | None = None, download: bool = True
 ) -> Dataset | None:
     """Questions of a task that are neither scored nor trained on; None where it has no such split.
     Otherwise as `load_dataset`."""
-    task = task_named(name)
+    task = name.task if isinstance(name, Dataset) else task_named(name)
     source = task.validation
     if source is None:
         return None

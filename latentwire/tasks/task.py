@@ -7,6 +7,7 @@ accuracies compare only between runs that share it byte for byte.
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -98,6 +99,9 @@ class Task(ABC):
     """What the mean score is called: another name where scores lie between 0 and 1."""
     scored: ClassVar[str] = "example to score"
     """What a row must hold to be scored, in the sentence that there is none."""
+    from_file: ClassVar[bool] = False
+    """Whether its rows are a file of the user's: a malformed one is left out, and tables tell two
+    contents of one name apart."""
 
     def row_id(self, row: dict[str, Any], index: int) -> str:
         """What names a row, scored or not. Raises ValueError where it has no such field."""
@@ -138,6 +142,10 @@ class Task(ABC):
     def options(self, example: Example) -> Options:
         """What can be answered."""
         return Options("")
+
+    def fitted(self, examples: Sequence[Example]) -> "Task":
+        """The task as all its examples need it."""
+        return self
 
     @property
     def has_options(self) -> bool:

@@ -37,21 +37,21 @@ class CalibrationKey:
 
 
 def find_calibration(
-    store: Store, wanted: str, subject: CalibrationKey, codec: str
+    store: Store, wanted: str, subject: CalibrationKey, asker: str
 ) -> "Calibration":
     """The calibration that `wanted` names: a file's path, or `auto` for the newest in the store.
 
     Raises LatentWireError when there is none, when it cannot be read, or when it is of another
-    pair or dtype. `codec` is who asks.
+    pair or dtype. `asker` is who asks: `codec klt2`, `control mean`.
     """
-    found = _from_file(user_path(wanted)) if wanted != NEWEST else _newest(store, subject, codec)
+    found = _from_file(user_path(wanted)) if wanted != NEWEST else _newest(store, subject, asker)
     theirs = (found.about.get("pair_identity"), found.about.get("dtype"))
     if theirs != (subject.pair_identity, subject.dtype):
         raise LatentWireError(
             f"the calibration is of pair {found.about.get('pair')} in {found.about.get('dtype')}"
             f" with other files, not of {subject.pair} in {subject.dtype}: calibrate anew"
         )
-    found.check_serves(codec)
+    found.check_serves(asker)
     return found
 
 
@@ -64,7 +64,7 @@ def _from_file(path: Path) -> "Calibration":
         raise LatentWireError(f"calibration {path} cannot be read: {error.strerror}") from None
 
 
-def _newest(store: Store, subject: CalibrationKey, codec: str) -> "Calibration":
+def _newest(store: Store, subject: CalibrationKey, asker: str) -> "Calibration":
     """The newest in the store that can be read; a warning names each newer one that cannot."""
     runs = [
         run
@@ -80,7 +80,7 @@ def _newest(store: Store, subject: CalibrationKey, codec: str) -> "Calibration":
         except LatentWireError as error:
             log.warning("%s: it does not count", error)
     raise LatentWireError(
-        f"codec {codec} needs a calibration of pair {subject.pair} in {subject.dtype}: run"
+        f"{asker} needs a calibration of pair {subject.pair} in {subject.dtype}: run"
         " `mlflow run . -e calibrate` first, or give calibration=FILE"
     )
 

@@ -23,7 +23,7 @@ from latentwire.controls.registry import is_lent
 from latentwire.errors import LatentWireError, first_line
 from latentwire.evaluation.record import Record, read_records
 from latentwire.garbage import gc_paused
-from latentwire.spec.axes import AXES, has_budget, read_params
+from latentwire.spec.axes import AXES, NONE, has_budget, read_params
 from latentwire.spec.condition import order_of
 from latentwire.spec.setting import USUAL_SEED
 from latentwire.tracking.artifacts import local_artifact
@@ -32,6 +32,7 @@ from latentwire.tracking.retries import is_unavailable
 from latentwire.tracking.runs import (
     CHUNK,
     CONDITION,
+    DATASET_HASH,
     HOST,
     IDENTITY,
     INSTEAD_OF,
@@ -88,8 +89,10 @@ def chunks_from(store: Store, source: str, pair: str | None) -> list[Run]:
 def newest(chunks: Sequence[Run]) -> list[Run]:
     """Of each pair the chunks of one identity: other model files, dtype or evaluation version
     make other curves, which must not be mixed. The one with the newest chunk is taken. Of it, of
-    each dataset the chunks of one seed where a seed chose another question's cache: of the seed
-    with most answers, so that all conditions are compared by one; among equals the newest."""
+    each dataset that is a user's file the chunks of its newest content, so that one name is one set
+    for all pairs; and of each dataset those of one seed where a seed chose another question's
+    cache: of the seed with most answers, so that all conditions are compared by one; among equals
+    the newest."""
     kept = _one_kind(
         chunks,
         ("pair",),
@@ -97,6 +100,22 @@ def newest(chunks: Sequence[Run]) -> list[Run]:
         "identities (other files, dtype or evaluation version); only the newest",
         lambda runs: max(map(_ended, runs)),
         lambda run: True,
+    )
+    kept = _one_kind(
+        kept,
+        ("dataset",),
+        lambda run: run.data.params[DATASET_HASH],
+        "contents of the question set's file; only the newest",
+        lambda runs: max(map(_ended, runs)),
+        lambda run: DATASET_HASH in run.data.params,
+    )
+    kept = _one_kind(
+        kept,
+        ("pair", "dataset", "control"),
+        lambda run: run.data.params["control_calibration"],
+        "calibrations of which a control is made; only that of most answers",
+        lambda runs: (sum(map(_examples, runs)), max(map(_ended, runs))),
+        lambda run: run.data.params.get("control_calibration", NONE) != NONE,
     )
     return _one_kind(
         kept,
@@ -130,7 +149,7 @@ def _one_kind(
         taken[name] = max(kinds, key=lambda one: (worth(kinds[one]), one))
         if len(kinds) > 1:
             used = taken[name][:12]
-            log.warning("pair %s has runs of %d %s, %s, is used", name, len(kinds), told, used)
+            log.warning("%s %s has runs of %d %s, %s, is used", of[0], name, len(kinds), told, used)
     return [run for run in chunks if not concerned(run) or kind(run) == taken[group(run)]]
 
 

@@ -16,8 +16,9 @@ import platform
 import tempfile
 import time
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from latentwire.tracking.processes import is_gone, own_process
 from latentwire.tracking.retries import fail_fast
 from latentwire.tracking.signals import Terminated
 from latentwire.tracking.store import Store
+from latentwire.tracking.ui_views import REPEATED
 
 LEVEL = "latentwire.level"  # milestone, condition, chunk, codec or link
 CODEC_LEVEL, LINK_LEVEL = "codec", "link"  # M1's measurements
@@ -49,6 +51,7 @@ FINGERPRINT = "latentwire.fingerprint"
 CONDITION = "latentwire.condition"  # fingerprint of the condition that a chunk belongs to
 IDENTITY = "latentwire.identity"  # what all points of one curve have in common
 CHUNK = "latentwire.chunk"
+DATASET_HASH = "dataset_hash"  # a param, of answers to a user's own question set
 INSTEAD_OF = "latentwire.instead_of"  # runs of the same chunk whose answers could not be read
 ATTEMPT = "latentwire.attempt"
 CODE_SHA = "latentwire.code_sha"
@@ -203,6 +206,13 @@ class RunWriter:
         """`kill_orphans` for a milestone that this writes alone in its process."""
         return kill_orphans(self.store, milestone, self._open)
 
+    def explain(self, text: str) -> None:
+        """Describe the first run that is open, if there is one and the store takes it: the error
+        that brought us here is the one to show."""
+        with suppress(Exception), fail_fast():
+            if self._open:
+                self.set_description(self._open[0], text)
+
     def close(self, status: str) -> None:
         """End every run that is still open, children first.
 
@@ -220,13 +230,18 @@ class RunWriter:
 
 
 @contextmanager
-def closing(writer: RunWriter) -> Iterator[None]:
-    """Runs that the block leaves open end as KILLED when it was stopped, else as FAILED."""
+def closing(
+    writer: RunWriter, describe: Callable[[BaseException], str] | None = None
+) -> Iterator[None]:
+    """Runs that the block leaves open end as KILLED when it was stopped, else as FAILED; of the
+    first, `describe` then says why."""
     try:
         yield
     except BaseException as error:
         stopped = isinstance(error, (KeyboardInterrupt, Terminated))
         _release_frames(error, stopped)
+        if describe and not stopped:
+            writer.explain(describe(error))
         writer.close("KILLED" if stopped else "FAILED")
         raise
 
@@ -356,6 +371,28 @@ def conditions_below(store: Store, milestone_run: str) -> list[Run]:
             f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{milestone_run}' and tags.`{LEVEL}` = 'condition'"
         )
     )
+
+
+def mark_repeated(
+    store: Store, identities: Collection[str], condition_runs: Mapping[str, str]
+) -> None:
+    """Mark the earlier FINISHED runs of these conditions (fingerprint -> the run that has just
+    finished) in the experiment: a view shows each condition once. Of two that end together, one is
+    marked. `identities` are those of the conditions."""
+    found: dict[str, list[Run]] = defaultdict(list)
+    for identity in identities:
+        for run in store.search(
+            f"tags.`{LEVEL}` = 'condition' and attributes.status = 'FINISHED'",
+            [store.experiment_id],
+            tags={IDENTITY: identity},
+        ):
+            found[run.data.tags.get(FINGERPRINT, "")].append(run)
+    for fingerprint, ours in condition_runs.items():
+        for run in found[fingerprint]:  # oldest first
+            if run.info.run_id == ours:
+                break
+            if REPEATED not in run.data.tags:
+                store.client.set_tag(run.info.run_id, REPEATED, "true")
 
 
 def next_attempt(store: Store, milestone: str, config_fingerprint: str) -> int:

@@ -10,9 +10,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from latentwire.redaction import redact_uri
+
 VIEW_TAG = "mlflow.sharedViewState."
 PAGES = "&workflowType=machine_learning"  # else the menus of chats and traces stand beside it
 EXPERIMENT_NOTE = "mlflow.note.content"
+_MLFLOW_UI = "http://127.0.0.1:5000/"  # where `mlflow ui` listens unless it is told otherwise
 COLUMN_WIDTH, DATASET_WIDTH = 110, 420  # pixels
 DATASET = "attributes.`Dataset`"  # names and digests of the inputs
 
@@ -26,22 +29,29 @@ class View:
     level: str  # whose runs
     columns: tuple[str, ...]
     order_by: str
+    without: str = ""  # a tag that runs it leaves out have
 
 
 def _columns(kind: str, *names: str) -> tuple[str, ...]:
     return tuple(f"{kind}.`{name}`" for name in names)
 
 
-_OF_MILESTONES = ("tags.`latentwire.milestone`", "params.`pair`", DATASET)
+_OF_MILESTONES = (
+    "tags.`latentwire.milestone`",
+    "params.`pair`",
+    *_columns("metrics", "accuracy", "wire_bytes_mean"),
+    DATASET,
+)
 _OF_CONDITIONS = (
     "params.`dataset`",
     *_columns("metrics", "accuracy", "pairing_gain", "wire_bytes_mean", "examples"),
     *_columns("params", "codec", "keep_ratio", "order", "control", "system"),
 )
+REPEATED = "latentwire.repeated"  # of a condition's run: a later one has all of its answers too
 STARTED, ACCURACY = "attributes.start_time", "metrics.`accuracy`"
 VIEWS = (
     View("latentwire-milestones", "Milestones", "milestone", _OF_MILESTONES, STARTED),
-    View("latentwire-conditions", "Conditions", "condition", _OF_CONDITIONS, ACCURACY),
+    View("latentwire-conditions", "Conditions", "condition", _OF_CONDITIONS, ACCURACY, REPEATED),
 )
 
 
@@ -56,6 +66,14 @@ def view_address(experiment_id: str, view: View) -> str:
     return f"#/experiments/{experiment_id}/runs?viewStateShareKey={view.key}{PAGES}"
 
 
+def printed_address(uri: str, experiment_id: str) -> str:
+    """Where to see what a run found: the view's address on a server, or that of `mlflow ui`."""
+    view = view_address(experiment_id, VIEWS[0]).removesuffix(PAGES)
+    if uri.startswith("http"):
+        return f"{redact_uri(uri).rstrip('/')}/{view}"
+    return f"{_MLFLOW_UI}{view}"
+
+
 def experiment_note(experiment_id: str) -> str:
     """The experiment's description in Markdown."""
     links = " or ".join(f"[{view.name}]({view_address(experiment_id, view)})" for view in VIEWS)
@@ -63,8 +81,9 @@ def experiment_note(experiment_id: str) -> str:
 
 
 def _envelope(view: View, now_ms: int) -> str:
+    rest = f" and tags.`{view.without}` IS NULL" if view.without else ""
     state = {
-        "searchFilter": f"tags.`latentwire.level` = '{view.level}'",
+        "searchFilter": f"tags.`latentwire.level` = '{view.level}'{rest}",
         "orderByKey": view.order_by,
         "orderByAsc": False,
         "selectedColumns": list(view.columns),

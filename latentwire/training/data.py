@@ -13,8 +13,9 @@ from c2c.errors import C2CError
 from c2c.paired_prompts import PairedPrompts, paired_prompts
 from c2c.training_batches import chat_tokens, end_and_pad, json_lines
 from latentwire.errors import LatentWireError
+from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.question import Question, tokenize
-from latentwire.tasks.registry import TASKS, load_training, load_validation
+from latentwire.tasks.registry import TASKS, QuestionSet, load_training, load_validation
 from latentwire.tasks.task import Example, Task, user_turn_token_ids
 
 MOST_TOKENS = 2048  # of a conversation; longer ones are left out
@@ -127,20 +128,22 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def load_training_data(
-    data: Sequence[str] | Path,
-    judges: Sequence[str],
+    data: Sequence[QuestionSet] | Path,
+    judges: Sequence[QuestionSet],
     scored: ScoredQuestions,
     reader: Reader,
     data_dir: Path | None,
     judged: int,
     download: bool = True,
 ) -> TrainingData:
-    """The conversations of tasks' training splits, or of a file of chats.
+    """The conversations of tasks' training splits, of a user's question sets, or of a file of
+    chats.
 
-    Of tasks, the prompt is the task's own and the answer what it asks for. Judged by the first
-    `judged` questions of each task's validation split; of a task without one, of some training
-    questions that are then not trained on. Where `data` is a file, by those of the tasks `judges`.
-    Questions and chats that `scored` holds are left out.
+    Of a user's set that is named to be trained on, all questions are. The prompt is the task's own
+    and the answer what it asks for. Judged by the first `judged` questions of each task's
+    validation split; of a task without one, of some training questions that are then not trained
+    on. Where `data` is a file of chats, by those of the tasks `judges`. Questions and chats that
+    `scored` holds are left out.
 
     For an interface that inserts, the sharer has messages of its own: a task's evidence, or a
     chat's; where there is none, the prompt. With a tokenizer at each end it has the prompt in its
@@ -151,14 +154,14 @@ def load_training_data(
     end, pad = end_and_pad(reader.tokenizer)
     if isinstance(data, Path):
         found = [_of_chats(data, scored, reader, end)]
-        names: Sequence[str] = judges
+        names: Sequence[QuestionSet] = judges
     else:
         found, names = [], data
     questions: list[Question] = []
     measured: list[Question] = []
     for name in names:
-        task = TASKS[name]
-        training = load_training(name, data_dir, download)
+        training = _training(name, isinstance(data, Path), data_dir, download)
+        task = training.task
         kept = [e for e in training.examples if not scored.holds(e.question)]
         held_out = load_validation(name, data_dir, download)
         if held_out is None:
@@ -187,6 +190,24 @@ def load_training_data(
         tuple(entry.aligned for entry in named if entry.aligned),
         tuple(measured),
     )
+
+
+def _training(asked: QuestionSet, judges: bool, data_dir: Path | None, download: bool) -> Dataset:
+    """What is trained on; of a user's own set that only judges, its training questions."""
+    if judges or isinstance(asked, str):
+        return load_training(asked, data_dir, download)
+    _require_unscored(Path(asked.source))
+    return asked
+
+
+def _require_unscored(path: Path) -> None:
+    """LatentWireError for a file by which a known task is scored."""
+    for task in TASKS.values():
+        if path.absolute().as_posix().endswith("/" + getattr(task.test, "file", "\0")):
+            raise LatentWireError(
+                f"data={path}: that is the set by which {task.name} is scored, and is never trained"
+                f" on; data={task.name} takes its training split"
+            )
 
 
 def _held_back(examples: Sequence[Example], wanted: int) -> tuple[list[Example], list[Example]]:
@@ -229,12 +250,7 @@ def _of_task(
 def _of_chats(
     path: Path, scored: ScoredQuestions, reader: Reader, end: int
 ) -> tuple[list[Named], Part]:
-    for task in TASKS.values():
-        if path.absolute().as_posix().endswith("/" + getattr(task.test, "file", "\0")):
-            raise LatentWireError(
-                f"data={path}: that is the set by which {task.name} is scored, and is never trained"
-                f" on; data={task.name} takes its training split"
-            )
+    _require_unscored(path)
     pairs: list[Named] = []
     left_out = 0
     for number, row in enumerate(json_lines(path), start=1):

@@ -149,7 +149,7 @@ class TrainingFolder:
             "receiver": _source(pair.receiver),
             "sharer": _source(pair.sharer),
             "fuser": {"path": FUSER.as_posix()},
-            "datasets": list(pair.datasets),
+            **({"datasets": list(pair.datasets)} if pair.datasets else {}),
             "shared_tokenizer": pair.shared_tokenizer,
             **({"alignment": pair.alignment} if pair.alignment else {}),
         }

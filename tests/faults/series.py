@@ -6,6 +6,7 @@ import re
 import signal
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,9 +34,9 @@ EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
 PHASE = re.compile(r"^(m\d|baselines|calibrate|curves)\b", re.MULTILINE)
 
 
-def start(folder: Path) -> Launched:
+def start(folder: Path, parameters: Mapping[str, object]) -> Launched:
     """Start `main` in a folder, in a process group of its own."""
-    options = options_of(PARAMETERS)
+    options = options_of(parameters)
     environment = surroundings() | {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
     return the_launcher().start_apart("main", options, folder, environment, folder / OUTPUT)
 
@@ -74,10 +75,10 @@ class Report:
         return not self.wrong and not any(any(found.values()) for found in self.findings)
 
 
-def undisturbed(folder: Path) -> Held:
+def undisturbed(folder: Path, parameters: Mapping[str, object] = PARAMETERS) -> Held:
     """What a start that nobody disturbs leaves."""
     folder.mkdir()
-    status = start(folder).wait()
+    status = start(folder, parameters).wait()
     assert status == 0, (folder / OUTPUT).read_text()
     return held(folder)
 
@@ -88,6 +89,7 @@ def disturbed(
     faults: list[tuple[str, int]],
     seed: int,
     longest_s: float = LONGEST_S,
+    parameters: Mapping[str, object] = PARAMETERS,
 ) -> Report:
     """Inject `faults`, each a name and a signal, into starts of `main`, in fresh folders below
     `folder` whenever a study has completed; then let the last one complete. A fault's name says
@@ -97,19 +99,23 @@ def disturbed(
     study = folder / "0"
     study.mkdir()
     for name, number in faults:
-        while not _inject(study, name, number, chance.uniform(0, longest_s), report):
+        while True:
+            process, after_s = start(study, parameters), chance.uniform(0, longest_s)
+            if _inject(process, study, name, number, after_s, report):
+                break
             _completed(calm, study, report)
             study = folder / str(report.completed)
             study.mkdir()
-    if start(study).wait() != 0:
+    if start(study, parameters).wait() != 0:
         report.wrong.append(f"the last start failed: {_said(study)[-500:]}")
     _completed(calm, study, report)
     return report
 
 
-def _inject(study: Path, name: str, number: int, after_s: float, report: Report) -> bool:
-    """One start and its end after some seconds; False if it came to its end before."""
-    process = start(study)
+def _inject(
+    process: Launched, study: Path, name: str, number: int, after_s: float, report: Report
+) -> bool:
+    """End a start after some seconds; False if it came to its end before."""
     time.sleep(after_s)
     with suppress(ProcessLookupError):
         (os.killpg if "group" in name else os.kill)(process.pid, number)

@@ -1,5 +1,9 @@
 """The command `latentwire`."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +14,11 @@ from c2c.cache import Geometry, KVCache
 from latentwire.channel.calibration import to_bytes
 from latentwire.channel.layout import Layout
 from latentwire.channel.packet import Header, encode
-from latentwire.channel.registry import codec
+from latentwire.channel.registry import NAMES, codec
 from latentwire.cli import main
+from latentwire.listing import KINDS
+from latentwire.milestones.registry import questions
+from latentwire.pairs.load import pair_names
 
 LAYOUT = Layout(Geometry(6, 2, 4), (0, 1, 2, 4), (5,), (range(3), range(7, 9)))
 
@@ -113,3 +120,72 @@ def test_a_calibration_says_what_it_was_made_from(
     assert main(["calibration", str(tmp_path / "file")]) == 0
     printed = capsys.readouterr().out
     assert f"sha256: {found.hash}" in printed and "pair: tests" in printed
+
+
+def test_lists_are_tables_for_people_and_json_for_scripts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = {}
+    for kind in KINDS:
+        assert main(["list", kind]) == 0
+        table = capsys.readouterr().out
+        assert all(0 < len(line) <= 100 for line in table.splitlines())
+        assert main(["list", kind, "--json"]) == 0
+        entries = json.loads(capsys.readouterr().out)
+        assert all(entry["about"] and entry["name"] in table for entry in entries)
+        found[kind] = [entry["name"] for entry in entries]
+    assert found["pairs"] == list(pair_names())
+    assert found["codecs"] == list(NAMES)
+    assert found["milestones"] == list(questions())
+    assert {"matched", "deranged"} <= set(found["controls"])
+    assert {"front", "oracle_delta"} <= set(found["selectors"])
+
+
+def test_a_command_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    for typed, meant in ((["lst"], "list"), (["list", "codec"], "codecs")):
+        with pytest.raises(SystemExit, match="2"):
+            main(typed)
+        assert capsys.readouterr().err.endswith(f" (did you mean {meant}?)\n")
+
+
+def test_run_refuses_what_a_milestone_does_not_take(capsys: pytest.CaptureFixture[str]) -> None:
+    for typed, sentence in (
+        (["m2", "-P", "kvbits=4"], "m2 has no parameter 'kvbits'"),
+        (["m2", "-P", "kv_bits"], "parameter 'kv_bits': must be name=value"),
+        (["m2", "-P", "kv_bits=4", "-P", "kv_bits=8"], "parameter kv_bits is given twice"),
+        (["m2", "-P", "kv_bits=five"], "kv_bits=five: must be one of"),
+        (["mm"], "unknown entry point 'mm'"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(["run", *typed])
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {sentence}") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("list ", {"pairs", "codecs"}),
+        ("run m", {"m2", "main"}),
+        ("run m2 -P kv", {"kv_bits="}),
+        ("run m2 -P codec=int8,kiv", {"int8,kivi4", "int8,kivi2"}),
+        ("submit m4 -P pair=demo_", {"demo_self"}),
+    ],
+)
+def test_a_shell_completes_it(line: str, wanted: set[str], tmp_path: Path) -> None:
+    pytest.importorskip("argcomplete", reason="argcomplete is not installed: an extra")
+    typed, found = f"latentwire {line}", tmp_path / "found"
+    found.touch()
+    asked = {
+        "_ARGCOMPLETE": "1",
+        "COMP_LINE": typed,
+        "COMP_POINT": str(len(typed)),
+        "_ARGCOMPLETE_IFS": "\n",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(found),
+        "_ARGCOMPLETE_COMP_WORDBREAKS": " \t\n=:",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    command = [sys.executable, "-c", "from latentwire.cli import main; main()"]
+    subprocess.run(command, env=os.environ | asked, check=True)
+    completed = set(found.read_text().replace(" \n", "\n").strip().split("\n"))
+    assert wanted <= {text.strip() for text in completed}

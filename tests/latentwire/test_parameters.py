@@ -1,9 +1,20 @@
+from pathlib import Path
+
 import pytest
 
 from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError
-from latentwire.milestones import m2, m3
-from latentwire.parameters import MARGIN_POINTS, STUDY, Values, checked
+from latentwire.milestones import m2, m3, published
+from latentwire.parameters import (
+    CODEC,
+    MARGIN_POINTS,
+    ORDER,
+    PUBLISHED_FILE,
+    STUDY,
+    Values,
+    checked,
+    parser,
+)
 
 DEFAULTS = {parameter.name: parameter.default for parameter in (*m2.PARAMETERS, *m3.PARAMETERS)}
 
@@ -39,7 +50,9 @@ def test_lists_are_parsed() -> None:
         ("keep_ratio", "1.5", "keep_ratio=1.5: must be a number from 0 to 1"),
         ("keep_ratio", "nan", "must be a number from 0 to 1"),
         ("order", "ends", "must be one of front, back"),
-        ("codec", "int5", "codec 'int5' is unknown; there are bf16"),
+        ("codec", "int5", r"codec 'int5' is unknown \(did you mean int.\?\); there are bf16"),
+        ("codec", "kvi4,int8", r"codec 'kvi4' is unknown \(did you mean kivi4\?\)"),
+        ("calibration", "/no/such/file", "must be a file that exists, or auto"),
         ("dataset", "mmlu_pro", "must be one of openbookqa"),
         ("limit", "-1", "must be a whole number of at least 0"),
         ("limit", "1e3", "must be a whole number"),
@@ -63,3 +76,38 @@ def test_a_margin_is_a_number_of_percentage_points(text: str) -> None:
     assert checked([MARGIN_POINTS], {"margin_points": "0.5"}) == {"margin_points": 0.5}
     with pytest.raises(LatentWireError, match=r"margin_points=.*: must be a number of percentage"):
         checked([MARGIN_POINTS], {"margin_points": text})
+
+
+def test_a_folder_is_known_to_hold_the_file_before_it_is_read(tmp_path: Path) -> None:
+    with pytest.raises(LatentWireError, match=r"must be the folder that holds published_per_q"):
+        checked(published.PARAMETERS, {"reference_dir": str(tmp_path)})
+    (tmp_path / PUBLISHED_FILE).touch()
+    assert checked(published.PARAMETERS, {"reference_dir": str(tmp_path)}) == {
+        "reference_dir": tmp_path
+    }
+
+
+def test_help_texts_name_choices_once_and_long_lists_never() -> None:
+    help_text = " ".join(parser(m2.PARAMETERS, "", "m2").format_help().split())
+    assert "which caches are sent; choices: matched, deranged, zero (default" in help_text
+    assert "choices: front" not in help_text  # its help explains each
+    assert "klt2.25" in CODEC.choices and "klt2.25" not in help_text
+    assert set(ORDER.choices) >= {"front", "back"}
+
+
+@pytest.mark.parametrize("typed", [["--kv_bits", "4"], ["--kv-bits=4"], ["--kv_bits=4"]])
+def test_options_take_both_spellings(typed: list[str]) -> None:
+    assert parser(m2.PARAMETERS, "", "m2").parse_args(typed).kv_bits == "4"
+
+
+def test_values_keep_their_underscores() -> None:
+    given = parser(m2.PARAMETERS, "", "m2").parse_args(["--codec=int4_token", "--dataset", "arc_c"])
+    assert (given.codec, given.dataset) == ("int4_token", "arc_c")
+
+
+def test_an_unknown_option_is_refused_with_the_one_that_may_be_meant(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parser(m2.PARAMETERS, "", "m2").parse_args(["--kvbits", "4"])
+    assert "arguments: --kvbits 4 (did you mean --kv-bits?)\n" in capsys.readouterr().err

@@ -1,11 +1,14 @@
 """Whether the answers support a claim, refute it, or leave it undecided."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from latentwire.analysis import unanswered
 from latentwire.analysis.claims.claim import Claim, ClaimFile
 from latentwire.analysis.curve import ConditionResult, merged, outcomes
+from latentwire.analysis.donor_lengths import with_lengths
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE, spread
 from latentwire.analysis.noninferiority import (
     Verdict,
@@ -14,9 +17,10 @@ from latentwire.analysis.noninferiority import (
     margin_test,
     required_sample_size,
 )
-from latentwire.analysis.paired_scores import Paired, PairedScores, compare
+from latentwire.analysis.paired_scores import Paired, PairedScores
+from latentwire.analysis.seeds_and_questions import compare_seeds
 from latentwire.analysis.stats import ALPHA, Interval, holm
-from latentwire.analysis.trained_pairs import subject_of
+from latentwire.analysis.trained_pairs import subject_of, without_seed
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
 from latentwire.spec.axes import AXES
@@ -73,9 +77,15 @@ def judge_files(
     for file in files:
         datasets = {claim.dataset for claim in file.claims}
         subjects = {file.subject(result.pair) for result in results if result.dataset in datasets}
-        for subject in sorted(name for name in subjects if name is not None):
-            own = [result for result in results if file.subject(result.pair) == subject]
-            reports.append(ClaimsReport(file.name, subject, tuple(judge(file.claims, own))))
+        own = {
+            subject: [result for result in results if file.subject(result.pair) == subject]
+            for subject in sorted(name for name in subjects if name is not None)
+        }
+        for subject, found in own.items():
+            reports.append(ClaimsReport(file.name, subject, tuple(judge(file.claims, found))))
+        for name, seeds in _of_several_seeds(own if file.trainings else ()).items():
+            judged = judge_seeds(file.claims, [own[seed] for seed in seeds])
+            reports.append(ClaimsReport(file.name, f"{name}, {len(seeds)} seeds", tuple(judged)))
     if not reports:
         names = ", ".join(file.name for file in files)
         raise LatentWireError(
@@ -85,14 +95,37 @@ def judge_files(
     return reports
 
 
+def _of_several_seeds(subjects: Iterable[str]) -> dict[str, list[str]]:
+    """The pairs of which several seeds were trained, with the names of these."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for subject in subjects:
+        if pair := without_seed(subject):
+            found[pair].append(subject)
+    return {pair: seeds for pair, seeds in found.items() if len(seeds) > 1}
+
+
 def judge(claims: Sequence[Claim], results: Sequence[ConditionResult]) -> list[Judgement]:
-    """Judge the claims of a file on one pair's answers.
+    """Judge the claims of a file on one pair's answers."""
+    return judge_seeds(claims, [results])
+
+
+def judge_seeds(
+    claims: Sequence[Claim], by_seed: Sequence[Sequence[ConditionResult]]
+) -> list[Judgement]:
+    """Judge the claims of a file on the answers of one pair, or of its trainings of several seeds:
+    then they are about other seeds too (`seeds_and_questions`).
 
     p-values are corrected by Holm over all the claims: one without answers counts with p = 1, so
     that verdicts do not get stricter as answers come in.
     """
-    found = [_Sides.find(claim, results) for claim in claims]
-    paired = [compare(outcomes(sides.first), outcomes(sides.second)) for sides in found]
+    every = [[_Sides.find(claim, results) for results in by_seed] for claim in claims]
+    paired = [
+        compare_seeds(
+            [outcomes(one.first) for one in sides], [outcomes(one.second) for one in sides]
+        )
+        for sides in every
+    ]
+    found = [_Sides.together(sides) for sides in every]
     findings = [
         margin_test(outcome, claim.kind, claim.margin)
         for outcome, claim in zip(paired, claims, strict=True)
@@ -135,6 +168,14 @@ class _Sides:
     degenerate: tuple[str, ...]
 
     @classmethod
+    def together(cls, seeds: Sequence["_Sides"]) -> "_Sides":
+        """What is to be said of some seeds: each sentence once."""
+        problems = dict.fromkeys(chain.from_iterable(one.problems for one in seeds))
+        degenerate = dict.fromkeys(chain.from_iterable(one.degenerate for one in seeds))
+        total = max(one.examples_total for one in seeds)
+        return cls(seeds[0].first, seeds[0].second, total, tuple(problems), tuple(degenerate))
+
+    @classmethod
     def find(cls, claim: Claim, results: Sequence[ConditionResult]) -> "_Sides":
         records: list[dict[str, Record]] = []
         problems, degenerate, totals = [], [], {0}
@@ -173,12 +214,12 @@ class _Sides:
                 degenerate.append(f"{label}: {lost} questions could not be answered.")
             records.append(found)
         # What is compared with gets no blame for questions that it could not answer.
-        records[-1] = unanswered.answered(records[-1])
+        records[-1] = unanswered.answered(with_lengths(*records))
         return cls(records[0], records[1], max(totals), tuple(problems), tuple(degenerate))
 
 
 # Where a claim does not say which, any will do, as long as there is one.
-_MAY_BE_ANY = ("calibration", "alignment")
+_MAY_BE_ANY = ("calibration", "alignment", "control_calibration")
 
 
 def _is_of(result: ConditionResult, side: Condition) -> bool:

@@ -75,7 +75,7 @@
 
   const state = {
     set: 0, off: Object.fromEntries(data.filters.map(({ axis }) => [axis, new Set(axis === "control" ? unpaired : [])])),
-    sort: "wire_bytes_mean", down: true, first: null, second: null, open: new Set(), page: {},
+    content: false, sort: "wire_bytes_mean", down: true, first: null, second: null, open: new Set(), page: {},
   };
   const setPoints = () => data.points.filter((point) => sets[state.set].groups.includes(point.group));
   const metric = () => setPoints()[0]?.metric ?? "accuracy";
@@ -374,9 +374,30 @@
     ["against 16 bits", "number", (p) => measured(p, "bf16_difference", true), (p) => p.bf16_difference],
     ["no loss", "", (p) => p.non_inferior ?? "–", (p) => p.non_inferior],
   ].map(([title, kind, show, value, id]) => ({ title, kind, show, value, id: id || title }));
+  // What the content of the message did: shown in place of the columns behind "pairing gain".
+  const share = (title, column, signed) => [title, "number", (p) => measured(p, column, signed), (p) => p[column]];
+  const plain = (column, digits) => (p) => p[column] === null ? "–" : p[column].toFixed(digits);
+  const number = (title, column, digits) => [title, "number", (p) => p[column] === null ? "–" : [plain(column, digits)(p), " ",
+    el("span", { class: "pale" }, `[${p[`${column}_low`].toFixed(digits)}, ${p[`${column}_high`].toFixed(digits)}]`)], (p) => p[column]];
+  const CONTENT = [
+    ["donors", "number", (p) => p.donors ? whole(p.donors) : "–", (p) => p.donors],
+    ["rank p", "number", plain("own_rank_p_holm", 3), (p) => p.own_rank_p_holm],
+    share("gain, keys differ", "pairing_gain_distinct_keys", true),
+    share("over receiver", "gain_over_receiver", true),
+    share("harm", "harm", true),
+    share("influence %", "influence", false),
+    share("follows donor", "follows_donor", true),
+    number("bits", "bits_communicated", 3),
+    ["bits a byte", "number", (p) => p.bits_per_byte === null ? "–" : p.bits_per_byte.toPrecision(2), (p) => p.bits_per_byte],
+    number("log-prob. of key", "key_logprob_gain", 2),
+    share("calibration error %", "calibration_error", false),
+  ].map(([title, kind, show, value]) => ({ title, kind, show, value, id: title }));
+  const behind = COLUMNS.findIndex((each) => each.id === "pairing gain") + 1;
+  const columnsShown = () => state.content ? [...COLUMNS.slice(0, behind), ...CONTENT] : COLUMNS;
 
   function drawPoints() {
-    const rows = setPoints().filter(isShown), column = COLUMNS.find((each) => each.id === state.sort);
+    const columns = columnsShown(), rows = setPoints().filter(isShown);
+    const column = columns.find((each) => each.id === state.sort) ?? columns.find((each) => each.id === "wire_bytes_mean");
     const key = new Map(rows.map((point) => [point, column.value(point)]));
     rows.sort((a, b) => {
       const [u, v] = [key.get(a), key.get(b)];
@@ -385,8 +406,8 @@
       return state.down ? -order : order;
     });
     const [start, stop] = paged("points", rows.length, POINTS_PAGE, drawPoints);
-    const heads = COLUMNS.map((each) => {
-      const sorted = each.id === state.sort;
+    const heads = columns.map((each) => {
+      const sorted = each === column;
       const sort = () => { state.down = sorted ? !state.down : each.kind === "number"; state.sort = each.id; drawPoints(); };
       return el("th", { class: each.kind, scope: "col", "aria-sort": sorted ? (state.down ? "descending" : "ascending") : "none" },
         el("button", { type: "button", on: { click: sort } }, each.title.replace("accuracy", metric()) + (sorted ? (state.down ? " ▾" : " ▴") : "")));
@@ -394,7 +415,7 @@
     byId("points").replaceChildren(
       el("thead", {}, el("tr", {}, ...heads)),
       el("tbody", {}, ...rows.slice(start, stop).map((point) =>
-        el("tr", {}, ...COLUMNS.map((each) => el("td", { class: each.kind }, ...[each.show(point)].flat()))))),
+        el("tr", {}, ...columns.map((each) => el("td", { class: each.kind }, ...[each.show(point)].flat()))))),
     );
   }
 
@@ -600,6 +621,7 @@
     drawRuns();
   }
 
+  byId("content").addEventListener("change", (event) => { state.content = event.target.checked; drawPoints(); });
   const set = byId("set");
   set.append(...sets.map((each, place) => el("option", { value: place }, `${each.dataset} · ${each.pair}${each.groups.some((g) => data.groups[g].source === "local") ? "" : " · published"}`)));
   set.addEventListener("change", changeSet);

@@ -21,6 +21,7 @@ from typing import Any
 import pandas as pd
 
 from latentwire.analysis.budget_figure import codec_styles
+from latentwire.analysis.comparison_columns import BY_DONOR, BY_RECEIVER
 from latentwire.analysis.curve import ConditionResult, merged
 from latentwire.analysis.frames import FAMILY, records
 from latentwire.analysis.plot_baselines import BASELINE_STYLES
@@ -43,6 +44,8 @@ from latentwire.tasks.dataset import Dataset
 
 NOT_ASKED, UNPARSED = " ", "-"
 UNKNOWN = -1
+# What the content of the message did: estimates with interval and p-value.
+CONTENT = (*BY_RECEIVER, *BY_DONOR, "calibration_error")
 # Columns of the curve that the page shows; NaN and missing values become null.
 SHOWN = (
     *ROW_AXES,
@@ -53,6 +56,8 @@ SHOWN = (
     *(f"{c}_{n}" for c in in_place_of_own() for n in ("score", "examples", "degenerate")),
     *("pairing_examples", "pairing_gain", "pairing_gain_low", "pairing_gain_high"),
     *("pairing_p_holm", "unparsed_share", "in_format_share"),
+    *("donors", "own_rank_p_holm", "key_collisions", "bits_per_byte"),
+    *(f"{name}{end}" for name in CONTENT for end in ("", "_low", "_high", "_p_holm")),
     *("unanswered", "unanswered_reason"),
     *("top_letter", "top_letter_share", "degenerate"),
     *("bf16_difference", "bf16_difference_low", "bf16_difference_high"),
@@ -291,6 +296,8 @@ def _by_point(
         lambda: defaultdict(list)
     )
     for result in results:
+        if result.donor not in (None, 1):
+            continue  # a row shows the first donor's answers
         control = MATCHED if result.control == NONE else result.control
         found[result.place][control].append(result)
     return found

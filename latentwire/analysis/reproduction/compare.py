@@ -24,6 +24,7 @@ from latentwire.analysis.reproduction.published_accuracies import (
     PublishedAccuracy,
     PublishedStudy,
 )
+from latentwire.analysis.reproduction.sent import Sent, sent
 from latentwire.analysis.stats import ALPHA, Interval, holm, mcnemar_p, paired_outcomes
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
@@ -53,6 +54,7 @@ class Compared(Tested):
     p_holm: float
     agreement_p_holm: float
     letters_p_holm: float
+    sent: Sent
     verdict: Verdict
 
     @property
@@ -84,8 +86,9 @@ def compare(
     A condition differs where a Holm-corrected p is below 0.05: of equal accuracies and, with the
     study's answers, of agreement at the run-to-run rate and of equally frequent letters. It is
     reproduced where it does not, all questions were answered and the difference is within the
-    tolerance; else it is undecided. The whole differs where the overall p is below 0.05, and is
-    reproduced where it does not and every condition is.
+    tolerance; else it is undecided. It differs too where its packets are not of its bits or its
+    share of tokens (`sent`). The whole differs where the overall p is below 0.05 or such a packet
+    was found, and is reproduced where it does not and every condition is.
 
     Raises LatentWireError where own and published answers have other keys: other questions.
     """
@@ -95,8 +98,16 @@ def compare(
         _require_same_keys(figure, own[figure.point], known.get(figure.point, {}))
     tested = _paired(run, own, known) if published else _unpaired(run, own)
     p_holm = _corrected(tested)
+    whole_caches = _whole_caches(study, own)
     rows = tuple(
-        _compared(figure, own[figure.point], tested[figure.point], p_holm, tolerance_points / 100)
+        _compared(
+            figure,
+            own[figure.point],
+            tested[figure.point],
+            p_holm,
+            sent(figure, own[figure.point], whole_caches.get(figure.dataset, {})),
+            tolerance_points / 100,
+        )
         if figure.point in tested
         else _not_run(figure)
         for figure in study.figures
@@ -105,13 +116,20 @@ def compare(
     # Two looks, one at each condition and one at their mean; Bonferroni holds whatever ties them.
     p = min(1.0, 2 * min([p_mean, *p_holm.values()])) if p_holm else 1.0
     whole: Verdict = "undecided"
-    if p < ALPHA:
+    if p < ALPHA or not all(row.sent.as_named for row in rows):
         whole = "differs"
     elif all(row.verdict == "reproduced" for row in rows):
         whole = "reproduced"
     elif all(row.verdict == "not run" for row in rows):
         whole = "not run"
     return Reproduction(rows, bool(published), tolerance_points / 100, mean, interval, p, whole)
+
+
+def _whole_caches(study: PublishedStudy, own: Mapping[Point, Answers]) -> dict[str, Answers]:
+    """Of each question set answers to the whole cache, under the codec that sent most numbers."""
+    found = [f for f in study.figures if f.keep_ratio == 1 and own.get(f.point)]
+    found.sort(key=lambda f: sum(record.elements for record in own[f.point].values()))
+    return {figure.dataset: own[figure.point] for figure in found}
 
 
 def _corrected(tested: Mapping[Point, Tested]) -> dict[tuple[Point, str], float]:
@@ -130,6 +148,7 @@ def _compared(
     answers: Answers,
     tested: Tested,
     p_holm: Mapping[tuple[Point, str], float],
+    found: Sent,
     tolerance: float,
 ) -> Compared:
     accuracy_p, agreement_p, letters_p = (
@@ -138,17 +157,20 @@ def _compared(
     )
     compared = len(answers) if tested.agreement is None else tested.agreement.questions
     verdict: Verdict = "undecided"
-    if any(p < ALPHA for p in (accuracy_p, agreement_p, letters_p)):
+    if any(p < ALPHA for p in (accuracy_p, agreement_p, letters_p)) or not found.as_named:
         verdict = "differs"
     elif compared == figure.questions and abs(tested.difference) <= tolerance:
         verdict = "reproduced"
     own = (tested.difference, tested.interval, tested.p, tested.agreement)
-    return Compared(*own, figure, answers, accuracy_p, agreement_p, letters_p, verdict)
+    return Compared(*own, figure, answers, accuracy_p, agreement_p, letters_p, found, verdict)
 
 
 def _not_run(figure: PublishedAccuracy) -> Compared:
     nan = float("nan")
-    return Compared(nan, Interval(nan, nan), nan, None, figure, {}, nan, nan, nan, "not run")
+    nothing = Sent(nan, nan, True)
+    return Compared(
+        nan, Interval(nan, nan), nan, None, figure, {}, nan, nan, nan, nothing, "not run"
+    )
 
 
 def _paired(

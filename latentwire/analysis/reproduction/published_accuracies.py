@@ -13,6 +13,9 @@ LATENTWIRE_2026_02 = Path(__file__).parent / "latentwire_2026_02.yaml"
 
 KV_BITS = {"bf16": 16, "int8": 8, "int4": 4}  # codecs that studies published figures of
 
+# Those with the last layers in 16 bits, too.
+CODECS = (*KV_BITS, *(f"int8/last{layers}:bf16" for layers in (2, 4, 8)))
+
 Point = tuple[str, str, float, str]  # dataset, codec, keep_ratio, order
 
 
@@ -55,6 +58,7 @@ class PublishedStudy:
     figures: tuple[PublishedAccuracy, ...]
     trained: tuple[PublishedAccuracy, ...] = ()  # of fusers trained through their codec
     selected: tuple[PublishedAccuracy, ...] = ()  # of tokens chosen by score, layer by layer
+    protected: tuple[PublishedAccuracy, ...] = ()  # of the last layers in 16 bits
 
 
 def point(dataset: str, codec: str, keep_ratio: float, order: str) -> Point:
@@ -75,7 +79,7 @@ def load_study(path: Path) -> PublishedStudy:
     figures = _figures(keys.items("conditions"), path, "conditions")
     others = {
         key: _figures(keys.items(key) if keys.has(key) else [], path, key)
-        for key in ("trained", "selected")
+        for key in ("trained", "selected", "protected")
     }
     keys.finish()
     return PublishedStudy(name, pair, counted, sent, figures, **others)
@@ -102,7 +106,7 @@ def _figure(values: object, path: Path, within: str) -> PublishedAccuracy:
     figure = PublishedAccuracy(
         dataset=keys.text("dataset"),
         questions=keys.count("questions"),
-        codec=keys.one_of("codec", tuple(KV_BITS)),
+        codec=keys.one_of("codec", CODECS),
         keep_ratio=keys.number("keep_ratio"),
         order=keys.one_of("order", tuple(orders())),
         accuracy=keys.number("accuracy"),

@@ -1,5 +1,7 @@
 """A reproduction as text for the terminal, and as a table for a file."""
 
+import math
+
 import pandas as pd
 from rich.table import Table
 
@@ -26,7 +28,7 @@ def as_frame(found: Reproduction, study: PublishedStudy) -> pd.DataFrame:
 def _row(row: Compared, study: PublishedStudy) -> dict[str, object]:
     figure, agreement = row.figure, row.agreement
     bits = KV_BITS[figure.codec]
-    sent = [record.wire_bytes for record in row.answers.values()]
+    lengths = [record.wire_bytes for record in row.answers.values()]
     tokens = [record.prompt_tokens for record in row.answers.values()]
     counted = study.counted.bytes_per_token(bits) * figure.keep_ratio
     return {
@@ -49,8 +51,10 @@ def _row(row: Compared, study: PublishedStudy) -> dict[str, object]:
         "agreement_p_holm": row.agreement_p_holm,
         "letters_p": agreement and agreement.letters_p,
         "letters_p_holm": row.letters_p_holm,
+        "bits_per_element": row.sent.bits_per_element,
+        "kept_share": row.sent.kept_share,
         "verdict": row.verdict,
-        "wire_bytes_mean": sum(sent) / len(sent) if sent else None,
+        "wire_bytes_mean": sum(lengths) / len(lengths) if lengths else None,
         "wire_bytes_published_mean": counted * sum(tokens) / len(tokens) if tokens else None,
     }
 
@@ -63,6 +67,7 @@ def render(found: Reproduction, study: PublishedStudy) -> str:
         for dataset, rows in as_frame(found, study).groupby("dataset", sort=False)
     ]
     notes = [_columns_note(found), byte_count_note(study)]
+    notes += [_sent_note(row) for row in found.rows if not row.sent.as_named]
     return plain_text([_headline(found, study), *tables, *notes], WIDTH)
 
 
@@ -125,6 +130,16 @@ def _columns_note(found: Reproduction) -> str:
         f" the same letter; p answers: the smaller one of {others} (as two runs of one system) and"
         " of equally frequent letters; all corrected together (Holm); as counted: bytes by the"
         " study's formula."
+    )
+
+
+def _sent_note(row: Compared) -> str:
+    """What the packets of a condition are in place of what it is named by."""
+    figure, found = row.figure, row.sent
+    share = "" if math.isnan(found.kept_share) else f" and {100 * found.kept_share:.0f} % of them"
+    return (
+        f"{figure.dataset}, {figure.codec} {figure.keep_ratio:g} {figure.order}: its packets hold"
+        f" {found.bits_per_element:.1f} bits a number{share}: they are another condition's."
     )
 
 

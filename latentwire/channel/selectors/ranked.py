@@ -63,6 +63,17 @@ class ByScore(Ranked):
         """Those of `tokens` tokens that go whatever their score; no more than `count`."""
         return range(0)
 
+    def as_more_go(self, ranks: Ranks, tokens: int) -> list[int]:
+        """All of `tokens` tokens, in the order in which they are chosen as more may go: what
+        `chosen` takes one by one, of a selector that is not by layer."""
+        (order,) = ranks
+        best, found = iter(order), dict[int, None]()
+        for count in range(1, tokens + 1):
+            found |= dict.fromkeys(self.always(tokens, count))
+            while len(found) < count:
+                found[next(best)] = None
+        return list(found)
+
     def order(self, cache: "KVCache", tokens: "Tensor") -> "Tensor":
         from latentwire.channel.selectors.scores import best_first, over_layers
 

@@ -83,6 +83,25 @@ def test_equally_frequent_letters_go_by_the_alphabet(condition: Make) -> None:
     assert pd.isna(only_row(condition("--"))["top_letter"])
 
 
+def test_donors_of_another_length_are_counted_and_not_paired(condition: Make) -> None:
+    matched = condition("AAAAB", total=5)
+    records = list(condition("ABBAA", control="deranged", donors="BBBBB", total=5).records)
+    records[0] = replace(records[0], donor_tokens=99)
+    # Not said, as in records of earlier versions; told by the donor's own answer.
+    own = list(matched.records)
+    own[4] = replace(own[4], prompt_tokens=101)
+    records[1] = replace(records[1], donor_id="set:4")
+    records[2] = replace(
+        records[2], donor_id="set:4", elements=7
+    )  # of a message that kept its length
+    records[3] = replace(records[3], donor_id="set:2")
+    matched = replace(matched, records=tuple(own))
+    deranged = condition("ABBAA", control="deranged", total=5)
+    row = only_row(matched, replace(deranged, records=tuple(records)))
+    assert (row["deranged_examples"], row["deranged_other_length"]) == (5, 2)
+    assert (row["pairing_examples"], row["pairing_gain"]) == (3, 0.0)
+
+
 def test_pairing_gain_is_over_the_common_questions(condition: Make) -> None:
     matched = condition("AAAAB", total=8)
     deranged = condition("ABBCCAA", control="deranged", first=1, donors="BBBCDAA", total=8)
@@ -350,3 +369,26 @@ def test_the_file_has_the_documented_columns(condition: Make, tmp_path: Path) ->
     assert as_documented(header) == re.findall(
         r"`(\w+)`", " ".join(re.findall(r"(?m)^\| (`.*?) \|", text))
     )
+
+
+def test_what_is_not_complete_changes_no_row_of_the_others(condition: Make) -> None:
+    """A few questions under other selectors, as `main` asks them beside whole conditions."""
+    whole = [
+        condition(letters * 10, codec=codec, keep_ratio=ratio, control=control, total=40)
+        for codec, ratio, letters in (
+            ("bf16", 1.0, "AAAA"),
+            ("int8", 1.0, "AAAB"),
+            ("int8", 0.25, "AABB"),
+        )
+        for control in ("matched", "deranged")
+    ]
+    whole += [condition("AB" * 20, system="receiver", total=40)]
+    few = [
+        condition("AABA" * 3, order=order, keep_ratio=0.25, control=control, total=40)
+        for order in ("vnorm", "snapkv")
+        for control in ("matched", "deranged")
+    ]
+    alone, both = build_curve(whole), build_curve([*whole, *few])
+    rest = both[~both["order"].isin(["vnorm", "snapkv"])].reset_index(drop=True)
+    assert len(both) == len(alone) + 2
+    pd.testing.assert_frame_equal(rest, alone.reset_index(drop=True))

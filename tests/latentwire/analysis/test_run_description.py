@@ -30,6 +30,8 @@ def frame(condition: Make) -> pd.DataFrame:
 
 def test_the_headline_is_the_curves(frame: pd.DataFrame) -> None:
     assert headline(frame) == {
+        "accuracy": 1.0,
+        "wire_bytes_mean": frame.loc[frame["codec"] == "int8", "wire_bytes_mean"].item(),
         "set/receiver_accuracy": 0.5,
         "set/bf16_accuracy": 1.0,
         "set/bf16_pairing_gain": 1.0,
@@ -40,6 +42,22 @@ def test_the_headline_is_the_curves(frame: pd.DataFrame) -> None:
         "set/non_inferior_refuted": 1.0,
         "set/non_inferior_undecided": 1.0,
     }
+
+
+def test_the_best_cache_is_told_of_whole_curves_of_one_pair_alone(condition: Make) -> None:
+    def best(*conditions: ConditionResult) -> list[float | None]:
+        found = headline(build_curve(list(conditions)))
+        return [found.get("accuracy"), found.get("wire_bytes_mean")]
+
+    good, half = condition("AA", wire_bytes=9), condition("AB", dataset="other", wire_bytes=4)
+    assert best(good, half) == [0.75, pytest.approx((_bytes(good) + _bytes(half)) / 2)]
+    assert best(good, condition("AA", pair="another")) == [None, None]
+    assert best(good, condition("AA", dataset="other", total=9)) == [None, None]
+    assert best(condition("AA", system="receiver")) == [None, None]
+
+
+def _bytes(part: ConditionResult) -> float:
+    return sum(record.wire_bytes for record in part.records) / len(part.records)
 
 
 def test_the_fewest_bytes_without_loss_are_of_a_supported_row(frame: pd.DataFrame) -> None:

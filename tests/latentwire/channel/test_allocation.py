@@ -9,7 +9,7 @@ import torch
 from small_link import GEOMETRY, LINK, make_cache
 
 from c2c.cache import KVCache
-from latentwire.channel.allocation import Allocator, _hull, _steps, allocates
+from latentwire.channel.allocation import Allocator, _as_more_go, _hull, _steps, allocates
 from latentwire.channel.fitting import fit
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import SELECTORS, select
@@ -106,6 +106,35 @@ def test_steps_are_the_best_allocation_of_their_bytes() -> None:
         assert loss <= min(other for size, other in every if size <= spent) + 1e-12
     assert all(to == 0 for to in now.values())
     assert 2 not in {to for _, to in steps}  # 2 bytes that save a tenth are not on the hull
+
+
+def test_classes_mix_where_tokens_differ_by_more_than_what_a_byte_saves() -> None:
+    """From nothing to class 1 a byte saves four times as much as from there to class 0."""
+    hull = _hull([8.0, 4.0], [0.0, 0.2])
+    assert [slope for slope, _ in hull] == pytest.approx([0.2, 0.05])
+    for last, mixed in ((0.3, False), (0.2, True)):
+        steps = _steps([1.0, 1.0, last], hull)
+        first_upgrade = next(number for number, (_, to) in enumerate(steps) if to == 0)
+        assert (first_upgrade < 3) == mixed
+
+
+@pytest.mark.parametrize("order", ["vnorm", "knorm"])
+@pytest.mark.parametrize("ratio", [1, 0.4])
+def test_a_selector_that_ranks_is_asked_once(order: str, ratio: float) -> None:
+    torch.manual_seed(2)
+    cache, channel, asked = batch(), Channel(ALL, ratio, order, budget_bytes=1), []
+
+    def pick(row: int, count: int) -> Positions:
+        asked.append(row)
+        own = cache.rows(row, row + 1).section(0, TOKENS[row])
+        told = {place: 3 * place + 1 for place in range(TOKENS[row])}  # where they stand
+        return select(channel, own, range(TOKENS[row] + 1), count).moved(told)
+
+    picks = [partial(pick, row) for row in range(len(TOKENS))]
+    found = Allocator(LINK, cache, TOKENS)._orders_of(channel, picks)
+    assert asked == [*range(len(TOKENS))]
+    one_by_one = [_as_more_go(pick, most, []) for pick, most in zip(picks, TOKENS, strict=True)]
+    assert found == one_by_one and len(found[0]) == int(TOKENS[0] * ratio)
 
 
 def test_a_selector_of_layers_is_refused() -> None:

@@ -51,6 +51,7 @@ def test_what_was_written_is_read() -> None:
         ("key_mean", torch.full((2, 2, 4), torch.nan), "NaN or infinite"),
         ("inverse_frequencies", torch.ones(3, dtype=torch.float64), "inverse_frequencies"),
         ("inverse_frequencies", torch.ones(2), "inverse_frequencies"),
+        ("inverse_frequencies", torch.tensor([1, torch.nan]).double(), "NaN or infinite"),
         ("key.1.step", None, "missing or unknown parts"),
         ("key.1.mean", torch.zeros(7), "."),
         ("key.layer0.1.step", None, "missing or unknown parts"),

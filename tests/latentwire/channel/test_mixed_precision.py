@@ -33,12 +33,20 @@ def test_exceptions_hold_where_they_say_and_the_last_one_wins() -> None:
     assert chosen("int2/values:int8/5:bf16") == ["int2"] * 3 + ["bf16", "int8", "int8", "bf16"]
     assert chosen("int8/2-4:kivi2/3:fp16")[:4] == ["int8", "kivi2", "fp16", "int8"]
     assert chosen("int8/last100:int2") == ["int2"] * 7
+    assert chosen("int2/keys2-4:int8/values5:int4") == [
+        *("int2", "int8", "int8", "int2"),
+        *("int2", "int2", "int4"),
+    ]
+    assert chosen("int2/valueslast2:int3")[4:] == ["int2", "int3", "int3"]
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("int4/", "is no exception of a schedule"),
+        ("int4/:int8", "is no exception of a schedule"),
+        ("int4/key3:int8", "is no exception of a schedule"),
+        ("int4/keys4-2:bf16", "ends before it starts"),
         ("int4/last2", "is no exception of a schedule"),
         ("int4/last0:bf16", "is no exception of a schedule"),
         ("int4/last02:bf16", "is no exception of a schedule"),

@@ -471,7 +471,7 @@ def test_mutations_with_a_right_checksum_are_refused_or_valid(name: str) -> None
     header_bytes = len(encode_header(replace(HEADER, codec=codec(name))))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     valid = 0
-    for _ in range(1000):
+    for _ in range(400):
         data = bytearray(packet)
         for _ in range(generator.choice((1, 1, 2, 5))):
             # The variable part of the header, all of it, or anywhere.
@@ -491,7 +491,7 @@ def test_mutations_with_a_right_checksum_are_refused_or_valid(name: str) -> None
             elif len(data) > 8:
                 del data[place : place + generator.randrange(1, 4)]
         valid += check_hostile(with_checksum(bytes(data)), GEOMETRY, IDENTITY)
-    assert 0 < valid < 900
+    assert 0 < valid < 360
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
 
 

@@ -11,12 +11,16 @@ import torch
 from agreement import agree
 from random_questions import make_questions, stopping
 from throw_away_controls import MADE, registered
-from tiny import loaded_pair
+from tiny import loaded_pair, make_fuser, make_model
 
 from c2c.cache import KVCache
+from c2c.rope import undo
 from latentwire.analysis import curve
+from latentwire.channel.calibration import from_bytes
+from latentwire.channel.endpoint import Endpoint
+from latentwire.controls.control import Known
 from latentwire.controls.registry import CONTROLS, is_lent
-from latentwire.evaluation.pipeline import apply_control
+from latentwire.evaluation.fit_calibration import calibrate
 from latentwire.evaluation.record import make_record
 from latentwire.milestones.m0 import PARAMETERS
 from latentwire.spec.axes import SYSTEMS
@@ -37,23 +41,80 @@ def _registered() -> Iterator[None]:
 
 def make_cache(rows: int, tokens: int) -> KVCache:
     generator = torch.Generator().manual_seed(rows)
-    tensors = [torch.randn(rows, 2, tokens, 3, generator=generator) for _ in range(4)]
+    tensors = [torch.randn(rows, 2, tokens, 4, generator=generator) for _ in range(4)]
     return KVCache(tuple(tensors[:2]), tuple(tensors[2:]))
+
+
+FREQUENCIES = torch.tensor([1.0, 0.1], dtype=torch.float64)
+
+
+def applied(name: str, cache: KVCache, tokens: list[int], seeds: list[int]) -> KVCache:
+    """What a control sends of a cache of 2 layers and 2 heads of 4 channels."""
+    message = CONTROLS[name].message
+    mean = torch.arange(16.0).view(2, 2, 4)
+    return (
+        message(cache, tokens, Known(seeds, FREQUENCIES, (mean, mean + 100))) if message else cache
+    )
 
 
 @pytest.mark.parametrize("name", [*SHIPPED, *MADE])
 def test_every_control_keeps_to_the_contract(name: str) -> None:
     cache, tokens = make_cache(3, 7), [7, 4, 1]
     before = [tensor.clone() for tensor in (*cache.keys, *cache.values)]
-    sent = apply_control(name, cache, tokens)
+    sent = applied(name, cache, tokens, [1, 2, 3])
     after = (*cache.keys, *cache.values)
     assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
     for row, n in enumerate(tokens):
-        alone = apply_control(name, cache.rows(row, row + 1).section(0, n), [n])
+        alone = applied(name, cache.rows(row, row + 1).section(0, n), [n], [row + 1])
         for kind in ("keys", "values"):
             for ours, theirs in zip(getattr(sent, kind), getattr(alone, kind), strict=True):
-                assert ours.shape == cache.keys[0].shape and theirs.shape == (1, 2, n, 3)
+                assert ours.shape == cache.keys[0].shape and theirs.shape == (1, 2, n, 4)
                 assert torch.equal(ours[row, :, :n], theirs[0])
+
+
+def test_the_mean_says_nothing_of_the_own_cache_and_stands_at_its_positions() -> None:
+    one, other = (applied("mean", make_cache(rows, 5), [5] * rows, [0] * rows) for rows in (1, 2))
+    for kind in ("keys", "values"):
+        for ours, theirs in zip(getattr(one, kind), getattr(other, kind), strict=True):
+            assert torch.equal(ours.expand(2, -1, -1, -1), theirs)
+    mean, at = torch.arange(16.0).view(2, 2, 4), torch.arange(5)
+    for layer in range(2):
+        off = undo(one.keys[layer].double(), at, FREQUENCIES)
+        torch.testing.assert_close(off[0], mean[layer][:, None].expand(-1, 5, -1).double())
+        assert torch.equal(one.values[layer][0, :, 3], mean[layer] + 100)
+
+
+def test_noise_has_the_moments_of_the_own_cache_without_positions() -> None:
+    cache, n = make_cache(2, 4000), [4000, 900]
+    cache = replace(cache, values=tuple(3 * v + 5 for v in cache.values))
+    sent, other = (applied("noise", cache, n, seeds) for seeds in ([7, 8], [7, 9]))
+    for row, tokens in enumerate(n):
+        for layer in range(2):
+            for kind in ("keys", "values"):
+                own, drawn = (
+                    getattr(each, kind)[layer][row, :, :tokens].double() for each in (cache, sent)
+                )
+                if kind == "keys":
+                    at = torch.arange(tokens)
+                    own, drawn = (undo(each, at, FREQUENCIES) for each in (own, drawn))
+                spread = own.std(1) / tokens**0.5
+                assert bool(((own.mean(1) - drawn.mean(1)).abs() < 5 * spread).all())
+                assert bool(((own.std(1) / drawn.std(1) - 1).abs() < 4 / tokens**0.5).all())
+                paired = torch.stack([own.flatten(), drawn.flatten()])
+                if kind == "keys":
+                    assert abs(float(torch.corrcoef(paired)[0, 1])) < 0.1
+    assert torch.equal(sent.keys[0][0], other.keys[0][0])
+    assert not torch.equal(sent.keys[0][1], other.keys[0][1])
+
+
+def test_noise_serves_a_sharer_whose_rotary_embedding_cannot_be_taken_off() -> None:
+    pair = stopping(loaded_pair())
+    sharer = make_model("gemma3", seed=2)
+    fuser = make_fuser(sharer, pair.receiver, seed=3)
+    endpoint = Endpoint.of(fuser, bytes(range(8)))
+    pair = replace(pair, sharer=sharer, interface=fuser, endpoint=endpoint)
+    asked = make_questions([9, 5])
+    agree(pair, [Condition("c2c", Channel("bf16"), "noise")], asked, asked, 2)
 
 
 def test_controls_are_named_where_users_look() -> None:
@@ -65,6 +126,8 @@ def test_controls_are_named_where_users_look() -> None:
 
 def test_engine_and_definition_agree_and_records_name_who_lent() -> None:
     pair, asked = stopping(loaded_pair(torch.float64)), make_questions([12, 2, 12, 23, 3])
+    found = from_bytes(calibrate(pair, make_questions([40] * 3, seed=9), {}), "it")
+    pair = replace(pair, endpoint=replace(pair.endpoint, calibration=found))
     donors = derange(asked, 42)
     conditions = [
         Condition("c2c", Channel(codec, ratio, order), control)

@@ -19,11 +19,11 @@ from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import SELECTORS
 from latentwire.channel.selectors.selector import Selector
 from latentwire.errors import LatentWireError
-from latentwire.evaluation import engine, pipeline, schedule_search
+from latentwire.evaluation import engine, pipeline, tensor_distortion
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.pipeline import packet_of, read_as_sharer
 from latentwire.evaluation.reading import Text, sharers_text
-from latentwire.evaluation.schedule_search import losses
+from latentwire.evaluation.tensor_distortion import distortions
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question, derange, tokenize
 
@@ -231,14 +231,14 @@ def test_what_cannot_be_sent_has_no_part_in_schedules(
     two: LoadedPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = [question.under("first") for question in asked_of(two, [5, 30])]
-    told = losses(two, asked)
+    told = distortions(two, asked)
 
     def altered(pair: LoadedPair, text: Text) -> KVCache:
         cache = read_as_sharer(pair, text)
         return cache.map(lambda x: x * unsendable_factor(cache.tokens, text))
 
-    monkeypatch.setattr(schedule_search, "read_as_sharer", altered)
-    assert losses(two, asked) == told
+    monkeypatch.setattr(tensor_distortion, "read_as_sharer", altered)
+    assert distortions(two, asked) == told
 
 
 def unsendable_factor(tokens: int, text: Text) -> Tensor:

@@ -48,7 +48,8 @@ def models(demo: LoadedPair) -> ReferenceModels:
 
 @pytest.fixture(scope="module")
 def asked(session: Session) -> list[tuple[Question, Question]]:
-    questions, donors = session.questions(session.dataset_names[0])
+    name = session.dataset_names[0]
+    questions, donors = session.asked(name), session.donors(name)
     return list(zip(questions[:6], donors[:6], strict=True))
 
 
@@ -90,7 +91,7 @@ ALL = [
 @pytest.fixture(scope="module")
 def mixed(session: Session) -> tuple[list[Question], list[Question]]:
     """Of both sets, so that lengths differ."""
-    both = [session.questions(name) for name in session.dataset_names]
+    both = [(session.asked(name), session.donors(name)) for name in session.dataset_names]
     questions, donors = ([q for part in both for q in part[side][:5]] for side in (0, 1))
     return questions, donors
 

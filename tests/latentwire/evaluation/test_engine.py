@@ -119,6 +119,45 @@ def test_any_batch_size_order_and_donors(
         assert other[condition] == [first[condition][row] for row in order]
 
 
+def test_several_donors_of_which_each_prompt_is_read_once(
+    precise_pair: LoadedPair,
+    questions: MakeQuestions,
+    short_answers: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = questions([9, 9, 9, 9, 6])
+    donors = {number: derange(asked, 42, number) for number in (1, 2, 3)}
+    lent = [
+        replace(condition, donor=number)
+        for condition in c2c_conditions(["int8"], [(1.0, "front"), (0.5, "back")], ["deranged"])
+        for number in donors
+    ]
+    matched = c2c_conditions(["int8"], [(1.0, "front")], ["matched"])
+    read = count_prompts_read(monkeypatch)
+    records = agree(precise_pair, [*ALONE, *matched, *lent], asked, donors, 5)
+    assert read == {"sharer": 5, "receiver": 5}
+    for condition in lent:
+        of_number = donors[condition.donor]
+        assert [r.donor_id for r in records[condition]] == [d.example.id for d in of_number]
+        # The lone length borrows from the other, which has enough.
+        assert [r.donor_tokens for r in records[condition]] == [None] * 4 + [9]
+    outputs = {tuple(r.output for r in records[condition]) for condition in [*matched, *lent[:3]]}
+    assert len(outputs) == 4
+
+
+def count_prompts_read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How many prompts each model reads in batches, from now on."""
+    found: Counter[str] = Counter()
+    read = batch._Batch.read
+
+    def counting(self: Any, name: str, prompts: Any, queries: bool = False) -> Any:
+        found[name] += len(prompts)
+        return read(self, name, prompts, queries)
+
+    monkeypatch.setattr(batch._Batch, "read", counting)
+    return found
+
+
 def test_real_prompts_in_the_dtype_of_use(pair: LoadedPair, short_answers: int) -> None:
     asked = real_questions(pair.tokenizer, [1, 2, 2, 4])
     # A quantizer's code may fall to the other side of an edge in float32: see `precise_pair`.

@@ -1,4 +1,5 @@
-"""The engine against the published vectors: logits and tokens of every case it can express."""
+"""The engine, and the definition, against the published vectors: logits and tokens of every case
+that they can express (docs/decisions.md says what is in the way of the others)."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from agreement import first_logits_of_pipeline
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -100,19 +102,19 @@ def vectors_pair(folder: Path) -> LoadedPair:
     return LoadedPair(receiver, sharer, fuser, tokenizer, Endpoint.of(fuser, b"12345678"))
 
 
-def test_logits_and_tokens(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = shared_dir / "compat"
-    cases = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
-    expected = load_file(folder / "expected.safetensors")
-    task = replace(TASK, max_new_tokens=cases["new_tokens"])
-    wanted = {c["name"]: expressed(c) for c in cases["conditions"]}
-    left_out = {name for name, condition in wanted.items() if condition is None}
-    assert left_out == {n for n in wanted if n.startswith(tuple(NOT_EXPRESSIBLE))}
-    assert len(wanted) - len(left_out) == 30
-    for condition in cases["conditions"]:
+@pytest.fixture
+def cases(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The cases of the folder, their rules among the selectors."""
+    told: dict[str, Any] = json.loads((shared_dir / "compat" / "cases.json").read_text("utf-8"))
+    for condition in told["conditions"]:
         if condition["select"] and condition["select"]["mode"] in SCORES:
             monkeypatch.setitem(SELECTORS, condition["name"], Published(condition))
-    questions = [
+    return told
+
+
+def questions_of(cases: dict[str, Any]) -> list[Question]:
+    task = replace(TASK, max_new_tokens=cases["new_tokens"])
+    return [
         Question(
             task,
             Example(str(index), index, "", ("a", "b", "c", "d"), "A"),
@@ -120,6 +122,39 @@ def test_logits_and_tokens(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
         )
         for index, prompt in enumerate(cases["prompts"])
     ]
+
+
+@pytest.mark.parametrize("prefix", ["sel_", "sched_"])
+def test_the_definition_gives_them_too(
+    shared_dir: Path, cases: dict[str, Any], prefix: str
+) -> None:
+    """One prompt at a time, and real packets: every fourth prompt."""
+    folder, questions = shared_dir / "compat", questions_of(cases)
+    expected, pair = load_file(folder / "expected.safetensors"), vectors_pair(folder)
+    distances, quantized = [], []
+    for case in cases["conditions"]:
+        condition = expressed(case)
+        if condition is None or not case["name"].startswith(prefix):
+            continue
+        for row in range(0, len(questions), 4):
+            both = questions[row], questions[row]
+            record, logits = first_logits_of_pipeline(pair, condition, *both)
+            assert json.loads(record.output) == case["cases"][row]["generated"], case["name"]
+            assert record.wire_bytes > 0
+            distances.append(float((logits - expected[f"logits/{case['name']}"][row]).abs().max()))
+            quantized.append(case["quant"] is not None)
+    odd = [told for distance, told in zip(distances, quantized, strict=True) if distance > CLOSE]
+    assert len(distances) == {"sel_": 11, "sched_": 2}[prefix] * 3
+    assert all(odd) and len(odd) <= ALLOWED_ODD_SHARE * len(distances) and max(distances) <= ODD
+
+
+def test_logits_and_tokens(shared_dir: Path, cases: dict[str, Any]) -> None:
+    folder, questions = shared_dir / "compat", questions_of(cases)
+    expected = load_file(folder / "expected.safetensors")
+    wanted = {c["name"]: expressed(c) for c in cases["conditions"]}
+    left_out = {name for name, condition in wanted.items() if condition is None}
+    assert left_out == {n for n in wanted if n.startswith(tuple(NOT_EXPRESSIBLE))}
+    assert len(wanted) - len(left_out) == 30
     conditions = list(dict.fromkeys(c for c in wanted.values() if c is not None))
     logits: dict[tuple[Condition, int], Tensor] = {}
     records = engine.evaluate(

@@ -23,7 +23,7 @@ def demo() -> tuple[LoadedPair, list[Question]]:
     raw = {"pair": "demo", "device": "cpu", "limit": "3"}
     values = checked(STUDY, {p.name: raw.get(p.name, p.default) for p in STUDY})
     session = Session.of(Configuration(values, load_pair("demo"), "cpu", "float32"), store=None)  # type: ignore[arg-type]
-    return session.loaded, session.questions(session.dataset_names[0])[0][:3]
+    return session.loaded, session.asked(session.dataset_names[0])[:3]
 
 
 def test_every_figure_is_there(demo: tuple[LoadedPair, list[Question]]) -> None:

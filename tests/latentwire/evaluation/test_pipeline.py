@@ -210,9 +210,10 @@ def test_a_lent_cache_is_cut_or_filled_at_its_front() -> None:
     lent, own = Text((7,) * 9, sendable=(2, 4, 5)), Text((7,) * 7, sendable=(1, 3, 4, 5))
     assert [positions(pipeline.fitted(numbered(8), lent, own))[n] for n in own.sent] == [2, 2, 4, 5]
     assert [positions(pipeline.fitted(numbered(6), own, lent))[n] for n in lent.sent] == [3, 4, 5]
+    whole = loaded_pair(), numbered(4), [Text((7,) * 5)]
     for control in ("matched", "deranged"):
-        assert positions(pipeline.apply_control(control, numbered(3), [3])) == [0, 1, 2]
-    zero = pipeline.apply_control("zero", numbered(4), [4])
+        assert positions(pipeline.apply_control(whole[0], control, *whole[1:])) == [0, 1, 2, 3]
+    zero = pipeline.apply_control(whole[0], "zero", *whole[1:])
     assert zero.tokens == 4 and not zero.keys[0].any() and not zero.values[0].any()
 
 

@@ -23,6 +23,7 @@ RECORDS = [
     replace(RECORD, predicted=None, correct=False, output=""),
     replace(RECORD, donor_id="9-1", donor_answer="C"),
     replace(RECORD, predicted=None, correct=False, output="", unanswered="too long"),
+    replace(RECORD, option_logprobs={"A": -0.6931, "B": -0.0, "ä": -1e-4}),
     replace(RECORD, output='lines\nand "quotes" \u2028 \x00 \U0001f409 ä\ttab'),
 ]
 
@@ -37,6 +38,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert ["unanswered" in json.loads(line) for line in lines[:-1]] == [
         record.unanswered is not None for record in RECORDS
     ]
+    assert [r.option_logprobs for r in read_records(path)] == [r.option_logprobs for r in RECORDS]
+    assert ["option_logprobs" in json.loads(line) for line in lines[:-1]].count(True) == 1
     assert "ä" in path.read_text(encoding="utf-8")
     path.write_text(record_lines([]), encoding="utf-8")
     assert read_records(path) == []
@@ -79,5 +82,12 @@ def test_a_cut_last_line_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     path.write_text(record_lines(RECORDS), encoding="utf-8")
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(LatentWireError, match="line 5: not a record"):
+    with pytest.raises(LatentWireError, match="line 6: not a record"):
         read_records(path)
+
+
+@pytest.mark.parametrize("found", ["NaN", "-Infinity", "0.5", "-1", '"-1.0"', "null", "[-1.0]"])
+def test_no_logarithm_of_a_probability_is_read(tmp_path: Path, found: str) -> None:
+    line = record_lines([replace(RECORD, option_logprobs={"A": -1.0})])
+    text = line.rstrip().replace('{"A": -1.0}', f'{{"A": {found}}}')
+    assert "option_logprobs of 'A' is" in broken(text.encode(), tmp_path / "records.jsonl")

@@ -6,8 +6,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from blank_pictures import write_blank
 from in_process import run_milestone
 from launched import the_launcher
+from matplotlib.figure import Figure
 from tests_support import empty_store
 
 from latentwire.milestones import m2
@@ -42,8 +44,9 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, without a store."""
+    """The current folder, without a store; pictures are blank, as those of other processes."""
     _alone(monkeypatch, tmp_path)
+    monkeypatch.setattr(Figure, "savefig", write_blank)
     return tmp_path
 
 

@@ -22,7 +22,7 @@ from servers import mlflow_server
 from tests_support import Project
 
 GRID = {"pair": "demo", "dataset": "demo_facts", "limit": 48, "chunk_size": 8, "kv_bits": "8,4"}
-LONG = GRID | {"limit": 192, "chunk_size": 16}
+LONG = GRID | {"limit": 96, "chunk_size": 8}
 Numbers = dict[str, tuple[float, ...]]
 
 

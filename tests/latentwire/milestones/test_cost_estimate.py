@@ -9,6 +9,7 @@ from in_process import run_milestone
 from mlflow import MlflowClient
 
 from latentwire import environment
+from latentwire.errors import LatentWireError
 from latentwire.milestones import calibrate, m0, m1, m2, m3, main
 from latentwire.session.cost_estimate import Throughput, chunk_throughputs, in_words
 from latentwire.session.preflight_state import open_session
@@ -43,6 +44,32 @@ def test_no_store_is_made(empty: Path, values, module, capsys: pytest.CaptureFix
 def test_no_store_is_made_without_the_checks_either(empty: Path, values) -> None:
     run_milestone(m2, values(m2, dry_run="true", preflight="skip"))
     assert list(empty.iterdir()) == []
+
+
+def test_several_donors_are_planned_and_too_many_refused(
+    empty: Path, values, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"dataset": "demo_facts", "dry_run": "true", "controls": "deranged,matched"}
+    run_milestone(m0, values(m0, **given, donors=3))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "bf16" in line]
+    assert [re.sub(r"  +", " ", line).split(" full ")[1].split(" 0")[0] for line in lines] == [
+        "deranged",
+        "deranged donor 2",
+        "deranged donor 3",
+        "matched",
+    ]
+    monkeypatch.setattr("latentwire.session.grid.lenders", lambda examples: 5)
+    with pytest.raises(LatentWireError, match="donors=5: demo_facts has 4 other messages"):
+        run_milestone(m0, values(m0, **given, donors=5))
+
+
+def test_a_control_without_its_calibration_is_left_out_with_a_sentence(
+    empty: Path, values, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    given = {"dataset": "demo_facts", "dry_run": "true", "controls": "matched,mean,noise"}
+    run_milestone(m0, values(m0, **given))
+    assert "controls=mean is left out: control mean needs a calibration of pair" in caplog.text
+    assert "m0: 4 conditions" in capsys.readouterr().out
 
 
 def test_no_experiment_is_made_in_a_store_that_is_there(

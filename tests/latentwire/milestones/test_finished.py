@@ -17,6 +17,7 @@ from latentwire.errors import LatentWireError
 from latentwire.milestones import m2
 from latentwire.session import known_pairs, work_checks
 from latentwire.session.preflight_state import open_session
+from latentwire.terminal import QUIET, VERBOSITY
 from latentwire.tracking.store import open_store
 
 STUDIED = {"kv_bits": 4, "limit": 6, "chunk_size": 4, "dataset": "demo_facts"}  # see `studied`
@@ -62,6 +63,14 @@ def test_it_leaves_out_what_matters_to_work_alone(
     run_milestone(m2, values(m2, **STUDIED))
     out = capsys.readouterr().out
     assert re.search(r"preflight: 12 checks passed in .* s\nm2: .* 12 of 12 answers are", out)
+
+
+def test_quietly_it_prints_the_result_alone(
+    folder: Path, values, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(VERBOSITY, QUIET)
+    run_milestone(m2, values(m2, **STUDIED))
+    assert capsys.readouterr().out.startswith("demo_facts, demo\n")
 
 
 def test_what_is_missing_is_computed_only_once_all_is_checked(

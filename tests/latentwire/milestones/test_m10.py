@@ -6,9 +6,9 @@ import pytest
 from in_process import run_milestone, table_of
 from tests_support import empty_store
 
+from latentwire.analysis.reproduction.published_budgets import study_table
 from latentwire.errors import LatentWireError
 from latentwire.milestones import m2, m3, m9, m10
-from latentwire.milestones.allocating import study_table
 
 GIVEN = {"dataset": "demo_facts", "limit": 3, "chunk_size": 3}
 

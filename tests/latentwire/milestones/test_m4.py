@@ -200,7 +200,7 @@ def test_question_sets_that_are_missing_or_others_are_said(
 ) -> None:
     log_milestone(store, right)
 
-    def fail(name: str, data_dir: Path | None = None) -> None:
+    def fail(name: str, data_dir: Path | None = None, download: bool = True) -> None:
         raise LatentWireError("no network")
 
     monkeypatch.setattr(budget_curves, "load_dataset", fail)

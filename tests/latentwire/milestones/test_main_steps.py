@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from c2c.errors import C2CError
 from latentwire.errors import LatentWireError
-from latentwire.milestones import calibrate, m1, main
+from latentwire.milestones import calibrate, m1, m8, main
 from latentwire.parameters import checked
 from latentwire.tracking.store import Store
 
@@ -40,7 +40,7 @@ def failing(error: Exception) -> Callable[[], None]:
 
 
 def test_a_milestone_that_fails_does_not_take_the_others_with_it(store: Store) -> None:
-    failures = main._Failures(store)
+    failures = main._Failures(store, 7)
     done: list[str] = []
     failures.survive("m0", failing(LatentWireError("device cpu has not enough memory")))
     failures.survive("m2", lambda: done.append("m2"))
@@ -54,8 +54,22 @@ def test_a_milestone_that_fails_does_not_take_the_others_with_it(store: Store) -
     )
 
 
+def test_selectors_are_compared_where_asked_on_few_questions() -> None:
+    texts = {p.name: p.default for p in main.PARAMETERS}
+    assert checked(main.PARAMETERS, texts)["m8_order"] == ()
+    for limit, wanted in (("0", main.M8_QUESTIONS), ("7", 7)):
+        given = checked(main.PARAMETERS, texts | {"m8_order": "vnorm,snapkv", "limit": limit})
+        values = main._complete(m8.PARAMETERS, given)
+        assert values["limit"] == wanted
+        told = [c.channel for c in m8.conditions(values) if c.channel]
+        assert {(c.codec, c.keep_ratio) for c in told} == {("int8", main.M8_KEEP_RATIO)}
+        assert {c.order for c in told} == {"vnorm", "snapkv"} and len(told) == 4
+    with pytest.raises(LatentWireError, match="m8_order=best: must be one of front"):
+        checked(main.PARAMETERS, texts | {"m8_order": "best"})
+
+
 def test_a_mistake_in_the_code_is_shown_as_one_after_the_others(store: Store) -> None:
-    failures = main._Failures(store)
+    failures = main._Failures(store, 7)
     failures.survive("m0", failing(LatentWireError("no memory")))
     failures.survive("m1", failing(ZeroDivisionError("a mistake")))
     with pytest.raises(ZeroDivisionError):
@@ -65,7 +79,7 @@ def test_a_mistake_in_the_code_is_shown_as_one_after_the_others(store: Store) ->
 def test_what_the_next_milestone_would_meet_too_ends_all(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failures = main._Failures(store)
+    failures = main._Failures(store, 7)
     full = OSError(errno.ENOSPC, "No space left on device")
     for error in (full, MlflowException("the server says no"), KeyboardInterrupt()):
         with pytest.raises(type(error)):

@@ -1,9 +1,11 @@
 """A study in MLflow's own pages: what its runs hold, and what a browser shows of them."""
 
+import json
 from pathlib import Path
 
 import pytest
 from browser import chromium, require_browser
+from in_process import run_milestone
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow_pages import (
@@ -17,14 +19,18 @@ from mlflow_pages import (
     unfold_description,
     wait_for,
 )
+from studies import made_by_mlflow
 
+from latentwire.errors import LatentWireError
+from latentwire.milestones import m2
+from latentwire.run_entry_point import main
 from latentwire.tasks.registry import load_dataset
 from latentwire.tracking.archive import open_study
 from latentwire.tracking.dataset_inputs import DIGEST_CHARACTERS
 from latentwire.tracking.export_import import export_study, import_study
 from latentwire.tracking.runs import LEVEL, artifact_address
 from latentwire.tracking.store import open_store
-from latentwire.tracking.ui_views import VIEWS
+from latentwire.tracking.ui_views import VIEW_TAG, VIEWS
 
 
 def uri(folder: Path) -> str:
@@ -46,6 +52,58 @@ def test_a_milestone_explains_itself(studied: Path) -> None:
     assert artifact_address(run_id, picture) in text
     found = MlflowClient(uri(studied)).list_artifacts(run_id, "pictures")
     assert [entry.path for entry in found] == [picture]
+
+
+def test_a_view_has_a_condition_once_however_often_it_was_asked_for(
+    folder: Path, values, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"kv_bits": 4, "limit": 6, "chunk_size": 4, "dataset": "demo_facts"}
+    run_milestone(m2, values(m2, **given))
+    experiment = runs(folder, "milestone")[0].info.experiment_id
+    assert (
+        f"--backend-store-uri {uri(folder)}, then\n  http://127.0.0.1:5000/#/experiments/{experiment}/runs?viewStateShareKey={VIEWS[0].key}\n"
+        in capsys.readouterr().out
+    )
+    assert len(runs(folder, "condition")) == 4
+    client = MlflowClient(uri(folder))
+    tag = client.get_experiment(experiment).tags[f"{VIEW_TAG}{VIEWS[1].key}"]
+    wanted = json.loads(json.loads(tag)["state"])["searchFilter"]
+    shown = list(client.search_runs([experiment], wanted))
+    newest = max(runs(folder, "milestone"), key=lambda run: run.info.start_time).info.run_id
+    assert {run.data.tags["mlflow.parentRunId"] for run in shown} == {newest}
+    assert len({run.info.run_name for run in shown}) == len(shown) == 2
+
+
+def test_accuracy_is_the_first_metric_of_a_condition(studied: Path) -> None:
+    for run in runs(studied, "condition"):
+        assert next(iter(run.data.metrics)) == "accuracy"
+
+
+def test_a_run_that_ends_by_an_error_says_why(
+    folder: Path, values, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise LatentWireError("no *luck*")
+
+    monkeypatch.setattr("latentwire.session.grid.log_checkpoints", fail)
+    with pytest.raises(LatentWireError, match="no"):
+        run_milestone(m2, values(m2, kv_bits=4, limit=6, chunk_size=4, dataset="demo_facts"))
+    (failed,) = [run for run in runs(folder, "milestone") if run.info.status == "FAILED"]
+    text = failed.data.tags["mlflow.note.content"]
+    assert text == "**Ended by an error:**\n\n    no *luck*"
+
+
+def test_a_run_that_mlflow_made_says_why_it_was_not_begun(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(uri(folder))
+    given = client.create_run("1", tags=made_by_mlflow("m2")).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", given)
+    with pytest.raises(SystemExit, match="2"):
+        main("run", ["m2", "--kv-bits", "five"])
+    run = client.get_run(given)
+    assert run.info.run_name == "m2 (not begun)"
+    assert "    kv_bits=five: must be one of" in run.data.tags["mlflow.note.content"]
 
 
 def test_question_sets_are_inputs_of_all_but_chunks(studied: Path) -> None:
@@ -86,7 +144,8 @@ def test_the_pages_show_it(studied: Path) -> None:
         show(page, address, runs_page(experiment, overview))
         assert wait_for(lambda: run_names(page)) == [milestone.info.run_name]
         titles = column_titles(page)
-        assert titles[2:5] == ["latentwire.milestone", "pair", "Dataset"]
+        shown = ["latentwire.milestone", "pair", "accuracy", "wire_bytes_mean", "Dataset"]
+        assert titles[2:7] == shown
 
         show(page, address, runs_page(experiment, results))
         conditions = {run.info.run_name for run in runs(studied, "condition")}

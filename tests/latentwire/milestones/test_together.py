@@ -25,7 +25,7 @@ TOGETHER = 8  # processes that start at the same instant
 
 # Takes much longer than the first result takes to the store: by questions rather than by
 # conditions, each of which is a run more a chunk.
-LONG = GRID | {"limit": 256, "chunk_size": 16}
+LONG = GRID | {"limit": 128, "chunk_size": 16}
 
 
 @pytest.fixture(scope="module")

@@ -187,6 +187,7 @@ def test_a_dry_run_writes_nothing(
         ("demo_facts_test", "the test split of demo_facts is scored and never trained on"),
         ("demo_facts,demo_graded:test", "the test split of demo_graded is scored"),
         ("nothing", "must be one of "),
+        ("", "data=: name question sets to train on"),
         ("missing.jsonl", "must be a file that exists"),
     ],
 )

@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 
 from latentwire.errors import LatentWireError
-from latentwire.pairs.identity import combined_identity, hash_files, manifest, pair_identity
+from latentwire.pairs.identity import (
+    combined_identity,
+    file_sha256,
+    hash_files,
+    manifest,
+    pair_identity,
+)
+from latentwire.pairs.load import load_pair
 from latentwire.pairs.locate import LocatedPair
+from latentwire.session import pair_in_use
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -143,3 +151,16 @@ def test_manifest_lists_every_file_that_is_loaded(located: LocatedPair, tmp_path
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
+
+
+def test_a_pair_in_use_reads_each_file_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return file_sha256(path)
+
+    monkeypatch.setattr(pair_in_use, "file_sha256", counted)
+    files = pair_in_use.PairInUse(load_pair("demo"), "cpu", "float32", may_download=False)
+    assert files.of_files and files.manifest() == manifest(files.located)
+    assert sorted(read) == sorted(set(read)) != []

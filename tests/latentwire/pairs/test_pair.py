@@ -170,8 +170,13 @@ def test_a_pair_may_be_without_a_fuser_yet() -> None:
     assert parse_pair(given, Path("mine.yaml")).fuser is None
 
 
-@pytest.mark.parametrize("key", [key for key in MINE if key != "fuser"])
-def test_every_key_is_needed(tmp_path: Path, key: str) -> None:
+def test_a_pair_may_name_no_question_sets() -> None:
+    given = {key: value for key, value in MINE.items() if key != "datasets"}
+    assert parse_pair(given, Path("mine.yaml")).datasets == ()
+
+
+@pytest.mark.parametrize("key", [key for key in MINE if key not in ("fuser", "datasets")])
+def test_every_other_key_is_needed(tmp_path: Path, key: str) -> None:
     values = {name: value for name, value in MINE.items() if name != key}
     with pytest.raises(LatentWireError, match=f"key '{key}' is missing"):
         load_pair(str(written(tmp_path, values)))

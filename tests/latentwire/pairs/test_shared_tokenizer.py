@@ -36,5 +36,8 @@ def test_ids_that_both_know_agree(sharer: dict[str, int]) -> None:
 def test_conflict_is_named(sharer: dict[str, int], conflict: str) -> None:
     with pytest.raises(LatentWireError) as caught:
         check_same_tokenizer(Vocabulary(a=0, b=1), Vocabulary(**sharer))
-    said = "the tokenizers differ, say 'shared_tokenizer: false' in the pair's file"
+    said = (
+        "the tokenizers differ, say 'shared_tokenizer: false' in the pair's file, or"
+        " alignment=longest in its line"
+    )
     assert str(caught.value) == f"{said}: {conflict}"

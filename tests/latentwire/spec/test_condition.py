@@ -89,6 +89,35 @@ def test_a_seed_is_in_the_fingerprints_of_what_it_chooses_alone() -> None:
     assert fingerprint(deranged, other) != fingerprint(deranged)
 
 
+def test_a_donor_is_in_the_fingerprints_of_what_it_lends_alone() -> None:
+    first = replace(CONDITION, control="deranged")
+    others = [replace(first, donor=number) for number in (2, 3)]
+    assert len({fingerprint(condition) for condition in (first, *others)}) == 3
+    assert first.donor == 1 and first.point.donor == 1 and CONDITION.point.donor is None
+    assert others[0].label == f"{first.label} donor 2" and first.params()["donor"] == "1"
+    assert read_params(others[0].params() | {"kv_bits": "8"}) == vars(others[0].point) | {
+        "kv_bits": 8
+    }
+    # Runs from when there was one donor do not say which.
+    early = {name: text for name, text in first.params().items() if name != "donor"}
+    assert Point(**read_params(early | {"kv_bits": "none"})) == first.point
+    for control, donor in (("matched", 1), ("deranged", 0), ("zero", 2)):
+        with pytest.raises(LatentWireError, match=f"{control}: it has no donor {donor}"):
+            Point(**vars(CONDITION.point) | {"control": control, "donor": donor})
+    for control, donor in (("matched", 2), ("deranged", 0)):
+        with pytest.raises(AssertionError):
+            replace(CONDITION, control=control, donor=donor)
+
+
+def test_what_a_control_is_made_of_is_in_its_fingerprint_and_no_row() -> None:
+    first, second = (
+        replace(CONDITION, control="mean", control_calibration=digit * 64) for digit in "ab"
+    )
+    assert fingerprint(first) != fingerprint(second)
+    assert first.params()["control_calibration"] == "a" * 64
+    assert first.point.place == CONDITION.point.place and first.label == second.label
+
+
 def test_results_from_when_the_seed_was_in_all_fingerprints_can_be_found() -> None:
     """The values are version 0.1.0's."""
     before = replace(SETTING, seed=7).before()
@@ -171,6 +200,8 @@ def test_params_and_labels_are_those_that_people_filter_by() -> None:
         "keep_ratio": "0.5",
         "order": "back",
         "control": "matched",
+        "control_calibration": "none",
+        "donor": "none",
         "calibration": "none",
         "message_tokens": "none",
         "alignment": "none",

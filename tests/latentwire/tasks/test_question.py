@@ -1,5 +1,6 @@
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from tiny import make_questions, make_tokenizer
 
 from latentwire.tasks.arc_c import TASK
-from latentwire.tasks.question import Question, by_length, derange, tokenize
+from latentwire.tasks.question import Question, by_length, derange, lenders, tokenize
 from latentwire.tasks.task import Example, Prompts
 
 LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=30)
@@ -59,6 +60,47 @@ def test_within_a_length_everyone_lends_once(lengths: list[int], seed: int) -> N
         if len(question.token_ids) == len(donor.token_ids):
             lent[donor.example.id] += 1
     assert set(lent.values()) <= {1}
+
+
+@given(LENGTHS, SEEDS)
+def test_all_donors_of_a_question_are_distinct_and_of_its_length_while_there_are_any(
+    lengths: list[int], seed: int
+) -> None:
+    questions = questions_of(lengths)
+    count, every = Counter(lengths), len(questions)
+    assert lenders([question.example for question in questions]) == every
+    found = [derange(questions, seed, number) for number in range(1, every)]
+    for question, *donors in zip(questions, *found, strict=True):
+        ids = {donor.example.id for donor in donors}
+        assert len(ids) == len(donors) == every - 1 and question.example.id not in ids
+        own = len(question.token_ids)
+        alike = [len(donor.token_ids) == own for donor in donors]
+        assert alike == [place < count[own] - 1 for place in range(every - 1)]
+
+
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=12), SEEDS)
+def test_a_donor_is_of_another_passage(passages: list[int], seed: int) -> None:
+    questions = [
+        replace(question, prompts=Prompts((100 + passage,), question.prompts.receiver_ids))
+        for question, passage in zip(questions_of([3] * len(passages)), passages, strict=True)
+    ]
+    found = [derange(questions, seed, number) for number in range(1, len(set(passages)))]
+    for question, *donors in zip(questions, *found, strict=True):
+        read = {donor.prompts.sharer_ids for donor in (question, *donors)}
+        assert len(read) == 1 + len(donors) == len(set(passages))
+
+
+def test_donors_are_the_questions_so_many_places_on() -> None:
+    """Fixed for good, as the first is below."""
+    questions = questions_of([4] * 5)
+    next_one = donors_of(questions, 42)
+    for number in range(1, 5):
+        of_number = derange(questions, 42, number)
+        for question, donor in zip(questions, of_number, strict=True):
+            name = question.example.id
+            for _ in range(number):
+                name = next_one[name]
+            assert donor.example.id == name
 
 
 @given(LENGTHS, SEEDS, st.randoms())

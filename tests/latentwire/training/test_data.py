@@ -7,6 +7,7 @@ import pytest
 from tiny import STOP_ID, make_tokenizer
 
 from latentwire.errors import LatentWireError
+from latentwire.parameters import TRAINING_DATA
 from latentwire.tasks.registry import load_dataset, load_training
 from latentwire.training.data import Reader, ScoredQuestions, load_training_data
 
@@ -75,3 +76,43 @@ def test_a_scored_set_is_refused_by_its_file(tmp_path: Path) -> None:
     path.write_text("{}\n")
     with pytest.raises(LatentWireError, match="never trained on; data=openbookqa takes its"):
         load_training_data(path, [], ScoredQuestions([]), Reader(make_tokenizer()), None, 2)
+
+
+def test_questions_of_the_users_own_are_trained_on_but_those_that_are_scored(
+    tmp_path: Path,
+) -> None:
+    scored = load_dataset("demo_facts").examples[3].question
+    rows = [
+        {"question": question, "choices": ["x", "y"], "answer": "B"}
+        for question in ("What is it?", f"Say: {scored.upper()}")
+    ]
+    path = tmp_path / "lessons.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (lessons,) = TRAINING_DATA.parse(str(path))
+    reader = Reader(make_tokenizer())
+    data = load_training_data([lessons], [], ScoredQuestions([scored]), reader, None, 2)
+    assert data.parts[0].told() == "lessons 1, 1 left out that stand in a scored set"
+    assert data.names == ("lessons, 1",)
+
+    with pytest.raises(LatentWireError, match="nothing is left to train on"):
+        asked = ScoredQuestions([row["question"] for row in rows])  # type: ignore[misc]
+        load_training_data([lessons], [], asked, reader, None, 2)
+
+
+def test_the_file_of_a_test_split_is_never_trained_on_as_questions(tmp_path: Path) -> None:
+    path = tmp_path / "openbookqa" / "test.jsonl"
+    path.parent.mkdir()
+    row = {"question_stem": "Which?", "choices": ["x", "y"], "answerKey": "A"}
+    path.write_text(json.dumps(row) + "\n")
+    (found,) = TRAINING_DATA.parse(str(path))
+    with pytest.raises(
+        LatentWireError, match="the set by which openbookqa is scored, and is never"
+    ):
+        load_training_data([found], [], ScoredQuestions([]), Reader(make_tokenizer()), None, 2)
+
+
+def test_a_file_of_chats_stays_one(tmp_path: Path) -> None:
+    path = write_chats(tmp_path / "chats.jsonl", "a")
+    assert TRAINING_DATA.parse(str(path)) == path
+    path.write_text("not json")
+    assert TRAINING_DATA.parse(str(path)) == path  # whose reader names the line

@@ -200,11 +200,14 @@ def test_trainings_are_compared_seed_by_seed(condition: Make) -> None:
     assert [(report.file, report.pair) for report in reports] == [
         ("m5", "qwen+x+seed42"),
         ("m5", "qwen+x+seed43"),
+        ("m5", "qwen+x, 2 seeds"),
     ]
     assert judge_files([replace(files[0], pair="qwen+x")], answers, "local") == reports
-    first, second = (only(list(report.judgements)).outcomes for report in reports)
-    assert (first.only_first, first.only_second, first.examples) == (2, 0, 4)
-    assert (second.only_first, second.only_second) == (0, 0)
+    first, second, both = (only(list(report.judgements)) for report in reports)
+    assert (first.outcomes.only_first, first.outcomes.only_second) == (2, 0)
+    assert (second.outcomes.only_first, second.outcomes.only_second) == (0, 0)
+    assert (both.outcomes.examples, both.outcomes.difference) == (4, 0.25)
+    assert both.verdict == "undecided" and both.interval.low < 0 < 0.25 < both.interval.high
     assert "int8 full matched trained as int8 - c2c int8 full" in render(reports, "local")
     params = {"dataset": "set", "system": "c2c", "codec": "int8", "control": "matched"}
     assert is_claimed(files, {**params, "pair": "qwen+x+16bit+seed1"})

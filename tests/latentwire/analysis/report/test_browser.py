@@ -261,6 +261,31 @@ def test_the_table_sorts_by_any_column(page: Any) -> None:
     assert state.text.startswith("accuracy")
 
 
+def test_the_table_says_what_the_content_did(page: Any, condition: Make) -> None:
+    usual = texts(page, "#points thead th")
+    click(page, "#content")
+    heads = [text.rstrip(" ▾▴") for text in texts(page, "#points thead th")]
+    frame = build_curve(study(condition))
+    row = frame[(frame["dataset"] == "set") & (frame["codec"] == "bf16")].iloc[0]
+    (cells,) = (
+        [cell.text for cell in line.find_elements("css selector", "td")]
+        for line in page.find_elements("css selector", "#points tbody tr")
+        if line.text.startswith("bf16")
+    )
+    told = dict(zip(heads, cells, strict=True))
+    for head, name in (("influence %", "influence"), ("harm", "harm")):
+        low, high = (100 * row[f"{name}_{end}"] for end in ("low", "high"))
+        sign = "+" if name == "harm" else ""
+        assert told[head].startswith(f"{100 * row[name]:{sign}.1f} [{low:{sign}.1f}, ")
+        assert told[head].endswith(f"{high:{sign}.1f}]")
+    assert told["donors"] == "1" and told["log-prob. of key"] == "–"
+    assert told["bits"].startswith(f"{row['bits_communicated']:.3f} [")
+    click(page, f"#points th:nth-child({heads.index('bits') + 1}) button")
+    assert page.find_elements("css selector", "#points th[aria-sort=descending]")
+    click(page, "#content")
+    assert texts(page, "#points thead th") == usual
+
+
 def test_two_conditions_are_compared_question_by_question(page: Any, condition: Make) -> None:
     choose(page, "first", "bf16, whole cache")
     choose(page, "second", "int8, 0.5 back kept, deranged")

@@ -5,7 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from latentwire.analysis.reproduction.published_accuracies import (
     load_study,
 )
 from latentwire.analysis.reproduction.report import as_frame, render
+from latentwire.analysis.reproduction.sent import sent
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
 from latentwire.milestones.agreement import by_point
@@ -330,6 +331,44 @@ def test_a_shuffled_condition_does_not_reproduce_it(
 Published = dict[Point, Answers]
 
 
+def as_if(published: "Published", answers: Answers, point: Point) -> Answers:
+    """Some answers, with packets of a condition's length."""
+    return {
+        index: replace(record, wire_bytes=other.wire_bytes, elements=other.elements)
+        for index, record in answers.items()
+        for other in (published[point][index],)
+    }
+
+
+def test_packets_tell_what_answers_cannot(published: "Published") -> None:
+    """Whichever condition stands for another with its packets: also those of the whole cache."""
+    real = load_study(LATENTWIRE_2026_02)
+    figures = {figure.point: figure for figure in real.figures}
+    for point, other in permutations(published, 2):
+        if point[0] == other[0] and point[1:3] != other[1:3]:
+            whole = published[point[0], "bf16", 1.0, "front"]
+            assert not sent(figures[point], published[other], whole).as_named
+    whole = {p: answers for p, answers in published.items() if p[2] == 1}
+    for point, other in permutations(whole, 2):
+        if point[0] == other[0]:
+            found = compare(real, {**whole, point: whole[other]}, published)
+            assert found.verdict == "differs"
+            assert [row.figure.point for row in found.rows if row.verdict == "differs"] == [point]
+    eight = ("arc_c", "int8", 1.0, "front")
+    found = compare(real, {**published, eight: published["arc_c", "bf16", 1.0, "front"]})
+    text = " ".join(render(found, real).split())
+    assert "int8 1 front: its packets hold 16.0 bits a number and 100 % of them" in text
+    for row in compare(real, published).rows:
+        bits = {"bf16": 16, "int8": 8, "int4": 4}[row.figure.codec]
+        assert row.sent.as_named and bits <= row.sent.bits_per_element < 1.1 * bits
+        assert row.sent.kept_share == pytest.approx(row.figure.keep_ratio, rel=0.05)
+
+
+def test_records_without_elements_are_not_judged_by_packets() -> None:
+    found = judged({FULL: answers(200, 400), HALF: answers(160, 400)})
+    assert all(row.sent.as_named and math.isnan(row.sent.kept_share) for row in found.rows)
+
+
 def alone(published: Published, point: Point, own: Answers) -> float:
     """The smallest p-value of one condition among all: Holm multiplies it by the number of tests.
 
@@ -368,9 +407,9 @@ def test_a_keep_ratio_or_a_codec_that_is_ignored_is_found(published: Published) 
             for stand_in in ("bf16", "int8"):
                 whole = published[dataset, stand_in, 1.0, "front"]
                 assert alone(published, (dataset, "int8", 0.1, order), whole) < 0.05
-    # The case that accuracies do not show.
+    # The case that accuracies do not show, nor packets: they are what they should be.
     tenth = ("arc_c", "int8", 0.1, "back")
-    own = {**published, tenth: published["arc_c", "bf16", 1.0, "front"]}
+    own = {**published, tenth: as_if(published, published["arc_c", "bf16", 1.0, "front"], tenth)}
     assert compare(real, own).verdict == "reproduced"
     found = compare(real, own, published)
     (row,) = [row for row in found.rows if row.verdict == "differs"]

@@ -11,8 +11,10 @@ from latentwire.analysis.reproduction.published_accuracies import (
     load_study,
     point,
 )
+from latentwire.analysis.reproduction.published_budgets import study_table
 from latentwire.analysis.reproduction.report import byte_count_note, render
 from latentwire.errors import LatentWireError
+from latentwire.parameters import share
 
 GOOD = LATENTWIRE_2026_02.read_text(encoding="utf-8")
 
@@ -62,6 +64,35 @@ def test_accuracies_by_choice_of_tokens_are_the_published_ones(shared_dir: Path)
         assert told.pop(key)[-1] == figure.accuracy
     assert {mode for _, _, mode, share in told if share < 1} == {"front", "random", "knorm_topk"}
     assert len(selected) == 21
+
+
+def test_accuracies_of_protected_layers_are_the_published_ones(shared_dir: Path) -> None:
+    table = pd.read_csv(shared_dir / "reference" / "published_results.csv")
+    told = table[table["milestone"] == "M6"]
+    expected = {
+        (
+            row.dataset,
+            row.n,
+            f"int8/{row.setting.split()[2]}:bf16".replace("layers", ""),
+            row.accuracy,
+        )
+        for row in told.itertuples()
+    }
+    protected = load_study(LATENTWIRE_2026_02).protected
+    assert {(f.dataset, f.questions, f.codec, f.accuracy) for f in protected} == expected
+    assert len(protected) == 6
+
+
+def test_accuracies_within_budgets_are_the_published_ones(shared_dir: Path) -> None:
+    table = pd.read_csv(shared_dir / "reference" / "published_results.csv")
+    told = table[table["milestone"] == "M10"]
+    expected = {
+        (row.dataset, float(row.setting.rpartition("=")[2].replace("p", ".")), row.accuracy)
+        for row in told.itertuples()
+    }
+    found = study_table()
+    assert expected == {(r.dataset, share(r.label), r.accuracy) for r in found.itertuples()}
+    assert len(found) == 8
 
 
 def test_the_published_bytes_and_why_they_are_wrong() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from c2c.cache import KVCache
 from c2c.sections import sections, split
 from latentwire.channel.positions import Positions
-from latentwire.channel.selectors.ranked import Ranked
+from latentwire.channel.selectors.ranked import ByScore, Ranked
 from latentwire.channel.selectors.registry import SELECTORS, select
 from latentwire.channel.selectors.seen import ranks_of, ranks_of_rows
 from latentwire.channel.selectors.selector import Budget, Selector
@@ -236,6 +236,19 @@ def test_of_equal_tokens_the_first_go_and_noise_does_not_choose() -> None:
     )
     for name in ("vnorm", "vnorm_by_layer", "knorm", "knorm_by_layer"):
         assert chosen_by(name, noisy, 9).tokens(1) == list(range(9))
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, each in SELECTORS.items() if isinstance(each, ByScore) and not each.by_layer]
+)
+@pytest.mark.parametrize("tokens", [1, 2, 9, 90])
+def test_what_comes_in_as_more_may_go_is_known_at_once(name: str, tokens: int) -> None:
+    """Windows and sinks that always go come in where they would one by one."""
+    selector, ranks = SELECTORS[name], [[*torch.randperm(tokens).tolist(), tokens, tokens + 1]]
+    assert isinstance(selector, ByScore)
+    asked = [selector.chosen(ranks, tokens, count).tokens(0) for count in range(1, tokens + 1)]
+    one_by_one = list(dict.fromkeys(token for each in asked for token in each))
+    assert selector.as_more_go(ranks, tokens) == one_by_one
 
 
 def test_random_depends_on_the_prompt_alone_and_grows() -> None:

@@ -1,0 +1,55 @@
+"""The answers that one condition gave to other questions' messages, of one donor or of several."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from latentwire.analysis.stats import scored
+from latentwire.analysis.unanswered import answered
+from latentwire.evaluation.record import Record
+
+Answers = Mapping[str, Record]  # by example id
+
+
+@dataclass(frozen=True)
+class DonorAnswers:
+    """A question's answers under the control `deranged`, a donor each."""
+
+    by_donor: Sequence[Answers]  # those that count, in the order of the donors' numbers
+
+    @property
+    def every(self) -> list[Record]:
+        """All of them, whatever the donor."""
+        return [record for each in self.by_donor for record in each.values()]
+
+    @property
+    def examples(self) -> int:
+        """Questions that were asked with each donor."""
+        return len(self.by_donor[0]) if self.by_donor else 0
+
+    @property
+    def answered(self) -> list[Answers]:
+        """By donor, without the questions that could not be answered with its message."""
+        return [answered(each) for each in self.by_donor]
+
+    def means(self, score: Callable[[Record], float | None]) -> dict[str, float]:
+        """Of each question that could be answered, the mean over its donors of a number; without
+        those of which there is none."""
+        found: dict[str, list[float]] = defaultdict(list)
+        clusters = {}
+        for each in self.answered:
+            for name, record in each.items():
+                value = score(record)
+                if value is not None:
+                    found[name].append(value)
+                    clusters[name] = record.cluster
+        return {name: scored(sum(v) / len(v), clusters[name]) for name, v in found.items()}
+
+
+def counting(by_number: Mapping[int, Answers]) -> DonorAnswers:
+    """Of some donors those that were asked all that any was: a trial run of one more donor makes no
+    mean over some questions only."""
+    most = max(map(len, by_number.values()), default=0)
+    return DonorAnswers(
+        [answers for _, answers in sorted(by_number.items()) if answers and len(answers) == most]
+    )
