@@ -31,6 +31,7 @@ from latentwire.session.session import Session
 from latentwire.spec.axes import BYTE_CODECS, C2C, LM, SYSTEMS
 from latentwire.spec.condition import Channel, Condition, Message
 from latentwire.tasks.question import tokenize
+from latentwire.terminal import tell
 from latentwire.tracking.runs import digest_of
 
 TABLE = "equal_bytes.csv"
@@ -75,7 +76,7 @@ def candidates(session: Session) -> Candidates:
         session, [layers, *(Condition(C2C, Channel(WHOLE, 0.5, o), MATCHED) for o in orders)]
     )
     for name, why in refused.items():
-        print(f"m13: left out: {name}: {why}")
+        tell(f"m13: left out: {name}: {why}")
     found: dict[tuple[int, str], list[Condition]] = {}
     for budget in values["budget_bytes"]:
         kinds = _caches(values["codec"], [o for o in orders if o not in refused], budget)
@@ -154,7 +155,7 @@ def _search(session: Session, tried: Candidates) -> str:
         questions = tokenize(found.task, found.examples[:count], *both)
         private, options = found.private, found.task.has_options
         asked = [c for c in every if SYSTEMS[c.system].serves(private, options)]
-        print(f"m13: {name}: {len(asked)} ways on {len(questions)} questions of {found.name}")
+        tell(f"m13: {name}: {len(asked)} ways on {len(questions)} questions of {found.name}")
         answers = evaluate(session.loaded, asked, questions, questions, session.batch_size)
         measured[name] = {
             condition.label: {
