@@ -36,6 +36,7 @@ from latentwire.tasks.question import Question
 PIECE = 64  # tokens in one call of the model
 GOES_ON = Categorical(np.array([63.0, 1.0]), perfect=False)
 SPELLED = b"\xff"  # a text of no token would begin so, and is sent as nothing
+SLACK_BITS = 16  # that quantized probabilities may be off
 LEAST = 1e-30  # a probability, so that a group whose tokens all have none can be coded
 
 
@@ -87,7 +88,7 @@ class TextModel:
         make. It asks the model anew for each token: for tests, and to read what it does."""
         if packet[:1] == SPELLED or not packet:
             return decode_text(packet[1:], "utf8")
-        coder, tokens = opened(packet), list[int]()
+        coder, tokens, bits = opened(packet), list[int](), 0.0
         try:
             while coder.decode(GOES_ON) == 0:
                 *_, last = self._logits(context, tokens)
@@ -95,10 +96,11 @@ class TextModel:
                 group = int(coder.decode(_model(groups[0].cpu().numpy())))
                 place = int(coder.decode(_model(within[0, group].cpu().numpy())))
                 tokens.append(group * within.shape[2] + place)
-                if tokens[-1] >= last.shape[-1]:
-                    raise ValueError("no token has that id")
-                require_room(self.pair.receiver, "receiver", len(context) + len(tokens))
-        except (AssertionError, ValueError):  # a number in no token's interval
+                bits -= math.log2(max(LEAST, float(within[0, group, place])) * 63 / 64)
+                # Behind the packet's end there are only zeros, which stand for tokens without end.
+                if tokens[-1] >= last.shape[-1] or bits > 8 * len(packet) + SLACK_BITS:
+                    raise ValueError("no text is so")
+        except (AssertionError, ValueError):  # or a number in no token's interval
             raise CodecError("the coded text has a number that stands for no token") from None
         text = self._text(tokens)
         if self.encode(context, text)[0] != packet:

@@ -98,7 +98,7 @@ def test_a_budget_holds_as_many_tokens_as_fit(coder: TextModel, prose: str) -> N
 
 def test_any_bytes_are_a_text_or_refused(coder: TextModel) -> None:
     generator, refused = random.Random(3), 0
-    for size in (1, 1, 1, 2, 3, 5, 8, 12):
+    for size in (1, 1, 2, 4):
         try:
             text = coder.decode(CONTEXT, generator.randbytes(size))
             assert coder.encode(CONTEXT, text)[1] == text
