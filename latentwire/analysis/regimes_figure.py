@@ -38,6 +38,7 @@ def draw_regimes(table: pd.DataFrame, dataset: str, pair: str) -> Figure:
     for axes, start in zip(maps, STARTS, strict=True):
         _map(axes, rows[rows["start"] == start])
         axes.set_title(TITLES[start], fontsize=8)
+    maps[0].set_xlabel("hatched: not all that tie were timed; the fewest bytes", fontsize=6)
     setting, n = rows["setting"].iloc[0], int(rows["questions"].max())
     figure.suptitle(
         f"{label(dataset)} ({setting}), {label(pair)}: where what wins (n = {n})", fontsize=9.5

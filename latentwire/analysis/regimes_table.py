@@ -135,10 +135,10 @@ def sentences(table: pd.DataFrame) -> list[str]:
 
 
 def _sentence(row: Mapping[str, Any]) -> str:
+    since = "from the question on" if row["start"] == "question" else "once the cache stands"
     where = (
         f"{row['dataset']}, {row['pair']} ({row['setting']}), within"
-        f" {human_bytes(row['budget_bytes'])}, {human_bits_per_s(row['link_bit_per_s'])}, from the"
-        f" {row['start']} on"
+        f" {human_bytes(row['budget_bytes'])}, {human_bits_per_s(row['link_bit_per_s'])}, {since}"
     )
     winner = row["winner"]
     named = f"{winner} ({row[f'{winner}_condition']}, {human_bytes(row[f'{winner}_bytes'])})"
