@@ -14,7 +14,7 @@ from throw_away_controls import MADE, registered
 from tiny import loaded_pair, make_fuser, make_model
 
 from c2c.cache import KVCache
-from c2c.rope import undo
+from c2c.rope import redo, undo
 from latentwire.analysis import curve
 from latentwire.channel.calibration import from_bytes
 from latentwire.channel.endpoint import Endpoint
@@ -86,7 +86,9 @@ def test_the_mean_says_nothing_of_the_own_cache_and_stands_at_its_positions() ->
 
 def test_noise_has_the_moments_of_the_own_cache_without_positions() -> None:
     cache, n = make_cache(2, 4000), [4000, 900]
-    cache = replace(cache, values=tuple(3 * v + 5 for v in cache.values))
+    # Keys whose mean shows only where their positions are taken off.
+    keys = tuple(redo(2 * k.double() + 4, torch.arange(4000), FREQUENCIES) for k in cache.keys)
+    cache = replace(cache, keys=keys, values=tuple(3 * v + 5 for v in cache.values))
     sent, other = (applied("noise", cache, n, seeds) for seeds in ([7, 8], [7, 9]))
     for row, tokens in enumerate(n):
         for layer in range(2):

@@ -11,6 +11,7 @@ import pytest
 
 from latentwire.analysis.curve import read_csv
 from latentwire.analysis.output_folder import MANIFEST
+from latentwire.analysis.pictures import ENDINGS
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
 from latentwire.milestones import budget_curves, m4
@@ -137,12 +138,16 @@ def test_everything_is_logged_and_written(
     names = {path.name for path in out.iterdir()}
     assert names - {MANIFEST} == {
         *("budget_curve.csv", "budget_curve.tex", "crossings.csv", "report.html"),
-        *("budget_curve_demo_facts.png", "budget_curve_demo_facts.svg"),
-        *("bits_length_demo_facts.png", "bits_length_demo_facts.svg"),
+        *(f"budget_curve_demo_facts{ending}" for ending in ENDINGS),
+        *(f"bits_length_demo_facts{ending}" for ending in ENDINGS),
     }
     names.remove(MANIFEST)
     printed = capsys.readouterr().out
-    assert all(f"written: {out / name}" in printed for name in names)
+    assert f"open {out}/report.html ({len(names)} files: " in printed
+    assert "/#/experiments/" in printed.splitlines()[-1]
+    assert "demo_facts, demo: no whole cache in 16 bits has answered all 500 questions" in printed
+    lines = [line for line in printed.splitlines()[:-1] if not line.startswith("open ")]
+    assert max(map(len, lines)) <= 100
     (run,) = store.search(f"tags.`{MILESTONE}` = 'm4'")
     assert {file.path for file in store.client.list_artifacts(run.info.run_id)} > names
 
@@ -211,7 +216,7 @@ def test_question_sets_that_are_missing_or_others_are_said(
     assert pd.isna(read_csv(tmp_path / "none" / "budget_curve.csv")["dataset_hash"]).all()
 
     monkeypatch.setattr(
-        budget_curves, "load_dataset", lambda name, data_dir: load_dataset("demo_graded")
+        budget_curves, "load_dataset", lambda name, *where: load_dataset("demo_graded")
     )
     m4.run(values(output_dir=str(tmp_path / "other")))
     page = report_of(tmp_path / "other" / "report.html")
