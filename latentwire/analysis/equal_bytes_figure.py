@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from latentwire.analysis.equal_bytes import ALONE
 from latentwire.analysis.formatting import human_bytes
-from latentwire.analysis.pictures import DPI, gridded, label, labelled, save_both, styled
+from latentwire.analysis.pictures import DPI, gridded, label, labelled, save_figure, styled
 from latentwire.analysis.safe_names import picture_names
 
 LINES = {  # by how rows are found: colour, marker, name
@@ -67,8 +67,8 @@ def _draw(axes: Axes, found: pd.DataFrame, colour: str, marker: str, title: str)
 
 
 def write_equal_bytes(table: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write each pair's and dataset's picture as equal_bytes_DATASET.png and .svg; paths."""
+    """Write each pair's and dataset's picture as equal_bytes_DATASET.png, .svg and .pdf; paths."""
     paths = []
     for (pair, dataset), name in picture_names(table).items():
-        paths += save_both(draw_equal_bytes(table, dataset, pair), folder, f"equal_bytes_{name}")
+        paths += save_figure(draw_equal_bytes(table, dataset, pair), folder, f"equal_bytes_{name}")
     return paths

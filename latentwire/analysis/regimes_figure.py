@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from latentwire.analysis.break_even_bandwidth import STARTS
 from latentwire.analysis.formatting import human_bits_per_s, human_bytes, percent
 from latentwire.analysis.frames import records
-from latentwire.analysis.pictures import DPI, gridded, label, labelled, save_both, styled
+from latentwire.analysis.pictures import DPI, gridded, label, labelled, save_figure, styled
 from latentwire.analysis.regimes_table import KINDS, NOT_MEASURED
 from latentwire.analysis.safe_names import picture_names
 
@@ -91,8 +91,8 @@ def _map(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def write_regimes(table: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write each pair's and question set's picture as regimes_DATASET.png and .svg; paths."""
+    """Write each pair's and question set's picture as regimes_DATASET.png, .svg and .pdf; paths."""
     paths = []
     for (pair, dataset), name in picture_names(table).items():
-        paths += save_both(draw_regimes(table, dataset, pair), folder, f"regimes_{name}")
+        paths += save_figure(draw_regimes(table, dataset, pair), folder, f"regimes_{name}")
     return paths

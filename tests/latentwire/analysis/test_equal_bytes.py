@@ -113,5 +113,5 @@ def test_the_headline_names_the_best_cache_and_the_best_message(tmp_path: Path) 
     assert said.startswith("set, pair, within 64 bytes: best cache: int4 back within 64 bytes")
     assert "best of any message: letter (1 bytes) 50.0 %" in said and "+20.0 points" in said
     paths = write_equal_bytes(found, tmp_path)
-    assert [path.suffix for path in paths] == [".png", ".svg"]
+    assert [path.suffix for path in paths] == [".png", ".svg", ".pdf"]
     assert all(path.stat().st_size > 5000 for path in paths)
