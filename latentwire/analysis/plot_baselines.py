@@ -17,19 +17,24 @@ from latentwire.spec.axes import ALONE, CACHES
 BASELINE_STYLES = {
     "utf8": ("#7A0177", "o"),
     "utf8+zstd": ("#7A0177", "s"),
+    "lm": ("#7A0177", "^"),
     "summary": ("#8C510A", "o"),
     "summary, zstd": ("#8C510A", "s"),
+    "summary, lm": ("#8C510A", "^"),
     "letter": ("#7A0177", "D"),
     "logits": ("#7A0177", "P"),
 }
 NAMES = {
     "utf8": "text",
     "utf8+zstd": "text, zstd",
+    "lm": "text, LM-coded",
     "summary": "summary",
     "summary, zstd": "summary, zstd",
+    "summary, lm": "summary, LM-coded",
     "letter": "answer letter",
     "logits": "option logits",
 }
+_SUMMARIES = {"utf8": "summary", "utf8+zstd": "summary, zstd", "lm": "summary, lm"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +48,7 @@ class BaselinePoint(MeasuredPoint):
 def baseline_key(row: Mapping[str, Any]) -> str:
     """What tells the kinds of rivals apart: a text's codec, else the system; a summary's both."""
     if row["system"] == "summary":
-        return "summary" if row["codec"] == "utf8" else "summary, zstd"
+        return _SUMMARIES[str(row["codec"])]
     return str(row["codec"] if row["system"] == "text" else row["system"])
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from latentwire.analysis.bandwidth_figure import write_link_figures
 from latentwire.analysis.break_even_bandwidth import LINKS_FILE, link_table, write_csv
-from latentwire.analysis.frames import whole_caches
+from latentwire.analysis.frames import under_budget, whole_caches
 from latentwire.tracking.latency_results import latency_results
 from latentwire.tracking.store import Store
 
@@ -49,7 +49,7 @@ def _of_ways(frame: pd.DataFrame, value: str) -> dict[tuple[str, ...], float]:
     """A column of the complete whole caches and texts, by what `link_table` knows them as."""
     frame = frame[frame["complete"]]
     whole = whole_caches(frame)
-    texts = frame[(frame["system"] == "text") & (frame["codec"] == "utf8")]
+    texts = frame[(frame["system"] == "text") & (frame["codec"] == "utf8") & ~under_budget(frame)]
     columns = ["pair", "dataset", "codec", value]
     return {
         **{(p, d, codec): a for p, d, codec, a in whole[columns].itertuples(index=False)},

@@ -113,7 +113,7 @@ def draw(store: Store, values: Values, parent: MilestoneRun | None = None) -> No
             log_table(parent, frame, pictures=pictures, shown=False, said=said)
         place = redact_uri(store.client.get_run(milestone.run_id).info.artifact_uri)
         if values["output_dir"]:
-            _copy(written, values["output_dir"])
+            copy_to(values["output_dir"], written)
             left = record_written(values["output_dir"], "m4", written)
             if left:
                 log.warning(left)
@@ -257,7 +257,8 @@ def write(
     return [path, folder / CROSSINGS_FILE, *figures, write_report(page, folder)]
 
 
-def _copy(paths: Sequence[Path], folder: Path) -> None:
+def copy_to(folder: Path, paths: Sequence[Path]) -> None:
+    """Write the files there too, each in one step."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in paths:
         with replacing(folder / path.name) as temporary:
