@@ -10,16 +10,26 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
-from latentwire.analysis.break_even_bandwidth import STARTS, Route, fastest, read_csv, table_routes
+from latentwire.analysis.break_even_bandwidth import (
+    STARTS,
+    Route,
+    counted,
+    fastest,
+    read_csv,
+    table_routes,
+)
 from latentwire.analysis.budget_figure import codec_styles
 from latentwire.analysis.formatting import human_bits_per_s, percent
-from latentwire.analysis.pictures import DPI, label, labelled, save_both, styled
+from latentwire.analysis.pictures import DPI, label, labelled, pair_label, save_figure, styled
 from latentwire.analysis.plot_baselines import BASELINE_STYLES
 from latentwire.analysis.safe_names import picture_names
 from latentwire.errors import LatentWireError
 
-LOWEST, HIGHEST = 1e4, 1e13  # bit/s: from a bad radio link to a GPU's memory
+LOWEST, HIGHEST = 1e3, 1e11  # bit/s: from a bad radio link to a fast network card
+TICKS = 1e3, 1e5, 1e7, 1e9, 1e11
+OVER = 0.35  # opacity of what is never called first
 SHOWN = ("bf16", "int8", "int4", "int2")  # of the caches; beside them those that are ever first
 LINKS_PICTURE = "links_"  # how the names of its pictures begin
 TITLES = {
@@ -35,50 +45,59 @@ def draw_links(table: pd.DataFrame, dataset: str, pair: str) -> Figure:
     `break_even_bandwidth.link_table`.
 
     A black line is recomputation, those of one colour are texts, the others caches by codec. The
-    broad grey band is whoever answers first, of all that was measured. Accuracies are those of
-    complete conditions; others are not named.
+    broad grey band is whoever answers first, of the ways that were evaluated on all questions and
+    are better than the receiver alone; the others are pale. Accuracies are those of complete
+    conditions; others are not named.
     """
     rows = labelled(table[(table["pair"] == pair) & (table["dataset"] == dataset)])
     found = {start: table_routes(rows[rows["start"] == start]) for start in STARTS}
+    sound = {start: counted(rows[rows["start"] == start]) for start in STARTS}
     figure = Figure(figsize=(7.2, 4.6), layout="constrained", dpi=DPI)
     panels = figure.subplots(1, len(STARTS), sharey=True)
-    shown = _shown(found)
+    shown = _shown(found, sound)
     for axes, start in zip(panels, STARTS, strict=True):
-        _draw(axes, found[start], shown)
+        _draw(axes, found[start], sound[start], shown)
         axes.set_title(TITLES[start], fontsize=9)
         axes.set_xlabel("bandwidth (log scale)", fontsize=8.5)
     panels[0].set_ylabel("ms until the receiver can answer (log scale)", fontsize=8.5)
     figure.suptitle(
-        f"{label(pair)}, {label(dataset)}: which way is first; {rows['device'].iloc[0]}, batch 1"
-        "\nin brackets: share answered rightly",
+        f"{pair_label(pair)}, {label(dataset)}: which way is first;"
+        f" {rows['device'].iloc[0]}, batch 1\nin brackets: share answered rightly",
         fontsize=9.5,
     )
     figure.legend(
-        handles=_legend(found[STARTS[0]], shown), loc="outside lower center", ncols=3, fontsize=7,
-        frameon=False,
+        handles=_legend(found[STARTS[0]], sound[STARTS[0]], shown),
+        loc="outside lower center", ncols=3, fontsize=7, frameon=False,
     )  # fmt: skip
     return figure
 
 
-def _shown(found: Mapping[str, Mapping[Route, float]]) -> list[str]:
+def _shown(
+    found: Mapping[str, Mapping[Route, float]], sound: Mapping[str, Sequence[Route]]
+) -> list[str]:
     """The codecs that are drawn."""
-    leading = {way.label for each in found.values() for _, _, way in fastest(list(each))}
+    leading = {way.label for each in sound.values() for _, _, way in fastest(each)}
     there = [way.label for way in found[STARTS[0]] if way.name == "cache"]
     return [label for label in there if label in SHOWN or label in leading]
 
 
-def _draw(axes: Axes, found: Mapping[Route, float], shown: Sequence[str]) -> None:
+def _draw(
+    axes: Axes, found: Mapping[Route, float], sound: Sequence[Route], shown: Sequence[str]
+) -> None:
     bandwidths = np.geomspace(LOWEST, HIGHEST, 400)
-    soonest = [min(way.time_ms(b) for way in found) for b in bandwidths]
-    axes.plot(bandwidths, soonest, color="0.82", linewidth=6, solid_capstyle="butt", zorder=1)
+    if sound:
+        soonest = [min(way.time_ms(b) for way in sound) for b in bandwidths]
+        axes.plot(bandwidths, soonest, color="0.82", linewidth=6, solid_capstyle="butt", zorder=1)
     for way in _drawn(found, shown):
-        axes.plot(bandwidths, [way.time_ms(b) for b in bandwidths], **_style(way, found, shown))
+        look = _style(way, found, shown) | {"alpha": 1.0 if way in sound else OVER}
+        axes.plot(bandwidths, [way.time_ms(b) for b in bandwidths], **look)
     heights = [way.time_ms(HIGHEST) for way in _drawn(found, shown)]
     axes.set_ylim(min(heights) / 1.6, 20 * max(heights))
     axes.set_xlim(LOWEST, HIGHEST)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xticks([1e4, 1e6, 1e8, 1e10, 1e12])
+    axes.set_xticks(TICKS)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.minorticks_off()
     axes.xaxis.set_major_formatter(lambda value, _: human_bits_per_s(value))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -105,21 +124,25 @@ def _style(way: Route, found: Iterable[Route], shown: Sequence[str]) -> dict[str
     }  # fmt: skip
 
 
-def _legend(found: Mapping[Route, float], shown: Sequence[str]) -> list[Line2D]:
-    handles = [Line2D([], [], color="0.82", linewidth=6, label="first, of all that was measured")]
+def _legend(
+    found: Mapping[Route, float], sound: Sequence[Route], shown: Sequence[str]
+) -> list[Line2D]:
+    first = "first, of those better than the receiver alone"
+    handles = [Line2D([], [], color="0.82", linewidth=6, label=first)]
     for way in _drawn(found, shown):
         name = f"cache in {way.label}" if way.name == "cache" else way.label
         right = "" if math.isnan(found[way]) else f" ({percent(found[way])} %)"
         style = {k: v for k, v in _style(way, found, shown).items() if k != "markevery"}
+        style["alpha"] = 1.0 if way in sound else OVER
         handles.append(Line2D([], [], label=name + right, **style))
     return handles
 
 
 def write_link_figures(table: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write each pair's and dataset's figure as links_DATASET.png and .svg; paths."""
+    """Write each pair's and dataset's figure as links_DATASET.png, .svg and .pdf; paths."""
     paths = []
     for (pair, dataset), name in picture_names(table).items():
-        paths += save_both(draw_links(table, dataset, pair), folder, f"{LINKS_PICTURE}{name}")
+        paths += save_figure(draw_links(table, dataset, pair), folder, f"{LINKS_PICTURE}{name}")
     return paths
 
 

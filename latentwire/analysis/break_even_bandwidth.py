@@ -22,7 +22,7 @@ has read the prompt before. Of latency and of several questions at once nothing 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -51,8 +51,14 @@ COLUMNS = (
     *("pair", "dataset", "device", "start", "way", "codec", "message_tokens", "accuracy"),
     *TIMES,
     *("beats_recomputation_bit_per_s", "first_at"),
+    "passed_over",
 )
-_TEXTS = ("pair", "dataset", "device", "start", "way", "codec", "message_tokens", "first_at")
+_TEXTS = (
+    *("pair", "dataset", "device", "start", "way", "codec", "message_tokens", "first_at"),
+    "passed_over",
+)
+# Why a way is never called first.
+NOT_EVALUATED, NO_BETTER = "not evaluated", "no better than the receiver alone"
 _LIMITS = {
     **dict.fromkeys(TIMES, (0, 1e18)),
     "accuracy": (0, 1),
@@ -110,11 +116,14 @@ def break_even(way: Route, other: Route) -> float:
 
 
 def fastest(found: Sequence[Route]) -> list[tuple[float, float, Route]]:
-    """Who answers first: (from bit/s, to bit/s, way), from 0 to infinity without a gap.
+    """Who answers first: (from bit/s, to bit/s, way), from 0 to infinity without a gap; nothing of
+    no way.
 
     In x = 1/B each T is the larger of two lines, so who is first changes at most where two of all
     those lines cross; between these places one look decides. Of equals, the one of fewer bytes.
     """
+    if not found:
+        return []
     lines = [
         line
         for way in found
@@ -143,13 +152,17 @@ def fastest(found: Sequence[Route]) -> list[tuple[float, float, Route]]:
 
 
 def link_table(
-    codecs: pd.DataFrame, times: pd.DataFrame, accuracies: Mapping[tuple[str, ...], float]
+    codecs: pd.DataFrame,
+    times: pd.DataFrame,
+    accuracies: Mapping[tuple[str, ...], float],
+    no_better: Collection[tuple[str, ...]] = (),
 ) -> pd.DataFrame:
     """COLUMNS for each measured pair and dataset, a row a start and way.
 
     `times` has pair, dataset, device and the figures of `latency`; `codecs` has pair, dataset,
     codec and M1's metrics. `accuracies` is by (pair, dataset, codec) of the whole cache and by
-    (pair, dataset, "text", tokens); NaN where it is not there.
+    (pair, dataset, "text", tokens); NaN where it is not there. Those of `no_better` are not shown
+    to be better than the receiver alone. Neither is called first, however soon it comes.
     """
     rows = []
     for row in records(times):
@@ -158,10 +171,16 @@ def link_table(
         measured = {str(each.pop("codec")): _floats(each) for each in records(own)}
         for start in STARTS:
             found = routes(measured, _floats(row), start)
-            leading = fastest(found)
+            keys = {way: (pair, dataset, *_key(way)) for way in found}
+            over = {
+                way: NOT_EVALUATED
+                if math.isnan(accuracies.get(key, math.nan))
+                else NO_BETTER * (key in no_better)
+                for way, key in keys.items()
+            }
+            leading = fastest([way for way in found if not over[way]])
             for way in found:
                 tokens = way.label.split()[1] if way.name == "text" else ""
-                key = {"text": ("text", tokens), "cache": (way.label,), "recomputation": ("bf16",)}
                 rows.append(
                     {
                         "pair": pair,
@@ -171,7 +190,7 @@ def link_table(
                         "way": way.name,
                         "message_tokens": tokens,
                         "codec": way.label if way.name == "cache" else "",
-                        "accuracy": accuracies.get((pair, dataset, *key[way.name]), math.nan),
+                        "accuracy": accuracies.get(keys[way], math.nan),
                         **{name: getattr(way, name) for name in TIMES},
                         "beats_recomputation_bit_per_s": (
                             math.nan if way is found[0] else break_even(way, found[0])
@@ -179,9 +198,17 @@ def link_table(
                         "first_at": "; ".join(
                             span(low, high) for low, high, winner in leading if winner == way
                         ),
+                        "passed_over": over[way],
                     }
                 )
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _key(way: Route) -> tuple[str, ...]:
+    """How accuracies know a way; that of recomputation is the whole cache's in 16 bits."""
+    if way.name == "text":
+        return "text", way.label.split()[1]
+    return (way.label if way.name == "cache" else "bf16",)
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -192,8 +219,9 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 def read_csv(path: Path) -> pd.DataFrame:
     """The table that `write_csv` wrote. Raises LatentWireError for any other file."""
     kinds = dict.fromkeys(COLUMNS, "float64") | dict.fromkeys(_TEXTS, "string")
-    table = csv_files.read_rows(path, f"a {LINKS_FILE} (docs/links.md)", kinds, COLUMNS, _check)
-    table = table[list(COLUMNS)]
+    known = [name for name in COLUMNS if name != "passed_over"]  # files of before have these
+    table = csv_files.read_rows(path, f"a {LINKS_FILE} (docs/links.md)", kinds, known, _check)
+    table = table.reindex(columns=list(COLUMNS))
     table[list(_TEXTS)] = table[list(_TEXTS)].fillna("")
     for (pair, dataset), rows in table.groupby(["pair", "dataset"], sort=False):
         alone = rows.loc[rows["way"] == "recomputation", "start"]
@@ -222,26 +250,35 @@ def table_routes(rows: pd.DataFrame) -> dict[Route, float]:
     }
 
 
+def counted(rows: pd.DataFrame) -> list[Route]:
+    """Those of the ways that may be called first."""
+    return list(table_routes(rows[rows["passed_over"] == ""]))
+
+
 def sentences(table: pd.DataFrame) -> list[str]:
     """Who answers first, in words: one sentence a pair, dataset and start."""
     said = []
     for key, rows in table.groupby(["pair", "dataset", "start"], sort=False):
         pair, dataset, start = (str(part) for part in key)
         since = "from the question on" if start == "question" else "once the sharer's cache stands"
-        found = table_routes(rows)
-        parts = [
-            f"{named(way, found[way])} {span(low, high)}" for low, high, way in fastest(list(found))
-        ]
+        found, leading = table_routes(rows), fastest(counted(rows))
+        if not leading:
+            said.append(
+                f"{dataset}, {pair}, {since}: none of the ways was evaluated on all questions and"
+                " is better than the receiver alone, so which is first is not said."
+            )
+            continue
+        parts = [f"{named(way, found[way])} {span(low, high)}" for low, high, way in leading]
         said.append(
             f"{dataset}, {pair}, {since}: first to answer is {', '.join(parts)};"
-            f" {_against_recomputation(list(found))} ({rows['device'].iloc[0]}, batch 1)."
+            f" {_against_recomputation(found, counted(rows))} ({rows['device'].iloc[0]}, batch 1)."
         )
     return said
 
 
-def _against_recomputation(found: Sequence[Route]) -> str:
+def _against_recomputation(found: Iterable[Route], sound: Iterable[Route]) -> str:
     (recomputation,) = (way for way in found if way.name == "recomputation")
-    caches = {way.label: break_even(way, recomputation) for way in found if way.name == "cache"}
+    caches = {way.label: break_even(way, recomputation) for way in sound if way.name == "cache"}
     codec = min(caches, key=lambda name: caches[name], default=None)
     again = f"recomputation{' from the evidence as text' if recomputation.bytes else ''}"
     if codec is None or math.isinf(caches[codec]):

@@ -14,19 +14,23 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import blended_transform_factory
 
 from latentwire.analysis.break_even_bytes import text_sentence
+from latentwire.analysis.byte_axis import ByteAxis, byte_axis, draw_byte_axis
 from latentwire.analysis.completeness import lent_sentences, n_sentences
 from latentwire.analysis.curve import letter_prior
-from latentwire.analysis.formatting import human_bytes
 from latentwire.analysis.frames import is_resampled, metric_of, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.order_styles import MOST_ORDERS, line_styles, order_words
 from latentwire.analysis.pareto import pareto_front
-from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
-from latentwire.analysis.plot_baselines import BASELINE_STYLES, draw_baselines, read_baselines
+from latentwire.analysis.pictures import DPI, PALE, label, labelled, pair_label, styled
+from latentwire.analysis.plot_baselines import (
+    BASELINE_STYLES,
+    draw_baselines,
+    draw_cross,
+    read_baselines,
+)
 from latentwire.analysis.plot_points import (
     PlotPoint,
     Quantity,
@@ -81,7 +85,8 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     for others and long dashes for oracles, all meeting at the full cache; hollow markers for the
     deranged control; receiver and sharer alone as level lines with their intervals on the right
     edge. Conditions that answer nearly always with one letter are
-    crossed out. Below, the pairing gain. Points of nearly equal bytes
+    crossed out. Below, the pairing gain. Left of the caches the
+    axis may be squeezed (see `byte_axis`). Points of nearly equal bytes
     are drawn side by side, at most a few per cent from their place. A broad grey step in either
     panel joins the caches that no other beats, in bytes and in height (crossed out and incomplete
     ones do not count). Texts, the letter and logits are hollow marks of one colour. What is not
@@ -113,9 +118,10 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     overlay += study_points(own, dots, dataset, pair) if source == "local" else []
     baselines = read_baselines(own)
     caches = [dot.wire_bytes for dot in [*dots, *overlay]]
-    low, high = _limits([*caches, *(baseline.wire_bytes for baseline in baselines)])
+    scale = byte_axis(caches, [baseline.wire_bytes for baseline in baselines])
+    low, high = scale.low, scale.high
     styles = codec_styles(dot.codec for dot in [*dots, *overlay])
-    dots = dodge(dots, math.log10(high / low), list(styles))
+    dots = dodge(dots, scale.decades, list(styles))
     gains = [dot for dot in dots if not math.isnan(dot.gain.value)]
     figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -128,12 +134,12 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     draw_baselines(upper, lower if gains else None, baselines)
     for axes in (upper, lower):
         _draw_crossing(axes, own["beats_text_bytes"], low, high)
-    _draw_bytes(lower, low, high)
-    title = f"{label(dataset)}  \N{MIDDLE DOT}  {label(pair)}"
+    draw_byte_axis(lower, [upper], scale)
+    title = f"{label(dataset)}  \N{MIDDLE DOT}  {pair_label(pair)}"
     if source == "published":
         title += "  \N{MIDDLE DOT}  published answers"
     _draw_legends(figure, title, dots, overlay, styles)
-    caption = _caption(own, dots, overlay, bool(gains), left_out, orders_left_out)
+    caption = _caption(own, dots, overlay, bool(gains), left_out, orders_left_out, scale)
     figure.supxlabel(caption, x=EDGE, ha="left", fontsize=6.8, color="0.3")
     _draw_keep_ratios(figure, dots, styles)
     return figure
@@ -158,25 +164,6 @@ def _hollow(colour: str, marker: str, scale: float, fill: str = "none") -> dict[
     return _mark(colour, marker, scale, markerfacecolor=fill, markeredgewidth=0.9)
 
 
-def _limits(values: Sequence[float]) -> tuple[float, float]:
-    """Ends of the byte axis: 8 % of room on each side, and never under half a decade."""
-    low, high = math.log10(min(values)), math.log10(max(values))
-    room = max(0.08 * (high - low), (0.5 - (high - low)) / 2)
-    return 10 ** (low - room), 10 ** (high + room)
-
-
-def byte_ticks(low: float, high: float) -> list[float]:
-    """Round byte counts between the ends: 1, 2, 5 of each decade, or fewer on a long axis."""
-    decades = math.log10(high / low)
-    steps: tuple[float, ...] = (1,)
-    for most, finer in ((4, (1, 3)), (3, (1, 2, 5)), (0.7, (1, 1.5, 2, 3, 5, 7))):
-        if decades < most:
-            steps = finer
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [step * 10.0**exponent for exponent in exponents for step in steps]
-    return [tick for tick in ticks if low <= tick <= high]
-
-
 def _panels(figure: Figure, *, gains: bool) -> tuple[Axes, Axes]:
     """The two panels, one above the other; the lower is a line of text where no gain is known."""
     heights = (0.62, 0.38) if gains else (0.88, 0.12)
@@ -189,15 +176,6 @@ def _panels(figure: Figure, *, gains: bool) -> tuple[Axes, Axes]:
             axes.spines[side].set_visible(False)
     figure.align_ylabels([upper, lower])
     return upper, lower
-
-
-def _draw_bytes(lower: Axes, low: float, high: float) -> None:
-    lower.set_xlim(low, high)
-    lower.set_xscale("log")
-    lower.xaxis.set_major_locator(FixedLocator(byte_ticks(low, high)))
-    lower.xaxis.set_minor_locator(NullLocator())
-    lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
-    lower.set_xlabel("bytes sent per question (mean, log scale)", fontsize=8.5)
 
 
 def _draw_series(axes: Axes, dots: Sequence[PlotPoint], styles: Styles, quantity: Quantity) -> None:
@@ -220,7 +198,7 @@ def _draw_series(axes: Axes, dots: Sequence[PlotPoint], styles: Styles, quantity
         reach = [[max(middle - low, 0.0)], [max(high - middle, 0.0)]]
         axes.errorbar(dot.x, middle, reach, alpha=dot.alpha(quantity), zorder=4, **look)
         if dot.degenerate:
-            _cross(axes, dot.x, middle)
+            draw_cross(axes, dot.x, middle)
 
 
 def _draw_front(axes: Axes, dots: Sequence[PlotPoint], quantity: Quantity, right: float) -> None:
@@ -248,12 +226,6 @@ def _draw_crossing(axes: Axes, beats_text: "pd.Series[float]", low: float, high:
             axes.axvline(wire_bytes, color=BASELINE_STYLES["utf8"][0], linewidth=0.6, zorder=0)
 
 
-def _cross(axes: Axes, x: float, y: float) -> None:
-    """Cross out a point whose condition answers nearly always with one letter."""
-    look: dict[str, Any] = {"marker": "x", "markersize": 8, "markeredgewidth": 0.9}
-    axes.plot(x, y, color="0", linestyle="none", zorder=6, **look)
-
-
 def _draw_score(
     axes: Axes,
     dots: Sequence[PlotPoint],
@@ -268,12 +240,12 @@ def _draw_score(
         look = _hollow(*styles[dot.codec], CONTROL_SCALE, "white")
         axes.plot(dot.x, dot.deranged, alpha=dot.alpha("gain"), zorder=5, **look)
         if dot.deranged_degenerate:
-            _cross(axes, dot.x, dot.deranged)
+            draw_cross(axes, dot.x, dot.deranged)
     for dot in overlay:
         look = _hollow("0.55", styles[dot.codec][1], PUBLISHED_SCALE)
         axes.plot(dot.wire_bytes, dot.score.value, alpha=dot.alpha("score"), zorder=3, **look)
         if dot.degenerate:
-            _cross(axes, dot.wire_bytes, dot.score.value)
+            draw_cross(axes, dot.wire_bytes, dot.score.value)
     axes.set_ylabel(f"{metric} (%)", fontsize=8.5)
     axes.margins(y=0.07)
 
@@ -309,29 +281,31 @@ def _draw_references(axes: Axes, frame: pd.DataFrame) -> None:
 
 
 def _draw_keep_ratios(figure: Figure, dots: Sequence[PlotPoint], styles: Styles) -> None:
-    """Under the upper panel, a row a swept codec: the keep ratio that each place on the axis is,
-    where there is room for it, from the longest cache on."""
+    """Under the upper panel, a row or more a swept codec: the keep ratio that each place on the
+    axis is."""
     axes = figure.axes[0]
     sweeps = read_sweeps(dots)
     found = {codec: _places(dots, codec) for codec in styles if any(codec == k[0] for k in sweeps)}
     swept = {codec: places for codec, places in found.items() if len(places) > 1}
-    rows = []
-    for row, (codec, places) in enumerate(swept.items()):
+    rows, names = [], []
+    for codec, places in swept.items():
         look: dict[str, Any] = {"fontsize": 6.5, "color": styles[codec][0], "va": "center"}
         look |= {"textcoords": "offset points", "annotation_clip": False}
-        y = -7 - RATIO_POINTS * row
-        axes.annotate(f"{codec} kept", (0, 0), (-5, y), "axes fraction", ha="right", **look)
+        place: tuple[Any, ...] = (0, 0), (-5, 0), "axes fraction"
+        names.append(axes.annotate(f"{codec} kept", *place, ha="right", **look))
         under = ("data", "axes fraction")
         rows.append(
             [
-                axes.annotate(f"{ratio:g}", (x, 0), (0, y), under, ha="center", **look)
+                axes.annotate(f"{ratio:g}", (x, 0), (0, -7), under, ha="center", **look)
                 for ratio, x in sorted(places.items(), reverse=True)
             ]
         )
     if rows:  # only what is laid out tells which labels meet
         figure.draw_without_rendering()
-    for labels in rows:
-        _thin_out(labels)
+    y = -7.0
+    for name, labels in zip(names, rows, strict=True):
+        name.xyann = (-5, y)
+        y -= _stacked(labels, y)
 
 
 def _places(dots: Sequence[PlotPoint], codec: str) -> dict[float, float]:
@@ -340,15 +314,16 @@ def _places(dots: Sequence[PlotPoint], codec: str) -> dict[float, float]:
     return {dot.keep_ratio: dot.wire_bytes for dot in kept}
 
 
-def _thin_out(labels: Sequence[Annotation]) -> None:
-    """Of labels in a row, from the right, keep those with a character's room to the one before."""
-    free = math.inf  # the left end of the label to the right, in pixels
+def _stacked(labels: Sequence[Annotation], top: float) -> float:
+    """Set labels of one codec, from the right, into as few rows below each other as hold them with
+    a character's room between two; the height of the rows, in points."""
+    free: list[float] = []  # the left end of each row's last label, in pixels
     for text in labels:
         box = text.get_window_extent()
-        if box.x1 > free:
-            text.remove()
-        else:
-            free = box.x0 - box.width / len(text.get_text())
+        row = next((row for row, left in enumerate(free) if box.x1 <= left), len(free))
+        free[row:] = [box.x0 - box.width / len(text.get_text()), *free[row + 1 :]]
+        text.xyann = (0, top - RATIO_POINTS * row)
+    return RATIO_POINTS * len(free)
 
 
 def _draw_gain(axes: Axes, dots: Sequence[PlotPoint], styles: Styles) -> None:
@@ -384,7 +359,7 @@ def _draw_legends(
         look = _hollow("0.2", "s", CONTROL_SCALE)
         kinds.append(Line2D([], [], **look, label="deranged control"))
     if any(dot.complete and not dot.degenerate for dot in dots):
-        best = "best for its bytes (Pareto)"
+        best = "best cache for its bytes (Pareto)"
         kinds.append(Line2D([], [], color=FRONT_COLOUR, linewidth=FRONT_WIDTH, label=best))
     if overlay:
         kinds.append(Line2D([], [], **_hollow("0.55", "s", PUBLISHED_SCALE), label="published"))
@@ -457,6 +432,7 @@ def _caption(
     gains: bool,
     left_out: int,
     orders_left_out: int,
+    scale: ByteAxis,
 ) -> str:
     """What n is, what the bars are, what is not finished and what is not drawn."""
     shown = frame[(frame["examples"] > 0)]
@@ -469,6 +445,8 @@ def _caption(
         sentences.append("Calibrated: the receiver without its letter prior.")
     if any(not np.isclose(dot.x, dot.wire_bytes) for dot in dots):
         sentences.append("Points of nearly equal bytes stand side by side.")
+    if scale.squeeze < 1:
+        sentences.append("Left of the two strokes the axis is squeezed.")
     degenerate = bool(shown[["degenerate", "deranged_degenerate"]].any(axis=None))
     if degenerate or any(dot.degenerate for dot in overlay):
         sentences.append(f"Crossed out (\N{MULTIPLICATION SIGN}): the answer is {DEGENERATE_NOTE}.")

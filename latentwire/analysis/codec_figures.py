@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from latentwire.analysis.pictures import gridded, label, labelled, styled
+from latentwire.analysis.pictures import gridded, label, labelled, pair_label, styled
 from latentwire.analysis.rate_distortion_figure import families_of, family
 
 # Within a family, from many bits to few. Okabe and Ito's colours, which the colour-blind can tell.
@@ -42,7 +42,8 @@ def draw_layer_errors(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     figure.supxlabel("sharer layer", fontsize=8)
     figure.supylabel("relative error  ‖x − x'‖ / ‖x‖", fontsize=8)
     note = f"; exact: {', '.join(exact)}" if exact else ""
-    figure.suptitle(f"{label(pair)}, {label(dataset)}: keys solid, values dotted{note}", fontsize=9)
+    title = f"{pair_label(pair)}, {label(dataset)}: keys solid, values dotted{note}"
+    figure.suptitle(title, fontsize=9)
     return figure
 
 

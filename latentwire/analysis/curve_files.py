@@ -13,7 +13,7 @@ from latentwire.analysis.curve import read_csv
 from latentwire.analysis.frames import whole_caches
 from latentwire.analysis.heat_map import draw_heat_map, has_grid
 from latentwire.analysis.latex import latex_table
-from latentwire.analysis.pictures import save_both, save_png
+from latentwire.analysis.pictures import save_figure, save_png
 from latentwire.analysis.rate_distortion_figure import draw_rate_accuracy
 from latentwire.analysis.safe_names import picture_names
 from latentwire.analysis.selection_figure import draw_selections, has_selections
@@ -48,7 +48,7 @@ def write_figures(frame: pd.DataFrame, folder: Path) -> list[Path]:
     with replacing(paths[0]) as temporary:
         temporary.write_text(latex_table(frame), encoding="utf-8")
     for stem, figure in figures.items():
-        paths += save_both(figure, folder, stem)
+        paths += save_figure(figure, folder, stem)
     return paths
 
 

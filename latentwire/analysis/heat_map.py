@@ -17,7 +17,7 @@ from latentwire.analysis.completeness import gain_is_complete, n_sentences
 from latentwire.analysis.frames import metric_of, records, under_budget
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.order_styles import MOST_ORDERS
-from latentwire.analysis.pictures import DPI, PALE, label, labelled, styled
+from latentwire.analysis.pictures import DPI, PALE, label, labelled, pair_label, styled
 from latentwire.analysis.provenance import hashes_note
 from latentwire.spec.axes import AXES, CACHES
 
@@ -74,7 +74,7 @@ def draw_heat_map(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
             axes.set_title(f"{title.format(metric_of(kept))}, {order} kept", fontsize=8)
     for axes in panels[-1]:
         axes.set_xlabel("share of the prompt's tokens sent", fontsize=7.5)
-    title = f"{label(dataset)}  \N{MIDDLE DOT}  {label(pair)}"
+    title = f"{label(dataset)}  \N{MIDDLE DOT}  {pair_label(pair)}"
     figure.suptitle(title, fontsize=9, weight="bold")
     n, *unfinished = n_sentences(kept, "cell")
     notes = [f"{n}; brackets: 95 % intervals; hatched: not run"]

@@ -45,7 +45,7 @@ def key_logprob_gain(own: Answers, lent: DonorAnswers) -> Estimate:
     """
     mine = _of_keys(own)
     options = max((len(r.option_logprobs or ()) for r in own.values()), default=0)
-    compared = paired_with_donors(mine, [_of_keys(each) for each in lent.by_donor])
+    compared = paired_with_donors(mine, [_of_keys(each) for each in lent.answered])
     if not compared.differences:
         return NOTHING
     assert compared.exact_p is not None

@@ -13,6 +13,7 @@ from typing import Any
 
 from c2c.errors import printable
 from latentwire.analysis.atomic_write import replacing
+from latentwire.analysis.pictures import ENDINGS
 
 MANIFEST = "latentwire_files.json"
 NAMED = 8  # files that the sentence lists
@@ -76,7 +77,7 @@ def _guessed(folder: Path) -> dict[str, str]:
     return {
         path.name: _hash(path)
         for path in folder.iterdir()
-        if path.name.startswith(_PICTURES) and path.suffix in (".png", ".svg") and path.is_file()
+        if path.name.startswith(_PICTURES) and path.suffix in ENDINGS and path.is_file()
     }
 
 

@@ -105,6 +105,14 @@ def compare_with_donors(own: Outcomes, donors: Sequence[Outcomes]) -> Paired:
     return found if found.differences else compare({}, {})
 
 
+def compare_with_mean(one: Outcomes, donors: Sequence[Outcomes]) -> Paired:
+    """The same of what is no message, such as the receiver alone. Answers to several wrong messages
+    are like each other and not like its own, so ranks among them, which take all for exchangeable,
+    would be too sure: a mean difference of 0 is tested by its signs."""
+    found = compare_with_donors(one, donors)
+    return PairedScores(found.differences) if isinstance(found, PairedScores) else found
+
+
 def own_rank_p(own: Outcomes, donors: Sequence[Outcomes]) -> float | None:
     """See `rank_p`, of a condition's scores among those with its donors; None without a question
     that has both."""

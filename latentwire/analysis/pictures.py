@@ -18,8 +18,10 @@ from matplotlib.figure import Figure
 
 from c2c.errors import printable
 from latentwire.analysis.atomic_write import replacing
+from latentwire.pairs.demonstration import demonstration_note
 
 DPI = 200
+ENDINGS = (".png", ".svg", ".pdf")  # of a picture's files
 PALE = 0.4  # opacity of what is not complete
 LONGEST_LABEL = 60  # characters
 P = ParamSpec("P")
@@ -28,9 +30,11 @@ T = TypeVar("T")
 # brings along: others may be installed here and not there. The salt stands in for random ids.
 _STYLE = {
     **{name: value for name, value in rcParamsDefault.items() if not name.startswith("backend")},
-    "font.family": ["DejaVu Sans"],
+    "font.family": ["DejaVu Sans", "sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],
     "svg.hashsalt": "latentwire",
+    "svg.fonttype": "none",  # text stays text: to be searched, copied and read out
+    "pdf.fonttype": 42,  # as TrueType, which publishers ask for
 }
 
 
@@ -54,6 +58,12 @@ def label(name: object) -> str:
     return _plain(shown)
 
 
+def pair_label(name: object) -> str:
+    """A pair's name as it stands in a title; of a toy, that it is one."""
+    note = demonstration_note(str(name))
+    return f"{label(name)} ({note})" if note else label(name)
+
+
 def labelled(frame: pd.DataFrame) -> pd.DataFrame:
     """A table whose text is fit for a picture. Nothing is shortened: what differs stays apart."""
     texts = [name for name in frame if pd.api.types.is_string_dtype(frame[name])]
@@ -75,11 +85,12 @@ def gridded(axes: Axes, label_size: float) -> None:
     axes.tick_params(labelsize=label_size)
 
 
-def save_both(figure: Figure, folder: Path, stem: str) -> list[Path]:
-    """Write the figure as `stem`.png and `stem`.svg; paths."""
-    paths = [folder / f"{stem}.png", folder / f"{stem}.svg"]
+def save_figure(figure: Figure, folder: Path, stem: str) -> list[Path]:
+    """Write the figure as `stem`.png, `stem`.svg and `stem`.pdf; paths."""
+    paths = [folder / f"{stem}{ending}" for ending in ENDINGS]
     save_png(figure, paths[0])
     save_svg(figure, paths[1])
+    save_pdf(figure, paths[2])
     return paths
 
 
@@ -93,10 +104,18 @@ def save_png(figure: Figure, path: Path, dpi: int = DPI) -> None:
 def save_svg(figure: Figure, path: Path) -> None:
     """Write the figure as SVG, replacing `path` in one step; the same figure gives the same bytes.
 
-    Letters are outlines, so that it looks the same wherever it is shown or printed.
+    Text is text, in the font that pictures are laid out in or, where that is not installed, the
+    browser's own.
     """
     # A date would differ in every file.
     _save(figure, path, format="svg", metadata={"Date": None})
+
+
+@styled
+def save_pdf(figure: Figure, path: Path) -> None:
+    """Write the figure as PDF with its fonts, replacing `path` in one step; the same figure gives
+    the same bytes."""
+    _save(figure, path, format="pdf", metadata={"CreationDate": None})
 
 
 def _save(figure: Figure, path: Path, **options: Any) -> None:

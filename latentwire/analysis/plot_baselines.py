@@ -17,19 +17,24 @@ from latentwire.spec.axes import ALONE, CACHES
 BASELINE_STYLES = {
     "utf8": ("#7A0177", "o"),
     "utf8+zstd": ("#7A0177", "s"),
+    "lm": ("#7A0177", "^"),
     "summary": ("#8C510A", "o"),
     "summary, zstd": ("#8C510A", "s"),
+    "summary, lm": ("#8C510A", "^"),
     "letter": ("#7A0177", "D"),
     "logits": ("#7A0177", "P"),
 }
 NAMES = {
     "utf8": "text",
     "utf8+zstd": "text, zstd",
+    "lm": "text, LM-coded",
     "summary": "summary",
     "summary, zstd": "summary, zstd",
+    "summary, lm": "summary, LM-coded",
     "letter": "answer letter",
     "logits": "option logits",
 }
+_SUMMARIES = {"utf8": "summary", "utf8+zstd": "summary, zstd", "lm": "summary, lm"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +48,7 @@ class BaselinePoint(MeasuredPoint):
 def baseline_key(row: Mapping[str, Any]) -> str:
     """What tells the kinds of rivals apart: a text's codec, else the system; a summary's both."""
     if row["system"] == "summary":
-        return "summary" if row["codec"] == "utf8" else "summary, zstd"
+        return _SUMMARIES[str(row["codec"])]
     return str(row["codec"] if row["system"] == "text" else row["system"])
 
 
@@ -76,6 +81,25 @@ def _draw_marks(
         linestyle="-" if joined else "none", linewidth=0.9, elinewidth=0.8, capsize=1.5,
         alpha=baselines[0].alpha(quantity), zorder=4, label=name,
     )  # fmt: skip
+    for baseline in (each for each in baselines if each.degenerate):
+        draw_cross(axes, baseline.wire_bytes, getattr(baseline, quantity).value)
+
+
+def _draw_deranged(axes: Axes, baselines: Sequence[BaselinePoint]) -> None:
+    """Small marks of the rivals' scores with another question's message."""
+    for baseline in (each for each in baselines if not math.isnan(each.deranged)):
+        colour, marker = BASELINE_STYLES[baseline.key]
+        look: dict[str, Any] = {"color": colour, "marker": marker, "markerfacecolor": "white"}
+        look |= {"markersize": 3.0, "markeredgewidth": 0.7, "linestyle": "none", "zorder": 5}
+        axes.plot(baseline.wire_bytes, baseline.deranged, alpha=baseline.alpha("gain"), **look)
+        if baseline.deranged_degenerate:
+            draw_cross(axes, baseline.wire_bytes, baseline.deranged)
+
+
+def draw_cross(axes: Axes, x: float, y: float) -> None:
+    """Cross out a point whose condition answers nearly always with one letter."""
+    look: dict[str, Any] = {"marker": "x", "markersize": 8, "markeredgewidth": 0.9}
+    axes.plot(x, y, color="0", linestyle="none", zorder=6, **look)
 
 
 def draw_baselines(upper: Axes, lower: Axes | None, baselines: Sequence[BaselinePoint]) -> None:
@@ -94,5 +118,6 @@ def draw_baselines(upper: Axes, lower: Axes | None, baselines: Sequence[Baseline
                 name = NAMES[key] if axes is upper and complete == named else None
                 part = [one for one in shown if one.is_complete(quantity) == complete]
                 _draw_marks(axes, part, quantity, name)
+        _draw_deranged(upper, by_key[key])
     if by_key:
         upper.legend(fontsize=6.5, frameon=True, framealpha=0.85, edgecolor="0.85", loc="best")

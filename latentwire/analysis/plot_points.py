@@ -37,6 +37,9 @@ class MeasuredPoint:
     gain: Band
     complete: bool
     gain_complete: bool
+    deranged: float = math.nan  # mean score of the control, per cent
+    degenerate: bool = False  # answers nearly always with one letter
+    deranged_degenerate: bool = False
 
     def is_complete(self, quantity: Quantity) -> bool:
         """Whether its score, or its control and the gain over it, is of all questions."""
@@ -62,6 +65,9 @@ def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
         "gain": _band(row, "pairing_gain"),
         "complete": bool(row["complete"]),
         "gain_complete": bool(row["gain_complete"]),
+        "deranged": 100 * float(row["deranged_score"]),
+        "degenerate": bool(row["degenerate"]),
+        "deranged_degenerate": bool(row["deranged_degenerate"]),
     }
 
 
@@ -76,10 +82,7 @@ class PlotPoint(MeasuredPoint):
     codec: str
     keep_ratio: float
     order: str | None
-    deranged: float  # mean score of the control, per cent
     x: float  # where it is drawn: wire_bytes, or a little beside
-    degenerate: bool = False  # answers nearly always with one letter
-    deranged_degenerate: bool = False
     budget: str = ""  # in words; "" without one
 
     @property
@@ -103,10 +106,7 @@ def read_points(frame: pd.DataFrame) -> list[PlotPoint]:
             keep_ratio=float(row["keep_ratio"]),
             order=None if pd.isna(row["order"]) else str(row["order"]),
             budget=budget_label(row),
-            deranged=100 * float(row["deranged_score"]),
             x=fields["wire_bytes"],
-            degenerate=bool(row["degenerate"]),
-            deranged_degenerate=bool(row["deranged_degenerate"]),
         )
         # All orders are one condition when all of the cache is kept: one dot, the best measured
         # one where several were run.

@@ -9,6 +9,7 @@ import pandas as pd
 
 from latentwire.redaction import redact_uri
 
+LOCAL_PAGE = "http://127.0.0.1:5000"  # of `mlflow ui`, unless it is told otherwise
 SHORT = 10  # hexadecimal digits of a hash that people compare by eye
 
 
@@ -48,12 +49,10 @@ def described(
     }
 
 
-def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str | None:
-    """The page of a run on a tracking server, without any password that the URI holds; None for
-    a store that is no server."""
-    server = public_uri(tracking_uri)
-    if server is None:
-        return None
+def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
+    """The page of a run on a tracking server, without any password that the URI holds, or on the
+    one that `mlflow ui` starts for a store that is no server."""
+    server = public_uri(tracking_uri) or LOCAL_PAGE
     return f"{server}/#/experiments/{experiment_id}/runs/{run_id}"
 
 

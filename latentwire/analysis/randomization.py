@@ -49,6 +49,8 @@ def _power(chances: NDArray[np.float64], count: int) -> NDArray[np.float64]:
 def dealt_anew(table: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
     """Tables that shuffling one of the two columns would leave: [9,999, rows, columns], with the
     sums of `table` (W. M. Patefield, Applied Statistics 30, 1981; by SciPy)."""
+    if 1 in table.shape:  # there is one such table, of which SciPy's algorithm gets a cell wrong
+        return np.broadcast_to(table, (RESAMPLES - 1, *table.shape))
     drawn = random_table(table.sum(axis=1), table.sum(axis=0))
     return np.asarray(drawn.rvs(size=RESAMPLES - 1, random_state=generator), dtype=np.int64)
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from latentwire.analysis.completeness import counts, gain_is_complete, n_sentences
 from latentwire.analysis.frames import metric_of, whole_caches
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
-from latentwire.analysis.pictures import PALE, gridded, label, labelled, styled
+from latentwire.analysis.pictures import PALE, gridded, label, labelled, pair_label, styled
 from latentwire.analysis.provenance import hashes_note
 from latentwire.channel import codec_names
 
@@ -68,7 +68,7 @@ def draw_rate_distortion(frame: pd.DataFrame, dataset: str, pair: str) -> Figure
         _draw_families(axes, frame[frame[column] > 0], column)
         axes.set_yscale("log")
         axes.set_title(title, fontsize=9)
-    _finish(figure, list(panels), f"{label(pair)}, {label(dataset)}: what codecs lose")
+    _finish(figure, list(panels), f"{pair_label(pair)}, {label(dataset)}: what codecs lose")
     return figure
 
 
@@ -101,7 +101,7 @@ def draw_rate_accuracy(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
 def _title(whole: pd.DataFrame, dataset: str, pair: str) -> str:
     done = whole[whole["complete"]]
     n = counts(whole if done.empty else done)
-    lines = [f"{label(pair)}, {label(dataset)}: whole caches, n = {n}"]
+    lines = [f"{pair_label(pair)}, {label(dataset)}: whole caches, n = {n}"]
     if len(whole):
         notes = [*n_sentences(whole, "codec")[1:], hashes_note(whole)]
         lines += [line for note in notes for line in textwrap.wrap(note, TITLE_CHARACTERS)]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from latentwire.analysis.pictures import label, labelled, styled
+from latentwire.analysis.pictures import labelled, pair_label, styled
 from latentwire.analysis.recovery import Recovery, recovery_table
 
 _POINTS = (
@@ -47,5 +47,5 @@ def draw_recovery(found: Sequence[Recovery], pair: str) -> Figure:
     panels[0].set_ylabel("accuracy (%): mean, and each seed", fontsize=8)
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", fontsize=7, ncols=1)
-    figure.suptitle(f"what training through a codec brings back: {label(pair)}", fontsize=9)
+    figure.suptitle(f"what training through a codec brings back: {pair_label(pair)}", fontsize=9)
     return figure

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from latentwire.analysis.budget_figure import byte_ticks
+from latentwire.analysis.byte_axis import byte_ticks
 from latentwire.analysis.completeness import n_sentences
 from latentwire.analysis.formatting import human_bytes
 from latentwire.analysis.frames import metric_of, under_budget
 from latentwire.analysis.order_styles import colour_and_marker, line_styles, order_words
-from latentwire.analysis.pictures import DPI, gridded, label, labelled, styled
+from latentwire.analysis.pictures import DPI, gridded, label, labelled, pair_label, styled
 from latentwire.analysis.plot_points import PlotPoint, Quantity, read_points, read_sweeps
 from latentwire.analysis.reproduction.published_accuracies import (
     LATENTWIRE_2026_02,
@@ -71,7 +71,7 @@ def draw_selections(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     panels[0, 0].set_ylabel(f"{metric_of(rows)} (%)", fontsize=8.5)
     panels[1, 0].set_ylabel("pairing gain (points)", fontsize=8.5)
     _draw_legend(figure, drawn, bool(hollow))
-    title = f"{label(dataset)}  \N{MIDDLE DOT}  {label(pair)}"
+    title = f"{label(dataset)}  \N{MIDDLE DOT}  {pair_label(pair)}"
     figure.suptitle(title, fontsize=9.5, fontweight="bold")
     words = textwrap.wrap(_caption(rows, drawn), int(19 * size[0]))
     figure.supxlabel("\n".join(words), x=0.012, ha="left", fontsize=6.8, color="0.3")

@@ -17,12 +17,13 @@ from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.formatting import human_bytes, percent
 from latentwire.analysis.frames import families, metric_of, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK, DEGENERATE_NOTE, endless
-from latentwire.spec.axes import CACHES
+from latentwire.spec.axes import CACHES, TEXTS
 from latentwire.spec.names import budget_label, condition_name, row_name
 from latentwire.tasks.registry import task_of_records
 
 WIDTH = 100
 _BYTES = 5  # the column of bytes, behind the name's
+_Told = tuple[dict[str, Any], list[str]]  # a row of the curve, and its cells
 _OF_DERANGED = ("deranged %", "changed %")
 _NAME = 8  # columns of a terminal that names have at least: most codecs'
 
@@ -116,7 +117,7 @@ def titled_table(title: str, caption: str | None = None) -> Table:
 def _part(title: str, rows: pd.DataFrame) -> Table:
     table = titled_table(title, _caption(rows))
     # Long names are folded rather than cut: a cut name could be another condition's.
-    told = [(row, curve_cells(row)) for row in records(rows)]
+    told = _folded([(row, curve_cells(row)) for row in records(rows)])
     longest = max(len(cells[0]) for _, cells in told)
     table.add_column("", overflow="fold", min_width=min(_NAME, longest))
     score = f"{metric_of(rows)} %"
@@ -136,6 +137,25 @@ def _part(title: str, rows: pd.DataFrame) -> Table:
         deranged = percent(row["deranged_score"]) + _mark(row["deranged_degenerate"])
         table.add_row(*cells, deranged, percent(row["influence"]))
     return table
+
+
+def _folded(told: list[_Told]) -> list[_Told]:
+    """Rows and their cells, texts that differ in nothing but their most tokens as one row: short
+    texts end before any of the limits."""
+    alike: dict[tuple[Any, ...], list[_Told]] = {}
+    for place, (row, cells) in enumerate(told):
+        lent = percent(row["deranged_score"]), percent(row["influence"])
+        shown = (*cells[1:], *lent, row["deranged_degenerate"])
+        key = (row["system"], row["codec"], *shown) if row["system"] in TEXTS else (place,)
+        alike.setdefault(key, []).append((row, cells))
+    return [group[0] if len(group) == 1 else _as_one(group) for group in alike.values()]
+
+
+def _as_one(group: list[_Told]) -> _Told:
+    row, cells = group[0]
+    tokens = sorted(int(each["message_tokens"]) for each, _ in group)
+    several = {**row, "message_tokens": f"{tokens[0]} to {tokens[-1]}"}
+    return row, [row_name(several), *cells[1:]]
 
 
 def curve_cells(row: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from latentwire.analysis.pictures import gridded, label, styled
+from latentwire.analysis.pictures import gridded, pair_label, styled
 
 SMOOTHED_OVER = 20  # steps
 
@@ -46,5 +46,5 @@ def draw_training(
         axes.set_xlabel("step", fontsize=8)
         axes.set_ylim(bottom=0)
         gridded(axes, 7)
-    figure.suptitle(f"training the interface of {label(pair)}", fontsize=9)
+    figure.suptitle(f"training the interface of {pair_label(pair)}", fontsize=9)
     return figure

@@ -35,12 +35,12 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
-import constriction
 import numpy as np
 import torch
 from torch import Tensor
 
 from latentwire.channel.codec import CodecError, check_finite
+from latentwire.channel.range_stream import SYMBOL_BITS, Categorical, RangeEncoder, ending, opened
 
 FREQUENCY_BITS = 16
 TOTAL = 1 << FREQUENCY_BITS  # what the frequencies of one group sum to
@@ -49,14 +49,7 @@ MAX_FEATURES = 1 << 20
 ORTHONORMAL = 1e-3  # largest error of a column's length and of `PROBES`; float32 leaves about 1e-5
 PROBES = 8
 
-_WORD_BYTES = 4
-_STATE_BITS = 64
-_SYMBOL_BITS = 24  # constriction's precision: no symbol costs more
 _SLACK_BYTES = 8
-
-_RangeEncoder = constriction.stream.queue.RangeEncoder
-_RangeDecoder = constriction.stream.queue.RangeDecoder
-_Categorical = constriction.stream.model.Categorical
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +125,7 @@ class TransformTables:
             self.frequencies.numpy().astype(np.float64),
             (2 * self.clip.to(torch.int64) + 1).cumsum(0)[:-1].tolist(),
         )
-        return [_Categorical(row, perfect=False) for row in rows[: len(self.sizes)]]
+        return [Categorical(row, perfect=False) for row in rows[: len(self.sizes)]]
 
     def per_component(self, values: Tensor) -> Tensor:
         """Values [G] of the groups as float64 [R]."""
@@ -177,25 +170,11 @@ def reconstruct(tables: TransformTables, codes: Tensor) -> Tensor:
 
 def encode_codes(tables: TransformTables, codes: Tensor) -> bytes:
     """The stream of codes int32 [T, R] within their clips."""
-    coder = _RangeEncoder()
+    coder = RangeEncoder()
     symbols = (codes + tables.clip.repeat_interleave(tables.sizes.long())).numpy()
     for span, model in zip(tables.spans, tables.models, strict=True):
         coder.encode(np.ascontiguousarray(symbols[:, span]).ravel(), model)
-    return _ending(coder) if symbols.size else b""
-
-
-def _ending(coder: Any) -> bytes:
-    """The stream of what `coder` was given; its own ending fills words, two bytes more on average.
-
-    An interval of width w holds a multiple of every power of two up to w.
-    """
-    words = coder.get_compressed()  # some number within the interval
-    place, (lower, width) = coder.pos()  # lower: of the interval's start, the last 64 bits
-    length = _WORD_BYTES * place + _STATE_BITS // 8
-    inside = int.from_bytes(words.astype(">u4").tobytes().ljust(length, b"\0"), "big")
-    start = inside - (inside - lower) % (1 << _STATE_BITS)
-    spare = (width.bit_length() - 1) // 8  # bytes
-    return (-(-start >> 8 * spare)).to_bytes(length - spare, "big")
+    return ending(coder) if symbols.size else b""
 
 
 def decode_codes(tables: TransformTables, data: bytes | memoryview, tokens: int) -> Tensor:
@@ -206,10 +185,9 @@ def decode_codes(tables: TransformTables, data: bytes | memoryview, tokens: int)
     if tokens < 1:
         raise CodecError(f"a transform stream holds at least one token, not {tokens}")
     stream = bytes(data)
-    if len(stream) > tokens * tables.components * _SYMBOL_BITS // 8 + _SLACK_BYTES:
+    if len(stream) > tokens * tables.components * SYMBOL_BITS // 8 + _SLACK_BYTES:
         raise CodecError(f"a transform stream of {tokens} tokens is never {len(stream)} bytes long")
-    padded = stream + bytes(-len(stream) % _WORD_BYTES + _STATE_BITS // 8)
-    coder = _RangeDecoder(np.frombuffer(padded, dtype=">u4").astype(np.uint32))
+    coder = opened(stream)
     codes = np.empty((tokens, tables.components), dtype=np.int32)
     try:
         for span, model, clip in zip(

@@ -11,14 +11,14 @@ already from batches (`baselines_batched`), which must agree.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from c2c import receiver
 from latentwire.channel.codec import CodecError
-from latentwire.channel.text_codec import decode_text, encode_text
+from latentwire.channel.text_codec import decode_text, encode_text, fitting
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.message import (
@@ -31,7 +31,9 @@ from latentwire.evaluation.message import (
 )
 from latentwire.evaluation.pipeline import as_batch, written, written_record
 from latentwire.evaluation.record import Record, make_record, source_of, unanswered
+from latentwire.evaluation.text_model import TextModel
 from latentwire.evaluation.unanswerable import NOT_FINITE, require_room
+from latentwire.spec.axes import LM
 from latentwire.spec.condition import Condition, Message
 from latentwire.tasks.question import Question
 from latentwire.tasks.task import Example, Options, Task
@@ -50,6 +52,7 @@ class Models(Protocol):
 
     pair: LoadedPair
     prompts: "MessagePrompts"
+    text_model: TextModel
 
     def write(self, name: str, prompt: Prompt, tokens: int) -> list[int]:
         """What the model writes, greedily, in at most `tokens` tokens. Raises Unanswerable for a
@@ -108,6 +111,7 @@ class ReferenceModels:
 
     def __init__(self, pair: LoadedPair) -> None:
         self.pair, self.prompts = pair, MessagePrompts(pair)
+        self.text_model = TextModel(pair)
 
     def write(self, name: str, prompt: Prompt, tokens: int) -> list[int]:
         """See `Models`."""
@@ -163,30 +167,46 @@ def _best(question: Question, scores: np.ndarray) -> str:
     return labels[int(scores[: len(labels)].argmax())]
 
 
-def send_text(
-    models: Models, message: Message, source: Question, system: str = "text"
-) -> tuple[bytes, str]:
-    """What crosses the wire, and the text that arrives; Unanswerable for one too long to send.
+class Sent(NamedTuple):
+    """A text on its way: what crosses the wire, what arrives, and characters that did not fit."""
+
+    packet: bytes
+    text: str
+    cut_characters: int
+
+
+def send_text(models: Models, message: Message, source: Question, system: str = "text") -> Sent:
+    """Send what the sharer has to say of a question; Unanswerable for a text too long to send.
 
     The sharer writes it; evidence that it alone reads is sent itself, cut after as many tokens, or
-    summed up in as many.
+    summed up in as many. Under a budget in bytes, the text's beginning goes that fits.
     """
-    tokenizer = models.pair.tokenizer_of("sharer")
-    if system == "summary":
-        written = models.write(
-            "sharer", models.prompts.summary(source, message.tokens), message.tokens
-        )
-        text = str(tokenizer.decode(written, skip_special_tokens=True)).strip()
-    elif source.prompts.private:
-        text = str(tokenizer.decode(source.prompts.sharer_ids[: message.tokens]))
-    else:
-        written = models.write("sharer", models.prompts.message(source), message.tokens)
-        text = str(tokenizer.decode(written, skip_special_tokens=True))
+    text, most = written_text(models, message, source, system), message.budget_bytes
     try:
-        packet = encode_text(text, message.codec)
+        if message.codec == LM:
+            coder = models.text_model
+            packet, received = coder.encode(coder.context(source), text, most)
+        else:
+            packet = encode_text(
+                fitting(text, message.codec, most) if most else text, message.codec
+            )
+            received = decode_text(packet, message.codec)
     except CodecError as error:
         raise Unanswerable(str(error)) from None
-    return packet, decode_text(packet, message.codec)
+    return Sent(packet, received, len(text) - len(received))
+
+
+def written_text(models: Models, message: Message, source: Question, system: str) -> str:
+    """The text itself, before a budget in bytes cuts it."""
+    tokenizer = models.pair.tokenizer_of("sharer")
+    if system == "summary":
+        prompt = models.prompts.summary(source, message.tokens)
+        written = models.write("sharer", prompt, message.tokens)
+        return str(tokenizer.decode(written, skip_special_tokens=True)).strip()
+    if source.prompts.private:
+        return str(tokenizer.decode(source.prompts.sharer_ids[: message.tokens]))
+    written = models.write("sharer", models.prompts.message(source), message.tokens)
+    return str(tokenizer.decode(written, skip_special_tokens=True))
 
 
 def send_letter(models: Models, source: Question) -> str:
@@ -277,11 +297,13 @@ def or_raised(found: _T | Unanswerable) -> _T:
 def _by_text(models: Models, condition: Condition, question: Question, donor: Question) -> Record:
     assert condition.message is not None
     source = source_of(condition.control, question, donor)
-    packet, received = send_text(models, condition.message, source, condition.system)
-    prompt = models.prompts.with_message(question, received, condition.system)
+    sent = send_text(models, condition.message, source, condition.system)
+    prompt = models.prompts.with_message(question, sent.text, condition.system)
     answer = models.write("receiver", prompt, question.task.max_new_tokens)
-    told: dict[str, Any] = {"message": received, "prompt_tokens": len(prompt)}
-    return written_record(models.pair, condition, question, donor, answer, len(packet), **told)
+    told: dict[str, Any] = {"message": sent.text, "prompt_tokens": len(prompt)}
+    if most := condition.message.budget_bytes:
+        told |= {"budget_bytes": most, "cut_characters": sent.cut_characters or None}
+    return written_record(models.pair, condition, question, donor, answer, len(sent.packet), **told)
 
 
 def _by_letter(models: Models, condition: Condition, question: Question, donor: Question) -> Record:

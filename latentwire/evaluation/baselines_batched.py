@@ -31,6 +31,7 @@ from latentwire.evaluation.loaded_pair import stop_ids
 from latentwire.evaluation.memory import shrink_batch, usable_bytes
 from latentwire.evaluation.reading import Donors
 from latentwire.evaluation.record import Record, source_of
+from latentwire.evaluation.text_model import TextModel
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, require_room
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
@@ -47,6 +48,8 @@ class BatchedModels:
 
     def __init__(self, work: Workspace, batch_size: int | None = None) -> None:
         self.pair, self.prompts = work.pair, MessagePrompts(work.pair)
+        # One text at a time: packets are read by who gets the very same numbers.
+        self.text_model = TextModel(work.pair)
         self._work, self._batch_size = work, batch_size
         # What was asked, and the answer, or the reason why there is none.
         self._written: dict[tuple[str, Prompt], list[int] | Unanswerable] = {}
@@ -223,8 +226,8 @@ def _receivers_prompts(
             source = source_of(condition.control, question, donor)
             with suppress(Unanswerable):  # the sharer has written nothing: nor does the receiver
                 if condition.message is not None:
-                    _, received = send_text(models, condition.message, source, condition.system)
-                    found.add(models.prompts.with_message(question, received, condition.system))
+                    sent = send_text(models, condition.message, source, condition.system)
+                    found.add(models.prompts.with_message(question, sent.text, condition.system))
                 elif condition.system == "letter" and not send_letter(models, source):
                     found.add(question.prompts.receiver_ids)
     return found

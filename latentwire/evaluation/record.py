@@ -35,6 +35,7 @@ class Record:
     score: float | None = None  # 0 to 1, where it is not as `correct` says; see `value`
     cluster: str | None = None  # what it shares with other questions: a passage
     budget_bytes: int | None = None  # most that its packet could have, where there was a budget
+    cut_characters: int | None = None  # of a text, how many did not fit that budget
     # Of the donor's prompt, where its message was brought to the question's length (`places`)
     donor_tokens: int | None = None
     # Of each option as the answer's first token (`option_logprobs`). It makes no other outcome.
@@ -53,7 +54,10 @@ class Record:
 
 
 # Fields that stand only where they say something.
-_RARE = ("unanswered", "score", "cluster", "budget_bytes", "donor_tokens", "option_logprobs")
+_RARE = (
+    *("unanswered", "score", "cluster", "budget_bytes", "cut_characters"),
+    *("donor_tokens", "option_logprobs"),
+)
 # Fields that records of earlier versions lack.
 _LATER = {"elements", "message", *_RARE}
 _KINDS = {

@@ -154,7 +154,7 @@ class WorkerPool(Generic[Task, Result]):
             worker.connection.send(task)
 
     def _start(self, device: str) -> _Worker[Task]:
-        context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+        context = _context(device)
         ours, theirs = context.Pipe()
         import torch  # a process that only takes tasks up needs seconds less without it
 
@@ -179,6 +179,16 @@ class WorkerPool(Generic[Task, Result]):
                 f" {code}): try fewer workers, or a smaller batch_size"
             )
         self._workers[self._workers.index(worker)] = self._start(worker.device)
+
+
+def _context(device: str) -> Any:
+    """How workers start: CUDA does not survive a fork; on a CPU they fork from one process that
+    has imported what takes seconds once, and serves every later pool too."""
+    if device != "cpu" or not hasattr(os, "fork"):
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["latentwire.evaluation.engine"])
+    return context
 
 
 def split_span(span: tuple[int, int], count: int) -> list[tuple[int, int]]:

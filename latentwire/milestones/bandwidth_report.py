@@ -7,7 +7,7 @@ import pandas as pd
 
 from latentwire.analysis.bandwidth_figure import write_link_figures
 from latentwire.analysis.break_even_bandwidth import LINKS_FILE, link_table, write_csv
-from latentwire.analysis.frames import whole_caches
+from latentwire.analysis.frames import under_budget, whole_caches
 from latentwire.tracking.latency_results import latency_results
 from latentwire.tracking.store import Store
 
@@ -24,7 +24,7 @@ def links_of(store: Store, frame: pd.DataFrame) -> pd.DataFrame:
     here = [place in drawn for place in zip(times["pair"], times["dataset"], strict=True)]
     if drawn and not any(here):
         log.info("no times were measured for the question of bandwidth: run m1, then m4 again")
-    return link_table(codecs, times[here], _accuracies(own))
+    return link_table(codecs, times[here], _of_ways(own, "score"), _no_better(own))
 
 
 def write_links(table: pd.DataFrame, folder: Path) -> list[Path]:
@@ -35,16 +35,27 @@ def write_links(table: pd.DataFrame, folder: Path) -> list[Path]:
     return [folder / LINKS_FILE, *write_link_figures(table, folder)]
 
 
-def _accuracies(frame: pd.DataFrame) -> dict[tuple[str, ...], float]:
+def _no_better(frame: pd.DataFrame) -> set[tuple[str, ...]]:
+    """The ways whose score is not shown to be above the receiver's alone: the interval's lower end
+    is no higher."""
+    alone = frame[(frame["system"] == "receiver") & frame["complete"]]
+    rows = alone[["pair", "dataset", "score"]].itertuples(index=False)
+    score: dict[tuple[str, ...], float] = {(pair, dataset): each for pair, dataset, each in rows}
+    lows = _of_ways(frame, "score_low")
+    return {key for key, low in lows.items() if low <= score.get(key[:2], 0.0)}
+
+
+def _of_ways(frame: pd.DataFrame, value: str) -> dict[tuple[str, ...], float]:
+    """A column of the complete whole caches and texts, by what `link_table` knows them as."""
     frame = frame[frame["complete"]]
     whole = whole_caches(frame)
-    texts = frame[(frame["system"] == "text") & (frame["codec"] == "utf8")]
-    columns = ["pair", "dataset", "codec", "score"]
+    texts = frame[(frame["system"] == "text") & (frame["codec"] == "utf8") & ~under_budget(frame)]
+    columns = ["pair", "dataset", "codec", value]
     return {
         **{(p, d, codec): a for p, d, codec, a in whole[columns].itertuples(index=False)},
         **{
             (p, d, "text", str(int(tokens))): a
-            for p, d, tokens, a in texts[["pair", "dataset", "message_tokens", "score"]].itertuples(
+            for p, d, tokens, a in texts[["pair", "dataset", "message_tokens", value]].itertuples(
                 index=False
             )
         },

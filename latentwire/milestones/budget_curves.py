@@ -3,6 +3,7 @@
 import logging
 import shutil
 import tempfile
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,12 +19,14 @@ from latentwire.analysis.break_even_bytes import break_even_table, sentences, wi
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes, write_csv
 from latentwire.analysis.curve_files import CSV_FILE, write_figures
 from latentwire.analysis.curve_json import write_lines
+from latentwire.analysis.findings_told import findings
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS
 from latentwire.analysis.output_folder import record_written
 from latentwire.analysis.provenance import Origin
-from latentwire.analysis.report.page import write_report
+from latentwire.analysis.report.page import REPORT_FILE, write_report
 from latentwire.analysis.report.page_data import matches, page_data
 from latentwire.analysis.report.warnings import warning_sentences
+from latentwire.analysis.table import WIDTH
 from latentwire.errors import LatentWireError
 from latentwire.milestones.bandwidth_report import links_of, write_links
 from latentwire.pairs.load import name_in_runs
@@ -94,7 +97,8 @@ def draw(store: Store, values: Values, parent: MilestoneRun | None = None) -> No
         milestone_run(store, "m4", values, pair or "all pairs", parent) as milestone,
         tempfile.TemporaryDirectory() as folder,
     ):
-        said = [*sentences(crossed), *link_sentences(links)]
+        found = findings(frame)
+        said = [*found, *sentences(crossed), *link_sentences(links)]
         written = write(frame, crossed, evidence, said, store, Path(folder))
         written += write_links(links, Path(folder))
         for path in written:
@@ -102,18 +106,19 @@ def draw(store: Store, values: Values, parent: MilestoneRun | None = None) -> No
         sets = _question_sets(frame, evidence)
         log_question_sets(store, milestone.run_id, sets)
         log_table(milestone, frame, pictures=log_pictures(milestone, frame), said=said)
-        print(*said, sep="\n")
+        print(*map(_folded, found if parent else said), sep="\n")
         if parent:  # the whole study's result
             log_question_sets(store, parent.run_id, sets)
             pictures = log_pictures(parent, frame)
             log_table(parent, frame, pictures=pictures, shown=False, said=said)
-        place = store.client.get_run(milestone.run_id).info.artifact_uri
-        print(f"curves, table and report: {redact_uri(place)} (run {milestone.run_id})")
+        place = redact_uri(store.client.get_run(milestone.run_id).info.artifact_uri)
         if values["output_dir"]:
-            _copy(written, values["output_dir"])
+            copy_to(values["output_dir"], written)
             left = record_written(values["output_dir"], "m4", written)
             if left:
                 log.warning(left)
+            place = values["output_dir"]
+        print(f"open {place}/{REPORT_FILE} ({len(written)} files: pictures and tables beside it)")
 
 
 def _question_sets(frame: pd.DataFrame, evidence: Evidence) -> dict[str, tuple[str, int, str]]:
@@ -252,9 +257,14 @@ def write(
     return [path, folder / CROSSINGS_FILE, *figures, write_report(page, folder)]
 
 
-def _copy(paths: Sequence[Path], folder: Path) -> None:
+def copy_to(folder: Path, paths: Sequence[Path]) -> None:
+    """Write the files there too, each in one step."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in paths:
         with replacing(folder / path.name) as temporary:
             shutil.copyfile(path, temporary)
-        print(f"written: {folder / path.name}")
+
+
+def _folded(sentence: str) -> str:
+    """A sentence as lines of a terminal."""
+    return textwrap.fill(sentence, WIDTH, subsequent_indent="  ", break_on_hyphens=False)

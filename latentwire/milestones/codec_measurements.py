@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 from mlflow.entities import Run
-from tqdm import tqdm
 
 from latentwire.analysis.codec_figures import draw_layer_errors
 from latentwire.analysis.codec_summary import codec_headline, codec_note
@@ -29,9 +28,10 @@ from latentwire.session.cost_estimate import codec_throughput, print_cost
 from latentwire.session.curve_log import PICTURES
 from latentwire.session.grid import question_sets
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
+from latentwire.session.progress_lines import shown_progress
 from latentwire.session.session import Session
 from latentwire.spec.condition import Channel
-from latentwire.terminal import shows_bars, tell
+from latentwire.terminal import tell
 from latentwire.tracking.artifacts import local_artifact
 from latentwire.tracking.dataset_inputs import log_question_sets
 from latentwire.tracking.finished_chunks import finished_runs
@@ -159,12 +159,7 @@ def _measure_missing(
         return
     look = cache(lambda: undamaged(session.loaded))  # nothing is loaded that others have measured
     with (
-        tqdm(
-            total=len(missing),
-            desc="m1",
-            unit="codec",
-            disable=not shows_bars(),
-        ) as bar,
+        shown_progress(len(missing), "m1", "measurement") as bar,
         milestone.leases.until_done() as leases,
     ):
         for item, run in run_exclusively(
@@ -229,7 +224,8 @@ def _conclude(session: Session, milestone: MilestoneRun, found: dict[_Item, Run 
     text = table.rename(columns=TITLES).to_string(
         index=False, float_format=lambda number: f"{number:.3g}"
     )
-    print(text)
+    if not milestone.is_part:
+        print(text)
     writer, run_id = milestone.writer, milestone.run_id
     writer.log_text(run_id, text, "table.txt")
     writer.log_text(run_id, csv_text(table), "codecs.csv")

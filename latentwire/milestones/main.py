@@ -1,8 +1,8 @@
-"""All milestones in order, M0 to M4, with the models loaded once.
+"""All milestones, M0 to M4, with the models loaded once.
 
-Baselines come after M0, and codecs are calibrated before M1. Selectors are compared (M8) where some
-are asked for, on few questions: their rows stay incomplete, so that what is said of the others does
-not depend on them.
+What a curve is made of comes first, from M0 on with baselines behind it; then codecs are calibrated
+for M1, and M4 tells what was found. Selectors are compared (M8) where some are asked for, on few
+questions: their rows stay incomplete, so that what is said of the others does not depend on them.
 """
 
 import logging
@@ -59,7 +59,7 @@ PARAMETERS = (
     SAMPLE,
     OUTPUT_DIR,
 )
-STEPS = (m0, baselines, calibrate, m1, m2, m3)
+STEPS = (m0, baselines, m2, m3, calibrate, m1)
 
 log = logging.getLogger("latentwire")
 

@@ -7,7 +7,7 @@ from latentwire.analysis.csv_files import csv_text, write_csv
 from latentwire.analysis.curve import REFERENCE_CODEC
 from latentwire.analysis.frames import records
 from latentwire.analysis.markdown import markdown_table
-from latentwire.analysis.pictures import save_both
+from latentwire.analysis.pictures import save_figure
 from latentwire.analysis.recovery import Recovery, SeedOutcomes, recovery, recovery_table
 from latentwire.analysis.recovery_figure import draw_recovery
 from latentwire.analysis.reproduction.published_accuracies import LATENTWIRE_2026_02, load_study
@@ -118,7 +118,7 @@ def _report(session: Session, run: MilestoneRun, found: list[Recovery]) -> None:
     folder: Path = session.values["output_dir"]
     write_csv(table, folder / TABLE)
     run.writer.log_text(run.run_id, csv_text(table), TABLE)
-    for path in save_both(draw_recovery(found, session.pair.name), folder, "recovery"):
+    for path in save_figure(draw_recovery(found, session.pair.name), folder, "recovery"):
         run.writer.log_file(run.run_id, path)
     for row in records(table):
         names = f"{row['dataset']}_{row['codec'].replace('+', '_')}"  # MLflow takes no +

@@ -9,7 +9,6 @@ from functools import partial
 
 import torch
 from mlflow.entities import Run
-from tqdm import tqdm
 
 from latentwire.analysis.chunk_metrics import chunk_metrics
 from latentwire.errors import LatentWireError
@@ -21,9 +20,10 @@ from latentwire.parameters import AUTO
 from latentwire.session.chunk_queue import Queue, WorkItem, WorkResult, merge_results, work_items
 from latentwire.session.condition_plan import ConditionPlan
 from latentwire.session.milestone_run import MilestoneRun
+from latentwire.session.progress_lines import shown_progress
 from latentwire.session.session import Session
 from latentwire.tasks.registry import task_of_records
-from latentwire.terminal import shows_bars, tell
+from latentwire.terminal import tell
 from latentwire.tracking.finished_chunks import Span, chunk_name, parse_chunk
 from latentwire.tracking.outbox import Outbox, PendingChunk, pending_chunk
 from latentwire.tracking.results_reader import Unreadable
@@ -100,12 +100,7 @@ def compute(
     units = work_items([(plan.setting, plan.condition, plan.missing) for plan in plans])
     by_unit = {(plan.setting, plan.condition): plan for plan in plans}
     with (
-        tqdm(
-            total=missing,
-            desc=run.name,
-            unit="answer",
-            disable=not shows_bars(),
-        ) as bar,
+        shown_progress(missing, run.name, "answer") as bar,
         run.leases.until_done() as leases,
         Outbox(session.store, expecting=True) as outbox,
         _evaluating(session, bar.update) as evaluate,

@@ -78,14 +78,18 @@ def answers_of(
         compute(rest, lost)
 
 
-def stored_outcomes(session: Session, dataset: str, condition: Condition) -> dict[str, float]:
-    """How good each answer is, by example id, that the store has of the session's questions."""
+def stored_records(session: Session, dataset: str, condition: Condition) -> dict[str, Record]:
+    """The answers, by example id, that the store has of the session's questions."""
     condition = session.calibrated(condition)
     fingerprint = session.setting(dataset).condition_fingerprint(condition)
-    answers = results(session.store, chunks_of(session.store, [fingerprint]))
-    found = outcomes(merged(condition.label, answers))
+    found = merged(condition.label, results(session.store, chunks_of(session.store, [fingerprint])))
     asked = session.dataset(dataset).examples[: session.examples(dataset)]
     return {example.id: found[example.id] for example in asked if example.id in found}
+
+
+def stored_outcomes(session: Session, dataset: str, condition: Condition) -> dict[str, float]:
+    """How good each of those answers is."""
+    return outcomes(stored_records(session, dataset, condition))
 
 
 def conclude(
@@ -120,7 +124,7 @@ def conclude(
     measured = frame[_is_measured(frame, plans)]
     for sentence in unanswered.sentences(measured):
         log.warning("%s: %s", run.name, sentence)
-    log_table(run, frame, measured, log_pictures(run, measured))
+    log_table(run, frame, measured, log_pictures(run, measured), shown=not run.is_part)
     return measured
 
 

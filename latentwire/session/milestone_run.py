@@ -64,6 +64,7 @@ class MilestoneRun:
     run_id: str
     name: str
     leases: Leases  # and the heartbeat
+    is_part: bool = False  # of `main`, which shows one table for all
 
 
 _TOLD: ContextVar[list[str] | None] = ContextVar("told runs", default=None)
@@ -128,7 +129,7 @@ def milestone_run(
             Leases(store, run_id) as leases,
             _log_kept(writer, run_id),
         ):
-            yield MilestoneRun(writer, run_id, name, leases)
+            yield MilestoneRun(writer, run_id, name, leases, is_part=parent is not None)
         writer.kill_orphans(name)
         mark_killed(store)  # by now those may be seen to be gone that only a heartbeat tells of
         writer.finish(run_id)

@@ -17,7 +17,12 @@ from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.setting import USUAL_SEED, Setting
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.question import NEEDS_INSERTING, Question, derange, tokenize
-from latentwire.tasks.registry import load_dataset, load_training, published_examples
+from latentwire.tasks.registry import (
+    load_dataset,
+    load_training,
+    load_validation,
+    published_examples,
+)
 from latentwire.tracking.calibration_lookup import CalibrationKey, find_calibration
 from latentwire.tracking.runs import IDENTITY
 from latentwire.tracking.store import Store
@@ -108,6 +113,12 @@ class Session(Configuration):
     def training(self, name: str) -> Dataset:
         """Questions of a set that are never scored."""
         return load_training(self.question_set(name), self.values["data_dir"], self.may_download)
+
+    def development(self, name: str) -> Dataset:
+        """Questions of a set to choose by: never scored, and not trained on where the set has such
+        a split."""
+        asked, folder = self.question_set(name), self.values["data_dir"]
+        return load_validation(asked, folder, self.may_download) or self.training(name)
 
     def examples(self, name: str) -> int:
         """How many of a dataset's questions are to be evaluated, which a dry run knows of a

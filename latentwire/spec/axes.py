@@ -19,7 +19,9 @@ NONE = "none"  # what stands where an axis has no value
 MIXED = "mixed"  # bits of a codec whose layers differ
 WHOLE = "full"  # the label of a cache of which everything is kept
 CACHE, TEXT, ANSWER = "cache", "text", "answer"  # what a system sends
-TEXT_CODECS = ("utf8", "utf8+zstd")
+LM = "lm"  # a text coded by the receiver's own model
+BYTE_CODECS = ("utf8", "utf8+zstd")
+TEXT_CODECS = (*BYTE_CODECS, LM)
 BUDGETS = ("budget_bytes", "budget_ratio")  # the axes of a packet's most bytes: one at most is set
 
 
@@ -207,7 +209,7 @@ class Point:
         rank=8,
         read=int,
         column="Int64",
-        systems=CACHES,
+        systems=CACHES + TEXTS,
         optional=True,
         later=True,
         sort_key=lambda most: -math.inf if is_missing(most) else -most,

@@ -66,6 +66,7 @@ class Message:
 
     codec: str  # one of TEXT_CODECS
     tokens: int  # at most that many are written
+    budget_bytes: int = 0  # most bytes of what is sent: a longer text is cut; 0: no such budget
 
     def __post_init__(self) -> None:
         if self.codec not in TEXT_CODECS:
@@ -74,6 +75,8 @@ class Message:
             )
         if self.tokens < 1:
             raise LatentWireError(f"message_tokens must be 1 or more, not {self.tokens}")
+        if self.budget_bytes < 0:
+            raise LatentWireError(f"budget_bytes must be 1 or more, not {self.budget_bytes}")
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class Condition:
             values |= vars(self.channel) | later
         if self.message is not None:
             values |= {"codec": self.message.codec, "message_tokens": self.message.tokens}
+            values |= {"budget_bytes": self.message.budget_bytes or None}
         return Point(**values)
 
     @property

@@ -3,7 +3,17 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from latentwire.spec.axes import AXES, BUDGETS, CACHES, SYSTEMS, TEXT, WHOLE, applying, is_missing
+from latentwire.spec.axes import (
+    AXES,
+    BUDGETS,
+    CACHES,
+    LM,
+    SYSTEMS,
+    TEXT,
+    WHOLE,
+    applying,
+    is_missing,
+)
 
 
 def label(row: Mapping[Any, Any], left_out: Iterable[str] = ()) -> str:
@@ -23,8 +33,9 @@ def row_name(row: Mapping[Any, Any]) -> str:
     system = SYSTEMS[row["system"]]
     if system.sends != TEXT:
         return system.label
-    packed = ", zstd" if row["codec"] == "utf8+zstd" else ""
-    return f"{system.label} {row['message_tokens']} tokens{packed}"
+    packed = {"utf8+zstd": ", zstd", LM: ", LM-coded"}.get(row["codec"], "")
+    budget = f" {said}" if (said := budget_label(row)) else ""
+    return f"{system.label} {row['message_tokens']} tokens{packed}{budget}"
 
 
 def condition_name(row: Mapping[Any, Any]) -> str:

@@ -22,6 +22,9 @@ from latentwire.tasks.task import Example, Task
 BEFORE_KIND = ":"  # in a set's name
 MULTIPLE_CHOICE = "multiple_choice"
 _FEWEST_CHOICES = 2
+# Of which the last number alone would be another one.
+_SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d{1,3}")
+_FRACTION = re.compile(r"\d\s*[/^]\s*-?[\d.,]*\d\D*$")
 # Which field says what, where the user says nothing: as the hub's sets have them.
 _USUAL = {
     "id": ("id",),
@@ -139,9 +142,10 @@ def strict_letter(text: str, letters: str) -> str | None:
     """A capital letter that stands alone, the first behind the last "answer is" or "answer:" if
     there is one; None without. The published rule takes any capital of any word in the end, which
     among many letters would always be one."""
-    said = re.split(r"answer is|answer:", text, flags=re.IGNORECASE)[-1]
-    # "I think" and "A dog" are words.
-    found = re.search(rf"\b(?![AI] [a-z])([{letters}])\b(?!['’])", said)
+    *before, said = re.split(r"answer is|answer:", text, flags=re.IGNORECASE)
+    # "I think" and "A dog" are words; right behind "answer is", "A because" is A.
+    words = "I" if before and re.match(r"\W*A\b(?!['’])", said) else "AI"
+    found = re.search(rf"\b(?![{words}] [a-z])([{letters}])\b(?!['’])", said)
     return found[1] if found else None
 
 
@@ -167,12 +171,7 @@ class FileNumber(_OfFile, Problem):
 
     def example(self, row: dict[str, Any], index: int) -> Example | None:
         """See `Task`. The answer is a number, or a text that ends in one."""
-        value = self.named.value(row, "answer")
-        if type(value) in (int, float):
-            value = f"{Decimal(str(value)):f}"
-        number = last_number(RowFields({"answer": value}).text("answer"))
-        if number is None:
-            raise ValueError("its answer holds no number")
+        number = _number(self.named.value(row, "answer"))
         name, question = self.row_id(row, index), self.named.text(row, "question")
         return self.with_context(Example(name, index, question, (), number), row)
 
@@ -182,6 +181,20 @@ KINDS: dict[str, Callable[..., Task]] = {
     "extractive": FileExtractive,
     "number": FileNumber,
 }
+
+
+def _number(value: Any) -> str:
+    """The number that an answer is or ends in, as `Problem` spells it."""
+    if type(value) in (int, float):
+        value = str(value)
+    text = RowFields({"answer": value}).text("answer").strip()
+    if _SCIENTIFIC.fullmatch(text):
+        text = f"{Decimal(text):f}"
+    if _FRACTION.search(text):
+        raise ValueError(f"its answer {text[:40]!r} is a fraction or a power: write a number")
+    if (number := last_number(text)) is None:
+        raise ValueError("its answer holds no number")
+    return number
 
 
 def full_name(name: str, kind: str) -> str:
@@ -224,15 +237,15 @@ def _key(name: str, answer: Any, choices: list[str], labels: list[str], first: i
     named = {place for place, known in enumerate(labels or choices) if known.strip() == said}
     if not labels:
         named |= {letters.index(said)} if said in tuple(letters) else set()
-    if not named and not labels and said.isascii() and said.isdecimal():
-        if first == 0 and said == str(len(choices)):
+    if not labels and said.isascii() and said.isdecimal():
+        if not named and first == 0 and said == str(len(choices)):
             # Numbers from 1 that are read as from 0 would mark all other rows wrongly.
             raise LatentWireError(
                 f"{name}: an answer is number {said} of {len(choices)} choices, so they seem to be"
                 " counted from 1: say `answers_from: 1` in the YAML file beside it"
             )
-        number = int(said[:9]) - first
-        named = {number} & set(range(len(choices)))
+        # Where choices are numbers themselves, it may be the text of another one.
+        named |= {int(said[:9]) - first} & set(range(len(choices)))
     if len(named) != 1:
         many = "more than one" if named else "none"
         raise ValueError(f"its answer {said[:40]!r} is {many} of its choices")

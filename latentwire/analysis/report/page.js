@@ -76,7 +76,7 @@
   });
 
   const state = {
-    set: 0, off: Object.fromEntries(data.filters.map(({ axis }) => [axis, new Set(axis === "control" ? unpaired : [])])),
+    set: 0, more: [], off: Object.fromEntries(data.filters.map(({ axis }) => [axis, new Set(axis === "control" ? unpaired : [])])),
     content: false, sort: "wire_bytes_mean", down: true, first: null, second: null, open: new Set(), page: {},
   };
   const setPoints = () => data.points.filter((point) => sets[state.set].groups.includes(point.group));
@@ -125,6 +125,7 @@
       default: return svg("circle", { cx: x, cy: y, r: size, ...look });
     }
   }
+  const icon = (codec) => svg("svg", { width: 14, height: 14, viewBox: "0 0 14 14", "aria-hidden": "true" }, shape(style(codec)[1], 7, 7, 4.5, { fill: style(codec)[0] }));
   const cross = (x, y) => svg("path", { d: `M${x - 5},${y - 5}L${x + 5},${y + 5}M${x - 5},${y + 5}L${x + 5},${y - 5}`, stroke: "#000", "stroke-width": 1.2 });
 
   // Points that no other beats: rising bytes, rising height.
@@ -148,9 +149,8 @@
       const ticks = [];
       for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high); e++) for (const s of steps) ticks.push(s * 10 ** e);
       const inside = ticks.filter((tick) => low <= tick && tick <= high);
-      if (inside.length <= most) return inside;
+      if (inside.length <= most || steps.length === 1) return inside.filter((_, place) => place % Math.ceil(inside.length / most) === 0);
     }
-    return [];
   }
 
   let marks = []; // of the chart as drawn: x, y, point, text
@@ -168,6 +168,7 @@
     if (!sent.length || !controls.length) {
       host.append(el("p", { class: "note" }, "Nothing to draw: all conditions are filtered out."));
       byId("caption").textContent = "";
+      byId("legend").replaceChildren();
       return;
     }
     const decades = sent.map((point) => Math.log10(point.wire_bytes_mean));
@@ -235,6 +236,7 @@
     root.addEventListener("pointerleave", hideTip);
     host.append(root);
     writeCaption(own, shown, controls);
+    byId("legend").replaceChildren(...[...new Set(sent.map((point) => point.filters.codec))].map((codec) => el("span", {}, icon(codec), codec)));
   }
 
   function drawFront(root, panel, points, column, x, right) {
@@ -336,7 +338,7 @@
       const counts = points.map((point) => point.examples), least = Math.min(...counts), most = Math.max(...counts);
       return least === most ? whole(most) : `${whole(least)} to ${whole(most)}`;
     };
-    const parts = [`${of.dataset}, ${of.pair}${of.source === "published" ? ", published answers" : ""}.`];
+    const parts = [`${of.dataset}, ${of.pair}${of.note ? ` (${of.note})` : ""}${of.source === "published" ? ", published answers" : ""}.`];
     if (full.length) parts.push(`n = ${range(full)} questions a point.`);
     if (part.length) parts.push(`Incomplete, drawn pale: ${whole(part.length)} of ${whole(asked.length)} points (n = ${range(part)} of ${whole(part[0].examples_total)} questions).`);
     if (asked.length) parts.push("Bars: 95 % intervals.");
@@ -348,7 +350,7 @@
     if (hollow.length) parts.push(`Small hollow marks: ${hollow.map((control) => unpaired.includes(control) ? `${CONTROLS[control]} (dashed)` : control).join(", ")}.`);
     if (sets[state.set].groups.length > 1) parts.push("Large grey hollow marks: published.");
     const others = new Set(shown.map((point) => point.filters.order).filter((order) => order && !(order in DASHES)));
-    parts.push(`Solid: front kept, dashed: back kept${others.size ? `, dotted: ${[...others].join(", ")}` : ""}. Grey step: best for its bytes. A click on a mark opens its questions.`);
+    parts.push(`Solid: front kept, dashed: back kept${others.size ? `, dotted: ${[...others].join(", ")}` : ""}. Grey step: best cache for its bytes. A click on a mark opens its questions.`);
     if (of.fuser_hash) parts.push(`Fuser ${of.fuser_hash.slice(0, 10)}.`);
     if (of.dataset_hash) parts.push(`Questions ${of.dataset_hash.slice(0, 10)}.`);
     byId("caption").textContent = parts.join(" ");
@@ -410,7 +412,7 @@
     const [start, stop] = paged("points", rows.length, POINTS_PAGE, drawPoints);
     const heads = columns.map((each) => {
       const sorted = each === column;
-      const sort = () => { state.down = sorted ? !state.down : each.kind === "number"; state.sort = each.id; drawPoints(); };
+      const sort = () => { state.down = sorted ? !state.down : each.kind === "number"; state.sort = each.id; drawPoints(); writeAddress(); };
       return el("th", { class: each.kind, scope: "col", "aria-sort": sorted ? (state.down ? "descending" : "ascending") : "none" },
         el("button", { type: "button", on: { click: sort } }, each.title.replace("accuracy", metric()) + (sorted ? (state.down ? " ▾" : " ▴") : "")));
     });
@@ -446,6 +448,8 @@
     state.second = twin >= 0 ? twin : Math.min(state.first + 1, all.length - 1);
     places(byId("first"), state.first);
     places(byId("second"), state.second);
+    state.more = [];
+    byId("more").replaceChildren(el("option", { value: "" }, "add a condition"), ...all.map((each, place) => el("option", { value: place }, conditionName(each))));
     lowered = null;
   }
 
@@ -459,6 +463,15 @@
     byId("second").value = String(state.second);
     drawQuestions(true);
     byId("h-questions").scrollIntoView({ block: "start" });
+  }
+
+  // The conditions that are shown beside the two, of those on the same questions.
+  const beside = (table) => state.more.map((place) => state.conditions[place]).filter((each) => data.questions[group(each.point).questions] === table);
+  function drawBeside() {
+    byId("beside").replaceChildren(...state.more.map((place) => el("button", {
+      type: "button", "aria-label": `take away ${conditionName(state.conditions[place])}`,
+      on: { click: () => { state.more = state.more.filter((other) => other !== place); drawQuestions(); } },
+    }, `${conditionName(state.conditions[place])} ×`)));
   }
 
   const outcome = (answers, row) => answers.right[row] === " " ? NOT_ASKED : answers.right[row] === "1" ? RIGHT : WRONG;
@@ -491,6 +504,8 @@
     if (fresh === true) { state.page.questions = 0; state.open.clear(); }
     const one = state.conditions[state.first], two = state.conditions[state.second];
     const host = byId("questions");
+    drawBeside();
+    writeAddress();
     if (!one || !two) { host.replaceChildren(); byId("counts").textContent = "No answers in the store."; return; }
     const table = data.questions[group(one.point).questions];
     if (table !== data.questions[group(two.point).questions]) {
@@ -505,19 +520,19 @@
       ` only the second ${whole(counts.second)}, neither ${whole(counts.neither)}; different letters ${whole(counts.letters)}. Shown: ${whole(rows.length)}.` +
       (table.prompts ? "" : " The prompts are not at hand.");
     const [start, stop] = paged("questions", rows.length, QUESTIONS_PAGE, drawQuestions);
-    const body = el("tbody");
+    const body = el("tbody"), chosen = [one, two, ...beside(table)];
     for (const row of rows.slice(start, stop)) {
-      body.append(questionRow(table, row, one, two));
-      if (state.open.has(row)) body.append(details(table, row, one, two));
+      body.append(questionRow(table, row, chosen));
+      if (state.open.has(row)) body.append(details(table, row, chosen));
     }
     host.replaceChildren(
-      el("thead", {}, el("tr", {}, ...["", "question", "key", "first", "second"].map((title) => el("th", { scope: "col" }, title)))), body);
+      el("thead", {}, el("tr", {}, ...["", "question", "key", "first", "second", ...chosen.slice(2).map(conditionName)].map((title) => el("th", { scope: "col" }, title)))), body);
   }
 
-  const letterCell = (answers, row) => el("td", { class: outcome(answers, row) === RIGHT ? "good" : "bad" },
+  const letterCell = (answers, row) => outcome(answers, row) === NOT_ASKED ? el("td", {}, "–") : el("td", { class: outcome(answers, row) === RIGHT ? "good" : "bad" },
     (answers.letters[row] === "-" ? "none" : answers.letters[row]) + (outcome(answers, row) === RIGHT ? " ✓" : " ✗"));
 
-  function questionRow(table, row, one, two) {
+  function questionRow(table, row, chosen) {
     const isOpen = state.open.has(row);
     const toggle = () => { isOpen ? state.open.delete(row) : state.open.add(row); drawQuestions(); };
     const prompt = table.prompts && table.prompts[row] !== null ? table.prompts[row].trim().split("\n", 1)[0] : null;
@@ -525,10 +540,10 @@
     return el("tr", { class: isOpen ? "picked" : null },
       el("td", {}, el("button", { type: "button", "aria-expanded": String(isOpen), "aria-label": `details of ${table.ids[row]}`, on: { click: toggle } }, isOpen ? "−" : "+")),
       el("td", { class: "words" }, el("span", { class: "pale" }, table.ids[row]), prompt === null ? null : ` ${short}`),
-      el("td", {}, table.keys[row]), letterCell(one.answers, row), letterCell(two.answers, row));
+      el("td", {}, table.keys[row]), ...chosen.map((each) => letterCell(each.answers, row)));
   }
 
-  function details(table, row, one, two) {
+  function details(table, row, chosen) {
     const side = (title, each) => {
       const place = each.answers.texts[row], output = place < 0 ? "" : data.texts[place];
       const donor = each.answers.donors === null ? -1 : data.donors[each.answers.donors][row];
@@ -538,9 +553,9 @@
         donor < 0 ? null : el("p", { class: "note" }, `The ${onWire(each.point) ? "cache" : "message"} was that of ${table.ids[donor]} (key ${table.keys[donor]})${table.prompts && table.prompts[donor] !== null ? ": " + table.prompts[donor].trim() : ""}`));
     };
     const prompt = table.prompts && table.prompts[row] !== null ? table.before + table.prompts[row] + table.after : "(not at hand)";
-    return el("tr", { class: "details" }, el("td", { colspan: 5 },
+    return el("tr", { class: "details" }, el("td", { colspan: 3 + chosen.length },
       el("b", {}, "Prompt"), el("pre", {}, prompt),
-      el("div", { class: "sides" }, side("First", one), side("Second", two))));
+      el("div", { class: "sides" }, ...chosen.map((each, place) => side(["First", "Second"][place] ?? "Beside", each)))));
   }
 
   // ---- runs, warnings, filters ----
@@ -556,7 +571,7 @@
     byId("runs").replaceChildren(
       el("thead", {}, el("tr", {}, ...titles.map((title) => el("th", { scope: "col", class: title === "answers" ? "number" : null }, title)))),
       el("tbody", {}, ...data.runs.slice(start, stop).map((run) => el("tr", {},
-        el("td", {}, run.name, el("br"), run.url ? el("a", { href: run.url, rel: "noopener noreferrer" }, run.run_id.slice(0, 8)) : el("span", { class: "pale" }, run.run_id)),
+        el("td", {}, run.name, el("br"), el("a", { href: run.url, rel: "noopener noreferrer", title: run.run_id }, run.run_id.slice(0, 8))),
         el("td", {}, run.pair + (run.source === "published" ? ", published" : "")),
         el("td", {}, moment(run.started_ms)), el("td", {}, took(run)),
         el("td", { class: "number" }, whole(run.answers)),
@@ -574,7 +589,9 @@
 
   function drawSaid() {
     byId("said").hidden = !data.said.length;
-    byId("said").append(el("ul", {}, ...data.said.map((text) => el("li", {}, text))));
+    const list = (texts) => el("ul", {}, ...texts.map((text) => el("li", {}, text))), first = data.groups.length; // a sentence each
+    byId("said").append(list(data.said.slice(0, first)));
+    if (data.said.length > first) byId("said").append(el("details", {}, el("summary", {}, "What competes with caches, and which way is first over which link"), list(data.said.slice(first))));
   }
 
   function choices(axis, title, options) {
@@ -597,7 +614,6 @@
 
   function fillFilters() {
     const points = setPoints().filter((point) => !isAlone(point));
-    const icon = (codec) => svg("svg", { width: 14, height: 14, viewBox: "0 0 14 14", "aria-hidden": "true" }, shape(style(codec)[1], 7, 7, 4.5, { fill: style(codec)[0] }));
     const controls = Object.keys(CONTROLS).filter((control) => control === "matched" || points.some((point) => point[`${control}_score`] !== null));
     for (const { axis, title, values } of data.filters) {
       const there = [...new Set(points.map((point) => point.filters[axis]))].filter((value) => value !== undefined);
@@ -607,10 +623,49 @@
     }
   }
 
+  // ---- the view in the address, so that it can be sent ----
+
+  let isRead = false; // until then the address is the visitor's
+  function writeAddress() {
+    if (!isRead) return;
+    const view = new URLSearchParams(), name = (place) => conditionName(state.conditions[place]);
+    view.set("set", sets[state.set].dataset + " " + sets[state.set].pair);
+    for (const [axis, off] of Object.entries(state.off)) view.set(`without-${axis}`, [...off].join(","));
+    if (state.content) view.set("content", "true");
+    view.set("sort", `${state.sort} ${state.down ? "down" : "up"}`);
+    if (state.conditions[state.first]) view.set("first", name(state.first));
+    if (state.conditions[state.second]) view.set("second", name(state.second));
+    state.more.forEach((place) => view.append("beside", name(place)));
+    view.set("show", byId("which").value);
+    if (byId("search").value) view.set("search", byId("search").value);
+    history.replaceState(null, "", `#${view}`);
+  }
+  // Whatever an address says that is not here is passed over.
+  function readAddress() {
+    const view = new URLSearchParams(location.hash.slice(1)), place = (name) => state.conditions.findIndex((each) => conditionName(each) === name);
+    const wanted = sets.findIndex((each) => `${each.dataset} ${each.pair}` === view.get("set"));
+    if (wanted >= 0) { byId("set").value = String(wanted); changeSet(); }
+    for (const axis of Object.keys(state.off)) {
+      if (view.has(`without-${axis}`)) state.off[axis] = new Set(view.get(`without-${axis}`).split(",").filter(Boolean));
+    }
+    const [sort, way] = (view.get("sort") ?? "").split(/ (?=(?:down|up)$)/);
+    state.content = byId("content").checked = view.get("content") === "true";
+    if (columnsShown().some((each) => each.id === sort)) [state.sort, state.down] = [sort, way === "down"];
+    for (const name of ["first", "second"]) if (place(view.get(name)) >= 0) byId(name).value = String(state[name] = place(view.get(name)));
+    state.more = view.getAll("beside").map(place).filter((found) => found >= 0);
+    if (WHICH.some(([value]) => value === view.get("show"))) byId("which").value = view.get("show");
+    byId("search").value = view.get("search") ?? "";
+    isRead = true;
+    fillFilters();
+    redraw();
+    drawQuestions(true);
+  }
+
   function redraw() {
     hideTip();
     drawChart();
     drawPoints();
+    writeAddress();
   }
   function changeSet() {
     state.set = Number(byId("set").value);
@@ -623,7 +678,7 @@
     drawRuns();
   }
 
-  byId("content").addEventListener("change", (event) => { state.content = event.target.checked; drawPoints(); });
+  byId("content").addEventListener("change", (event) => { state.content = event.target.checked; drawPoints(); writeAddress(); });
   const set = byId("set");
   set.append(...sets.map((each, place) => el("option", { value: place }, `${each.dataset} · ${each.pair}${each.groups.some((g) => data.groups[g].source === "local") ? "" : " · published"}`)));
   set.addEventListener("change", changeSet);
@@ -632,6 +687,12 @@
     byId(name).addEventListener("change", (event) => { state[name] = Number(event.target.value); drawQuestions(true); });
   }
   byId("which").addEventListener("change", () => drawQuestions(true));
+  byId("more").addEventListener("change", (event) => {
+    const place = Number(event.target.value);
+    if (event.target.value !== "" && !state.more.includes(place)) state.more.push(place);
+    event.target.value = "";
+    drawQuestions();
+  });
   byId("search").addEventListener("input", () => drawQuestions(true));
   for (const form of document.forms) form.addEventListener("submit", (event) => event.preventDefault());
   let wide = 0;
@@ -640,10 +701,13 @@
   });
 
   const total = data.answers.reduce((sum, each) => sum + each.texts.reduce((count, place) => count + (place >= 0), 0), 0);
-  byId("subject").textContent = `${whole(data.points.length)} points from ${whole(total)} answers, ${sets.length} question ${sets.length === 1 ? "set" : "sets"}. Made ${data.created}.`;
+  byId("subject").textContent = `${whole(data.points.length)} points from ${whole(total)} answers, ${sets.length} question ${sets.length === 1 ? "set" : "sets"}. Made ${data.created}.` +
+    [...new Set(data.groups.map((each) => each.note).filter(Boolean))].map((note) => ` ${note[0].toUpperCase()}${note.slice(1)}.`).join("");
   drawCautions();
   drawSaid();
   changeSet();
+  readAddress();
+  window.addEventListener("hashchange", () => { if (location.hash.includes("=")) readAddress(); });
   wide = byId("chart").clientWidth;
   document.body.setAttribute("data-ready", "true");
 })();

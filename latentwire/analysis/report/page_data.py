@@ -23,11 +23,13 @@ import pandas as pd
 from latentwire.analysis.budget_figure import codec_styles
 from latentwire.analysis.comparison_columns import BY_DONOR, BY_RECEIVER
 from latentwire.analysis.curve import ConditionResult, merged
+from latentwire.analysis.findings_told import telling
 from latentwire.analysis.frames import FAMILY, records
 from latentwire.analysis.plot_baselines import BASELINE_STYLES
 from latentwire.analysis.provenance import Origin, run_url
 from latentwire.controls.registry import CONTROLS, MATCHED, in_place_of_own
 from latentwire.evaluation.record import Record
+from latentwire.pairs.demonstration import demonstration_note
 from latentwire.spec.axes import (
     AXES,
     CACHES,
@@ -122,6 +124,8 @@ def page_data(
     by_group: dict[_Group, list[ConditionResult]] = defaultdict(list)
     for result in results:
         by_group[result.family].append(result)
+    worth = telling(frame)  # the page begins with the set on which most is to be seen
+    by_group = dict(sorted(by_group.items(), key=lambda item: -worth.get(item[0], -1.0)))
     tables, place = _tables(by_group, datasets)
     coded = _Coded(tables)
     points = list(_points(frame, by_group, place, coded))
@@ -169,7 +173,12 @@ def _groups(
         for row in records(frame.drop_duplicates(FAMILY))
     }
     for group in groups:
-        yield {**dict(zip(FAMILY, group, strict=True)), "questions": place[group], **known[group]}
+        yield {
+            **dict(zip(FAMILY, group, strict=True)),
+            "note": demonstration_note(group[0]),
+            "questions": place[group],
+            **known[group],
+        }
 
 
 def _points(

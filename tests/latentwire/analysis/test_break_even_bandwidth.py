@@ -99,28 +99,29 @@ def test_evidence_that_the_sharer_alone_has_is_sent_and_read_again() -> None:
     place = {"pair": "p", "dataset": "d", "device": "cpu"}
     codecs = pd.DataFrame([{**place, "codec": name, **values} for name, values in CODECS.items()])
     both = pd.DataFrame([{**place, **times}, {**place, "dataset": "shared", **TIMES}])
-    said = sentences(link_table(codecs, both, {}))
+    known = {(*key, name): 0.5 for key in (("p", "d"), ("p", "shared")) for name in CODECS}
+    said = sentences(link_table(codecs, both, known))
     assert "sooner than recomputation from the evidence as text from 378 Mbit/s on" in said[1]
     assert "as text" not in said[2] + said[3]
 
 
-def table() -> pd.DataFrame:
+def table(**others: object) -> pd.DataFrame:
     place = {"pair": "p", "dataset": "d", "device": "cpu"}
     codecs = pd.DataFrame([{**place, "codec": name, **values} for name, values in CODECS.items()])
-    known = {("p", "d", "int4"): 0.5, ("p", "d", "text", "8"): 0.25}
-    return link_table(codecs, pd.DataFrame([{**place, **TIMES}]), known)
+    known = {("p", "d", "bf16"): 0.625, ("p", "d", "int4"): 0.5, ("p", "d", "text", "8"): 0.25}
+    return link_table(codecs, pd.DataFrame([{**place, **TIMES}]), known, **others)  # type: ignore[arg-type]
 
 
 def test_in_words() -> None:
     said = sentences(table())
     assert said == [
-        "d, p, from the question on: first to answer is recomputation up to 1.04 Gbit/s, the cache"
-        " in int4 (50.0 % right) from 1.04 Gbit/s to 19.7 Gbit/s, the cache in bf16 from 19.7"
-        " Gbit/s on; a cache (int4) is sooner than recomputation from 1.04 Gbit/s on (cpu, batch"
-        " 1).",
-        "d, p, once the sharer's cache stands: first to answer is recomputation up to 416 Mbit/s,"
-        " the cache in int4 (50.0 % right) from 416 Mbit/s on; a cache (int4) is sooner than"
-        " recomputation from 416 Mbit/s on (cpu, batch 1).",
+        "d, p, from the question on: first to answer is recomputation (62.5 % right) up to"
+        " 1.04 Gbit/s, the cache in int4 (50.0 % right) from 1.04 Gbit/s to 19.7 Gbit/s, the cache"
+        " in bf16 (62.5 % right) from 19.7 Gbit/s on; a cache (int4) is sooner than"
+        " recomputation from 1.04 Gbit/s on (cpu, batch 1).",
+        "d, p, once the sharer's cache stands: first to answer is recomputation (62.5 % right) up"
+        " to 416 Mbit/s, the cache in int4 (50.0 % right) from 416 Mbit/s on; a cache (int4) is"
+        " sooner than recomputation from 416 Mbit/s on (cpu, batch 1).",
     ]
     assert span(0, math.inf) == "at any bandwidth" and span(5, 10) == "from 5 bit/s to 10 bit/s"
 
@@ -131,11 +132,30 @@ def test_a_table_comes_back_and_draws_the_same(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(read_csv(tmp_path / "links.csv"), made)
     one = write_link_figures(made, tmp_path / "one")
     other = link_figures_from_csv(tmp_path / "links.csv", tmp_path / "other")
-    assert [path.name for path in one] == ["links_d.png", "links_d.svg"]
+    assert [path.name for path in one] == ["links_d.png", "links_d.svg", "links_d.pdf"]
     assert [p.read_bytes() for p in one] == [p.read_bytes() for p in other]
     rows = made[made["start"] == "cache"]
     assert list(table_routes(rows)) == routes(CODECS, TIMES, "cache")
-    assert np.isnan(next(iter(table_routes(rows).values())))
+    assert next(iter(table_routes(rows).values())) == 0.625
+    assert np.isnan(table_routes(rows)[routes(CODECS, TIMES, "cache")[-3]])
+
+
+def test_what_is_at_chance_or_was_not_evaluated_is_never_first(tmp_path: Path) -> None:
+    useless = {("p", "d", "int4"), ("p", "d", "text", "8")}
+    made = table(no_better=useless)
+    rows = made[made["start"] == "question"]
+    names = rows["codec"] + rows["message_tokens"]
+    over = dict(zip(names, rows["passed_over"], strict=True))
+    assert over.pop("int4") == over.pop("8") == "no better than the receiver alone"
+    assert over.pop("bf16") == over.pop("") == ""  # the second is recomputation
+    assert len(over) == 3 and set(over.values()) == {"not evaluated"}
+    assert not made.loc[made["passed_over"] != "", "first_at"].any()
+    said = sentences(table(no_better=useless))
+    assert all("int4" not in sentence and "in bf16 (62.5 % right)" in sentence for sentence in said)
+    none = sentences(table(no_better={*useless, ("p", "d", "bf16")}))
+    assert all("so which is first is not said" in sentence for sentence in none)
+    write_csv(made.drop(columns="passed_over"), tmp_path / "old.csv")
+    assert set(read_csv(tmp_path / "old.csv")["passed_over"]) == {""}
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -128,6 +129,14 @@ def expected_by_chance(triples: Sequence[Triple]) -> tuple[float, float]:
         others = [key for other, key, _ in apart if other == own_key]
         chance.append(others.count(answer) / len(others))
     return float(np.mean(hits)), float(np.mean(chance))
+
+
+@pytest.mark.parametrize("answer", ["A", "-"])
+def test_one_answer_to_everything_tells_nothing(answer: str) -> None:
+    triples = [(own, key, answer) for own, key, _ in drawn(300, 5, 0)]
+    found = bits(triples, triples)
+    assert (found.value, found.low, found.p) == (0, 0, 1)
+    assert follows(triples).value == pytest.approx(0) and follows(triples).p == 1
 
 
 @pytest.mark.parametrize("following", [0.0, 0.2, 0.9])
@@ -271,6 +280,16 @@ def test_the_gain_of_the_key_is_a_mean_of_differences(donors: int) -> None:
     each = np.array([row[0] - np.mean(row[1 : donors + 1]) for row in told])
     reach = 1.96 * each.std(ddof=1) / math.sqrt(len(each))
     assert (found.low, found.high) == pytest.approx((expected - reach, expected + reach), abs=0.1)
+
+
+def test_a_donor_of_another_length_has_no_part_in_the_gain_of_the_key() -> None:
+    mine, tables, keys = some_logprobs(7)
+    others = {f"q{n}": with_logprobs(key, n, tables[1][n]) for n, key in enumerate(keys)}
+    longer = {name: replace(each, donor_tokens=5) for name, each in others.items() if name < "q2"}
+    paired = {name: each for name, each in others.items() if name not in longer}
+    assert key_logprob_gain(mine, counting({1: others | longer})) == key_logprob_gain(
+        mine, counting({1: paired})
+    )
 
 
 def test_the_calibration_error_is_by_bins() -> None:

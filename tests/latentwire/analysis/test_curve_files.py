@@ -7,6 +7,7 @@ import pytest
 
 from latentwire.analysis.curve import ConditionResult, build_curve, read_csv, with_hashes, write_csv
 from latentwire.analysis.curve_files import figures_from_csv, write_figures
+from latentwire.analysis.pictures import ENDINGS
 from latentwire.cli import main
 from latentwire.errors import LatentWireError
 
@@ -41,9 +42,9 @@ def test_the_csv_alone_gives_the_same_files_byte_for_byte(condition: Make, tmp_p
     written = write_figures(frame, tmp_path / "first")
     assert [path.name for path in written] == [
         "budget_curve.tex",
-        *("budget_curve_set.png", "budget_curve_set.svg"),
-        *("codec_rate_set.png", "codec_rate_set.svg"),
-        *("bits_length_set.png", "bits_length_set.svg"),
+        *(f"budget_curve_set{ending}" for ending in ENDINGS),
+        *(f"codec_rate_set{ending}" for ending in ENDINGS),
+        *(f"bits_length_set{ending}" for ending in ENDINGS),
     ]
     path = tmp_path / "budget_curve.csv"
     write_csv(frame, path)
@@ -87,7 +88,8 @@ def test_a_set_without_a_c2c_point_is_passed_over(condition: Make, tmp_path: Pat
         [condition("AB", dataset="begun", system="receiver"), condition("AB", dataset="run")]
     )
     names = [path.name for path in write_figures(frame, tmp_path)]
-    assert names == ["budget_curve.tex", "budget_curve_run.png", "budget_curve_run.svg"]
+    pictures = [f"budget_curve_run{ending}" for ending in ENDINGS]
+    assert names == ["budget_curve.tex", *pictures]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_a_file_of_an_older_version_draws(condition: Make, tmp_path: Path) -> No
     read = read_csv(path)
     assert read["examples_total"].tolist() == [8, 8]
     assert read["complete"].tolist() == [True, False]
-    assert len(figures_from_csv(path, tmp_path / "out")) == 3
+    assert len(figures_from_csv(path, tmp_path / "out")) == 4
 
 
 def test_a_folder_that_is_a_file_is_said(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from statsmodels.stats.contingency_tables import mcnemar
 
+from latentwire.analysis.comparison_columns import receiver_columns
 from latentwire.analysis.curve import ConditionResult, build_curve
 from latentwire.analysis.estimates import of_difference
 from latentwire.analysis.paired_scores import PairedScores, compare, compare_with_donors
@@ -158,6 +159,15 @@ def test_questions_of_a_passage_are_dealt_together() -> None:
     )
     assert isinstance(once, PairedScores) and isinstance(copied, PairedScores)
     assert copied.exact_p == pytest.approx(once.exact_p)
+
+
+def test_harm_is_no_more_certain_for_donors_that_are_alike() -> None:
+    """Four messages that all give one answer say no more than one of them does."""
+    alone = {f"q{n}": n % 10 < 6 for n in range(100)}
+    wrong = {f"q{n}": n % 5 in (0, 4) for n in range(100)}
+    once, copied = (receiver_columns({}, [wrong] * count, alone) for count in (1, 4))
+    assert copied["harm"] == once["harm"] == pytest.approx(0.2)
+    assert once["harm_p"] == pytest.approx(copied["harm_p"], rel=0.25)
 
 
 def test_no_donor_is_no_gain(condition: Make) -> None:

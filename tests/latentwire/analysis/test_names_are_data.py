@@ -93,7 +93,7 @@ def test_each_pair_has_pictures_of_its_own_in_the_folder(condition: Make, tmp_pa
     frame = build_curve([condition("AABC", pair=name) for name in pairs])
     paths = write_figures(frame, tmp_path / "out")
     names = [path.name for path in (tmp_path / "out").iterdir()]
-    assert len({name.casefold() for name in names}) == len(names) == len(paths) == 11
+    assert len({name.casefold() for name in names}) == len(names) == len(paths) == 16
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     for path in paths:
         if path.suffix == ".svg":

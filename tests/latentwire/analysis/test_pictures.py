@@ -30,7 +30,7 @@ def test_settings_of_the_user_change_no_byte(condition: Make, tmp_path: Path) ->
     own = write_figures(frame, tmp_path / "own")
     with rc_context(THEIRS):
         theirs = write_figures(frame, tmp_path / "theirs")
-    assert len(own) == 5
+    assert len(own) == 7
     for one, other in zip(own, theirs, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
 

@@ -10,15 +10,18 @@ from latentwire.analysis.provenance import described, hashes_note, public_uri, r
     [
         ("http://server:5000", "http://server:5000/#/experiments/3/runs/abc"),
         ("https://me:secret@host/mlflow/", "https://host/mlflow/#/experiments/3/runs/abc"),
-        ("sqlite:////home/someone/mlflow.db", None),
-        ("postgresql://me:secret@host/db", None),
-        ("javascript:alert(1)", None),
-        ("databricks", None),
-        ("mlruns", None),
+        *(
+            (uri, "http://127.0.0.1:5000/#/experiments/3/runs/abc")  # `mlflow ui`, there
+            for uri in (
+                *("sqlite:////home/someone/mlflow.db", "postgresql://me:secret@host/db"),
+                *("javascript:alert(1)", "databricks", "mlruns"),
+            )
+        ),
     ],
 )
-def test_links_go_to_servers_and_hold_no_password(uri: str, expected: str | None) -> None:
+def test_links_go_to_servers_and_hold_no_password(uri: str, expected: str) -> None:
     assert run_url(uri, "3", "abc") == expected
+    assert (public_uri(uri) is None) == ("127.0.0.1" in expected)
     assert "secret" not in (public_uri(uri) or "")
 
 

@@ -72,6 +72,17 @@ def test_tables_are_those_of_shuffled_columns() -> None:
         assert drawn[cells] / 9999 == pytest.approx(share, abs=5 * math.sqrt(share / 9999))
 
 
+@pytest.mark.parametrize(
+    "table", [[[3, 2, 4]], [[3], [2], [4]], [[7]], [[5, 1], [2, 9]], [[1, 0, 30], [2, 4, 1]]]
+)
+def test_tables_keep_their_sums(table: list[list[int]]) -> None:
+    counts = np.array(table)
+    drawn = dealt_anew(counts, generator())
+    assert drawn.shape == (9999, *counts.shape) and (drawn >= 0).all()
+    assert (drawn.sum(axis=1) == counts.sum(axis=0)).all()
+    assert (drawn.sum(axis=2) == counts.sum(axis=1)).all()
+
+
 def test_what_was_observed_is_one_of_those_drawn() -> None:
     drawn = np.array([0.0, 1.0, 2.0, 3.0])
     assert drawn_p(5, drawn, two_sided=False) == 1 / 5

@@ -91,5 +91,20 @@ def test_lines_fit_the_terminal_and_no_name_is_cut(condition: Make) -> None:
     assert any("1600/100000*" in line for line in lines)
 
 
+def test_texts_that_differ_in_their_limit_alone_are_one_row(condition: Make) -> None:
+    def text(tokens: int, letters: str = "AABB", **changes: object) -> ConditionResult:
+        return condition(letters, system="text", message_tokens=tokens, **changes)
+
+    alike = [text(tokens, codec="utf8") for tokens in (8, 32, 128)]
+    packed = [text(tokens, codec="utf8+zstd", wire_bytes=9) for tokens in (8, 32)]
+    other = text(256, "AAAB", codec="utf8")
+    lines = render_table(build_curve([*alike, *packed, other])).splitlines()
+    names = " ".join(" ".join(line[:17].split()) for line in lines[4:9])
+    assert names == "text 8 to 128 tokens text 8 to 32 tokens, zstd text 256 tokens"
+    own = condition("AABB"), condition("AABB", codec="int4")
+    rows = render_table(build_curve(own)).splitlines()[4:6]
+    assert [row.split()[0] for row in rows] == ["int8", "int4"]  # codecs stay, however alike
+
+
 def test_an_empty_curve_says_so() -> None:
     assert render_table(build_curve([])) == "No finished conditions yet.\n"

@@ -57,6 +57,7 @@ def test_what_was_written_is_read() -> None:
         ("key.layer0.1.step", None, "missing or unknown parts"),
         ("key.layer0.1.columns", None, "columns or basis of a layer"),
         ("key.layer0.1.columns", torch.zeros(2, 2, dtype=torch.int32), "columns or basis"),
+        ("key.layer0.1.columns", torch.tensor([0.0, 1.0]), "columns or basis"),
         ("key.layer0.1.columns", torch.tensor([0, 99], dtype=torch.int32), "fewer columns"),
         ("key.layer0.1.columns", torch.tensor([-1, 0], dtype=torch.int32), "fewer columns"),
         ("key.layer0.basis", torch.eye(9), "."),

@@ -74,8 +74,14 @@ ALL = [
     *(
         Condition("text", control=control, message=Message(codec, tokens))
         for tokens in (1, 3, 24)
-        for codec in ("utf8", "utf8+zstd")
+        for codec in ("utf8", "utf8+zstd", "lm")
         for control in ("matched", "deranged")
+    ),
+    *(
+        Condition("text", control=control, message=Message(codec, 24, budget_bytes))
+        for codec in ("utf8", "utf8+zstd", "lm")
+        for control in ("matched", "deranged")
+        for budget_bytes in (1, 9)
     ),
     *(Condition(s, control=c) for s in ("letter", "logits") for c in ("matched", "deranged")),
     Condition("calibrated"),

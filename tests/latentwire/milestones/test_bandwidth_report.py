@@ -50,7 +50,8 @@ def test_measured_once_and_drawn(
     caches = table[table["way"] == "cache"].set_index("codec")["accuracy"]
     assert set(caches["int4"]) == {curve.set_index("codec")["accuracy"]["int4"]}
     assert caches["bf16"].isna().all()  # what nobody has asked
-    assert "first to answer is" in capsys.readouterr().out
+    assert set(table["passed_over"]) == {"not evaluated", "no better than the receiver alone", ""}
+    assert "none of the ways was evaluated on" in " ".join(capsys.readouterr().out.split())
     assert (folder / "out" / "links_demo_facts.svg").exists()
 
     # What another device took is not added to what this one took.

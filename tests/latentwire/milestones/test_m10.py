@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
-from in_process import run_milestone
-from mlflow import MlflowClient
+from in_process import run_milestone, table_of
 from tests_support import empty_store
 
 from latentwire.analysis.reproduction.published_budgets import study_table
@@ -13,14 +11,6 @@ from latentwire.errors import LatentWireError
 from latentwire.milestones import m2, m3, m9, m10
 
 GIVEN = {"dataset": "demo_facts", "limit": 3, "chunk_size": 3}
-
-
-def table_of(milestone: str, name: str) -> pd.DataFrame:
-    client = MlflowClient()
-    (experiment,) = [e for e in client.search_experiments() if e.name == "latentwire"]
-    named = f"tags.`latentwire.level` = 'milestone' and tags.`latentwire.milestone` = '{milestone}'"
-    run = client.search_runs([experiment.experiment_id], named)[0]
-    return pd.read_csv(Path(run.info.artifact_uri.removeprefix("file://")) / name)
 
 
 def test_budgets_are_kept_and_finished_answers_stay(

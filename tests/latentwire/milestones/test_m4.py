@@ -11,6 +11,7 @@ import pytest
 
 from latentwire.analysis.curve import read_csv
 from latentwire.analysis.output_folder import MANIFEST
+from latentwire.analysis.pictures import ENDINGS
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
 from latentwire.milestones import budget_curves, m4
@@ -137,12 +138,16 @@ def test_everything_is_logged_and_written(
     names = {path.name for path in out.iterdir()}
     assert names - {MANIFEST} == {
         *("budget_curve.csv", "budget_curve.tex", "crossings.csv", "report.html"),
-        *("budget_curve_demo_facts.png", "budget_curve_demo_facts.svg"),
-        *("bits_length_demo_facts.png", "bits_length_demo_facts.svg"),
+        *(f"budget_curve_demo_facts{ending}" for ending in ENDINGS),
+        *(f"bits_length_demo_facts{ending}" for ending in ENDINGS),
     }
     names.remove(MANIFEST)
     printed = capsys.readouterr().out
-    assert all(f"written: {out / name}" in printed for name in names)
+    assert f"open {out}/report.html ({len(names)} files: " in printed
+    assert "#/experiments/" in printed.splitlines()[-1]
+    assert "demo_facts, demo: no whole cache in 16 bits has answered all 500 questions" in printed
+    found = [line for line in printed.splitlines() if "/" not in line]  # no path, no address
+    assert not [line for line in found if len(line) > 100]
     (run,) = store.search(f"tags.`{MILESTONE}` = 'm4'")
     assert {file.path for file in store.client.list_artifacts(run.info.run_id)} > names
 

@@ -109,6 +109,15 @@ def test_an_answer_is_a_letter_a_number_or_a_text(tmp_path: Path, answer: Any, k
     assert keys(own_set(write(tmp_path / "mine.jsonl", [row(answer=answer)]))) == key
 
 
+def test_a_number_that_is_a_choice_is_taken_where_it_means_one_alone(tmp_path: Path) -> None:
+    rows = [
+        row(choices=["0", "1", "2"], answer=1),
+        row(choices=["7", "8", "9"], answer="9"),
+        row(choices=["1", "2", "3"], answer=3),
+    ]
+    assert keys(own_set(write(tmp_path / "mine.jsonl", rows))) == "BCC"
+
+
 def test_answers_counted_from_one_are_never_taken_for_the_choice_beside(tmp_path: Path) -> None:
     rows = [row(answer=1), row(answer=2)]
     with pytest.raises(LatentWireError, match="counted from 1: say `answers_from: 1`"):
@@ -129,6 +138,8 @@ def test_answers_counted_from_one_are_never_taken_for_the_choice_beside(tmp_path
         (row(choices="x or y"), "field 'choices' must be a list, got str"),
         (row(choices={"text": ["x", "y"], "label": ["A", "A"]}), "2 choices have 1 different"),
         (row(choices=["B", "A"], answer="A"), "its answer 'A' is more than one of its choices"),
+        (row(choices=["2", "1", "0"], answer=0), "its answer '0' is more than one of its choices"),
+        (row(choices=["4", "3", "1"], answer="1"), "its answer '1' is more than one"),
         (row(answer="z"), "its answer 'z' is none of its choices"),
         (row(answer=-1), "its answer '-1' is none"),
         (row(answer=None), "field 'answer' must be text, got null"),
@@ -233,6 +244,8 @@ def test_more_than_four_choices_name_and_read_all_their_letters(tmp_path: Path) 
         ("I think the answer is G.", "G"),
         ("Answer: H, and not A", "H"),
         ("A dog. Then B", "B"),
+        ("The correct answer is A because B is not", "A"),
+        ("Answer: **A** or so", "A"),
         ("I'm F", "F"),
         ("fish", None),
         ("", None),
@@ -271,6 +284,15 @@ def test_numbers_are_asked_as_gsm8k_is(tmp_path: Path) -> None:
     assert answers == ["4", "4.5", "1000", "-7", "100000000000000000000"]
     assert found.name == "mine:number" and found.task.extract("The answer is 4.50") == "4.5"
     assert found.task.max_new_tokens == task_of_records(found.name).max_new_tokens == 320
+
+
+def test_a_number_is_never_taken_for_its_last_digits(tmp_path: Path) -> None:
+    values = ["1.5e-3", "2E+3", 1e-7, "so 3 of 4: 0.75", "3/4", "1 / 2 km", "2^10", "x" * 9]
+    rows = [{"question": "How many?", "answer": value} for value in values]
+    found = own_set(write(tmp_path / "mine.jsonl", rows, "kind: number\n"))
+    answers = [example.answer for example in found.examples]
+    assert answers == ["0.0015", "2000", "0.0000001", "0.75"]
+    assert "row 5: its answer '3/4' is a fraction or a power" in found.left_out[0]
 
 
 def test_what_is_scored_is_what_the_hash_says(tmp_path: Path) -> None:

@@ -210,6 +210,54 @@ def test_filters_take_marks_and_rows_away(page: Any) -> None:
     assert not any(kind == "published" for kind, _ in marks(page))
 
 
+def test_the_address_holds_the_view_and_others_are_beside_the_two(page: Any) -> None:
+    choose(page, "set", "other · demo")
+    click(page, "#codecs input[value=int4]")
+    choose(page, "first", "int8, whole cache")
+    choose(page, "more", "bf16, whole cache")
+    click(page, "#points th:nth-child(2) button")
+    choose(page, "which", "only one of the two is right")
+    heads, rows = texts(page, "#questions th"), texts(page, "#questions tbody tr")
+    assert heads[2:] == ["key", "first", "second", "bf16, whole cache"] and rows
+    shown = marks(page), texts(page, "#points tr"), texts(page, "#beside button"), rows
+    assert "int4" not in str(shown[0])
+    address = page.current_url
+    page.get("about:blank")
+    page.get(address)
+    assert shown == (
+        *(marks(page), texts(page, "#points tr"), texts(page, "#beside button")),
+        texts(page, "#questions tbody tr"),
+    )
+    click(page, "#beside button")
+    assert texts(page, "#questions th")[2:] == ["key", "first", "second"]
+    page.get("about:blank")
+    page.get(address.partition("#")[0] + "#set=none&first=<b>&sort=x up&without-codec=y&beside=z")
+    assert len(marks(page)) == 16 and page.get_log("browser") == []
+
+
+def test_bytes_are_told_on_a_telephone_too(page: Any, condition: Make, tmp_path: Path) -> None:
+    letter = said(condition, 2, 0.6, QUESTIONS, system="letter", wire_bytes=1)
+    report = write(tmp_path, [*study(condition), letter], {})
+    resize(page, 400, 900)
+    open_file(page, report)
+    ticks = [text for text in texts(page, "#chart text") if text.endswith("B")]
+    assert len(ticks) >= 3
+
+
+def test_paper_has_the_table_and_the_legend(page: Any) -> None:
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        shown = {
+            name: page.find_element("css selector", name).is_displayed()
+            for name in ("#points", "#legend", "#chart", "#said", "#filters", "#questions")
+        }
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    hidden = [name for name, there in shown.items() if not there]
+    assert hidden == ["#filters", "#questions"]
+    assert len(page.find_elements("css selector", "#legend svg")) == 3
+
+
 def test_the_front_is_that_of_the_figures(page: Any, condition: Make) -> None:
     frame = build_curve(study(condition))
     rows = frame[(frame["dataset"] == "set") & (frame["source"] == "local")]
@@ -268,7 +316,7 @@ def test_the_table_says_what_the_content_did(page: Any, condition: Make) -> None
     frame = build_curve(study(condition))
     row = frame[(frame["dataset"] == "set") & (frame["codec"] == "bf16")].iloc[0]
     (cells,) = (
-        [cell.text for cell in line.find_elements("css selector", "td")]
+        [cell.text.replace("\n", " ") for cell in line.find_elements("css selector", "td")]
         for line in page.find_elements("css selector", "#points tbody tr")
         if line.text.startswith("bf16")
     )

@@ -362,6 +362,9 @@ def test_packets_tell_what_answers_cannot(published: "Published") -> None:
         bits = {"bf16": 16, "int8": 8, "int4": 4}[row.figure.codec]
         assert row.sent.as_named and bits <= row.sent.bits_per_element < 1.1 * bits
         assert row.sent.kept_share == pytest.approx(row.figure.keep_ratio, rel=0.05)
+        # So does each question alone, of which a share of tokens is rounded.
+        whole = published[row.figure.dataset, "bf16", 1.0, "front"]
+        assert all(sent(row.figure, {i: r}, whole).as_named for i, r in row.answers.items())
 
 
 def test_records_without_elements_are_not_judged_by_packets() -> None:

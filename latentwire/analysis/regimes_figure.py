@@ -1,0 +1,98 @@
+"""Regimes as pictures: what scores how much within which budget, and who wins over which link."""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from latentwire.analysis.break_even_bandwidth import STARTS
+from latentwire.analysis.formatting import human_bits_per_s, human_bytes, percent
+from latentwire.analysis.frames import records
+from latentwire.analysis.pictures import DPI, gridded, label, labelled, save_figure, styled
+from latentwire.analysis.regimes_table import KINDS, NOT_MEASURED
+from latentwire.analysis.safe_names import picture_names
+
+COLOURS = {
+    "nothing": "0.75",
+    "answer": "#B15928",
+    "text": "#C994C7",
+    "cache": "#6BAED6",
+    "recomputation": "0.2",
+}
+MARKERS = {"nothing": "_", "answer": "D", "text": "s", "cache": "o", "recomputation": "x"}
+TITLES = {"question": "nobody has read the question", "cache": "the sharer's cache stands"}
+
+
+@styled
+def draw_regimes(table: pd.DataFrame, dataset: str, pair: str) -> Figure:
+    """The frontiers of one pair and question set (score within each budget, by kind), and a map a
+    start: budgets across, link speeds up. A cell names who is there first of those that score
+    alike; hatched: not all were timed, and it names the one of fewest bytes."""
+    rows = labelled(table[(table["pair"] == pair) & (table["dataset"] == dataset)])
+    figure = Figure(figsize=(7.2, 5.2), layout="constrained", dpi=DPI)
+    upper, *maps = figure.subplot_mosaic([["a", "a"], ["b", "c"]]).values()
+    _frontiers(upper, rows)
+    for axes, start in zip(maps, STARTS, strict=True):
+        _map(axes, rows[rows["start"] == start])
+        axes.set_title(TITLES[start], fontsize=8)
+    maps[0].set_xlabel("hatched: not all that tie were timed; the fewest bytes", fontsize=6)
+    setting, n = rows["setting"].iloc[0], int(rows["questions"].max())
+    figure.suptitle(
+        f"{label(dataset)} ({setting}), {label(pair)}: where what wins (n = {n})", fontsize=9.5
+    )
+    return figure
+
+
+def _frontiers(axes: Axes, rows: pd.DataFrame) -> None:
+    cells = rows.drop_duplicates("budget_bytes").sort_values("budget_bytes")
+    for kind in KINDS:
+        found = cells.dropna(subset=f"{kind}_score")
+        if not found.empty:
+            scores = 100 * found[f"{kind}_score"].astype(float)
+            line = "--" if kind in ("nothing", "recomputation") else "-"
+            axes.plot(
+                found["budget_bytes"], scores, MARKERS[kind], color=COLOURS[kind], linestyle=line,
+                markersize=4.5, linewidth=1.1, label=kind,
+            )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xticks(cells["budget_bytes"], [human_bytes(b) for b in cells["budget_bytes"]])
+    axes.minorticks_off()
+    gridded(axes, 7)
+    axes.set_ylabel("score (%)", fontsize=8)
+    axes.legend(fontsize=6.5, frameon=True, framealpha=0.85, loc="best")
+
+
+def _map(axes: Axes, rows: pd.DataFrame) -> None:
+    budgets = sorted(rows["budget_bytes"].unique())
+    speeds = sorted(rows["link_bit_per_s"].unique())
+    for row in records(rows):
+        x, y = budgets.index(row["budget_bytes"]), speeds.index(row["link_bit_per_s"])
+        timed = row["soonest"] != NOT_MEASURED
+        kind = row["soonest"] if timed else row["winner"]
+        hatch = None if timed else "///"
+        axes.add_patch(
+            Rectangle((x, y), 1, 1, facecolor=COLOURS[kind], edgecolor="white", hatch=hatch)
+        )
+        score = row[f"{kind}_score"]
+        told = "" if math.isnan(score) else f"\n{percent(score)}"
+        axes.text(x + 0.5, y + 0.5, kind + told, ha="center", va="center", fontsize=5)
+    axes.set_xlim(0, len(budgets))
+    axes.set_ylim(0, len(speeds))
+    axes.set_xticks(
+        [x + 0.5 for x in range(len(budgets))], [human_bytes(b) for b in budgets], rotation=45
+    )
+    axes.set_yticks([y + 0.5 for y in range(len(speeds))], [human_bits_per_s(s) for s in speeds])
+    axes.tick_params(labelsize=6, length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+
+
+def write_regimes(table: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write each pair's and question set's picture as regimes_DATASET.png, .svg and .pdf; paths."""
+    paths = []
+    for (pair, dataset), name in picture_names(table).items():
+        paths += save_figure(draw_regimes(table, dataset, pair), folder, f"regimes_{name}")
+    return paths

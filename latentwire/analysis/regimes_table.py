@@ -1,0 +1,159 @@
+"""The rows of regimes.csv, one a cell, and what they say in words."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from latentwire.analysis.break_even_bandwidth import Route
+from latentwire.analysis.formatting import human_bits_per_s, human_bytes, percent
+from latentwire.analysis.frames import records as rows_of
+from latentwire.analysis.measured_condition import MeasuredCondition
+from latentwire.analysis.regimes import CONTENDERS, Contender, difference, judged, time_ms
+from latentwire.analysis.unanswered import answered
+from latentwire.evaluation.record import Record
+
+Links = Mapping[str, Mapping[str, Route]]  # by start and name of the way
+# With another question's message, an entry a seed: by pair, question set and place
+Gains = Mapping[tuple[str, str, tuple[Any, ...]], Sequence[Mapping[str, Record]]]
+
+_OF_EACH = ("condition", "bytes", "score", "ms")
+KINDS = (*CONTENDERS, "recomputation")
+NOT_MEASURED = "not measured"
+COLUMNS = (
+    *("pair", "dataset", "setting", "budget_bytes", "start", "link_bit_per_s", "questions"),
+    *("winner", "tied", "soonest"),
+    *(f"{kind}_{name}" for kind in KINDS for name in _OF_EACH),
+    *("cache_against_text", "cache_against_text_low", "cache_against_text_high"),
+    *("winner_against_recomputation", "winner_against_recomputation_low"),
+    "winner_against_recomputation_high",
+    *("cache_gain_seeds", "cache_gain_min", "cache_gain_max"),
+)
+
+
+def cell_rows(
+    place: tuple[str, str],
+    budget_bytes: int,
+    found: Sequence[Contender],
+    whole: Sequence[MeasuredCondition],
+    links: Links,
+    gains: Gains,
+    values: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """The cells of a pair, question set and budget: a row a start and link speed. `whole` is the
+    cache in 16 bits, if that is finished: what recomputation gives. None without a message."""
+    by_kind = {each.kind: each for each in found}
+    if not by_kind.keys() - {"nothing"}:
+        return []
+    verdict = judged(found)
+    again = whole[0].records if whole else {}
+    questions = verdict.winner.records
+    row: dict[str, Any] = {
+        "pair": place[0],
+        "dataset": place[1],
+        "setting": "private" if any(r.cluster for r in questions.values()) else "shared",
+        "budget_bytes": budget_bytes,
+        "questions": len(questions),
+        "winner": verdict.winner.kind,
+        "tied": ", ".join(each.kind for each in verdict.tied),
+        "recomputation_condition": "whole cache, 16 bits" if again else None,
+        "recomputation_score": _mean(again),
+    }
+    for kind, each in by_kind.items():
+        told = {"condition": each.name, "bytes": each.wire_bytes, "score": each.score}
+        row |= {f"{kind}_{name}": value for name, value in told.items()}
+    cache, text = (by_kind[k].records if k in by_kind else {} for k in ("cache", "text"))
+    row |= _compared("cache_against_text", cache, text)
+    row |= _compared("winner_against_recomputation", questions, again)
+    row |= gain_spread(place, by_kind.get("cache"), gains)
+    speeds = [1e6 * mbit for mbit in values["link_mbit_per_s"]]
+    return [
+        row | {"start": start, "link_bit_per_s": speed} | _timed(by_kind, verdict.tied, ways, speed)
+        for start, ways in links.items()
+        for speed in speeds
+    ]
+
+
+def _timed(
+    by_kind: Mapping[str, Contender],
+    tied: Sequence[Contender],
+    ways: Mapping[str, Route],
+    bit_per_s: float,
+) -> dict[str, Any]:
+    """Times of each contender, and who of those that score alike is there first: said only where
+    all of them were timed."""
+    times = {kind: time_ms(each, ways, bit_per_s) for kind, each in by_kind.items()}
+    again = ways.get("recomputation")
+    row: dict[str, Any] = {f"{kind}_ms": ms for kind, ms in times.items()}
+    if again:
+        row |= {"recomputation_ms": again.time_ms(bit_per_s), "recomputation_bytes": again.bytes}
+    known = {each.kind: times[each.kind] for each in tied}
+    if any(map(math.isnan, known.values())):
+        return row | {"soonest": NOT_MEASURED}
+    sizes = {each.kind: each.wire_bytes for each in tied}
+    return row | {"soonest": min(known, key=lambda kind: (known[kind], sizes[kind]))}
+
+
+def gain_spread(place: tuple[str, str], cache: Contender | None, gains: Gains) -> dict[str, Any]:
+    """How the pairing gain of a cell's cache differs over the seeds that chose another question's
+    message: how many there are, the least and the largest. Nothing where two conditions share the
+    questions, or none was run."""
+    if cache is None or len(cache.conditions) != 1:
+        return {"cache_gain_seeds": 0}
+    (one,) = cache.conditions
+    found = [
+        difference(one.records, answered(lent))[0]
+        for lent in gains.get((*place, one.part.place), ())
+    ]
+    found = [gain for gain in found if not math.isnan(gain)]
+    if not found:
+        return {"cache_gain_seeds": 0}
+    ends = {"cache_gain_min": min(found), "cache_gain_max": max(found)}
+    return {"cache_gain_seeds": len(found), **ends}
+
+
+def _compared(
+    name: str, first: Mapping[str, Record], second: Mapping[str, Record]
+) -> dict[str, float]:
+    value, (low, high) = difference(first, second)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def _mean(records: Mapping[str, Record]) -> float:
+    return sum(r.value for r in records.values()) / len(records) if records else math.nan
+
+
+def regime_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The rows as a table of COLUMNS."""
+    return pd.DataFrame(list(rows), columns=list(COLUMNS))
+
+
+def sentences(table: pd.DataFrame) -> list[str]:
+    """What each row says."""
+    return [_sentence(row) for row in rows_of(table)]
+
+
+def _sentence(row: Mapping[str, Any]) -> str:
+    since = "from the question on" if row["start"] == "question" else "once the cache stands"
+    where = (
+        f"{row['dataset']}, {row['pair']} ({row['setting']}), within"
+        f" {human_bytes(row['budget_bytes'])}, {human_bits_per_s(row['link_bit_per_s'])}, {since}"
+    )
+    winner = row["winner"]
+    named = f"{winner} ({row[f'{winner}_condition']}, {human_bytes(row[f'{winner}_bytes'])})"
+    others = [kind for kind in row["tied"].split(", ") if kind != winner]
+    alike = f", by fewer bytes than {' and '.join(others)}, which score alike" if others else ""
+    ahead = ""
+    if not math.isnan(row["cache_against_text"]):
+        points = [
+            percent(row[f"cache_against_text{end}"], signed=True) for end in ("", "_low", "_high")
+        ]
+        ahead = f"; cache less text: {points[0]} points [{points[1]}, {points[2]}]"
+    first = row["soonest"]
+    time = (
+        "; times of all that score alike were not measured"
+        if first == NOT_MEASURED
+        else f"; of these {first} is there first, after {row[f'{first}_ms']:.3g} ms"
+    )
+    return f"{where}: {named} wins with {percent(row[f'{winner}_score'])} %{alike}{ahead}{time}."

@@ -1,0 +1,129 @@
+"""Regimes: cross-fitted by hand, ties to fewer bytes, times from what was measured."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from latentwire.analysis.break_even_bandwidth import Route
+from latentwire.analysis.curve import ConditionResult
+from latentwire.analysis.measured_condition import MeasuredCondition
+from latentwire.analysis.regimes import contenders, half_of, judged, time_ms
+from latentwire.analysis.regimes_figure import write_regimes
+from latentwire.analysis.regimes_table import cell_rows, regime_table, sentences
+from latentwire.evaluation.record import Record
+from latentwire.spec.condition import Channel, Condition, Message
+
+N = 40
+PLAIN = Record("", 0, "A", "A", True, 9, 1, 0, "A")
+IDS = [f"q{n}" for n in range(N)]
+HALF = {name: half_of(replace(PLAIN, example_id=name)) for name in IDS}
+
+
+def measured(condition: Condition, right: set[str], wire_bytes: int) -> MeasuredCondition:
+    records = {
+        name: replace(PLAIN, example_id=name, correct=name in right, wire_bytes=wire_bytes)
+        for name in IDS
+    }
+    part = ConditionResult(
+        **vars(condition.point),
+        pair="pair",
+        dataset="set",
+        source="local",
+        examples_total=N,
+        records=tuple(records.values()),
+        seconds=0,
+    )
+    return MeasuredCondition(part, records)
+
+
+def half(which: int) -> set[str]:
+    return {name for name in IDS if HALF[name] == which}
+
+
+FIRST = measured(Condition("c2c", Channel("int8"), "matched"), half(0), 500)
+SECOND = measured(Condition("c2c", Channel("int4"), "matched"), half(1), 300)
+TEXT = measured(Condition("text", control="matched", message=Message("utf8", 8)), set(IDS), 20)
+ALONE = measured(Condition("receiver"), set(), 0)
+LETTER = measured(Condition("letter", control="matched"), set(IDS[:-1]), 1)
+
+
+def test_no_question_chooses_what_it_is_scored_by() -> None:
+    """Each codec is right throughout on one half: chosen there, it is scored on the other."""
+    assert 0 < len(half(0)) < N
+    (cache,) = contenders([FIRST, SECOND], 1000)
+    assert cache.score == 0  # a choice by the same questions would have said 100 %
+    assert {one.part.codec for one in cache.conditions} == {"int8", "int4"}
+    sizes = [500 if HALF[name] == 1 else 300 for name in IDS]
+    assert cache.wire_bytes == pytest.approx(sum(sizes) / N)
+    assert len(cache.records) == N
+
+
+def test_only_what_is_within_the_budget_counts() -> None:
+    (cache,) = contenders([FIRST, SECOND, TEXT], 400)[1:]
+    assert [one.part.codec for one in cache.conditions] == ["int4"]
+    long = dict(SECOND.records) | {"q3": replace(SECOND.records["q3"], wire_bytes=401)}
+    assert not contenders([MeasuredCondition(SECOND.part, long)], 400)
+
+
+def test_ties_go_to_fewer_bytes_and_differences_do_not() -> None:
+    found = contenders([ALONE, LETTER, TEXT, SECOND], 1000)
+    verdict = judged(found)
+    assert [each.kind for each in verdict.tied] == ["answer", "text"]
+    assert verdict.winner.kind == "answer"  # one question less, 19 bytes less
+    assert judged([each for each in found if each.kind in ("nothing", "cache")]).winner.kind == (
+        "cache"
+    )
+
+
+def test_times_are_those_that_were_measured() -> None:
+    (text,) = contenders([TEXT], 1000)
+    ways = {"text 8 tokens": Route("text", "text 8 tokens", 0, 30, 5, 999)}
+    assert time_ms(text, ways, 1e3) == pytest.approx(30 + 8000 * 20 / 1e3 + 5)
+    assert math.isnan(time_ms(text, {}, 1e3))
+    (cache,) = contenders([FIRST, SECOND], 1000)
+    assert math.isnan(time_ms(cache, {"int8": ways["text 8 tokens"]}, 1e3))  # two conditions
+
+
+def test_cells_say_who_wins_by_how_much_and_how_stable_that_is(tmp_path: Path) -> None:
+    whole = measured(Condition("c2c", Channel("bf16"), "matched"), set(IDS), 4000)
+    found = contenders([ALONE, TEXT, SECOND], 1000)
+    lent = [measured(Condition("receiver"), right, 0).records for right in (set(), half(0))]
+    gains = {("pair", "set", SECOND.part.place): lent}
+    links = {
+        start: {
+            "recomputation": Route("recomputation", "recomputation", 0, 50, 5, 0),
+            "text 8 tokens": Route("text", "text 8 tokens", 0, 30, 5, 20),
+        }
+        for start in ("question", "cache")
+    }
+    values = {"link_mbit_per_s": (1.0, 100.0)}
+    rows = cell_rows(("pair", "set"), 1000, found, [whole], links, gains, values)
+    assert len(rows) == 4
+    row = rows[0]
+    assert (row["winner"], row["tied"], row["soonest"]) == ("text", "text", "text")
+    assert row["cache_against_text"] == pytest.approx(len(half(1)) / N - 1)
+    assert row["cache_against_text_low"] < row["cache_against_text"]
+    assert row["winner_against_recomputation"] == 0 and row["recomputation_score"] == 1
+    assert row["text_ms"] == pytest.approx(35 + 8000 * 20 / 1e6)
+    assert row["recomputation_ms"] == 55
+    assert row["cache_gain_seeds"] == 2
+    assert row["cache_gain_max"] == pytest.approx(len(half(1)) / N)
+    assert row["cache_gain_min"] == pytest.approx((len(half(1)) - len(half(0))) / N)
+    table = regime_table(rows)
+    said = sentences(table)
+    assert len(said) == 4 and said[0].startswith("set, pair (shared), within 1 kB, 1 Mbit/s")
+    assert "text (text 8 tokens, 20 B) wins with 100.0 %" in said[0]
+    assert all(path.stat().st_size > 5000 for path in write_regimes(table, tmp_path))
+
+
+def test_without_times_or_messages_a_cell_says_so() -> None:
+    values = {"link_mbit_per_s": (1.0,)}
+    links = {"question": {}, "cache": {}}
+    found = contenders([ALONE], 1000)
+    assert not cell_rows(("pair", "set"), 1000, found, [], links, {}, values)
+    found = contenders([ALONE, TEXT], 1000)
+    row, _ = cell_rows(("pair", "set"), 1000, found, [], links, {}, values)
+    assert row["soonest"] == "not measured" and row["cache_gain_seeds"] == 0
+    assert "were not measured" in sentences(regime_table([row]))[0]
