@@ -186,6 +186,17 @@ class Launcher(Forker):
         file."""
         return self._start_apart({"module": None}, [entry, *options], folder, environment, output)
 
+    def start_module_apart(
+        self,
+        module: str,
+        options: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        output: Path,
+    ) -> Launched:
+        """`python -m MODULE ...` likewise."""
+        return self._start_apart({"module": module}, options, folder, environment, output)
+
     def start_script_apart(
         self,
         script: Path,

@@ -135,8 +135,12 @@ def start_mlflow(
         "--artifacts-destination", str(folder / "artifacts"), "--port", str(port),
         "--workers", str(workers), *options,
     ]  # fmt: skip
-    script = Path(__file__).with_name("quick_server.py")
-    server = the_launcher().start_script_apart(script, arguments, folder, environment, log)
+    launcher = the_launcher()
+    if workers == 1:
+        script = Path(__file__).with_name("one_process_server.py")
+        server = launcher.start_script_apart(script, arguments, folder, environment, log)
+    else:
+        server = launcher.start_module_apart("mlflow", arguments, folder, environment, log)
     try:
         wait_until(lambda: answers(f"http://127.0.0.1:{port}/health"), server, log)
     except BaseException:

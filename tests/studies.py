@@ -83,7 +83,7 @@ def make_records(plan: ConditionPlan, span: tuple[int, int]) -> list[Record]:
                 answer="ABCD"[index % 4],
                 predicted=predicted,
                 correct=predicted == "ABCD"[index % 4],
-                prompt_tokens=100 + index,
+                prompt_tokens=100,
                 generated_tokens=5,
                 wire_bytes=1000 + draw,
                 output=f"antwort – {predicted}",

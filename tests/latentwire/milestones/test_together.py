@@ -75,11 +75,12 @@ def test_two_workers_give_the_same_and_the_death_of_one_costs_nothing(
 
 
 def workers_of(process: "subprocess.Popen[str]") -> list[psutil.Process]:
+    """The workers: forked from a server, which is a child of the process."""
     found = []
-    for child in psutil.Process(process.pid).children():
+    for server in psutil.Process(process.pid).children():
         with suppress(psutil.Error):  # it may end while it is looked at
-            if "spawn_main" in " ".join(child.cmdline()):
-                found.append(child)
+            if "forkserver" in " ".join(server.cmdline()):
+                found += server.children()
     return found
 
 
