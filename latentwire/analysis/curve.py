@@ -557,7 +557,8 @@ def _answer_columns(own: Collection[Record], task: Task) -> dict[str, Any]:
 
 
 def merged(name: str, parts: Iterable[ConditionResult]) -> dict[str, Record]:
-    """Example id -> record, over the parts of one condition; an example counts once.
+    """Example id -> record, over the parts of one condition, in the order of the questions; an
+    example counts once.
 
     Raises LatentWireError, with the condition's `name`, when an example has two outcomes.
     """
@@ -571,7 +572,8 @@ def merged(name: str, parts: Iterable[ConditionResult]) -> dict[str, Record]:
                     f"{name}: example {record.example_id} has two outcomes, "
                     f"{_counted(known)} and {_counted(record)}; delete one of the two runs."
                 )
-    return records
+    # What is drawn by chance must not depend on who computed which chunk first.
+    return dict(sorted(records.items(), key=lambda named: (named[1].index, named[0])))
 
 
 def _counted(record: Record) -> tuple[object, ...]:

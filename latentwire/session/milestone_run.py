@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -142,7 +143,8 @@ def _page(store: Store) -> str:
     address = printed_address(store.uri, store.experiment_id)
     if is_server(store.uri):
         return address
-    where = "" if store.uri == DEFAULT_URI else f" --backend-store-uri {redact_uri(store.uri)}"
+    uri = shlex.quote(redact_uri(store.uri))
+    where = "" if store.uri == DEFAULT_URI else f" --backend-store-uri {uri}"
     return f"mlflow ui{where}, then\n  {address}"
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,9 @@ from latentwire.analysis.stats import ALPHA, Score
 
 Make = Callable[..., ConditionResult]
 KEYS = "ABCD" * 10
+
+
+HALVES = slice(None, 20), slice(20, None)
 
 
 def letters(seed: int, right: float) -> str:
@@ -168,6 +172,15 @@ def test_harm_is_no_more_certain_for_donors_that_are_alike() -> None:
     once, copied = (receiver_columns({}, [wrong] * count, alone) for count in (1, 4))
     assert copied["harm"] == once["harm"] == pytest.approx(0.2)
     assert once["harm_p"] == pytest.approx(copied["harm_p"], rel=0.25)
+
+
+def test_who_computed_which_chunk_first_changes_no_number(condition: Make) -> None:
+    """Of all columns: some are drawn by chance, and sums round by their order."""
+    whole = [condition(letters(0, 0.7), answers=KEYS), *donors(condition, 3)]
+    parts = [replace(each, records=each.records[at]) for each in whole for at in HALVES]
+    order = np.random.default_rng(1).permutation(len(parts))
+    turned = [replace(parts[n], records=parts[n].records[::-1]) for n in order]
+    pd.testing.assert_frame_equal(build_curve(parts), build_curve(turned), check_exact=True)
 
 
 def test_no_donor_is_no_gain(condition: Make) -> None:
