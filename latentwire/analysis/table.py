@@ -25,6 +25,8 @@ WIDTH = 100
 _BYTES = 5  # the column of bytes, behind the name's
 _Told = tuple[dict[str, Any], list[str]]  # a row of the curve, and its cells
 _OF_DERANGED = ("deranged %", "changed %")
+_HALF = 13  # that a value and the first end of its interval take
+_WORD = 8  # columns of a terminal that a heading of two words has
 _NAME = 8  # columns of a terminal that names have at least: most codecs'
 
 
@@ -125,18 +127,37 @@ def _part(title: str, rows: pd.DataFrame) -> Table:
     names = ["keep", "order", "n", score, "bytes", "pairing gain", *_OF_DERANGED]
     if shared:
         names.insert(_BYTES, "shared")
-    for name in names:
-        # With a column more, intervals may go below their values in a narrow terminal.
-        may_fold = (score, "pairing gain") if shared else ()
-        whole = name not in (*may_fold, *_OF_DERANGED)
-        table.add_column(name, justify="left" if name == "order" else "right", no_wrap=whole)
+    lines = []
     for row, cells in told:
         cells[3] += "" if row["complete"] else "*"
         if shared:
             cells.insert(_BYTES + 1, _bytes(row["wire_bytes_per_question"]))
         deranged = percent(row["deranged_score"]) + _mark(row["deranged_degenerate"])
-        table.add_row(*cells, deranged, percent(row["influence"]))
+        lines.append([*cells, deranged, percent(row["influence"])])
+    # Where not all has room side by side, what changed is left to the CSV file and the report, and
+    # then intervals go below their values; no number is cut.
+    if _room(lines) > WIDTH:
+        names.pop()
+        lines = [cells[:-1] for cells in lines]
+    folds = (score, "pairing gain") if _room(lines) > WIDTH else ()
+    for name, *cells in zip(names, *(line[1:] for line in lines), strict=True):
+        widest = _HALF if name in folds else max(map(len, cells))
+        table.add_column(
+            name,
+            justify="left" if name == "order" else "right",
+            no_wrap=name not in (*folds, *_OF_DERANGED),
+            min_width=max(widest, _WORD) if name in (*folds, *_OF_DERANGED) else None,
+        )
+    for cells in lines:
+        table.add_row(*cells)
     return table
+
+
+def _room(lines: list[list[str]]) -> int:
+    """The columns of a terminal that cells take side by side, names folded."""
+    names, *others = zip(*lines, strict=True)
+    narrow = min(_NAME, max(map(len, names)))
+    return narrow + 2 + sum(max(map(len, column)) + 2 for column in others)
 
 
 def _folded(told: list[_Told]) -> list[_Told]:
