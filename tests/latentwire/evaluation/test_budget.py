@@ -7,13 +7,13 @@ import pytest
 import torch
 from agreement import agree
 from calibrations import make_calibration
+from chosen import PLAIN_CONTROLS
 from random_questions import SHORT, private_questions, self_pair, stopping
 from throw_away_selectors import registered
 from tiny import make_questions
 from two_tokenizers import pair_of_two
 
 from c2c.paired_prompts import OFFSETS
-from latentwire.controls.registry import CONTROLS
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.spec.condition import Channel, Condition
@@ -51,7 +51,9 @@ def test_engine_and_definition_agree(
         Channel("int4/last1:bf16", 1, "back", budget_bytes=1),
     ]
     conditions = [Condition("receiver"), Condition("c2c", Channel("int8"), "matched")]
-    conditions += [Condition("c2c", channel, control) for channel in within for control in CONTROLS]
+    conditions += [
+        Condition("c2c", channel, control) for channel in within for control in PLAIN_CONTROLS
+    ]
     records = agree(pair, conditions, asked, derange(asked, 42), 4)
     for condition in conditions[2:]:
         assert condition.channel is not None
@@ -61,7 +63,7 @@ def test_engine_and_definition_agree(
             assert record.unused_bytes == record.budget_bytes - record.wire_bytes
         sent = [record.wire_bytes for record in records[condition]]
         assert any(sent) != (condition.channel.budget_bytes == 1)  # where nothing fits, none goes
-    half, whole = (records[conditions[n]] for n in (2 + len(CONTROLS), 2))
+    half, whole = (records[conditions[n]] for n in (2 + len(PLAIN_CONTROLS), 2))
     assert any(a.elements < b.elements for a, b in zip(half, whole, strict=True))
     assert all(a.elements <= b.elements for a, b in zip(half, whole, strict=True))
 

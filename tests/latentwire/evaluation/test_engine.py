@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from agreement import agree, first_logits_of_pipeline
+from chosen import PLAIN_CONTROLS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_questions import SHORT, make_questions, stopping
@@ -22,7 +23,6 @@ from c2c.fuser import Fuser
 from c2c.slot_cache import ATTENTION
 from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.registry import PER_TENSOR as CODECS
-from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import batch, engine, memory, pipeline
 from latentwire.evaluation.loaded_pair import LoadedPair
@@ -43,7 +43,7 @@ LENGTHS = [12, 2, 12, 23, 3, 12, 15, 23, 9]
 
 
 def c2c_conditions(
-    codecs: list[str], cuts: Any = CUTS, controls: Any = CONTROLS
+    codecs: list[str], cuts: Any = CUTS, controls: Any = PLAIN_CONTROLS
 ) -> list[Condition]:
     return [
         Condition("c2c", Channel(codec, ratio, order), control)

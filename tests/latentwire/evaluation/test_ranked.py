@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from agreement import agree
+from chosen import PLAIN_CONTROLS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_questions import SHORT, make_questions, private_questions, self_pair
@@ -13,7 +14,6 @@ from c2c.cache import KVCache
 from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.registry import SELECTORS
-from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import batch, engine, pipeline
 from latentwire.evaluation.loaded_pair import LoadedPair
@@ -44,7 +44,7 @@ def same(
 
 
 @settings(max_examples=5)
-@given(LENGTHS, RATIOS, st.sampled_from([*CONTROLS]), st.integers(1, 4), st.integers(0, 99))
+@given(LENGTHS, RATIOS, st.sampled_from([*PLAIN_CONTROLS]), st.integers(1, 4), st.integers(0, 99))
 def test_merged_in_float32(
     pair: LoadedPair, lengths: list[int], ratio: float, control: str, batch_size: int, seed: int
 ) -> None:
@@ -59,7 +59,7 @@ def test_merged_in_float32(
 @given(
     st.lists(st.tuples(st.integers(1, 70), st.integers(1, 9)), min_size=1, max_size=5),
     RATIOS,
-    st.sampled_from([*CONTROLS]),
+    st.sampled_from([*PLAIN_CONTROLS]),
     st.integers(1, 4),
     st.integers(0, 99),
 )

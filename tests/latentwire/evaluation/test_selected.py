@@ -8,6 +8,7 @@ import pytest
 import torch
 from agreement import agree
 from calibrations import make_calibration
+from chosen import PLAIN_CONTROLS
 from throw_away_selectors import MADE, registered
 
 from c2c import sharer
@@ -15,7 +16,6 @@ from latentwire.channel.packet import PacketError, encode
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors import registry
 from latentwire.channel.selectors.registry import SELECTORS
-from latentwire.controls.registry import CONTROLS
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.spec.condition import Channel, Condition
@@ -41,7 +41,7 @@ def test_engine_and_definition_agree(
     conditions = PLAIN + [
         Condition("c2c", Channel(codec, ratio, name), control)
         for codec, ratio in (("int8", 0.1), ("kivi4+zstd", 0.5), ("int4/keys:fp16", 0.75))
-        for control in CONTROLS
+        for control in PLAIN_CONTROLS
     ]
     records = agree(precise_pair, conditions, asked, derange(asked, 42), 4)
     outputs = {condition: [r.output for r in records[condition]] for condition in conditions}
