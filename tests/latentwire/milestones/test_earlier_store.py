@@ -54,7 +54,6 @@ FINISHED: list[tuple[ModuleType, dict[str, object]]] = [
 ]
 FINISHED_BESIDES: list[tuple[ModuleType, dict[str, object]]] = [
     (m0, {"chunk_size": 3}),
-    (baselines, {"message_tokens": 8}),
     (m2, {"codec": "int4,turbo2,bf16+zstd,int4/last2:bf16"}),
 ]
 
@@ -140,6 +139,12 @@ def test_a_store_made_before_serves(
     for milestone, given in (*FINISHED, *FINISHED_BESIDES):
         run_milestone(milestone, values(milestone, **ASKED, **given, dry_run=True))
     assert all_finished(capsys.readouterr().out)
+    run_milestone(baselines, values(baselines, **ASKED, message_tokens=8, dry_run=True))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    told = [line for line in lines if "demo_" in line]
+    assert len(told) > 4
+    for line in told:  # LM-coded texts came later
+        assert line.endswith("finished") != ("text lm" in line), line
     run_milestone(m3, values(m3, **ASKED, keep_ratio=0.5))  # which reads the answers
     assert " int8 " in capsys.readouterr().out
 

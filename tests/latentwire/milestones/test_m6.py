@@ -25,7 +25,7 @@ GIVEN = {
 def found() -> dict[str, Any]:
     """What the last search has kept."""
     run = runs_of("m6_search")[0]
-    path = Path(run.info.artifact_uri.removeprefix("file://")) / scheduling.FILE
+    path = Path(run.info.artifact_uri.removeprefix("file://")) / scheduling.SEARCH.file
     content: dict[str, Any] = json.loads(path.read_text())
     return content
 
