@@ -15,11 +15,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentwire.errors import LatentWireError, quoted
+from latentwire.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -248,11 +248,9 @@ def _texts(milestone: "Milestone", given: Mapping[str, Any]) -> dict[str, str]:
     texts = {each.name: each.default for each in milestone.parameters}
     for name, value in given.items():
         if name not in texts:
-            near = get_close_matches(name, texts, 1)
-            meant = f" (did you mean {near[0]}?)" if near else ""
             raise LatentWireError(
-                f"{milestone.name} has no parameter {quoted(name)}{meant}; it has:"
-                f" {', '.join(texts)}"
+                f"{milestone.name} has no parameter {quoted(name)}{did_you_mean(name, texts)};"
+                f" it has: {', '.join(texts)}"
             )
         if value is not None:
             texts[name] = _text(value)

@@ -23,13 +23,7 @@ from latentwire.ending import BAD_INPUT, FAILED, end
 from latentwire.errors import LatentWireError, first_line
 from latentwire.listing import KINDS, listed, table
 from latentwire.printable import PlainParser, printable_output
-from latentwire.terminal import (
-    ShownLines,
-    add_verbosity,
-    prepare_output,
-    set_verbosity,
-    shown_level,
-)
+from latentwire.terminal import add_verbosity, prepare_output, set_verbosity, shown_log
 from latentwire.user_files import output_folder, user_path
 
 if TYPE_CHECKING:  # it takes a second to import
@@ -186,11 +180,8 @@ def _list(options: argparse.Namespace) -> None:
 
 @contextmanager
 def _logged() -> Iterator[None]:
-    """Show on standard error what is logged in the block, as much as was asked for."""
-    shown = logging.StreamHandler()
-    shown.setLevel(shown_level())
-    shown.setFormatter(ShownLines())
-    log = logging.getLogger("latentwire")
+    """Show what is logged in the block."""
+    shown, log = shown_log(), logging.getLogger("latentwire")
     log.addHandler(shown)
     try:
         yield

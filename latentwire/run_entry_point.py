@@ -15,13 +15,7 @@ from latentwire.errors import LatentWireError
 from latentwire.milestones.registry import Milestone, load_milestone, questions
 from latentwire.printable import PlainParser, printable_output
 from latentwire.session.torchrun import dismiss, follow, leave, rank_and_count
-from latentwire.terminal import (
-    ShownLines,
-    add_verbosity,
-    prepare_output,
-    set_verbosity,
-    shown_level,
-)
+from latentwire.terminal import add_verbosity, prepare_output, set_verbosity, shown_log
 from latentwire.tracking.signals import raise_on_sigterm, reraise_swallowed_signals
 
 RUN = "run"  # the name of the file that takes a milestone's name
@@ -163,7 +157,4 @@ def quiet_libraries() -> None:
 def _quiet() -> None:
     quiet_libraries()
     # What is amiss is shown as well.
-    shown = logging.StreamHandler()
-    shown.setLevel(shown_level())
-    shown.setFormatter(ShownLines())
-    logging.getLogger("latentwire").addHandler(shown)
+    logging.getLogger("latentwire").addHandler(shown_log())

@@ -45,10 +45,13 @@ def shows_bars() -> bool:
     return sys.stderr.isatty() and not is_quiet()
 
 
-def shown_level() -> int:
-    """From which level on what is logged is shown."""
+def shown_log() -> logging.Handler:
+    """Shows on standard error what is logged, as much as was asked for."""
     levels = {QUIET: logging.ERROR, VERBOSE: logging.INFO}
-    return levels.get(os.environ.get(VERBOSITY, ""), logging.WARNING)
+    shown = logging.StreamHandler()
+    shown.setLevel(levels.get(os.environ.get(VERBOSITY, ""), logging.WARNING))
+    shown.setFormatter(_ShownLines())
+    return shown
 
 
 def tell(text: str) -> None:
@@ -57,7 +60,7 @@ def tell(text: str) -> None:
         print(text, flush=True)
 
 
-class ShownLines(logging.Formatter):
+class _ShownLines(logging.Formatter):
     """What is logged, as it is shown: of a warning it is said that it is one."""
 
     def format(self, record: logging.LogRecord) -> str:

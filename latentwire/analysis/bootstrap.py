@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import permutation_test
 
-from latentwire.analysis.stats import ALPHA, Interval, Outcomes, clusters
+from latentwire.analysis.stats import (
+    ALPHA,
+    Interval,
+    Outcomes,
+    clusters,
+    is_plain,
+    wilson_interval,
+)
 
 RESAMPLES = 10_000
 FEWER_RESAMPLES = 2_000  # where they give an interval and another test the p-value
@@ -95,6 +102,14 @@ def mean_interval(outcomes: Outcomes) -> Interval:
     if not outcomes:
         return Interval(float("nan"), float("nan"))
     return ResampledMean(outcomes, added=(0, 1)).interval()
+
+
+def score_interval(outcomes: Outcomes) -> Interval:
+    """The 95 % interval of a mean score: Wilson's where questions are right or wrong and stand
+    alone, else as `mean_interval`."""
+    if is_plain(outcomes):
+        return wilson_interval(sum(map(bool, outcomes.values())), len(outcomes))
+    return mean_interval(outcomes)
 
 
 def sign_flip_p(differences: NDArray[np.float64]) -> float:

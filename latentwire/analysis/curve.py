@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from latentwire.analysis import csv_files, unanswered
-from latentwire.analysis.bootstrap import mean_interval
+from latentwire.analysis.bootstrap import score_interval
 from latentwire.analysis.comparison_columns import (
     BY_DONOR,
     corrected,
@@ -36,7 +36,7 @@ from latentwire.analysis.letter_distribution import (
 )
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS
 from latentwire.analysis.option_columns import option_columns
-from latentwire.analysis.stats import Interval, Outcomes, Score, is_plain, wilson_interval
+from latentwire.analysis.stats import Outcomes, Score, wilson_interval
 from latentwire.controls.registry import CONTROLS, DERANGED, MATCHED, in_place_of_own
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
@@ -461,7 +461,7 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
         "accuracy": _accuracy(own.values()),
         "accuracy_low": interval.low,
         "accuracy_high": interval.high,
-        **_score_columns(own, task, interval),
+        **_score_columns(own, task),
         **_byte_columns(own),
         "unanswered": unanswered.count(own.values()),
         "unanswered_reason": unanswered.commonest_reason(chain.from_iterable(answers.values())),
@@ -509,10 +509,8 @@ def _can_be_answered(measured: _Measured) -> bool:
     return system.serves(private, options) or bool(unanswered.answered(measured.own))
 
 
-def _score_columns(own: Mapping[str, Record], task: Task, accuracy: Interval) -> dict[str, Any]:
-    """The mean score, with `accuracy`'s interval where it is one."""
-    scores = outcomes(own)
-    interval = accuracy if is_plain(scores) else mean_interval(scores)
+def _score_columns(own: Mapping[str, Record], task: Task) -> dict[str, Any]:
+    interval = score_interval(outcomes(own))
     ends = {"score_low": interval.low, "score_high": interval.high}
     return {"metric": task.metric, "score": mean_score(own), **ends}
 

@@ -13,14 +13,13 @@ from typing import Any
 
 import pandas as pd
 
-from latentwire.analysis.bootstrap import mean_interval
+from latentwire.analysis.bootstrap import score_interval
 from latentwire.analysis.curve import mean_score, outcomes
+from latentwire.analysis.estimates import of_difference
 from latentwire.analysis.formatting import percent
 from latentwire.analysis.frames import records as rows_of
-from latentwire.analysis.noninferiority import difference_interval
 from latentwire.analysis.paired_scores import compare
 from latentwire.analysis.pareto import pareto_front
-from latentwire.analysis.stats import Interval, Outcomes, is_plain, wilson_interval
 from latentwire.analysis.unanswered import answered
 from latentwire.controls.registry import DERANGED, MATCHED
 from latentwire.evaluation.record import Record
@@ -37,7 +36,6 @@ COLUMNS = (
     *(f"{name}{end}" for name in ("pairing_gain", "against_message") for end in _ENDS),
     *("best_cache", "best_text", "best_message", "on_front", "over_budget"),
 )
-NAN = Interval(math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -162,10 +160,10 @@ def _row(
     """What the answers with the own message, another's, and the best message give."""
     scores, sent = outcomes(own), answered(own)
     sizes = [record.wire_bytes for record in sent.values()]
-    gain = compare(scores, outcomes(answered(lent)))
-    against = compare(scores, outcomes(message))
-    low, high = _interval(scores)
-    row: dict[str, object] = {
+    gain = of_difference(compare(scores, outcomes(answered(lent))))
+    against = of_difference(compare(scores, outcomes(message)))
+    low, high = score_interval(scores)
+    return {
         "examples": len(own),
         "wire_bytes_mean": _mean_bytes(own),
         "wire_bytes_max": max(sizes, default=0),
@@ -176,18 +174,9 @@ def _row(
         "score_low": low,
         "score_high": high,
         "deranged_score": mean_score(lent),
+        **gain.columns("pairing_gain"),
+        **against.columns("against_message"),
     }
-    for name, paired in (("pairing_gain", gain), ("against_message", against)):
-        ends = difference_interval(paired) if paired.examples else NAN
-        difference = paired.difference if paired.examples else math.nan
-        row |= {name: difference, f"{name}_low": ends.low, f"{name}_high": ends.high}
-    return row
-
-
-def _interval(scores: Outcomes) -> Interval:
-    if is_plain(scores):
-        return wilson_interval(sum(map(bool, scores.values())), len(scores))
-    return mean_interval(scores)
 
 
 def sentences(table: pd.DataFrame) -> list[str]:

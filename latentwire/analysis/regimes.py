@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from statistics import mean
 
 from latentwire.analysis.break_even_bandwidth import Route
-from latentwire.analysis.curve import outcomes
+from latentwire.analysis.curve import mean_score, outcomes
+from latentwire.analysis.estimates import Estimate, of_difference
 from latentwire.analysis.measured_condition import MeasuredCondition
-from latentwire.analysis.noninferiority import difference_interval
 from latentwire.analysis.paired_scores import compare
-from latentwire.analysis.stats import Interval
 from latentwire.evaluation.record import Record
 from latentwire.spec.axes import CACHES, SYSTEMS, TEXTS
 
@@ -45,7 +44,7 @@ class Contender:
 
     @property
     def score(self) -> float:
-        return mean(record.value for record in self.records.values())
+        return mean_score(self.records)
 
     @property
     def wire_bytes(self) -> float:
@@ -108,12 +107,9 @@ def _best(members: Sequence[MeasuredCondition], half: int) -> MeasuredCondition 
     return best if best is not None and rank(best)[0] < math.inf else None
 
 
-def difference(first: Mapping[str, Record], second: Mapping[str, Record]) -> tuple[float, Interval]:
-    """Score of the first less the second's, on questions that both have, with its interval."""
-    paired = compare(outcomes(first), outcomes(second))
-    if not paired.examples:
-        return math.nan, Interval(math.nan, math.nan)
-    return paired.difference, difference_interval(paired)
+def difference(first: Mapping[str, Record], second: Mapping[str, Record]) -> Estimate:
+    """Score of the first less the second's, on questions that both have."""
+    return of_difference(compare(outcomes(first), outcomes(second)))
 
 
 def judged(found: Sequence[Contender]) -> Verdict:
@@ -122,7 +118,7 @@ def judged(found: Sequence[Contender]) -> Verdict:
     tied = [
         each
         for each in found
-        if each is leader or difference(leader.records, each.records)[1].low <= 0
+        if each is leader or difference(leader.records, each.records).low <= 0
     ]
     winner = min(tied, key=lambda each: (each.wire_bytes, -each.score))
     return Verdict(winner, tuple(tied))

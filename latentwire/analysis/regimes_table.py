@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from latentwire.analysis.break_even_bandwidth import Route
+from latentwire.analysis.curve import mean_score
 from latentwire.analysis.formatting import human_bits_per_s, human_bytes, percent
 from latentwire.analysis.frames import records as rows_of
 from latentwire.analysis.measured_condition import MeasuredCondition
@@ -58,14 +59,14 @@ def cell_rows(
         "winner": verdict.winner.kind,
         "tied": ", ".join(each.kind for each in verdict.tied),
         "recomputation_condition": "whole cache, 16 bits" if again else None,
-        "recomputation_score": _mean(again),
+        "recomputation_score": mean_score(again),
     }
     for kind, each in by_kind.items():
         told = {"condition": each.name, "bytes": each.wire_bytes, "score": each.score}
         row |= {f"{kind}_{name}": value for name, value in told.items()}
     cache, text = (by_kind[k].records if k in by_kind else {} for k in ("cache", "text"))
-    row |= _compared("cache_against_text", cache, text)
-    row |= _compared("winner_against_recomputation", questions, again)
+    row |= difference(cache, text).columns("cache_against_text")
+    row |= difference(questions, again).columns("winner_against_recomputation")
     row |= gain_spread(place, by_kind.get("cache"), gains)
     speeds = [1e6 * mbit for mbit in values["link_mbit_per_s"]]
     return [
@@ -103,7 +104,7 @@ def gain_spread(place: tuple[str, str], cache: Contender | None, gains: Gains) -
         return {"cache_gain_seeds": 0}
     (one,) = cache.conditions
     found = [
-        difference(one.records, answered(lent))[0]
+        difference(one.records, answered(lent)).value
         for lent in gains.get((*place, one.part.place), ())
     ]
     found = [gain for gain in found if not math.isnan(gain)]
@@ -111,17 +112,6 @@ def gain_spread(place: tuple[str, str], cache: Contender | None, gains: Gains) -
         return {"cache_gain_seeds": 0}
     ends = {"cache_gain_min": min(found), "cache_gain_max": max(found)}
     return {"cache_gain_seeds": len(found), **ends}
-
-
-def _compared(
-    name: str, first: Mapping[str, Record], second: Mapping[str, Record]
-) -> dict[str, float]:
-    value, (low, high) = difference(first, second)
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
-
-
-def _mean(records: Mapping[str, Record]) -> float:
-    return sum(r.value for r in records.values()) / len(records) if records else math.nan
 
 
 def regime_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -13,8 +13,8 @@ from c2c.interface import Interface
 from c2c.projector import ProjectorSize
 from latentwire.errors import LatentWireError, quoted
 from latentwire.interfaces.plug import Frequencies, Plug, Weights
+from latentwire.pairs.pair import UNTRAINED_SEED
 
-UNTRAINED_SEED = 0
 # An interface's file is called as it is.
 _FILES = ("c2c", "prefix")
 INTERFACES: dict[str, Plug] = {

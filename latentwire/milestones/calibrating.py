@@ -50,12 +50,7 @@ def calibrate_once(session: Session, parent: MilestoneRun | None = None) -> None
         print_cost(session, None, Throughput(), "calibration")
         return
     sets = [session.training(name) for name in session.dataset_names]
-    about = {
-        "pair": session.subject.pair,
-        "pair_identity": session.subject.pair_identity,
-        "dtype": session.subject.dtype,
-        "questions": [{"set": s.name, "hash": s.hash, "first": count} for s in sets],
-    }
+    about = {"pair": session.subject.pair, **session.learnt_on(sets, count)}
     request = digest_of({**about, "format": FORMAT, "layer_rates": LAYER_RATES})
     done = _finished(session, request)
     if done:

@@ -4,6 +4,7 @@ table of budgets and kinds."""
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -57,7 +58,8 @@ def compare_at_equal_bytes(session: Session, parent: MilestoneRun | None = None)
         )
     chosen = _chosen(tried, json.loads(text)["measured"])
     unique = dict.fromkeys(each.condition for found in chosen.values() for each in found)
-    conditions = [_under(each, control) for each in unique for control in (MATCHED, DERANGED)]
+    controls = MATCHED, DERANGED
+    conditions = [replace(each, control=control) for each in unique for control in controls]
     run_grid(
         session,
         "m13",
@@ -84,7 +86,7 @@ def candidates(session: Session) -> Candidates:
             kinds |= _layers(values["codec"], budget)
         kinds |= _messages(values["message_tokens"], budget)
         found |= {
-            (budget, kind): [session.calibrated(_under(each, MATCHED)) for each in conditions]
+            (budget, kind): list(map(session.calibrated, conditions))
             for kind, conditions in kinds.items()
         }
     return found
@@ -127,22 +129,11 @@ def _messages(tokens: Sequence[int], most: int) -> dict[str, list[Condition]]:
     }
 
 
-def _under(condition: Condition, control: str) -> Condition:
-    return Condition(condition.system, condition.channel, control, condition.message)
-
-
 def _request(session: Session, tried: Candidates) -> str:
     sets = [session.development(name) for name in session.dataset_names]
-    count = session.values["development_examples"]
-    return digest_of(
-        {
-            "pair_identity": session.subject.pair_identity,
-            "dtype": session.subject.dtype,
-            "questions": [{"set": s.name, "hash": s.hash, "first": count} for s in sets],
-            "tried": [each.params() for found in tried.values() for each in found],
-            "format": FORMAT,
-        }
-    )
+    told = [each.params() for found in tried.values() for each in found]
+    learnt = session.learnt_on(sets, session.values["development_examples"])
+    return digest_of(learnt | {"tried": told, "format": FORMAT})
 
 
 def _search(session: Session, tried: Candidates) -> str:
@@ -202,7 +193,7 @@ def _log_table(
     for dataset, found in chosen.items():
         records = {
             (each.condition, control): stored_records(
-                session, dataset, _under(each.condition, control)
+                session, dataset, replace(each.condition, control=control)
             )
             for each in found
             for control in (MATCHED, DERANGED)

@@ -29,8 +29,6 @@ if TYPE_CHECKING:  # they take seconds to import: a help text must not
 DEVELOPMENT_EXAMPLES = Parameter(
     "development_examples", "128", int_at_least(2), "questions of each set to choose by, not scored"
 )
-
-
 PARAMETERS = (
     *STUDY,
     WORKERS,

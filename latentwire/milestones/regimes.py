@@ -17,14 +17,14 @@ from latentwire.analysis.output_folder import record_written
 from latentwire.analysis.regimes import contenders
 from latentwire.analysis.regimes_figure import write_regimes
 from latentwire.analysis.regimes_table import Gains, Links, cell_rows, regime_table, sentences
-from latentwire.controls.registry import DERANGED
+from latentwire.controls.registry import DERANGED, MATCHED
 from latentwire.errors import LatentWireError
 from latentwire.milestones.bandwidth_report import links_of
 from latentwire.milestones.budget_curves import copy_to, curve_of, gather
-from latentwire.pairs.load import is_file_name, load_pair
+from latentwire.pairs.load import name_in_runs
 from latentwire.parameters import AUTO, Values
 from latentwire.session.milestone_run import milestone_run
-from latentwire.spec.axes import is_oracle
+from latentwire.spec.axes import NONE, is_oracle
 from latentwire.spec.setting import USUAL_SEED
 from latentwire.tracking.outbox import flush_outbox
 from latentwire.tracking.results_reader import chunks_from, newest, results
@@ -41,9 +41,7 @@ def draw_regimes(store: Store, values: Values) -> None:
     """Write and log the cells of one pair or (`auto`) of every pair. LatentWireError where the
     store has nothing that could win."""
     flush_outbox(store)
-    pair = None if values["pair"] == AUTO else values["pair"]
-    if pair and is_file_name(pair):
-        pair = load_pair(pair).name
+    pair = None if values["pair"] == AUTO else name_in_runs(values["pair"])
     evidence = gather(store, ("local",), pair, values["dataset"])
     links = links_of(store, curve_of(evidence, 1.0))
     gains = _gains(store, pair, values["dataset"])
@@ -82,7 +80,7 @@ def _complete(found: Sequence[ConditionResult]) -> dict[Place, list[MeasuredCond
     message that could be sent."""
     by_place: dict[Place, list[MeasuredCondition]] = defaultdict(list)
     for one in measured_conditions(found):
-        own = one.part.control in ("matched", "none") and not is_oracle(one.part.order)
+        own = one.part.control in (MATCHED, NONE) and not is_oracle(one.part.order)
         if own and one.is_complete and not one.is_mute:
             by_place[one.part.pair, one.part.dataset].append(one)
     return by_place

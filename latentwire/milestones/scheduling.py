@@ -46,17 +46,9 @@ def compare_schedules(session: Session, parent: MilestoneRun | None = None) -> N
 
 def _request(session: Session) -> str:
     sets = [session.training(name) for name in session.dataset_names]
-    count = session.values["calibration_examples"]
-    return digest_of(
-        {
-            "pair_identity": session.subject.pair_identity,
-            "dtype": session.subject.dtype,
-            "questions": [{"set": s.name, "hash": s.hash, "first": count} for s in sets],
-            "bits": list(session.values["searched_bits"]),
-            "by": session.values["searched_by"],
-            "format": FORMAT,
-        }
-    )
+    bits, by = list(session.values["searched_bits"]), session.values["searched_by"]
+    learnt = session.learnt_on(sets, session.values["calibration_examples"])
+    return digest_of(learnt | {"bits": bits, "by": by, "format": FORMAT})
 
 
 def _search(session: Session) -> str:

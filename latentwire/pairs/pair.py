@@ -9,6 +9,7 @@ from latentwire.errors import LatentWireError
 from latentwire.strict_yaml import StrictMapping
 from latentwire.user_files import user_path
 
+UNTRAINED_SEED = 0  # of weights that nobody trained
 # Of two tokenizers, where the pair's file names none: what the published evaluation's configuration
 # has.
 DEFAULT_ALIGNMENT = "longest"

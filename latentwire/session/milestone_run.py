@@ -126,10 +126,7 @@ def milestone_run(
         writer.log(run_id, tags={FINGERPRINT: fingerprint, ATTEMPT: str(attempt), **device})
         writer.log_text(run_id, json.dumps(config, indent=2, sort_keys=True), "config.json")
         writer.log_text(run_id, json.dumps(environment.describe(), indent=2), "environment.json")
-        with (
-            Leases(store, run_id) as leases,
-            _log_kept(writer, run_id),
-        ):
+        with Leases(store, run_id) as leases, _log_kept(writer, run_id):
             yield MilestoneRun(writer, run_id, name, leases, is_part=parent is not None)
         writer.kill_orphans(name)
         mark_killed(store)  # by now those may be seen to be gone that only a heartbeat tells of

@@ -18,7 +18,7 @@ from latentwire.pairs.identity import (
     require_pinned,
 )
 from latentwire.pairs.locate import LocatedPair, locate_pair
-from latentwire.pairs.pair import Pair
+from latentwire.pairs.pair import UNTRAINED_SEED, Pair
 from latentwire.pairs.prompting import Prompting, prompting_of
 from latentwire.pairs.tokenizer import (
     check_can_be_aligned,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # they take seconds to import, and a start that finds all fin
     from c2c.interface import Interface
     from latentwire.evaluation.loaded_pair import LoadedPair
 
-UNTRAINED = "untrained, seed 0"  # `interfaces.registry.load_untrained`, in fingerprints
+UNTRAINED = f"untrained, seed {UNTRAINED_SEED}"  # in fingerprints
 
 log = logging.getLogger("latentwire")
 

@@ -1,7 +1,7 @@
 """What milestones work on: a configuration with its pair, its question sets and a tracking store,
 each loaded once, however many milestones run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -119,6 +119,14 @@ class Session(Configuration):
         a split."""
         asked, folder = self.question_set(name), self.values["data_dir"]
         return load_validation(asked, folder, self.may_download) or self.training(name)
+
+    def learnt_on(self, sets: Sequence[Dataset], first: int) -> dict[str, object]:
+        """What identifies that which is learnt of the pair on the first questions of some sets."""
+        return {
+            "pair_identity": self.subject.pair_identity,
+            "dtype": self.subject.dtype,
+            "questions": [{"set": s.name, "hash": s.hash, "first": first} for s in sets],
+        }
 
     def examples(self, name: str) -> int:
         """How many of a dataset's questions are to be evaluated, which a dry run knows of a

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from in_process import run_milestone, table_of
-from tests_support import empty_store
+from in_process import run_milestone
+from tests_support import empty_store, table_of
 
 from latentwire.analysis.reproduction.published_budgets import study_table
 from latentwire.errors import LatentWireError
