@@ -139,9 +139,8 @@ def with_defaults(
 def completed(parameters: Sequence[Parameter], given: Mapping[str, Any]) -> Values:
     """The parameters' values: those given, of which others are passed over, and the defaults."""
     left = [parameter for parameter in parameters if parameter.name not in given]
-    values = {**given} | {
-        **checked(left, {parameter.name: parameter.default for parameter in left})
-    }
+    defaults = {parameter.name: parameter.default for parameter in left}
+    values = {**given, **checked(left, defaults)}
     return Values({parameter.name: values[parameter.name] for parameter in parameters})
 
 
