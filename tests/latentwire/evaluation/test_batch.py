@@ -46,14 +46,14 @@ def test_what_a_former_batch_left_is_not_seen() -> None:
         Condition("sharer"),
         Condition("c2c", Channel("bf16", 0.5), "matched"),
     ]
-    work = Workspace(pair)
+    work, donors = Workspace(pair), {1: asked}
     with slot_attention(pair.receiver, pair.sharer), torch.inference_mode():
-        clean = answer(work, conditions, asked, asked, NEW_TOKENS)
+        clean = answer(work, conditions, asked, donors, NEW_TOKENS)
         for name in ("receiver", "sharer"):
             slots = work.decoder(name, pair.receiver, 1, 1).slots
             for tensor in (*slots.keys, *slots.values):
                 tensor.fill_(torch.nan)
-        assert answer(work, conditions, asked, asked, NEW_TOKENS) == clean
+        assert answer(work, conditions, asked, donors, NEW_TOKENS) == clean
 
 
 def test_a_row_that_cannot_be_sent_is_named_and_troubles_no_other(
@@ -63,17 +63,17 @@ def test_a_row_that_cannot_be_sent_is_named_and_troubles_no_other(
     pair, asked = stopping(loaded_pair()), make_questions([9, 5, 14])
     cuts = (("int8", 0.5, "front"), ("kivi4+zstd", 1.0, "front"), ("bf16", 0.5, "back"))
     conditions = [Condition("c2c", Channel(*cut), "matched") for cut in cuts]
-    read = batch._Batch.sent
+    read, donors = batch._Batch.sent, {1: asked}
 
     def poisoned(self: batch._Batch, *asked: Any) -> dict[str, batch.Messages]:
         sent = read(self, *asked)
-        sent["matched"].cache.keys[pair.endpoint.key_layers[0]][1, 0, 0, 0] = torch.nan
+        sent[batch.OWN].cache.keys[pair.endpoint.key_layers[0]][1, 0, 0, 0] = torch.nan
         return sent
 
     with slot_attention(pair.receiver, pair.sharer), torch.inference_mode():
-        clean = answer(Workspace(pair), conditions, asked, asked, NEW_TOKENS)
+        clean = answer(Workspace(pair), conditions, asked, donors, NEW_TOKENS)
         monkeypatch.setattr(batch._Batch, "sent", poisoned)
-        found = answer(Workspace(pair), conditions, asked, asked, NEW_TOKENS)
+        found = answer(Workspace(pair), conditions, asked, donors, NEW_TOKENS)
     assert found[conditions[2]] == clean[conditions[2]]  # that token was not sent
     for condition, (codec, *_) in zip(conditions[:2], cuts[:2], strict=True):
         words = f"{codec}: the cache holds NaN or infinite numbers, which cannot be sent"

@@ -98,7 +98,10 @@ def vectors_pair(folder: Path) -> LoadedPair:
         model.generation_config.eos_token_id = None
     shapes = geometry(sharer.config), geometry(receiver.config)
     fuser = load_fuser(folder / "fuser" / "final", *shapes)
-    tokenizer = SimpleNamespace(decode=lambda ids, skip_special_tokens: json.dumps(ids))
+    tokenizer = SimpleNamespace(
+        decode=lambda ids, skip_special_tokens: json.dumps(ids),
+        encode=lambda text, add_special_tokens: [ord(letter) for letter in text],
+    )
     return LoadedPair(receiver, sharer, fuser, tokenizer, Endpoint.of(fuser, b"12345678"))
 
 

@@ -72,7 +72,7 @@ def test_baselines_that_cannot_answer_are_not_planned(
     given = {"pair": f"self:{model}", "dataset": NAME, "data_dir": data, "dry_run": "true"}
     run_milestone(baselines, values(baselines, message_tokens="8", **given))
     planned = capsys.readouterr().out
-    assert planned.count(f"\n  {NAME}") == 8  # text and summary, by codec and control
+    assert planned.count(f"\n  {NAME}") == 12  # text and summary, by codec and control
     assert not any(word in planned for word in ("letter", "logits", "calibrated"))
 
 
