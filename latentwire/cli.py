@@ -77,6 +77,7 @@ def _parser() -> PlainParser:
     figures = commands.add_parser("figures", help="draw the figures of a budget_curve.csv again")
     figures.add_argument("file", help="budget_curve.csv, as m4 writes it")
     figures.add_argument("--output-dir", required=True, help="folder to write to")
+    figures.add_argument("--width", choices=("page", "column"), default="page", help="of a paper")
     figures.set_defaults(run=_figures)
     _add_compare(commands)
     _add_nearest(commands)
@@ -218,10 +219,11 @@ def _figures(options: argparse.Namespace) -> None:
     from latentwire.analysis.break_even_bandwidth import LINKS_FILE
     from latentwire.analysis.curve_files import figures_from_csv
     from latentwire.analysis.output_folder import record_written
+    from latentwire.analysis.picture_width import Width
 
     is_links = options.file.name == LINKS_FILE
     draw = link_figures_from_csv if is_links else figures_from_csv
-    written = draw(options.file, folder)
+    written = draw(options.file, folder, Width(options.width))
     for path in written:
         print(f"written: {path}")
     writer = "figures of links" if is_links else "figures of a budget curve"
