@@ -135,6 +135,7 @@ def _add_claims(commands: "argparse._SubParsersAction[PlainParser]") -> None:
     claims.add_argument("file", nargs="?", help="YAML; left out: the milestones' own")
     claims.add_argument("--pair", help="a pair of the tracking store (left out: every one)")
     claims.add_argument("--source", choices=("local", "published"), default="local")
+    claims.add_argument("--json", action="store_true", help="print JSON")
     claims.set_defaults(run=_claims)
 
 
@@ -249,7 +250,11 @@ def _claims(options: argparse.Namespace) -> None:
             searched,
             lambda params: judge.is_claimed(files, params),
         )
-    print(report.render(judge.judge_files(files, found, options.source), options.source), end="")
+    judged = judge.judge_files(files, found, options.source)
+    if options.json:
+        print(json.dumps(report.as_json(judged, options.source), indent=1, allow_nan=False))
+    else:
+        print(report.render(judged, options.source), end="")
 
 
 def _compare(options: argparse.Namespace) -> None:
