@@ -191,9 +191,10 @@ def _finish(figure: Figure, panels: list[Axes], title: str, width: Width = Width
         axes.xaxis.set_major_formatter(lambda value, position: f"{value:g}")
         axes.set_xlabel("bits a number, all in")
         gridded(axes, 8)
-    found = {}
-    for axes in panels:
-        found.update(dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True)))
+    found: dict[str, Any] = {}
+    for axes in panels:  # what is complete is drawn first, and is the family's sample
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, handle)
     look: dict[str, Any] = {"loc": "outside lower center", "fontsize": 7, "frameon": False}
     columns = width.choose(5, legend_columns(list(found), 5, LEGEND_CHARACTERS))
     figure.legend(found.values(), found.keys(), ncols=columns, **look)

@@ -10,18 +10,17 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import imread
 from matplotlib.legend import Legend
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from latentwire.analysis.bandwidth_figure import draw_links
 from latentwire.analysis.break_even_bandwidth import STARTS, link_table
+from latentwire.analysis.break_even_bandwidth import write_csv as write_links
 from latentwire.analysis.budget_figure import draw_budget_curve
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes, write_csv
 from latentwire.analysis.heat_map import draw_heat_map, has_grid
 from latentwire.analysis.picture_width import COLUMN_INCHES, Width
-from latentwire.analysis.pictures import DPI
 from latentwire.analysis.rate_distortion_figure import draw_rate_accuracy
 from latentwire.analysis.selection_figure import draw_selections
 from latentwire.cli import main
@@ -150,18 +149,23 @@ def test_which_way_is_first() -> None:
 
 
 def test_the_command_draws_every_picture_as_wide_as_asked(
-    study: Callable[[list[str]], pd.DataFrame], tmp_path: Path
+    study: Callable[[list[str]], pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "budget_curve.csv"
-    write_csv(study(["front", "back", "vnorm"]), path)
-    told = ["figures", str(path), "--output-dir"]
-    assert main([*told, str(tmp_path / "column"), "--width", "column"]) == 0
-    assert main([*told, str(tmp_path / "page")]) == 0
-    names = {file.name for file in (tmp_path / "column").glob("*.png")}
-    starts = {name.removesuffix("_set.png") for name in names}
-    assert starts == {"budget_curve", "codec_rate", "bits_length", "selections"}
-    for name in names:
-        widths = [imread(tmp_path / folder / name).shape[1] for folder in ("column", "page")]
-        assert widths[0] == COLUMN_INCHES * DPI < widths[1]
+    inches: dict[str, float] = {}
+
+    def note(figure: Figure, folder: Path, stem: str) -> list[Path]:
+        inches[stem.removesuffix("_set")] = figure.get_figwidth()
+        return []
+
+    for module in ("curve_files", "bandwidth_figure"):
+        monkeypatch.setattr(f"latentwire.analysis.{module}.save_figure", note)
+    write_csv(study(["front", "back", "vnorm"]), tmp_path / "budget_curve.csv")
+    write_links(links(), tmp_path / "links.csv")
+    for width in Width:
+        for name in ("budget_curve.csv", "links.csv"):
+            told = ["figures", str(tmp_path / name), "--output-dir", str(tmp_path / "out")]
+            assert main([*told, "--width", width]) == 0
+        assert inches.keys() == {"budget_curve", "codec_rate", "bits_length", "selections", "links"}
+        assert {each == COLUMN_INCHES for each in inches.values()} == {width is Width.COLUMN}
     with pytest.raises(SystemExit):
-        main([*told, str(tmp_path / "else"), "--width", "poster"])
+        main([*told, "--width", "poster"])
