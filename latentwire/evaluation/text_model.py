@@ -42,10 +42,11 @@ LEAST = 1e-30  # a probability, so that a group whose tokens all have none can b
 
 @dataclass(frozen=True)
 class TextModel:
-    """The receiver as a model of text; each text is coded once."""
+    """The receiver as a model of text; each text is coded once, and not at all where a longer one
+    that begins with its tokens is known."""
 
     pair: LoadedPair
-    _known: dict[tuple[tuple[int, ...], str], tuple[list[int], list[bytes]]] = field(
+    _known: dict[tuple[int, ...], dict[str, tuple[list[int], list[bytes]]]] = field(
         default_factory=dict
     )
 
@@ -109,11 +110,14 @@ class TextModel:
 
     def _coded(self, context: tuple[int, ...], text: str) -> tuple[list[int], list[bytes]]:
         """A text's tokens, and the packets of its first one, two, ..., all."""
-        if (context, text) not in self._known:
+        known = self._known.setdefault(context, {})
+        if text not in known:
             tokens = self._tokens(text)
             require_room(self.pair.receiver, "receiver", len(context) + len(tokens))
-            self._known[context, text] = tokens, list(self._packets(context, tokens))
-        return self._known[context, text]
+            longer = (each for told, each in known.values() if told[: len(tokens)] == tokens)
+            packets = next(longer, None) or list(self._packets(context, tokens))
+            known[text] = tokens, packets[: len(tokens)]
+        return known[text]
 
     @torch.inference_mode()
     def _packets(self, context: tuple[int, ...], tokens: Sequence[int]) -> Iterator[bytes]:
