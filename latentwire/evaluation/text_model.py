@@ -143,15 +143,22 @@ class TextModel:
     def _logits(self, context: tuple[int, ...], tokens: Sequence[int]) -> Iterator[Tensor]:
         """What the model says of each token [n, vocabulary], in pieces: of the first by what stands
         before the text, and of the one that would follow last."""
-        model, cache = self.pair.receiver, DynamicCache()
-        pieces = [context, *(tokens[n : n + PIECE] for n in range(0, len(tokens), PIECE))]
-        for number, piece in enumerate(pieces):
-            filled = [*piece, *[0] * (PIECE - len(piece))] if number else list(piece)
-            before = cache.get_seq_length()
+        model, cache, known = self.pair.receiver, DynamicCache(), list(context)
+        for start in range(0, max(1, len(tokens)), PIECE):
+            piece = tokens[start : start + PIECE]
+            before, filled = cache.get_seq_length(), [*known, *piece, *[0] * (PIECE - len(piece))]
             ids = torch.tensor([filled], device=model.device)
             places = torch.arange(before, before + len(filled), device=model.device)[None]
-            found = model(ids, position_ids=places, past_key_values=cache, use_cache=True).logits[0]
-            kept = found[: len(piece)] if number else found[-1:]
+            # What follows each of the piece's tokens, and first what follows the context.
+            asked = PIECE + (start == 0)
+            found = model(
+                ids,
+                position_ids=places,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=asked,
+            ).logits[0]
+            kept, known = found[: len(piece) + asked - PIECE], []
             require_finite(kept)
             yield kept
 
