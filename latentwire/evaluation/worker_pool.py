@@ -28,6 +28,8 @@ Result = TypeVar("Result")
 
 MAX_WORKER_DEATHS = 2  # of workers over one task
 _SHUTDOWN_TIMEOUT_S = 2.0
+# What a worker on a CPU needs besides, and imports late.
+PRELOADED = ("latentwire.evaluation.engine", "transformers.models.auto.tokenization_auto")
 
 log = logging.getLogger("latentwire")
 
@@ -154,7 +156,7 @@ class WorkerPool(Generic[Task, Result]):
             worker.connection.send(task)
 
     def _start(self, device: str) -> _Worker[Task]:
-        context = _context(device)
+        context = _context(device, self._setup)
         ours, theirs = context.Pipe()
         import torch  # a process that only takes tasks up needs seconds less without it
 
@@ -181,13 +183,14 @@ class WorkerPool(Generic[Task, Result]):
         self._workers[self._workers.index(worker)] = self._start(worker.device)
 
 
-def _context(device: str) -> Any:
+def _context(device: str, setup: Setup[Any, Any]) -> Any:
     """How workers start: CUDA does not survive a fork; on a CPU they fork from one process that
     has imported what takes seconds once, and serves every later pool too."""
     if device != "cpu" or not hasattr(os, "fork"):
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["latentwire.evaluation.engine"])
+    module = getattr(setup, "func", setup).__module__  # of a partial, what it completes
+    context.set_forkserver_preload([module, *PRELOADED])
     return context
 
 
