@@ -10,13 +10,18 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, rankdata
 from statsmodels.stats.contingency_tables import mcnemar
 
 from latentwire.analysis.comparison_columns import receiver_columns
 from latentwire.analysis.curve import ConditionResult, build_curve
 from latentwire.analysis.estimates import of_difference
-from latentwire.analysis.paired_scores import PairedScores, compare, compare_with_donors
+from latentwire.analysis.paired_scores import (
+    PairedScores,
+    compare,
+    compare_with_donors,
+    own_rank_p,
+)
 from latentwire.analysis.stats import ALPHA, Score
 
 Make = Callable[..., ConditionResult]
@@ -163,6 +168,28 @@ def test_questions_of_a_passage_are_dealt_together() -> None:
     )
     assert isinstance(once, PairedScores) and isinstance(copied, PairedScores)
     assert copied.exact_p == pytest.approx(once.exact_p)
+
+
+def test_high_ranks_are_no_gain_where_the_mean_is_none() -> None:
+    """Own scores a little above the donors' in nine of ten questions, and far below in the tenth:
+    the ranks reject that messages are exchangeable, and no gain is shown."""
+    own = {f"q{n}": Score(0.5 if n % 10 else 0.0) for n in range(200)}
+    lent = [{n: (0.45, 0.45 + 0.001 * k)[bool(s)] for n, s in own.items()} for k in range(4)]
+    rank = own_rank_p(own, lent)
+    found = of_difference(compare_with_donors(own, lent))
+    assert rank is not None and rank < 1e-6
+    assert abs(found.value) < 0.003 and found.p is not None
+    assert found.p >= ALPHA and found.low <= 0 <= found.high
+
+
+def test_ranks_of_right_and_wrong_are_the_difference_of_means() -> None:
+    """Where all questions have all donors: the ranks' sum less its mean is half the number of
+    donors times the sum of the differences."""
+    draw = np.random.default_rng(3)
+    scores = draw.integers(0, 2, (50, 5)).astype(float)  # the own score first
+    ranks = np.apply_along_axis(rankdata, 1, scores)
+    difference = scores[:, 0] - scores[:, 1:].mean(1)
+    assert (ranks[:, 0] - 3).sum() == pytest.approx(2 * difference.sum())
 
 
 def test_harm_is_no_more_certain_for_donors_that_are_alike() -> None:
