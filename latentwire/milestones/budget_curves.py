@@ -29,6 +29,7 @@ from latentwire.analysis.report.warnings import warning_sentences
 from latentwire.analysis.table import WIDTH
 from latentwire.errors import LatentWireError
 from latentwire.milestones.bandwidth_report import links_of, write_links
+from latentwire.milestones.regimes_found import found_regimes
 from latentwire.pairs.load import name_in_runs
 from latentwire.parameters import AUTO, Values
 from latentwire.redaction import redact_uri
@@ -242,6 +243,7 @@ def write(
     path = folder / CSV_FILE
     write_csv(frame, path)
     csv_files.write_csv(crossed, folder / CROSSINGS_FILE)
+    drawn = {(part.pair, part.dataset) for part in evidence.results if part.source == "local"}
     page = page_data(
         frame,
         evidence.results,
@@ -253,6 +255,7 @@ def write(
         said,
         store.uri,
         datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        found_regimes(store, drawn, evidence.origins),
     )
     return [path, folder / CROSSINGS_FILE, *figures, write_report(page, folder)]
 
