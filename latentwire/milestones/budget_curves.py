@@ -22,6 +22,8 @@ from latentwire.analysis.curve_json import write_lines
 from latentwire.analysis.findings_told import findings
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS
 from latentwire.analysis.output_folder import record_written
+from latentwire.analysis.pooled_seeds import POOLED_FILE, pooled_table
+from latentwire.analysis.pooled_seeds import sentences as seed_sentences
 from latentwire.analysis.provenance import Origin
 from latentwire.analysis.report.page import REPORT_FILE, write_report
 from latentwire.analysis.report.page_data import matches, page_data
@@ -93,15 +95,18 @@ def draw(store: Store, values: Values, parent: MilestoneRun | None = None) -> No
     frame = curve_of(evidence, values["margin_points"])
     crossed = break_even_table(evidence.results)
     frame = with_break_even(frame, crossed)
-    links = links_of(store, frame)
+    links, pooled = links_of(store, frame), pooled_table(evidence.results)
     with (
         milestone_run(store, "m4", values, pair or "all pairs", parent) as milestone,
         tempfile.TemporaryDirectory() as folder,
     ):
         found = findings(frame)
-        said = [*found, *sentences(crossed), *link_sentences(links)]
+        said = [*found, *seed_sentences(pooled), *sentences(crossed), *link_sentences(links)]
         written = write(frame, crossed, evidence, said, store, Path(folder))
         written += write_links(links, Path(folder))
+        if not pooled.empty:
+            written.append(Path(folder) / POOLED_FILE)
+            csv_files.write_csv(pooled, written[-1])
         for path in written:
             milestone.writer.log_file(milestone.run_id, path)
         sets = _question_sets(frame, evidence)
