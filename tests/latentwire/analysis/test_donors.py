@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_questions import make_questions
 from scipy.stats import binomtest, rankdata
 from statsmodels.stats.contingency_tables import mcnemar
 
@@ -23,6 +24,7 @@ from latentwire.analysis.paired_scores import (
     own_rank_p,
 )
 from latentwire.analysis.stats import ALPHA, Score
+from latentwire.tasks.question import derange
 
 Make = Callable[..., ConditionResult]
 KEYS = "ABCD" * 10
@@ -208,6 +210,29 @@ def test_who_computed_which_chunk_first_changes_no_number(condition: Make) -> No
     order = np.random.default_rng(1).permutation(len(parts))
     turned = [replace(parts[n], records=parts[n].records[::-1]) for n in order]
     pd.testing.assert_frame_equal(build_curve(parts), build_curve(turned), check_exact=True)
+
+
+def test_a_question_is_no_donor_of_its_own(condition: Make) -> None:
+    """Where there is no other message to lend, there is no gain, and none of 0."""
+    own, lent = condition("A"), condition("A", control="deranged", donors="A")
+    itself = replace(lent, records=(replace(lent.records[0], donor_id="set:0"),))
+    row = row_of(own, itself)
+    assert row["donors"] == row["pairing_examples"] == 0 and math.isnan(row["pairing_gain"])
+    own, lent = condition("AAB"), condition("AAB", control="deranged", donors="AAA")
+    shared = [replace(each, cluster="passage") for each in own.records]
+    first = [replace(each, cluster="passage", donor_id="set:0") for each in lent.records]
+    row = row_of(replace(own, records=tuple(shared)), replace(lent, records=tuple(first)))
+    assert row["pairing_examples"] == 0
+
+
+@pytest.mark.parametrize("count", [2, 3, 40])
+def test_small_sets_and_sets_of_one_length_have_other_donors(count: int) -> None:
+    asked = make_questions([7] * count)
+    for number in range(1, min(count, 5)):
+        for question, donor in zip(asked, derange(asked, 42, number), strict=True):
+            assert donor.example.id != question.example.id
+            assert len(donor.prompts.receiver_ids) == len(question.prompts.receiver_ids)
+    assert derange(asked[:1], 42) == asked[:1]
 
 
 def test_no_donor_is_no_gain(condition: Make) -> None:
