@@ -202,6 +202,7 @@ else
     for _ in 1 2 3; do
       rm -rf "$checkout.partial" && mkdir -p "$checkout.partial"
       if (cd "$own" && tar --exclude=./.venv --exclude=./mlruns --exclude='./mlflow.db*' --exclude=./outputs \
+        --exclude=./outbox --exclude=__pycache__ --exclude='./.*_cache' \
         --no-same-owner -cf - .) 2>>"$log" | tar -xf - --no-same-owner -C "$checkout.partial" 2>>"$log"; then
         copied=yes
         break

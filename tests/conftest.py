@@ -57,8 +57,14 @@ def shared_dir() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _same_folder() -> Iterator[None]:
-    """No test leaves the next one in another folder."""
-    before = Path.cwd()
+def _same_surroundings() -> Iterator[None]:
+    """No test leaves the next one in another folder or environment: what is set there early, a
+    process forked from the launcher could not have."""
+    folder, environment = Path.cwd(), dict(os.environ)
     yield
-    assert Path.cwd() == before
+    assert Path.cwd() == folder
+    for name in {*os.environ, *environment} - {"PYTEST_CURRENT_TEST"}:
+        if name in environment:
+            os.environ[name] = environment[name]
+        else:
+            del os.environ[name]

@@ -15,12 +15,15 @@ import ctypes
 import gc
 import json
 import os
+import pkgutil
 import runpy
 import signal
 import socket
 import sys
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import unsynced_sqlite  # noqa: F401
@@ -122,6 +125,13 @@ def fork_deliverers() -> str | None:
     return None
 
 
+def import_all(package: ModuleType) -> None:
+    """What milestones import when they run."""
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("kernel") and "kernels" not in module.name:  # need a GPU
+            import_module(module.name)
+
+
 class Ending:
     """How a child ends: as Python does, but for taking apart all that was imported. That would copy
     every page that the launcher shares with it, and take longer than most of what tests ask for."""
@@ -150,20 +160,21 @@ if __name__ == "__main__":
     del sys.path[0]
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # as every start without a terminal
     runpy.run_path(RUN)  # what comes before the imports
-    import matplotlib.backends.backend_agg  # noqa: F401
+    import transformers.models.auto.tokenization_auto
+    import transformers.models.encoder_decoder
     import transformers.models.qwen2.modeling_qwen2
+    import transformers.models.qwen2.tokenization_qwen2
     import transformers.models.qwen3.modeling_qwen3  # noqa: F401
     from matplotlib.figure import Figure
+    from PIL import Image
 
-    from latentwire.milestones import (  # noqa: F401  what milestones import when they run
-        agreement,
-        budget_curves,
-        calibrating,
-        codec_measurements,
-        publishing,
-    )
+    import c2c
+    import latentwire
     from latentwire.tracking import outbox
 
+    import_all(latentwire)
+    import_all(c2c)
+    Image.init()
     gc.freeze()  # a collection in a child would copy every page
     module = serve(socket.socket(fileno=int(sys.argv[1])))
     try:

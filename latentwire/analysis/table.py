@@ -1,7 +1,7 @@
 """The budget curve as a table for the terminal, at most 100 columns wide."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
@@ -27,7 +27,7 @@ _Told = tuple[dict[str, Any], list[str]]  # a row of the curve, and its cells
 _OF_DERANGED = ("deranged %", "changed %")
 _HALF = 13  # that a value and the first end of its interval take
 _WORD = 8  # columns of a terminal that a heading of two words has
-_NAME = 8  # columns of a terminal that names have at least: most codecs'
+_NAME, _LONG_WORD = 8, 14  # columns of a terminal that names have at least, and their words at most
 
 
 def curve_table(frame: pd.DataFrame) -> Group:
@@ -120,8 +120,7 @@ def _part(title: str, rows: pd.DataFrame) -> Table:
     table = titled_table(title, _caption(rows))
     # Long names are folded rather than cut: a cut name could be another condition's.
     told = _folded([(row, curve_cells(row)) for row in records(rows)])
-    longest = max(len(cells[0]) for _, cells in told)
-    table.add_column("", overflow="fold", min_width=min(_NAME, longest))
+    table.add_column("", overflow="fold", min_width=_narrowest([cells[0] for _, cells in told]))
     score = f"{metric_of(rows)} %"
     shared = shares_messages(rows)
     names = ["keep", "order", "n", score, "bytes", "pairing gain", *_OF_DERANGED]
@@ -156,8 +155,13 @@ def _part(title: str, rows: pd.DataFrame) -> Table:
 def _room(lines: list[list[str]]) -> int:
     """The columns of a terminal that cells take side by side, names folded."""
     names, *others = zip(*lines, strict=True)
-    narrow = min(_NAME, max(map(len, names)))
-    return narrow + 2 + sum(max(map(len, column)) + 2 for column in others)
+    return _narrowest(names) + 2 + sum(max(map(len, column)) + 2 for column in others)
+
+
+def _narrowest(names: Sequence[str]) -> int:
+    """The columns that names are folded into at most, whole words where they are not long."""
+    words = [word for name in names for word in name.split()]
+    return min(max(map(len, names)), max(_NAME, *(min(len(word), _LONG_WORD) for word in words)))
 
 
 def _folded(told: list[_Told]) -> list[_Told]:

@@ -221,7 +221,9 @@ def _receivers_prompts(
 ) -> set[Prompt]:
     """What the receiver writes an answer to, once the sharer has written."""
     found: set[Prompt] = set()
-    for condition in conditions:
+    # The longest texts first: a code of the receiver's model begins with those of the shorter ones.
+    longest = sorted(conditions, key=lambda c: -c.message.tokens if c.message else 0)
+    for condition in longest:
         for question, donor in asked[condition.donor]:
             source = source_of(condition.control, question, donor)
             with suppress(Unanswerable):  # the sharer has written nothing: nor does the receiver

@@ -42,10 +42,11 @@ LEAST = 1e-30  # a probability, so that a group whose tokens all have none can b
 
 @dataclass(frozen=True)
 class TextModel:
-    """The receiver as a model of text; each text is coded once."""
+    """The receiver as a model of text; each text is coded once, and not at all where a longer one
+    that begins with its tokens is known."""
 
     pair: LoadedPair
-    _known: dict[tuple[tuple[int, ...], str], tuple[list[int], list[bytes]]] = field(
+    _known: dict[tuple[int, ...], dict[str, tuple[list[int], list[bytes]]]] = field(
         default_factory=dict
     )
 
@@ -109,11 +110,14 @@ class TextModel:
 
     def _coded(self, context: tuple[int, ...], text: str) -> tuple[list[int], list[bytes]]:
         """A text's tokens, and the packets of its first one, two, ..., all."""
-        if (context, text) not in self._known:
+        known = self._known.setdefault(context, {})
+        if text not in known:
             tokens = self._tokens(text)
             require_room(self.pair.receiver, "receiver", len(context) + len(tokens))
-            self._known[context, text] = tokens, list(self._packets(context, tokens))
-        return self._known[context, text]
+            longer = (each for told, each in known.values() if told[: len(tokens)] == tokens)
+            packets = next(longer, None) or list(self._packets(context, tokens))
+            known[text] = tokens, packets[: len(tokens)]
+        return known[text]
 
     @torch.inference_mode()
     def _packets(self, context: tuple[int, ...], tokens: Sequence[int]) -> Iterator[bytes]:
@@ -139,15 +143,22 @@ class TextModel:
     def _logits(self, context: tuple[int, ...], tokens: Sequence[int]) -> Iterator[Tensor]:
         """What the model says of each token [n, vocabulary], in pieces: of the first by what stands
         before the text, and of the one that would follow last."""
-        model, cache = self.pair.receiver, DynamicCache()
-        pieces = [context, *(tokens[n : n + PIECE] for n in range(0, len(tokens), PIECE))]
-        for number, piece in enumerate(pieces):
-            filled = [*piece, *[0] * (PIECE - len(piece))] if number else list(piece)
-            before = cache.get_seq_length()
+        model, cache, known = self.pair.receiver, DynamicCache(), list(context)
+        for start in range(0, max(1, len(tokens)), PIECE):
+            piece = tokens[start : start + PIECE]
+            before, filled = cache.get_seq_length(), [*known, *piece, *[0] * (PIECE - len(piece))]
             ids = torch.tensor([filled], device=model.device)
             places = torch.arange(before, before + len(filled), device=model.device)[None]
-            found = model(ids, position_ids=places, past_key_values=cache, use_cache=True).logits[0]
-            kept = found[: len(piece)] if number else found[-1:]
+            # What follows each of the piece's tokens, and first what follows the context.
+            asked = PIECE + (start == 0)
+            found = model(
+                ids,
+                position_ids=places,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=asked,
+            ).logits[0]
+            kept, known = found[: len(piece) + asked - PIECE], []
             require_finite(kept)
             yield kept
 

@@ -102,6 +102,9 @@ class Reader:
             return Named(name, pair, not_aligned="its messages are empty")
         return Named(name, (found.receiver_ids, pair[1]), found.sharer_ids, found)
 
+    def questions(self, task: Task, examples: Sequence[Example]) -> list[Question]:
+        return tokenize(task, examples, self.tokenizer, self.sharer_tokenizer)
+
 
 class ScoredQuestions:
     """The questions of the sets that are scored, by their text without case and punctuation."""
@@ -152,29 +155,10 @@ def load_training_data(
     Raises LatentWireError or C2CError for what cannot be read, and where nothing is left.
     """
     end, pad = end_and_pad(reader.tokenizer)
-    if isinstance(data, Path):
-        found = [_of_chats(data, scored, reader, end)]
-        names: Sequence[QuestionSet] = judges
-    else:
-        found, names = [], data
-    questions: list[Question] = []
-    measured: list[Question] = []
-    for name in names:
-        training = _training(name, isinstance(data, Path), data_dir, download)
-        task = training.task
-        kept = [e for e in training.examples if not scored.holds(e.question)]
-        held_out = load_validation(name, data_dir, download)
-        if held_out is None:
-            kept, asked = _held_back(kept, judged)
-        else:
-            asked = [e for e in held_out.examples if not scored.holds(e.question)][:judged]
-        questions += tokenize(task, asked, reader.tokenizer, reader.sharer_tokenizer)
-        first = kept[:MEASURED]
-        measured += tokenize(task, first, reader.tokenizer, reader.sharer_tokenizer)
-        if not isinstance(data, Path):
-            left_out = len(training.examples) - len(kept) - (0 if held_out else len(asked))
-            pairs = _of_task(task, kept, reader, end, training.name)
-            found.append(_part(training.name, pairs, left_out, training.source))
+    chats = [_of_chats(data, scored, reader, end)] if isinstance(data, Path) else []
+    names = judges if isinstance(data, Path) else data
+    sets = [_split(name, bool(chats), scored, data_dir, judged, download) for name in names]
+    found = chats or [_of_set(each, reader, end) for each in sets]
     named = [entry for part, _ in found for entry in part]
     if not named:
         told = "; ".join(part.told() for _, part in found)
@@ -184,12 +168,44 @@ def load_training_data(
         tuple(entry.pair for entry in named),
         tuple(entry.name for entry in named),
         parts,
-        tuple(questions),
+        tuple(q for each in sets for q in reader.questions(each.task, each.judges)),
         pad,
         tuple(entry.message for entry in named) if reader.inserts or reader.alignment else (),
         tuple(entry.aligned for entry in named if entry.aligned),
-        tuple(measured),
+        tuple(q for each in sets for q in reader.questions(each.task, each.kept[:MEASURED])),
     )
+
+
+@dataclass(frozen=True)
+class _Split:
+    """A question set, parted into what is trained on and what judges that."""
+
+    training: Dataset
+    kept: Sequence[Example]
+    judges: Sequence[Example]
+    left_out: int  # of the training questions, for being scored
+
+    @property
+    def task(self) -> Task:
+        return self.training.task
+
+
+def _split(
+    name: QuestionSet,
+    only_judges: bool,
+    scored: ScoredQuestions,
+    data_dir: Path | None,
+    judged: int,
+    download: bool,
+) -> _Split:
+    training = _training(name, only_judges, data_dir, download)
+    kept = [e for e in training.examples if not scored.holds(e.question)]
+    left_out = len(training.examples) - len(kept)
+    held_out = load_validation(name, data_dir, download)
+    if held_out is None:
+        return _Split(training, *_held_back(kept, judged), left_out)
+    judges = [e for e in held_out.examples if not scored.holds(e.question)][:judged]
+    return _Split(training, kept, judges, left_out)
 
 
 def _training(asked: QuestionSet, judges: bool, data_dir: Path | None, download: bool) -> Dataset:
@@ -223,17 +239,15 @@ def _held_back(examples: Sequence[Example], wanted: int) -> tuple[list[Example],
     )
 
 
-def _of_task(
-    task: Task, examples: Sequence[Example], reader: Reader, end: int, name: str
-) -> list[Named]:
-    tokenizer = reader.tokenizer
-    prompts = [task.prompts(example, tokenizer) for example in examples]
+def _of_set(split: _Split, reader: Reader, end: int) -> tuple[list[Named], Part]:
+    task, name, tokenizer = split.task, split.training.name, reader.tokenizer
+    prompts = [task.prompts(example, tokenizer) for example in split.kept]
     if any(each.private for each in prompts) and not reader.inserts:
         raise LatentWireError(
             f"{name}: the sharer alone reads its evidence, and training takes prompts that both"
             " models read: take another question set, or a pair with `interface: prefix`"
         )
-    return [
+    pairs = [
         reader.named(
             f"{name}, {example.id}",
             (
@@ -243,8 +257,9 @@ def _of_task(
             read.sharer_ids,
             [{"role": "user", "content": task.prompt_text(example)}],
         )
-        for example, read in zip(examples, prompts, strict=True)
+        for example, read in zip(split.kept, prompts, strict=True)
     ]
+    return _part(name, pairs, split.left_out, split.training.source)
 
 
 def _of_chats(

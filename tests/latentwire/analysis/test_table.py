@@ -91,6 +91,14 @@ def test_lines_fit_the_terminal_and_no_name_is_cut(condition: Make) -> None:
     assert any("1600/100000*" in line for line in lines)
 
 
+def test_a_word_of_a_name_is_not_broken(condition: Make) -> None:
+    prior = condition("ABCD" * 136, system="calibrated", total=9_999)
+    own = [condition("ABCD" * 136, total=9_999, control=c) for c in ("matched", "deranged")]
+    lines = render_table(build_curve([prior, *own])).splitlines()
+    assert "calibrated" in [line[:12].strip() for line in lines]
+    assert max(map(len, lines)) <= WIDTH
+
+
 def test_texts_that_differ_in_their_limit_alone_are_one_row(condition: Make) -> None:
     def text(tokens: int, letters: str = "AABB", **changes: object) -> ConditionResult:
         return condition(letters, system="text", message_tokens=tokens, **changes)

@@ -96,6 +96,18 @@ def test_a_budget_holds_as_many_tokens_as_fit(coder: TextModel, prose: str) -> N
     assert lengths == sorted(lengths) and lengths[-1] == lengths[-2] == len(prose) > lengths[-3]
 
 
+def test_the_beginning_of_a_known_text_is_coded_without_the_model(
+    coder: TextModel, prose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_model, "PIECE", 7)
+    tokens = coder.pair.tokenizer.encode(prose, add_special_tokens=False)
+    shorter = [coder.pair.tokenizer.decode(tokens[:count]) for count in (3, 9, 14)]
+    alone = [TextModel(coder.pair).encode(CONTEXT, text) for text in shorter]
+    coder.encode(CONTEXT, prose)
+    monkeypatch.setattr(TextModel, "_packets", lambda *asked: pytest.fail("the model is asked"))
+    assert [coder.encode(CONTEXT, text) for text in shorter] == alone
+
+
 def test_any_bytes_are_a_text_or_refused(coder: TextModel) -> None:
     generator, refused = random.Random(3), 0
     for size in (1, 1, 2, 4):

@@ -25,7 +25,13 @@ HOSTILE = (
     "</script><script>window.broken=1</script><img src=x onerror='window.broken=1'>\u2028&amp;"
 )
 QUESTIONS = 60
-MOST_MS = 200
+# What a change of 100,000 answers may take, in tables of 4,000 rows that the same browser makes.
+A_TABLE = (
+    "const a = document.createElement('table'); a.innerHTML = Array.from({length: 4000},"
+    " (_, n) => `<tr><td>${n}</td><td>${n * n}</td></tr>`).join(''); document.body.append(a);"
+    "document.body.offsetHeight; a.remove()"
+)
+MOST_TABLES = 3
 
 
 def questions(count: int, name: str = "set") -> Dataset:
@@ -472,6 +478,7 @@ def test_a_hundred_thousand_answers_stay_quick(
         )
         return float(times[2])
 
+    most = MOST_TABLES * worst(A_TABLE)
     changed = "s.dispatchEvent(new Event('change'))"
     for script in (
         "document.querySelector('#codecs input').click()",
@@ -483,7 +490,7 @@ def test_a_hundred_thousand_answers_stay_quick(
         "s.dispatchEvent(new Event('input'))",
         "document.querySelector('#questions-pager button:nth-of-type(3)').click()",
     ):
-        assert worst(script) < MOST_MS, script
+        assert worst(script) < most, script
     assert len(texts(browser, "#questions tbody tr")) <= 25
     assert browser.get_log("browser") == []
 
