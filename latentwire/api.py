@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentwire.errors import LatentWireError, quoted
-from latentwire.suggestion import did_you_mean
+from latentwire.suggestion import known_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -249,8 +249,8 @@ def _texts(milestone: "Milestone", given: Mapping[str, Any]) -> dict[str, str]:
     for name, value in given.items():
         if name not in texts:
             raise LatentWireError(
-                f"{milestone.name} has no parameter {quoted(name)}{did_you_mean(name, texts)};"
-                f" it has: {', '.join(texts)}"
+                f"{milestone.name} has no parameter {quoted(name)}"
+                f"{known_names(name, texts, f'latentwire run {milestone.name} --help')}"
             )
         if value is not None:
             texts[name] = _text(value)

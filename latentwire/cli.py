@@ -77,6 +77,7 @@ def _parser() -> PlainParser:
     figures = commands.add_parser("figures", help="draw the figures of a budget_curve.csv again")
     figures.add_argument("file", help="budget_curve.csv, as m4 writes it")
     figures.add_argument("--output-dir", required=True, help="folder to write to")
+    figures.add_argument("--width", choices=("page", "column"), default="page", help="of a paper")
     figures.set_defaults(run=_figures)
     _add_compare(commands)
     _add_nearest(commands)
@@ -134,6 +135,7 @@ def _add_claims(commands: "argparse._SubParsersAction[PlainParser]") -> None:
     claims.add_argument("file", nargs="?", help="YAML; left out: the milestones' own")
     claims.add_argument("--pair", help="a pair of the tracking store (left out: every one)")
     claims.add_argument("--source", choices=("local", "published"), default="local")
+    claims.add_argument("--json", action="store_true", help="print JSON")
     claims.set_defaults(run=_claims)
 
 
@@ -218,10 +220,11 @@ def _figures(options: argparse.Namespace) -> None:
     from latentwire.analysis.break_even_bandwidth import LINKS_FILE
     from latentwire.analysis.curve_files import figures_from_csv
     from latentwire.analysis.output_folder import record_written
+    from latentwire.analysis.picture_width import Width
 
     is_links = options.file.name == LINKS_FILE
     draw = link_figures_from_csv if is_links else figures_from_csv
-    written = draw(options.file, folder)
+    written = draw(options.file, folder, Width(options.width))
     for path in written:
         print(f"written: {path}")
     writer = "figures of links" if is_links else "figures of a budget curve"
@@ -247,7 +250,11 @@ def _claims(options: argparse.Namespace) -> None:
             searched,
             lambda params: judge.is_claimed(files, params),
         )
-    print(report.render(judge.judge_files(files, found, options.source), options.source), end="")
+    judged = judge.judge_files(files, found, options.source)
+    if options.json:
+        print(json.dumps(report.as_json(judged, options.source), indent=1, allow_nan=False))
+    else:
+        print(report.render(judged, options.source), end="")
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -115,16 +115,20 @@ def parser(
 
 
 def checked(parameters: Sequence[Parameter], texts: dict[str, str]) -> Values:
-    """Parsed values by name; LatentWireError names the parameter that is wrong."""
+    """Parsed values by name; LatentWireError names the parameter that is wrong.
+
+    Those that were given are looked at first: to read some defaults takes seconds, as those that
+    name schedules of codecs.
+    """
     values: dict[str, Any] = {}
-    for parameter in parameters:
+    for parameter in sorted(parameters, key=lambda each: texts[each.name] == each.default):
         text = str(texts[parameter.name]).strip()
         try:
             values[parameter.name] = parameter.parse(_storable(text))
         except (ValueError, LatentWireError) as error:
             shown = shortened(text, 200)
             raise LatentWireError(f"{parameter.name}={shown}: {error}") from None
-    return Values(values)
+    return Values({parameter.name: values[parameter.name] for parameter in parameters})
 
 
 def with_defaults(

@@ -15,7 +15,13 @@ from latentwire.errors import LatentWireError
 from latentwire.milestones.registry import Milestone, load_milestone, questions
 from latentwire.printable import PlainParser, printable_output
 from latentwire.session.torchrun import dismiss, follow, leave, rank_and_count
-from latentwire.terminal import add_verbosity, prepare_output, set_verbosity, shown_log
+from latentwire.terminal import (
+    add_verbosity,
+    never_silent,
+    prepare_output,
+    set_verbosity,
+    shown_log,
+)
 from latentwire.tracking.signals import raise_on_sigterm, reraise_swallowed_signals
 
 RUN = "run"  # the name of the file that takes a milestone's name
@@ -88,7 +94,7 @@ def _start(milestone: Milestone, program: str, options: Sequence[str]) -> NoRetu
     reraise_swallowed_signals()
     _quiet()
     try:
-        with printable_output(), _failure_kept(milestone.name):
+        with printable_output(), _failure_kept(milestone.name), never_silent(milestone.name):
             milestone.run(values)
         sys.stdout.flush()
     except BaseException as error:

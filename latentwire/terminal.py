@@ -5,7 +5,11 @@ import io
 import logging
 import os
 import sys
+import threading
+import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,8 +17,10 @@ from typing import Any
 from latentwire.printable import printable_lines
 from latentwire.redaction import without_secrets
 
+EVERY_S = 30.0  # that nothing is told, at most, where no bars are shown
 VERBOSITY = "LATENTWIRE_VERBOSITY"  # environment, so that workers know it: see `add_verbosity`
 QUIET, VERBOSE = "quiet", "verbose"
+_told_s = time.monotonic()  # when something was told
 
 
 def add_verbosity(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +62,36 @@ def shown_log() -> logging.Handler:
 
 def tell(text: str) -> None:
     """Print what goes on, which is no result."""
+    global _told_s
+    _told_s = time.monotonic()
     if not is_quiet():
-        print(text, flush=True)
+        print(f"{text}\n", end="", flush=True)  # at once: a thread may tell something too
+
+
+@contextmanager
+def never_silent(name: str) -> Iterator[None]:
+    """Where no bars are shown, a line as often as nothing was told for EVERY_S, such as
+    `m6: at work for 90 s`: that the work in the block goes on can be seen in a file too."""
+    if shows_bars() or is_quiet():
+        yield
+        return
+    ended = threading.Event()
+    threading.Thread(target=_break_silence, args=(name, ended), daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _break_silence(name: str, ended: threading.Event) -> None:
+    began_s = time.monotonic()
+    while not ended.wait(max(_told_s, began_s) + EVERY_S - time.monotonic()):
+        if time.monotonic() - _told_s < EVERY_S:
+            continue
+        try:
+            tell(f"{name}: at work for {time.monotonic() - began_s:.0f} s")
+        except (OSError, ValueError):  # nobody reads it any more, which the work itself finds out
+            return
 
 
 class _ShownLines(logging.Formatter):

@@ -82,7 +82,8 @@ import sys
 from latentwire import cli
 from latentwire.run_entry_point import main
 from latentwire.listing import KINDS
-from latentwire.milestones.registry import questions
+from latentwire.errors import LatentWireError
+from latentwire.milestones.registry import load_milestone, questions
 
 starts = [(cli.main, [typed.split()]) for typed in (
     "--help", "--version", "submit --help", "run m2 --help", *(f"list {kind}" for kind in KINDS)
@@ -93,6 +94,13 @@ wrong = [(main, ["run", ["m2", f"--{name}", value]]) for name, value in (
     ("kv-bits", "five"), ("codec", "kivi5"), ("pair", "dmo"), ("calibration", "nowhere")
 )]
 wrong.append((main, ["run", ["m4", "--pair", "nowhere.yaml"]]))
+for name in questions():  # wrong by themselves, beside defaults that take seconds to read
+    for parameter in load_milestone(name).parameters:
+        try:
+            parameter.parse("wrong,,")
+        except (ValueError, LatentWireError):
+            wrong.append((main, ["run", [name, parameter.option, "wrong,,"]]))
+print("wrong:", len(wrong))
 for start, arguments in [*starts, *wrong]:
     try:
         if start(*arguments) == 0:
@@ -122,7 +130,8 @@ def test_nothing_heavy_is_imported_for_a_help_text_or_a_wrong_parameter() -> Non
     assert done.stdout.count("ended with 0") == len(questions()) + 5 + len(KINDS)
     refusals = done.stderr.splitlines()
     assert refusals[0] == "error: kv_bits=five: must be one of 2, 3, 4, 8, 16 bits"
-    assert len(refusals) == done.stdout.count("ended with 2") == 5
+    wrong = int(done.stdout.partition("wrong: ")[2].split()[0])
+    assert len(refusals) == done.stdout.count("ended with 2") == wrong > 200
     assert all(line.startswith("error: ") for line in refusals)
     imported, drawing = (
         set(done.stdout.rpartition(f"{w}: ")[2].split("\n")[0].split())

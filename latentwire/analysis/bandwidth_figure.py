@@ -20,15 +20,25 @@ from latentwire.analysis.break_even_bandwidth import (
     read_csv,
     table_routes,
 )
-from latentwire.analysis.budget_figure import codec_styles
+from latentwire.analysis.codec_styles import codec_styles
 from latentwire.analysis.formatting import human_bits_per_s, percent
-from latentwire.analysis.pictures import DPI, label, labelled, pair_label, save_figure, styled
+from latentwire.analysis.picture_width import COLUMN_INCHES, Width
+from latentwire.analysis.pictures import (
+    DPI,
+    label,
+    labelled,
+    legend_columns,
+    pair_label,
+    save_figure,
+    styled,
+)
 from latentwire.analysis.plot_baselines import BASELINE_STYLES
 from latentwire.analysis.safe_names import picture_names
 from latentwire.errors import LatentWireError
 
 LOWEST, HIGHEST = 1e3, 1e11  # bit/s: from a bad radio link to a fast network card
 TICKS = 1e3, 1e5, 1e7, 1e9, 1e11
+LABEL_CHARACTERS, TITLE_CHARACTERS, LEGEND_CHARACTERS = 24, 44, 62  # of a line, in a column
 OVER = 0.35  # opacity of what is never called first
 SHOWN = ("bf16", "int8", "int4", "int2")  # of the caches; beside them those that are ever first
 LINKS_PICTURE = "links_"  # how the names of its pictures begin
@@ -40,7 +50,7 @@ TEXT_LINES = ("-", (0, (5, 1.5)), (0, (3, 1.5, 1, 1.5)), (0, (1, 1.5)))
 
 
 @styled
-def draw_links(table: pd.DataFrame, dataset: str, pair: str) -> Figure:
+def draw_links(table: pd.DataFrame, dataset: str, pair: str, width: Width = Width.PAGE) -> Figure:
     """Two panels, one a start (see `break_even_bandwidth`), of one pair and dataset of a
     `break_even_bandwidth.link_table`.
 
@@ -52,23 +62,27 @@ def draw_links(table: pd.DataFrame, dataset: str, pair: str) -> Figure:
     rows = labelled(table[(table["pair"] == pair) & (table["dataset"] == dataset)])
     found = {start: table_routes(rows[rows["start"] == start]) for start in STARTS}
     sound = {start: counted(rows[rows["start"] == start]) for start in STARTS}
-    figure = Figure(figsize=(7.2, 4.6), layout="constrained", dpi=DPI)
-    panels = figure.subplots(1, len(STARTS), sharey=True)
+    size = width.choose((7.2, 4.6), (COLUMN_INCHES, 6.4))
+    figure = Figure(figsize=size, layout="constrained", dpi=DPI)
+    panels = figure.subplots(*width.choose((1, len(STARTS)), (len(STARTS), 1)), sharey=True)
     shown = _shown(found, sound)
     for axes, start in zip(panels, STARTS, strict=True):
         _draw(axes, found[start], sound[start], shown)
         axes.set_title(TITLES[start], fontsize=9)
         axes.set_xlabel("bandwidth (log scale)", fontsize=8.5)
-    panels[0].set_ylabel("ms until the receiver can answer (log scale)", fontsize=8.5)
-    figure.suptitle(
+    for axes in width.choose(panels[:1], panels):
+        height = "ms until the receiver can answer (log scale)"
+        axes.set_ylabel(width.wrapped(height, LABEL_CHARACTERS), fontsize=8.5)
+    title = (
         f"{pair_label(pair)}, {label(dataset)}: which way is first;"
-        f" {rows['device'].iloc[0]}, batch 1\nin brackets: share answered rightly",
-        fontsize=9.5,
+        f" {rows['device'].iloc[0]}, batch 1\nin brackets: share answered rightly"
     )
-    figure.legend(
-        handles=_legend(found[STARTS[0]], sound[STARTS[0]], shown),
-        loc="outside lower center", ncols=3, fontsize=7, frameon=False,
-    )  # fmt: skip
+    figure.suptitle(width.wrapped(title, TITLE_CHARACTERS), fontsize=9.5)
+    handles = _legend(found[STARTS[0]], sound[STARTS[0]], shown)
+    names = [str(handle.get_label()) for handle in handles]
+    columns = width.choose(3, legend_columns(names, 3, LEGEND_CHARACTERS))
+    look: dict[str, Any] = {"loc": "outside lower center", "fontsize": 7, "frameon": False}
+    figure.legend(handles=handles, ncols=columns, **look)
     return figure
 
 
@@ -138,17 +152,18 @@ def _legend(
     return handles
 
 
-def write_link_figures(table: pd.DataFrame, folder: Path) -> list[Path]:
+def write_link_figures(table: pd.DataFrame, folder: Path, width: Width = Width.PAGE) -> list[Path]:
     """Write each pair's and dataset's figure as links_DATASET.png, .svg and .pdf; paths."""
     paths = []
     for (pair, dataset), name in picture_names(table).items():
-        paths += save_figure(draw_links(table, dataset, pair), folder, f"{LINKS_PICTURE}{name}")
+        figure = draw_links(table, dataset, pair, width)
+        paths += save_figure(figure, folder, f"{LINKS_PICTURE}{name}")
     return paths
 
 
-def link_figures_from_csv(path: Path, folder: Path) -> list[Path]:
+def link_figures_from_csv(path: Path, folder: Path, width: Width = Width.PAGE) -> list[Path]:
     """`write_link_figures` from a file that m4 wrote; nothing else is read."""
     table = read_csv(path)
     if table.empty:
         raise LatentWireError(f"{path} has no row to draw: run m1, then m4 again")
-    return write_link_figures(table, folder)
+    return write_link_figures(table, folder, width)

@@ -2,8 +2,8 @@
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,67 +17,48 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import blended_transform_factory
 
 from latentwire.analysis.break_even_bytes import text_sentence
+from latentwire.analysis.budget_points import BudgetPoints, read_budget_points
 from latentwire.analysis.byte_axis import ByteAxis, byte_axis, draw_byte_axis
 from latentwire.analysis.completeness import lent_sentences, n_sentences
 from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.frames import is_resampled, metric_of, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
-from latentwire.analysis.order_styles import MOST_ORDERS, line_styles, order_words
+from latentwire.analysis.order_styles import line_styles, order_words
 from latentwire.analysis.pareto import pareto_front
-from latentwire.analysis.pictures import DPI, PALE, label, labelled, pair_label, styled
-from latentwire.analysis.plot_baselines import (
-    BASELINE_STYLES,
-    draw_baselines,
-    draw_cross,
-    read_baselines,
-)
-from latentwire.analysis.plot_points import (
-    PlotPoint,
-    Quantity,
-    dodge,
-    read_points,
-    read_sweeps,
-    spread,
-)
+from latentwire.analysis.picture_width import Width
+from latentwire.analysis.pictures import DPI, PALE, label, legend_columns, pair_label, styled
+from latentwire.analysis.plot_baselines import BASELINE_STYLES, draw_baselines, draw_cross
+from latentwire.analysis.plot_points import PlotPoint, Quantity, dodge, read_sweeps, spread
 from latentwire.analysis.provenance import hashes_note
-from latentwire.analysis.study_points import NOTE, study_points
-from latentwire.errors import LatentWireError
-from latentwire.spec.axes import ALONE, AXES, CACHES
+from latentwire.analysis.study_points import NOTE
+from latentwire.spec.axes import ALONE
 
 WIDTH, HEIGHT = 6.5, 5.5  # inches: a two-column paper's full width
+LINE_INCHES = 0.12  # of a caption, for which a column's picture is higher
 GREY = "0.45"
-CAPTION_CHARACTERS = 130  # of its size, across the page
+CAPTION_CHARACTERS = 130, 64  # of its size, across a page and a column
 EDGE = 0.012  # of the page's width: where title and caption begin
 
-# Colours of M. Okabe and K. Ito, told apart by all common forms of colour blindness; the
-# markers tell the codecs apart in grey.
-CODEC_STYLES = {
-    "bf16": ("#000000", "o"),
-    "int8": ("#0072B2", "s"),
-    "int4": ("#D55E00", "^"),
-    "int3": ("#009E73", "v"),
-    "int2": ("#CC79A7", "D"),
-}
 # In points: a triangle or a diamond needs more to look as large as a square.
 MARKER_SIZES = {"o": 5.2, "s": 4.9, "^": 6.2, "v": 6.2, "D": 4.7, "<": 6.2, ">": 6.2}
 OTHER_SIZE = 6.0
-OTHER_STYLES = (
-    *(("#E69F00", "P"), ("#56B4E9", "X"), ("#8C6D31", "<"), ("#7B4FA3", ">"), ("#5A5A5A", "p")),
-)
 CONTROL_SCALE, PUBLISHED_SCALE = 0.68, 1.65  # of a hollow marker, to a filled one
 BARS: dict[str, Any] = {"elinewidth": 0.8, "capsize": 1.8, "capthick": 0.8}
 DEGENERATE_SIGN = " \N{MULTIPLICATION SIGN}"  # the cross, in words
 RATIO_POINTS = 8.6  # between the rows of keep ratios
-MOST_CODECS = 10  # told apart by colour and marker
+TITLE_CHARACTERS = 38  # across a column
+CROWDING = 2.3  # of a column's axis: how many times shorter than a page's
 LEGEND_CODECS = 7  # on a line of the legend
 KINDS = 5  # of lines and hollow markers, likewise
-LINE_CHARACTERS, HANDLE_CHARACTERS = 116, 9  # across the page, and what a line's sample takes
+LINE_CHARACTERS = 116, 60  # of a legend, likewise
 FRONT_COLOUR, FRONT_WIDTH = "0.85", 4.5
 Styles = Mapping[str, tuple[str, str]]  # codec -> colour and marker
 
 
 @styled
-def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
+def draw_budget_curve(
+    frame: pd.DataFrame, dataset: str, pair: str, width: Width = Width.PAGE
+) -> Figure:
     """Draw one dataset's budget curve of one pair.
 
     Above, accuracy (or what the task's metric is) with intervals: a colour and marker a codec,
@@ -100,58 +81,39 @@ def draw_budget_curve(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
         frame: the table of `curve.build_curve`.
         dataset: which of its datasets.
         pair: which of its pairs.
+        width: of a page, or of a column of it.
 
     Raises:
         LatentWireError: the table has no C2C point of that pair and dataset.
     """
-    frame = labelled(frame[(frame["dataset"] == dataset) & (frame["pair"] == pair)])
-    has_local = ((frame["source"] == "local") & frame["system"].isin(CACHES)).any()
-    source = "local" if has_local else "published"
-    own = frame[frame["source"] == source]
-    dots = read_points(own)
-    if not dots:
-        raise LatentWireError(f"There is no point of {pair} on {dataset} to draw.")
-    dots, orders_left_out = _of_few_orders(dots)
-    dots, left_out = _chosen(dots)
-    metric = metric_of(own)
-    overlay = read_points(frame[frame["source"] == "published"]) if source == "local" else []
-    overlay += study_points(own, dots, dataset, pair) if source == "local" else []
-    baselines = read_baselines(own)
-    caches = [dot.wire_bytes for dot in [*dots, *overlay]]
-    scale = byte_axis(caches, [baseline.wire_bytes for baseline in baselines])
-    low, high = scale.low, scale.high
-    styles = codec_styles(dot.codec for dot in [*dots, *overlay])
-    dots = dodge(dots, scale.decades, list(styles))
-    gains = [dot for dot in dots if not math.isnan(dot.gain.value)]
-    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, layout="constrained")
+    points = read_budget_points(frame, dataset, pair)
+    baselines, styles = points.baselines, points.styles
+    caches = [dot.wire_bytes for dot in [*points.dots, *points.overlay]]
+    sent = [baseline.wire_bytes for baseline in baselines]
+    scale = byte_axis(caches, sent, width.choose(1.0, CROWDING))
+    points = replace(points, dots=dodge(points.dots, scale.decades * scale.crowding, list(styles)))
+    dots, gains = points.dots, points.gains
+    caption = textwrap.wrap(_caption(points, scale), width.choose(*CAPTION_CHARACTERS))
+    height = width.choose(HEIGHT, HEIGHT + LINE_INCHES * len(caption))
+    figure = Figure(figsize=(width.inches(WIDTH), height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     upper, lower = _panels(figure, gains=bool(gains))
-    _draw_front(upper, dots, "score", high)
-    _draw_front(lower, gains, "gain", high)
-    _draw_score(upper, dots, overlay, styles, metric)
-    _draw_references(upper, own)
+    _draw_front(upper, dots, "score", scale.high)
+    _draw_front(lower, gains, "gain", scale.high)
+    _draw_score(upper, dots, points.overlay, styles, points.metric)
+    _draw_references(upper, points.rows, width)
     _draw_gain(lower, gains, styles)
     draw_baselines(upper, lower if gains else None, baselines)
+    if baselines and width is Width.PAGE:
+        upper.legend(fontsize=6.5, frameon=True, framealpha=0.85, edgecolor="0.85", loc="best")
     for axes in (upper, lower):
-        _draw_crossing(axes, own["beats_text_bytes"], low, high)
+        _draw_crossing(axes, points.rows["beats_text_bytes"], scale.low, scale.high)
     draw_byte_axis(lower, [upper], scale)
-    title = f"{label(dataset)}  \N{MIDDLE DOT}  {pair_label(pair)}"
-    if source == "published":
-        title += "  \N{MIDDLE DOT}  published answers"
-    _draw_legends(figure, title, dots, overlay, styles)
-    caption = _caption(own, dots, overlay, bool(gains), left_out, orders_left_out, scale)
-    figure.supxlabel(caption, x=EDGE, ha="left", fontsize=6.8, color="0.3")
+    said = [label(dataset), pair_label(pair), *["published answers"] * points.is_published]
+    _draw_legends(figure, "  \N{MIDDLE DOT}  ".join(said), points, width)
+    figure.supxlabel("\n".join(caption), x=EDGE, ha="left", fontsize=6.8, color="0.3")
     _draw_keep_ratios(figure, dots, styles)
     return figure
-
-
-def codec_styles(codecs: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Codec -> (colour, marker): the well-known ones first, each always the same."""
-    present = set(codecs)
-    styles = {codec: style for codec, style in CODEC_STYLES.items() if codec in present}
-    for place, codec in enumerate(sorted(present - CODEC_STYLES.keys())):
-        styles[codec] = OTHER_STYLES[place % len(OTHER_STYLES)]
-    return styles
 
 
 def _mark(colour: str, marker: str, scale: float = 1.0, **look: Any) -> dict[str, Any]:
@@ -255,7 +217,7 @@ def _answering_alone(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["system"].isin(ALONE) & (frame["examples"] > frame["unanswered"])]
 
 
-def _draw_references(axes: Axes, frame: pd.DataFrame) -> None:
+def _draw_references(axes: Axes, frame: pd.DataFrame, width: Width) -> None:
     """The systems that send nothing: a level line, its interval and its name on the right edge."""
     references = sorted(records(_answering_alone(frame)), key=lambda row: row["score"])
     edge = axes.get_yaxis_transform()
@@ -273,7 +235,7 @@ def _draw_references(axes: Axes, frame: pd.DataFrame) -> None:
     heights = [[100 * float(row["score"])] for row in references]
     look = {"transform": edge, "va": "center", "fontsize": 7.3, "linespacing": 0.95}
     for row, (score, height) in zip(
-        references, spread(heights, float, 0.09 * (high - low)), strict=True
+        references, spread(heights, float, width.choose(0.09, 0.14) * (high - low)), strict=True
     ):
         sign = DEGENERATE_SIGN if row["degenerate"] else ""
         n = "" if row["complete"] else f", n {row['examples']}"
@@ -339,83 +301,53 @@ def _draw_gain(axes: Axes, dots: Sequence[PlotPoint], styles: Styles) -> None:
     axes.margins(y=0.1)
 
 
-def _draw_legends(
-    figure: Figure,
-    title: str,
-    dots: Sequence[PlotPoint],
-    overlay: Sequence[PlotPoint],
-    styles: Styles,
-) -> None:
+def _draw_legends(figure: Figure, title: str, points: BudgetPoints, width: Width) -> None:
     """Title, codecs, and what lines and hollow markers mean; only what is drawn."""
+    room, styles = width.choose(*LINE_CHARACTERS), points.styles
     codecs = [Line2D([], [], **_mark(*style), label=codec) for codec, style in styles.items()]
-    orders = {order for _, order in read_sweeps(dots)}
-    kinds = [
-        Line2D(
-            [], [], color=GREY, linewidth=1.1, linestyle=line, label=f"{order_words(order)} kept"
-        )
-        for order, line in line_styles(orders).items()
-    ]
-    if not all(math.isnan(dot.deranged) for dot in dots):
-        look = _hollow("0.2", "s", CONTROL_SCALE)
-        kinds.append(Line2D([], [], **look, label="deranged control"))
-    if any(dot.complete and not dot.degenerate for dot in dots):
-        best = "best cache for its bytes (Pareto)"
-        kinds.append(Line2D([], [], color=FRONT_COLOUR, linewidth=FRONT_WIDTH, label=best))
-    if overlay:
-        kinds.append(Line2D([], [], **_hollow("0.55", "s", PUBLISHED_SCALE), label="published"))
-    look = {"fontsize": 7.8, "frameon": False, "borderpad": 0, "columnspacing": 1.6}
+    look: dict[str, Any] = {"fontsize": 7.8, "frameon": False, "borderpad": 0, "columnspacing": 1.6}
     figure.legend(
         handles=codecs,
-        title=title,
+        title=width.wrapped(title, TITLE_CHARACTERS),
         title_fontproperties={"weight": "bold", "size": 9.5},
         alignment="left",
         loc="outside upper left",
-        ncols=_columns(list(styles), LEGEND_CODECS),
+        ncols=legend_columns(list(styles), LEGEND_CODECS, room),
         handlelength=1.0,
         **look,
     )
-    if kinds:
-        upper = figure.axes[0]
-        beside = blended_transform_factory(figure.transFigure, upper.transAxes)
-        look |= {"bbox_to_anchor": (EDGE, 1.02), "bbox_transform": beside, "borderaxespad": 0}
-        names = [str(kind.get_label()) for kind in kinds]
-        # Beside the panel's own legend. What is not clipped, the layout makes room for.
-        second = Legend(upper, kinds, names, loc="lower left", ncols=_columns(names, KINDS), **look)
-        upper.add_artist(second).set_clip_on(False)
+    upper = figure.axes[0]
+    kinds = _kinds(points, width)
+    if width is Width.COLUMN:  # in its panel there is no room for a legend
+        kinds += upper.get_legend_handles_labels()[0]
+    if not kinds:
+        return
+    beside = blended_transform_factory(figure.transFigure, upper.transAxes)
+    look |= {"bbox_to_anchor": (EDGE, 1.02), "bbox_transform": beside, "borderaxespad": 0}
+    names = [str(kind.get_label()) for kind in kinds]
+    columns = legend_columns(names, KINDS, room)
+    # Beside the panel's own legend. What is not clipped, the layout makes room for.
+    second = Legend(upper, kinds, names, loc="lower left", ncols=columns, **look)
+    upper.add_artist(second).set_clip_on(False)
 
 
-def _columns(names: Sequence[str], most: int) -> int:
-    """Of a legend, which is filled column by column: as many as the page is wide enough for."""
-
-    def characters(columns: int) -> int:
-        rows, longer = divmod(len(names), columns)  # the first columns have a row more
-        ends = [column * rows + min(column, longer) for column in range(columns + 1)]
-        parts = [names[start:end] for start, end in pairwise(ends)]
-        return sum(max(map(len, part)) + HANDLE_CHARACTERS for part in parts)
-
-    fitting = (n for n in range(min(len(names), most), 1, -1) if characters(n) <= LINE_CHARACTERS)
-    return next(fitting, 1)
-
-
-def _chosen(dots: list[PlotPoint]) -> tuple[list[PlotPoint], int]:
-    """Dots of codecs that a picture can tell apart, and how many codecs are left out.
-
-    With more than MOST_CODECS, those stay that have several cache lengths or a style of their own;
-    the rest, of whole caches only, stand in the picture of codecs against bits.
-    """
-    codecs = {dot.codec for dot in dots}
-    if len(codecs) <= MOST_CODECS:
-        return dots, 0
-    swept = {codec for codec, _ in read_sweeps(dots)}
-    kept = [dot for dot in dots if dot.codec in swept or dot.codec in CODEC_STYLES] or dots
-    return kept, len(codecs) - len({dot.codec for dot in kept})
-
-
-def _of_few_orders(dots: list[PlotPoint]) -> tuple[list[PlotPoint], int]:
-    """Dots of orders that lines can tell apart, the first of them, and how many are left out."""
-    known = {dot.order for dot in dots if dot.order and not dot.whole}
-    kept = sorted(known, key=AXES["order"].sort_key)[:MOST_ORDERS]
-    return [d for d in dots if d.whole or d.order in kept], len(known) - len(kept)
+def _kinds(points: BudgetPoints, width: Width) -> list[Any]:
+    """Samples of the lines and hollow markers that are drawn."""
+    orders = {order for _, order in read_sweeps(points.dots)}
+    look: dict[str, Any] = {"color": GREY, "linewidth": 1.1}
+    kinds = [
+        Line2D([], [], linestyle=line, label=f"{order_words(order)} kept", **look)
+        for order, line in line_styles(orders).items()
+    ]
+    if not all(math.isnan(dot.deranged) for dot in points.dots):
+        look = _hollow("0.2", "s", CONTROL_SCALE)
+        kinds.append(Line2D([], [], **look, label="deranged control"))
+    if any(dot.complete and not dot.degenerate for dot in points.dots):
+        best = "best cache for its bytes" + width.choose(" (Pareto)", "")
+        kinds.append(Line2D([], [], color=FRONT_COLOUR, linewidth=FRONT_WIDTH, label=best))
+    if points.overlay:
+        kinds.append(Line2D([], [], **_hollow("0.55", "s", PUBLISHED_SCALE), label="published"))
+    return kinds
 
 
 def _bars(rows: pd.DataFrame, gains: bool) -> str:
@@ -425,17 +357,9 @@ def _bars(rows: pd.DataFrame, gains: bool) -> str:
     return "accuracy: Wilson; pairing gain: Tango" if gains else "accuracy: Wilson"
 
 
-def _caption(
-    frame: pd.DataFrame,
-    dots: Sequence[PlotPoint],
-    overlay: Sequence[PlotPoint],
-    gains: bool,
-    left_out: int,
-    orders_left_out: int,
-    scale: ByteAxis,
-) -> str:
+def _caption(points: BudgetPoints, scale: ByteAxis) -> str:
     """What n is, what the bars are, what is not finished and what is not drawn."""
-    shown = frame[(frame["examples"] > 0)]
+    shown, gains = points.rows[points.rows["examples"] > 0], bool(points.gains)
     n, *unfinished = n_sentences(shown, "point")
     sentences = [f"{n}. Bars: 95 % intervals ({_bars(shown, gains)})."]
     sentences += [f"{sentence}." for sentence in unfinished]
@@ -443,23 +367,26 @@ def _caption(
         sentences += lent_sentences(shown)
     if _answering_alone(shown)["system"].eq("calibrated").any():
         sentences.append("Calibrated: the receiver without its letter prior.")
-    if any(not np.isclose(dot.x, dot.wire_bytes) for dot in dots):
+    if any(not np.isclose(dot.x, dot.wire_bytes) for dot in points.dots):
         sentences.append("Points of nearly equal bytes stand side by side.")
     if scale.squeeze < 1:
         sentences.append("Left of the two strokes the axis is squeezed.")
     degenerate = bool(shown[["degenerate", "deranged_degenerate"]].any(axis=None))
-    if degenerate or any(dot.degenerate for dot in overlay):
+    if degenerate or any(dot.degenerate for dot in points.overlay):
         sentences.append(f"Crossed out (\N{MULTIPLICATION SIGN}): the answer is {DEGENERATE_NOTE}.")
     prior = letter_prior(shown)
     if not math.isnan(prior):
         sentences.append(f"Always the commonest key: {100 * prior:.1f} %.")
-    if left_out:
-        sentences.append(f"{left_out} more codecs: see the picture of codecs against bits.")
-    if orders_left_out:
-        sentences.append(f"{orders_left_out} more ways to choose tokens: see their own picture.")
-    if any(dot.budget for dot in overlay):
+    if points.codecs_left_out:
+        more = f"{points.codecs_left_out} more codecs"
+        sentences.append(f"{more}: see the picture of codecs against bits.")
+    if points.orders_left_out:
+        sentences.append(
+            f"{points.orders_left_out} more ways to choose tokens: see their own picture."
+        )
+    if any(dot.budget for dot in points.overlay):
         sentences.append(f"{NOTE}.")
     sentences += filter(None, [text_sentence(shown)])
     if hashes := hashes_note(shown):
         sentences.append(f"{hashes[0].upper()}{hashes[1:]}.")
-    return "\n".join(textwrap.wrap(" ".join(sentences), CAPTION_CHARACTERS))
+    return " ".join(sentences)

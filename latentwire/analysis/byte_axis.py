@@ -29,6 +29,7 @@ class ByteAxis:
     high: float
     cut: float  # from here on decades have their whole width; `low` where nothing is squeezed
     squeeze: float = 1.0  # of a decade's width, left of the cut
+    crowding: float = 1.0  # how many times shorter than on a page
 
     @property
     def decades(self) -> float:
@@ -47,11 +48,11 @@ class ByteAxis:
 
     def ticks(self) -> list[float]:
         """Round byte counts; left of the cut powers of ten, none close to it."""
-        whole = byte_ticks(self.cut, self.high)
+        whole = byte_ticks(self.cut, self.high, self.crowding)
         if self.squeeze == 1:
             return whole
         powers = 10.0 ** np.arange(math.ceil(math.log10(self.low)), math.log10(self.cut))
-        room = LABEL * self.decades
+        room = LABEL * self.crowding * self.decades
         left: list[float] = []
         for tick, place in zip(powers.tolist(), self.place(powers).tolist(), strict=True):
             before = self.place(np.array(left[-1:]))
@@ -60,7 +61,9 @@ class ByteAxis:
         return [*left, *whole]
 
 
-def byte_axis(caches: Sequence[float], messages: Sequence[float]) -> ByteAxis:
+def byte_axis(
+    caches: Sequence[float], messages: Sequence[float], crowding: float = 1.0
+) -> ByteAxis:
     """The axis for caches and messages of so many bytes: 8 % of room on each side, and half a
     decade at least."""
     low, high = _limits([*caches, *messages])
@@ -68,8 +71,8 @@ def byte_axis(caches: Sequence[float], messages: Sequence[float]) -> ByteAxis:
     above, below = math.log10(high / cut), math.log10(cut / low) if cut > low else 0.0
     most = above * MESSAGES / (1 - MESSAGES)
     if below <= most:
-        return ByteAxis(low, high, low)
-    return ByteAxis(low, high, cut, most / below)
+        return ByteAxis(low, high, low, crowding=crowding)
+    return ByteAxis(low, high, cut, most / below, crowding)
 
 
 def draw_byte_axis(axes: Axes, others: Sequence[Axes], scale: ByteAxis) -> None:
@@ -93,9 +96,10 @@ def draw_byte_axis(axes: Axes, others: Sequence[Axes], scale: ByteAxis) -> None:
             panel.plot(scale.cut, 0, marker=stroke, **look)
 
 
-def byte_ticks(low: float, high: float) -> list[float]:
-    """Round byte counts between the ends: 1, 2, 5 of each decade, or fewer on a long axis."""
-    decades = math.log10(high / low)
+def byte_ticks(low: float, high: float, crowding: float = 1.0) -> list[float]:
+    """Round byte counts between the ends: 1, 2, 5 of each decade, or fewer on a long axis or on one
+    that is `crowding` times shorter than on a page."""
+    decades = math.log10(high / low) * crowding
     steps: tuple[float, ...] = (1,)
     for most, finer in ((4, (1, 3)), (3, (1, 2, 5)), (0.7, (1, 1.5, 2, 3, 5, 7))):
         if decades < most:

@@ -13,6 +13,7 @@ from latentwire.analysis.curve import read_csv
 from latentwire.analysis.frames import whole_caches
 from latentwire.analysis.heat_map import draw_heat_map, has_grid
 from latentwire.analysis.latex import latex_table
+from latentwire.analysis.picture_width import Width
 from latentwire.analysis.pictures import save_figure, save_png
 from latentwire.analysis.rate_distortion_figure import draw_rate_accuracy
 from latentwire.analysis.safe_names import picture_names
@@ -26,12 +27,12 @@ PAGE_DPI = 100  # a run's page shows pictures as wide as they are
 BUDGET_CURVE, SELECTIONS = "budget_curve_", "selections_"  # how names of pictures begin
 
 
-def write_figures(frame: pd.DataFrame, folder: Path) -> list[Path]:
+def write_figures(frame: pd.DataFrame, folder: Path, width: Width = Width.PAGE) -> list[Path]:
     """Write the table in LaTeX and, for each pair and dataset, as PNG and SVG: the budget curve;
     with several codecs, accuracy against bits a number; with several cache lengths, the heat map;
     with several ways to choose tokens, these.
 
-    The same frame gives the same bytes, whether it was just computed or read from its CSV.
+    The same frame and width give the same bytes, whether it was just computed or read from its CSV.
     Everything is drawn before the first file is written.
 
     Returns:
@@ -40,7 +41,7 @@ def write_figures(frame: pd.DataFrame, folder: Path) -> list[Path]:
     Raises:
         LatentWireError: there is no C2C point to draw.
     """
-    figures = {stem: draw() for stem, draw in _figures(frame)}
+    figures = {stem: draw(width=width) for stem, draw in _figures(frame)}
     if not figures:
         raise LatentWireError("the table has no C2C point to draw: run m0, m2 or m3 first")
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,12 +64,12 @@ def write_budget_curves(frame: pd.DataFrame, folder: Path) -> list[Path]:
     return paths
 
 
-def figures_from_csv(path: Path, folder: Path) -> list[Path]:
+def figures_from_csv(path: Path, folder: Path, width: Width = Width.PAGE) -> list[Path]:
     """`write_figures` from a file that m4 wrote; nothing else is read."""
-    return write_figures(read_csv(path), folder)
+    return write_figures(read_csv(path), folder, width)
 
 
-def _figures(frame: pd.DataFrame) -> Iterator[tuple[str, Callable[[], Figure]]]:
+def _figures(frame: pd.DataFrame) -> Iterator[tuple[str, Callable[..., Figure]]]:
     """File name without its ending, and what draws the figure."""
     for (pair, dataset), end in picture_names(frame).items():
         rows = frame[(frame["pair"] == pair) & (frame["dataset"] == dataset)]

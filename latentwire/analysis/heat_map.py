@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -12,11 +13,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from latentwire.analysis.budget_figure import CODEC_STYLES
+from latentwire.analysis.codec_styles import CODEC_STYLES
 from latentwire.analysis.completeness import gain_is_complete, n_sentences
 from latentwire.analysis.frames import metric_of, records, under_budget
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.order_styles import MOST_ORDERS
+from latentwire.analysis.picture_width import Width
 from latentwire.analysis.pictures import DPI, PALE, label, labelled, pair_label, styled
 from latentwire.analysis.provenance import hashes_note
 from latentwire.spec.axes import AXES, CACHES
@@ -24,9 +26,30 @@ from latentwire.spec.axes import AXES, CACHES
 # Even in lightness, so that it reads the same in grey and to the colour-blind.
 COLOURS = colormaps["cividis"]
 CELL_WIDTH, CELL_HEIGHT = 0.62, 0.42  # inches
+TITLE_CHARACTERS, NOTE_CHARACTERS = 40, 72  # of a line, in a column
+WHOLE_INTERVALS = 5  # cells side by side in a column that hold an interval in one line
 QUANTITIES = {"score": "{} (%)", "pairing_gain": "pairing gain (points)"}
 
 Cells = dict[tuple[str, float], dict[str, Any]]  # (codec, keep ratio) -> row
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the cells of a picture look like."""
+
+    width: Width
+    ratios: int  # side by side
+    complete: bool  # all cells: none has a line of its own for n
+
+    def broken(self, interval: str) -> str:
+        """An interval as it fits in a cell of a column."""
+        return interval.replace(" ", "\n") if self.ratios > WHOLE_INTERVALS else interval
+
+    @property
+    def cell_height(self) -> float:
+        """Inches."""
+        lines = 1 + (self.ratios > WHOLE_INTERVALS) + (not self.complete)
+        return self.width.choose(CELL_HEIGHT, 0.19 + 0.1 * lines)
 
 
 def has_grid(frame: pd.DataFrame) -> bool:
@@ -39,7 +62,9 @@ def has_grid(frame: pd.DataFrame) -> bool:
 
 
 @styled
-def draw_heat_map(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
+def draw_heat_map(
+    frame: pd.DataFrame, dataset: str, pair: str, width: Width = Width.PAGE
+) -> Figure:
     """The score, and pairing gain where the control was run, of codecs (down, by bits) at keep
     ratios (across), with 95 % intervals; a column of panels for each order.
 
@@ -59,32 +84,42 @@ def draw_heat_map(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     done = {"score": kept["complete"], "pairing_gain": gain_is_complete(kept)}
     kept = kept.assign(**{f"{name}_complete": complete for name, complete in done.items()})
 
-    width = 0.9 + len(orders) * (CELL_WIDTH * len(ratios) + 0.25)
-    height = 1.25 + len(quantities) * (CELL_HEIGHT * len(codecs) + 0.55)
-    figure = Figure(figsize=(max(width, 4.6), height), dpi=DPI, layout="constrained")
+    look = Look(width, len(ratios), bool(kept["complete"].all()))
+    across, down = width.choose((len(orders), 1), (1, len(orders)))
+    wide = 0.9 + across * (CELL_WIDTH * len(ratios) + 0.25)
+    high = 1.25 + down * len(quantities) * (look.cell_height * len(codecs) + 0.55)
+    size = width.inches(max(wide, 4.6)), high
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(len(quantities), len(orders), squeeze=False)
+    panels = figure.subplots(down * len(quantities), across, squeeze=False)
+    panels = panels.reshape(len(quantities), len(orders))
     for (column, title), line in zip(quantities, panels, strict=True):
         known = kept[kept[column].notna()]
         values = 100 * (known[known[f"{column}_complete"]] if done[column].any() else known)[column]
-        low, high = float(values.min()), float(values.max())
+        limits = float(values.min()), float(values.max())
         for order, axes in zip(orders, line, strict=True):
             cells = _cells(kept, order)
-            _draw_cells(axes, cells, codecs, ratios, column, (low, high))
+            _draw_cells(axes, cells, codecs, ratios, column, limits, look)
             axes.set_title(f"{title.format(metric_of(kept))}, {order} kept", fontsize=8)
-    for axes in panels[-1]:
+    for axes in width.choose(panels[-1], panels[-1, -1:]):
         axes.set_xlabel("share of the prompt's tokens sent", fontsize=7.5)
     title = f"{label(dataset)}  \N{MIDDLE DOT}  {pair_label(pair)}"
-    figure.suptitle(title, fontsize=9, weight="bold")
-    n, *unfinished = n_sentences(kept, "cell")
-    notes = [f"{n}; brackets: 95 % intervals; hatched: not run"]
-    notes += [line for note in unfinished for line in textwrap.wrap(note, int(22 * width))]
-    if kept["degenerate"].any():
-        notes.append(f"\N{MULTIPLICATION SIGN}: the answer is {DEGENERATE_NOTE}")
-    notes += [note for note in (hashes_note(kept),) if note]
+    figure.suptitle(width.wrapped(title, TITLE_CHARACTERS), fontsize=9, weight="bold")
+    notes = _notes(kept, width.choose(int(22 * wide), NOTE_CHARACTERS))
     # An empty legend entry is laid out by matplotlib; a free text would not be.
-    figure.supxlabel("\n".join(notes), fontsize=6, color="0.3")
+    figure.supxlabel(width.wrapped(notes, NOTE_CHARACTERS), fontsize=6, color="0.3")
     return figure
+
+
+def _notes(rows: pd.DataFrame, characters: int) -> str:
+    """What n is, what stands in the cells, and of which fuser and questions."""
+    n, *unfinished = n_sentences(rows, "cell")
+    notes = [f"{n}; brackets: 95 % intervals; hatched: not run"]
+    notes += [line for note in unfinished for line in textwrap.wrap(note, characters)]
+    if rows["degenerate"].any():
+        notes.append(f"\N{MULTIPLICATION SIGN}: the answer is {DEGENERATE_NOTE}")
+    notes += [note for note in (hashes_note(rows),) if note]
+    return "\n".join(notes)
 
 
 def _cells(rows: pd.DataFrame, order: str) -> Cells:
@@ -97,7 +132,7 @@ def _cells(rows: pd.DataFrame, order: str) -> Cells:
 
 
 def _draw_cell(
-    axes: Axes, place: tuple[int, int], row: dict[str, Any], column: str, share: float
+    axes: Axes, place: tuple[int, int], row: dict[str, Any], column: str, share: float, shape: Look
 ) -> None:
     """A cell that was run: its number, its interval, and its n where it is not complete."""
     (x, y), complete = place, bool(row[f"{column}_complete"])
@@ -108,14 +143,20 @@ def _draw_cell(
     sign = "\N{MULTIPLICATION SIGN}" if row["degenerate"] else ""
     low, high = (f"{100 * float(row[f'{column}_{end}']):.0f}" for end in ("low", "high"))
     look: dict[str, Any] = {"ha": "center", "va": "center", "color": "white" if dark else "black"}
-    value = 100 * float(row[column])
-    axes.text(x + 0.5, y + 0.36, f"{value:.1f}{sign}", fontsize=7, **look)
-    if complete:
-        axes.text(x + 0.5, y + 0.74, f"[{low}, {high}]", fontsize=5, **look)
+    value, interval = f"{100 * float(row[column]):.1f}{sign}", f"[{low}, {high}]"
+    n = f"n = {row['examples'] if column == 'score' else row['pairing_examples']}"
+    if shape.width is Width.COLUMN:
+        lines = [shape.broken(interval)] + ([] if complete else [n])
+        axes.text(x + 0.5, y + 0.05, value, fontsize=7, **look | {"va": "top"})
+        look |= {"va": "bottom", "linespacing": 1.0}
+        axes.text(x + 0.5, y + 0.95, "\n".join(lines), fontsize=6, **look)
         return
-    n = row["examples"] if column == "score" else row["pairing_examples"]
-    axes.text(x + 0.5, y + 0.66, f"[{low}, {high}]", fontsize=5, **look)
-    axes.text(x + 0.5, y + 0.88, f"n = {n}", fontsize=5, **look)
+    axes.text(x + 0.5, y + 0.36, value, fontsize=7, **look)
+    if complete:
+        axes.text(x + 0.5, y + 0.74, interval, fontsize=5, **look)
+        return
+    axes.text(x + 0.5, y + 0.66, interval, fontsize=5, **look)
+    axes.text(x + 0.5, y + 0.88, n, fontsize=5, **look)
 
 
 def _draw_cells(
@@ -125,6 +166,7 @@ def _draw_cells(
     ratios: Sequence[float],
     column: str,
     limits: tuple[float, float],
+    shape: Look,
 ) -> None:
     low, high = limits
     for y, codec in enumerate(codecs):
@@ -136,7 +178,7 @@ def _draw_cells(
                 axes.add_patch(box)
                 continue
             share = (value - low) / (high - low) if high > low else 0.5
-            _draw_cell(axes, (x, y), row, column, share)
+            _draw_cell(axes, (x, y), row, column, share, shape)
     axes.set_xlim(0, len(ratios))
     axes.set_ylim(len(codecs), 0)
     axes.set_xticks([x + 0.5 for x in range(len(ratios))], [f"{ratio:g}" for ratio in ratios])

@@ -31,7 +31,7 @@ def line_styles(drawn: Iterable[str]) -> dict[str, LineStyleType]:
     others = 0
     for order in sorted(drawn, key=AXES["order"].sort_key):
         if is_oracle(order):
-            found[order] = _ORACLES[list(ORACLES).index(order) % len(_ORACLES)]
+            found[order] = _ORACLES[_place(order) % len(_ORACLES)]
         elif order in _OWN:
             found[order] = _OWN[order]
         else:
@@ -43,8 +43,12 @@ def line_styles(drawn: Iterable[str]) -> dict[str, LineStyleType]:
 def colour_and_marker(order: str) -> tuple[str, str]:
     """The same in every picture; of one rule, over layers and by layer, one colour."""
     if is_oracle(order):
-        place = list(ORACLES).index(order) if order in ORACLES else 0
-        return _OF_ORACLES[place % len(_OF_ORACLES)], "o"
+        return _OF_ORACLES[_place(order) % len(_OF_ORACLES)], "o"
     known = list(orders())
     place = known.index(order) if order in known else len(known)
     return _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
+
+
+def _place(oracle: str) -> int:
+    """An oracle's place among all; one that is not known here, as of another version, is first."""
+    return list(ORACLES).index(oracle) if oracle in ORACLES else 0

@@ -5,9 +5,10 @@ figure in a global list, takes a backend from the environment and asks for a dis
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -24,6 +25,7 @@ DPI = 200
 ENDINGS = (".png", ".svg", ".pdf")  # of a picture's files
 PALE = 0.4  # opacity of what is not complete
 LONGEST_LABEL = 60  # characters
+HANDLE_CHARACTERS = 9  # that the sample of a line takes in a legend
 P = ParamSpec("P")
 T = TypeVar("T")
 # matplotlib's own settings, so that a user's matplotlibrc changes nothing, and one font that it
@@ -77,6 +79,19 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
 def _plain(text: str) -> str:
     """Text that matplotlib does not take for a formula."""
     return text.replace("$", r"\$")
+
+
+def legend_columns(names: Sequence[str], most: int, room: int) -> int:
+    """Of a legend, which is filled column by column: as many as `room` characters a line hold."""
+
+    def characters(columns: int) -> int:
+        rows, longer = divmod(len(names), columns)  # the first columns have a row more
+        ends = [column * rows + min(column, longer) for column in range(columns + 1)]
+        parts = [names[start:end] for start, end in pairwise(ends)]
+        return sum(max(map(len, part)) + HANDLE_CHARACTERS for part in parts)
+
+    fitting = (n for n in range(min(len(names), most), 1, -1) if characters(n) <= room)
+    return next(fitting, 1)
 
 
 def gridded(axes: Axes, label_size: float) -> None:

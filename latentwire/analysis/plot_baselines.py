@@ -103,7 +103,7 @@ def draw_cross(axes: Axes, x: float, y: float) -> None:
 
 
 def draw_baselines(upper: Axes, lower: Axes | None, baselines: Sequence[BaselinePoint]) -> None:
-    """The score in the upper panel, with a legend of its own; pairing gain in the lower, if any."""
+    """The score in the upper panel, named for a legend; pairing gain in the lower, if any."""
     by_key: dict[str, list[BaselinePoint]] = defaultdict(list)
     for baseline in sorted(baselines, key=lambda baseline: (baseline.wire_bytes, baseline.tokens)):
         by_key[baseline.key].append(baseline)
@@ -119,5 +119,3 @@ def draw_baselines(upper: Axes, lower: Axes | None, baselines: Sequence[Baseline
                 part = [one for one in shown if one.is_complete(quantity) == complete]
                 _draw_marks(axes, part, quantity, name)
         _draw_deranged(upper, by_key[key])
-    if by_key:
-        upper.legend(fontsize=6.5, frameon=True, framealpha=0.85, edgecolor="0.85", loc="best")

@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 from latentwire.analysis.completeness import counts, gain_is_complete, n_sentences
 from latentwire.analysis.frames import metric_of, whole_caches
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
-from latentwire.analysis.pictures import PALE, gridded, label, labelled, pair_label, styled
+from latentwire.analysis.picture_width import COLUMN_INCHES, Width
+from latentwire.analysis.pictures import (
+    PALE,
+    gridded,
+    label,
+    labelled,
+    legend_columns,
+    pair_label,
+    styled,
+)
 from latentwire.analysis.provenance import hashes_note
 from latentwire.channel import codec_names
 
@@ -40,7 +49,8 @@ LOSSES = {
     "kl_nats_mean": "next token, KL (nats)",
 }
 ALONE: dict[str, Any] = {"color": "#999999", "linewidth": 0.8, "linestyle": ":", "zorder": 0}
-TITLE_CHARACTERS = 110
+TITLE_CHARACTERS = 110, 46  # of a line, across a page and a column
+LEGEND_CHARACTERS = 62  # across a column
 OTHER_STYLE = ("#999999", "X")
 
 
@@ -73,7 +83,9 @@ def draw_rate_distortion(frame: pd.DataFrame, dataset: str, pair: str) -> Figure
 
 
 @styled
-def draw_rate_accuracy(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
+def draw_rate_accuracy(
+    frame: pd.DataFrame, dataset: str, pair: str, width: Width = Width.PAGE
+) -> Figure:
     """Accuracy and pairing gain of whole caches against bits a number, one dot a codec.
 
     `frame` is a budget curve of one dataset and source (see `curve.COLUMNS`); rows of other keep
@@ -84,40 +96,48 @@ def draw_rate_accuracy(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     frame = labelled(frame)
     whole = whole_caches(frame)
     whole = whole[whole["bits_per_element"].notna()]
-    figure = Figure(figsize=(7.2, 4.6), layout="constrained", dpi=200)
-    left, right = figure.subplots(1, 2)
+    size = width.choose((7.2, 4.6), (COLUMN_INCHES, 6.4))
+    figure = Figure(figsize=size, layout="constrained", dpi=200)
+    left, right = figure.subplots(*width.choose((1, 2), (2, 1)))
     _draw_percent(left, whole, "score", whole["complete"])
     gains = whole[whole["pairing_gain"].notna()]
     _draw_percent(right, gains, "pairing_gain", gain_is_complete(gains))
-    for system in ("receiver", "sharer"):
-        _draw_alone(left, frame[frame["system"] == system], system)
+    alone = [frame[frame["system"] == system] for system in ("receiver", "sharer")]
+    lowest = min((rows for rows in alone if len(rows)), key=_lowest, default=None)
+    for rows in alone:  # in a column the lower one's name is under its line, so that none meet
+        _draw_alone(left, rows, width.choose("bottom", "top" if rows is lowest else "bottom"))
     right.axhline(0, **ALONE)
     left.set_title(f"{metric_of(frame)} (%)", fontsize=9)
     right.set_title("pairing gain (points)", fontsize=9)
-    _finish(figure, [left, right], _title(whole, dataset, pair))
+    _finish(figure, [left, right], _title(whole, dataset, pair, width), width)
     return figure
 
 
-def _title(whole: pd.DataFrame, dataset: str, pair: str) -> str:
+def _title(whole: pd.DataFrame, dataset: str, pair: str, width: Width) -> str:
     done = whole[whole["complete"]]
     n = counts(whole if done.empty else done)
     lines = [f"{pair_label(pair)}, {label(dataset)}: whole caches, n = {n}"]
     if len(whole):
         notes = [*n_sentences(whole, "codec")[1:], hashes_note(whole)]
-        lines += [line for note in notes for line in textwrap.wrap(note, TITLE_CHARACTERS)]
-    return "\n".join(lines)
+        room = width.choose(*TITLE_CHARACTERS)
+        lines += [line for note in notes for line in textwrap.wrap(note, room)]
+    return width.wrapped("\n".join(lines), TITLE_CHARACTERS[1])
 
 
-def _draw_alone(axes: Axes, rows: pd.DataFrame, system: str) -> None:
+def _lowest(rows: pd.DataFrame) -> float:
+    return float(rows["score"].min())
+
+
+def _draw_alone(axes: Axes, rows: pd.DataFrame, side: str) -> None:
     """A level line with its name for a model alone."""
     for row in rows.to_dict("records"):
         height, look = 100 * row["score"], {} if row["complete"] else {"alpha": PALE}
         sign = " \N{MULTIPLICATION SIGN}" if row["degenerate"] else ""
         sign += "" if row["complete"] else f", n = {row['examples']}"
         axes.axhline(height, **ALONE, **look)
-        words: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 6.5, "color": "#666666"}
+        words: dict[str, Any] = {"ha": "right", "va": side, "fontsize": 6.5, "color": "#666666"}
         place = ("axes fraction", "data")
-        axes.annotate(f"{system} alone{sign}", (1, height), xycoords=place, **words)
+        axes.annotate(f"{row['system']} alone{sign}", (1, height), xycoords=place, **words)
 
 
 def _draw_percent(
@@ -165,16 +185,17 @@ def families_of(codecs: Iterable[str]) -> list[str]:
     return [name for name in STYLES if name in found] + sorted(found - STYLES.keys())
 
 
-def _finish(figure: Figure, panels: list[Axes], title: str) -> None:
+def _finish(figure: Figure, panels: list[Axes], title: str, width: Width = Width.PAGE) -> None:
     for axes in panels:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, position: f"{value:g}")
         axes.set_xlabel("bits a number, all in")
         gridded(axes, 8)
-    found = {}
-    for axes in panels:
-        found.update(dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True)))
-    figure.legend(
-        found.values(), found.keys(), loc="outside lower center", ncols=5, fontsize=7, frameon=False
-    )
+    found: dict[str, Any] = {}
+    for axes in panels:  # what is complete is drawn first, and is the family's sample
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, handle)
+    look: dict[str, Any] = {"loc": "outside lower center", "fontsize": 7, "frameon": False}
+    columns = width.choose(5, legend_columns(list(found), 5, LEGEND_CHARACTERS))
+    figure.legend(found.values(), found.keys(), ncols=columns, **look)
     figure.suptitle(title, fontsize=9)

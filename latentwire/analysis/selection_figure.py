@@ -18,7 +18,16 @@ from latentwire.analysis.completeness import n_sentences
 from latentwire.analysis.formatting import human_bytes
 from latentwire.analysis.frames import metric_of, under_budget
 from latentwire.analysis.order_styles import colour_and_marker, line_styles, order_words
-from latentwire.analysis.pictures import DPI, gridded, label, labelled, pair_label, styled
+from latentwire.analysis.picture_width import COLUMN_INCHES, Width
+from latentwire.analysis.pictures import (
+    DPI,
+    gridded,
+    label,
+    labelled,
+    legend_columns,
+    pair_label,
+    styled,
+)
 from latentwire.analysis.plot_points import PlotPoint, Quantity, read_points, read_sweeps
 from latentwire.analysis.reproduction.published_accuracies import (
     LATENTWIRE_2026_02,
@@ -29,6 +38,9 @@ from latentwire.spec.axes import AXES, CACHES, is_oracle
 
 FEWEST_ORDERS = 3  # fewer stand in the budget curve well
 PANEL_WIDTH, PANEL_HEIGHT, LEGEND_WIDTH = 3.0, 2.5, 2.1  # inches
+COLUMN_HEIGHT = 1.9  # inches, of a row of panels in a column
+TITLE_CHARACTERS, LEGEND_CHARACTERS = 38, 52  # of a line, likewise
+CROWDING = 2.2  # of its axes of bytes
 
 
 def has_selections(frame: pd.DataFrame) -> bool:
@@ -39,9 +51,11 @@ def has_selections(frame: pd.DataFrame) -> bool:
 
 
 @styled
-def draw_selections(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
+def draw_selections(
+    frame: pd.DataFrame, dataset: str, pair: str, width: Width = Width.PAGE
+) -> Figure:
     """Score (above) and pairing gain of every order, a column of panels for each codec that was run
-    at several keep ratios.
+    at several keep ratios; in a paper's column a row of panels for each.
 
     A colour and marker an order, and a line through its keep ratios up to the whole cache (black);
     oracles, which no sender can be, are dashed. Conditions under a budget are not drawn. One bar a
@@ -55,10 +69,13 @@ def draw_selections(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
     swept = {codec for codec, _ in read_sweeps(dots)}
     codecs = list(dict.fromkeys(dot.codec for dot in dots if dot.codec in swept))
     drawn = sorted({d.order for d in dots if d.order and d.keep_ratio < 1}, key=_sort_key)
-    size = (LEGEND_WIDTH + PANEL_WIDTH * len(codecs), 0.9 + 2 * PANEL_HEIGHT)
+    size = width.choose(
+        (LEGEND_WIDTH + PANEL_WIDTH * len(codecs), 0.9 + 2 * PANEL_HEIGHT),
+        (COLUMN_INCHES, 2.2 + COLUMN_HEIGHT * len(codecs)),
+    )
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(2, len(codecs), sharex="col", sharey="row", squeeze=False)
+    panels = _panels(figure, len(codecs), width)
     published = _published(pair, dataset)
     hollow = 0
     for column, codec in enumerate(codecs):
@@ -66,19 +83,40 @@ def draw_selections(frame: pd.DataFrame, dataset: str, pair: str) -> Figure:
         _draw(panels[0, column], own, "score")
         _draw(panels[1, column], own, "gain")
         hollow += _draw_published(panels[0, column], own, dataset, published)
-        panels[0, column].set_title(label(codec), fontsize=9)
-        _label_bytes(panels[1, column])
-    panels[0, 0].set_ylabel(f"{metric_of(rows)} (%)", fontsize=8.5)
-    panels[1, 0].set_ylabel("pairing gain (points)", fontsize=8.5)
-    _draw_legend(figure, drawn, bool(hollow))
+    _label(panels, codecs, metric_of(rows), width)
     title = f"{label(dataset)}  \N{MIDDLE DOT}  {pair_label(pair)}"
-    figure.suptitle(title, fontsize=9.5, fontweight="bold")
+    _draw_legend(figure, title, drawn, bool(hollow), width)
     words = textwrap.wrap(_caption(rows, drawn), int(19 * size[0]))
     figure.supxlabel("\n".join(words), x=0.012, ha="left", fontsize=6.8, color="0.3")
     return figure
 
 
 _sort_key = AXES["order"].sort_key
+
+
+def _panels(figure: Figure, codecs: int, width: Width) -> Any:
+    """The panels of scores, and those of gains, by codec: a column each or, where the picture is
+    narrow, a row."""
+    if width is Width.PAGE:
+        return figure.subplots(2, codecs, sharex="col", sharey="row", squeeze=False)
+    return figure.subplots(codecs, 2, sharex="row", sharey="col", squeeze=False).T
+
+
+def _label(panels: Any, codecs: Sequence[str], metric: str, width: Width) -> None:
+    """Name the panels and what stands along them, once something is drawn in them."""
+    quantities = f"{metric} (%)", "pairing gain (points)"
+    if width is Width.COLUMN:
+        for line, quantity in zip(panels, quantities, strict=True):
+            for axes, codec in zip(line, codecs, strict=True):
+                axes.set_title(f"{label(codec)}\n{quantity}", fontsize=8)
+                _label_bytes(axes, "bytes (log scale)", CROWDING)
+        return
+    for axes, codec in zip(panels[0], codecs, strict=True):
+        axes.set_title(label(codec), fontsize=9)
+    for axes, quantity in zip(panels[:, 0], quantities, strict=True):
+        axes.set_ylabel(quantity, fontsize=8.5)
+    for axes in panels[1]:
+        _label_bytes(axes, "bytes sent per question (mean, log scale)", 1.0)
 
 
 def _draw(axes: Axes, dots: Sequence[PlotPoint], quantity: Quantity) -> None:
@@ -138,14 +176,17 @@ def _draw_published(
     return count
 
 
-def _label_bytes(axes: Axes) -> None:
-    axes.xaxis.set_major_locator(FixedLocator(byte_ticks(*axes.get_xlim())))
+def _label_bytes(axes: Axes, words: str, crowding: float) -> None:
+    axes.xaxis.set_major_locator(FixedLocator(byte_ticks(*axes.get_xlim(), crowding)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
-    axes.set_xlabel("bytes sent per question (mean, log scale)", fontsize=8)
+    axes.set_xlabel(words, fontsize=8)
 
 
-def _draw_legend(figure: Figure, drawn: Sequence[str], published: bool) -> None:
+def _draw_legend(
+    figure: Figure, title: str, drawn: Sequence[str], published: bool, width: Width
+) -> None:
+    """Title, and which order is which; in a column above the panels."""
     lines = line_styles(drawn)
     handles = []
     for order in drawn:
@@ -158,8 +199,20 @@ def _draw_legend(figure: Figure, drawn: Sequence[str], published: bool) -> None:
     if published:
         look = {"markerfacecolor": "none", "markeredgecolor": "0.55", "linestyle": "none"}
         handles.append(Line2D([], [], marker="o", markersize=7, label="published", **look))
+    look = {"handles": handles, "fontsize": 7.5, "frameon": False}
+    if width is Width.PAGE:
+        figure.suptitle(title, fontsize=9.5, fontweight="bold")
+        figure.legend(loc="outside right upper", handlelength=5, **look)
+        return
+    names = [str(handle.get_label()) for handle in handles]
     figure.legend(
-        handles=handles, loc="outside right upper", fontsize=7.5, frameon=False, handlelength=5
+        title="\n".join(textwrap.wrap(title, TITLE_CHARACTERS)),
+        title_fontproperties={"weight": "bold", "size": 9.5},
+        alignment="left",
+        loc="outside upper left",
+        ncols=legend_columns(names, len(names), LEGEND_CHARACTERS),
+        handlelength=3.5,
+        **look,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from latentwire.spec.axes import MIXED
-from latentwire.suggestion import did_you_mean
+from latentwire.suggestion import known_names
 
 INTEGER_BITS = (8, 4, 3, 2)
 ROTATED_BITS = (1, 1.5, 2, 2.5, 3, 3.5, 4)
@@ -44,6 +44,7 @@ FAMILIES = (
     Family(_named("klt{}", LAYER_RATES), "transform coding of each layer by itself"),
 )
 NAMES = tuple(name for family in FAMILIES for name in family.names)
+LISTING = "latentwire list codecs"
 COMPOSED = (
     "exceptions by layer are written int4/last2:bf16, those by token tokens:int8:int4, a lossless"
     " stage bf16+zstd"
@@ -66,10 +67,7 @@ def is_composed(name: str) -> bool:
 
 def unknown_codec(name: str) -> str:
     """The sentence that refuses a codec that there is not."""
-    return (
-        f"codec {name!r} is unknown{did_you_mean(name, NAMES)}; there are {', '.join(NAMES)};"
-        f" {COMPOSED}"
-    )
+    return f"codec {name!r} is unknown{known_names(name, NAMES, LISTING)}; {COMPOSED}"
 
 
 def is_mixed(name: str) -> bool:

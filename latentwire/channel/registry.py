@@ -20,6 +20,7 @@ from latentwire.channel.codec_names import (
     INTEGER_BITS,
     KLT_PLANE_BITS,
     LAYER_RATES,
+    LISTING,
     PLANE_BITS,
     RATES,
     ROTATED_BITS,
@@ -44,6 +45,7 @@ from latentwire.channel.rotation import Rotation
 from latentwire.channel.symmetric import Symmetric
 from latentwire.channel.turbo import Turbo
 from latentwire.errors import LatentWireError
+from latentwire.suggestion import known_names
 
 GROUP = 32  # channels that share a scale
 
@@ -207,6 +209,6 @@ def read_codec(
 def _scheduled(name: str) -> PerTensor:
     if name not in PER_TENSOR:
         raise ScheduleError(
-            f"codec {name!r} cannot be part of another; there are {', '.join(PER_TENSOR)}"
+            f"codec {name!r} cannot be part of another{known_names(name, PER_TENSOR, LISTING)}"
         )
     return PER_TENSOR[name]

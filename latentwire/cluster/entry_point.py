@@ -8,7 +8,7 @@ from latentwire.errors import LatentWireError, quoted
 from latentwire.milestones.registry import Milestone
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import AUTO, checked
-from latentwire.suggestion import did_you_mean
+from latentwire.suggestion import known_names
 
 SCRIPT = Path(latentwire.__file__).resolve().parents[1] / "entry_points" / "run.py"
 
@@ -33,8 +33,8 @@ def require_known(entries: Sequence[Milestone], given: Mapping[str, str]) -> Non
         if name not in known:
             names = " and ".join(entry.name for entry in entries)
             raise LatentWireError(
-                f"{names} has no parameter {quoted(name)}; it takes {', '.join(sorted(known))}"
-                f"{did_you_mean(name, sorted(known))}"
+                f"{names} has no parameter {quoted(name)}"
+                f"{known_names(name, sorted(known), f'latentwire run {entries[0].name} --help')}"
             )
 
 

@@ -6,9 +6,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from latentwire.terminal import shows_bars, tell
-
-EVERY_S = 30.0  # between two lines
+from latentwire.terminal import EVERY_S, shows_bars, tell
 
 
 class ShownProgress(Protocol):

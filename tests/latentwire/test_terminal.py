@@ -3,17 +3,20 @@
 import io
 import logging
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from c2c.errors import printable, shortened
+from latentwire import terminal
 from latentwire.ending import BROKEN_PIPE, FAILED, end
 from latentwire.errors import LatentWireError, as_sentence, quoted
-from latentwire.terminal import PlainLines, prepare_output
+from latentwire.terminal import PlainLines, never_silent, prepare_output, tell
 
 ROOT = Path(__file__).parents[2]
 
@@ -140,3 +143,23 @@ def test_an_output_that_is_closed_or_full_is_no_traceback(
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
     assert (tmp_path / "kept").read_text() == ""
+
+
+def test_a_long_silence_is_broken_where_no_bar_is_seen(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "EVERY_S", 0.2)
+    with never_silent("m6"):
+        for _ in range(8):  # never silent by itself
+            tell("m6: something")
+            time.sleep(0.02)
+        spoken = capsys.readouterr().out
+        time.sleep(0.9)
+    silent = capsys.readouterr().out
+    time.sleep(0.3)
+    assert "at work" not in spoken and capsys.readouterr().out == ""  # nor is it once all is done
+    assert re.fullmatch(r"(m6: at work for [01] s\n){2,4}", silent)
+    monkeypatch.setenv("LATENTWIRE_VERBOSITY", "quiet")
+    with never_silent("m6"):
+        time.sleep(0.3)
+    assert capsys.readouterr().out == ""

@@ -1,14 +1,16 @@
-"""Judged claims as text for the terminal, at most 100 columns wide."""
+"""Judged claims as text for the terminal, at most 100 columns wide, and as JSON values."""
 
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from latentwire.analysis.claims.claim import Claim
 from latentwire.analysis.claims.judge import ClaimsReport, Judgement
 from latentwire.analysis.formatting import p_value
 from latentwire.analysis.frames import published_note
 from latentwire.analysis.stats import Interval, PairedOutcomes
+from latentwire.spec.axes import or_none
 from latentwire.tasks.registry import task_of_records
 from latentwire.tasks.task import Task
 
@@ -28,6 +30,48 @@ def render(reports: Sequence[ClaimsReport], source: str) -> str:
     verdicts = ", ".join(f"{counted[name]} {name}" for name in ("supported", "refuted"))
     lines.append(f"{counted.total()} claims: {verdicts}, {counted['undecided']} undecided")
     return "\n".join(lines) + "\n"
+
+
+def as_json(reports: Sequence[ClaimsReport], source: str) -> list[dict[str, Any]]:
+    """The same as values of strict JSON, an object a file and pair: differences and intervals are
+    shares from -1 to 1; null for what no answer tells."""
+    return [
+        {
+            "file": report.file,
+            "pair": report.pair,
+            "source": source,
+            "claims": [_values(judgement) for judgement in report.judgements],
+        }
+        for report in reports
+    ]
+
+
+def _values(judgement: Judgement) -> dict[str, Any]:
+    claim, outcomes = judgement.claim, judgement.outcomes
+    numbers = {
+        "difference": outcomes.difference,
+        "difference_low": judgement.interval.low,
+        "difference_high": judgement.interval.high,
+        "only_first": outcomes.only_first,
+        "only_second": outcomes.only_second,
+        "p": judgement.p,
+        "p_holm": judgement.p_holm,
+        "questions_needed": judgement.questions_needed,
+    }
+    return {
+        "text": claim.text,
+        "verdict": judgement.verdict,
+        "dataset": claim.dataset,
+        "metric": task_of_records(claim.dataset).metric,
+        "kind": claim.kind,
+        "margin": claim.margin,
+        "first": claim.labels[0],
+        "second": claim.labels[1],
+        "examples": outcomes.examples,
+        "examples_total": judgement.examples_total,
+        **{name: or_none(value) if outcomes.examples else None for name, value in numbers.items()},
+        "notes": list(judgement.notes),
+    }
 
 
 def _lines(judgement: Judgement, family: int) -> list[str]:

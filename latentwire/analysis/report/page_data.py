@@ -21,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from latentwire.analysis.budget_figure import codec_styles
+from latentwire.analysis.codec_styles import codec_styles
 from latentwire.analysis.comparison_columns import BY_DONOR, BY_RECEIVER
 from latentwire.analysis.curve import ConditionResult, merged
 from latentwire.analysis.findings_told import telling

@@ -14,7 +14,8 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 
-from latentwire.analysis.budget_figure import _of_few_orders, draw_budget_curve
+from latentwire.analysis.budget_figure import draw_budget_curve
+from latentwire.analysis.budget_points import _of_few_orders
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes
 from latentwire.analysis.order_styles import MOST_ORDERS
 from latentwire.analysis.pictures import save_png, save_svg

@@ -124,7 +124,9 @@ def test_incomplete_points_are_pale_and_say_their_n(condition: Make) -> None:
     curve_figure = draw_budget_curve(frame, "set", "demo")
     assert "(int2: n = 20)" in curve_figure.texts[-1].get_text().replace("\n", " ")
     rates = draw_rate_accuracy(frame, "set", "demo")
-    assert "(int2: n = 20)" in str(rates.get_suptitle())
+    assert "n = 40\n" in str(rates.get_suptitle()) and "(int2: n = 20)" in str(rates.get_suptitle())
+    samples = {line.get_label(): line.get_alpha() for line in rates.legends[0].get_lines()}
+    assert samples["int"] == 1  # int2 is of that family, and pale
     assert PALE in alphas(rates) and PALE not in alphas(draw_rate_accuracy(whole, "set", "demo"))
     # The front is that of the complete ones.
     (front,) = [p for p in curve_figure.axes[0].patches if isinstance(p, StepPatch)]

@@ -43,9 +43,12 @@ def test_kv_bits_name_codecs_of_as_many_bits() -> None:
     assert all(CODECS[name].bits == bits for bits, name in BY_BITS.items())
 
 
-def test_an_unknown_codec_is_refused_with_those_there_are() -> None:
-    with pytest.raises(LatentWireError, match=r"codec 'int5' is unknown.*; there are bf16, fp16"):
-        codec("int5")
+@pytest.mark.parametrize("name", ["int5", "int4/last2:int5"])
+def test_an_unknown_codec_is_refused_with_the_near_ones_and_what_lists_all(name: str) -> None:
+    with pytest.raises(LatentWireError, match=r"all [0-9]+: latentwire list codecs") as refused:
+        codec(name)
+    assert "(did you mean int" in str(refused.value)
+    assert sum(f" {known}" in str(refused.value) for known in NAMES) < 8
 
 
 @pytest.mark.parametrize("name", CODECS)

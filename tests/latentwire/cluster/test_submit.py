@@ -105,7 +105,7 @@ def test_the_conda_environments_python(
     [
         (["m99"], "unknown entry point 'm99'; known: baselines, calibrate, "),
         (["m2", "-P", "kv_bits=abc"], "kv_bits=abc: must be one of"),
-        (["m2", "-P", "keep_ratio=1"], "m2 has no parameter 'keep_ratio'; it takes "),
+        (["m2", "-P", "keep_ratio=1"], "m2 has no parameter 'keep_ratio'"),
         (["m2", "-P", "kv_bits"], "parameter 'kv_bits': must be name=value"),
         (["m2", "-P", "seed=1", "-P", "seed=2"], "parameter seed is given twice"),
         (["m2", "-P", "pair=nobody"], "unknown pair 'nobody'"),

@@ -11,6 +11,7 @@ from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.noninferiority import difference_interval
 from latentwire.analysis.stats import PairedOutcomes
 from latentwire.cli import main
+from latentwire.strict_json import parse_json
 from latentwire.tracking.store import open_store
 
 Make = Callable[..., ConditionResult]
@@ -76,6 +77,25 @@ def test_every_verdict_is_printed_with_its_numbers(
     interval = f"95 % [{100 * low:+.2f}, {100 * high:+.2f}]"
     assert lines[4].startswith(f"    n 600 of 600, difference +6.67 points, {interval}")
     assert lines[-1] == "3 claims: 1 supported, 1 refuted, 1 undecided"
+
+
+def test_json_holds_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["claims", written(tmp_path), "--json"]) == 0
+    (told,) = parse_json(capsys.readouterr().out)  # which takes no NaN
+    assert (told["file"], told["pair"], told["source"]) == ("mine.yaml", "demo", "local")
+    verdicts = {claim["text"]: claim["verdict"] for claim in told["claims"]}
+    assert verdicts == {"better": "supported", "worse": "refuted", "better by six": "undecided"}
+    better, _, by_six = told["claims"]
+    low, high = difference_interval(PairedOutcomes(300, 60, 20, 220))
+    assert better["difference"] == pytest.approx(40 / 600)
+    assert (better["difference_low"], better["difference_high"]) == (low, high)
+    assert (better["only_first"], better["only_second"], better["examples"]) == (60, 20, 600)
+    assert better["p"] <= better["p_holm"] < 0.05 and by_six["margin"] == 0.06 and by_six["notes"]
+    assert main(["claims", "--json"]) == 0
+    claims = [claim for file in parse_json(capsys.readouterr().out) for claim in file["claims"]]
+    unknown = [claim for claim in claims if not claim["examples"]]
+    assert unknown and len(unknown) < len(claims)
+    assert all(claim["difference"] is None and claim["p"] is None for claim in unknown)
 
 
 def test_without_a_file_the_milestones_claims_are_judged(

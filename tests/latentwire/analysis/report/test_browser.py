@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -288,6 +289,30 @@ def test_paper_has_the_table_and_the_legend(page: Any) -> None:
     hidden = [name for name, there in shown.items() if not there]
     assert hidden == ["#filters", "#questions"]
     assert len(page.find_elements("css selector", "#legend svg")) == 3
+
+
+def test_in_the_dark_all_is_readable_and_paper_stays_white(page: Any) -> None:
+    def seen(media: str, scheme: str) -> tuple[float, float, str]:
+        """Lightness of text and of the page, and what is done to pictures."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
+        looks = page.execute_script(
+            "const body = getComputedStyle(document.body);"
+            "const svg = getComputedStyle(document.querySelector('#chart svg'));"
+            "return [body.color, body.backgroundColor, svg.filter]"
+        )
+        ink, paper = (sum(map(int, re.findall(r"\d+", look)[:3])) / 765 for look in looks[:2])
+        return ink, paper, looks[2]
+
+    try:
+        for media, scheme in (("screen", "light"), ("print", "light"), ("print", "dark")):
+            ink, paper, turned = seen(media, scheme)
+            assert ink < 0.2 and paper == 1 and turned == "none"
+        ink, paper, turned = seen("screen", "dark")
+        assert ink > 0.85 and paper == pytest.approx(0.08, abs=0.01)  # what white is turned to
+        assert turned.startswith("invert(0.92)")
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
 
 
 def test_the_front_is_that_of_the_figures(page: Any, condition: Make) -> None:
