@@ -168,9 +168,9 @@ def link_table(
     for row in records(times):
         pair, dataset = str(row["pair"]), str(row["dataset"])
         own = codecs[(codecs["pair"] == pair) & (codecs["dataset"] == dataset)]
-        measured = {str(each.pop("codec")): _floats(each) for each in records(own)}
+        measured = {str(each.pop("codec")): figures(each) for each in records(own)}
         for start in STARTS:
-            found = routes(measured, _floats(row), start)
+            found = routes(measured, figures(row), start)
             keys = {way: (pair, dataset, *_key(way)) for way in found}
             over = {
                 way: NOT_EVALUATED
@@ -306,5 +306,6 @@ def _label(row: Mapping[str, object]) -> str:
     return str(row["codec"] or row["way"])
 
 
-def _floats(row: Mapping[str, object]) -> dict[str, float]:
+def figures(row: Mapping[str, object]) -> dict[str, float]:
+    """The numbers of a row of M1's measurements, by name."""
     return {name: float(value) for name, value in row.items() if isinstance(value, float)}

@@ -20,7 +20,7 @@ from latentwire.analysis.paired_scores import (
     Paired,
     compare,
     compare_with_donors,
-    compare_with_mean,
+    mean_over_donors,
     own_rank_p,
 )
 from latentwire.analysis.stats import Outcomes, holm
@@ -70,7 +70,7 @@ def receiver_columns(
     """Of a point against the receiver alone: what its own message adds, and what another question's
     takes away. `alone` and `deranged` have no questions that could not be answered."""
     gain = compare(own, alone)
-    harm = compare_with_mean(alone, deranged)
+    harm = compare(alone, mean_over_donors(deranged))
     return {
         "receiver_examples": gain.examples,
         **of_difference(gain).columns("gain_over_receiver"),

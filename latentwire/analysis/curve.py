@@ -24,8 +24,7 @@ from latentwire.analysis.comparison_columns import (
     reference_columns,
 )
 from latentwire.analysis.content_columns import content_columns
-from latentwire.analysis.donor_lengths import with_lengths
-from latentwire.analysis.donors import DonorAnswers, counting
+from latentwire.analysis.donors import DonorAnswers, lent_answers
 from latentwire.analysis.frames import FAMILY
 from latentwire.analysis.letter_distribution import (
     at_limit,
@@ -442,7 +441,7 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
         if control != DERANGED
     }
     own = records[MATCHED if point.system in SENDING else NONE]
-    lent = _lent(parts, own)
+    lent = lent_of([part for part in parts if part.control == DERANGED], own)
     if len(own) > total:
         raise LatentWireError(f"{point}: {len(own)} examples, but its dataset has {total}.")
 
@@ -475,18 +474,6 @@ def _measure(parts: Sequence[ConditionResult]) -> _Measured:
         row |= _control_columns(control, answers[control])
     row[f"{DERANGED}_examples"] = lent.examples
     return _Measured(point, own, lent, row)
-
-
-def _lent(parts: Sequence[ConditionResult], own: Mapping[str, Record]) -> DonorAnswers:
-    """The answers to other questions' messages, by donor."""
-    by_number: dict[int, list[ConditionResult]] = defaultdict(list)
-    for part in parts:
-        if part.control == DERANGED:
-            by_number[part.donor or 1].append(part)
-    found = {number: merged(str(some[0]), some) for number, some in by_number.items()}
-    if parts[0].system in CACHES:
-        found = {number: with_lengths(own, answers) for number, answers in found.items()}
-    return counting(found)
 
 
 def _control_columns(control: str, found: Sequence[Record]) -> dict[str, Any]:
@@ -572,6 +559,16 @@ def merged(name: str, parts: Iterable[ConditionResult]) -> dict[str, Record]:
                 )
     # What is drawn by chance must not depend on who computed which chunk first.
     return dict(sorted(records.items(), key=lambda named: (named[1].index, named[0])))
+
+
+def lent_of(parts: Sequence[ConditionResult], own: Mapping[str, Record]) -> DonorAnswers:
+    """The answers that count of a condition's parts with other questions' messages, of any donors;
+    `own` are those to its own messages."""
+    by_number: dict[int, list[ConditionResult]] = defaultdict(list)
+    for part in parts:
+        by_number[part.donor or 1].append(part)
+    found = {number: merged(str(some[0]), some) for number, some in by_number.items()}
+    return lent_answers(found, own, merges=any(part.system in CACHES for part in parts))
 
 
 def _counted(record: Record) -> tuple[object, ...]:

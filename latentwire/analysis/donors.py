@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from latentwire.analysis.donor_lengths import with_lengths
 from latentwire.analysis.stats import scored
 from latentwire.analysis.unanswered import answered
 from latentwire.evaluation.record import Record
@@ -46,10 +47,32 @@ class DonorAnswers:
         return {name: scored(sum(v) / len(v), clusters[name]) for name, v in found.items()}
 
 
-def counting(by_number: Mapping[int, Answers]) -> DonorAnswers:
-    """Of some donors those that were asked all that any was: a trial run of one more donor makes no
-    mean over some questions only."""
+def lent_answers(by_number: Mapping[int, Answers], own: Answers, *, merges: bool) -> DonorAnswers:
+    """The answers to other questions' messages that count, wherever they are compared: of donors
+    those that were asked all that any was, for a trial run of one more donor makes no mean over
+    some questions only. In a set of one question, or on one evidence alone, the message was the own
+    one all the same (`derange`): it is none of another question.
+
+    Args:
+        by_number: a donor's number -> its answers.
+        own: those to the own messages of the same condition; where they are not there, records of
+            earlier versions do not tell a donor's length (`with_lengths`).
+        merges: whether the message is a cache, which is brought to the question's length.
+    """
+    by_number = {
+        number: {name: record for name, record in found.items() if not _is_own(name, record, own)}
+        for number, found in by_number.items()
+    }
+    if merges:
+        by_number = {number: with_lengths(own, found) for number, found in by_number.items()}
     most = max(map(len, by_number.values()), default=0)
     return DonorAnswers(
         [answers for _, answers in sorted(by_number.items()) if answers and len(answers) == most]
     )
+
+
+def _is_own(name: str, record: Record, own: Answers) -> bool:
+    """Whether the donor is the question itself, or one on its evidence."""
+    donor = own.get(record.donor_id or "")
+    shares = donor is not None and record.cluster is not None and donor.cluster == record.cluster
+    return record.donor_id == name or shares

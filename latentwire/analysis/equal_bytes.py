@@ -15,13 +15,14 @@ import pandas as pd
 
 from latentwire.analysis.bootstrap import score_interval
 from latentwire.analysis.curve import mean_score, outcomes
+from latentwire.analysis.donors import DonorAnswers
 from latentwire.analysis.estimates import of_difference
 from latentwire.analysis.formatting import percent
 from latentwire.analysis.frames import records as rows_of
-from latentwire.analysis.paired_scores import compare
+from latentwire.analysis.letter_distribution import ratio
+from latentwire.analysis.paired_scores import compare, compare_with_donors
 from latentwire.analysis.pareto import pareto_front
 from latentwire.analysis.unanswered import answered
-from latentwire.controls.registry import DERANGED, MATCHED
 from latentwire.evaluation.record import Record
 from latentwire.spec.axes import CACHES, TEXTS
 from latentwire.spec.condition import Condition
@@ -32,7 +33,7 @@ _ENDS = ("", "_low", "_high")
 COLUMNS = (
     *("pair", "dataset", "budget_bytes", "kind", "condition", "development_score", "examples"),
     *("wire_bytes_mean", "wire_bytes_max", "unused_bytes_mean", "sent_nothing_share", "cut_share"),
-    *("score", "score_low", "score_high", "deranged_score"),
+    *("score", "score_low", "score_high", "donors", "deranged_score"),
     *(f"{name}{end}" for name in ("pairing_gain", "against_message") for end in _ENDS),
     *("best_cache", "best_text", "best_message", "on_front", "over_budget"),
 )
@@ -62,7 +63,8 @@ class Chosen:
         return self.condition.system in CACHES
 
 
-Records = Mapping[tuple[Condition, str], Mapping[str, Record]]  # by condition and control
+Answered = tuple[Mapping[str, Record], DonorAnswers]  # with own, and with other messages
+Records = Mapping[Condition, Answered]
 
 
 def best_tried(ways: Sequence[Tried], budget_bytes: int) -> Tried | None:
@@ -90,11 +92,10 @@ def equal_bytes_table(
         fitting = [each for each in here if not _over(each, records)]
         best = _best(fitting, records)
         for each in here:
-            own, lent = (records[each.condition, control] for control in (MATCHED, DERANGED))
             message = best.get("best_message")
-            reference = records[message.condition, MATCHED] if message else {}
+            reference = records[message.condition][0] if message else {}
             compared = {} if each is message else reference
-            row = _row(own, lent, compared, budget) | {
+            row = _row(*records[each.condition], compared, budget) | {
                 **{name: best.get(name) is each for name in _KINDS},
                 "over_budget": _over(each, records),
             }
@@ -126,7 +127,7 @@ def _best(chosen: Sequence[Chosen], records: Records) -> dict[str, Chosen]:
     equals the one that sends fewer bytes."""
 
     def rank(each: Chosen) -> tuple[float, float]:
-        return -each.development_score, _mean_bytes(records[each.condition, MATCHED])
+        return -each.development_score, _mean_bytes(records[each.condition][0])
 
     of = {name: [each for each in chosen if belongs(each)] for name, belongs in _KINDS.items()}
     return {name: min(found, key=rank) for name, found in of.items() if found}
@@ -134,9 +135,8 @@ def _best(chosen: Sequence[Chosen], records: Records) -> dict[str, Chosen]:
 
 def _over(each: Chosen, records: Records) -> int:
     """How many of its messages, own or another question's, are longer than the budget."""
-    every = (
-        r for control in (MATCHED, DERANGED) for r in records[each.condition, control].values()
-    )
+    own, lent = records[each.condition]
+    every = (*own.values(), *lent.every)
     return sum(record.wire_bytes > each.budget_bytes for record in every)
 
 
@@ -146,21 +146,21 @@ def _mean_bytes(records: Mapping[str, Record]) -> float:
 
 
 def _alone(pair: str, dataset: str, alone: Mapping[str, Record]) -> dict[str, object]:
-    row = _row(alone, {}, {}, 0)
+    row = _row(alone, DonorAnswers(()), {}, 0)
     named = {"pair": pair, "dataset": dataset, "budget_bytes": 0, "kind": ALONE, "condition": ALONE}
     return row | named | dict.fromkeys(_KINDS, False) | {"over_budget": 0}
 
 
 def _row(
     own: Mapping[str, Record],
-    lent: Mapping[str, Record],
+    lent: DonorAnswers,
     message: Mapping[str, Record],
     budget_bytes: int,
 ) -> dict[str, object]:
     """What the answers with the own message, another's, and the best message give."""
     scores, sent = outcomes(own), answered(own)
     sizes = [record.wire_bytes for record in sent.values()]
-    gain = of_difference(compare(scores, outcomes(answered(lent))))
+    gain = of_difference(compare_with_donors(scores, [outcomes(each) for each in lent.answered]))
     against = of_difference(compare(scores, outcomes(message)))
     low, high = score_interval(scores)
     return {
@@ -173,7 +173,8 @@ def _row(
         "score": mean_score(own),
         "score_low": low,
         "score_high": high,
-        "deranged_score": mean_score(lent),
+        "donors": len(lent.by_donor),
+        "deranged_score": ratio(sum(record.value for record in lent.every), len(lent.every)),
         **gain.columns("pairing_gain"),
         **against.columns("against_message"),
     }

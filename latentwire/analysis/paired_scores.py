@@ -2,6 +2,7 @@
 or one side is the mean of several donors: resampled, for the counts of right and wrong answers say
 too little there."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,17 +101,29 @@ def compare_with_donors(own: Outcomes, donors: Sequence[Outcomes]) -> Paired:
     """A condition against the mean over several donors, of the questions that it shares with one
     of them at least. With one donor, `compare`."""
     if len(donors) < 2:
-        return compare(own, donors[0] if donors else {})
+        return compare(own, mean_over_donors(donors))
     found = paired_with_donors(own, donors)
     return found if found.differences else compare({}, {})
 
 
-def compare_with_mean(one: Outcomes, donors: Sequence[Outcomes]) -> Paired:
-    """The same of what is no message, such as the receiver alone. Answers to several wrong messages
-    are like each other and not like its own, so ranks among them, which take all for exchangeable,
-    would be too sure: a mean difference of 0 is tested by its signs."""
-    found = compare_with_donors(one, donors)
-    return PairedScores(found.differences) if isinstance(found, PairedScores) else found
+def mean_over_donors(donors: Sequence[Outcomes]) -> Outcomes:
+    """Of each question the mean score over the donors that it has; of one donor its scores.
+
+    What is not the same condition's own message, such as the receiver alone, is compared with this
+    mean (`compare`). Answers to several wrong messages are like each other and not like its own, so
+    ranks among them, which take all for exchangeable, would be too sure: a mean difference of 0 is
+    tested by its signs.
+    """
+    if len(donors) < 2:
+        return donors[0] if donors else {}
+    found: dict[str, list[float]] = defaultdict(list)
+    for each in donors:
+        for name, score in each.items():
+            found[name].append(score)
+    return {
+        name: scored(sum(map(float, scores)) / len(scores), cluster_of(scores[0]))
+        for name, scores in found.items()
+    }
 
 
 def own_rank_p(own: Outcomes, donors: Sequence[Outcomes]) -> float | None:

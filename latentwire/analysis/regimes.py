@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from latentwire.analysis.break_even_bandwidth import Route
 from latentwire.analysis.curve import mean_score, outcomes
 from latentwire.analysis.estimates import Estimate, of_difference
 from latentwire.analysis.measured_condition import MeasuredCondition
@@ -122,30 +121,3 @@ def judged(found: Sequence[Contender]) -> Verdict:
     ]
     winner = min(tied, key=lambda each: (each.wire_bytes, -each.score))
     return Verdict(winner, tuple(tied))
-
-
-def time_ms(each: Contender, ways: Mapping[str, Route], bit_per_s: float) -> float:
-    """Until the receiver stands behind its prompt, over a link (`break_even_bandwidth`), with the
-    bytes that were sent; NaN where a part of it was never measured.
-
-    `ways` are by `way_of`. Nothing to be sent takes the receiver's prompt alone.
-    """
-    keys = {way_of(one) for one in each.conditions}
-    if len(keys) != 1 or (key := keys.pop()) not in ways:
-        return math.nan
-    measured = ways[key]
-    sent = Route(
-        measured.name, "", measured.meanwhile_ms, measured.before_ms, measured.after_ms,
-        each.wire_bytes,
-    )  # fmt: skip
-    return sent.time_ms(bit_per_s)
-
-
-def way_of(one: MeasuredCondition) -> str:
-    """What its measured way is called in a table of links: a codec, or a text of so many tokens in
-    UTF-8; "" for what M1 does not time."""
-    if one.part.system in CACHES:
-        return one.part.codec
-    if one.part.system == "text" and one.part.codec == "utf8" and one.part.budget_bytes is None:
-        return f"text {one.part.message_tokens} tokens"
-    return ""

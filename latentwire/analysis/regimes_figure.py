@@ -1,7 +1,9 @@
 """Regimes as pictures: what scores how much within which budget, and who wins over which link."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -70,8 +72,7 @@ def _map(axes: Axes, rows: pd.DataFrame) -> None:
     speeds = sorted(rows["link_bit_per_s"].unique())
     for row in records(rows):
         x, y = budgets.index(row["budget_bytes"]), speeds.index(row["link_bit_per_s"])
-        timed = row["soonest"] != NOT_MEASURED
-        kind = row["soonest"] if timed else row["winner"]
+        kind, timed = first_of(row)
         hatch = None if timed else "///"
         axes.add_patch(
             Rectangle((x, y), 1, 1, facecolor=COLOURS[kind], edgecolor="white", hatch=hatch)
@@ -88,6 +89,13 @@ def _map(axes: Axes, rows: pd.DataFrame) -> None:
     axes.tick_params(labelsize=6, length=0)
     for side in axes.spines.values():
         side.set_visible(False)
+
+
+def first_of(row: Mapping[str, Any]) -> tuple[str, bool]:
+    """Whom a map's cell names, and whether by time: the soonest of those that score alike; where
+    not all of them were timed, the one of fewest bytes."""
+    timed = row["soonest"] != NOT_MEASURED
+    return str(row["soonest"] if timed else row["winner"]), timed
 
 
 def write_regimes(table: pd.DataFrame, folder: Path) -> list[Path]:

@@ -2,34 +2,43 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from latentwire.analysis.break_even_bandwidth import Route
+from latentwire.analysis import csv_files
+from latentwire.analysis.break_even_bandwidth import STARTS
 from latentwire.analysis.curve import mean_score
 from latentwire.analysis.formatting import human_bits_per_s, human_bytes, percent
 from latentwire.analysis.frames import records as rows_of
 from latentwire.analysis.measured_condition import MeasuredCondition
-from latentwire.analysis.regimes import CONTENDERS, Contender, difference, judged, time_ms
-from latentwire.analysis.unanswered import answered
+from latentwire.analysis.regimes import CONTENDERS, Contender, difference, judged
+from latentwire.analysis.regimes_times import Ways, time_ms, why_unknown
 from latentwire.evaluation.record import Record
 
-Links = Mapping[str, Mapping[str, Route]]  # by start and name of the way
-# With another question's message, an entry a seed: by pair, question set and place
+Links = Mapping[str, Ways]  # by start
+# With another question's message, an entry a donor of each seed: by pair, question set and place
 Gains = Mapping[tuple[str, str, tuple[Any, ...]], Sequence[Mapping[str, Record]]]
 
+TABLE = "regimes.csv"
 _OF_EACH = ("condition", "bytes", "score", "ms")
 KINDS = (*CONTENDERS, "recomputation")
 NOT_MEASURED = "not measured"
 COLUMNS = (
     *("pair", "dataset", "setting", "budget_bytes", "start", "link_bit_per_s", "questions"),
-    *("winner", "tied", "soonest"),
+    *("winner", "tied", "soonest", "untimed"),
     *(f"{kind}_{name}" for kind in KINDS for name in _OF_EACH),
     *("cache_against_text", "cache_against_text_low", "cache_against_text_high"),
     *("winner_against_recomputation", "winner_against_recomputation_low"),
     "winner_against_recomputation_high",
-    *("cache_gain_seeds", "cache_gain_min", "cache_gain_max"),
+    *("cache_gain_donors", "cache_gain_min", "cache_gain_max"),
+)
+
+
+_TEXTS = (
+    *("pair", "dataset", "setting", "start", "winner", "tied", "soonest", "untimed"),
+    *(f"{kind}_condition" for kind in KINDS),
 )
 
 
@@ -79,7 +88,7 @@ def cell_rows(
 def _timed(
     by_kind: Mapping[str, Contender],
     tied: Sequence[Contender],
-    ways: Mapping[str, Route],
+    ways: Ways,
     bit_per_s: float,
 ) -> dict[str, Any]:
     """Times of each contender, and who of those that score alike is there first: said only where
@@ -91,27 +100,27 @@ def _timed(
         row |= {"recomputation_ms": again.time_ms(bit_per_s), "recomputation_bytes": again.bytes}
     known = {each.kind: times[each.kind] for each in tied}
     if any(map(math.isnan, known.values())):
-        return row | {"soonest": NOT_MEASURED}
+        why = dict.fromkeys(why for each in tied for why in why_unknown(each, ways))
+        return row | {"soonest": NOT_MEASURED, "untimed": "; ".join(why)}
     sizes = {each.kind: each.wire_bytes for each in tied}
     return row | {"soonest": min(known, key=lambda kind: (known[kind], sizes[kind]))}
 
 
 def gain_spread(place: tuple[str, str], cache: Contender | None, gains: Gains) -> dict[str, Any]:
-    """How the pairing gain of a cell's cache differs over the seeds that chose another question's
-    message: how many there are, the least and the largest. Nothing where two conditions share the
-    questions, or none was run."""
+    """How the pairing gain of a cell's cache differs over the donors of all seeds: how many there
+    are, the least gain and the largest. Nothing where two conditions share the questions, or none
+    was run."""
     if cache is None or len(cache.conditions) != 1:
-        return {"cache_gain_seeds": 0}
+        return {"cache_gain_donors": 0}
     (one,) = cache.conditions
     found = [
-        difference(one.records, answered(lent)).value
-        for lent in gains.get((*place, one.part.place), ())
+        difference(one.records, lent).value for lent in gains.get((*place, one.part.place), ())
     ]
     found = [gain for gain in found if not math.isnan(gain)]
     if not found:
-        return {"cache_gain_seeds": 0}
+        return {"cache_gain_donors": 0}
     ends = {"cache_gain_min": min(found), "cache_gain_max": max(found)}
-    return {"cache_gain_seeds": len(found), **ends}
+    return {"cache_gain_donors": len(found), **ends}
 
 
 def regime_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -119,9 +128,35 @@ def regime_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=list(COLUMNS))
 
 
+def read_csv(path: Path) -> pd.DataFrame:
+    """The table that was written as TABLE. Raises LatentWireError for any other file."""
+    kinds = dict.fromkeys(COLUMNS, "float64") | dict.fromkeys(_TEXTS, "string")
+    required = ("pair", "dataset", "budget_bytes", "start", "link_bit_per_s", "winner", "soonest")
+    table = csv_files.read_rows(path, f"a {TABLE}", kinds, required, _check)
+    return table.reindex(columns=list(COLUMNS))
+
+
+def _check(row: Mapping[str, csv_files.Cell]) -> None:
+    """Raise ValueError for a row that no picture can show."""
+    for name, allowed in (
+        ("start", STARTS),
+        ("winner", CONTENDERS),
+        ("soonest", (*CONTENDERS, NOT_MEASURED)),
+    ):
+        if row[name] not in allowed:
+            raise ValueError(f"{name} is {row[name]!r}, not one of {', '.join(allowed)}")
+    for name in ("budget_bytes", "link_bit_per_s"):
+        if not csv_files.is_number(row[name]):
+            raise ValueError(f"{name} is empty")
+
+
 def sentences(table: pd.DataFrame) -> list[str]:
-    """What each row says."""
-    return [_sentence(row) for row in rows_of(table)]
+    """What each row says; then why times are not known, once a pair, question set and reason."""
+    untimed: dict[str, None] = {}
+    for row in rows_of(table[table["soonest"] == NOT_MEASURED]):
+        for why in str(row["untimed"]).split("; "):
+            untimed[f"{row['dataset']}, {row['pair']}: not all times are known: {why}."] = None
+    return [*map(_sentence, rows_of(table)), *untimed]
 
 
 def _sentence(row: Mapping[str, Any]) -> str:
@@ -142,7 +177,7 @@ def _sentence(row: Mapping[str, Any]) -> str:
         ahead = f"; cache less text: {points[0]} points [{points[1]}, {points[2]}]"
     first = row["soonest"]
     time = (
-        "; times of all that score alike were not measured"
+        ""
         if first == NOT_MEASURED
         else f"; of these {first} is there first, after {row[f'{first}_ms']:.3g} ms"
     )

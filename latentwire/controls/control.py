@@ -18,6 +18,9 @@ class Known:
 
     # Of each message's prompt, by its tokens alone: chance is the same in every batch and run.
     seeds: Sequence[int]
+    # Of each message the places of its tokens: what stands elsewhere, such as the padding of
+    # prompts that are aligned, is never sent.
+    sent: Sequence[Sequence[int]]
     # Float64 [D / 2], of the sharer's rotary embedding (`c2c.rope`); None: it cannot be taken off.
     frequencies: "Tensor | None" = None
     # The calibration's mean K (without the rotary embedding) and V, float32 [L, H, D] each, where

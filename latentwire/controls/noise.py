@@ -1,8 +1,9 @@
 """`noise`: Gaussian noise with the own cache's moments: numbers of its size that say nothing more.
 
-By layer, head and channel it has the mean and standard deviation of the own message over its
-tokens; keys are taken and given without their rotary embedding, where the sharer has one that can
-be taken off, so that no position stands in the moments. A prompt has the same noise in every run.
+By layer, head and channel it has the mean and standard deviation of the own message over the
+tokens that can be sent; keys are taken and given without their rotary embedding, where the sharer
+has one that can be taken off, so that no position stands in the moments. A prompt has the same
+noise in every run.
 """
 
 from collections.abc import Sequence
@@ -27,12 +28,17 @@ def _noise(cache: "KVCache", tokens: Sequence[int], known: Known) -> "KVCache":
 
     def like(tensor: "Tensor", frequencies: "Tensor | None") -> "Tensor":
         made = torch.zeros_like(tensor)
-        for row, (n, generator) in enumerate(zip(tokens, generators, strict=True)):
+        rows = zip(tokens, known.sent, generators, strict=True)
+        for row, (n, sent, generator) in enumerate(rows):
             own, at = tensor[row, :, :n].double(), torch.arange(n)
             if frequencies is not None:
                 own = undo(own, at, frequencies)
             drawn = torch.from_numpy(generator.standard_normal(own.shape)).to(own)
-            found = own.mean(1, keepdim=True) + own.std(1, correction=0, keepdim=True) * drawn
+            if not sent:
+                continue
+            message = own[:, list(sent)]
+            mean = message.mean(1, keepdim=True)
+            found = mean + message.std(1, correction=0, keepdim=True) * drawn
             made[row, :, :n] = found if frequencies is None else redo(found, at, frequencies)
         return made
 

@@ -368,7 +368,8 @@ def apply_control(pair: LoadedPair, control: str, cache: KVCache, texts: Sequenc
     digests = [hashlib.sha256(repr(text.ids).encode()).digest() for text in texts]
     seeds = [int.from_bytes(digest[:8], "big") for digest in digests]
     tokens = [len(text.ids) - 1 for text in texts]
-    return message(cache, tokens, Known(seeds, frequencies, means))
+    sent = [text.sent for text in texts]
+    return message(cache, tokens, Known(seeds, sent, frequencies, means))
 
 
 def fitted(cache: KVCache, lent: Text, own: Text) -> KVCache:

@@ -18,6 +18,7 @@ from latentwire.spec.condition import Condition
 TABLE = "alignment.csv"
 _COLUMNS = (
     *("dataset", "alignment", "codec", "one_to_one_share", "tokens_mean", "sent_tokens_mean"),
+    "donor_other_tokens_share",
     *("examples", "unanswered", "accuracy", "accuracy_low", "accuracy_high", "deranged_accuracy"),
     *("pairing_gain", "pairing_gain_low", "pairing_gain_high", "wire_bytes_mean"),
 )
@@ -66,7 +67,8 @@ def _tokens(session: Session, dataset: str, alignment: str) -> dict[str, float]:
     asked = session.asked(dataset)[: session.examples(dataset)]
     if not alignment:  # all of the instruction, token by token
         mean = sum(len(question.token_ids) - 1 for question in asked) / len(asked)
-        return {"one_to_one_share": 1.0, "tokens_mean": mean, "sent_tokens_mean": mean}
+        every = {"tokens_mean": mean, "sent_tokens_mean": mean}
+        return {"one_to_one_share": 1.0, **every, "donor_other_tokens_share": 0.0}
     found = [question.under(alignment).prompts.alignment for question in asked]
     pairs = [aligned for aligned in found if aligned]
     counts = [aligned.one_to_one for aligned in pairs]
@@ -75,4 +77,19 @@ def _tokens(session: Session, dataset: str, alignment: str) -> dict[str, float]:
         "one_to_one_share": sum(own for own, _ in counts) / max(1, tokens),
         "tokens_mean": tokens / max(1, len(pairs)),
         "sent_tokens_mean": sum(len(aligned.sendable) for aligned in pairs) / max(1, len(pairs)),
+        "donor_other_tokens_share": _donors_of_other_tokens(session, dataset, alignment),
     }
+
+
+def _donors_of_other_tokens(session: Session, dataset: str, alignment: str) -> float:
+    """Of questions whose donor has the same prompt length: the share of which it has another number
+    of the sharer's tokens, and is brought to the own number of them."""
+    count, other, same = session.examples(dataset), 0, 0
+    for question, donor in zip(
+        session.asked(dataset)[:count], session.donors(dataset), strict=False
+    ):
+        if len(question.prompts.receiver_ids) == len(donor.prompts.receiver_ids):
+            both = [each.under(alignment).prompts.alignment for each in (question, donor)]
+            sizes = {len(aligned.sendable) for aligned in both if aligned}
+            other, same = other + (len(sizes) > 1), same + 1
+    return other / max(1, same)

@@ -22,6 +22,8 @@ from latentwire.analysis.curve_json import write_lines
 from latentwire.analysis.findings_told import findings
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS
 from latentwire.analysis.output_folder import record_written
+from latentwire.analysis.pooled_seeds import POOLED_FILE, pooled_table
+from latentwire.analysis.pooled_seeds import sentences as seed_sentences
 from latentwire.analysis.provenance import Origin
 from latentwire.analysis.report.page import REPORT_FILE, write_report
 from latentwire.analysis.report.page_data import matches, page_data
@@ -29,6 +31,7 @@ from latentwire.analysis.report.warnings import warning_sentences
 from latentwire.analysis.table import WIDTH
 from latentwire.errors import LatentWireError
 from latentwire.milestones.bandwidth_report import links_of, write_links
+from latentwire.milestones.regimes_found import found_regimes
 from latentwire.pairs.load import name_in_runs
 from latentwire.parameters import AUTO, Values
 from latentwire.redaction import redact_uri
@@ -92,15 +95,18 @@ def draw(store: Store, values: Values, parent: MilestoneRun | None = None) -> No
     frame = curve_of(evidence, values["margin_points"])
     crossed = break_even_table(evidence.results)
     frame = with_break_even(frame, crossed)
-    links = links_of(store, frame)
+    links, pooled = links_of(store, frame), pooled_table(evidence.results)
     with (
         milestone_run(store, "m4", values, pair or "all pairs", parent) as milestone,
         tempfile.TemporaryDirectory() as folder,
     ):
         found = findings(frame)
-        said = [*found, *sentences(crossed), *link_sentences(links)]
+        said = [*found, *seed_sentences(pooled), *sentences(crossed), *link_sentences(links)]
         written = write(frame, crossed, evidence, said, store, Path(folder))
         written += write_links(links, Path(folder))
+        if not pooled.empty:
+            written.append(Path(folder) / POOLED_FILE)
+            csv_files.write_csv(pooled, written[-1])
         for path in written:
             milestone.writer.log_file(milestone.run_id, path)
         sets = _question_sets(frame, evidence)
@@ -242,6 +248,7 @@ def write(
     path = folder / CSV_FILE
     write_csv(frame, path)
     csv_files.write_csv(crossed, folder / CROSSINGS_FILE)
+    drawn = {(part.pair, part.dataset) for part in evidence.results if part.source == "local"}
     page = page_data(
         frame,
         evidence.results,
@@ -253,6 +260,7 @@ def write(
         said,
         store.uri,
         datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        found_regimes(store, drawn, evidence.origins),
     )
     return [path, folder / CROSSINGS_FILE, *figures, write_report(page, folder)]
 

@@ -12,7 +12,9 @@ from statistics import mean
 import pandas as pd
 
 from latentwire.analysis.csv_files import csv_text
+from latentwire.analysis.donors import lent_answers
 from latentwire.analysis.equal_bytes import (
+    Answered,
     Chosen,
     Tried,
     best_tried,
@@ -29,7 +31,7 @@ from latentwire.session.grid import refused_orders, run_grid
 from latentwire.session.kept_search import KeptSearch
 from latentwire.session.milestone_run import MilestoneRun
 from latentwire.session.session import Session
-from latentwire.spec.axes import BYTE_CODECS, C2C, LM, SYSTEMS
+from latentwire.spec.axes import BYTE_CODECS, C2C, CACHES, LM, SYSTEMS
 from latentwire.spec.condition import Channel, Condition, Message
 from latentwire.tasks.question import tokenize
 from latentwire.terminal import tell
@@ -182,6 +184,16 @@ def _sizes(told: Mapping[str, float]) -> tuple[float, float]:
     return told["wire_bytes_mean"], told["wire_bytes_max"]
 
 
+def _answers(session: Session, dataset: str, condition: Condition) -> Answered:
+    """A condition's answers to the own messages, and to those of each donor."""
+    own = stored_records(session, dataset, condition)
+    by_number = {
+        number: stored_records(session, dataset, replace(condition, control=DERANGED, donor=number))
+        for number in range(1, 1 + session.values["donors"])
+    }
+    return own, lent_answers(by_number, own, merges=condition.system in CACHES)
+
+
 def _log_table(
     session: Session,
     chosen: Mapping[str, Sequence[Chosen]],
@@ -191,13 +203,7 @@ def _log_table(
     """Print table and sentences, and log them and the pictures to the milestone's run."""
     tables = []
     for dataset, found in chosen.items():
-        records = {
-            (each.condition, control): stored_records(
-                session, dataset, replace(each.condition, control=control)
-            )
-            for each in found
-            for control in (MATCHED, DERANGED)
-        }
+        records = {each.condition: _answers(session, dataset, each.condition) for each in found}
         alone = stored_records(session, dataset, Condition("receiver"))
         tables.append(equal_bytes_table(session.pair.name, dataset, found, records, alone))
     if not tables:

@@ -12,6 +12,7 @@ from latentwire.parameters import (
     BUDGET_BYTES,
     CALIBRATION,
     CODEC,
+    DONORS,
     MESSAGE_TOKENS,
     ORDER,
     STUDY,
@@ -47,6 +48,7 @@ PARAMETERS = (
     replace(BUDGET_BYTES, default="1,8,64,256,1024,4096,16384,65536", help="budgets in bytes"),
     replace(MESSAGE_TOKENS, help="most tokens of summaries that are tried; of texts the largest"),
     DEVELOPMENT_EXAMPLES,
+    DONORS,
 )
 
 

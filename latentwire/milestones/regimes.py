@@ -3,37 +3,45 @@
 import logging
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from latentwire.analysis import csv_files
-from latentwire.analysis.break_even_bandwidth import STARTS, Route, table_routes
-from latentwire.analysis.curve import REFERENCE, ConditionResult
+from latentwire.analysis.break_even_bandwidth import STARTS, figures
+from latentwire.analysis.curve import REFERENCE, ConditionResult, lent_of
+from latentwire.analysis.frames import records
 from latentwire.analysis.measured_condition import MeasuredCondition, measured_conditions
 from latentwire.analysis.output_folder import record_written
 from latentwire.analysis.regimes import contenders
 from latentwire.analysis.regimes_figure import write_regimes
-from latentwire.analysis.regimes_table import Gains, Links, cell_rows, regime_table, sentences
-from latentwire.controls.registry import DERANGED, MATCHED
+from latentwire.analysis.regimes_table import (
+    TABLE,
+    Gains,
+    Links,
+    cell_rows,
+    regime_table,
+    sentences,
+)
+from latentwire.analysis.regimes_times import ways
+from latentwire.controls.registry import DERANGED, MATCHED, is_lent
 from latentwire.errors import LatentWireError
-from latentwire.milestones.bandwidth_report import links_of
-from latentwire.milestones.budget_curves import copy_to, curve_of, gather
+from latentwire.evaluation.record import Record
+from latentwire.milestones.budget_curves import copy_to
 from latentwire.pairs.load import name_in_runs
 from latentwire.parameters import AUTO, Values
 from latentwire.session.milestone_run import milestone_run
 from latentwire.spec.axes import NONE, is_oracle
 from latentwire.spec.setting import USUAL_SEED
+from latentwire.tasks.registry import QuestionSet
+from latentwire.tracking.latency_results import latency_results
 from latentwire.tracking.outbox import flush_outbox
-from latentwire.tracking.results_reader import chunks_from, newest, results
+from latentwire.tracking.results_reader import chunks_from, newest, read_answers, require_some
 from latentwire.tracking.runs import IDENTITY
 from latentwire.tracking.store import Store
 
 log = logging.getLogger("latentwire")
 
-TABLE = "regimes.csv"
 Place = tuple[str, str]  # pair and question set
 
 
@@ -42,15 +50,16 @@ def draw_regimes(store: Store, values: Values) -> None:
     store has nothing that could win."""
     flush_outbox(store)
     pair = None if values["pair"] == AUTO else name_in_runs(values["pair"])
-    evidence = gather(store, ("local",), pair, values["dataset"])
-    links = links_of(store, curve_of(evidence, 1.0))
-    gains = _gains(store, pair, values["dataset"])
+    drawn, lent = _read(store, pair, values["dataset"])
+    places = _complete(drawn)
+    links = _links(store, places)
+    gains = _gains(drawn, lent)
     rows: list[dict[str, Any]] = []
-    for place, conditions in _complete(evidence.results).items():
+    for place, conditions in places.items():
         whole = [one for one in conditions if _is_reference(one)]
         for budget in values["budget_bytes"]:
             found = contenders(conditions, budget)
-            rows += cell_rows(place, budget, found, whole, _ways(links, place), gains, values)
+            rows += cell_rows(place, budget, found, whole, links[place], gains, values)
     if not rows:
         raise LatentWireError(
             "no question set has a finished condition within any of the budgets: run m0, m2 or m13"
@@ -75,6 +84,34 @@ def draw_regimes(store: Store, values: Values) -> None:
                 log.warning(left)
 
 
+def _read(
+    store: Store, pair: str | None, datasets: Sequence[QuestionSet] | None
+) -> tuple[list[ConditionResult], dict[str, list[ConditionResult]]]:
+    """The answers that a curve is drawn of; and those with other questions' messages by the seed
+    that chose these, of any seed. Every chunk is looked up and read once."""
+    asked = {str(each) for each in datasets or ()}
+    chunks = [
+        run
+        for run in chunks_from(store, "local", pair)
+        if not asked or run.data.params["dataset"] in asked
+    ]
+    drawn = {run.info.run_id for run in newest(chunks)}
+    identities = {run.data.tags.get(IDENTITY, "") for run in chunks if run.info.run_id in drawn}
+    wanted = [
+        run
+        for run in chunks
+        if run.info.run_id in drawn
+        or (is_lent(run.data.params["control"]) and run.data.tags.get(IDENTITY, "") in identities)
+    ]
+    answers = read_answers(store, wanted)
+    require_some(answers)
+    by_seed = defaultdict(list)
+    for run, result in answers.found:
+        if result.control == DERANGED:
+            by_seed[run.data.params.get("seed", str(USUAL_SEED))].append(result)
+    return [result for run, result in answers.found if run.info.run_id in drawn], by_seed
+
+
 def _complete(found: Sequence[ConditionResult]) -> dict[Place, list[MeasuredCondition]]:
     """Complete conditions by pair and question set, with the own message or none; no oracle is a
     message that could be sent."""
@@ -96,28 +133,33 @@ def _is_reference(one: MeasuredCondition) -> bool:
     )
 
 
-def _ways(links: pd.DataFrame, place: Place) -> Links:
-    """What M1 timed of a pair and question set: the ways by start, and by name."""
-    here = links[(links["pair"] == place[0]) & (links["dataset"] == place[1])]
-    return {start: _by_label(here[here["start"] == start]) for start in STARTS}
+def _links(store: Store, places: Collection[Place]) -> dict[Place, Links]:
+    """What M1 timed of each pair and question set, by start; nothing of one that it did not."""
+    codecs, times = latency_results(store, {pair for pair, _ in places})
+    found: dict[Place, Links] = {place: {start: {} for start in STARTS} for place in places}
+    for row in records(times):
+        place = str(row["pair"]), str(row["dataset"])
+        if place in found:
+            own = codecs[(codecs["pair"] == place[0]) & (codecs["dataset"] == place[1])]
+            measured = {str(each["codec"]): figures(each) for each in records(own)}
+            found[place] = {start: ways(measured, figures(row), start) for start in STARTS}
+    return found
 
 
-def _by_label(rows: pd.DataFrame) -> Mapping[str, Route]:
-    return {route.label: route for route in table_routes(rows)}
-
-
-def _gains(store: Store, pair: str | None, datasets: Sequence[str] | None) -> Gains:
-    """Every condition's records with another question's message, by each seed that chose one, of
-    the identity that is drawn."""
-    chunks = chunks_from(store, "local", pair)
-    drawn = {run.data.tags.get(IDENTITY, "") for run in newest(chunks)}
-    by_seed = defaultdict(list)
-    for run in chunks:
-        lent = run.data.params["control"] == DERANGED and run.data.tags.get(IDENTITY, "") in drawn
-        if lent and (not datasets or run.data.params["dataset"] in datasets):
-            by_seed[run.data.params.get("seed", str(USUAL_SEED))].append(run)
-    found: dict[tuple[str, str, tuple[Any, ...]], list[Mapping[str, Any]]] = defaultdict(list)
-    for runs in by_seed.values():
-        for one in measured_conditions(results(store, runs)):
-            found[one.part.pair, one.part.dataset, one.part.place].append(one.records)
+def _gains(
+    drawn: Sequence[ConditionResult], by_seed: Mapping[str, Sequence[ConditionResult]]
+) -> Gains:
+    """Every condition's answers with another question's message, an entry a donor of each seed, as
+    far as they count (`lent_of`)."""
+    own = {
+        (one.part.pair, one.part.dataset, one.part.place): one.records
+        for one in measured_conditions(part for part in drawn if part.control == MATCHED)
+    }
+    found: dict[tuple[str, str, tuple[Any, ...]], list[Mapping[str, Record]]] = defaultdict(list)
+    for results in by_seed.values():
+        by_place = defaultdict(list)
+        for part in results:
+            by_place[part.pair, part.dataset, part.place].append(part)
+        for place, parts in by_place.items():
+            found[place] += lent_of(parts, own.get(place, {})).answered
     return found

@@ -5,11 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from latentwire.analysis import unanswered
 from latentwire.analysis.claims.claim import Claim, ClaimFile
-from latentwire.analysis.curve import ConditionResult, merged, outcomes
-from latentwire.analysis.donor_lengths import with_lengths
-from latentwire.analysis.letter_distribution import DEGENERATE_NOTE, spread
+from latentwire.analysis.claims.sides import Sides, compared
+from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.noninferiority import (
     Verdict,
     about,
@@ -18,12 +16,10 @@ from latentwire.analysis.noninferiority import (
     required_sample_size,
 )
 from latentwire.analysis.paired_scores import Paired, PairedScores
-from latentwire.analysis.seeds_and_questions import compare_seeds
 from latentwire.analysis.stats import ALPHA, Interval, holm
-from latentwire.analysis.trained_pairs import subject_of, without_seed
+from latentwire.analysis.trained_pairs import without_seed
+from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.errors import LatentWireError
-from latentwire.evaluation.record import Record
-from latentwire.spec.axes import AXES
 from latentwire.spec.condition import Condition
 
 
@@ -57,12 +53,18 @@ def is_claimed(files: Sequence[ClaimFile], params: Mapping[str, str]) -> bool:
         file.subject(params.get("pair", "")) is not None
         and claim.dataset == params.get("dataset")
         and side.system == params.get("system")
-        and side.control == params.get("control")
+        and params.get("control") in _controls_read(side)
         and (side.channel is None or side.channel.codec == params.get("codec"))
         for file in files
         for claim in file.claims
         for side in (claim.first, claim.second)
     )
+
+
+def _controls_read(side: Condition) -> tuple[str, ...]:
+    """Of which answers a side takes something: of a lent message, the own ones may tell how long
+    it was."""
+    return (side.control, MATCHED) if is_lent(side.control) else (side.control,)
 
 
 def judge_files(
@@ -118,14 +120,8 @@ def judge_seeds(
     p-values are corrected by Holm over all the claims: one without answers counts with p = 1, so
     that verdicts do not get stricter as answers come in.
     """
-    every = [[_Sides.find(claim, results) for results in by_seed] for claim in claims]
-    paired = [
-        compare_seeds(
-            [outcomes(one.first) for one in sides], [outcomes(one.second) for one in sides]
-        )
-        for sides in every
-    ]
-    found = [_Sides.together(sides) for sides in every]
+    found = [[Sides.find(claim, results) for results in by_seed] for claim in claims]
+    paired = [compared(sides) for sides in found]
     findings = [
         margin_test(outcome, claim.kind, claim.margin)
         for outcome, claim in zip(paired, claims, strict=True)
@@ -135,7 +131,9 @@ def judge_seeds(
     for place, (claim, sides, outcome) in enumerate(zip(claims, found, paired, strict=True)):
         verdict = findings[place].verdict(adjusted[place])
         needed = required_sample_size(outcome, claim.kind, claim.margin)
-        notes = list(sides.problems)
+        # Of several seeds each sentence once.
+        notes = list(dict.fromkeys(chain.from_iterable(one.problems for one in sides)))
+        remarks = dict.fromkeys(chain.from_iterable(one.remarks for one in sides))
         if not notes and outcome.examples == 0:
             notes.append("The two conditions have no question in common.")
         elif not notes and verdict == "undecided":
@@ -146,89 +144,15 @@ def judge_seeds(
                 claim=claim,
                 verdict=verdict,
                 outcomes=outcome,
-                examples_total=sides.examples_total,
+                examples_total=max(one.examples_total for one in sides),
                 interval=difference_interval(outcome),
                 p=findings[place].p,
                 p_holm=adjusted[place],
                 questions_needed=needed,
-                notes=(*notes, *sides.degenerate),
+                notes=(*notes, *remarks),
             )
         )
     return judgements
-
-
-@dataclass(frozen=True)
-class _Sides:
-    """The records of a claim's two conditions, and what is wrong with them, in sentences."""
-
-    first: dict[str, Record]
-    second: dict[str, Record]
-    examples_total: int
-    problems: tuple[str, ...]
-    degenerate: tuple[str, ...]
-
-    @classmethod
-    def together(cls, seeds: Sequence["_Sides"]) -> "_Sides":
-        """What is to be said of some seeds: each sentence once."""
-        problems = dict.fromkeys(chain.from_iterable(one.problems for one in seeds))
-        degenerate = dict.fromkeys(chain.from_iterable(one.degenerate for one in seeds))
-        total = max(one.examples_total for one in seeds)
-        return cls(seeds[0].first, seeds[0].second, total, tuple(problems), tuple(degenerate))
-
-    @classmethod
-    def find(cls, claim: Claim, results: Sequence[ConditionResult]) -> "_Sides":
-        records: list[dict[str, Record]] = []
-        problems, degenerate, totals = [], [], {0}
-        sides = zip((claim.first, claim.second), claim.trained, claim.labels, strict=True)
-        for side, training, label in dict.fromkeys(sides):
-            parts = [
-                result
-                for result in results
-                if result.dataset == claim.dataset
-                and _is_of(result, side)
-                and (not training or subject_of(result.pair, training))
-            ]
-            totals |= {part.examples_total for part in parts}
-            if not parts:
-                problems.append(f"There are no answers of {label}.")
-            several = False
-            for name in _MAY_BE_ANY:
-                values = {getattr(part, name) for part in parts}
-                if len(values) > 1:
-                    several = True
-                    known = ", ".join(sorted(map(str, values)))
-                    problems.append(
-                        f"{label} was run with {len(values)} {name}s: name one under"
-                        f" '{name}' ({known})."
-                    )
-            found = {} if several else merged(f"{claim.dataset} {label}", parts)
-            answers = spread(found.values())
-            if answers.degenerate:
-                degenerate.append(
-                    f"{label} answers {answers.top_letter} to"
-                    f" {100 * answers.top_letter_share:.0f} % of the questions"
-                    f" (flagged: {DEGENERATE_NOTE})."
-                )
-            lost = unanswered.count(found.values())
-            if lost:
-                degenerate.append(f"{label}: {lost} questions could not be answered.")
-            records.append(found)
-        # What is compared with gets no blame for questions that it could not answer.
-        records[-1] = unanswered.answered(with_lengths(*records))
-        return cls(records[0], records[1], max(totals), tuple(problems), tuple(degenerate))
-
-
-# Where a claim does not say which, any will do, as long as there is one.
-_MAY_BE_ANY = ("calibration", "alignment", "control_calibration")
-
-
-def _is_of(result: ConditionResult, side: Condition) -> bool:
-    wanted = side.point
-    return all(
-        getattr(result, name) == getattr(wanted, name)
-        for name, axis in AXES.items()
-        if not axis.derived and (name not in _MAY_BE_ANY or getattr(wanted, name))
-    )
 
 
 def _why_undecided(

@@ -580,6 +580,21 @@
     byId("origin").textContent = data.runs.length ? "The milestone runs that computed the answers above." : "The store does not say which runs computed the answers.";
   }
 
+  // ---- M14's map of the chosen set ----
+
+  function drawRegimes() {
+    const { pair, dataset } = sets[state.set], here = data.regimes.find((each) => each.pair === pair && each.dataset === dataset);
+    byId("where").hidden = !here;
+    if (!here) return;
+    byId("where-note").textContent = `${here.note} A cell names who has the receiver ready first, of those that score alike within this many bytes; in italics, where not all of them were timed, who of them sends the fewest.`;
+    const cell = (found) => found === null ? el("td", {}, "") : el("td", { class: `wins-${found.kind}${found.ms === null ? " untimed" : ""}`, title: found.condition },
+      found.kind, el("span", { class: "pale" }, ` ${percent(found.score)} %${found.ms === null ? "" : `, ${Number(found.ms.toPrecision(3))} ms`}`));
+    byId("regimes").replaceChildren(
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "start, link"), ...here.budgets.map((most) => el("th", { scope: "col" }, humanBytes(most))))),
+      el("tbody", {}, ...here.lines.map((line) => el("tr", {}, el("th", { scope: "row" }, line.link), ...line.cells.map(cell)))));
+    byId("where-said").replaceChildren(...here.said.map((text) => el("li", {}, text)));
+  }
+
   function drawCautions() {
     const notes = data.cautions.map((text) => el("p", { class: "caution" }, text));
     if (!notes.length) notes.push(el("p", { class: "caution fine" }, "No warnings: nothing degenerate, undecided or unfinished."));
@@ -675,6 +690,7 @@
     fillDrill();
     redraw();
     drawQuestions(true);
+    drawRegimes();
     drawRuns();
   }
 

@@ -4,6 +4,7 @@ texts       every distinct output, once
 donors      every distinct list of donors (places in the question table, -1 for unknown), once
 questions   a table a question set: places by `index`, with ids, keys and prompts
 groups      pair, dataset and source; the question table that its answers go by
+regimes     M14's maps, see `regimes_data`
 points      the budget curve's rows, each with its answers' place by control
 answers     a condition: the answer to each question (a letter, "-" for none, " " for not asked),
             whether it is right ("1", "0"), and the place of each output in `texts` (-1 for not
@@ -108,6 +109,7 @@ def page_data(
     sentences: Sequence[str],
     tracking_uri: str,
     created: str,
+    regimes: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The object that the page is made from, ready for JSON.
 
@@ -120,6 +122,7 @@ def page_data(
         sentences: what the numbers come to.
         tracking_uri: of the store, for links to runs where it is a server.
         created: date and time, as text.
+        regimes: M14's maps of some of the pairs and question sets (`regimes_data`).
     """
     by_group: dict[_Group, list[ConditionResult]] = defaultdict(list)
     for result in results:
@@ -143,6 +146,7 @@ def page_data(
         ],
         "styles": codec_styles(frame.loc[frame["system"].isin(CACHES), "codec"]) | BASELINE_STYLES,
         "groups": list(_groups(frame, place, by_group)),
+        "regimes": list(regimes),
         "points": points,
         "questions": [_questions(table) for table in tables],
         "answers": coded.answers,

@@ -30,6 +30,7 @@ from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
 from latentwire.parameters import DEFAULT_TOLERANCE_POINTS
 
+_ROUNDED = 0.0005 + 1e-9  # accuracies were published with three decimals
 Answers = Mapping[int, Record]  # by row of the question set
 Verdict = Literal["reproduced", "differs", "undecided", "not run"]
 
@@ -90,9 +91,12 @@ def compare(
     share of tokens (`sent`). The whole differs where the overall p is below 0.05 or such a packet
     was found, and is reproduced where it does not and every condition is.
 
-    Raises LatentWireError where own and published answers have other keys: other questions.
+    Raises LatentWireError where own and published answers have other keys: other questions; and
+    where the published ones do not give the study's figures: they are then of something else, or
+    not all there.
     """
     known = published or {}
+    _require_of_study(study, known)
     run = [figure for figure in study.figures if own.get(figure.point)]
     for figure in run:
         _require_same_keys(figure, own[figure.point], known.get(figure.point, {}))
@@ -256,6 +260,19 @@ def _mean_difference(
 def _published_correct(figure: PublishedAccuracy) -> int:
     """How many questions a rounded accuracy stands for."""
     return round(figure.accuracy * figure.questions)
+
+
+def _require_of_study(study: PublishedStudy, published: Mapping[Point, Answers]) -> None:
+    for figure in study.figures:
+        if answers := published.get(figure.point):
+            accuracy, said = _accuracy(answers), f"{100 * figure.accuracy:.1f} %"
+            if len(answers) == figure.questions and abs(accuracy - figure.accuracy) <= _ROUNDED:
+                continue
+            raise LatentWireError(
+                f"the published answers of {', '.join(map(str, figure.point))} are not the"
+                f" study's: {100 * accuracy:.1f} % of {len(answers)} are right, and {said} of"
+                f" {figure.questions} were published; take the study's own file"
+            )
 
 
 def _require_same_keys(figure: PublishedAccuracy, own: Answers, published: Answers) -> None:

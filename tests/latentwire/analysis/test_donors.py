@@ -10,14 +10,21 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from random_questions import make_questions
+from scipy.stats import binomtest, rankdata
 from statsmodels.stats.contingency_tables import mcnemar
 
 from latentwire.analysis.comparison_columns import receiver_columns
 from latentwire.analysis.curve import ConditionResult, build_curve
 from latentwire.analysis.estimates import of_difference
-from latentwire.analysis.paired_scores import PairedScores, compare, compare_with_donors
+from latentwire.analysis.paired_scores import (
+    PairedScores,
+    compare,
+    compare_with_donors,
+    own_rank_p,
+)
 from latentwire.analysis.stats import ALPHA, Score
+from latentwire.tasks.question import derange
 
 Make = Callable[..., ConditionResult]
 KEYS = "ABCD" * 10
@@ -165,6 +172,28 @@ def test_questions_of_a_passage_are_dealt_together() -> None:
     assert copied.exact_p == pytest.approx(once.exact_p)
 
 
+def test_high_ranks_are_no_gain_where_the_mean_is_none() -> None:
+    """Own scores a little above the donors' in nine of ten questions, and far below in the tenth:
+    the ranks reject that messages are exchangeable, and no gain is shown."""
+    own = {f"q{n}": Score(0.5 if n % 10 else 0.0) for n in range(200)}
+    lent = [{n: (0.45, 0.45 + 0.001 * k)[bool(s)] for n, s in own.items()} for k in range(4)]
+    rank = own_rank_p(own, lent)
+    found = of_difference(compare_with_donors(own, lent))
+    assert rank is not None and rank < 1e-6
+    assert abs(found.value) < 0.003 and found.p is not None
+    assert found.p >= ALPHA and found.low <= 0 <= found.high
+
+
+def test_ranks_of_right_and_wrong_are_the_difference_of_means() -> None:
+    """Where all questions have all donors: the ranks' sum less its mean is half the number of
+    donors times the sum of the differences."""
+    draw = np.random.default_rng(3)
+    scores = draw.integers(0, 2, (50, 5)).astype(float)  # the own score first
+    ranks = np.apply_along_axis(rankdata, 1, scores)
+    difference = scores[:, 0] - scores[:, 1:].mean(1)
+    assert (ranks[:, 0] - 3).sum() == pytest.approx(2 * difference.sum())
+
+
 def test_harm_is_no_more_certain_for_donors_that_are_alike() -> None:
     """Four messages that all give one answer say no more than one of them does."""
     alone = {f"q{n}": n % 10 < 6 for n in range(100)}
@@ -181,6 +210,29 @@ def test_who_computed_which_chunk_first_changes_no_number(condition: Make) -> No
     order = np.random.default_rng(1).permutation(len(parts))
     turned = [replace(parts[n], records=parts[n].records[::-1]) for n in order]
     pd.testing.assert_frame_equal(build_curve(parts), build_curve(turned), check_exact=True)
+
+
+def test_a_question_is_no_donor_of_its_own(condition: Make) -> None:
+    """Where there is no other message to lend, there is no gain, and none of 0."""
+    own, lent = condition("A"), condition("A", control="deranged", donors="A")
+    itself = replace(lent, records=(replace(lent.records[0], donor_id="set:0"),))
+    row = row_of(own, itself)
+    assert row["donors"] == row["pairing_examples"] == 0 and math.isnan(row["pairing_gain"])
+    own, lent = condition("AAB"), condition("AAB", control="deranged", donors="AAA")
+    shared = [replace(each, cluster="passage") for each in own.records]
+    first = [replace(each, cluster="passage", donor_id="set:0") for each in lent.records]
+    row = row_of(replace(own, records=tuple(shared)), replace(lent, records=tuple(first)))
+    assert row["pairing_examples"] == 0
+
+
+@pytest.mark.parametrize("count", [2, 3, 40])
+def test_small_sets_and_sets_of_one_length_have_other_donors(count: int) -> None:
+    asked = make_questions([7] * count)
+    for number in range(1, min(count, 5)):
+        for question, donor in zip(asked, derange(asked, 42, number), strict=True):
+            assert donor.example.id != question.example.id
+            assert len(donor.prompts.receiver_ids) == len(question.prompts.receiver_ids)
+    assert derange(asked[:1], 42) == asked[:1]
 
 
 def test_no_donor_is_no_gain(condition: Make) -> None:

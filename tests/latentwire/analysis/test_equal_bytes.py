@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from latentwire.analysis.donors import DonorAnswers
 from latentwire.analysis.equal_bytes import (
     ALONE,
     Chosen,
@@ -15,6 +16,8 @@ from latentwire.analysis.equal_bytes import (
     sentences,
 )
 from latentwire.analysis.equal_bytes_figure import write_equal_bytes
+from latentwire.analysis.noninferiority import difference_interval
+from latentwire.analysis.paired_scores import compare_with_donors
 from latentwire.evaluation.record import Record
 from latentwire.spec.condition import Channel, Condition, Message
 
@@ -43,13 +46,11 @@ CHOSEN = [
     Chosen(64, "text", TEXT, 0.5),
     Chosen(64, "letter", LETTER, 0.7),
 ]
+OTHERS = DonorAnswers([answers("1000000000", 60)])
 RECORDS = {
-    (CACHE, "matched"): answers("1111011100", 60),
-    (CACHE, "deranged"): answers("1000000000", 60),
-    (TEXT, "matched"): answers("1100000000", 10, "xxx"),
-    (TEXT, "deranged"): answers("0000000000", 10),
-    (LETTER, "matched"): answers("1111100000", 1),
-    (LETTER, "deranged"): answers("0011000000", 1),
+    CACHE: (answers("1111011100", 60), OTHERS),
+    TEXT: (answers("1100000000", 10, "xxx"), DonorAnswers([answers("0000000000", 10)])),
+    LETTER: (answers("1111100000", 1), DonorAnswers([answers("0011000000", 1)])),
 }
 
 
@@ -82,16 +83,31 @@ def test_what_a_row_says_is_what_the_records_say() -> None:
     assert list(found["on_front"]) == [True, True, False, True]
 
 
+def test_all_donors_count_as_in_the_curve() -> None:
+    """The gain of four donors is the mean over them, tested by the own message's ranks; a donor of
+    another length is in none of it."""
+    lent = [answers(right, 60) for right in ("1000000000", "0100000000", "1100000000", "1" * 10)]
+    lent[3] = {name: replace(each, donor_tokens=8) for name, each in lent[3].items()}
+    _, by_kind = table(RECORDS | {CACHE: (RECORDS[CACHE][0], DonorAnswers(lent))})
+    cache = by_kind.loc["cache"]
+    assert cache["donors"] == 4 and cache["deranged_score"] == pytest.approx((1 + 1 + 2 + 10) / 40)
+    assert cache["pairing_gain"] == pytest.approx(0.7 - (1 + 1 + 2) / 30)
+    own = {name: record.correct for name, record in RECORDS[CACHE][0].items()}
+    others = [{name: record.correct for name, record in each.items()} for each in lent[:3]]
+    interval = difference_interval(compare_with_donors(own, others))
+    assert (cache["pairing_gain_low"], cache["pairing_gain_high"]) == interval
+
+
 def test_the_test_set_decides_nothing() -> None:
     """A text that is right throughout stays behind the letter that was better before."""
-    _, by_kind = table(RECORDS | {(TEXT, "matched"): answers("1111111111", 10)})
+    _, by_kind = table(RECORDS | {TEXT: (answers("1111111111", 10), RECORDS[TEXT][1])})
     assert by_kind.loc["letter", "best_message"] and not by_kind.loc["text", "best_message"]
     assert by_kind.loc["text", "against_message"] == pytest.approx(0.5)
 
 
 def test_what_is_longer_than_its_budget_is_none_of_the_best() -> None:
     long = {**answers("1111100000", 1), "q3": replace(answers("1", 65)["q0"], example_id="q3")}
-    _, by_kind = table(RECORDS | {(LETTER, "deranged"): long})
+    _, by_kind = table(RECORDS | {LETTER: (RECORDS[LETTER][0], DonorAnswers([long]))})
     assert by_kind.loc["letter", "over_budget"] == 1
     assert not by_kind.loc["letter", "best_message"] and not by_kind.loc["letter", "on_front"]
     assert by_kind.loc["text", "best_message"]

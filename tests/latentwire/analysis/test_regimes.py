@@ -9,9 +9,17 @@ import pytest
 from latentwire.analysis.break_even_bandwidth import Route
 from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.measured_condition import MeasuredCondition
-from latentwire.analysis.regimes import contenders, half_of, judged, time_ms
+from latentwire.analysis.regimes import contenders, half_of, judged
 from latentwire.analysis.regimes_figure import write_regimes
 from latentwire.analysis.regimes_table import cell_rows, regime_table, sentences
+from latentwire.analysis.regimes_times import time_ms, way_of, ways, why_unknown
+from latentwire.evaluation.latency_names import (
+    BUDGETS,
+    FUSE,
+    RECEIVER_PREFILL,
+    SHARER_PREFILL,
+    text_names,
+)
 from latentwire.evaluation.record import Record
 from latentwire.spec.condition import Channel, Condition, Message
 
@@ -83,7 +91,55 @@ def test_times_are_those_that_were_measured() -> None:
     assert time_ms(text, ways, 1e3) == pytest.approx(30 + 8000 * 20 / 1e3 + 5)
     assert math.isnan(time_ms(text, {}, 1e3))
     (cache,) = contenders([FIRST, SECOND], 1000)
-    assert math.isnan(time_ms(cache, {"int8": ways["text 8 tokens"]}, 1e3))  # two conditions
+    one = {"int8": Route("cache", "int8", 0, 30, 5, 999)}
+    assert math.isnan(time_ms(cache, one, 1e3))  # the other half's is not known
+    both = one | {"int4": Route("cache", "int4", 70, 10, 1, 999)}
+    of_each = {1: 35 + 8000 * 500 / 1e6, 0: max(70, 10 + 8000 * 300 / 1e6) + 1}
+    expected = sum(of_each[HALF[name]] for name in IDS) / N
+    assert time_ms(cache, both, 1e6) == pytest.approx(expected)
+
+
+def test_what_m1_measured_times_the_receiver_alone_and_logits_too() -> None:
+    times = {SHARER_PREFILL: 20.0, RECEIVER_PREFILL: 12.0, FUSE: 3.0}
+    for tokens in BUDGETS:
+        times |= dict(zip(text_names(tokens), (100.0, 15.0, 40.0), strict=True))
+    codec = {"encode_ms_mean": 1.0, "decode_ms_mean": 2.0, "wire_bytes_mean": 999.0}
+    asked, stands = (ways({"int8": codec}, times, start) for start in ("question", "cache"))
+    logits = measured(Condition("logits", control="matched"), set(IDS), 8)
+    found = {each.kind: each for each in contenders([ALONE, logits, TEXT, FIRST], 1000)}
+    sent = {kind: 8000 * size / 1e6 for kind, size in (("answer", 8), ("text", 20), ("cache", 500))}
+    expected = {"nothing": 12, "answer": 20 + sent["answer"], "text": 115 + sent["text"]}
+    expected["cache"] = 20 + 3 + sent["cache"] + 3
+    assert {kind: time_ms(each, asked, 1e6) for kind, each in found.items()} == pytest.approx(
+        expected
+    )
+    assert time_ms(found["answer"], stands, 1e6) == 12  # the receiver's own reading is longer
+    assert not any(why_unknown(each, asked) for each in found.values())
+
+
+@pytest.mark.parametrize(
+    ("condition", "why"),
+    [
+        (Condition("letter", control="matched"), "before its letter is not timed"),
+        (Condition("text", control="matched", message=Message("lm", 8)), "receiver's model"),
+        (Condition("summary", control="matched", message=Message("utf8", 8)), "of a summary"),
+        (Condition("text", control="matched", message=Message("utf8", 9)), "8, 32, 128, 256 tok"),
+        (Condition("c2c", Channel("int4"), "matched"), "m1 has not timed int4"),
+    ],
+)
+def test_what_no_one_timed_says_why(condition: Condition, why: str) -> None:
+    each = contenders([measured(condition, set(IDS), 8)], 1000)[0]
+    known = {"nothing": Route("nothing", "nothing", 0, 0, 12, 0)}
+    assert math.isnan(time_ms(each, known, 1e6))
+    (said,) = why_unknown(each, known)
+    assert why in said
+    assert why_unknown(each, {}) == ["m1 has measured nothing of this pair and question set"]
+
+
+def test_a_text_takes_the_time_of_its_tokens_however_it_is_sent() -> None:
+    for message in (Message("utf8+zstd", 8), Message("utf8", 8, 64)):
+        condition = Condition("text", control="matched", message=message)
+        assert way_of(measured(condition, set(), 9)) == "text 8 tokens"
 
 
 def test_cells_say_who_wins_by_how_much_and_how_stable_that_is(tmp_path: Path) -> None:
@@ -108,7 +164,7 @@ def test_cells_say_who_wins_by_how_much_and_how_stable_that_is(tmp_path: Path) -
     assert row["winner_against_recomputation"] == 0 and row["recomputation_score"] == 1
     assert row["text_ms"] == pytest.approx(35 + 8000 * 20 / 1e6)
     assert row["recomputation_ms"] == 55
-    assert row["cache_gain_seeds"] == 2
+    assert row["cache_gain_donors"] == 2
     assert row["cache_gain_max"] == pytest.approx(len(half(1)) / N)
     assert row["cache_gain_min"] == pytest.approx((len(half(1)) - len(half(0))) / N)
     table = regime_table(rows)
@@ -125,5 +181,8 @@ def test_without_times_or_messages_a_cell_says_so() -> None:
     assert not cell_rows(("pair", "set"), 1000, found, [], links, {}, values)
     found = contenders([ALONE, TEXT], 1000)
     row, _ = cell_rows(("pair", "set"), 1000, found, [], links, {}, values)
-    assert row["soonest"] == "not measured" and row["cache_gain_seeds"] == 0
-    assert "were not measured" in sentences(regime_table([row]))[0]
+    assert row["soonest"] == "not measured" and row["cache_gain_donors"] == 0
+    said = sentences(regime_table([row, row]))
+    assert "first" not in said[0] and said[2:] == [
+        "set, pair: not all times are known: m1 has measured nothing of this pair and question set."
+    ]

@@ -1,7 +1,7 @@
 """What every control promises, shipped or not; and a new one is known everywhere by its entry."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -48,12 +48,21 @@ def make_cache(rows: int, tokens: int) -> KVCache:
 FREQUENCIES = torch.tensor([1.0, 0.1], dtype=torch.float64)
 
 
-def applied(name: str, cache: KVCache, tokens: list[int], seeds: list[int]) -> KVCache:
+def applied(
+    name: str,
+    cache: KVCache,
+    tokens: list[int],
+    seeds: list[int],
+    sent: Sequence[Sequence[int]] | None = None,
+) -> KVCache:
     """What a control sends of a cache of 2 layers and 2 heads of 4 channels."""
+    sent = [range(n) for n in tokens] if sent is None else sent
     message = CONTROLS[name].message
     mean = torch.arange(16.0).view(2, 2, 4)
     return (
-        message(cache, tokens, Known(seeds, FREQUENCIES, (mean, mean + 100))) if message else cache
+        message(cache, tokens, Known(seeds, sent, FREQUENCIES, (mean, mean + 100)))
+        if message
+        else cache
     )
 
 
@@ -107,6 +116,20 @@ def test_noise_has_the_moments_of_the_own_cache_without_positions() -> None:
                     assert abs(float(torch.corrcoef(paired)[0, 1])) < 0.1
     assert torch.equal(sent.keys[0][0], other.keys[0][0])
     assert not torch.equal(sent.keys[0][1], other.keys[0][1])
+
+
+def test_what_is_never_sent_has_no_part_in_the_noise() -> None:
+    """Padding of prompts that are aligned stands in the cache and is no message."""
+    plain, sent = make_cache(1, 6), [[0, 2, 5]]
+    spoilt = plain.map(torch.clone)
+    for tensor in (*spoilt.keys, *spoilt.values):
+        tensor[:, :, [1, 3, 4]] = 1e6
+    same, other = (applied("noise", cache, [6], [7], sent) for cache in (plain, spoilt))
+    for ours, theirs in zip((*same.keys, *same.values), (*other.keys, *other.values), strict=True):
+        assert torch.equal(ours[:, :, sent[0]], theirs[:, :, sent[0]])
+        assert float(theirs.abs().max()) < 100
+    empty = applied("noise", plain, [6], [7], [[]])
+    assert all(bool(tensor.isfinite().all()) for tensor in (*empty.keys, *empty.values))
 
 
 def test_noise_serves_a_sharer_whose_rotary_embedding_cannot_be_taken_off() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentwire.channel.text_codec import encode_text
+from latentwire.channel.text_codec import decode_text, encode_text
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import baselines, baselines_batched, engine, pipeline
 from latentwire.evaluation.baselines import Prompt, ReferenceModels
@@ -94,6 +94,39 @@ def mixed(session: Session) -> tuple[list[Question], list[Question]]:
     both = [(session.asked(name), session.donors(name)) for name in session.dataset_names]
     questions, donors = ([q for part in both for q in part[side][:5]] for side in (0, 1))
     return questions, donors
+
+
+SAID = ("", "A", "The answer is B. " * 20, "é東🙂 👩‍🚀 " * 9, "\n\t  B")
+
+
+@pytest.mark.parametrize("codec", ["utf8", "utf8+zstd", "lm"])
+@pytest.mark.parametrize("most", [1, 8, 64, 256])
+def test_the_bytes_of_every_text_are_within_its_budget(
+    codec: str,
+    most: int,
+    models: ReferenceModels,
+    asked: list[tuple[Question, Question]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The packet itself, not what a record says of it; what arrives is the text's beginning, and
+    what is missing of it is counted as cut."""
+    question = asked[0][0]
+    for system in ("text", "summary"):
+        for text in SAID:
+            monkeypatch.setattr(baselines, "written_text", lambda *told, text=text: text)
+            sent = baselines.send_text(models, Message(codec, 256, most), question, system)
+            assert isinstance(sent.packet, bytes) and len(sent.packet) <= most
+            assert text == sent.text + text[len(sent.text) :]
+            assert sent.cut_characters == len(text) - len(sent.text)
+            coder = models.text_model
+            received = (
+                coder.decode(coder.context(question), sent.packet)
+                if codec == "lm"
+                else decode_text(sent.packet, codec)
+            )
+            assert received == sent.text
+            whole = baselines.send_text(models, Message(codec, 256), question, system)
+            assert (len(whole.packet) <= most) == (sent.cut_characters == 0)
 
 
 OTHERS = [RECEIVER, Condition("c2c", Channel("int8"), "matched")]

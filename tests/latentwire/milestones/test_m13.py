@@ -18,6 +18,7 @@ GIVEN = {
     "budget_bytes": "8,600",
     "message_tokens": "4",
     "development_examples": 3,
+    "donors": 2,
 }
 
 
@@ -39,6 +40,7 @@ def test_channels_are_chosen_once_and_budgets_are_kept(
     assert (sent["unused_bytes_mean"] + sent["wire_bytes_mean"] == sent["budget_bytes"]).all()
     small = table[(table["kind"] == "cache") & (table["budget_bytes"] == 8)].iloc[0]
     alone = table[table["budget_bytes"] == 0].iloc[0]
+    assert (sent["donors"] == 2).all() and alone["donors"] == 0
     assert small["sent_nothing_share"] == 1 and small["score"] == alone["score"]
     monkeypatch.setattr(equal_bytes, "evaluate", None)  # it is not asked again
     run_milestone(m13, values(m13, **GIVEN))

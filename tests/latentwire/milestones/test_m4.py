@@ -14,7 +14,7 @@ from latentwire.analysis.output_folder import MANIFEST
 from latentwire.analysis.pictures import ENDINGS
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
-from latentwire.milestones import budget_curves, m4
+from latentwire.milestones import budget_curves, m4, m14, regimes
 from latentwire.pairs.load import PAIRS_DIR
 from latentwire.parameters import checked
 from latentwire.tasks.registry import load_dataset
@@ -167,6 +167,42 @@ def test_everything_is_logged_and_written(
     assert len(table["prompts"]) == len(dataset.examples)
     assert dataset.examples[0].question in table["prompts"][0]
     assert str(tmp_path) not in (out / "report.html").read_text(encoding="utf-8")
+
+
+def regimes_of(**texts: str) -> dict[str, Any]:
+    defaults = {parameter.name: parameter.default for parameter in m14.PARAMETERS}
+    return checked(m14.PARAMETERS, defaults | texts)
+
+
+def test_the_report_has_the_map_of_m14_and_says_when_it_is_old(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    for ratio in (1.0, 0.5):
+        log_milestone(store, right, keep_ratio=ratio, count=6, total=6)
+    out = tmp_path / "out"
+    m4.run(values(output_dir=str(out)))
+    assert report_of(out / "report.html")["regimes"] == []
+    reads, looks = [], []
+    read, search = regimes.read_answers, regimes.chunks_from
+    monkeypatch.setattr(regimes, "read_answers", lambda *a: reads.append(a) or read(*a))
+    monkeypatch.setattr(regimes, "chunks_from", lambda *a: looks.append(a) or search(*a))
+    m14.run(regimes_of(budget_bytes="1,500,1000", link_mbit_per_s="1,100"))
+    assert (len(reads), len(looks)) == (1, 1)
+    assert len({run.info.run_id for run in reads[0][1]}) == len(reads[0][1]) == 4
+    said = capsys.readouterr().out
+    assert said.count("m1 has measured nothing of this pair and question set") == 1
+    m4.run(values(output_dir=str(out)))
+    (found,) = report_of(out / "report.html")["regimes"]
+    assert (found["pair"], found["dataset"]) == ("demo", "demo_facts")
+    assert found["budgets"] == [500, 1000] and len(found["lines"]) == 4
+    cells = [cell for line in found["lines"] for cell in line["cells"]]
+    assert {(cell["kind"], cell["score"], cell["ms"]) for cell in cells} == {("cache", 1, None)}
+    assert {cell["condition"] for cell in cells} == {"int8 0.5 front"}
+    assert len(found["said"]) == 9 and "have been added" not in found["note"]
+    log_milestone(store, right, keep_ratio=0.25, count=6, total=6)
+    m4.run(values(output_dir=str(out)))
+    (later,) = report_of(out / "report.html")["regimes"]
+    assert "answers have been added since: run m14 again" in later["note"]
 
 
 def test_pictures_of_an_earlier_time_are_named(

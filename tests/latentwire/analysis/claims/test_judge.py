@@ -14,7 +14,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from latentwire.analysis.claims.claim import Claim, ClaimFile
 from latentwire.analysis.claims.judge import Judgement, is_claimed, judge, judge_files
 from latentwire.analysis.claims.report import WIDTH, ClaimsReport, render
-from latentwire.analysis.curve import ConditionResult
+from latentwire.analysis.curve import ConditionResult, build_curve
 from latentwire.analysis.noninferiority import Kind
 from latentwire.analysis.published import read_published
 from latentwire.errors import LatentWireError
@@ -284,3 +284,53 @@ def test_the_report_holds_every_number_and_fits_the_terminal(condition: Make) ->
         "2 claims: 0 supported, 0 refuted, 2 undecided",
     ):
         assert words in flowing, words
+
+
+def of_donors(make: Make) -> list[ConditionResult]:
+    """Own answers, those of three donors (one message of another length) and the receiver's."""
+    draw = np.random.default_rng(5)
+    own, alone, *lent = (
+        "".join(draw.choice(["A", "B"], 60, p=[right, 1 - right]))
+        for right in (0.7, 0.5, 0.3, 0.35, 0.4)
+    )
+    made = [make(each, control="deranged", donor=n) for n, each in enumerate(lent, start=1)]
+    long = replace(made[0].records[0], donor_tokens=140)
+    made[0] = replace(made[0], records=(long, *made[0].records[1:]))
+    return [make(own), make(alone, system="receiver"), *made]
+
+
+def test_a_claim_is_about_all_donors_by_the_curves_rule(condition: Make) -> None:
+    answers, receiver = of_donors(condition), Condition("receiver")
+    lent = replace(INT8, control="deranged")
+    frame = build_curve(answers)
+    (row,) = frame[frame["system"] == "c2c"].to_dict("records")
+    made = [claim("superior", first=one, second=two) for one, two in ((INT8, lent), (lent, INT8))]
+    gain, loss = judge(made, answers)
+    harm = only(judge([claim("superior", first=receiver, second=lent)], answers))
+    ends = [row[f"pairing_gain{end}"] for end in ("", "_low", "_high")]
+    assert [gain.outcomes.difference, *gain.interval] == pytest.approx(ends)
+    assert [-loss.outcomes.difference, -loss.interval.high, -loss.interval.low] == pytest.approx(
+        ends, abs=0.01
+    )
+    assert gain.p == row["pairing_p"] and loss.p == pytest.approx(gain.p)
+    assert (harm.outcomes.difference, harm.p) == (row["harm"], row["harm_p"])
+    assert gain.notes == ("c2c int8 full deranged: the mean over 3 donors.",)
+    started = replace(answers[2], donor=4, records=answers[2].records[:9])
+    assert only(judge(made[:1], [*answers, started])) == replace(gain, p_holm=gain.p)
+
+
+def test_a_message_of_another_length_is_left_out_on_either_side(condition: Make) -> None:
+    """Also of records that do not say it: the own answers tell how long the donor's prompt is."""
+    own, lent = condition("AAAAAA"), condition("BABBBB", control="deranged")
+    first = replace(lent.records[0], donor_id="set:1")
+    longer = replace(own.records[1], prompt_tokens=101)
+    own = replace(own, records=(own.records[0], longer, *own.records[2:]))
+    lent = replace(lent, records=(first, *lent.records[1:]))
+    # What has been brought to another length has as many numbers as the own message.
+    other, alone = replace(INT8, control="deranged"), condition("AAAAAA", system="receiver")
+    sides = [(INT8, other), (other, INT8), (other, Condition("receiver"))]
+    made = [claim("superior", first=one, second=two) for one, two in sides]
+    found = judge(made, [own, lent, alone])
+    assert [each.outcomes.examples for each in found] == [5, 5, 5]
+    params = {"pair": "one", "dataset": "set", "system": "c2c", "codec": "int8"}
+    assert is_claimed([ClaimFile("f", None, tuple(made[2:]))], {**params, "control": "matched"})

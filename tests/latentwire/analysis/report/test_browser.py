@@ -87,6 +87,15 @@ def study(condition: Make, count: int = QUESTIONS) -> list[ConditionResult]:
     return results
 
 
+CELL = {"kind": "cache", "condition": "int8 <b>", "score": 0.625, "ms": 12.34}
+MAP = {
+    "pair": "demo", "dataset": "set", "note": "As m14 found it.", "budgets": [64, 1024],
+    "lines": [{"link": "nobody has read, 1 Mbit/s", "cells": [None, CELL]},
+              {"link": "nobody has read, 1 Gbit/s", "cells": [CELL | {"ms": None}, CELL]}],
+    "said": ["the cache wins"],
+}  # fmt: skip
+
+
 def write(folder: Path, results: list[ConditionResult], sets: dict[str, Dataset]) -> Path:
     frame = with_hashes(build_curve(results), {("demo", "local"): "cafe" * 16}, {})
     run = Origin(
@@ -94,7 +103,9 @@ def write(folder: Path, results: list[ConditionResult], sets: dict[str, Dataset]
         *("cpu", (), "float32", "f00", "beef", len(results)),
     )
     page = page_data(
-        frame, results, sets, [run], ["mind this"], ["caches win"], "http://server:5000", "today"
+        *(frame, results, sets, [run], ["mind this"], ["caches win"], "http://server:5000"),
+        "today",
+        [MAP],
     )
     return write_report(page, folder)
 
@@ -187,6 +198,21 @@ def test_warnings_and_runs_are_shown(page: Any) -> None:
     assert link.get_attribute("href") == f"http://server:5000/#/experiments/7/runs/{'0' * 32}"
     row = " ".join(texts(page, "#runs td"))
     assert "1970-01-01 00:00 UTC" in row and "61 s" in row and "cpu on node" in row
+
+
+def test_the_map_of_what_wins_is_that_of_the_chosen_set(page: Any) -> None:
+    choose(page, "set", "set · demo")
+    assert texts(page, "#regimes th") == [
+        *("start, link", "64 B", "1.02 kB"),
+        *(line["link"] for line in MAP["lines"]),
+    ]
+    timed, untimed = "cache 62.5 %, 12.3 ms", "cache 62.5 %"
+    assert texts(page, "#regimes td") == ["", timed, untimed, timed]
+    assert len(texts(page, "#regimes td.untimed")) == 1
+    assert texts(page, "#where-said li") == ["the cache wins"]
+    assert texts(page, "#where-note")[0].startswith("As m14 found it. A cell names")
+    choose(page, "set", "other · demo")
+    assert page.execute_script("return document.getElementById('where').hidden")
 
 
 def test_filters_take_marks_and_rows_away(page: Any) -> None:

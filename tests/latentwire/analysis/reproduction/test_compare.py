@@ -104,8 +104,8 @@ def test_equal_accuracies_of_other_questions_differ_answer_by_answer() -> None:
     agreed = found.rows[0].agreement
     assert agreed is not None and agreed.share == 0 and found.rows[0].difference == 0
     assert found.rows[0].verdict == "differs"
-    fewer = {i: replace(r, predicted="A", correct=True) for i, r in answers(200, 400).items()}
-    found = judged(own, {FULL: fewer, HALF: answers(160, 400)})
+    better = {i: replace(r, predicted="A", correct=True) for i, r in answers(200, 400).items()}
+    found = judged(own | {FULL: better}, {FULL: own[FULL], HALF: answers(160, 400)})
     assert found.paired and found.rows[0].verdict == "differs"
     assert found.rows[0].p == pytest.approx(binomtest(0, 200, 0.5).pvalue)
 
@@ -132,11 +132,11 @@ def test_a_shift_of_all_conditions_is_seen_in_their_mean() -> None:
 def test_other_question_sets_are_refused() -> None:
     with pytest.raises(LatentWireError, match="401 answers, and 400 questions were published"):
         judged({FULL: answers(1, 401)})
-    keyed = {i: replace(r, answer="C") for i, r in answers(3, 400).items()}
+    keyed = {i: replace(r, answer="C") for i, r in answers(200, 400).items()}
     with pytest.raises(LatentWireError, match="question 0 of set has the key A here and C"):
         judged({FULL: answers(3, 400)}, {FULL: keyed})
     with pytest.raises(LatentWireError, match="the published answers lack the condition"):
-        judged({FULL: answers(3, 400)}, {HALF: answers(3, 400)})
+        judged({FULL: answers(3, 400)}, {HALF: answers(160, 400)})
 
 
 def flipped(answers: Answers, share: float, seed: int) -> dict[int, Record]:
@@ -202,6 +202,29 @@ def test_answers_that_differ_at_the_run_to_run_rate_are_reproduced(
     for seed in range(10):
         own = {point: flipped(answers, RUN_TO_RUN_SHARE, seed) for point, answers in made.items()}
         assert judged(own, made).verdict == "reproduced"
+
+
+def test_published_answers_that_are_not_the_studys_are_refused(
+    made: dict[Point, dict[int, Record]],
+) -> None:
+    """Of another file, or with a row that is missing, nothing could be said; also where the own
+    answers are the very same."""
+    exchanged = {FULL: made[HALF], HALF: made[FULL]}
+    short = {**made, FULL: {i: each for i, each in made[FULL].items() if i}}
+    for published in (exchanged, short):
+        with pytest.raises(LatentWireError, match=r"are not the study's: .* 50\.0 % of 400 were"):
+            judged(published, published)
+
+
+def test_two_answers_that_changed_places_are_within_the_run_to_run_rate(
+    made: dict[Point, dict[int, Record]],
+) -> None:
+    first, last = made[FULL][0], made[FULL][399]
+    own = {**made[FULL], 0: replace(first, predicted="D", correct=False)}
+    own[399] = replace(last, predicted=last.answer, correct=True)
+    found = judged({**made, FULL: own}, made)
+    assert found.verdict == "reproduced"
+    assert [row.agreement and row.agreement.differing for row in found.rows] == [2, 0]
 
 
 def test_letters_that_are_said_more_often_differ() -> None:
