@@ -8,7 +8,8 @@ own prompt where both models read the question, and nothing where the sharer alo
 
 A packet can be read where the receiver's end gets the sender's probabilities, bit for bit: the same
 model files, dtype, kind of device and software. Both run the model over tokens in pieces of PIECE,
-the last one filled up, so that all calls have the same shapes, whatever is known of the text yet.
+the first with what stands before it and the last one filled up, so that all calls have the same
+shapes, whatever is known of the text yet.
 A text that the tokenizer does not give back as it was, or that is cheaper so, goes as UTF-8 behind
 one byte, which no other packet begins with.
 """
