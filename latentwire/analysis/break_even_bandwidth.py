@@ -221,7 +221,8 @@ def read_csv(path: Path) -> pd.DataFrame:
     kinds = dict.fromkeys(COLUMNS, "float64") | dict.fromkeys(_TEXTS, "string")
     known = [name for name in COLUMNS if name != "passed_over"]  # files of before have these
     table = csv_files.read_rows(path, f"a {LINKS_FILE} (docs/links.md)", kinds, known, _check)
-    table = table.reindex(columns=list(COLUMNS))
+    missing = dict.fromkeys((name for name in _TEXTS if name not in table), "")
+    table = table.assign(**missing).reindex(columns=list(COLUMNS))
     table[list(_TEXTS)] = table[list(_TEXTS)].fillna("")
     for (pair, dataset), rows in table.groupby(["pair", "dataset"], sort=False):
         alone = rows.loc[rows["way"] == "recomputation", "start"]

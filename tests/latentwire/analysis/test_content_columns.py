@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import permutations
 
@@ -19,7 +19,7 @@ from latentwire.analysis.content_columns import (
     pairs_of,
 )
 from latentwire.analysis.content_columns import follows_donor as follows_donor
-from latentwire.analysis.donors import DonorAnswers, counting
+from latentwire.analysis.donors import Answers, DonorAnswers, lent_answers
 from latentwire.analysis.estimates import Estimate
 from latentwire.analysis.option_columns import among_options, calibration_error, key_logprob_gain
 from latentwire.analysis.stats import ALPHA
@@ -38,6 +38,11 @@ def record(index: int, key: str, answer: str, donor: str | None = None, **more: 
         wire_bytes=100, donor_id=None if donor is None else "other", donor_answer=donor,
         **more,  # type: ignore[arg-type]
     )  # fmt: skip
+
+
+def counting(by_number: Mapping[int, Answers]) -> DonorAnswers:
+    """Texts: none is brought to another length."""
+    return lent_answers(by_number, {}, merges=False)
 
 
 def lent(*donors: Sequence[Triple], cluster: int = 0) -> DonorAnswers:
