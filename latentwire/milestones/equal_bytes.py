@@ -30,6 +30,7 @@ from latentwire.session.conclusion import stored_records
 from latentwire.session.grid import refused_orders, run_grid
 from latentwire.session.kept_search import KeptSearch
 from latentwire.session.milestone_run import MilestoneRun
+from latentwire.session.progress_lines import shown_progress
 from latentwire.session.session import Session
 from latentwire.spec.axes import BYTE_CODECS, C2C, CACHES, LM, SYSTEMS
 from latentwire.spec.condition import Channel, Condition, Message
@@ -149,7 +150,10 @@ def _search(session: Session, tried: Candidates) -> str:
         private, options = found.private, found.task.has_options
         asked = [c for c in every if SYSTEMS[c.system].serves(private, options)]
         tell(f"m13: {name}: {len(asked)} ways on {len(questions)} questions of {found.name}")
-        answers = evaluate(session.loaded, asked, questions, questions, session.batch_size)
+        with shown_progress(len(asked) * len(questions), "m13", "answer") as bar:
+            answers = evaluate(
+                session.loaded, asked, questions, questions, session.batch_size, bar.update
+            )
         measured[name] = {
             condition.label: {
                 "score": mean(record.value for record in records),
