@@ -27,9 +27,17 @@ from latentwire.tracking.store import DEFAULT_EXPERIMENT
 from latentwire.tracking.ui_views import VIEWS
 
 SETTLE_S = 2  # for what opens slowly
+SQLITE = "sqlite:///"
+
+
+def absolute(uri: str) -> str:
+    """A store's address that is the same from every folder: the server starts in its own."""
+    path = uri.removeprefix(SQLITE)
+    return uri if path == uri else f"{SQLITE}{Path(path).absolute()}"
 
 
 def main(uri: str, folder: Path) -> None:
+    uri = absolute(uri)
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name(DEFAULT_EXPERIMENT)
     if experiment is None:
@@ -38,12 +46,15 @@ def main(uri: str, folder: Path) -> None:
     finished = "attributes.status = 'FINISHED'"
     runs = client.search_runs(ids, f"{finished} and tags.`{LEVEL}` = 'milestone'")
     study = [run for run in runs if run.data.tags[MILESTONE] == "m2"]
-    conditions = client.search_runs(
-        ids, f"{finished} and tags.`{LEVEL}` = 'condition' and params.control = 'matched'"
-    )
-    if not (study and conditions):
+    if not study:
         sys.exit(f"{uri} has no finished m2: run make demo first")
-    milestone, own = study[0].info.run_id, [run.info.run_id for run in conditions[:4]]
+    milestone = study[0].info.run_id
+    conditions = client.search_runs(
+        ids,
+        f"{finished} and tags.`mlflow.parentRunId` = '{milestone}' and params.control = 'matched'"
+        " and params.dataset = 'demo_graded'",
+    )
+    own = [run.info.run_id for run in conditions[:4]]
     pages = {
         "mlflow_milestones.png": runs_page(ids[0], VIEWS[0]),
         "mlflow_conditions.png": runs_page(ids[0], VIEWS[1]),
