@@ -1,11 +1,11 @@
 """The answers that one condition gave to other questions' messages, of one donor or of several."""
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from latentwire.analysis.donor_lengths import with_lengths
-from latentwire.analysis.stats import scored
+from latentwire.analysis.paired_scores import mean_over_donors
+from latentwire.analysis.stats import Outcomes, scored
 from latentwire.analysis.unanswered import answered
 from latentwire.evaluation.record import Record
 
@@ -33,18 +33,19 @@ class DonorAnswers:
         """By donor, without the questions that could not be answered with its message."""
         return [answered(each) for each in self.by_donor]
 
-    def means(self, score: Callable[[Record], float | None]) -> dict[str, float]:
+    def means(self, score: Callable[[Record], float | None]) -> Outcomes:
         """Of each question that could be answered, the mean over its donors of a number; without
         those of which there is none."""
-        found: dict[str, list[float]] = defaultdict(list)
-        clusters = {}
-        for each in self.answered:
-            for name, record in each.items():
-                value = score(record)
-                if value is not None:
-                    found[name].append(value)
-                    clusters[name] = record.cluster
-        return {name: scored(sum(v) / len(v), clusters[name]) for name, v in found.items()}
+        return mean_over_donors(
+            [
+                {
+                    name: scored(value, record.cluster)
+                    for name, record in each.items()
+                    if (value := score(record)) is not None
+                }
+                for each in self.answered
+            ]
+        )
 
 
 def lent_answers(by_number: Mapping[int, Answers], own: Answers, *, merges: bool) -> DonorAnswers:

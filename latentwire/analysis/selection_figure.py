@@ -206,7 +206,7 @@ def _draw_legend(
         return
     names = [str(handle.get_label()) for handle in handles]
     figure.legend(
-        title="\n".join(textwrap.wrap(title, TITLE_CHARACTERS)),
+        title=width.wrapped(title, TITLE_CHARACTERS),
         title_fontproperties={"weight": "bold", "size": 9.5},
         alignment="left",
         loc="outside upper left",

@@ -30,12 +30,12 @@ def _noise(cache: "KVCache", tokens: Sequence[int], known: Known) -> "KVCache":
         made = torch.zeros_like(tensor)
         rows = zip(tokens, known.sent, generators, strict=True)
         for row, (n, sent, generator) in enumerate(rows):
+            if not sent:
+                continue
             own, at = tensor[row, :, :n].double(), torch.arange(n)
             if frequencies is not None:
                 own = undo(own, at, frequencies)
             drawn = torch.from_numpy(generator.standard_normal(own.shape)).to(own)
-            if not sent:
-                continue
             message = own[:, list(sent)]
             mean = message.mean(1, keepdim=True)
             found = mean + message.std(1, correction=0, keepdim=True) * drawn
