@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from c2c.cache import KVCache, tokens_at
 from latentwire.channel.codec import CodecError
 from latentwire.channel.codec_names import BY_TOKEN
+from latentwire.channel.device_codec import DeviceCodec, unsent
 from latentwire.channel.header_fields import PacketError, Reader
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.mixed_precision import ScheduleError
@@ -29,7 +31,7 @@ MOST_CLASSES = 16
 
 
 @dataclass(frozen=True)
-class ByToken:
+class ByToken(DeviceCodec):
     """Codecs by token: as the layout says (on the sending side), or as a packet did."""
 
     name: str
@@ -48,30 +50,34 @@ class ByToken:
         codes = places[np.frombuffer(self._of_tokens(layout), np.uint8)]
         return numbers + pack(torch.from_numpy(codes), _code_bits(len(used)))
 
-    def encode(self, cache: KVCache, layout: Layout) -> bytes:
-        parts = self._parts(layout)
-        return b"".join(
-            self.classes[place].encode(
-                cache if at is None else tokens_at(cache, [at.tolist()]), sub
-            )
-            for place, at, sub in parts
+    def payloads(self, cache: KVCache, layout: Layout) -> Tensor:
+        batch = len(cache.keys[0])
+        return torch.cat(
+            [
+                self.classes[place].payloads(
+                    cache if at is None else tokens_at(cache, [at.tolist()] * batch), sub
+                )
+                for place, at, sub in self._parts(layout)
+            ],
+            -1,
         )
 
-    def decode(self, data: memoryview, layout: Layout) -> KVCache:
-        parts, arrived, start = self._parts(layout), [], 0
-        for place, _, sub in parts:
-            stop = start + self.classes[place].payload_bytes(sub)
-            arrived.append(self.classes[place].decode(data[start:stop], sub))
-            start = stop
+    def caches(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> KVCache:
+        parts = self._parts(layout)
+        lengths = [self.classes[place].payload_bytes(sub) for place, _, sub in parts]
+        arrived = [
+            self.classes[place].caches(own, sub, dtype)
+            for (place, _, sub), own in zip(parts, data.split(lengths, -1), strict=True)
+        ]
         if len(parts) == 1:
             return arrived[0]
         back = torch.from_numpy(np.argsort(np.concatenate([at for _, at, _ in parts])))
-        return layout.cache(
-            {
-                site: torch.cat([tensor_of(each, *site) for each in arrived], 2)[:, :, back]
-                for site in layout.sent
-            }
-        )
+        back = back.to(data.device)
+        tensors = {
+            site: torch.cat([tensor_of(each, *site) for each in arrived], 2)[:, :, back]
+            for site in layout.sent
+        }
+        return layout.cache(tensors, unsent(layout, len(data), data[:, :0].to(dtype)))
 
     def payload_bytes(self, layout: Layout) -> int:
         return sum(self.classes[place].payload_bytes(sub) for place, _, sub in self._parts(layout))
