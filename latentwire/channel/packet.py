@@ -31,6 +31,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -78,7 +79,7 @@ class Header:
         if max(geometry.layers, geometry.kv_heads, geometry.head_dim) > _LARGEST_SIZE:
             raise PacketError(f"{geometry} is too large for a packet")
 
-    @property
+    @cached_property
     def version(self) -> int:
         if isinstance(self.codec, EmbeddedCodec):
             return CUT_VERSION

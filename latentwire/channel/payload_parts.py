@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from c2c.quantize import largest_code
 from latentwire.channel.codec import CodecError, Fault
@@ -20,6 +21,7 @@ FLOAT16, FLOAT32 = "<f2", "<f4"  # as they stand in a payload
 NOT_ZERO = "the bits after the last code are not zero"
 NOT_POSITIVE = "payload has a scale that is not a positive number"
 _OCTET = 8  # codes that fill whole bytes, however few bits they have
+_WORD_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,7 @@ def packed(codes: Tensor, bits: int) -> Tensor:
     if bits == 8:
         return codes
     count = codes.shape[-1]
-    whole = codes.new_zeros(*codes.shape[:-1], -(-count // _OCTET) * _OCTET, dtype=torch.int32)
-    whole[..., :count] = codes
+    whole = _padded(codes, -(-count // _OCTET) * _OCTET).int()
     words = whole.unflatten(-1, (-1, _OCTET)) << _places(bits, codes.device)
     octets = words.sum(-1, keepdim=True, dtype=torch.int32).view(torch.uint8)[..., :bits]
     return octets.flatten(-2)[..., : packed_bytes((count,), bits)]
@@ -97,13 +98,15 @@ def unpacked(data: Tensor, bits: int, count: int) -> tuple[Tensor, Tensor]:
     if bits == 8:
         return data, data[..., count:]
     octets = -(-count // _OCTET)
-    filled = data.new_zeros(*data.shape[:-1], octets * bits)
-    filled[..., : data.shape[-1]] = data
-    words = data.new_zeros(*data.shape[:-1], octets, 4)
-    words[..., :bits] = filled.unflatten(-1, (octets, bits))
-    codes = words.view(torch.int32) >> _places(bits, data.device) & (1 << bits) - 1
+    words = _padded(_padded(data, octets * bits).unflatten(-1, (octets, bits)), _WORD_BYTES)
+    codes = words.contiguous().view(torch.int32) >> _places(bits, data.device) & (1 << bits) - 1
     codes = codes.to(torch.uint8).flatten(-2)
     return codes[..., :count].contiguous(), codes[..., count:]
+
+
+def _padded(x: Tensor, size: int) -> Tensor:
+    """x [..., n] with zeros behind it, [..., size]."""
+    return functional.pad(x, (0, size - x.shape[-1])) if size > x.shape[-1] else x
 
 
 @cache

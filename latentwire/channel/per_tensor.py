@@ -82,7 +82,7 @@ class PerTensor(DeviceCodec):
         return layout.cache(tensors)
 
     def payload_bytes(self, layout: Layout) -> int:
-        return sum(self.at(*site).payload_bytes(layout.shape_of(site[1])) for site in layout.sent)
+        return sum(self._sizes(layout).values())
 
     def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
         tensors: dict[Site, Tensor] = {}
@@ -109,10 +109,19 @@ class PerTensor(DeviceCodec):
             own.append((kind, layer))
         return [*found.values()]
 
+    def _sizes(self, layout: Layout) -> dict[Site, int]:
+        """Length of each tensor's payload."""
+        sizes: dict[Site, int] = {}
+        for codec, sites in self._alike(layout.sent, layout.tokens_of):
+            shape = layout.shape_of(sites[0][1])
+            sizes |= dict.fromkeys(sites, codec.payload_bytes(shape))
+        return sizes
+
     def _starts(self, layout: Layout) -> dict[Site, int]:
         """Where each tensor's payload begins."""
-        sizes = [self.at(*site).payload_bytes(layout.shape_of(site[1])) for site in layout.sent]
-        return dict(zip(layout.sent, accumulate(sizes, initial=0), strict=False))
+        sizes = self._sizes(layout)
+        ends = accumulate((sizes[site] for site in layout.sent), initial=0)
+        return dict(zip(layout.sent, ends, strict=False))
 
 
 def uniform(codec: Codec) -> PerTensor:

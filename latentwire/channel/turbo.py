@@ -24,7 +24,7 @@ from latentwire.channel import rope
 from latentwire.channel.calibration import Calibration, required
 from latentwire.channel.codec import CodecError
 from latentwire.channel.device_codec import DeviceCodec, cast
-from latentwire.channel.layout import Layout
+from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.per_tensor import PerTensor, uniform
 from latentwire.channel.rotation import Rotation
 
@@ -57,8 +57,9 @@ class Turbo(DeviceCodec):
     def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
         still = self._moved(cache, layouts, torch.sub)
         arrived, lengths = self._rotation.round_trip(still, layouts)
-        moved = self._moved(arrived, layouts, torch.add)
-        return moved.map(lambda x: x.to(cache.keys[0].dtype)), lengths
+        moved, like = self._moved(arrived, layouts, torch.add), cache.keys[0]
+        tensors = {site: tensor_of(moved, *site).to(like.dtype) for site in layouts[0].sites}
+        return layouts[0].cache(tensors, like), lengths
 
     @cached_property
     def _rotation(self) -> PerTensor:
@@ -69,14 +70,18 @@ class Turbo(DeviceCodec):
     ) -> KVCache:
         """A batch [B, H, T, D] with these layouts whose keys (float32) are taken from their means,
         or have them added."""
-        means = self._means(layouts, cache.keys[0].device)
         keys = list(cache.keys)
-        for layer, mean in means.items():
-            keys[layer] = by(keys[layer].float(), mean)
+        for layers, means in self._means(layouts, keys[0].device):
+            moved = by(torch.stack([keys[layer] for layer in layers]), means)
+            for layer, key in zip(layers, moved.unbind(), strict=True):
+                keys[layer] = key
         return KVCache(tuple(keys), cache.values)
 
-    def _means(self, layouts: Sequence[Layout], device: torch.device) -> dict[int, Tensor]:
-        """The mean of each layer's keys at their positions, [B, H, T, D]."""
+    def _means(
+        self, layouts: Sequence[Layout], device: torch.device
+    ) -> list[tuple[tuple[int, ...], Tensor]]:
+        """Layers whose keys stand at the same positions, with their means there, float32
+        [layers, B, H, T, D]."""
         calibration = required(self.calibration, self.name)
         if calibration.geometry != layouts[0].geometry:
             raise CodecError(
@@ -84,21 +89,21 @@ class Turbo(DeviceCodec):
                 f" not for {layouts[0].geometry}"
             )
         if not (layers := layouts[0].key_layers):
-            return {}
+            return []
         differ = any(layout.by_layer for layout in layouts)
-        places = {layer: _padded(layouts, layer) for layer in (layers if differ else layers[:1])}
-        last = max(int(each.max()) for each in places.values())
+        groups = [(layer,) for layer in layers] if differ else [layers]
+        places = [_padded(layouts, group[0]) for group in groups]
+        last = max(int(each.max()) for each in places)
         if last < MOST_TABLED:
             turned = _tabled(calibration, 1 << last.bit_length(), device)
         else:
-            distinct = torch.unique(torch.cat([each.flatten() for each in places.values()]))
+            distinct = torch.unique(torch.cat([each.flatten() for each in places]))
             turned = _turned(calibration, distinct).to(device)
-            places = {layer: torch.searchsorted(distinct, at) for layer, at in places.items()}
-        moved = {layer: at.to(device) for layer, at in places.items()}
-        return {
-            layer: turned[layer][:, moved[layer if differ else layers[0]]].transpose(0, 1)
-            for layer in layers
-        }
+            places = [torch.searchsorted(distinct, at) for at in places]
+        return [
+            (group, torch.stack([turned[n] for n in group])[:, :, at.to(device)].transpose(1, 2))
+            for group, at in zip(groups, places, strict=True)
+        ]
 
 
 def _turned(calibration: Calibration, positions: Tensor) -> Tensor:
