@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from c2c.cache import KVCache, tokens_at
+from c2c.cache import KVCache, concatenate, tokens_at
 from latentwire.channel.codec import CodecError
 from latentwire.channel.codec_names import BY_TOKEN
-from latentwire.channel.device_codec import DeviceCodec, unsent
+from latentwire.channel.device_codec import DeviceCodec
 from latentwire.channel.header_fields import PacketError, Reader
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.mixed_precision import ScheduleError
@@ -51,16 +51,17 @@ class ByToken(DeviceCodec):
         return numbers + pack(torch.from_numpy(codes), _code_bits(len(used)))
 
     def payloads(self, cache: KVCache, layout: Layout) -> Tensor:
-        batch = len(cache.keys[0])
-        return torch.cat(
-            [
-                self.classes[place].payloads(
-                    cache if at is None else tokens_at(cache, [at.tolist()] * batch), sub
-                )
-                for place, at, sub in self._parts(layout)
-            ],
-            -1,
-        )
+        parts = self._parts(layout)
+        if len(parts) == 1:  # all tokens, in their order
+            ((place, _, sub),) = parts
+            return self.classes[place].payloads(cache, sub)
+        order = np.concatenate([at for _, at, _ in parts])
+        by_class, start, found = _reordered([cache], order, layout), 0, []
+        for place, _, sub in parts:
+            stop = start + sub.tokens
+            found.append(self.classes[place].payloads(by_class.section(start, stop), sub))
+            start = stop
+        return torch.cat(found, -1)
 
     def caches(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> KVCache:
         parts = self._parts(layout)
@@ -71,13 +72,8 @@ class ByToken(DeviceCodec):
         ]
         if len(parts) == 1:
             return arrived[0]
-        back = torch.from_numpy(np.argsort(np.concatenate([at for _, at, _ in parts])))
-        back = back.to(data.device)
-        tensors = {
-            site: torch.cat([tensor_of(each, *site) for each in arrived], 2)[:, :, back]
-            for site in layout.sent
-        }
-        return layout.cache(tensors, unsent(layout, len(data), data[:, :0].to(dtype)))
+        back = np.argsort(np.concatenate([at for _, at, _ in parts]))
+        return _reordered(arrived, back, layout)
 
     def payload_bytes(self, layout: Layout) -> int:
         return sum(self.classes[place].payload_bytes(sub) for place, _, sub in self._parts(layout))
@@ -128,6 +124,17 @@ class ByToken(DeviceCodec):
         found = [(place, np.flatnonzero(of_tokens == place)) for place in range(len(self.classes))]
         found.sort(key=lambda part: self.classes[part[0]].number)
         return [(place, at, _of_count(layout, len(at))) for place, at in found if len(at)]
+
+
+def _reordered(caches: Sequence[KVCache], order: np.ndarray, layout: Layout) -> KVCache:
+    """What is sent of caches one behind the other, its tokens in another order; all layers at
+    once."""
+    if not layout.sent:
+        return caches[0] if len(caches) == 1 else concatenate(caches, 2)
+    stacks = [torch.stack([tensor_of(cache, *site) for site in layout.sent]) for cache in caches]
+    index = torch.from_numpy(order).to(stacks[0].device)
+    whole = torch.cat(stacks, 3).index_select(3, index)
+    return layout.cache(dict(zip(layout.sent, whole.unbind(), strict=True)))
 
 
 def _of_count(layout: Layout, tokens: int) -> Layout:
