@@ -20,6 +20,7 @@ from latentwire.analysis.regimes_table import (
     Gains,
     Links,
     cell_rows,
+    overview,
     regime_table,
     sentences,
 )
@@ -66,7 +67,6 @@ def draw_regimes(store: Store, values: Values) -> None:
             " on every question first, or give larger budget_bytes"
         )
     table = regime_table(rows)
-    said = sentences(table)
     with (
         milestone_run(store, "m14", values, pair or "all pairs") as run,
         tempfile.TemporaryDirectory() as folder,
@@ -76,8 +76,8 @@ def draw_regimes(store: Store, values: Values) -> None:
         written = [path, *write_regimes(table, Path(folder))]
         for each in written:
             run.writer.log_file(run.run_id, each)
-        run.writer.log_text(run.run_id, "\n".join(said) + "\n", "regimes.txt")
-        print(*said, sep="\n", flush=True)
+        run.writer.log_text(run.run_id, "\n".join(sentences(table)) + "\n", "regimes.txt")
+        print(*overview(table), sep="\n", flush=True)
         if values["output_dir"]:
             copy_to(values["output_dir"], written)
             if left := record_written(values["output_dir"], "m14", written):

@@ -11,7 +11,7 @@ from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.measured_condition import MeasuredCondition
 from latentwire.analysis.regimes import contenders, half_of, judged
 from latentwire.analysis.regimes_figure import write_regimes
-from latentwire.analysis.regimes_table import cell_rows, regime_table, sentences
+from latentwire.analysis.regimes_table import cell_rows, overview, regime_table, sentences
 from latentwire.analysis.regimes_times import time_ms, way_of, ways, why_unknown
 from latentwire.evaluation.latency_names import (
     BUDGETS,
@@ -182,6 +182,22 @@ def test_without_times_or_messages_a_cell_says_so() -> None:
     found = contenders([ALONE, TEXT], 1000)
     row, _ = cell_rows(("pair", "set"), 1000, found, [], links, {}, values)
     assert row["soonest"] == "not measured" and row["cache_gain_donors"] == 0
+    later, other = row | {"budget_bytes": 4000}, row | {"budget_bytes": 9000, "tied": "text, cache"}
+    slow = {"link_bit_per_s": 1000.0}
+    table = regime_table(
+        [each | link for each in (row, later, other) for link in ({}, slow)]
+        + [other | slow | {"budget_bytes": 10_000}, row | {"budget_bytes": 10_000}]
+    )
+    *told, _ = overview(table)
+    heads = [
+        each.partition(": text")[0].removeprefix("set, pair (shared), within ") for each in told
+    ]
+    assert heads == [
+        "1 kB to 4 kB, on every link",
+        "9 kB, on every link",
+        "10 kB, 1 kbit/s, from the question on",
+        "10 kB, 1 Mbit/s, from the question on",
+    ]
     said = sentences(regime_table([row, row]))
     assert "first" not in said[0] and said[2:] == [
         "set, pair: not all times are known: m1 has measured nothing of this pair and question set."
