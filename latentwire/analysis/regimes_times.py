@@ -17,6 +17,7 @@ from latentwire.analysis.measured_condition import MeasuredCondition
 from latentwire.analysis.regimes import Contender, half_of
 from latentwire.evaluation.latency_names import BUDGETS, RECEIVER_PREFILL, SHARER_PREFILL
 from latentwire.spec.axes import CACHES, LM
+from latentwire.spec.names import short_codec
 
 Ways = Mapping[str, Route]  # by `way_of`
 
@@ -77,7 +78,7 @@ def _why(one: MeasuredCondition, known: Ways) -> str:
         return ""
     system, tokens = one.part.system, one.part.message_tokens
     if system in CACHES:
-        return f"m1 has not timed {way}"
+        return f"m1 has not timed {short_codec(way)}"
     if way:
         return f"m1 times texts of {', '.join(map(str, BUDGETS))} tokens, not of {tokens}"
     if one.part.codec == LM:

@@ -1,6 +1,5 @@
 """The budget curve as a table for the terminal, at most 100 columns wide."""
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
@@ -19,7 +18,7 @@ from latentwire.analysis.formatting import human_bytes, percent
 from latentwire.analysis.frames import families, metric_of, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK, DEGENERATE_NOTE, endless
 from latentwire.spec.axes import CACHES, TEXTS
-from latentwire.spec.names import budget_label, condition_name, row_name
+from latentwire.spec.names import budget_label, condition_name, row_name, short_codec
 from latentwire.tasks.registry import task_of_records
 
 WIDTH = 100
@@ -28,7 +27,6 @@ _Told = tuple[dict[str, Any], list[str]]  # a row of the curve, and its cells
 _OF_DERANGED = ("deranged %", "changed %")
 _HALF = 13  # that a value and the first end of its interval take
 _WORD = 8  # columns of a terminal that a heading of two words has
-_LONG_SCHEDULE = 30  # characters of a schedule's name that a row has room for
 _NAME, _LONG_WORD = 8, 14  # columns of a terminal that names have at least, and their words at most
 
 
@@ -44,7 +42,7 @@ def curve_table(frame: pd.DataFrame) -> Group:
     """
     if frame.empty:
         return Group(Text("No finished conditions yet."))
-    shorter = {name: _short(name) for name in dict.fromkeys(frame["codec"].dropna())}
+    shorter = {name: short_codec(name) for name in dict.fromkeys(frame["codec"].dropna())}
     shorter = {name: short for name, short in shorter.items() if short != name}
     frame = frame.assign(codec=frame["codec"].map(lambda name: shorter.get(name, name)))
     parts: list[Table | Text] = [
@@ -66,15 +64,6 @@ def curve_table(frame: pd.DataFrame) -> Group:
     parts += [Text(sentence) for sentence in unanswered.sentences(frame)]
     parts += [Text(printable(f"{short}: {name}")) for name, short in shorter.items()]
     return Group(*parts)
-
-
-def _short(codec: str) -> str:
-    """A codec's name; of a schedule with many parts its base, their number and a hash, so that no
-    other's is the same."""
-    if len(codec) <= _LONG_SCHEDULE or "/" not in codec:
-        return codec
-    base, *parts = codec.split("/")
-    return f"{base}/… {len(parts)} parts {hashlib.sha256(codec.encode()).hexdigest()[:6]}"
 
 
 def endless_rows(frame: pd.DataFrame) -> list[str]:

@@ -73,6 +73,9 @@ def test_only_what_is_within_the_budget_counts() -> None:
     assert [one.part.codec for one in cache.conditions] == ["int4"]
     long = dict(SECOND.records) | {"q3": replace(SECOND.records["q3"], wire_bytes=401)}
     assert not contenders([MeasuredCondition(SECOND.part, long)], 400)
+    empty = {name: replace(record, wire_bytes=0) for name, record in FIRST.records.items()}
+    found = contenders([ALONE, MeasuredCondition(FIRST.part, empty)], 400)
+    assert [each.kind for each in found] == ["nothing"]  # no message fitted: nothing was sent
 
 
 def test_ties_go_to_fewer_bytes_and_differences_do_not() -> None:
