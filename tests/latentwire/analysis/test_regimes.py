@@ -16,6 +16,7 @@ from latentwire.analysis.regimes_times import time_ms, way_of, ways, why_unknown
 from latentwire.evaluation.latency_names import (
     BUDGETS,
     FUSE,
+    LETTER_WRITE,
     RECEIVER_PREFILL,
     SHARER_PREFILL,
     text_names,
@@ -118,12 +119,17 @@ def test_what_m1_measured_times_the_receiver_alone_and_logits_too() -> None:
     )
     assert time_ms(found["answer"], stands, 1e6) == 12  # the receiver's own reading is longer
     assert not any(why_unknown(each, asked) for each in found.values())
+    (letter,) = contenders([LETTER], 1000)
+    assert math.isnan(time_ms(letter, asked, 1e6))  # of a store whose m1 did not time it
+    asked, stands = (ways({}, times | {LETTER_WRITE: 30.0}, s) for s in ("question", "cache"))
+    assert time_ms(letter, asked, 1e6) == pytest.approx(20 + 30 + 8000 / 1e6)
+    assert time_ms(letter, stands, 1e6) == pytest.approx(30 + 8000 / 1e6)
 
 
 @pytest.mark.parametrize(
     ("condition", "why"),
     [
-        (Condition("letter", control="matched"), "before its letter is not timed"),
+        (Condition("letter", control="matched"), "before its letter: run m1 again"),
         (Condition("text", control="matched", message=Message("lm", 8)), "receiver's model"),
         (Condition("summary", control="matched", message=Message("utf8", 8)), "of a summary"),
         (Condition("text", control="matched", message=Message("utf8", 9)), "8, 32, 128, 256 tok"),
