@@ -37,7 +37,13 @@ from latentwire.spec.setting import USUAL_SEED
 from latentwire.tasks.registry import QuestionSet
 from latentwire.tracking.latency_results import latency_results
 from latentwire.tracking.outbox import flush_outbox
-from latentwire.tracking.results_reader import chunks_from, newest, read_answers, require_some
+from latentwire.tracking.results_reader import (
+    chunks_from,
+    newest,
+    read_answers,
+    require_chunks,
+    require_some,
+)
 from latentwire.tracking.runs import IDENTITY
 from latentwire.tracking.store import Store
 
@@ -95,6 +101,7 @@ def _read(
         for run in chunks_from(store, "local", pair)
         if not asked or run.data.params["dataset"] in asked
     ]
+    require_chunks(store, chunks, ["local", pair, ", ".join(asked)])
     drawn = {run.info.run_id for run in newest(chunks)}
     identities = {run.data.tags.get(IDENTITY, "") for run in chunks if run.info.run_id in drawn}
     wanted = [
