@@ -7,11 +7,12 @@ receiver's own there.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from c2c.sections import runs_of
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.selector import Budget, Selector
 from latentwire.errors import LatentWireError
@@ -49,9 +50,15 @@ class OfLayers(Selector):
 
 
 def of_layers(tokens: Selector, layers: str) -> OfLayers:
-    """The selector that `TOKENS@LAYERS` spells; `layers` as 22, 0-3 or 0-3+22, each once and
-    ascending. Raises ValueError, which says what is wrong."""
+    """The selector that `TOKENS@LAYERS` spells; `layers` as `spelled` writes them. Raises
+    ValueError, which says what is wrong."""
     return OfLayers(tokens, _named(layers))
+
+
+def spelled(layers: Iterable[int]) -> str:
+    """Layers in the one way that an order writes them: 22, 20-24 or 3+20-24."""
+    runs = runs_of(sorted(set(layers)))
+    return "+".join(str(run.start) if len(run) == 1 else f"{run.start}-{run[-1]}" for run in runs)
 
 
 @cache
@@ -61,7 +68,8 @@ def _named(layers: str) -> frozenset[int]:
     found: list[int] = []
     for part in layers.split("+"):
         first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1) or [-1]
-    if found != sorted(set(found)) or found[0] < 0:
-        raise ValueError(f"{layers!r} must name layers in ascending order, each once")
+        found += range(int(first), int(last or first) + 1)
+    if layers != (once := spelled(found)):  # two names would be computed twice
+        ascending = f": write {once}" if once else ", for a range ends before it starts"
+        raise ValueError(f"{layers!r} does not name layers in the one way that there is{ascending}")
     return frozenset(found)
