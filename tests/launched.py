@@ -21,6 +21,7 @@ from typing import IO
 # What processes read while they import: the launcher's children have its values of these.
 READ_EARLY = ("CUDA_", "HF_", "OMP_", "TRANSFORMERS_", "PYTHON", "LD_")
 
+RUN = str(Path(__file__).parents[1] / "entry_points" / "run.py")
 SHARED = "TESTS_LAUNCHER"  # environment: where the launcher of these tests listens
 _ENDED_LAST = ExitStack()
 atexit.register(_ENDED_LAST.close)
@@ -161,6 +162,13 @@ class Launcher(Forker):
         number is given."""
         what = {"module": None, "within": within}
         return self._start(what, [entry, *options], folder, environment)
+
+    def start_here(
+        self, options: Sequence[str], folder: Path, environment: Mapping[str, str]
+    ) -> Launched:
+        """An entry point that has this process's own standard files."""
+        request = {"module": None, "options": list(options), "folder": str(folder)}
+        return Launched(options, self.ask(request, environment, [0, 1, 2]), [])
 
     def start_script(
         self, script: Path, options: Sequence[str], folder: Path, environment: Mapping[str, str]

@@ -29,10 +29,8 @@ from types import ModuleType
 from typing import Any
 
 from blank_pictures import DRAWN, write_blank
-from launched import Forker
+from launched import RUN, Forker
 
-ROOT = Path(__file__).parents[1]
-RUN = str(ROOT / "entry_points" / "run.py")
 LONGEST = 1 << 17  # bytes of a request
 FILES = 4  # input, output, errors, and where a process's number and exit status are written
 
