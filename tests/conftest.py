@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from examples import PROFILE
 from hypothesis import HealthCheck, settings
 from launched import SHARED, launcher_process, surroundings
 
@@ -19,7 +20,7 @@ settings.register_profile(
     "same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("random", deadline=None)
-settings.load_profile(os.environ.get("LATENTWIRE_HYPOTHESIS", "same"))
+settings.load_profile(PROFILE)
 
 
 LONG = ("slurm", "servers", "slow", "browser")  # marks, those of tests that wait most first

@@ -42,7 +42,7 @@ def write_python(program: Path, launcher: Launcher) -> None:
     program.write_text(
         "#!/bin/sh\n"
         'case "$1" in\n'
-        f'{RUN}) exec {sys.executable} {__file__} {launcher.path} "$@" ;;\n'
+        f'{RUN} | entry_points/run.py) exec {sys.executable} {__file__} {launcher.path} "$@" ;;\n'
         f'*) exec {sys.executable} "$@" ;;\n'
         "esac\n"
     )
