@@ -23,6 +23,7 @@ from latentwire.controls.registry import is_lent
 from latentwire.errors import LatentWireError, first_line
 from latentwire.evaluation.record import Record, read_records
 from latentwire.garbage import gc_paused
+from latentwire.redaction import redact_uri
 from latentwire.spec.axes import AXES, NONE, has_budget, read_params
 from latentwire.spec.condition import order_of
 from latentwire.spec.setting import USUAL_SEED
@@ -204,6 +205,16 @@ def read_answers(store: Store, chunks: Iterable[Run], told: Collection[str] = ()
     replaced = {i for run, _ in found for i in run.data.tags.get(INSTEAD_OF, "").split(",")}
     _warn([entry for entry in unreadable if entry.run.info.run_id not in {*told, *replaced}])
     return Answers(_once(found), unreadable)
+
+
+def require_chunks(store: Store, chunks: Sequence[Run], asked: Sequence[str | None]) -> None:
+    """Raise LatentWireError where there are no chunk runs of what was asked for, in words."""
+    if not chunks:
+        raise LatentWireError(
+            f"the tracking store {redact_uri(store.uri)} has no finished chunk runs"
+            f" ({' and '.join(filter(None, asked))}): run m0, m2 or m3 first, or published for the"
+            " published study"
+        )
 
 
 def require_some(answers: Answers) -> None:
