@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-import unsynced_sqlite  # noqa: F401
+from examples import PROFILE
 from hypothesis import HealthCheck, settings
+from launched import SHARED, launcher_process, surroundings
 
 # The models are so small that sharing one step among threads costs ten times what it saves;
 # so too in the processes that tests start, up to eight at once.
-torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 # The same examples at every start, and no limit of time for one: on a busy machine a test must not
@@ -21,10 +20,18 @@ settings.register_profile(
     "same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("random", deadline=None)
-settings.load_profile(os.environ.get("LATENTWIRE_HYPOTHESIS", "same"))
+settings.load_profile(PROFILE)
 
 
 LONG = ("slurm", "servers", "slow", "browser")  # marks, those of tests that wait most first
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Several workers have one launcher, which is a child of the process that has no tests."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        launcher = launcher_process(surroundings())
+        os.environ[SHARED] = launcher.__enter__()
+        config.add_cleanup(lambda: launcher.__exit__(None, None, None))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,6 +44,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         marks = [place for place, name in enumerate(LONG) if item.get_closest_marker(name)]
         places[item.path] = min([*marks, places.get(item.path, len(LONG))])
     items.sort(key=lambda item: places[item.path])
+
+
+def pytest_collection() -> None:
+    """What only a process with tests needs, and takes seconds to import."""
+    import torch
+    import unsynced_sqlite  # noqa: F401
+
+    torch.set_num_threads(1)
 
 
 def pytest_collection_finish() -> None:

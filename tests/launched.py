@@ -1,5 +1,6 @@
 """Entry points that the launcher has started, as `subprocess.Popen` shows processes."""
 
+import atexit
 import functools
 import json
 import os
@@ -8,15 +9,22 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
 
 # What processes read while they import: the launcher's children have its values of these.
 READ_EARLY = ("CUDA_", "HF_", "OMP_", "TRANSFORMERS_", "PYTHON", "LD_")
+
+RUN = str(Path(__file__).parents[1] / "entry_points" / "run.py")
+SHARED = "TESTS_LAUNCHER"  # environment: where the launcher of these tests listens
+_ENDED_LAST = ExitStack()
+atexit.register(_ENDED_LAST.close)
 
 
 def options_of(parameters: Mapping[str, object]) -> list[str]:
@@ -125,24 +133,18 @@ class Forker:
 
 
 class Launcher(Forker):
-    """The process that has all imports; it ends with this process at the latest."""
+    """A connection to the process that has all imports."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._early = _early(environment)
-        asking, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def __init__(self, path: str, environment: Mapping[str, str]) -> None:
+        """`path` is where that process listens, `environment` what it has been started with."""
+        self.path, self._early = path, _early(environment)
+        asking = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        asking.connect(path)
         super().__init__(asking)
-        with theirs:
-            file = Path(__file__).with_name("launcher.py")
-            self._process = subprocess.Popen(
-                [sys.executable, str(file), str(theirs.fileno())],
-                env=dict(environment),
-                pass_fds=[theirs.fileno()],
-            )
 
     def close(self) -> None:
-        """End it."""
+        """Ask no more."""
         self._socket.close()
-        self._process.wait()
 
     def knows(self, environment: Mapping[str, str]) -> bool:
         """Whether its children can have that environment."""
@@ -160,6 +162,13 @@ class Launcher(Forker):
         number is given."""
         what = {"module": None, "within": within}
         return self._start(what, [entry, *options], folder, environment)
+
+    def start_here(
+        self, options: Sequence[str], folder: Path, environment: Mapping[str, str]
+    ) -> Launched:
+        """An entry point that has this process's own standard files."""
+        request = {"module": None, "options": list(options), "folder": str(folder)}
+        return Launched(options, self.ask(request, environment, [0, 1, 2]), [])
 
     def start_script(
         self, script: Path, options: Sequence[str], folder: Path, environment: Mapping[str, str]
@@ -253,10 +262,36 @@ def _early(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in environment.items() if name.startswith(READ_EARLY)}
 
 
+@contextmanager
+def launcher_process(environment: Mapping[str, str]) -> Iterator[str]:
+    """Where a process listens that will have all imports once somebody has connected to it; it ends
+    with the block, or with this process."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lw-") as folder,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener,
+    ):
+        path = f"{folder}/launcher"  # short, as a socket's must be
+        listener.bind(path)
+        listener.listen()
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("launcher.py")), str(listener.fileno())],
+            env=dict(environment),
+            stdin=subprocess.PIPE,
+            pass_fds=[listener.fileno()],
+        )
+        listener.close()
+        yield path
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
+
+
 @functools.cache
 def the_launcher() -> Launcher:
-    """The one of this test process."""
-    return Launcher(surroundings())
+    """The one of these tests, which all their processes share."""
+    environment = surroundings()
+    path = os.environ.get(SHARED) or _ENDED_LAST.enter_context(launcher_process(environment))
+    return Launcher(path, environment)
 
 
 def surroundings() -> dict[str, str]:

@@ -1,10 +1,11 @@
 """Starts entry points without their imports: a process that has them, and forks.
 
 A start takes longer to import what it needs than to do what most tests ask of it. `python
-launcher.py FD` imports it all, computes nothing, and forks a child for each request that comes over
-the socket FD. The child runs entry_points/run.py as `__main__`, or another script or a module, with
-the arguments, folder, environment and files that the request gives, and ends as any Python process
-does.
+launcher.py FD` waits for somebody to connect to the socket FD, imports it all, computes nothing,
+and forks a child for each request that comes over a connection. The child runs
+entry_points/run.py as `__main__`, or another script or a module, with the arguments, folder,
+environment and files that the request gives, and ends as any Python process does. The launcher
+itself ends when its input does.
 
 An entry point starts a process that delivers its results, which would import as much. So a child
 has a forker of its own, in its process group, that has opened nothing yet.
@@ -17,6 +18,7 @@ import json
 import os
 import pkgutil
 import runpy
+import select
 import signal
 import socket
 import sys
@@ -26,22 +28,35 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import unsynced_sqlite  # noqa: F401
 from blank_pictures import DRAWN, write_blank
-from launched import Forker
+from launched import RUN, Forker
 
-ROOT = Path(__file__).parents[1]
-RUN = str(ROOT / "entry_points" / "run.py")
 LONGEST = 1 << 17  # bytes of a request
 FILES = 4  # input, output, errors, and where a process's number and exit status are written
+
+
+def wait_for_one(listener: socket.socket) -> None:
+    """Return when somebody has connected; where nobody can any more, end."""
+    if sys.stdin in select.select([listener, sys.stdin], [], [])[0]:
+        os._exit(0)
+
+
+def serve_all(listener: socket.socket) -> str | None:
+    """Have a process `serve` each connection; returns in its children, as that does."""
+    heed_nothing()
+    while True:
+        wait_for_one(listener)
+        requests, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            return serve(requests)
+        requests.close()
 
 
 def serve(requests: socket.socket) -> str | None:
     """Answer until nobody can ask any more; returns in a child, with the module that it is to run,
     None for a script."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers that have ended leave nothing
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, which close the socket
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    heed_nothing()
     while True:
         text, files, _, _ = socket.recv_fds(requests, LONGEST, FILES)
         if not text:
@@ -54,6 +69,12 @@ def serve(requests: socket.socket) -> str | None:
                 return request["module"] or fork_deliverers()
         for file in files:
             os.close(file)
+
+
+def heed_nothing() -> None:
+    """Ctrl-C is for the tests, which close their end; keepers that have ended leave nothing."""
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def keep(*files: int) -> bool:
@@ -157,8 +178,12 @@ class Ending:
 
 if __name__ == "__main__":
     atexit.register(Ending.now)  # before all others, so called after them
-    del sys.path[0]
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # as every start without a terminal
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    wait_for_one(listener)
+    import unsynced_sqlite  # noqa: F401
+
+    del sys.path[0]
     runpy.run_path(RUN)  # what comes before the imports
     import transformers.models.auto.tokenization_auto
     import transformers.models.encoder_decoder
@@ -176,7 +201,7 @@ if __name__ == "__main__":
     import_all(c2c)
     Image.init()
     gc.freeze()  # a collection in a child would copy every page
-    module = serve(socket.socket(fileno=int(sys.argv[1])))
+    module = serve_all(listener)
     try:
         if module:
             runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -95,9 +95,11 @@ def postgresql(*databases: str) -> Iterator[int]:
 
 def server_environment() -> dict[str, str]:
     """The surroundings of `mlflow server`, as the recipe has them: without jobs, for which it would
-    start eight processes that import all of MLflow."""
+    start eight processes that import all of MLflow. A worker that is slow to answer, on a busy
+    machine, is not replaced: the next one would be as slow, and begins with its imports."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-    return clean | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    patient = {"UVICORN_TIMEOUT_WORKER_HEALTHCHECK": str(START_TIMEOUT_S)}
+    return clean | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | patient
 
 
 @contextmanager

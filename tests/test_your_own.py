@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from blank_pictures import write_blank
+from matplotlib.figure import Figure
 
 import latentwire as lw
 from latentwire.milestones.registry import load_milestone
@@ -55,6 +57,7 @@ def test_every_command_of_the_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Figure, "savefig", write_blank)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     (tmp_path / "latentwire").symlink_to(ROOT / "latentwire")
     shell = blocks("bash")

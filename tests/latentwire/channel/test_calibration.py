@@ -154,7 +154,7 @@ def test_any_file_is_a_calibration_or_refused() -> None:
     cache = torch.randn(1, 2, 3, 4, generator=torch.Generator().manual_seed(0))
     layout = Layout(GEOMETRY, (0, 1), (1,), (range(2**32 - 9, 2**32 - 6),))
     read = 0
-    for _ in range(400):
+    for _ in range(200):
         try:
             found = from_bytes(hostile(generator), "it")
         except LatentWireError as error:
@@ -166,7 +166,7 @@ def test_any_file_is_a_calibration_or_refused() -> None:
             with contextlib.suppress(PacketError):
                 packet = encode(KVCache((cache,) * 2, (cache,) * 2), header)
                 decode(packet, GEOMETRY, bytes(8), calibration=found)
-    assert read > 50
+    assert read > 25
 
 
 def test_other_bytes_are_no_calibration() -> None:

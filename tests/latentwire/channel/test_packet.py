@@ -496,11 +496,11 @@ def test_mutations_with_a_right_checksum_are_refused_or_valid(name: str) -> None
 
 
 @pytest.mark.slow
-def test_ten_thousand_hostile_packets_of_every_codec() -> None:
+def test_thousands_of_hostile_packets_of_every_codec() -> None:
     """`make fuzz` throws a million."""
-    *_, (_, outcome) = fuzz(10_000, seed=1)
-    assert outcome.thrown > 10_000
-    assert outcome.decoded > 500
+    *_, (_, outcome) = fuzz(3_000, seed=1)
+    assert outcome.thrown > 3_000
+    assert outcome.decoded > 150
     assert len(outcome.refused) > 50
 
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from calibrations import make_calibration
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -79,7 +80,7 @@ def check(name: str, cache: KVCache) -> dict[int, PacketError]:
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=25)
+@examples(few=10, many=100)
 @given(
     values=st.lists(
         st.tuples(st.integers(0, 6 * 48 - 1), st.sampled_from(EDGES) | st.floats(width=32)),

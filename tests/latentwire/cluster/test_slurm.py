@@ -11,9 +11,11 @@ from unittest import mock
 import pandas as pd
 import pytest
 from bare_pair import write_bare_pair
+from forked_python import write_python
+from launched import the_launcher
 from mlflow import MlflowClient
 from slurm_cluster import CPUS, Cluster, missing_programs
-from tests_support import ROOT, Project
+from tests_support import Project
 
 from latentwire.cli import main
 from latentwire.milestones.budget_curves import load_curve
@@ -42,9 +44,15 @@ class Study:
         folder.mkdir()
         self.cluster = cluster
         self.project = Project(folder, f"sqlite:///{folder / 'mlflow.db'}")
-        python_path = os.pathsep.join([str(ROOT), str(ROOT / "C2C")])
-        # Tasks side by side: one thread each.
-        self.project.env |= cluster.env | {"PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"}
+        self.project.env |= cluster.env
+
+    def fork(self, environment: Path) -> "Study":
+        """From now on tasks do without imports of their own; `environment` is a new folder."""
+        python = environment / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        write_python(python, the_launcher())
+        self.project.env["CONDA_ENV_PATH"] = str(environment)
+        return self
 
     def submit(self, *options: str, milestone: str = "m3", **given: object) -> str:
         """Submit a milestone; what it printed."""
@@ -132,6 +140,13 @@ def calm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture
 def study(cluster: Cluster, tmp_path: Path) -> Study:
+    return Study(tmp_path / "a study", cluster).fork(tmp_path / "environment")
+
+
+@pytest.fixture
+def real_study(cluster: Cluster, tmp_path: Path) -> Study:
+    """One whose tasks, and what delivers their results, are processes of the job and of no other:
+    what Slurm does to a job, it does to each of them."""
     return Study(tmp_path / "a study", cluster)
 
 
@@ -155,7 +170,8 @@ def test_a_job_runs_to_its_end(cluster: Cluster, calm: Study, study: Study) -> N
     assert environment["SLURM_ARRAY_TASK_ID"] == "0"
 
 
-def test_requeued_in_the_middle(cluster: Cluster, calm: Study, study: Study) -> None:
+def test_requeued_in_the_middle(cluster: Cluster, calm: Study, real_study: Study) -> None:
+    study = real_study
     number = job_number(study.submit())
     study.wait_for_chunks(4)
     cluster.slurm("scontrol", "requeue", f"{number}_0")

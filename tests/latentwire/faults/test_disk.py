@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from blank_pictures import DRAWN
-from launched import Launcher, options_of, surroundings, the_launcher
+from launched import Launcher, launcher_process, options_of, surroundings, the_launcher
 from mlflow import MlflowClient
 from small_hub import small_hub
 from tests_support import ROOT, Project, empty_store
@@ -49,9 +49,10 @@ def from_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Launche
     with small_hub(REPOSITORIES) as uri:
         environment = surroundings() | {"HF_ENDPOINT": uri, "HF_HOME": str(home)}
         del environment["HF_HUB_OFFLINE"]
-        launcher = Launcher(environment)
-        yield launcher, environment
-        launcher.close()
+        with launcher_process(environment) as path:
+            launcher = Launcher(path, environment)
+            yield launcher, environment
+            launcher.close()
 
 
 def can_mount() -> bool:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from broken_network import (
@@ -19,9 +20,18 @@ from broken_network import (
     now_and_then,
 )
 from servers import mlflow_server
-from tests_support import Project
+from tests_support import Project, empty_store
 
-GRID = {"pair": "demo", "dataset": "demo_facts", "limit": 48, "chunk_size": 8, "kv_bits": "8,4"}
+from latentwire.tracking.finished_chunks import chunk_name
+from latentwire.tracking.runs import CHUNK, FINGERPRINT
+
+GRID: dict[str, Any] = {
+    "pair": "demo",
+    "dataset": "demo_facts",
+    "limit": 48,
+    "chunk_size": 8,
+    "kv_bits": "8,4",
+}
 LONG = GRID | {"limit": 96, "chunk_size": 8}
 Numbers = dict[str, tuple[float, ...]]
 
@@ -30,7 +40,7 @@ Numbers = dict[str, tuple[float, ...]]
 def remote(folder: Path) -> Iterator[tuple[Project, Network]]:
     """A project whose store is a server that it reaches through a proxy."""
     (folder / "server").mkdir()
-    database = folder / "server" / "store.db"
+    database = empty_store(folder / "server")
     with (
         mlflow_server(folder / "server", f"sqlite:///{database}") as port,
         broken_network(port) as network,
@@ -39,17 +49,23 @@ def remote(folder: Path) -> Iterator[tuple[Project, Network]]:
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Numbers:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project.with_store(tmp_path_factory.mktemp("calm"))
-    project.ok("m2", **GRID)
-    return project.numbers()
+    project.ok("m2", **LONG)
+    return project
 
 
 @pytest.fixture(scope="module")
-def long_calm(tmp_path_factory: pytest.TempPathFactory) -> Numbers:
-    project = Project.with_store(tmp_path_factory.mktemp("calm"))
-    project.ok("m2", **LONG)
-    return project.numbers()
+def long_calm(undisturbed: Project) -> Numbers:
+    return undisturbed.numbers()
+
+
+@pytest.fixture(scope="module")
+def calm(undisturbed: Project, long_calm: Numbers) -> Numbers:
+    """Of the shorter grid, with whose chunks the longer one begins."""
+    spans = {run.data.tags[FINGERPRINT]: run.data.tags[CHUNK] for run in undisturbed.runs("chunk")}
+    last = chunk_name(GRID["limit"] - GRID["chunk_size"], GRID["limit"])
+    return {key: numbers for key, numbers in long_calm.items() if spans[key] <= last}
 
 
 def nothing_is_left(project: Project) -> None:

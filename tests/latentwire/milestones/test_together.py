@@ -17,11 +17,12 @@ from servers import (
     start_mlflow,
     stop_mlflow,
 )
-from tests_support import Project
+from tests_support import Project, empty_store
 
 GRID = {"pair": "demo", "dataset": "demo_facts", "limit": 64, "chunk_size": 4, "kv_bits": "8,4"}
 
 TOGETHER = 8  # processes that start at the same instant
+ON_A_SERVER = 4  # each of their requests takes the server as long as it takes them
 
 # Takes much longer than the first result takes to the store: by questions rather than by
 # conditions, each of which is a run more a chunk.
@@ -93,7 +94,7 @@ def are_one_study(
         assert process.returncode == 0, err
     assert project.numbers() == calm  # which fails for a chunk that was computed twice
     ran = {run.data.tags["mlflow.parentRunId"] for run in project.runs("chunk")}
-    assert len(ran) > 2, "one process did it all"
+    assert len(ran) > 4, "one process did it all"  # under its four conditions
     assert len(project.runs("milestone")) == len(processes)
     aggregates = {
         tuple(sorted(run.data.metrics.items())) + tuple(sorted(run.data.params.items()))
@@ -120,7 +121,7 @@ def test_processes_on_one_server_share_the_chunks(
         mlflow_server(tmp_path, database_url(database, "mlflow"), workers=2) as port,
     ):
         project = Project(tmp_path, f"http://127.0.0.1:{port}")
-        are_one_study([project.start("m2", **GRID) for _ in range(TOGETHER)], project, calm)
+        are_one_study([project.start("m2", **GRID) for _ in range(ON_A_SERVER)], project, calm)
 
 
 @pytest.mark.slow
@@ -143,7 +144,8 @@ def test_a_process_takes_over_from_one_that_was_killed(
 
 
 def serve(folder: Path, port: int) -> Launched:
-    return start_mlflow(folder, "sqlite:///store.db", port)
+    path = folder / "mlflow.db"
+    return start_mlflow(folder, f"sqlite:///{path if path.exists() else empty_store(folder)}", port)
 
 
 @pytest.mark.slow
@@ -154,7 +156,7 @@ def test_a_server_that_goes_away_in_mid_grid_loses_nothing(
     folder.mkdir()
     server = serve(folder, port)
     try:
-        project = Project(tmp_path, f"http://127.0.0.1:{port}", folder / "store.db")
+        project = Project(tmp_path, f"http://127.0.0.1:{port}", folder / "mlflow.db")
         process = project.start("m2", **LONG)
         chunks_begin(project, process)
         stop_mlflow(server, signal.SIGKILL)
@@ -180,7 +182,7 @@ def test_a_server_that_never_returns_ends_in_a_sentence(
     folder.mkdir()
     server = serve(folder, port)
     try:
-        project = Project(tmp_path, f"http://127.0.0.1:{port}", folder / "store.db")
+        project = Project(tmp_path, f"http://127.0.0.1:{port}", folder / "mlflow.db")
         project.env |= {"LATENTWIRE_STORE_PATIENCE_S": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
         process = project.start("m2", **LONG)
         chunks_begin(project, process)

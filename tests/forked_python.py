@@ -1,0 +1,53 @@
+"""`python` for programs that start entry points: those are forked by the launcher, all else is not.
+
+    python forked_python.py LAUNCHER ARGUMENT...
+
+does what `python ARGUMENT...` does, and passes on the signals that it gets. What that costs less is
+the imports; what it lacks is that the process is no child of the one that started it.
+"""
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from launched import RUN, Launcher, surroundings
+
+PASSED_ON = {signal.SIGINT, signal.SIGTERM}
+
+
+def main(path: str, arguments: list[str]) -> None:
+    """End as the process of the entry point does."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # until there is a process to tell
+    process = Launcher(path, surroundings()).start_here(arguments, Path.cwd(), os.environ)
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+    for number in PASSED_ON:
+        signal.signal(number, pass_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+    code = process.wait()
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
+def write_python(program: Path, launcher: Launcher) -> None:
+    """Write an executable that stands for `python`."""
+    program.write_text(
+        "#!/bin/sh\n"
+        'case "$1" in\n'
+        f'{RUN} | entry_points/run.py) exec {sys.executable} {__file__} {launcher.path} "$@" ;;\n'
+        f'*) exec {sys.executable} "$@" ;;\n'
+        "esac\n"
+    )
+    program.chmod(0o755)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[3:])
