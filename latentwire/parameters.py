@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from c2c.errors import shortened
 from latentwire.channel.codec_names import NAMES, is_composed, unknown_codec
 from latentwire.channel.oracles.registry import orders
+from latentwire.channel.selectors.of_layers import AT
+from latentwire.channel.selectors.registry import OF_LAYERS, selector
 from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError
 from latentwire.printable import PlainParser
@@ -480,11 +482,25 @@ BUDGET_BYTES = Parameter(
     _optional(comma_list(int_at_least(1, MOST_BUDGET_BYTES))),
     "most bytes of a question's packet, all in; as many tokens go as fit. Empty: no budget",
 )
+
+
+def order_among(*allowed: str) -> Callable[[str], str]:
+    """One of some orders, or one with layers behind it (`back@22`)."""
+    known = one_of(*allowed)
+
+    def parse(text: str) -> str:
+        return text if AT in text and selector(text) else known(text)
+
+    return with_choices(parse, allowed)
+
+
 ORDER = Parameter(
     "order",
     "front,back",
-    comma_list(one_of(*orders())),
-    "which tokens: " + ", ".join(f"{name} ({told})" for name, told in orders().items()),
+    comma_list(order_among(*orders())),
+    "which tokens: "
+    + ", ".join(f"{name} ({told})" for name, told in orders().items())
+    + f"; {', '.join(OF_LAYERS)} also of some layers alone, as in back@22 or front@0-3+22",
 )
 CALIBRATION = Parameter(
     "calibration",

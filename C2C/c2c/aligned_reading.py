@@ -125,6 +125,7 @@ class AlignedReading(Reading):
     layout: Layout
     aligned: Sequence[PairedPrompts]
     kept: Sequence[range]  # which of each row's tokens that can be sent are, by number
+    BY_ROW = *Reading.BY_ROW, "aligned", "kept"
 
     @property
     def runs(self) -> Sequence[Runs]:

@@ -1,9 +1,9 @@
 """What a training reads: batches of conversations, and what both frozen models have of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,6 +49,10 @@ class Batch:
     message_tokens: Sequence[int] = ()
     aligned: Sequence[PairedPrompts] = ()
 
+    def repeated(self, times: int) -> "Batch":
+        """The same rows so many times over."""
+        return Batch(*(_repeated(getattr(self, field.name), times) for field in fields(self)))
+
 
 class Ahead(NamedTuple):
     """What stands in the receiver's cache, and the prompt's tokens that it need not read."""
@@ -68,6 +72,7 @@ class Reading:
     batch: Batch  # these rows, without the pads of prompts
     rows: Tensor  # int64 [b], on the host: which of the whole batch's rows they are
     section: range  # the prompt's tokens that are sent; empty where nothing is
+    BY_ROW: ClassVar[tuple[str, ...]] = "batch", "rows"  # fields that say something of each row
 
     @property
     def runs(self) -> Sequence[Runs]:
@@ -97,6 +102,14 @@ class Reading:
         vars(other)["own"] = self.own
         return other
 
+    def repeated(self, times: int) -> "Reading":
+        """The same rows so many times over, for as many messages; nothing is read again."""
+        rows = {name: _repeated(getattr(self, name), times) for name in self.BY_ROW}
+        other = replace(self, **rows)
+        if "own" in vars(self):
+            vars(other)["own"] = self.own.map(lambda tensor: tensor.repeat(times, 1, 1, 1))
+        return other
+
     def ahead(self, interface: Interface, received: KVCache | None) -> "Ahead":
         """What the receiver has where `received` is what arrives; None: no message."""
         start, stop = self.section.start, self.section.stop
@@ -118,6 +131,7 @@ class MessageReading(Reading):
 
     sent_runs: Sequence[range]
     text_tokens: Sequence[int]
+    BY_ROW = *Reading.BY_ROW, "sent_runs", "text_tokens"
 
     @property
     def runs(self) -> Sequence[Runs]:
@@ -169,6 +183,15 @@ class MessageReading(Reading):
             mask = torch.cat([seen, seen.new_ones(len(seen), tokens)], dim=1)
             options["attention_mask"] = mask.long().to(device)
         return Ahead(to_transformers(front), 0, options)
+
+
+def _repeated(each: Any, times: int) -> Any:
+    """A batch, a tensor or a list of rows, so many times over; None stays None."""
+    if isinstance(each, Batch):
+        return each.repeated(times)
+    if isinstance(each, Tensor):
+        return each.repeat(times, *[1] * (each.dim() - 1))
+    return None if each is None else [*each] * times
 
 
 @torch.no_grad()

@@ -20,8 +20,9 @@ from latentwire.analysis.paired_scores import compare
 from latentwire.evaluation.record import Record
 from latentwire.spec.axes import CACHES, SYSTEMS, TEXTS
 
+NOTHING = "nothing"
 CONTENDERS: dict[str, Callable[[str], bool]] = {  # which systems are of each
-    "nothing": lambda system: system == "receiver",
+    NOTHING: lambda system: system == "receiver",
     "answer": lambda system: SYSTEMS[system].sends == "answer",
     "text": lambda system: system in TEXTS,
     "cache": lambda system: system in CACHES,
@@ -66,17 +67,21 @@ def half_of(record: Record) -> int:
 def contenders(conditions: Sequence[MeasuredCondition], budget_bytes: int) -> list[Contender]:
     """The best of each kind within a budget, of complete conditions of one pair and question set.
 
-    A condition is within the budget where none of its messages is longer. Kinds without any such
-    condition, or where a half has no question, are left out.
+    A condition is within the budget where none of its messages is longer; one that never sends a
+    byte, for nothing fitted, is no contender beside "nothing". Kinds without any such condition, or
+    where a half has no question, are left out.
     """
-    within = [
-        one
-        for one in conditions
-        if max((r.wire_bytes for r in one.records.values()), default=0) <= budget_bytes
-    ]
+    most = {
+        id(one): max((r.wire_bytes for r in one.records.values()), default=0) for one in conditions
+    }
     found = []
     for kind, belongs in CONTENDERS.items():
-        members = [one for one in within if belongs(one.part.system)]
+        least = 0 if kind == NOTHING else 1
+        members = [
+            one
+            for one in conditions
+            if belongs(one.part.system) and least <= most[id(one)] <= budget_bytes
+        ]
         chosen = [_best(members, 1 - half) for half in (0, 1)]
         if None not in chosen:
             both = tuple(one for one in chosen if one is not None)

@@ -25,6 +25,7 @@ COLOURS = {
     "recomputation": "0.2",
 }
 MARKERS = {"nothing": "_", "answer": "D", "text": "s", "cache": "o", "recomputation": "x"}
+WIDE = 9  # budgets that leave a cell room for its words in the usual size
 TITLES = {"question": "nobody has read the question", "cache": "the sharer's cache stands"}
 
 
@@ -79,7 +80,12 @@ def _map(axes: Axes, rows: pd.DataFrame) -> None:
         )
         score = row[f"{kind}_score"]
         told = "" if math.isnan(score) else f"\n{percent(score)}"
-        axes.text(x + 0.5, y + 0.5, kind + told, ha="center", va="center", fontsize=5)
+        size = 5 if len(budgets) <= WIDE else 4
+        # On its own ground, so that no stroke of a hatch crosses a letter.
+        ground = {"facecolor": COLOURS[kind], "edgecolor": "none", "pad": 0.8}
+        axes.text(
+            x + 0.5, y + 0.5, kind + told, ha="center", va="center", fontsize=size, bbox=ground
+        )
     axes.set_xlim(0, len(budgets))
     axes.set_ylim(0, len(speeds))
     axes.set_xticks(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -152,19 +153,49 @@ def _check(row: Mapping[str, csv_files.Cell]) -> None:
 
 def sentences(table: pd.DataFrame) -> list[str]:
     """What each row says; then why times are not known, once a pair, question set and reason."""
+    return [*map(_sentence, rows_of(table)), *_untimed(table)]
+
+
+def _untimed(table: pd.DataFrame) -> list[str]:
     untimed: dict[str, None] = {}
     for row in rows_of(table[table["soonest"] == NOT_MEASURED]):
         for why in str(row["untimed"]).split("; "):
             untimed[f"{row['dataset']}, {row['pair']}: not all times are known: {why}."] = None
-    return [*map(_sentence, rows_of(table)), *untimed]
+    return [*untimed]
+
+
+def overview(table: pd.DataFrame) -> list[str]:
+    """The same in fewer words: neighbouring budgets, links and starts of which the same is said, as
+    one."""
+    told = []
+    for (dataset, pair), rows in table.groupby(["dataset", "pair"], sort=False):
+        cells = rows.groupby(["start", "link_bit_per_s"], sort=False).ngroups
+        by_budget: dict[float, dict[str, list[str]]] = {}
+        for row in rows_of(rows):
+            said = by_budget.setdefault(row["budget_bytes"], {})
+            said.setdefault(_said(row), []).append(_cell(row))
+        for said, budgets in groupby(sorted(by_budget), key=lambda each: by_budget[each]):
+            first, *others = map(human_bytes, budgets)
+            within = f"{first} to {others[-1]}" if others else first
+            for each, places in said.items():
+                where = "on every link" if len(places) == cells else "; ".join(places)
+                setting = rows["setting"].iloc[0]
+                told.append(f"{dataset}, {pair} ({setting}), within {within}, {where}: {each}")
+    return [*told, *_untimed(table)]
 
 
 def _sentence(row: Mapping[str, Any]) -> str:
+    budget = human_bytes(row["budget_bytes"])
+    where = f"{row['dataset']}, {row['pair']} ({row['setting']}), within {budget}, {_cell(row)}"
+    return f"{where}: {_said(row)}"
+
+
+def _cell(row: Mapping[str, Any]) -> str:
     since = "from the question on" if row["start"] == "question" else "once the cache stands"
-    where = (
-        f"{row['dataset']}, {row['pair']} ({row['setting']}), within"
-        f" {human_bytes(row['budget_bytes'])}, {human_bits_per_s(row['link_bit_per_s'])}, {since}"
-    )
+    return f"{human_bits_per_s(row['link_bit_per_s'])}, {since}"
+
+
+def _said(row: Mapping[str, Any]) -> str:
     winner = row["winner"]
     named = f"{winner} ({row[f'{winner}_condition']}, {human_bytes(row[f'{winner}_bytes'])})"
     others = [kind for kind in row["tied"].split(", ") if kind != winner]
@@ -181,4 +212,4 @@ def _sentence(row: Mapping[str, Any]) -> str:
         if first == NOT_MEASURED
         else f"; of these {first} is there first, after {row[f'{first}_ms']:.3g} ms"
     )
-    return f"{where}: {named} wins with {percent(row[f'{winner}_score'])} %{alike}{ahead}{time}."
+    return f"{named} wins with {percent(row[f'{winner}_score'])} %{alike}{ahead}{time}."

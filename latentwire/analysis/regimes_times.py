@@ -15,8 +15,14 @@ from statistics import mean
 from latentwire.analysis.break_even_bandwidth import Route, routes
 from latentwire.analysis.measured_condition import MeasuredCondition
 from latentwire.analysis.regimes import Contender, half_of
-from latentwire.evaluation.latency_names import BUDGETS, RECEIVER_PREFILL, SHARER_PREFILL
+from latentwire.evaluation.latency_names import (
+    BUDGETS,
+    LETTER_WRITE,
+    RECEIVER_PREFILL,
+    SHARER_PREFILL,
+)
 from latentwire.spec.axes import CACHES, LM
+from latentwire.spec.names import short_codec
 
 Ways = Mapping[str, Route]  # by `way_of`
 
@@ -25,8 +31,9 @@ def ways(
     codecs: Mapping[str, Mapping[str, float]], times: Mapping[str, float], start: str
 ) -> dict[str, Route]:
     """What M1's figures (as of `routes`) say of every way that they time. The sharer's
-    log-probabilities are there once it has read its prompt, the receiver's meanwhile: of the few
-    tokens of an answer's stem nothing is said."""
+    log-probabilities are there once it has read its prompt, its letter once it has written its
+    answer, the receiver's own reading meanwhile: of the few tokens of an answer's stem nothing is
+    said."""
     alone_ms = times[RECEIVER_PREFILL]
     read_ms = times[SHARER_PREFILL] if start == "question" else 0.0
     found = [
@@ -34,6 +41,8 @@ def ways(
         Route("nothing", "nothing", 0.0, 0.0, alone_ms, 0.0),
         Route("answer", "logits", alone_ms, read_ms, 0.0, 0.0),
     ]
+    if not math.isnan(writing_ms := times.get(LETTER_WRITE, math.nan)):
+        found.append(Route("answer", "letter", alone_ms, read_ms + writing_ms, 0.0, 1.0))
     return {route.label: route for route in found}
 
 
@@ -61,7 +70,7 @@ def way_of(one: MeasuredCondition) -> str:
         return codec
     if system == "text":
         return "" if codec == LM else f"text {one.part.message_tokens} tokens"
-    return {"receiver": "nothing", "logits": "logits"}.get(system, "")
+    return {"receiver": "nothing", "logits": "logits", "letter": "letter"}.get(system, "")
 
 
 def why_unknown(each: Contender, known: Ways) -> list[str]:
@@ -77,12 +86,12 @@ def _why(one: MeasuredCondition, known: Ways) -> str:
         return ""
     system, tokens = one.part.system, one.part.message_tokens
     if system in CACHES:
-        return f"m1 has not timed {way}"
+        return f"m1 has not timed {short_codec(way)}"
+    if system == "letter":
+        return "this m1 did not time what the sharer writes before its letter: run m1 again"
     if way:
         return f"m1 times texts of {', '.join(map(str, BUDGETS))} tokens, not of {tokens}"
     if one.part.codec == LM:
         return "coding a text by the receiver's model is not timed"
-    return {
-        "letter": "what the sharer writes before its letter is not timed",
-        "summary": "the writing of a summary is not timed",
-    }.get(system, f"{system} is not timed")
+    writing = "the writing of a summary is not timed"
+    return writing if system == "summary" else f"{system} is not timed"

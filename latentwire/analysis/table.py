@@ -18,7 +18,7 @@ from latentwire.analysis.formatting import human_bytes, percent
 from latentwire.analysis.frames import families, metric_of, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK, DEGENERATE_NOTE, endless
 from latentwire.spec.axes import CACHES, TEXTS
-from latentwire.spec.names import budget_label, condition_name, row_name
+from latentwire.spec.names import budget_label, condition_name, row_name, short_codec
 from latentwire.tasks.registry import task_of_records
 
 WIDTH = 100
@@ -42,6 +42,9 @@ def curve_table(frame: pd.DataFrame) -> Group:
     """
     if frame.empty:
         return Group(Text("No finished conditions yet."))
+    shorter = {name: short_codec(name) for name in dict.fromkeys(frame["codec"].dropna())}
+    shorter = {name: short for name, short in shorter.items() if short != name}
+    frame = frame.assign(codec=frame["codec"].map(lambda name: shorter.get(name, name)))
     parts: list[Table | Text] = [
         _part(f"{dataset}, {pair}{published_note(source)}", rows)
         for pair, dataset, source, rows in families(_printable(frame))
@@ -59,6 +62,7 @@ def curve_table(frame: pd.DataFrame) -> Group:
     if not frame["complete"].all():
         parts.append(Text("* incomplete: questions answered / questions of the dataset"))
     parts += [Text(sentence) for sentence in unanswered.sentences(frame)]
+    parts += [Text(printable(f"{short}: {name}")) for name, short in shorter.items()]
     return Group(*parts)
 
 

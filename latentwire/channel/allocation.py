@@ -32,7 +32,7 @@ from latentwire.channel.per_tensor import PerTensor
 from latentwire.channel.positions import Positions
 from latentwire.channel.registry import codec
 from latentwire.channel.selectors.ranked import ByScore
-from latentwire.channel.selectors.registry import SELECTORS
+from latentwire.channel.selectors.registry import selector
 from latentwire.channel.selectors.scores import over_layers
 from latentwire.channel.selectors.seen import ranks_of_rows
 from latentwire.errors import LatentWireError
@@ -93,23 +93,23 @@ class Allocator:
 
     def _ranked(self, channel: Channel) -> list[list[int]]:
         """Each message's tokens in the selector's order, where it ranks them; else nothing."""
-        selector = SELECTORS[channel.order]
-        if not isinstance(selector, ByScore):
+        found = selector(channel.order)
+        if not isinstance(found, ByScore):
             return [[] for _ in self.tokens]
-        ranks = ranks_of_rows([selector], self.cache, self.tokens)
+        ranks = ranks_of_rows([found], self.cache, self.tokens)
         return [
-            selector.as_more_go(row[selector], tokens)
+            found.as_more_go(row[found], tokens)
             for row, tokens in zip(ranks, self.tokens, strict=True)
         ]
 
     def _weights_of(self, order: str) -> list[list[float]]:
         """Each message's weights, the largest first; nothing where the selector has no scores."""
         if order not in self._weights:
-            selector = SELECTORS[order]
-            if not isinstance(selector, ByScore):
+            found = selector(order)
+            if not isinstance(found, ByScore):
                 return []
             counts = torch.tensor(self.tokens, device=self.cache.keys[0].device)
-            (scores,) = over_layers(selector.scores(self.cache, counts), counts)
+            (scores,) = over_layers(found.scores(self.cache, counts), counts)
             real = torch.arange(scores.shape[1], device=scores.device) < counts[:, None]
             sorted_scores = scores.where(real, 0).sort(descending=True).values
             self._weights[order] = [

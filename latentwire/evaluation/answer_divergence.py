@@ -9,13 +9,13 @@ which a model writes it, and it is so noisy that on the bundled pair two bits co
 than 16; a divergence cannot be negative, and fell with every bit of every tensor there.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from c2c.cache import KVCache
+from c2c.cache import KVCache, concatenate
 from c2c.training_batches import TokenBatches, end_and_pad
 from c2c.training_loss import answer_logits, readings_of
 from c2c.training_readings import Reading
@@ -34,7 +34,9 @@ from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
 
 REFERENCE = Channel("bf16")
-ROWS_AT_ONCE = 8  # of which the logits of whole answers are in memory, twice
+ROWS_AT_ONCE = 8  # questions whose messages and own caches are in memory
+MOST_ROWS = 256  # of so many schedules' messages at once
+MOST_LOGITS = 1 << 28  # of the answers under so many schedules: 1 GB in float32, and some copies
 
 
 def answers_in_16_bits(
@@ -66,18 +68,25 @@ def divergences(
     pair: LoadedPair,
     answered: Sequence[tuple[Question, Sequence[int]]],
     schedules: Sequence[Bits],
+    on_done: Callable[[int], object] = lambda questions: None,
 ) -> list[float]:
     """What each schedule costs, in nats an answer; a tensor that a schedule does not name is sent
-    in 16 bits."""
+    in 16 bits. `on_done` is told of questions that are done under all of them."""
     total = torch.zeros(len(schedules), device=pair.device)
     used = {bits for schedule in schedules for bits in schedule.values()}
     for reading in _readings(pair, answered):
         whole = _arrived(REFERENCE.codec, reading.sent)
         coarse = {bits: _arrived(f"int{bits}", reading.sent) for bits in used}
         told = _log_probabilities(pair, reading, whole)
-        for number, schedule in enumerate(schedules):
-            other = _log_probabilities(pair, reading, _mixed(whole, coarse, schedule))
-            total[number] += F.kl_div(other, told, reduction="sum", log_target=True)
+        step = max(1, min(MOST_ROWS // len(reading.rows), MOST_LOGITS // told.numel()))
+        for start in range(0, len(schedules), step):
+            some = schedules[start : start + step]
+            arrived = concatenate([_mixed(whole, coarse, schedule) for schedule in some], dim=0)
+            other = _log_probabilities(pair, reading.repeated(len(some)), arrived)
+            other = other.view(len(some), *told.shape)
+            lost = F.kl_div(other, told.expand_as(other), reduction="none", log_target=True)
+            total[start : start + step] += lost.sum((1, 2))
+        on_done(len(reading.rows))
     return [max(0.0, nats) / len(answered) for nats in total.tolist()]  # rounding may be below 0
 
 

@@ -26,7 +26,7 @@ from latentwire.channel.endpoint import Arrived, tokens_of_rows
 from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.ranked import Ranked
-from latentwire.channel.selectors.registry import SELECTORS, needs_queries
+from latentwire.channel.selectors.registry import needs_queries, selector
 from latentwire.channel.selectors.seen import Seen, ranks_of_rows
 from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
@@ -381,9 +381,9 @@ class Batch:
         selectors rank is ranked here, for all messages and once for all budgets."""
         asked: dict[Sends, list[Ranked]] = {condition.sends: [] for condition in conditions}
         for condition in conditions:
-            selector = SELECTORS.get(condition.channel.order) if condition.channel else None
-            if isinstance(selector, Ranked):
-                asked[condition.sends].append(selector)
+            found = selector(condition.channel.order) if condition.channel else None
+            if isinstance(found, Ranked):
+                asked[condition.sends].append(found)
         return {sends: _one_by_one(sent[sends], ranked) for sends, ranked in asked.items()}
 
     def simulate(self, sent: Sent, chosen: Chosen, reasons: Reasons) -> Received:

@@ -22,6 +22,7 @@ from latentwire.evaluation.latency_names import (
     EVIDENCE_BYTES,
     EVIDENCE_READ,
     FUSE,
+    LETTER_WRITE,
     RECEIVER_PREFILL,
     SHARER_PREFILL,
     text_names,
@@ -44,7 +45,8 @@ def measure(pair: LoadedPair, questions: Sequence[Question]) -> dict[str, float]
 @torch.inference_mode()
 def _once(pair: LoadedPair, prompts: MessagePrompts, question: Question) -> dict[str, float]:
     found = {**_by_cache(pair, question), **_by_text(pair, prompts, question)}
-    return found | (_by_evidence(pair, question) if question.prompts.private else {})
+    other = _by_evidence if question.prompts.private else _by_letter
+    return found | other(pair, question)
 
 
 def _by_evidence(pair: LoadedPair, question: Question) -> dict[str, float]:
@@ -57,6 +59,14 @@ def _by_evidence(pair: LoadedPair, question: Question) -> dict[str, float]:
         EVIDENCE_READ: 1000 * (now_s(pair.device) - began),
         EVIDENCE_BYTES: float(len(encode_text(text, "utf8"))),
     }
+
+
+def _by_letter(pair: LoadedPair, question: Question) -> dict[str, float]:
+    """The sharer's own answer, written as far as it goes."""
+    prefilled = _read(pair, pair.sharer, question.prompts.sharer_ids)
+    began = now_s(pair.device)
+    receiver.greedy(pair.sharer, prefilled, question.task.max_new_tokens, stop_ids(pair.sharer))
+    return {LETTER_WRITE: 1000 * (now_s(pair.device) - began)}
 
 
 def _by_cache(pair: LoadedPair, question: Question) -> dict[str, float]:

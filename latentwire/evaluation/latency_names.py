@@ -3,6 +3,8 @@
 SHARER_PREFILL, RECEIVER_PREFILL, FUSE = "sharer_prefill_ms", "receiver_prefill_ms", "fuse_ms"
 # Of evidence that the sharer alone reads: ms for the receiver to read it and its prompt, and bytes.
 EVIDENCE_READ, EVIDENCE_BYTES = "evidence_read_ms", "evidence_bytes"
+# Of a question that the sharer is asked too: ms to write all before and with its letter, once read.
+LETTER_WRITE = "letter_write_ms"
 BUDGETS = (8, 32, 128, 256)  # most tokens of the texts
 
 

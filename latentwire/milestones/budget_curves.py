@@ -47,6 +47,7 @@ from latentwire.tracking.results_reader import (
     newest,
     origins,
     read_answers,
+    require_chunks,
     require_some,
 )
 from latentwire.tracking.runs import DATASET_HASH
@@ -173,12 +174,7 @@ def gather(
     asked = {str(each): each for each in datasets or ()}
     if asked:
         chunks = [run for run in chunks if run.data.params["dataset"] in asked]
-    if not chunks:
-        what = " and ".join(filter(None, [" or ".join(sources), pair, ", ".join(asked)]))
-        raise LatentWireError(
-            f"the tracking store {redact_uri(store.uri)} has no finished chunk runs ({what}):"
-            " run m0, m2 or m3 first, or published for the published study"
-        )
+    require_chunks(store, chunks, [" or ".join(sources), pair, ", ".join(asked)])
     read: dict[str, Dataset] = {}
     reasons = []
     contents = {

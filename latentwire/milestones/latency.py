@@ -55,6 +55,8 @@ def _item(session: Session, dataset: str) -> _Item:
     }
     if session.dataset(dataset).private:
         content["evidence"] = "read whole by the receiver"  # which was not measured before
+    else:
+        content["letter"] = "written by the sharer"  # likewise
     if session.pair.alignment:
         content["alignment"] = session.pair.alignment
     return _Item(dataset, count, digest_of(content))

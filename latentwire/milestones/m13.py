@@ -20,7 +20,7 @@ from latentwire.parameters import (
     Parameter,
     comma_list,
     int_at_least,
-    one_of,
+    order_among,
 )
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
@@ -42,7 +42,7 @@ PARAMETERS = (
     replace(
         ORDER,
         default="front,back,vnorm,snapkv",
-        parse=comma_list(one_of(*SELECTORS)),
+        parse=comma_list(order_among(*SELECTORS)),
         help="selectors that are tried: which tokens go; kvcomm (whole layers) is tried besides",
     ),
     replace(BUDGET_BYTES, default="1,8,64,256,1024,4096,16384,65536", help="budgets in bytes"),

@@ -20,6 +20,7 @@ from latentwire.analysis.regimes_table import (
     Gains,
     Links,
     cell_rows,
+    overview,
     regime_table,
     sentences,
 )
@@ -36,7 +37,13 @@ from latentwire.spec.setting import USUAL_SEED
 from latentwire.tasks.registry import QuestionSet
 from latentwire.tracking.latency_results import latency_results
 from latentwire.tracking.outbox import flush_outbox
-from latentwire.tracking.results_reader import chunks_from, newest, read_answers, require_some
+from latentwire.tracking.results_reader import (
+    chunks_from,
+    newest,
+    read_answers,
+    require_chunks,
+    require_some,
+)
 from latentwire.tracking.runs import IDENTITY
 from latentwire.tracking.store import Store
 
@@ -66,7 +73,6 @@ def draw_regimes(store: Store, values: Values) -> None:
             " on every question first, or give larger budget_bytes"
         )
     table = regime_table(rows)
-    said = sentences(table)
     with (
         milestone_run(store, "m14", values, pair or "all pairs") as run,
         tempfile.TemporaryDirectory() as folder,
@@ -76,8 +82,8 @@ def draw_regimes(store: Store, values: Values) -> None:
         written = [path, *write_regimes(table, Path(folder))]
         for each in written:
             run.writer.log_file(run.run_id, each)
-        run.writer.log_text(run.run_id, "\n".join(said) + "\n", "regimes.txt")
-        print(*said, sep="\n", flush=True)
+        run.writer.log_text(run.run_id, "\n".join(sentences(table)) + "\n", "regimes.txt")
+        print(*overview(table), sep="\n", flush=True)
         if values["output_dir"]:
             copy_to(values["output_dir"], written)
             if left := record_written(values["output_dir"], "m14", written):
@@ -95,6 +101,7 @@ def _read(
         for run in chunks_from(store, "local", pair)
         if not asked or run.data.params["dataset"] in asked
     ]
+    require_chunks(store, chunks, ["local", pair, ", ".join(asked)])
     drawn = {run.info.run_id for run in newest(chunks)}
     identities = {run.data.tags.get(IDENTITY, "") for run in chunks if run.info.run_id in drawn}
     wanted = [

@@ -14,6 +14,7 @@ from latentwire.milestones.m6 import DISTORTION
 from latentwire.session.grid import run_grid
 from latentwire.session.kept_search import KeptSearch
 from latentwire.session.milestone_run import MilestoneRun
+from latentwire.session.progress_lines import shown_progress
 from latentwire.session.session import Session
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
@@ -22,7 +23,7 @@ from latentwire.terminal import tell
 from latentwire.tracking.runs import digest_of
 
 SEARCH = KeptSearch("m6", "schedules.json", "latentwire.schedules")
-FORMAT = 3  # raise when the same questions may give other schedules
+FORMAT = 4  # raise when the same questions may give other schedules
 
 
 def compare_schedules(session: Session, parent: MilestoneRun | None = None) -> None:
@@ -82,14 +83,16 @@ def by_answer(
     answered = answers_in_16_bits(pair, questions)
     sites, measured, others = sites_of(pair), answered[::2], answered[1::2]
     single = [{site: bits} for bits in INTEGER_BITS for site in sites]
-    nats = iter(divergences(pair, measured, single))
-    costs = {bits: {site: next(nats) for site in sites} for bits in INTEGER_BITS}
-    schedules, held_out = {}, {}
-    for bits in means:
-        tried = [*rivals(costs, bits), search(costs, bits)]
-        names = [spelled(each, base_bits(bits)) for each in tried]
-        held_out[bits] = dict(zip(names, divergences(pair, others, tried), strict=True))
-        schedules[bits] = min(held_out[bits], key=held_out[bits].__getitem__)
+    with shown_progress(len(measured) + len(others) * len(means), "m6", "question") as bar:
+        nats = iter(divergences(pair, measured, single, bar.update))
+        costs = {bits: {site: next(nats) for site in sites} for bits in INTEGER_BITS}
+        schedules, held_out = {}, {}
+        for bits in means:
+            tried = [*rivals(costs, bits), search(costs, bits)]
+            names = [spelled(each, base_bits(bits)) for each in tried]
+            lost = divergences(pair, others, tried, bar.update)
+            held_out[bits] = dict(zip(names, lost, strict=True))
+            schedules[bits] = min(held_out[bits], key=held_out[bits].__getitem__)
     used = {"questions": len(measured), "held_out_questions": len(others)}
     return {"schedules": schedules, "costs": _told(costs), "held_out": held_out, **used}
 

@@ -1,5 +1,6 @@
 """What conditions are called, in a few words, wherever people read of them."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,17 @@ from latentwire.spec.axes import (
     applying,
     is_missing,
 )
+
+_LONG_SCHEDULE = 30  # characters of a schedule's name that a line has room for
+
+
+def short_codec(name: str) -> str:
+    """A codec's name; of a schedule with many parts its base, their number and a hash, so that no
+    other's is the same."""
+    if len(name) <= _LONG_SCHEDULE or "/" not in name:
+        return name
+    base, *parts = name.split("/")
+    return f"{base}/… {len(parts)} parts {hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def label(row: Mapping[Any, Any], left_out: Iterable[str] = ()) -> str:

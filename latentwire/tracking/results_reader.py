@@ -22,6 +22,7 @@ from latentwire.controls.registry import is_lent
 from latentwire.errors import LatentWireError, first_line
 from latentwire.evaluation.record import Record, parse_records
 from latentwire.garbage import gc_paused
+from latentwire.redaction import redact_uri
 from latentwire.spec.axes import AXES, NONE, has_budget, read_params
 from latentwire.spec.condition import order_of
 from latentwire.spec.setting import USUAL_SEED
@@ -217,6 +218,16 @@ def _read_each(store: Store, runs: Sequence[Run]) -> list[ConditionResult | Unre
         names = [run.info.run_id for run in single]
         fetched = dict(zip(names, pool.map(answers, single), strict=True))
         return [fetched.get(run.info.run_id) or answers(run) for run in runs]
+
+
+def require_chunks(store: Store, chunks: Sequence[Run], asked: Sequence[str | None]) -> None:
+    """Raise LatentWireError where there are no chunk runs of what was asked for, in words."""
+    if not chunks:
+        raise LatentWireError(
+            f"the tracking store {redact_uri(store.uri)} has no finished chunk runs"
+            f" ({' and '.join(filter(None, asked))}): run m0, m2 or m3 first, or published for the"
+            " published study"
+        )
 
 
 def require_some(answers: Answers) -> None:

@@ -6,7 +6,7 @@ A name begins with `oracle_`, wherever people read it: it stands where a selecto
 from importlib import import_module
 
 from latentwire.channel.oracles.oracle import MERGES, ONE_TOKENIZER, Oracle
-from latentwire.channel.selectors.registry import SELECTORS
+from latentwire.channel.selectors.registry import SELECTORS, selector
 from latentwire.channel.selectors.selector import WHOLE_TOKENS
 from latentwire.errors import LatentWireError
 from latentwire.spec.axes import ORACLE
@@ -25,13 +25,17 @@ def orders() -> dict[str, str]:
 
 def require_order(name: str) -> None:
     """LatentWireError for what is neither."""
-    if name not in orders():
+    try:
+        known = name in ORACLES or selector(name) is not None
+    except ValueError as error:
+        raise LatentWireError(f"order {name!r}: {error}") from None
+    if not known:
         raise LatentWireError(f"order must be one of {', '.join(orders())}, not {name!r}")
 
 
 def chooses_by_layer(name: str) -> bool:
     """Whether layers may send different tokens, by any of `orders`."""
-    return name in ORACLES or SELECTORS[name].by_layer
+    return name in ORACLES or _by_layer(name)
 
 
 def refusal(name: str, inserts: bool, aligned: bool) -> str:
@@ -39,4 +43,10 @@ def refusal(name: str, inserts: bool, aligned: bool) -> str:
     inserts, and whether prompts of two tokenizers are aligned, says the pair."""
     if name in ORACLES:
         return MERGES if inserts else ONE_TOKENIZER if aligned else ""
-    return WHOLE_TOKENS if inserts and SELECTORS[name].by_layer else ""
+    return WHOLE_TOKENS if inserts and _by_layer(name) else ""
+
+
+def _by_layer(name: str) -> bool:
+    found = selector(name)
+    assert found is not None
+    return found.by_layer

@@ -1,7 +1,8 @@
 """The selectors by name. A new one is its own file and one line here.
 
 A name is what users write as `order` and what stands in fingerprints: it is never given to
-another rule.
+another rule. Behind the name of one that neither ranks nor chooses by layer may stand layers
+(`back@22`, see `of_layers`).
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from latentwire.channel.positions import Positions
+from latentwire.channel.selectors.of_layers import AT, of_layers
+from latentwire.channel.selectors.ranked import Ranked
 from latentwire.channel.selectors.selector import Budget, Selector
 from latentwire.errors import LatentWireError
 from latentwire.spec.condition import Channel
@@ -36,11 +39,26 @@ _FILES = (
 SELECTORS: dict[str, Selector] = {
     name: import_module(f"latentwire.channel.selectors.{name}").SELECTOR for name in _FILES
 }
+OF_LAYERS = [
+    name for name, each in SELECTORS.items() if not (isinstance(each, Ranked) or each.by_layer)
+]
+
+
+def selector(name: str) -> Selector | None:
+    """The selector of that name, layers included; None where there is none. Raises ValueError for
+    layers that it cannot have, which says why."""
+    tokens, at, layers = name.partition(AT)
+    if not at:
+        return SELECTORS.get(name)
+    if tokens not in OF_LAYERS:
+        raise ValueError(f"layers stand behind one of {', '.join(OF_LAYERS)}, not {tokens!r}")
+    return of_layers(SELECTORS[tokens], layers)
 
 
 def needs_queries(channel: Channel) -> bool:
     """Whether what goes through a channel is chosen by the queries of the sharer's tokens."""
-    return channel.order in SELECTORS and SELECTORS[channel.order].needs_queries
+    found = selector(channel.order)
+    return found is not None and found.needs_queries
 
 
 def select(
@@ -54,11 +72,11 @@ def select(
     Other arguments as for `Selector.select`. Raises LatentWireError for an unknown selector, and
     for positions that the prompt does not have.
     """
-    if channel.order not in SELECTORS:
+    found = selector(channel.order)
+    if found is None:
         known = ", ".join(SELECTORS)
         raise LatentWireError(f"order must be one of {known}, not {channel.order!r}")
-    budget = Budget(channel.keep_ratio, most_tokens)
-    chosen = SELECTORS[channel.order].select(sharer_cache, prompt, budget)
+    chosen = found.select(sharer_cache, prompt, Budget(channel.keep_ratio, most_tokens))
     if fault := chosen.fault(len(prompt), sharer_cache.layers):
         raise LatentWireError(f"the selector {channel.order} chose {fault}")
     return chosen

@@ -11,11 +11,12 @@ from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.measured_condition import MeasuredCondition
 from latentwire.analysis.regimes import contenders, half_of, judged
 from latentwire.analysis.regimes_figure import write_regimes
-from latentwire.analysis.regimes_table import cell_rows, regime_table, sentences
+from latentwire.analysis.regimes_table import cell_rows, overview, regime_table, sentences
 from latentwire.analysis.regimes_times import time_ms, way_of, ways, why_unknown
 from latentwire.evaluation.latency_names import (
     BUDGETS,
     FUSE,
+    LETTER_WRITE,
     RECEIVER_PREFILL,
     SHARER_PREFILL,
     text_names,
@@ -73,6 +74,9 @@ def test_only_what_is_within_the_budget_counts() -> None:
     assert [one.part.codec for one in cache.conditions] == ["int4"]
     long = dict(SECOND.records) | {"q3": replace(SECOND.records["q3"], wire_bytes=401)}
     assert not contenders([MeasuredCondition(SECOND.part, long)], 400)
+    empty = {name: replace(record, wire_bytes=0) for name, record in FIRST.records.items()}
+    found = contenders([ALONE, MeasuredCondition(FIRST.part, empty)], 400)
+    assert [each.kind for each in found] == ["nothing"]  # no message fitted: nothing was sent
 
 
 def test_ties_go_to_fewer_bytes_and_differences_do_not() -> None:
@@ -115,12 +119,17 @@ def test_what_m1_measured_times_the_receiver_alone_and_logits_too() -> None:
     )
     assert time_ms(found["answer"], stands, 1e6) == 12  # the receiver's own reading is longer
     assert not any(why_unknown(each, asked) for each in found.values())
+    (letter,) = contenders([LETTER], 1000)
+    assert math.isnan(time_ms(letter, asked, 1e6))  # of a store whose m1 did not time it
+    asked, stands = (ways({}, times | {LETTER_WRITE: 30.0}, s) for s in ("question", "cache"))
+    assert time_ms(letter, asked, 1e6) == pytest.approx(20 + 30 + 8000 / 1e6)
+    assert time_ms(letter, stands, 1e6) == pytest.approx(30 + 8000 / 1e6)
 
 
 @pytest.mark.parametrize(
     ("condition", "why"),
     [
-        (Condition("letter", control="matched"), "before its letter is not timed"),
+        (Condition("letter", control="matched"), "before its letter: run m1 again"),
         (Condition("text", control="matched", message=Message("lm", 8)), "receiver's model"),
         (Condition("summary", control="matched", message=Message("utf8", 8)), "of a summary"),
         (Condition("text", control="matched", message=Message("utf8", 9)), "8, 32, 128, 256 tok"),
@@ -182,6 +191,22 @@ def test_without_times_or_messages_a_cell_says_so() -> None:
     found = contenders([ALONE, TEXT], 1000)
     row, _ = cell_rows(("pair", "set"), 1000, found, [], links, {}, values)
     assert row["soonest"] == "not measured" and row["cache_gain_donors"] == 0
+    later, other = row | {"budget_bytes": 4000}, row | {"budget_bytes": 9000, "tied": "text, cache"}
+    slow = {"link_bit_per_s": 1000.0}
+    table = regime_table(
+        [each | link for each in (row, later, other) for link in ({}, slow)]
+        + [other | slow | {"budget_bytes": 10_000}, row | {"budget_bytes": 10_000}]
+    )
+    *told, _ = overview(table)
+    heads = [
+        each.partition(": text")[0].removeprefix("set, pair (shared), within ") for each in told
+    ]
+    assert heads == [
+        "1 kB to 4 kB, on every link",
+        "9 kB, on every link",
+        "10 kB, 1 kbit/s, from the question on",
+        "10 kB, 1 Mbit/s, from the question on",
+    ]
     said = sentences(regime_table([row, row]))
     assert "first" not in said[0] and said[2:] == [
         "set, pair: not all times are known: m1 has measured nothing of this pair and question set."

@@ -116,3 +116,16 @@ def test_texts_that_differ_in_their_limit_alone_are_one_row(condition: Make) -> 
 
 def test_an_empty_curve_says_so() -> None:
     assert render_table(build_curve([])) == "No finished conditions yet.\n"
+
+
+def test_a_long_schedule_has_a_short_name_of_its_own_and_is_told_below(condition: Make) -> None:
+    long, other = (f"int4/keys1:int8/keys2:int{bits}/values1-3:int2" for bits in (2, 3))
+    text = render_table(
+        build_curve([condition("AB", codec=name) for name in (long, other, "int8")])
+    )
+    lines = text.splitlines()
+    notes = [line for line in lines if line.startswith("int4/… 3 parts ")]
+    rows = [line for line in lines if "front" in line]
+    assert len(rows) == 3 and len({line.partition(":")[0] for line in notes}) == 2
+    joined = "".join(line.strip() for line in lines)
+    assert long in joined and other in joined and not any(long in line for line in rows)

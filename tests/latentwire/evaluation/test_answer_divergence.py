@@ -89,9 +89,12 @@ def test_all_in_16_bits_costs_nothing_and_rows_do_not_change_a_cost(
     schedules: list[Bits] = [{}, *({site: 2} for site in sites_of(pair))]
     nothing, *each = divergences(pair, answered, schedules)
     assert abs(nothing) < 1e-9 and min(each) > 1e-6
-    monkeypatch.setattr(answer_divergence, "ROWS_AT_ONCE", 1)
-    alone = divergences(pair, answered, schedules)
-    assert alone[1:] == pytest.approx(each, rel=1e-5)
+    for name in ("ROWS_AT_ONCE", "MOST_ROWS", "MOST_LOGITS"):
+        monkeypatch.setattr(answer_divergence, name, 1)  # and one schedule at once
+        done: list[int] = []
+        alone = divergences(pair, answered, schedules, done.append)
+        assert alone[1:] == pytest.approx(each, rel=1e-5)
+        assert sum(done) == len(answered)
 
 
 def test_answers_are_the_receivers_and_two_are_needed() -> None:

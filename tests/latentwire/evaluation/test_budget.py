@@ -42,6 +42,8 @@ def test_engine_and_definition_agree(
         Channel("kvtc1", 1, "back", calibration, budget_bytes=100),
         Channel("klt2", 1, "front", calibration, budget_ratio=1 / 8),
         Channel("int8", 1, "snapkv_by_layer", budget_ratio=0.1),
+        Channel("int4", 1, "back@2", budget_bytes=200),
+        Channel("kivi2", 0.5, "sinks_recent@0+2", budget_ratio=0.2),
         Channel("int4", 0.75, "oracle_delta", budget_bytes=500),
         Channel("tokens:int8:int4:int3:int2", 1, "back", budget_bytes=600),
         Channel("tokens:int8:int4:int2", 0.8, "snapkv", budget_ratio=0.1),

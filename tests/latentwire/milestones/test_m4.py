@@ -203,6 +203,9 @@ def test_the_report_has_the_map_of_m14_and_says_when_it_is_old(
     m4.run(values(output_dir=str(out)))
     (later,) = report_of(out / "report.html")["regimes"]
     assert "answers have been added since: run m14 again" in later["note"]
+    for pair, why in (("other", r"no finished chunk runs \(local and other\)"), ("o.yaml", "read")):
+        with pytest.raises(LatentWireError, match=why):
+            m14.run(regimes_of(pair=pair))
 
 
 def test_pictures_of_an_earlier_time_are_named(
