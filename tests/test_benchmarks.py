@@ -60,6 +60,22 @@ def test_the_grid(tmp_path: Path) -> None:
     assert said["phases"]["fusion"]["tokens"] == 2 * expected  # matched and deranged
 
 
+def test_packets(tmp_path: Path) -> None:
+    output, codecs = tmp_path / "packet.json", ("int8", "kivi2", "turbo2")
+    run(
+        *("packet.py", "--device", "cpu", "--tokens", "3", "--batch", "2", "--budget", "0"),
+        *("--codecs", *codecs, "--output", str(output)),
+    )
+    said = json.loads(output.read_text())
+    assert [row["codec"] for row in said["rows"]] == [*codecs] and said["different"] == []
+    by_hand = 24 * 2 * (2 * 4 + 2 * 3 * 64) + 30 + 4  # scales and codes; header and checksum
+    assert said["rows"][0]["ratio"] == pytest.approx(2 * 24 * 2 * 2 * 3 * 64 / by_hand)
+    # A prompt is not worked on layer by layer.
+    assert all(
+        0 < row[f"{way}_launches"] < 96 for row in said["rows"] for way in ("encode", "decode")
+    )
+
+
 @pytest.mark.slow
 def test_scaling(tmp_path: Path) -> None:
     output = tmp_path / "scaling.csv"

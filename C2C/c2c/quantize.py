@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 EPS = 1e-6
-AXES = {"head": (2, 3), "layer": (1, 2, 3)}
+AXES = {"head": (-2, -1), "layer": (-3, -2, -1)}
 
 
 def largest_code(bits: int) -> int:

@@ -18,51 +18,26 @@ from torch import Tensor
 
 from c2c.quantize import exact_divide
 from latentwire.channel.block_scales import EPS, LARGEST
-from latentwire.channel.codec import check_finite
-from latentwire.channel.payload_parts import (
-    FLOAT16,
-    check_scales,
-    float_bytes,
-    pack,
-    packed_bytes,
-    read_floats,
-    unpack,
-)
+from latentwire.channel.codec import Codec, Fault, Shape
+from latentwire.channel.payload_parts import NOT_POSITIVE, Codes, Floats, not_positive
 
 AXES = {"channel": -2, "token": -1}  # the dimension of [..., T, D] that shares a scale
 
 
-class Asymmetric:
+class Asymmetric(Codec):
     """Integers of 8, 4, 3 or 2 bits with scale and zero point by `channel` or by `token`."""
+
+    bits: int
 
     def __init__(self, name: str, number: int, bits: int, axis: str) -> None:
         self.name, self.number, self.bits, self.axis = name, number, bits, axis
 
-    def encode(self, x: Tensor) -> bytes:
-        check_finite(x)
-        codes, scale, zero = self._quantize(x)
-        return float_bytes(scale, FLOAT16) + float_bytes(zero, FLOAT16) + pack(codes, self.bits)
-
-    def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
+    def fields(self, shape: Shape) -> tuple[Floats, Floats, Codes]:
         heads, tokens, head_dim = shape
-        start = 4 * self._scales(shape)
-        kept = (2, heads, 1, head_dim) if self.axis == "channel" else (2, heads, tokens, 1)
-        scale, zero = read_floats(data[:start], FLOAT16).view(kept)
-        check_scales(scale.where(zero.isfinite(), torch.nan), self.name)
-        return _dequantize(unpack(data[start:], self.bits, shape), scale, zero)
+        kept = (heads, 1, head_dim) if self.axis == "channel" else (heads, tokens, 1)
+        return (*(Floats(kept, torch.float16),) * 2, Codes(shape, self.bits))
 
-    def payload_bytes(self, shape: tuple[int, int, int]) -> int:
-        return 4 * self._scales(shape) + packed_bytes(shape, self.bits)
-
-    def round_trip(self, x: Tensor) -> Tensor:
-        return _dequantize(*self._quantize(x)).to(x.dtype)
-
-    def _scales(self, shape: tuple[int, int, int]) -> int:
-        heads, tokens, head_dim = shape
-        return heads * (head_dim if self.axis == "channel" else tokens)
-
-    def _quantize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Codes [..., T, D] (float32), and float16 scales and zero points."""
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = x.float()
         low, high = x.aminmax(dim=AXES[self.axis], keepdim=True)
         limit = 2**self.bits - 1
@@ -71,8 +46,12 @@ class Asymmetric:
         # Halved first: the range of two large numbers of unlike sign may be no finite float32.
         scale = (exact_divide(high / 2 - low / 2, limit) * 2).clamp(EPS, LARGEST).half()
         codes = torch.round((x - zero.float()) / scale.float()).clamp(0, limit) + 0.0
-        return codes, scale, zero
+        return scale, zero, codes
 
+    def dequantize(self, *numbers: Tensor) -> Tensor:
+        scale, zero, codes = numbers
+        return codes * scale.float() + zero.float()
 
-def _dequantize(codes: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-    return codes * scale.float() + zero.float()
+    def faults(self, *numbers: Tensor) -> list[Fault]:
+        scale, zero = numbers[:2]
+        return [(not_positive(scale) | ~zero.isfinite(), NOT_POSITIVE)]

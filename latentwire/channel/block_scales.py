@@ -1,16 +1,15 @@
 """Blocks of consecutive channels of one token and head, each with a scale of its own."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from c2c.quantize import exact_divide
-from latentwire.channel.payload_parts import FLOAT16, check_scales, read_floats
+from latentwire.channel.codec import Shape
+from latentwire.channel.payload_parts import Floats
 
 EPS = 2.0**-20  # smallest scale; float16 holds it
 LARGEST = 65504.0  # largest number of float16
-SCALE_BYTES = 2
-
-Shape = tuple[int, int, int]  # [H, T, D]
 
 
 def split(x: Tensor, size: int) -> Tensor:
@@ -24,11 +23,6 @@ def join(blocks: Tensor, channels: int) -> Tensor:
     return blocks.flatten(-2)[..., :channels]
 
 
-def count(channels: int, size: int) -> int:
-    """Blocks of a token and head."""
-    return -(-channels // size)
-
-
 def half_scale(x: Tensor, largest: float) -> Tensor:
     """max|x| / largest over the last dimension (kept), as float16 and at least EPS.
 
@@ -38,16 +32,7 @@ def half_scale(x: Tensor, largest: float) -> Tensor:
     return exact_divide(x.abs().amax(-1, keepdim=True), largest).clamp(EPS, LARGEST).half()
 
 
-def scales_bytes(shape: Shape, size: int) -> int:
-    """Length of the float16 scales of a tensor [H, T, D]."""
+def field(shape: Shape, size: int) -> Floats:
+    """The float16 scales [H, T, blocks, 1] of a tensor [H, T, D], in its payload."""
     heads, tokens, head_dim = shape
-    return SCALE_BYTES * heads * tokens * count(head_dim, size)
-
-
-def decode_scales(data: memoryview, shape: Shape, size: int, codec: str) -> Tensor:
-    """The scales [H, T, blocks, 1] that a payload of `codec` starts with; CodecError for one that
-    is not a positive number."""
-    heads, tokens, head_dim = shape
-    scale = read_floats(data[: scales_bytes(shape, size)], FLOAT16)
-    check_scales(scale, codec)
-    return scale.view(heads, tokens, count(head_dim, size), 1)
+    return Floats((heads, tokens, -(-head_dim // size), 1), torch.float16)

@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from c2c.cache import KVCache, tokens_at
+from c2c.cache import KVCache, concatenate, tokens_at
 from latentwire.channel.codec import CodecError
 from latentwire.channel.codec_names import BY_TOKEN
+from latentwire.channel.device_codec import DeviceCodec
 from latentwire.channel.header_fields import PacketError, Reader
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.mixed_precision import ScheduleError
@@ -29,7 +31,7 @@ MOST_CLASSES = 16
 
 
 @dataclass(frozen=True)
-class ByToken:
+class ByToken(DeviceCodec):
     """Codecs by token: as the layout says (on the sending side), or as a packet did."""
 
     name: str
@@ -48,30 +50,30 @@ class ByToken:
         codes = places[np.frombuffer(self._of_tokens(layout), np.uint8)]
         return numbers + pack(torch.from_numpy(codes), _code_bits(len(used)))
 
-    def encode(self, cache: KVCache, layout: Layout) -> bytes:
+    def payloads(self, cache: KVCache, layout: Layout) -> Tensor:
         parts = self._parts(layout)
-        return b"".join(
-            self.classes[place].encode(
-                cache if at is None else tokens_at(cache, [at.tolist()]), sub
-            )
-            for place, at, sub in parts
-        )
-
-    def decode(self, data: memoryview, layout: Layout) -> KVCache:
-        parts, arrived, start = self._parts(layout), [], 0
+        if len(parts) == 1:  # all tokens, in their order
+            ((place, _, sub),) = parts
+            return self.classes[place].payloads(cache, sub)
+        order = np.concatenate([at for _, at, _ in parts])
+        by_class, start, found = _reordered([cache], order, layout), 0, []
         for place, _, sub in parts:
-            stop = start + self.classes[place].payload_bytes(sub)
-            arrived.append(self.classes[place].decode(data[start:stop], sub))
+            stop = start + sub.tokens
+            found.append(self.classes[place].payloads(by_class.section(start, stop), sub))
             start = stop
+        return torch.cat(found, -1)
+
+    def caches(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> KVCache:
+        parts = self._parts(layout)
+        lengths = [self.classes[place].payload_bytes(sub) for place, _, sub in parts]
+        arrived = [
+            self.classes[place].caches(own, sub, dtype)
+            for (place, _, sub), own in zip(parts, data.split(lengths, -1), strict=True)
+        ]
         if len(parts) == 1:
             return arrived[0]
-        back = torch.from_numpy(np.argsort(np.concatenate([at for _, at, _ in parts])))
-        return layout.cache(
-            {
-                site: torch.cat([tensor_of(each, *site) for each in arrived], 2)[:, :, back]
-                for site in layout.sent
-            }
-        )
+        back = np.argsort(np.concatenate([at for _, at, _ in parts]))
+        return _reordered(arrived, back, layout)
 
     def payload_bytes(self, layout: Layout) -> int:
         return sum(self.classes[place].payload_bytes(sub) for place, _, sub in self._parts(layout))
@@ -122,6 +124,17 @@ class ByToken:
         found = [(place, np.flatnonzero(of_tokens == place)) for place in range(len(self.classes))]
         found.sort(key=lambda part: self.classes[part[0]].number)
         return [(place, at, _of_count(layout, len(at))) for place, at in found if len(at)]
+
+
+def _reordered(caches: Sequence[KVCache], order: np.ndarray, layout: Layout) -> KVCache:
+    """What is sent of caches one behind the other, its tokens in another order; all layers at
+    once."""
+    if not layout.sent:
+        return caches[0] if len(caches) == 1 else concatenate(caches, 2)
+    stacks = [torch.stack([tensor_of(cache, *site) for site in layout.sent]) for cache in caches]
+    index = torch.from_numpy(order).to(stacks[0].device)
+    whole = torch.cat(stacks, 3).index_select(3, index)
+    return layout.cache(dict(zip(layout.sent, whole.unbind(), strict=True)))
 
 
 def _of_count(layout: Layout, tokens: int) -> Layout:

@@ -134,7 +134,7 @@ class Endpoint:
         Raises PacketError for anything but a packet of this link for a prompt of that length.
         """
         header, cache = decode(
-            packet, self.geometry, self.identity, dtype, self.calibration, prompt_tokens - 1
+            packet, self.geometry, self.identity, dtype, self.calibration, prompt_tokens - 1, device
         )
         layout = header.layout
         if (layout.key_layers, layout.value_layers) != (self.key_layers, self.value_layers):
@@ -145,7 +145,7 @@ class Endpoint:
             raise PacketError("the packet tells where a prompt begins that has its own place here")
         if layout.first_position:
             raise PacketError("the packet's prompt does not stand at the conversation's start")
-        return layout, cache.map(lambda tensor: tensor.to(device))
+        return layout, cache
 
     def simulate(
         self, channel: Channel, cache: KVCache, chosen: Sequence[Positions], check: bool = True

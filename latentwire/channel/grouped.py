@@ -15,53 +15,37 @@ from torch import Tensor
 
 from c2c.quantize import largest_code
 from latentwire.channel import block_scales
-from latentwire.channel.codec import check_finite
-from latentwire.channel.payload_parts import (
-    FLOAT16,
-    float_bytes,
-    pack_signed,
-    packed_bytes,
-    unpack_signed,
-)
+from latentwire.channel.codec import Codec, Fault, Shape
+from latentwire.channel.payload_parts import NOT_POSITIVE, Codes, Floats, not_positive
 
 WHOLE_HEAD = 0  # block size that means: all of head_dim
 
 
-class Grouped:
+class Grouped(Codec):
     """int8 or int4 with scales by token, or by token and group of channels."""
+
+    bits: int
 
     def __init__(self, name: str, number: int, bits: int, size: int) -> None:
         self.name, self.number, self.bits, self.size = name, number, bits, size
 
-    def encode(self, x: Tensor) -> bytes:
-        check_finite(x)
-        codes, scale = self._quantize(x)
-        return float_bytes(scale, FLOAT16) + pack_signed(codes, self.bits)
+    def fields(self, shape: Shape) -> tuple[Floats, Codes]:
+        return block_scales.field(shape, self._size(shape[-1])), Codes.signed(shape, self.bits)
 
-    def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
-        size = self._size(shape[-1])
-        scale = block_scales.decode_scales(data, shape, size, self.name)
-        packed = data[block_scales.scales_bytes(shape, size) :]
-        return self._dequantize(unpack_signed(packed, self.bits, shape, self.name), scale)
-
-    def payload_bytes(self, shape: tuple[int, int, int]) -> int:
-        size = self._size(shape[-1])
-        return block_scales.scales_bytes(shape, size) + packed_bytes(shape, self.bits)
-
-    def round_trip(self, x: Tensor) -> Tensor:
-        return self._dequantize(*self._quantize(x)).to(x.dtype)
-
-    def _size(self, head_dim: int) -> int:
-        return self.size or head_dim
-
-    def _quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes [..., D] (float32) and scales [..., blocks, 1] (float16)."""
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
         limit = largest_code(self.bits)
         parts = block_scales.split(x, self._size(x.shape[-1]))
         scale = block_scales.half_scale(parts, limit)
         codes = torch.round(parts / scale.float()).clamp(-limit, limit) + 0.0  # -0 is no code
-        return block_scales.join(codes, x.shape[-1]), scale
+        return scale, block_scales.join(codes, x.shape[-1])
 
-    def _dequantize(self, codes: Tensor, scale: Tensor) -> Tensor:
+    def dequantize(self, *numbers: Tensor) -> Tensor:
+        scale, codes = numbers
         parts = block_scales.split(codes, self._size(codes.shape[-1]))
         return block_scales.join(parts * scale.float(), codes.shape[-1])
+
+    def faults(self, *numbers: Tensor) -> list[Fault]:
+        return [(not_positive(numbers[0]), NOT_POSITIVE)]
+
+    def _size(self, head_dim: int) -> int:
+        return self.size or head_dim

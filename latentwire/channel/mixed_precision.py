@@ -13,7 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import torch
+from torch import Tensor
+
 from c2c.cache import KVCache
+from latentwire.channel.device_codec import DeviceCodec
 from latentwire.channel.header_fields import PacketError, Reader, varint
 from latentwire.channel.layout import Layout, Site
 from latentwire.channel.per_tensor import PerTensor
@@ -32,7 +36,7 @@ class ScheduleError(ValueError):
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(DeviceCodec):
     """Codecs by tensor, chosen by rules (on the sending side) or read from a packet."""
 
     name: str
@@ -46,11 +50,11 @@ class Schedule:
             bytes([number]) + varint(len(list(stretch))) for number, stretch in groupby(numbers)
         )
 
-    def encode(self, cache: KVCache, layout: Layout) -> bytes:
-        return self._at(layout).encode(cache, layout)
+    def payloads(self, cache: KVCache, layout: Layout) -> Tensor:
+        return self._at(layout).payloads(cache, layout)
 
-    def decode(self, data: memoryview, layout: Layout) -> KVCache:
-        return self._at(layout).decode(data, layout)
+    def caches(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> KVCache:
+        return self._at(layout).caches(data, layout, dtype)
 
     def payload_bytes(self, layout: Layout) -> int:
         return self._at(layout).payload_bytes(layout)

@@ -7,12 +7,14 @@ saturate. Payload: one byte a block, the scale's exponent + 127, in order of hea
 then the codes in 4 bits each (sign highest), two to a byte.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
 from latentwire.channel import block_scales
-from latentwire.channel.codec import CodecError, check_finite
-from latentwire.channel.payload_parts import check_numbers, pack, packed_bytes, unpack
+from latentwire.channel.codec import Codec, Fault, Shape
+from latentwire.channel.payload_parts import Codes
 
 MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 SIZE = 32
@@ -23,7 +25,7 @@ SIGN = 8
 MANTISSA_BITS = 23  # of a float32, below its exponent
 
 
-class MXFP4:
+class MXFP4(Codec):
     """Microscaling 4-bit floating point."""
 
     bits = 4
@@ -31,56 +33,40 @@ class MXFP4:
     def __init__(self, name: str, number: int) -> None:
         self.name, self.number = name, number
 
-    def encode(self, x: Tensor) -> bytes:
-        check_finite(x)
-        codes, exponent = _quantize(x)
-        return pack(exponent + BIAS, 8) + pack(codes, self.bits)
+    def fields(self, shape: Shape) -> tuple[Codes, Codes]:
+        return Codes(block_scales.field(shape, SIZE).dims, 8), Codes(shape, self.bits)
 
-    def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
-        scales = _scales_shape(shape)
-        start = packed_bytes(scales, 8)
-        biased = unpack(data[:start], 8, scales)
-        if bool((biased == NOT_A_NUMBER).any()):
-            raise CodecError(f"{self.name} payload has a scale that is not a number")
-        codes = unpack(data[start:], self.bits, shape)
-        tensor = _dequantize(codes.long(), biased.int() - BIAS)
-        check_numbers(tensor, self.name)
-        return tensor
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Exponents with their bias (int32) and codes (int32, 0 to 15)."""
+        parts = block_scales.split(x, SIZE)
+        # frexp gives max = m * 2^e with 0.5 <= m < 1, so floor(log2(max)) is e - 1, exactly.
+        top = torch.frexp(parts.abs().amax(-1, keepdim=True)).exponent - 1
+        exponent = (top - LARGEST_EXPONENT).clamp(-BIAS, BIAS)
+        scaled = _times_power(parts, -exponent).contiguous()
+        middles, size = _tables(x.device)[1], scaled.abs()
+        # On a midpoint the even code wins: it is the upper one after an odd code.
+        below, above = (
+            torch.bucketize(size, middles, right=right, out_int32=True) for right in (False, True)
+        )
+        codes = torch.where(below % 2 == 0, below, above) + SIGN * (scaled < 0)
+        return exponent + BIAS, block_scales.join(codes, x.shape[-1])
 
-    def payload_bytes(self, shape: tuple[int, int, int]) -> int:
-        return packed_bytes(_scales_shape(shape), 8) + packed_bytes(shape, self.bits)
+    def dequantize(self, *numbers: Tensor) -> Tensor:
+        biased, codes = numbers
+        signs = torch.where(codes >= SIGN, -1.0, 1.0)
+        values = _tables(codes.device)[0][(codes % SIGN).int()] * signs
+        turned = _times_power(block_scales.split(values, SIZE), biased.int() - BIAS)
+        return block_scales.join(turned, codes.shape[-1])
 
-    def round_trip(self, x: Tensor) -> Tensor:
-        return _dequantize(*_quantize(x)).to(x.dtype)
-
-
-def _scales_shape(shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
-    heads, tokens, head_dim = shape
-    return heads, tokens, block_scales.count(head_dim, SIZE), 1
-
-
-def _quantize(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes [..., D] (int64, 0 to 15) and exponents [..., blocks, 1] (int32)."""
-    parts = block_scales.split(x, SIZE)
-    # frexp gives max = m * 2^e with 0.5 <= m < 1, so floor(log2(max)) is e - 1, exactly.
-    top = torch.frexp(parts.abs().amax(-1, keepdim=True)).exponent - 1
-    exponent = (top - LARGEST_EXPONENT).clamp(-BIAS, BIAS)
-    scaled = _times_power(parts, -exponent).contiguous()
-    levels = torch.tensor(MAGNITUDES, device=x.device)
-    middles = (levels[1:] + levels[:-1]) / 2
-    # On a midpoint the even code wins: it is the upper one after an odd code.
-    below, above = (torch.bucketize(scaled.abs(), middles, right=right) for right in (False, True))
-    magnitude = torch.where(below % 2 == 0, below, above)
-    codes = magnitude + SIGN * (scaled < 0)
-    return block_scales.join(codes, x.shape[-1]), exponent
+    def faults(self, *numbers: Tensor) -> list[Fault]:
+        return [(numbers[0] == NOT_A_NUMBER, "payload has a scale that is not a number")]
 
 
-def _dequantize(codes: Tensor, exponent: Tensor) -> Tensor:
-    levels = torch.tensor(MAGNITUDES, device=codes.device)
-    values = levels[codes % SIGN] * torch.where(codes >= SIGN, -1.0, 1.0)
-    return block_scales.join(
-        _times_power(block_scales.split(values, SIZE), exponent), codes.shape[-1]
-    )
+@cache
+def _tables(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Magnitudes by code, and the middles between them."""
+    levels = torch.tensor(MAGNITUDES, device=device)
+    return levels, (levels[1:] + levels[:-1]) / 2
 
 
 def _times_power(x: Tensor, exponent: Tensor) -> Tensor:

@@ -6,12 +6,14 @@ Source of the levels: QLoRA (Dettmers et al., arXiv:2305.14314), appendix E. Pay
 in order of head, token, block; then the codes in 4 bits each, two to a byte.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
 from latentwire.channel import block_scales
-from latentwire.channel.codec import check_finite
-from latentwire.channel.payload_parts import FLOAT16, float_bytes, pack, packed_bytes, unpack
+from latentwire.channel.codec import Codec, Fault, Shape
+from latentwire.channel.payload_parts import NOT_POSITIVE, Codes, Floats, not_positive
 
 LEVELS = (
     *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
@@ -24,7 +26,7 @@ MIDDLES = tuple(((torch.tensor(LEVELS[1:]) + torch.tensor(LEVELS[:-1])) / 2).tol
 SIZE = 32
 
 
-class NF4:
+class NF4(Codec):
     """4-bit NormalFloat in blocks of 32 channels."""
 
     bits = 4
@@ -32,32 +34,25 @@ class NF4:
     def __init__(self, name: str, number: int) -> None:
         self.name, self.number = name, number
 
-    def encode(self, x: Tensor) -> bytes:
-        check_finite(x)
-        codes, scale = _quantize(x)
-        return float_bytes(scale, FLOAT16) + pack(codes, self.bits)
+    def fields(self, shape: Shape) -> tuple[Floats, Codes]:
+        return block_scales.field(shape, SIZE), Codes(shape, self.bits)
 
-    def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
-        scale = block_scales.decode_scales(data, shape, SIZE, self.name)
-        packed = data[block_scales.scales_bytes(shape, SIZE) :]
-        return _dequantize(unpack(packed, self.bits, shape).long(), scale)
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        parts = block_scales.split(x, SIZE)
+        scale = block_scales.half_scale(parts, 1.0)
+        scaled = (parts / scale.float()).contiguous()
+        codes = torch.bucketize(scaled, _table(MIDDLES, x.device), out_int32=True)
+        return scale, block_scales.join(codes, x.shape[-1])
 
-    def payload_bytes(self, shape: tuple[int, int, int]) -> int:
-        return block_scales.scales_bytes(shape, SIZE) + packed_bytes(shape, self.bits)
+    def dequantize(self, *numbers: Tensor) -> Tensor:
+        scale, codes = numbers
+        values = block_scales.split(_table(LEVELS, codes.device)[codes.int()], SIZE)
+        return block_scales.join(values * scale.float(), codes.shape[-1])
 
-    def round_trip(self, x: Tensor) -> Tensor:
-        return _dequantize(*_quantize(x)).to(x.dtype)
-
-
-def _quantize(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes [..., D] (int64, 0 to 15) and scales [..., blocks, 1] (float16)."""
-    parts = block_scales.split(x, SIZE)
-    scale = block_scales.half_scale(parts, 1.0)
-    scaled = (parts / scale.float()).contiguous()
-    codes = torch.bucketize(scaled, torch.tensor(MIDDLES, device=x.device))
-    return block_scales.join(codes, x.shape[-1]), scale
+    def faults(self, *numbers: Tensor) -> list[Fault]:
+        return [(not_positive(numbers[0]), NOT_POSITIVE)]
 
 
-def _dequantize(codes: Tensor, scale: Tensor) -> Tensor:
-    values = torch.tensor(LEVELS, device=codes.device)[codes]
-    return block_scales.join(block_scales.split(values, SIZE) * scale.float(), codes.shape[-1])
+@cache
+def _table(numbers: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(numbers, device=device)

@@ -29,15 +29,18 @@ Version 3 is of codecs whose payload may end anywhere (`EmbeddedCodec`): it has 
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
-from c2c.cache import Geometry, KVCache
+from c2c.cache import Geometry, KVCache, concatenate
 from c2c.sections import Runs
 from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
+from latentwire.channel.device_codec import DeviceCodec, cast, on_device, on_host
 from latentwire.channel.header_fields import LARGEST_NUMBER, PacketError, Reader, mask, varint
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.positions import lies_within
@@ -57,6 +60,8 @@ MOST_RUNS = 1 << 20  # of all layers together, where they differ
 _FIXED = struct.Struct("<4sBB8sHHH")
 CHECKSUM_BYTES = 4
 _LARGEST_SIZE = 2**16 - 1
+_CPU = torch.device("cpu")
+Buffer = bytes | memoryview
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Header:
         if max(geometry.layers, geometry.kv_heads, geometry.head_dim) > _LARGEST_SIZE:
             raise PacketError(f"{geometry} is too large for a packet")
 
-    @property
+    @cached_property
     def version(self) -> int:
         if isinstance(self.codec, EmbeddedCodec):
             return CUT_VERSION
@@ -86,23 +91,43 @@ def encode(cache: KVCache, header: Header) -> bytes:
 
     Raises PacketError when the cache is not what the header says or cannot be encoded.
     """
-    layout = header.layout
+    _check_shapes(cache, header.layout, 1)
+    return _packets(cache, header)[0]
+
+
+def encode_batch(cache: KVCache, header: Header) -> list[bytes]:
+    """The packet of each example of a batch, tensors [B, H, T, D], whose header they share; errors
+    as in `encode`, for the first that is refused."""
+    _check_shapes(cache, header.layout, len(cache.keys[0]))
+    return _packets(cache, header)
+
+
+def _check_shapes(cache: KVCache, layout: Layout, batch: int) -> None:
     if cache.layers != layout.geometry.layers:
         raise PacketError(
             f"the cache has {cache.layers} layers, the header says {layout.geometry.layers}"
         )
     for kind, layer in layout.sent:
-        found, said = list(tensor_of(cache, kind, layer).shape), [1, *layout.shape_of(layer)]
+        found, said = list(tensor_of(cache, kind, layer).shape), [batch, *layout.shape_of(layer)]
         if found != said:
             raise PacketError(f"the {kind} of layer {layer} is {found}, the header says {said}")
+
+
+def _packets(cache: KVCache, header: Header) -> list[bytes]:
+    codec, layout = header.codec, header.layout
+    payloads: Sequence[Buffer]
     try:
-        payload = header.codec.encode(cache, layout)
+        if isinstance(codec, DeviceCodec):
+            payloads = [memoryview(row) for row in on_host(codec.payloads(cache, layout))]
+        else:
+            rows = (cache.rows(row, row + 1) for row in range(len(cache.keys[0])))
+            payloads = [codec.encode(row, layout) for row in rows]
     except CodecError as error:
         raise PacketError(str(error)) from None
     body = encode_header(header)
     if header.version == CUT_VERSION:
-        return body + _check(body) + payload
-    return body + payload + _check(body + payload)
+        return [b"".join((body, _check(body), payload)) for payload in payloads]
+    return [b"".join((body, payload, _check(body, payload))) for payload in payloads]
 
 
 def cut(data: bytes, most_bytes: int, calibration: Calibration | None = None) -> bytes:
@@ -123,8 +148,12 @@ def cut(data: bytes, most_bytes: int, calibration: Calibration | None = None) ->
         raise PacketError(str(error)) from None
 
 
-def _check(data: bytes) -> bytes:
-    return struct.pack("<I", zlib.crc32(data))
+def _check(*parts: Buffer) -> bytes:
+    """CRC-32 of some bytes, as it is sent."""
+    found = 0
+    for part in parts:
+        found = zlib.crc32(part, found)
+    return struct.pack("<I", found)
 
 
 def encode_header(header: Header) -> bytes:
@@ -178,14 +207,45 @@ def decode(
     dtype: torch.dtype = torch.float32,
     calibration: Calibration | None = None,
     most_tokens: int | None = None,
+    device: torch.device = _CPU,
 ) -> tuple[Header, KVCache]:
-    """Header and kept tokens (tensors [1, H, T, D] on the CPU) of a packet for this pair.
+    """Header and kept tokens (tensors [1, H, T, D] on a device) of a packet for this pair.
 
     Tensors that were not sent are NaN, so that using one cannot go unnoticed. Any other input
     raises PacketError, and so do numbers that `dtype` does not hold. Nothing larger than a cache of
     `most_tokens` tokens is allocated; where that is None, of MOST_TOKENS and, in a payload whose
     length the header does not tell, MOST_UNPACKED numbers.
     """
+    header, payload = _opened(data, geometry, identity, calibration, most_tokens)
+    return header, _caches(header, [payload], dtype, device)
+
+
+def decode_batch(
+    packets: Sequence[bytes],
+    geometry: Geometry,
+    identity: bytes,
+    dtype: torch.dtype = torch.float32,
+    calibration: Calibration | None = None,
+    most_tokens: int | None = None,
+    device: torch.device = _CPU,
+) -> tuple[Header, KVCache]:
+    """`decode` of packets that have one header, tensors [B, H, T, D]; errors as there, and
+    PacketError where their headers differ."""
+    found = [_opened(data, geometry, identity, calibration, most_tokens) for data in packets]
+    header = found[0][0]
+    if any(encode_header(each) != encode_header(header) for each, _ in found):
+        raise PacketError("the packets of a batch do not have one header")
+    return header, _caches(header, [payload for _, payload in found], dtype, device)
+
+
+def _opened(
+    data: bytes,
+    geometry: Geometry,
+    identity: bytes,
+    calibration: Calibration | None,
+    most_tokens: int | None,
+) -> tuple[Header, memoryview]:
+    """Header and payload of a packet for this pair, as long as the header says."""
     header, start = decode_header(data, calibration, most_tokens)
     if header.identity != identity:
         raise PacketError(
@@ -194,25 +254,21 @@ def decode(
     if header.layout.geometry != geometry:
         raise PacketError(f"the packet is of {header.layout.geometry}, the sharer is {geometry}")
     behind = 0 if header.version == CUT_VERSION else CHECKSUM_BYTES
-    payload = memoryview(data)[start : len(data) - behind]
+    return header, memoryview(data)[start : len(data) - behind]
+
+
+def _caches(
+    header: Header, payloads: Sequence[memoryview], dtype: torch.dtype, device: torch.device
+) -> KVCache:
+    codec, layout = header.codec, header.layout
     try:
-        cache = header.codec.decode(payload, header.layout)
+        if isinstance(codec, DeviceCodec):
+            return codec.caches(on_device(payloads, device), layout, dtype)
+        arrived = [codec.decode(payload, layout) for payload in payloads]
+        whole = concatenate(arrived, 0) if len(arrived) > 1 else arrived[0]
+        return cast(whole, layout, dtype, device)
     except CodecError as error:
         raise PacketError(str(error)) from None
-    return header, _cast(cache, header, dtype)
-
-
-def _cast(cache: KVCache, header: Header, dtype: torch.dtype) -> KVCache:
-    """What arrived in `dtype`; PacketError where that does not hold a number of it."""
-    layout, tensors = header.layout, {}
-    for site in layout.sent:
-        tensors[site] = tensor = tensor_of(cache, *site).to(dtype)
-        if not bool(torch.isfinite(tensor).all()):
-            name = str(dtype).removeprefix("torch.")
-            raise PacketError(f"the packet holds numbers too large for {name}")
-    heads, head_dim = layout.geometry.kv_heads, layout.geometry.head_dim
-    like = torch.empty((), dtype=dtype).expand(1, heads, layout.tokens, head_dim)
-    return layout.cache(tensors, like)
 
 
 def decode_header(
@@ -234,7 +290,7 @@ def decode_header(
             f"packet version {version} is unknown, this reads version {VERSION} to {CUT_VERSION}"
         )
     end = len(data) if version == CUT_VERSION else len(data) - CHECKSUM_BYTES
-    if version != CUT_VERSION and _check(data[:end]) != data[end:]:
+    if version != CUT_VERSION and _check(memoryview(data)[:end]) != data[end:]:
         raise PacketError(_WRONG)
     if 0 in (layers, kv_heads, head_dim):
         raise PacketError("a cache of no layers, heads or channels is not a cache")

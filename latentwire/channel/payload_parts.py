@@ -1,16 +1,118 @@
-"""What payloads are made of: scales as floats, and codes of a few bits packed without gaps."""
+"""What payloads are made of: scales as floats, and codes of a few bits packed without gaps.
+
+`Floats` and `Codes` are the fields of a payload. They write and read those of many payloads at
+once, where the numbers are: a packet's bytes are made on the device that holds its cache.
+"""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from c2c.quantize import largest_code
-from latentwire.channel.codec import CodecError
+from latentwire.channel.codec import CodecError, Fault
 
 FLOAT16, FLOAT32 = "<f2", "<f4"  # as they stand in a payload
+NOT_ZERO = "the bits after the last code are not zero"
+NOT_POSITIVE = "payload has a scale that is not a positive number"
+_OCTET = 8  # codes that fill whole bytes, however few bits they have
+_WORD_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Floats:
+    """Numbers of a floating-point type, in order."""
+
+    dims: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+        return math.prod(self.dims) * self.dtype.itemsize
+
+    def write(self, x: Tensor, lead: torch.Size) -> Tensor:
+        """The bytes, uint8 [*lead, length], of `lead` fields' numbers."""
+        return x.reshape(*lead, -1).contiguous().view(torch.uint8)
+
+    def read(self, data: Tensor) -> tuple[Tensor, list[Fault]]:
+        """The numbers [*lead, *dims] of bytes [*lead, length] that lie in memory of their own; and
+        what is wrong with them."""
+        return data.view(self.dtype).view(*data.shape[:-1], *self.dims), []
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Codes from `-offset` up, sent as code + offset in `bits` bits each; see `packed`."""
+
+    dims: tuple[int, ...]
+    bits: int
+    offset: int = 0
+
+    @classmethod
+    def signed(cls, dims: tuple[int, ...], bits: int) -> "Codes":
+        """Codes from -q to q, where q is the largest of `bits` bits."""
+        return cls(dims, bits, largest_code(bits))
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+        return packed_bytes(self.dims, self.bits)
+
+    def write(self, codes: Tensor, lead: torch.Size) -> Tensor:
+        """The bytes, uint8 [*lead, length], of `lead` fields' codes (of any number type)."""
+        raised = codes + self.offset if self.offset else codes
+        return packed(raised.to(torch.uint8).reshape(*lead, -1), self.bits)
+
+    def read(self, data: Tensor) -> tuple[Tensor, list[Fault]]:
+        """The codes [*lead, *dims] of bytes [*lead, length] (uint8, or int16 where they may be
+        negative); and what is wrong with them."""
+        codes, rest = unpacked(data, self.bits, math.prod(self.dims))
+        faults = [(rest != 0, NOT_ZERO)] if rest.numel() else []
+        codes = codes.view(*data.shape[:-1], *self.dims)
+        if not self.offset:
+            return codes, faults
+        above = (codes > 2 * self.offset, f"payload has a code above {self.offset}")
+        return codes.short() - self.offset, [*faults, above]
+
+
+def packed(codes: Tensor, bits: int) -> Tensor:
+    """uint8 [..., bytes] of codes [..., count] (uint8) from 0 to 2^bits - 1, in order: `bits` (1 to
+    4, or 8) bits each, least significant bit first; the last byte is filled with zeros."""
+    if bits == 8:
+        return codes
+    count = codes.shape[-1]
+    whole = _padded(codes, -(-count // _OCTET) * _OCTET).int()
+    words = whole.unflatten(-1, (-1, _OCTET)) << _places(bits, codes.device)
+    octets = words.sum(-1, keepdim=True, dtype=torch.int32).view(torch.uint8)[..., :bits]
+    return octets.flatten(-2)[..., : packed_bytes((count,), bits)]
+
+
+def unpacked(data: Tensor, bits: int, count: int) -> tuple[Tensor, Tensor]:
+    """The codes [..., count] (uint8) that `packed` packed, and the bits after the last code."""
+    if bits == 8:
+        return data, data[..., count:]
+    octets = -(-count // _OCTET)
+    words = _padded(_padded(data, octets * bits).unflatten(-1, (octets, bits)), _WORD_BYTES)
+    codes = words.contiguous().view(torch.int32) >> _places(bits, data.device) & (1 << bits) - 1
+    codes = codes.to(torch.uint8).flatten(-2)
+    return codes[..., :count].contiguous(), codes[..., count:]
+
+
+def _padded(x: Tensor, size: int) -> Tensor:
+    """x [..., n] with zeros behind it, [..., size]."""
+    return functional.pad(x, (0, size - x.shape[-1])) if size > x.shape[-1] else x
+
+
+@cache
+def _places(bits: int, device: torch.device) -> Tensor:
+    """The lowest bit of each code of a word, int32."""
+    return torch.arange(0, _OCTET * bits, bits, dtype=torch.int32, device=device)
 
 
 def float_bytes(x: Tensor, kind: str) -> bytes:
@@ -23,64 +125,32 @@ def read_floats(data: memoryview, kind: str) -> Tensor:
     return torch.from_numpy(np.frombuffer(data, dtype=kind).astype(kind[1:]))
 
 
+def not_positive(scale: Tensor) -> Tensor:
+    """Which scales are not positive numbers."""
+    return ~(torch.isfinite(scale) & (scale > 0))
+
+
 def check_scales(scale: Tensor, codec: str) -> None:
     """CodecError for a scale of a payload of `codec` that is not a positive number."""
-    if not bool((torch.isfinite(scale) & (scale > 0)).all()):
-        raise CodecError(f"{codec} payload has a scale that is not a positive number")
-
-
-def check_numbers(x: Tensor, codec: str) -> None:
-    """CodecError where what a payload of `codec` stands for is NaN or infinite."""
-    if not bool(torch.isfinite(x).all()):
-        raise CodecError(f"{codec} payload holds NaN or infinite numbers")
+    if bool(not_positive(scale).any()):
+        raise CodecError(f"{codec} {NOT_POSITIVE}")
 
 
 def packed_bytes(shape: Sequence[int], bits: int) -> int:
-    """Length of what `pack` makes of codes of a shape."""
+    """Length of what `packed` makes of codes of a shape."""
     return -(-math.prod(shape) * bits // 8)
 
 
 def pack(codes: Tensor, bits: int) -> bytes:
-    """Codes from 0 to 2^bits - 1 in order, `bits` bits each, least significant bit first; the last
-    byte is filled with zeros."""
-    flat = codes.to(torch.uint8).cpu().numpy().ravel()
-    if bits == 8:
-        return flat.tobytes()
-    if bits == 4:  # two to a byte, the common case, without going through single bits
-        even = flat if len(flat) % 2 == 0 else np.append(flat, np.uint8(0))
-        return (even[0::2] | (even[1::2] << 4)).tobytes()
-    planes = (flat[:, None] >> np.arange(bits, dtype=np.uint8)) & 1
-    return np.packbits(planes.ravel(), bitorder="little").tobytes()
+    """`packed` of codes of any shape, on the CPU."""
+    return packed(codes.to(torch.uint8).flatten(), bits).numpy().tobytes()
 
 
 def unpack(data: memoryview, bits: int, shape: Sequence[int]) -> Tensor:
     """The codes (uint8, of `shape`) that `pack` wrote; CodecError where what fills the last byte is
     not zero."""
-    raw, count = np.frombuffer(data, dtype=np.uint8), math.prod(shape)
-    if bits == 8:
-        codes, rest = raw.copy(), raw[count:]
-    elif bits == 4:
-        codes = np.stack([raw & 15, raw >> 4], axis=1).ravel()
-        rest = codes[count:]
-    else:
-        planes = np.unpackbits(raw, bitorder="little")
-        weights = (1 << np.arange(bits)).astype(np.uint8)
-        own, rest = planes[: count * bits].reshape(count, bits), planes[count * bits :]
-        codes = (own * weights).sum(1, dtype=np.uint8)
-    if rest.any():
-        raise CodecError("the bits after the last code are not zero")
-    return torch.from_numpy(codes[:count]).view(*shape)
-
-
-def pack_signed(codes: Tensor, bits: int) -> bytes:
-    """Codes from -q to q, where q is the largest of `bits` bits: code + q, packed."""
-    return pack(codes + largest_code(bits), bits)
-
-
-def unpack_signed(data: memoryview, bits: int, shape: Sequence[int], codec: str) -> Tensor:
-    """The codes (int16, of `shape`) that `pack_signed` wrote; CodecError for others."""
-    limit = largest_code(bits)
-    codes = unpack(data, bits, shape).short() - limit
-    if codes.numel() and int(codes.max()) > limit:
-        raise CodecError(f"{codec} payload has a code above {limit}")
-    return codes
+    raw = torch.from_numpy(np.frombuffer(data, np.uint8).copy())
+    codes, rest = unpacked(raw, bits, math.prod(shape))
+    if bool(rest.any()):
+        raise CodecError(NOT_ZERO)
+    return codes.view(*shape)

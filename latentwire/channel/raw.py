@@ -6,30 +6,28 @@ Lossless for a model that runs in the same type.
 import torch
 from torch import Tensor
 
-from latentwire.channel.codec import check_finite, check_held
-from latentwire.channel.payload_parts import check_numbers, packed_bytes
+from latentwire.channel.codec import Codec, Shape
+from latentwire.channel.payload_parts import Floats
 
 
-class Raw:
+class Raw(Codec):
     """bf16, fp16 or fp32, without scales."""
 
     def __init__(self, name: str, number: int, dtype: torch.dtype) -> None:
         self.name, self.number, self.dtype = name, number, dtype
         self.bits = torch.finfo(dtype).bits
 
-    def encode(self, x: Tensor) -> bytes:
-        check_finite(x)
-        cast = x.to(self.dtype)
-        check_held(cast, self.name)  # fp16 ends at 65504
-        return cast.contiguous().cpu().view(torch.uint8).numpy().tobytes()
+    def fields(self, shape: Shape) -> tuple[Floats]:
+        return (Floats(shape, self.dtype),)
 
-    def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
-        tensor = torch.frombuffer(bytearray(data), dtype=self.dtype).view(shape).float()
-        check_numbers(tensor, self.name)
-        return tensor
+    def quantize(self, x: Tensor) -> tuple[Tensor]:
+        return (x.to(self.dtype),)
 
-    def payload_bytes(self, shape: tuple[int, int, int]) -> int:
-        return packed_bytes(shape, self.bits)
+    def dequantize(self, *numbers: Tensor) -> Tensor:
+        return numbers[0].float()
+
+    def largest(self, *numbers: Tensor) -> Tensor:
+        return numbers[0]  # fp16 ends at 65504
 
     def round_trip(self, x: Tensor) -> Tensor:
         return x.to(self.dtype).to(x.dtype)

@@ -1,14 +1,13 @@
 """Lloyd-Max codes of the rotated vector of one token and head: few bits, no outlier channel.
 
-    c = x - m                          s = float16(sqrt(mean of c^2))
-    u = W (signs * c / s)              code = nearest of the Lloyd-Max levels of N(0, 1)
-    x' = signs * W levels[code] * s + m
+    s = float16(sqrt(mean of x^2))     u = W (signs * x / s)
+    code = nearest of the Lloyd-Max levels of N(0, 1)
+    x' = signs * W levels[code] * s
 
 A rotation by random signs and a Walsh-Hadamard transform W spreads a large channel over all of
 them: every coordinate of u is then close to N(0, 1), for which the levels with the least mean
 squared error are known in advance. W is orthonormal and its own inverse; it is block diagonal over
-the powers of two that D is the sum of, largest first, so that any D has one (96 = 64 + 32). m is a
-mean that both ends know (see `turbo`), or nothing.
+the powers of two that D is the sum of, largest first, so that any D has one (96 = 64 + 32).
 
 A rate between two whole numbers (1.5, 2.5, 3.5) gives the first half of each block's coordinates
 one bit more than the rest. The coordinates of a rotated vector are exchangeable: no half is better.
@@ -24,15 +23,14 @@ randomised Hadamard transform in place of a dense rotation; levels: Lloyd (1982)
 import math
 from functools import cache
 from itertools import pairwise
-from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from latentwire.channel import block_scales
-from latentwire.channel.codec import CodecError, check_finite
-from latentwire.channel.payload_parts import FLOAT16, float_bytes, pack, packed_bytes, unpack
+from latentwire.channel.codec import Codec, Fault, Shape
+from latentwire.channel.payload_parts import NOT_POSITIVE, Codes, Floats, not_positive
 
 # Positive half of the levels by bits; the other half mirrors it.
 LEVELS = {
@@ -53,91 +51,72 @@ SIGN_SEED = 0x4C617465_6E745769
 _MASK = 2**64 - 1
 
 
-class Rotation:
-    """`bits` a coordinate: 1, 2, 3, 4 or halfway between two of them; `mean` broadcasts to x."""
+class Rotation(Codec):
+    """`bits` a coordinate: 1, 2, 3, 4 or halfway between two of them."""
 
-    def __init__(self, name: str, number: int, bits: float, mean: Tensor | None = None) -> None:
+    def __init__(self, name: str, number: int, bits: float) -> None:
         if 2 * bits not in range(2, 9):
             raise ValueError(f"a rotated coordinate has 1, 1.5, 2, ... 4 bits, not {bits}")
-        self.name, self.number, self.bits, self.mean = name, number, bits, mean
+        self.name, self.number, self.bits = name, number, bits
 
-    def with_mean(self, mean: Tensor) -> Self:
-        """The same codec around `mean` (float32, of a shape that broadcasts to what is coded),
-        which the decoding end must have as well."""
-        return type(self)(self.name, self.number, self.bits, mean)
-
-    def encode(self, x: Tensor) -> bytes:
-        check_finite(x)
-        codes, scale = self._quantize(x)
-        codes = codes.to(torch.uint8).cpu()
-        streams = (pack(codes[..., at], bits) for bits, at in self._streams(x.shape[-1]))
-        return float_bytes(scale, FLOAT16) + b"".join(streams)
-
-    def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
+    def fields(self, shape: Shape) -> tuple[Floats | Codes, ...]:
         heads, tokens, head_dim = shape
-        scale = block_scales.decode_scales(data, shape, head_dim, self.name)[..., 0]
-        if bool((scale < block_scales.EPS).any()):
-            raise CodecError(f"{self.name} payload has a scale below the smallest that is sent")
-        start = block_scales.scales_bytes(shape, head_dim)
-        codes = torch.empty(shape, dtype=torch.int64)
-        for bits, at in self._streams(head_dim):
-            part = heads, tokens, len(at)
-            stop = start + packed_bytes(part, bits)
-            codes[..., at] = unpack(data[start:stop], bits, part).long()
-            start = stop
-        return self._dequantize(codes, scale)
+        streams = _streams(self.bits, head_dim, torch.device("cpu"))
+        codes = (Codes((heads, tokens, len(at)), bits) for bits, at in streams)
+        return (Floats((heads, tokens, 1), torch.float16), *codes)
 
-    def payload_bytes(self, shape: tuple[int, int, int]) -> int:
-        heads, tokens, head_dim = shape
-        streams = self._streams(head_dim)
-        codes = sum(packed_bytes((heads, tokens, len(at)), bits) for bits, at in streams)
-        return block_scales.scales_bytes(shape, head_dim) + codes
-
-    def round_trip(self, x: Tensor) -> Tensor:
-        return self._dequantize(*self._quantize(x)).to(x.dtype)
-
-    def _streams(self, head_dim: int) -> list[tuple[int, Tensor]]:
-        """Bits and coordinates of each stream of codes: one, or for a rate in between two."""
-        low, high = math.floor(self.bits), math.ceil(self.bits)
-        if low == high:
-            return [(low, torch.arange(head_dim))]
-        fine = torch.zeros(head_dim, dtype=torch.bool)
-        start = 0
-        for size in parts(head_dim):
-            fine[start : start + (size + 1) // 2] = True
-            start += size
-        streams = [(high, fine.nonzero()[:, 0]), (low, (~fine).nonzero()[:, 0])]
-        return [(bits, at) for bits, at in streams if len(at)]  # D = 1 has no coarse coordinate
-
-    def _quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes [..., H, T, D] (int16) and scales [..., H, T, 1] (float16)."""
-        centred = x.float()
-        if self.mean is not None:
-            centred = centred - self.mean.to(x.device)
-        head_dim = x.shape[-1]
-        scale = root_mean_square(centred).clamp(block_scales.EPS, block_scales.LARGEST).half()
+    def quantize(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Scales [..., H, T, 1] (float16), and each stream's codes [..., H, T, own] (int16)."""
+        x, head_dim = x.float(), x.shape[-1]
+        scale = root_mean_square(x).clamp(block_scales.EPS, block_scales.LARGEST).half()
         # Divided by the scale first: a sum of the largest float32 numbers would overflow.
-        inverse = scale.float().reciprocal()
-        factor = inverse * norms(head_dim, x.device)
-        rotated = hadamard(centred * factor * signs(head_dim, x.device))
-        streams = self._streams(head_dim)
+        factor = scale.float().reciprocal() * norms(head_dim, x.device)
+        rotated = hadamard(x * factor * signs(head_dim, x.device))
+        streams = _streams(self.bits, head_dim, x.device)
         if len(streams) == 1:
-            return nearest(rotated, streams[0][0]), scale
-        codes = torch.empty(x.shape, dtype=torch.int16, device=x.device)
-        for bits, at in streams:
-            codes[..., at.to(x.device)] = nearest(rotated[..., at.to(x.device)], bits)
-        return codes, scale
+            return scale, nearest(rotated, streams[0][0])
+        return scale, *(nearest(rotated[..., at], bits) for bits, at in streams)
 
-    def _dequantize(self, codes: Tensor, scale: Tensor) -> Tensor:
-        head_dim, device = codes.shape[-1], codes.device
-        values = torch.empty(codes.shape, dtype=torch.float32, device=device)
-        streams = self._streams(head_dim)
-        for bits, at in streams:
-            own = slice(None) if len(streams) == 1 else at.to(device)
-            values[..., own] = torch.tensor(levels(bits), device=device)[codes[..., own].int()]
+    def dequantize(self, *numbers: Tensor) -> Tensor:
+        scale, *codes = numbers
+        device, head_dim = scale.device, sum(each.shape[-1] for each in codes)
+        streams = _streams(self.bits, head_dim, device)
+        known = [
+            _levels(bits, device)[own.int()] for (bits, _), own in zip(streams, codes, strict=True)
+        ]
+        values = known[0]
+        if len(known) > 1:
+            values = values.new_empty(*values.shape[:-1], head_dim)
+            for (_, at), own in zip(streams, known, strict=True):
+                values[..., at] = own
         factor = scale.float() * norms(head_dim, device)
-        x = hadamard(values) * factor * signs(head_dim, device)
-        return x if self.mean is None else x + self.mean.to(device)
+        return hadamard(values) * factor * signs(head_dim, device)
+
+    def faults(self, *numbers: Tensor) -> list[Fault]:
+        small = "payload has a scale below the smallest that is sent"
+        scale = numbers[0]
+        return [(not_positive(scale), NOT_POSITIVE), (scale < block_scales.EPS, small)]
+
+
+@cache
+def _streams(bits: float, head_dim: int, device: torch.device) -> list[tuple[int, Tensor]]:
+    """Bits and coordinates of each stream of codes: one, or for a rate in between two."""
+    low, high = math.floor(bits), math.ceil(bits)
+    if low == high:
+        return [(low, torch.arange(head_dim, device=device))]
+    fine = torch.zeros(head_dim, dtype=torch.bool)
+    start = 0
+    for size in parts(head_dim):
+        fine[start : start + (size + 1) // 2] = True
+        start += size
+    streams = [(high, fine.nonzero()[:, 0]), (low, (~fine).nonzero()[:, 0])]
+    # D = 1 has no coarse coordinate.
+    return [(bits, at.to(device)) for bits, at in streams if len(at)]
+
+
+@cache
+def _levels(bits: int, device: torch.device) -> Tensor:
+    return torch.tensor(levels(bits), device=device)
 
 
 def levels(bits: int) -> tuple[float, ...]:

@@ -10,43 +10,34 @@ share a byte. Source of the formula: the published PTQ hook, see `c2c.quantize`.
 import torch
 from torch import Tensor
 
-from c2c.quantize import dequantize, largest_code, quantize, round_trip
-from latentwire.channel.codec import CodecError, check_finite, check_held
-from latentwire.channel.payload_parts import (
-    FLOAT32,
-    float_bytes,
-    pack_signed,
-    packed_bytes,
-    read_floats,
-    unpack_signed,
-)
+from c2c.quantize import dequantize, largest_code, quantize
+from latentwire.channel.codec import Codec, Fault, Shape
+from latentwire.channel.payload_parts import Codes, Floats
 
 
-class Symmetric:
+class Symmetric(Codec):
     """int8, int4, int3 or int2 with scales by `head` or by `layer`."""
+
+    bits: int
 
     def __init__(self, name: str, number: int, bits: int, axis: str) -> None:
         self.name, self.number, self.bits, self.axis = name, number, bits, axis
 
-    def encode(self, x: Tensor) -> bytes:
-        check_finite(x)
-        codes, scale = quantize(x[None], self.bits, self.axis)
-        check_held(scale * largest_code(self.bits), self.name)
-        return float_bytes(scale, FLOAT32) + pack_signed(codes, self.bits)
+    def fields(self, shape: Shape) -> tuple[Floats, Codes]:
+        scales = (shape[0] if self.axis == "head" else 1, 1, 1)
+        return Floats(scales, torch.float32), Codes.signed(shape, self.bits)
 
-    def decode(self, data: memoryview, shape: tuple[int, int, int]) -> Tensor:
-        start = self._scales_bytes(shape)
-        scale = read_floats(data[:start], FLOAT32).view(-1, 1, 1)
-        if not bool(((scale > 0) & torch.isfinite(scale * largest_code(self.bits))).all()):
-            raise CodecError(f"{self.name} payload has a scale that no finite numbers have")
-        codes = unpack_signed(data[start:], self.bits, shape, self.name)
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        codes, scale = quantize(x, self.bits, self.axis)
+        return scale, codes
+
+    def dequantize(self, *numbers: Tensor) -> Tensor:
+        scale, codes = numbers
         return dequantize(codes, scale, torch.float32)
 
-    def payload_bytes(self, shape: tuple[int, int, int]) -> int:
-        return self._scales_bytes(shape) + packed_bytes(shape, self.bits)
+    def largest(self, *numbers: Tensor) -> Tensor:
+        return numbers[0] * largest_code(self.bits)
 
-    def round_trip(self, x: Tensor) -> Tensor:
-        return round_trip(x, self.bits, self.axis)
-
-    def _scales_bytes(self, shape: tuple[int, int, int]) -> int:
-        return 4 * (shape[0] if self.axis == "head" else 1)
+    def faults(self, *numbers: Tensor) -> list[Fault]:
+        sent = (numbers[0] > 0) & torch.isfinite(self.largest(*numbers))
+        return [(~sent, "payload has a scale that no finite numbers have")]

@@ -12,8 +12,9 @@ Source: TurboQuant (arXiv:2504.19874) for the quantizer, see `rotation`; the mea
 addition. Parameters in the packet: the first 8 bytes of the calibration's sha256.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -21,14 +22,17 @@ from torch import Tensor
 from c2c.cache import KVCache
 from latentwire.channel import rope
 from latentwire.channel.calibration import Calibration, required
-from latentwire.channel.codec import Codec, CodecError
-from latentwire.channel.layout import Layout
-from latentwire.channel.per_tensor import PerTensor
+from latentwire.channel.codec import CodecError
+from latentwire.channel.device_codec import DeviceCodec, cast
+from latentwire.channel.layout import Layout, tensor_of
+from latentwire.channel.per_tensor import PerTensor, uniform
 from latentwire.channel.rotation import Rotation
+
+MOST_TABLED = 4096  # positions whose means are kept on a device
 
 
 @dataclass(frozen=True)
-class Turbo:
+class Turbo(DeviceCodec):
     """The codec for one calibration; without one, it knows sizes and nothing else."""
 
     name: str
@@ -40,52 +44,79 @@ class Turbo:
     def parameters(self, layout: Layout) -> bytes:
         return self.digest
 
-    def encode(self, cache: KVCache, layout: Layout) -> bytes:
-        return self._at([layout], cache.keys[0].device).encode(cache, layout)
+    def payloads(self, cache: KVCache, layout: Layout) -> Tensor:
+        return self._rotation.payloads(self._moved(cache, [layout], torch.sub), layout)
 
-    def decode(self, data: memoryview, layout: Layout) -> KVCache:
-        return self._at([layout], torch.device("cpu")).decode(data, layout)
+    def caches(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> KVCache:
+        arrived = self._rotation.caches(data, layout, torch.float32)
+        return cast(self._moved(arrived, [layout], torch.add), layout, dtype, data.device)
 
     def payload_bytes(self, layout: Layout) -> int:
-        return sum(self._plain.payload_bytes(layout.shape_of(layer)) for _, layer in layout.sent)
+        return self._rotation.payload_bytes(layout)
 
     def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
-        return self._at(layouts, cache.keys[0].device, batch=True).round_trip(cache, layouts)
+        still = self._moved(cache, layouts, torch.sub)
+        arrived, lengths = self._rotation.round_trip(still, layouts)
+        moved, like = self._moved(arrived, layouts, torch.add), cache.keys[0]
+        tensors = {site: tensor_of(moved, *site).to(like.dtype) for site in layouts[0].sites}
+        return layouts[0].cache(tensors, like), lengths
 
-    @property
-    def _plain(self) -> Rotation:
-        return Rotation(self.name, self.number, self.bits)
+    @cached_property
+    def _rotation(self) -> PerTensor:
+        return uniform(Rotation(self.name, self.number, self.bits))
 
-    def _at(
-        self, layouts: Sequence[Layout], device: torch.device, batch: bool = False
-    ) -> PerTensor:
-        """The codec of each tensor of a batch with these layouts, or of one example."""
+    def _moved(
+        self, cache: KVCache, layouts: Sequence[Layout], by: Callable[[Tensor, Tensor], Tensor]
+    ) -> KVCache:
+        """A batch [B, H, T, D] with these layouts whose keys (float32) are taken from their means,
+        or have them added."""
+        keys = list(cache.keys)
+        for layers, means in self._means(layouts, keys[0].device):
+            moved = by(torch.stack([keys[layer] for layer in layers]), means)
+            for layer, key in zip(layers, moved.unbind(), strict=True):
+                keys[layer] = key
+        return KVCache(tuple(keys), cache.values)
+
+    def _means(
+        self, layouts: Sequence[Layout], device: torch.device
+    ) -> list[tuple[tuple[int, ...], Tensor]]:
+        """Layers whose keys stand at the same positions, with their means there, float32
+        [layers, B, H, T, D]."""
         calibration = required(self.calibration, self.name)
         if calibration.geometry != layouts[0].geometry:
             raise CodecError(
                 f"{self.name} was calibrated for {calibration.geometry},"
                 f" not for {layouts[0].geometry}"
             )
-        layers = layouts[0].key_layers or (0,)
+        if not (layers := layouts[0].key_layers):
+            return []
         differ = any(layout.by_layer for layout in layouts)
-        one = {layer: _padded(layouts, layer) for layer in (layers if differ else layers[:1])}
-        # On the CPU whatever the device: a cosine may differ by a bit elsewhere.
-        distinct = torch.unique(torch.cat([each.flatten() for each in one.values()]))
-        places = {
-            layer: torch.searchsorted(distinct, each).to(device) for layer, each in one.items()
-        }
-        sent = {layer: row for row, layer in enumerate(layers)}
-        still = calibration.key_mean[list(sent), :, None].expand(-1, -1, len(distinct), -1)
-        turned = rope.redo(still, distinct, calibration.inverse_frequencies).to(device)
+        groups = [(layer,) for layer in layers] if differ else [layers]
+        places = [_padded(layouts, group[0]) for group in groups]
+        last = max(int(each.max()) for each in places)
+        if last < MOST_TABLED:
+            turned = _tabled(calibration, 1 << last.bit_length(), device)
+        else:
+            distinct = torch.unique(torch.cat([each.flatten() for each in places]))
+            turned = _turned(calibration, distinct).to(device)
+            places = [torch.searchsorted(distinct, at) for at in places]
+        return [
+            (group, torch.stack([turned[n] for n in group])[:, :, at.to(device)].transpose(1, 2))
+            for group, at in zip(groups, places, strict=True)
+        ]
 
-        def at(kind: str, layer: int) -> Codec:
-            if kind == "value":
-                return self._plain
-            place = places[layer if differ else layers[0]]
-            mean = turned[sent[layer]][:, place].transpose(0, 1)  # [B, H, T, D]
-            return self._plain.with_mean(mean if batch else mean[0])
 
-        return PerTensor(self.name, self.number, self.bits, at, self.digest)
+def _turned(calibration: Calibration, positions: Tensor) -> Tensor:
+    """The keys' means turned to positions [P]: float32 [L, H, P, D]. On the CPU whatever the
+    device: a cosine may differ by a bit elsewhere."""
+    still = calibration.key_mean[:, :, None].expand(-1, -1, len(positions), -1)
+    return rope.redo(still, positions, calibration.inverse_frequencies)
+
+
+@lru_cache(maxsize=4)
+def _tabled(calibration: Calibration, count: int, device: torch.device) -> Tensor:
+    """Those of the first `count` positions, on a device."""
+    return _turned(calibration, torch.arange(count)).to(device)
 
 
 def _padded(layouts: Sequence[Layout], layer: int) -> Tensor:

@@ -40,7 +40,8 @@ from latentwire.tracking.runs import CODEC_LEVEL, FINGERPRINT, artifact_address,
 
 log = logging.getLogger("latentwire")
 
-CLOCK = 2  # of measurements off the CPU: 2 since the clock waits for the device
+# Of measurements off the CPU: 2 since the clock waits for it, 3 since packets are made there
+CLOCK = 3
 LAYERS_FILE = "layers.json"
 PACKET_FILE = "packet.lwkv"
 # The metrics' names are too long for a terminal; files keep them.

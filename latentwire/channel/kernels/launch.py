@@ -16,7 +16,7 @@ from c2c.quantize import EPS, largest_code
 from c2c.triton_support import interpreted, kernels_run, power_of_two
 from latentwire.channel import nf4, rotation
 from latentwire.channel.block_scales import EPS as EPS16
-from latentwire.channel.codec import NOT_FINITE, Codec, NumbersRefused, check_held
+from latentwire.channel.codec import NOT_FINITE, Codec, NumbersRefused, check_held, not_finite
 from latentwire.channel.fp8 import FP8
 from latentwire.channel.grouped import Grouped
 from latentwire.channel.kernels.pointer_stack import Stack
@@ -58,7 +58,8 @@ class Encoded:
     shape: tuple[int, int, int, int]
     codes: Tensor  # uint8 [N, B, bytes]; what lies past an example's own length is undefined
     scales: Tensor  # float32 [N, B, H], or float16 [N, B, H * T * groups] likewise
-    lengths: Tensor | None  # int32 [B]: tokens of each example, T where None
+    lengths: Tensor | None = None  # int32 [B]: tokens of each example, T where None
+    doubt: Tensor | None = None  # bool []: whether `codec.encode` may refuse one of them
 
     def payloads(self) -> list[list[bytes]]:
         """The payload of every tensor [N] and example [B], as `codec.encode` writes it."""
@@ -89,8 +90,8 @@ def spec_of(codec: Codec) -> KernelSpec | None:
         return KernelSpec("nf4", 4, 1.0, EPS16, False, nf4.SIZE, 16, nf4.LEVELS, nf4.MIDDLES)
     if isinstance(codec, FP8):
         name = "e4m3" if codec.dtype == torch.float8_e4m3fn else "e5m2"
-        return KernelSpec(name, 8, codec.largest, EPS, True, 0)
-    if isinstance(codec, Rotation) and codec.bits in WIDTH and codec.mean is None:
+        return KernelSpec(name, 8, codec.largest_code, EPS, True, 0)
+    if isinstance(codec, Rotation) and codec.bits in WIDTH:
         bits = int(codec.bits)
         levels, bounds = rotation.levels(bits), rotation.BOUNDARIES[bits]
         return KernelSpec("rotation", bits, 1.0, EPS16, False, 0, 0, levels, bounds)
@@ -124,7 +125,8 @@ def encode(
     """Codes and scales of N tensors [B, H, T, D]; `lengths` (int32 [B]) are the valid tokens.
 
     Raises NumbersRefused for what `codec.encode` refuses in a valid row, for which it waits for the
-    device; with `check` False it does neither. `tuning`: see `_tuned` and `_parts`.
+    device; with `check` False it does neither, and `doubt` says it. `tuning`: see `_tuned` and
+    `_parts`.
     """
     source = Stack.of(tensors)
     first = source.tensors[0]
@@ -144,9 +146,13 @@ def encode(
         _quantize(rule, source, None, lengths, room, **tuning)
     if check and broken.item():
         raise NumbersRefused(NOT_FINITE)
-    if check and rule.per_head:
-        check_held(scales * rule.limit, codec.name)
-    return Encoded(codec, tuple(first.shape), codes, scales, lengths)  # type: ignore[arg-type]
+    doubt = broken[0] > 0
+    if rule.per_head:
+        if check:
+            check_held(scales * rule.limit, codec.name)
+        doubt = doubt | not_finite(scales * rule.limit)
+    shape: tuple[int, int, int, int] = tuple(first.shape)  # type: ignore[assignment]
+    return Encoded(codec, shape, codes, scales, lengths, doubt)
 
 
 def round_trip(
@@ -170,19 +176,29 @@ def round_trip(
     return sink.tensors
 
 
-def decode(codec: Codec, encoded: Encoded, out: Tensors, **tuning: Any) -> tuple[Tensor, ...]:
-    """Fill `out` (N tensors [B, H, T, D] of any of DTYPES) with what `encoded` stands for."""
+def decode(
+    codec: Codec, encoded: Encoded, out: Tensors, broken: Tensor | None = None, **tuning: Any
+) -> tuple[Tensor, ...]:
+    """Fill `out` (N tensors [B, H, T, D] of any of DTYPES) with what `encoded` stands for.
+
+    Sets `broken` (int32 [1]) where that holds a code that no encoder writes, NaN, or more than
+    `out` holds; bad scales are the caller's to look for.
+    """
     sink = Stack.of(out)
     first = sink.tensors[0]
     rule = _rule(codec, first)
     if tuple(first.shape) != encoded.shape or len(sink.tensors) != len(encoded.codes):
         raise ValueError(f"{encoded.shape} was encoded, which does not fit in {first.shape}")
+    if broken is None:
+        broken = torch.zeros(1, dtype=torch.int32, device=first.device)
     with torch.cuda.device_of(first):
-        _restore(rule, encoded, sink, **tuning)
+        _restore(rule, encoded, sink, broken, **tuning)
     return sink.tensors
 
 
-def _restore(rule: KernelSpec, encoded: Encoded, sink: Stack, **tuning: Any) -> None:
+def _restore(
+    rule: KernelSpec, encoded: Encoded, sink: Stack, broken: Tensor, **tuning: Any
+) -> None:
     first = sink.tensors[0]
     head_dim, device = first.shape[-1], first.device
     read = (sink.pointers, encoded.lengths, encoded.scales, encoded.codes, _table(rule, device))
@@ -194,12 +210,15 @@ def _restore(rule: KernelSpec, encoded: Encoded, sink: Stack, **tuning: Any) -> 
         parts = _parts(rule, head_dim, **tuning)
         flips = _flips(head_dim, parts["WIDTH"], device)
         rotation_kernels.restore[_grid(sink, parts["ROWS"])](*read, flips, *sizes, **parts, **types)
+        # No coordinate is larger than the whole vector, and a rotation keeps that one's length.
+        reach = 1.01 * rule.levels[-1] * head_dim**0.5
+        broken |= encoded.scales.amax().float() * reach > torch.finfo(first.dtype).max
         return
     from latentwire.channel.kernels import scale_kernels
 
     rows, warps, _ = _tuned(head_dim, **tuning)
     scale_kernels.restore[_grid(sink, rows)](
-        *read, *sizes, **_shape_of(rule, head_dim, rows), **types, num_warps=warps
+        *read, broken, *sizes, **_shape_of(rule, head_dim, rows), **types, num_warps=warps
     )
 
 

@@ -40,9 +40,14 @@ class Stack:
     def empty_like(cls, other: "Stack") -> "Stack":
         """Room for as many tensors of that shape and dtype, in one piece of memory."""
         first = other.tensors[0]
-        room = torch.empty(len(other.tensors), *first.shape, dtype=first.dtype, device=first.device)
+        shape = (len(other.tensors), *first.shape)
+        return cls.within(torch.empty(shape, dtype=first.dtype, device=first.device))
+
+    @classmethod
+    def within(cls, room: Tensor) -> "Stack":
+        """The tensors of contiguous memory [N, B, H, T, D]; their addresses are computed there."""
         step = room.stride(0) * room.element_size()
         start = room.data_ptr()
         pointers = torch.arange(len(room), device=room.device) * step + start
-        aligned = start % WIDE == 0 and first.shape[-1] * first.element_size() % WIDE == 0
+        aligned = start % WIDE == 0 and room.shape[-1] * room.element_size() % WIDE == 0
         return cls(tuple(room.unbind()), pointers, aligned)

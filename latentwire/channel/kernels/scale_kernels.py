@@ -141,12 +141,12 @@ def quantize(pointers, sinks, lengths, found, scales, codes, levels, broken,
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def restore(sinks, lengths, scales, codes, levels, batch, heads, tokens,
+def restore(sinks, lengths, scales, codes, levels, broken, batch, heads, tokens,
             to_example, to_head, to_token, code_bytes,
             D: tl.constexpr, ROWS: tl.constexpr, GROUP: tl.constexpr,
             BITS: tl.constexpr, RULE: tl.constexpr, LIMIT: tl.constexpr, SCALES: tl.constexpr,
             SINK: tl.constexpr, SINK_ALIGNED: tl.constexpr):  # fmt: skip
-    """The values that codes and scales stand for."""
+    """The values that codes and scales stand for; `broken` is set where some are no numbers."""
     tile, head, example, length = place(
         tl.program_id(0), tl.cdiv(tokens, ROWS), batch, heads, tokens, lengths
     )
@@ -158,6 +158,9 @@ def restore(sinks, lengths, scales, codes, levels, batch, heads, tokens,
     base = codes + example.to(tl.int64) * code_bytes
     base += (head * length + first).to(tl.int64) * ROW_BYTES
     numbers = load_codes(base, valid, ROWS, D, BITS)
+    if RULE == "integer":  # noqa: SIM102 (Triton knows no `and` of a constant and a number)
+        if tl.max(tl.max(numbers, 1), 0) > 2 * int(LIMIT):
+            tl.store(broken, 1)
     if SCALES == "head":
         scale = tl.load(scales + example.to(tl.int64) * heads + head)
         values = values_of(numbers, levels, RULE, LIMIT) * scale
@@ -173,4 +176,6 @@ def restore(sinks, lengths, scales, codes, levels, batch, heads, tokens,
                    SINK, SINK_ALIGNED)  # fmt: skip
     own = row[:, None] * to_token + channel[None, :]
     values = tl.where(valid[:, None], values, 0.0).to(SINK)
+    if tl.max(tl.max(magnitude_bits(values.to(tl.float32)), 1), 0) >= NOT_FINITE:
+        tl.store(broken, 1)
     tl.store(into + own, values, mask=(first + row < tokens)[:, None])

@@ -1,0 +1,283 @@
+"""Time packets of every fixed-rate codec, both ways, against what device and host copy.
+
+    PYTHONPATH=.:C2C python benchmarks/packet.py [--device cuda] [--output FILE.json]
+
+The sharer of 0.5B: 24 layers, 2 KV heads of 64, 128 tokens, bfloat16 on the device. One prompt:
+milliseconds from the cache to a packet's bytes and back to a cache, checksum and checks of a
+hostile packet with it, beside the same tensor by tensor (`alone`), and launches, counted: kernels
+and copies by the profiler on CUDA, operations of torch on a CPU. A batch of 128: GB/s of 16-bit
+cache and the share of what copying alone would need (the floor: reading the cache and writing the
+payload, or the reverse, at the device's measured copy, and the packets' bytes at the host's); and
+beside it, on the device alone, without the host's bytes. Bytes and numbers are compared with
+`alone` first; exits with 1 where one differs. Times are medians.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from codec import copy_speed
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from c2c.cache import Geometry, KVCache
+from latentwire.channel.calibration import Calibration
+from latentwire.channel.device_codec import DeviceCodec, cast, on_device, on_host
+from latentwire.channel.layout import Layout, tensor_of
+from latentwire.channel.packet import Header, decode, decode_batch, encode, encode_batch
+from latentwire.channel.per_tensor import PerTensor
+from latentwire.channel.registry import PER_TENSOR, codec
+from latentwire.evaluation.device_timer import now_s
+
+GEOMETRY = Geometry(24, 2, 64)
+IDENTITY = b"the pair"
+COMPOSED = ("turbo2", "turbo2.5", "int4/last2:bf16", "tokens:int8:int4")
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    codec: str
+    ratio: float  # of the 16-bit cache to the packet
+    encode_ms: float  # one prompt
+    decode_ms: float
+    encode_alone_ms: float | None  # tensor by tensor; None where a codec is not by tensor
+    decode_alone_ms: float | None
+    encode_launches: int
+    decode_launches: int
+    batch_encode_gb_s: float  # of 16-bit cache, from there to packets
+    batch_decode_gb_s: float
+    batch_encode_floor_ms: float
+    batch_encode_floor_percent: float  # of the time taken
+    batch_decode_floor_percent: float
+    device_encode_percent: float  # of the device's copy, without the host's bytes
+    device_decode_percent: float
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Bytes a second: the device's copy, read and written, and copies to the host and back."""
+
+    device: float
+    to_host: float
+    from_host: float
+
+
+def seconds_of(work: Callable[[], object], device: torch.device, budget: float) -> float:
+    """Median seconds of `work`, host and device; about `budget` seconds of it, at least twice."""
+    work()
+    taken: list[float] = []
+    while len(taken) < 2 or (sum(taken) < budget and len(taken) < 50):
+        began = now_s(device)
+        work()
+        taken.append(now_s(device) - began)
+    return statistics.median(taken)
+
+
+class _Operations(TorchDispatchMode):
+    """Counts what torch is asked to compute: views and new memory aside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.count += not function.is_view and "empty" not in function.name()
+        return function(*args, **(kwargs or {}))
+
+
+def launches(work: Callable[[], object], device: torch.device) -> int:
+    if device.type != "cuda":
+        with _Operations() as counted:
+            work()
+        return counted.count
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        work()
+        torch.cuda.synchronize()
+    events = profiled.events() or []
+    return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in events)
+
+
+def measured_speeds(device: torch.device, size: int) -> Speeds:
+    there = torch.ones(size, dtype=torch.uint8, device=device)
+    data = memoryview(bytes(size))
+    to_host = seconds_of(lambda: on_host(there), device, 0.2)
+    from_host = seconds_of(lambda: on_device([data], device), device, 0.2)
+    if device.type != "cuda":  # nothing has to cross
+        return Speeds(copy_speed(device), float("inf"), float("inf"))
+    return Speeds(copy_speed(device), size / to_host, size / from_host)
+
+
+def random_cache(batch: int, tokens: int, device: torch.device) -> KVCache:
+    generator = torch.Generator(device).manual_seed(SEED)
+    shape = (2 * GEOMETRY.layers, batch, GEOMETRY.kv_heads, tokens, GEOMETRY.head_dim)
+    room = torch.empty(shape, dtype=torch.bfloat16, device=device).normal_(generator=generator)
+    room[..., ::29] *= 8  # some channels are larger, as in K
+    tensors = room.unbind()
+    return KVCache(tensors[: GEOMETRY.layers], tensors[GEOMETRY.layers :])
+
+
+def calibration() -> Calibration:
+    """What `turbo` needs: means and frequencies."""
+    layers = tuple(range(GEOMETRY.layers))
+    half = GEOMETRY.head_dim // 2
+    mean = torch.randn(
+        GEOMETRY.layers,
+        GEOMETRY.kv_heads,
+        GEOMETRY.head_dim,
+        generator=torch.Generator().manual_seed(SEED),
+    )
+    frequencies = 1e6 ** -(torch.arange(half, dtype=torch.float64) / half)
+    known = {"key": layers, "value": layers}
+    return Calibration("00" * 32, {}, GEOMETRY, mean, frequencies, known, {}, {})
+
+
+def differs(header: Header, cache: KVCache, device: torch.device) -> bool:
+    """Whether packets of a batch differ from those tensor by tensor, or numbers from the path
+    without bytes."""
+    made, layout = header.codec, header.layout
+    packets = encode_batch(cache, header)
+    _, arrived = decode_batch(
+        packets, GEOMETRY, IDENTITY, torch.bfloat16, calibration(), device=device
+    )
+    direct, _ = made.round_trip(cache, [layout] * len(packets))
+    same = all(
+        torch.equal(tensor_of(arrived, *site), tensor_of(direct, *site)) for site in layout.sent
+    )
+    if isinstance(made, PerTensor):
+        for row, packet in enumerate(packets):
+            alone = bytes(made.encode_alone(cache.rows(row, row + 1), layout))
+            same &= packet[-4 - len(alone) : -4] == alone
+    return not same
+
+
+def alone_ms(
+    header: Header, cache: KVCache, device: torch.device, budget: float
+) -> tuple[float | None, float | None]:
+    """The payload tensor by tensor, and back into bfloat16 on the device."""
+    made, layout = header.codec, header.layout
+    if not isinstance(made, PerTensor):
+        return None, None
+    payload = memoryview(made.encode_alone(cache, layout))
+    back = lambda: cast(made.decode_alone(payload, layout), layout, torch.bfloat16, device)  # noqa: E731
+    return (
+        1e3 * seconds_of(lambda: made.encode_alone(cache, layout), device, budget),
+        1e3 * seconds_of(back, device, budget),
+    )
+
+
+def measure(header: Header, one: KVCache, many: KVCache, speeds: Speeds, budget: float) -> Row:
+    made, layout, device = header.codec, header.layout, one.keys[0].device
+    assert isinstance(made, DeviceCodec)
+    known = (GEOMETRY, IDENTITY, torch.bfloat16, header_calibration(header))
+    packet, packets = encode(one, header), encode_batch(many, header)
+    payloads: Tensor = made.payloads(many, layout)
+
+    def clock(work: Callable[[], object]) -> float:
+        return seconds_of(work, device, budget)
+
+    there = clock(lambda: encode(one, header))
+    back = clock(lambda: decode(packet, *known, device=device))
+    all_there = clock(lambda: encode_batch(many, header))
+    all_back = clock(lambda: decode_batch(packets, *known, device=device))
+    on_there = clock(lambda: made.payloads(many, layout))
+    on_back = clock(lambda: made.caches(payloads, layout, torch.bfloat16))
+    cache_bytes = 2 * layout.elements * len(packets)
+    wire_bytes = len(packet) * len(packets)
+    moved = (cache_bytes + wire_bytes) / speeds.device
+    floor, back_floor = moved + wire_bytes / speeds.to_host, moved + wire_bytes / speeds.from_host
+    return Row(
+        made.name,
+        2 * layout.elements / len(packet),
+        1e3 * there,
+        1e3 * back,
+        *alone_ms(header, one, device, budget),
+        launches(lambda: encode(one, header), device),
+        launches(lambda: decode(packet, *known, device=device), device),
+        cache_bytes / all_there / 1e9,
+        cache_bytes / all_back / 1e9,
+        1e3 * floor,
+        100 * floor / all_there,
+        100 * back_floor / all_back,
+        100 * moved / on_there,
+        100 * moved / on_back,
+    )
+
+
+def header_calibration(header: Header) -> Calibration | None:
+    return getattr(header.codec, "calibration", None)
+
+
+HEADINGS = (
+    f"{'codec':18} {'ratio':>6} {'encode ms':>9} {'decode ms':>9} {'alone':>7} {'alone':>7}"
+    f" {'launches':>9} {'batch GB/s':>13} {'% of floor':>11} {'device % copy':>13}"
+)
+
+
+def line(row: Row) -> str:
+    alone = [
+        "-" if each is None else f"{each:.2f}"
+        for each in (row.encode_alone_ms, row.decode_alone_ms)
+    ]
+    return (
+        f"{row.codec:18} {row.ratio:6.2f} {row.encode_ms:9.3f} {row.decode_ms:9.3f}"
+        f" {alone[0]:>7} {alone[1]:>7} {row.encode_launches:4} {row.decode_launches:4}"
+        f" {row.batch_encode_gb_s:6.1f} {row.batch_decode_gb_s:6.1f}"
+        f" {row.batch_encode_floor_percent:5.1f} {row.batch_decode_floor_percent:5.1f}"
+        f" {row.device_encode_percent:6.1f} {row.device_decode_percent:6.1f}"
+    )
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments.add_argument("--output", type=Path, help="a JSON file")
+    arguments.add_argument("--codecs", nargs="+", default=[*PER_TENSOR, *COMPOSED])
+    arguments.add_argument("--tokens", type=int, default=128)
+    arguments.add_argument("--batch", type=int, default=128)
+    arguments.add_argument("--budget", type=float, default=0.05, help="seconds of each work")
+    options = arguments.parse_args()
+    began, device = time.perf_counter(), torch.device(options.device)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    speeds = measured_speeds(device, 2 * 10**8 if device.type == "cuda" else 10**7)
+    print(
+        f"{name}, torch {torch.__version__}; copies: device {speeds.device / 1e9:.0f} GB/s read and"
+        f" written, to the host {speeds.to_host / 1e9:.1f}, back {speeds.from_host / 1e9:.1f}"
+    )
+    print(HEADINGS, flush=True)
+    all_layers = tuple(range(GEOMETRY.layers))
+    classes = bytes(token % 2 for token in range(options.tokens))
+    many, known = random_cache(options.batch, options.tokens, device), calibration()
+    one, few = many.rows(0, 1), many.rows(0, 2)
+    rows, wrong = [], []
+    for asked in options.codecs:
+        layout = Layout(
+            GEOMETRY,
+            all_layers,
+            all_layers,
+            (range(options.tokens),),
+            classes=classes if asked.startswith("tokens") else b"",
+        )
+        header = Header(codec(asked, known), IDENTITY, layout)
+        wrong += [asked] if differs(header, few, device) else []
+        rows.append(measure(header, one, many, speeds, options.budget))
+        print(line(rows[-1]), flush=True)
+    print("DIFFERENT: " + ", ".join(wrong) if wrong else "nothing differs")
+    facts = {"device": name, "torch": torch.__version__, "tokens": options.tokens}
+    facts |= {"batch": options.batch, "seconds": time.perf_counter() - began, "different": wrong}
+    if options.output:
+        record = facts | {"copies_bytes_a_second": asdict(speeds), "rows": list(map(asdict, rows))}
+        options.output.write_text(json.dumps(record, indent=1) + "\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""A codec on many tensors of one shape at once: by its kernel where there is one, else by its own
+operations on the stack of them. To the bit the same as tensor by tensor."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from latentwire.channel.codec import Codec, Shape, not_finite
+from latentwire.channel.kernels import launch
+from latentwire.channel.kernels.launch import Encoded
+from latentwire.channel.kernels.pointer_stack import Stack
+
+
+def encode(codec: Codec, tensors: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    """Of N tensors [B, H, T, D] the bytes of each field, uint8 [N, B, length], and whether
+    `codec.encode` may refuse one of them (bool []). Waits for no device."""
+    if not launch.supports(codec, tensors[0]) or not _alike(tensors):
+        return codec.encode_all(torch.stack([*tensors]))
+    encoded = launch.encode(codec, tensors, check=False)
+    assert encoded.doubt is not None
+    return [encoded.scales.view(torch.uint8), encoded.codes], encoded.doubt
+
+
+def decode(
+    codec: Codec, parts: Sequence[Tensor], shape: Shape, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The tensors [N, B, H, T, D] in `dtype` of each field's bytes, uint8 [N, B, length] in memory
+    of their own, and whether `codec.decode` may refuse one of them, or `dtype` not hold it (bool
+    []). Waits for no device."""
+    count, batch, _ = parts[0].shape
+    whole = (count, batch, *shape)
+    out = torch.empty(whole, dtype=dtype, device=parts[0].device)
+    rule = launch.spec_of(codec)
+    if rule is None or not launch.supports(codec, out[0]):
+        x, doubt = codec.decode_all(parts, shape)
+        cast = x.to(dtype)
+        return cast, doubt if cast is x else doubt | not_finite(cast)
+    scales, codes = parts
+    scales = scales.view(torch.float32 if rule.per_head else torch.float16)
+    broken = torch.zeros(1, dtype=torch.int32, device=out.device)
+    encoded = Encoded(codec, (batch, *shape), codes, scales)
+    launch.decode(codec, encoded, Stack.within(out), broken)
+    faults = [where.any() for where, _ in codec.faults(scales)]
+    return out, torch.stack([broken[0] > 0, *faults]).any()
+
+
+def round_trip(codec: Codec, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """What decoding what was encoded gives, of N tensors [B, H, T, D]."""
+    if tensors[0].is_cuda and launch.supports(codec, tensors[0]):
+        return launch.round_trip(codec, tensors)
+    return [codec.round_trip(tensor) for tensor in tensors]
+
+
+def _alike(tensors: Sequence[Tensor]) -> bool:
+    """Whether tensors of one shape lie in memory alike, as kernels want it."""
+    return len({(each.stride(), each.dtype) for each in tensors}) == 1

@@ -1,0 +1,192 @@
+"""Whole caches at once give the bytes, numbers and refusals of each tensor alone."""
+
+import random
+
+import pytest
+import torch
+from any_layouts import differing
+from calibrations import make_calibration
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from c2c.cache import Geometry, KVCache
+from c2c.sections import runs_of
+from c2c.triton_support import available, interpreted
+from latentwire.channel import stacked
+from latentwire.channel.codec import Codec, CodecError, NumbersRefused
+from latentwire.channel.device_codec import DeviceCodec, on_device, on_host
+from latentwire.channel.layout import Layout, tensor_of
+from latentwire.channel.packet import (
+    Header,
+    PacketError,
+    decode,
+    decode_batch,
+    encode,
+    encode_batch,
+)
+from latentwire.channel.per_tensor import PerTensor
+from latentwire.channel.registry import CODECS, EXAMPLES, NAMES, PER_TENSOR, codec
+from latentwire.channel.turbo import MOST_TABLED
+
+GEOMETRY = Geometry(layers=3, kv_heads=2, head_dim=6)
+CALIBRATION = make_calibration(GEOMETRY, (0, 2), (1, 2))
+CPU = torch.device("cpu")
+ON_GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if ON_GPU else "cpu")
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+INTERPRETED = available() and interpreted()
+
+
+def random_cache(layout: Layout, batch: int, dtype: torch.dtype, seed: int = 0) -> KVCache:
+    """[B, H, T, D] with T of each layer, on DEVICE; some numbers are large."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def tensor(layer: int) -> Tensor:
+        heads, tokens, head_dim = layout.shape_of(layer)
+        x = torch.randn(batch, heads, max(1, tokens), head_dim, generator=generator)
+        x[..., 3] *= 40
+        return x.to(DEVICE, dtype)
+
+    layers = range(layout.geometry.layers)
+    return KVCache(tuple(map(tensor, layers)), tuple(map(tensor, layers)))
+
+
+def same(ours: KVCache, theirs: KVCache, layout: Layout) -> bool:
+    return all(
+        torch.equal(tensor_of(ours, *site).cpu(), tensor_of(theirs, *site).cpu())
+        for site in layout.sent
+    )
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> Layout:
+    tokens = draw(st.sets(st.integers(0, 20), min_size=1, max_size=9))
+    kinds = draw(st.sampled_from((((0, 2), (1, 2)), ((), (0, 1)), ((2,), ()))))
+    return draw(differing(Layout(GEOMETRY, *kinds, runs_of(tokens))))
+
+
+@pytest.mark.parametrize("name", PER_TENSOR)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_a_batch_is_its_tensors_one_by_one(name: str, data: st.DataObject) -> None:
+    layout, batch = data.draw(layouts()), data.draw(st.integers(1, 3))
+    dtype = data.draw(st.sampled_from(DTYPES))
+    made, cache = PER_TENSOR[name], random_cache(layout, batch, dtype, data.draw(st.integers(0, 9)))
+    payloads = on_host(made.payloads(cache, layout))
+    alone = [bytes(made.encode_alone(cache.rows(b, b + 1), layout)) for b in range(batch)]
+    assert [row.tobytes() for row in payloads] == alone
+    rows = [memoryview(row) for row in payloads]
+    arrived = made.caches(on_device(rows, DEVICE), layout, torch.float32)
+    direct, lengths = made.round_trip(cache, [layout] * batch)
+    assert lengths == [len(row) for row in alone]
+    for b, row in enumerate(rows):
+        assert same(arrived.rows(b, b + 1), made.decode_alone(row, layout), layout)
+    assert same(arrived.map(lambda x: x.to(dtype)), direct, layout)
+
+
+@pytest.mark.parametrize("name", (*NAMES, *EXAMPLES, "turbo2+zstd"))
+def test_packets_of_a_batch_are_those_of_its_examples(name: str) -> None:
+    classes = bytes((0, 2, 1, 1, 0)) if name.startswith("tokens") else b""
+    runs = (range(2, 5), range(8, 10))
+    if "turbo" in name:
+        runs = (range(2, 5), range(MOST_TABLED, MOST_TABLED + 2))  # past the positions kept
+    layout = Layout(GEOMETRY, (0, 2), (1, 2), runs, classes=classes)
+    calibration = CALIBRATION if any(each in name for each in ("turbo", "kvtc", "klt")) else None
+    header = Header(codec(name, calibration), b"the pair", layout)
+    cache = random_cache(layout, 3, torch.bfloat16)
+    packets = encode_batch(cache, header)
+    assert packets == [encode(cache.rows(b, b + 1), header) for b in range(3)]
+    known = {"calibration": calibration, "device": DEVICE, "dtype": torch.bfloat16}
+    _, arrived = decode_batch(packets, GEOMETRY, b"the pair", **known)
+    for b, packet in enumerate(packets):
+        assert same(
+            arrived.rows(b, b + 1), decode(packet, GEOMETRY, b"the pair", **known)[1], layout
+        )
+    direct, _ = header.codec.round_trip(cache, [layout] * 3)
+    assert same(arrived, direct, layout)
+    on_the_cpu = "+" in name or name.startswith(("kvtc", "klt", "planes"))
+    assert isinstance(header.codec, DeviceCodec) is not on_the_cpu
+
+
+@pytest.mark.parametrize("name", PER_TENSOR)
+def test_hostile_payloads_are_refused_in_the_same_words(name: str) -> None:
+    made, generator = PER_TENSOR[name], random.Random(name)
+    layout = Layout(GEOMETRY, (0, 2), (1,), (range(5),))
+    written = made.encode(random_cache(layout, 1, torch.float32), layout)
+    refused = 0
+    for turn in range(60):
+        payload = bytearray(generator.randbytes(len(written)) if turn % 3 == 0 else written)
+        for _ in range(generator.choice((1, 2, 6))):
+            payload[generator.randrange(len(payload))] = generator.choice((0, 127, 128, 255, 1))
+        data = on_device([memoryview(payload)], DEVICE)
+        try:
+            alone = made.decode_alone(memoryview(payload), layout)
+        except CodecError as error:
+            refused += 1
+            with pytest.raises(CodecError) as caught:
+                made.caches(data, layout, torch.float32)
+            assert str(caught.value) == str(error)
+        else:
+            assert same(made.caches(data, layout, torch.float32), alone, layout)
+    assert refused
+
+
+def test_the_first_tensor_that_cannot_be_sent_is_the_reason() -> None:
+    layout = Layout(GEOMETRY, (0, 2), (1,), (range(5),))
+    cache = random_cache(layout, 3, torch.float32)
+    cache.values[1][2, 0, 0, 0] = torch.nan
+    header = Header(codec("fp16"), b"the pair", layout)
+    with pytest.raises(PacketError, match="NaN or infinite"):
+        encode_batch(cache, header)
+    cache.keys[2][1, 0, 0, 0] = 1e9
+    with pytest.raises(PacketError, match="too large for fp16"):
+        encode_batch(cache, header)
+    cache.keys[2][1, 0, 0, 0] = cache.values[1][2, 0, 0, 0] = 0
+    packets = encode_batch(cache, header)
+    with pytest.raises(PacketError, match="do not have one header"):
+        other = Header(codec("bf16"), b"the pair", layout)
+        decode_batch([packets[0], *encode_batch(cache, other)], GEOMETRY, b"the pair")
+
+
+WITH_KERNELS = tuple(
+    CODECS[name] for name in ("int8", "int4", "int8_token", "int4_group", "nf4", "rotate3")
+)
+
+
+@pytest.mark.skipif(
+    not (INTERPRETED or (ON_GPU and available())),
+    reason="needs a CUDA device, or Triton and TRITON_INTERPRET=1",
+)
+@pytest.mark.parametrize("tensors", WITH_KERNELS, ids=lambda made: made.name)
+def test_kernels_write_and_read_the_same_bytes(tensors: Codec) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = [torch.randn(2, 2, 5, 64, generator=generator).to(DEVICE) for _ in range(2)]
+    parts, doubt = stacked.encode(tensors, x)
+    plain, _ = tensors.encode_all(torch.stack(x))
+    assert not bool(doubt)
+    assert all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(parts, plain, strict=True))
+    shape = (2, 5, 64)
+    found, doubt = stacked.decode(tensors, parts, shape, torch.float16)
+    assert not bool(doubt)
+    assert torch.equal(found, tensors.decode_all(plain, shape)[0].half())
+    x[1][1, 1, 4, 63] = torch.inf
+    assert bool(stacked.encode(tensors, x)[1])
+    bad = parts[0].clone()
+    bad[-1, -1, -2:] = 255
+    assert bool(stacked.decode(tensors, [bad, parts[1]], shape, torch.float16)[1])
+    if tensors.name.startswith("int"):
+        bad = parts[1].clone()
+        bad[-1, -1, -1] = 255
+        assert bool(stacked.decode(tensors, [parts[0], bad], shape, torch.float32)[1])
+
+
+def test_a_reason_is_found_where_there_is_one() -> None:
+    """Doubt alone refuses nothing."""
+    layout = Layout(GEOMETRY, (0,), (), (range(5),))
+    made = PER_TENSOR["int8"]
+    assert isinstance(made, PerTensor)
+    cache = random_cache(layout, 1, torch.float32)
+    with pytest.raises(NumbersRefused):
+        made.payloads(cache.map(lambda x: x * torch.inf), layout)
+    assert bytes(made.encode_alone(cache, layout)) == made.encode(cache, layout)
