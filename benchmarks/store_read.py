@@ -1,14 +1,17 @@
 """How long reading a large tracking store takes: the resume check, and M4's table.
 
     PYTHONPATH=.:C2C python benchmarks/store_read.py --runs 10000
+    PYTHONPATH=.:C2C python benchmarks/store_read.py --runs 10000 --server 2
     PYTHONPATH=.:C2C python benchmarks/store_read.py --runs 10000 \
         --uri http://127.0.0.1:5000 --database postgresql://... --artifacts FOLDER
 
-Without `--uri` a SQLite store in a temporary folder is filled and read. With it, a server's: runs
-are put into its `--database`, artifacts into its `--artifacts-destination`, and all reading goes
-through the server. Filling inserts rows by the models of MLflow's own SQL store, one statement a
-table, since its API takes five requests a run; what is inserted is what RunWriter writes (a test
-compares the two).
+Without `--uri` a SQLite store in a temporary folder is filled and read; with `--server`, through an
+`mlflow server` of so many processes, which is started. With `--uri`, a server's: runs are put into
+its `--database`, artifacts into its `--artifacts-destination`, and all reading goes through the
+server. `m4 one by one` asks for page after page and for each chunk run's own file, as was done at
+first; both tables must be equal. Filling inserts rows by the models of MLflow's own SQL store, one
+statement a table, since its API takes five requests a run; what is inserted is what RunWriter
+writes (a test compares the two).
 """
 
 import argparse
@@ -18,16 +21,23 @@ import os
 import platform
 import pstats
 import random
+import socket
+import subprocess
+import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pandas as pd
+import psutil
+from mlflow import MlflowClient
 from mlflow.store.entities import PagedList
 from mlflow.store.tracking.dbmodels.models import (
     SqlLatestMetric,
@@ -48,6 +58,7 @@ from latentwire.analysis.chunk_metrics import chunk_metrics
 from latentwire.analysis.curve import build_curve
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS
 from latentwire.channel.registry import CODECS, needs_calibration
+from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, record_lines
 from latentwire.milestones import m4
 from latentwire.milestones.budget_curves import load_curve
@@ -55,7 +66,10 @@ from latentwire.session.condition_plan import ConditionPlan
 from latentwire.spec.condition import Channel, Condition
 from latentwire.spec.setting import Setting
 from latentwire.tasks.registry import task_of_records
+from latentwire.tracking import results_reader
+from latentwire.tracking import store as store_module
 from latentwire.tracking.finished_chunks import chunk_name, finished_chunks
+from latentwire.tracking.kept_together import keep_together
 from latentwire.tracking.processes import own_process
 from latentwire.tracking.results_reader import chunks_from, results
 from latentwire.tracking.runs import (
@@ -75,11 +89,13 @@ from latentwire.tracking.runs import (
     RunWriter,
     process_name,
 )
-from latentwire.tracking.store import Store, open_store
+from latentwire.tracking.server_client import ServerClient
+from latentwire.tracking.store import Store, http_get, is_server, open_store
 
 SETTING = Setting("synthetic", "0" * 64, "synthetic", "1" * 64, 1, "bfloat16", 42)
 MORE_TAGS = 10  # beside those that RunWriter sets, as schedulers and users add them
 SECONDS = 1.5
+Seconds = dict[str, list[float]]  # as `clocks` has them
 BATCH = 500  # runs inserted at once
 WORDS = ("the", "answer", "is", "clear", "from", "question", "about", "rock", "and", "river")
 
@@ -103,6 +119,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10_000, help="finished chunk runs")
     parser.add_argument("--conditions", type=int, default=100)
     parser.add_argument("--records", type=int, default=20, help="records of a chunk run")
+    parser.add_argument("--server", type=int, help="start one of so many processes")
     parser.add_argument("--uri", help="a tracking server; else SQLite in a temporary folder")
     parser.add_argument("--database", help="the server's --backend-store-uri")
     parser.add_argument("--artifacts", type=Path, help="the server's --artifacts-destination")
@@ -111,22 +128,50 @@ def main() -> None:
     shape = Shape(options.runs, options.conditions, options.records)
     if options.uri and not (options.database and options.artifacts):
         parser.error("--uri needs --database and --artifacts")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         os.chdir(folder)  # where a local store keeps its artifacts
         database = options.database or f"sqlite:///{folder}/mlflow.db"
-        os.environ["MLFLOW_TRACKING_URI"] = options.uri or database
+        uri, artifacts = options.uri, options.artifacts
+        if options.server:
+            artifacts = Path(folder) / "served"
+            uri = stack.enter_context(server(database, artifacts, options.server))
+        os.environ["MLFLOW_TRACKING_URI"] = uri or database
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"  # as entry points do
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
         store = open_store(f"synthetic {shape.runs} {shape.records} {uuid.uuid4().hex[:6]}")
-        seconds: dict[str, float] = {}
-        prints = timed(seconds, "fill", lambda: fill(store, database, options.artifacts, shape))
+        seconds: Seconds = {}
+        prints = timed(seconds, "fill", lambda: fill(store, database, artifacts, shape))
         read(store, prints, seconds, options.profile)
-    table = pd.Series(seconds, name="seconds").round(2)
+        table = pd.DataFrame(seconds, ["wall", "CPU here", "CPU of its processes"]).T.round(2)
     print(f"{shape}, {store.uri.partition(':')[0]}, {platform.machine()}, {os.cpu_count()} cores")
     print(table.to_string())
 
 
-def read(store: Store, prints: list[str], seconds: dict[str, float], profile: bool) -> None:
+@contextmanager
+def server(database: str, artifacts: Path, workers: int) -> Iterator[str]:
+    """The address of an `mlflow server` of this process."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database]
+    command += ["--serve-artifacts", "--artifacts-destination", str(artifacts)]
+    command += ["--port", str(port), "--workers", str(workers)]
+    env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    started = psutil.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        while started.poll() is None:
+            with suppress(LatentWireError):
+                http_get(uri)
+                break
+            time.sleep(0.5)
+        yield uri
+    finally:
+        for process in [*started.children(recursive=True), started]:
+            process.kill()
+
+
+def read(store: Store, prints: list[str], seconds: Seconds, profile: bool) -> None:
     """Time what resuming and M4 read; `prints` are the conditions' fingerprints."""
     own = Store(OneExperiment(store), store.uri, store.experiment_id)  # type: ignore[arg-type]
     timed(seconds, "resume check", lambda: finished_chunks(store, prints))
@@ -135,10 +180,17 @@ def read(store: Store, prints: list[str], seconds: dict[str, float], profile: bo
             load_curve(own, ("local",), SETTING.pair, None)
         pstats.Stats(profiler).sort_stats("cumulative").print_stats(45)
         return
-    timed(seconds, "m4 load_curve", lambda: load_curve(own, ("local",), SETTING.pair, None))
+
+    def curve() -> pd.DataFrame:
+        return load_curve(own, ("local",), SETTING.pair, None)
+
+    found = timed(seconds, "m4 load_curve", curve)
+    if is_server(store.uri):
+        with one_by_one():
+            pd.testing.assert_frame_equal(found, timed(seconds, "m4 one by one", curve))
     chunks = timed(seconds, "  of it: search", lambda: chunks_from(own, "local", SETTING.pair))
-    found = timed(seconds, "  of it: records", lambda: results(own, chunks))
-    timed(seconds, "  of it: table", lambda: build_curve(found))
+    answers = timed(seconds, "  of it: records", lambda: results(own, chunks))
+    timed(seconds, "  of it: table", lambda: build_curve(answers))
     values = {"pair": SETTING.pair, "dataset": None, "data_dir": None, "source": "local"}
     values |= {"margin_points": DEFAULT_MARGIN_POINTS, "output_dir": None}
     timed(seconds, "m4 whole", lambda: m4.run_on(own, values))
@@ -159,13 +211,31 @@ class OneExperiment:
         return getattr(self.store.client, name)
 
 
-def timed(seconds: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
+@contextmanager
+def one_by_one() -> Iterator[None]:
+    """Page after page, each read by MLflow, and each chunk run's own file."""
+    with (
+        patch.object(results_reader, "kept_together", lambda *_: {}),
+        patch.object(store_module, "is_server", lambda uri: False),
+        patch.object(ServerClient, "search_runs", MlflowClient.search_runs),
+    ):
+        yield
+
+
+def timed(seconds: Seconds, name: str, work: Callable[[], Any]) -> Any:
     """What `work` returns; its time goes to `seconds`."""
-    began = time.perf_counter()
+    began = clocks()
     result = work()
-    seconds[name] = time.perf_counter() - began
-    print(f"{name}: {seconds[name]:.2f} s", flush=True)
+    seconds[name] = [after - before for before, after in zip(began, clocks(), strict=True)]
+    print(f"{name}: {seconds[name][0]:.2f} s", flush=True)
     return result
+
+
+def clocks() -> list[float]:
+    """Wall time; CPU seconds of this process, and of those that it started."""
+    below = psutil.Process().children(recursive=True)
+    used = sum(sum(process.cpu_times()[:2]) for process in below)
+    return [time.perf_counter(), time.process_time(), used]
 
 
 def fill(store: Store, database: str, artifacts: Path | None, shape: Shape) -> list[str]:
@@ -181,14 +251,18 @@ def fill(store: Store, database: str, artifacts: Path | None, shape: Shape) -> l
     for plan in plans:
         tags = {FINGERPRINT: plan.fingerprint, CONDITION: plan.fingerprint}
         parent = writer.start(plan.condition.label, "condition", milestone, plan.params, tags)
+        texts = []
         for chunk in range(shape.chunks):
             span = (chunk * shape.records, (chunk + 1) * shape.records)
             run = chunk_run(plan, span, parent, root)
+            texts.append((root / run.run_id / "artifacts" / RECORDS_FILE).read_text())
             for model, values in run_rows(run, int(store.experiment_id), location):
                 rows.setdefault(model, []).append(values)
             count += 1
             if count % BATCH == 0:
                 _insert(engine, rows)
+        if artifacts:
+            keep_together(writer, parent, texts)
         writer.finish(parent, {"examples": shape.chunks * shape.records})
     _insert(engine, rows)
     writer.finish(milestone)

@@ -69,10 +69,8 @@ class ResampledMean:
         sums, sizes = cluster_sums(outcomes)
         sums, sizes = np.append(sums, added), np.append(sizes, np.ones(len(added)))
         # float64: a sum of scores is no whole number, and blocks must add up alike.
-        means = [
-            (counts.astype(float) @ sums) / (counts @ sizes)
-            for counts in draws(len(sums), resamples, SEED)
-        ]
+        blocks = (counts.astype(float) for counts in draws(len(sums), resamples, SEED))
+        means = [(counts @ sums) / (counts @ sizes) for counts in blocks]
         self._means = np.sort(np.concatenate(means))
 
     @property

@@ -95,7 +95,7 @@ def clusters(outcomes: Outcomes) -> list[list[str]]:
 def is_plain(outcomes: Outcomes) -> bool:
     """Whether every question is right or wrong, independently of all others."""
     return all(score in (0, 1) for score in outcomes.values()) and (
-        len(clusters(outcomes)) == len(outcomes)
+        not any(map(cluster_of, outcomes.values())) or len(clusters(outcomes)) == len(outcomes)
     )
 
 

@@ -181,7 +181,7 @@ def answer(
     unanswered under that condition and takes no other with it. Raises C2CError for a prompt that is
     too short to be sent. Inside `slot_attention` only.
     """
-    batch = _Batch(work, questions, donors, max_new_tokens, on_first_logits, forced_lengths)
+    batch = Batch(work, questions, donors, max_new_tokens, on_first_logits, forced_lengths)
     fused = [c for c in conditions if c.channel]
     sharer_alone = [c for c in conditions if c.system == "sharer"]
     shared = [OWN for _ in sharer_alone] if batch.sharer_rereads else []
@@ -233,7 +233,7 @@ class _Pass(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Batch:
+class Batch:
     """B examples, and the steps of `answer`. Caches are [B, H, T, D], padded at the end."""
 
     work: Workspace

@@ -1,32 +1,27 @@
 """What a codec does to real caches: error of K and V by layer, bytes, and time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from c2c.cache import KVCache
-from c2c.sections import sections
+from c2c.cache import KVCache, concatenate, tokens_at
+from latentwire.channel.endpoint import Arrived
 from latentwire.channel.positions import Positions
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.device_timer import now_s
 from latentwire.evaluation.loaded_pair import LoadedPair
-from latentwire.evaluation.pipeline import (
-    as_batch,
-    packet_of,
-    read_as_sharer,
-    seen_of,
-    taken_to_its_own,
-)
-from latentwire.evaluation.reading import Text, receivers_text, sharers_text
+from latentwire.evaluation.next_token import NextTokens
+from latentwire.evaluation.pipeline import packet_of, read_as_sharer
+from latentwire.evaluation.reading import Text, sharers_text
 from latentwire.spec.condition import Channel
 from latentwire.tasks.question import Question
 
 MOST_KEPT = 32  # questions whose caches stay in memory
+TOKENS_TOGETHER = 4096  # of questions that are measured at once, padding counted
 
 
 @dataclass(frozen=True)
@@ -58,134 +53,189 @@ class CodecMeasurement:
 
 @dataclass(frozen=True)
 class Undamaged:
-    """What codecs are compared with, of one question."""
+    """What codecs are compared with, of B questions."""
 
-    question: Question
-    text: Text  # `sharers_text`
-    cache: KVCache  # the sharer's, as the model made it: not rounded to 16 bits
-    sent: KVCache  # of it the tokens that can be sent
-    next_token: Tensor  # the receiver's log-probabilities with that cache: float32 [vocabulary]
+    texts: list[Text]  # `sharers_text`
+    caches: list[KVCache]  # the sharer's, as the model made them: not rounded to 16 bits
+    sent: list[KVCache]  # of each the tokens that can be sent
+    whole: list[Positions]  # which those are
+    batch: KVCache  # `caches` as rows [B, H, T, D]
+    receiver: NextTokens
+    next_tokens: Tensor  # the receiver's log-probabilities with `sent`: float32 [B, vocabulary]
 
 
-Look = Callable[[Question], Undamaged]
+Look = Callable[[tuple[Question, ...]], Undamaged]
 
 
 def undamaged(pair: LoadedPair) -> Look:
-    """Reads a question; those read last are kept, since every codec is measured on the same."""
+    """Reads questions; those read last are kept, since every codec is measured on the same."""
+    kept: dict[tuple[Question, ...], Undamaged] = {}
 
-    @lru_cache(MOST_KEPT)
-    @torch.inference_mode()
-    def look(question: Question) -> Undamaged:
-        text = sharers_text(pair.interface, question)
-        cache = read_as_sharer(pair, text)
-        sent = cache
-        if text.sendable is not None:
-            sent = cache.at(torch.tensor(text.sendable, device=pair.device))
-        return Undamaged(question, text, cache, sent, _next_token(pair, question, text, sent))
+    def look(questions: tuple[Question, ...]) -> Undamaged:
+        if questions not in kept:
+            while kept and sum(map(len, kept)) + len(questions) > MOST_KEPT:
+                del kept[next(iter(kept))]
+            kept[questions] = _read(pair, questions)
+        return kept[questions]
 
     return look
 
 
 @torch.inference_mode()
+def _read(pair: LoadedPair, questions: Sequence[Question]) -> Undamaged:
+    texts = [sharers_text(pair.interface, question) for question in questions]
+    caches = [read_as_sharer(pair, text) for text in texts]
+    whole = [Positions.of(text.sent) for text in texts]
+    batch = padded_rows(caches)
+    sent = tokens_at(batch, [text.sent for text in texts])
+    counts = [each.count for each in whole]
+    nothing, sure = [0] * len(texts), torch.zeros(len(texts), dtype=torch.bool)
+    receiver = NextTokens(pair, questions, texts)
+    next_tokens = receiver.after(Arrived(whole, sent, nothing, nothing, sure, whole))
+    alone = [sent.rows(n, n + 1).section(0, count) for n, count in enumerate(counts)]
+    return Undamaged(texts, caches, alone, whole, batch, receiver, next_tokens)
+
+
+def together(questions: Sequence[Question]) -> Iterator[tuple[Question, ...]]:
+    """Neighbours, as many as are measured at once."""
+    left = list(questions)
+    while left:
+        count = 1
+        while count < min(len(left), MOST_KEPT // 2):
+            longest = max(len(q.prompts.everything) for q in left[: count + 1])
+            if (count + 1) * longest > TOKENS_TOGETHER:
+                break
+            count += 1
+        yield tuple(left[:count])
+        del left[:count]
+
+
+@torch.inference_mode()
 def measure(
     pair: LoadedPair, channel: Channel, questions: Sequence[Question], look: Look | None = None
-) -> CodecMeasurement:
-    """Send each question's whole cache as a real packet and look at what arrives.
+) -> tuple[CodecMeasurement, bytes]:
+    """Send each question's whole cache as a real packet and look at what arrives; the first of
+    these packets.
 
     `look` is what `undamaged` has made for the pair, to be given again for other codecs. Questions
     whose cache cannot be sent are left out. Raises Unanswerable where that is all of them, and
     LatentWireError should the packet and the path without bytes not agree to the bit.
     """
-    endpoint = pair.endpoint
-    layers = {"key": endpoint.key_layers, "value": endpoint.value_layers}
-    error = {kind: torch.zeros(endpoint.geometry.layers, dtype=torch.float64) for kind in layers}
-    power = {kind: torch.zeros(endpoint.geometry.layers, dtype=torch.float64) for kind in layers}
-    divergence, same, wire_bytes, elements, encode_s, decode_s = 0.0, 0, 0, 0, 0.0, 0.0
-    count, refusal = 0, Unanswerable("there is no question")
     look = look or undamaged(pair)
-    for place, question in enumerate(questions):
-        true = look(question)
-        # A codec's first call pays for what later ones find loaded, and kernels for other lengths.
-        if place == 0 or pair.device.type == "cuda":
-            with suppress(Unanswerable):
-                _send(pair, channel, true)
-        began = now_s(pair.device)
-        try:
-            packet, arrived, sent = _send(pair, channel, true)
-        except Unanswerable as reason:
-            refusal = reason
-            continue
-        count += 1
-        encode_s, decode_s = encode_s + sent - began, decode_s + now_s(pair.device) - sent
-        whole = Positions.of(true.text.sent)
-        direct = endpoint.simulate(channel, true.cache, [whole])
-        _check_same(channel.codec, arrived, direct.cache)
-        if direct.wire_bytes != [len(packet)]:
-            raise LatentWireError(f"{channel.codec}: a packet is not as long as was counted")
-        for kind in layers:
-            for layer in layers[kind]:
-                was, got = (_tensors(c, kind)[layer].double().cpu() for c in (true.sent, arrived))
-                error[kind][layer] += (was - got).square().sum()
-                power[kind][layer] += was.square().sum()
-                elements += was.numel()
-        lossy = _next_token(pair, question, true.text, arrived)
-        divergence += float(F.kl_div(lossy, true.next_token, reduction="sum", log_target=True))
-        same += int(true.next_token.argmax() == lossy.argmax())
-        wire_bytes += len(packet)
-    relative = {kind: (error[kind] / power[kind]).sqrt() for kind in layers}
-    if not count:
-        raise refusal
-    return CodecMeasurement(
-        key_error={layer: float(relative["key"][layer]) for layer in layers["key"]},
-        value_error={layer: float(relative["value"][layer]) for layer in layers["value"]},
-        kl_nats_mean=max(0.0, divergence / count),  # rounding can leave -1e-8
-        same_token_share=same / count,
-        wire_bytes_mean=wire_bytes / count,
-        bits_per_element=8 * wire_bytes / max(1, elements),
-        encode_ms_mean=1000 * encode_s / count,
-        decode_ms_mean=1000 * decode_s / count,
-    )
+    total = _Total(pair)
+    for part in together(questions):
+        total.add(channel, look(part))
+    return total.measurement(), total.example
 
 
-@torch.inference_mode()
-def example_packet(
-    pair: LoadedPair, channel: Channel, questions: Sequence[Question], look: Look | None = None
-) -> bytes:
-    """The packet of the first question whose cache can be sent; Unanswerable without any. `look` is
-    as `measure` has it."""
-    refusal = Unanswerable("there is no question")
-    look = look or undamaged(pair)
-    for question in questions:
-        try:
-            true = look(question)
-            return packet_of(pair, channel, true.cache, true.text)
-        except Unanswerable as reason:
-            refusal = reason
-    raise refusal
+class _Total:
+    """A codec's figures over questions, as they are added up."""
+
+    def __init__(self, pair: LoadedPair) -> None:
+        self.pair, endpoint = pair, pair.endpoint
+        self.layers = {"key": endpoint.key_layers, "value": endpoint.value_layers}
+        zeros = torch.zeros(endpoint.geometry.layers, dtype=torch.float64)
+        self.error = {kind: zeros.clone() for kind in self.layers}
+        self.power = {kind: zeros.clone() for kind in self.layers}
+        self.divergence, self.same, self.count = 0.0, 0, 0
+        self.wire_bytes, self.elements = 0, 0
+        self.encode_s, self.decode_s = 0.0, 0.0
+        self.example, self.warm = b"", False
+        self.refusal = Unanswerable("there is no question")
+
+    def add(self, channel: Channel, true: Undamaged) -> None:
+        """Send some questions' caches."""
+        arrived: dict[int, KVCache] = {}
+        lengths: dict[int, int] = {}
+        for row in range(len(true.texts)):
+            # A codec's first call pays for what later ones find loaded, and kernels for other
+            # lengths.
+            if not self.warm or self.pair.device.type == "cuda":
+                with suppress(Unanswerable):
+                    _send(self.pair, channel, true, row)
+                self.warm = True
+            try:
+                packet, arrived[row] = self._timed(channel, true, row)
+            except Unanswerable as reason:
+                self.refusal = reason
+                continue
+            lengths[row] = len(packet)
+            self.example = self.example or packet
+        if not arrived:
+            return
+        endpoint = self.pair.endpoint
+        direct = endpoint.simulate(channel, true.batch, true.whole, check=False)
+        for row, cache in arrived.items():
+            alone = direct.cache.rows(row, row + 1).section(0, cache.tokens)
+            _check_same(channel.codec, cache, alone)
+            if direct.wire_bytes[row] != lengths[row]:
+                raise LatentWireError(f"{channel.codec}: a packet is not as long as was counted")
+            self._add_errors(true.sent[row], cache)
+        kept = [each if row in arrived else Positions() for row, each in enumerate(true.whole)]
+        lossy = true.receiver.after(direct._replace(kept=kept))
+        for row in arrived:
+            was, got = true.next_tokens[row], lossy[row]
+            self.divergence += float(F.kl_div(got, was, reduction="sum", log_target=True))
+            self.same += int(was.argmax() == got.argmax())
+        self.count += len(arrived)
+        self.wire_bytes += sum(lengths.values())
+
+    def _timed(self, channel: Channel, true: Undamaged, row: int) -> tuple[bytes, KVCache]:
+        """A question's packet, and the cache that arrives."""
+        began = now_s(self.pair.device)
+        packet, arrived, sent = _send(self.pair, channel, true, row)
+        ended = now_s(self.pair.device)
+        self.encode_s, self.decode_s = self.encode_s + sent - began, self.decode_s + ended - sent
+        return packet, arrived
+
+    def _add_errors(self, sent: KVCache, arrived: KVCache) -> None:
+        for kind, layers in self.layers.items():
+            for layer in layers:
+                was, got = (_tensors(c, kind)[layer].double().cpu() for c in (sent, arrived))
+                self.error[kind][layer] += (was - got).square().sum()
+                self.power[kind][layer] += was.square().sum()
+                self.elements += was.numel()
+
+    def measurement(self) -> CodecMeasurement:
+        """Over all that was added; Unanswerable where that is nothing."""
+        if not self.count:
+            raise self.refusal
+        relative = {kind: (self.error[kind] / self.power[kind]).sqrt() for kind in self.layers}
+        key, value = (
+            {layer: float(relative[kind][layer]) for layer in layers}
+            for kind, layers in self.layers.items()
+        )
+        return CodecMeasurement(
+            key_error=key,
+            value_error=value,
+            kl_nats_mean=max(0.0, self.divergence / self.count),  # rounding can leave -1e-8
+            same_token_share=self.same / self.count,
+            wire_bytes_mean=self.wire_bytes / self.count,
+            bits_per_element=8 * self.wire_bytes / max(1, self.elements),
+            encode_ms_mean=1000 * self.encode_s / self.count,
+            decode_ms_mean=1000 * self.decode_s / self.count,
+        )
 
 
-def _send(pair: LoadedPair, channel: Channel, true: Undamaged) -> tuple[bytes, KVCache, float]:
+def padded_rows(caches: Sequence[KVCache]) -> KVCache:
+    """Caches of one row each as rows of one, filled up with zeros."""
+    longest = max(cache.tokens for cache in caches)
+    filled = [
+        cache.map(lambda tensor: F.pad(tensor, (0, 0, 0, longest - tensor.shape[2])))
+        for cache in caches
+    ]
+    return concatenate(filled, 0)
+
+
+def _send(
+    pair: LoadedPair, channel: Channel, true: Undamaged, row: int
+) -> tuple[bytes, KVCache, float]:
     """A question's packet, the cache that arrives, and the instant (s) between the two."""
-    packet = packet_of(pair, channel, true.cache, true.text)
+    text = true.texts[row]
+    packet = packet_of(pair, channel, true.caches[row], text)
     between = now_s(pair.device)
-    _, arrived = pair.endpoint.receive(packet, len(true.text.ids), pair.dtype, pair.device)
+    _, arrived = pair.endpoint.receive(packet, len(text.ids), pair.dtype, pair.device)
     return packet, arrived, between
-
-
-def _next_token(pair: LoadedPair, question: Question, sent: Text, received: KVCache) -> Tensor:
-    """Log-probabilities (float32 [vocabulary]) of the first token of the answer to the receiver's
-    prompt, with all of the sharer's cache that can be sent."""
-    interface, model, text = pair.interface, pair.receiver, receivers_text(question)
-    prompt, kept = as_batch(text.ids, pair.device), Positions.of(sent.sent)
-    if interface.inserts:
-        where = torch.arange(received.tokens), received.tokens
-        prefilled = interface.prefill_behind(model, prompt, received, *where)
-    else:
-        if aligned := question.prompts.alignment:
-            kept, received = taken_to_its_own(aligned, kept, received)
-        whole = sections(kept.sections, len(text.ids))
-        prefilled = interface.prefill(model, prompt, whole, received, seen_of(text, pair.device))
-    return prefilled.logits[0].float().log_softmax(-1)
 
 
 def _check_same(codec: str, packet: KVCache, direct: KVCache) -> None:

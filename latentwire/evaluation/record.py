@@ -1,5 +1,6 @@
 """What is kept of one example under one condition."""
 
+import io
 import json
 import math
 from collections.abc import Iterable
@@ -111,21 +112,25 @@ def _row(record: Record) -> dict[str, object]:
 
 def read_records(path: Path) -> list[Record]:
     """Read `record_lines` from a file in UTF-8; a malformed line is named by file and line."""
+    return parse_records(path.read_bytes(), path)
+
+
+def parse_records(text: bytes, place: object) -> list[Record]:
+    """The same from a file's content; `place` names it."""
     names = {each.name for each in fields(Record)}
     records = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                row = json.loads(line.decode())
-                if odd := (names - _LATER - set(row)) | (set(row) - names):
-                    raise ValueError(f"fields {sorted(odd)} are missing or unknown")
-                for name, value in row.items():
-                    if type(value) not in _KINDS[name]:
-                        raise TypeError(f"{name} is a {type(value).__name__}")
-                _require_logprobs(row.get("option_logprobs") or {})
-                records.append(Record(**row))
-            except (ValueError, TypeError, RecursionError) as error:
-                raise LatentWireError(f"{path}, line {number}: not a record: {error}") from None
+    for number, line in enumerate(io.BytesIO(text), start=1):
+        try:
+            row = json.loads(line.decode())
+            if odd := (names - _LATER - set(row)) | (set(row) - names):
+                raise ValueError(f"fields {sorted(odd)} are missing or unknown")
+            for name, value in row.items():
+                if type(value) not in _KINDS[name]:
+                    raise TypeError(f"{name} is a {type(value).__name__}")
+            _require_logprobs(row.get("option_logprobs") or {})
+            records.append(Record(**row))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise LatentWireError(f"{place}, line {number}: not a record: {error}") from None
     return records
 
 

@@ -112,11 +112,11 @@ def draw(store: Store, values: Values, parent: MilestoneRun | None = None) -> No
             milestone.writer.log_file(milestone.run_id, path)
         sets = _question_sets(frame, evidence)
         log_question_sets(store, milestone.run_id, sets)
-        log_table(milestone, frame, pictures=log_pictures(milestone, frame), said=said)
+        pictures = log_pictures([milestone, parent] if parent else [milestone], frame)
+        log_table(milestone, frame, pictures=pictures, said=said)
         print(*map(_folded, found if parent else said), sep="\n")
         if parent:  # the whole study's result
             log_question_sets(store, parent.run_id, sets)
-            pictures = log_pictures(parent, frame)
             log_table(parent, frame, pictures=pictures, shown=False, said=said)
         place = redact_uri(store.client.get_run(milestone.run_id).info.artifact_uri)
         if values["output_dir"]:

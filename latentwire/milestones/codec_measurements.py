@@ -20,7 +20,7 @@ from latentwire.analysis.safe_names import file_names
 from latentwire.channel.codec_names import bits_label, needs_calibration
 from latentwire.channel.registry import EXAMPLES, NAMES
 from latentwire.errors import LatentWireError, Unanswerable, first_line
-from latentwire.evaluation.codec_measurement import Look, example_packet, measure, undamaged
+from latentwire.evaluation.codec_measurement import Look, measure, undamaged
 from latentwire.evaluation.unanswerable import readable
 from latentwire.milestones.latency import measure_link_times, plan_link_times
 from latentwire.parameters import AUTO
@@ -192,7 +192,7 @@ def _measure(session: Session, milestone: MilestoneRun, item: _Item, look: Look)
     )
     asked = readable(session.loaded, questions)
     try:
-        found = measure(session.loaded, item.channel, asked, look)
+        found, packet = measure(session.loaded, item.channel, asked, look)
     except Unanswerable as reason:
         log.warning("m1: %s on %s is left out: %s", item.codec, item.dataset, reason)
         milestone.writer.set_description(run_id, f"Left out: {reason}")
@@ -200,7 +200,7 @@ def _measure(session: Session, milestone: MilestoneRun, item: _Item, look: Look)
         return None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / PACKET_FILE
-        path.write_bytes(example_packet(session.loaded, item.channel, asked, look))
+        path.write_bytes(packet)
         milestone.writer.log_file(run_id, path)
     milestone.writer.log_text(run_id, json.dumps(asdict(found), indent=2), LAYERS_FILE)
     milestone.writer.finish(run_id, found.metrics())

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pandas as pd
 from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.uri import is_local_uri
 
 from latentwire.analysis import unanswered
 from latentwire.analysis.bootstrap import mean_interval
@@ -21,7 +23,7 @@ from latentwire.analysis.curve import (
 from latentwire.analysis.letter_distribution import at_limit, endless
 from latentwire.analysis.stats import wilson_interval
 from latentwire.errors import LatentWireError
-from latentwire.evaluation.record import Record
+from latentwire.evaluation.record import Record, record_lines
 from latentwire.redaction import redact_uri
 from latentwire.session.condition_plan import ConditionPlan, still_missing
 from latentwire.session.curve_log import log_pictures, log_table
@@ -30,6 +32,7 @@ from latentwire.session.session import Session
 from latentwire.spec.axes import PLACE_AXES
 from latentwire.spec.condition import Condition
 from latentwire.tasks.registry import task_of_records
+from latentwire.tracking.kept_together import keep_together
 from latentwire.tracking.results_reader import Unreadable, chunks_of, read_answers, results
 from latentwire.tracking.runs import CONDITION, mark_repeated
 
@@ -47,10 +50,12 @@ def answers_of(
     session: Session,
     run: MilestoneRun,
     plans: Sequence[ConditionPlan],
+    condition_runs: Mapping[str, str],
     compute: Callable[[Sequence[ConditionPlan], Sequence[Unreadable]], None],
 ) -> dict[str, list[ConditionResult]]:
     """The answers of every condition, by its fingerprint. What the store calls finished and cannot
-    give is computed again by `compute`, once.
+    give is computed again by `compute`, once. Answers that were written below a condition run of
+    this milestone are kept there together.
 
     Raises LatentWireError where that cannot be read either.
     """
@@ -67,6 +72,8 @@ def answers_of(
         ]
         missing = sum(plan.examples_missing for plan in rest)
         if not missing:
+            for name, found in parts.items():
+                _keep_together(run, condition_runs[name], found)
             return {name: [result for _, result in found] for name, found in parts.items()}
         if lost:
             raise LatentWireError(
@@ -76,6 +83,20 @@ def answers_of(
         log.warning("%s: %d answers are no longer there and are computed again", run.name, missing)
         lost = answers.unreadable
         compute(rest, lost)
+
+
+def _keep_together(
+    run: MilestoneRun, condition_run: str, answers: Iterable[tuple[Run, ConditionResult]]
+) -> None:
+    """Spare whoever reads the answers behind a server a request for each chunk run."""
+    texts = [
+        record_lines(result.records)
+        for chunk, result in answers
+        if chunk.data.tags.get(MLFLOW_PARENT_RUN_ID) == condition_run
+        and not is_local_uri(chunk.info.artifact_uri)
+    ]
+    if len(texts) > 1:
+        keep_together(run.writer, condition_run, texts)
 
 
 def stored_records(session: Session, dataset: str, condition: Condition) -> dict[str, Record]:
@@ -124,7 +145,7 @@ def conclude(
     measured = frame[_is_measured(frame, plans)]
     for sentence in unanswered.sentences(measured):
         log.warning("%s: %s", run.name, sentence)
-    log_table(run, frame, measured, log_pictures(run, measured), shown=not run.is_part)
+    log_table(run, frame, measured, log_pictures([run], measured), shown=not run.is_part)
     return measured
 
 

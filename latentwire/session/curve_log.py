@@ -16,12 +16,13 @@ from latentwire.tracking.runs import artifact_address
 PICTURES = "pictures"  # the folder of those that a description shows
 
 
-def log_pictures(run: MilestoneRun, frame: pd.DataFrame) -> list[str]:
-    """Log the budget curves that the run's description shows; their artifact paths."""
+def log_pictures(runs: Sequence[MilestoneRun], frame: pd.DataFrame) -> list[str]:
+    """Log the budget curves that the runs' descriptions show; their artifact paths."""
     with tempfile.TemporaryDirectory() as folder:
         paths = write_budget_curves(frame, Path(folder))
-        for path in paths:
-            run.writer.log_file(run.run_id, path, PICTURES)
+        for run in runs:
+            for path in paths:
+                run.writer.log_file(run.run_id, path, PICTURES)
     return [f"{PICTURES}/{path.name}" for path in paths]
 
 

@@ -76,7 +76,7 @@ def run_grid(
         with importing():
             from latentwire.session.conclusion import answers_of, conclude  # they bring scipy
 
-        found = answers_of(session, run, plans, compute)
+        found = answers_of(session, run, plans, condition_runs, compute)
         and_then(run, conclude(session, run, plans, condition_runs, found))
 
 

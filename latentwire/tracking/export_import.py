@@ -195,19 +195,10 @@ def _selected(store: Store, everything: bool) -> list[Run]:
     found = {run.info.run_id: run for run in store.search(wanted, [store.experiment_id])}
     missing = {_parent(run) for run in found.values()} - set(found) - {None}
     while missing:
-        above = _by_id(store, [run_id for run_id in missing if run_id])
+        above = store.by_id([run_id for run_id in missing if run_id])
         found |= {run.info.run_id: run for run in above}
         missing = {_parent(run) for run in above} - set(found) - {None}
     return list(found.values())
-
-
-def _by_id(store: Store, run_ids: Sequence[str]) -> list[Run]:
-    """The runs of those ids that are there, of any experiment."""
-    found: list[Run] = []
-    for start in range(0, len(run_ids), MOST_PARAMS):
-        ids = ", ".join(f"'{run_id}'" for run_id in run_ids[start : start + MOST_PARAMS])
-        found += store.search(f"attributes.run_id IN ({ids})")
-    return found
 
 
 def _parent(run: Run) -> str | None:
@@ -273,7 +264,7 @@ def _described(entry: MlflowInput) -> DatasetInput:
 
 def _held(store: Store, runs: Sequence[ArchivedRun]) -> tuple[dict[str, str], dict[str, str]]:
     """What the store holds of `runs`: archived id -> id there, complete runs and partial ones."""
-    complete = {run.info.run_id: run.info.run_id for run in _by_id(store, [r.run_id for r in runs])}
+    complete = {run.info.run_id: run.info.run_id for run in store.by_id([r.run_id for r in runs])}
     copies: dict[str, list[Run]] = {}
     for run in store.search(f"tags.`{ORIGIN_RUN}` != ''"):
         copies.setdefault(run.data.tags[ORIGIN_RUN], []).append(run)

@@ -8,7 +8,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.provenance import Origin, described
 from latentwire.controls.registry import is_lent
 from latentwire.errors import LatentWireError, first_line
-from latentwire.evaluation.record import Record, read_records
+from latentwire.evaluation.record import Record, parse_records
 from latentwire.garbage import gc_paused
 from latentwire.redaction import redact_uri
 from latentwire.spec.axes import AXES, NONE, has_budget, read_params
@@ -29,6 +28,7 @@ from latentwire.spec.condition import order_of
 from latentwire.spec.setting import USUAL_SEED
 from latentwire.tracking.artifacts import local_artifact
 from latentwire.tracking.finished_chunks import parse_chunk
+from latentwire.tracking.kept_together import Together, keeps, kept_records, kept_together
 from latentwire.tracking.retries import is_unavailable
 from latentwire.tracking.runs import (
     CHUNK,
@@ -191,11 +191,7 @@ def read_answers(store: Store, chunks: Iterable[Run], told: Collection[str] = ()
     Raises LatentWireError where the store does not answer, or nothing at all can be read.
     """
     runs = sorted(chunks, key=lambda run: (run.info.start_time, run.info.run_id))
-    # Threads only share one interpreter where there is nothing to wait for.
-    local = all(is_local_uri(run.info.artifact_uri) for run in runs)
-    with gc_paused(), ThreadPoolExecutor(1 if local else READERS) as pool:
-        away: list[str] = []
-        read = list(pool.map(lambda run: _result_or_not(store, run, away), runs))
+    read = _read_each(store, runs)
     unreadable = [entry for entry in read if isinstance(entry, Unreadable)]
     found = [
         (run, entry)
@@ -205,6 +201,23 @@ def read_answers(store: Store, chunks: Iterable[Run], told: Collection[str] = ()
     replaced = {i for run, _ in found for i in run.data.tags.get(INSTEAD_OF, "").split(",")}
     _warn([entry for entry in unreadable if entry.run.info.run_id not in {*told, *replaced}])
     return Answers(_once(found), unreadable)
+
+
+def _read_each(store: Store, runs: Sequence[Run]) -> list[ConditionResult | Unreadable]:
+    """Threads fetch what has to be waited for; for all else they would only share one
+    interpreter."""
+    away = _Unreached(store)
+    with gc_paused(), ThreadPoolExecutor(READERS) as pool:
+        far = [run for run in runs if not is_local_uri(run.info.artifact_uri)]
+        together = kept_together(store, far, pool, away.add)
+
+        def answers(run: Run) -> ConditionResult | Unreadable:
+            return _result_or_not(store, run, together, away)
+
+        single = [run for run in far if not keeps(together, run)]
+        names = [run.info.run_id for run in single]
+        fetched = dict(zip(names, pool.map(answers, single), strict=True))
+        return [fetched.get(run.info.run_id) or answers(run) for run in runs]
 
 
 def require_chunks(store: Store, chunks: Sequence[Run], asked: Sequence[str | None]) -> None:
@@ -290,21 +303,34 @@ class _Away(LatentWireError):
     """The tracking server does not answer: that is nothing about a run."""
 
 
-def _result_or_not(store: Store, run: Run, away: list[str]) -> ConditionResult | Unreadable:
-    """`away` collects the runs whose artifacts the server could not give."""
-    try:
-        return _result(store, run)
-    except LatentWireError as error:
-        if is_server(store.uri) and error.__cause__ and is_unavailable(error.__cause__):
-            away.append(run.info.run_id)
-            if len(away) > _MOST_AWAY or not store.is_reachable():
+class _Unreached:
+    """Counts the runs whose artifacts the server could not give."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._count = 0
+
+    def add(self, run: Run, error: BaseException) -> None:
+        """Count a run if its error says so; raise _Away where the server does not answer."""
+        if is_server(self._store.uri) and is_unavailable(error.__cause__ or error):
+            self._count += 1
+            if self._count > _MOST_AWAY or not self._store.is_reachable():
                 raise _Away(f"chunk run {run.info.run_id}: {error}: start again later") from error
+
+
+def _result_or_not(
+    store: Store, run: Run, together: Together, away: _Unreached
+) -> ConditionResult | Unreadable:
+    try:
+        return _result(store, run, together)
+    except LatentWireError as error:
+        away.add(run, error)
         return Unreadable(run, str(error))
     except (KeyError, ValueError) as error:
         return Unreadable(run, f"its parameters or tags are malformed ({error!r})")
 
 
-def _result(store: Store, run: Run) -> ConditionResult:
+def _result(store: Store, run: Run, together: Together) -> ConditionResult:
     params = run.data.params
     values = read_params(params)
     if values["keep_ratio"] and values["order"] and not has_budget(values):
@@ -316,26 +342,31 @@ def _result(store: Store, run: Run) -> ConditionResult:
         dataset=params["dataset"],
         source=run.data.tags[SOURCE],
         examples_total=int(params["examples_total"]),
-        records=tuple(_records(store, run)),
+        records=tuple(_records(store, run, together)),
         seconds=run.data.metrics.get("seconds", 0.0),
     )
 
 
-def _records(store: Store, run: Run) -> list[Record]:
+def _records(store: Store, run: Run, together: Together) -> list[Record]:
     start, stop = parse_chunk(run.data.tags[CHUNK])
-    with ExitStack() as stack:
+    place = f"{run.info.artifact_uri}/{RECORDS_FILE}"
+    text = kept_records(together, run)
+    if text is None or not _is_logged(run, text):
         try:
-            path = stack.enter_context(local_artifact(store, run, RECORDS_FILE))
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            with local_artifact(store, run, RECORDS_FILE) as path:
+                text = path.read_bytes()
         except Exception as error:  # every artifact store has failures of its own
             raise LatentWireError(f"its records cannot be read ({first_line(error)})") from error
-        if digest != run.data.tags.get(RECORDS_SHA256):
-            place = f"{run.info.artifact_uri}/{RECORDS_FILE}"
+        if not _is_logged(run, text):
             raise LatentWireError(f"its records are not those it logged ({place})")
-        records = read_records(path)
+    records = parse_records(text, place)
     if len(records) != stop - start:
         raise LatentWireError(f"it has {len(records)} records of {stop - start}")
     return records
+
+
+def _is_logged(run: Run, text: bytes) -> bool:
+    return hashlib.sha256(text).hexdigest() == run.data.tags.get(RECORDS_SHA256)
 
 
 def identity_counts(chunks: Iterable[Run]) -> dict[str, int]:

@@ -23,6 +23,8 @@ from tenacity import (
     wait_exponential,
 )
 
+from latentwire.tracking.server_client import ServerClient
+
 RETRIES = MLFLOW_HTTP_REQUEST_MAX_RETRIES.name
 ATTEMPTS = 4  # at a request where nobody waits for long
 ASKED_AGAIN_S = 20.0  # what fails after longer has been tried by MLflow for minutes
@@ -35,6 +37,8 @@ def is_unavailable(error: BaseException) -> bool:
     refuses."""
     if isinstance(error, MlflowException):
         return bool(error.get_http_status_code() >= 500)
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code in (408, 429) or error.response.status_code >= 500
     return isinstance(error, requests.RequestException)
 
 
@@ -63,13 +67,13 @@ def with_retries(call: Callable[..., Result]) -> Callable[..., Result]:
 
 def patient_client(uri: str) -> MlflowClient:
     """A client of the server at `uri` that asks again for a while, whatever it is asked."""
-    return cast(MlflowClient, _Patient(MlflowClient(tracking_uri=uri), with_retries))
+    return cast(MlflowClient, _Patient(ServerClient(tracking_uri=uri), with_retries))
 
 
 def careful_client(uri: str) -> MlflowClient:
     """A client of the store at `uri` that asks again a few times for all but the making of a run:
     whoever asked for that must first see whether it is there."""
-    return cast(MlflowClient, _Patient(MlflowClient(tracking_uri=uri), _soon, "create_run"))
+    return cast(MlflowClient, _Patient(ServerClient(tracking_uri=uri), _soon, "create_run"))
 
 
 _soon = retry(

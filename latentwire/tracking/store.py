@@ -31,6 +31,7 @@ from latentwire.tracking.database import OlderSchemaError, check_database, is_da
 from latentwire.tracking.filters import holds, split
 from latentwire.tracking.given_run import given_run
 from latentwire.tracking.moved import follow_artifacts
+from latentwire.tracking.pages import Page, pages_ahead
 from latentwire.tracking.retries import get, is_unavailable, patient_client
 from latentwire.tracking.ui_views import (
     EXPERIMENT_NOTE,
@@ -45,6 +46,7 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_EXPERIMENT = "latentwire"
 PAGE = 1000  # the most runs, or experiments, that one search returns
 _EXPERIMENTS = 2000  # of one search; databases take 2,100 to 65,535 values in a query
+_IDS = 100  # of runs, named in one search
 _LIST_S = 60.0  # how old a list of other people's experiments may be
 REACH_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 3  # while work goes on
@@ -89,20 +91,33 @@ class Store:
                 yield run
 
     def _search(self, filter_string: str, experiments: list[str]) -> Iterator[Run]:
-        token = None
-        while True:
+        def ask(token: str | None) -> Page:
             with gc_paused():
-                page = self.client.search_runs(
+                return self.client.search_runs(
                     experiments,
                     filter_string,
                     max_results=PAGE,
                     order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
                     page_token=token,
                 )
+
+        page = ask(None)
+        yield from page
+        if is_server(self.uri):
+            for later in pages_ahead(ask, page.token, PAGE):
+                yield from later
+            return
+        while page.token:
+            page = ask(page.token)
             yield from page
-            token = page.token
-            if not token:
-                return
+
+    def by_id(self, run_ids: Sequence[str]) -> list[Run]:
+        """The runs of those ids that are there, of any experiment."""
+        found: list[Run] = []
+        for start in range(0, len(run_ids), _IDS):
+            ids = ", ".join(f"'{run_id}'" for run_id in run_ids[start : start + _IDS])
+            found += self.search(f"attributes.run_id IN ({ids})")
+        return found
 
     def experiments(self) -> list[str]:
         """The ids of all experiments that are not deleted.

@@ -63,16 +63,16 @@ def test_a_row_that_cannot_be_sent_is_named_and_troubles_no_other(
     pair, asked = stopping(loaded_pair()), make_questions([9, 5, 14])
     cuts = (("int8", 0.5, "front"), ("kivi4+zstd", 1.0, "front"), ("bf16", 0.5, "back"))
     conditions = [Condition("c2c", Channel(*cut), "matched") for cut in cuts]
-    read, donors = batch._Batch.sent, {1: asked}
+    read, donors = batch.Batch.sent, {1: asked}
 
-    def poisoned(self: batch._Batch, *asked: Any) -> dict[str, batch.Messages]:
+    def poisoned(self: batch.Batch, *asked: Any) -> dict[str, batch.Messages]:
         sent = read(self, *asked)
         sent[batch.OWN].cache.keys[pair.endpoint.key_layers[0]][1, 0, 0, 0] = torch.nan
         return sent
 
     with slot_attention(pair.receiver, pair.sharer), torch.inference_mode():
         clean = answer(Workspace(pair), conditions, asked, donors, NEW_TOKENS)
-        monkeypatch.setattr(batch._Batch, "sent", poisoned)
+        monkeypatch.setattr(batch.Batch, "sent", poisoned)
         found = answer(Workspace(pair), conditions, asked, donors, NEW_TOKENS)
     assert found[conditions[2]] == clean[conditions[2]]  # that token was not sent
     for condition, (codec, *_) in zip(conditions[:2], cuts[:2], strict=True):

@@ -148,13 +148,13 @@ def test_several_donors_of_which_each_prompt_is_read_once(
 def count_prompts_read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How many prompts each model reads in batches, from now on."""
     found: Counter[str] = Counter()
-    read = batch._Batch.read
+    read = batch.Batch.read
 
     def counting(self: Any, name: str, prompts: Any, queries: bool = False) -> Any:
         found[name] += len(prompts)
         return read(self, name, prompts, queries)
 
-    monkeypatch.setattr(batch._Batch, "read", counting)
+    monkeypatch.setattr(batch.Batch, "read", counting)
     return found
 
 

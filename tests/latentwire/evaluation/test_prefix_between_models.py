@@ -82,6 +82,6 @@ def test_errors_and_times_are_measured(dtype: torch.dtype) -> None:
     pair = two_models(dtype)
     questions = asked([(30, 5), (7, 9)])
     whole = "fp32" if dtype == torch.float32 else "bf16"
-    assert codec_measurement.measure(pair, Channel(whole), questions).kl_nats_mean == 0
-    assert codec_measurement.measure(pair, Channel("int2"), questions).kl_nats_mean > 0
+    assert codec_measurement.measure(pair, Channel(whole), questions)[0].kl_nats_mean == 0
+    assert codec_measurement.measure(pair, Channel("int2"), questions)[0].kl_nats_mean > 0
     assert latency.measure(pair, questions[:1])[latency_names.SHARER_PREFILL] > 0

@@ -13,7 +13,7 @@ from latentwire.channel.codec import CodecError
 from latentwire.channel.endpoint import Arrived, Endpoint
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import engine, pipeline
-from latentwire.evaluation.codec_measurement import example_packet, measure
+from latentwire.evaluation.codec_measurement import measure
 from latentwire.evaluation.fit_calibration import calibrate
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.record import Record
@@ -138,14 +138,13 @@ def test_what_is_measured_on_a_sample_leaves_them_out(
 ) -> None:
     channel = Channel("int8")
     others = [question for place, question in enumerate(asked) if place != 2]
-    clean = measure(pair, channel, others)
-    packet = example_packet(pair, channel, others)
+    clean, packet = measure(pair, channel, others)
     fitted = calibrate(pair, others, {"of": "these"})
     poison(pair.sharer)
-    found = measure(pair, channel, [asked[2], *others])
+    found, example = measure(pair, channel, [asked[2], *others])
     assert (found.key_error, found.wire_bytes_mean) == (clean.key_error, clean.wire_bytes_mean)
     assert found.kl_nats_mean == clean.kl_nats_mean
-    assert example_packet(pair, channel, [asked[2], *others]) == packet
+    assert example == packet
     assert calibrate(pair, [*others[:2], asked[2], *others[2:]], {"of": "these"}) == fitted
     with pytest.raises(Unanswerable, match="int8: "):
         measure(pair, channel, [asked[2]])

@@ -42,6 +42,13 @@ class Client:
         return number + 1
 
 
+def answered(status: int) -> requests.HTTPError:
+    """What an artifact store raises for an answer."""
+    response = requests.Response()
+    response.status_code = status
+    return requests.HTTPError(response=response)
+
+
 LOST = MlflowException("connection reset", INTERNAL_ERROR)
 REFUSED = MlflowException("no", PERMISSION_DENIED)
 
@@ -53,7 +60,7 @@ def usual(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def patient(client: Client, monkeypatch: pytest.MonkeyPatch) -> Client:
-    monkeypatch.setattr(retries, "MlflowClient", lambda tracking_uri: client)
+    monkeypatch.setattr(retries, "ServerClient", lambda tracking_uri: client)
     return patient_client("http://nowhere")  # type: ignore[return-value]
 
 
@@ -73,7 +80,7 @@ def test_a_refusal_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_making_of_a_run_is_for_the_caller_to_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(LOST, LOST)
-    monkeypatch.setattr(retries, "MlflowClient", lambda tracking_uri: client)
+    monkeypatch.setattr(retries, "ServerClient", lambda tracking_uri: client)
     careful = careful_client("http://nowhere")
     assert careful.search(4) == 5 and client.asked == [4] * 3  # type: ignore[attr-defined]
     client.errors = [LOST]
@@ -118,6 +125,10 @@ def test_little_patience_asks_once_and_ends(monkeypatch: pytest.MonkeyPatch) -> 
         (REFUSED, False),
         (MlflowException("deleted", RESOURCE_DOES_NOT_EXIST), False),
         (OSError(), False),
+        (answered(404), False),
+        (answered(403), False),
+        (answered(429), True),
+        (answered(503), True),
     ],
 )
 def test_what_means_that_a_server_is_away(error: Exception, away: bool) -> None:
