@@ -21,6 +21,7 @@ CONTROLS: dict[str, Control] = {
 }
 MATCHED = "matched"  # a row's own message
 DERANGED = "deranged"  # what it is compared with: pairing gains
+NOISE = "noise"
 
 
 def is_lent(control: str) -> bool:

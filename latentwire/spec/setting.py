@@ -5,13 +5,15 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from latentwire.controls.registry import is_lent
+from latentwire.controls.registry import NOISE, is_lent
 from latentwire.spec.axes import AXES, SYSTEMS
 from latentwire.spec.condition import Channel, Condition, Message
 
 # Raise when the same inputs may give other results than before; old chunks are then not reused.
 EVALUATION_VERSION = 3
 MESSAGE_VERSION = 1  # raise when a byte of what competitors read changes; `evaluation.message`
+# Of the control `noise` under an alignment; 1 had the moments of padding too, and stood nowhere.
+NOISE_VERSION = 2
 PROMPT_VERSION = 1  # part of every identity, whatever version of its own a task has
 USUAL_SEED = 42  # the parameter's default
 MAX_NEW_TOKENS = 64  # part of the protocol; a task may have another limit
@@ -62,6 +64,8 @@ class Setting:
             content["donor"] = condition.donor
         if condition.control_calibration:
             content["control_calibration"] = condition.control_calibration
+        if condition.control == NOISE and condition.alignment:
+            content["noise_version"] = NOISE_VERSION
         if SYSTEMS[condition.system].competes:
             content["message_version"] = MESSAGE_VERSION
         with_seed = is_lent(condition.control) or self.seed_everywhere

@@ -220,6 +220,16 @@ def test_params_and_labels_are_those_that_people_filter_by() -> None:
     json.dumps(CONDITION.params())
 
 
+def test_noise_under_an_alignment_is_not_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its moments were of padding too: what was kept so must not serve."""
+    channels = Channel("int8"), Channel("int8", alignment="longest")
+    conditions = [Condition("c2c", c, control) for c in channels for control in ("noise", "zero")]
+    now = [fingerprint(each) for each in conditions]
+    monkeypatch.setattr(module, "NOISE_VERSION", 1)
+    changed = [one != fingerprint(each) for one, each in zip(now, conditions, strict=True)]
+    assert changed == [False, False, True, False]
+
+
 @pytest.mark.parametrize(
     ("channel", "words"),
     [
