@@ -14,10 +14,11 @@ from latentwire.channel.endpoint import Arrived
 from latentwire.evaluation.batch import Batch, Messages, Workspace
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.reading import Text
+from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
 
-_ANY = Condition("c2c", Channel("bf16"), "matched")  # a batch has its messages under a name
+_ANY = Condition(C2C, Channel("bf16"), "matched")  # a batch has its messages under a name
 
 
 class NextTokens:
