@@ -20,6 +20,8 @@ from latentwire.evaluation.latency_names import (
     LETTER_WRITE,
     RECEIVER_PREFILL,
     SHARER_PREFILL,
+    coded_names,
+    text_names,
 )
 from latentwire.spec.axes import CACHES, LM
 from latentwire.spec.names import short_codec
@@ -43,6 +45,12 @@ def ways(
     ]
     if not math.isnan(writing_ms := times.get(LETTER_WRITE, math.nan)):
         found.append(Route("answer", "letter", alone_ms, read_ms + writing_ms, 0.0, 1.0))
+    for tokens in BUDGETS:
+        names = *text_names(tokens)[:2], *coded_names(tokens)
+        write, reading, encode, decode, size = (times.get(name, math.nan) for name in names)
+        if not math.isnan(size):
+            took = 0.0, write + encode, decode + reading, size
+            found.append(Route("text", f"text {tokens} tokens, {LM}", *took))
     return {route.label: route for route in found}
 
 
@@ -63,13 +71,13 @@ def time_ms(each: Contender, known: Ways, bit_per_s: float) -> float:
 
 
 def way_of(one: MeasuredCondition) -> str:
-    """What its measured way is called: a codec, or a text of so many tokens, however it is coded
-    but by a model; "" for what M1 does not time."""
+    """What its measured way is called: a codec, or a text of so many tokens, coded by a model or in
+    any other way; "" for what M1 does not time."""
     system, codec = one.part.system, one.part.codec
     if system in CACHES:
         return codec
     if system == "text":
-        return "" if codec == LM else f"text {one.part.message_tokens} tokens"
+        return f"text {one.part.message_tokens} tokens" + (f", {LM}" if codec == LM else "")
     return {"receiver": "nothing", "logits": "logits", "letter": "letter"}.get(system, "")
 
 
@@ -89,9 +97,9 @@ def _why(one: MeasuredCondition, known: Ways) -> str:
         return f"m1 has not timed {short_codec(way)}"
     if system == "letter":
         return "this m1 did not time what the sharer writes before its letter: run m1 again"
+    if way and one.part.codec == LM and tokens in BUDGETS:
+        return "this m1 did not time coding a text by the receiver's model: run m1 again"
     if way:
         return f"m1 times texts of {', '.join(map(str, BUDGETS))} tokens, not of {tokens}"
-    if one.part.codec == LM:
-        return "coding a text by the receiver's model is not timed"
     writing = "the writing of a summary is not timed"
     return writing if system == "summary" else f"{system} is not timed"

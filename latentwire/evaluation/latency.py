@@ -4,6 +4,7 @@ Encoding and decoding a cache are measured with each codec (`codec_measurement`)
 else that `analysis.break_even_bandwidth` needs. Templates and tokenizers are not counted.
 """
 
+import logging
 from collections.abc import Sequence
 from statistics import mean
 
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel
 from c2c import receiver, sharer
 from c2c.cache import KVCache
 from c2c.sections import Section, sections
+from latentwire.channel.codec import CodecError
 from latentwire.channel.positions import Positions
 from latentwire.channel.text_codec import encode_text
 from latentwire.evaluation.baselines import MessagePrompts, Prompt
@@ -25,12 +27,16 @@ from latentwire.evaluation.latency_names import (
     LETTER_WRITE,
     RECEIVER_PREFILL,
     SHARER_PREFILL,
+    coded_names,
     text_names,
 )
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.pipeline import as_batch, seen_of, taken_to_its_own
 from latentwire.evaluation.reading import receivers_text, sharers_text
+from latentwire.evaluation.text_model import TextModel
 from latentwire.tasks.question import Question
+
+log = logging.getLogger("latentwire")
 
 
 def measure(pair: LoadedPair, questions: Sequence[Question]) -> dict[str, float]:
@@ -126,7 +132,28 @@ def _by_text(pair: LoadedPair, prompts: MessagePrompts, question: Question) -> d
         write, reading, size = text_names(budget)
         found[write], found[reading] = (1000 * seconds for seconds in values)
         found[size] = float(len(encode_text(text, "utf8")))
+        found |= _by_code(pair, question, text, coded_names(budget))
     return found
+
+
+def _by_code(
+    pair: LoadedPair, question: Question, text: str, names: tuple[str, str, str]
+) -> dict[str, float]:
+    """A text coded by the receiver's own model, and read again."""
+    sender, other = TextModel(pair), TextModel(pair)  # each remembers what it has coded
+    context = sender.context(question)
+    began = now_s(pair.device)
+    packet, arrived = sender.encode(context, text)
+    between = now_s(pair.device)
+    try:
+        read = other.decode(context, packet)
+    except CodecError as error:
+        read = str(error)
+    if read != arrived:
+        log.warning("a text coded by the receiver's model was not read as it was: it has no time")
+        return {}
+    times = 1000 * (between - began), 1000 * (now_s(pair.device) - between)
+    return dict(zip(names, (*times, float(len(packet))), strict=True))
 
 
 def _read(pair: LoadedPair, model: PreTrainedModel, prompt: Prompt) -> receiver.Prefilled:

@@ -11,3 +11,9 @@ BUDGETS = (8, 32, 128, 256)  # most tokens of the texts
 def text_names(tokens: int) -> tuple[str, str, str]:
     """Names of a text's figures: ms to write it, ms to read it, and its bytes."""
     return f"text_{tokens}_write_ms", f"text_{tokens}_read_ms", f"text_{tokens}_bytes"
+
+
+def coded_names(tokens: int) -> tuple[str, str, str]:
+    """The same of a text that the receiver's own model codes: ms to code it, ms to read the code,
+    and its bytes."""
+    return f"lm_{tokens}_encode_ms", f"lm_{tokens}_decode_ms", f"lm_{tokens}_bytes"

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 
 from c2c.errors import shortened
 from latentwire.channel.codec import CodecError
@@ -87,13 +87,18 @@ class TextModel:
     @torch.inference_mode()
     def decode(self, context: tuple[int, ...], packet: bytes) -> str:
         """The text of a packet, whatever its length; CodecError for one that `encode` does not
-        make. It asks the model anew for each token: for tests, and to read what it does."""
+        make. It asks the model anew for each token, in the piece that the token is in."""
         if packet[:1] == SPELLED or not packet:
             return decode_text(packet[1:], "utf8")
         coder, tokens, bits = opened(packet), list[int](), 0.0
+        pieces, start = _Pieces(self.pair.receiver, context), 0
         try:
             while coder.decode(GOES_ON) == 0:
-                *_, last = self._logits(context, tokens)
+                last = pieces.ask(tokens[start:])
+                if len(tokens) - start == PIECE:
+                    start = len(tokens)
+                else:
+                    pieces.drop()
                 groups, within = _shares(last[-1:])
                 group = int(coder.decode(_model(groups[0].cpu().numpy())))
                 place = int(coder.decode(_model(within[0, group].cpu().numpy())))
@@ -144,30 +149,51 @@ class TextModel:
     def _logits(self, context: tuple[int, ...], tokens: Sequence[int]) -> Iterator[Tensor]:
         """What the model says of each token [n, vocabulary], in pieces: of the first by what stands
         before the text, and of the one that would follow last."""
-        model, cache, known = self.pair.receiver, DynamicCache(), list(context)
+        pieces = _Pieces(self.pair.receiver, context)
         for start in range(0, max(1, len(tokens)), PIECE):
-            piece = tokens[start : start + PIECE]
-            before, filled = cache.get_seq_length(), [*known, *piece, *[0] * (PIECE - len(piece))]
-            ids = torch.tensor([filled], device=model.device)
-            places = torch.arange(before, before + len(filled), device=model.device)[None]
-            # What follows each of the piece's tokens, and first what follows the context.
-            asked = PIECE + (start == 0)
-            found = model(
-                ids,
-                position_ids=places,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=asked,
-            ).logits[0]
-            kept, known = found[: len(piece) + asked - PIECE], []
-            require_finite(kept)
-            yield kept
+            yield pieces.ask(tokens[start : start + PIECE])
 
     def _tokens(self, text: str) -> list[int]:
         return list(self.pair.tokenizer.encode(text, add_special_tokens=False))
 
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self.pair.tokenizer.decode(tokens, clean_up_tokenization_spaces=False))
+
+
+class _Pieces:
+    """A text's pieces, asked of a model one behind the other, each call of the same shapes."""
+
+    def __init__(self, model: PreTrainedModel, context: tuple[int, ...]) -> None:
+        self._model, self._context = model, context
+        self._cache, self._asked = DynamicCache(), list[int]()  # how long it was before each piece
+
+    def ask(self, piece: Sequence[int]) -> Tensor:
+        """What follows each token of the next piece (PIECE at most), and first what follows the
+        context, [n, vocabulary]."""
+        before = self._cache.get_seq_length()
+        known = () if self._asked else self._context
+        filled = [*known, *piece, *[0] * (PIECE - len(piece))]
+        ids = torch.tensor([filled], device=self._model.device)
+        places = torch.arange(before, before + len(filled), device=self._model.device)[None]
+        asked = PIECE + (not self._asked)
+        self._asked.append(before)
+        found = self._model(
+            ids,
+            position_ids=places,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=asked,
+        ).logits[0]
+        kept: Tensor = found[: len(piece) + asked - PIECE]
+        require_finite(kept)
+        return kept
+
+    def drop(self) -> None:
+        """The last piece was not whole: it is asked again, with more tokens."""
+        if before := self._asked.pop():
+            self._cache.crop(before)
+        else:
+            self._cache = DynamicCache()
 
 
 def _shares(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -52,6 +52,7 @@ def _item(session: Session, dataset: str) -> _Item:
         "dataset": session.dataset(dataset).hash,
         "questions": count,
         "device": session.device.partition(":")[0],  # times differ
+        "texts": "coded by the receiver's model too",  # which was not measured before
     }
     if session.dataset(dataset).private:
         content["evidence"] = "read whole by the receiver"  # which was not measured before

@@ -19,6 +19,7 @@ from latentwire.evaluation.latency_names import (
     LETTER_WRITE,
     RECEIVER_PREFILL,
     SHARER_PREFILL,
+    coded_names,
     text_names,
 )
 from latentwire.evaluation.record import Record
@@ -124,13 +125,18 @@ def test_what_m1_measured_times_the_receiver_alone_and_logits_too() -> None:
     asked, stands = (ways({}, times | {LETTER_WRITE: 30.0}, s) for s in ("question", "cache"))
     assert time_ms(letter, asked, 1e6) == pytest.approx(20 + 30 + 8000 / 1e6)
     assert time_ms(letter, stands, 1e6) == pytest.approx(30 + 8000 / 1e6)
+    condition = Condition("text", control="matched", message=Message("lm", 8))
+    (coded,) = contenders([measured(condition, set(IDS), 6)], 1000)
+    known = ways({}, times | dict(zip(coded_names(8), (7.0, 40.0, 6.0), strict=True)), "question")
+    assert time_ms(coded, known, 1e6) == pytest.approx(100 + 7 + 8000 * 6 / 1e6 + 40 + 15)
 
 
 @pytest.mark.parametrize(
     ("condition", "why"),
     [
         (Condition("letter", control="matched"), "before its letter: run m1 again"),
-        (Condition("text", control="matched", message=Message("lm", 8)), "receiver's model"),
+        (Condition("text", control="matched", message=Message("lm", 8)), "model: run m1 again"),
+        (Condition("text", control="matched", message=Message("lm", 9)), "8, 32, 128, 256 tok"),
         (Condition("summary", control="matched", message=Message("utf8", 8)), "of a summary"),
         (Condition("text", control="matched", message=Message("utf8", 9)), "8, 32, 128, 256 tok"),
         (Condition("c2c", Channel("int4"), "matched"), "m1 has not timed int4"),

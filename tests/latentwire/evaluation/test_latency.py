@@ -5,10 +5,11 @@ import itertools
 import pytest
 import torch
 
+from latentwire.channel.codec import CodecError
 from latentwire.evaluation import baselines, latency
 from latentwire.evaluation.baselines import MessagePrompts, ReferenceModels
 from latentwire.evaluation.latency import measure
-from latentwire.evaluation.latency_names import BUDGETS, text_names
+from latentwire.evaluation.latency_names import BUDGETS, coded_names, text_names
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY, checked
@@ -29,7 +30,9 @@ def demo() -> tuple[LoadedPair, list[Question]]:
 def test_every_figure_is_there(demo: tuple[LoadedPair, list[Question]]) -> None:
     found = measure(*demo)
     names = {"sharer_prefill_ms", "receiver_prefill_ms", "fuse_ms", "letter_write_ms"}
-    assert found.keys() == names.union(*(text_names(budget) for budget in BUDGETS))
+    for budget in BUDGETS:
+        names |= {*text_names(budget), *coded_names(budget)}
+    assert found.keys() == names
     assert all(value > 0 for name, value in found.items() if not name.endswith("bytes"))
 
 
@@ -40,6 +43,9 @@ def test_the_bytes_are_those_of_the_baselines(demo: tuple[LoadedPair, list[Quest
         message = Message("utf8", budget)
         sent = [len(baselines.send_text(models, message, each)[0]) for each in questions]
         assert found[text_names(budget)[2]] == pytest.approx(sum(sent) / len(sent))
+        message = Message("lm", budget)
+        sent = [len(baselines.send_text(models, message, each)[0]) for each in questions]
+        assert found[coded_names(budget)[2]] == pytest.approx(sum(sent) / len(sent))
 
 
 def test_templates_are_not_timed(
@@ -67,7 +73,8 @@ def test_templates_are_not_timed(
     made("with_message")
     pair, questions = demo
     latency._by_text(pair, MessagePrompts(pair), questions[0])
-    reading = ["with_message", "look", "look"] * len(BUDGETS)
+    # The text as it is, and then coded by the receiver's model.
+    reading = ["with_message", "look", "look", "look", "look", "look"] * len(BUDGETS)
     assert events == ["message", "look", "look", "look", *reading]
 
 
@@ -87,3 +94,21 @@ def test_times_are_taken_where_they_belong(
         write, reading, _ = text_names(budget)
         assert found[reading] == 1000
         assert 1000 < found[write] <= 2000  # the prompt, and that part of one second of writing
+        encode, decode, _ = coded_names(budget)
+        assert found[encode] == found[decode] == 1000
+
+
+def test_a_code_that_is_not_read_as_it_was_has_no_time(
+    demo: tuple[LoadedPair, list[Question]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(*_: object) -> str:
+        raise CodecError("the coded text is no text")
+
+    for other in (lambda *_: "another", refuse):
+        monkeypatch.setattr(latency.TextModel, "decode", other)
+        found = measure(*demo)
+        assert not any(name in found for budget in BUDGETS for name in coded_names(budget))
+        assert {*text_names(8)} <= found.keys()
+    assert "it has no time" in caplog.text

@@ -65,6 +65,22 @@ def test_a_text_is_read_back_in_the_bytes_that_the_model_says(
     assert len(packet) < len(prose.encode())
 
 
+def test_reading_asks_the_model_once_a_token(
+    coder: TextModel, prose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces that are whole stay in the cache."""
+    monkeypatch.setattr(text_model, "PIECE", 7)
+    packet, _ = coder.encode(CONTEXT, prose)
+    asked: list[int] = []
+    ask = text_model._Pieces.ask
+    monkeypatch.setattr(
+        text_model._Pieces, "ask", lambda self, piece: asked.append(len(piece)) or ask(self, piece)
+    )
+    assert coder.decode(CONTEXT, packet) == prose  # which the coder need not code again
+    tokens = len(coder.pair.tokenizer.encode(prose, add_special_tokens=False))
+    assert asked == [0, *(count % 7 + 1 for count in range(tokens - 1))] and tokens > 14
+
+
 def test_what_is_known_before_matters_to_both_ends(coder: TextModel, prose: str) -> None:
     packet, _ = coder.encode(CONTEXT, prose)
     with contextlib.suppress(CodecError, Unanswerable):
