@@ -184,8 +184,9 @@ def test_requeued_in_the_middle(cluster: Cluster, calm: Study, real_study: Study
     study.assert_same_as(calm)
 
 
-def test_warned_before_the_time_limit(cluster: Cluster, calm: Study, study: Study) -> None:
+def test_warned_before_the_time_limit(cluster: Cluster, calm: Study, real_study: Study) -> None:
     """The signal that --signal=B:USR1 asks for, sent by hand: limits are whole minutes."""
+    study = real_study
     number = job_number(study.submit("--restarts", "1"))
     study.wait_for_chunks(4)
     cluster.slurm("scancel", "--batch", "--signal=USR1", f"{number}_0")

@@ -92,7 +92,7 @@ ALL = [
 def mixed(session: Session) -> tuple[list[Question], list[Question]]:
     """Of both sets, so that lengths differ."""
     both = [(session.asked(name), session.donors(name)) for name in session.dataset_names]
-    questions, donors = ([q for part in both for q in part[side][:3]] for side in (0, 1))
+    questions, donors = ([q for part in both for q in part[side][:5]] for side in (0, 1))
     return questions, donors
 
 
