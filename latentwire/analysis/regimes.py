@@ -71,16 +71,14 @@ def contenders(conditions: Sequence[MeasuredCondition], budget_bytes: int) -> li
     byte, for nothing fitted, is no contender beside "nothing". Kinds without any such condition, or
     where a half has no question, are left out.
     """
-    most = {
-        id(one): max((r.wire_bytes for r in one.records.values()), default=0) for one in conditions
-    }
+    longest = [max((r.wire_bytes for r in one.records.values()), default=0) for one in conditions]
     found = []
     for kind, belongs in CONTENDERS.items():
         least = 0 if kind == NOTHING else 1
         members = [
             one
-            for one in conditions
-            if belongs(one.part.system) and least <= most[id(one)] <= budget_bytes
+            for one, most in zip(conditions, longest, strict=True)
+            if belongs(one.part.system) and least <= most <= budget_bytes
         ]
         chosen = [_best(members, 1 - half) for half in (0, 1)]
         if None not in chosen:

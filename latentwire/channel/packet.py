@@ -216,8 +216,7 @@ def decode(
     `most_tokens` tokens is allocated; where that is None, of MOST_TOKENS and, in a payload whose
     length the header does not tell, MOST_UNPACKED numbers.
     """
-    header, payload = _opened(data, geometry, identity, calibration, most_tokens)
-    return header, _caches(header, [payload], dtype, device)
+    return decode_batch([data], geometry, identity, dtype, calibration, most_tokens, device)
 
 
 def decode_batch(
@@ -233,7 +232,7 @@ def decode_batch(
     PacketError where their headers differ."""
     found = [_opened(data, geometry, identity, calibration, most_tokens) for data in packets]
     header = found[0][0]
-    if any(encode_header(each) != encode_header(header) for each, _ in found):
+    if any(encode_header(each) != encode_header(header) for each, _ in found[1:]):
         raise PacketError("the packets of a batch do not have one header")
     return header, _caches(header, [payload for _, payload in found], dtype, device)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from latentwire.garbage import importing
-from latentwire.pairs.load import is_file_name, load_pair
+from latentwire.milestones.from_store import store_for
 from latentwire.parameters import (
     BUDGET_BYTES,
     DATASET,
@@ -39,12 +39,7 @@ PARAMETERS = (
 
 
 def run(values: Values) -> None:
-    if is_file_name(values["pair"]):
-        load_pair(values["pair"])  # before what takes seconds to import
-    with importing():
-        from latentwire.tracking.store import open_store
-
-    run_on(open_store(), values)
+    run_on(store_for(values), values)
 
 
 def run_on(store: "Store", values: Values) -> None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from latentwire.garbage import importing
-from latentwire.pairs.load import is_file_name, load_pair
+from latentwire.milestones.from_store import store_for
 from latentwire.parameters import (
     DATA_DIR,
     DATASET,
@@ -22,12 +22,7 @@ PARAMETERS = (PAIR, DATASET, DATA_DIR, SOURCE, MARGIN_POINTS, OUTPUT_DIR)
 
 
 def run(values: Values) -> None:
-    if is_file_name(values["pair"]):
-        load_pair(values["pair"])  # before what takes seconds to import
-    with importing():
-        from latentwire.tracking.store import open_store
-
-    run_on(open_store(), values)
+    run_on(store_for(values), values)
 
 
 def run_on(store: "Store", values: Values, parent: "MilestoneRun | None" = None) -> None:
