@@ -201,7 +201,10 @@ def _draw_legend(
         handles.append(Line2D([], [], marker="o", markersize=7, label="published", **look))
     look = {"handles": handles, "fontsize": 7.5, "frameon": False}
     if width is Width.PAGE:
-        figure.suptitle(title, fontsize=9.5, fontweight="bold")
+        room = figure.get_figwidth() - LEGEND_WIDTH  # over the panels, beside the legend
+        told = textwrap.fill(title, int(room * TITLE_CHARACTERS / COLUMN_INCHES))
+        middle = room / 2 / figure.get_figwidth()
+        figure.suptitle(told, x=middle, fontsize=9.5, fontweight="bold")
         figure.legend(loc="outside right upper", handlelength=5, **look)
         return
     names = [str(handle.get_label()) for handle in handles]

@@ -54,6 +54,16 @@ def test_oracles_are_dashed_and_the_legend_says_oracle(condition: Make, oracle: 
     assert f"oracle: {oracle[7:]} kept" in words
 
 
+@pytest.mark.parametrize("pair", ["demo", "a receiver of some length <- a sharer of some length"])
+def test_the_title_stands_beside_the_legend(condition: Make, pair: str) -> None:
+    frame = build_curve(grid(condition, ["front", "vnorm", "knorm"], pair=pair))
+    figure = draw_selections(frame, "set", pair)
+    figure.canvas.draw()
+    title, (key,) = figure._suptitle, figure.legends  # type: ignore[attr-defined]
+    assert not title.get_window_extent().overlaps(key.get_window_extent())
+    assert title.get_window_extent().x0 >= 0
+
+
 def test_every_point_stands_at_its_bytes_and_score(condition: Make) -> None:
     frame = build_curve(grid(condition, ["back", "knorm", "snapkv"]))
     score, gain = draw_selections(frame, "set", "demo").axes
