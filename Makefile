@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Each process that tests start would compile the project again, and each of pytest's workers all tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup store demo demo-shared demo-private quick test environments fuzz faults lint format docs lock mlproject clean
 
@@ -18,14 +20,16 @@ help:
 	@echo "make lock   write constraints.txt from .venv"
 	@echo "make mlproject  write MLproject from the milestones' parameters"
 
+RARE = '/tests/|/(mypy|mypyc|pip|networkx|pymdownx)/|/transformers/models/(?!auto|qwen|llama|gemma)'
+
 # Made again when the lock or the project's own dependencies change.
 $(VENV)/.ready: constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
-	@# On all cores, which pip does not, and without the packages' own tests, a sixth of it all; some
-	@# packages bring files of an older Python along.
-	@$(BIN)/python -m compileall -q -j 0 -x '/tests/' $(VENV)/lib >/dev/null 2>&1 || true
+	@# On all cores, which pip does not, and without the packages' own tests and what is imported
+	@# never or by few, a third of it all; some packages bring files of an older Python along.
+	@$(BIN)/python -m compileall -q -j 0 -x $(RARE) $(VENV)/lib >/dev/null 2>&1 || true
 	@touch $@
 
 setup: $(VENV)/.ready
@@ -42,15 +46,17 @@ demo: demo-shared demo-private
 store: setup
 	$(STORE) $(BIN)/python -c 'from latentwire.tracking.store import open_store; open_store()' 2>/dev/null || true
 
+# All questions, or so many of each set: make demo LIMIT=8.
+SHORT = $(if $(LIMIT),-P limit=$(LIMIT))
 # A codec of each kind, on few questions: M1 shows what it measures, and curves take the time.
 M1_CODECS = bf16,int8,int4,int3,int2,kivi4,kivi2,nf4,rotate2,turbo2,kvtc1,klt2,planes2
 
 demo-shared: store
 	$(RUN) -e main -P pair=demo -P device=cpu -P workers=2 -P sample=4 -P m1_codec=$(M1_CODECS) \
-	  -P m2_kv_bits=8,4,3,2 -P m8_order=vnorm_by_layer,snapkv_by_layer -P output_dir=outputs/demo
+	  -P m2_kv_bits=8,4,3,2 -P m8_order=vnorm_by_layer,snapkv_by_layer -P output_dir=outputs/demo $(SHORT)
 
 demo-private: store
-	$(RUN) -e m0 -P pair=demo_self -P device=cpu
+	$(RUN) -e m0 -P pair=demo_self -P device=cpu $(SHORT)
 
 # The whole cache in 16, 8 and 4 bits, own and another question's.
 quick: setup
