@@ -17,3 +17,7 @@ DRAWN = "TESTS_WITH_DRAWN_PICTURES"  # in the environment of an entry point
 def write_blank(figure: "Figure", path: Path, *, format: str, **options: Any) -> None:
     """What stands for `Figure.savefig`: the shortest file that one could take for a picture."""
     path.write_bytes(_SHORTEST[format])
+
+
+def lay_out_nothing(figure: "Figure") -> None:
+    """What stands for `Figure.draw_without_rendering`."""

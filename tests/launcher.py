@@ -28,7 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from blank_pictures import DRAWN, write_blank
+from blank_pictures import DRAWN, lay_out_nothing, write_blank
 from launched import RUN, Forker
 
 LONGEST = 1 << 17  # bytes of a request
@@ -103,6 +103,7 @@ def become(request: dict[str, Any], *files: int) -> None:
     os.environ.update(request["environment"])
     if DRAWN not in os.environ:
         Figure.savefig = write_blank  # type: ignore[assignment]
+        Figure.draw_without_rendering = lay_out_nothing
     for number, file in enumerate(files[:-1]):
         os.dup2(file, number)
     for file in files:

@@ -108,14 +108,13 @@ def mlflow_server(
     database: str,
     *options: str,
     workers: int = 1,
+    forked: bool = True,
     env: Mapping[str, str] | None = None,
     host: str = "127.0.0.1",
 ) -> Iterator[int]:
     """`mlflow server` with proxied artifacts in `folder`/artifacts; its port."""
-    port = free_port()
-    server = start_mlflow(
-        folder, database, port, "--host", host, *options, workers=workers, env=env
-    )
+    port, options = free_port(), ("--host", host, "--workers", str(workers), *options)
+    server = start_mlflow(folder, database, port, *options, forked=forked, env=env)
     try:
         yield port
     finally:
@@ -127,19 +126,20 @@ def start_mlflow(
     database: str,
     port: int,
     *options: str,
-    workers: int = 1,
+    forked: bool = True,
     env: Mapping[str, str] | None = None,
 ) -> Launched:
-    """The same server, once it answers; `stop_mlflow` ends it."""
+    """The same server, once it answers; `stop_mlflow` ends it. One that is not `forked` has
+    MLflow's own processes, with imports of their own."""
     log, environment = folder / "mlflow.log", server_environment() | dict(env or {})
     arguments = [
         "server", "--backend-store-uri", database, "--serve-artifacts",
         "--artifacts-destination", str(folder / "artifacts"), "--port", str(port),
-        "--workers", str(workers), *options,
+        *options,
     ]  # fmt: skip
     launcher = the_launcher()
-    if workers == 1:
-        script = Path(__file__).with_name("one_process_server.py")
+    if forked:
+        script = Path(__file__).with_name("forking_server.py")
         server = launcher.start_script_apart(script, arguments, folder, environment, log)
     else:
         server = launcher.start_module_apart("mlflow", arguments, folder, environment, log)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from blank_pictures import write_blank
+from blank_pictures import lay_out_nothing, write_blank
 from matplotlib.figure import Figure
 
 import latentwire as lw
@@ -58,6 +58,7 @@ def test_every_command_of_the_page_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Figure, "savefig", write_blank)
+    monkeypatch.setattr(Figure, "draw_without_rendering", lay_out_nothing)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     (tmp_path / "latentwire").symlink_to(ROOT / "latentwire")
     shell = blocks("bash")

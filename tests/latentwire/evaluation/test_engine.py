@@ -292,7 +292,9 @@ def test_other_architectures(
 def test_sixteen_bits(dtype: torch.dtype, questions: MakeQuestions, short_answers: int) -> None:
     pair = stopping(loaded_pair(dtype))
     asked = questions([4, 25, 9, 16])
-    conditions = ALONE + c2c_conditions(["bf16", "int4"])
+    # Every cut under every control is compared above, in a dtype that rounds less.
+    cuts, controls = [(1.0, "front"), (0.5, "back")], ["matched", "deranged"]
+    conditions = ALONE + c2c_conditions(["bf16", "int4"], cuts, controls)
     ours: dict[tuple[Condition, int], Tensor] = {}
     records = engine.evaluate(
         pair,

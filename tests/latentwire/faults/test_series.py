@@ -20,7 +20,7 @@ FAULTS = [
     ("SIGTERM", signal.SIGTERM),
 ]
 # All codecs take M1 longer than all other milestones together.
-SMALL = PARAMETERS | {"limit": 8, "m1_codec": "bf16,int4,kivi2,kvtc1,planes2"}
+SMALL = PARAMETERS | {"limit": 4, "m1_codec": "bf16,int4,kivi2,kvtc1,planes2"}
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from blank_pictures import write_blank
+from blank_pictures import lay_out_nothing, write_blank
 from in_process import run_milestone
 from launched import the_launcher
 from matplotlib.figure import Figure
@@ -47,6 +47,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, without a store; pictures are blank, as those of other processes."""
     _alone(monkeypatch, tmp_path)
     monkeypatch.setattr(Figure, "savefig", write_blank)
+    monkeypatch.setattr(Figure, "draw_without_rendering", lay_out_nothing)
     return tmp_path
 
 

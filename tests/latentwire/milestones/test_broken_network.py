@@ -32,7 +32,7 @@ GRID: dict[str, Any] = {
     "chunk_size": 8,
     "kv_bits": "8,4",
 }
-LONG = GRID | {"limit": 96, "chunk_size": 8}
+LONG = GRID | {"limit": 64}
 Numbers = dict[str, tuple[float, ...]]
 
 

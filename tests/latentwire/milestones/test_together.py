@@ -19,14 +19,14 @@ from servers import (
 )
 from tests_support import Project, empty_store
 
-GRID = {"pair": "demo", "dataset": "demo_facts", "limit": 64, "chunk_size": 4, "kv_bits": "8,4"}
+GRID = {"pair": "demo", "dataset": "demo_facts", "limit": 64, "chunk_size": 4, "kv_bits": 8}
 
-TOGETHER = 8  # processes that start at the same instant
-ON_A_SERVER = 4  # each of their requests takes the server as long as it takes them
+TOGETHER = 5  # processes that start at the same instant
+ON_A_SERVER = 3  # each of their requests takes the server as long as it takes them
 
 # Takes much longer than the first result takes to the store: by questions rather than by
 # conditions, each of which is a run more a chunk.
-LONG = GRID | {"limit": 128, "chunk_size": 16}
+LONG = GRID | {"limit": 128, "chunk_size": 16, "kv_bits": "8,4"}
 
 
 @pytest.fixture(scope="module")
@@ -94,13 +94,13 @@ def are_one_study(
         assert process.returncode == 0, err
     assert project.numbers() == calm  # which fails for a chunk that was computed twice
     ran = {run.data.tags["mlflow.parentRunId"] for run in project.runs("chunk")}
-    assert len(ran) > 4, "one process did it all"  # under its four conditions
+    assert len(ran) > 2, "one process did it all"  # under its two conditions
     assert len(project.runs("milestone")) == len(processes)
     aggregates = {
         tuple(sorted(run.data.metrics.items())) + tuple(sorted(run.data.params.items()))
         for run in project.runs("condition")
     }
-    assert len(aggregates) == 4  # two codecs under two controls, from every process the same
+    assert len(aggregates) == 2  # a codec under two controls, from every process the same
     assert project.left_running("milestone", "condition", "chunk") == []
 
 
@@ -145,7 +145,8 @@ def test_a_process_takes_over_from_one_that_was_killed(
 
 def serve(folder: Path, port: int) -> Launched:
     path = folder / "mlflow.db"
-    return start_mlflow(folder, f"sqlite:///{path if path.exists() else empty_store(folder)}", port)
+    store = path if path.exists() else empty_store(folder)
+    return start_mlflow(folder, f"sqlite:///{store}", port, "--workers", "1")
 
 
 @pytest.mark.slow

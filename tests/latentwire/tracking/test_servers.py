@@ -95,6 +95,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
                 )
             ),
             workers=2,
+            forked=False,
             host="0.0.0.0",
         ) as web:
             found = Shared(web, folder, database_url(port, "mlflow"))
