@@ -11,7 +11,8 @@ import pytest
 import torch
 from agreement import agree, first_logits_of_pipeline
 from chosen import PLAIN_CONTROLS
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from random_questions import SHORT, make_questions, stopping
 from tiny import loaded_pair, make_fuser, make_model, make_tokenizer
@@ -245,7 +246,7 @@ def test_the_models_attend_as_before_afterwards(
     assert pair.sharer.config._attn_implementation == before
 
 
-@settings(max_examples=25, deadline=None)
+@examples(few=12, many=25)
 @given(data=st.data())
 def test_any_subset_of_conditions_in_any_order_gives_equal_records(data: st.DataObject) -> None:
     pair, asked, donors, pool, reference = _reference()

@@ -54,7 +54,7 @@ def test_bad_input_is_one_sentence(project: Project) -> None:
 @pytest.mark.slow
 def test_main_runs_once_and_is_then_finished(project: Project) -> None:
     parameters = {"pair": "demo", "limit": 4, "chunk_size": 4, "sample": 1}
-    parameters |= {"calibration_examples": 16}
+    parameters |= {"calibration_examples": 16, "m1_codec": "bf16,int8,int4,kvtc1"}
     printed = project.ok("main", **parameters, output_dir="out")
     assert "pair demo (as asked) on cpu" in printed.splitlines()[0]
     first = project.numbers()
@@ -73,8 +73,11 @@ def test_main_runs_once_and_is_then_finished(project: Project) -> None:
     assert len(project.runs("link")) == 2  # what M1 measures beside the codecs, a question set each
     files = {f.path for f in _client(project).list_artifacts(milestones["m1"].info.run_id)}
     assert {"codecs.csv", "codec_error_demo_facts.png", "rate_distortion_demo_graded.png"} <= files
+    assert len(project.runs("codec")) == 4 * 2
+    project.ok("m1", pair="demo", dataset="demo_facts", sample=1)  # the others, on one set
     codecs = project.runs("codec")
     assert {run.data.params["codec"] for run in codecs} == {*NAMES, *EXAMPLES}
+    assert len(codecs) == 4 * 2 + len(NAMES) + len(EXAMPLES) - 4
     calibration = milestones["calibrate"].data.tags["latentwire.calibration"]
     note = milestones["calibrate"].data.tags["mlflow.note.content"]
     assert calibration[:10] in note and "kvtc1" in note and "| demo_facts dev | " in note

@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from itertools import combinations, permutations
 from pathlib import Path
 
@@ -395,12 +396,15 @@ def test_records_without_elements_are_not_judged_by_packets() -> None:
     assert all(row.sent.as_named and math.isnan(row.sent.kept_share) for row in found.rows)
 
 
+the_study = cache(load_study)  # hundreds of comparisons are with it
+
+
 def alone(published: Published, point: Point, own: Answers) -> float:
     """The smallest p-value of one condition among all: Holm multiplies it by the number of tests.
 
     Only this condition is compared, which takes a twentieth of the time.
     """
-    found = compare(load_study(LATENTWIRE_2026_02), {point: own}, published)
+    found = compare(the_study(LATENTWIRE_2026_02), {point: own}, published)
     (row,) = [row for row in found.rows if row.figure.point == point]
     assert row.agreement is not None
     return 3 * len(published) * min(row.p, row.agreement.p, row.agreement.letters_p)
