@@ -178,7 +178,10 @@ def test_a_guard_lends_as_evaluation_deranges(
     ("first_receives", "alignment", "dtype"),
     [
         *((first, alignment, torch.float32) for first in (True, False) for alignment in ALIGNMENTS),
-        *((True, alignment, torch.bfloat16) for alignment in ALIGNMENTS),  # many times as slow
+        # In 16 bits, which a CPU is slow at: padding at either end, and none.
+        (True, "first", torch.bfloat16),
+        (False, "longest", torch.bfloat16),
+        (False, OFFSETS, torch.bfloat16),
     ],
 )
 def test_gradients_reach_the_fuser_alone_and_no_padding_counts(
