@@ -35,10 +35,10 @@ from c2c import reading_ahead, stacked_fuser
 from c2c.cache import geometry
 from c2c.fast_ops import fast_steps
 from c2c.fuser import Fuser, new_fuser
+from c2c.on_device import on_device
 from c2c.processes import ALONE, Processes
 from c2c.projector import ProjectorSize
 from c2c.training import TrainingSettings, train_fuser
-from c2c.training_batches import on_device
 from c2c.training_readings import Batch
 
 RECEIVER = random_pair.SHARER  # of Qwen2.5 0.5B
