@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup store demo demo-shared demo-private quick test environments fuzz faults lint format docs lock mlproject clean
 
 help:
-	@echo "make demo   set up, then run M0 to M4 on the bundled pairs (CPU, no download)"
+	@echo "make demo   set up, then run M0 to M4 on the bundled pairs (CPU, no download; LIMIT=8: few questions)"
 	@echo "make quick  set up, then two precisions on one question set: one picture"
 	@echo "make test   set up, then run all tests"
 	@echo "make environments  set up, then try mlflow run in environments of its own (downloads)"
