@@ -5,7 +5,7 @@ import random
 import sys
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
@@ -32,6 +32,7 @@ from latentwire.channel.codec_names import needs_calibration
 from latentwire.channel.rope import inverse_frequencies
 from latentwire.errors import LatentWireError, NotCached
 from latentwire.evaluation.fit_calibration import calibrate
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.memory import out_of_memory
 from latentwire.interfaces.registry import load_interface, new_weights
 from latentwire.parameters import AUTO
@@ -43,7 +44,7 @@ from latentwire.tasks.dataset import Dataset
 from latentwire.terminal import shows_bars, tell
 from latentwire.tracking.dataset_inputs import TRAINING, log_question_sets
 from latentwire.tracking.series import SeriesLog
-from latentwire.training.channel import codecs_in_the_loop, mapped_layers, require_trainable
+from latentwire.training.channel import codecs_in_the_loop, codes_layers_together, mapped_layers
 from latentwire.training.data import Reader, ScoredQuestions, TrainingData, load_training_data
 from latentwire.training.folder import TrainingFolder
 from latentwire.training.judging import Judge, as_evaluated
@@ -62,7 +63,6 @@ _BESIDE = (
 def train_once(session: Session, parent: MilestoneRun | None = None) -> None:
     """Train the fuser that a session's parameters ask for; nothing where it has been done."""
     torchrun.require_fit(session.device, session.values["batch_size"])
-    _require_codecs(session.values["codec"] or ())
     try:
         data = _load_data(session)
     except NotCached as missing:
@@ -87,14 +87,6 @@ def train_once(session: Session, parent: MilestoneRun | None = None) -> None:
         _log_results(session, folder, milestone)
         folder.forget_checkpoints()
     print(f"train: the pair is {folder.pair_file}, for every milestone: -P pair={folder.pair_file}")
-
-
-def _require_codecs(names: Sequence[str]) -> None:
-    """LatentWireError for codecs that cannot be put in the loop."""
-    require_trainable(names)
-    _, count = torchrun.rank_and_count()
-    for name in filter(needs_calibration, names if count > 1 else ()):
-        raise LatentWireError(f"codec={name} needs a calibration, which one process alone makes")
 
 
 def _load_data(session: Session) -> TrainingData:
@@ -167,15 +159,16 @@ def _train(
     values = session.values
     with torchrun.begin(session.for_worker(), session.device) as join:
         parts = _parts(session, data)
+        calibration = _calibration(session, data, parts.fuser, folder)
         numbers = sum(parameter.numel() for parameter in parts.fuser.parameters())
         made_of = f"{numbers:,} parameters in {len(parts.fuser.projectors)} projectors"
         tell(f"train: {made_of}")
         milestone.writer.log(milestone.run_id, metrics={"fuser_parameters": numbers})
-        watch = _Watch(session, data, folder, milestone, parts)
+        watch = _Watch(session, data, folder, milestone, parts, calibration)
         processes = join()
         with watch.shown(), _fast(session):
             try:
-                parts.train(session, folder.checkpoints, processes, watch.after_step)
+                parts.train(session, folder, processes, calibration, watch.after_step)
             except NotFinite as error:
                 raise _with_evidence(error, watch) from None
             except C2CError as error:
@@ -190,25 +183,26 @@ def _train(
 def take_part(session: Session, join: torchrun.Join) -> None:
     """What a process other than the first does in a training: its share of each step."""
     parts = _parts(session, _load_data(session))
-    checkpoints = TrainingFolder(session.values["output_dir"], {}).checkpoints
+    folder = TrainingFolder(session.values["output_dir"], {})
+    processes = join()  # from here on, what the first process makes before the first step is there
+    calibration = folder.calibration() if _calibrated_codecs(session) else None
     with _fast(session):
-        parts.train(session, checkpoints, join())
+        parts.train(session, folder, processes, calibration)
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """What is trained, on what, and through what; the same in every process."""
+    """What is trained, and on what; the same in every process."""
 
     fuser: Fuser | ProjectedPrefix
     batches: TokenBatches
-    channels: Channels
-    calibration: Calibration | None
 
     def train(
         self,
         session: Session,
-        checkpoints: Path,
+        folder: TrainingFolder,
         processes: Processes,
+        calibration: Calibration | None,
         after_step: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> None:
         try:
@@ -217,9 +211,9 @@ class _Parts:
                 self.fuser,
                 self.batches,
                 _settings(session.values),
-                checkpoints,
+                folder.checkpoints,
                 after_step,
-                self.channels,
+                _channels(session.values, self.fuser, calibration),
                 processes,
             )
         except RuntimeError as error:
@@ -231,7 +225,6 @@ class _Parts:
 def _parts(session: Session, data: TrainingData) -> _Parts:
     values = session.values
     fuser = _first_fuser(session, data)
-    calibration = _calibration(session, data, fuser)
     batches = TokenBatches(
         data.pairs,
         data.pad,
@@ -241,30 +234,45 @@ def _parts(session: Session, data: TrainingData) -> _Parts:
         data.messages,
         data.aligned,
     )
+    return _Parts(fuser, batches)
+
+
+def _channels(
+    values: Mapping[str, Any], fuser: Fuser | ProjectedPrefix, calibration: Calibration | None
+) -> Channels:
     alone = round(values["codec_after"] * values["steps"]) * values["accumulation"]
-    codecs = values["codec"] or ()
-    channels = codecs_in_the_loop(fuser, codecs, values["seed"], alone, calibration)
-    return _Parts(fuser, batches, channels, calibration)
+    return codecs_in_the_loop(fuser, values["codec"] or (), values["seed"], alone, calibration)
+
+
+def _calibrated_codecs(session: Session) -> list[str]:
+    return [name for name in session.values["codec"] or () if needs_calibration(name)]
 
 
 def _calibration(
-    session: Session, data: TrainingData, fuser: Fuser | ProjectedPrefix
+    session: Session,
+    data: TrainingData,
+    fuser: Fuser | ProjectedPrefix,
+    folder: TrainingFolder,
 ) -> Calibration | None:
     """What the codecs in the loop need to know of the sharer's caches; None where they need
     nothing."""
-    asking = [name for name in session.values["codec"] or () if needs_calibration(name)]
+    asking = _calibrated_codecs(session)
     if not asking:
         return None
-    layers = mapped_layers(fuser)
-    pair = session.files.with_interface(as_evaluated(fuser, session.dtype))
-    endpoint = replace(pair.endpoint, key_layers=layers, value_layers=layers)
     about = {"pair": session.pair.name, "dtype": session.dtype_name, "of": "a training"}
 
     def make() -> bytes:
         tell(f"train: a calibration for {', '.join(asking)}, from {len(data.measured)} questions")
-        return calibrate(replace(pair, endpoint=endpoint), data.measured, about)
+        pair = session.files.with_interface(as_evaluated(fuser, session.dtype))
+        return calibrate(_sending_all(pair, mapped_layers(fuser)), data.measured, about)
 
-    return TrainingFolder(session.values["output_dir"], {}).calibrated(make)
+    return folder.calibrated(make)
+
+
+def _sending_all(pair: LoadedPair, layers: tuple[int, ...]) -> LoadedPair:
+    """The pair, with K and V of these layers sent, whatever gates are closed."""
+    endpoint = replace(pair.endpoint, key_layers=layers, value_layers=layers)
+    return replace(pair, endpoint=endpoint)
 
 
 def _with_evidence(error: NotFinite, watch: "_Watch") -> LatentWireError:
@@ -382,6 +390,7 @@ class _Watch:
     folder: TrainingFolder
     milestone: MilestoneRun
     parts: _Parts
+    calibration: Calibration | None
     has_best: bool = False
     _bar: Any = None
     _since: float = 0.0  # when the last step, or its judging, had ended
@@ -399,7 +408,7 @@ class _Watch:
 
     def _channel(self, name: str) -> Channel:
         """How validation sends messages through a codec."""
-        found = self.parts.calibration
+        found = self.calibration
         used = found.hash if found and needs_calibration(name) else ""
         return Channel(name, calibration=used, alignment=self.session.pair.alignment)
 
@@ -451,7 +460,9 @@ class _Watch:
             return
         trained = as_evaluated(self.parts.fuser, self.session.dtype)
         pair = self.session.files.with_interface(trained)
-        endpoint = replace(pair.endpoint, calibration=self.parts.calibration)
+        if codes_layers_together(self.session.values["codec"] or ()):
+            pair = _sending_all(pair, mapped_layers(trained))
+        endpoint = replace(pair.endpoint, calibration=self.calibration)
         judgement = self._judge.judge(step, replace(pair, endpoint=endpoint))
         best = self.folder.add_judgement(judgement, self.parts.fuser)
         self.has_best = True
@@ -470,7 +481,8 @@ def _log_results(session: Session, folder: TrainingFolder, milestone: MilestoneR
     steps, judged = folder.steps(), folder.judgements()
     rows = [asdict(judgement) for judgement in judged.values()]
     save_png(draw_training(steps, rows, session.pair.name), folder.curves)
-    for path in (folder.curves, folder.pair_file, folder.path / "recipe.json"):
+    made = (folder.curves, folder.pair_file, folder.path / "recipe.json", folder.calibration_file)
+    for path in filter(None, made):
         writer.log_file(run_id, path)
     writer.log_text(run_id, "".join(json.dumps(row) + "\n" for row in rows), "validation.jsonl")
     writer.log_folder(run_id, folder.path / "fuser", "fuser")
