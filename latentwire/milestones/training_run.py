@@ -19,7 +19,7 @@ from c2c.cache import geometry
 from c2c.errors import C2CError
 from c2c.fast_ops import fast_steps
 from c2c.fuser import Fuser
-from c2c.prefix_fit import fit_linear
+from c2c.prefix_fit import FitTexts, fit_linear, read_alike
 from c2c.prefix_projector import ProjectedPrefix
 from c2c.processes import Processes
 from c2c.projector import ProjectorSize
@@ -35,6 +35,7 @@ from latentwire.evaluation.fit_calibration import calibrate
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.memory import out_of_memory
 from latentwire.interfaces.registry import load_interface, new_weights
+from latentwire.pairs.pair import require_alignment
 from latentwire.parameters import AUTO
 from latentwire.session import torchrun
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
@@ -45,7 +46,13 @@ from latentwire.terminal import shows_bars, tell
 from latentwire.tracking.dataset_inputs import TRAINING, log_question_sets
 from latentwire.tracking.series import SeriesLog
 from latentwire.training.channel import codecs_in_the_loop, codes_layers_together, mapped_layers
-from latentwire.training.data import Reader, ScoredQuestions, TrainingData, load_training_data
+from latentwire.training.data import (
+    Reader,
+    ScoredQuestions,
+    TrainingData,
+    load_training_data,
+    paired_texts,
+)
 from latentwire.training.folder import TrainingFolder
 from latentwire.training.judging import Judge, as_evaluated
 
@@ -104,15 +111,10 @@ def _load_data(session: Session) -> TrainingData:
 
 
 def _reader(session: Session) -> Reader:
-    """How the pair reads. LatentWireError for two tokenizers where messages are inserted."""
-    files, alignment = session.files, session.pair.alignment
-    if files.inserts() and alignment:
-        raise LatentWireError(
-            f"pair {session.pair.name} has two tokenizers, and an interface that puts the message"
-            " before the prompt is trained on texts that both models read: take models of one"
-            " tokenizer, or leave out 'interface' for C2C's fuser"
-        )
-    return Reader(files.tokenizer, files.sharer_tokenizer, alignment, files.inserts())
+    """How the pair reads. LatentWireError for two tokenizers as `require_alignment` has it."""
+    files, pair, inserts = session.files, session.pair, session.files.inserts()
+    require_alignment(pair, inserts)
+    return Reader(files.tokenizer, files.sharer_tokenizer, pair.alignment, inserts)
 
 
 def _plain(value: Any) -> Any:
@@ -339,7 +341,7 @@ def _first_fuser(session: Session, data: TrainingData) -> Fuser | ProjectedPrefi
         lambda: (inverse_frequencies(sharer), inverse_frequencies(receiver)),
     ).to(session.device)
     if isinstance(fuser, ProjectedPrefix):
-        texts = _texts_to_fit(data, values["seed"], values["batch_size"], session.device)
+        texts = _texts_to_fit(session, data)
         explained = fit_linear(fuser, receiver, sharer, texts)
         tell(f"train: a linear map explains {100 * explained:.0f} % of the receiver's own cache")
         return fuser
@@ -351,19 +353,29 @@ def _first_fuser(session: Session, data: TrainingData) -> Fuser | ProjectedPrefi
     return fuser
 
 
-def _texts_to_fit(
-    data: TrainingData, seed: int, batch_size: int, device: str
-) -> Iterator[tuple[torch.Tensor, list[int]]]:
-    """Messages drawn by the seed, in batches of about one length."""
+def _texts_to_fit(session: Session, data: TrainingData) -> Iterator[FitTexts]:
+    """Messages drawn by the seed, in batches of about one length. LatentWireError where none is
+    left that tokens of two tokenizers can be paired of."""
+    values, files = session.values, session.files
     texts = list(dict.fromkeys(map(tuple, data.messages)))
-    random.Random(seed).shuffle(texts)
+    random.Random(values["seed"]).shuffle(texts)
     enough = bisect_left(list(accumulate(map(len, texts))), FITTED_TOKENS) + 1
-    texts = sorted(texts[:enough], key=len)
-    for start in range(0, len(texts), batch_size):
-        part = texts[start : start + batch_size]
-        longest = max(map(len, part))
-        filled = [[*text, *[data.pad] * (longest - len(text))] for text in part]
-        yield torch.tensor(filled, device=device), list(map(len, part))
+    drawn = sorted(texts[:enough], key=len)
+    size, device = values["batch_size"], session.device
+    if files.sharer_tokenizer is None:
+        for start in range(0, len(drawn), size):
+            yield read_alike(drawn[start : start + size], device)
+        return
+    said = dict(zip(map(tuple, data.messages), data.said, strict=True))
+    both = files.tokenizer, files.sharer_tokenizer
+    paired = [found for text in drawn if (found := paired_texts(*both, said[text]))]
+    if not paired:
+        raise LatentWireError(
+            "train: no message of the training data stands unchanged in both models' chat"
+            " templates, so there is nothing to begin a prefix from: take other data"
+        )
+    for start in range(0, len(paired), size):
+        yield FitTexts.of(*zip(*paired[start : start + size], strict=True), device)
 
 
 @contextmanager

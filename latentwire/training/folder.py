@@ -26,6 +26,7 @@ import yaml
 
 from c2c.checkpoint import save_fuser
 from c2c.fuser import Projectors
+from c2c.paired_prompts import OFF
 from c2c.training import finished_steps
 from latentwire.channel.calibration import Calibration, from_bytes
 from latentwire.errors import LatentWireError
@@ -176,7 +177,7 @@ class TrainingFolder:
             "fuser": {"path": FUSER.as_posix()},
             **({"datasets": list(pair.datasets)} if pair.datasets else {}),
             "shared_tokenizer": pair.shared_tokenizer,
-            **({"alignment": pair.alignment} if pair.alignment else {}),
+            **({} if pair.shared_tokenizer else {"alignment": pair.alignment or OFF}),
         }
         _write(self.pair_file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
