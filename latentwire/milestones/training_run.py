@@ -375,7 +375,8 @@ def _texts_to_fit(session: Session, data: TrainingData) -> Iterator[FitTexts]:
             " templates, so there is nothing to begin a prefix from: take other data"
         )
     for start in range(0, len(paired), size):
-        yield FitTexts.of(*zip(*paired[start : start + size], strict=True), device)
+        sharers, receivers, places = zip(*paired[start : start + size], strict=True)
+        yield FitTexts.of(sharers, receivers, places, device)
 
 
 @contextmanager

@@ -75,8 +75,12 @@ def tokenize(
         own = task.prompts(example, sharer_tokenizer)
         if not found.private:
             return replace(found, sharer_ids=own.sharer_ids, one_text=True)
-        others = {"evidence_ids": found.sharer_ids, "question_ids": own.receiver_ids}
-        return replace(found, sharer_ids=own.sharer_ids, **others)
+        return Prompts(
+            own.sharer_ids,
+            found.receiver_ids,
+            evidence_ids=found.sharer_ids,
+            question_ids=own.receiver_ids,
+        )
 
     return [Question(task, example, prompts(example), both) for example in examples]
 

@@ -109,7 +109,7 @@ class Reader:
             return Named(name, pair, not_aligned=str(error))
         if not found.sendable:
             return Named(name, pair, not_aligned="its messages are empty")
-        return Named(name, (found.receiver_ids, pair[1]), found.sharer_ids, found)
+        return Named(name, (found.receiver_ids, pair[1]), found.sharer_ids, aligned=found)
 
     def questions(self, task: Task, examples: Sequence[Example]) -> list[Question]:
         return tokenize(task, examples, self.tokenizer, self.sharer_tokenizer)
