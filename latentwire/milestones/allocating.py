@@ -44,7 +44,8 @@ def _log_tables(session: Session, run: MilestoneRun, measured: pd.DataFrame) -> 
     table, study = measured[list(_COLUMNS)], study_table()
     sharer, receiver = configs(session.files.located)
     times = generosity(counted_size(receiver), CacheSize(**vars(geometry(sharer))))
-    table = table.assign(study_label=label_of(table["budget_ratio"].astype("float64"), times))
+    ratios = table["budget_ratio"].astype("float64")
+    table = table.assign(study_label=ratios.map(partial(label_of, generosity=times)))
     for name, rows in ((TABLE, table), (STUDY_TABLE, study)):
         run.writer.log_text(run.run_id, csv_text(rows), name)
         print(rows.to_string(index=False, float_format=lambda x: f"{x:.4g}"), flush=True)

@@ -15,6 +15,7 @@ from latentwire.parameters import (
     DATASET,
     INIT,
     OUTPUT_DIR,
+    PAIR_TO_TRAIN,
     SEED,
     STUDY,
     TRAINING_DATA,
@@ -28,8 +29,9 @@ if TYPE_CHECKING:  # they take seconds to import: a help text must not
     from latentwire.session.milestone_run import MilestoneRun
     from latentwire.session.session import Session
 
-_SHARED = ("pair", "data_dir", "device", "dtype", "dry_run", "preflight")
+_SHARED = ("data_dir", "device", "dtype", "dry_run", "preflight")
 PARAMETERS = (
+    PAIR_TO_TRAIN,
     *(parameter for parameter in STUDY if parameter.name in _SHARED),
     replace(DATASET, help="question sets to be scored, kept out of training; auto: the pair's own"),
     TRAINING_DATA,
