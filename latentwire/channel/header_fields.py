@@ -22,6 +22,13 @@ def varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
+def varints(values: Sequence[int]) -> bytes:
+    """One after the other. Small ones, as most are, at once."""
+    if max(values, default=0) < 1 << 7:
+        return bytes(values)
+    return b"".join(map(varint, values))
+
+
 def mask(layers: Sequence[int], count: int) -> bytes:
     """Which of `count` layers, a bit each, layer 0 in the lowest bit of the first byte."""
     return sum(1 << layer for layer in layers).to_bytes(-(-count // 8), "little")
