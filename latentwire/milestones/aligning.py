@@ -5,10 +5,10 @@ from functools import partial
 
 import pandas as pd
 
+from c2c.paired_prompts import OFF
 from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.frames import records
 from latentwire.errors import LatentWireError
-from latentwire.milestones.m7 import OFF
 from latentwire.session.grid import run_grid
 from latentwire.session.milestone_run import MilestoneRun
 from latentwire.session.session import Session

@@ -8,7 +8,7 @@ receiver's tokens have one of the sharer's for their own stands beside what is s
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from c2c.paired_prompts import ALIGNMENTS
+from c2c.paired_prompts import ALIGNMENTS, OFF
 from latentwire.parameters import (
     CALIBRATION,
     CODEC,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:  # they take seconds to import: a help text must not
     from latentwire.session.milestone_run import MilestoneRun
     from latentwire.session.session import Session
 
-OFF = "off"
 ALIGNMENT = Parameter(
     "alignment",
     ",".join((OFF, *ALIGNMENTS)),

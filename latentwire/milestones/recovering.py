@@ -15,7 +15,7 @@ from latentwire.analysis.stats import Outcomes
 from latentwire.analysis.trained_pairs import IN_16_BITS, trained_name
 from latentwire.channel.codec_names import needs_calibration
 from latentwire.errors import LatentWireError
-from latentwire.milestones import m2, train
+from latentwire.milestones import calibrate, m2, train
 from latentwire.milestones.training_run import train_once
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import Values, completed
@@ -49,6 +49,9 @@ def recover(session: Session, parent: MilestoneRun | None = None) -> None:
             train_once(session.under(wanted), run)
             pair = load_pair(str(wanted["output_dir"] / "pair.yaml"))
             trained = session.with_fuser_of(pair).under(_of_evaluation(values, codecs))
+            if any(map(needs_calibration, codecs)):  # of layers whose gates are open in this one
+                own = completed(calibrate.PARAMETERS, values)
+                calibrate.run_on(trained.under(own), run)
             m2.run_on(trained, run)
             kept |= _answers(trained, seed, codec, codecs)
         found = [
@@ -66,11 +69,6 @@ def _checked(codecs: Sequence[str]) -> tuple[str, ...]:
     if REFERENCE_CODEC in codecs:
         raise LatentWireError(
             f"codec={REFERENCE_CODEC}: a training in 16 bits is always made; name the others"
-        )
-    for name in filter(needs_calibration, codecs):
-        raise LatentWireError(
-            f"codec={name} needs a calibration of each pair that is trained: train through it with"
-            " `train`, then calibrate"
         )
     return tuple(dict.fromkeys(codecs))
 
