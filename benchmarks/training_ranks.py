@@ -39,10 +39,10 @@ def main() -> None:
         for count in options.processes:
             for way, rows in _batches(options.batch_size, count).items():
                 seconds.setdefault(f"{count} {way}", []).extend(_started(count, rows))
-    result = result(seconds, options)
-    print(json.dumps(result, indent=1))
+    found = result(seconds, options)
+    print(json.dumps(found, indent=1))
     if options.output:
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
+        options.output.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def _batches(batch_size: int, count: int) -> dict[str, int]:
