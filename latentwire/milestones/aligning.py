@@ -24,9 +24,7 @@ _COLUMNS = (
 )
 
 
-def compare_alignments(
-    session: Session, conditions: Sequence[Condition], parent: MilestoneRun | None = None
-) -> None:
+def compare_alignments(session: Session, conditions: Sequence[Condition]) -> None:
     """Evaluate what is not finished, and write the table.
 
     Raises LatentWireError for a pair whose caches are not merged, and where nothing is left.
@@ -43,7 +41,7 @@ def compare_alignments(
             f"m7: pair {session.pair.name} puts the message before the prompt, so nothing is to be"
             " aligned; take a pair whose caches are merged"
         )
-    run_grid(session, "m7", conditions, parent, partial(_log_table, session))
+    run_grid(session, "m7", conditions, partial(_log_table, session))
 
 
 def _log_table(session: Session, run: MilestoneRun, measured: pd.DataFrame) -> None:

@@ -23,11 +23,9 @@ _COLUMNS = (
 )
 
 
-def compare_within_budgets(
-    session: Session, conditions: Sequence[Condition], parent: MilestoneRun | None = None
-) -> None:
+def compare_within_budgets(session: Session, conditions: Sequence[Condition]) -> None:
     """Evaluate what is not finished, and write the tables."""
-    run_grid(session, "m10", conditions, parent, _log_tables)
+    run_grid(session, "m10", conditions, _log_tables)
 
 
 def _log_tables(run: MilestoneRun, measured: pd.DataFrame) -> None:

@@ -21,7 +21,8 @@ from latentwire.analysis.equal_bytes import (
     equal_bytes_table,
     sentences,
 )
-from latentwire.analysis.equal_bytes_figure import write_equal_bytes
+from latentwire.analysis.equal_bytes_figure import draw_equal_bytes
+from latentwire.analysis.pictures import save_each
 from latentwire.channel.codec_names import BY_TOKEN
 from latentwire.controls.registry import DERANGED, MATCHED
 from latentwire.errors import LatentWireError
@@ -46,7 +47,7 @@ WHOLE = "bf16"  # the codec of layers that are not quantized
 Candidates = Mapping[tuple[int, str], Sequence[Condition]]  # by budget and kind
 
 
-def compare_at_equal_bytes(session: Session, parent: MilestoneRun | None = None) -> None:
+def compare_at_equal_bytes(session: Session) -> None:
     """Choose what is not chosen yet, and evaluate what is not finished."""
     tried = candidates(session)
     request = _request(session, tried)
@@ -56,20 +57,13 @@ def compare_at_equal_bytes(session: Session, parent: MilestoneRun | None = None)
         return
     if text is None:
         sets = [session.development(name) for name in session.dataset_names]
-        text = SEARCH.searched_once(
-            session, request, sets, partial(_search, session, tried), parent
-        )
+        text = SEARCH.searched_once(session, request, sets, partial(_search, session, tried))
     chosen = _chosen(tried, json.loads(text)["measured"])
     unique = dict.fromkeys(each.condition for found in chosen.values() for each in found)
     controls = MATCHED, DERANGED
     conditions = [replace(each, control=control) for each in unique for control in controls]
-    run_grid(
-        session,
-        "m13",
-        [Condition("receiver"), *conditions],
-        parent,
-        partial(_log_table, session, chosen),
-    )
+    conditions.insert(0, Condition("receiver"))
+    run_grid(session, "m13", conditions, partial(_log_table, session, chosen))
 
 
 def candidates(session: Session) -> Candidates:
@@ -217,6 +211,6 @@ def _log_table(
     for name, text in ((TABLE, csv_text(table)), ("equal_bytes.txt", "\n".join(said) + "\n")):
         run.writer.log_text(run.run_id, text, name)
     with tempfile.TemporaryDirectory() as folder:
-        for path in write_equal_bytes(table, Path(folder)):
+        for path in save_each(draw_equal_bytes, table, Path(folder), "equal_bytes_"):
             run.writer.log_file(run.run_id, path)
     print(*said, sep="\n", flush=True)

@@ -19,11 +19,9 @@ from latentwire.spec.condition import Channel, Condition
 TABLE = "oracle.csv"
 
 
-def compare_with_oracles(
-    session: Session, conditions: Sequence[Condition], parent: MilestoneRun | None = None
-) -> None:
+def compare_with_oracles(session: Session, conditions: Sequence[Condition]) -> None:
     """Evaluate what is not finished, and write the table."""
-    run_grid(session, "m9", conditions, parent, partial(_log_table, session, conditions))
+    run_grid(session, "m9", conditions, partial(_log_table, session, conditions))
 
 
 def _log_table(

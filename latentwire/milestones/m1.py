@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 from latentwire.parameters import CALIBRATION, CODEC, SAMPLE, STUDY
 
-if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
+if TYPE_CHECKING:  # it takes seconds to import: a help text must not
     from latentwire.session.session import Session
 
 PARAMETERS = (*STUDY, CODEC, CALIBRATION, SAMPLE)
 
 
-def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+def run_on(session: "Session") -> None:
     """The milestone on a session that is open already."""
     from latentwire.milestones.codec_measurements import measure_codecs
 
-    measure_codecs(session, parent)
+    measure_codecs(session)

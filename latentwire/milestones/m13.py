@@ -23,8 +23,7 @@ from latentwire.parameters import (
     order_among,
 )
 
-if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
+if TYPE_CHECKING:  # it takes seconds to import: a help text must not
     from latentwire.session.session import Session
 
 DEVELOPMENT_EXAMPLES = Parameter(
@@ -52,8 +51,8 @@ PARAMETERS = (
 )
 
 
-def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+def run_on(session: "Session") -> None:
     """The milestone on a session that is open already."""
     from latentwire.milestones.equal_bytes import compare_at_equal_bytes
 
-    compare_at_equal_bytes(session, parent)
+    compare_at_equal_bytes(session)

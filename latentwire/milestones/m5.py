@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from latentwire.milestones import train
 from latentwire.parameters import CODEC, OUTPUT_DIR, STUDY, WORKERS, Parameter, int_at_least
 
-if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
+if TYPE_CHECKING:  # it takes seconds to import: a help text must not
     from latentwire.session.session import Session
 
 SEEDS = Parameter("seeds", "3", int_at_least(1, 100), "trainings of each kind: seed, seed + 1, ...")
@@ -27,8 +26,8 @@ PARAMETERS = (
 )
 
 
-def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+def run_on(session: "Session") -> None:
     """The milestone on a session that is open already."""
     from latentwire.milestones.recovering import recover
 
-    recover(session, parent)
+    recover(session)

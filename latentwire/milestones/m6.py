@@ -11,18 +11,14 @@ from latentwire.parameters import (
     CALIBRATION,
     CALIBRATION_EXAMPLES,
     CODEC,
-    CONTROLS_SENT,
-    DONORS,
-    STUDY,
-    WORKERS,
     Parameter,
     comma_list,
     int_at_least,
+    of_grid,
     one_of,
 )
 
-if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
+if TYPE_CHECKING:  # it takes seconds to import: a help text must not
     from latentwire.session.session import Session
 
 UNIFORM = "int8,int4,int3,int2"
@@ -40,21 +36,17 @@ SEARCHED_BY = Parameter(
     one_of(ANSWER, DISTORTION),
     "answer: what bits cost the answer, checked on other questions; distortion: what tensors lose",
 )
-PARAMETERS = (
-    *STUDY,
-    WORKERS,
+PARAMETERS = of_grid(
     replace(CODEC, default=f"{UNIFORM},{PROTECTED}", help="codecs that searched ones stand beside"),
     CALIBRATION,
     SEARCHED_BITS,
     SEARCHED_BY,
     replace(CALIBRATION_EXAMPLES, help="training questions of each set to search schedules on"),
-    CONTROLS_SENT,
-    DONORS,
 )
 
 
-def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+def run_on(session: "Session") -> None:
     """The milestone on a session that is open already."""
     from latentwire.milestones.scheduling import compare_schedules
 
-    compare_schedules(session, parent)
+    compare_schedules(session)

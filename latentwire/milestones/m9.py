@@ -10,8 +10,7 @@ from latentwire.milestones import m3
 from latentwire.milestones.m3 import conditions
 from latentwire.parameters import KEEP_RATIOS, ORDER, with_defaults
 
-if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
+if TYPE_CHECKING:  # it takes seconds to import: a help text must not
     from latentwire.session.session import Session
 
 _OTHER_DEFAULTS = {
@@ -21,8 +20,8 @@ _OTHER_DEFAULTS = {
 PARAMETERS = with_defaults(m3.PARAMETERS, _OTHER_DEFAULTS)
 
 
-def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+def run_on(session: "Session") -> None:
     """The milestone on a session that is open already."""
     from latentwire.milestones.foreseeing import compare_with_oracles
 
-    compare_with_oracles(session, conditions(session.values), parent)
+    compare_with_oracles(session, conditions(session.values))

@@ -16,6 +16,7 @@ from latentwire.analysis.trained_pairs import IN_16_BITS, trained_name
 from latentwire.channel.codec_names import needs_calibration
 from latentwire.errors import LatentWireError
 from latentwire.milestones import m2, train
+from latentwire.milestones.registry import run_milestone
 from latentwire.milestones.training_run import train_once
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import Values, completed
@@ -31,7 +32,7 @@ TABLE = "recovery.csv"
 Kept = dict[tuple[int, str, str, str], Outcomes]  # by seed, codec of training, dataset, codec
 
 
-def recover(session: Session, parent: MilestoneRun | None = None) -> None:
+def recover(session: Session) -> None:
     """Train, evaluate, compare. What earlier starts finished is not done again."""
     values = session.values
     codecs = _checked(values["codec"] or ())
@@ -41,15 +42,15 @@ def recover(session: Session, parent: MilestoneRun | None = None) -> None:
         for seed, codec in trainings:
             train_once(session.under(_of_training(session.pair.name, values, seed, codec)))
         return
-    with session_run(session, "m5", parent) as run:
-        kept: Kept = {}
+    with session_run(session, "m5") as run:
+        kept, part = Kept(), session.below(run)
         for seed, codec in trainings:
             wanted = _of_training(session.pair.name, values, seed, codec)
             tell(f"m5: seed {seed}, trained {_through(codec)}")
-            train_once(session.under(wanted), run)
+            train_once(part.under(wanted))
             pair = load_pair(str(wanted["output_dir"] / "pair.yaml"))
-            trained = session.with_fuser_of(pair).under(_of_evaluation(values, codecs))
-            m2.run_on(trained, run)
+            trained = part.with_fuser_of(pair).under(_of_evaluation(values, codecs))
+            run_milestone(m2, trained)
             kept |= _answers(trained, seed, codec, codecs)
         found = [
             recovery(dataset, codec, [_outcomes(kept, seed, dataset, codec) for seed in seeds])

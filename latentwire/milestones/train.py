@@ -24,8 +24,7 @@ from latentwire.parameters import (
     one_of,
 )
 
-if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
+if TYPE_CHECKING:  # it takes seconds to import: a help text must not
     from latentwire.session.session import Session
 
 _SHARED = ("pair", "data_dir", "device", "dtype", "dry_run", "preflight")
@@ -74,8 +73,8 @@ PARAMETERS = (
 )
 
 
-def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+def run_on(session: "Session") -> None:
     """The milestone on a session that is open already; nothing where it has been done."""
     from latentwire.milestones.training_run import train_once
 
-    train_once(session, parent)
+    train_once(session)

@@ -34,15 +34,11 @@ def log_table(
     shown: bool = True,
     said: Sequence[str] = (),
 ) -> None:
-    """Print the table, and log it with the headline metrics and a description of the run.
+    """Print the table if it is to be `shown`, and log it with the headline metrics and a
+    description of the run, with pictures among its artifacts and what else is `said`.
 
-    Args:
-        run: the milestone's run.
-        frame: the curve, with the conditions that the milestone's own are compared with.
-        measured: the milestone's own rows; all of `frame` unless given.
-        pictures: artifacts of the run that its description shows.
-        shown: whether to print the table.
-        said: more sentences of the description.
+    The table has the milestone's own rows, `measured`: all of `frame`, the curve with what these
+    are compared with, unless given.
     """
     measured = frame if measured is None else measured
     table = render_table(measured)

@@ -30,6 +30,7 @@ from latentwire.tracking.store import Store
 if TYPE_CHECKING:  # they bring torch and transformers
     from latentwire.channel.calibration import Calibration
     from latentwire.evaluation.loaded_pair import LoadedPair
+    from latentwire.session.milestone_run import MilestoneRun
 
 
 @dataclass
@@ -51,6 +52,7 @@ class Session(Configuration):
     store: Store
     files: PairInUse
     kept: _Kept = field(default_factory=_Kept)
+    parent: "MilestoneRun | None" = None  # the run that its milestones' runs stand below
 
     @classmethod
     def of(cls, chosen: Configuration, store: Store) -> "Session":
@@ -62,11 +64,16 @@ class Session(Configuration):
         """The session under another milestone's parameters, with all that is loaded."""
         return replace(self, values=values)
 
+    def below(self, parent: "MilestoneRun") -> "Session":
+        """The session of a milestone that does others, for these."""
+        return replace(self, parent=parent)
+
     def for_worker(self) -> "Session":
         """The session as a worker process gets it: without the store, and with nothing in memory
         but what is known of the files."""
         kept = _Kept(calibration=self.kept.calibration)
-        return replace(self, store=None, files=self.files.on(self.device), kept=kept)  # type: ignore[arg-type]
+        files = self.files.on(self.device)
+        return replace(self, store=None, files=files, kept=kept, parent=None)  # type: ignore[arg-type]
 
     def on(self, device: str) -> "Session":
         """The session on another device."""
