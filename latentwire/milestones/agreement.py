@@ -33,7 +33,7 @@ log = logging.getLogger("latentwire")
 CSV_FILE, TEXT_FILE = "reproduction.csv", "reproduction.txt"
 
 
-def judge(values: Values) -> None:
+def run(values: Values) -> None:
     """Compare the answers with the published ones, and say and log what comes of it."""
     store = open_store()
     flush_outbox(store)

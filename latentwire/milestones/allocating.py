@@ -3,16 +3,14 @@ study's (see `published_budgets`): what its labels are as shares of 16 bits stan
 with what it scored.
 """
 
-from collections.abc import Sequence
-
 import pandas as pd
 
-from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.reproduction.published_budgets import TOO_GENEROUS, study_table
+from latentwire.milestones import m10
+from latentwire.session.curve_log import log_csv
 from latentwire.session.grid import run_grid
 from latentwire.session.milestone_run import MilestoneRun
 from latentwire.session.session import Session
-from latentwire.spec.condition import Condition
 
 TABLE, STUDY_TABLE = "budgets.csv", "study.csv"
 _COLUMNS = (
@@ -23,9 +21,9 @@ _COLUMNS = (
 )
 
 
-def compare_within_budgets(session: Session, conditions: Sequence[Condition]) -> None:
+def run_on(session: Session) -> None:
     """Evaluate what is not finished, and write the tables."""
-    run_grid(session, "m10", conditions, _log_tables)
+    run_grid(session, "m10", m10.conditions(session.values), _log_tables)
 
 
 def _log_tables(run: MilestoneRun, measured: pd.DataFrame) -> None:
@@ -35,5 +33,4 @@ def _log_tables(run: MilestoneRun, measured: pd.DataFrame) -> None:
     # What the study would have called so large a budget: its labels promise less than they give.
     table = table.assign(study_label=2 * ratios / TOO_GENEROUS)
     for name, rows in ((TABLE, table), (STUDY_TABLE, study)):
-        run.writer.log_text(run.run_id, csv_text(rows), name)
-        print(rows.to_string(index=False, float_format=lambda x: f"{x:.4g}"), flush=True)
+        log_csv(run, rows, name)

@@ -39,7 +39,7 @@ from latentwire.tracking.runs import digest_of
 log = logging.getLogger("latentwire")
 
 
-def calibrate_once(session: Session) -> None:
+def run_on(session: Session) -> None:
     """Calibrate a pair; nothing where it has been done."""
     values = session.values
     count = values["calibration_examples"]

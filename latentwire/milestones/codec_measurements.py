@@ -70,7 +70,7 @@ class _Item:
         return self.channel.codec
 
 
-def measure_codecs(session: Session) -> None:
+def run_on(session: Session) -> None:
     """Measure every codec asked for that is not measured yet, and say what all of them gave."""
     if session.values["dry_run"] and not session.is_local():
         print(f"m1: the files of {session.pair.name} are not here yet; a run downloads them first")

@@ -47,7 +47,7 @@ WHOLE = "bf16"  # the codec of layers that are not quantized
 Candidates = Mapping[tuple[int, str], Sequence[Condition]]  # by budget and kind
 
 
-def compare_at_equal_bytes(session: Session) -> None:
+def run_on(session: Session) -> None:
     """Choose what is not chosen yet, and evaluate what is not finished."""
     tried = candidates(session)
     request = _request(session, tried)

@@ -7,7 +7,6 @@ bits for all tokens that fit.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from latentwire.parameters import (
     BUDGET_BYTES,
@@ -23,15 +22,13 @@ from latentwire.parameters import (
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 
-if TYPE_CHECKING:  # it takes seconds to import: a help text must not
-    from latentwire.session.session import Session
-
 BUDGET_RATIO = Parameter(
     "budget_ratio",
     "1/32,1/16,1/8,1/4",
     comma_list(share),
     "most bytes of a packet, as shares of the whole cache's in 16 bits; not used with budget_bytes",
 )
+WORK = "allocating"  # the module that does it
 PARAMETERS = of_grid(
     replace(
         CODEC,
@@ -56,10 +53,3 @@ def conditions(values: Values) -> list[Condition]:
         for order in values["order"]
         for control in values["controls"]
     ]
-
-
-def run_on(session: "Session") -> None:
-    """The milestone on a session that is open already."""
-    from latentwire.milestones.allocating import compare_within_budgets
-
-    compare_within_budgets(session, conditions(session.values))

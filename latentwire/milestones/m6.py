@@ -5,7 +5,6 @@ questions, of as many bits in the mean over tensors as the uniform ones that the
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from latentwire.parameters import (
     CALIBRATION,
@@ -17,9 +16,6 @@ from latentwire.parameters import (
     of_grid,
     one_of,
 )
-
-if TYPE_CHECKING:  # it takes seconds to import: a help text must not
-    from latentwire.session.session import Session
 
 UNIFORM = "int8,int4,int3,int2"
 PROTECTED = ",".join(f"int{bits}/last{layers}:bf16" for bits in (8, 4) for layers in (2, 4, 8))
@@ -36,6 +32,7 @@ SEARCHED_BY = Parameter(
     one_of(ANSWER, DISTORTION),
     "answer: what bits cost the answer, checked on other questions; distortion: what tensors lose",
 )
+WORK = "scheduling"  # the module that does it
 PARAMETERS = of_grid(
     replace(CODEC, default=f"{UNIFORM},{PROTECTED}", help="codecs that searched ones stand beside"),
     CALIBRATION,
@@ -43,10 +40,3 @@ PARAMETERS = of_grid(
     SEARCHED_BY,
     replace(CALIBRATION_EXAMPLES, help="training questions of each set to search schedules on"),
 )
-
-
-def run_on(session: "Session") -> None:
-    """The milestone on a session that is open already."""
-    from latentwire.milestones.scheduling import compare_schedules
-
-    compare_schedules(session)

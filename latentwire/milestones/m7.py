@@ -6,7 +6,6 @@ receiver's tokens have one of the sharer's for their own stands beside what is s
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from c2c.paired_prompts import ALIGNMENTS
 from latentwire.parameters import (
@@ -23,9 +22,6 @@ from latentwire.parameters import (
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 
-if TYPE_CHECKING:  # it takes seconds to import: a help text must not
-    from latentwire.session.session import Session
-
 OFF = "off"
 ALIGNMENT = Parameter(
     "alignment",
@@ -33,6 +29,7 @@ ALIGNMENT = Parameter(
     comma_list(one_of(OFF, *ALIGNMENTS)),
     "how prompts are aligned; off is left out where each model has a tokenizer of its own",
 )
+WORK = "aligning"  # the module that does it
 PARAMETERS = of_grid(replace(KV_BITS, default="16"), CODEC, CALIBRATION, ALIGNMENT)
 
 
@@ -44,10 +41,3 @@ def conditions(values: Values) -> list[Condition]:
         for name in codecs_of(values)
         for control in values["controls"]
     ]
-
-
-def run_on(session: "Session") -> None:
-    """The milestone on a session that is open already."""
-    from latentwire.milestones.aligning import compare_alignments
-
-    compare_alignments(session, conditions(session.values))

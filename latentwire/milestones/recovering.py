@@ -17,7 +17,6 @@ from latentwire.channel.codec_names import needs_calibration
 from latentwire.errors import LatentWireError
 from latentwire.milestones import m2, train
 from latentwire.milestones.registry import run_milestone
-from latentwire.milestones.training_run import train_once
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import Values, completed
 from latentwire.session.conclusion import stored_outcomes
@@ -32,7 +31,7 @@ TABLE = "recovery.csv"
 Kept = dict[tuple[int, str, str, str], Outcomes]  # by seed, codec of training, dataset, codec
 
 
-def recover(session: Session) -> None:
+def run_on(session: Session) -> None:
     """Train, evaluate, compare. What earlier starts finished is not done again."""
     values = session.values
     codecs = _checked(values["codec"] or ())
@@ -40,14 +39,15 @@ def recover(session: Session) -> None:
     trainings = [(seed, codec) for seed in seeds for codec in ("", *codecs)]
     if values["dry_run"]:
         for seed, codec in trainings:
-            train_once(session.under(_of_training(session.pair.name, values, seed, codec)))
+            wanted = _of_training(session.pair.name, values, seed, codec)
+            run_milestone(train, session.under(wanted))
         return
     with session_run(session, "m5") as run:
         kept, part = Kept(), session.below(run)
         for seed, codec in trainings:
             wanted = _of_training(session.pair.name, values, seed, codec)
             tell(f"m5: seed {seed}, trained {_through(codec)}")
-            train_once(part.under(wanted))
+            run_milestone(train, part.under(wanted))
             pair = load_pair(str(wanted["output_dir"] / "pair.yaml"))
             trained = part.with_fuser_of(pair).under(_of_evaluation(values, codecs))
             run_milestone(m2, trained)

@@ -5,7 +5,8 @@ A milestone is one module: a docstring whose first line says what it asks, `PARA
 where it works on no pair. Its place on the command line, in MLproject and on a cluster follows from
 these.
 What takes seconds to import (torch, transformers, MLflow, pandas) is imported when it runs, so that
-help texts and wrong parameters are quick.
+help texts and wrong parameters are quick: so `run_on` or `run` may stand in another module, which
+`WORK` names.
 """
 
 import ast
@@ -77,8 +78,7 @@ def load_milestone(name: str) -> Milestone:
             f"{did_you_mean(name, questions())}"
         )
     module = import_module(f"latentwire.milestones.{name}")
-    run = getattr(module, "run", None) or partial(_run_in_session, module)
-    return Milestone(name, module.__doc__ or "", module.PARAMETERS, run)
+    return Milestone(name, module.__doc__ or "", module.PARAMETERS, partial(_run, module))
 
 
 def name_of(module: ModuleType) -> str:
@@ -88,15 +88,26 @@ def name_of(module: ModuleType) -> str:
 
 def run_milestone(module: ModuleType, session: "Session") -> None:
     """Do a milestone on a session that is open already: what its module does, or its grid."""
-    if hasattr(module, "run_on"):
-        module.run_on(session)
+    work = _work(module)
+    if hasattr(work, "run_on"):
+        work.run_on(session)
         return
     from latentwire.session.grid import run_grid
 
     run_grid(session, name_of(module), module.conditions(session.values))
 
 
-def _run_in_session(module: ModuleType, values: "Values") -> None:
+def _work(module: ModuleType) -> ModuleType:
+    """Where a milestone's work stands."""
+    name = getattr(module, "WORK", None)
+    return import_module(f"latentwire.milestones.{name}") if name else module
+
+
+def _run(module: ModuleType, values: "Values") -> None:
+    """Do a milestone, on a session that is opened for it if it works on a pair."""
+    if "pair" not in values or hasattr(module, "run"):
+        _work(module).run(values)
+        return
     from latentwire.pairs.load import load_pair
     from latentwire.parameters import AUTO
 

@@ -25,7 +25,7 @@ SEARCH = KeptSearch("m6", "schedules.json", "latentwire.schedules")
 FORMAT = 4  # raise when the same questions may give other schedules
 
 
-def compare_schedules(session: Session) -> None:
+def run_on(session: Session) -> None:
     """Search what is not found in the store, and evaluate what is not finished."""
     values, codecs = session.values, list(session.values["codec"])
     request = _request(session)

@@ -59,7 +59,7 @@ _BESIDE = (
 )
 
 
-def train_once(session: Session) -> None:
+def run_on(session: Session) -> None:
     """Train the fuser that a session's parameters ask for; nothing where it has been done."""
     torchrun.require_fit(session.device, session.values["batch_size"])
     _require_codecs(session.values["codec"] or ())

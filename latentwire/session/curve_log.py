@@ -26,6 +26,12 @@ def log_pictures(runs: Sequence[MilestoneRun], frame: pd.DataFrame) -> list[str]
     return [f"{PICTURES}/{path.name}" for path in paths]
 
 
+def log_csv(run: MilestoneRun, table: pd.DataFrame, name: str) -> None:
+    """Print a small table, and log it to a milestone's run as CSV."""
+    run.writer.log_text(run.run_id, csv_text(table), name)
+    print(table.to_string(index=False, float_format=lambda number: f"{number:.4g}"), flush=True)
+
+
 def log_table(
     run: MilestoneRun,
     frame: pd.DataFrame,
