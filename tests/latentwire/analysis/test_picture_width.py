@@ -157,7 +157,7 @@ def test_the_command_draws_every_picture_as_wide_as_asked(
         inches[stem.removesuffix("_set")] = figure.get_figwidth()
         return []
 
-    for module in ("curve_files", "bandwidth_figure"):
+    for module in ("curve_files", "pictures"):
         monkeypatch.setattr(f"latentwire.analysis.{module}.save_figure", note)
     write_csv(study(["front", "back", "vnorm"]), tmp_path / "budget_curve.csv")
     write_links(links(), tmp_path / "links.csv")
