@@ -19,7 +19,7 @@ from typing import Any
 
 import scaling
 import torch
-from flops import Work, copy_bytes, count, matmul_flops, synchronize
+from flops import Work, chosen_tokens, copy_bytes, count, matmul_flops, synchronize
 from published_lengths import LENGTHS, Asked, grid, read_sets
 from random_pair import loaded_random_pair
 
@@ -84,7 +84,15 @@ def main() -> None:
         "timed": "with a wait for the device after each phase" if phases else "without waits",
     }
     rate, bandwidth = matmul_flops(device), copy_bytes(device)
-    work = total([count(pair, conditions, a.questions, a.donors, a.forced_lengths) for a in sets])
+    work = total(
+        [
+            count(
+                *(pair, conditions, a.questions, a.donors, a.forced_lengths),
+                chosen_tokens(pair, conditions, a.questions, a.donors),
+            )
+            for a in sets
+        ]
+    )
     flops = sum(part.flops for part in work.values())
     prefill = sum(part.flops for name, part in work.items() if name != "decoding")
     floor = prefill / rate + work["decoding"].cache_bytes / bandwidth

@@ -35,7 +35,7 @@ BASE = {"conditions": 9, "examples": 64, "prompt_tokens": 134, "fuser_hidden": 1
 SWEEPS = {
     "conditions": (1, 3, 9, 18, 36, 54, 72, 99),
     "examples": (8, 16, 32, 64, 128, 256, 512),
-    "prompt_tokens": (100, 200, 500, 1000, 2000, 4000),
+    "prompt_tokens": (100, 200, 500, 1000, 2000, 4000, 8000),
     "fuser_hidden": (256, 512, 1024, 2048),
 }
 SMALL_BASE = {"conditions": 3, "examples": 2, "prompt_tokens": 20, "fuser_hidden": 64}
@@ -46,7 +46,7 @@ SMALL_SWEEPS = {
     "fuser_hidden": (64, 128),
 }
 # Long prompts with fewer examples, so that one point does not take minutes.
-LONG_EXAMPLES = {1000: 32, 2000: 16, 4000: 8}
+LONG_EXAMPLES = {1000: 32, 2000: 16, 4000: 8, 8000: 4}
 ANSWER_TOKENS = 10  # what answers have on average
 REPEATS = 2
 

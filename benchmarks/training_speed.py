@@ -35,9 +35,10 @@ from c2c import reading_ahead, stacked_fuser
 from c2c.cache import geometry
 from c2c.fast_ops import fast_steps
 from c2c.fuser import Fuser, new_fuser
+from c2c.on_device import on_device
+from c2c.processes import ALONE, Processes
 from c2c.projector import ProjectorSize
 from c2c.training import TrainingSettings, train_fuser
-from c2c.training_batches import on_device
 from c2c.training_readings import Batch
 
 RECEIVER = random_pair.SHARER  # of Qwen2.5 0.5B
@@ -55,8 +56,9 @@ SMALL = {"vocab_size": 512, "num_hidden_layers": 2, "layer_types": None, "interm
 WAYS = ("read ahead", "in one stream", "in turn", "layer by layer")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """What says how large a step is, and how often it is timed."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--prompt-tokens", type=int, default=138)
@@ -65,17 +67,22 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12, help="timed steps of each way in a turn")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="tiny shapes: to see that it runs")
-    parser.add_argument("--profile", action="store_true", help="print what takes the time")
     parser.add_argument("--output", type=Path)
+    return parser
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--profile", action="store_true", help="print what takes the time")
     options = parser.parse_args()
     device = torch.device(options.device)
     torch.set_float32_matmul_precision("high")
-    receiver, sharer, fuser = _models(device, options.small, options.hidden_dim)
+    receiver, sharer, fuser = models(device, options.small, options.hidden_dim)
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     for _ in range(options.turns):
         for way in WAYS:
             with _in_the(way):
-                seconds[way] += _steps(receiver, sharer, fuser, options)
+                seconds[way] += steps(receiver, sharer, fuser, options)
     if options.profile:
         _profile(receiver, sharer, fuser, options)
     result = _result(seconds, _floor(receiver, sharer, fuser, options, device), device)
@@ -84,7 +91,7 @@ def main() -> None:
         options.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def _models(
+def models(
     device: torch.device, small: bool, hidden_dim: int
 ) -> tuple[PreTrainedModel, PreTrainedModel, Fuser]:
     configs = [Qwen2Config(**c.to_dict() | (SMALL if small else {})) for c in (RECEIVER, SHARER)]
@@ -125,8 +132,12 @@ def _one_by_one(function: Any, randomness: str) -> Any:
     return mapped
 
 
-def _steps(
-    receiver: PreTrainedModel, sharer: PreTrainedModel, fuser: Fuser, options: argparse.Namespace
+def steps(
+    receiver: PreTrainedModel,
+    sharer: PreTrainedModel,
+    fuser: Fuser,
+    options: argparse.Namespace,
+    processes: Processes = ALONE,
 ) -> list[float]:
     """Seconds of each step after two that are not counted."""
     device = next(fuser.parameters()).device
@@ -151,7 +162,9 @@ def _steps(
 
     settings = TrainingSettings(options.steps + 2, learning_rate=5e-4, partial_share=0.2)
     with fast_steps(receiver, sharer):
-        train_fuser(receiver, sharer, fuser, batch, settings, on_step=after_step)
+        train_fuser(
+            receiver, sharer, fuser, batch, settings, on_step=after_step, processes=processes
+        )
     return [after - before for before, after in pairwise(ends[1:])]
 
 
@@ -203,7 +216,7 @@ def _profile(
     receiver: PreTrainedModel, sharer: PreTrainedModel, fuser: Fuser, options: argparse.Namespace
 ) -> None:
     with torch.profiler.profile() as profile:
-        _steps(receiver, sharer, fuser, argparse.Namespace(**vars(options) | {"steps": 3}))
+        steps(receiver, sharer, fuser, argparse.Namespace(**vars(options) | {"steps": 3}))
     for order in ("self_device_time_total", "self_cpu_time_total"):
         print(profile.key_averages().table(sort_by=order, row_limit=25, max_name_column_width=60))
 

@@ -9,8 +9,11 @@ import pandas as pd
 import pytest
 import torch
 from launched import surroundings, the_launcher
+from torch.utils.flop_counter import FlopCounterMode
 
 from latentwire.analysis.chunk_metrics import chunk_metrics
+from latentwire.channel.positions import Positions
+from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.arc_c import TASK
 from latentwire.tracking.results_reader import results
 from latentwire.tracking.runs import CODE_SHA, MILESTONE, SOURCE, RunWriter
@@ -87,20 +90,85 @@ def test_scaling(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_marginal_cost(tmp_path: Path) -> None:
-    output = tmp_path / "marginal.json"
+    output, names = tmp_path / "marginal.json", ["int8 0.25 snapkv", "int8 0.25 vnorm_by_layer"]
     run(
-        "marginal_cost.py",
-        "--small",
-        "--questions",
-        "2",
-        "--device",
-        "cpu",
-        "--output",
-        str(output),
+        *("marginal_cost.py", "--small", "--questions", "2", "--device", "cpu", "--rounds", "3"),
+        *("--only", *names, "--output", str(output)),
     )
     said = json.loads(output.read_text())
-    added = [entry for entry in said.values() if isinstance(entry, dict)]
-    assert len(added) == 10 and all(entry["own_seconds"] > 0 for entry in added)
+    assert said["rounds"] == 3 and list(said["more"]) == names
+    for entry in said["more"].values():
+        low, high = entry["times_own_interval"]
+        assert entry["own_seconds"] > 0 and entry["resolution_seconds"] > 0
+        assert (entry["times_own"] is None) == (low <= 0 <= high)
+    scattered, by_layer = said["more"].values()
+    assert scattered["sections"] > by_layer["sections"] == 1
+
+
+def test_a_ratio_is_given_only_where_it_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from marginal_cost import judged
+
+    # Three differences around 1: t of 2 degrees is 4.303, the standard error s / sqrt(3).
+    entry = judged([0.9, 1.0, 1.1], 2e9, 1e9)
+    assert entry["own_seconds"] == 2 and entry["times_own"] == pytest.approx(0.5)
+    assert entry["resolution_seconds"] == pytest.approx(0.1 / 3**0.5)
+    half = 4.3027 * 0.1 / 3**0.5 / 2
+    assert entry["times_own_interval"] == pytest.approx([0.5 - half, 0.5 + half], rel=1e-4)
+    assert entry["within_goal"] is True
+    noisy = judged([-1.0, 1.0, 3.0], 1e9, 1e9)
+    assert noisy["times_own"] is None and noisy["within_goal"] is None
+    assert judged([2.0, 2.01, 1.99], 1e9, 1e9)["within_goal"] is False
+
+
+def test_operations_of_any_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from flops import FuserFlops, ModelFlops, chosen_tokens, count, score_flops
+    from published_lengths import random_questions
+    from random_pair import loaded_random_pair
+
+    pair = loaded_random_pair(torch.float32, "cpu", small=True)
+    fuser, shape = FuserFlops(pair), pair.interface.sharer
+    sources = fuser.sources
+    assert len(sources) == 2 and sorted(sources.values()) == [0, 1]
+    # What the fuser really multiplies, the receiver's part in it.
+    own = torch.randn(1, 1, 5, 128)
+    sent = torch.randn(1, shape.kv_heads, 5, shape.head_dim)
+    with FlopCounterMode(display=False) as counter:
+        pair.interface.merge_layer(0, sent, sent, own, own)
+    each = fuser.own[0] + fuser.rest[0]
+    assert counter.get_total_flops() == 5 * each
+    # The same in both layers: 1, 2, and 5, which is read on top of what was merged.
+    scattered = Positions.of([1, 2, 5])
+    assert fuser.merging(scattered) == 2 * (3 * fuser.rest[0] + fuser.own[0])
+    # Two tokens of one layer, in a section of seven.
+    by_layer = Positions.of_layers([[1, 5], []], range(7))
+    assert fuser.merging(by_layer) == 2 * fuser.rest[0]
+    assert fuser.merged_tokens(scattered) == 3 and fuser.merged_tokens(by_layer) == 1
+    # The last 32 tokens' queries with all keys; squares of all values.
+    products = 2 * 32 * 40 * 2 * shape.head_dim * shape.layers
+    assert score_flops("snapkv", shape, 2, 40) == products
+    assert score_flops("vnorm", shape, 2, 40) == 2 * 40 * shape.width * shape.layers
+    assert score_flops("front", shape, 2, 40) == 0
+
+    questions = random_questions("arc_c", [8, 40], len(pair.tokenizer))
+    front, snapkv, oracle = (
+        Condition("c2c", Channel("int8", 0.5, order), "matched")
+        for order in ("front", "snapkv", "oracle_proj_vnorm")
+    )
+    conditions = [front, snapkv, oracle]
+    chosen = chosen_tokens(pair, conditions, questions, questions)
+    assert chosen[front] == [Positions.of(range(3)), Positions.of(range(19))]
+    assert [each.count for each in chosen[snapkv]] == [3, 19]
+    told = questions, questions, {key: [1, 1] for key in conditions}
+    chosen[front] = [scattered, by_layer]
+    work = count(pair, [front], *told, chosen)
+    receiver = ModelFlops(pair.receiver)
+    assert work["tails"].flops == receiver.span(3, 7) + receiver.span(7, 39)
+    assert work["scores"].flops == 0 and work["fusion"].tokens == 4
+    whole = count(pair, conditions, *told, chosen)
+    ranked = sum(score_flops("snapkv", shape, 2, n) for n in (7, 39))
+    assert whole["scores"].flops == ranked + 2 * each * (7 + 39)
 
 
 @pytest.mark.slow

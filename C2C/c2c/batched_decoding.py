@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from c2c.cache import geometry
 from c2c.cuda_graphs import StepGraphs
 from c2c.decode_step import supported
+from c2c.on_device import on_device
 from c2c.slot_cache import new_slots, next_logits
 
 # Without a kernel, attention sees the slots up to the longest row, rounded up to so many. On a GPU
@@ -87,10 +88,9 @@ class Decoder:
         The slots are used up. Inside `slot_attention` only.
         """
         count = len(positions)
-        stops = torch.tensor(sorted(stop_ids), dtype=torch.long, device=self.device)
-        limits = (
-            None if forced_lengths is None else torch.tensor(forced_lengths, device=self.device)
-        )
+        stops, limits = self._numbers(sorted(stop_ids)), None
+        if forced_lengths is not None:
+            limits = self._numbers(forced_lengths)
         answers = torch.full((count, max_new_tokens), -1, device=self.device)
         self._begin(last_tokens, positions, shifts, hidden)
         ended = torch.zeros(count, dtype=torch.bool, device=self.device)
@@ -136,15 +136,18 @@ class Decoder:
         """Put the first tokens where a step reads them; arguments as for `greedy`."""
         count = len(positions)
         self.tokens[:count] = last_tokens
-        self.positions[:count] = torch.tensor(positions, device=self.device)
+        self.positions[:count] = self._numbers(positions)
         self.positions[count:] = 0
         self.shifts.zero_()
-        self.shifts[: len(shifts)] = torch.tensor(shifts, dtype=torch.long, device=self.device)
+        self.shifts[: len(shifts)] = self._numbers(shifts)
         self.rows.copy_(torch.arange(len(self.rows)))
         self._hides = hidden is not None
         if hidden is not None:
             self.hidden.zero_()
             self.hidden[: len(hidden), : hidden.shape[1]] = hidden
+
+    def _numbers(self, numbers: Sequence[int]) -> Tensor:
+        return on_device(torch.tensor(numbers, dtype=torch.long), self.device)
 
     @property
     def _uses_kernel(self) -> bool:
@@ -193,8 +196,7 @@ class Decoder:
     def _move(self, sources: Sequence[int], holes: Sequence[int], used: int, ended: Tensor) -> None:
         """Put the rows at `sources` where those at `holes` were. The kernel finds a row's slots
         wherever they are; without it they move too."""
-        source = torch.tensor(sources, dtype=torch.long, device=self.device)
-        hole = torch.tensor(holes, dtype=torch.long, device=self.device)
+        source, hole = self._numbers(sources), self._numbers(holes)
         if not self._uses_kernel:
             for tensor in (*self.slots.keys, *self.slots.values):
                 seen = tensor[:, :, :used]

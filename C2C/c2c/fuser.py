@@ -10,6 +10,7 @@ from c2c.cache import Geometry, KVCache
 from c2c.interface import KINDS, Interface, Merge, Sent
 from c2c.projector import Projector, ProjectorSize
 from c2c.scatter_fused import add_change
+from c2c.wide import take
 
 
 class LayerSource(NamedTuple):
@@ -125,7 +126,7 @@ class Fuser(Projectors):
                     mine = layer_own[example, :, position].unsqueeze(2)
                     read = projector.read_own(kind, mine)[:, 0]
                 else:
-                    read = own_read[example, position]
+                    read = take(own_read, (example, position))
                 weight, branch = projector.parts_of_tokens(kind, sharer[part].flatten(1), read)
                 add_change(layer_slots, layer_own, weight, branch, row, example, position)
 

@@ -4,7 +4,9 @@ Module names are those of the published checkpoints (arXiv 2510.03215), so a sta
 loads strictly.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +39,11 @@ class Block(nn.Module):
         inner = F.dropout(F.gelu(self.w1(self.norm(x))), self.dropout, self.training)
         return x + F.dropout(self.w2(inner), self.dropout, self.training)
 
+    def add_to(self, x: Tensor) -> Tensor:
+        """At inference, the result of `forward` where `x` [M, width] stood: the product adds to it
+        as it is written, and in 16 bits the sum is rounded once."""
+        return x.addmm_(F.gelu(self.w1(self.norm(x))), self.w2.weight.T)
+
 
 class Blocks(nn.Module):
     """`count` feed-forward blocks in a row."""
@@ -48,6 +55,12 @@ class Blocks(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x)
+        return x
+
+    def add_to(self, x: Tensor) -> Tensor:
+        """See `Block`."""
+        for block in self.blocks:
+            x = block.add_to(x)  # type: ignore[operator]  # a Block
         return x
 
 
@@ -120,17 +133,21 @@ class Projector(nn.Module):
         product in float32.
 
         `sharer` is [M, Hs * Ds], heads flattened; `own_read` [M, h] are the tokens' rows of
-        `read_own`.
+        `read_own`, whose memory is used.
         """
         weight = self.get_parameter(f"{kind}_in.weight")[:, : self.sharer.width]
-        return self._branches(kind, torch.addmm(own_read, sharer.to(weight.dtype), weight.T))
+        read = own_read.addmm_(sharer.to(weight.dtype), weight.T)
+        return self._branches(kind, read, Blocks.add_to)
 
-    def _branches(self, kind: str, read: Tensor) -> tuple[Tensor, Tensor]:
-        """What follows the first linear map: [..., h] -> weight [..., Ht], branch [..., Ht, Dt]."""
-        layer = self.get_submodule
-        hidden = layer(f"{kind}_mlp1")(read)
+    def _branches(
+        self, kind: str, read: Tensor, last: Callable[[Blocks, Tensor], Tensor] = Blocks.__call__
+    ) -> tuple[Tensor, Tensor]:
+        """What follows the first linear map: [..., h] -> weight [..., Ht], branch [..., Ht, Dt].
+        `last` is how blocks are asked whose argument nobody else needs."""
+        layer: Callable[[str], Any] = self.get_submodule
+        hidden = last(layer(f"{kind}_mlp1"), read)
         weight = layer(f"{kind}_scalar_head")(layer(f"{kind}_scalar_mlp2")(hidden)).sigmoid()
-        branch = layer(f"{kind}_proj_out")(layer(f"{kind}_proj_mlp2")(hidden))
+        branch = layer(f"{kind}_proj_out")(last(layer(f"{kind}_proj_mlp2"), hidden))
         return weight, branch.unflatten(-1, (self.receiver.kv_heads, self.receiver.head_dim))
 
     def _gate_logit(self, kind: str) -> Tensor:

@@ -29,6 +29,7 @@ from c2c.cache import Geometry, KVCache
 from c2c.decode_step import DecodePass
 from c2c.errors import C2CError
 from c2c.queries import scaled
+from c2c.wide import contiguous, put
 
 ATTENTION = "c2c_slots"
 LAYER_TYPES = {"full_attention", "sliding_attention"}
@@ -81,8 +82,9 @@ class PrefillPass:
     ) -> tuple[Tensor, Tensor]:
         """Put K and V [R, H, T, D] in slots 0 to T - 1; attention sees just these."""
         tokens = key.shape[2]
-        self.slots.keys[layer][:, :, :tokens] = key
-        self.slots.values[layer][:, :, :tokens] = value
+        first = (slice(None), slice(None), slice(tokens))
+        put(self.slots.keys[layer], first, key)
+        put(self.slots.values[layer], first, value)
         return key, value
 
     def keep(self, query: Tensor, layer: int, scaling: float | None) -> None:
@@ -125,8 +127,9 @@ class ExtendPass:
     ) -> tuple[Tensor, Tensor]:
         """Put K and V [R, H, T, D] in the slots of their positions; the visible slots of all."""
         keys, values = self.slots.keys[layer], self.slots.values[layer]
-        keys[self._rows, :, self.positions] = key.transpose(1, 2)
-        values[self._rows, :, self.positions] = value.transpose(1, 2)
+        there = (self._rows, slice(None), self.positions)
+        put(keys, there, key.transpose(1, 2))
+        put(values, there, value.transpose(1, 2))
         return keys[:, :, : self.visible], values[:, :, : self.visible]
 
     def mask(self, query: Tensor, window: int | None, groups: int) -> Tensor:
@@ -202,15 +205,15 @@ def attend(
             scale=scaling,
             enable_gqa=grouped,
         )
-        return out.transpose(1, 2).contiguous(), None
+        return contiguous(out.transpose(1, 2)), None
     # The query heads that share a KV head become more queries of it, so that the cache, which is
     # nearly all that decoding reads, is read once and never copied.
     rows, heads, tokens, width = query.shape
     groups = heads // key.shape[1]
-    folded = query.reshape(rows, key.shape[1], groups * tokens, width)
+    folded = contiguous(query).view(rows, key.shape[1], groups * tokens, width)
     mask = slots.mask(query, sliding_window, groups)
     out = F.scaled_dot_product_attention(folded, key, value, attn_mask=mask, scale=scaling)
-    return out.reshape(rows, heads, tokens, width).transpose(1, 2).contiguous(), None
+    return contiguous(out.reshape(rows, heads, tokens, width).transpose(1, 2)), None
 
 
 def _flash_groups(query: Tensor, mask: Tensor | None) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from c2c.chat import chat_token_ids, end_of_turn
 from c2c.errors import C2CError
+from c2c.on_device import on_device
 from c2c.paired_prompts import PairedPrompts
 from c2c.training_readings import Batch
 
@@ -123,14 +124,6 @@ class TokenBatches:
             mask[index, place] = 1
         padded = any(len(row) < width for row in rows)
         return on_device(ids, self.device), mask if padded else None
-
-
-def on_device(ids: Tensor, device: str) -> Tensor:
-    """Ids on their way to a device, which is not waited for: those that are read ahead come behind
-    the work of the batch before."""
-    if device.startswith("cuda"):
-        ids = ids.pin_memory()
-    return ids.to(device, non_blocking=True)
 
 
 def end_and_pad(tokenizer: Any) -> tuple[int, int]:

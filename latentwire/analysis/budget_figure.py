@@ -30,7 +30,7 @@ from latentwire.analysis.pictures import DPI, PALE, label, legend_columns, pair_
 from latentwire.analysis.plot_baselines import BASELINE_STYLES, draw_baselines, draw_cross
 from latentwire.analysis.plot_points import PlotPoint, Quantity, dodge, read_sweeps, spread
 from latentwire.analysis.provenance import hashes_note
-from latentwire.analysis.study_points import NOTE
+from latentwire.analysis.study_points import note
 from latentwire.spec.axes import ALONE
 
 WIDTH, HEIGHT = 6.5, 5.5  # inches: a two-column paper's full width
@@ -375,7 +375,7 @@ def _caption(points: BudgetPoints, scale: ByteAxis) -> str:
             f"{points.orders_left_out} more ways to choose tokens: see their own picture."
         )
     if any(dot.budget for dot in points.overlay):
-        sentences.append(f"{NOTE}.")
+        sentences.append(f"{note()}.")
     sentences += filter(None, [text_sentence(shown)])
     if hashes := hashes_note(shown):
         sentences.append(f"{hashes[0].upper()}{hashes[1:]}.")

@@ -15,11 +15,18 @@ from latentwire.analysis.reproduction.published_accuracies import (
     load_study,
     point,
 )
-from latentwire.analysis.reproduction.published_budgets import study_table
+from latentwire.analysis.reproduction.published_budgets import study_generosity, study_table
 
 BUDGETED = "int8"  # the codec of its budgets: rd_greedy took int8 before all else
-NOTE = "Published budgets (int8) stand at the bytes that they allow, 8.5 times what they are called"
 _NONE = Band(math.nan, math.nan, math.nan)
+
+
+def note() -> str:
+    """Says where the budgets stand."""
+    return (
+        f"Published budgets ({BUDGETED}) stand at the bytes that they allow,"
+        f" {study_generosity():g} times what they are called"
+    )
 
 
 def study_points(

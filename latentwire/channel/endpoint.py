@@ -26,6 +26,7 @@ from latentwire.channel.packet import (
 )
 from latentwire.channel.positions import Positions
 from latentwire.channel.registry import codec
+from latentwire.channel.tokens_of_runs import tokens_of_rows
 from latentwire.errors import LatentWireError
 from latentwire.spec.condition import Channel
 
@@ -314,12 +315,3 @@ def gather(cache: KVCache, chosen: Sequence[Positions]) -> KVCache:
         tuple(pick(layer, key) for layer, key in enumerate(cache.keys)),
         tuple(pick(layer, value) for layer, value in enumerate(cache.values)),
     )
-
-
-def tokens_of_rows(chosen: Sequence[Positions], layer: int, device: torch.device) -> Tensor:
-    """The positions that one layer sends of each row, int64 [B, K], filled up by the last one (of a
-    row of none, by 0)."""
-    rows = [each.tokens(layer) or [0] for each in chosen]
-    longest = max(map(len, rows))
-    filled = [row + row[-1:] * (longest - len(row)) for row in rows]
-    return torch.tensor(filled, device=device)

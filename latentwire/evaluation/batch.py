@@ -9,7 +9,7 @@ by section, what is read again after each section, and decoding.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from itertools import cycle, islice
 from typing import NamedTuple, TypeVar
 
@@ -20,14 +20,17 @@ from transformers import PreTrainedModel
 from c2c.batched_decoding import Decoder, rounded
 from c2c.cache import KVCache, geometry
 from c2c.interface import Tokens
+from c2c.on_device import on_device
 from c2c.slot_cache import extend, new_slots, read
+from c2c.wide import clear, put, take
 from latentwire.channel.allocation import Allocator, allocates
-from latentwire.channel.endpoint import Arrived, tokens_of_rows
+from latentwire.channel.endpoint import Arrived
 from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.ranked import Ranked
 from latentwire.channel.selectors.registry import needs_queries, selector
 from latentwire.channel.selectors.seen import Seen, ranks_of_rows
+from latentwire.channel.tokens_of_runs import tokens_of_rows, tokens_of_runs
 from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.memory import free_cache, out_of_memory
@@ -243,12 +246,17 @@ class Batch:
     on_first_logits: OnLogits
     forced_lengths: Mapping[Condition, Sequence[int]] | None
 
-    @property
+    @cached_property
     def prompts(self) -> list[Text]:
         """The receiver's."""
         return list(map(receivers_text, self.questions))
 
-    @property
+    @cached_property
+    def token_ids(self) -> Tensor:
+        """The receiver's prompts, `padded`."""
+        return padded([prompt.ids for prompt in self.prompts], self.work.pair.device)
+
+    @cached_property
     def lengths(self) -> list[int]:
         """Tokens of each of the receiver's prompts."""
         return [len(prompt.ids) for prompt in self.prompts]
@@ -346,8 +354,8 @@ class Batch:
             pairs = zip(getattr(decoder.slots, kind), getattr(cache, kind), strict=True)
             for slots, tensor in pairs:
                 used = slots[: conditions * rows].unflatten(0, (conditions, rows))
-                used[..., :tokens, :] = tensor
-                used[..., tokens:seen, :] = 0
+                put(used, (..., slice(tokens), slice(None)), tensor)
+                clear(used, (..., slice(tokens, seen), slice(None)))
 
     def choose(self, sent: Sent, conditions: Sequence[Condition], own: KVCache | None) -> Chosen:
         """What the sender chooses of each message, once for conditions that differ by codec, where
@@ -481,9 +489,8 @@ class Batch:
             return
         device, rows = self.work.pair.device, len(self.questions)
         first = next(row for row, tokens in enumerate(ahead) if tokens) // rows * rows
-        prompts = [prompt.ids for prompt in self.prompts]
-        token_ids = padded(prompts, device)[:, :-1].repeat(len(ahead) // rows, 1)[first:]
-        starts = torch.tensor(ahead[first:], device=device)[:, None]
+        token_ids = self.token_ids[:, :-1].repeat(len(ahead) // rows, 1)[first:]
+        starts = on_device(torch.tensor(ahead[first:]), device)[:, None]
         extend(
             self.work.pair.receiver,
             token_ids,
@@ -491,7 +498,7 @@ class Batch:
             decoder.slots.rows(first, len(ahead)),
             min(rounded(max(ahead) + token_ids.shape[1]), decoder.slots.tokens),
             self.work.tokens_at_once,
-            torch.tensor([each.left_out for each in before[first:]], device=device),
+            on_device(torch.tensor([each.left_out for each in before[first:]]), device),
         )
 
     def merge(
@@ -539,7 +546,7 @@ class Batch:
             if own is decoder.slots:
                 tokens = tokens._replace(example=tokens.row)
             sent = [
-                getattr(cache, f"{kind}s")[layer][example, :, place]
+                take(getattr(cache, f"{kind}s")[layer], (example, slice(None), place))
                 for cache, example, place in parts
             ]
             return torch.cat(sent) if sent else none, tokens
@@ -551,34 +558,33 @@ class Batch:
     ) -> tuple[list[tuple[KVCache, Tensor, Tensor]], Tokens]:
         """What one sharer layer sent of section `number`: under each condition the cache that
         arrived, with each token's example and place in it; and all these tokens."""
-        parts, rows = [], len(self.questions)
-        tokens = [torch.zeros(3, 0, dtype=torch.long)]
-        for order, condition in enumerate(conditions):
-            if condition in received:
-                arrival = received[condition]
-                found = listed(arrival.kept, layer, number)
-                if found.shape[1]:
-                    tokens.append(torch.stack([found[0], found[2], order * rows + found[0]]))
-                    parts.append((arrival.cache, *found[:2].to(self.work.pair.device)))
-        return parts, Tokens(*torch.cat(tokens, 1).to(self.work.pair.device))
+        rows, nothing = len(self.questions), [Positions()] * len(self.questions)
+        arrivals = [received.get(condition) for condition in conditions]
+        kept = [each for arrival in arrivals for each in (arrival.kept if arrival else nothing)]
+        found, counts = listed(kept, layer, number, self.work.pair.device)
+        row, place, position = found
+        example = row % rows
+        of_conditions = [sum(counts[start : start + rows]) for start in range(0, len(kept), rows)]
+        parts = zip(arrivals, example.split(of_conditions), place.split(of_conditions), strict=True)
+        sent = [(arrival.cache, *each) for arrival, *each in parts if arrival and len(each[0])]
+        return sent, Tokens(example, position, row)
 
     def _read_on(
         self, decoder: Decoder, kept: Chosen, conditions: Sequence[Condition], number: int
     ) -> None:
         """Read again what follows section `number` of every row."""
         device, rows = self.work.pair.device, len(self.questions)
-        token_ids = padded([prompt.ids for prompt in self.prompts], device)
         visible = min(rounded(max(self.lengths)), decoder.slots.tokens)
         unseen = hidden(self.prompts, visible, device)
-        last = torch.tensor(self.lengths, device=device)[:, None] - 1
+        last = on_device(torch.tensor(self.lengths), device)[:, None] - 1
         for first, stop, spans, tokens in self._passes(kept, conditions, number):
-            start, end = torch.tensor(spans, device=device).T[..., None]
+            start, end = on_device(torch.tensor(spans), device).T[..., None]
             positions = start + torch.arange(tokens, device=device)
             # Past a row's span, all at the last token's place: decoding fills its slot anew.
             positions = torch.where(positions < end, positions, last.repeat(stop - first, 1))
             extend(
                 self.work.pair.receiver,
-                token_ids.repeat(stop - first, 1).gather(1, positions),
+                self.token_ids.repeat(stop - first, 1).gather(1, positions),
                 positions,
                 decoder.slots.rows(first * rows, stop * rows),
                 visible,
@@ -632,7 +638,7 @@ class Batch:
         numbers are noted in `reasons`."""
         rows = len(prompts)
         front = before or [Positions()] * len(conditions) * rows
-        last = torch.tensor([prompt.ids[-1] for prompt in prompts], device=decoder.device)
+        last = on_device(torch.tensor([prompt.ids[-1] for prompt in prompts]), decoder.device)
         unseen = hidden(prompts, max(len(prompt.ids) for prompt in prompts), decoder.device)
         logprobs: list[dict[str, float] | None] = []
 
@@ -679,10 +685,10 @@ def _one_by_one(messages: Messages, selectors: Iterable[Ranked]) -> list[tuple[K
     whole = all(text.sendable is None for text in messages.texts)
     ranks = ranks_of_rows(selectors if whole else (), messages.cache, messages.tokens)
 
-    def seen(row: int, tokens: int) -> KVCache:
-        return Seen.of(messages.cache.rows(row, row + 1).section(0, tokens), ranks[row])
-
-    return [(seen(row, tokens), messages.texts[row]) for row, tokens in enumerate(messages.tokens)]
+    return [
+        (Seen.of_row(messages.cache, row, tokens, ranks[row]), messages.texts[row])
+        for row, tokens in enumerate(messages.tokens)
+    ]
 
 
 def need_queries(conditions: Iterable[Condition]) -> bool:
@@ -728,7 +734,7 @@ def fit_length(
     found = [places(*both) for both in zip(lent, own, strict=True)]
     tokens = max(1, *map(len, found))
     place = torch.tensor([each + [0] * (tokens - len(each)) for each in found])
-    index = place.to(cache.keys[0].device)[:, None, :, None]
+    index = on_device(place, cache.keys[0].device)[:, None, :, None]
     picked = _index(rows, cache)
 
     def fitted(tensor: Tensor) -> Tensor:
@@ -742,7 +748,7 @@ def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
     """Token ids [B, longest], each row filled up with its own last token."""
     longest = max(map(len, rows))
     filled = [[*row, *[row[-1]] * (longest - len(row))] for row in rows]
-    return torch.tensor(filled, device=device)
+    return on_device(torch.tensor(filled), device)
 
 
 def hidden(prompts: Sequence[Text], tokens: int, device: torch.device) -> Tensor | None:
@@ -750,7 +756,7 @@ def hidden(prompts: Sequence[Text], tokens: int, device: torch.device) -> Tensor
     if not any(prompt.pads for prompt in prompts):
         return None
     rows = [[place in prompt.pads for place in range(tokens)] for prompt in prompts]
-    return torch.tensor(rows, device=device)
+    return on_device(torch.tensor(rows), device)
 
 
 def _nothing(layer: int) -> list[int]:
@@ -758,21 +764,25 @@ def _nothing(layer: int) -> list[int]:
 
 
 def _index(rows: Sequence[int], cache: KVCache) -> Tensor:
-    return torch.tensor(rows, device=cache.keys[0].device)
+    return on_device(torch.tensor(rows), cache.keys[0].device)
 
 
-def listed(chosen: Sequence[Positions], layer: int, number: int) -> Tensor:
-    """What a sharer layer sends of section `number` of each row, int64 [3, M]: each token's row,
-    its place among all that the layer sends of the row, and its position."""
-    runs = [
-        (row, place, run.start, len(run))
-        for row, positions in enumerate(chosen)
-        for place, run in positions.parts(layer, number)
-    ]
-    *fields, counts = torch.tensor(runs, dtype=torch.long).view(-1, 4).T
-    step = torch.arange(int(counts.sum())) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    row, place, start = (field.repeat_interleave(counts) for field in fields)
-    return torch.stack([row, place + step, start + step])
+def listed(
+    chosen: Sequence[Positions], layer: int, number: int, device: torch.device
+) -> tuple[Tensor, list[int]]:
+    """What a sharer layer sends of section `number` of each row: each token's row, its place among
+    all that the layer sends of the row, and its position, int64 [3, M]; and how many they are by
+    row."""
+    parts = [(row, *part) for row, each in enumerate(chosen) for part in each.parts(layer, number)]
+    counts = [0] * len(chosen)
+    for row, _, run in parts:
+        counts[row] += len(run)
+    if not parts:
+        return torch.zeros(3, 0, dtype=torch.long, device=device), counts
+    runs = [(row, place, run.start) for row, place, run in parts]
+    found, step = tokens_of_runs(runs, [len(run) for _, _, run in parts], device)
+    row, place, start = found.T
+    return torch.stack([row, place + step, start + step]), counts
 
 
 def after(positions: Positions, number: int, prompt_tokens: int) -> tuple[int, int]:

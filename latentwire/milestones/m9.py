@@ -13,3 +13,4 @@ _OTHER_DEFAULTS = {
 }
 WORK = "foreseeing"  # the module that does it
 PARAMETERS = with_defaults(m3.PARAMETERS, _OTHER_DEFAULTS)
+conditions = m3.conditions

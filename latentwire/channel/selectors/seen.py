@@ -2,11 +2,35 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast, overload
 
 import torch
+from torch import Tensor
 
 from c2c.cache import KVCache
 from latentwire.channel.selectors.ranked import Ranked, Ranks
+
+
+@dataclass(frozen=True)
+class _Cut(Sequence[Tensor]):
+    """One example's tokens of a batch's tensors [B, H, T, D], each cut out when it is asked for:
+    most selectors ask for none, of a thousand examples of dozens of tensors."""
+
+    tensors: Sequence[Tensor]
+    row: int
+    tokens: int
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    @overload
+    def __getitem__(self, layer: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, layer: slice) -> "_Cut": ...
+    def __getitem__(self, layer: int | slice) -> "Tensor | _Cut":
+        if isinstance(layer, slice):
+            return _Cut(self.tensors[layer], self.row, self.tokens)
+        return self.tensors[layer][self.row : self.row + 1, :, : self.tokens]
 
 
 @dataclass(frozen=True)
@@ -18,6 +42,15 @@ class Seen(KVCache):
     @classmethod
     def of(cls, cache: KVCache, ranks: dict[Ranked, Ranks] | None = None) -> "Seen":
         return cls(cache.keys, cache.values, cache.queries, {} if ranks is None else ranks)
+
+    @classmethod
+    def of_row(cls, cache: KVCache, row: int, tokens: int, ranks: dict[Ranked, Ranks]) -> "Seen":
+        """Of a batch's caches that of one row, of so many tokens."""
+
+        def cut(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+            return cast(tuple[Tensor, ...], _Cut(tensors, row, tokens))
+
+        return cls(cut(cache.keys), cut(cache.values), cut(cache.queries), ranks)
 
 
 def ranks_of(selector: Ranked, cache: KVCache) -> Ranks:

@@ -9,7 +9,7 @@ from latentwire.analysis.budget_figure import draw_budget_curve
 from latentwire.analysis.curve import ConditionResult, build_curve
 from latentwire.analysis.plot_points import read_points
 from latentwire.analysis.published import PAIR
-from latentwire.analysis.study_points import NOTE, study_points
+from latentwire.analysis.study_points import note, study_points
 
 Make = Callable[..., ConditionResult]
 LETTERS = "AAAB" * 10
@@ -51,12 +51,12 @@ def test_protected_layers_stand_at_the_bytes_that_they_take_here(condition: Make
 
 
 def test_budgets_stand_at_what_they_allow(condition: Make) -> None:
-    """Of 128 kB in 16 bits the study's 1/8 is all in 8 bits, and 1/32 is 8.5 times its name."""
+    """Of 128 kB in 16 bits the study's 1/8 is all in 8 bits, and 1/32 is 8 times its name."""
     results = [within(condition, 1 / 16, 128_000), within(condition, 1 / 4, 128_000)]
     told = points(results, PAIR)
     assert {budget for _, budget in told} == {"1/32", "1/16", "1/8", "1/4"}
     assert told["int8", "1/8"] == (pytest.approx(64_000), pytest.approx(54.9))
-    assert told["int8", "1/32"] == (pytest.approx(8.5 / 64 * 128_000), pytest.approx(54.8))
+    assert told["int8", "1/32"] == (pytest.approx(8 / 64 * 128_000), pytest.approx(54.8))
 
 
 def test_the_curve_shows_them_hollow_and_says_what_they_are(condition: Make) -> None:
@@ -72,6 +72,6 @@ def test_the_curve_shows_them_hollow_and_says_what_they_are(condition: Make) -> 
         assert heights == pytest.approx([54.8, 54.9, 55.0, 57.0] if said else [55.2])
         caption = " ".join(text.get_text() for text in figure.texts)
         caption += " ".join(figure.get_supxlabel().split())
-        assert (NOTE in caption) == said
+        assert (note() in caption) == said
         low, high = figure.axes[0].get_xlim()
         assert all(low < float(line.get_xdata()[0]) < high for line in marks)
