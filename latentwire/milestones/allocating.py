@@ -41,6 +41,7 @@ def _log_tables(session: Session, run: MilestoneRun, measured: pd.DataFrame) -> 
     table, study = measured[list(_COLUMNS)], study_table()
     sharer, receiver = configs(session.files.located)
     times = generosity(counted_size(receiver), CacheSize(**vars(geometry(sharer))))
-    table = table.assign(study_label=label_of(table["budget_ratio"].astype("float64"), times))
+    shares = table["budget_ratio"].astype("float64")
+    table = table.assign(study_label=[label_of(share, times) for share in shares])
     for name, rows in ((TABLE, table), (STUDY_TABLE, study)):
         log_csv(run, rows, name)

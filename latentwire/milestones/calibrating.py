@@ -22,7 +22,7 @@ from latentwire.session.cost_estimate import (
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
 from latentwire.tasks.dataset import Dataset
-from latentwire.tasks.question import Question, tokenize
+from latentwire.tasks.question import Question
 from latentwire.terminal import shows_bars, tell
 from latentwire.tracking.calibration_lookup import (
     CALIBRATION,
@@ -105,8 +105,7 @@ def _make(
     writer, run_id = milestone.writer, milestone.run_id
     scored_never = {s.name: (s.hash, len(s.examples), s.source) for s in sets}
     log_question_sets(session.store, run_id, scored_never, TRAINING)
-    both = session.files.tokenizer, session.files.sharer_tokenizer
-    asked = [q for s in sets for q in tokenize(s.task, s.examples[:count], *both)]
+    asked = [q for s in sets for q in session.tokenized(s, count)]
     data = _calibrate(session, asked, about)
     found = from_bytes(data, "the new calibration")
     writer.log_bytes(run_id, data, FILE)

@@ -35,7 +35,6 @@ from latentwire.session.progress_lines import shown_progress
 from latentwire.session.session import Session
 from latentwire.spec.axes import BYTE_CODECS, C2C, CACHES, LM, SYSTEMS
 from latentwire.spec.condition import Channel, Condition, Message
-from latentwire.tasks.question import tokenize
 from latentwire.terminal import tell
 from latentwire.tracking.runs import digest_of
 
@@ -139,8 +138,7 @@ def _search(session: Session, tried: Candidates) -> str:
     count, measured = session.values["development_examples"], {}
     for name in session.dataset_names:
         found = session.development(name)
-        both = session.files.tokenizer, session.files.sharer_tokenizer
-        questions = tokenize(found.task, found.examples[:count], *both)
+        questions = session.tokenized(found, count)
         private, options = found.private, found.task.has_options
         asked = [c for c in every if SYSTEMS[c.system].serves(private, options)]
         tell(f"m13: {name}: {len(asked)} ways on {len(questions)} questions of {found.name}")

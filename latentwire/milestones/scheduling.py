@@ -17,7 +17,7 @@ from latentwire.session.progress_lines import shown_progress
 from latentwire.session.session import Session
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
-from latentwire.tasks.question import Question, tokenize
+from latentwire.tasks.question import Question
 from latentwire.terminal import tell
 from latentwire.tracking.runs import digest_of
 
@@ -55,8 +55,7 @@ def _search(session: Session) -> str:
     """Search on training questions; the artifact."""
     sets = [session.training(name) for name in session.dataset_names]
     count = session.values["calibration_examples"]
-    both = session.files.tokenizer, session.files.sharer_tokenizer
-    questions = [q for s in sets for q in tokenize(s.task, s.examples[:count], *both)]
+    questions = [q for s in sets for q in session.tokenized(s, count)]
     asked = [question.under(session.pair.alignment) for question in questions]
     by = by_distortion if session.values["searched_by"] == DISTORTION else by_answer
     content = by(session.loaded, asked, session.values["searched_bits"])

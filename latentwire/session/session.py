@@ -152,9 +152,8 @@ class Session(Configuration):
         Tokenized once, and without the seed that pairs them, which not every milestone has."""
         if dataset not in self.kept.asked:
             read = self.dataset(dataset)
-            both = self.files.tokenizer, self.files.sharer_tokenizer
-            questions = tokenize(read.task, read.examples, *both)
-            if both[1] is not None and self.files.inserts():
+            questions = self.tokenized(read)
+            if self.files.sharer_tokenizer is not None and self.files.inserts():
                 raise LatentWireError(
                     f"pair {self.pair.name}: an interface that puts the message before the prompt"
                     " takes models of one tokenizer"
@@ -163,6 +162,11 @@ class Session(Configuration):
                 raise LatentWireError(f"{dataset}: {NEEDS_INSERTING}")
             self.kept.asked[dataset] = questions
         return self.kept.asked[dataset]
+
+    def tokenized(self, read: Dataset, first: int | None = None) -> list[Question]:
+        """The first questions of a set, or all, with the prompts of both models."""
+        both = self.files.tokenizer, self.files.sharer_tokenizer
+        return tokenize(read.task, read.examples[:first], *both)
 
     def donors(self, dataset: str, donor: int = 1) -> list[Question]:
         """Each question's donor of this number, under the control `deranged`."""
