@@ -30,7 +30,7 @@ from c2c.cache import Geometry, KVCache
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.device_codec import DeviceCodec, cast, on_device, on_host
 from latentwire.channel.layout import Layout, tensor_of
-from latentwire.channel.packet import Header, decode, decode_batch, encode, encode_batch
+from latentwire.channel.packet import Header, decode, encode, encode_batch
 from latentwire.channel.per_tensor import PerTensor
 from latentwire.channel.registry import PER_TENSOR, codec
 from latentwire.evaluation.device_timer import now_s
@@ -145,9 +145,7 @@ def differs(header: Header, cache: KVCache, device: torch.device) -> bool:
     without bytes."""
     made, layout = header.codec, header.layout
     packets = encode_batch(cache, header)
-    _, arrived = decode_batch(
-        packets, GEOMETRY, IDENTITY, torch.bfloat16, calibration(), device=device
-    )
+    _, arrived = decode(packets, GEOMETRY, IDENTITY, torch.bfloat16, calibration(), device=device)
     direct, _ = made.round_trip(cache, [layout] * len(packets))
     same = all(
         torch.equal(tensor_of(arrived, *site), tensor_of(direct, *site)) for site in layout.sent
@@ -187,7 +185,7 @@ def measure(header: Header, one: KVCache, many: KVCache, speeds: Speeds, budget:
     there = clock(lambda: encode(one, header))
     back = clock(lambda: decode(packet, *known, device=device))
     all_there = clock(lambda: encode_batch(many, header))
-    all_back = clock(lambda: decode_batch(packets, *known, device=device))
+    all_back = clock(lambda: decode(packets, *known, device=device))
     on_there = clock(lambda: made.payloads(many, layout))
     on_back = clock(lambda: made.caches(payloads, layout, torch.bfloat16))
     cache_bytes = 2 * layout.elements * len(packets)

@@ -331,6 +331,15 @@ def _pair(text: str) -> str:
     return text
 
 
+def _pair_here(text: str) -> str:
+    """The same, of which the file can be read now: m4 knows pairs of the store too, by name."""
+    from latentwire.pairs.load import load_pair
+
+    if _pair(text) != AUTO:
+        load_pair(text)
+    return text
+
+
 def _calibration(text: str) -> str:
     if not text:
         raise ValueError("must be the path of a file, or auto")
@@ -405,6 +414,8 @@ def _data(text: str) -> tuple[QuestionSet, ...] | Path:
 DTYPES = (AUTO, "float32", "bfloat16", "float16")
 
 PAIR = Parameter("pair", AUTO, _pair, _PAIR_FORMS)
+# Before what else is missing of a training: a wrong value is told first.
+PAIR_TO_TRAIN = replace(PAIR, parse=_pair_here)
 DATASET = Parameter(
     "dataset",
     AUTO,

@@ -140,7 +140,7 @@ class Decoder:
         self.positions[count:] = 0
         self.shifts.zero_()
         self.shifts[: len(shifts)] = self._numbers(shifts)
-        self.rows.copy_(torch.arange(len(self.rows)))
+        torch.arange(len(self.rows), out=self.rows)
         self._hides = hidden is not None
         if hidden is not None:
             self.hidden.zero_()

@@ -31,6 +31,7 @@ WHOLE_INTERVALS = 5  # cells side by side in a column that hold an interval in o
 QUANTITIES = {"score": "{} (%)", "pairing_gain": "pairing gain (points)"}
 
 Cells = dict[tuple[str, float], dict[str, Any]]  # (codec, keep ratio) -> row
+Line = tuple[str, dict[float, dict[str, Any]]]  # of a panel: its name; keep ratio -> row
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def draw_heat_map(
     frame: pd.DataFrame, dataset: str, pair: str, width: Width = Width.PAGE
 ) -> Figure:
     """The score, and pairing gain where the control was run, of codecs (down, by bits) at keep
-    ratios (across), with 95 % intervals; a column of panels for each order.
+    ratios (across), with 95 % intervals; panels side by side for each order, which in a column of
+    a paper are the lines of one.
 
     `frame` is a budget curve of one pair, dataset and source for which `has_grid` holds. Drawn
     are the codecs with several keep ratios and the study's plain ones; whole caches stand in all
@@ -85,23 +87,22 @@ def draw_heat_map(
     kept = kept.assign(**{f"{name}_complete": complete for name, complete in done.items()})
 
     look = Look(width, len(ratios), bool(kept["complete"].all()))
-    across, down = width.choose((len(orders), 1), (1, len(orders)))
-    wide = 0.9 + across * (CELL_WIDTH * len(ratios) + 0.25)
-    high = 1.25 + down * len(quantities) * (look.cell_height * len(codecs) + 0.55)
+    groups = _groups(kept, codecs, orders, width)
+    wide = 0.9 + len(groups) * (CELL_WIDTH * len(ratios) + 0.25)
+    most = max(len(lines) for _, lines in groups)
+    high = 1.25 + len(quantities) * (look.cell_height * most + 0.55)
     size = width.inches(max(wide, 4.6)), high
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(down * len(quantities), across, squeeze=False)
-    panels = panels.reshape(len(quantities), len(orders))
-    for (column, title), line in zip(quantities, panels, strict=True):
+    panels = figure.subplots(len(quantities), len(groups), squeeze=False)
+    for (column, title), row in zip(quantities, panels, strict=True):
         known = kept[kept[column].notna()]
         values = 100 * (known[known[f"{column}_complete"]] if done[column].any() else known)[column]
         limits = float(values.min()), float(values.max())
-        for order, axes in zip(orders, line, strict=True):
-            cells = _cells(kept, order)
-            _draw_cells(axes, cells, codecs, ratios, column, limits, look)
-            axes.set_title(f"{title.format(metric_of(kept))}, {order} kept", fontsize=8)
-    for axes in width.choose(panels[-1], panels[-1, -1:]):
+        for (order, lines), axes in zip(groups, row, strict=True):
+            _draw_cells(axes, lines, ratios, column, limits, look)
+            axes.set_title(f"{title.format(metric_of(kept))}{order}", fontsize=8)
+    for axes in panels[-1]:
         axes.set_xlabel("share of the prompt's tokens sent", fontsize=7.5)
     title = f"{label(dataset)}  \N{MIDDLE DOT}  {pair_label(pair)}"
     figure.suptitle(width.wrapped(title, TITLE_CHARACTERS), fontsize=9, weight="bold")
@@ -122,6 +123,26 @@ def _notes(rows: pd.DataFrame, characters: int) -> str:
     return "\n".join(notes)
 
 
+def _groups(
+    rows: pd.DataFrame, codecs: Sequence[str], orders: Sequence[str], width: Width
+) -> list[tuple[str, list[Line]]]:
+    """What stands in each panel of a quantity, with the end of its title: the codecs, by order; in
+    a column all orders, of codecs that were run at several ratios, the others once."""
+    cells = {order: _cells(rows, order) for order in orders}
+    if width is Width.PAGE or len(orders) == 1:
+        return [
+            (f", {order} kept", [(codec, _of(found, codec)) for codec in codecs])
+            for order, found in cells.items()
+        ]
+    lines: list[Line] = []
+    for codec in codecs:
+        swept = {o: _of(found, codec) for o, found in cells.items() if len(_of(found, codec)) > 1}
+        lines += [(f"{codec}\n{order}", found) for order, found in swept.items()]
+        if not swept:
+            lines.append((codec, _of(cells[orders[0]], codec)))
+    return [("", lines)]
+
+
 def _cells(rows: pd.DataFrame, order: str) -> Cells:
     """The best measured row of each cell; the whole cache belongs to all orders."""
     fitting = rows[(rows["order"] == order) | (rows["keep_ratio"] == 1)]
@@ -129,6 +150,11 @@ def _cells(rows: pd.DataFrame, order: str) -> Cells:
     for row in records(fitting.sort_values("examples", kind="stable")):
         found[str(row["codec"]), float(row["keep_ratio"])] = row
     return found
+
+
+def _of(cells: Cells, codec: str) -> dict[float, dict[str, Any]]:
+    """A codec's cells, by keep ratio."""
+    return {ratio: row for (name, ratio), row in cells.items() if name == codec}
 
 
 def _draw_cell(
@@ -161,17 +187,16 @@ def _draw_cell(
 
 def _draw_cells(
     axes: Axes,
-    cells: Cells,
-    codecs: Sequence[str],
+    lines: Sequence[Line],
     ratios: Sequence[float],
     column: str,
     limits: tuple[float, float],
     shape: Look,
 ) -> None:
     low, high = limits
-    for y, codec in enumerate(codecs):
+    for y, (_, cells) in enumerate(lines):
         for x, ratio in enumerate(ratios):
-            row = cells.get((codec, ratio))
+            row = cells.get(ratio)
             value = math.nan if row is None else 100 * float(row[column])
             if row is None or math.isnan(value):
                 box = Rectangle((x, y), 1, 1, facecolor="0.96", edgecolor="0.8", hatch="///")
@@ -180,9 +205,11 @@ def _draw_cells(
             share = (value - low) / (high - low) if high > low else 0.5
             _draw_cell(axes, (x, y), row, column, share, shape)
     axes.set_xlim(0, len(ratios))
-    axes.set_ylim(len(codecs), 0)
+    axes.set_ylim(len(lines), 0)
     axes.set_xticks([x + 0.5 for x in range(len(ratios))], [f"{ratio:g}" for ratio in ratios])
-    axes.set_yticks([y + 0.5 for y in range(len(codecs))], list(codecs))
+    axes.set_yticks([y + 0.5 for y in range(len(lines))], [name for name, _ in lines])
     axes.tick_params(labelsize=7, length=0)
+    if any("\n" in name for name, _ in lines):
+        axes.tick_params(axis="y", labelsize=6)
     for side in axes.spines.values():
         side.set_visible(False)

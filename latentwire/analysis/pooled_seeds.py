@@ -3,6 +3,7 @@ would give, on other questions."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -33,6 +34,8 @@ def pooled_table(results: Sequence[ConditionResult]) -> pd.DataFrame:
     """COLUMNS of every condition that several seeds of one training (pairs NAME+seedN) have asked
     of all questions, with the own messages and with others'; `pair` is the name without the seed.
 
+    A calibration is of one seed's training, as its weights are: conditions that differ by it alone
+    are pooled. A seed with several such calibrations is left out: which one counts is not known.
     Interval and p are of `seeds_and_questions`; p is corrected over a pair and dataset.
     """
     places: dict[tuple[Any, ...], dict[str, list[ConditionResult]]] = defaultdict(
@@ -40,12 +43,13 @@ def pooled_table(results: Sequence[ConditionResult]) -> pd.DataFrame:
     )
     for part in results:
         if training := without_seed(part.pair):
-            places[training, part.dataset, part.source, *part.place][part.pair].append(part)
+            place = replace(part, calibration=None).place
+            places[training, part.dataset, part.source, *place][part.pair].append(part)
     by_family: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for (training, dataset, source, *_), by_pair in sorted(
         places.items(), key=lambda item: (*item[0][:3], *sort_key(vars(_any(item[1]))))
     ):
-        answers = [found for parts in by_pair.values() if (found := _answers(parts))]
+        answers = [found for parts in by_pair.values() if (found := _of_seed(parts))]
         if len(answers) > 1 and (row := _row(answers))["examples"]:
             named = {"pair": training, "dataset": dataset, "source": source}
             condition = {"condition": condition_name(vars(_any(by_pair)) | {"control": MATCHED})}
@@ -75,8 +79,18 @@ def _any(by_pair: Mapping[str, Sequence[ConditionResult]]) -> ConditionResult:
     return next(iter(by_pair.values()))[0]
 
 
+def _of_seed(parts: Sequence[ConditionResult]) -> _Answers | None:
+    """One seed's answers; None unless they are whole under one calibration, or without any."""
+    found = [
+        answers
+        for calibration in dict.fromkeys(part.calibration for part in parts)
+        if (answers := _answers([part for part in parts if part.calibration == calibration]))
+    ]
+    return found[0] if len(found) == 1 else None
+
+
 def _answers(parts: Sequence[ConditionResult]) -> _Answers | None:
-    """Of one seed's training; None unless all questions were asked both ways."""
+    """Of one condition; None unless all questions were asked both ways."""
     own = merged(str(parts[0]), [part for part in parts if part.control == MATCHED])
     lent = lent_of([part for part in parts if part.control == DERANGED], own)
     if not own or min(len(own), lent.examples) < parts[0].examples_total:

@@ -17,6 +17,7 @@ from latentwire.analysis.measured_condition import MeasuredCondition
 from latentwire.analysis.regimes import CONTENDERS, Contender, difference, judged
 from latentwire.analysis.regimes_times import Ways, time_ms, why_unknown
 from latentwire.evaluation.record import Record
+from latentwire.spec.names import short_name
 
 Links = Mapping[str, Ways]  # by start
 # With another question's message, an entry a donor of each seed: by pair, question set and place
@@ -194,7 +195,8 @@ def _cell(row: Mapping[str, Any]) -> str:
 
 def _said(row: Mapping[str, Any]) -> str:
     winner = row["winner"]
-    named = f"{winner} ({row[f'{winner}_condition']}, {human_bytes(row[f'{winner}_bytes'])})"
+    condition = short_name(row[f"{winner}_condition"])
+    named = f"{winner} ({condition}, {human_bytes(row[f'{winner}_bytes'])})"
     others = [kind for kind in row["tied"].split(", ") if kind != winner]
     alike = f", by fewer bytes than {' and '.join(others)}, which score alike" if others else ""
     ahead = ""

@@ -201,7 +201,7 @@ def packet_bytes(header: Header) -> int | None:
 
 
 def decode(
-    data: bytes,
+    data: bytes | Sequence[bytes],
     geometry: Geometry,
     identity: bytes,
     dtype: torch.dtype = torch.float32,
@@ -209,28 +209,16 @@ def decode(
     most_tokens: int | None = None,
     device: torch.device = _CPU,
 ) -> tuple[Header, KVCache]:
-    """Header and kept tokens (tensors [1, H, T, D] on a device) of a packet for this pair.
+    """Header and kept tokens of a packet for this pair, or of B packets that have one header:
+    tensors [B, H, T, D] on a device.
 
     Tensors that were not sent are NaN, so that using one cannot go unnoticed. Any other input
-    raises PacketError, and so do numbers that `dtype` does not hold. Nothing larger than a cache of
-    `most_tokens` tokens is allocated; where that is None, of MOST_TOKENS and, in a payload whose
-    length the header does not tell, MOST_UNPACKED numbers.
+    raises PacketError, and so do numbers that `dtype` does not hold, and packets whose headers
+    differ. Nothing larger than a cache of `most_tokens` tokens is allocated; where that is None, of
+    MOST_TOKENS and, in a payload whose length the header does not tell, MOST_UNPACKED numbers.
     """
-    return decode_batch([data], geometry, identity, dtype, calibration, most_tokens, device)
-
-
-def decode_batch(
-    packets: Sequence[bytes],
-    geometry: Geometry,
-    identity: bytes,
-    dtype: torch.dtype = torch.float32,
-    calibration: Calibration | None = None,
-    most_tokens: int | None = None,
-    device: torch.device = _CPU,
-) -> tuple[Header, KVCache]:
-    """`decode` of packets that have one header, tensors [B, H, T, D]; errors as there, and
-    PacketError where their headers differ."""
-    found = [_opened(data, geometry, identity, calibration, most_tokens) for data in packets]
+    packets = [data] if isinstance(data, bytes | bytearray) else data
+    found = [_opened(each, geometry, identity, calibration, most_tokens) for each in packets]
     header = found[0][0]
     if any(encode_header(each) != encode_header(header) for each, _ in found[1:]):
         raise PacketError("the packets of a batch do not have one header")

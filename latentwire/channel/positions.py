@@ -107,7 +107,9 @@ def is_runs(runs: Runs) -> bool:
 
 
 def lies_within(runs: Runs, sections: Runs) -> bool:
-    """Whether each run lies in one of the sections."""
+    """Whether each run, of `runs` that are what `Runs` says, lies in one of the sections."""
+    if len(sections) == 1 and runs:
+        return sections[0].start <= runs[0].start and runs[-1].stop <= sections[0].stop
     starts = [section.start for section in sections]
     found = [bisect_right(starts, run.start) - 1 for run in runs]
     return all(

@@ -535,39 +535,36 @@ class Batch:
     ) -> None:
         """Merge section `number` of every row. All layers are merged into what the receiver had
         before: its caches of the batch, or its slots."""
-        differ = any(each.by_layer for arrival in received.values() for each in arrival.kept)
-        # The tokens of a sharer layer, or of all where they are the same.
-        of_layer = cache(lambda layer: self._listed(received, conditions, layer, number))
+        device, rows, listings = self.work.pair.device, len(self.questions), []
+        for order, condition in enumerate(conditions):
+            if condition in received:
+                kept = received[condition].kept
+                differ = any(each.by_layer for each in kept)
+                listing = cache(partial(listed, kept, number=number, device=device))
+                listings.append((order * rows, received[condition].cache, differ, listing))
         geometry = self.work.pair.endpoint.geometry
         none = own.keys[0].new_empty(0, geometry.kv_heads, geometry.head_dim)
+        nothing = torch.zeros(3, 0, dtype=torch.long, device=device)
+
+        @cache  # the tokens of a sharer layer are those of its keys and of its values
+        def tokens_of(layer: int) -> tuple[list[Tensor], Tokens]:
+            each = [listing(layer if differ else 0) for *_, differ, listing in listings]
+            first = [found[0] + start for found, (start, *_) in zip(each, listings, strict=True)]
+            example, _, position = torch.cat([nothing, *each], 1)
+            row = torch.cat([nothing[0], *first])
+            return each, Tokens(row if own is decoder.slots else example, position, row)
+
+        common = not any(differ for *_, differ, _ in listings)
 
         def arrived(layer: int, kind: str) -> tuple[Tensor, Tokens]:
-            parts, tokens = of_layer(layer if differ else 0)
-            if own is decoder.slots:
-                tokens = tokens._replace(example=tokens.row)
+            each, tokens = tokens_of(0 if common else layer)
             sent = [
-                take(getattr(cache, f"{kind}s")[layer], (example, slice(None), place))
-                for cache, example, place in parts
+                take(getattr(came, f"{kind}s")[layer], (found[0], slice(None), found[1]))
+                for found, (_, came, *_) in zip(each, listings, strict=True)
             ]
-            return torch.cat(sent) if sent else none, tokens
+            return torch.cat([none, *sent]), tokens
 
         self.work.merge(decoder.slots, own, arrived, self.work.by_device(FUSED_AT_ONCE))
-
-    def _listed(
-        self, received: Received, conditions: Sequence[Condition], layer: int, number: int
-    ) -> tuple[list[tuple[KVCache, Tensor, Tensor]], Tokens]:
-        """What one sharer layer sent of section `number`: under each condition the cache that
-        arrived, with each token's example and place in it; and all these tokens."""
-        rows, nothing = len(self.questions), [Positions()] * len(self.questions)
-        arrivals = [received.get(condition) for condition in conditions]
-        kept = [each for arrival in arrivals for each in (arrival.kept if arrival else nothing)]
-        found, counts = listed(kept, layer, number, self.work.pair.device)
-        row, place, position = found
-        example = row % rows
-        of_conditions = [sum(counts[start : start + rows]) for start in range(0, len(kept), rows)]
-        parts = zip(arrivals, example.split(of_conditions), place.split(of_conditions), strict=True)
-        sent = [(arrival.cache, *each) for arrival, *each in parts if arrival and len(each[0])]
-        return sent, Tokens(example, position, row)
 
     def _read_on(
         self, decoder: Decoder, kept: Chosen, conditions: Sequence[Condition], number: int
@@ -767,22 +764,16 @@ def _index(rows: Sequence[int], cache: KVCache) -> Tensor:
     return on_device(torch.tensor(rows), cache.keys[0].device)
 
 
-def listed(
-    chosen: Sequence[Positions], layer: int, number: int, device: torch.device
-) -> tuple[Tensor, list[int]]:
+def listed(chosen: Sequence[Positions], layer: int, number: int, device: torch.device) -> Tensor:
     """What a sharer layer sends of section `number` of each row: each token's row, its place among
-    all that the layer sends of the row, and its position, int64 [3, M]; and how many they are by
-    row."""
+    all that the layer sends of the row, and its position, int64 [3, M]."""
     parts = [(row, *part) for row, each in enumerate(chosen) for part in each.parts(layer, number)]
-    counts = [0] * len(chosen)
-    for row, _, run in parts:
-        counts[row] += len(run)
     if not parts:
-        return torch.zeros(3, 0, dtype=torch.long, device=device), counts
+        return torch.zeros(3, 0, dtype=torch.long, device=device)
     runs = [(row, place, run.start) for row, place, run in parts]
     found, step = tokens_of_runs(runs, [len(run) for _, _, run in parts], device)
     row, place, start = found.T
-    return torch.stack([row, place + step, start + step]), counts
+    return torch.stack([row, place + step, start + step])
 
 
 def after(positions: Positions, number: int, prompt_tokens: int) -> tuple[int, int]:

@@ -41,7 +41,7 @@ def _log_tables(session: Session, run: MilestoneRun, measured: pd.DataFrame) -> 
     table, study = measured[list(_COLUMNS)], study_table()
     sharer, receiver = configs(session.files.located)
     times = generosity(counted_size(receiver), CacheSize(**vars(geometry(sharer))))
-    shares = table["budget_ratio"].astype("float64")
-    table = table.assign(study_label=[label_of(share, times) for share in shares])
+    ratios = table["budget_ratio"].astype("float64")
+    table = table.assign(study_label=ratios.map(partial(label_of, generosity=times)))
     for name, rows in ((TABLE, table), (STUDY_TABLE, study)):
         log_csv(run, rows, name)

@@ -14,6 +14,7 @@ from latentwire.parameters import (
     DATASET,
     INIT,
     OUTPUT_DIR,
+    PAIR_TO_TRAIN,
     SEED,
     STUDY,
     TRAINING_DATA,
@@ -23,9 +24,10 @@ from latentwire.parameters import (
     one_of,
 )
 
-_SHARED = ("pair", "data_dir", "device", "dtype", "dry_run", "preflight")
+_SHARED = ("data_dir", "device", "dtype", "dry_run", "preflight")
 WORK = "training_run"  # the module that does it
 PARAMETERS = (
+    PAIR_TO_TRAIN,
     *(parameter for parameter in STUDY if parameter.name in _SHARED),
     replace(DATASET, help="question sets to be scored, kept out of training; auto: the pair's own"),
     TRAINING_DATA,

@@ -28,6 +28,11 @@ def short_codec(name: str) -> str:
     return f"{base}/… {len(parts)} parts {hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
+def short_name(name: str) -> str:
+    """A condition's name, or several, with each codec as `short_codec` writes it."""
+    return " ".join(map(short_codec, name.split(" ")))
+
+
 def label(row: Mapping[Any, Any], left_out: Iterable[str] = ()) -> str:
     """The words of all axes but those left out: c2c int8 0.5 back matched."""
     names = [name for name in applying(row["system"]) if name not in left_out]

@@ -4,7 +4,7 @@ import pytest
 
 from latentwire.controls.registry import CONTROLS
 from latentwire.errors import LatentWireError
-from latentwire.milestones import m2, m3, published
+from latentwire.milestones import m2, m3, m5, published, train
 from latentwire.parameters import (
     CODEC,
     MARGIN_POINTS,
@@ -73,6 +73,15 @@ def test_a_wrong_value_is_named(name: str, text: str, message: str) -> None:
     with pytest.raises(LatentWireError, match=message) as error:
         values(**{name: text})
     assert str(error.value).startswith(f"{name}={text}")
+
+
+def test_a_wrong_pair_is_named_before_what_is_missing_of_a_training() -> None:
+    for milestone in (train, m5):
+        given = {each.name: each.default for each in milestone.PARAMETERS} | {"pair": "nobody"}
+        with pytest.raises(LatentWireError, match="unknown pair 'nobody'"):
+            checked(milestone.PARAMETERS, given)
+        with pytest.raises(LatentWireError, match="data=: name question sets"):
+            checked(milestone.PARAMETERS, given | {"pair": "demo"})
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "100", "nan", "inf", "one", ""])

@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from c2c.cache import geometry
 from latentwire.analysis.reproduction.published_accuracies import (
     LATENTWIRE_2026_02,
     CacheSize,
@@ -27,6 +26,8 @@ PUBLISHED = Path(__file__).parent / "latentwire_2026_02_budgets.csv"
 def counted_size(receiver: Any) -> CacheSize:
     """The cache that the study would have counted for a receiver of that transformers config: with
     hidden_size / num_attention_heads for its head_dim. Raises C2CError as `geometry` does."""
+    from c2c.cache import geometry  # it brings torch, and to draw takes none
+
     shape, config = geometry(receiver), receiver.get_text_config()
     head_dim = config.hidden_size // config.num_attention_heads
     return CacheSize(shape.layers, shape.kv_heads, head_dim)

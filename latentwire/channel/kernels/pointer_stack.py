@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from c2c.on_device import on_device
+
 WIDE = 16  # bytes of the widest load of a thread
 
 
@@ -34,7 +36,7 @@ class Stack:
         addresses = [tensor.data_ptr() for tensor in tensors]
         steps = [first.element_size() * stride for stride in first.stride()[:3]]
         aligned = all(number % WIDE == 0 for number in addresses + steps)
-        return cls(tuple(tensors), torch.tensor(addresses, device=first.device), aligned)
+        return cls(tuple(tensors), on_device(torch.tensor(addresses), first.device), aligned)
 
     @classmethod
     def empty_like(cls, other: "Stack") -> "Stack":

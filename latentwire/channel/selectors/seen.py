@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from c2c.cache import KVCache
+from c2c.on_device import on_device
 from latentwire.channel.selectors.ranked import Ranked, Ranks
 
 
@@ -66,7 +67,7 @@ def ranks_of_rows(
 ) -> list[dict[Ranked, Ranks]]:
     """Each example's ranks under each selector. `cache` is [B, H, T, D], of which row b has
     tokens[b] tokens. Waits for the device once, for all of them."""
-    counts = torch.tensor(tokens, device=cache.keys[0].device)
+    counts = on_device(torch.tensor(tokens), cache.keys[0].device)
     orders = {selector: selector.order(cache, counts) for selector in dict.fromkeys(selectors)}
     if not orders:
         return [{} for _ in tokens]

@@ -8,6 +8,7 @@ from matplotlib.patches import Rectangle
 
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes
 from latentwire.analysis.heat_map import draw_heat_map, has_grid
+from latentwire.analysis.picture_width import Width
 
 Make = Callable[..., ConditionResult]
 LETTERS = {  # accuracy in per cent -> answers to keys that are all A
@@ -98,3 +99,20 @@ def test_the_texts_name_n_pair_and_fuser_and_are_on_the_page(condition: Make) ->
 def test_one_order_is_one_column(condition: Make, order: str) -> None:
     frame = build_curve([condition("AABB"), condition("ABBB", keep_ratio=0.5, order=order)])
     assert [axes.get_title() for axes in draw(frame).axes] == [f"accuracy (%), {order} kept"]
+
+
+def test_a_column_has_the_orders_as_lines_of_one_panel(condition: Make) -> None:
+    frame = grid(condition)
+    page, column = draw(frame), draw_heat_map(frame, "set", "demo", Width.COLUMN)
+    assert [axes.get_title() for axes in column.axes] == ["accuracy (%)", "pairing gain (points)"]
+    for panel in column.axes:
+        names = [label.get_text() for label in panel.get_yticklabels()]
+        assert names == ["bf16", "int8\nfront", "int8\nback"]  # bf16 was never cut
+    drawn = [value.partition("\n")[0] for value in values(column)[0]]
+    front, back = values(page)[:2]
+    assert drawn == [*front, *back[1:]]
+    assert column.get_figheight() < 1.25 + 2 * 2 * 1.1  # four panels were 5.1 inches
+    one = frame[frame["order"] == "front"]
+    assert (
+        draw_heat_map(one, "set", "demo", Width.COLUMN).axes[0].get_title().endswith("front kept")
+    )

@@ -1,6 +1,7 @@
 """Gains over trainings of several seeds, against the answers themselves."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,3 +62,20 @@ def test_only_whole_answers_of_several_seeds_are_pooled(condition: Make) -> None
     assert pooled_table([*one, part, *other[1:]]).empty
     alone = [condition("A" * N, pair=name) for name in ("demo", "qwen")]
     assert len(pooled_table([*one, *other, *alone])) == 1
+
+
+def test_a_calibration_belongs_to_its_seed(condition: Make) -> None:
+    def calibrated(seed: int, name: str) -> list[ConditionResult]:
+        return [replace(part, calibration=name * 64) for part in trained(condition, seed, 0.7)]
+
+    plain = pooled_table([*trained(condition, 1, 0.7), *trained(condition, 2, 0.7)])
+    one, other = calibrated(1, "a"), calibrated(2, "b")
+    table = pooled_table([*one, *other])
+    assert len(table) == 1 and table["seeds"].item() == 2
+    assert table["pairing_gain"].item() == plain["pairing_gain"].item()
+    # Half of an earlier calibration's answers do not matter; two that are whole say two things.
+    part = replace(other[0], calibration="c" * 64, records=other[0].records[:9])
+    assert len(pooled_table([*one, *other, part])) == 1
+    assert pooled_table([*one, *other, *calibrated(2, "c")]).empty
+    third = pooled_table([*one, *other, *calibrated(2, "c"), *calibrated(3, "d")])
+    assert third["seeds"].item() == 2

@@ -25,6 +25,7 @@ from latentwire.evaluation.latency_names import (
 )
 from latentwire.evaluation.record import Record
 from latentwire.spec.condition import Channel, Condition, Message
+from latentwire.spec.names import short_codec
 
 N = 40
 PLAIN = Record("", 0, "A", "A", True, 9, 1, 0, "A")
@@ -190,6 +191,24 @@ def test_cells_say_who_wins_by_how_much_and_how_stable_that_is(tmp_path: Path) -
     assert all(
         path.stat().st_size > 5000 for path in save_each(draw_maps, table, tmp_path, "regimes_")
     )
+
+
+def test_a_searched_schedule_is_named_shortly_in_sentences_and_whole_in_the_table() -> None:
+    """The two halves of the questions may have been won by another each."""
+    schedules = ["int2/" + "/".join(f"k{n}:int{bits}" for n in range(9)) for bits in (3, 4)]
+    won = [
+        measured(Condition("c2c", Channel(name), "matched"), {*IDS} - {min(half(1 - side))}, 90)
+        for side, name in enumerate(schedules)
+    ]
+    found = contenders([ALONE, *won], 1000)
+    (row,) = cell_rows(
+        ("pair", "set"), 1000, found, [], {"question": {}}, {}, {"link_mbit_per_s": (1.0,)}
+    )
+    table = regime_table([row])
+    assert table["cache_condition"].item() == " / ".join(schedules[::-1])
+    said = sentences(table)[0]
+    assert all(name not in said for name in schedules)
+    assert all(short_codec(name) in said for name in schedules)
 
 
 def test_without_times_or_messages_a_cell_says_so() -> None:

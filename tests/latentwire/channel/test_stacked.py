@@ -21,7 +21,6 @@ from latentwire.channel.packet import (
     Header,
     PacketError,
     decode,
-    decode_batch,
     encode,
     encode_batch,
 )
@@ -98,7 +97,7 @@ def test_packets_of_a_batch_are_those_of_its_examples(name: str) -> None:
     packets = encode_batch(cache, header)
     assert packets == [encode(cache.rows(b, b + 1), header) for b in range(3)]
     known = {"calibration": calibration, "device": DEVICE, "dtype": torch.bfloat16}
-    _, arrived = decode_batch(packets, GEOMETRY, b"the pair", **known)
+    _, arrived = decode(packets, GEOMETRY, b"the pair", **known)
     for b, packet in enumerate(packets):
         assert same(
             arrived.rows(b, b + 1), decode(packet, GEOMETRY, b"the pair", **known)[1], layout
@@ -146,7 +145,7 @@ def test_the_first_tensor_that_cannot_be_sent_is_the_reason() -> None:
     packets = encode_batch(cache, header)
     with pytest.raises(PacketError, match="do not have one header"):
         other = Header(codec("bf16"), b"the pair", layout)
-        decode_batch([packets[0], *encode_batch(cache, other)], GEOMETRY, b"the pair")
+        decode([packets[0], *encode_batch(cache, other)], GEOMETRY, b"the pair")
 
 
 WITH_KERNELS = tuple(
