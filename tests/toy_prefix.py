@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from c2c.cache import geometry
-from c2c.prefix_fit import fit_linear
+from c2c.prefix_fit import fit_linear, read_alike
 from c2c.prefix_projector import ProjectedPrefix, new_prefix
 from c2c.projector import ProjectorSize
 from c2c.training_readings import Batch
@@ -54,5 +54,5 @@ def toy_parts(
         (inverse_frequencies(sharer), inverse_frequencies(receiver)),
     )
     if fitted:
-        fit_linear(prefix, receiver, sharer, [(token_ids(8, 40), [40] * 8)])
+        fit_linear(prefix, receiver, sharer, [read_alike(token_ids(8, 40).tolist())])
     return receiver, sharer, prefix

@@ -16,6 +16,7 @@ from c2c.chat import Messages
 
 OFFSETS = "offsets"
 ALIGNMENTS = (*STRATEGIES, OFFSETS)
+OFF = "off"  # each model reads a text of its own, and no token has another to go to
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 the receiver's own cache of the same text.
 
 Both models read some texts. Of each receiver layer the means and deviations of what its projector
-reads and is to make are taken, and its linear map is the ridge regression of one on the other.
+reads and is to make are taken, and its linear map is the ridge regression of one on the other, over
+tokens that belong together: with a tokenizer at each end, those that end in the same character.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +19,41 @@ from c2c.training_readings import prefill
 
 RIDGE = 1e-3  # of the variance that each of the standardized numbers has
 LEAST_DEVIATION = 1e-4  # beside 1 and the mean's size: what varies less is taken for constant
+
+
+class FitTexts(NamedTuple):
+    """Texts [b, T] as each model reads them, filled up on the right, and N tokens of both that
+    belong together: a row, and places in the two texts of that row."""
+
+    sharer_ids: Tensor
+    receiver_ids: Tensor
+    rows: Tensor  # int64 [N]
+    sharer_places: Tensor
+    receiver_places: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        sharer: Sequence[Sequence[int]],
+        receiver: Sequence[Sequence[int]],
+        places: Sequence[Sequence[tuple[int, int]]],
+        device: str = "cpu",
+    ) -> "FitTexts":
+        """Of texts in token ids, and of each the places of its pairs, the sharer's first."""
+        pairs = [(row, *both) for row, each in enumerate(places) for both in each]
+        columns = torch.tensor(pairs, device=device).view(-1, 3).unbind(1)
+        return cls(*(_filled(texts).to(device) for texts in (sharer, receiver)), *columns)
+
+
+def read_alike(texts: Sequence[Sequence[int]], device: str = "cpu") -> FitTexts:
+    """Texts that both models read in the same tokens."""
+    return FitTexts.of(texts, texts, [[(n, n) for n in range(len(t))] for t in texts], device)
+
+
+def _filled(texts: Sequence[Sequence[int]]) -> Tensor:
+    """Filled up with a token that its model has: behind the end, no real one looks at it."""
+    longest = max(map(len, texts))
+    return torch.tensor([[*text, *[text[0]] * (longest - len(text))] for text in texts])
 
 
 @dataclass
@@ -41,29 +78,29 @@ def fit_linear(
     prefix: ProjectedPrefix,
     receiver: PreTrainedModel,
     sharer: PreTrainedModel,
-    texts: Iterable[tuple[Tensor, list[int]]],
+    texts: Iterable[FitTexts],
 ) -> float:
     """Set means, deviations and linear maps of `prefix`, in float32; the share of the variance of
     the receiver's K and V that these then explain, a mean over layers and channels.
 
-    `texts` are batches of token ids [b, T], filled up on the right, and how many of each row's are
-    real: of one tokenizer, for both models read them. There must be one.
+    There must be one batch of `texts`.
     """
     moments = [_Moments() for _ in prefix.layer_map]
-    for ids, counts in texts:
-        positions = torch.arange(ids.shape[1], device=ids.device)
-        real = positions < torch.tensor(counts, device=ids.device)[:, None]
-        theirs, own = (prefill(model, ids) for model in (sharer, receiver))
+    for each in texts:
+        theirs, own = prefill(sharer, each.sharer_ids), prefill(receiver, each.receiver_ids)
         for sums, (layer, source) in zip(moments, prefix.layer_map.items(), strict=True):
-            sites = ((theirs, source.sharer_layer, "sharer"), (own, layer, "receiver"))
+            sites = (
+                (theirs, source.sharer_layer, each.sharer_places, "sharer"),
+                (own, layer, each.receiver_places, "receiver"),
+            )
             found = [
                 flattened(
-                    cache.keys[place],
-                    cache.values[place],
-                    positions,
+                    cache.keys[at],
+                    cache.values[at],
+                    torch.arange(cache.tokens, device=each.rows.device),
                     prefix.projector(layer).get_buffer(f"{model}_frequencies"),
-                )[real]
-                for cache, place, model in sites
+                )[each.rows, places]
+                for cache, at, places, model in sites
             ]
             sums.add(*found)
     explained = [

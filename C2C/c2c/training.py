@@ -132,7 +132,8 @@ def train_fuser(
         for step in range(first, settings.steps):
             means = _add_gradients(objective, stacked, ahead, settings, step, processes)
             norm = get_total_norm([p.grad for p in stacked.parameters() if p.grad is not None])
-            wrong = _not_finite({**means, "gradient": norm})
+            told = _read_together({**means, "gradient": norm})
+            wrong = _not_finite(told)
             processes.require_all()
             if wrong:
                 _save_if_finite(own_dir, step, settings, stacked, *parts)
@@ -144,10 +145,11 @@ def train_fuser(
             ahead.finish()  # from here to the next step, the models are the caller's
             done = step + 1
             if on_step:
-                told = {**means, "gradient_norm": norm, "learning_rate": scheduler.get_last_lr()[0]}
-                on_step(done, {**_floats(told), **_gates(stacked, temperature(settings, step))})
+                told["gradient_norm"] = told.pop("gradient")
+                told["learning_rate"] = scheduler.get_last_lr()[0]
+                on_step(done, {**told, **_gates(stacked, temperature(settings, step))})
             if done == settings.steps or (checkpoint_dir and done % settings.checkpoint_every == 0):
-                if wrong := _not_finite({"largest weight": _largest_weight(stacked)}):
+                if wrong := _not_finite({"largest weight": float(_largest_weight(stacked))}):
                     raise _ended(step, wrong, settings, stacked, checkpoint_dir)
                 if own_dir:
                     _save(own_dir, done, settings, *parts)
@@ -282,10 +284,15 @@ def _largest_weight(fuser: Stacked) -> Tensor:
     return torch.stack([p.detach().abs().max().float() for p in fuser.parameters()]).max()
 
 
-def _not_finite(numbers: Mapping[str, Tensor]) -> tuple[str, float] | None:
+def _read_together(numbers: Mapping[str, Tensor]) -> dict[str, float]:
+    """Numbers [] of one device, for which it is waited once."""
+    values = torch.stack([number.double() for number in numbers.values()]).tolist()
+    return dict(zip(numbers, values, strict=True))
+
+
+def _not_finite(numbers: Mapping[str, float]) -> tuple[str, float] | None:
     """The first of some numbers that is NaN or infinite, with its name."""
-    values = ((name, float(number)) for name, number in numbers.items())
-    return next(((name, value) for name, value in values if not math.isfinite(value)), None)
+    return next(((n, value) for n, value in numbers.items() if not math.isfinite(value)), None)
 
 
 def _ended(
@@ -326,10 +333,6 @@ def _open_share(fuser: Stacked) -> Tensor:
     return logits.float().sigmoid().mean() if logits.numel() else logits.sum()
 
 
-def _floats(numbers: Mapping[str, float | Tensor]) -> dict[str, float]:
-    return {name: float(number) for name, number in numbers.items()}
-
-
 def _gates(fuser: Stacked, heat: float) -> dict[str, float]:
     logits = fuser.gate_logits()
     if not logits.numel():
@@ -364,7 +367,7 @@ def _save_if_finite(
     folder: Path | None, step: int, settings: TrainingSettings, fuser: Stacked, *parts: Any
 ) -> None:
     """Keep the weights before a step that is not finite, if they are."""
-    if folder and not _not_finite({"weights": _largest_weight(fuser)}):
+    if folder and math.isfinite(_largest_weight(fuser)):
         with suppress(OSError):  # a full disk: what is wrong is to be said all the same
             _save(folder, step, settings, *parts)
 

@@ -66,3 +66,19 @@ class EmbeddedCodec(CacheCodec, Protocol):
         self, cache: KVCache, layouts: Sequence[Layout], most_bytes: Sequence[int] | None = None
     ) -> tuple[KVCache, list[int]]:
         """With `most_bytes`, of each example's payload as `cut` makes it."""
+
+
+@runtime_checkable
+class LossAlone(CacheCodec, Protocol):
+    """A codec whose loss is known sooner than its payload's length."""
+
+    def arrived(self, cache: KVCache, layouts: Sequence[Layout]) -> KVCache:
+        """See the function of this name."""
+
+
+def arrived(codec: CacheCodec, cache: KVCache, layouts: Sequence[Layout]) -> KVCache:
+    """What `round_trip` brings of a batch, without the lengths, of layouts of the same sites. An
+    entropy coder does not run."""
+    if isinstance(codec, LossAlone):
+        return codec.arrived(cache, layouts)
+    return codec.round_trip(cache, layouts)[0]

@@ -24,7 +24,7 @@ from latentwire.channel import rope, transform
 from latentwire.channel.calibration import Calibration, required
 from latentwire.channel.codec import CodecError, NumbersRefused
 from latentwire.channel.header_fields import PacketError, Reader, varint
-from latentwire.channel.layout import Layout, Site, example, tensor_of
+from latentwire.channel.layout import Layout, Site, example, padded_positions, tensor_of
 
 Block = tuple[Site, ...]  # tensors of one kind whose numbers are coded together, a token at a time
 _Turn = Callable[[Tensor, Tensor, Tensor], Tensor]  # of `rope`
@@ -110,24 +110,41 @@ class KVTC:
             lengths.append(len(_lengths(streams)) + sum(streams))
         return layouts[0].cache(batch, like), lengths
 
+    def arrived(self, cache: KVCache, layouts: Sequence[Layout]) -> KVCache:
+        """See `cache_codec.arrived`: the whole batch at once, on its device, by
+        `transform.arrived`."""
+        like, first = cache.keys[0], layouts[0]
+        tensors: dict[Site, Tensor] = {}
+        for block in self.blocks(first):
+            tables = self.tables(block, first)
+            x = torch.stack([tensor_of(cache, *site) for site in block]).float()
+            count, rows, heads, tokens, head_dim = x.shape
+            places = padded_positions(layouts, block[0][1])
+            still = self._turned(x, places, block, rope.undo)
+            flat = still.permute(1, 3, 0, 2, 4).reshape(rows * tokens, -1)
+            come = transform.arrived(tables, flat).view(rows, tokens, count, heads, head_dim)
+            turned = self._turned(come.permute(2, 0, 3, 1, 4), places, block, rope.redo)
+            tensors |= {site: turned[place].to(like) for place, site in enumerate(block)}
+        return first.cache(tensors, like)
+
     def vectors(self, cache: KVCache, block: Block, layout: Layout) -> Tensor:
         """What is sent of one example, float32 [T, layers * H * D] on the CPU."""
         stacked = torch.stack([tensor_of(cache, *site)[0] for site in block]).float().cpu()
-        return token_vectors(self._turned(stacked, block, layout, rope.undo))
+        positions = layout.positions(block[0][1])
+        return token_vectors(self._turned(stacked, positions, block, rope.undo))
 
     def tensors(self, vectors: Tensor, block: Block, layout: Layout) -> dict[Site, Tensor]:
         """The tensors [1, H, T, D] that the vectors of a block are made of."""
         heads, tokens, head_dim = layout.shape_of(block[0][1])
         stacked = vectors.view(tokens, len(block), heads, head_dim).permute(1, 2, 0, 3)
-        turned = self._turned(stacked, block, layout, rope.redo)
+        turned = self._turned(stacked, layout.positions(block[0][1]), block, rope.redo)
         return {site: turned[place][None] for place, site in enumerate(block)}
 
-    def _turned(self, x: Tensor, block: Block, layout: Layout, turn: _Turn) -> Tensor:
-        kind, layer = block[0]
-        if kind == "value":
+    def _turned(self, x: Tensor, positions: Tensor, block: Block, turn: _Turn) -> Tensor:
+        """Keys at `positions` turned; values as they are."""
+        if block[0][0] == "value":
             return x
-        calibration = required(self.calibration, self.name)
-        return turn(x, layout.positions(layer), calibration.inverse_frequencies)
+        return turn(x, positions, required(self.calibration, self.name).inverse_frequencies)
 
 
 def token_vectors(x: Tensor) -> Tensor:

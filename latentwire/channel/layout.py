@@ -122,3 +122,15 @@ def example(cache: KVCache, row: int, layout: Layout) -> KVCache:
         return tuple(x[row : row + 1, :, :count] for x, count in zip(tensors, counts, strict=True))
 
     return KVCache(own(cache.keys), own(cache.values))
+
+
+def padded_positions(layouts: Sequence[Layout], layer: int) -> Tensor:
+    """The positions of what each example sends of a layer, int64 [B, T]; shorter rows repeat their
+    last, and a row of none the prompt's first."""
+    rows = [layout.positions(layer) for layout in layouts]
+    rows = [
+        row if len(row) else row.new_tensor([layout.first_position])
+        for row, layout in zip(rows, layouts, strict=True)
+    ]
+    longest = max(map(len, rows))
+    return torch.stack([torch.cat([row, row[-1:].expand(longest - len(row))]) for row in rows])

@@ -17,6 +17,7 @@ import numpy as np
 import zstandard
 
 from c2c.cache import KVCache
+from latentwire.channel.cache_codec import arrived
 from latentwire.channel.codec import CodecError, NumbersRefused
 from latentwire.channel.layout import Layout, example
 from latentwire.channel.mixed_precision import Schedule
@@ -76,6 +77,10 @@ class Lossless:
             except NumbersRefused:
                 lengths.append(0)
         return self.inner.round_trip(cache, layouts)[0], lengths
+
+    def arrived(self, cache: KVCache, layouts: Sequence[Layout]) -> KVCache:
+        """See `cache_codec.arrived`: nothing is lost here."""
+        return arrived(self.inner, cache, layouts)
 
     @property
     def _width(self) -> int:

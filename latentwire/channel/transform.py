@@ -33,7 +33,7 @@ once, at the end.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -111,6 +111,18 @@ class TransformTables:
         """The basis in float64: converting it costs as much as using it."""
         return self.basis.double()
 
+    def on(self, device: torch.device) -> "_Wide":
+        """What numbers are computed with, on a device; made once for each."""
+        if device not in self._made:
+            rows = self.step, self.pull, self.clip
+            parts = (self.wide_mean, self.wide_basis, *map(self.per_component, rows))
+            self._made[device] = _Wide(*(part.to(device) for part in parts))
+        return self._made[device]
+
+    @cached_property
+    def _made(self) -> "dict[torch.device, _Wide]":
+        return {}
+
     @cached_property
     def spans(self) -> list[slice]:
         """The components of each group."""
@@ -132,6 +144,26 @@ class TransformTables:
         return values.double().repeat_interleave(self.sizes.long())
 
 
+class _Wide(NamedTuple):
+    """Tables in float64, by component where they are by group."""
+
+    mean: Tensor
+    basis: Tensor
+    step: Tensor
+    pull: Tensor
+    clip: Tensor
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Whole numbers, float64 [T, R], of tokens [T, F]."""
+        components = (x.double() - self.mean) @ self.basis
+        return (components / self.step).round().clamp(-self.clip, self.clip)
+
+    def numbers(self, codes: Tensor) -> Tensor:
+        """The float32 tokens [T, F] that codes [T, R] stand for."""
+        pulled = codes.sign() * (codes.abs() - self.pull)
+        return ((pulled * self.step) @ self.basis.T + self.mean).float()
+
+
 def encode(tables: TransformTables, x: Tensor) -> bytes:
     """The stream of one example [T, F], T >= 1; CodecError for NaN, infinity or another width."""
     return encode_codes(tables, quantize(tables, x))
@@ -148,6 +180,17 @@ def round_trip(tables: TransformTables, x: Tensor) -> tuple[Tensor, int]:
     return reconstruct(tables, codes), len(encode_codes(tables, codes))
 
 
+def arrived(tables: TransformTables, x: Tensor) -> Tensor:
+    """The float32 tokens [T, F] that come of tokens [T, F], float32 and of any number of examples,
+    on their device, without a stream. What is no number stays none.
+
+    Sums over features may be in another order there than in `round_trip`: of a number that lies
+    within their rounding in float64 of where two cells meet, the other cell's may come.
+    """
+    wide = tables.on(x.device)
+    return wide.numbers(wide.codes(x))
+
+
 def quantize(tables: TransformTables, x: Tensor) -> Tensor:
     """Codes int32 [T, R] of one example [T, F] (any float type and device)."""
     if x.dim() != 2 or x.shape[0] < 1 or x.shape[1] != tables.features:
@@ -156,16 +199,12 @@ def quantize(tables: TransformTables, x: Tensor) -> Tensor:
         )
     x = x.detach().cpu().float()
     check_finite(x)
-    components = (x.double() - tables.wide_mean) @ tables.wide_basis
-    clip = tables.per_component(tables.clip)
-    return (components / tables.per_component(tables.step)).round().clamp(-clip, clip).int()
+    return tables.on(x.device).codes(x).int()
 
 
 def reconstruct(tables: TransformTables, codes: Tensor) -> Tensor:
     """The float32 matrix [T, F] of codes [T, R]."""
-    pulled = codes.sign() * (codes.abs() - tables.per_component(tables.pull))
-    components = pulled * tables.per_component(tables.step)
-    return (components @ tables.wide_basis.T + tables.wide_mean).float()
+    return tables.on(codes.device).numbers(codes)
 
 
 def encode_codes(tables: TransformTables, codes: Tensor) -> bytes:

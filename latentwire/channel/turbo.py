@@ -24,7 +24,7 @@ from latentwire.channel import rope
 from latentwire.channel.calibration import Calibration, required
 from latentwire.channel.codec import CodecError
 from latentwire.channel.device_codec import DeviceCodec, cast
-from latentwire.channel.layout import Layout, tensor_of
+from latentwire.channel.layout import Layout, padded_positions, tensor_of
 from latentwire.channel.per_tensor import PerTensor, uniform
 from latentwire.channel.rotation import Rotation
 
@@ -92,7 +92,7 @@ class Turbo(DeviceCodec):
             return []
         differ = any(layout.by_layer for layout in layouts)
         groups = [(layer,) for layer in layers] if differ else [layers]
-        places = [_padded(layouts, group[0]) for group in groups]
+        places = [padded_positions(layouts, group[0]) for group in groups]
         last = max(int(each.max()) for each in places)
         if last < MOST_TABLED:
             turned = _tabled(calibration, 1 << last.bit_length(), device)
@@ -117,15 +117,3 @@ def _turned(calibration: Calibration, positions: Tensor) -> Tensor:
 def _tabled(calibration: Calibration, count: int, device: torch.device) -> Tensor:
     """Those of the first `count` positions, on a device."""
     return _turned(calibration, torch.arange(count)).to(device)
-
-
-def _padded(layouts: Sequence[Layout], layer: int) -> Tensor:
-    """What each example sends of a layer, [B, T]; shorter rows repeat their last position, and a
-    row of none the prompt's first."""
-    rows = [layout.positions(layer) for layout in layouts]
-    rows = [
-        row if len(row) else row.new_tensor([layout.first_position])
-        for row, layout in zip(rows, layouts, strict=True)
-    ]
-    longest = max(map(len, rows))
-    return torch.stack([torch.cat([row, row[-1:].expand(longest - len(row))]) for row in rows])

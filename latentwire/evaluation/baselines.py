@@ -203,8 +203,8 @@ def written_text(models: Models, message: Message, source: Question, system: str
         prompt = models.prompts.summary(source, message.tokens)
         written = models.write("sharer", prompt, message.tokens)
         return str(tokenizer.decode(written, skip_special_tokens=True)).strip()
-    if source.prompts.private:
-        return str(tokenizer.decode(source.prompts.sharer_ids[: message.tokens]))
+    if source.prompts.private:  # as the receiver will read it, control tokens and all
+        return str(models.pair.tokenizer.decode(source.prompts.told[: message.tokens]))
     written = models.write("sharer", models.prompts.message(source), message.tokens)
     return str(tokenizer.decode(written, skip_special_tokens=True))
 

@@ -57,8 +57,9 @@ def _once(pair: LoadedPair, prompts: MessagePrompts, question: Question) -> dict
 
 def _by_evidence(pair: LoadedPair, question: Question) -> dict[str, float]:
     """Sent whole as text, and read by the receiver in place of a cache."""
-    text = str(pair.tokenizer.decode(question.prompts.sharer_ids))
-    everything = question.prompts.everything
+    evidence = question.prompts.told
+    text = str(pair.tokenizer.decode(evidence))
+    everything = evidence + question.prompts.receiver_ids
     began = now_s(pair.device)
     _read(pair, pair.receiver, everything)
     return {
@@ -112,7 +113,8 @@ def _by_cache(pair: LoadedPair, question: Question) -> dict[str, float]:
 def _by_text(pair: LoadedPair, prompts: MessagePrompts, question: Question) -> dict[str, float]:
     """The longest text is written once; a shorter one is its beginning, as in greedy decoding.
     Evidence that the sharer alone reads is a text already."""
-    written, reading_s, token_s = list(question.prompts.sharer_ids), 0.0, 0.0
+    written, reading_s, token_s = list(question.prompts.told), 0.0, 0.0
+    writer = pair.tokenizer if question.prompts.private else pair.tokenizer_of("sharer")
     if not question.prompts.private:
         asked = prompts.message(question)
         began = now_s(pair.device)
@@ -123,8 +125,7 @@ def _by_text(pair: LoadedPair, prompts: MessagePrompts, question: Question) -> d
     found = {}
     for budget in BUDGETS:
         part = written[:budget]
-        sharer_tokenizer = pair.tokenizer_of("sharer")
-        text = str(sharer_tokenizer.decode(part, skip_special_tokens=not question.prompts.private))
+        text = str(writer.decode(part, skip_special_tokens=not question.prompts.private))
         prompt = prompts.with_message(question, text)
         start = now_s(pair.device)
         _read(pair, pair.receiver, prompt)

@@ -51,12 +51,13 @@ def sharers_text(interface: "Interface", source: Question) -> Text:
     """The tokens of which the sharer has the cache, and one more, which it need not read.
 
     That is the last of its prompt where the message is merged: the receiver reads it by itself.
-    Where it is inserted, all of the prompt can be sent, and one more begins the receiver's. Raises
-    LatentWireError where the two prompts are different texts, which cannot be merged.
+    Where it is inserted, all of the prompt can be sent, and its first stands behind it once more,
+    as the receiver's prompt of the same template would begin. Raises LatentWireError where the two
+    prompts are different texts, which cannot be merged.
     """
     prompts = source.prompts
     if interface.inserts:
-        return Text((*prompts.sharer_ids, prompts.receiver_ids[0]))
+        return Text((*prompts.sharer_ids, prompts.sharer_ids[0]))
     if aligned := prompts.alignment:
         return Text(aligned.sharer_ids, aligned.sharer_pads, aligned.sendable)
     if prompts.private:

@@ -4,6 +4,7 @@ from functools import partial
 
 import pandas as pd
 
+from c2c.paired_prompts import OFF
 from latentwire.analysis.frames import records
 from latentwire.errors import LatentWireError
 from latentwire.milestones import m7
@@ -49,7 +50,7 @@ def _log_table(session: Session, run: MilestoneRun, measured: pd.DataFrame) -> N
     for row in records(measured):
         alignment = "" if is_missing(row["alignment"]) else str(row["alignment"])
         shares = _tokens(session, str(row["dataset"]), alignment)
-        rows.append({**row, **shares, "alignment": alignment or m7.OFF})
+        rows.append({**row, **shares, "alignment": alignment or OFF})
     table = pd.DataFrame(rows)[list(_COLUMNS)]
     log_csv(run, table, TABLE)
     for row in rows:

@@ -7,7 +7,7 @@ receiver's tokens have one of the sharer's for their own stands beside what is s
 
 from dataclasses import replace
 
-from c2c.paired_prompts import ALIGNMENTS
+from c2c.paired_prompts import ALIGNMENTS, OFF
 from latentwire.parameters import (
     CALIBRATION,
     CODEC,
@@ -22,7 +22,6 @@ from latentwire.parameters import (
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 
-OFF = "off"
 ALIGNMENT = Parameter(
     "alignment",
     ",".join((OFF, *ALIGNMENTS)),

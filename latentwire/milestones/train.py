@@ -57,7 +57,11 @@ PARAMETERS = (
         "guard_tolerance", "0.1", number(0), "harm that costs nothing, in nats an answer token"
     ),
     Parameter("partial_share", "0.2", number(0, 1), "share of batches sent only in a random part"),
-    replace(CODEC, help="codecs that messages pass in training, one drawn a batch; none: 16 bits"),
+    replace(
+        CODEC,
+        help="codecs that messages pass in training, one drawn a batch; none: 16 bits; those with a"
+        " calibration first read 128 training questions of each task to make it",
+    ),
     Parameter(
         "codec_after", "0.0", number(0, 1), "share of the steps that are done in 16 bits before"
     ),

@@ -5,7 +5,7 @@ import random
 import sys
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
@@ -19,7 +19,7 @@ from c2c.cache import geometry
 from c2c.errors import C2CError
 from c2c.fast_ops import fast_steps
 from c2c.fuser import Fuser
-from c2c.prefix_fit import fit_linear
+from c2c.prefix_fit import FitTexts, fit_linear, read_alike
 from c2c.prefix_projector import ProjectedPrefix
 from c2c.processes import Processes
 from c2c.projector import ProjectorSize
@@ -32,8 +32,10 @@ from latentwire.channel.codec_names import needs_calibration
 from latentwire.channel.rope import inverse_frequencies
 from latentwire.errors import LatentWireError, NotCached
 from latentwire.evaluation.fit_calibration import calibrate
+from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.memory import out_of_memory
 from latentwire.interfaces.registry import load_interface, new_weights
+from latentwire.pairs.pair import require_alignment
 from latentwire.parameters import AUTO
 from latentwire.session import torchrun
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
@@ -43,8 +45,14 @@ from latentwire.tasks.dataset import Dataset
 from latentwire.terminal import shows_bars, tell
 from latentwire.tracking.dataset_inputs import TRAINING, log_question_sets
 from latentwire.tracking.series import SeriesLog
-from latentwire.training.channel import codecs_in_the_loop, mapped_layers, require_trainable
-from latentwire.training.data import Reader, ScoredQuestions, TrainingData, load_training_data
+from latentwire.training.channel import codecs_in_the_loop, codes_layers_together, mapped_layers
+from latentwire.training.data import (
+    Reader,
+    ScoredQuestions,
+    TrainingData,
+    load_training_data,
+    paired_texts,
+)
 from latentwire.training.folder import TrainingFolder
 from latentwire.training.judging import Judge, as_evaluated
 
@@ -62,7 +70,6 @@ _BESIDE = (
 def run_on(session: Session) -> None:
     """Train the fuser that a session's parameters ask for; nothing where it has been done."""
     torchrun.require_fit(session.device, session.values["batch_size"])
-    _require_codecs(session.values["codec"] or ())
     try:
         data = _load_data(session)
     except NotCached as missing:
@@ -89,14 +96,6 @@ def run_on(session: Session) -> None:
     print(f"train: the pair is {folder.pair_file}, for every milestone: -P pair={folder.pair_file}")
 
 
-def _require_codecs(names: Sequence[str]) -> None:
-    """LatentWireError for codecs that cannot be put in the loop."""
-    require_trainable(names)
-    _, count = torchrun.rank_and_count()
-    for name in filter(needs_calibration, names if count > 1 else ()):
-        raise LatentWireError(f"codec={name} needs a calibration, which one process alone makes")
-
-
 def _load_data(session: Session) -> TrainingData:
     values = session.values
     scored = [e.question for name in session.dataset_names for e in session.dataset(name).examples]
@@ -112,15 +111,10 @@ def _load_data(session: Session) -> TrainingData:
 
 
 def _reader(session: Session) -> Reader:
-    """How the pair reads. LatentWireError for two tokenizers where messages are inserted."""
-    files, alignment = session.files, session.pair.alignment
-    if files.inserts() and alignment:
-        raise LatentWireError(
-            f"pair {session.pair.name} has two tokenizers, and an interface that puts the message"
-            " before the prompt is trained on texts that both models read: take models of one"
-            " tokenizer, or leave out 'interface' for C2C's fuser"
-        )
-    return Reader(files.tokenizer, files.sharer_tokenizer, alignment, files.inserts())
+    """How the pair reads. LatentWireError for two tokenizers as `require_alignment` has it."""
+    files, pair, inserts = session.files, session.pair, session.files.inserts()
+    require_alignment(pair, inserts)
+    return Reader(files.tokenizer, files.sharer_tokenizer, pair.alignment, inserts)
 
 
 def _plain(value: Any) -> Any:
@@ -167,15 +161,16 @@ def _train(
     values = session.values
     with torchrun.begin(session.for_worker(), session.device) as join:
         parts = _parts(session, data)
+        calibration = _calibration(session, data, parts.fuser, folder)
         numbers = sum(parameter.numel() for parameter in parts.fuser.parameters())
         made_of = f"{numbers:,} parameters in {len(parts.fuser.projectors)} projectors"
         tell(f"train: {made_of}")
         milestone.writer.log(milestone.run_id, metrics={"fuser_parameters": numbers})
-        watch = _Watch(session, data, folder, milestone, parts)
+        watch = _Watch(session, data, folder, milestone, parts, calibration)
         processes = join()
         with watch.shown(), _fast(session):
             try:
-                parts.train(session, folder.checkpoints, processes, watch.after_step)
+                parts.train(session, folder, processes, calibration, watch.after_step)
             except NotFinite as error:
                 raise _with_evidence(error, watch) from None
             except C2CError as error:
@@ -190,25 +185,26 @@ def _train(
 def take_part(session: Session, join: torchrun.Join) -> None:
     """What a process other than the first does in a training: its share of each step."""
     parts = _parts(session, _load_data(session))
-    checkpoints = TrainingFolder(session.values["output_dir"], {}).checkpoints
+    folder = TrainingFolder(session.values["output_dir"], {})
+    processes = join()  # from here on, what the first process makes before the first step is there
+    calibration = folder.calibration() if _calibrated_codecs(session) else None
     with _fast(session):
-        parts.train(session, checkpoints, join())
+        parts.train(session, folder, processes, calibration)
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """What is trained, on what, and through what; the same in every process."""
+    """What is trained, and on what; the same in every process."""
 
     fuser: Fuser | ProjectedPrefix
     batches: TokenBatches
-    channels: Channels
-    calibration: Calibration | None
 
     def train(
         self,
         session: Session,
-        checkpoints: Path,
+        folder: TrainingFolder,
         processes: Processes,
+        calibration: Calibration | None,
         after_step: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> None:
         try:
@@ -217,9 +213,9 @@ class _Parts:
                 self.fuser,
                 self.batches,
                 _settings(session.values),
-                checkpoints,
+                folder.checkpoints,
                 after_step,
-                self.channels,
+                _channels(session.values, self.fuser, calibration),
                 processes,
             )
         except RuntimeError as error:
@@ -231,7 +227,6 @@ class _Parts:
 def _parts(session: Session, data: TrainingData) -> _Parts:
     values = session.values
     fuser = _first_fuser(session, data)
-    calibration = _calibration(session, data, fuser)
     batches = TokenBatches(
         data.pairs,
         data.pad,
@@ -241,30 +236,45 @@ def _parts(session: Session, data: TrainingData) -> _Parts:
         data.messages,
         data.aligned,
     )
+    return _Parts(fuser, batches)
+
+
+def _channels(
+    values: Mapping[str, Any], fuser: Fuser | ProjectedPrefix, calibration: Calibration | None
+) -> Channels:
     alone = round(values["codec_after"] * values["steps"]) * values["accumulation"]
-    codecs = values["codec"] or ()
-    channels = codecs_in_the_loop(fuser, codecs, values["seed"], alone, calibration)
-    return _Parts(fuser, batches, channels, calibration)
+    return codecs_in_the_loop(fuser, values["codec"] or (), values["seed"], alone, calibration)
+
+
+def _calibrated_codecs(session: Session) -> list[str]:
+    return [name for name in session.values["codec"] or () if needs_calibration(name)]
 
 
 def _calibration(
-    session: Session, data: TrainingData, fuser: Fuser | ProjectedPrefix
+    session: Session,
+    data: TrainingData,
+    fuser: Fuser | ProjectedPrefix,
+    folder: TrainingFolder,
 ) -> Calibration | None:
     """What the codecs in the loop need to know of the sharer's caches; None where they need
     nothing."""
-    asking = [name for name in session.values["codec"] or () if needs_calibration(name)]
+    asking = _calibrated_codecs(session)
     if not asking:
         return None
-    layers = mapped_layers(fuser)
-    pair = session.files.with_interface(as_evaluated(fuser, session.dtype))
-    endpoint = replace(pair.endpoint, key_layers=layers, value_layers=layers)
     about = {"pair": session.pair.name, "dtype": session.dtype_name, "of": "a training"}
 
     def make() -> bytes:
         tell(f"train: a calibration for {', '.join(asking)}, from {len(data.measured)} questions")
-        return calibrate(replace(pair, endpoint=endpoint), data.measured, about)
+        pair = session.files.with_interface(as_evaluated(fuser, session.dtype))
+        return calibrate(_sending_all(pair, mapped_layers(fuser)), data.measured, about)
 
-    return TrainingFolder(session.values["output_dir"], {}).calibrated(make)
+    return folder.calibrated(make)
+
+
+def _sending_all(pair: LoadedPair, layers: tuple[int, ...]) -> LoadedPair:
+    """The pair, with K and V of these layers sent, whatever gates are closed."""
+    endpoint = replace(pair.endpoint, key_layers=layers, value_layers=layers)
+    return replace(pair, endpoint=endpoint)
 
 
 def _with_evidence(error: NotFinite, watch: "_Watch") -> LatentWireError:
@@ -331,7 +341,7 @@ def _first_fuser(session: Session, data: TrainingData) -> Fuser | ProjectedPrefi
         lambda: (inverse_frequencies(sharer), inverse_frequencies(receiver)),
     ).to(session.device)
     if isinstance(fuser, ProjectedPrefix):
-        texts = _texts_to_fit(data, values["seed"], values["batch_size"], session.device)
+        texts = _texts_to_fit(session, data)
         explained = fit_linear(fuser, receiver, sharer, texts)
         tell(f"train: a linear map explains {100 * explained:.0f} % of the receiver's own cache")
         return fuser
@@ -343,19 +353,30 @@ def _first_fuser(session: Session, data: TrainingData) -> Fuser | ProjectedPrefi
     return fuser
 
 
-def _texts_to_fit(
-    data: TrainingData, seed: int, batch_size: int, device: str
-) -> Iterator[tuple[torch.Tensor, list[int]]]:
-    """Messages drawn by the seed, in batches of about one length."""
+def _texts_to_fit(session: Session, data: TrainingData) -> Iterator[FitTexts]:
+    """Messages drawn by the seed, in batches of about one length. LatentWireError where none is
+    left that tokens of two tokenizers can be paired of."""
+    values, files = session.values, session.files
     texts = list(dict.fromkeys(map(tuple, data.messages)))
-    random.Random(seed).shuffle(texts)
+    random.Random(values["seed"]).shuffle(texts)
     enough = bisect_left(list(accumulate(map(len, texts))), FITTED_TOKENS) + 1
-    texts = sorted(texts[:enough], key=len)
-    for start in range(0, len(texts), batch_size):
-        part = texts[start : start + batch_size]
-        longest = max(map(len, part))
-        filled = [[*text, *[data.pad] * (longest - len(text))] for text in part]
-        yield torch.tensor(filled, device=device), list(map(len, part))
+    drawn = sorted(texts[:enough], key=len)
+    size, device = values["batch_size"], session.device
+    if files.sharer_tokenizer is None:
+        for start in range(0, len(drawn), size):
+            yield read_alike(drawn[start : start + size], device)
+        return
+    said = dict(zip(map(tuple, data.messages), data.said, strict=True))
+    both = files.tokenizer, files.sharer_tokenizer
+    paired = [found for text in drawn if (found := paired_texts(*both, said[text]))]
+    if not paired:
+        raise LatentWireError(
+            "train: no message of the training data stands unchanged in both models' chat"
+            " templates, so there is nothing to begin a prefix from: take other data"
+        )
+    for start in range(0, len(paired), size):
+        sharers, receivers, places = zip(*paired[start : start + size], strict=True)
+        yield FitTexts.of(sharers, receivers, places, device)
 
 
 @contextmanager
@@ -382,6 +403,7 @@ class _Watch:
     folder: TrainingFolder
     milestone: MilestoneRun
     parts: _Parts
+    calibration: Calibration | None
     has_best: bool = False
     _bar: Any = None
     _since: float = 0.0  # when the last step, or its judging, had ended
@@ -399,7 +421,7 @@ class _Watch:
 
     def _channel(self, name: str) -> Channel:
         """How validation sends messages through a codec."""
-        found = self.parts.calibration
+        found = self.calibration
         used = found.hash if found and needs_calibration(name) else ""
         return Channel(name, calibration=used, alignment=self.session.pair.alignment)
 
@@ -451,7 +473,9 @@ class _Watch:
             return
         trained = as_evaluated(self.parts.fuser, self.session.dtype)
         pair = self.session.files.with_interface(trained)
-        endpoint = replace(pair.endpoint, calibration=self.parts.calibration)
+        if codes_layers_together(self.session.values["codec"] or ()):
+            pair = _sending_all(pair, mapped_layers(trained))
+        endpoint = replace(pair.endpoint, calibration=self.calibration)
         judgement = self._judge.judge(step, replace(pair, endpoint=endpoint))
         best = self.folder.add_judgement(judgement, self.parts.fuser)
         self.has_best = True
@@ -470,7 +494,8 @@ def _log_results(session: Session, folder: TrainingFolder, milestone: MilestoneR
     steps, judged = folder.steps(), folder.judgements()
     rows = [asdict(judgement) for judgement in judged.values()]
     save_png(draw_training(steps, rows, session.pair.name), folder.curves)
-    for path in (folder.curves, folder.pair_file, folder.path / "recipe.json"):
+    made = (folder.curves, folder.pair_file, folder.path / "recipe.json", folder.calibration_file)
+    for path in filter(None, made):
         writer.log_file(run_id, path)
     writer.log_text(run_id, "".join(json.dumps(row) + "\n" for row in rows), "validation.jsonl")
     writer.log_folder(run_id, folder.path / "fuser", "fuser")

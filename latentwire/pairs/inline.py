@@ -2,9 +2,9 @@
 
 import re
 
-from c2c.paired_prompts import ALIGNMENTS
+from c2c.paired_prompts import ALIGNMENTS, OFF
 from latentwire.errors import LatentWireError, quoted
-from latentwire.pairs.pair import FileSource, Pair
+from latentwire.pairs.pair import FileSource, Pair, aligned_by
 from latentwire.user_files import user_path
 
 FORM = "receiver=MODEL,sharer=MODEL,fuser=FOLDER_OR_REPOSITORY"
@@ -31,8 +31,9 @@ def inline_pair(text: str) -> Pair:
         raise _malformed(text, f"it names no {missing[0]}")
     if "fuser" in given and "interface" in given:
         raise _malformed(text, "give fuser or interface: a fuser's files name its interface")
-    if given.get("alignment", ALIGNMENTS[0]) not in ALIGNMENTS:
-        raise _malformed(text, f"alignment is one of {', '.join(ALIGNMENTS)}")
+    known = *ALIGNMENTS, OFF
+    if given.get("alignment", OFF) not in known:
+        raise _malformed(text, f"alignment is one of {', '.join(known)}")
     receiver, sharer = (model_source(given[key], f"{key}=") for key in ("receiver", "sharer"))
     return Pair(
         name=given.get("name") or f"{name_of(receiver)}+{name_of(sharer)}",
@@ -43,7 +44,7 @@ def inline_pair(text: str) -> Pair:
         datasets=(),
         shared_tokenizer="alignment" not in given,
         interface=given.get("interface"),
-        alignment=given.get("alignment", ""),
+        alignment=aligned_by(given.get("alignment", "")),
     )
 
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from c2c.paired_prompts import ALIGNMENTS
+from c2c.paired_prompts import ALIGNMENTS, OFF
 from latentwire.errors import LatentWireError
 from latentwire.strict_yaml import StrictMapping
 from latentwire.user_files import user_path
@@ -50,7 +50,8 @@ class Pair:
     shared_tokenizer: bool  # both models read the same token ids
     interface: str | None = None  # of a pair without a fuser
     untrained: bool = False  # of the fuser, size and gates alone are taken: a control
-    alignment: str = ""  # one of ALIGNMENTS, where each model has a tokenizer of its own
+    # One of ALIGNMENTS, where each model has a tokenizer of its own; "": nothing is aligned.
+    alignment: str = ""
 
 
 def parse_pair(values: object, file: Path) -> Pair:
@@ -73,7 +74,7 @@ def parse_pair(values: object, file: Path) -> Pair:
         datasets=keys.dataset_names("datasets") if keys.has("datasets") else (),
         shared_tokenizer=keys.truth("shared_tokenizer"),
         interface=keys.text("interface") if keys.has("interface") else None,
-        alignment=keys.one_of("alignment", ALIGNMENTS) if keys.has("alignment") else "",
+        alignment=keys.one_of("alignment", (*ALIGNMENTS, OFF)) if keys.has("alignment") else "",
     )
     if pair.shared_tokenizer and pair.alignment:
         raise LatentWireError(
@@ -81,13 +82,31 @@ def parse_pair(values: object, file: Path) -> Pair:
             " 'shared_tokenizer: false'"
         )
     if not pair.shared_tokenizer:
-        pair = replace(pair, alignment=pair.alignment or DEFAULT_ALIGNMENT)
+        pair = replace(pair, alignment=aligned_by(pair.alignment or DEFAULT_ALIGNMENT))
     if pair.fuser and pair.interface:
         raise LatentWireError(
             f"{file}: give 'fuser' or 'interface': a fuser's files name its interface"
         )
     keys.finish()
     return pair
+
+
+def aligned_by(said: str) -> str:
+    """`Pair.alignment` where a file or a line says so: "" for OFF."""
+    return "" if said == OFF else said
+
+
+def require_alignment(pair: Pair, inserts: bool) -> None:
+    """LatentWireError where the prompts of two tokenizers are aligned and the interface `inserts`
+    messages, which no token of the receiver's takes; or where they are not, and it merges them."""
+    if not pair.shared_tokenizer and inserts == bool(pair.alignment):
+        why, say = "merges caches token by token", f"one of {', '.join(ALIGNMENTS)}"
+        if inserts:
+            why, say = "puts the message before the prompt, so that no tokens belong together", OFF
+        raise LatentWireError(
+            f"pair {pair.name} has two tokenizers, and its interface {why}: give 'alignment: {say}'"
+            " in the pair's file"
+        )
 
 
 def _parse_source(values: object, file: Path, key: str, fuser: bool) -> FileSource:

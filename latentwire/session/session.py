@@ -9,7 +9,7 @@ from latentwire.channel.codec_names import needs_calibration
 from latentwire.controls.registry import is_calibrated
 from latentwire.errors import LatentWireError, NotCached
 from latentwire.pairs.identity import combined_identity
-from latentwire.pairs.pair import Pair
+from latentwire.pairs.pair import Pair, require_alignment
 from latentwire.parameters import AUTO, Values
 from latentwire.session.configuration import Configuration
 from latentwire.session.pair_in_use import PairInUse
@@ -153,11 +153,8 @@ class Session(Configuration):
         if dataset not in self.kept.asked:
             read = self.dataset(dataset)
             questions = self.tokenized(read)
-            if self.files.sharer_tokenizer is not None and self.files.inserts():
-                raise LatentWireError(
-                    f"pair {self.pair.name}: an interface that puts the message before the prompt"
-                    " takes models of one tokenizer"
-                )
+            if self.files.sharer_tokenizer is not None:
+                require_alignment(self.pair, self.files.inserts())
             if any(q.prompts.private for q in questions) and not self.files.inserts():
                 raise LatentWireError(f"{dataset}: {NEEDS_INSERTING}")
             self.kept.asked[dataset] = questions

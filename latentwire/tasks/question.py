@@ -73,7 +73,14 @@ def tokenize(
         if sharer_tokenizer is None:
             return found
         own = task.prompts(example, sharer_tokenizer)
-        return replace(found, sharer_ids=own.sharer_ids, one_text=not found.private)
+        if not found.private:
+            return replace(found, sharer_ids=own.sharer_ids, one_text=True)
+        return Prompts(
+            own.sharer_ids,
+            found.receiver_ids,
+            evidence_ids=found.sharer_ids,
+            question_ids=own.receiver_ids,
+        )
 
     return [Question(task, example, prompts(example), both) for example in examples]
 

@@ -51,6 +51,9 @@ class Prompts:
     alignment: PairedPrompts | None = None
     one_text: bool = False  # both read one text, each in the tokens of its own tokenizer
     not_aligned: str = ""  # why there is no alignment, where one was asked for
+    # Where each reads a text of its own by a tokenizer of its own: both in the other's tokens.
+    evidence_ids: tuple[int, ...] = ()  # what the sharer reads, in the receiver's
+    question_ids: tuple[int, ...] = ()  # what the receiver reads, in the sharer's
 
     @property
     def private(self) -> bool:
@@ -66,8 +69,15 @@ class Prompts:
 
     @property
     def everything(self) -> tuple[int, ...]:
-        """What one model reads that is to know all there is: the evidence, then the question."""
-        return self.sharer_ids + self.receiver_ids if self.private else self.sharer_ids
+        """What the sharer reads where it is to know all there is: the evidence, then the
+        question."""
+        question = self.question_ids or self.receiver_ids
+        return self.sharer_ids + question if self.private else self.sharer_ids
+
+    @property
+    def told(self) -> tuple[int, ...]:
+        """What the sharer reads, as the receiver would read it."""
+        return self.evidence_ids or self.sharer_ids
 
 
 @dataclass(frozen=True)

@@ -11,25 +11,20 @@ from c2c.fuser import Projectors
 from c2c.sections import Runs
 from c2c.training import Channels, not_altered
 from c2c.training_loss import Through, unchanged
+from latentwire.channel.cache_codec import arrived
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.layout import Layout
 from latentwire.channel.registry import codec
-from latentwire.errors import LatentWireError
-
-
-def require_trainable(names: Sequence[str]) -> None:
-    """LatentWireError for a codec that is calibrated for all layers that a pair sends at once."""
-    for name in names:
-        if name.startswith("kvtc"):
-            raise LatentWireError(
-                f"codec={name} is calibrated for just the layers that a pair sends, which are known"
-                " once it is trained: train through others, such as klt2"
-            )
 
 
 def mapped_layers(interface: Projectors) -> tuple[int, ...]:
     """The sharer layers that messages have in training: which gates will be open is not known."""
     return tuple(sorted({source.sharer_layer for source in interface.layer_map.values()}))
+
+
+def codes_layers_together(names: Sequence[str]) -> bool:
+    """Whether a calibration serves one of these codecs only where just its layers are sent."""
+    return any(name.startswith("kvtc") for name in names)
 
 
 def codecs_in_the_loop(
@@ -44,10 +39,7 @@ def codecs_in_the_loop(
 
     What arrives is what a packet of the same tokens would give, of all `mapped_layers`. Both models
     are frozen, so no gradient passes. `calibration` is for codecs that need one.
-
-    Raises LatentWireError for a codec that `require_trainable` refuses.
     """
-    require_trainable(names)
     if not names:
         return not_altered
     layers = mapped_layers(interface)
@@ -61,8 +53,7 @@ def codecs_in_the_loop(
         @torch.no_grad()
         def through(sent: KVCache, rows: Tensor, runs: Sequence[Runs]) -> KVCache:
             layouts = [Layout(interface.sharer, layers, layers, each) for each in runs]
-            arrived, _ = chosen.round_trip(sent, layouts)
-            return arrived
+            return arrived(chosen, sent, layouts)
 
         return through
 

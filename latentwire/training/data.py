@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from c2c.chat import Messages
+from c2c.chat import Messages, chat_token_ids
 from c2c.errors import C2CError
-from c2c.paired_prompts import PairedPrompts, paired_prompts
+from c2c.paired_prompts import OFFSETS, PairedPrompts, paired_prompts
 from c2c.training_batches import chat_tokens, end_and_pad, json_lines
 from latentwire.errors import LatentWireError
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.question import Question, tokenize
 from latentwire.tasks.registry import TASKS, QuestionSet, load_training, load_validation
-from latentwire.tasks.task import Example, Task, user_turn_token_ids
+from latentwire.tasks.task import Example, Task
 
 MOST_TOKENS = 2048  # of a conversation; longer ones are left out
 HELD_BACK = 5  # of a task without a validation split, at most one question in so many
@@ -35,6 +35,7 @@ class Named(NamedTuple):
     pair: TokenPair
     # What the sharer reads, where it is put before the prompt, or is the prompt in its own tokens.
     message: Sequence[int] = ()
+    said: Messages = ()  # and what that says, where it is put before the prompt
     aligned: PairedPrompts | None = None
     not_aligned: str = ""  # why the two prompts cannot be
 
@@ -75,6 +76,7 @@ class TrainingData:
     judged_by: tuple[Question, ...]
     pad: int
     messages: tuple[Sequence[int], ...] = ()  # of the pairs, where the sharer reads another text
+    said: tuple[Messages, ...] = ()  # what these say, where they are inserted
     aligned: tuple[PairedPrompts, ...] = ()  # of the pairs, with a tokenizer at each end
     measured: tuple[Question, ...] = ()  # training questions, for codecs with a calibration
 
@@ -88,11 +90,18 @@ class Reader:
     alignment: str = ""  # then one of ALIGNMENTS
     inserts: bool = False  # whether the message is put before the prompt
 
+    @property
+    def of_messages(self) -> Any:
+        """The tokenizer that messages which are inserted are read with."""
+        return self.sharer_tokenizer or self.tokenizer
+
     def named(self, name: str, pair: TokenPair, message: Sequence[int], said: Messages) -> Named:
         """A conversation: prompt and answer in the receiver's tokens, what the sharer reads where
-        the interface inserts, and what is `said` before the answer."""
+        the interface inserts, and what is `said` in it, or before the answer."""
+        if self.inserts:
+            return Named(name, pair, message, said)
         if not self.alignment:
-            return Named(name, pair, message if self.inserts else ())
+            return Named(name, pair)
         both = self.tokenizer, self.sharer_tokenizer
         try:
             found = paired_prompts(*both, self.alignment, said)
@@ -100,7 +109,7 @@ class Reader:
             return Named(name, pair, not_aligned=str(error))
         if not found.sendable:
             return Named(name, pair, not_aligned="its messages are empty")
-        return Named(name, (found.receiver_ids, pair[1]), found.sharer_ids, found)
+        return Named(name, (found.receiver_ids, pair[1]), found.sharer_ids, aligned=found)
 
     def questions(self, task: Task, examples: Sequence[Example]) -> list[Question]:
         return tokenize(task, examples, self.tokenizer, self.sharer_tokenizer)
@@ -171,6 +180,7 @@ def load_training_data(
         tuple(q for each in sets for q in reader.questions(each.task, each.judges)),
         pad,
         tuple(entry.message for entry in named) if reader.inserts or reader.alignment else (),
+        tuple(entry.said for entry in named if entry.said),
         tuple(entry.aligned for entry in named if entry.aligned),
         tuple(q for each in sets for q in reader.questions(each.task, each.kept[:MEASURED])),
     )
@@ -242,6 +252,9 @@ def _held_back(examples: Sequence[Example], wanted: int) -> tuple[list[Example],
 def _of_set(split: _Split, reader: Reader, end: int) -> tuple[list[Named], Part]:
     task, name, tokenizer = split.task, split.training.name, reader.tokenizer
     prompts = [task.prompts(example, tokenizer) for example in split.kept]
+    theirs = prompts
+    if reader.of_messages is not tokenizer:
+        theirs = [task.prompts(example, reader.of_messages) for example in split.kept]
     if any(each.private for each in prompts) and not reader.inserts:
         raise LatentWireError(
             f"{name}: the sharer alone reads its evidence, and training takes prompts that both"
@@ -254,12 +267,16 @@ def _of_set(split: _Split, reader: Reader, end: int) -> tuple[list[Named], Part]
                 read.receiver_ids,
                 [*tokenizer.encode(task.target(example), add_special_tokens=False), end],
             ),
-            read.sharer_ids,
-            [{"role": "user", "content": task.prompt_text(example)}],
+            message.sharer_ids,
+            [{"role": "user", "content": _said(task, example, reader.inserts)}],
         )
-        for example, read in zip(split.kept, prompts, strict=True)
+        for example, read, message in zip(split.kept, prompts, theirs, strict=True)
     ]
     return _part(name, pairs, split.left_out, split.training.source)
+
+
+def _said(task: Task, example: Example, inserts: bool) -> str:
+    return (example.evidence if inserts else "") or task.prompt_text(example)
 
 
 def _of_chats(
@@ -275,10 +292,12 @@ def _of_chats(
         if any(map(scored.holds, [evidence, *(message["content"] for message in row["messages"])])):
             left_out += 1
             continue
-        message: Sequence[int] = pair[0]
+        message, said = pair[0], row["messages"][:-1]
         if evidence:
-            message = user_turn_token_ids(reader.tokenizer, evidence, open_answer=False)
-        pairs.append(reader.named(name, pair, message, row["messages"][:-1]))
+            said = [{"role": "user", "content": evidence}]
+        if reader.inserts:
+            message = chat_token_ids(reader.of_messages, said, open_answer=not evidence)
+        pairs.append(reader.named(name, pair, message, said))
     return _part(path.name, pairs, left_out, str(path))
 
 
@@ -308,3 +327,17 @@ def _part(name: str, pairs: Sequence[Named], scored: int, source: str) -> tuple[
     too_long = len(pairs) - len(fitting)
     not_aligned = len(faults), next(iter(faults), "")
     return fitting, Part(name, len(fitting), scored, too_long, digest, source, *not_aligned)
+
+
+def paired_texts(
+    receiver: Any, sharer: Any, said: Messages
+) -> tuple[Sequence[int], Sequence[int], Sequence[tuple[int, int]]] | None:
+    """What is said in the sharer's tokens and in the receiver's, by two tokenizers, and the places
+    of tokens that belong together: by `offsets`, and the first of both, which attention treats
+    alike whatever it is. None where a template changes what is said."""
+    try:
+        found = paired_prompts(receiver, sharer, OFFSETS, said)
+    except C2CError:
+        return None
+    places = {0: 0} | {own: their for own, their in enumerate(found.sources) if their is not None}
+    return found.sharer_ids, found.receiver_ids, [(s, r) for r, s in places.items()]

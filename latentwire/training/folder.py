@@ -2,7 +2,8 @@
 
 recipe.json             what makes this training: another one needs another folder
 checkpoints/            from which a training that was ended goes on; gone once all is done
-calibration.safetensors what calibrated codecs in the loop need, measured before the first step
+calibration-HASH.safetensors
+                        what calibrated codecs in the loop need, measured before the first step
 steps.jsonl             loss, rates, gates, speed of every step
 validation.jsonl        what validation questions said, by step
 not_finite.json         where a step's numbers were not finite: its conversations, and which weights
@@ -11,6 +12,7 @@ pair.yaml               the pair with that fuser, for every milestone; written l
 curves.png
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +26,7 @@ import yaml
 
 from c2c.checkpoint import save_fuser
 from c2c.fuser import Projectors
+from c2c.paired_prompts import OFF
 from c2c.training import finished_steps
 from latentwire.channel.calibration import Calibration, from_bytes
 from latentwire.errors import LatentWireError
@@ -41,7 +44,6 @@ class TrainingFolder:
         self.checkpoints = path / "checkpoints"
         self.pair_file = path / "pair.yaml"
         self.curves = path / "curves.png"
-        self.calibration = path / "calibration.safetensors"
         self._evidence = path / "not_finite.json"
         self._steps, self._judged = path / "steps.jsonl", path / "validation.jsonl"
 
@@ -110,9 +112,33 @@ class TrainingFolder:
 
     def calibrated(self, make: Callable[[], bytes]) -> Calibration:
         """The calibration of this training, made once: a later start has the same."""
-        if not self.calibration.exists():
-            _write(self.calibration, make())
-        return from_bytes(self.calibration.read_bytes(), str(self.calibration))
+        if self.calibration_file is None:
+            data = make()
+            digest = hashlib.sha256(data).hexdigest()
+            _write(self.path / f"calibration-{digest}.safetensors", data)
+        return self.calibration()
+
+    @property
+    def calibration_file(self) -> Path | None:
+        """Its name ends with the sha256 of its content."""
+        return next(iter(sorted(self.path.glob("calibration-*.safetensors"))), None)
+
+    def calibration(self) -> Calibration:
+        """What `calibrated` made, in this process or another. LatentWireError where it is not here,
+        or is another by now."""
+        file = self.calibration_file
+        if file is None:
+            raise LatentWireError(
+                f"{self.path} has no calibration here: processes of one training need a folder that"
+                " all of them see"
+            )
+        data = file.read_bytes()
+        if hashlib.sha256(data).hexdigest() != file.stem.removeprefix("calibration-"):
+            raise LatentWireError(
+                f"{file} is not the calibration that this training began with: bring it back, or"
+                " train in another output_dir"
+            )
+        return from_bytes(data, str(file))
 
     def write_evidence(self, evidence: Mapping[str, Any]) -> Path:
         """Keep what shows why a step's numbers were not finite; its file."""
@@ -151,7 +177,7 @@ class TrainingFolder:
             "fuser": {"path": FUSER.as_posix()},
             **({"datasets": list(pair.datasets)} if pair.datasets else {}),
             "shared_tokenizer": pair.shared_tokenizer,
-            **({"alignment": pair.alignment} if pair.alignment else {}),
+            **({} if pair.shared_tokenizer else {"alignment": pair.alignment or OFF}),
         }
         _write(self.pair_file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 

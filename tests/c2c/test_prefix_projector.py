@@ -18,7 +18,7 @@ from c2c.cache import KVCache, from_transformers, geometry
 from c2c.checkpoint import MAP_FILE, load, load_fuser, save_fuser
 from c2c.errors import C2CError
 from c2c.interface import Interface
-from c2c.prefix_fit import fit_linear
+from c2c.prefix_fit import fit_linear, read_alike
 from c2c.prefix_projector import ProjectedPrefix, new_prefix
 from c2c.processes import Processes
 from c2c.stacked_fuser import StackedPrefix
@@ -52,7 +52,10 @@ def test_a_model_is_fitted_to_itself() -> None:
     model = make_model("qwen3", 1)
     shape, frequencies = geometry(model.config), inverse_frequencies(model)
     prefix = new_prefix(shape, shape, SIZE, (frequencies, frequencies)).eval()
-    texts = [(token_ids(16, 60, n), [60] * 8 + [40] * 8) for n in range(4)]
+    rows = [token_ids(16, 60, n).tolist() for n in range(4)]
+    texts = [read_alike([*each[:8], *(row[:40] for row in each[8:])]) for each in rows]
+    shifted = [each._replace(sharer_places=each.sharer_places.roll(1)) for each in texts]
+    assert fit_linear(prefix, model, model, shifted) < 0.7
     assert fit_linear(prefix, model, model, texts) > 0.99
     ids = token_ids(2, 30, seed=99)
     own = cache_of(model, ids)
@@ -67,7 +70,8 @@ def test_pads_are_no_part_of_a_fit() -> None:
     again = toy_parts(fitted=False)[2]
     short = token_ids(8, 40)
     filled = torch.cat([short, token_ids(8, 9, seed=5)], dim=1)
-    explained = fit_linear(again, receiver, sharer, [(filled, [40] * 8)])
+    texts = read_alike(short.tolist())._replace(sharer_ids=filled, receiver_ids=filled)
+    explained = fit_linear(again, receiver, sharer, [texts])
     assert 0.05 < explained < 1
     torch.testing.assert_close(again.state_dict(), prefix.state_dict())
 

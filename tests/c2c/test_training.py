@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -654,6 +655,21 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         made[-1].weights()["value_in.weight"].register_hook(to_nan)
 
     return now
+
+
+def test_a_step_waits_for_the_device_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all that it tells of what was computed, and for the gates as they are then."""
+    waits, by_step = [], []
+    for name in ("__float__", "__bool__", "item", "tolist"):
+        asked = getattr(Tensor, name)
+        monkeypatch.setattr(Tensor, name, lambda x, ask=asked: waits.append(x) or ask(x))
+
+    def on_step(step: int, metrics: Mapping[str, float]) -> None:
+        assert {"loss", "guard", "gradient_norm", "open_gates"} <= {*metrics}
+        by_step.append(len(waits))
+
+    train_fuser(*toy_parts(), toy_batch, replace(SETTINGS, steps=4), on_step=on_step)
+    assert [after - before for before, after in pairwise(by_step)] == [2, 2, 2]
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient", "largest weight"])

@@ -8,7 +8,8 @@ import torch
 from calibrations import make_calibration
 
 from c2c.cache import Geometry, KVCache
-from latentwire.channel import rope, transform
+from latentwire.channel import lossless, rope, transform
+from latentwire.channel.cache_codec import arrived
 from latentwire.channel.codec import CodecError
 from latentwire.channel.header_fields import varint
 from latentwire.channel.kvtc import KVTC, token_vectors
@@ -76,6 +77,34 @@ def test_only_keys_or_only_values_or_nothing(
         assert torch.equal(tensor_of(decoded, *site), tensor_of(arrived, *site))
     with pytest.raises(CodecError):
         made.decode(memoryview(payload + b"\0"), layout)
+
+
+@pytest.mark.parametrize("name", ["kvtc0.5", "kvtc3", "klt2", "turbo2+zstd", "int3"])
+def test_without_a_stream_the_same_arrives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of rows that stand elsewhere, the shorter ones filled up."""
+    layers = (0, 2), (1, 2, 3)
+    runs = [(range(3, 12),), (range(4), range(6, 9)), (range(2, 3),)]
+    layouts = [Layout(GEOMETRY, *layers, each, first_position=2) for each in runs]
+    made, cache = codec(name, CALIBRATION), make_cache(3).map(lambda x: x.bfloat16())
+    for row, layout in enumerate(layouts):
+        for x in (*cache.keys, *cache.values):
+            x[row, :, layout.tokens :] = x[row, :, layout.tokens - 1, None]
+    expected, _ = made.round_trip(cache, layouts)
+    monkeypatch.delattr(transform, "encode_codes")
+    monkeypatch.delattr(lossless, "compress")
+    found = arrived(made, cache, layouts)
+    for site in layouts[0].sent:
+        for row, layout in enumerate(layouts):
+            both = (tensor_of(each, *site)[row, :, : layout.tokens] for each in (found, expected))
+            assert torch.equal(*both)
+    assert bool(found.keys[1].isnan().all()) and found.keys[0].dtype == torch.bfloat16
+
+
+def test_without_a_stream_what_is_no_number_stays_none() -> None:
+    cache = make_cache(2)
+    cache.keys[2][1, 0, 3, 0] = torch.nan
+    found = arrived(codec("kvtc1", CALIBRATION), cache, [LAYOUT, LAYOUT])
+    assert bool(found.keys[0][0].isfinite().all() and found.keys[0][1, :, 3].isnan().all())
 
 
 def test_other_layers_than_the_calibrations_are_refused() -> None:

@@ -98,7 +98,7 @@ def test_answers_are_those_of_the_model_that_reads_everything(
     found = engine.evaluate(pair, conditions, questions, derange(questions, 42), batch_size)
     for row, question in enumerate(questions):
         evidence, prompt = question.prompts.sharer_ids, question.prompts.receiver_ids
-        places, ids = range(len(evidence)), (*evidence, prompt[0])
+        places, ids = range(len(evidence)), (*evidence, evidence[0])
         cache = sharer.read(pair.sharer, torch.tensor([ids]), queries=True)
         kept = select(channel, cache, ids).tokens(0)
         assert len(kept) == int(len(evidence) * channel.keep_ratio)

@@ -1,21 +1,27 @@
 """The interface `prefix` between two models of different shapes, by a projector."""
 
+from dataclasses import replace
 from itertools import cycle
 
+import private_task
 import pytest
 import torch
 from random_questions import private_questions as asked
 from random_questions import stopping
 from tiny import make_tokenizer, randomize
 from toy_prefix import toy_parts
+from two_tokenizers import first_tokenizer, second_tokenizer
 
 from c2c.prefix_projector import ProjectedPrefix
 from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.selectors.registry import SELECTORS
 from latentwire.evaluation import codec_measurement, engine, latency, latency_names, pipeline
 from latentwire.evaluation.loaded_pair import LoadedPair
-from latentwire.spec.condition import Channel, Condition
-from latentwire.tasks.question import derange
+from latentwire.evaluation.reading import sharers_text
+from latentwire.spec.condition import Channel, Condition, Message
+from latentwire.tasks.passage import PassageExample
+from latentwire.tasks.question import derange, tokenize
+from latentwire.tasks.task import Task
 
 CHANNELS = [
     Channel("fp32"),
@@ -28,6 +34,12 @@ CHANNELS = [
     ),
     Channel("fp32", 0.0),
 ]
+
+
+class InTurns(private_task.WithPassage):
+    """The evidence is a turn of its own, by the template of who reads it."""
+
+    prompts = Task.prompts
 
 
 def two_models(dtype: torch.dtype) -> LoadedPair:
@@ -61,6 +73,42 @@ def test_every_condition_in_batches_is_the_definitions() -> None:
     assert isinstance(pair.interface, ProjectedPrefix)
     read = pair.interface.layers_read("key")
     assert pair.endpoint.key_layers == pair.endpoint.value_layers == read == (0, 1)
+
+
+@pytest.mark.parametrize("first_receives", [True, False])
+def test_each_model_reads_in_its_own_tokens(first_receives: bool) -> None:
+    """With a tokenizer at each end, nothing being aligned."""
+    both = (first_tokenizer(), second_tokenizer())[:: 1 if first_receives else -1]
+    made = two_models(torch.float64)
+    pair = replace(made, tokenizer=both[0], sharer_tokenizer=both[1])
+    passages = ("The box is red.", "A hat, blue and old, é🙂.", "My cat is grey.")
+    examples = [
+        PassageExample(f"{n}", n, "Which colour?", (), "red", passages[n // 2]) for n in range(5)
+    ]
+    task = InTurns(**{**vars(private_task.TASK), "max_new_tokens": 6})
+    questions = tokenize(task, examples, *both)
+    donors = derange(questions, 42)
+    channels = (Channel("fp32"), Channel("int4", 0.5, "back"))
+    sent = [Condition("c2c", c, name) for c in channels for name in ("matched", "deranged")]
+    conditions = [Condition("receiver"), Condition("sharer"), *sent]
+    found = engine.evaluate(pair, conditions, questions, donors, 3)
+    for condition in conditions:
+        for row, asked_and_lent in enumerate(zip(questions, donors, strict=True)):
+            assert found[condition][row] == pipeline.evaluate(pair, condition, *asked_and_lent)
+    whole = Condition("text", None, "matched", message=Message("utf8", 1000))
+    texts = engine.evaluate(pair, [whole], questions, donors, 3)[whole]
+    for question, record, text in zip(questions, found[conditions[1]], texts, strict=True):
+        own, theirs = (question.task.prompts(question.example, each) for each in both)
+        assert question.prompts.private and own.sharer_ids != theirs.sharer_ids
+        assert record.prompt_tokens == len(theirs.sharer_ids) + len(theirs.receiver_ids)
+        # The evidence as text is what the receiver would make of it, in no tokens of the other's.
+        assert text.prompt_tokens == len(own.sharer_ids) + len(own.receiver_ids)
+        told = sharers_text(pair.interface, question)
+        assert told.ids == (*theirs.sharer_ids, theirs.sharer_ids[0])
+        packet = pipeline.send(pair, channels[0], question, question, "matched")
+        layout, _ = pair.endpoint.receive(packet, 1000, pair.dtype, pair.device)
+        assert layout.kept.end == len(theirs.sharer_ids)
+    assert latency.measure(pair, questions[:1])[latency_names.EVIDENCE_READ] > 0
 
 
 def test_where_a_token_stood_is_where_its_key_is_turned_to() -> None:

@@ -64,12 +64,37 @@ def test_what_comes_back_is_tabled_and_nothing_is_done_twice(
     assert again.count("chunk") == levels.count("chunk")
 
 
+def test_each_trained_pair_is_calibrated_for_what_it_sends(
+    empty: Path, values: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latentwire.training.data.MEASURED", 8)
+    few = {"codec": "klt2,kvtc1", "seeds": 1, "calibration_examples": 8, "limit": 2}
+    given = options(write_bare_pair(empty), **few)
+    run_milestone(m5, values(m5, **given))
+    done = runs()
+    assert {run.info.status for run in done} == {"FINISHED"}
+    conditions = [run for run in done if run.data.tags["latentwire.level"] == "condition"]
+    used = {
+        (run.data.params["pair"].split("+")[1], run.data.params["calibration"])
+        for run in conditions
+        if run.data.params["codec"] != "bf16"
+    }
+    assert {pair for pair, _ in used} == {"16bit", "klt2", "kvtc1"}
+    assert len({calibration for _, calibration in used} - {"none"}) == len(used) == 3
+    table = pd.read_csv("out/recovery.csv")
+    assert [*table["codec"]] == ["klt2", "kvtc1"]
+    capsys.readouterr()
+    run_milestone(m5, values(m5, **given))
+    said = capsys.readouterr().out
+    assert said.count("calibrate: finished") == said.count("train: finished") == 3
+    assert said.count("m2: 3 conditions, 6 of 6 answers are finished") == 3
+
+
 @pytest.mark.parametrize(
     ("codec", "sentence"),
     [
         ("", "codec=: name the codecs to train through"),
         ("int4,bf16", "codec=bf16: a training in 16 bits is always made"),
-        ("turbo2", "codec=turbo2 needs a calibration"),
     ],
 )
 def test_codecs_through_which_nothing_is_trained(

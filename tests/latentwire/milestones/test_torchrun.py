@@ -151,6 +151,28 @@ def test_processes_that_are_asked_to_end_go_on_where_they_were(
     assert "of them done, by 2 processes" in said
 
 
+def test_one_process_calibrates_for_all_and_a_later_start_goes_on(torchrun: Torchrun) -> None:
+    project = torchrun.project
+    given = GIVEN | {"codec": "klt2,turbo2", "eval_every": 0, "steps": 12}
+    processes = torchrun.start((project.folder, project.folder), "train", **given)
+    while not list((project.folder / "out" / "checkpoints").glob("step_*")):
+        assert processes[0].poll() is None, processes[0].communicate()
+        time.sleep(0.05)
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    for process in processes:
+        process.communicate(timeout=60)
+    weights = {}
+    for output in ("out", "whole"):
+        said, told, status, *_ = torchrun.run(**given | {"output_dir": output})
+        assert status == "0", told
+        assert ("train: a calibration for klt2, turbo2" in said) == (output == "whole")
+        files = sorted((project.folder / output).glob("fuser/final/projector_*.pt"))
+        files += (project.folder / output).glob("calibration-*")
+        weights[output] = {file.name: file.read_bytes() for file in files}
+    assert weights["out"] == weights["whole"] and len(weights["out"]) > 1
+
+
 def test_what_several_processes_cannot_train_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in {"TORCHELASTIC_RUN_ID": "test", "RANK": "0", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, text)

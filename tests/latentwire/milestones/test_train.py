@@ -1,5 +1,6 @@
 """Training as a milestone: what it leaves behind, and what a kill costs (nothing)."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -80,6 +81,9 @@ def test_a_training_that_is_killed_ends_as_one_that_is_not(
         run_milestone(train, values(train, **options(bare, "killed", steps=5)))
 
 
+LOOP = "klt2,turbo2,kvtc1"  # each comes in four batches
+
+
 def test_a_calibration_for_the_loop_is_made_once(
     bare: Path,
     values: Any,
@@ -87,24 +91,47 @@ def test_a_calibration_for_the_loop_is_made_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("latentwire.training.data.MEASURED", 8)
-    given = options(bare, "whole", codec="klt2")
+    given = options(bare, "whole", codec=LOOP)
     run_milestone(train, values(train, **given))
-    assert "train: a calibration for klt2, from 8 questions" in capsys.readouterr().out
+    assert "train: a calibration for klt2, turbo2, kvtc1, from 8 qu" in capsys.readouterr().out
+    (made,) = Path("whole").glob("calibration-*")
+    digest = hashlib.sha256(made.read_bytes()).hexdigest()
+    assert made.name == f"calibration-{digest}.safetensors"
+    names = {entry.path for entry in MlflowClient().list_artifacts(runs()[0].info.run_id)}
+    assert made.name in names
     other = given | {"output_dir": "killed"}
     with killed_after(3):
         run_milestone(train, values(train, **other))
+    kept = Path("killed", made.name)
+    content = kept.read_bytes()
+    kept.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(LatentWireError, match="is not the calibration that this training began"):
+        run_milestone(train, values(train, **other))
+    kept.write_bytes(content)
     capsys.readouterr()
     run_milestone(train, values(train, **other))
     assert "a calibration" not in capsys.readouterr().out
-    names = ["calibration.safetensors", "validation.jsonl"]
+    names = [made.name, "validation.jsonl"]
     names += [f"fuser/final/{path.name}" for path in Path("whole/fuser/final").glob("proj*.pt")]
     assert len(names) > 2
     for name in names:
         assert Path("whole", name).read_bytes() == Path("killed", name).read_bytes()
     judged = [json.loads(row) for row in Path("whole/validation.jsonl").read_text().splitlines()]
     assert all(row["wire_bytes_mean"] > 0 for row in judged)
-    with pytest.raises(LatentWireError, match="codec=kvtc1 is calibrated for just the layers"):
-        run_milestone(train, values(train, **options(bare, "kvtc", codec="kvtc1")))
+
+
+def test_kvtc_sends_every_layer_in_validation_too(
+    bare: Path, values: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its calibration is of all of them together, whatever gates are closed."""
+    monkeypatch.setattr("latentwire.training.data.MEASURED", 8)
+    sent = {}
+    for codec in ("kvtc1", "klt2"):
+        few = {"codec": codec, "steps": 1, "gate_init": -3}
+        run_milestone(train, values(train, **options(bare, codec, **few)))
+        (row,) = map(json.loads, Path(codec, "validation.jsonl").read_text().splitlines())
+        sent[codec] = row["wire_bytes_mean"]
+    assert sent["klt2"] < 50 < sent["kvtc1"]  # a packet without a tensor, and a whole one
 
 
 def test_two_tokenizers_train_and_are_compared(
@@ -137,9 +164,6 @@ def test_two_tokenizers_train_and_are_compared(
     capsys.readouterr()
     run_milestone(m7, values(m7, pair="killed/pair.yaml", **few))
     assert "m7: 6 conditions" in capsys.readouterr().out
-    pair.write_text(pair.read_text() + "interface: prefix\n")
-    with pytest.raises(LatentWireError, match="two tokenizers, and an interface that puts the mes"):
-        run_milestone(train, given("prefix"))
 
 
 def test_what_is_no_number_ends_the_run_in_a_sentence(bare: Path, values: Any) -> None:

@@ -12,7 +12,7 @@ import torch
 import yaml
 from bare_pair import COLOURS, killed_after, write_bare_pair
 from in_process import run_milestone
-from tests_support import empty_store
+from tests_support import empty_store, table_of
 
 from c2c.prefix_projector import ProjectedPrefix
 from latentwire.errors import LatentWireError
@@ -50,9 +50,13 @@ def data(tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def bare(data: Path, empty: Path) -> Path:
     """A pair of two models of different shapes that names the interface and has no weights."""
-    path = write_bare_pair(empty)
+    return _bare(empty)
+
+
+def _bare(empty: Path, two_tokenizers: bool = False, **more: str) -> Path:
+    path = write_bare_pair(empty, two_tokenizers)
     given = yaml.safe_load(path.read_text()) | {"interface": "prefix", "datasets": [NAME]}
-    path.write_text(yaml.safe_dump(given))
+    path.write_text(yaml.safe_dump(given | more))
     return path
 
 
@@ -86,8 +90,52 @@ def test_a_training_that_is_killed_ends_as_one_that_is_not(
     assert Path("onward/pair.yaml").exists()
 
 
-def test_what_the_sharer_alone_knows_is_learned(bare: Path, data: Path, values: Any) -> None:
-    learning = {"steps": 60, "batch_size": 8, "learning_rate": 1e-2, "codec": "", "eval_every": 30}
+def test_two_tokenizers_need_no_alignment(
+    data: Path, empty: Path, values: Any, capsys: Any
+) -> None:
+    """Each model reads its own text in its own tokens, and the message is learned all the same."""
+    bare = _bare(empty, True)
+    given = options(bare, "whole", data)
+    with pytest.raises(LatentWireError, match=r"puts the message before .* 'alignment: off'"):
+        run_milestone(train, values(train, **given))
+    merging = yaml.safe_load(bare.read_text()) | {"alignment": "off"}
+    del merging["interface"]
+    bare.write_text(yaml.safe_dump(merging))
+    with pytest.raises(
+        LatentWireError, match=r"merges caches .* 'alignment: one of first, longest"
+    ):
+        run_milestone(train, values(train, **given))
+    bare = _bare(empty, True, alignment="off")
+    run_milestone(train, values(train, **given))
+    assert "train: a linear map explains" in capsys.readouterr().out
+    with killed_after(3):
+        run_milestone(train, values(train, **{**given, "output_dir": "killed"}))
+    run_milestone(train, values(train, **{**given, "output_dir": "killed"}))
+    for file in sorted(Path("whole/fuser/final").glob("projector_*")):
+        assert file.read_bytes() == Path("killed/fuser/final", file.name).read_bytes()
+    assert yaml.safe_load(Path("whole/pair.yaml").read_text())["alignment"] == "off"
+    few = {"pair": "whole/pair.yaml", "data_dir": data, "chunk_size": 4, "limit": 4}
+    run_milestone(m0, values(m0, **few))
+    records = table_of("m0", "conditions.csv")
+    assert {*records["unanswered"]} == {0} and records["alignment"].isna().all()
+    write = "".join(Path("chats.jsonl").read_text().splitlines(keepends=True)[:5])
+    told = json.dumps({**json.loads(write.splitlines()[0]), "evidence": "It is red."})
+    Path("chats.jsonl").write_text(write + told + "\n")
+    run_milestone(train, values(train, **options(bare, "chats", data, data="chats.jsonl", steps=1)))
+
+
+@pytest.mark.parametrize("two_tokenizers", [False, True])
+def test_what_the_sharer_alone_knows_is_learned(
+    two_tokenizers: bool, data: Path, empty: Path, values: Any
+) -> None:
+    bare = _bare(empty, True, alignment="off") if two_tokenizers else _bare(empty)
+    learning = {
+        "steps": 150 if two_tokenizers else 60,
+        "batch_size": 8,
+        "learning_rate": 1e-2,
+        "codec": "",
+        "eval_every": 30,
+    }
     given = options(bare, "out", data, **learning, eval_examples=12, checkpoint_every=60)
     run_milestone(train, values(train, **given))
     steps, judged = (

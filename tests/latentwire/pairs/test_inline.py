@@ -23,6 +23,8 @@ def test_folders_and_names_of_the_hub() -> None:
     assert pair.fuser == FileSource(repo="o/r", subfolder="some/final")
     assert (pair.name, pair.alignment, pair.shared_tokenizer) == ("mine", "longest", False)
     assert load_pair("receiver=A,sharer=A,interface=prefix").interface == "prefix"
+    pair = load_pair("receiver=A,sharer=B,interface=prefix,alignment=off")
+    assert not pair.alignment and not pair.shared_tokenizer
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from latentwire.errors import LatentWireError
 from latentwire.pairs.load import PAIRS_DIR, choose_pair, load_pair, pair_names
-from latentwire.pairs.pair import FileSource, Pair, parse_pair
+from latentwire.pairs.pair import FileSource, Pair, parse_pair, require_alignment
 
 # Receiver, sharer and fuser folder, as the list in the README of github.com/thu-nics/C2C has them.
 PUBLISHED = {
@@ -154,7 +154,10 @@ def test_missing_file_is_named(name: str) -> None:
         (changed("datasets", [["arc_c"]]), "key 'datasets' names an unknown dataset ['arc_c']"),
         (changed("datasets", ["arc_c", "arc_c"]), "key 'datasets' names a dataset twice"),
         (changed("shared_tokenizer", "yes"), "key 'shared_tokenizer' must be true or false"),
-        (changed("alignment", "last"), "key 'alignment' must be one of first, longest, offsets"),
+        (
+            changed("alignment", "last"),
+            "key 'alignment' must be one of first, longest, offsets, off",
+        ),
         (changed("alignment", "first"), "key 'alignment' is for two tokenizers: leave it out"),
     ],
 )
@@ -236,6 +239,13 @@ def test_two_tokenizers_have_an_alignment(tmp_path: Path) -> None:
     assert load_pair(str(written(tmp_path, apart))).alignment == "longest"
     named = load_pair(str(written(tmp_path, apart | {"alignment": "offsets"})))
     assert named.alignment == "offsets" and not named.shared_tokenizer
+    off = load_pair(str(written(tmp_path, apart | {"alignment": "off"})))
+    assert not off.alignment and not off.shared_tokenizer
+    for pair, inserts, say in ((named, True, "off'"), (off, False, "one of first, longest, offs")):
+        with pytest.raises(LatentWireError, match=f"has two tokenizers, .* 'alignment: {say}"):
+            require_alignment(pair, inserts)
+        require_alignment(pair, not inserts)
+        require_alignment(load_pair("demo"), inserts)
 
 
 def test_own_file_may_pin_a_hash_and_know_a_size(tmp_path: Path) -> None:
