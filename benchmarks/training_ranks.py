@@ -39,7 +39,7 @@ def main() -> None:
         for count in options.processes:
             for way, rows in _batches(options.batch_size, count).items():
                 seconds.setdefault(f"{count} {way}", []).extend(_started(count, rows))
-    result = _result(seconds, options)
+    result = result(seconds, options)
     print(json.dumps(result, indent=1))
     if options.output:
         options.output.write_text(json.dumps(result, indent=1) + "\n")
@@ -84,7 +84,7 @@ def _measure(options: argparse.Namespace) -> None:
         distributed.destroy_process_group()
 
 
-def _result(seconds: dict[str, list[float]], options: argparse.Namespace) -> dict[str, Any]:
+def result(seconds: dict[str, list[float]], options: argparse.Namespace) -> dict[str, Any]:
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     rows = {
         f"{count} {way}": rows

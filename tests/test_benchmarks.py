@@ -1,5 +1,6 @@
 """The benchmarks run, on tiny shapes; what they count is right where it can be counted by hand."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -285,3 +286,15 @@ def test_a_training_step(tmp_path: Path) -> None:
     weights = 2 * 2 * ((256 + 128) * 8 + 6 * 8 * 8 + 8 * 2 + 8 * 128)
     assert said["fuser_flop"] == 3 * 2 * 10 * 2 * weights
     assert said["ratio"] > 0 and said["utilization"] > 0
+
+
+def test_speeds_of_several_processes_are_in_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import training_ranks
+
+    seconds = {"1 each": [2.0, 1.0, 3.0], "2 each": [2.0], "2 shared": [1.25]}
+    options = argparse.Namespace(device="cpu", processes=[1, 2], batch_size=8)
+    told = training_ranks.result(seconds, options)["processes"]
+    assert told["1 each"] == {"batch": 8, "step_s": 2, "prompts_per_s": 4, "ratio": 1}
+    assert told["2 each"] == {"batch": 16, "step_s": 2, "prompts_per_s": 8, "ratio": 2}
+    assert told["2 shared"] == {"batch": 8, "step_s": 1.25, "prompts_per_s": 6.4, "ratio": 1.6}

@@ -1,6 +1,7 @@
 """The fields of a packet's header: numbers, and sets of layers."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -13,6 +14,7 @@ class PacketError(CodecError):
     """Bytes that are not a packet for this pair; the text says why."""
 
 
+@lru_cache(1 << 14)  # a header holds hundreds, most of them small
 def varint(value: int) -> bytes:
     """Seven bits a byte, lowest first; all bytes but the last have their highest bit set."""
     out = bytearray()
@@ -20,6 +22,11 @@ def varint(value: int) -> bytes:
         out.append(value & 127 | 128)
         value >>= 7
     return bytes([*out, value])
+
+
+def varints(values: Sequence[int]) -> bytes:
+    """One after the other."""
+    return b"".join(map(varint, values))
 
 
 def mask(layers: Sequence[int], count: int) -> bytes:

@@ -23,7 +23,7 @@ from c2c.cache import KVCache
 from latentwire.channel import rope, transform
 from latentwire.channel.calibration import Calibration, required
 from latentwire.channel.codec import CodecError, NumbersRefused
-from latentwire.channel.header_fields import PacketError, Reader, varint
+from latentwire.channel.header_fields import PacketError, Reader, varints
 from latentwire.channel.layout import Layout, Site, example, padded_positions, tensor_of
 
 Block = tuple[Site, ...]  # tensors of one kind whose numbers are coded together, a token at a time
@@ -154,4 +154,4 @@ def token_vectors(x: Tensor) -> Tensor:
 
 def _lengths(lengths: list[int]) -> bytes:
     """The length of each stream that another one follows."""
-    return b"".join(map(varint, lengths[:-1]))
+    return varints(lengths[:-1])

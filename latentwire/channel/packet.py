@@ -41,7 +41,7 @@ from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
 from latentwire.channel.device_codec import DeviceCodec, cast, on_device, on_host
-from latentwire.channel.header_fields import LARGEST_NUMBER, PacketError, Reader, mask, varint
+from latentwire.channel.header_fields import LARGEST_NUMBER, PacketError, Reader, mask, varints
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.positions import lies_within
 from latentwire.channel.registry import read_codec
@@ -181,7 +181,7 @@ def encode_header(header: Header) -> bytes:
             numbers += [run.start - end, len(run)]
             end = run.stop
     masks = mask(layout.key_layers, geometry.layers) + mask(layout.value_layers, geometry.layers)
-    return fixed + masks + b"".join(map(varint, numbers)) + header.codec.parameters(layout)
+    return fixed + masks + varints(numbers) + header.codec.parameters(layout)
 
 
 def _layers(layout: Layout) -> list[int]:

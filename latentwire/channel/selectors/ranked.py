@@ -6,6 +6,7 @@ that to select again with another budget costs no look at a tensor.
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from latentwire.channel.positions import Positions
@@ -84,7 +85,8 @@ class ByScore(Ranked):
         always = self.always(tokens, count)
         free = count - len(always)
         layers = [
-            [*always, *[token for token in layer if token not in always][:free]] for layer in ranks
+            [*always, *islice((token for token in layer if token not in always), free)]
+            for layer in ranks
         ]
         if not self.by_layer:
             return Positions.of(layers[0])
