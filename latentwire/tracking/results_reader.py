@@ -4,10 +4,12 @@ import hashlib
 import json
 import logging
 import math
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Run
@@ -419,12 +421,13 @@ def origins(store: Store, chunks: Sequence[Run]) -> list[Origin]:
 
 def _described(store: Store, run: Run) -> dict[str, Any]:
     found = []
-    for name in ("config.json", "environment.json", "checkpoints.json"):
-        try:
-            with local_artifact(store, run, name) as path:
-                content = json.loads(path.read_text(encoding="utf-8"))
-        except Exception as error:  # every artifact store has failures of its own
-            log.debug("run %s: no %s (%s)", run.info.run_id, name, error)
-            content = {}
-        found.append(content if isinstance(content, dict) else {})
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("config.json", "environment.json", "checkpoints.json"):
+            try:
+                path = store.client.download_artifacts(run.info.run_id, name, folder)
+                content = json.loads(Path(path).read_text(encoding="utf-8"))
+            except Exception as error:  # every artifact store has failures of its own
+                log.debug("run %s: no %s (%s)", run.info.run_id, name, error)
+                content = {}
+            found.append(content if isinstance(content, dict) else {})
     return described(*found)
