@@ -245,10 +245,7 @@ def _claims(options: argparse.Namespace) -> None:
     searched = None if any(file.trainings for file in files) else options.pair
     with _naming_refusals():
         found = newest_results(
-            open_store(),
-            options.source,
-            searched,
-            lambda params: judge.is_claimed(files, params),
+            open_store(), options.source, searched, lambda params: judge.is_claimed(files, params)
         )
     judged = judge.judge_files(files, found, options.source)
     if options.json:

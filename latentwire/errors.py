@@ -5,7 +5,7 @@ import reprlib
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from c2c.errors import one_line, printable, shortened
@@ -62,6 +62,12 @@ _REPR.maxstring = _REPR.maxother = _REPR.maxlong = _QUOTED_CHARACTERS
 def first_line(error: BaseException) -> str:
     """What an error of a library says, without the pages that may follow; its name if nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """Some names in a sentence: of many the first, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def unwritable(error: BaseException) -> str | None:

@@ -101,9 +101,7 @@ def parser(
 ) -> argparse.ArgumentParser:
     """A command line of `--name value` options; values stay text until `checked`."""
     made = PlainParser(
-        prog=program,
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog=program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     for parameter in parameters:
         default = f" (default: {parameter.default or 'none'})"
@@ -493,6 +491,11 @@ BUDGET_BYTES = Parameter(
     _optional(comma_list(int_at_least(1, MOST_BUDGET_BYTES))),
     "most bytes of a question's packet, all in; as many tokens go as fit. Empty: no budget",
 )
+
+
+def of_grid(*own: Parameter) -> tuple[Parameter, ...]:
+    """The parameters of a grid of caches: each study's, its own, and whose caches are sent."""
+    return (*STUDY, WORKERS, *own, CONTROLS_SENT, DONORS)
 
 
 def order_among(*allowed: str) -> Callable[[str], str]:

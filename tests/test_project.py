@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import yaml
 from latentwire.errors import LatentWireError
 from latentwire.listing import KINDS
 from latentwire.milestones.project_file import PATH, project_file
-from latentwire.milestones.registry import load_milestone, questions
+from latentwire.milestones.registry import FOLDER, load_milestone, questions
 from latentwire.run_entry_point import chosen
 from latentwire.tasks.answer_letter import LETTERS
 from latentwire.tasks.registry import TASKS
@@ -64,6 +65,15 @@ def test_a_milestone_is_a_module_that_declares_parameters() -> None:
     assert not {"__init__", "grid", "registry", "milestone"} & set(questions())
     for asked in questions().values():
         assert asked.endswith((".", "?")), "a docstring's first line ends in the middle"
+
+
+@pytest.mark.parametrize("name", questions())
+def test_a_milestone_or_the_module_that_it_names_does_its_work(name: str) -> None:
+    module = import_module(f"latentwire.milestones.{name}")
+    work = FOLDER / f"{getattr(module, 'WORK', name)}.py"
+    defined = {each.name for each in ast.parse(work.read_text()).body if hasattr(each, "name")}
+    wanted = {"conditions", "run_on", "run"} if work.stem == name else {"run_on", "run"}
+    assert defined & wanted
 
 
 def test_the_paths_of_before_run_their_milestones() -> None:

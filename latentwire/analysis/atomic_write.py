@@ -21,3 +21,9 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, newline: str | None = None) -> None:
+    """Write a text file (UTF-8), replacing `path` in one step; `newline` as of `open`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline=newline)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from latentwire.analysis.break_even_bandwidth import (
+    START_TITLES,
     STARTS,
     Route,
     counted,
@@ -29,11 +31,10 @@ from latentwire.analysis.pictures import (
     labelled,
     legend_columns,
     pair_label,
-    save_figure,
+    save_each,
     styled,
 )
 from latentwire.analysis.plot_baselines import BASELINE_STYLES
-from latentwire.analysis.safe_names import picture_names
 from latentwire.errors import LatentWireError
 
 LOWEST, HIGHEST = 1e3, 1e11  # bit/s: from a bad radio link to a fast network card
@@ -42,10 +43,6 @@ LABEL_CHARACTERS, TITLE_CHARACTERS, LEGEND_CHARACTERS = 24, 44, 62  # of a line,
 OVER = 0.35  # opacity of what is never called first
 SHOWN = ("bf16", "int8", "int4", "int2")  # of the caches; beside them those that are ever first
 LINKS_PICTURE = "links_"  # how the names of its pictures begin
-TITLES = {
-    "question": "nobody has read the question",
-    "cache": "the sharer's cache stands",
-}
 TEXT_LINES = ("-", (0, (5, 1.5)), (0, (3, 1.5, 1, 1.5)), (0, (1, 1.5)))
 
 
@@ -68,7 +65,7 @@ def draw_links(table: pd.DataFrame, dataset: str, pair: str, width: Width = Widt
     shown = _shown(found, sound)
     for axes, start in zip(panels, STARTS, strict=True):
         _draw(axes, found[start], sound[start], shown)
-        axes.set_title(TITLES[start], fontsize=9)
+        axes.set_title(START_TITLES[start], fontsize=9)
         axes.set_xlabel("bandwidth (log scale)", fontsize=8.5)
     for axes in width.choose(panels[:1], panels):
         height = "ms until the receiver can answer (log scale)"
@@ -154,11 +151,7 @@ def _legend(
 
 def write_link_figures(table: pd.DataFrame, folder: Path, width: Width = Width.PAGE) -> list[Path]:
     """Write each pair's and dataset's figure as links_DATASET.png, .svg and .pdf; paths."""
-    paths = []
-    for (pair, dataset), name in picture_names(table).items():
-        figure = draw_links(table, dataset, pair, width)
-        paths += save_figure(figure, folder, f"{LINKS_PICTURE}{name}")
-    return paths
+    return save_each(partial(draw_links, width=width), table, folder, LINKS_PICTURE)
 
 
 def link_figures_from_csv(path: Path, folder: Path, width: Width = Width.PAGE) -> list[Path]:

@@ -9,14 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import permutation_test
 
-from latentwire.analysis.stats import (
-    ALPHA,
-    Interval,
-    Outcomes,
-    clusters,
-    is_plain,
-    wilson_interval,
-)
+from latentwire.analysis.stats import ALPHA, Interval, Outcomes, clusters, is_plain, wilson_interval
 
 RESAMPLES = 10_000
 FEWER_RESAMPLES = 2_000  # where they give an interval and another test the p-value

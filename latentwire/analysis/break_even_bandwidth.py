@@ -44,7 +44,8 @@ from latentwire.evaluation.latency_names import (
 )
 
 LINKS_FILE = "links.csv"
-STARTS = ("question", "cache")
+START_TITLES = {"question": "nobody has read the question", "cache": "the sharer's cache stands"}
+STARTS = tuple(START_TITLES)
 TIMES = ("bytes", "meanwhile_ms", "before_ms", "after_ms")
 ROUTES = ("recomputation", "text", "cache")
 COLUMNS = (
@@ -211,13 +212,8 @@ def _key(way: Route) -> tuple[str, ...]:
     return (way.label if way.name == "cache" else "bf16",)
 
 
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a `link_table`; `read_csv` gives the same back."""
-    csv_files.write_csv(table, path)
-
-
 def read_csv(path: Path) -> pd.DataFrame:
-    """The table that `write_csv` wrote. Raises LatentWireError for any other file."""
+    """A `link_table` that was written. Raises LatentWireError for any other file."""
     kinds = dict.fromkeys(COLUMNS, "float64") | dict.fromkeys(_TEXTS, "string")
     known = [name for name in COLUMNS if name != "passed_over"]  # files of before have these
     table = csv_files.read_rows(path, f"a {LINKS_FILE} (docs/links.md)", kinds, known, _check)

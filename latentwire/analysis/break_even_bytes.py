@@ -13,12 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from latentwire.analysis.bootstrap import RESAMPLES, SEED, draws
-from latentwire.analysis.curve import ConditionResult, merged, outcomes
+from latentwire.analysis.curve import ConditionResult, outcomes
 from latentwire.analysis.formatting import human_bytes
 from latentwire.analysis.frames import FAMILY
+from latentwire.analysis.measured_condition import MeasuredCondition, measured_conditions
 from latentwire.analysis.stats import CONFIDENCE, Outcomes, clusters
-from latentwire.analysis.unanswered import answered
-from latentwire.spec.axes import CACHES, SENDING, TEXTS
+from latentwire.controls.registry import MATCHED
+from latentwire.spec.axes import CACHES, NONE, SENDING, TEXTS
 
 RIVALS = {"text": TEXTS, "any message": tuple(name for name in SENDING if name not in CACHES)}
 COLUMNS = (
@@ -42,23 +43,18 @@ def break_even_table(
     many conditions looks better than it is: with more caches than messages, the interval leans to
     the caches.
     """
-    families: dict[tuple[str, str, str], dict[tuple[object, ...], list[ConditionResult]]]
-    families = defaultdict(lambda: defaultdict(list))
-    for part in results:
-        if part.control in ("matched", "none"):
-            families[part.family][part.place].append(part)
+    families: dict[tuple[str, str, str], list[MeasuredCondition]] = defaultdict(list)
+    for one in measured_conditions(each for each in results if each.control in (MATCHED, NONE)):
+        families[one.part.family].append(one)
     rows = []
     for (pair, dataset, source), members in families.items():
         by_system: dict[str, list[Point]] = defaultdict(list)
-        there = {str(place[0]) for place in members}
-        for place, parts in members.items():
-            records = merged(f"{pair}, {dataset}: {place}", parts)
-            # A trial run of some questions is no condition that others are compared on.
-            if place[0] == "sharer" or len(records) != parts[0].examples_total:
-                continue
-            if sent := answered(records):  # else it has no bytes
-                bytes_mean = float(np.mean([record.wire_bytes for record in sent.values()]))
-                by_system[str(place[0])].append((bytes_mean, outcomes(records)))
+        there = {one.part.system for one in members}
+        for one in members:
+            # A trial run of some questions is no condition that others are compared on; what could
+            # answer none has no bytes.
+            if one.part.system != "sharer" and one.is_complete and not one.is_mute:
+                by_system[one.part.system].append((one.wire_bytes, outcomes(one.records)))
         caches = [each for system in CACHES for each in by_system[system]]
         nothing = by_system["receiver"] + by_system["calibrated"]
         for name, systems in RIVALS.items():

@@ -77,14 +77,8 @@ def draw_budget_curve(
     else was published (`study_points`), are laid over them as hollow grey markers of the codec's
     shape; otherwise published rows are the curve.
 
-    Args:
-        frame: the table of `curve.build_curve`.
-        dataset: which of its datasets.
-        pair: which of its pairs.
-        width: of a page, or of a column of it.
-
-    Raises:
-        LatentWireError: the table has no C2C point of that pair and dataset.
+    `frame` is the table of `curve.build_curve`; LatentWireError where it has no C2C point of that
+    pair and dataset.
     """
     points = read_budget_points(frame, dataset, pair)
     baselines, styles = points.baselines, points.styles
@@ -189,11 +183,7 @@ def _draw_crossing(axes: Axes, beats_text: "pd.Series[float]", low: float, high:
 
 
 def _draw_score(
-    axes: Axes,
-    dots: Sequence[PlotPoint],
-    overlay: Sequence[PlotPoint],
-    styles: Styles,
-    metric: str,
+    axes: Axes, dots: Sequence[PlotPoint], overlay: Sequence[PlotPoint], styles: Styles, metric: str
 ) -> None:
     _draw_series(axes, dots, styles, "score")
     for dot in (dot for dot in dots if not math.isnan(dot.deranged)):

@@ -43,11 +43,8 @@ class BudgetPoints:
 
 
 def read_budget_points(frame: pd.DataFrame, dataset: str, pair: str) -> BudgetPoints:
-    """The points of a table of `curve.build_curve`.
-
-    Raises:
-        LatentWireError: the table has no C2C point of that pair and dataset.
-    """
+    """The points of a table of `curve.build_curve`. Raises LatentWireError where it has no C2C
+    point of that pair and dataset."""
     frame = labelled(frame[(frame["dataset"] == dataset) & (frame["pair"] == pair)])
     has_local = ((frame["source"] == "local") & frame["system"].isin(CACHES)).any()
     published = frame[frame["source"] == "published"]

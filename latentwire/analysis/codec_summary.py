@@ -13,11 +13,8 @@ QUESTION = "Are the quantizers right, and what do they cost?"
 
 
 def codec_headline(table: pd.DataFrame) -> dict[str, float]:
-    """The worst errors over the codecs of each dataset, `DATASET/NAME` (docs/mlflow.md).
-
-    Args:
-        table: a row a dataset and codec, with M1's metrics as columns.
-    """
+    """The worst errors over the codecs of each dataset, `DATASET/NAME` (docs/mlflow.md), of a table
+    with a row a dataset and codec, and M1's metrics as columns."""
     found: dict[str, float] = {}
     names = metric_names((str(name),) for name in table["dataset"])
     for dataset, rows in table.groupby("dataset", sort=False):
@@ -37,13 +34,8 @@ def codec_headline(table: pd.DataFrame) -> dict[str, float]:
 
 
 def codec_note(table: pd.DataFrame, titles: Mapping[str, str], pictures: Sequence[str] = ()) -> str:
-    """The milestone's description in Markdown.
-
-    Args:
-        table: as of `codec_headline`.
-        titles: metric -> the title of its column.
-        pictures: addresses of pictures.
-    """
+    """The milestone's description in Markdown, of a table as of `codec_headline`; `titles` are
+    those of the columns, by metric, `pictures` addresses."""
     table = table.assign(**{name: table[name].map(escape) for name in ("dataset", "codec")})
     blocks = [
         f"**{QUESTION}**",

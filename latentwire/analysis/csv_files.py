@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 import pandas as pd
 
-from latentwire.analysis.atomic_write import replacing
+from latentwire.analysis.atomic_write import write_text
 from latentwire.errors import LatentWireError
 from latentwire.user_files import csv_lines
 
@@ -32,9 +32,8 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write `csv_text` (UTF-8), replacing `path` in one step."""
-    with replacing(path) as temporary:
-        # Its line ends are its own: no other may be made of them.
-        temporary.write_text(csv_text(frame), encoding="utf-8", newline="")
+    # Its line ends are its own: no other may be made of them.
+    write_text(path, csv_text(frame), newline="")
 
 
 def read_rows(

@@ -25,7 +25,7 @@ from latentwire.analysis.comparison_columns import (
 )
 from latentwire.analysis.content_columns import content_columns
 from latentwire.analysis.donors import DonorAnswers, lent_answers
-from latentwire.analysis.frames import FAMILY
+from latentwire.analysis.frames import FAMILY, whole_caches
 from latentwire.analysis.letter_distribution import (
     at_limit,
     in_format_share,
@@ -187,6 +187,11 @@ class ConditionResult(Point):
         """Points that are compared with the same reference and corrected together."""
         return self.pair, self.dataset, self.source
 
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is what others of its alignment are compared with."""
+        return replace(self, alignment=None).place == REFERENCE.point.place
+
     def __str__(self) -> str:
         return ", ".join([*self.family, label(vars(self), ["control"])])
 
@@ -210,11 +215,6 @@ class _Measured:
         """Whether all questions were asked, with the own message and with another question's."""
         return min(len(self.own), self.deranged.examples) == self.row["examples_total"]
 
-    @property
-    def is_reference(self) -> bool:
-        """Whether it is what others of its alignment are compared with."""
-        return replace(self.point, alignment=None).place == REFERENCE.point.place
-
 
 def build_curve(
     results: Iterable[ConditionResult], *, margin_points: float = DEFAULT_MARGIN_POINTS
@@ -227,13 +227,9 @@ def build_curve(
     are sorted by pair, dataset and source, then as `axes.sort_key` has it. p-values are corrected
     over the points of one family, those of caches apart from those of what competes with them.
 
-    Args:
-        results: conditions or parts of them, in any order.
-        margin_points: what `non_inferior` allows to be lost against 16 bits, in percentage points.
-
-    Raises:
-        LatentWireError: one example has two outcomes, parts of a point disagree on kv_bits or
-            examples_total, or a point has more examples than its dataset.
+    `margin_points` is what `non_inferior` allows to be lost against 16 bits. Raises LatentWireError
+    where one example has two outcomes, parts of a point disagree on kv_bits or examples_total, or a
+    point has more examples than its dataset.
     """
     points: dict[tuple[Any, ...], list[ConditionResult]] = defaultdict(list)
     for result in results:
@@ -253,13 +249,8 @@ def with_hashes(
     fusers: Mapping[tuple[str, str], str],
     datasets: Mapping[tuple[str, str, str], str],
 ) -> pd.DataFrame:
-    """The table with `fuser_hash` and `dataset_hash` filled in where they are known.
-
-    Args:
-        frame: the table of `build_curve`, which records alone give; it knows no hashes.
-        fusers: (pair, source) -> sha256 of the fuser's files.
-        datasets: (pair, dataset, source) -> content hash of the questions.
-    """
+    """The table with `fuser_hash` (sha256 of its files, by pair and source) and `dataset_hash` (of
+    the questions' content, by FAMILY) filled in where they are known."""
     keys = list(frame[FAMILY].itertuples(index=False, name=None))
     hashes = {
         "fuser_hash": [fusers.get((pair, source)) for pair, _, source in keys],
@@ -268,6 +259,12 @@ def with_hashes(
     return _typed(
         frame.assign(**{n: pd.array(found, dtype="string") for n, found in hashes.items()})
     )
+
+
+def reference_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of a curve's rows those of the whole cache in 16 bits: one an alignment."""
+    whole = whole_caches(rows)
+    return whole[(whole["codec"] == REFERENCE_CODEC) & whole["calibration"].isna()]
 
 
 def letter_prior(rows: pd.DataFrame) -> float:
@@ -285,10 +282,8 @@ def read_csv(path: Path) -> pd.DataFrame:
     """Read what `write_csv` wrote, equal to the last bit.
 
     Columns that an older file does not have are filled in: the questions of a dataset are then
-    the most that any of its rows answered.
-
-    Raises:
-        LatentWireError: the file cannot be read or is not such a table; names the line.
+    the most that any of its rows answered. Raises LatentWireError, naming the line, for a file that
+    cannot be read or is not such a table.
     """
     frame = csv_files.read_rows(path, "a budget curve", COLUMNS, REQUIRED, _check)
     return _typed(_filled(frame))
@@ -369,11 +364,11 @@ def _losses(
     of_alignment: dict[str | None, Outcomes] = {
         measured.point.alignment: outcomes(unanswered.answered(measured.own))
         for measured in family
-        if measured.is_reference
+        if measured.point.is_reference
     }
     references = [of_alignment.get(measured.point.alignment, {}) for measured in family]
     compared = [
-        answered if measured.point.system in CACHES and not measured.is_reference else {}
+        answered if measured.point.system in CACHES and not measured.point.is_reference else {}
         for measured, answered in zip(family, own, strict=True)
     ]
     kinds = [

@@ -25,11 +25,7 @@ from latentwire.analysis.bjontegaard import (
 )
 from latentwire.analysis.bootstrap import SEED, draws, percentile_interval
 from latentwire.analysis.curve import ConditionResult, outcomes
-from latentwire.analysis.measured_condition import (
-    TELLING,
-    MeasuredCondition,
-    measured_conditions,
-)
+from latentwire.analysis.measured_condition import TELLING, MeasuredCondition, measured_conditions
 from latentwire.analysis.stats import Interval, clusters
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
@@ -78,13 +74,8 @@ def compare_curves(
     filter names it.
 
     Only complete conditions count. With `best`, a curve is the best of its conditions at no more
-    bytes, whatever they are.
-
-    Returns:
-        The comparisons, and a sentence for each question set where there is none.
-
-    Raises:
-        LatentWireError: there is none at all.
+    bytes, whatever they are. Gives the comparisons, and a sentence for each question set where
+    there is none; raises LatentWireError where there is none at all.
     """
     conditions = measured_conditions(results)
     sides = [_families(conditions, each) for each in (first, second)]

@@ -5,12 +5,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from latentwire.analysis.curve_comparison import (
-    NOTHING,
-    CurveComparison,
-    Measure,
-)
-from latentwire.analysis.formatting import human_bytes, percent
+from latentwire.analysis.curve_comparison import NOTHING, CurveComparison, Measure
+from latentwire.analysis.formatting import human_bytes, interval, percent
 from latentwire.analysis.measured_condition import MeasuredCondition
 from latentwire.spec.condition_filter import ConditionFilter
 
@@ -89,9 +85,9 @@ def _lines(one: CurveComparison, filters: tuple[ConditionFilter, ConditionFilter
 def _said(measure: Measure, unit: str, over: str) -> str:
     if math.isnan(measure.value):
         return "-"
-    ends = [percent(end, signed=True) for end in (measure.low, measure.high)]
-    interval = f" [{', '.join(ends)}]" if not math.isnan(measure.low) else ""
-    return f"{percent(measure.value, signed=True)}{unit}{interval} over {over}"
+    known = not math.isnan(measure.low)
+    ends = f" {interval(measure.low, measure.high, signed=True)}" if known else ""
+    return f"{percent(measure.value, signed=True)}{unit}{ends} over {over}"
 
 
 def _notes(one: CurveComparison) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from latentwire.analysis.atomic_write import replacing
+from latentwire.analysis.atomic_write import write_text
 from latentwire.analysis.budget_figure import draw_budget_curve
 from latentwire.analysis.curve import read_csv
 from latentwire.analysis.frames import whole_caches
@@ -33,21 +33,15 @@ def write_figures(frame: pd.DataFrame, folder: Path, width: Width = Width.PAGE) 
     with several ways to choose tokens, these.
 
     The same frame and width give the same bytes, whether it was just computed or read from its CSV.
-    Everything is drawn before the first file is written.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        LatentWireError: there is no C2C point to draw.
+    Everything is drawn before the first file is written, whose paths are returned. Raises
+    LatentWireError where there is no C2C point to draw.
     """
     figures = {stem: draw(width=width) for stem, draw in _figures(frame)}
     if not figures:
         raise LatentWireError("the table has no C2C point to draw: run m0, m2 or m3 first")
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / LATEX_FILE]
-    with replacing(paths[0]) as temporary:
-        temporary.write_text(latex_table(frame), encoding="utf-8")
+    write_text(paths[0], latex_table(frame))
     for stem, figure in figures.items():
         paths += save_figure(figure, folder, stem)
     return paths

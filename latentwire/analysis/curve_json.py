@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from latentwire.analysis.atomic_write import replacing
+from latentwire.analysis.atomic_write import write_text
 from latentwire.analysis.frames import FAMILY, records
 from latentwire.analysis.safe_names import file_names
 from latentwire.channel.codec_names import family
@@ -77,8 +77,7 @@ def write_lines(frame: pd.DataFrame, folder: Path) -> list[Path]:
     for key, name in file_names(keyed).items():
         paths.append(folder / f"{BEGINNING}{name}.json")
         text = json.dumps(compressai(keyed[key]), indent=1, allow_nan=False)
-        with replacing(paths[-1]) as temporary:
-            temporary.write_text(f"{text}\n", encoding="utf-8")
+        write_text(paths[-1], f"{text}\n")
     return paths
 
 

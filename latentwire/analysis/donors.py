@@ -1,9 +1,8 @@
 """The answers that one condition gave to other questions' messages, of one donor or of several."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from latentwire.analysis.donor_lengths import with_lengths
 from latentwire.analysis.paired_scores import mean_over_donors
 from latentwire.analysis.stats import Outcomes, scored
 from latentwire.analysis.unanswered import answered
@@ -54,11 +53,9 @@ def lent_answers(by_number: Mapping[int, Answers], own: Answers, *, merges: bool
     some questions only. In a set of one question, or on one evidence alone, the message was the own
     one all the same (`derange`): it is none of another question.
 
-    Args:
-        by_number: a donor's number -> its answers.
-        own: those to the own messages of the same condition; where they are not there, records of
-            earlier versions do not tell a donor's length (`with_lengths`).
-        merges: whether the message is a cache, which is brought to the question's length.
+    `own` are the answers to the own messages of the same condition; where they are not there,
+    records of earlier versions do not tell a donor's length (`with_lengths`). `merges`: whether the
+    message is a cache, which is brought to the question's length.
     """
     by_number = {
         number: {name: record for name, record in found.items() if not _is_own(name, record, own)}
@@ -70,6 +67,28 @@ def lent_answers(by_number: Mapping[int, Answers], own: Answers, *, merges: bool
     return DonorAnswers(
         [answers for _, answers in sorted(by_number.items()) if answers and len(answers) == most]
     )
+
+
+def with_lengths(own: Answers, lent: Answers) -> dict[str, Record]:
+    """A condition's answers to another's cache, by example id, all with `donor_tokens` where the
+    message was brought to another length.
+
+    Where messages are merged token by token, one of a longer or shorter prompt loses its front or
+    is filled up there (`places`), so its keys stand where no training put them: it is no other
+    content alone, and is left out of what is paired. Records of earlier versions do not say it: it
+    is known of theirs where the donor was asked with its `own` message too.
+    """
+    return {name: _told(own, name, record) for name, record in lent.items()}
+
+
+def _told(own: Answers, name: str, record: Record) -> Record:
+    donor, asked = own.get(record.donor_id or ""), own.get(name)
+    if donor is None or asked is None or record.donor_tokens is not None:
+        return record
+    other = donor.prompt_tokens != record.prompt_tokens
+    # A message that is inserted keeps its length, and has as many numbers as its donor's own.
+    inserted = record.cluster is not None or record.elements != asked.elements
+    return replace(record, donor_tokens=donor.prompt_tokens) if other and not inserted else record
 
 
 def _is_own(name: str, record: Record, own: Answers) -> bool:

@@ -17,7 +17,7 @@ from latentwire.analysis.bootstrap import score_interval
 from latentwire.analysis.curve import mean_score, outcomes
 from latentwire.analysis.donors import DonorAnswers
 from latentwire.analysis.estimates import of_difference
-from latentwire.analysis.formatting import percent
+from latentwire.analysis.formatting import interval, percent
 from latentwire.analysis.frames import records as rows_of
 from latentwire.analysis.letter_distribution import ratio
 from latentwire.analysis.paired_scores import compare, compare_with_donors
@@ -75,11 +75,7 @@ def best_tried(ways: Sequence[Tried], budget_bytes: int) -> Tried | None:
 
 
 def equal_bytes_table(
-    pair: str,
-    dataset: str,
-    chosen: Sequence[Chosen],
-    records: Records,
-    alone: Mapping[str, Record],
+    pair: str, dataset: str, chosen: Sequence[Chosen], records: Records, alone: Mapping[str, Record]
 ) -> pd.DataFrame:
     """The rows of COLUMNS of one question set: the receiver alone, then each budget's kinds.
 
@@ -152,10 +148,7 @@ def _alone(pair: str, dataset: str, alone: Mapping[str, Record]) -> dict[str, ob
 
 
 def _row(
-    own: Mapping[str, Record],
-    lent: DonorAnswers,
-    message: Mapping[str, Record],
-    budget_bytes: int,
+    own: Mapping[str, Record], lent: DonorAnswers, message: Mapping[str, Record], budget_bytes: int
 ) -> dict[str, object]:
     """What the answers with the own message, another's, and the best message give."""
     scores, sent = outcomes(own), answered(own)
@@ -203,8 +196,7 @@ def sentences(table: pd.DataFrame) -> list[str]:
 def _told(row: Mapping[str, Any]) -> str:
     nothing = row["sent_nothing_share"]
     empty = f", nothing fits for {100 * nothing:.0f} %" if nothing else ""
-    ends = ", ".join(percent(row[f"score_{end}"]) for end in ("low", "high"))
     return (
         f"{row['condition']} ({row['wire_bytes_mean']:,.0f} bytes{empty})"
-        f" {percent(row['score'])} % [{ends}]"
+        f" {percent(row['score'])} % {interval(row['score_low'], row['score_high'])}"
     )

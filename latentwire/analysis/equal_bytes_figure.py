@@ -1,7 +1,5 @@
 """Scores against budgets in bytes: the best cache, the best text, what else competes."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,8 +7,7 @@ from matplotlib.figure import Figure
 
 from latentwire.analysis.equal_bytes import ALONE
 from latentwire.analysis.formatting import human_bytes
-from latentwire.analysis.pictures import DPI, gridded, label, labelled, save_figure, styled
-from latentwire.analysis.safe_names import picture_names
+from latentwire.analysis.pictures import DPI, gridded, label, labelled, styled
 
 LINES = {  # by how rows are found: colour, marker, name
     "best_cache": ("#08519C", "o", "best cache"),
@@ -64,11 +61,3 @@ def _draw(axes: Axes, found: pd.DataFrame, colour: str, marker: str, title: str)
         budgets, 100 * found["deranged_score"].to_numpy(float), marker, color=colour,
         markerfacecolor="white", markersize=4.5, linestyle=":", linewidth=0.8, zorder=2,
     )  # fmt: skip
-
-
-def write_equal_bytes(table: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write each pair's and dataset's picture as equal_bytes_DATASET.png, .svg and .pdf; paths."""
-    paths = []
-    for (pair, dataset), name in picture_names(table).items():
-        paths += save_figure(draw_equal_bytes(table, dataset, pair), folder, f"equal_bytes_{name}")
-    return paths

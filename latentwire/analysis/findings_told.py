@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from latentwire.analysis.completeness import counts, gain_is_complete, loss_is_complete
-from latentwire.analysis.curve import REFERENCE_CODEC
+from latentwire.analysis.curve import reference_rows
 from latentwire.analysis.formatting import percent
 from latentwire.analysis.frames import families, metric_of, published_note, records, whole_caches
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK
@@ -54,7 +54,7 @@ def telling(frame: pd.DataFrame) -> dict[tuple[str, str, str], float]:
 
 def _parts(rows: pd.DataFrame) -> Iterator[str]:
     whole = rows[rows["complete"]]
-    reference = _reference(whole)
+    reference = reference_rows(whole).head(1)  # of several alignments
     if len(reference):
         yield f"of {counts(reference)} questions, {_scores(whole, reference)}"
         yield from _losses(rows, reference)
@@ -65,12 +65,6 @@ def _parts(rows: pd.DataFrame) -> Iterator[str]:
     if len(part):
         what = "condition is" if len(part) == 1 else "conditions are"
         yield f"{len(part)} {what} incomplete and not counted (n = {counts(part)})"
-
-
-def _reference(rows: pd.DataFrame) -> pd.DataFrame:
-    """The whole cache in 16 bits, of several alignments the first."""
-    whole = whole_caches(rows)
-    return whole[(whole["codec"] == REFERENCE_CODEC) & whole["calibration"].isna()].head(1)
 
 
 def _scores(rows: pd.DataFrame, reference: pd.DataFrame) -> str:

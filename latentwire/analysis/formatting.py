@@ -30,6 +30,11 @@ def percent(share: float, *, signed: bool = False) -> str:
     return f"{value:+.1f}" if signed and value else f"{value:.1f}"
 
 
+def interval(low: float, high: float, *, signed: bool = False) -> str:
+    """Two shares in brackets, as `percent` has them."""
+    return f"[{percent(low, signed=signed)}, {percent(high, signed=signed)}]"
+
+
 def _in_units(value: float, units: Sequence[str]) -> str:
     """In the first of `units`, each 1000 times the one before, that leaves at most three digits
     before the point; else in the last."""

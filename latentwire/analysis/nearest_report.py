@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from latentwire.analysis.formatting import human_bytes, percent
+from latentwire.analysis.formatting import human_bytes, interval, percent
 from latentwire.analysis.nearest import Choice, Wanted
 from latentwire.spec.axes import ROW_AXES, or_none
 from latentwire.spec.names import condition_name
@@ -50,7 +50,7 @@ def _lines(one: Choice, wanted: Wanted) -> Iterator[str]:
     if one.row:
         row = one.row
         most = f" (at most {human_bytes(row['wire_bytes_max'])})"
-        score = f"{percent(row['score'])} % {_ends(row['score_low'], row['score_high'])}"
+        score = f"{percent(row['score'])} % {interval(row['score_low'], row['score_high'])}"
         yield (
             f"  {condition_name(row)}: {human_bytes(row['wire_bytes_mean'])} a question{most},"
             f" {score} of {row['examples']} questions"
@@ -66,8 +66,4 @@ def _lines(one: Choice, wanted: Wanted) -> Iterator[str]:
 
 
 def _difference(name: str, value: float, low: float, high: float) -> str:
-    return f"  {name} {percent(value, signed=True)} {_ends(low, high, signed=True)} points"
-
-
-def _ends(low: float, high: float, *, signed: bool = False) -> str:
-    return f"[{percent(low, signed=signed)}, {percent(high, signed=signed)}]"
+    return f"  {name} {percent(value, signed=True)} {interval(low, high, signed=True)} points"

@@ -15,12 +15,11 @@ from latentwire.analysis.randomization import drawn_p, generator
 from latentwire.analysis.stats import Outcomes, scored
 from latentwire.evaluation.record import Record
 
-ESTIMATES = ("key_logprob_gain", "calibration_error")
 BINS = 10
 
 
 def option_columns(own: Answers, lent: DonorAnswers) -> dict[str, Any]:
-    """The columns of ESTIMATES; empty where records hold no log-probabilities."""
+    """Columns of both estimates; empty where records hold no log-probabilities."""
     gain, error = key_logprob_gain(own, lent), calibration_error(own)
     return {**gain.columns("key_logprob_gain"), **error.columns("calibration_error")}
 

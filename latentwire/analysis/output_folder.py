@@ -7,15 +7,20 @@ belongs to the newest table, and a sentence names the rest.
 
 import hashlib
 import json
+import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from c2c.errors import printable
-from latentwire.analysis.atomic_write import replacing
+from latentwire.analysis.atomic_write import replacing, write_text
 from latentwire.analysis.pictures import ENDINGS
+from latentwire.errors import first_of
 
 MANIFEST = "latentwire_files.json"
+log = logging.getLogger("latentwire")
+
 NAMED = 8  # files that the sentence lists
 # How pictures begin that versions without a manifest wrote.
 _PICTURES = ("budget_curve_", "codec_rate_", "bits_length_", "links_")
@@ -25,17 +30,21 @@ _ABOUT = (
 )
 
 
+def copy_out(folder: Path, writer: str, paths: Sequence[Path]) -> None:
+    """Write files to an output folder too, each in one step; a warning names what is left there
+    from an earlier start. `writer` as of `record_written`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        with replacing(folder / path.name) as temporary:
+            shutil.copyfile(path, temporary)
+    if left := record_written(folder, writer, paths):
+        log.warning(left)
+
+
 def record_written(folder: Path, writer: str, written: Sequence[Path]) -> str | None:
-    """Say in the folder's manifest what was written there just now.
-
-    Args:
-        folder: where to.
-        writer: who wrote; only what the same one wrote before can be left over from it.
-        written: the files.
-
-    Returns:
-        A sentence that names what is left from earlier; None where nothing is.
-    """
+    """Say in the folder's manifest what was written there just now; a sentence that names what is
+    left from earlier, None where nothing is. Only what the same `writer` wrote before can be left
+    over from it."""
     path = folder / MANIFEST
     writers = _read(path)
     if writers is None:
@@ -52,9 +61,8 @@ def record_written(folder: Path, writer: str, written: Sequence[Path]) -> str | 
         if name not in now and (folder / name).is_file() and _hash(folder / name) == digest
     }
     writers[writer] = {"written": now, "earlier": earlier}
-    with replacing(path) as temporary:
-        content = {"about": _ABOUT, "writers": writers}
-        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    content = {"about": _ABOUT, "writers": writers}
+    write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
     return _sentence(folder, sorted(earlier)) if earlier else None
 
 
@@ -86,8 +94,7 @@ def _hash(path: Path) -> str:
 
 
 def _sentence(folder: Path, names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    listed = ", ".join(map(printable, names[:NAMED])) + more
+    listed = first_of(list(map(printable, names)), NAMED)
     return (
         f"{folder} still holds files of an earlier start, which do not belong to the new table:"
         f" {listed}; delete them, or give another folder ({MANIFEST} says which are new)"

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from c2c.errors import printable
 from latentwire.analysis.atomic_write import replacing
+from latentwire.analysis.safe_names import picture_names
 from latentwire.pairs.demonstration import demonstration_note
 
 DPI = 200
@@ -106,6 +107,17 @@ def save_figure(figure: Figure, folder: Path, stem: str) -> list[Path]:
     save_png(figure, paths[0])
     save_svg(figure, paths[1])
     save_pdf(figure, paths[2])
+    return paths
+
+
+def save_each(
+    draw: Callable[[pd.DataFrame, str, str], Figure], table: pd.DataFrame, folder: Path, stem: str
+) -> list[Path]:
+    """`save_figure` of what is drawn of each dataset and pair of a table, as `stem` and its name;
+    paths."""
+    paths = []
+    for (pair, dataset), name in picture_names(table).items():
+        paths += save_figure(draw(table, dataset, pair), folder, f"{stem}{name}")
     return paths
 
 

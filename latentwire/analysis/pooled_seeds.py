@@ -10,7 +10,7 @@ import pandas as pd
 
 from latentwire.analysis.curve import ConditionResult, lent_of, merged, outcomes
 from latentwire.analysis.estimates import of_difference
-from latentwire.analysis.formatting import p_value, percent
+from latentwire.analysis.formatting import interval, p_value, percent
 from latentwire.analysis.frames import records
 from latentwire.analysis.letter_distribution import ratio
 from latentwire.analysis.paired_scores import compare, mean_over_donors
@@ -64,12 +64,13 @@ def pooled_table(results: Sequence[ConditionResult]) -> pd.DataFrame:
 def sentences(table: pd.DataFrame) -> Iterator[str]:
     """One a pair and dataset, of its first row: the whole cache in most bits."""
     for row in records(table.drop_duplicates(["pair", "dataset", "source"])):
-        ends = [percent(row[f"{_GAIN}{end}"], signed=True) for end in ("", "_low", "_high")]
+        gain = percent(row[_GAIN], signed=True)
+        ends = interval(row[f"{_GAIN}_low"], row[f"{_GAIN}_high"], signed=True)
         least, most = (percent(row[f"{_GAIN}_{end}"], signed=True) for end in ("min", "max"))
         yield (
             f"{row['dataset']}, {row['pair']}, {row['condition']}: over {row['seeds']} trainings of"
-            f" other seeds and {row['examples']} questions at once, the pairing gain is {ends[0]}"
-            f" points [{ends[1]}, {ends[2]}], p {p_value(row[f'{_GAIN}_p_holm'])}; by seed {least}"
+            f" other seeds and {row['examples']} questions at once, the pairing gain is {gain}"
+            f" points {ends}, p {p_value(row[f'{_GAIN}_p_holm'])}; by seed {least}"
             f" to {most} ({POOLED_FILE} has the others)."
         )
 

@@ -83,14 +83,8 @@ COLUMNS = tuple(_Row.__dataclass_fields__)
 
 def wire_bytes(codec: str, prompt_tokens: int, keep_ratio: float, order: str) -> int:
     """Length of the packet that the sharer would send for one question: 12,288 bytes a kept token
-    in 16 bits, and the header.
-
-    Args:
-        codec: a key of KV_BITS.
-        prompt_tokens: of the question; all but the last can be sent.
-        keep_ratio: share of them that is.
-        order: front or back.
-    """
+    in 16 bits, and the header. `codec` is a key of KV_BITS; all but the last of the question's
+    `prompt_tokens` can be sent."""
     header = _header(codec, prompt_tokens, keep_ratio, order)
     length = packet_bytes(header) if header else 0
     assert length is not None
@@ -111,11 +105,8 @@ def read_published(reference_dir: Path) -> list[PublishedCondition]:
     empty. A condition that was run several times (int8 with the whole cache: in M2, and in M3 for
     both orders) comes once; its runs must have given the same answers.
 
-    Args:
-        reference_dir: the folder of published_per_question.csv.
-
-    Raises:
-        LatentWireError: the file is missing or a line of it is malformed; names file and line.
+    Raises LatentWireError, naming file and line, where published_per_question.csv is not in the
+    folder, or a line of it is malformed.
     """
     path = reference_dir / PUBLISHED_FILE
     rows: dict[tuple[str, float, str, str], dict[int, _Row]] = defaultdict(dict)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,12 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from latentwire.analysis.break_even_bandwidth import STARTS
+from latentwire.analysis.break_even_bandwidth import START_TITLES, STARTS
 from latentwire.analysis.formatting import human_bits_per_s, human_bytes, percent
 from latentwire.analysis.frames import records
-from latentwire.analysis.pictures import DPI, gridded, label, labelled, save_figure, styled
+from latentwire.analysis.pictures import DPI, gridded, label, labelled, styled
 from latentwire.analysis.regimes_table import KINDS, NOT_MEASURED
-from latentwire.analysis.safe_names import picture_names
 
 COLOURS = {
     "nothing": "0.75",
@@ -26,11 +24,10 @@ COLOURS = {
 }
 MARKERS = {"nothing": "_", "answer": "D", "text": "s", "cache": "o", "recomputation": "x"}
 WIDE = 9  # budgets that leave a cell room for its words in the usual size
-TITLES = {"question": "nobody has read the question", "cache": "the sharer's cache stands"}
 
 
 @styled
-def draw_regimes(table: pd.DataFrame, dataset: str, pair: str) -> Figure:
+def draw_maps(table: pd.DataFrame, dataset: str, pair: str) -> Figure:
     """The frontiers of one pair and question set (score within each budget, by kind), and a map a
     start: budgets across, link speeds up. A cell names who is there first of those that score
     alike; hatched: not all were timed, and it names the one of fewest bytes."""
@@ -40,7 +37,7 @@ def draw_regimes(table: pd.DataFrame, dataset: str, pair: str) -> Figure:
     _frontiers(upper, rows)
     for axes, start in zip(maps, STARTS, strict=True):
         _map(axes, rows[rows["start"] == start])
-        axes.set_title(TITLES[start], fontsize=8)
+        axes.set_title(START_TITLES[start], fontsize=8)
     maps[0].set_xlabel("hatched: not all that tie were timed; the fewest bytes", fontsize=6)
     setting, n = rows["setting"].iloc[0], int(rows["questions"].max())
     figure.suptitle(
@@ -102,11 +99,3 @@ def first_of(row: Mapping[str, Any]) -> tuple[str, bool]:
     not all of them were timed, the one of fewest bytes."""
     timed = row["soonest"] != NOT_MEASURED
     return str(row["soonest"] if timed else row["winner"]), timed
-
-
-def write_regimes(table: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write each pair's and question set's picture as regimes_DATASET.png, .svg and .pdf; paths."""
-    paths = []
-    for (pair, dataset), name in picture_names(table).items():
-        paths += save_figure(draw_regimes(table, dataset, pair), folder, f"regimes_{name}")
-    return paths

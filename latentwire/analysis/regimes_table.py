@@ -11,7 +11,7 @@ import pandas as pd
 from latentwire.analysis import csv_files
 from latentwire.analysis.break_even_bandwidth import STARTS
 from latentwire.analysis.curve import mean_score
-from latentwire.analysis.formatting import human_bits_per_s, human_bytes, percent
+from latentwire.analysis.formatting import human_bits_per_s, human_bytes, interval, percent
 from latentwire.analysis.frames import records as rows_of
 from latentwire.analysis.measured_condition import MeasuredCondition
 from latentwire.analysis.regimes import CONTENDERS, Contender, difference, judged
@@ -88,10 +88,7 @@ def cell_rows(
 
 
 def _timed(
-    by_kind: Mapping[str, Contender],
-    tied: Sequence[Contender],
-    ways: Ways,
-    bit_per_s: float,
+    by_kind: Mapping[str, Contender], tied: Sequence[Contender], ways: Ways, bit_per_s: float
 ) -> dict[str, Any]:
     """Times of each contender, and who of those that score alike is there first: said only where
     all of them were timed."""
@@ -204,10 +201,9 @@ def _said(row: Mapping[str, Any]) -> str:
     alike = f", by fewer bytes than {' and '.join(others)}, which score alike" if others else ""
     ahead = ""
     if not math.isnan(row["cache_against_text"]):
-        points = [
-            percent(row[f"cache_against_text{end}"], signed=True) for end in ("", "_low", "_high")
-        ]
-        ahead = f"; cache less text: {points[0]} points [{points[1]}, {points[2]}]"
+        points, *ends = (row[f"cache_against_text{end}"] for end in ("", "_low", "_high"))
+        ahead = f"; cache less text: {percent(points, signed=True)} points"
+        ahead += f" {interval(*ends, signed=True)}"
     first = row["soonest"]
     time = (
         ""

@@ -11,9 +11,9 @@ import pandas as pd
 
 from latentwire.analysis import unanswered
 from latentwire.analysis.completeness import counts, gain_is_complete, loss_is_complete
-from latentwire.analysis.curve import REFERENCE_CODEC
+from latentwire.analysis.curve import reference_rows
 from latentwire.analysis.formatting import percent
-from latentwire.analysis.frames import families, is_resampled, metric_of, records, whole_caches
+from latentwire.analysis.frames import families, is_resampled, metric_of, records
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK, DEGENERATE_NOTE
 from latentwire.analysis.markdown import assemble, escape, markdown_table, picture
 from latentwire.analysis.safe_names import metric_name, metric_names
@@ -73,15 +73,9 @@ def description(
     pictures: Sequence[str] = (),
     said: Sequence[str] = (),
 ) -> str:
-    """The milestone's description in Markdown: sentences, the table, then pictures.
-
-    Args:
-        name: the milestone.
-        frame: what it is judged by, with the conditions that it is compared with.
-        measured: the rows of `frame` that the table shows.
-        pictures: addresses of pictures.
-        said: more sentences, below the others; plain text.
-    """
+    """The milestone's description in Markdown: sentences, those that are `said` (plain text), the
+    table of what was `measured` (rows of `frame`, which has what it is compared with too), then the
+    pictures at some addresses."""
     if measured.empty:
         return "No finished conditions yet."
     head = [f"**{QUESTIONS[name]}**"] if name in QUESTIONS else []
@@ -111,9 +105,9 @@ def _accuracies(rows: pd.DataFrame) -> dict[str, float]:
     metric = metric_name(metric_of(rows)).replace(" ", "_")
     for row in records(rows[~rows["system"].isin(CACHES)]):
         found[f"{metric_name(_name(row)).replace(' ', '_')}_{metric}"] = row["score"]
-    for row in records(_reference(rows)):
+    for row in records(reference_rows(rows)):
         found[f"bf16_{metric}"] = row["score"]
-    for row in records(_reference(rows[gain_is_complete(rows)])):
+    for row in records(reference_rows(rows[gain_is_complete(rows)])):
         found["bf16_pairing_gain"] = row["pairing_gain"]
     return found
 
@@ -140,11 +134,6 @@ def _counts(rows: pd.DataFrame) -> dict[str, int]:
     return {"examples": int(rows["examples"].max()), **({} if compared.empty else verdicts)}
 
 
-def _reference(rows: pd.DataFrame) -> pd.DataFrame:
-    whole = whole_caches(rows)
-    return whole[(whole["codec"] == REFERENCE_CODEC) & whole["calibration"].isna()]
-
-
 def _sentences(rows: pd.DataFrame) -> Iterator[str]:
     """What the complete conditions come to; of others, how many there are."""
     whole, part = rows[rows["complete"]], rows[~rows["complete"]]
@@ -166,7 +155,7 @@ def _sentences(rows: pd.DataFrame) -> Iterator[str]:
     alone = rows[~rows["system"].isin(CACHES)]
     scores = [
         f"{_shown(row)} {with_interval(row, 'score', signed=False)}"
-        for row in records(pd.concat([alone, _reference(rows)]))
+        for row in records(pd.concat([alone, reference_rows(rows)]))
     ]
     if scores:
         title = metric_of(rows)
@@ -187,7 +176,7 @@ def _pairing_sentence(rows: pd.DataFrame) -> Iterator[str]:
     shown = tested[tested["pairing_p_holm"] < 0.05]
     above, below = (shown["pairing_gain"] > 0).sum(), (shown["pairing_gain"] < 0).sum()
     test = "permutation test" if is_resampled(rows) else "McNemar"
-    row = records(_reference(tested)) or records(tested.loc[[tested["pairing_gain"].idxmax()]])
+    row = records(reference_rows(tested)) or records(tested.loc[[tested["pairing_gain"].idxmax()]])
     yield (
         f"The pairing gain differs from zero in {len(shown)} of {len(tested)} conditions"
         f" ({above} above, {below} below; {test}, Holm-corrected);"

@@ -14,7 +14,7 @@ from rich.text import Text
 from c2c.errors import printable
 from latentwire.analysis import unanswered
 from latentwire.analysis.curve import letter_prior
-from latentwire.analysis.formatting import human_bytes, percent
+from latentwire.analysis.formatting import human_bytes, interval, percent
 from latentwire.analysis.frames import families, metric_of, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK, DEGENERATE_NOTE, endless
 from latentwire.spec.axes import CACHES, TEXTS
@@ -225,7 +225,5 @@ def with_interval(row: Mapping[Any, Any], name: str, *, signed: bool, mark: str 
     """A row's value and interval (`name`, `name`_low, `name`_high) in per cent; "-" for none."""
     if pd.isna(row[name]):
         return "-"
-    low, middle, high = (
-        percent(row[key], signed=signed) for key in (f"{name}_low", name, f"{name}_high")
-    )
-    return f"{middle}{mark} [{low}, {high}]"
+    ends = interval(row[f"{name}_low"], row[f"{name}_high"], signed=signed)
+    return f"{percent(row[name], signed=signed)}{mark} {ends}"

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from latentwire.checks.report import CheckWarning
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, first_of
 
 ROOT = Path(__file__).parents[2]
 MOST_NAMED = 5
@@ -67,9 +67,7 @@ def check_packages(root: Path = ROOT) -> str:
         if Version(version).public != pins[name].public
     ]
     if other:
-        more = len(other) - MOST_NAMED
-        rest = f" and {more} more" if more > 0 else ""
-        raise CheckWarning(f"not the lock's versions: {', '.join(other[:MOST_NAMED])}{rest}")
+        raise CheckWarning(f"not the lock's versions: {first_of(other, MOST_NAMED)}")
     return f"{len(installed)} packages as in the lock, torch {found.get('torch')}"
 
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -51,14 +52,10 @@ def _why_refused(path: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=LOCK_TIMEOUT_S
-        )
-        try:
+        uri = f"{path.absolute().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_TIMEOUT_S)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.rollback()
-        finally:
-            connection.close()
     except sqlite3.Error as error:
         if "locked" in str(error):
             raise CheckWarning(

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from latentwire.analysis.atomic_write import replacing
+from latentwire.analysis.atomic_write import write_text
 from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.curve import ConditionResult, merged
 from latentwire.analysis.markdown import verbatim
@@ -33,7 +33,7 @@ log = logging.getLogger("latentwire")
 CSV_FILE, TEXT_FILE = "reproduction.csv", "reproduction.txt"
 
 
-def judge(values: Values) -> None:
+def run(values: Values) -> None:
     """Compare the answers with the published ones, and say and log what comes of it."""
     store = open_store()
     flush_outbox(store)
@@ -90,10 +90,8 @@ def by_point(results: Iterable[ConditionResult]) -> dict[Point, Answers]:
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
         print(f"written: {folder / name}")
     left = record_written(folder, "reproduce", [folder / name for name in files])
     if left:

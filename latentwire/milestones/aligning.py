@@ -1,19 +1,18 @@
 """What M7 does: the grid of alignments, and a table of what each one gives."""
 
-from collections.abc import Sequence
 from functools import partial
 
 import pandas as pd
 
 from c2c.paired_prompts import OFF
-from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.frames import records
 from latentwire.errors import LatentWireError
+from latentwire.milestones import m7
+from latentwire.session.curve_log import log_csv
 from latentwire.session.grid import run_grid
 from latentwire.session.milestone_run import MilestoneRun
 from latentwire.session.session import Session
 from latentwire.spec.axes import is_missing
-from latentwire.spec.condition import Condition
 
 TABLE = "alignment.csv"
 _COLUMNS = (
@@ -24,13 +23,12 @@ _COLUMNS = (
 )
 
 
-def compare_alignments(
-    session: Session, conditions: Sequence[Condition], parent: MilestoneRun | None = None
-) -> None:
+def run_on(session: Session) -> None:
     """Evaluate what is not finished, and write the table.
 
     Raises LatentWireError for a pair whose caches are not merged, and where nothing is left.
     """
+    conditions = m7.conditions(session.values)
     if not session.pair.shared_tokenizer:
         aligned = [condition for condition in conditions if condition.alignment]
         if len(aligned) < len(conditions):
@@ -43,7 +41,7 @@ def compare_alignments(
             f"m7: pair {session.pair.name} puts the message before the prompt, so nothing is to be"
             " aligned; take a pair whose caches are merged"
         )
-    run_grid(session, "m7", conditions, parent, partial(_log_table, session))
+    run_grid(session, "m7", conditions, partial(_log_table, session))
 
 
 def _log_table(session: Session, run: MilestoneRun, measured: pd.DataFrame) -> None:
@@ -54,11 +52,10 @@ def _log_table(session: Session, run: MilestoneRun, measured: pd.DataFrame) -> N
         shares = _tokens(session, str(row["dataset"]), alignment)
         rows.append({**row, **shares, "alignment": alignment or OFF})
     table = pd.DataFrame(rows)[list(_COLUMNS)]
-    run.writer.log_text(run.run_id, csv_text(table), TABLE)
+    log_csv(run, table, TABLE)
     for row in rows:
         name = f"{row['dataset']}_{row['alignment']}_one_to_one_share"
         run.writer.log(run.run_id, metrics={name: row["one_to_one_share"]})
-    print(table.to_string(index=False, float_format=lambda number: f"{number:.4g}"), flush=True)
 
 
 def _tokens(session: Session, dataset: str, alignment: str) -> dict[str, float]:

@@ -3,13 +3,11 @@ study's (see `published_budgets`): what its labels are as shares of 16 bits stan
 with what it scored; `study_label` is what it would have called a budget of this pair.
 """
 
-from collections.abc import Sequence
 from functools import partial
 
 import pandas as pd
 
 from c2c.cache import geometry
-from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.reproduction.published_accuracies import CacheSize
 from latentwire.analysis.reproduction.published_budgets import (
     counted_size,
@@ -18,10 +16,11 @@ from latentwire.analysis.reproduction.published_budgets import (
     study_table,
 )
 from latentwire.checks.weights import configs
+from latentwire.milestones import m10
+from latentwire.session.curve_log import log_csv
 from latentwire.session.grid import run_grid
 from latentwire.session.milestone_run import MilestoneRun
 from latentwire.session.session import Session
-from latentwire.spec.condition import Condition
 
 TABLE, STUDY_TABLE = "budgets.csv", "study.csv"
 _COLUMNS = (
@@ -32,11 +31,9 @@ _COLUMNS = (
 )
 
 
-def compare_within_budgets(
-    session: Session, conditions: Sequence[Condition], parent: MilestoneRun | None = None
-) -> None:
+def run_on(session: Session) -> None:
     """Evaluate what is not finished, and write the tables."""
-    run_grid(session, "m10", conditions, parent, partial(_log_tables, session))
+    run_grid(session, "m10", m10.conditions(session.values), partial(_log_tables, session))
 
 
 def _log_tables(session: Session, run: MilestoneRun, measured: pd.DataFrame) -> None:
@@ -47,5 +44,4 @@ def _log_tables(session: Session, run: MilestoneRun, measured: pd.DataFrame) -> 
     ratios = table["budget_ratio"].astype("float64")
     table = table.assign(study_label=ratios.map(partial(label_of, generosity=times)))
     for name, rows in ((TABLE, table), (STUDY_TABLE, study)):
-        run.writer.log_text(run.run_id, csv_text(rows), name)
-        print(rows.to_string(index=False, float_format=lambda x: f"{x:.4g}"), flush=True)
+        log_csv(run, rows, name)

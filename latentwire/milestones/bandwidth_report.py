@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from latentwire.analysis.bandwidth_figure import write_link_figures
-from latentwire.analysis.break_even_bandwidth import LINKS_FILE, link_table, write_csv
+from latentwire.analysis.break_even_bandwidth import LINKS_FILE, link_table
+from latentwire.analysis.csv_files import write_csv
 from latentwire.analysis.frames import under_budget, whole_caches
 from latentwire.tracking.latency_results import latency_results
 from latentwire.tracking.store import Store

@@ -5,15 +5,9 @@ and a summary of it), its answer's letter (1 byte), its log-probabilities of the
 and the receiver alone with its letter prior taken off (no bytes).
 """
 
-from typing import TYPE_CHECKING
-
 from latentwire.parameters import CONTROLS_WRITTEN, DONORS, MESSAGE_TOKENS, STUDY, WORKERS, Values
 from latentwire.spec.axes import TEXT_CODECS, TEXTS
 from latentwire.spec.condition import Condition, Message
-
-if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
-    from latentwire.session.session import Session
 
 PARAMETERS = (*STUDY, WORKERS, MESSAGE_TOKENS, CONTROLS_WRITTEN, DONORS)
 
@@ -31,10 +25,3 @@ def conditions(values: Values) -> list[Condition]:
             for c in values["controls"]
         ),
     ]
-
-
-def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
-    """The milestone on a session that is open already."""
-    from latentwire.session.grid import run_grid
-
-    run_grid(session, "baselines", conditions(session.values), parent)

@@ -1,7 +1,6 @@
 """M4's work: what the store holds as curves, tables and a report."""
 
 import logging
-import shutil
 import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 
 from latentwire.analysis import csv_files
-from latentwire.analysis.atomic_write import replacing
 from latentwire.analysis.break_even_bandwidth import sentences as link_sentences
 from latentwire.analysis.break_even_bytes import break_even_table, sentences, with_break_even
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes, write_csv
@@ -21,7 +19,7 @@ from latentwire.analysis.curve_files import CSV_FILE, write_figures
 from latentwire.analysis.curve_json import write_lines
 from latentwire.analysis.findings_told import findings
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS
-from latentwire.analysis.output_folder import record_written
+from latentwire.analysis.output_folder import copy_out
 from latentwire.analysis.pooled_seeds import POOLED_FILE, pooled_table
 from latentwire.analysis.pooled_seeds import sentences as seed_sentences
 from latentwire.analysis.provenance import Origin
@@ -120,10 +118,7 @@ def draw(store: Store, values: Values, parent: MilestoneRun | None = None) -> No
             log_table(parent, frame, pictures=pictures, shown=False, said=said)
         place = redact_uri(store.client.get_run(milestone.run_id).info.artifact_uri)
         if values["output_dir"]:
-            copy_to(values["output_dir"], written)
-            left = record_written(values["output_dir"], "m4", written)
-            if left:
-                log.warning(left)
+            copy_out(values["output_dir"], "m4", written)
             place = values["output_dir"]
         print(f"open {place}/{REPORT_FILE} ({len(written)} files: pictures and tables beside it)")
 
@@ -149,11 +144,10 @@ def load_curve(
     sources: tuple[str, ...],
     pair: str | None,
     datasets: tuple[QuestionSet, ...] | None,
-    margin_points: float = DEFAULT_MARGIN_POINTS,
 ) -> pd.DataFrame:
     """The budget curve's table from all finished chunks, each example counted once. Nothing is
     downloaded: question sets that are not here lack their hashes, unless these are pinned."""
-    return curve_of(gather(store, sources, pair, datasets, for_report=False), margin_points)
+    return curve_of(gather(store, sources, pair, datasets, for_report=False), DEFAULT_MARGIN_POINTS)
 
 
 def gather(
@@ -259,14 +253,6 @@ def write(
         found_regimes(store, drawn, evidence.origins),
     )
     return [path, folder / CROSSINGS_FILE, *figures, write_report(page, folder)]
-
-
-def copy_to(folder: Path, paths: Sequence[Path]) -> None:
-    """Write the files there too, each in one step."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        with replacing(folder / path.name) as temporary:
-            shutil.copyfile(path, temporary)
 
 
 def _folded(sentence: str) -> str:

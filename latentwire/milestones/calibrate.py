@@ -5,20 +5,8 @@ bundled sets have a development split instead). Writes one artifact, named by it
 m3 use the newest of the pair, or the one that `calibration` names.
 """
 
-from typing import TYPE_CHECKING
-
 from latentwire.parameters import CALIBRATION_EXAMPLES, STUDY
 
-if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
-    from latentwire.session.session import Session
-
 _USED = ("pair", "dataset", "data_dir", "device", "dtype", "dry_run", "preflight")
+WORK = "calibrating"  # the module that does it
 PARAMETERS = (*(p for p in STUDY if p.name in _USED), CALIBRATION_EXAMPLES)
-
-
-def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
-    """The milestone on a session that is open already; nothing where it has been done."""
-    from latentwire.milestones.calibrating import calibrate_once
-
-    calibrate_once(session, parent)

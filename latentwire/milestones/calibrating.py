@@ -2,9 +2,7 @@
 
 import json
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -24,7 +22,7 @@ from latentwire.session.cost_estimate import (
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.session import Session
 from latentwire.tasks.dataset import Dataset
-from latentwire.tasks.question import Question, tokenize
+from latentwire.tasks.question import Question
 from latentwire.terminal import shows_bars, tell
 from latentwire.tracking.calibration_lookup import (
     CALIBRATION,
@@ -41,7 +39,7 @@ from latentwire.tracking.runs import digest_of
 log = logging.getLogger("latentwire")
 
 
-def calibrate_once(session: Session, parent: MilestoneRun | None = None) -> None:
+def run_on(session: Session) -> None:
     """Calibrate a pair; nothing where it has been done."""
     values = session.values
     count = values["calibration_examples"]
@@ -64,7 +62,7 @@ def calibrate_once(session: Session, parent: MilestoneRun | None = None) -> None
         questions = sum(min(count, len(s.examples)) for s in sets)
         print_cost(session, pace.time_for(questions), pace, "calibration")
         return
-    with session_run(session, "calibrate", parent) as milestone:
+    with session_run(session, "calibrate") as milestone:
         for _, made_by in run_exclusively(
             milestone.leases,
             [request],
@@ -107,14 +105,10 @@ def _make(
     writer, run_id = milestone.writer, milestone.run_id
     scored_never = {s.name: (s.hash, len(s.examples), s.source) for s in sets}
     log_question_sets(session.store, run_id, scored_never, TRAINING)
-    both = session.files.tokenizer, session.files.sharer_tokenizer
-    asked = [q for s in sets for q in tokenize(s.task, s.examples[:count], *both)]
+    asked = [q for s in sets for q in session.tokenized(s, count)]
     data = _calibrate(session, asked, about)
     found = from_bytes(data, "the new calibration")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / FILE
-        path.write_bytes(data)
-        writer.log_file(run_id, path)
+    writer.log_bytes(run_id, data, FILE)
     writer.log_text(run_id, json.dumps(dict(found.about), indent=2), "calibration.json")
     tags = {
         CALIBRATION: found.hash,

@@ -70,7 +70,7 @@ class _Item:
         return self.channel.codec
 
 
-def measure_codecs(session: Session, parent: MilestoneRun | None = None) -> None:
+def run_on(session: Session) -> None:
     """Measure every codec asked for that is not measured yet, and say what all of them gave."""
     if session.values["dry_run"] and not session.is_local():
         print(f"m1: the files of {session.pair.name} are not here yet; a run downloads them first")
@@ -94,7 +94,7 @@ def measure_codecs(session: Session, parent: MilestoneRun | None = None) -> None
         print(f"  and the times beside them of {len(plan_link_times(session))} datasets")
         print_cost(session, pace.time_for(questions), pace, "measurement")
         return
-    with session_run(session, "m1", parent) as milestone:
+    with session_run(session, "m1") as milestone:
         log_checkpoints(milestone, session)
         sets = question_sets(session, session.dataset_names)
         log_question_sets(session.store, milestone.run_id, sets)
@@ -198,10 +198,7 @@ def _measure(session: Session, milestone: MilestoneRun, item: _Item, look: Look)
         milestone.writer.set_description(run_id, f"Left out: {reason}")
         milestone.writer.finish(run_id, status="FAILED")
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / PACKET_FILE
-        path.write_bytes(packet)
-        milestone.writer.log_file(run_id, path)
+    milestone.writer.log_bytes(run_id, packet, PACKET_FILE)
     milestone.writer.log_text(run_id, json.dumps(asdict(found), indent=2), LAYERS_FILE)
     milestone.writer.finish(run_id, found.metrics())
     return session.store.client.get_run(run_id)

@@ -21,7 +21,8 @@ from latentwire.analysis.equal_bytes import (
     equal_bytes_table,
     sentences,
 )
-from latentwire.analysis.equal_bytes_figure import write_equal_bytes
+from latentwire.analysis.equal_bytes_figure import draw_equal_bytes
+from latentwire.analysis.pictures import save_each
 from latentwire.channel.codec_names import BY_TOKEN
 from latentwire.controls.registry import DERANGED, MATCHED
 from latentwire.errors import LatentWireError
@@ -34,7 +35,6 @@ from latentwire.session.progress_lines import shown_progress
 from latentwire.session.session import Session
 from latentwire.spec.axes import BYTE_CODECS, C2C, CACHES, LM, SYSTEMS
 from latentwire.spec.condition import Channel, Condition, Message
-from latentwire.tasks.question import tokenize
 from latentwire.terminal import tell
 from latentwire.tracking.runs import digest_of
 
@@ -46,7 +46,7 @@ WHOLE = "bf16"  # the codec of layers that are not quantized
 Candidates = Mapping[tuple[int, str], Sequence[Condition]]  # by budget and kind
 
 
-def compare_at_equal_bytes(session: Session, parent: MilestoneRun | None = None) -> None:
+def run_on(session: Session) -> None:
     """Choose what is not chosen yet, and evaluate what is not finished."""
     tried = candidates(session)
     request = _request(session, tried)
@@ -56,20 +56,13 @@ def compare_at_equal_bytes(session: Session, parent: MilestoneRun | None = None)
         return
     if text is None:
         sets = [session.development(name) for name in session.dataset_names]
-        text = SEARCH.searched_once(
-            session, request, sets, partial(_search, session, tried), parent
-        )
+        text = SEARCH.searched_once(session, request, sets, partial(_search, session, tried))
     chosen = _chosen(tried, json.loads(text)["measured"])
     unique = dict.fromkeys(each.condition for found in chosen.values() for each in found)
     controls = MATCHED, DERANGED
     conditions = [replace(each, control=control) for each in unique for control in controls]
-    run_grid(
-        session,
-        "m13",
-        [Condition("receiver"), *conditions],
-        parent,
-        partial(_log_table, session, chosen),
-    )
+    conditions.insert(0, Condition("receiver"))
+    run_grid(session, "m13", conditions, partial(_log_table, session, chosen))
 
 
 def candidates(session: Session) -> Candidates:
@@ -145,8 +138,7 @@ def _search(session: Session, tried: Candidates) -> str:
     count, measured = session.values["development_examples"], {}
     for name in session.dataset_names:
         found = session.development(name)
-        both = session.files.tokenizer, session.files.sharer_tokenizer
-        questions = tokenize(found.task, found.examples[:count], *both)
+        questions = session.tokenized(found, count)
         private, options = found.private, found.task.has_options
         asked = [c for c in every if SYSTEMS[c.system].serves(private, options)]
         tell(f"m13: {name}: {len(asked)} ways on {len(questions)} questions of {found.name}")
@@ -217,6 +209,6 @@ def _log_table(
     for name, text in ((TABLE, csv_text(table)), ("equal_bytes.txt", "\n".join(said) + "\n")):
         run.writer.log_text(run.run_id, text, name)
     with tempfile.TemporaryDirectory() as folder:
-        for path in write_equal_bytes(table, Path(folder)):
+        for path in save_each(draw_equal_bytes, table, Path(folder), "equal_bytes_"):
             run.writer.log_file(run.run_id, path)
     print(*said, sep="\n", flush=True)

@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.foresight import Choice, foresight_table
 from latentwire.analysis.frames import records
+from latentwire.milestones import m9
 from latentwire.session.conclusion import stored_outcomes
+from latentwire.session.curve_log import log_csv
 from latentwire.session.grid import run_grid
 from latentwire.session.milestone_run import MilestoneRun
 from latentwire.session.session import Session
@@ -19,11 +20,10 @@ from latentwire.spec.condition import Channel, Condition
 TABLE = "oracle.csv"
 
 
-def compare_with_oracles(
-    session: Session, conditions: Sequence[Condition], parent: MilestoneRun | None = None
-) -> None:
+def run_on(session: Session) -> None:
     """Evaluate what is not finished, and write the table."""
-    run_grid(session, "m9", conditions, parent, partial(_log_table, session, conditions))
+    conditions = m9.conditions(session.values)
+    run_grid(session, "m9", conditions, partial(_log_table, session, conditions))
 
 
 def _log_table(
@@ -41,10 +41,8 @@ def _log_table(
         ]
         tables.append(foresight_table(dataset, choices))
     table = pd.concat(tables, ignore_index=True)
-    if table.empty:
-        return
-    run.writer.log_text(run.run_id, csv_text(table), TABLE)
-    print(table.to_string(index=False, float_format=lambda number: f"{number:.4g}"), flush=True)
+    if not table.empty:
+        log_csv(run, table, TABLE)
 
 
 def _place(row: Mapping[str, Any]) -> tuple[object, ...]:

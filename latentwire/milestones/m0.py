@@ -5,15 +5,10 @@ zeros: what C2C scores above another question's is what the own cache was worth.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from latentwire.parameters import CONTROLS_SENT, DONORS, STUDY, WORKERS, Values
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
-
-if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
-    from latentwire.session.session import Session
 
 PARAMETERS = (*STUDY, WORKERS, replace(CONTROLS_SENT, default="matched,deranged,zero"), DONORS)
 
@@ -22,10 +17,3 @@ def conditions(values: Values) -> list[Condition]:
     """Each model alone, and the whole cache under every control."""
     sent = [Condition(C2C, Channel("bf16"), control) for control in values["controls"]]
     return [Condition("receiver"), Condition("sharer"), *sent]
-
-
-def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
-    """The milestone on a session that is open already."""
-    from latentwire.session.grid import run_grid
-
-    run_grid(session, "m0", conditions(session.values), parent)

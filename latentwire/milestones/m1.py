@@ -6,19 +6,7 @@ the other milestones evaluate is checked on the way. Beside it, the times of all
 codec's (see `latency`).
 """
 
-from typing import TYPE_CHECKING
-
 from latentwire.parameters import CALIBRATION, CODEC, SAMPLE, STUDY
 
-if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
-    from latentwire.session.session import Session
-
+WORK = "codec_measurements"  # the module that does it
 PARAMETERS = (*STUDY, CODEC, CALIBRATION, SAMPLE)
-
-
-def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
-    """The milestone on a session that is open already."""
-    from latentwire.milestones.codec_measurements import measure_codecs
-
-    measure_codecs(session, parent)

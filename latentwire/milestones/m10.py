@@ -7,28 +7,20 @@ bits for all tokens that fit.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from latentwire.parameters import (
     BUDGET_BYTES,
     CALIBRATION,
     CODEC,
-    CONTROLS_SENT,
-    DONORS,
     ORDER,
-    STUDY,
-    WORKERS,
     Parameter,
     Values,
     comma_list,
+    of_grid,
     share,
 )
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
-
-if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
-    from latentwire.session.session import Session
 
 BUDGET_RATIO = Parameter(
     "budget_ratio",
@@ -36,9 +28,8 @@ BUDGET_RATIO = Parameter(
     comma_list(share),
     "most bytes of a packet, as shares of the whole cache's in 16 bits; not used with budget_bytes",
 )
-PARAMETERS = (
-    *STUDY,
-    WORKERS,
+WORK = "allocating"  # the module that does it
+PARAMETERS = of_grid(
     replace(
         CODEC,
         default="tokens:int8,tokens:int8:int4:int3:int2,int8,int4",
@@ -48,8 +39,6 @@ PARAMETERS = (
     BUDGET_RATIO,
     BUDGET_BYTES,
     replace(ORDER, default="back,vnorm"),
-    CONTROLS_SENT,
-    DONORS,
 )
 
 
@@ -64,10 +53,3 @@ def conditions(values: Values) -> list[Condition]:
         for order in values["order"]
         for control in values["controls"]
     ]
-
-
-def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
-    """The milestone on a session that is open already."""
-    from latentwire.milestones.allocating import compare_within_budgets
-
-    compare_within_budgets(session, conditions(session.values), parent)

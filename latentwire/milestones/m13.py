@@ -5,7 +5,6 @@ the test set, with the own message and with another question's; none is longer t
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from latentwire.channel.selectors.registry import SELECTORS
 from latentwire.parameters import (
@@ -23,13 +22,10 @@ from latentwire.parameters import (
     order_among,
 )
 
-if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
-    from latentwire.session.session import Session
-
 DEVELOPMENT_EXAMPLES = Parameter(
     "development_examples", "128", int_at_least(2), "questions of each set to choose by, not scored"
 )
+WORK = "equal_bytes"  # the module that does it
 PARAMETERS = (
     *STUDY,
     WORKERS,
@@ -50,10 +46,3 @@ PARAMETERS = (
     DEVELOPMENT_EXAMPLES,
     DONORS,
 )
-
-
-def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
-    """The milestone on a session that is open already."""
-    from latentwire.milestones.equal_bytes import compare_at_equal_bytes
-
-    compare_at_equal_bytes(session, parent)

@@ -4,15 +4,7 @@ from typing import TYPE_CHECKING
 
 from latentwire.garbage import importing
 from latentwire.milestones.from_store import store_for
-from latentwire.parameters import (
-    DATA_DIR,
-    DATASET,
-    MARGIN_POINTS,
-    OUTPUT_DIR,
-    PAIR,
-    SOURCE,
-    Values,
-)
+from latentwire.parameters import DATA_DIR, DATASET, MARGIN_POINTS, OUTPUT_DIR, PAIR, SOURCE, Values
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
     from latentwire.session.milestone_run import MilestoneRun

@@ -7,7 +7,6 @@ where it was.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from latentwire.milestones import train
 from latentwire.parameters import (
@@ -20,12 +19,9 @@ from latentwire.parameters import (
     int_at_least,
 )
 
-if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
-    from latentwire.session.session import Session
-
 SEEDS = Parameter("seeds", "3", int_at_least(1, 100), "trainings of each kind: seed, seed + 1, ...")
 _OWN = ("codec", "trained_pair", "output_dir")
+WORK = "recovering"  # the module that does it
 PARAMETERS = (
     *(parameter for parameter in train.PARAMETERS if parameter.name not in _OWN),
     replace(CODEC, default="int2,int3,kivi2", help="codecs to train through, one a training"),
@@ -35,10 +31,3 @@ PARAMETERS = (
     WORKERS,
     replace(OUTPUT_DIR, default="outputs/m5", help="folder of the trainings and the table"),
 )
-
-
-def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
-    """The milestone on a session that is open already."""
-    from latentwire.milestones.recovering import recover
-
-    recover(session, parent)

@@ -5,25 +5,17 @@ questions, of as many bits in the mean over tensors as the uniform ones that the
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from latentwire.parameters import (
     CALIBRATION,
     CALIBRATION_EXAMPLES,
     CODEC,
-    CONTROLS_SENT,
-    DONORS,
-    STUDY,
-    WORKERS,
     Parameter,
     comma_list,
     int_at_least,
+    of_grid,
     one_of,
 )
-
-if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
-    from latentwire.session.session import Session
 
 UNIFORM = "int8,int4,int3,int2"
 PROTECTED = ",".join(f"int{bits}/last{layers}:bf16" for bits in (8, 4) for layers in (2, 4, 8))
@@ -40,21 +32,11 @@ SEARCHED_BY = Parameter(
     one_of(ANSWER, DISTORTION),
     "answer: what bits cost the answer, checked on other questions; distortion: what tensors lose",
 )
-PARAMETERS = (
-    *STUDY,
-    WORKERS,
+WORK = "scheduling"  # the module that does it
+PARAMETERS = of_grid(
     replace(CODEC, default=f"{UNIFORM},{PROTECTED}", help="codecs that searched ones stand beside"),
     CALIBRATION,
     SEARCHED_BITS,
     SEARCHED_BY,
     replace(CALIBRATION_EXAMPLES, help="training questions of each set to search schedules on"),
-    CONTROLS_SENT,
-    DONORS,
 )
-
-
-def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
-    """The milestone on a session that is open already."""
-    from latentwire.milestones.scheduling import compare_schedules
-
-    compare_schedules(session, parent)

@@ -6,29 +6,21 @@ receiver's tokens have one of the sharer's for their own stands beside what is s
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from c2c.paired_prompts import ALIGNMENTS, OFF
 from latentwire.parameters import (
     CALIBRATION,
     CODEC,
-    CONTROLS_SENT,
-    DONORS,
     KV_BITS,
-    STUDY,
-    WORKERS,
     Parameter,
     Values,
     codecs_of,
     comma_list,
+    of_grid,
     one_of,
 )
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
-
-if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
-    from latentwire.session.session import Session
 
 ALIGNMENT = Parameter(
     "alignment",
@@ -36,31 +28,15 @@ ALIGNMENT = Parameter(
     comma_list(one_of(OFF, *ALIGNMENTS)),
     "how prompts are aligned; off is left out where each model has a tokenizer of its own",
 )
-PARAMETERS = (
-    *STUDY,
-    WORKERS,
-    replace(KV_BITS, default="16"),
-    CODEC,
-    CALIBRATION,
-    ALIGNMENT,
-    CONTROLS_SENT,
-    DONORS,
-)
+WORK = "aligning"  # the module that does it
+PARAMETERS = of_grid(replace(KV_BITS, default="16"), CODEC, CALIBRATION, ALIGNMENT)
 
 
 def conditions(values: Values) -> list[Condition]:
     """Every alignment, codec and control."""
-    codecs = codecs_of(values)
     return [
         Condition(C2C, Channel(name, alignment="" if alignment == OFF else alignment), control)
         for alignment in values["alignment"]
-        for name in codecs
+        for name in codecs_of(values)
         for control in values["controls"]
     ]
-
-
-def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
-    """The milestone on a session that is open already."""
-    from latentwire.milestones.aligning import compare_alignments
-
-    compare_alignments(session, conditions(session.values), parent)

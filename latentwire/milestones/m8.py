@@ -12,8 +12,7 @@ from latentwire.milestones import m3
 from latentwire.milestones.m3 import conditions
 from latentwire.parameters import KEEP_RATIOS, KV_BITS, ORDER, with_defaults
 
-if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
+if TYPE_CHECKING:  # it takes seconds to import: a help text must not
     from latentwire.session.session import Session
 
 _OTHER_DEFAULTS = {
@@ -24,7 +23,7 @@ _OTHER_DEFAULTS = {
 PARAMETERS = with_defaults(m3.PARAMETERS, _OTHER_DEFAULTS)
 
 
-def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
+def run_on(session: "Session") -> None:
     """The milestone on a session that is open already. LatentWireError where the pair can have none
     of the orders."""
     from latentwire.session.grid import refused_orders, run_grid
@@ -37,4 +36,4 @@ def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
         if not kept:
             raise LatentWireError(f"order={said}")
         print(f"m8: left out: {said}")
-    run_grid(session, "m8", kept, parent)
+    run_grid(session, "m8", kept)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from c2c.errors import C2CError
 from latentwire.errors import LatentWireError, first_line, unwritable
 from latentwire.milestones import baselines, calibrate, m0, m1, m2, m3, m4, m8
+from latentwire.milestones.registry import name_of, run_milestone
 from latentwire.parameters import (
     CALIBRATION_EXAMPLES,
     CODEC,
@@ -31,7 +32,6 @@ from latentwire.parameters import (
 )
 
 if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
     from latentwire.session.session import Session
     from latentwire.tracking.store import Store
 
@@ -76,8 +76,8 @@ def run_on(session: "Session") -> None:
     with session_run(session, "main") as parent:
         failures = _Failures(session.store, len(steps) + 1)
         for milestone in steps:
-            step = partial(_run_step, milestone, session, parent)
-            failures.survive(_name(milestone), step)
+            step = partial(_run_step, milestone, session.below(parent))
+            failures.survive(name_of(milestone), step)
         drawn = _complete(m4.PARAMETERS, values) | {
             "pair": session.pair.name,
             "dataset": session.question_sets,
@@ -124,15 +124,11 @@ class _Failures:
             )
 
 
-def _name(milestone: Any) -> str:
-    return str(milestone.__name__).rpartition(".")[2]
-
-
-def _run_step(milestone: Any, session: "Session", parent: "MilestoneRun | None" = None) -> None:
+def _run_step(milestone: Any, session: "Session") -> None:
     """One milestone. Calibrating needs training questions and a model that it knows how to
     calibrate; without them the others go on, and M1 leaves out what is not calibrated."""
     try:
-        milestone.run_on(session.under(_complete(milestone.PARAMETERS, session.values)), parent)
+        run_milestone(milestone, session.under(_complete(milestone.PARAMETERS, session.values)))
     except LatentWireError as error:
         if milestone is not calibrate:
             raise

@@ -7,7 +7,7 @@ start finds it all finished. Then `m4 -P source=published` draws the real pair's
 
 from pathlib import Path
 
-from latentwire.parameters import PUBLISHED_FILE, Parameter, Values, holding
+from latentwire.parameters import PUBLISHED_FILE, Parameter, holding
 
 
 def _folder(text: str) -> Path:
@@ -17,10 +17,5 @@ def _folder(text: str) -> Path:
     return folder
 
 
+WORK = "publishing"  # the module that does it
 PARAMETERS = (Parameter("reference_dir", "", _folder, f"folder that holds {PUBLISHED_FILE}"),)
-
-
-def run(values: Values) -> None:
-    from latentwire.milestones.publishing import log_published  # it takes seconds to import
-
-    log_published(values)

@@ -18,7 +18,7 @@ from latentwire.tracking.store import open_store
 from latentwire.user_files import read_bytes
 
 
-def log_published(values: Values) -> None:
+def run(values: Values) -> None:
     """Log a condition run and a chunk run for each published condition that is not there."""
     conditions = read_published(values["reference_dir"])
     identity = hashlib.sha256(read_bytes(values["reference_dir"] / PUBLISHED_FILE)).hexdigest()

@@ -16,7 +16,7 @@ from latentwire.analysis.trained_pairs import IN_16_BITS, trained_name
 from latentwire.channel.codec_names import needs_calibration
 from latentwire.errors import LatentWireError
 from latentwire.milestones import calibrate, m2, train
-from latentwire.milestones.training_run import train_once
+from latentwire.milestones.registry import run_milestone
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import Values, completed
 from latentwire.session.conclusion import stored_outcomes
@@ -31,7 +31,7 @@ TABLE = "recovery.csv"
 Kept = dict[tuple[int, str, str, str], Outcomes]  # by seed, codec of training, dataset, codec
 
 
-def recover(session: Session, parent: MilestoneRun | None = None) -> None:
+def run_on(session: Session) -> None:
     """Train, evaluate, compare. What earlier starts finished is not done again."""
     values = session.values
     codecs = _checked(values["codec"] or ())
@@ -39,20 +39,21 @@ def recover(session: Session, parent: MilestoneRun | None = None) -> None:
     trainings = [(seed, codec) for seed in seeds for codec in ("", *codecs)]
     if values["dry_run"]:
         for seed, codec in trainings:
-            train_once(session.under(_of_training(session.pair.name, values, seed, codec)))
+            wanted = _of_training(session.pair.name, values, seed, codec)
+            run_milestone(train, session.under(wanted))
         return
-    with session_run(session, "m5", parent) as run:
-        kept: Kept = {}
+    with session_run(session, "m5") as run:
+        kept, part = Kept(), session.below(run)
         for seed, codec in trainings:
             wanted = _of_training(session.pair.name, values, seed, codec)
             tell(f"m5: seed {seed}, trained {_through(codec)}")
-            train_once(session.under(wanted), run)
+            run_milestone(train, part.under(wanted))
             pair = load_pair(str(wanted["output_dir"] / "pair.yaml"))
-            trained = session.with_fuser_of(pair).under(_of_evaluation(values, codecs))
+            trained = part.with_fuser_of(pair).under(_of_evaluation(values, codecs))
             if any(map(needs_calibration, codecs)):  # of layers whose gates are open in this one
                 own = completed(calibrate.PARAMETERS, values)
-                calibrate.run_on(trained.under(own), run)
-            m2.run_on(trained, run)
+                run_milestone(calibrate, trained.under(own))
+            run_milestone(m2, trained)
             kept |= _answers(trained, seed, codec, codecs)
         found = [
             recovery(dataset, codec, [_outcomes(kept, seed, dataset, codec) for seed in seeds])

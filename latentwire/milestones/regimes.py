@@ -1,6 +1,5 @@
 """M14's work: a table of cells, sentences and pictures, from what the store holds."""
 
-import logging
 import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -9,12 +8,13 @@ from typing import Any
 
 from latentwire.analysis import csv_files
 from latentwire.analysis.break_even_bandwidth import STARTS, figures
-from latentwire.analysis.curve import REFERENCE, ConditionResult, lent_of
+from latentwire.analysis.curve import ConditionResult, lent_of
 from latentwire.analysis.frames import records
 from latentwire.analysis.measured_condition import MeasuredCondition, measured_conditions
-from latentwire.analysis.output_folder import record_written
+from latentwire.analysis.output_folder import copy_out
+from latentwire.analysis.pictures import save_each
 from latentwire.analysis.regimes import contenders
-from latentwire.analysis.regimes_figure import write_regimes
+from latentwire.analysis.regimes_figure import draw_maps
 from latentwire.analysis.regimes_table import (
     TABLE,
     Gains,
@@ -28,7 +28,6 @@ from latentwire.analysis.regimes_times import ways
 from latentwire.controls.registry import DERANGED, MATCHED, is_lent
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record
-from latentwire.milestones.budget_curves import copy_to
 from latentwire.pairs.load import name_in_runs
 from latentwire.parameters import AUTO, Values
 from latentwire.session.milestone_run import milestone_run
@@ -47,8 +46,6 @@ from latentwire.tracking.results_reader import (
 from latentwire.tracking.runs import IDENTITY
 from latentwire.tracking.store import Store
 
-log = logging.getLogger("latentwire")
-
 Place = tuple[str, str]  # pair and question set
 
 
@@ -63,7 +60,7 @@ def draw_regimes(store: Store, values: Values) -> None:
     gains = _gains(drawn, lent)
     rows: list[dict[str, Any]] = []
     for place, conditions in places.items():
-        whole = [one for one in conditions if _is_reference(one)]
+        whole = [one for one in conditions if one.part.is_reference]
         for budget in values["budget_bytes"]:
             found = contenders(conditions, budget)
             rows += cell_rows(place, budget, found, whole, links[place], gains, values)
@@ -79,15 +76,13 @@ def draw_regimes(store: Store, values: Values) -> None:
     ):
         path = Path(folder) / TABLE
         csv_files.write_csv(table, path)
-        written = [path, *write_regimes(table, Path(folder))]
+        written = [path, *save_each(draw_maps, table, Path(folder), "regimes_")]
         for each in written:
             run.writer.log_file(run.run_id, each)
         run.writer.log_text(run.run_id, "\n".join(sentences(table)) + "\n", "regimes.txt")
         print(*overview(table), sep="\n", flush=True)
         if values["output_dir"]:
-            copy_to(values["output_dir"], written)
-            if left := record_written(values["output_dir"], "m14", written):
-                log.warning(left)
+            copy_out(values["output_dir"], "m14", written)
 
 
 def _read(
@@ -128,16 +123,6 @@ def _complete(found: Sequence[ConditionResult]) -> dict[Place, list[MeasuredCond
         if own and one.is_complete and not one.is_mute:
             by_place[one.part.pair, one.part.dataset].append(one)
     return by_place
-
-
-def _is_reference(one: MeasuredCondition) -> bool:
-    """Whether it is the whole cache in 16 bits: what recomputation at the receiver's end gives."""
-    assert REFERENCE.channel is not None
-    point = REFERENCE.point
-    return all(
-        getattr(one.part, name) == getattr(point, name)
-        for name in ("system", "codec", "keep_ratio", "budget_bytes", "budget_ratio")
-    )
 
 
 def _links(store: Store, places: Collection[Place]) -> dict[Place, Links]:

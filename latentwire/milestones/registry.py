@@ -1,10 +1,12 @@
 """Which milestones there are: the modules of this package that declare PARAMETERS.
 
 A milestone is one module: a docstring whose first line says what it asks, `PARAMETERS`, and
-`run_on(session)`, or `run(values)` where it works on no pair. Its place on the command line, in
-MLproject and on a cluster follows from these.
+`conditions(values)` of a grid, `run_on(session)` where it does something else, or `run(values)`
+where it works on no pair. Its place on the command line, in MLproject and on a cluster follows from
+these.
 What takes seconds to import (torch, transformers, MLflow, pandas) is imported when it runs, so that
-help texts and wrong parameters are quick.
+help texts and wrong parameters are quick: so `run_on` or `run` may stand in another module, which
+`WORK` names.
 """
 
 import ast
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from latentwire.errors import LatentWireError, quoted
@@ -75,13 +78,36 @@ def load_milestone(name: str) -> Milestone:
             f"{did_you_mean(name, questions())}"
         )
     module = import_module(f"latentwire.milestones.{name}")
-    # A grid of conditions may turn out to be finished, and then needs no models.
-    may_wait = hasattr(module, "conditions")
-    run = getattr(module, "run", None) or partial(_run_in_session, module.run_on, may_wait)
-    return Milestone(name, module.__doc__ or "", module.PARAMETERS, run)
+    return Milestone(name, module.__doc__ or "", module.PARAMETERS, partial(_run, module))
 
 
-def _run_in_session(run_on: Callable[["Session"], None], may_wait: bool, values: "Values") -> None:
+def name_of(module: ModuleType) -> str:
+    """The name of the milestone that a module is."""
+    return module.__name__.rpartition(".")[2]
+
+
+def run_milestone(module: ModuleType, session: "Session") -> None:
+    """Do a milestone on a session that is open already: what its module does, or its grid."""
+    work = _work(module)
+    if hasattr(work, "run_on"):
+        work.run_on(session)
+        return
+    from latentwire.session.grid import run_grid
+
+    run_grid(session, name_of(module), module.conditions(session.values))
+
+
+def _work(module: ModuleType) -> ModuleType:
+    """Where a milestone's work stands."""
+    name = getattr(module, "WORK", None)
+    return import_module(f"latentwire.milestones.{name}") if name else module
+
+
+def _run(module: ModuleType, values: "Values") -> None:
+    """Do a milestone, on a session that is opened for it if it works on a pair."""
+    if "pair" not in values or hasattr(module, "run"):
+        _work(module).run(values)
+        return
     from latentwire.pairs.load import load_pair
     from latentwire.parameters import AUTO
 
@@ -90,8 +116,9 @@ def _run_in_session(run_on: Callable[["Session"], None], may_wait: bool, values:
     with importing():
         from latentwire.session.preflight_state import open_session
 
-        session = open_session(values, may_wait)
-    run_on(session)
+        # A grid of conditions may turn out to be finished, and then needs no models.
+        session = open_session(values, may_wait=hasattr(module, "conditions"))
+    run_milestone(module, session)
 
 
 def all_milestones() -> list[Milestone]:

@@ -10,12 +10,12 @@ from latentwire.parameters import (
     OUTPUT_DIR,
     PUBLISHED_FILE,
     Parameter,
-    Values,
     holding,
     one_of,
     points,
 )
 
+WORK = "agreement"  # the module that does it
 PARAMETERS = (
     Parameter("source", "local", one_of("local", "published"), "whose answers to judge"),
     Parameter(
@@ -32,9 +32,3 @@ PARAMETERS = (
     ),
     OUTPUT_DIR,
 )
-
-
-def run(values: Values) -> None:
-    from latentwire.milestones.agreement import judge  # it takes seconds to import
-
-    judge(values)

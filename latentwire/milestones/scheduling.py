@@ -13,12 +13,11 @@ from latentwire.evaluation.tensor_distortion import distortions
 from latentwire.milestones.m6 import DISTORTION
 from latentwire.session.grid import run_grid
 from latentwire.session.kept_search import KeptSearch
-from latentwire.session.milestone_run import MilestoneRun
 from latentwire.session.progress_lines import shown_progress
 from latentwire.session.session import Session
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
-from latentwire.tasks.question import Question, tokenize
+from latentwire.tasks.question import Question
 from latentwire.terminal import tell
 from latentwire.tracking.runs import digest_of
 
@@ -26,7 +25,7 @@ SEARCH = KeptSearch("m6", "schedules.json", "latentwire.schedules")
 FORMAT = 4  # raise when the same questions may give other schedules
 
 
-def compare_schedules(session: Session, parent: MilestoneRun | None = None) -> None:
+def run_on(session: Session) -> None:
     """Search what is not found in the store, and evaluate what is not finished."""
     values, codecs = session.values, list(session.values["codec"])
     request = _request(session)
@@ -35,14 +34,14 @@ def compare_schedules(session: Session, parent: MilestoneRun | None = None) -> N
         print("m6: schedules are not searched yet: their conditions are known after that")
     elif text is None:
         sets = [session.training(name) for name in session.dataset_names]
-        text = SEARCH.searched_once(session, request, sets, partial(_search, session), parent)
+        text = SEARCH.searched_once(session, request, sets, partial(_search, session))
     codecs += json.loads(text)["schedules"].values() if text else []
     conditions = [
         Condition(C2C, Channel(name), control)
         for name in dict.fromkeys(codecs)
         for control in values["controls"]
     ]
-    run_grid(session, "m6", conditions, parent)
+    run_grid(session, "m6", conditions)
 
 
 def _request(session: Session) -> str:
@@ -56,8 +55,7 @@ def _search(session: Session) -> str:
     """Search on training questions; the artifact."""
     sets = [session.training(name) for name in session.dataset_names]
     count = session.values["calibration_examples"]
-    both = session.files.tokenizer, session.files.sharer_tokenizer
-    questions = [q for s in sets for q in tokenize(s.task, s.examples[:count], *both)]
+    questions = [q for s in sets for q in session.tokenized(s, count)]
     asked = [question.under(session.pair.alignment) for question in questions]
     by = by_distortion if session.values["searched_by"] == DISTORTION else by_answer
     content = by(session.loaded, asked, session.values["searched_bits"])

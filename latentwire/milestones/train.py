@@ -6,7 +6,6 @@ states is the best. Killed anywhere and started again, it ends with the same wei
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from c2c.paired_prompts import ALIGNMENTS
 from latentwire.parameters import (
@@ -25,11 +24,8 @@ from latentwire.parameters import (
     one_of,
 )
 
-if TYPE_CHECKING:  # they take seconds to import: a help text must not
-    from latentwire.session.milestone_run import MilestoneRun
-    from latentwire.session.session import Session
-
 _SHARED = ("data_dir", "device", "dtype", "dry_run", "preflight")
+WORK = "training_run"  # the module that does it
 PARAMETERS = (
     PAIR_TO_TRAIN,
     *(parameter for parameter in STUDY if parameter.name in _SHARED),
@@ -78,10 +74,3 @@ PARAMETERS = (
     Parameter("trained_pair", "", str, "name of the pair that is written; none: the pair's own"),
     replace(OUTPUT_DIR, default="outputs/train", help="folder of this training"),
 )
-
-
-def run_on(session: "Session", parent: "MilestoneRun | None" = None) -> None:
-    """The milestone on a session that is open already; nothing where it has been done."""
-    from latentwire.milestones.training_run import train_once
-
-    train_once(session, parent)

@@ -67,7 +67,7 @@ _BESIDE = (
 )
 
 
-def train_once(session: Session, parent: MilestoneRun | None = None) -> None:
+def run_on(session: Session) -> None:
     """Train the fuser that a session's parameters ask for; nothing where it has been done."""
     torchrun.require_fit(session.device, session.values["batch_size"])
     try:
@@ -86,7 +86,7 @@ def train_once(session: Session, parent: MilestoneRun | None = None) -> None:
     if folder.is_done:
         print(f"train: finished, the pair is {folder.pair_file}")
         return
-    with folder.locked(), session_run(session, "train", parent) as milestone:
+    with folder.locked(), session_run(session, "train") as milestone:
         log_checkpoints(milestone, session)
         used = {part.name: (part.hash, part.used, part.source) for part in data.parts}
         log_question_sets(session.store, milestone.run_id, used, TRAINING)

@@ -8,6 +8,7 @@ from pathlib import Path
 from latentwire.errors import LatentWireError
 from latentwire.pairs.locate import MODEL_FILES, LocatedPair, parts_of
 from latentwire.pairs.pair import Pair
+from latentwire.user_files import read_bytes
 
 _FUSER_FILES = ("projector_*.json", "projector_*.pt")
 
@@ -125,15 +126,8 @@ def _changed_in_cache(folder: Path) -> bool:
 
 def _git_hash(path: Path) -> str:
     """Under which git keeps a file's content."""
-    content = _read(path)
+    content = read_bytes(path)
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise LatentWireError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def combined_identity(identity: dict[str, str]) -> str:

@@ -114,10 +114,7 @@ def bytes_to_download(source: FileSource, kind: Kind) -> int | None:
         return source.download_bytes
     try:
         info = HfApi().model_info(
-            source.repo,
-            revision=source.revision,
-            files_metadata=True,
-            timeout=HUB_TIMEOUT_S,
+            source.repo, revision=source.revision, files_metadata=True, timeout=HUB_TIMEOUT_S
         )
     except Exception as error:  # the network, the hub and its client have errors of their own
         log.debug("%s: its size cannot be asked: %s", source, error)

@@ -13,13 +13,7 @@ from mlflow.utils.uri import is_local_uri
 from latentwire.analysis import unanswered
 from latentwire.analysis.bootstrap import mean_interval
 from latentwire.analysis.chunk_metrics import chunk_metrics
-from latentwire.analysis.curve import (
-    REFERENCE,
-    ConditionResult,
-    build_curve,
-    merged,
-    outcomes,
-)
+from latentwire.analysis.curve import REFERENCE, ConditionResult, build_curve, merged, outcomes
 from latentwire.analysis.letter_distribution import at_limit, endless
 from latentwire.analysis.stats import wilson_interval
 from latentwire.errors import LatentWireError
@@ -39,11 +33,7 @@ from latentwire.tracking.runs import CONDITION, mark_repeated
 log = logging.getLogger("latentwire")
 
 # What M0 measures and everything else is compared with.
-REFERENCE_CONDITIONS = (
-    Condition("receiver"),
-    Condition("sharer"),
-    REFERENCE,
-)
+REFERENCE_CONDITIONS = (Condition("receiver"), Condition("sharer"), REFERENCE)
 
 
 def answers_of(

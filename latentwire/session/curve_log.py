@@ -26,6 +26,12 @@ def log_pictures(runs: Sequence[MilestoneRun], frame: pd.DataFrame) -> list[str]
     return [f"{PICTURES}/{path.name}" for path in paths]
 
 
+def log_csv(run: MilestoneRun, table: pd.DataFrame, name: str) -> None:
+    """Print a small table, and log it to a milestone's run as CSV."""
+    run.writer.log_text(run.run_id, csv_text(table), name)
+    print(table.to_string(index=False, float_format=lambda number: f"{number:.4g}"), flush=True)
+
+
 def log_table(
     run: MilestoneRun,
     frame: pd.DataFrame,
@@ -34,15 +40,11 @@ def log_table(
     shown: bool = True,
     said: Sequence[str] = (),
 ) -> None:
-    """Print the table, and log it with the headline metrics and a description of the run.
+    """Print the table if it is to be `shown`, and log it with the headline metrics and a
+    description of the run, with pictures among its artifacts and what else is `said`.
 
-    Args:
-        run: the milestone's run.
-        frame: the curve, with the conditions that the milestone's own are compared with.
-        measured: the milestone's own rows; all of `frame` unless given.
-        pictures: artifacts of the run that its description shows.
-        shown: whether to print the table.
-        said: more sentences of the description.
+    The table has the milestone's own rows, `measured`: all of `frame`, the curve with what these
+    are compared with, unless given.
     """
     measured = frame if measured is None else measured
     table = render_table(measured)

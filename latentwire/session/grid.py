@@ -21,11 +21,7 @@ from latentwire.tasks.question import lenders
 from latentwire.terminal import tell
 from latentwire.tracking.dataset_inputs import log_question_sets
 from latentwire.tracking.outbox import flush_outbox
-from latentwire.tracking.runs import (
-    CONDITION,
-    FINGERPRINT,
-    IDENTITY,
-)
+from latentwire.tracking.runs import CONDITION, FINGERPRINT, IDENTITY
 
 if TYPE_CHECKING:  # they take seconds to import
     import pandas as pd
@@ -39,7 +35,6 @@ def run_grid(
     session: Session,
     name: str,
     conditions: Sequence[Condition],
-    parent: MilestoneRun | None = None,
     and_then: "Callable[[MilestoneRun, pd.DataFrame], None]" = lambda run, measured: None,
 ) -> None:
     """Evaluate conditions on the session's datasets and log them as milestone `name`; `and_then` is
@@ -66,7 +61,7 @@ def run_grid(
     if dry_run:
         _print_plans(session, plans)
         return
-    with session_run(session, name, parent, computes=missing > 0) as run:
+    with session_run(session, name, computes=missing > 0) as run:
         log_checkpoints(run, session)
         run.writer.log(run.run_id, tags=tags_of(session.files))
         log_question_sets(session.store, run.run_id, question_sets(session, session.dataset_names))

@@ -35,17 +35,12 @@ class KeptSearch:
         return None
 
     def searched_once(
-        self,
-        session: Session,
-        request: str,
-        sets: list[Dataset],
-        search: Callable[[], str],
-        parent: MilestoneRun | None = None,
+        self, session: Session, request: str, sets: list[Dataset], search: Callable[[], str]
     ) -> str:
         """What `search` gives on question sets, by whichever process is first. LatentWireError
         where it cannot be read back."""
         session.prepare_work()
-        with session_run(session, f"{self.name}_search", parent) as run:
+        with session_run(session, f"{self.name}_search") as run:
             for _ in run_exclusively(
                 run.leases,
                 [request],

@@ -164,13 +164,14 @@ def tell_failure(name: str, error: BaseException) -> None:
 
 
 def session_run(
-    session: "Session", name: str, parent: MilestoneRun | None = None, computes: bool = True
+    session: "Session", name: str, computes: bool = True
 ) -> AbstractContextManager[MilestoneRun]:
     """The run of a milestone on a session, with its parameters. `computes`: unless all is
     finished."""
     if computes:
         session.files.fit_threads()  # before the environment is logged, which tells them
-    return milestone_run(session.store, name, session.resolved, session.pair.name, parent)
+    subject = session.pair.name
+    return milestone_run(session.store, name, session.resolved, subject, session.parent)
 
 
 def log_checkpoints(run: MilestoneRun, session: "Session") -> None:

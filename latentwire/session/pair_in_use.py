@@ -156,11 +156,7 @@ class PairInUse:
     def in_memory(self) -> "LoadedPair":
         """Models and interface."""
         from c2c.cache import geometry
-        from latentwire.interfaces.registry import (
-            load_interface,
-            load_untrained,
-            without_weights,
-        )
+        from latentwire.interfaces.registry import load_interface, load_untrained, without_weights
 
         receiver, sharer = self.models
         shapes = geometry(sharer.config), geometry(receiver.config)

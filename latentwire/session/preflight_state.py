@@ -22,11 +22,7 @@ from latentwire.errors import LatentWireError, NotCached, quoted
 from latentwire.pairs.locate import is_offline, locate_pair, parts_of
 from latentwire.pairs.pair import Pair
 from latentwire.parameters import AUTO, INIT, MESSAGE_TOKENS, SKIP, Values
-from latentwire.session.configuration import (
-    Configuration,
-    announce,
-    chosen_pair,
-)
+from latentwire.session.configuration import Configuration, announce, chosen_pair
 from latentwire.session.known_pairs import recall
 from latentwire.session.session import Session
 from latentwire.tasks.dataset import Dataset
@@ -206,9 +202,7 @@ def _data_checks(opening: PreflightState) -> Iterator[Check]:
         "set HF_HOME and C2C_CKPT_ROOT to folders that are there and can be written",
     )
     yield Check(
-        DISK,
-        lambda: check_disk(opening.downloads),
-        "make room, or set HF_HOME to a larger disk",
+        DISK, lambda: check_disk(opening.downloads), "make room, or set HF_HOME to a larger disk"
     )
 
 

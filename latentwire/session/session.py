@@ -30,6 +30,7 @@ from latentwire.tracking.store import Store
 if TYPE_CHECKING:  # they bring torch and transformers
     from latentwire.channel.calibration import Calibration
     from latentwire.evaluation.loaded_pair import LoadedPair
+    from latentwire.session.milestone_run import MilestoneRun
 
 
 @dataclass
@@ -51,6 +52,7 @@ class Session(Configuration):
     store: Store
     files: PairInUse
     kept: _Kept = field(default_factory=_Kept)
+    parent: "MilestoneRun | None" = None  # the run that its milestones' runs stand below
 
     @classmethod
     def of(cls, chosen: Configuration, store: Store) -> "Session":
@@ -62,11 +64,16 @@ class Session(Configuration):
         """The session under another milestone's parameters, with all that is loaded."""
         return replace(self, values=values)
 
+    def below(self, parent: "MilestoneRun") -> "Session":
+        """The session of a milestone that does others, for these."""
+        return replace(self, parent=parent)
+
     def for_worker(self) -> "Session":
         """The session as a worker process gets it: without the store, and with nothing in memory
         but what is known of the files."""
         kept = _Kept(calibration=self.kept.calibration)
-        return replace(self, store=None, files=self.files.on(self.device), kept=kept)  # type: ignore[arg-type]
+        files = self.files.on(self.device)
+        return replace(self, store=None, files=files, kept=kept, parent=None)  # type: ignore[arg-type]
 
     def on(self, device: str) -> "Session":
         """The session on another device."""
@@ -145,14 +152,18 @@ class Session(Configuration):
         Tokenized once, and without the seed that pairs them, which not every milestone has."""
         if dataset not in self.kept.asked:
             read = self.dataset(dataset)
-            both = self.files.tokenizer, self.files.sharer_tokenizer
-            questions = tokenize(read.task, read.examples, *both)
-            if both[1] is not None:
+            questions = self.tokenized(read)
+            if self.files.sharer_tokenizer is not None:
                 require_alignment(self.pair, self.files.inserts())
             if any(q.prompts.private for q in questions) and not self.files.inserts():
                 raise LatentWireError(f"{dataset}: {NEEDS_INSERTING}")
             self.kept.asked[dataset] = questions
         return self.kept.asked[dataset]
+
+    def tokenized(self, read: Dataset, first: int | None = None) -> list[Question]:
+        """The first questions of a set, or all, with the prompts of both models."""
+        both = self.files.tokenizer, self.files.sharer_tokenizer
+        return tokenize(read.task, read.examples[:first], *both)
 
     def donors(self, dataset: str, donor: int = 1) -> list[Question]:
         """Each question's donor of this number, under the control `deranged`."""

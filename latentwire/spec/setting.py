@@ -84,10 +84,7 @@ class Setting:
         return content
 
 
-_PROTOCOL = {
-    "evaluation_version": EVALUATION_VERSION,
-    "decoding": "greedy",
-}
+_PROTOCOL = {"evaluation_version": EVALUATION_VERSION, "decoding": "greedy"}
 _ALWAYS = {name for name, axis in AXES.items() if not axis.later}
 
 

@@ -6,21 +6,9 @@
 from latentwire.tasks.multiple_choice import MultipleChoice
 from latentwire.tasks.rows import Expected, HubSplit
 
-_TEST = Expected(
-    rows=2376,
-    scored=2278,
-    hash="55ff9b36e6b0b021289b2e25b52f32ec7c13d562ba61ef8cfa61d34f84a7f327",
-)
-_TRAINING = Expected(
-    rows=2251,
-    scored=2147,
-    hash="aa7a61f73c3e4ac09241423afba10f68603ac6bf857c837fa7e58f78fe15b07d",
-)
-_VALIDATION = Expected(
-    rows=570,
-    scored=549,
-    hash="1ba13042ba2c4502b25a0628fb0a7d55f9caf30dd484d46755cbdadfb27f4526",
-)
+_TEST = Expected(2376, 2278, "55ff9b36e6b0b021289b2e25b52f32ec7c13d562ba61ef8cfa61d34f84a7f327")
+_TRAINING = Expected(2251, 2147, "aa7a61f73c3e4ac09241423afba10f68603ac6bf857c837fa7e58f78fe15b07d")
+_VALIDATION = Expected(570, 549, "1ba13042ba2c4502b25a0628fb0a7d55f9caf30dd484d46755cbdadfb27f4526")
 _HUB = ("allenai/ai2_arc", "ARC-Easy")
 
 TASK = MultipleChoice(

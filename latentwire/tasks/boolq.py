@@ -11,11 +11,7 @@ from latentwire.tasks.passage import PassageExample
 from latentwire.tasks.rows import Expected, HubSplit, RowFields
 from latentwire.tasks.task import Example, Options, Task
 
-SCORED = Expected(
-    rows=3270,
-    scored=3270,
-    hash="594877623a1d6076c1fa39f5da35d7779a521b67416fb0500043c18e3b063028",
-)
+SCORED = Expected(3270, 3270, "594877623a1d6076c1fa39f5da35d7779a521b67416fb0500043c18e3b063028")
 HUB = ("google/boolq", "default")
 _ANSWERS = {True: "yes", False: "no"}
 _WORD = re.compile(r"\b(yes|no|true|false)\b", re.IGNORECASE)

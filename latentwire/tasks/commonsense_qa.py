@@ -8,16 +8,8 @@ from latentwire.tasks.answer_letter import LETTERS
 from latentwire.tasks.multiple_choice import MultipleChoice
 from latentwire.tasks.rows import Expected, HubSplit
 
-_SCORED = Expected(
-    rows=1221,
-    scored=1221,
-    hash="7b4fa6fc9ce27bb11d3028c431aa59ad784db8abf7bc85455f84d0a0f525fc70",
-)
-_TRAINING = Expected(
-    rows=9741,
-    scored=9741,
-    hash="9543ac5741c80131c6dba128b5148dee30f21a63ca8fa51463b04ce8bff00a48",
-)
+_SCORED = Expected(1221, 1221, "7b4fa6fc9ce27bb11d3028c431aa59ad784db8abf7bc85455f84d0a0f525fc70")
+_TRAINING = Expected(9741, 9741, "9543ac5741c80131c6dba128b5148dee30f21a63ca8fa51463b04ce8bff00a48")
 _HUB = ("tau/commonsense_qa", "default")
 
 TASK = MultipleChoice(

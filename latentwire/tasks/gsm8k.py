@@ -8,11 +8,7 @@ from typing import Any, ClassVar
 from latentwire.tasks.rows import Expected, HubSplit, RowFields
 from latentwire.tasks.task import Example, Task
 
-_TEST = Expected(
-    rows=1319,
-    scored=1319,
-    hash="741a5533a17457a3dc68c75a6b041d3744a7e99cec798317a55a867662cacdd5",
-)
+_TEST = Expected(1319, 1319, "741a5533a17457a3dc68c75a6b041d3744a7e99cec798317a55a867662cacdd5")
 _HUB = ("openai/gsm8k", "main")
 _ASK = """Solve the following problem. Reason step by step, and end with "The answer is" and a \
 number.

@@ -5,16 +5,8 @@ from dataclasses import dataclass
 from latentwire.tasks.numbered_choice import NumberedChoice
 from latentwire.tasks.rows import Expected, HubSplit, RowFields
 
-_TEST = Expected(
-    rows=14042,
-    scored=14042,
-    hash="08c4706bf648f4cedba17b8191f13c5fc007801618a68afce309b732fcc75a06",
-)
-_DEV = Expected(
-    rows=285,
-    scored=285,
-    hash="3f7ef6fddf176b36b0f580a58cdef72446d8c5e5e0c633d2884cdd03ffae42c8",
-)
+_TEST = Expected(14042, 14042, "08c4706bf648f4cedba17b8191f13c5fc007801618a68afce309b732fcc75a06")
+_DEV = Expected(285, 285, "3f7ef6fddf176b36b0f580a58cdef72446d8c5e5e0c633d2884cdd03ffae42c8")
 _HUB = ("cais/mmlu", "all")
 
 

@@ -3,21 +3,9 @@
 from latentwire.tasks.multiple_choice import MultipleChoice
 from latentwire.tasks.rows import Expected, HubSplit
 
-_TEST = Expected(
-    rows=500,
-    scored=500,
-    hash="a6dd64492f9479e34d82070fec590e9e4a640d81db42d94fc99b575af0710e4a",
-)
-_TRAINING = Expected(
-    rows=4957,
-    scored=4957,
-    hash="7299345d089ecc449ed1766e4a7d502ce1bdc8f9036a146e216363a17f305a9f",
-)
-_VALIDATION = Expected(
-    rows=500,
-    scored=500,
-    hash="04e072352419212ad24f3728f5326c210918cd1f61182614d5a1750d04763940",
-)
+_TEST = Expected(500, 500, "a6dd64492f9479e34d82070fec590e9e4a640d81db42d94fc99b575af0710e4a")
+_TRAINING = Expected(4957, 4957, "7299345d089ecc449ed1766e4a7d502ce1bdc8f9036a146e216363a17f305a9f")
+_VALIDATION = Expected(500, 500, "04e072352419212ad24f3728f5326c210918cd1f61182614d5a1750d04763940")
 _HUB = ("allenai/openbookqa", "main")
 
 TASK = MultipleChoice(

@@ -4,21 +4,9 @@ The sharer alone reads the fact, the receiver the question."""
 from latentwire.tasks.multiple_choice import MultipleChoice
 from latentwire.tasks.rows import Expected, HubSplit
 
-_TEST = Expected(
-    rows=500,
-    scored=500,
-    hash="6d976ded570d494ce82a05ee37ce763fa2bea7185c8b25c112c67730220ff113",
-)
-_TRAINING = Expected(
-    rows=4957,
-    scored=4957,
-    hash="d94543036956169fd7224bc7134f2bc1e80bd634b43b50b6ce003dfcf02ad7d4",
-)
-_VALIDATION = Expected(
-    rows=500,
-    scored=500,
-    hash="bf1ad7d3f660e67cfd922a2fd1ca1f64cd3b102ad3d1e44a2fa1cb61e184c395",
-)
+_TEST = Expected(500, 500, "6d976ded570d494ce82a05ee37ce763fa2bea7185c8b25c112c67730220ff113")
+_TRAINING = Expected(4957, 4957, "d94543036956169fd7224bc7134f2bc1e80bd634b43b50b6ce003dfcf02ad7d4")
+_VALIDATION = Expected(500, 500, "bf1ad7d3f660e67cfd922a2fd1ca1f64cd3b102ad3d1e44a2fa1cb61e184c395")
 _HUB = ("allenai/openbookqa", "additional")
 _FOLDER = "openbookqa_additional"
 

@@ -11,14 +11,7 @@ from latentwire.errors import LatentWireError
 from latentwire.strict_json import parse_json
 from latentwire.strict_yaml import StrictMapping, read_yaml
 from latentwire.tasks.dataset import Dataset, build_dataset
-from latentwire.tasks.file_kinds import (
-    BEFORE_KIND,
-    KINDS,
-    MULTIPLE_CHOICE,
-    ROLES,
-    Named,
-    full_name,
-)
+from latentwire.tasks.file_kinds import BEFORE_KIND, KINDS, MULTIPLE_CHOICE, ROLES, Named, full_name
 from latentwire.tasks.file_rows import MOST_BYTES, is_rows_file, read_rows, stem
 from latentwire.tasks.registry import AS_TASK, TASKS
 from latentwire.tasks.rows import Row, Source

@@ -8,11 +8,7 @@ from dataclasses import dataclass
 from latentwire.tasks.numbered_choice import NumberedChoice
 from latentwire.tasks.rows import Expected, HubSplit, RowFields
 
-_SCORED = Expected(
-    rows=1838,
-    scored=1838,
-    hash="9879e9ff03137dff0ee01538e4de8bd15225b0296a66b4ae77a8e8ebe4ca6def",
-)
+_SCORED = Expected(1838, 1838, "9879e9ff03137dff0ee01538e4de8bd15225b0296a66b4ae77a8e8ebe4ca6def")
 _HUB = ("ybisk/piqa", "plain_text")
 
 

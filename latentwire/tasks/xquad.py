@@ -12,11 +12,7 @@ from latentwire.tasks.extractive import Extractive
 from latentwire.tasks.rows import Expected, HubSplit
 from latentwire.tasks.task import Example
 
-_TEST = Expected(
-    rows=1190,
-    scored=1190,
-    hash="da2a2a2df06f4c42f4e0bd7d5ed2961b943040910903f1e451354b2bc6f955b2",
-)
+_TEST = Expected(1190, 1190, "da2a2a2df06f4c42f4e0bd7d5ed2961b943040910903f1e451354b2bc6f955b2")
 
 
 class _BoolQ(HubSplit):

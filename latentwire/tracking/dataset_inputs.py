@@ -20,14 +20,9 @@ TEST, TRAINING = "test", "training"
 def log_question_sets(
     store: Store, run_id: str, sets: Mapping[str, tuple[str, int, str]], context: str = TEST
 ) -> None:
-    """Log question sets as inputs of a run, in one request.
-
-    Args:
-        store: where the run is.
-        run_id: the run.
-        sets: name -> (content hash, questions, where they were read; "" where nobody knows).
-        context: TEST for what is scored, TRAINING for what is learnt from.
-    """
+    """Log question sets as inputs of a run, in one request: by name the content hash, how many
+    questions, and where they were read ("" where nobody knows). `context` is TEST for what is
+    scored, TRAINING for what is learnt from."""
     inputs = [
         DatasetInput(
             Dataset(

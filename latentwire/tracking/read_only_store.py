@@ -1,6 +1,7 @@
 """A look at the tracking store that writes nothing: what a dry run knows it by."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
@@ -57,11 +58,9 @@ def _holds_runs(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        try:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
             query = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
             return connection.execute(query).fetchone() is not None
-        finally:
-            connection.close()
     except sqlite3.Error as error:
         raise LatentWireError(f"the tracking store {path} cannot be read: {error}") from None

@@ -371,14 +371,9 @@ def _is_logged(run: Run, text: bytes) -> bool:
 
 def identity_counts(chunks: Iterable[Run]) -> dict[str, int]:
     """Pair -> how many identities its chunk runs have; `newest` draws one of them."""
-    return _kinds_by_pair(chunks, _identity)
-
-
-def _kinds_by_pair(chunks: Iterable[Run], kind: Callable[[Run], str]) -> dict[str, int]:
-    """Pair -> of how many kinds its chunk runs are."""
     found: dict[str, set[str]] = {}
     for run in chunks:
-        found.setdefault(run.data.params["pair"], set()).add(kind(run))
+        found.setdefault(run.data.params["pair"], set()).add(_identity(run))
     return {pair: len(known) for pair, known in found.items()}
 
 

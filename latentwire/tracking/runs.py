@@ -21,7 +21,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import psutil
@@ -144,6 +143,13 @@ class RunWriter:
         """Store a file as an artifact."""
         self.store.client.log_artifact(run_id, str(path), folder)
 
+    def log_bytes(self, run_id: str, data: bytes, name: str) -> None:
+        """Store `data` as an artifact file of that name."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_bytes(data)
+            self.log_file(run_id, path)
+
     def log_folder(self, run_id: str, folder: Path, name: str) -> None:
         """Store a folder of files as artifacts below `name`."""
         self.store.client.log_artifacts(run_id, str(folder), name)
@@ -191,10 +197,7 @@ class RunWriter:
         data = records.encode()
         tags = {**tags, RECORDS_SHA256: hashlib.sha256(data).hexdigest()}
         run_id = self.start(name, "chunk", condition_run, {}, tags, start_time_ms)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / RECORDS_FILE
-            path.write_bytes(data)
-            self.log_file(run_id, path)
+        self.log_bytes(run_id, data, RECORDS_FILE)
         self.log(run_id, params=params, metrics=metrics)
         if is_wanted(run_id):
             self.finish(run_id)
@@ -366,11 +369,7 @@ def kill_orphans(store: Store, milestone: str | None = None, known: Collection[s
 
 def conditions_below(store: Store, milestone_run: str) -> list[Run]:
     """The condition runs of a milestone run."""
-    return list(
-        store.search(
-            f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{milestone_run}' and tags.`{LEVEL}` = 'condition'"
-        )
-    )
+    return list(store.search(tags={MLFLOW_PARENT_RUN_ID: milestone_run, LEVEL: "condition"}))
 
 
 def mark_repeated(
@@ -382,9 +381,9 @@ def mark_repeated(
     found: dict[str, list[Run]] = defaultdict(list)
     for identity in identities:
         for run in store.search(
-            f"tags.`{LEVEL}` = 'condition' and attributes.status = 'FINISHED'",
+            "attributes.status = 'FINISHED'",
             [store.experiment_id],
-            tags={IDENTITY: identity},
+            tags={LEVEL: "condition", IDENTITY: identity},
         ):
             found[run.data.tags.get(FINGERPRINT, "")].append(run)
     for fingerprint, ours in condition_runs.items():
@@ -397,10 +396,5 @@ def mark_repeated(
 
 def next_attempt(store: Store, milestone: str, config_fingerprint: str) -> int:
     """1 + how many runs of this milestone with this configuration there have been."""
-    earlier: list[Any] = list(
-        store.search(
-            f"tags.`{MILESTONE}` = '{milestone}' and tags.`{LEVEL}` = 'milestone'"
-            f" and tags.`{FINGERPRINT}` = '{config_fingerprint}'"
-        )
-    )
-    return 1 + len(earlier)
+    tags = {MILESTONE: milestone, LEVEL: "milestone", FINGERPRINT: config_fingerprint}
+    return 1 + sum(1 for _ in store.search(tags=tags))

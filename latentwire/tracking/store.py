@@ -24,7 +24,7 @@ from mlflow.utils.rest_utils import http_request
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from latentwire.errors import LatentWireError, first_line
+from latentwire.errors import LatentWireError, first_line, first_of
 from latentwire.garbage import gc_paused
 from latentwire.redaction import redact_uri
 from latentwire.tracking.database import OlderSchemaError, check_database, is_database
@@ -279,13 +279,9 @@ def experiment_by_id(client: MlflowClient) -> Experiment | None:
 def _experiment_id(client: MlflowClient, name: str, create: bool) -> str:
     found = client.get_experiment_by_name(name)
     if found is None and not create:
-        known = sorted(
-            experiment.name for experiment in client.search_experiments(max_results=PAGE)
-        )
-        more = f" and {len(known) - _NAMES} more" if len(known) > _NAMES else ""
-        raise LatentWireError(
-            f"there is no experiment {name}; there are: {', '.join(known[:_NAMES])}{more}"
-        )
+        known = sorted(each.name for each in client.search_experiments(max_results=PAGE))
+        there = first_of(known, _NAMES)
+        raise LatentWireError(f"there is no experiment {name}; there are: {there}")
     if found is None:
         try:
             return str(client.create_experiment(name))

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from latentwire.analysis.atomic_write import replacing
+from latentwire.analysis.atomic_write import write_text
 
 REPORT_FILE = "report.html"
 
@@ -44,9 +44,7 @@ def embedded(content: Mapping[str, Any]) -> str:
 def write_report(content: Mapping[str, Any], folder: Path) -> Path:
     """Write report.html into a folder, in one step; its path."""
     path = folder / REPORT_FILE
-    text = render(content)
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, render(content))
     return path
 
 

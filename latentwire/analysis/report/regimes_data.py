@@ -5,9 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from latentwire.analysis.break_even_bandwidth import START_TITLES
 from latentwire.analysis.formatting import human_bits_per_s
 from latentwire.analysis.frames import records
-from latentwire.analysis.regimes_figure import TITLES, first_of
+from latentwire.analysis.regimes_figure import first_of
 from latentwire.analysis.regimes_table import sentences
 
 
@@ -22,7 +23,7 @@ def regimes_data(table: pd.DataFrame, note: str) -> Iterator[dict[str, Any]]:
             by_budget = {row["budget_bytes"]: _cell(row) for row in records(cells)}
             lines.append(
                 {
-                    "link": f"{TITLES[start]}, {human_bits_per_s(speed)}",
+                    "link": f"{START_TITLES[start]}, {human_bits_per_s(speed)}",
                     "cells": [by_budget.get(budget) for budget in budgets],
                 }
             )

@@ -8,6 +8,7 @@ from latentwire.analysis import unanswered
 from latentwire.analysis.frames import families, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.table import endless_rows
+from latentwire.errors import first_of
 from latentwire.spec.axes import CACHES
 from latentwire.spec.names import condition_name
 
@@ -24,11 +25,9 @@ def warning_sentences(
 ) -> list[str]:
     """The warnings of a budget curve, those about the whole store first.
 
-    Args:
-        frame: the table of `curve.build_curve`.
-        identities: pair -> how many identities the store has answers of.
-        without_prompts: question sets that could not be read, each with the reason.
-        disagreeing: question sets at hand that are not those that were answered.
+    `identities` says of how many identities of a pair the store has answers. Question sets
+    `without_prompts` could not be read, each with the reason; those `disagreeing` are at hand, and
+    not those that were answered.
     """
     said = [
         f"The store has answers of {count} identities of {pair} (other model files, dtype or"
@@ -95,6 +94,4 @@ def _what_would_decide(undecided: pd.DataFrame) -> str:
 
 
 def _names(rows: pd.DataFrame) -> str:
-    names = [condition_name(row) for row in records(rows)]
-    listed = ", ".join(names[:NAMED])
-    return listed + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return first_of([condition_name(row) for row in records(rows)], NAMED)

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 from rich.table import Table
 
-from latentwire.analysis.formatting import human_bytes, p_value, percent
+from latentwire.analysis.formatting import human_bytes, interval, p_value, percent
 from latentwire.analysis.frames import records
 from latentwire.analysis.reproduction.agreement import RUN_TO_RUN_SHARE
 from latentwire.analysis.reproduction.compare import Compared, Reproduction
@@ -83,12 +83,11 @@ def _headline(found: Reproduction, study: PublishedStudy) -> str:
     counts = pd.Series([row.verdict for row in found.rows]).value_counts()
     parts = ", ".join(f"{count} {name}" for name, count in counts.items())
     against = "answer by answer" if found.paired else "by figures alone"
-    low, high = found.mean_interval
     return (
         f"{study.name}, {study.pair}: {said}\n"
         f"{len(found.rows)} conditions: {parts}; compared {against}\n"
         f"mean difference {percent(found.mean_difference, signed=True)} points"
-        f" [{percent(low, signed=True)}, {percent(high, signed=True)}]; overall p = {found.p:.3g};"
+        f" {interval(*found.mean_interval, signed=True)}; overall p = {found.p:.3g};"
         f" tolerance {100 * found.tolerance:g} points" + ("" if found.paired else NOT_COMPARED)
     )
 

@@ -23,8 +23,8 @@ from latentwire.analysis.break_even_bandwidth import (
     sentences,
     span,
     table_routes,
-    write_csv,
 )
+from latentwire.analysis.csv_files import write_csv
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.latency_names import BUDGETS, text_names
 

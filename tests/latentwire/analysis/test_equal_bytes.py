@@ -15,9 +15,10 @@ from latentwire.analysis.equal_bytes import (
     equal_bytes_table,
     sentences,
 )
-from latentwire.analysis.equal_bytes_figure import write_equal_bytes
+from latentwire.analysis.equal_bytes_figure import draw_equal_bytes
 from latentwire.analysis.noninferiority import difference_interval
 from latentwire.analysis.paired_scores import compare_with_donors
+from latentwire.analysis.pictures import save_each
 from latentwire.evaluation.record import Record
 from latentwire.spec.condition import Channel, Condition, Message
 
@@ -128,6 +129,6 @@ def test_the_headline_names_the_best_cache_and_the_best_message(tmp_path: Path) 
     (said,) = sentences(found)
     assert said.startswith("set, pair, within 64 bytes: best cache: int4 back within 64 bytes")
     assert "best of any message: letter (1 bytes) 50.0 %" in said and "+20.0 points" in said
-    paths = write_equal_bytes(found, tmp_path)
+    paths = save_each(draw_equal_bytes, found, tmp_path, "equal_bytes_")
     assert [path.suffix for path in paths] == [".png", ".svg", ".pdf"]
     assert all(path.stat().st_size > 5000 for path in paths)

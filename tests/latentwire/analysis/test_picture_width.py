@@ -16,8 +16,8 @@ from matplotlib.text import Text
 
 from latentwire.analysis.bandwidth_figure import draw_links
 from latentwire.analysis.break_even_bandwidth import STARTS, link_table
-from latentwire.analysis.break_even_bandwidth import write_csv as write_links
 from latentwire.analysis.budget_figure import draw_budget_curve
+from latentwire.analysis.csv_files import write_csv as write_links
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes, write_csv
 from latentwire.analysis.heat_map import draw_heat_map, has_grid
 from latentwire.analysis.picture_width import COLUMN_INCHES, Width
@@ -157,7 +157,7 @@ def test_the_command_draws_every_picture_as_wide_as_asked(
         inches[stem.removesuffix("_set")] = figure.get_figwidth()
         return []
 
-    for module in ("curve_files", "bandwidth_figure"):
+    for module in ("curve_files", "pictures"):
         monkeypatch.setattr(f"latentwire.analysis.{module}.save_figure", note)
     write_csv(study(["front", "back", "vnorm"]), tmp_path / "budget_curve.csv")
     write_links(links(), tmp_path / "links.csv")

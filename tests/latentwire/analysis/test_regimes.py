@@ -9,8 +9,9 @@ import pytest
 from latentwire.analysis.break_even_bandwidth import Route
 from latentwire.analysis.curve import ConditionResult
 from latentwire.analysis.measured_condition import MeasuredCondition
+from latentwire.analysis.pictures import save_each
 from latentwire.analysis.regimes import contenders, half_of, judged
-from latentwire.analysis.regimes_figure import write_regimes
+from latentwire.analysis.regimes_figure import draw_maps
 from latentwire.analysis.regimes_table import cell_rows, overview, regime_table, sentences
 from latentwire.analysis.regimes_times import time_ms, way_of, ways, why_unknown
 from latentwire.evaluation.latency_names import (
@@ -187,7 +188,9 @@ def test_cells_say_who_wins_by_how_much_and_how_stable_that_is(tmp_path: Path) -
     said = sentences(table)
     assert len(said) == 4 and said[0].startswith("set, pair (shared), within 1 kB, 1 Mbit/s")
     assert "text (text 8 tokens, 20 B) wins with 100.0 %" in said[0]
-    assert all(path.stat().st_size > 5000 for path in write_regimes(table, tmp_path))
+    assert all(
+        path.stat().st_size > 5000 for path in save_each(draw_maps, table, tmp_path, "regimes_")
+    )
 
 
 def test_a_searched_schedule_is_named_shortly_in_sentences_and_whole_in_the_table() -> None:

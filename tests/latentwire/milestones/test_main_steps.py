@@ -24,8 +24,7 @@ def test_without_a_calibration_the_others_go_on(
     def cannot(*_: object) -> None:
         raise LatentWireError("train.jsonl: cannot be read")
 
-    monkeypatch.setattr(calibrate, "run_on", cannot)
-    monkeypatch.setattr(m1, "run_on", cannot)
+    monkeypatch.setattr(main, "run_milestone", cannot)
     main._run_step(calibrate, session)
     assert capsys.readouterr().out == "calibrate: left out: train.jsonl: cannot be read\n"
     with pytest.raises(LatentWireError):
