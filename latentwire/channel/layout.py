@@ -11,6 +11,7 @@ from c2c.cache import Geometry, KVCache
 from c2c.sections import Runs
 from latentwire.channel.codec import CodecError
 from latentwire.channel.positions import Positions
+from latentwire.channel.tokens_of_runs import tokens_of_rows
 
 Site = tuple[str, int]  # "key" or "value", and the sharer's layer
 
@@ -127,10 +128,6 @@ def example(cache: KVCache, row: int, layout: Layout) -> KVCache:
 def padded_positions(layouts: Sequence[Layout], layer: int) -> Tensor:
     """The positions of what each example sends of a layer, int64 [B, T]; shorter rows repeat their
     last, and a row of none the prompt's first."""
-    rows = [layout.positions(layer) for layout in layouts]
-    rows = [
-        row if len(row) else row.new_tensor([layout.first_position])
-        for row, layout in zip(rows, layouts, strict=True)
-    ]
-    longest = max(map(len, rows))
-    return torch.stack([torch.cat([row, row[-1:].expand(longest - len(row))]) for row in rows])
+    first = torch.tensor([layout.first_position for layout in layouts])
+    kept = [layout.kept for layout in layouts]
+    return first[:, None] + tokens_of_rows(kept, layer, torch.device("cpu"))

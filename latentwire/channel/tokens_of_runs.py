@@ -25,15 +25,11 @@ def tokens_of_runs(
 def tokens_of_rows(chosen: Sequence[Positions], layer: int, device: torch.device) -> Tensor:
     """The positions that one layer sends of each row, int64 [B, K], filled up by the last one (of a
     row of none, by 0)."""
-    of_rows = [each.runs(layer) for each in chosen]
-    counts = [sum(map(len, runs)) for runs in of_rows]
+    of_rows = [each.runs(layer) or (range(1),) for each in chosen]
     every = [run for runs in of_rows for run in runs]
-    # A run more, of position 0: what rows of none show.
-    every.append(range(1))
     starts, places = tokens_of_runs([(run.start,) for run in every], list(map(len, every)), device)
-    positions = starts[:, 0] + places
-    ends = torch.tensor(counts).cumsum(0)
-    first = torch.where(torch.tensor(counts) > 0, ends - torch.tensor(counts), len(positions) - 1)
-    last = torch.where(torch.tensor(counts) > 0, ends - 1, len(positions) - 1)
-    begin, end = on_device(torch.stack([first, last]), device)[..., None]
-    return positions[torch.minimum(begin + torch.arange(max(1, *counts), device=device), end)]
+    counts = torch.tensor([sum(map(len, runs)) for runs in of_rows])
+    ends = counts.cumsum(0)
+    first, last = on_device(torch.stack([ends - counts, ends - 1]), device)[..., None]
+    place = first + torch.arange(int(counts.max()), device=device)
+    return (starts[:, 0] + places)[torch.minimum(place, last)]

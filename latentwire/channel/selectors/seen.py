@@ -67,10 +67,11 @@ def ranks_of_rows(
 ) -> list[dict[Ranked, Ranks]]:
     """Each example's ranks under each selector. `cache` is [B, H, T, D], of which row b has
     tokens[b] tokens. Waits for the device once, for all of them."""
-    counts = on_device(torch.tensor(tokens), cache.keys[0].device)
-    orders = {selector: selector.order(cache, counts) for selector in dict.fromkeys(selectors)}
-    if not orders:
+    asked = dict.fromkeys(selectors)
+    if not asked:
         return [{} for _ in tokens]
+    counts = on_device(torch.tensor(tokens), cache.keys[0].device)
+    orders = {selector: selector.order(cache, counts) for selector in asked}
     sizes = [order.numel() for order in orders.values()]
     told = torch.cat([order.flatten() for order in orders.values()]).cpu().split(sizes)
     ranks = [
