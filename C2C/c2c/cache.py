@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from c2c.errors import C2CError
+from c2c.on_device import on_device
 
 if TYPE_CHECKING:  # it takes seconds to import, and codecs do without
     from transformers import DynamicCache
@@ -111,7 +112,7 @@ def tokens_at(cache: KVCache, places: Sequence[Sequence[int]]) -> KVCache:
         return cache.section(first[0], first[-1] + 1)
     most = max(map(len, places))
     filled = [[*row, *[row[-1]] * (most - len(row))] for row in places]
-    index = torch.tensor(filled).to(cache.keys[0].device, non_blocking=True)[:, None, :, None]
+    index = on_device(torch.tensor(filled), cache.keys[0].device)[:, None, :, None]
     return cache.map(lambda x: x.gather(2, index.expand(-1, x.shape[1], -1, x.shape[3])))
 
 

@@ -16,6 +16,7 @@ import torch
 
 from c2c.cache import geometry
 from c2c.fast_ops import fast_steps
+from c2c.on_device import on_device
 from c2c.slot_cache import read, slot_attention
 from latentwire.errors import Unanswerable
 from latentwire.evaluation import baselines
@@ -148,7 +149,7 @@ class BatchedModels:
             tensor.zero_()  # what a former batch left there
         token_ids = padded(prompts, model.device)
         read(model, token_ids[:, : max(1, longest - 1)], slots, self._work.tokens_at_once)
-        last = torch.tensor([prompt[-1] for prompt in prompts], device=model.device)
+        last = on_device(torch.tensor([prompt[-1] for prompt in prompts]), model.device)
         places = [len(prompt) - 1 for prompt in prompts]
         finite: list[bool] = []
         written = decoder.greedy(

@@ -120,6 +120,35 @@ class Answers(NamedTuple):
 
 
 @dataclass
+class _Part:
+    """What one condition sent of a section, which goes to rows of the slots from `first_row` on."""
+
+    arrival: Arrived
+    first_row: int
+    number: int  # of the section
+    _known: dict[int, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def differs(self) -> bool:
+        """Whether layers send different tokens."""
+        return any(each.by_layer for each in self.arrival.kept)
+
+    def listed(self, layer: int) -> Tensor:
+        """`listed` of a sharer layer, made once."""
+        own = layer if self.differs else 0
+        if own not in self._known:
+            device = self.arrival.cache.keys[0].device
+            self._known[own] = listed(self.arrival.kept, own, self.number, device)
+        return self._known[own]
+
+    def sent(self, layer: int, kind: str) -> Tensor:
+        """K or V of these tokens, [M, H, D]."""
+        example, place, _ = self.listed(layer)
+        tensors = getattr(self.arrival.cache, f"{kind}s")
+        return take(tensors[layer], (example, slice(None), place))
+
+
+@dataclass
 class Workspace:
     """What batches have in common: the pair, its interface, and decoders that are used again."""
 
@@ -535,34 +564,24 @@ class Batch:
     ) -> None:
         """Merge section `number` of every row. All layers are merged into what the receiver had
         before: its caches of the batch, or its slots."""
-        device, rows, listings = self.work.pair.device, len(self.questions), []
-        for order, condition in enumerate(conditions):
-            if condition in received:
-                kept = received[condition].kept
-                differ = any(each.by_layer for each in kept)
-                listing = cache(partial(listed, kept, number=number, device=device))
-                listings.append((order * rows, received[condition].cache, differ, listing))
-        geometry = self.work.pair.endpoint.geometry
-        none = own.keys[0].new_empty(0, geometry.kv_heads, geometry.head_dim)
-        nothing = torch.zeros(3, 0, dtype=torch.long, device=device)
+        rows = len(self.questions)
+        parts = [
+            _Part(received[condition], order * rows, number)
+            for order, condition in enumerate(conditions)
+            if condition in received
+        ]
+
+        differ = any(part.differs for part in parts)
 
         @cache  # the tokens of a sharer layer are those of its keys and of its values
-        def tokens_of(layer: int) -> tuple[list[Tensor], Tokens]:
-            each = [listing(layer if differ else 0) for *_, differ, listing in listings]
-            first = [found[0] + start for found, (start, *_) in zip(each, listings, strict=True)]
-            example, _, position = torch.cat([nothing, *each], 1)
-            row = torch.cat([nothing[0], *first])
-            return each, Tokens(row if own is decoder.slots else example, position, row)
-
-        common = not any(differ for *_, differ, _ in listings)
+        def tokens_of(layer: int) -> Tokens:
+            example, _, position = torch.cat([part.listed(layer) for part in parts], 1)
+            row = torch.cat([part.listed(layer)[0] + part.first_row for part in parts])
+            return Tokens(row if own is decoder.slots else example, position, row)
 
         def arrived(layer: int, kind: str) -> tuple[Tensor, Tokens]:
-            each, tokens = tokens_of(0 if common else layer)
-            sent = [
-                take(getattr(came, f"{kind}s")[layer], (found[0], slice(None), found[1]))
-                for found, (_, came, *_) in zip(each, listings, strict=True)
-            ]
-            return torch.cat([none, *sent]), tokens
+            sent = torch.cat([part.sent(layer, kind) for part in parts])
+            return sent, tokens_of(layer if differ else 0)
 
         self.work.merge(decoder.slots, own, arrived, self.work.by_device(FUSED_AT_ONCE))
 
