@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -11,6 +12,7 @@ from unittest import mock
 import pandas as pd
 import pytest
 from bare_pair import write_bare_pair
+from filelock import FileLock
 from forked_python import write_python
 from launched import the_launcher
 from mlflow import MlflowClient
@@ -26,13 +28,13 @@ pytestmark = pytest.mark.slurm
 PARAMETERS: dict[str, object] = {
     "pair": "demo",
     "dataset": "demo_facts",
-    "limit": 32,
-    "chunk_size": 4,
+    "limit": 64,
+    "chunk_size": 8,
     "kv_bits": 8,
     "keep_ratio": "1,0.5",
     "order": "front",
 }
-CHUNKS = 4 * 32 // 4  # two keep ratios, matched and deranged
+CHUNKS = 4 * 64 // 8  # two keep ratios, matched and deranged
 ALONE = ("--cpus-per-task", str(CPUS))  # a task of that size leaves no room for another
 Numbers = tuple[float, ...]
 
@@ -45,13 +47,15 @@ class Study:
         self.cluster = cluster
         self.project = Project(folder, f"sqlite:///{folder / 'mlflow.db'}")
         self.project.env |= cluster.env
+        self._python = folder.with_name("environment") / "bin" / "python"
+        self._python.parent.mkdir(parents=True)
+        self._python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        self._python.chmod(0o755)
+        self.project.env["CONDA_ENV_PATH"] = str(self._python.parents[1])
 
-    def fork(self, environment: Path) -> "Study":
-        """From now on tasks do without imports of their own; `environment` is a new folder."""
-        python = environment / "bin" / "python"
-        python.parent.mkdir(parents=True)
-        write_python(python, the_launcher())
-        self.project.env["CONDA_ENV_PATH"] = str(environment)
+    def fork(self) -> "Study":
+        """Tasks that start from now on do without imports of their own."""
+        write_python(self._python, the_launcher())
         return self
 
     def submit(self, *options: str, milestone: str = "m3", **given: object) -> str:
@@ -68,7 +72,7 @@ class Study:
         return printed.getvalue()
 
     def wait_for_chunks(self, least: int) -> None:
-        self.cluster.wait_for(lambda: len(self._chunks()) >= least, 600, f"{least} chunks")
+        self.cluster.wait_for(lambda: self._chunks() >= least, 600, f"{least} chunks")
 
     def wait_for_end(self, number: str) -> None:
         """Wait until no task of a job is queued or running."""
@@ -79,10 +83,12 @@ class Study:
         files = sorted((self.project.folder / "outputs" / "slurm").glob(f"*-{number}_*.log"))
         return "\n".join(file.read_text() for file in files)
 
-    def _chunks(self) -> list[object]:
-        if not (self.project.folder / "mlflow.db").exists():
-            return []
-        return list(self.project.runs("chunk"))
+    def _chunks(self) -> int:
+        database = self.project.folder / "mlflow.db"
+        if not database.exists():
+            return 0
+        with FileLock(f"{database}.lock"):  # a task may be making it at this moment
+            return self.project.count("chunk", "FINISHED")
 
     def numbers(self) -> tuple[dict[str, Numbers], int]:
         """Chunk fingerprint -> its numbers, which every run of it must share; and how many chunk
@@ -140,7 +146,7 @@ def calm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture
 def study(cluster: Cluster, tmp_path: Path) -> Study:
-    return Study(tmp_path / "a study", cluster).fork(tmp_path / "environment")
+    return Study(tmp_path / "a study", cluster).fork()
 
 
 @pytest.fixture
@@ -156,46 +162,25 @@ def job_number(printed: str) -> str:
     return found[1]
 
 
-def test_a_job_runs_to_its_end(cluster: Cluster, calm: Study, study: Study) -> None:
-    printed = study.submit()
-    number = job_number(printed)
-    study.wait_for_end(number)
-    log = study.log(number)
-    assert cluster.states(number) == ["COMPLETED"], log
-    assert "ended with status 0" in log
-    assert f"cancel: scancel {number}" in printed
-    study.assert_same_as(calm)
-    environment = _environment(study)
-    assert environment["SLURM_ARRAY_JOB_ID"] == number
-    assert environment["SLURM_ARRAY_TASK_ID"] == "0"
-
-
-def test_requeued_in_the_middle(cluster: Cluster, calm: Study, real_study: Study) -> None:
-    study = real_study
-    number = job_number(study.submit())
-    study.wait_for_chunks(4)
-    cluster.slurm("scontrol", "requeue", f"{number}_0")
-    study.wait_for_end(number)
-    (job,) = cluster.jobs(number)
-    log = study.log(number)
-    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), log
-    assert "terminated; finished chunks are kept" in log
-    assert len(study.project.runs("milestone", "KILLED")) == 1
-    study.assert_same_as(calm)
-
-
-def test_warned_before_the_time_limit(cluster: Cluster, calm: Study, real_study: Study) -> None:
+def test_requeued_and_then_warned_before_the_time_limit(
+    cluster: Cluster, calm: Study, real_study: Study
+) -> None:
     """The signal that --signal=B:USR1 asks for, sent by hand: limits are whole minutes."""
     study = real_study
-    number = job_number(study.submit("--restarts", "1"))
+    number = job_number(study.submit("--restarts", "2"))
     study.wait_for_chunks(4)
+    cluster.slurm("scontrol", "requeue", f"{number}_0")
+    begun = lambda: study.project.count("milestone")  # noqa: E731
+    cluster.wait_for(lambda: begun() == 2, 600, "the requeued task's milestone")
+    assert "terminated; finished chunks are kept" in study.log(number)
+    assert "stopped and requeued" not in study.log(number)  # it was requeued already
+    study.fork()  # the last task: nothing happens to it
     cluster.slurm("scancel", "--batch", "--signal=USR1", f"{number}_0")
     cluster.wait_for(lambda: "stopped and requeued" in study.log(number), 240, "the requeue")
     study.wait_for_end(number)
     (job,) = cluster.jobs(number)
-    log = study.log(number)
-    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), log
-    assert len(study.project.runs("milestone", "KILLED")) == 1
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "2"), study.log(number)
+    assert len(study.project.runs("milestone", "KILLED")) == 2
     study.assert_same_as(calm)
 
 
@@ -215,8 +200,8 @@ def test_cancelled_in_the_middle(cluster: Cluster, calm: Study, study: Study) ->
     again = job_number(study.submit())
     study.wait_for_end(again)
     # With those that were computed and still on their way to the store.
-    found = re.search(rf"(\d+) of {CHUNKS * 4} answers are finished", study.log(again))
-    assert found and kept * 4 <= int(found[1])
+    found = re.search(rf"(\d+) of {CHUNKS * 8} answers are finished", study.log(again))
+    assert found and kept * 8 <= int(found[1])
     study.assert_same_as(calm)
 
 
@@ -233,13 +218,14 @@ def test_node_drained_and_resumed(cluster: Cluster, calm: Study, study: Study) -
         cluster.slurm(*update, "State=RESUME")
     study.wait_for_end(number)
     assert cluster.states(number) == ["COMPLETED", "COMPLETED"], study.log(number)
-    assert f"{CHUNKS * 4} of {CHUNKS * 4} answers are finished" in study.log(number)
+    assert f"{CHUNKS * 8} of {CHUNKS * 8} answers are finished" in study.log(number)
     study.assert_same_as(calm)
 
 
 def test_an_array_and_m4_after_it(cluster: Cluster, calm: Study, study: Study) -> None:
     printed = study.submit("--tasks", "2", "--then", "m4", "-P", "output_dir=curves")
     number = job_number(printed)
+    assert f"cancel: scancel {number}" in printed
     found = re.search(r"submitted m4 as job (\d+)", printed)
     assert found
     after = found[1]
@@ -247,9 +233,13 @@ def test_an_array_and_m4_after_it(cluster: Cluster, calm: Study, study: Study) -
     study.wait_for_end(f"{number},{after}")
     assert cluster.states(number) == ["COMPLETED"] * 2, study.log(number)
     assert cluster.states(after) == ["COMPLETED"], study.log(after)
+    assert study.log(number).count("ended with status 0") == 2
     study.assert_same_as(calm)
+    environments = _environments(study)
+    assert {e["SLURM_ARRAY_JOB_ID"] for e in environments} == {number, after}
+    assert sorted(e["SLURM_ARRAY_TASK_ID"] for e in environments) == ["0", "0", "1"]
     written = pd.read_csv(study.project.folder / "curves" / "budget_curve.csv")
-    assert (written["examples"] == 32).all() and len(written) == 2
+    assert (written["examples"] == 64).all() and len(written) == 2
 
 
 def test_a_training_that_is_requeued_goes_on_from_its_checkpoint(
@@ -277,9 +267,11 @@ def test_a_training_that_is_requeued_goes_on_from_its_checkpoint(
         assert file.read_bytes() == (folder / "disturbed/fuser/final" / file.name).read_bytes()
 
 
-def _environment(study: Study) -> dict[str, str]:
-    (run,) = study.project.runs("milestone")
+def _environments(study: Study) -> list[dict[str, str]]:
+    """Of every milestone, the variables that it was started with."""
     client = MlflowClient(study.project.uri)
-    path = client.download_artifacts(run.info.run_id, "environment.json")
-    found: dict[str, str] = pd.read_json(path, typ="series")["variables"]
-    return found
+    paths = [
+        client.download_artifacts(run.info.run_id, "environment.json")
+        for run in study.project.runs("milestone")
+    ]
+    return [pd.read_json(path, typ="series")["variables"] for path in paths]

@@ -1,13 +1,12 @@
 import itertools
 import json
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from launched import surroundings, the_launcher
 from mlflow.entities import Run
 from studies import dead_process, far_process
 
@@ -249,21 +248,26 @@ def test_a_heartbeat_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 TAKER = """
-    import sys, time
-    from latentwire.tracking.leases import Leases
-    from latentwire.tracking.runs import RunWriter
-    from latentwire.tracking.store import open_store
+import sys, time
+from pathlib import Path
+from latentwire.tracking.leases import Leases
+from latentwire.tracking.runs import RunWriter
+from latentwire.tracking.store import open_store
 
-    store = open_store("tests")
-    run_id = RunWriter(store, {}).start("m", "milestone", None, {}, {})
-    with Leases(store, run_id) as claims:
-        print("ready", flush=True)
-        sys.stdin.readline()
-        for key in sys.argv[1:]:
-            if claims.take(key):
-                print(key, flush=True)
-        print("end", flush=True)
-        sys.stdin.readline()
+def wait_for(name):
+    while not Path(name).exists():
+        time.sleep(0.001)
+
+own, *keys = sys.argv[1:]
+store = open_store("tests")
+run_id = RunWriter(store, {}).start("m", "milestone", None, {}, {})
+with Leases(store, run_id) as claims:
+    Path(f"ready {own}").touch()
+    wait_for("go")
+    taken = [key for key in keys if claims.take(key)]
+    Path(f"asked {own}").touch()
+    wait_for("end")
+print(*taken)
 """
 
 
@@ -296,24 +300,25 @@ def test_a_heartbeat_that_waits_for_the_store_holds_up_nothing_else(
     assert read(store.client.get_run(run_id).data.tags) == ["b"]
 
 
-def test_processes_that_ask_at_the_same_instant_never_share_a_key(store: Store) -> None:
+def test_processes_that_ask_at_the_same_instant_never_share_a_key(
+    store: Store, tmp_path: Path
+) -> None:
     keys = [f"key{number}" for number in range(12)]
-    command = [sys.executable, "-c", textwrap.dedent(TAKER), *keys]
+    script = tmp_path / "taker.py"
+    script.write_text(TAKER)
+    environment = surroundings() | {"MLFLOW_TRACKING_URI": store.uri}
     takers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
+        the_launcher().start_script(script, [str(number), *keys], tmp_path, environment)
+        for number in range(3)
     ]
-    for taker in takers:
-        assert taker.stdout is not None and taker.stdout.readline() == "ready\n"
-    for taker in takers:
-        assert taker.stdin is not None
-        taker.stdin.write("\n")
-        taker.stdin.flush()
+    for what, then in (("ready", "go"), ("asked", "end")):
+        while len(list(tmp_path.glob(f"{what} *"))) < len(takers):
+            assert all(taker.poll() in (None, 0) for taker in takers), takers[0].communicate()
+            time.sleep(0.01)
+        (tmp_path / then).touch()
     taken: list[str] = []
     for taker in takers:
-        assert taker.stdout is not None
-        taken += iter(taker.stdout.readline, "end\n")
-    for taker in takers:
-        taker.communicate("\n")
-        assert taker.returncode == 0
-    assert len(taken) == len(set(taken))
+        printed, err = taker.communicate()
+        assert taker.returncode == 0, err
+        taken += printed.split()
+    assert taken and len(taken) == len(set(taken))

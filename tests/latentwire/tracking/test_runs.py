@@ -1,14 +1,12 @@
-import os
 import platform
 import signal
-import subprocess
-import sys
 import textwrap
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+from launched import surroundings, the_launcher
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from sqlalchemy.orm import Session
@@ -162,25 +160,29 @@ def test_one_refusal_leaves_the_other_runs_ended(
     assert found == dict.fromkeys("abde", "FAILED") | {"c": "RUNNING"}
 
 
-def test_runs_of_dead_processes_are_marked(store: Store) -> None:
-    script = textwrap.dedent("""
-        import os, signal
-        from latentwire.tracking.runs import RunWriter
-        from latentwire.tracking.store import open_store
-        writer = RunWriter(open_store("tests"), {})
-        milestone = writer.start("m", "milestone", None, {}, {})
-        ended = writer.start("ended", "condition", milestone, {}, {})
-        writer.finish(ended)
-        print(milestone, ended, writer.start("open", "condition", milestone, {}, {}), flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
-    """)
-    root = Path(__file__).parents[3]
-    env = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'C2C'}"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+def test_runs_of_dead_processes_are_marked(store: Store, tmp_path: Path) -> None:
+    script = tmp_path / "dies.py"
+    script.write_text(
+        textwrap.dedent("""
+            import os, signal
+            from latentwire.tracking.runs import RunWriter
+            from latentwire.tracking.store import open_store
+            writer = RunWriter(open_store("tests"), {})
+            milestone = writer.start("m", "milestone", None, {}, {})
+            ended = writer.start("ended", "condition", milestone, {}, {})
+            writer.finish(ended)
+            left = writer.start("open", "condition", milestone, {}, {})
+            print(milestone, ended, left, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        """)
+    )
+    environment = surroundings() | {"MLFLOW_TRACKING_URI": store.uri}
+    process = the_launcher().start_script(script, [], tmp_path, environment)
+    printed, err = process.communicate()
+    assert process.returncode == -signal.SIGKILL, err
     own = RunWriter(store, {}).start("mine", "milestone", None, {}, {})
     assert mark_killed(store) == 3
-    assert [status(store, run_id) for run_id in done.stdout.split()] == ["KILLED"] * 3
+    assert [status(store, run_id) for run_id in printed.split()] == ["KILLED"] * 3
     assert status(store, own) == "RUNNING"
     assert mark_killed(store) == 0
 
