@@ -19,13 +19,9 @@ def write(path: Path, *more: object, rows: list[dict[str, object]] = ROWS) -> No
 
 
 def test_a_changed_file_is_new_work_and_a_curve_of_its_own(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
+    empty: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "mine.jsonl"
+    path = empty / "mine.jsonl"
     write(path, "no row")
     given = {"pair": "demo", "dataset": path, "kv_bits": 8, "controls": "matched", "device": "cpu"}
     first = lw.run("m2", tracking_uri="store.db", **given)

@@ -21,8 +21,7 @@ from tests_support import Project, empty_store
 
 GRID = {"pair": "demo", "dataset": "demo_facts", "limit": 64, "chunk_size": 4, "kv_bits": 8}
 
-TOGETHER = 5  # processes that start at the same instant
-ON_A_SERVER = 3  # each of their requests takes the server as long as it takes them
+TOGETHER = 3  # processes that start at the same instant
 
 # Takes much longer than the first result takes to the store: by questions rather than by
 # conditions, each of which is a run more a chunk.
@@ -121,7 +120,7 @@ def test_processes_on_one_server_share_the_chunks(
         mlflow_server(tmp_path, database_url(database, "mlflow"), workers=2) as port,
     ):
         project = Project(tmp_path, f"http://127.0.0.1:{port}")
-        are_one_study([project.start("m2", **GRID) for _ in range(ON_A_SERVER)], project, calm)
+        are_one_study([project.start("m2", **GRID) for _ in range(TOGETHER)], project, calm)
 
 
 @pytest.mark.slow
@@ -140,7 +139,7 @@ def test_a_process_takes_over_from_one_that_was_killed(
     # What the killed one had not delivered is in the outbox; it is not counted twice.
     project.ok("m2", **LONG)
     assert project.numbers() == long_calm
-    assert not list((project.folder / "outbox").rglob("*.json"))
+    assert not letters(project)
 
 
 def serve(folder: Path, port: int) -> Launched:
@@ -153,48 +152,44 @@ def serve(folder: Path, port: int) -> Launched:
 def test_a_server_that_goes_away_in_mid_grid_loses_nothing(
     tmp_path: Path, long_calm: dict[str, tuple[float, ...]]
 ) -> None:
+    """For longer than a process waits, which ends in a sentence, and then for less."""
     folder, port = tmp_path / "server", free_port()
     folder.mkdir()
     server = serve(folder, port)
     try:
         project = Project(tmp_path, f"http://127.0.0.1:{port}", folder / "mlflow.db")
-        process = project.start("m2", **LONG)
-        chunks_begin(project, process)
-        stop_mlflow(server, signal.SIGKILL)
-        while not list((tmp_path / "outbox").rglob("*.json")):
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.1)
-        time.sleep(6)  # several attempts to deliver, each longer after the one before
-        assert process.poll() is None, process.communicate()
-        server = serve(folder, port)
-        _, err = process.communicate(timeout=1200)
-        assert process.returncode == 0, err
-        assert project.numbers() == long_calm
-        assert project.runs("chunk", "RUNNING") == []
-    finally:
-        stop_mlflow(server, signal.SIGKILL)
-
-
-@pytest.mark.slow
-def test_a_server_that_never_returns_ends_in_a_sentence(
-    tmp_path: Path, long_calm: dict[str, tuple[float, ...]]
-) -> None:
-    folder, port = tmp_path / "server", free_port()
-    folder.mkdir()
-    server = serve(folder, port)
-    try:
-        project = Project(tmp_path, f"http://127.0.0.1:{port}", folder / "mlflow.db")
-        project.env |= {"LATENTWIRE_STORE_PATIENCE_S": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+        usual = project.env
+        impatient = {"LATENTWIRE_STORE_PATIENCE_S": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+        project.env = usual | impatient
         process = project.start("m2", **LONG)
         chunks_begin(project, process)
         stop_mlflow(server, signal.SIGKILL)
         _, err = process.communicate(timeout=1200)
         assert process.returncode == 2, err
         assert "they wait in" in err and "Traceback" not in err
-        assert list((tmp_path / "outbox").rglob("*.json"))
+        assert letters(project)
+
         server = serve(folder, port)
-        assert "delivering" in project.ok("m2", **LONG)
+        project.env = usual
+        there = project.count("chunk", "FINISHED")
+        process = project.start("m2", **LONG)
+        while project.count("chunk", "FINISHED") == there:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        stop_mlflow(server, signal.SIGKILL)
+        assert letters(project)
+        time.sleep(6)  # several attempts to deliver, each longer after the one before
+        assert process.poll() is None, process.communicate()
+        server = serve(folder, port)
+        out, err = process.communicate(timeout=1200)
+        assert process.returncode == 0, err
+        assert "delivering" in out
         assert project.numbers() == long_calm
         assert project.runs("chunk", "RUNNING") == project.runs("milestone", "RUNNING") == []
     finally:
         stop_mlflow(server, signal.SIGKILL)
+
+
+def letters(project: Project) -> list[Path]:
+    """Results that wait for the store."""
+    return list((project.folder / "outbox").rglob("*.json"))
