@@ -193,6 +193,7 @@ if __name__ == "__main__":
     import transformers.models.qwen3.modeling_qwen3  # noqa: F401
     from matplotlib.figure import Figure
     from PIL import Image
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
     import c2c
     import latentwire
@@ -201,6 +202,7 @@ if __name__ == "__main__":
     import_all(latentwire)
     import_all(c2c)
     Image.init()
+    get_checkpoint_conversion_mapping("qwen3")  # compiles 800 expressions, and keeps them
     gc.freeze()  # a collection in a child would copy every page
     module = serve_all(listener)
     try:

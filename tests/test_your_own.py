@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from blank_pictures import lay_out_nothing, write_blank
+from launched import the_launcher
 from matplotlib.figure import Figure
 
 import latentwire as lw
 from latentwire.milestones.registry import load_milestone
+from latentwire.tracking import outbox
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "your_own.md"
@@ -63,6 +65,7 @@ def test_every_command_of_the_page_runs(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Figure, "savefig", write_blank)
     monkeypatch.setattr(Figure, "draw_without_rendering", lay_out_nothing)
+    monkeypatch.setattr(outbox, "subprocess", the_launcher().subprocess())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     (tmp_path / "latentwire").symlink_to(ROOT / "latentwire")
     shell = blocks("bash")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from in_process import run_milestone
+from launched import the_launcher
 from mlflow import MlflowClient
 from servers import mlflow_server
 from tests_support import empty_store
@@ -15,7 +16,7 @@ from latentwire.errors import LatentWireError
 from latentwire.milestones import m2
 from latentwire.milestones.budget_curves import load_curve
 from latentwire.parameters import checked
-from latentwire.tracking import results_reader
+from latentwire.tracking import outbox, results_reader
 from latentwire.tracking.kept_together import TOGETHER, TOGETHER_FILE
 from latentwire.tracking.runs import LEVEL, RECORDS_FILE, RECORDS_SHA256
 from latentwire.tracking.store import Store, open_store
@@ -33,6 +34,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Pa
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.chdir(folder)
+        patch.setattr(outbox, "subprocess", the_launcher().subprocess())
         patch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
         patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         patch.delenv("MLFLOW_RUN_ID", raising=False)
