@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from blank_pictures import lay_out_nothing, write_blank
 from examples import PROFILE
 from hypothesis import HealthCheck, settings
 from launched import SHARED, launcher_process, surroundings
@@ -69,6 +70,15 @@ def shared_dir() -> Path:
     if not SHARED_DIR.is_dir():
         pytest.skip(f"the reference data is not there: {SHARED_DIR}")
     return SHARED_DIR
+
+
+@pytest.fixture
+def blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of this process are blank, as those of the processes that tests start."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(Figure, "savefig", write_blank)
+    monkeypatch.setattr(Figure, "draw_without_rendering", lay_out_nothing)
 
 
 @pytest.fixture(autouse=True)

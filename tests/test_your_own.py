@@ -9,9 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from blank_pictures import lay_out_nothing, write_blank
 from launched import the_launcher
-from matplotlib.figure import Figure
 
 import latentwire as lw
 from latentwire.milestones.registry import load_milestone
@@ -60,11 +58,12 @@ def start(command: list[str]) -> lw.MilestoneResult:
 
 @pytest.mark.slow
 def test_every_command_of_the_page_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    blank: None,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Figure, "savefig", write_blank)
-    monkeypatch.setattr(Figure, "draw_without_rendering", lay_out_nothing)
     monkeypatch.setattr(outbox, "subprocess", the_launcher().subprocess())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     (tmp_path / "latentwire").symlink_to(ROOT / "latentwire")

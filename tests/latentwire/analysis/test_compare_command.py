@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from studies import write_condition
+from tests_support import empty_store
 
 from latentwire.analysis.curve import ConditionResult
 from latentwire.cli import main
@@ -33,6 +34,7 @@ def folder(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         patch.chdir(folder)
+        empty_store(folder)
         store = open_store("tests")
         made = [
             condition(letters(right), keep_ratio=ratio, order=order, wire_bytes=int(1000 * ratio))

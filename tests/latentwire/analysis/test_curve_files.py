@@ -73,6 +73,7 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert not out.exists()
 
 
+@pytest.mark.usefixtures("blank")  # of pictures, their names alone
 def test_file_names_stay_in_the_folder(condition: Make, tmp_path: Path) -> None:
     one = curve(condition, pair="../../etc/pass wd")
     both = pd.concat([one, curve(condition)], ignore_index=True)
@@ -83,6 +84,7 @@ def test_file_names_stay_in_the_folder(condition: Make, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.usefixtures("blank")  # of pictures, their names alone
 def test_a_set_without_a_c2c_point_is_passed_over(condition: Make, tmp_path: Path) -> None:
     frame = build_curve(
         [condition("AB", dataset="begun", system="receiver"), condition("AB", dataset="run")]

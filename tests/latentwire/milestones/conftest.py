@@ -6,10 +6,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from blank_pictures import lay_out_nothing, write_blank
 from in_process import run_milestone
 from launched import the_launcher
-from matplotlib.figure import Figure
 from tests_support import empty_store
 
 from latentwire.milestones import m2
@@ -43,11 +41,9 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, without a store; pictures are blank, as those of other processes."""
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blank: None) -> Path:
+    """The current folder, without a store."""
     _alone(monkeypatch, tmp_path)
-    monkeypatch.setattr(Figure, "savefig", write_blank)
-    monkeypatch.setattr(Figure, "draw_without_rendering", lay_out_nothing)
     return tmp_path
 
 

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -13,8 +12,7 @@ import pytest
 from blank_pictures import DRAWN
 from forked_python import write_python
 from launched import the_launcher
-from servers import mlflow_server
-from tests_support import ROOT, Project, empty_store
+from tests_support import ROOT, Project
 
 from latentwire.channel.describe import describe
 from latentwire.channel.registry import EXAMPLES, NAMES
@@ -171,32 +169,6 @@ def test_altered_records_are_named(project: Project) -> None:
     assert run.info.run_id in done.stderr
     assert "not those it logged" in done.stderr
     assert project.runs("milestone", "RUNNING") == []
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """A real tracking server on a free port, with proxied artifacts."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    with mlflow_server(folder, f"sqlite:///{empty_store(folder)}") as port:
-        yield f"http://127.0.0.1:{port}"
-
-
-@pytest.mark.slow
-def test_the_same_against_a_tracking_server(tmp_path: Path, server: str) -> None:
-    remote = Project(tmp_path, server)
-    parameters = {"pair": "demo", "limit": 8, "dataset": "demo_facts"}
-    remote.ok("m2", **parameters, kv_bits=4)
-    numbers = remote.numbers()
-    assert len(numbers) == 2
-    assert "m2: 2 conditions, 16 of 16 answers are finished" in remote.ok(
-        "m2", **parameters, kv_bits=4
-    )
-    assert "int4" in remote.ok("m4")
-    (tmp_path / "local").mkdir()
-    local = Project(tmp_path / "local")
-    local.ok("m2", **parameters, kv_bits=4)
-    assert local.numbers() == numbers
 
 
 def mlflow_run(

@@ -33,6 +33,8 @@ from latentwire.tracking.runs import (
 )
 from latentwire.tracking.store import Store
 
+pytestmark = pytest.mark.usefixtures("blank")  # files are counted here, and not looked at
+
 FUSER = "fa" * 32
 Answer = Callable[[Example], str]
 

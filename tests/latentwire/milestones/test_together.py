@@ -121,6 +121,9 @@ def test_processes_on_one_server_share_the_chunks(
     ):
         project = Project(tmp_path, f"http://127.0.0.1:{port}")
         are_one_study([project.start("m2", **GRID) for _ in range(TOGETHER)], project, calm)
+        answers = f"{2 * GRID['limit']} of {2 * GRID['limit']} answers are finished"  # type: ignore[operator]
+        assert f"m2: 2 conditions, {answers}" in project.ok("m2", **GRID)
+        assert "int8" in project.ok("m4")
 
 
 @pytest.mark.slow
