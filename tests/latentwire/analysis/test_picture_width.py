@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 
 from latentwire.analysis.bandwidth_figure import draw_links
 from latentwire.analysis.break_even_bandwidth import STARTS, link_table
@@ -115,6 +115,30 @@ def check(figure: Figure) -> None:
 def test_a_budget_curve(study: Callable[[list[str]], pd.DataFrame]) -> None:
     check(draw_budget_curve(study(["front", "back"]), "set", PAIR, Width.COLUMN))
     check(draw_budget_curve(study(["front", "vnorm", "knorm"]), "set", PAIR, Width.COLUMN))
+
+
+def test_keep_ratios_of_one_row_have_room_between_them(condition: Make) -> None:
+    """A character's, in the picture as it is laid out: some of these would have less before."""
+    told = {"answers": "A" * N, "total": N, "pair": PAIR}
+    swept = [condition("A" * 60 + "B" * 140, system="receiver", **told)]
+    for ratio in (1.0, 0.76, 0.58, 0.44, 0.1):
+        where: dict[str, Any] = {"keep_ratio": ratio, "wire_bytes": int(80_000 * ratio), **told}
+        right = int(100 + 60 * ratio)
+        swept.append(condition("A" * right + "B" * (N - right), **where))
+        swept.append(condition("A" * 55 + "B" * (N - 55), control="deranged", **where))
+    frame = build_curve(swept)
+    figure = draw_budget_curve(frame, "set", PAIR, Width.COLUMN)
+    figure.draw_without_rendering()
+    rows: dict[float, list[Any]] = {}
+    for text in figure.axes[0].texts:
+        if text.get_text() in ("1", "0.76", "0.58", "0.44", "0.1"):
+            assert isinstance(text, Annotation)
+            rows.setdefault(text.xyann[1], []).append(text)
+    assert sum(map(len, rows.values())) == 5
+    for row in rows.values():
+        for right, left in pairwise(row):
+            box, edge = right.get_window_extent(), left.get_window_extent().x1
+            assert edge <= box.x0 - box.width / len(right.get_text()) + 0.01, left.get_text()
 
 
 def test_codecs_by_their_bits(study: Callable[[list[str]], pd.DataFrame]) -> None:
