@@ -59,8 +59,8 @@ from latentwire.tasks.question import Question
 
 # How many tokens go through a model or a projector together: enough to keep the device busy, few
 # enough that what lies between two layers takes little memory.
-TOKENS_AT_ONCE = {"cuda": 32_768, "mps": 8_192, "cpu": 4_096}
-FUSED_AT_ONCE = {"cuda": 131_072, "mps": 8_192, "cpu": 4_096}
+TOKENS_AT_ONCE = {"cuda": 32_768, "mps": 8_192, "cpu": 2_048}
+FUSED_AT_ONCE = {"cuda": 131_072, "mps": 8_192, "cpu": 2_048}
 # Tokens of padding that cost no more than another pass through the model. On a GPU a pass is more
 # than a thousand launches, whatever it holds.
 PADDING_WORTH_A_PASS = {"cuda": 8_192, "mps": 4_096, "cpu": 128}

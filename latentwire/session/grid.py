@@ -10,7 +10,9 @@ from latentwire.channel.codec_names import BY_TOKEN
 from latentwire.channel.oracles.registry import chooses_by_layer, refusal
 from latentwire.controls.registry import is_calibrated, is_lent
 from latentwire.errors import LatentWireError
+from latentwire.evaluation.worker_pool import begin_imports
 from latentwire.garbage import importing
+from latentwire.parameters import AUTO
 from latentwire.session.condition_plan import ConditionPlan, make_plans
 from latentwire.session.cost_estimate import chunk_throughputs, print_cost
 from latentwire.session.known_pairs import tags_of
@@ -62,6 +64,12 @@ def run_grid(
         _print_plans(session, plans)
         return
     with session_run(session, name, computes=missing > 0) as run:
+        if (
+            missing
+            and session.device == "cpu"
+            and session.values.get("workers", 1) not in (1, AUTO)
+        ):
+            begin_imports("latentwire.session.computing")
         log_checkpoints(run, session)
         run.writer.log(run.run_id, tags=tags_of(session.files))
         log_question_sets(session.store, run.run_id, question_sets(session, session.dataset_names))
