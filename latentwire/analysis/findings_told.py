@@ -61,7 +61,7 @@ def _parts(rows: pd.DataFrame) -> Iterator[str]:
         yield _control(reference)
     else:
         total = rows["examples_total"].max()
-        yield f"no whole cache in 16 bits has answered all {total} questions (m0 asks it)"
+        yield f"no whole cache in 16 bits (m0) has answered all {total} questions"
     part = rows[~rows["complete"]]
     if len(part):
         what = "condition is" if len(part) == 1 else "conditions are"

@@ -1,8 +1,9 @@
 """All milestones, M0 to M4, with the models loaded once.
 
-What a curve is made of comes first, from M0 on with baselines behind it; then codecs are calibrated
-for M1, and M4 tells what was found. Selectors are compared (M8) where some are asked for, on few
-questions: their rows stay incomplete, so that what is said of the others does not depend on them.
+What a curve is made of comes first, M0, M2 and M3 in one pass, with baselines behind them; then
+codecs are calibrated for M1, and M4 tells what was found. Selectors are compared (M8) where some
+are asked for, on few questions: their rows stay incomplete, so that what is said of the others does
+not depend on them.
 """
 
 import logging
@@ -59,7 +60,8 @@ PARAMETERS = (
     SAMPLE,
     OUTPUT_DIR,
 )
-STEPS = (m0, baselines, m2, m3, calibrate, m1)
+GRIDS = (m0, m2, m3)  # of conditions that have most of their reading in common
+STEPS = (baselines, calibrate, m1)
 
 log = logging.getLogger("latentwire")
 
@@ -70,11 +72,12 @@ def run_on(session: "Session") -> None:
     values = session.values
     steps = (*STEPS, m8) if values[M8_ORDER.name] else STEPS
     if values["dry_run"]:
-        for milestone in steps:
+        for milestone in (*GRIDS, *steps):
             _run_step(milestone, session)
         return
     with session_run(session, "main") as parent:
-        failures = _Failures(session.store, len(steps) + 1)
+        failures = _Failures(session.store, len(GRIDS) + len(steps) + 1)
+        _run_together(session.below(parent), failures)
         for milestone in steps:
             step = partial(_run_step, milestone, session.below(parent))
             failures.survive(name_of(milestone), step)
@@ -122,6 +125,31 @@ class _Failures:
                 f"{len(self.errors)} of {self.milestones} milestones failed, the others are done"
                 f" ({said}); mend it and start again, finished chunks are kept"
             )
+
+
+def _run_together(session: "Session", failures: _Failures) -> None:
+    """The grids, computed in one pass; each by itself where that fails, so that none takes the
+    others with it."""
+    from latentwire.session.grid import Grid, plan_grid, run_grids
+
+    grids: list[Grid] = []
+
+    def plan(milestone: Any) -> None:
+        own = session.under(_complete(milestone.PARAMETERS, session.values))
+        planned = plan_grid(own, name_of(milestone), milestone.conditions(own.values))
+        assert planned is not None
+        grids.append(planned)
+
+    for milestone in GRIDS:
+        failures.survive(name_of(milestone), partial(plan, milestone))
+    if not grids:
+        return
+    together = ", ".join(grid.name for grid in grids)
+    failures.survive(together, lambda: run_grids(grids, failures.survive))
+    if failures.errors.pop(together, None) is not None:
+        for milestone in GRIDS:
+            if name_of(milestone) not in failures.errors:
+                failures.survive(name_of(milestone), partial(_run_step, milestone, session))
 
 
 def _run_step(milestone: Any, session: "Session") -> None:
