@@ -2,8 +2,8 @@
 
 What a curve is made of comes first, M0, M2 and M3 in one pass, with baselines behind them; then
 codecs are calibrated for M1, and M4 tells what was found. Selectors are compared (M8) where some
-are asked for, on few questions: their rows stay incomplete, so that what is said of the others does
-not depend on them.
+are asked for, in the same pass and on few questions: their rows stay incomplete, so that what is
+said of the others does not depend on them.
 """
 
 import logging
@@ -70,15 +70,15 @@ def run_on(session: "Session") -> None:
     from latentwire.session.milestone_run import session_run
 
     values = session.values
-    steps = (*STEPS, m8) if values[M8_ORDER.name] else STEPS
+    grids = (*GRIDS, m8) if values[M8_ORDER.name] else GRIDS
     if values["dry_run"]:
-        for milestone in (*GRIDS, *steps):
+        for milestone in (*grids, *STEPS):
             _run_step(milestone, session)
         return
     with session_run(session, "main") as parent:
-        failures = _Failures(session.store, len(GRIDS) + len(steps) + 1)
-        _run_together(session.below(parent), failures)
-        for milestone in steps:
+        failures = _Failures(session.store, len(grids) + len(STEPS) + 1)
+        _run_together(grids, session.below(parent), failures)
+        for milestone in STEPS:
             step = partial(_run_step, milestone, session.below(parent))
             failures.survive(name_of(milestone), step)
         drawn = _complete(m4.PARAMETERS, values) | {
@@ -127,27 +127,28 @@ class _Failures:
             )
 
 
-def _run_together(session: "Session", failures: _Failures) -> None:
-    """The grids, computed in one pass; each by itself where that fails, so that none takes the
-    others with it."""
+def _run_together(milestones: Sequence[Any], session: "Session", failures: _Failures) -> None:
+    """Grids, computed in one pass; each by itself where that fails, so that none takes the others
+    with it."""
     from latentwire.session.grid import Grid, plan_grid, run_grids
 
     grids: list[Grid] = []
 
     def plan(milestone: Any) -> None:
         own = session.under(_complete(milestone.PARAMETERS, session.values))
-        planned = plan_grid(own, name_of(milestone), milestone.conditions(own.values))
+        wanted = m8.possible(own) if milestone is m8 else milestone.conditions(own.values)
+        planned = plan_grid(own, name_of(milestone), wanted)
         assert planned is not None
         grids.append(planned)
 
-    for milestone in GRIDS:
+    for milestone in milestones:
         failures.survive(name_of(milestone), partial(plan, milestone))
     if not grids:
         return
     together = ", ".join(grid.name for grid in grids)
     failures.survive(together, lambda: run_grids(grids, failures.survive))
     if failures.errors.pop(together, None) is not None:
-        for milestone in GRIDS:
+        for milestone in milestones:
             if name_of(milestone) not in failures.errors:
                 failures.survive(name_of(milestone), partial(_run_step, milestone, session))
 

@@ -11,7 +11,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import engine
-from latentwire.milestones import m0, m2, m3, main
+from latentwire.milestones import m0, m2, m3, m8, main
 from latentwire.parameters import Values
 from latentwire.session.grid import Grid, plan_grid, run_grids
 from latentwire.session.preflight_state import open_session
@@ -87,7 +87,7 @@ def test_one_that_cannot_conclude_ends_alone(
 def test_where_the_pass_fails_each_is_done_by_itself(
     empty: Path, values: Callable[..., Values], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = open_session(values(main, **FEW))
+    session = open_session(values(main, m8_order="vnorm", **FEW))
     failures, alone = main._Failures(session.store, 3), []
 
     def fails(*_: object) -> None:
@@ -95,5 +95,5 @@ def test_where_the_pass_fails_each_is_done_by_itself(
 
     monkeypatch.setattr("latentwire.session.grid.run_grids", fails)
     monkeypatch.setattr(main, "_run_step", lambda milestone, _: alone.append(milestone))
-    main._run_together(session, failures)
-    assert alone == [m0, m2, m3] and not failures.errors
+    main._run_together([m0, m2, m8], session, failures)
+    assert alone == [m0, m2, m8] and not failures.errors
