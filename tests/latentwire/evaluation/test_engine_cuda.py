@@ -7,9 +7,9 @@ from tiny import loaded_pair
 
 from c2c import batched_decoding
 from latentwire.evaluation import engine, memory, pipeline
-from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.record import Record
+from latentwire.evaluation.workspace import Workspace
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
 
