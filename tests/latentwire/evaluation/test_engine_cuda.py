@@ -25,6 +25,11 @@ CONDITIONS = [
         for ratio, order in ((1.0, "front"), (0.5, "front"), (0.25, "back"))
         for control in ("matched", "deranged")
     ),
+    # Sections that are merged while the rest is read, of all layers and of some.
+    *(
+        Condition("c2c", Channel(codec, 0.5, order), "matched")
+        for codec, order in (("fp32", "vnorm"), ("int8", "vnorm_by_layer"), ("int8", "random"))
+    ),
 ]
 
 
