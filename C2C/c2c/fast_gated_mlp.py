@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from c2c.asked_once import asked_once
 from c2c.triton_support import SHORT, kernels_run
 
 PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
@@ -25,7 +26,9 @@ def fast_gates(*models: nn.Module) -> Iterator[int]:
     """Within, the models' feed-forward blocks of that formula use the kernel where it runs; their
     number. A module is taken for one when it has its parts and gives, to the bit, what the formula
     gives on random numbers."""
-    changed: list[Any] = [m for model in models for m in model.modules() if _is_gated(m)]
+    every: list[Any] = [module for model in models for module in model.modules()]
+    usual = [module for module in every if "forward" not in module.__dict__]
+    changed = [module for module in usual if asked_once(module, _is_gated)]
     for module in changed:
         # An attribute of the instance hides the class's method, and can be taken away again.
         module.__dict__["forward"] = partial(_forward, module)
@@ -71,7 +74,7 @@ def _is_gated(module: Any) -> bool:
     if not all(isinstance(getattr(module, name, None), nn.Module) for name in PARTS):
         return False
     weight = getattr(module.gate_proj, "weight", None)
-    if module.__dict__.get("forward") or not isinstance(weight, Tensor) or weight.dim() != 2:
+    if not isinstance(weight, Tensor) or weight.dim() != 2:
         return False
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(_PROBE_ROWS, weight.shape[1], generator=generator).to(weight)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from c2c.asked_once import asked_once
 from c2c.triton_support import SHORT, kernels_run, power_of_two
 
 NUMBERS = 2048  # a program
@@ -30,7 +31,9 @@ def fast_norms(*models: nn.Module) -> Iterator[int]:
     A module is taken for one when its class is called a root-mean-square norm and it gives what
     the formula gives on random numbers: some models add 1 to the weight, and are left alone.
     """
-    changed: list[Any] = [m for model in models for m in model.modules() if _is_plain(m)]
+    every: list[Any] = [module for model in models for module in model.modules()]
+    usual = [module for module in every if "forward" not in module.__dict__]
+    changed = [module for module in usual if asked_once(module, _is_plain)]
     for module in changed:
         # An attribute of the instance hides the class's method, and can be taken away again.
         module.__dict__["forward"] = partial(norm, module.weight, module.variance_epsilon)
@@ -76,7 +79,7 @@ def supported(weight: Tensor, x: Tensor) -> bool:
 def _is_plain(module: Any) -> bool:
     weight = getattr(module, "weight", None)
     eps = getattr(module, "variance_epsilon", None)
-    named = type(module).__name__.endswith("RMSNorm") and not module.__dict__.get("forward")
+    named = type(module).__name__.endswith("RMSNorm")
     if not named or eps is None or not isinstance(weight, torch.Tensor) or weight.dim() != 1:
         return False
     generator = torch.Generator().manual_seed(0)

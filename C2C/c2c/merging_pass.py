@@ -13,20 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 
 from c2c.cache import KVCache
-from c2c.slot_cache import ExtendPass, additive, near, pieces, run, without
+from c2c.slot_cache import ExtendPass, additive, near, without
+from c2c.wide import take
 
 ALIGNED = 8  # numbers
 
-# Of these slots, those of the rows start to stop - 1 of all: what merges a layer, in place.
-MergeOf = Callable[[KVCache, int, int], Callable[[int], None]]
-
 
 class MergingPass(ExtendPass):
-    """An `ExtendPass` of tokens whose sections begin at `begins` (int64 [R, T]); of a token that is
-    in none, the position behind it stands there. `merge(layer)` changes the slots of one layer."""
+    """An `ExtendPass` in which `merge` changes the slots of one layer after the other.
+
+    The sections of tokens that are merged begin at `begins` (int64 [R, T]); of a token that is in
+    none, the position behind it stands there. No row has more than `most` such tokens.
+    """
 
     def __init__(
         self,
@@ -35,37 +35,46 @@ class MergingPass(ExtendPass):
         visible: int,
         hidden: Tensor | None,
         begins: Tensor,
+        most: int,
         merge: Callable[[int], None],
     ) -> None:
         super().__init__(slots, positions, visible, hidden)
         self.begins, self.merge = begins, merge
+        inside = begins <= positions
+        # Those of the pass's tokens that are merged, the first ones first; others fill up.
+        order = inside.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)
+        self._own = order[:, :most]
+        place = positions.gather(1, self._own)
+        self._own_places = torch.where(inside.gather(1, self._own), place, -1)
 
     def update(
         self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """The visible slots of all after the layer is merged and, behind them, K and V of the
-        pass's own tokens before that."""
+        """The visible slots of all after the layer is merged and, behind them, K and V of what is
+        merged before that."""
         keys, values = super().update(key, value, layer)
+        before = [
+            take(x, (self._rows, slice(None), self._own)).transpose(1, 2) for x in (key, value)
+        ]
         self.merge(layer)
-        return torch.cat([keys, key], 2), torch.cat([values, value], 2)
+        return torch.cat([keys, before[0]], 2), torch.cat([values, before[1]], 2)
 
     def mask(self, query: Tensor, window: int | None, groups: int) -> Tensor:
         """What to add to the scores of `groups` query heads as one: [R, 1, groups * T, visible +
-        T]."""
+        most]."""
         if (window, groups) not in self._masks:
             slots = torch.arange(self.visible, device=query.device).expand(len(self.positions), -1)
-            places = torch.cat([slots, self.positions], 1)[:, None]
+            places = torch.cat([slots, self._own_places], 1)[:, None]
             own, begin = self.positions[..., None], self.begins[..., None]
             merged = torch.arange(places.shape[2], device=query.device) < self.visible
             seen = near(own - places, window) & ((places < begin) == merged)
             seen = seen.repeat(1, groups, 1)[:, None]
             if self.hidden is not None:
-                seen = without(seen, self.hidden.gather(1, places[:, 0]))
+                seen = without(seen, self.hidden.gather(1, places[:, 0].clamp(min=0)))
             # Kernels copy a mask, layer by layer, whose lines begin at odd places of memory.
             room = -seen.shape[-1] % ALIGNED
-            self._masks[window, groups] = additive(F.pad(seen, (0, room)), query.dtype)[
-                ..., : places.shape[-1]
-            ]
+            mask = additive(F.pad(seen, (0, room)), query.dtype)
+            self._masks[window, groups] = mask[..., : places.shape[-1]]
         return self._masks[window, groups]
 
 
@@ -77,28 +86,3 @@ def begins_of(starts: Tensor, stops: Tensor, positions: Tensor) -> Tensor:
     found, at = place >= 0, place.clamp(min=0)
     inside = found & (positions < stops.gather(1, at))
     return torch.where(inside, starts.gather(1, at), positions + 1)
-
-
-@torch.inference_mode()
-def extend_merging(
-    model: PreTrainedModel,
-    token_ids: Tensor,
-    positions: Tensor,
-    slots: KVCache,
-    visible: int,
-    tokens_at_once: int,
-    begins: Tensor,
-    merge_of: MergeOf,
-    hidden: Tensor | None = None,
-) -> None:
-    """`slot_cache.extend` with sections that are merged; `begins` as `MergingPass` has it.
-
-    Inside `slot_attention` only.
-    """
-    rows, tokens = token_ids.shape
-    for start, stop in pieces(rows, tokens, tokens_at_once):
-        part, own = slice(start, stop), slots.rows(start, stop)
-        unseen = None if hidden is None else hidden[part]
-        merge = merge_of(own, start, stop)
-        view = MergingPass(own, positions[part], visible, unseen, begins[part], merge)
-        run(model, token_ids[part], positions[part], view)

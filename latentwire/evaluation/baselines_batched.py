@@ -149,9 +149,9 @@ class BatchedModels:
         for tensor in (*slots.keys, *slots.values):
             tensor.zero_()  # what a former batch left there
         token_ids = padded(prompts, model.device)
-        read(model, token_ids[:, : max(1, longest - 1)], slots, self._work.tokens_at_once)
-        last = on_device(torch.tensor([prompt[-1] for prompt in prompts]), model.device)
         places = [len(prompt) - 1 for prompt in prompts]
+        read(model, token_ids, [max(1, place) for place in places], slots, self._work.at_once)
+        last = on_device(torch.tensor([prompt[-1] for prompt in prompts]), model.device)
         finite: list[bool] = []
         written = decoder.greedy(
             last,

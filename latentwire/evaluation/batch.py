@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from c2c.batched_decoding import Decoder, rounded
+from c2c.batched_decoding import Decoder
 from c2c.cache import KVCache, geometry
 from c2c.on_device import on_device
+from c2c.pieces import rounded
 from c2c.slot_cache import extend, new_slots, read
 from c2c.wide import clear, put
 from latentwire.channel.allocation import Allocator, allocates
@@ -32,7 +33,7 @@ from latentwire.channel.selectors.seen import Seen, ranks_of_rows
 from latentwire.channel.tokens_of_runs import tokens_of_rows
 from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
-from latentwire.evaluation.merging import Merging, spans
+from latentwire.evaluation.merging import Merging, read_on
 from latentwire.evaluation.option_logprobs import option_logprobs, option_tokens
 from latentwire.evaluation.padded_prompts import hidden, padded
 from latentwire.evaluation.pipeline import (
@@ -221,12 +222,12 @@ class Batch:
         model = self.work.pair.model(name)
         heads = query_heads(model) if queries else 0
         token_ids = padded([prompt.ids for prompt in prompts], model.device)
-        token_ids = token_ids[:, : max(1, token_ids.shape[1] - 1)]
-        rows, tokens = token_ids.shape
+        lengths = [max(1, len(prompt.ids) - 1) for prompt in prompts]
+        rows, tokens = len(lengths), max(lengths)
         shape = geometry(model.config)
         cache = new_slots(shape, rows, tokens, model.dtype, model.device, heads)
         unseen = hidden(prompts, tokens, model.device)
-        read(model, token_ids, cache, self.work.tokens_at_once, unseen)
+        read(model, token_ids, lengths, cache, self.work.at_once, unseen)
         return cache
 
     def sent(self, wanted: set[Sends], queries: bool) -> Sent:
@@ -405,7 +406,7 @@ class Batch:
             if arrival and any(each.sections for each in kept):
                 for each in kept:
                     require_whole_tokens(each)
-                at = tokens_of_rows(arrival.chosen, 0, self.work.pair.device)
+                (at,) = tokens_of_rows(arrival.chosen, 1, self.work.pair.device)
                 front = self.work.pair.interface.prepare(arrival.cache, at)
                 assert front is not None
                 front = sent[condition.sends].spread(front)
@@ -421,21 +422,21 @@ class Batch:
 
     def _read_behind(self, decoder: Decoder, before: Sequence[Positions]) -> None:
         """Read each row's instruction behind the tokens that stand `before` it."""
-        ahead = [each.count for each in before]
-        if not any(ahead) or max(self.lengths) == 1:
-            return
-        device, rows = self.work.pair.device, len(self.questions)
-        first = next(row for row, tokens in enumerate(ahead) if tokens) // rows * rows
-        token_ids = self.token_ids[:, :-1].repeat(len(ahead) // rows, 1)[first:]
-        starts = on_device(torch.tensor(ahead[first:]), device)[:, None]
+        rows, spans = len(self.questions), list[tuple[int, int]]()
+        for start in range(0, len(before), rows):
+            ahead = [each.count for each in before[start : start + rows]]
+            # Where something was put in front of any row, no row's slots are its own any more.
+            spans += [
+                (tokens if any(ahead) else length - 1, tokens + length - 1)
+                for tokens, length in zip(ahead, self.lengths, strict=True)
+            ]
         extend(
             self.work.pair.receiver,
-            token_ids,
-            starts + torch.arange(token_ids.shape[1], device=device),
-            decoder.slots.rows(first, len(ahead)),
-            min(rounded(max(ahead) + token_ids.shape[1]), decoder.slots.tokens),
-            self.work.tokens_at_once,
-            on_device(torch.tensor([each.left_out for each in before[first:]]), device),
+            self.token_ids.repeat(len(spans) // rows, 1),
+            spans,
+            decoder.slots.rows(0, len(spans)),
+            self.work.at_once,
+            on_device(torch.tensor([each.left_out for each in before]), self.work.pair.device),
         )
 
     def merge(
@@ -450,12 +451,13 @@ class Batch:
         merging = Merging(self.work, self.prompts, self.token_ids, own, decoder.slots)
         merging.merge(received, conditions)
 
-    def reading(self, sent: Sequence[Positions]) -> tuple[bool, bool, int]:
+    def reading(self, sent: Sequence[Positions]) -> tuple[bool, int]:
         """Sorts conditions by what is read again under them: those with later sections together,
         and then the longest first."""
         chosen = [own for own, _ in self.own_positions(sent)]
-        tokens = max(stop - start for start, stop in spans(chosen, self.lengths))
-        return any(len(each.sections) > 1 for each in chosen), tokens > 0, -tokens
+        spans = map(read_on, chosen, self.lengths)
+        tokens = max(stop - start for start, stop in spans)
+        return any(len(each.sections) > 1 for each in chosen), -tokens
 
     def decode(
         self,

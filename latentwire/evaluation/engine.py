@@ -273,7 +273,7 @@ def _room(work: Workspace, conditions: Sequence[Condition], slots: int) -> int:
     known = work.capacity is not None and work.capacity[0][1] == frozenset(conditions)
     if work.capacity is None or not known or work.capacity[0][0] < slots:
         work.release()
-        fits = examples_that_fit(work.pair, conditions, slots, work.tokens_at_once)
+        fits = examples_that_fit(work.pair, conditions, slots, work.at_once.tokens)
         work.capacity = (slots, frozenset(conditions)), fits
     return work.capacity[1]
 

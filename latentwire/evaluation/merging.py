@@ -5,32 +5,28 @@ are before that, for all conditions. What follows a row's first section is read 
 in which all later ones are merged (`c2c.merging_pass`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from c2c.batched_decoding import rounded
 from c2c.cache import KVCache
 from c2c.interface import Sent, Tokens
-from c2c.merging_pass import begins_of, extend_merging
+from c2c.merging_pass import MergingPass, begins_of
 from c2c.on_device import on_device
-from c2c.slot_cache import extend
+from c2c.pieces import Piece
+from c2c.slot_cache import ExtendPass, extend, plain
 from c2c.wide import take
 from latentwire.channel.endpoint import Arrived
 from latentwire.channel.positions import Positions
-from latentwire.channel.tokens_of_runs import tokens_of_runs
+from latentwire.channel.tokens_of_runs import table_of, tokens_of_runs
 from latentwire.evaluation.padded_prompts import hidden
 from latentwire.evaluation.reading import Text
 from latentwire.evaluation.workspace import FUSED_AT_ONCE, Workspace
 from latentwire.spec.condition import Condition
-
-# Tokens of padding that cost no more than another pass through the model. On a GPU a pass is more
-# than a thousand launches, whatever it holds.
-PADDING_WORTH_A_PASS = {"cuda": 8_192, "mps": 4_096, "cpu": 128}
 
 
 @dataclass(frozen=True)
@@ -57,11 +53,9 @@ class Merging:
         }
         received.clear()  # so that the memory of the rest is free while prompts are read
         self.work.on_phase_end("fusion")
-        for each in passes(
-            [spans(kept.get(condition, ()), self.lengths) for condition in conditions],
-            self.work.by_device(PADDING_WORTH_A_PASS),
-        ):
-            self._read_on(each, kept, conditions, later)
+        nothing = [Positions()] * len(self.prompts)
+        rows = [each for c in conditions for each in kept.get(c, nothing)]
+        self._read_on(rows, later)
         self.work.on_phase_end("tails")
 
     @cached_property
@@ -82,13 +76,12 @@ class Merging:
         for layer in range(self.own.layers):
             self._merge_layer(self.slots, self.own, sent, layer)
 
-    def _merge_layer(self, slots: KVCache, own: KVCache, sent: Sent | None, layer: int) -> None:
-        if sent:
-            self.work.merge(layer, slots, own, sent, self.work.by_device(FUSED_AT_ONCE))
+    def _merge_layer(self, slots: KVCache, own: KVCache, sent: Sent, layer: int) -> None:
+        self.work.merge(layer, slots, own, sent, self.work.by_device(FUSED_AT_ONCE))
 
-    def _sent(self, arrivals: Mapping[int, "_Arrival"], rows: range, in_place: bool) -> Sent | None:
+    def _sent(self, arrivals: Mapping[int, "_Arrival"], rows: range, in_place: bool) -> Sent:
         """What goes to these rows of the slots, of the conditions' arrivals by their place among
-        all; `in_place`: what the receiver has of them stands in the slots too. None: nothing."""
+        all, one at least; `in_place`: what the receiver has of them stands in the slots too."""
         examples = len(self.prompts)
         parts = []
         for place, arrival in arrivals.items():
@@ -96,8 +89,6 @@ class Merging:
             asked = range(max(rows.start - first, 0), min(rows.stop - first, examples))
             if asked:
                 parts.append((first - rows.start, asked, arrival))
-        if not parts:
-            return None
         differ = any(arrival.differs for *_, arrival in parts)
 
         @cache  # the tokens of a sharer layer are those of its keys and of its values
@@ -113,48 +104,38 @@ class Merging:
 
         return sent
 
-    def _read_on(
-        self,
-        these: "Pass",
-        kept: Mapping[Condition, Sequence[Positions]],
-        conditions: Sequence[Condition],
-        later: Mapping[int, "_Arrival"],
-    ) -> None:
-        """Read again what follows the first sections, and merge later ones."""
-        device, examples = self.token_ids.device, len(self.prompts)
-        visible = min(rounded(max(self.lengths)), self.slots.tokens)
-        unseen, times = hidden(self.prompts, visible, device), these.stop - these.first
-        last = on_device(torch.tensor(self.lengths), device)[:, None] - 1
-        start, end = on_device(torch.tensor(these.spans), device).T[..., None]
-        positions = start + torch.arange(these.tokens, device=device)
-        # Past a row's span, all at the last token's place: decoding fills its slot anew.
-        positions = torch.where(positions < end, positions, last.repeat(times, 1))
-        read = (
+    def _read_on(self, rows: Sequence[Positions], later: Mapping[int, "_Arrival"]) -> None:
+        """Read again what follows the first section of each row of the slots, of which `rows` says
+        what is sent, and merge later sections."""
+        device, times = self.token_ids.device, len(rows) // len(self.prompts)
+        spans = [read_on(*each) for each in zip(rows, self.lengths * times, strict=True)]
+        longest = max(stop - start for start, stop in spans)
+        starts = on_device(torch.tensor([start for start, _ in spans]), device)[:, None]
+        places = starts + torch.arange(longest, device=device)
+        places = places.clamp(max=self.token_ids.shape[1] - 1)
+        unseen = hidden(self.prompts, self.slots.tokens, device)
+
+        def view(
+            piece: Piece, slots: KVCache, positions: Tensor, visible: int, unseen: Tensor | None
+        ) -> ExtendPass:
+            part = rows[piece.start : piece.stop]
+            most = max(each.count - len(each.sections[0]) for each in part if each.sections)
+            if not most:
+                return plain(piece, slots, positions, visible, unseen)
+            begins = begins_of(*_later_sections(part, device), positions)
+            sent = self._sent(later, range(piece.start, piece.stop), in_place=True)
+            merge = partial(self._merge_layer, slots, slots, sent)
+            return MergingPass(slots, positions, visible, unseen, begins, most, merge)
+
+        extend(
             self.work.pair.receiver,
-            self.token_ids.repeat(times, 1).gather(1, positions),
-            positions,
-            self.slots.rows(these.first * examples, these.stop * examples),
-            visible,
-            self.work.tokens_at_once,
+            self.token_ids.repeat(times, 1).gather(1, places),
+            spans,
+            self.slots.rows(0, len(rows)),
+            self.work.at_once,
+            hidden=None if unseen is None else unseen.repeat(times, 1),
+            view=view,
         )
-        unseen = None if unseen is None else unseen.repeat(times, 1)
-        merged = {n - these.first: later[n] for n in range(these.first, these.stop) if n in later}
-        if not merged:
-            extend(*read, hidden=unseen)
-            return
-        nothing = [Positions()] * examples
-        rows = [
-            each
-            for condition in conditions[these.first : these.stop]
-            for each in kept.get(condition, nothing)
-        ]
-
-        def merge_of(slots: KVCache, start: int, stop: int) -> Callable[[int], None]:
-            sent = self._sent(merged, range(start, stop), in_place=True)
-            return partial(self._merge_layer, slots, slots, sent)
-
-        begins = begins_of(*_later_sections(rows, device), positions)
-        extend_merging(*read, begins, merge_of, unseen)
 
 
 @dataclass
@@ -187,63 +168,23 @@ class _Arrival:
     def _every(self) -> tuple[Tensor, list[int]]:
         """What is `listed` of all rows, of one layer after the other where they differ, and where
         that of each layer and row ends, behind a 0."""
-        kept, runs, tokens, ends = self.arrival.kept, [], [], [0]
-        for layer in range(self.arrival.cache.layers if self.differs else 1):
-            for row, each in enumerate(kept):
-                found = [part for part in each.placed(layer) if self._has(each, part[1])]
-                runs += [(row, place, run.start) for place, run in found]
-                tokens += [len(run) for _, run in found]
-                ends.append(ends[-1] + sum(tokens[len(tokens) - len(found) :]))
-        device = self.arrival.cache.keys[0].device
-        if not runs:
-            return torch.zeros(3, 0, dtype=torch.long, device=device), ends
-        of_run, step = tokens_of_runs(runs, tokens, device)
-        row, place, start = of_run.T
+        kept, layers = self.arrival.kept, self.arrival.cache.layers if self.differs else 1
+        table = table_of(kept, layers)
+        stops = np.array([each.sections[0].stop if each.sections else 0 for each in kept])
+        table = table.of((table.start >= stops[table.row]) == self.later)
+        numbers = table.row, table.place, table.start
+        (row, place, start), step = tokens_of_runs(
+            numbers, table.tokens, self.arrival.cache.keys[0].device
+        )
+        ends = table.ends(layers, len(kept)).tolist()
         return torch.stack([row, place + step, start + step]), ends
 
-    def _has(self, positions: Positions, run: range) -> bool:
-        return (run.start >= positions.sections[0].stop) == self.later
 
-
-class Pass(NamedTuple):
-    """Neighbouring conditions, of which tokens are read again together."""
-
-    first: int
-    stop: int  # one past the last
-    spans: list[tuple[int, int]]  # start and stop of what is read in each of their rows
-    tokens: int  # of the longest
-
-
-def spans(kept: Sequence[Positions], lengths: Sequence[int]) -> list[tuple[int, int]]:
-    """Start and stop of what is read again of each row: what follows its first section, up to the
+def read_on(positions: Positions, prompt_tokens: int) -> tuple[int, int]:
+    """Start and stop of what is read again of a row: what follows its first section, up to the
     prompt's last token; nothing where there is no section."""
-    return [
-        (each.sections[0].stop, tokens - 1) if each.sections else (0, 0)
-        for each, tokens in zip(kept, lengths, strict=False)
-    ]
-
-
-def passes(rows: Sequence[Sequence[tuple[int, int]]], worth: int) -> list[Pass]:
-    """What is read together, of the `spans` of each condition's rows.
-
-    Conditions are in order of what they read, the longest first; one that reads much less, more
-    than `worth` tokens of padding, begins a new pass.
-    """
-    found: list[Pass] = []
-    padding = 0
-    for place, each in enumerate(rows):
-        tokens = max((stop - start for start, stop in each), default=0)
-        if tokens == 0:
-            continue
-        if found:
-            first, stop, earlier, longest = found[-1]
-            padding += (longest - tokens) * len(each)
-            if stop == place and padding <= worth:
-                found[-1] = Pass(first, place + 1, [*earlier, *each], max(longest, tokens))
-                continue
-        found.append(Pass(place, place + 1, [*each], tokens))
-        padding = 0
-    return found
+    last = prompt_tokens - 1
+    return positions.sections[0].stop if positions.sections else last, last
 
 
 def _later_sections(rows: Sequence[Positions], device: torch.device) -> tuple[Tensor, Tensor]:

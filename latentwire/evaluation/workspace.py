@@ -7,13 +7,18 @@ from typing import TypeVar
 from transformers import PreTrainedModel
 
 from c2c.batched_decoding import Decoder
+from c2c.pieces import AtOnce
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.memory import free_cache, out_of_memory
 from latentwire.spec.condition import Condition
 
-# How many tokens go through a model or a projector together: enough to keep the device busy, few
-# enough that what lies between two layers takes little memory.
-TOKENS_AT_ONCE = {"cuda": 32_768, "mps": 8_192, "cpu": 4_096}
+# On a GPU a pass through a model is more than a thousand launches, whatever it holds.
+READ_AT_ONCE = {
+    "cuda": AtOnce(tokens=32_768, padding=4_096),
+    "mps": AtOnce(tokens=8_192, padding=4_096),
+    "cpu": AtOnce(tokens=4_096, padding=128),
+}
+# Tokens that go through a projector together.
 FUSED_AT_ONCE = {"cuda": 131_072, "mps": 8_192, "cpu": 4_096}
 
 _T = TypeVar("_T")
@@ -34,12 +39,13 @@ class Workspace:
         self.merge = self.pair.interface.batched()
 
     @property
-    def tokens_at_once(self) -> int:
-        return self.by_device(TOKENS_AT_ONCE)
+    def at_once(self) -> AtOnce:
+        """What goes through a model together."""
+        return self.by_device(READ_AT_ONCE)
 
-    def by_device(self, numbers: Mapping[str, int]) -> int:
-        """The number for the pair's kind of device."""
-        return numbers.get(self.pair.device.type, numbers["cpu"])
+    def by_device(self, each: Mapping[str, _T]) -> _T:
+        """What is for the pair's kind of device."""
+        return each.get(self.pair.device.type, each["cpu"])
 
     def decoder(self, name: str, model: PreTrainedModel, rows: int, slots: int) -> Decoder:
         """The model's decoder, made anew when it is too small."""

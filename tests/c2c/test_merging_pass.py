@@ -1,7 +1,5 @@
 """Sections merged in one pass are what the definition makes of them one after the other."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,10 +9,11 @@ from torch import Tensor
 
 from c2c.cache import KVCache, from_transformers, geometry
 from c2c.interface import Interface, Tokens
-from c2c.merging_pass import begins_of, extend_merging
+from c2c.merging_pass import MergingPass, begins_of
+from c2c.pieces import AtOnce, Piece
 from c2c.sections import Runs, runs_of, sections
 from c2c.sharer import read
-from c2c.slot_cache import new_slots, slot_attention
+from c2c.slot_cache import ExtendPass, extend, new_slots, slot_attention
 
 TOKENS = 30
 ROOM = 3  # slots behind the prompt
@@ -28,9 +27,20 @@ RUNS: list[Runs] = [
 ]
 
 
+def ends(rows: list[Runs]) -> tuple[Tensor, Tensor]:
+    """Starts and stops of each row's runs, filled up by some that lie behind."""
+    most, behind = max(1, *map(len, rows), 1), range(99, 99)
+    filled = [[*runs, *[behind] * (most - len(runs))] for runs in rows]
+    starts, stops = (
+        torch.tensor([[getattr(run, end) for run in runs] for runs in filled])
+        for end in ("start", "stop")
+    )
+    return starts, stops
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("tokens_at_once", [1, 70, 1000])
-def test_sections_of_all_rows_at_once(name: str, tokens_at_once: int) -> None:
+@pytest.mark.parametrize("at_once", [AtOnce(1, 0), AtOnce(70, 0), AtOnce(1000, 0)])
+def test_sections_of_all_rows_at_once(name: str, at_once: AtOnce) -> None:
     receiver, sharer = make_model(name).double(), make_model("qwen3", seed=3).double()
     fuser: Interface = make_fuser(sharer, receiver).double()
     ids = token_ids(len(RUNS), TOKENS)
@@ -39,30 +49,26 @@ def test_sections_of_all_rows_at_once(name: str, tokens_at_once: int) -> None:
     slots = new_slots(shape, len(RUNS), TOKENS + ROOM, torch.float64, torch.device("cpu"))
     merge = fuser.batched()
 
-    def merge_of(part: KVCache, start: int, stop: int) -> Callable[[int], None]:
-        places = [(n, t) for n in range(start, stop) for run in RUNS[n] for t in run]
-        row, position = torch.tensor(places or [(start, 0)])[: len(places)].T
+    def view(
+        piece: Piece, part: KVCache, positions: Tensor, visible: int, hidden: Tensor | None
+    ) -> ExtendPass:
+        rows = range(piece.start, piece.stop)
+        places = [(n, t) for n in rows for run in RUNS[n] for t in run]
+        row, position = torch.tensor(places or [(piece.start, 0)])[: len(places)].T
 
         def arrived(layer: int, kind: str) -> tuple[Tensor, Tokens]:
             tensor = getattr(sent, f"{kind}s")[layer][row, :, position]
-            return tensor, Tokens(row - start, position, row - start)
+            return tensor, Tokens(row - piece.start, position, row - piece.start)
 
-        return lambda layer: merge(layer, part, part, arrived, 1000)
+        most = max(sum(map(len, RUNS[n])) for n in rows)
+        begins = begins_of(*ends([RUNS[n] for n in rows]), positions)
+        return MergingPass(
+            part, positions, visible, hidden, begins, most,
+            lambda layer: merge(layer, part, part, arrived, 1000),
+        )  # fmt: skip
 
-    most = max(map(len, RUNS))
-    behind = range(TOKENS, TOKENS)
-    filled = [[*runs, *[behind] * (most - len(runs))] for runs in RUNS]
-    starts, stops = (
-        torch.tensor([[getattr(run, end) for run in runs] for runs in filled])
-        for end in ("start", "stop")
-    )
-    positions = torch.arange(TOKENS - 1).expand(len(RUNS), -1)
-    begins = begins_of(starts, stops, positions)
     with slot_attention(receiver), torch.inference_mode():
-        visible = TOKENS + 1  # an odd number
-        extend_merging(
-            receiver, ids[:, :-1], positions, slots, visible, tokens_at_once, begins, merge_of
-        )
+        extend(receiver, ids, [(0, TOKENS - 1)] * len(RUNS), slots, at_once, view=view)
     for row, runs in enumerate(RUNS):
         chosen = torch.tensor([t for run in runs for t in run], dtype=torch.long)
         received = sent.rows(row, row + 1).map(lambda x, at=chosen: x[:, :, at])
@@ -79,13 +85,8 @@ def test_sections_of_all_rows_at_once(name: str, tokens_at_once: int) -> None:
 @given(st.lists(st.sets(st.integers(0, 12)), min_size=1, max_size=4), st.integers(0, 9))
 def test_where_the_section_of_a_token_begins(chosen: list[set[int]], first: int) -> None:
     rows = [runs_of(tokens) for tokens in chosen]
-    most = max(1, *map(len, rows), 1)
-    far = range(99, 99)
-    filled = [[*runs, *[far] * (most - len(runs))] for runs in rows]
-    starts = torch.tensor([[run.start for run in runs] for runs in filled])
-    stops = torch.tensor([[run.stop for run in runs] for runs in filled])
     positions = torch.arange(first, first + 8).repeat(len(rows), 1)
-    for runs, found in zip(rows, begins_of(starts, stops, positions).tolist(), strict=True):
+    for runs, found in zip(rows, begins_of(*ends(rows), positions).tolist(), strict=True):
         for position, begin in zip(range(first, first + 8), found, strict=True):
             own = [run.start for run in runs if position in run]
             assert begin == (own[0] if own else position + 1)
