@@ -100,10 +100,10 @@ class PrefillPass:
             return None
         if window not in self._masks:
             place = torch.arange(tokens, device=query.device)
-            seen = _near(place[:, None] - place, window)
+            seen = near(place[:, None] - place, window)
             if self.hidden is not None:
-                seen = _without(seen, self.hidden[:, :tokens])
-            self._masks[window] = _additive(seen, query.dtype)
+                seen = without(seen, self.hidden[:, :tokens])
+            self._masks[window] = additive(seen, query.dtype)
         return self._masks[window]
 
 
@@ -137,19 +137,19 @@ class ExtendPass:
         if (window, groups) not in self._masks:
             positions = self.positions.repeat(1, groups)
             behind = positions[:, None, :, None] - torch.arange(self.visible, device=query.device)
-            seen = _near(behind, window)
+            seen = near(behind, window)
             if self.hidden is not None:
-                seen = _without(seen, self.hidden[:, : self.visible])
-            self._masks[window, groups] = _additive(seen, query.dtype)
+                seen = without(seen, self.hidden[:, : self.visible])
+            self._masks[window, groups] = additive(seen, query.dtype)
         return self._masks[window, groups]
 
 
-def _near(behind: Tensor, window: int | None) -> Tensor:
+def near(behind: Tensor, window: int | None) -> Tensor:
     """Which slots a token sees that are so many `behind` its own."""
     return behind >= 0 if window is None else (behind >= 0) & (behind < window)
 
 
-def _without(seen: Tensor, hidden: Tensor) -> Tensor:
+def without(seen: Tensor, hidden: Tensor) -> Tensor:
     """What is `seen` [..., Q, S] without what is `hidden` [R, S]: [R, 1, Q, S]. A token that would
     then see nothing, padding before all that is real, sees it all the same, for attention to
     nothing is NaN in some kernels; nobody sees that token."""
@@ -157,7 +157,7 @@ def _without(seen: Tensor, hidden: Tensor) -> Tensor:
     return left | (seen & ~left.any(-1, keepdim=True))
 
 
-def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+def additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
     """0 where `seen`, minus infinity elsewhere: made once a pass, not once a layer."""
     return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
 
@@ -284,7 +284,7 @@ def read(
     rows, tokens = token_ids.shape
     positions = torch.arange(tokens, device=token_ids.device)[None]
     for start, stop in pieces(rows, tokens, tokens_at_once):
-        _run(
+        run(
             model,
             token_ids[start:stop],
             positions.expand(stop - start, -1),
@@ -315,7 +315,7 @@ def extend(
     for start, stop in pieces(rows, tokens, tokens_at_once):
         unseen = _rows(hidden, start, stop)
         view = ExtendPass(slots.rows(start, stop), positions[start:stop], visible, unseen)
-        _run(model, token_ids[start:stop], stand[start:stop], view)
+        run(model, token_ids[start:stop], stand[start:stop], view)
 
 
 def _rows(hidden: Tensor | None, start: int, stop: int) -> Tensor | None:
@@ -329,7 +329,7 @@ def pieces(rows: int, tokens: int, tokens_at_once: int) -> Iterator[tuple[int, i
         yield start, min(start + step, rows)
 
 
-def _run(
+def run(
     model: PreTrainedModel, token_ids: Tensor, positions: Tensor, slots: PrefillPass | ExtendPass
 ) -> None:
     """The model without its head: no logits are needed."""

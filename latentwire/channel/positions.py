@@ -76,16 +76,13 @@ class Positions:
         """What one sharer layer sends, position by position."""
         return [position for run in self.runs(layer) for position in run]
 
-    def parts(self, layer: int, section: int) -> Iterator[tuple[int, range]]:
-        """The runs that a layer sends of one section (none past the last), each with its first
-        token's place among all that the layer sends."""
+    def placed(self, layer: int) -> Iterator[tuple[int, range]]:
+        """The runs that a layer sends, each with its first token's place among all that it
+        sends."""
         place = 0
-        if section < len(self.sections):
-            within = self.sections[section]
-            for run in self.runs(layer):
-                if within.start <= run.start < within.stop:
-                    yield place, run
-                place += len(run)
+        for run in self.runs(layer):
+            yield place, run
+            place += len(run)
 
     def fault(self, prompt_tokens: int, layers: int) -> str:
         """What is wrong with them for a prompt of that length; "" if nothing is."""

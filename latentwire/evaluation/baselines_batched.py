@@ -27,13 +27,14 @@ from latentwire.evaluation.baselines import (
     send_letter,
     send_text,
 )
-from latentwire.evaluation.batch import Workspace, padded
 from latentwire.evaluation.loaded_pair import stop_ids
 from latentwire.evaluation.memory import shrink_batch, usable_bytes
+from latentwire.evaluation.padded_prompts import padded
 from latentwire.evaluation.reading import Donors
 from latentwire.evaluation.record import Record, source_of
 from latentwire.evaluation.text_model import TextModel
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, require_room
+from latentwire.evaluation.workspace import Workspace
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
 from latentwire.tasks.task import Options

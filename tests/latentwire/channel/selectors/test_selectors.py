@@ -127,12 +127,7 @@ def test_positions_are_what_was_given(tokens: list[int], layers: list[list[int]]
     chosen = Positions.of_layers(layers, range(41))
     assert [chosen.tokens(n) for n in range(len(layers))] == [sorted({*each}) for each in layers]
     assert chosen.fault(42, len(layers)) == ""
-    found = [
-        place + step
-        for number in range(len(chosen.sections) + 1)
-        for place, run in chosen.parts(0, number)
-        for step in range(len(run))
-    ]
+    found = [place + step for place, run in chosen.placed(0) for step in range(len(run))]
     assert found == list(range(len({*layers[0]})))
 
 
