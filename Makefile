@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Each process that tests start would compile the project again, and each of pytest's workers all tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup store demo demo-shared demo-private quick test environments fuzz faults lint format docs lock mlproject clean
+.PHONY: help setup store demo demo-shared demo-private demo-untrained quick test environments fuzz faults lint format docs lock mlproject clean
 
 help:
 	@echo "make demo   set up, then run M0 to M4 on the bundled pairs (CPU, no download; LIMIT=8: few questions)"
@@ -37,9 +37,9 @@ setup: $(VENV)/.ready
 STORE = MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH" $(STORE) $(BIN)/mlflow run . --env-manager local --experiment-name latentwire
 
-# Both models read the question; then the sharer alone reads a statement. Two targets, so that
+# Both models read the question; then the sharer alone reads a statement. Targets of their own, so that
 # make --jobs has them side by side.
-demo: demo-shared demo-private
+demo: demo-shared demo-private demo-untrained
 
 # Two commands of MLflow that make one file at the same time are in each other's way. What is wrong with
 # a store, the next command says.
@@ -53,10 +53,14 @@ M1_CODECS = bf16,int8,int4,int3,int2,kivi4,kivi2,nf4,rotate2,turbo2,kvtc1,klt2,p
 
 demo-shared: store
 	$(RUN) -e main -P pair=demo -P device=cpu -P workers=2 -P sample=4 -P m1_codec=$(M1_CODECS) \
-	  -P m2_kv_bits=8,4,3,2 -P m8_order=vnorm_by_layer,snapkv_by_layer -P output_dir=outputs/demo $(SHORT)
+	  -P m2_kv_bits=8,4,3,2 -P m0_controls=mean,noise -P m8_order=vnorm_by_layer,snapkv_by_layer -P output_dir=outputs/demo $(SHORT)
 
 demo-private: store
 	$(RUN) -e m0 -P pair=demo_self -P device=cpu $(SHORT)
+
+# What a fuser of the same size gives that nobody trained: a control, as a pair of its own.
+demo-untrained: store
+	$(RUN) -e m0 -P pair=untrained:demo -P dataset=demo_graded -P device=cpu $(SHORT)
 
 # The whole cache in 16, 8 and 4 bits, own and another question's.
 quick: setup

@@ -25,6 +25,7 @@ from c2c.slot_cache import extend, new_slots, read
 from c2c.wide import clear, put
 from latentwire.channel.allocation import Allocator, allocates
 from latentwire.channel.endpoint import Arrived
+from latentwire.channel.fitting import Lengths
 from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.ranked import Ranked
@@ -301,6 +302,7 @@ class Batch:
         receiver's caches."""
         pair, examples = self.work.pair, self._seen(sent, conditions)
         allocators: dict[Sends, Allocator] = {}
+        lengths: dict[tuple[str, str, Sends], Lengths] = {}  # packets measured, for all budgets
         found: dict[tuple[Channel, Sends], list[Positions]] = {}
         chosen = {}
         for condition in conditions:
@@ -315,7 +317,8 @@ class Batch:
             if key not in found:
                 if allocates(channel) and sends not in allocators:
                     allocators[sends] = allocator_of(pair, cache, texts)
-                told = cache, examples[sends], allocators.get(sends)
+                known = lengths.setdefault((channel.codec, channel.calibration, sends), {})
+                told = cache, examples[sends], allocators.get(sends), known
                 found[key] = choose_each(pair, channel, *told)
             chosen[condition] = found[key]
         return chosen

@@ -1,12 +1,13 @@
 """All milestones, M0 to M4, with the models loaded once.
 
 What a curve is made of comes first, from M0 on with baselines behind it; then codecs are calibrated
-for M1, and M4 tells what was found. Selectors are compared (M8) where some are asked for, on few
-questions: their rows stay incomplete, so that what is said of the others does not depend on them.
+for M1, and M4 tells what was found. Further controls of M0 come behind the calibration, which one
+is made of. Selectors are compared (M8) where some are asked for, on few questions: their rows stay
+incomplete, so that what is said of the others does not depend on them.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from latentwire.milestones.registry import name_of, run_milestone
 from latentwire.parameters import (
     CALIBRATION_EXAMPLES,
     CODEC,
+    CONTROLS_SENT,
     DONORS,
     KV_BITS,
     MESSAGE_TOKENS,
@@ -38,6 +40,13 @@ if TYPE_CHECKING:  # they take seconds to import: a help text must not
 # Other milestones have parameters of these names too, with other defaults.
 M1_CODEC = replace(CODEC, name="m1_codec", help="codecs that M1 measures, by name; none: all")
 M2_KV_BITS = replace(KV_BITS, name="m2_kv_bits", help="bits per number that M2 compares")
+M0_CONTROLS = replace(
+    CONTROLS_SENT,
+    name="m0_controls",
+    default="",
+    parse=lambda text: CONTROLS_SENT.parse(text) if text else (),
+    help="further controls that M0 sends, such as mean and noise; none: M0's usual ones",
+)
 M8_ORDER = replace(
     ORDER,
     name="m8_order",
@@ -54,6 +63,7 @@ PARAMETERS = (
     MESSAGE_TOKENS,
     M1_CODEC,
     M2_KV_BITS,
+    M0_CONTROLS,
     M8_ORDER,
     CALIBRATION_EXAMPLES,
     SAMPLE,
@@ -68,15 +78,15 @@ def run_on(session: "Session") -> None:
     from latentwire.session.milestone_run import session_run
 
     values = session.values
-    steps = (*STEPS, m8) if values[M8_ORDER.name] else STEPS
+    steps = _steps(values)
     if values["dry_run"]:
-        for milestone in steps:
-            _run_step(milestone, session)
+        for milestone, own in steps:
+            _run_step(milestone, session, own)
         return
     with session_run(session, "main") as parent:
         failures = _Failures(session.store, len(steps) + 1)
-        for milestone in steps:
-            step = partial(_run_step, milestone, session.below(parent))
+        for milestone, own in steps:
+            step = partial(_run_step, milestone, session.below(parent), own)
             failures.survive(name_of(milestone), step)
         drawn = _complete(m4.PARAMETERS, values) | {
             "pair": session.pair.name,
@@ -84,6 +94,16 @@ def run_on(session: "Session") -> None:
         }
         failures.survive("m4", lambda: m4.run_on(session.store, drawn, parent))
         failures.end()
+
+
+def _steps(values: Values) -> list[tuple[Any, Mapping[str, Any]]]:
+    """The milestones in order, each with what it is given of its own."""
+    steps: list[tuple[Any, Mapping[str, Any]]] = [(milestone, {}) for milestone in STEPS]
+    if values[M0_CONTROLS.name]:
+        steps.append((m0, {"controls": values[M0_CONTROLS.name]}))
+    if values[M8_ORDER.name]:
+        steps.append((m8, {}))
+    return steps
 
 
 @dataclass
@@ -124,11 +144,12 @@ class _Failures:
             )
 
 
-def _run_step(milestone: Any, session: "Session") -> None:
+def _run_step(milestone: Any, session: "Session", own: Mapping[str, Any]) -> None:
     """One milestone. Calibrating needs training questions and a model that it knows how to
     calibrate; without them the others go on, and M1 leaves out what is not calibrated."""
     try:
-        run_milestone(milestone, session.under(_complete(milestone.PARAMETERS, session.values)))
+        given = _complete(milestone.PARAMETERS, session.values) | own
+        run_milestone(milestone, session.under(given))
     except LatentWireError as error:
         if milestone is not calibrate:
             raise

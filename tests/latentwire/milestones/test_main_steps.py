@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from c2c.errors import C2CError
 from latentwire.errors import LatentWireError
-from latentwire.milestones import calibrate, m1, m8, main
+from latentwire.milestones import calibrate, m0, m1, m8, main
 from latentwire.parameters import checked
 from latentwire.tracking.store import Store
 
@@ -25,10 +25,10 @@ def test_without_a_calibration_the_others_go_on(
         raise LatentWireError("train.jsonl: cannot be read")
 
     monkeypatch.setattr(main, "run_milestone", cannot)
-    main._run_step(calibrate, session)
+    main._run_step(calibrate, session, {})
     assert capsys.readouterr().out == "calibrate: left out: train.jsonl: cannot be read\n"
     with pytest.raises(LatentWireError):
-        main._run_step(m1, session)
+        main._run_step(m1, session, {})
 
 
 def failing(error: Exception) -> Callable[[], None]:
@@ -65,6 +65,16 @@ def test_selectors_are_compared_where_asked_on_few_questions() -> None:
         assert {c.order for c in told} == {"vnorm", "snapkv"} and len(told) == 4
     with pytest.raises(LatentWireError, match="m8_order=best: must be one of front"):
         checked(main.PARAMETERS, texts | {"m8_order": "best"})
+
+
+def test_further_controls_are_sent_once_there_is_a_calibration() -> None:
+    texts = {p.name: p.default for p in main.PARAMETERS}
+    assert main._steps(checked(main.PARAMETERS, texts)) == [(each, {}) for each in main.STEPS]
+    steps = main._steps(checked(main.PARAMETERS, texts | {"m0_controls": "mean,noise"}))
+    assert steps[-1] == (m0, {"controls": ("mean", "noise")})
+    assert (calibrate, {}) in steps[:-1]
+    with pytest.raises(LatentWireError, match="m0_controls=none: must be one of matched"):
+        checked(main.PARAMETERS, texts | {"m0_controls": "none"})
 
 
 def test_a_mistake_in_the_code_is_shown_as_one_after_the_others(store: Store) -> None:
