@@ -36,7 +36,7 @@ from c2c.wide import contiguous, put
 ATTENTION = "c2c_slots"
 LAYER_TYPES = {"full_attention", "sliding_attention"}
 # All but cuDNN's, which prepares itself anew for each shape, and here shapes are many.
-_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 # Keywords that change nothing of what attention computes here; any other that is set is refused.
 _HARMLESS = {
     "dropout",
@@ -238,7 +238,7 @@ def slot_attention(*models: PreTrainedModel) -> Iterator[None]:
     Raises C2CError for a model that this cannot be right for.
     """
     with ExitStack() as stack:
-        stack.enter_context(sdpa_kernel(_KERNELS))
+        stack.enter_context(sdpa_kernel(KERNELS))
         for model in models:
             require_batches(model.config)
             before = model.config._attn_implementation
