@@ -1,9 +1,9 @@
 """All milestones, M0 to M4, with the models loaded once.
 
-What a curve is made of comes first, M0, M2 and M3 in one pass, with baselines behind them; then
-codecs are calibrated for M1, and M4 tells what was found. Selectors are compared (M8) where some
-are asked for, in the same pass and on few questions: their rows stay incomplete, so that what is
-said of the others does not depend on them.
+Codecs are calibrated first, for controls are made of that too. Then comes what a curve is made of:
+M0, M2 and M3 in one pass, with baselines behind them; then M1, and M4 tells what was found.
+Selectors are compared (M8) where some are asked for, in the same pass and on few questions: their
+rows stay incomplete, so that what is said of the others does not depend on them.
 """
 
 import logging
@@ -19,6 +19,7 @@ from latentwire.milestones.registry import name_of, run_milestone
 from latentwire.parameters import (
     CALIBRATION_EXAMPLES,
     CODEC,
+    CONTROLS_SENT,
     DONORS,
     KV_BITS,
     MESSAGE_TOKENS,
@@ -39,6 +40,13 @@ if TYPE_CHECKING:  # they take seconds to import: a help text must not
 # Other milestones have parameters of these names too, with other defaults.
 M1_CODEC = replace(CODEC, name="m1_codec", help="codecs that M1 measures, by name; none: all")
 M2_KV_BITS = replace(KV_BITS, name="m2_kv_bits", help="bits per number that M2 compares")
+M0_CONTROLS = replace(
+    CONTROLS_SENT,
+    name="m0_controls",
+    default="",
+    parse=lambda text: CONTROLS_SENT.parse(text) if text else (),
+    help="controls that M0 sends besides its usual ones, such as mean and noise",
+)
 M8_ORDER = replace(
     ORDER,
     name="m8_order",
@@ -55,13 +63,14 @@ PARAMETERS = (
     MESSAGE_TOKENS,
     M1_CODEC,
     M2_KV_BITS,
+    M0_CONTROLS,
     M8_ORDER,
     CALIBRATION_EXAMPLES,
     SAMPLE,
     OUTPUT_DIR,
 )
 GRIDS = (m0, m2, m3)  # of conditions that have most of their reading in common
-STEPS = (baselines, calibrate, m1)
+BEHIND = (baselines, m1)
 
 log = logging.getLogger("latentwire")
 
@@ -72,15 +81,18 @@ def run_on(session: "Session") -> None:
     values = session.values
     grids = (*GRIDS, m8) if values[M8_ORDER.name] else GRIDS
     if values["dry_run"]:
-        for milestone in (*grids, *STEPS):
+        for milestone in (calibrate, *grids, *BEHIND):
             _run_step(milestone, session)
         return
     with session_run(session, "main") as parent:
-        failures = _Failures(session.store, len(grids) + len(STEPS) + 1)
-        _run_together(grids, session.below(parent), failures)
-        for milestone in STEPS:
-            step = partial(_run_step, milestone, session.below(parent))
-            failures.survive(name_of(milestone), step)
+        failures, below = (
+            _Failures(session.store, len(grids) + len(BEHIND) + 2),
+            session.below(parent),
+        )
+        failures.survive("calibrate", lambda: _run_step(calibrate, below))
+        _run_together(grids, below, failures)
+        for milestone in BEHIND:
+            failures.survive(name_of(milestone), partial(_run_step, milestone, below))
         drawn = _complete(m4.PARAMETERS, values) | {
             "pair": session.pair.name,
             "dataset": session.question_sets,
@@ -166,8 +178,12 @@ def _run_step(milestone: Any, session: "Session") -> None:
 
 def _complete(parameters: Sequence[Parameter], values: Values) -> Values:
     """A milestone's parameters: those given to `main`, and the milestone's own defaults."""
-    own = {}
-    if parameters is m1.PARAMETERS:
+    own: dict[str, Any] = {}
+    if parameters is m0.PARAMETERS:
+        usual = {parameter.name: parameter for parameter in parameters}["controls"]
+        controls = (*usual.parse(usual.default), *values[M0_CONTROLS.name])
+        own = {"controls": tuple(dict.fromkeys(controls))}
+    elif parameters is m1.PARAMETERS:
         own = {"codec": values[M1_CODEC.name]}
     elif parameters is m2.PARAMETERS:
         own = {"kv_bits": values[M2_KV_BITS.name]}
