@@ -139,9 +139,8 @@ def train_fuser(
                 _save_if_finite(own_dir, step, settings, stacked, *parts)
                 raise _ended(step, wrong, settings, stacked, checkpoint_dir)
             clip_grads_with_norm_(stacked.parameters(), settings.max_grad_norm, norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            scheduler.step()
+            for after in (optimizer.step, optimizer.zero_grad, scheduler.step):
+                after()
             ahead.finish()  # from here to the next step, the models are the caller's
             done = step + 1
             if on_step:
@@ -152,7 +151,8 @@ def train_fuser(
                     raise _ended(step, wrong, settings, stacked, checkpoint_dir)
                 if own_dir:
                     _save(own_dir, done, settings, *parts)
-    return fuser.eval()
+    fuser.eval()
+    return fuser
 
 
 def _metrics(
