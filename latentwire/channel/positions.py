@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,10 @@ class Positions:
         """Worked out once: there may be hundreds of runs, and what is known of one is looked up
         again and again."""
         return hash((self.sections, self.by_layer, self.text_tokens, self.classes, self.most_bytes))
+
+    def __getstate__(self) -> dict[str, object]:
+        """The fields alone: another process has other hashes."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def told(self, text_tokens: int) -> "Positions":
         """The same, said to be of a text of that many tokens."""

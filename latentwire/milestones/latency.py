@@ -57,6 +57,7 @@ def _item(session: Session, dataset: str) -> _Item:
     }
     if session.dataset(dataset).private:
         content["evidence"] = "read whole by the receiver"  # which was not measured before
+        content["summary"] = "written by the sharer"  # likewise
     else:
         content["letter"] = "written by the sharer"  # likewise
     if session.pair.alignment:

@@ -1,5 +1,6 @@
 """What every selector promises, and what `front` and `back` choose."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,14 @@ def test_positions_are_what_was_given(tokens: list[int], layers: list[list[int]]
     chosen = Positions.of_layers(layers, range(41))
     assert [chosen.tokens(n) for n in range(len(layers))] == [sorted({*each}) for each in layers]
     assert chosen.fault(42, len(layers)) == ""
+
+
+def test_positions_reach_another_process_without_their_hash() -> None:
+    chosen = Positions.of_layers([[1], [2, 3]], range(5))
+    assert hash(chosen) == hash(Positions.of_layers([[1], [3, 2]], range(5)))
+    assert len(chosen.table) == 2
+    other = pickle.loads(pickle.dumps(chosen))
+    assert other == chosen and not {"_hash", "table"} & vars(other).keys()
 
 
 def test_layers_that_all_send_the_same_do_not_differ() -> None:
