@@ -20,7 +20,7 @@ from triton.testing import do_bench
 import c2c.decode_step
 from c2c.cache import KVCache
 from c2c.decode_step import DecodePass
-from c2c.slot_cache import _KERNELS, ExtendPass, attend
+from c2c.slot_cache import KERNELS, ExtendPass, attend
 
 SHAPES = {"Qwen3-0.6B": (8, 2, 128), "Qwen2.5-0.5B": (2, 7, 64)}  # KV heads, groups, head_dim
 ROWS = (2048, 256, 32)
@@ -69,7 +69,7 @@ def measure(
 
     def by_slots() -> Tensor:
         step = ExtendPass(cache, places[:, None], slots)
-        with sdpa_kernel(_KERNELS):
+        with sdpa_kernel(KERNELS):
             return attend(Module(), query, *step.update(*new, 0), None, slots=step)[0]
 
     def by_kernel() -> Tensor:

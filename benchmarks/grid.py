@@ -25,8 +25,8 @@ from random_pair import loaded_random_pair
 
 from c2c import batched_decoding, fast_ops
 from latentwire.evaluation import engine, pipeline
-from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.loaded_pair import LoadedPair
+from latentwire.evaluation.workspace import Workspace
 from latentwire.spec.condition import Condition
 
 WARM_UP = 64  # questions of the first set, under all conditions, before any clock runs

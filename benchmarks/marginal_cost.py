@@ -36,8 +36,8 @@ from scipy.stats import t as student
 
 from latentwire.channel.positions import Positions
 from latentwire.evaluation import engine
-from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.loaded_pair import LoadedPair
+from latentwire.evaluation.workspace import Workspace
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import derange
 

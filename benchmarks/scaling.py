@@ -25,8 +25,8 @@ from random_pair import loaded_random_pair
 from latentwire.channel.kernels.launch import spec_of
 from latentwire.channel.registry import CODECS
 from latentwire.evaluation import engine
-from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.loaded_pair import LoadedPair
+from latentwire.evaluation.workspace import Workspace
 from latentwire.spec.condition import Channel, Condition
 
 CUTS = [(1.0, "front"), *product((0.75, 0.5, 0.25, 0.1), ("front", "back"))]

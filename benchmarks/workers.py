@@ -23,9 +23,9 @@ from published_lengths import LENGTHS, Asked, grid, read_sets
 from random_pair import bundled_tokenizer, loaded_random_pair
 
 from latentwire.evaluation import engine
-from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.engine import Progress
 from latentwire.evaluation.worker_pool import Work, WorkerPool, split_span
+from latentwire.evaluation.workspace import Workspace
 from latentwire.spec.condition import Condition
 
 Task = tuple[str, int, int]  # set, first question, one past the last

@@ -2,7 +2,8 @@
 
 ``PYTHONPATH=.:C2C python tests/golden_packets.py`` makes those of tests/latentwire/channel/golden
 that are not there yet, and leaves the others alone: a packet that version 1 wrote once stays
-readable, and is written so again. `NAME.bin` is a packet with codec NAME; `NAME.npz` holds what
+readable, and is written so again. A codec that is still being made is named behind it, and its
+packets are made anew. `NAME.bin` is a packet with codec NAME; `NAME.npz` holds what
 went in (`sent_key_0`, ...) and what must come out (`arrived_key_0`, ...) of each layer that is
 sent, float32 [H, T, D].
 
@@ -12,6 +13,7 @@ and several runs.
 """
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,12 +111,12 @@ def write_missing() -> list[str]:
             tuple(sent["value", n][None] if ("value", n) in sent else empty for n in range(9)),
         )
         packet = encode(cache, golden_header(name))
-        golden_file(name).write_bytes(packet)
         _, arrived = decode(packet, geometry, IDENTITY, calibration=golden_calibration(name))
         arrays = {f"sent_{kind}_{n}": tensor.numpy() for (kind, n), tensor in sent.items()}
         arrays |= {f"arrived_key_{n}": arrived.keys[n][0].numpy() for n in KEY_LAYERS}
         arrays |= {f"arrived_value_{n}": arrived.values[n][0].numpy() for n in VALUE_LAYERS}
         np.savez(golden_file(name).with_suffix(".npz"), **arrays)
+        golden_file(name).write_bytes(packet)  # last: a codec that fails on the way leaves none
     return made
 
 
@@ -135,5 +137,8 @@ def _numbers(head_dim: int) -> dict[tuple[str, int], torch.Tensor]:
 if __name__ == "__main__":
     import wide_packets
 
+    for name in sys.argv[1:]:
+        for path in (golden_file(name), *wide_packets.files(name)):
+            path.unlink(missing_ok=True)
     made = [*write_missing(), *wide_packets.write_missing()]
     print("made:", ", ".join(made) or "nothing, all are there")

@@ -123,6 +123,11 @@ def numbers(width: int) -> dict[str, str]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
+def files(name: str) -> list[Path]:
+    """Where the packets called `name` lie."""
+    return [packet_file(width, name) for width in LAYOUTS]
+
+
 def write_missing() -> list[str]:
     """Make the packets that are missing; their names."""
     made = []
@@ -138,9 +143,9 @@ def write_missing() -> list[str]:
             path = packet_file(width, name)
             if not path.exists():
                 data = encode(sent(width), header(width, name))
-                path.write_bytes(data)
                 if not needs_calibration(name):
                     known[name] = hash_of(arrived(width, name, data))
+                path.write_bytes(data)
                 made.append(f"{width}/{name}")
         (folder(width) / "numbers.json").write_text(json.dumps(known, indent=1) + "\n")
     return made

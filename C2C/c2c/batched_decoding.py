@@ -15,23 +15,18 @@ from c2c.cache import geometry
 from c2c.cuda_graphs import StepGraphs
 from c2c.decode_step import supported
 from c2c.on_device import on_device
+from c2c.pieces import LEAST_BLOCK, rounded
 from c2c.slot_cache import new_slots, next_logits
 
 # Without a kernel, attention sees the slots up to the longest row, rounded up to so many. On a GPU
 # every such count has CUDA graphs of its own, and recording one costs as much as seeing some more
 # slots often.
 BLOCK = {"cuda": 64}
-LEAST_BLOCK = 32
 # Likewise rows: they are rounded up to a quarter of the power of two below, and to so many. The
 # rows that this adds hold nothing.
 FEWEST_ROWS = {"cuda": 32}
 
 log = logging.getLogger("c2c")
-
-
-def rounded(count: int, block: int = LEAST_BLOCK) -> int:
-    """`count`, rounded up to whole blocks."""
-    return -(-count // block) * block
 
 
 class Decoder:

@@ -6,14 +6,15 @@ from contextlib import contextmanager
 
 from transformers import PreTrainedModel
 
+from c2c.fast_gated_mlp import fast_gates
 from c2c.fast_rmsnorm import fast_norms
 from c2c.fast_rope import fast_rotary
 
 
 @contextmanager
 def fast_steps(*models: PreTrainedModel) -> Iterator[None]:
-    """Within, norms and rotary embeddings of the models in 16 bits are fused."""
+    """Within, norms, gates and rotary embeddings of the models in 16 bits are fused."""
     # One model may be both sharer and receiver.
     short = [model for model in dict.fromkeys(models) if model.dtype.itemsize == 2]
-    with fast_norms(*short), fast_rotary(*short):
+    with fast_norms(*short), fast_gates(*short), fast_rotary(*short):
         yield

@@ -1,13 +1,13 @@
 """All projectors of a pair, their gates, and the map from receiver to sharer layers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from c2c.cache import Geometry, KVCache
-from c2c.interface import KINDS, Interface, Merge, Sent
+from c2c.interface import KINDS, Interface, MergeLayer, Sent
 from c2c.projector import Projector, ProjectorSize
 from c2c.scatter_fused import add_change
 from c2c.wide import take
@@ -92,19 +92,20 @@ class Fuser(Projectors):
             f" {len(self.layer_map)} layers"
         )
 
-    def batched(self) -> Merge:
+    def batched(self) -> MergeLayer:
         """Only behind open gates. Those are asked once: each answer waits for the device."""
         assert not self.training
-        return partial(self._merge_layers, self._open_gates())
+        return partial(self._merge_behind_gates, frozenset(self._open_gates()))
 
     def _open_gates(self) -> list[tuple[int, str]]:
         """(layer, kind) of each open gate."""
         gates = [(layer, kind) for layer in self.layer_map for kind in KINDS]
         return [(layer, kind) for layer, kind in gates if self.projector(layer).is_open(kind)]
 
-    def _merge_layers(
+    def _merge_behind_gates(
         self,
-        open_gates: Sequence[tuple[int, str]],
+        open_gates: Collection[tuple[int, str]],
+        layer: int,
         slots: KVCache,
         receiver_kv: KVCache,
         sent: Sent,
@@ -112,7 +113,7 @@ class Fuser(Projectors):
     ) -> None:
         """The receiver's part of the first maps is computed once for all that is sent, unless its
         caches are the slots, of which few tokens are asked for."""
-        for layer, kind in open_gates:
+        for kind in (kind for kind in KINDS if (layer, kind) in open_gates):
             projector, name = self.projector(layer), f"{kind}s"
             sharer, tokens = sent(self.layer_map[layer].sharer_layer, kind)
             if not len(sharer):
@@ -123,7 +124,7 @@ class Fuser(Projectors):
                 part = slice(start, start + tokens_at_once)
                 example, position, row = (index[part] for index in tokens)
                 if own_read is None:
-                    mine = layer_own[example, :, position].unsqueeze(2)
+                    mine = take(layer_own, (example, slice(None), position)).unsqueeze(2)
                     read = projector.read_own(kind, mine)[:, 0]
                 else:
                     read = take(own_read, (example, position))

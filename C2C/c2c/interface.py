@@ -33,8 +33,8 @@ class Tokens(NamedTuple):
 # Sharer layer and kind ("key", "value") -> what arrived of M of its tokens, [M, Hs, Ds], and which
 # tokens they are; the same for keys and values, perhaps others in another layer.
 Sent = Callable[[int, str], tuple[Tensor, Tokens]]
-# Write what tokens become to the slots; see `Interface.batched`.
-Merge = Callable[[KVCache, KVCache, Sent, int], None]
+# Write what one layer's tokens become to the slots; see `Interface.batched`.
+MergeLayer = Callable[[int, KVCache, KVCache, Sent, int], None]
 
 
 class Interface(ABC):
@@ -134,8 +134,9 @@ class Interface(ABC):
             model, token_ids, whole, lambda section, own: own, front, sent_of - received.tokens
         )
 
-    def batched(self) -> Merge:
-        """`merge` for many tokens at once, as ``merge(slots, own, sent, tokens_at_once)``.
+    def batched(self) -> MergeLayer:
+        """`merge_layer` for many tokens, as ``merge(layer, slots, own, sent, tokens_at_once)``; a
+        layer that nothing is merged into stays as it is.
 
         For each token, ``slots[row, :, position]`` becomes what `merge_layer` makes of
         ``own[example, :, position]`` and what was sent. `slots` [R, Ht, S, Dt] and `own`
@@ -144,12 +145,15 @@ class Interface(ABC):
         never changes is asked here, once.
         """
         read = {kind: self.layers_read(kind) for kind in KINDS}
+        sources = dict(self.sources)
 
-        def merge(slots: KVCache, own: KVCache, sent: Sent, tokens_at_once: int) -> None:
-            for layer, source in self.sources.items():
-                arrived = {kind: sent(source, kind) for kind in KINDS if source in read[kind]}
-                if arrived:
-                    self._merge_tokens(layer, slots, own, arrived, tokens_at_once)
+        def merge(
+            layer: int, slots: KVCache, own: KVCache, sent: Sent, tokens_at_once: int
+        ) -> None:
+            source = sources.get(layer)
+            arrived = {kind: sent(source, kind) for kind in KINDS if source in read[kind]}
+            if arrived:
+                self._merge_tokens(layer, slots, own, arrived, tokens_at_once)
 
         return merge
 

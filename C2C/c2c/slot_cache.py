@@ -15,7 +15,7 @@ transformers lets a model's attention function be named: inside `slot_attention`
 here, which gets its pass as the keyword `slots`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -28,13 +28,15 @@ from transformers import AttentionInterface, PreTrainedModel
 from c2c.cache import Geometry, KVCache
 from c2c.decode_step import DecodePass
 from c2c.errors import C2CError
+from c2c.on_device import on_device
+from c2c.pieces import AtOnce, Piece, pieces, rounded
 from c2c.queries import scaled
 from c2c.wide import contiguous, put
 
 ATTENTION = "c2c_slots"
 LAYER_TYPES = {"full_attention", "sliding_attention"}
 # All but cuDNN's, which prepares itself anew for each shape, and here shapes are many.
-_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 # Keywords that change nothing of what attention computes here; any other that is set is refused.
 _HARMLESS = {
     "dropout",
@@ -100,10 +102,10 @@ class PrefillPass:
             return None
         if window not in self._masks:
             place = torch.arange(tokens, device=query.device)
-            seen = _near(place[:, None] - place, window)
+            seen = near(place[:, None] - place, window)
             if self.hidden is not None:
-                seen = _without(seen, self.hidden[:, :tokens])
-            self._masks[window] = _additive(seen, query.dtype)
+                seen = without(seen, self.hidden[:, :tokens])
+            self._masks[window] = additive(seen, query.dtype)
         return self._masks[window]
 
 
@@ -137,19 +139,19 @@ class ExtendPass:
         if (window, groups) not in self._masks:
             positions = self.positions.repeat(1, groups)
             behind = positions[:, None, :, None] - torch.arange(self.visible, device=query.device)
-            seen = _near(behind, window)
+            seen = near(behind, window)
             if self.hidden is not None:
-                seen = _without(seen, self.hidden[:, : self.visible])
-            self._masks[window, groups] = _additive(seen, query.dtype)
+                seen = without(seen, self.hidden[:, : self.visible])
+            self._masks[window, groups] = additive(seen, query.dtype)
         return self._masks[window, groups]
 
 
-def _near(behind: Tensor, window: int | None) -> Tensor:
+def near(behind: Tensor, window: int | None) -> Tensor:
     """Which slots a token sees that are so many `behind` its own."""
     return behind >= 0 if window is None else (behind >= 0) & (behind < window)
 
 
-def _without(seen: Tensor, hidden: Tensor) -> Tensor:
+def without(seen: Tensor, hidden: Tensor) -> Tensor:
     """What is `seen` [..., Q, S] without what is `hidden` [R, S]: [R, 1, Q, S]. A token that would
     then see nothing, padding before all that is real, sees it all the same, for attention to
     nothing is NaN in some kernels; nobody sees that token."""
@@ -157,7 +159,7 @@ def _without(seen: Tensor, hidden: Tensor) -> Tensor:
     return left | (seen & ~left.any(-1, keepdim=True))
 
 
-def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+def additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
     """0 where `seen`, minus infinity elsewhere: made once a pass, not once a layer."""
     return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
 
@@ -236,7 +238,7 @@ def slot_attention(*models: PreTrainedModel) -> Iterator[None]:
     Raises C2CError for a model that this cannot be right for.
     """
     with ExitStack() as stack:
-        stack.enter_context(sdpa_kernel(_KERNELS))
+        stack.enter_context(sdpa_kernel(KERNELS))
         for model in models:
             require_batches(model.config)
             before = model.config._attn_implementation
@@ -271,65 +273,75 @@ def _refusal(config: Any, why: str) -> str:
 def read(
     model: PreTrainedModel,
     token_ids: Tensor,
+    lengths: Sequence[int],
     slots: KVCache,
-    tokens_at_once: int,
+    at_once: AtOnce,
     hidden: Tensor | None = None,
 ) -> None:
-    """Run `token_ids` [R, T], padded at their ends, from position 0 and keep K and V in `slots`;
-    `hidden` (bool [R, T]) are those that no token sees.
+    """Run the first lengths[r] tokens of each row of `token_ids` [R, T] from position 0 and keep K
+    and V in `slots`; of what stands behind them some may be run too, as padding. `hidden` (bool
+    [R, T]) are those that no token sees.
 
-    At most `tokens_at_once` tokens go through the model together (but at least one row). Inside
-    `slot_attention` only.
+    Inside `slot_attention` only.
     """
-    rows, tokens = token_ids.shape
-    positions = torch.arange(tokens, device=token_ids.device)[None]
-    for start, stop in pieces(rows, tokens, tokens_at_once):
-        _run(
-            model,
-            token_ids[start:stop],
-            positions.expand(stop - start, -1),
-            PrefillPass(slots.rows(start, stop), _rows(hidden, start, stop)),
+    for piece in pieces(lengths, at_once):
+        rows, tokens = slice(piece.start, piece.stop), piece.tokens
+        positions = torch.arange(tokens, device=token_ids.device).expand(
+            piece.stop - piece.start, -1
         )
+        view = PrefillPass(slots.rows(piece.start, piece.stop), _rows(hidden, rows))
+        run(model, token_ids[rows, :tokens], positions, view)
+
+
+# What is read of a piece: its slots, positions [R, T], visible slots, and hidden ones, as
+# `ExtendPass` has them.
+View = Callable[[Piece, KVCache, Tensor, int, Tensor | None], "ExtendPass"]
+
+
+def plain(
+    piece: Piece, slots: KVCache, positions: Tensor, visible: int, hidden: Tensor | None
+) -> ExtendPass:
+    """Nothing but its tokens is read."""
+    return ExtendPass(slots, positions, visible, hidden)
 
 
 @torch.inference_mode()
 def extend(
     model: PreTrainedModel,
     token_ids: Tensor,
-    positions: Tensor,
+    spans: Sequence[tuple[int, int]],
     slots: KVCache,
-    visible: int,
-    tokens_at_once: int,
+    at_once: AtOnce,
     shifts: Tensor | None = None,
     hidden: Tensor | None = None,
+    view: View = plain,
 ) -> None:
-    """Run `token_ids` [R, T] in the slots of `positions` [R, T], which take their K and V, on top
-    of what `slots` hold; each row's tokens stand so much later as `shifts` [R] say. `hidden` (bool
-    [R, visible or more]) are slots that no token sees.
+    """Run each row's tokens in the slots of its span, start to stop - 1, which take their K and V,
+    on top of what `slots` hold; each row's tokens stand so much later as `shifts` [R] say.
 
-    Positions ascend by one in each row; those past a row's end may be run too, as padding: no
-    token that matters sees their slots before they are written again.
+    `token_ids` [R, T] begin with those of the span's first slot. Behind a row's end, and of one
+    that has none, some may be run too, as padding, in the slot at its stop: no token that matters
+    may see that before it is written again. `hidden` (bool [R, S]) are slots that no token sees.
     """
-    rows, tokens = token_ids.shape
-    stand = positions if shifts is None else positions + shifts[:, None]
-    for start, stop in pieces(rows, tokens, tokens_at_once):
-        unseen = _rows(hidden, start, stop)
-        view = ExtendPass(slots.rows(start, stop), positions[start:stop], visible, unseen)
-        _run(model, token_ids[start:stop], stand[start:stop], view)
+    ends = on_device(torch.tensor(spans), token_ids.device)
+    for piece in pieces([stop - start for start, stop in spans], at_once):
+        rows = slice(piece.start, piece.stop)
+        first, stop = ends[rows].T[..., None]
+        positions = first + torch.arange(piece.tokens, device=first.device)
+        positions = torch.minimum(positions, stop)
+        furthest = max(stop for _, stop in spans[rows])
+        visible = min(rounded(furthest + 1), slots.tokens)
+        part = slots.rows(piece.start, piece.stop)
+        stand = positions if shifts is None else positions + shifts[rows, None]
+        seen = view(piece, part, positions, visible, _rows(hidden, rows))
+        run(model, token_ids[rows, : piece.tokens], stand, seen)
 
 
-def _rows(hidden: Tensor | None, start: int, stop: int) -> Tensor | None:
-    return None if hidden is None else hidden[start:stop]
+def _rows(hidden: Tensor | None, rows: slice) -> Tensor | None:
+    return None if hidden is None else hidden[rows]
 
 
-def pieces(rows: int, tokens: int, tokens_at_once: int) -> Iterator[tuple[int, int]]:
-    """Rows start to stop - 1, so many that their tokens are at most `tokens_at_once`."""
-    step = max(1, tokens_at_once // max(1, tokens))
-    for start in range(0, rows, step):
-        yield start, min(start + step, rows)
-
-
-def _run(
+def run(
     model: PreTrainedModel, token_ids: Tensor, positions: Tensor, slots: PrefillPass | ExtendPass
 ) -> None:
     """The model without its head: no logits are needed."""

@@ -139,15 +139,13 @@ def train_fuser(
                 _save_if_finite(own_dir, step, settings, stacked, *parts)
                 raise _ended(step, wrong, settings, stacked, checkpoint_dir)
             clip_grads_with_norm_(stacked.parameters(), settings.max_grad_norm, norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            scheduler.step()
+            for after in (optimizer.step, optimizer.zero_grad, scheduler.step):
+                after()
             ahead.finish()  # from here to the next step, the models are the caller's
             done = step + 1
             if on_step:
-                told["gradient_norm"] = told.pop("gradient")
-                told["learning_rate"] = scheduler.get_last_lr()[0]
-                on_step(done, {**told, **_gates(stacked, temperature(settings, step))})
+                rate = scheduler.get_last_lr()[0]
+                on_step(done, _metrics(told, rate, _gates(stacked, temperature(settings, step))))
             if done == settings.steps or (checkpoint_dir and done % settings.checkpoint_every == 0):
                 if wrong := _not_finite({"largest weight": float(_largest_weight(stacked))}):
                     raise _ended(step, wrong, settings, stacked, checkpoint_dir)
@@ -155,6 +153,14 @@ def train_fuser(
                     _save(own_dir, done, settings, *parts)
     fuser.eval()
     return fuser
+
+
+def _metrics(
+    told: Mapping[str, float], learning_rate: float, gates: Mapping[str, float]
+) -> dict[str, float]:
+    """What is told of a step; its gradient has been called so where it was not finite."""
+    named = {"gradient_norm" if name == "gradient" else name: x for name, x in told.items()}
+    return {**named, "learning_rate": learning_rate, **gates}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from latentwire.analysis.bootstrap import score_interval
 from latentwire.analysis.curve import mean_score, outcomes
 from latentwire.analysis.donors import DonorAnswers
 from latentwire.analysis.estimates import of_difference
-from latentwire.analysis.formatting import interval, percent
+from latentwire.analysis.formatting import human_bytes, interval, percent
 from latentwire.analysis.frames import records as rows_of
 from latentwire.analysis.letter_distribution import ratio
 from latentwire.analysis.paired_scores import compare, compare_with_donors
@@ -31,7 +31,8 @@ from latentwire.spec.names import condition_name
 ALONE = "receiver alone"  # the kind of the row of no budget
 _ENDS = ("", "_low", "_high")
 COLUMNS = (
-    *("pair", "dataset", "budget_bytes", "kind", "condition", "development_score", "examples"),
+    *("pair", "dataset", "budget_bytes", "kind", "condition"),
+    *("development_set", "development_score", "known_bytes", "examples"),
     *("wire_bytes_mean", "wire_bytes_max", "unused_bytes_mean", "sent_nothing_share", "cut_share"),
     *("score", "score_low", "score_high", "donors", "deranged_score"),
     *(f"{name}{end}" for name in ("pairing_gain", "against_message") for end in _ENDS),
@@ -57,6 +58,9 @@ class Chosen:
     kind: str
     condition: Condition
     development_score: float
+    development_set: str  # whose questions it was chosen by
+    known_bytes: int = 0
+    """What both ends must have beforehand: the codec's part of the calibration."""
 
     @property
     def sends_cache(self) -> bool:
@@ -99,7 +103,8 @@ def equal_bytes_table(
             rows.append(
                 {"pair": pair, "dataset": dataset, "budget_bytes": budget, "kind": each.kind}
                 | {"condition": condition_name(named)}
-                | {"development_score": each.development_score}
+                | {"development_set": each.development_set}
+                | {"development_score": each.development_score, "known_bytes": each.known_bytes}
                 | row
             )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -144,7 +149,7 @@ def _mean_bytes(records: Mapping[str, Record]) -> float:
 def _alone(pair: str, dataset: str, alone: Mapping[str, Record]) -> dict[str, object]:
     row = _row(alone, DonorAnswers(()), {}, 0)
     named = {"pair": pair, "dataset": dataset, "budget_bytes": 0, "kind": ALONE, "condition": ALONE}
-    return row | named | dict.fromkeys(_KINDS, False) | {"over_budget": 0}
+    return row | named | dict.fromkeys(_KINDS, False) | {"over_budget": 0, "known_bytes": 0}
 
 
 def _row(
@@ -196,7 +201,8 @@ def sentences(table: pd.DataFrame) -> list[str]:
 def _told(row: Mapping[str, Any]) -> str:
     nothing = row["sent_nothing_share"]
     empty = f", nothing fits for {100 * nothing:.0f} %" if nothing else ""
+    known = f", {human_bytes(row['known_bytes'])} known beforehand" if row["known_bytes"] else ""
     return (
-        f"{row['condition']} ({row['wire_bytes_mean']:,.0f} bytes{empty})"
+        f"{row['condition']} ({row['wire_bytes_mean']:,.0f} bytes{empty}{known})"
         f" {percent(row['score'])} % {interval(row['score_low'], row['score_high'])}"
     )

@@ -60,7 +60,8 @@ def _parts(rows: pd.DataFrame) -> Iterator[str]:
         yield from _losses(rows, reference)
         yield _control(reference)
     else:
-        yield f"no whole cache in 16 bits has answered all {rows['examples_total'].max()} questions"
+        total = rows["examples_total"].max()
+        yield f"no whole cache in 16 bits (m0) has answered all {total} questions"
     part = rows[~rows["complete"]]
     if len(part):
         what = "condition is" if len(part) == 1 else "conditions are"

@@ -14,6 +14,12 @@ def human_bits_per_s(value: float) -> str:
     return _in_units(value, ("bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"))
 
 
+def human_ms(value: float) -> str:
+    """Three digits, in seconds from 1000 ms on."""
+    unit, scale = ("s", 1000) if value >= 1000 else ("ms", 1)
+    return f"{float(f'{value / scale:.3g}'):g} {unit}"
+
+
 def p_value(p: float) -> str:
     """A p-value with two digits, "< 1e-10" below that; "-" for NaN."""
     if math.isnan(p):

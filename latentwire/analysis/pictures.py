@@ -147,9 +147,18 @@ def save_pdf(figure: Figure, path: Path) -> None:
 
 def _save(figure: Figure, path: Path, **options: Any) -> None:
     with replacing(path) as temporary, _without_missing_glyphs():
+        _lay_out(figure, options.get("dpi", figure.dpi))
         figure.savefig(temporary, **options)
-    # Laid out once: in every file alike. None, not "none", which draws each file once for nothing.
-    figure.set_layout_engine(None)
+
+
+def _lay_out(figure: Figure, dpi: float) -> None:
+    """Once, so in every file alike, and without the drawing that saving would do for it: None is
+    no engine, where "none" has each file drawn once for nothing."""
+    if (engine := figure.get_layout_engine()) is not None:
+        figure.dpi, before = dpi, figure.dpi
+        engine.execute(figure)
+        figure.dpi = before
+        figure.set_layout_engine(None)
 
 
 @contextmanager

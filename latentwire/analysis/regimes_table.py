@@ -11,7 +11,13 @@ import pandas as pd
 from latentwire.analysis import csv_files
 from latentwire.analysis.break_even_bandwidth import STARTS
 from latentwire.analysis.curve import mean_score
-from latentwire.analysis.formatting import human_bits_per_s, human_bytes, interval, percent
+from latentwire.analysis.formatting import (
+    human_bits_per_s,
+    human_bytes,
+    human_ms,
+    interval,
+    percent,
+)
 from latentwire.analysis.frames import records as rows_of
 from latentwire.analysis.measured_condition import MeasuredCondition
 from latentwire.analysis.regimes import CONTENDERS, Contender, difference, judged
@@ -208,6 +214,6 @@ def _said(row: Mapping[str, Any]) -> str:
     time = (
         ""
         if first == NOT_MEASURED
-        else f"; of these {first} is there first, after {row[f'{first}_ms']:.3g} ms"
+        else f"; of these {first} is there first, after {human_ms(row[f'{first}_ms'])}"
     )
     return f"{named} wins with {percent(row[f'{winner}_score'])} %{alike}{ahead}{time}."

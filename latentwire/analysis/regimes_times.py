@@ -21,6 +21,7 @@ from latentwire.evaluation.latency_names import (
     RECEIVER_PREFILL,
     SHARER_PREFILL,
     coded_names,
+    summary_name,
     text_names,
 )
 from latentwire.spec.axes import CACHES, LM
@@ -46,11 +47,20 @@ def ways(
     if not math.isnan(writing_ms := times.get(LETTER_WRITE, math.nan)):
         found.append(Route("answer", "letter", alone_ms, read_ms + writing_ms, 0.0, 1.0))
     for tokens in BUDGETS:
-        names = *text_names(tokens)[:2], *coded_names(tokens)
-        write, reading, encode, decode, size = (times.get(name, math.nan) for name in names)
-        if not math.isnan(size):
-            took = 0.0, write + encode, decode + reading, size
-            found.append(Route("text", f"text {tokens} tokens, {LM}", *took))
+        write, reading, _ = (times.get(name, math.nan) for name in text_names(tokens))
+        encode, decode, size = (times.get(name, math.nan) for name in coded_names(tokens))
+        summary = times.get(summary_name(tokens), math.nan)
+        # A summary is coded and read as a text of that length; the bytes will be those sent.
+        told = (
+            (f"text {tokens} tokens, {LM}", write + encode, decode + reading),
+            (f"summary {tokens} tokens", summary, reading),
+            (f"summary {tokens} tokens, {LM}", summary + encode, decode + reading),
+        )
+        found += [
+            Route("text", label, 0.0, before, after, size)
+            for label, before, after in told
+            if not math.isnan(before + after)
+        ]
     return {route.label: route for route in found}
 
 
@@ -71,13 +81,13 @@ def time_ms(each: Contender, known: Ways, bit_per_s: float) -> float:
 
 
 def way_of(one: MeasuredCondition) -> str:
-    """What its measured way is called: a codec, or a text of so many tokens, coded by a model or in
-    any other way; "" for what M1 does not time."""
+    """What its measured way is called: a codec, or a text or summary of so many tokens, coded by a
+    model or in any other way; "" for what M1 does not time."""
     system, codec = one.part.system, one.part.codec
     if system in CACHES:
         return codec
-    if system == "text":
-        return f"text {one.part.message_tokens} tokens" + (f", {LM}" if codec == LM else "")
+    if system in ("text", "summary"):
+        return f"{system} {one.part.message_tokens} tokens" + (f", {LM}" if codec == LM else "")
     return {"receiver": "nothing", "logits": "logits", "letter": "letter"}.get(system, "")
 
 
@@ -97,9 +107,10 @@ def _why(one: MeasuredCondition, known: Ways) -> str:
         return f"m1 has not timed {short_codec(way)}"
     if system == "letter":
         return "this m1 did not time what the sharer writes before its letter: run m1 again"
+    if system == "summary" and tokens in BUDGETS:
+        return "this m1 did not time writing a summary: run m1 again"
     if way and one.part.codec == LM and tokens in BUDGETS:
         return "this m1 did not time coding a text by the receiver's model: run m1 again"
     if way:
         return f"m1 times texts of {', '.join(map(str, BUDGETS))} tokens, not of {tokens}"
-    writing = "the writing of a summary is not timed"
-    return writing if system == "summary" else f"{system} is not timed"
+    return f"{system} is not timed"

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from c2c.cache import Geometry
 from latentwire.channel.codec import CodecError
-from latentwire.channel.codec_names import LAYER_RATES, RATES
+from latentwire.channel.codec_names import LAYER_RATES, RATES, bits_label
 from latentwire.channel.transform import TransformTables
 from latentwire.errors import LatentWireError, first_line
 
@@ -65,6 +65,20 @@ class Calibration:
         for layer in self.layers["value"]:
             mean[layer] = self.layer_tables["value", layer, LAYER_RATES[0]].mean.view(shape)
         return mean
+
+    def bytes_for(self, codec: str) -> int:
+        """What a codec that needs a calibration uses of it, in bytes: side information, which both
+        ends hold before the first message."""
+        name = codec.partition("+")[0]
+        rate = LAYER_RATES[-1] if name.startswith("planes") else float(bits_label(name))
+        used = [self.inverse_frequencies]
+        if name.startswith("turbo"):
+            used.append(self.key_mean)
+        else:
+            held = self.tables if name.startswith("kvtc") else self.layer_tables
+            tables = [each for place, each in held.items() if place[-1] == rate]
+            used += [tensor for each in tables for tensor in each.to_tensors().values()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in used)
 
     def check_serves(self, asker: str) -> None:
         """LatentWireError where it was made before `asker`, a codec or control, was there."""

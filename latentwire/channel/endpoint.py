@@ -10,6 +10,7 @@ from torch import Tensor
 
 from c2c.cache import Geometry, KVCache
 from c2c.interface import Interface
+from c2c.wide import take
 from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
@@ -290,9 +291,14 @@ def _no_numbers(caches: Sequence[KVCache], layout: Layout) -> Tensor:
     if not tensors:
         first = caches[0].keys[0]
         return torch.zeros(len(first), dtype=torch.bool, device=first.device)
-    # The largest magnitude of a row's numbers: NaN where one is.
-    largest = [torch.linalg.vector_norm(tensor, torch.inf, (1, 2, 3)) for tensor in tensors]
-    return ~torch.isfinite(torch.stack(largest).amax(0))
+    return ~torch.isfinite(torch.stack(list(map(_largest, tensors))).amax(0))
+
+
+def _largest(tensor: Tensor) -> Tensor:
+    """The largest magnitude of each row's numbers [B]; NaN where one is."""
+    if tensor.is_cuda:  # one kernel
+        return torch.linalg.vector_norm(tensor, torch.inf, (1, 2, 3))
+    return torch.maximum(tensor.amax((1, 2, 3)), -tensor.amin((1, 2, 3)))  # in a tenth of the time
 
 
 def gather(cache: KVCache, chosen: Sequence[Positions]) -> KVCache:
@@ -304,12 +310,12 @@ def gather(cache: KVCache, chosen: Sequence[Positions]) -> KVCache:
         return cache.section(run.start, run.stop)
     differ = any(each.by_layer for each in chosen)
     device = cache.keys[0].device
-    index = [tokens_of_rows(chosen, n, device) for n in range(cache.layers if differ else 1)]
+    index = tokens_of_rows(chosen, cache.layers if differ else 1, device)
+    rows = torch.arange(len(chosen), device=device)[:, None, None]
+    heads = torch.arange(cache.keys[0].shape[1], device=device)[:, None]
 
     def pick(layer: int, tensor: Tensor) -> Tensor:
-        heads, head_dim = tensor.shape[1], tensor.shape[3]
-        at = index[layer if differ else 0]
-        return tensor.gather(2, at[:, None, :, None].expand(-1, heads, -1, head_dim))
+        return take(tensor, (rows, heads, index[layer if differ else 0][:, None]))
 
     return KVCache(
         tuple(pick(layer, key) for layer, key in enumerate(cache.keys)),

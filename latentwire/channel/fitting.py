@@ -16,6 +16,9 @@ from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.positions import Positions
 from latentwire.spec.condition import Channel
 
+Lengths = dict[tuple[int, Positions], int]
+"""Of packets of one codec, by a batch's row and what it sends; budgets share what is known."""
+
 INTERPOLATIONS = 4  # after so many steps the middle is taken: lengths can be far from a line
 
 
@@ -63,23 +66,27 @@ def fit(
     choices: Sequence[Callable[[int], Positions]],
     most_tokens: Sequence[int],
     budgets_bytes: Sequence[int],
+    lengths: Lengths | None = None,
 ) -> list[Positions]:
     """What each message of a batch sends: row b of `cache` (tensors [B, H, T, D]) at most
     budgets_bytes[b] bytes of what choices[b] gives for 1 to most_tokens[b] tokens; nothing where
-    not even the smallest packet fits.
+    not even the smallest packet fits. `lengths` are of the same codec and batch: what stands there
+    is not measured again, and what is measured goes there.
 
     Raises as `Endpoint.packet_lengths` does, and as the choices do.
     """
+    known: Lengths = {} if lengths is None else lengths
     searches = [_Search(*told) for told in zip(choices, most_tokens, budgets_bytes, strict=True)]
     while any(tried := [search.next for search in searches]):
         chosen = [
             search.choose(tokens) if tokens else Positions()
             for search, tokens in zip(searches, tried, strict=True)
         ]
-        lengths = endpoint.packet_lengths(channel, cache, chosen)
-        told = zip(tried, chosen, lengths, strict=True)
-        for search, found in zip(searches, told, strict=True):
-            search.learn(*found)
+        asked = [Positions() if told in known else told[1] for told in enumerate(chosen)]
+        measured = endpoint.packet_lengths(channel, cache, asked)
+        for row, (search, tokens) in enumerate(zip(searches, tried, strict=True)):
+            length = known.setdefault((row, chosen[row]), measured[row])
+            search.learn(tokens, chosen[row], length)
     return [search.chosen for search in searches]
 
 

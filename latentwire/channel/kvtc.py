@@ -93,7 +93,7 @@ class KVTC:
         """Example by example, on the CPU: products of matrices of another size, or elsewhere, may
         round otherwise."""
         like = cache.keys[0]
-        batch = {site: torch.zeros_like(like) for site in layouts[0].sites}
+        batch = {site: torch.zeros_like(tensor_of(cache, *site)) for site in layouts[0].sites}
         lengths = []
         for row, layout in enumerate(layouts):
             own, streams = example(cache, row, layout), []

@@ -129,5 +129,5 @@ def padded_positions(layouts: Sequence[Layout], layer: int) -> Tensor:
     """The positions of what each example sends of a layer, int64 [B, T]; shorter rows repeat their
     last, and a row of none the prompt's first."""
     first = torch.tensor([layout.first_position for layout in layouts])
-    kept = [layout.kept for layout in layouts]
-    return first[:, None] + tokens_of_rows(kept, layer, torch.device("cpu"))
+    kept = [Positions(layout.kept.runs(layer)) for layout in layouts]
+    return first[:, None] + tokens_of_rows(kept, 1, torch.device("cpu"))[0]

@@ -1,10 +1,15 @@
 """Which tokens of a prompt go: chosen by a selector, said by the packet, obeyed by the receiver."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from c2c.sections import Runs, runs_of
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,28 @@ class Positions:
     @classmethod
     def of_layers(cls, layers: Sequence[Iterable[int]], section: Iterable[int]) -> "Positions":
         """Tokens for each of the sharer's layers, all of them among those of `section`."""
-        sections, by_layer = runs_of(section), tuple(map(runs_of, layers))
+        return cls.of_runs(tuple(map(runs_of, layers)), section)
+
+    @classmethod
+    def of_runs(cls, by_layer: tuple[Runs, ...], section: Iterable[int]) -> "Positions":
+        """The same, of each layer's runs."""
         if not any(by_layer):
             return cls()
+        sections = runs_of(section)
         return cls(sections, () if all(runs == sections for runs in by_layer) else by_layer)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Worked out once: there may be hundreds of runs, and what is known of one is looked up
+        again and again."""
+        return hash((self.sections, self.by_layer, self.text_tokens, self.classes, self.most_bytes))
+
+    def __getstate__(self) -> dict[str, object]:
+        """The fields alone: another process has other hashes."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def told(self, text_tokens: int) -> "Positions":
         """The same, said to be of a text of that many tokens."""
@@ -76,20 +99,27 @@ class Positions:
         """What one sharer layer sends, position by position."""
         return [position for run in self.runs(layer) for position in run]
 
-    def parts(self, layer: int, section: int) -> Iterator[tuple[int, range]]:
-        """The runs that a layer sends of one section (none past the last), each with its first
-        token's place among all that the layer sends."""
-        place = 0
-        if section < len(self.sections):
-            within = self.sections[section]
-            for run in self.runs(layer):
-                if within.start <= run.start < within.stop:
-                    yield place, run
-                place += len(run)
+    @cached_property
+    def table(self) -> "np.ndarray":
+        """Every run: its layer (0 where they do not differ), start and length, int64 [N, 3]."""
+        import numpy as np  # where only names are asked for, it is not waited for
+
+        layers = self.by_layer or (self.sections,)
+        runs = [run for each in layers for run in each]
+        numbers = [[run.start for run in runs], [len(run) for run in runs]]
+        layer = np.repeat(np.arange(len(layers)), list(map(len, layers)))
+        return np.stack([layer, *np.array(numbers, dtype=np.int64)], axis=1)
+
+    def _ascend(self) -> bool:
+        """Whether the runs of each layer are what `Runs` says."""
+        layer, start, length = self.table.T
+        same = layer[1:] == layer[:-1]
+        apart = start[1:] > start[:-1] + length[:-1]
+        return bool((length > 0).all() and (start >= 0).all() and (apart | ~same).all())
 
     def fault(self, prompt_tokens: int, layers: int) -> str:
         """What is wrong with them for a prompt of that length; "" if nothing is."""
-        if not is_runs(self.sections) or not all(map(is_runs, self.by_layer)):
+        if not is_runs(self.sections) or not self._ascend():
             return "positions do not ascend, or start below 0"
         if self.sections and self.sections[-1].stop >= prompt_tokens:
             return f"position {self.sections[-1].stop - 1} of a prompt of {prompt_tokens} tokens"

@@ -1,35 +1,96 @@
-"""Tokens one by one, of runs: worked out on the device, where there may be millions of them."""
+"""From runs of tokens to tokens one by one, and back: worked out for many rows at once, the former
+on the device, where there may be millions of them."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from c2c.on_device import on_device
+from c2c.sections import Runs
 from latentwire.channel.positions import Positions
 
 
+class Table(NamedTuple):
+    """Runs of B rows in L layers, int64 [N] each, layer by layer and row by row."""
+
+    layer: np.ndarray
+    row: np.ndarray
+    start: np.ndarray
+    tokens: np.ndarray
+    place: np.ndarray  # of its first token among all that the layer sends of the row
+
+    def of(self, which: np.ndarray) -> "Table":
+        """Those that a mask or an index says."""
+        return Table(*(column[which] for column in self))
+
+    def ends(self, layers: int, rows: int) -> np.ndarray:
+        """Where the tokens of each layer and row end, among all, behind a 0: int64 [L * B + 1]."""
+        counts = np.bincount(self.layer * rows + self.row, self.tokens, layers * rows)
+        return np.concatenate([[0], counts.cumsum().astype(np.int64)])
+
+
+def table_of(chosen: Sequence[Positions], layers: int) -> Table:
+    """What each of so many layers sends of each row."""
+    tables = [each.table for each in chosen]
+    found = np.concatenate(tables)
+    row = np.repeat(np.arange(len(chosen)), list(map(len, tables)))
+    everywhere = np.array([not each.by_layer for each in chosen])[row]
+    if layers > 1 and everywhere.any():  # such a row's runs are every layer's
+        same = np.tile(found[everywhere], (layers, 1))
+        same[:, 0] = np.repeat(np.arange(layers), everywhere.sum())
+        row = np.concatenate([row[~everywhere], np.tile(row[everywhere], layers)])
+        found = np.concatenate([found[~everywhere], same])
+    order = np.lexsort((found[:, 1], row, found[:, 0]))
+    row, (layer, start, tokens) = row[order], found[order].T
+    before = tokens.cumsum() - tokens
+    first = np.r_[True, (layer[1:] != layer[:-1]) | (row[1:] != row[:-1])][: len(row)]
+    place = before - np.maximum.accumulate(np.where(first, before, 0))
+    return Table(layer, row, start, tokens, place)
+
+
 def tokens_of_runs(
-    runs: Sequence[tuple[int, ...]], tokens: Sequence[int], device: torch.device
+    numbers: Sequence[np.ndarray], tokens: np.ndarray, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Of each token of runs of so many `tokens`, one run after the other: its run's numbers, int64
-    [M, len(runs[0])], and its place in the run, int64 [M]. Waits for no device."""
-    counts = on_device(torch.tensor(tokens), device)
-    of_run = torch.arange(len(runs), device=device).repeat_interleave(
-        counts, output_size=sum(tokens)
-    )
-    place = torch.arange(len(of_run), device=device) - (counts.cumsum(0) - counts)[of_run]
-    return on_device(torch.tensor(runs), device)[of_run], place
+    """Of each token of runs of so many `tokens`, one run after the other: its run's `numbers` (one
+    of each array), int64 [C, M], and its place in the run, int64 [M]. Waits for no device."""
+    told = on_device(torch.from_numpy(np.stack([*numbers, tokens])), device)
+    counts, total = told[-1], int(tokens.sum())
+    of_run = torch.arange(len(tokens), device=device).repeat_interleave(counts, output_size=total)
+    place = torch.arange(total, device=device) - (counts.cumsum(0) - counts)[of_run]
+    return told[:-1, of_run], place
 
 
-def tokens_of_rows(chosen: Sequence[Positions], layer: int, device: torch.device) -> Tensor:
-    """The positions that one layer sends of each row, int64 [B, K], filled up by the last one (of a
-    row of none, by 0)."""
-    of_rows = [each.runs(layer) or (range(1),) for each in chosen]
-    every = [run for runs in of_rows for run in runs]
-    starts, places = tokens_of_runs([(run.start,) for run in every], list(map(len, every)), device)
-    counts = torch.tensor([sum(map(len, runs)) for runs in of_rows])
-    ends = counts.cumsum(0)
-    first, last = on_device(torch.stack([ends - counts, ends - 1]), device)[..., None]
-    place = first + torch.arange(int(counts.max()), device=device)
-    return (starts[:, 0] + places)[torch.minimum(place, last)]
+def tokens_of_rows(chosen: Sequence[Positions], layers: int, device: torch.device) -> list[Tensor]:
+    """The positions that each of so many layers sends of each row, int64 [B, K], filled up by the
+    last one (of a row of none, by 0)."""
+    table, rows = table_of(chosen, layers), len(chosen)
+    (start,), place = tokens_of_runs([table.start], table.tokens, device)
+    every = F.pad(start + place, (0, 1))  # what rows of none are filled up by stands at the end
+    ends = table.ends(layers, rows)
+    count = np.diff(ends)
+    begin = np.where(count, ends[:-1], ends[-1])
+    reach = np.stack([begin, begin + np.maximum(count, 1) - 1])
+    first, last = on_device(torch.from_numpy(reach), device)[..., None]
+    most = count.reshape(layers, rows).max(1).clip(min=1).tolist()
+    index = torch.minimum(first + torch.arange(max(most), device=device), last)
+    return [
+        each[:, :longest]
+        for each, longest in zip(every[index].unflatten(0, (layers, rows)), most, strict=True)
+    ]
+
+
+def runs_of_rows(tokens: np.ndarray) -> tuple[Runs, ...]:
+    """`sections.runs_of` of each row of [R, K], none of which holds a token twice."""
+    if not tokens.size:
+        return ((),) * len(tokens)
+    ordered = np.sort(tokens, axis=1)
+    apart = np.diff(ordered, axis=1) != 1
+    edge = np.ones((len(tokens), 1), dtype=bool)
+    begins, ends = np.hstack([edge, apart]), np.hstack([apart, edge])
+    runs = list(map(range, ordered[begins].tolist(), (ordered[ends] + 1).tolist()))
+    stops = begins.sum(1).cumsum().tolist()
+    return tuple(tuple(runs[start:stop]) for start, stop in zip([0, *stops], stops, strict=False))

@@ -99,7 +99,9 @@ def fit(
     projected = (measured.double() - mean.double()) @ basis.double()
     sizes = group_sizes(basis.shape[1])
     parts = [part.cpu().numpy() for part in projected.split(sizes, dim=1)]
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # NumPy runs without the lock
+    # NumPy runs without the lock; of small models torch has one thread.
+    count = max(2, torch.get_num_threads())
+    with ThreadPoolExecutor(count) as threads:
         groups = list(threads.map(candidates, parts))
     tables = [_tables(mean, basis, sizes, groups, rate * x.shape[1]) for rate in rates]
     return basis.cpu(), tables

@@ -25,10 +25,10 @@ from latentwire.channel.registry import codec
 from latentwire.controls.registry import MATCHED
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import engine
-from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.reading import receivers_text, sharers_text
 from latentwire.evaluation.schedule_search import Bits
+from latentwire.evaluation.workspace import Workspace
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question

@@ -27,13 +27,14 @@ from latentwire.evaluation.baselines import (
     send_letter,
     send_text,
 )
-from latentwire.evaluation.batch import Workspace, padded
 from latentwire.evaluation.loaded_pair import stop_ids
 from latentwire.evaluation.memory import shrink_batch, usable_bytes
+from latentwire.evaluation.padded_prompts import padded
 from latentwire.evaluation.reading import Donors
 from latentwire.evaluation.record import Record, source_of
 from latentwire.evaluation.text_model import TextModel
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, require_room
+from latentwire.evaluation.workspace import Workspace
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
 from latentwire.tasks.task import Options
@@ -148,9 +149,9 @@ class BatchedModels:
         for tensor in (*slots.keys, *slots.values):
             tensor.zero_()  # what a former batch left there
         token_ids = padded(prompts, model.device)
-        read(model, token_ids[:, : max(1, longest - 1)], slots, self._work.tokens_at_once)
-        last = on_device(torch.tensor([prompt[-1] for prompt in prompts]), model.device)
         places = [len(prompt) - 1 for prompt in prompts]
+        read(model, token_ids, [max(1, place) for place in places], slots, self._work.at_once)
+        last = on_device(torch.tensor([prompt[-1] for prompt in prompts]), model.device)
         finite: list[bool] = []
         written = decoder.greedy(
             last,

@@ -3,13 +3,13 @@
 Every (condition, example) pair that the receiver answers is a row of its decoder, condition by
 condition. Work that conditions share is done once: the sharer reads each prompt, the receiver each
 instruction. Of several questions on one evidence, which the sharer alone reads, the message is made
-once too. What is left for a row is its codec's loss, the fusion of the tokens that arrive, section
-by section, what is read again after each section, and decoding.
+once too. What is left for a row is its codec's loss, the fusion of the tokens that arrive, what is
+read again after the first of them (`merging`), and decoding.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import cycle, islice
 from typing import NamedTuple, TypeVar
 
@@ -17,24 +17,26 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from c2c.batched_decoding import Decoder, rounded
+from c2c.batched_decoding import Decoder
 from c2c.cache import KVCache, geometry
-from c2c.interface import Tokens
 from c2c.on_device import on_device
+from c2c.pieces import rounded
 from c2c.slot_cache import extend, new_slots, read
-from c2c.wide import clear, put, take
+from c2c.wide import clear, put
 from latentwire.channel.allocation import Allocator, allocates
 from latentwire.channel.endpoint import Arrived
+from latentwire.channel.fitting import Lengths
 from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.ranked import Ranked
 from latentwire.channel.selectors.registry import needs_queries, selector
 from latentwire.channel.selectors.seen import Seen, ranks_of_rows
-from latentwire.channel.tokens_of_runs import tokens_of_rows, tokens_of_runs
+from latentwire.channel.tokens_of_runs import tokens_of_rows
 from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
-from latentwire.evaluation.memory import free_cache, out_of_memory
+from latentwire.evaluation.merging import Merging, read_on
 from latentwire.evaluation.option_logprobs import option_logprobs, option_tokens
+from latentwire.evaluation.padded_prompts import hidden, padded
 from latentwire.evaluation.pipeline import (
     allocator_of,
     apply_control,
@@ -54,16 +56,9 @@ from latentwire.evaluation.reading import (
     sharers_text,
 )
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, refusal
+from latentwire.evaluation.workspace import Workspace
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
-
-# How many tokens go through a model or a projector together: enough to keep the device busy, few
-# enough that what lies between two layers takes little memory.
-TOKENS_AT_ONCE = {"cuda": 32_768, "mps": 8_192, "cpu": 4_096}
-FUSED_AT_ONCE = {"cuda": 131_072, "mps": 8_192, "cpu": 4_096}
-# Tokens of padding that cost no more than another pass through the model. On a GPU a pass is more
-# than a thousand launches, whatever it holds.
-PADDING_WORTH_A_PASS = {"cuda": 8_192, "mps": 4_096, "cpu": 128}
 
 _T = TypeVar("_T")
 OnLogits = Callable[[Sequence[Condition], Tensor], None]
@@ -117,82 +112,6 @@ class Answers(NamedTuple):
     wire_bytes: list[int]
     elements: list[int]  # numbers that each packet stands for
     unanswered: list[str | None]  # why an example has no answer; what else stands there is nothing
-
-
-@dataclass
-class _Part:
-    """What one condition sent of a section, which goes to rows of the slots from `first_row` on."""
-
-    arrival: Arrived
-    first_row: int
-    number: int  # of the section
-    _known: dict[int, Tensor] = field(default_factory=dict)
-
-    @cached_property
-    def differs(self) -> bool:
-        """Whether layers send different tokens."""
-        return any(each.by_layer for each in self.arrival.kept)
-
-    def listed(self, layer: int) -> Tensor:
-        """`listed` of a sharer layer, made once."""
-        own = layer if self.differs else 0
-        if own not in self._known:
-            device = self.arrival.cache.keys[0].device
-            self._known[own] = listed(self.arrival.kept, own, self.number, device)
-        return self._known[own]
-
-    def sent(self, layer: int, kind: str) -> Tensor:
-        """K or V of these tokens, [M, H, D]."""
-        example, place, _ = self.listed(layer)
-        tensors = getattr(self.arrival.cache, f"{kind}s")
-        return take(tensors[layer], (example, slice(None), place))
-
-
-@dataclass
-class Workspace:
-    """What batches have in common: the pair, its interface, and decoders that are used again."""
-
-    pair: LoadedPair
-    use_graphs: bool = True
-    on_phase_end: Callable[[str], None] = lambda phase: None  # told when a phase ends, for timings
-    # What (slots, conditions) the decoders are for, and how many examples then go together.
-    capacity: tuple[tuple[int, frozenset[Condition]], int] | None = None
-    _decoders: dict[str, Decoder] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.merge = self.pair.interface.batched()
-
-    @property
-    def tokens_at_once(self) -> int:
-        return self.by_device(TOKENS_AT_ONCE)
-
-    def by_device(self, numbers: Mapping[str, int]) -> int:
-        """The number for the pair's kind of device."""
-        return numbers.get(self.pair.device.type, numbers["cpu"])
-
-    def decoder(self, name: str, model: PreTrainedModel, rows: int, slots: int) -> Decoder:
-        """The model's decoder, made anew when it is too small."""
-        if name in self._decoders and not self._decoders[name].holds(rows, slots):
-            del self._decoders[name]  # before the next one, not after
-        if name not in self._decoders:
-            self._decoders[name] = Decoder(model, rows, slots, self.use_graphs)
-        return self._decoders[name]
-
-    def release(self) -> None:
-        """Give the decoders' memory back, and what else nothing uses any more."""
-        self._decoders.clear()
-        free_cache(self.pair.device)
-
-    def attempt(self, run: Callable[[], _T]) -> _T | None:
-        """What `run` returns; None where memory does not suffice, with all of it given back, so
-        that less can be tried (`memory.shrink_batch`)."""
-        try:
-            return run()
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-        self.release()  # not in the handler: there the error holds the batch's tensors
-        return None
 
 
 def answer(
@@ -255,15 +174,6 @@ def answer(
     }
 
 
-class _Pass(NamedTuple):
-    """Neighbouring conditions, of which tokens are read again together."""
-
-    first: int
-    stop: int  # one past the last
-    spans: list[tuple[int, int]]  # start and stop of what is read in each of their rows
-    tokens: int  # of the longest
-
-
 @dataclass(frozen=True)
 class Batch:
     """B examples, and the steps of `answer`. Caches are [B, H, T, D], padded at the end."""
@@ -313,12 +223,12 @@ class Batch:
         model = self.work.pair.model(name)
         heads = query_heads(model) if queries else 0
         token_ids = padded([prompt.ids for prompt in prompts], model.device)
-        token_ids = token_ids[:, : max(1, token_ids.shape[1] - 1)]
-        rows, tokens = token_ids.shape
+        lengths = [max(1, len(prompt.ids) - 1) for prompt in prompts]
+        rows, tokens = len(lengths), max(lengths)
         shape = geometry(model.config)
         cache = new_slots(shape, rows, tokens, model.dtype, model.device, heads)
         unseen = hidden(prompts, tokens, model.device)
-        read(model, token_ids, cache, self.work.tokens_at_once, unseen)
+        read(model, token_ids, lengths, cache, self.work.at_once, unseen)
         return cache
 
     def sent(self, wanted: set[Sends], queries: bool) -> Sent:
@@ -392,6 +302,7 @@ class Batch:
         receiver's caches."""
         pair, examples = self.work.pair, self._seen(sent, conditions)
         allocators: dict[Sends, Allocator] = {}
+        lengths: dict[tuple[str, str, Sends], Lengths] = {}  # packets measured, for all budgets
         found: dict[tuple[Channel, Sends], list[Positions]] = {}
         chosen = {}
         for condition in conditions:
@@ -406,7 +317,8 @@ class Batch:
             if key not in found:
                 if allocates(channel) and sends not in allocators:
                     allocators[sends] = allocator_of(pair, cache, texts)
-                told = cache, examples[sends], allocators.get(sends)
+                known = lengths.setdefault((channel.codec, channel.calibration, sends), {})
+                told = cache, examples[sends], allocators.get(sends), known
                 found[key] = choose_each(pair, channel, *told)
             chosen[condition] = found[key]
         return chosen
@@ -497,7 +409,7 @@ class Batch:
             if arrival and any(each.sections for each in kept):
                 for each in kept:
                     require_whole_tokens(each)
-                at = tokens_of_rows(arrival.chosen, 0, self.work.pair.device)
+                (at,) = tokens_of_rows(arrival.chosen, 1, self.work.pair.device)
                 front = self.work.pair.interface.prepare(arrival.cache, at)
                 assert front is not None
                 front = sent[condition.sends].spread(front)
@@ -513,21 +425,21 @@ class Batch:
 
     def _read_behind(self, decoder: Decoder, before: Sequence[Positions]) -> None:
         """Read each row's instruction behind the tokens that stand `before` it."""
-        ahead = [each.count for each in before]
-        if not any(ahead) or max(self.lengths) == 1:
-            return
-        device, rows = self.work.pair.device, len(self.questions)
-        first = next(row for row, tokens in enumerate(ahead) if tokens) // rows * rows
-        token_ids = self.token_ids[:, :-1].repeat(len(ahead) // rows, 1)[first:]
-        starts = on_device(torch.tensor(ahead[first:]), device)[:, None]
+        rows, spans = len(self.questions), list[tuple[int, int]]()
+        for start in range(0, len(before), rows):
+            ahead = [each.count for each in before[start : start + rows]]
+            # Where something was put in front of any row, no row's slots are its own any more.
+            spans += [
+                (tokens if any(ahead) else length - 1, tokens + length - 1)
+                for tokens, length in zip(ahead, self.lengths, strict=True)
+            ]
         extend(
             self.work.pair.receiver,
-            token_ids,
-            starts + torch.arange(token_ids.shape[1], device=device),
-            decoder.slots.rows(first, len(ahead)),
-            min(rounded(max(ahead) + token_ids.shape[1]), decoder.slots.tokens),
-            self.work.tokens_at_once,
-            on_device(torch.tensor([each.left_out for each in before[first:]]), device),
+            self.token_ids.repeat(len(spans) // rows, 1),
+            spans,
+            decoder.slots.rows(0, len(spans)),
+            self.work.at_once,
+            on_device(torch.tensor([each.left_out for each in before]), self.work.pair.device),
         )
 
     def merge(
@@ -537,109 +449,18 @@ class Batch:
         received: Received,
         conditions: Sequence[Condition],
     ) -> None:
-        """Merge what arrived under all conditions into the decoder's slots, section after section;
-        what follows a section is read again, up to the end of the next or the last token.
+        """Merge what arrived into each row's slots, and read again what follows its sections;
+        `own` are the receiver's caches. `received` is empty afterwards."""
+        merging = Merging(self.work, self.prompts, self.token_ids, own, decoder.slots)
+        merging.merge(received, conditions)
 
-        `received` is empty afterwards.
-        """
-        kept = {condition: arrival.kept for condition, arrival in received.items()}
-        count = max((len(each.sections) for rows in kept.values() for each in rows), default=0)
-        for number in range(count):
-            # Later sections have been read on top of what was fused before them.
-            before = decoder.slots if number else own
-            self._merge_section(decoder, before, received, conditions, number)
-            self.work.on_phase_end("fusion")
-            if number == count - 1:
-                received.clear()  # so that its memory is free while the rest is read
-            self._read_on(decoder, kept, conditions, number)
-            self.work.on_phase_end("tails")
-
-    def _merge_section(
-        self,
-        decoder: Decoder,
-        own: KVCache,
-        received: Received,
-        conditions: Sequence[Condition],
-        number: int,
-    ) -> None:
-        """Merge section `number` of every row. All layers are merged into what the receiver had
-        before: its caches of the batch, or its slots."""
-        rows = len(self.questions)
-        parts = [
-            _Part(received[condition], order * rows, number)
-            for order, condition in enumerate(conditions)
-            if condition in received
-        ]
-
-        differ = any(part.differs for part in parts)
-
-        @cache  # the tokens of a sharer layer are those of its keys and of its values
-        def tokens_of(layer: int) -> Tokens:
-            example, _, position = torch.cat([part.listed(layer) for part in parts], 1)
-            row = torch.cat([part.listed(layer)[0] + part.first_row for part in parts])
-            return Tokens(row if own is decoder.slots else example, position, row)
-
-        def arrived(layer: int, kind: str) -> tuple[Tensor, Tokens]:
-            sent = torch.cat([part.sent(layer, kind) for part in parts])
-            return sent, tokens_of(layer if differ else 0)
-
-        self.work.merge(decoder.slots, own, arrived, self.work.by_device(FUSED_AT_ONCE))
-
-    def _read_on(
-        self, decoder: Decoder, kept: Chosen, conditions: Sequence[Condition], number: int
-    ) -> None:
-        """Read again what follows section `number` of every row."""
-        device, rows = self.work.pair.device, len(self.questions)
-        visible = min(rounded(max(self.lengths)), decoder.slots.tokens)
-        unseen = hidden(self.prompts, visible, device)
-        last = on_device(torch.tensor(self.lengths), device)[:, None] - 1
-        for first, stop, spans, tokens in self._passes(kept, conditions, number):
-            start, end = on_device(torch.tensor(spans), device).T[..., None]
-            positions = start + torch.arange(tokens, device=device)
-            # Past a row's span, all at the last token's place: decoding fills its slot anew.
-            positions = torch.where(positions < end, positions, last.repeat(stop - first, 1))
-            extend(
-                self.work.pair.receiver,
-                self.token_ids.repeat(stop - first, 1).gather(1, positions),
-                positions,
-                decoder.slots.rows(first * rows, stop * rows),
-                visible,
-                self.work.tokens_at_once,
-                hidden=None if unseen is None else unseen.repeat(stop - first, 1),
-            )
-
-    def _passes(self, kept: Chosen, conditions: Sequence[Condition], number: int) -> list[_Pass]:
-        """What is read together after section `number`.
-
-        Conditions are in order of what they read, the longest first; one that reads much less
-        begins a new pass.
-        """
-        worth = self.work.by_device(PADDING_WORTH_A_PASS)
-        passes: list[_Pass] = []
-        padding = 0
-        for place, condition in enumerate(conditions):
-            rows = zip(kept.get(condition, ()), self.lengths, strict=False)
-            spans = [after(each, number, n) for each, n in rows]
-            tokens = max((stop - start for start, stop in spans), default=0)
-            if tokens == 0:
-                continue
-            if passes:
-                first, stop, earlier, longest = passes[-1]
-                padding += (longest - tokens) * len(spans)
-                if stop == place and padding <= worth:
-                    passes[-1] = _Pass(first, place + 1, earlier + spans, max(longest, tokens))
-                    continue
-            passes.append(_Pass(place, place + 1, spans, tokens))
-            padding = 0
-        return passes
-
-    def reading(self, sent: Sequence[Positions]) -> tuple[int, bool, int]:
-        """Sorts conditions by what is read again under them: first by how often, so that those that
-        have a section of some number stand side by side, then the longest first."""
+    def reading(self, sent: Sequence[Positions]) -> tuple[bool, int]:
+        """Sorts conditions by what is read again under them: those with later sections together,
+        and then the longest first."""
         chosen = [own for own, _ in self.own_positions(sent)]
-        spans = [after(each, 0, n) for each, n in zip(chosen, self.lengths, strict=True)]
+        spans = map(read_on, chosen, self.lengths)
         tokens = max(stop - start for start, stop in spans)
-        return max(len(each.sections) for each in chosen), tokens > 0, -tokens
+        return any(len(each.sections) > 1 for each in chosen), -tokens
 
     def decode(
         self,
@@ -760,44 +581,9 @@ def fit_length(
     return cache.map(fitted)
 
 
-def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
-    """Token ids [B, longest], each row filled up with its own last token."""
-    longest = max(map(len, rows))
-    filled = [[*row, *[row[-1]] * (longest - len(row))] for row in rows]
-    return on_device(torch.tensor(filled), device)
-
-
-def hidden(prompts: Sequence[Text], tokens: int, device: torch.device) -> Tensor | None:
-    """Which of the first slots are padding within each prompt, bool [B, tokens]; None: none is."""
-    if not any(prompt.pads for prompt in prompts):
-        return None
-    rows = [[place in prompt.pads for place in range(tokens)] for prompt in prompts]
-    return on_device(torch.tensor(rows), device)
-
-
 def _nothing(layer: int) -> list[int]:
     return []
 
 
 def _index(rows: Sequence[int], cache: KVCache) -> Tensor:
     return on_device(torch.tensor(rows), cache.keys[0].device)
-
-
-def listed(chosen: Sequence[Positions], layer: int, number: int, device: torch.device) -> Tensor:
-    """What a sharer layer sends of section `number` of each row: each token's row, its place among
-    all that the layer sends of the row, and its position, int64 [3, M]."""
-    parts = [(row, *part) for row, each in enumerate(chosen) for part in each.parts(layer, number)]
-    if not parts:
-        return torch.zeros(3, 0, dtype=torch.long, device=device)
-    runs = [(row, place, run.start) for row, place, run in parts]
-    found, step = tokens_of_runs(runs, [len(run) for _, _, run in parts], device)
-    row, place, start = found.T
-    return torch.stack([row, place + step, start + step])
-
-
-def after(positions: Positions, number: int, prompt_tokens: int) -> tuple[int, int]:
-    """Start and stop of what is read once section `number` is fused: up to the end of the next, or
-    to the prompt's last token; nothing where there is no such section."""
-    stops = [section.stop for section in positions.sections[number : number + 2]]
-    ends = [*stops, prompt_tokens - 1]
-    return (ends[0], ends[1]) if stops else (0, 0)

@@ -23,7 +23,6 @@ from latentwire.errors import Unanswerable
 from latentwire.evaluation import baselines_batched
 from latentwire.evaluation.batch import (
     Answers,
-    Workspace,
     answer,
     need_queries,
     query_heads,
@@ -36,6 +35,7 @@ from latentwire.evaluation.progress import Progress
 from latentwire.evaluation.reading import Donors
 from latentwire.evaluation.record import Record, unanswered
 from latentwire.evaluation.unanswerable import require_answerable
+from latentwire.evaluation.workspace import Workspace
 from latentwire.spec.axes import BASELINES
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
@@ -273,7 +273,7 @@ def _room(work: Workspace, conditions: Sequence[Condition], slots: int) -> int:
     known = work.capacity is not None and work.capacity[0][1] == frozenset(conditions)
     if work.capacity is None or not known or work.capacity[0][0] < slots:
         work.release()
-        fits = examples_that_fit(work.pair, conditions, slots, work.tokens_at_once)
+        fits = examples_that_fit(work.pair, conditions, slots, work.at_once.tokens)
         work.capacity = (slots, frozenset(conditions)), fits
     return work.capacity[1]
 
@@ -334,5 +334,5 @@ def _activation_bytes(pair: LoadedPair, slots: int, tokens_at_once: int) -> int:
         heads = config.num_attention_heads
         groups = heads // geometry(config).kv_heads
         hidden = max(config.intermediate_size, heads * geometry(config).head_dim)
-        widths.append(8 * hidden + 2 * groups * slots)  # and the mask of folded attention
+        widths.append(8 * hidden + 4 * groups * slots)  # and the mask of folded attention
     return tokens_at_once * max(widths) * pair.dtype.itemsize

@@ -17,3 +17,8 @@ def coded_names(tokens: int) -> tuple[str, str, str]:
     """The same of a text that the receiver's own model codes: ms to code it, ms to read the code,
     and its bytes."""
     return f"lm_{tokens}_encode_ms", f"lm_{tokens}_decode_ms", f"lm_{tokens}_bytes"
+
+
+def summary_name(tokens: int) -> str:
+    """Of evidence that the sharer alone reads: ms to write a summary of it of so many tokens."""
+    return f"summary_{tokens}_write_ms"

@@ -11,9 +11,10 @@ from torch import Tensor
 from c2c.fast_ops import fast_steps
 from c2c.slot_cache import slot_attention
 from latentwire.channel.endpoint import Arrived
-from latentwire.evaluation.batch import Batch, Messages, Workspace
+from latentwire.evaluation.batch import Batch, Messages
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.reading import Text
+from latentwire.evaluation.workspace import Workspace
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question

@@ -31,7 +31,7 @@ from c2c.receiver import Prefilled
 from c2c.sections import Runs, Section, runs_of, sections
 from latentwire.channel import rope
 from latentwire.channel.allocation import Allocator, allocates
-from latentwire.channel.fitting import ended, fit
+from latentwire.channel.fitting import Lengths, ended, fit
 from latentwire.channel.layout import Layout
 from latentwire.channel.oracles.oracle import ONE_TOKENIZER, Foreseen, choices
 from latentwire.channel.oracles.registry import ORACLES
@@ -181,12 +181,13 @@ def choose_each(
     batch: KVCache,
     examples: Sequence[tuple[KVCache, Text]],
     allocator: Allocator | None = None,
+    lengths: Lengths | None = None,
 ) -> list[Positions]:
-    """The same for each of several examples, which are the rows of `batch`. `allocator` is of them
-    too, where channels share one."""
+    """The same for each of several examples, which are the rows of `batch`. `allocator` and
+    `lengths` are of them too, where channels share them."""
     picks = [partial(selected, pair, channel, able(*each), each[1]) for each in examples]
     texts = [text for _, text in examples]
-    return fitting(pair, channel, batch, texts, picks, allocator)
+    return fitting(pair, channel, batch, texts, picks, allocator, lengths)
 
 
 def allocator_of(pair: LoadedPair, batch: KVCache, texts: Sequence[Text]) -> Allocator:
@@ -205,6 +206,7 @@ def fitting(
     texts: Sequence[Text],
     choices: Sequence[Callable[[int | None], Positions]],
     allocator: Allocator | None = None,
+    lengths: Lengths | None = None,
 ) -> list[Positions]:
     """What goes of each text's cache, a row of `batch`, of choices that ask how many tokens may:
     as many as the budget permits, or any number without one. Under a budget, a codec by token has
@@ -217,9 +219,9 @@ def fitting(
     if by_token := allocates(channel):
         allocator = allocator or allocator_of(pair, batch, texts)
         steps = allocator.choices(channel, by_token, choices)
-        return fit(pair.endpoint, channel, batch, *steps, budgets)
+        return fit(pair.endpoint, channel, batch, *steps, budgets, lengths)
     most_tokens = [len(text.sent) for text in texts]
-    return fit(pair.endpoint, channel, batch, choices, most_tokens, budgets)
+    return fit(pair.endpoint, channel, batch, choices, most_tokens, budgets, lengths)
 
 
 def selected(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -183,15 +184,22 @@ class WorkerPool(Generic[Task, Result]):
         self._workers[self._workers.index(worker)] = self._start(worker.device)
 
 
+def begin_imports(module: str) -> None:
+    """Start the process that workers on a CPU are forked from: it imports `module`, which has their
+    setup, and what else they need, while this one does something else."""
+    if hasattr(os, "fork"):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([module, *PRELOADED])
+        forkserver.ensure_running()
+
+
 def _context(device: str, setup: Setup[Any, Any]) -> Any:
     """How workers start: CUDA does not survive a fork; on a CPU they fork from one process that
     has imported what takes seconds once, and serves every later pool too."""
     if device != "cpu" or not hasattr(os, "fork"):
         return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    module = getattr(setup, "func", setup).__module__  # of a partial, what it completes
-    context.set_forkserver_preload([module, *PRELOADED])
-    return context
+    begin_imports(getattr(setup, "func", setup).__module__)  # of a partial, what it completes
+    return multiprocessing.get_context("forkserver")
 
 
 def split_span(span: tuple[int, int], count: int) -> list[tuple[int, int]]:

@@ -23,10 +23,12 @@ from latentwire.analysis.equal_bytes import (
 )
 from latentwire.analysis.equal_bytes_figure import draw_equal_bytes
 from latentwire.analysis.pictures import save_each
-from latentwire.channel.codec_names import BY_TOKEN
+from latentwire.channel.codec_names import BY_TOKEN, needs_calibration
 from latentwire.controls.registry import DERANGED, MATCHED
-from latentwire.errors import LatentWireError
+from latentwire.errors import LatentWireError, NotCached
 from latentwire.evaluation.engine import evaluate
+from latentwire.milestones.m13 import CALIBRATED, PLAIN
+from latentwire.parameters import AUTO
 from latentwire.session.conclusion import stored_records
 from latentwire.session.grid import refused_orders, run_grid
 from latentwire.session.kept_search import KeptSearch
@@ -35,15 +37,17 @@ from latentwire.session.progress_lines import shown_progress
 from latentwire.session.session import Session
 from latentwire.spec.axes import BYTE_CODECS, C2C, CACHES, LM, SYSTEMS
 from latentwire.spec.condition import Channel, Condition, Message
+from latentwire.tasks.question import Question
 from latentwire.terminal import tell
 from latentwire.tracking.runs import digest_of
 
 TABLE = "equal_bytes.csv"
 SEARCH = KeptSearch("m13", "channels.json", "latentwire.channels")
-FORMAT = 1  # raise when the same questions may give other choices
+FORMAT = 2  # raise when the same questions may give other choices
 LAYERS = "kvcomm"
 WHOLE = "bf16"  # the codec of layers that are not quantized
 Candidates = Mapping[tuple[int, str], Sequence[Condition]]  # by budget and kind
+Scores = Mapping[str, Mapping[str, float]]  # by a condition's label
 
 
 def run_on(session: Session) -> None:
@@ -57,7 +61,7 @@ def run_on(session: Session) -> None:
     if text is None:
         sets = [session.development(name) for name in session.dataset_names]
         text = SEARCH.searched_once(session, request, sets, partial(_search, session, tried))
-    chosen = _chosen(tried, json.loads(text)["measured"])
+    chosen = _chosen(session, tried, json.loads(text)["measured"])
     unique = dict.fromkeys(each.condition for found in chosen.values() for each in found)
     controls = MATCHED, DERANGED
     conditions = [replace(each, control=control) for each in unique for control in controls]
@@ -67,7 +71,7 @@ def run_on(session: Session) -> None:
 
 def candidates(session: Session) -> Candidates:
     """What is tried, by budget and kind; `matched`, as the pair runs it."""
-    values = session.values
+    values, codecs = session.values, _codecs(session)
     orders = list(values["order"])
     layers = Condition(C2C, Channel(WHOLE, order=LAYERS, budget_bytes=1), MATCHED)
     refused = refused_orders(
@@ -77,15 +81,31 @@ def candidates(session: Session) -> Candidates:
         tell(f"m13: left out: {name}: {why}")
     found: dict[tuple[int, str], list[Condition]] = {}
     for budget in values["budget_bytes"]:
-        kinds = _caches(values["codec"], [o for o in orders if o not in refused], budget)
+        kinds = _caches(codecs, [o for o in orders if o not in refused], budget)
         if LAYERS not in refused:
-            kinds |= _layers(values["codec"], budget)
+            kinds |= _layers(codecs, budget)
         kinds |= _messages(values["message_tokens"], budget)
         found |= {
             (budget, kind): list(map(session.calibrated, conditions))
             for kind, conditions in kinds.items()
         }
     return found
+
+
+def _codecs(session: Session) -> Sequence[str]:
+    """Those named; without any, the usual ones, and those that the pair's calibration serves."""
+    values = session.values
+    if values["codec"]:
+        return list(values["codec"])
+    try:
+        for name in CALIBRATED:
+            session.calibrated_channel(Channel(name))
+    except LatentWireError as error:
+        if isinstance(error, NotCached) or values["calibration"] != AUTO:
+            raise
+        tell(f"m13: left out: {', '.join(CALIBRATED)}: {error}")
+        return PLAIN
+    return *PLAIN, *CALIBRATED
 
 
 def _caches(codecs: Sequence[str], orders: Sequence[str], most: int) -> dict[str, list[Condition]]:
@@ -95,17 +115,21 @@ def _caches(codecs: Sequence[str], orders: Sequence[str], most: int) -> dict[str
         Condition(C2C, Channel(codec, order=order, budget_bytes=most), MATCHED)
         for codec in codecs
         for order in orders
-        # Bits are given to whole tokens.
-        if not (codec.startswith(BY_TOKEN) and chooses_by_layer(order))
+        if not (_of_whole_tokens(codec) and chooses_by_layer(order))
     ]
     return {"cache": found} if found else {}
+
+
+def _of_whole_tokens(codec: str) -> bool:
+    """Whether it codes no layer by itself: bits by token, and `kvtc`."""
+    return codec.startswith((BY_TOKEN, "kvtc"))
 
 
 def _layers(codecs: Sequence[str], most: int) -> dict[str, list[Condition]]:
     def sent(codec: str) -> Condition:
         return Condition(C2C, Channel(codec, order=LAYERS, budget_bytes=most), MATCHED)
 
-    quantized = [sent(name) for name in codecs if not name.startswith(BY_TOKEN) and name != WHOLE]
+    quantized = [sent(name) for name in codecs if name != WHOLE and not _of_whole_tokens(name)]
     return {"layers": [sent(WHOLE)]} | ({"layers quantized": quantized} if quantized else {})
 
 
@@ -133,46 +157,89 @@ def _request(session: Session, tried: Candidates) -> str:
 
 
 def _search(session: Session, tried: Candidates) -> str:
-    """Score every candidate on each set's development questions; the artifact."""
-    every = list(dict.fromkeys(each for found in tried.values() for each in found))
+    """Score candidates on each set's development questions; the artifact."""
     count, measured = session.values["development_examples"], {}
     for name in session.dataset_names:
         found = session.development(name)
         questions = session.tokenized(found, count)
         private, options = found.private, found.task.has_options
-        asked = [c for c in every if SYSTEMS[c.system].serves(private, options)]
-        tell(f"m13: {name}: {len(asked)} ways on {len(questions)} questions of {found.name}")
-        with shown_progress(len(asked) * len(questions), "m13", "answer") as bar:
-            answers = evaluate(
-                session.loaded, asked, questions, questions, session.batch_size, bar.update
-            )
-        measured[name] = {
-            condition.label: {
-                "score": mean(record.value for record in records),
-                "wire_bytes_mean": mean(record.wire_bytes for record in records),
-                "wire_bytes_max": max(record.wire_bytes for record in records),
-                "questions": len(records),
-            }
-            for condition, records in answers.items()
+        asked = {
+            place: [c for c in each if SYSTEMS[c.system].serves(private, options)]
+            for place, each in tried.items()
         }
+        plain = [c for each in asked.values() for c in each if not _is_calibrated(c)]
+        scores = _measure(session, f"{name}: %d ways on %d of {found.name}", plain, questions)
+        rest = _calibrated_ways(asked, scores)
+        if rest:
+            told = f"{name}: %d calibrated ways on %d of {found.name}"
+            scores |= _measure(session, told, rest, questions)
+        measured[name] = scores
     return json.dumps({"measured": measured}, indent=1, sort_keys=True)
 
 
+def _is_calibrated(condition: Condition) -> bool:
+    return condition.channel is not None and needs_calibration(condition.channel.codec)
+
+
+def _calibrated_ways(tried: Candidates, scores: Scores) -> list[Condition]:
+    """With a calibration, of each budget and kind the ways that choose tokens as the best of the
+    others does: which tokens matter depends little on how their numbers are coded, and selectors
+    times codecs would be many. Where no other was tried, all."""
+    found = []
+    for (budget, _), conditions in tried.items():
+        best = best_tried(_ways(conditions, scores), budget)
+        order = best.condition.channel.order if best and best.condition.channel else None
+        found += [
+            each
+            for each in conditions
+            if _is_calibrated(each) and each.channel and order in (None, each.channel.order)
+        ]
+    return found
+
+
+def _measure(
+    session: Session, told: str, conditions: Sequence[Condition], questions: Sequence[Question]
+) -> dict[str, dict[str, float]]:
+    """Each condition's score and bytes on the questions; `told` says what is asked."""
+    unique = list(dict.fromkeys(conditions))
+    tell(f"m13: {told % (len(unique), len(questions))}")
+    with shown_progress(len(unique) * len(questions), "m13", "answer") as bar:
+        answers = evaluate(
+            session.loaded, unique, questions, questions, session.batch_size, bar.update
+        )
+    return {
+        condition.label: {
+            "score": mean(record.value for record in records),
+            "wire_bytes_mean": mean(record.wire_bytes for record in records),
+            "wire_bytes_max": max(record.wire_bytes for record in records),
+            "questions": len(records),
+        }
+        for condition, records in answers.items()
+    }
+
+
+def _ways(conditions: Sequence[Condition], scores: Scores) -> list[Tried]:
+    """Those of the conditions that were measured."""
+    return [
+        Tried(c, scores[c.label]["score"], *_sizes(scores[c.label]))
+        for c in conditions
+        if c.label in scores
+    ]
+
+
 def _chosen(
-    tried: Candidates, measured: Mapping[str, Mapping[str, Mapping[str, float]]]
+    session: Session, tried: Candidates, measured: Mapping[str, Scores]
 ) -> dict[str, list[Chosen]]:
     """Of each question set the best of each budget and kind."""
     found: dict[str, list[Chosen]] = {}
     for dataset, scores in measured.items():
+        asked = str(session.development(dataset))
         found[dataset] = []
         for (budget, kind), conditions in tried.items():
-            ways = [
-                Tried(c, scores[c.label]["score"], *_sizes(scores[c.label]))
-                for c in conditions
-                if c.label in scores
-            ]
-            if best := best_tried(ways, budget):
-                found[dataset].append(Chosen(budget, kind, best.condition, best.score))
+            if best := best_tried(_ways(conditions, scores), budget):
+                known = session.known_bytes(best.condition)
+                told = Chosen(budget, kind, best.condition, best.score, asked, known)
+                found[dataset].append(told)
     return found
 
 

@@ -53,9 +53,11 @@ def _item(session: Session, dataset: str) -> _Item:
         "questions": count,
         "device": session.device.partition(":")[0],  # times differ
         "texts": "coded by the receiver's model too",  # which was not measured before
+        "kernels": "those of the engine",  # before, some prepared themselves within the times
     }
     if session.dataset(dataset).private:
         content["evidence"] = "read whole by the receiver"  # which was not measured before
+        content["summary"] = "written by the sharer"  # likewise
     else:
         content["letter"] = "written by the sharer"  # likewise
     if session.pair.alignment:

@@ -25,14 +25,19 @@ from latentwire.parameters import (
 DEVELOPMENT_EXAMPLES = Parameter(
     "development_examples", "128", int_at_least(2), "questions of each set to choose by, not scored"
 )
+PLAIN = ("int8", "int4", "int3", "int2", "tokens:int8:int4:int3:int2")
+# Of each calibrated family the fewest bits that lost less than 5 points of F1 on a real model's
+# caches (docs/real_models.md), and less than one. `planes..._klt` is behind `klt` at equal bytes,
+# and four times as long in coding: it is tried where it is named.
+CALIBRATED = ("turbo2.5", "turbo4", "kvtc1", "klt1", "klt1.5")
 WORK = "equal_bytes"  # the module that does it
 PARAMETERS = (
     *STUDY,
     WORKERS,
     replace(
         CODEC,
-        default="int8,int4,int3,int2,tokens:int8:int4:int3:int2",
-        help="codecs of caches that are tried, by name",
+        help="codecs of caches that are tried, by name; empty: "
+        f"{','.join(PLAIN)}, and with a calibration {','.join(CALIBRATED)}",
     ),
     CALIBRATION,
     replace(

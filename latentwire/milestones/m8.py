@@ -11,6 +11,7 @@ from latentwire.errors import LatentWireError
 from latentwire.milestones import m3
 from latentwire.milestones.m3 import conditions
 from latentwire.parameters import KEEP_RATIOS, KV_BITS, ORDER, with_defaults
+from latentwire.spec.condition import Condition
 
 if TYPE_CHECKING:  # it takes seconds to import: a help text must not
     from latentwire.session.session import Session
@@ -24,9 +25,16 @@ PARAMETERS = with_defaults(m3.PARAMETERS, _OTHER_DEFAULTS)
 
 
 def run_on(session: "Session") -> None:
-    """The milestone on a session that is open already. LatentWireError where the pair can have none
-    of the orders."""
-    from latentwire.session.grid import refused_orders, run_grid
+    """The milestone on a session that is open already."""
+    from latentwire.session.grid import run_grid
+
+    run_grid(session, "m8", possible(session))
+
+
+def possible(session: "Session") -> list[Condition]:
+    """The conditions that the pair can have. LatentWireError where it can have none of the
+    orders."""
+    from latentwire.session.grid import refused_orders
 
     wanted = conditions(session.values)
     refused = refused_orders(session, wanted)
@@ -36,4 +44,4 @@ def run_on(session: "Session") -> None:
         if not kept:
             raise LatentWireError(f"order={said}")
         print(f"m8: left out: {said}")
-    run_grid(session, "m8", kept)
+    return kept

@@ -1,8 +1,9 @@
 """All milestones, M0 to M4, with the models loaded once.
 
-What a curve is made of comes first, from M0 on with baselines behind it; then codecs are calibrated
-for M1, and M4 tells what was found. Selectors are compared (M8) where some are asked for, on few
-questions: their rows stay incomplete, so that what is said of the others does not depend on them.
+Codecs are calibrated first, for controls are made of that too. Then comes what a curve is made of:
+M0, M2 and M3 in one pass, with baselines behind them; then M1, and M4 tells what was found.
+Selectors are compared (M8) where some are asked for, in the same pass and on few questions: their
+rows stay incomplete, so that what is said of the others does not depend on them.
 """
 
 import logging
@@ -18,6 +19,7 @@ from latentwire.milestones.registry import name_of, run_milestone
 from latentwire.parameters import (
     CALIBRATION_EXAMPLES,
     CODEC,
+    CONTROLS_SENT,
     DONORS,
     KV_BITS,
     MESSAGE_TOKENS,
@@ -38,6 +40,13 @@ if TYPE_CHECKING:  # they take seconds to import: a help text must not
 # Other milestones have parameters of these names too, with other defaults.
 M1_CODEC = replace(CODEC, name="m1_codec", help="codecs that M1 measures, by name; none: all")
 M2_KV_BITS = replace(KV_BITS, name="m2_kv_bits", help="bits per number that M2 compares")
+M0_CONTROLS = replace(
+    CONTROLS_SENT,
+    name="m0_controls",
+    default="",
+    parse=lambda text: CONTROLS_SENT.parse(text) if text else (),
+    help="controls that M0 sends besides its usual ones, such as mean and noise",
+)
 M8_ORDER = replace(
     ORDER,
     name="m8_order",
@@ -54,12 +63,14 @@ PARAMETERS = (
     MESSAGE_TOKENS,
     M1_CODEC,
     M2_KV_BITS,
+    M0_CONTROLS,
     M8_ORDER,
     CALIBRATION_EXAMPLES,
     SAMPLE,
     OUTPUT_DIR,
 )
-STEPS = (m0, baselines, m2, m3, calibrate, m1)
+GRIDS = (m0, m2, m3)  # of conditions that have most of their reading in common
+BEHIND = (baselines, m1)
 
 log = logging.getLogger("latentwire")
 
@@ -68,16 +79,20 @@ def run_on(session: "Session") -> None:
     from latentwire.session.milestone_run import session_run
 
     values = session.values
-    steps = (*STEPS, m8) if values[M8_ORDER.name] else STEPS
+    grids = (*GRIDS, m8) if values[M8_ORDER.name] else GRIDS
     if values["dry_run"]:
-        for milestone in steps:
+        for milestone in (calibrate, *grids, *BEHIND):
             _run_step(milestone, session)
         return
     with session_run(session, "main") as parent:
-        failures = _Failures(session.store, len(steps) + 1)
-        for milestone in steps:
-            step = partial(_run_step, milestone, session.below(parent))
-            failures.survive(name_of(milestone), step)
+        failures, below = (
+            _Failures(session.store, len(grids) + len(BEHIND) + 2),
+            session.below(parent),
+        )
+        failures.survive("calibrate", lambda: _run_step(calibrate, below))
+        _run_together(grids, below, failures)
+        for milestone in BEHIND:
+            failures.survive(name_of(milestone), partial(_run_step, milestone, below))
         drawn = _complete(m4.PARAMETERS, values) | {
             "pair": session.pair.name,
             "dataset": session.question_sets,
@@ -124,6 +139,32 @@ class _Failures:
             )
 
 
+def _run_together(milestones: Sequence[Any], session: "Session", failures: _Failures) -> None:
+    """Grids, computed in one pass; each by itself where that fails, so that none takes the others
+    with it."""
+    from latentwire.session.grid import Grid, plan_grid, run_grids
+
+    grids: list[Grid] = []
+
+    def plan(milestone: Any) -> None:
+        own = session.under(_complete(milestone.PARAMETERS, session.values))
+        wanted = m8.possible(own) if milestone is m8 else milestone.conditions(own.values)
+        planned = plan_grid(own, name_of(milestone), wanted)
+        assert planned is not None
+        grids.append(planned)
+
+    for milestone in milestones:
+        failures.survive(name_of(milestone), partial(plan, milestone))
+    if not grids:
+        return
+    together = ", ".join(grid.name for grid in grids)
+    failures.survive(together, lambda: run_grids(grids, failures.survive))
+    if failures.errors.pop(together, None) is not None:
+        for milestone in milestones:
+            if name_of(milestone) not in failures.errors:
+                failures.survive(name_of(milestone), partial(_run_step, milestone, session))
+
+
 def _run_step(milestone: Any, session: "Session") -> None:
     """One milestone. Calibrating needs training questions and a model that it knows how to
     calibrate; without them the others go on, and M1 leaves out what is not calibrated."""
@@ -137,8 +178,12 @@ def _run_step(milestone: Any, session: "Session") -> None:
 
 def _complete(parameters: Sequence[Parameter], values: Values) -> Values:
     """A milestone's parameters: those given to `main`, and the milestone's own defaults."""
-    own = {}
-    if parameters is m1.PARAMETERS:
+    own: dict[str, Any] = {}
+    if parameters is m0.PARAMETERS:
+        usual = {parameter.name: parameter for parameter in parameters}["controls"]
+        controls = (*usual.parse(usual.default), *values[M0_CONTROLS.name])
+        own = {"controls": tuple(dict.fromkeys(controls))}
+    elif parameters is m1.PARAMETERS:
         own = {"codec": values[M1_CODEC.name]}
     elif parameters is m2.PARAMETERS:
         own = {"kv_bits": values[M2_KV_BITS.name]}

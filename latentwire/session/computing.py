@@ -19,7 +19,7 @@ from latentwire.evaluation.worker_pool import Setup, Work, WorkerPool
 from latentwire.parameters import AUTO
 from latentwire.session.chunk_queue import Queue, WorkItem, WorkResult, merge_results, work_items
 from latentwire.session.condition_plan import ConditionPlan
-from latentwire.session.milestone_run import MilestoneRun
+from latentwire.session.open_grid import OpenGrid
 from latentwire.session.progress_lines import shown_progress
 from latentwire.session.session import Session
 from latentwire.tasks.registry import task_of_records
@@ -84,24 +84,24 @@ def worker_devices(session: Session) -> list[str]:
     return ["cuda"] if count == 1 else [f"cuda:{number}" for number in range(count)]
 
 
-def compute(
-    session: Session,
-    run: MilestoneRun,
-    plans: Sequence[ConditionPlan],
-    condition_runs: dict[str, str],
-    lost: Sequence[Unreadable] = (),
-) -> None:
-    """Evaluate what is missing: conditions that lack the same examples go together.
+def compute(grids: Sequence[OpenGrid], lost: Sequence[Unreadable] = ()) -> None:
+    """Evaluate what grids of one study miss: conditions that lack the same examples go together.
 
-    Returns once every chunk is in the store, whichever process computed it. Finished runs that are
-    `lost` do not count.
+    Returns once every chunk is in the store, whichever process computed it. A condition of several
+    grids is the first one's. Finished runs that are `lost` do not count.
     """
+    homes: dict[str, tuple[ConditionPlan, OpenGrid]] = {}
+    for grid in grids:
+        for plan in grid.plans:
+            homes.setdefault(plan.fingerprint, (plan, grid))
+    plans = [plan for plan, _ in homes.values()]
     missing = sum(plan.examples_missing for plan in plans)
     units = work_items([(plan.setting, plan.condition, plan.missing) for plan in plans])
-    by_unit = {(plan.setting, plan.condition): plan for plan in plans}
+    session, leases_of = grids[0].session, grids[0].run.leases
+    name = ", ".join(grid.run.name for grid in grids)
     with (
-        shown_progress(missing, run.name, "answer") as bar,
-        run.leases.until_done() as leases,
+        shown_progress(missing, name, "answer") as bar,
+        leases_of.until_done() as leases,
         Outbox(session.store, expecting=True) as outbox,
         _evaluating(session, bar.update) as evaluate,
     ):
@@ -113,16 +113,13 @@ def compute(
                 for part in queue.still_wanted(unit):
                     cut = done.cut(unit.span, part.span)
                     for condition in part.conditions:
-                        plan = by_unit[unit.setting, condition]
-                        parent = condition_runs[plan.fingerprint]
+                        home = homes[unit.setting.condition_fingerprint(condition)]
                         answers = cut.records[condition], cut.seconds / len(unit.conditions)
-                        letters.append(
-                            _letter(session, run, parent, plan, part, *answers, claimed, lost)
-                        )
+                        letters.append(_letter(*home, part, *answers, claimed, lost))
                 queue.mark_submitted(unit, outbox.enqueue(letters) if letters else None)
                 log.info(
                     "%s: %s %s, %d conditions, %.1f s",
-                    run.name,
+                    name,
                     unit.setting.dataset,
                     chunk_name(*unit.span),
                     len(unit.conditions),
@@ -130,7 +127,7 @@ def compute(
                 )
             if not queue.units:
                 return
-            log.info("%s: other processes have the last %d chunks", run.name, len(queue.units))
+            log.info("%s: other processes have the last %d chunks", name, len(queue.units))
             time.sleep(OTHERS_POLL_S)
 
 
@@ -166,10 +163,8 @@ def _evaluating(
 
 
 def _letter(
-    session: Session,
-    run: MilestoneRun,
-    condition_run: str,
     plan: ConditionPlan,
+    grid: OpenGrid,
     unit: WorkItem,
     records: Sequence[Record],
     seconds: float,
@@ -179,7 +174,7 @@ def _letter(
     """A chunk's results, as they go to the store."""
     chunk = chunk_name(*unit.span)
     tags = {
-        **run.writer.common_tags,
+        **grid.run.writer.common_tags,
         FINGERPRINT: plan.setting.chunk_fingerprint(plan.condition, *unit.span),
         CONDITION: plan.fingerprint,
         CHUNK: chunk,
@@ -188,9 +183,9 @@ def _letter(
     if replaced := [entry.run.info.run_id for entry in lost if _held(entry.run, plan, unit.span)]:
         tags[INSTEAD_OF] = ",".join(replaced[:MOST_REPLACED])
     return pending_chunk(
-        session.store,
+        grid.session.store,
         f"{plan.setting.dataset} {plan.condition.label} {chunk}",
-        condition_run,
+        grid.condition_runs[plan.fingerprint],
         plan.params,
         tags,
         {**chunk_metrics(records, task_of_records(plan.setting.dataset)), "seconds": seconds},

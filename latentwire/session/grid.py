@@ -1,8 +1,9 @@
 """A grid of conditions over a pair's question sets, chunk by chunk, each chunk computed once."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,14 @@ from latentwire.channel.codec_names import BY_TOKEN
 from latentwire.channel.oracles.registry import chooses_by_layer, refusal
 from latentwire.controls.registry import is_calibrated, is_lent
 from latentwire.errors import LatentWireError
+from latentwire.evaluation.worker_pool import begin_imports
 from latentwire.garbage import importing
+from latentwire.parameters import AUTO
 from latentwire.session.condition_plan import ConditionPlan, make_plans
 from latentwire.session.cost_estimate import chunk_throughputs, print_cost
 from latentwire.session.known_pairs import tags_of
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
+from latentwire.session.open_grid import OpenGrid
 from latentwire.session.session import Session
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import lenders
@@ -28,6 +32,9 @@ if TYPE_CHECKING:  # they take seconds to import
 
     from latentwire.tracking.results_reader import Unreadable
 
+AndThen = Callable[[MilestoneRun, "pd.DataFrame"], None]
+COMPUTING = "latentwire.session.computing"  # what workers import
+
 log = logging.getLogger("latentwire")
 
 
@@ -35,13 +42,34 @@ def run_grid(
     session: Session,
     name: str,
     conditions: Sequence[Condition],
-    and_then: "Callable[[MilestoneRun, pd.DataFrame], None]" = lambda run, measured: None,
+    and_then: AndThen = lambda run, measured: None,
 ) -> None:
     """Evaluate conditions on the session's datasets and log them as milestone `name`; `and_then` is
     given the milestone's run and its rows of the curve.
 
     With `dry_run` it only says what would be computed, what is finished, and what that costs.
     """
+    if (grid := plan_grid(session, name, conditions, and_then)) is not None:
+        run_grids([grid])
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A milestone's conditions, and what each of them still needs."""
+
+    session: Session
+    name: str
+    plans: Sequence[ConditionPlan]
+    and_then: AndThen
+
+
+def plan_grid(
+    session: Session,
+    name: str,
+    conditions: Sequence[Condition],
+    and_then: AndThen = lambda run, measured: None,
+) -> Grid | None:
+    """What `run_grids` takes, told; None where `dry_run` asks for no more."""
     if refused := refused_orders(session, conditions):
         raise LatentWireError("; ".join(f"order={name}: {why}" for name, why in refused.items()))
     _require_whole_tokens(conditions)
@@ -49,7 +77,7 @@ def run_grid(
     dry_run = session.values["dry_run"]
     if dry_run and not session.is_local():
         _print_unknown(session, name, conditions)
-        return
+        return None
     if not dry_run:
         flush_outbox(session.store)
     plans = _plans(session, conditions)
@@ -60,19 +88,58 @@ def run_grid(
     tell(f"{name}: {len(plans)} conditions, {wanted - missing} of {wanted} answers are finished")
     if dry_run:
         _print_plans(session, plans)
-        return
-    with session_run(session, name, computes=missing > 0) as run:
+        return None
+    return Grid(session, name, plans, and_then)
+
+
+def run_grids(
+    grids: Sequence[Grid],
+    survive: Callable[[str, Callable[[], None]], None] = lambda name, conclude: conclude(),
+) -> None:
+    """Run milestones of one study, each with a run of its own. What they lack is computed in one
+    pass, so that what their conditions have in common is computed once; then each concludes, by
+    `survive`, which may keep an error so that the others go on."""
+    with ExitStack() as stack:
+        opened = []
+        for grid in grids:
+            own = stack.enter_context(ExitStack())  # ends by itself once the milestone concludes
+            opened.append((grid, own, own.enter_context(_opened(grid))))
+        _compute([each for _, _, each in opened])
+        for grid, own, each in opened:
+            survive(grid.name, partial(_conclude, grid, own, each))
+
+
+@contextmanager
+def _opened(grid: Grid) -> Iterator[OpenGrid]:
+    session, plans = grid.session, grid.plans
+    missing = any(plan.missing for plan in plans)
+    with session_run(session, grid.name, computes=missing) as run:
+        if missing and session.device == "cpu" and _workers(session) > 1:
+            begin_imports(COMPUTING)
         log_checkpoints(run, session)
         run.writer.log(run.run_id, tags=tags_of(session.files))
         log_question_sets(session.store, run.run_id, question_sets(session, session.dataset_names))
         condition_runs = {plan.fingerprint: _start_condition(session, run, plan) for plan in plans}
-        compute = partial(_compute, session, run, condition_runs)
-        compute(plans)
-        with importing():
-            from latentwire.session.conclusion import answers_of, conclude  # they bring scipy
+        yield OpenGrid(session, run, plans, condition_runs)
 
-        found = answers_of(session, run, plans, condition_runs, compute)
-        and_then(run, conclude(session, run, plans, condition_runs, found))
+
+def _workers(session: Session) -> int:
+    """How many are asked for."""
+    asked = session.values.get("workers", 1)
+    return 1 if asked == AUTO else int(asked)
+
+
+def _conclude(grid: Grid, own: ExitStack, opened: OpenGrid) -> None:
+    with importing():
+        from latentwire.session.conclusion import answers_of, conclude  # they bring scipy
+
+    with own.pop_all():
+        parts = opened.session, opened.run, opened.plans, opened.condition_runs
+
+        def compute(plans: Sequence[ConditionPlan], lost: "Sequence[Unreadable]") -> None:
+            _compute([replace(opened, plans=plans)], lost)
+
+        grid.and_then(opened.run, conclude(*parts, answers_of(*parts, compute)))
 
 
 def refused_orders(session: Session, conditions: Sequence[Condition]) -> dict[str, str]:
@@ -162,23 +229,18 @@ def _start_condition(session: Session, run: MilestoneRun, plan: ConditionPlan) -
     return run_id
 
 
-def _compute(
-    session: Session,
-    run: MilestoneRun,
-    condition_runs: dict[str, str],
-    plans: Sequence[ConditionPlan],
-    lost: "Sequence[Unreadable]" = (),
-) -> None:
+def _compute(grids: Sequence[OpenGrid], lost: "Sequence[Unreadable]" = ()) -> None:
     """Evaluate what is missing, if anything is: only then models and engine are imported."""
-    if not any(plan.missing for plan in plans):
-        log.info("%s: everything is finished, nothing to compute", run.name)
+    if not any(plan.missing for grid in grids for plan in grid.plans):
+        names = ", ".join(grid.run.name for grid in grids)
+        log.info("%s: everything is finished, nothing to compute", names)
         return
-    if session.prepare_work():  # answers were lost, and meanwhile the pair is another
+    if grids[0].session.prepare_work():  # answers were lost, and meanwhile the pair is another
         raise LatentWireError("the pair's files or what reads them have changed: start again")
     with importing():
         from latentwire.session.computing import compute
 
-    compute(session, run, plans, condition_runs, lost)
+    compute(grids, lost)
 
 
 def _print_unknown(session: Session, name: str, conditions: Sequence[Condition]) -> None:

@@ -253,8 +253,9 @@ def _pair(opening: PreflightState) -> str:
     no_weights = pair.fuser is None and pair.interface is None
     if no_weights and INIT.name not in opening.values:  # `train` makes one
         raise LatentWireError(
-            f"pair {pair.name} has no fuser: train one (`mlflow run . -e train -P pair=...`), and"
-            " give the pair's file that this writes"
+            f"pair {pair.name} has no fuser: train one (latentwire run train -P"
+            f" pair={opening.values['pair']} -P data=QUESTIONS), and give the pair's file that this"
+            " writes"
         )
     if pair.interface and INIT.name in opening.values and pair.receiver == pair.sharer:
         raise LatentWireError(

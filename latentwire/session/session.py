@@ -19,8 +19,8 @@ from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.question import NEEDS_INSERTING, Question, derange, tokenize
 from latentwire.tasks.registry import (
     load_dataset,
+    load_development,
     load_training,
-    load_validation,
     published_examples,
 )
 from latentwire.tracking.calibration_lookup import CalibrationKey, find_calibration
@@ -125,7 +125,7 @@ class Session(Configuration):
         """Questions of a set to choose by: never scored, and not trained on where the set has such
         a split."""
         asked, folder = self.question_set(name), self.values["data_dir"]
-        return load_validation(asked, folder, self.may_download) or self.training(name)
+        return load_development(asked, folder, self.may_download) or self.training(name)
 
     def learnt_on(self, sets: Sequence[Dataset], first: int) -> dict[str, object]:
         """What identifies that which is learnt of the pair on the first questions of some sets."""
@@ -217,6 +217,13 @@ class Session(Configuration):
         if not needs_calibration(channel.codec):
             return channel
         return replace(channel, calibration=self._calibration(f"codec {channel.codec}").hash)
+
+    def known_bytes(self, condition: Condition) -> int:
+        """What both ends must hold beforehand for a condition that `calibrated` gave."""
+        if condition.channel is None or not condition.channel.calibration:
+            return 0
+        codec = condition.channel.codec
+        return self._calibration(f"codec {codec}").bytes_for(codec)
 
     def _calibration(self, asker: str) -> "Calibration":
         """The pair's, looked for once. Raises LatentWireError where there is none for `asker`."""

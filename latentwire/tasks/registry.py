@@ -7,6 +7,7 @@ from latentwire.errors import LatentWireError
 from latentwire.suggestion import did_you_mean
 from latentwire.tasks.dataset import Dataset, build_dataset
 from latentwire.tasks.file_kinds import kind_of_name
+from latentwire.tasks.rows import Source
 from latentwire.tasks.task import Task
 
 QuestionSet = str | Dataset
@@ -85,9 +86,7 @@ def load_training(
     """Questions of a task that are never scored, from its training split (the bundled sets have a
     development split instead); otherwise as `load_dataset`."""
     task = name.task if isinstance(name, Dataset) else task_named(name)
-    source = task.training
-    rows, place = source.read(data_dir, download)
-    return build_dataset(task, rows, place, source.label, source.expected)
+    return _split(task, task.training, data_dir, download)
 
 
 def load_validation(
@@ -97,8 +96,20 @@ def load_validation(
     Otherwise as `load_dataset`."""
     task = name.task if isinstance(name, Dataset) else task_named(name)
     source = task.validation
-    if source is None:
-        return None
+    return _split(task, source, data_dir, download) if source else None
+
+
+def load_development(
+    name: QuestionSet, data_dir: Path | None = None, download: bool = True
+) -> Dataset | None:
+    """Questions of a task to choose by, never scored: made for that, or its validation split; None
+    where it has neither. Otherwise as `load_dataset`."""
+    task = name.task if isinstance(name, Dataset) else task_named(name)
+    source = task.development or task.validation
+    return _split(task, source, data_dir, download) if source else None
+
+
+def _split(task: Task, source: Source, data_dir: Path | None, download: bool) -> Dataset:
     rows, place = source.read(data_dir, download)
     return build_dataset(task, rows, place, source.label, source.expected)
 

@@ -101,6 +101,7 @@ class Task(ABC):
     test: Source  # what is scored
     training: Source  # what is never scored, to calibrate on and to train with
     validation: Source | None = None  # never scored either: what a training is judged by
+    development: Source | None = None  # nor this: what is chosen by, where neither of them serves
     version: int = 1
     """In every fingerprint; raise it whenever a prompt, an answer or a score may change."""
     max_new_tokens: int = MAX_NEW_TOKENS

@@ -171,7 +171,8 @@ def load_training_data(
     named = [entry for part, _ in found for entry in part]
     if not named:
         told = "; ".join(part.told() for _, part in found)
-        raise LatentWireError(f"data={data}: nothing is left to train on ({told})")
+        asked = data if isinstance(data, Path) else ",".join(map(str, data))
+        raise LatentWireError(f"data={asked}: nothing is left to train on ({told})")
     parts = tuple(part for _, part in found)
     return TrainingData(
         tuple(entry.pair for entry in named),

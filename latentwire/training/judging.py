@@ -9,10 +9,10 @@ import torch
 from c2c.checkpoint import cast_weights
 from c2c.fuser import Projectors
 from latentwire.controls.registry import DERANGED, MATCHED
-from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.engine import evaluate
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.record import Record
+from latentwire.evaluation.workspace import Workspace
 from latentwire.spec.axes import C2C
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question, derange

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from c2c import batched_decoding
 from c2c.batched_decoding import Decoder, rounded
+from c2c.pieces import AtOnce
 from c2c.receiver import greedy, prefill
 from c2c.sections import split
 from c2c.slot_cache import read, slot_attention
@@ -37,7 +38,13 @@ def together(
     **options: object,
 ) -> list[list[int]]:
     last = torch.tensor([row[length - 1] for row, length in zip(ids, LENGTHS, strict=True)])
-    read(decoder.model, ids[:, :-1], decoder.slots.rows(0, len(ids)), 1000)
+    read(
+        decoder.model,
+        ids,
+        [ids.shape[1] - 1] * len(ids),
+        decoder.slots.rows(0, len(ids)),
+        AtOnce(10_000, 0),
+    )
     return decoder.greedy(last, [n - 1 for n in LENGTHS], new_tokens, stops, **options)  # type: ignore[arg-type]
 
 

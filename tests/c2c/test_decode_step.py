@@ -21,6 +21,7 @@ from c2c.batched_decoding import Decoder
 from c2c.cache import Geometry, KVCache, geometry
 from c2c.decode_step import BLOCK, DecodePass, supported
 from c2c.fast_ops import fast_steps
+from c2c.pieces import AtOnce
 from c2c.slot_cache import new_slots, next_logits, read, slot_attention
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -58,7 +59,7 @@ pytestmark = pytest.mark.skipif(
 def filled(model: PreTrainedModel, ids: Tensor) -> KVCache:
     """Slots that hold each row's text, and behind it what must not be seen: NaN."""
     slots = new_slots(geometry(model.config), len(ids), SLOTS, model.dtype, DEVICE)
-    read(model, ids, slots, 10_000)
+    read(model, ids, [ids.shape[1]] * len(ids), slots, AtOnce(10_000, 0))
     for row, length in enumerate(LENGTHS):
         for tensor in (*slots.keys, *slots.values):
             tensor[row, :, length:] = torch.nan
@@ -143,7 +144,13 @@ def test_decoding_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def answered(lengths: list[int]) -> list[list[int]]:
         decoder = Decoder(model, len(forced_lengths) + 3, 64, use_graphs=False)
         with slot_attention(model):
-            read(model, ids[:, :-1], decoder.slots.rows(0, len(forced_lengths)), 1000)
+            read(
+                model,
+                ids,
+                [ids.shape[1] - 1] * len(ids),
+                decoder.slots.rows(0, len(forced_lengths)),
+                AtOnce(10_000, 0),
+            )
             return decoder.greedy(ids[:, -1], [8] * len(forced_lengths), 9, forced_lengths=lengths)
 
     whole = answered([9] * len(forced_lengths))
@@ -165,7 +172,13 @@ def test_on_a_device_that_is_not_the_current_one() -> None:
         ids = token_ids(8, 9).to(device)
         decoder = Decoder(model, 8, 64, use_graphs=True)
         with slot_attention(model), fast_steps(model):
-            read(model, ids[:, :-1], decoder.slots.rows(0, 8), 1000)
+            read(
+                model,
+                ids,
+                [ids.shape[1] - 1] * len(ids),
+                decoder.slots.rows(0, 8),
+                AtOnce(10_000, 0),
+            )
             answers.append(decoder.greedy(ids[:, -1], [8] * 8, 20, forced_lengths=forced_lengths))
     assert answers[0] == answers[1]
     assert torch.cuda.current_device() == 0

@@ -47,7 +47,8 @@ def test_tokens_of_any_row_and_layer_are_merged_as_each_alone(
         return tensor, Tokens(row if in_place else row % 3, position, row)
 
     merge = Interface.batched(fuser) if as_any else fuser.batched()
-    merge(slots, slots if in_place else own, sent, 2)
+    for layer in range(5):
+        merge(layer, slots, slots if in_place else own, sent, 2)
     whole = fuser.merge(received, own)
     for layer in range(5):
         tokens = chosen[fuser.sources[layer]]

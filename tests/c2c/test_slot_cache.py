@@ -8,11 +8,13 @@ from transformers import PreTrainedModel
 
 from c2c.cache import KVCache, geometry
 from c2c.errors import C2CError
+from c2c.pieces import AtOnce
 from c2c.slot_cache import ATTENTION, extend, new_slots, next_logits, read, slot_attention
-from c2c.slot_cache import pieces as pieces_of
 
 LENGTHS = [3, SLIDING_WINDOW + 12, 1, SLIDING_WINDOW, 14]
 SLOTS = 40
+ALL = AtOnce(1000, 1000)
+AT_ONCE = [AtOnce(1, 1000), AtOnce(45, 1000), AtOnce(1000, 9), ALL]
 
 
 def padded(ids: Tensor, seed: int = 1) -> Tensor:
@@ -33,14 +35,14 @@ def alone(model: PreTrainedModel, row: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("tokens_at_once", [1, 45, 1000])
+@pytest.mark.parametrize("at_once", AT_ONCE)
 def test_reading_then_one_token(
-    name: str, tokens_at_once: int, models: dict[str, PreTrainedModel]
+    name: str, at_once: AtOnce, models: dict[str, PreTrainedModel]
 ) -> None:
     model, ids = models[name], token_ids(len(LENGTHS), max(LENGTHS) + 1)
     slots = slots_of(model)
     with slot_attention(model), torch.inference_mode():
-        read(model, padded(ids)[:, :-1], slots, tokens_at_once)
+        read(model, padded(ids)[:, :-1], LENGTHS, slots, at_once)
         places = torch.tensor(LENGTHS)
         last = ids.gather(1, places[:, None])[:, 0]
         logits = next_logits(model, last, places, slots, 32)
@@ -53,11 +55,12 @@ def test_reading_then_one_token(
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("tokens_at_once", [1, 30, 1000])
+@pytest.mark.parametrize("at_once", AT_ONCE)
 def test_extending_from_a_place_of_each_row(
-    name: str, tokens_at_once: int, models: dict[str, PreTrainedModel]
+    name: str, at_once: AtOnce, models: dict[str, PreTrainedModel]
 ) -> None:
-    """The first part of each row is read, the rest run on top, past the end of short rows too."""
+    """The first part of each row is read, the rest run on top, past the end of short rows too; of
+    one row nothing."""
     model, total = models[name], max(LENGTHS) + 12
     ids = token_ids(len(LENGTHS), total, seed=4)
     slots = slots_of(model)
@@ -65,8 +68,9 @@ def test_extending_from_a_place_of_each_row(
     positions = starts[:, None] + torch.arange(11)
     last = starts + torch.tensor([3, 11, 0, 7, 10])  # the rows' ends, within what was run
     with slot_attention(model), torch.inference_mode():
-        read(model, padded(ids)[:, : max(LENGTHS)], slots, tokens_at_once)
-        extend(model, ids.gather(1, positions), positions, slots, 40, tokens_at_once)
+        read(model, padded(ids), LENGTHS, slots, at_once)
+        spans = list(zip(LENGTHS, last.tolist(), strict=True))
+        extend(model, ids.gather(1, positions), spans, slots, at_once)
         tokens = ids.gather(1, last[:, None])[:, 0]
         logits = next_logits(model, tokens, last, slots, 40)
     for row, end in enumerate(last.tolist()):
@@ -78,7 +82,7 @@ def test_later_slots_are_not_looked_at(models: dict[str, PreTrainedModel]) -> No
     model, ids = models["qwen3"], token_ids(len(LENGTHS), 8)
     slots, places = slots_of(model), torch.tensor(LENGTHS).clamp(max=7)
     with slot_attention(model), torch.inference_mode():
-        read(model, ids, slots, 1000)
+        read(model, ids, [ids.shape[1]] * len(ids), slots, ALL)
         clean = next_logits(model, ids[:, 0], places, slots, 32)
         for tensor in (*slots.keys, *slots.values):
             for row, place in enumerate(places.tolist()):
@@ -122,9 +126,3 @@ def test_models_whose_rows_would_depend_on_each_other_are_refused(
     with pytest.raises(C2CError, match=words), slot_attention(model):
         pass
     assert model.config._attn_implementation != ATTENTION
-
-
-def test_pieces_cover_all_rows_once() -> None:
-    assert list(pieces_of(5, 10, 25)) == [(0, 2), (2, 4), (4, 5)]
-    assert list(pieces_of(3, 100, 25)) == [(0, 1), (1, 2), (2, 3)]
-    assert list(pieces_of(3, 1, 25)) == [(0, 3)]

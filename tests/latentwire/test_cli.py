@@ -1,6 +1,7 @@
 """The command `latentwire`."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 from calibrations import make_calibration
 
 from c2c.cache import Geometry, KVCache
+from latentwire import run_entry_point
 from latentwire.channel.calibration import to_bytes
 from latentwire.channel.layout import Layout
 from latentwire.channel.packet import Header, encode
@@ -189,3 +191,17 @@ def test_a_shell_completes_it(line: str, wanted: set[str], tmp_path: Path) -> No
     subprocess.run(command, env=os.environ | asked, check=True)
     completed = set(found.read_text().replace(" \n", "\n").strip().split("\n"))
     assert wanted <= {text.strip() for text in completed}
+
+
+def test_what_a_milestone_logs_is_shown_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def milestone(*_: object) -> None:
+        run_entry_point._quiet()
+        logging.getLogger("latentwire").warning("something is odd")
+
+    log = logging.getLogger("latentwire")
+    monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(run_entry_point, "main", milestone)
+    assert main(["run", "m2"]) == 0
+    assert capsys.readouterr().err.count("something is odd") == 1

@@ -379,12 +379,19 @@
     ["no loss", "", (p) => p.non_inferior ?? "–", (p) => p.non_inferior],
   ].map(([title, kind, show, value, id]) => ({ title, kind, show, value, id: id || title }));
   // What the content of the message did: shown in place of the columns behind "pairing gain".
-  const share = (title, column, signed) => [title, "number", (p) => measured(p, column, signed), (p) => p[column]];
+  const tested = (p, column) => {
+    const found = p[`${column}_p_holm`];
+    return found === null ? [] : [" ", el("span", { class: "pale" }, found < 0.001 ? "p < 0.001" : `p ${found.toFixed(3)}`)];
+  };
+  const share = (title, column, signed) => [title, "number", (p) => [...measured(p, column, signed), ...tested(p, column)], (p) => p[column]];
+  const ofDonors = (column) => (p) => p.donors ? whole(p[column]) : "–";
   const plain = (column, digits) => (p) => p[column] === null ? "–" : p[column].toFixed(digits);
   const number = (title, column, digits) => [title, "number", (p) => p[column] === null ? "–" : [plain(column, digits)(p), " ",
-    el("span", { class: "pale" }, `[${p[`${column}_low`].toFixed(digits)}, ${p[`${column}_high`].toFixed(digits)}]`)], (p) => p[column]];
+    el("span", { class: "pale" }, `[${p[`${column}_low`].toFixed(digits)}, ${p[`${column}_high`].toFixed(digits)}]`), ...tested(p, column)], (p) => p[column]];
   const CONTENT = [
-    ["donors", "number", (p) => p.donors ? whole(p.donors) : "–", (p) => p.donors],
+    ["donors", "number", ofDonors("donors"), (p) => p.donors],
+    ["other length", "number", ofDonors("deranged_other_length"), (p) => p.deranged_other_length],
+    ["same key", "number", ofDonors("key_collisions"), (p) => p.key_collisions],
     ["rank p", "number", plain("own_rank_p_holm", 3), (p) => p.own_rank_p_holm],
     share("gain, keys differ", "pairing_gain_distinct_keys", true),
     share("over receiver", "gain_over_receiver", true),

@@ -59,7 +59,7 @@ SHOWN = (
     *(f"{c}_{n}" for c in in_place_of_own() for n in ("score", "examples", "degenerate")),
     *("pairing_examples", "pairing_gain", "pairing_gain_low", "pairing_gain_high"),
     *("pairing_p_holm", "unparsed_share", "in_format_share"),
-    *("donors", "own_rank_p_holm", "key_collisions", "bits_per_byte"),
+    *("donors", "deranged_other_length", "key_collisions", "own_rank_p_holm", "bits_per_byte"),
     *(f"{name}{end}" for name in CONTENT for end in ("", "_low", "_high", "_p_holm")),
     *("unanswered", "unanswered_reason"),
     *("top_letter", "top_letter_share", "degenerate"),

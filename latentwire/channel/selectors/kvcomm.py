@@ -43,7 +43,7 @@ class KVComm(Ranked):
         return best_first(scores.T[None], torch.full_like(tokens, cache.layers))
 
     def chosen(self, ranks: Ranks, tokens: int, count: int) -> Positions:
-        (order,) = ranks
+        order = ranks[0].tolist()
         most = len(order) * count // max(1, tokens)
         layers = [range(tokens) if layer in order[:most] else () for layer in range(len(order))]
         return Positions.of_layers(layers, range(tokens))

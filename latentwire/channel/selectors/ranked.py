@@ -6,18 +6,19 @@ that to select again with another budget costs no look at a tensor.
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.selector import Budget, Selector
 
 if TYPE_CHECKING:  # they take seconds to import: a list of names must not
+    import numpy as np
     from torch import Tensor
 
     from c2c.cache import KVCache
 
-Ranks = Sequence[Sequence[int]]  # the best first: of tokens, for each layer or for all as one
+# The best first, int64 [R, N]: of tokens, for each layer or for all as one.
+Ranks: TypeAlias = "np.ndarray"
 
 
 class Ranked(Selector):
@@ -68,7 +69,7 @@ class ByScore(Ranked):
         """All of `tokens` tokens, in the order in which they are chosen as more may go: what
         `chosen` takes one by one, of a selector that is not by layer."""
         (order,) = ranks
-        best, found = iter(order), dict[int, None]()
+        best, found = iter(order.tolist()), dict[int, None]()
         for count in range(1, tokens + 1):
             found |= dict.fromkeys(self.always(tokens, count))
             while len(found) < count:
@@ -82,12 +83,12 @@ class ByScore(Ranked):
         return best_first(scores if self.by_layer else over_layers(scores, tokens), tokens)
 
     def chosen(self, ranks: Ranks, tokens: int, count: int) -> Positions:
+        import numpy as np
+
+        from latentwire.channel.tokens_of_runs import runs_of_rows
+
         always = self.always(tokens, count)
-        free = count - len(always)
-        layers = [
-            [*always, *islice((token for token in layer if token not in always), free)]
-            for layer in ranks
-        ]
-        if not self.by_layer:
-            return Positions.of(layers[0])
-        return Positions.of_layers(layers, range(tokens))
+        free = ranks[(ranks < always.start) | (ranks >= always.stop)].reshape(len(ranks), -1)
+        least = np.broadcast_to(np.array(always, dtype=ranks.dtype), (len(ranks), len(always)))
+        layers = runs_of_rows(np.hstack([least, free[:, : count - len(always)]]))
+        return Positions.of_runs(layers, range(tokens)) if self.by_layer else Positions(layers[0])

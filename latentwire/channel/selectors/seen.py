@@ -75,12 +75,9 @@ def ranks_of_rows(
     sizes = [order.numel() for order in orders.values()]
     told = torch.cat([order.flatten() for order in orders.values()]).cpu().split(sizes)
     ranks = [
-        part.view(each.shape).tolist() for part, each in zip(told, orders.values(), strict=True)
+        part.view(each.shape).numpy() for part, each in zip(told, orders.values(), strict=True)
     ]
     return [
-        {
-            selector: [layer[row] for layer in found]
-            for selector, found in zip(orders, ranks, strict=True)
-        }
+        {selector: found[:, row] for selector, found in zip(orders, ranks, strict=True)}
         for row in range(len(tokens))
     ]

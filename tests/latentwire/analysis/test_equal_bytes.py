@@ -43,9 +43,9 @@ def answers(right: str, wire_bytes: int, cut: str = "") -> dict[str, Record]:
 
 
 CHOSEN = [
-    Chosen(64, "cache", CACHE, 0.9),
-    Chosen(64, "text", TEXT, 0.5),
-    Chosen(64, "letter", LETTER, 0.7),
+    Chosen(64, "cache", CACHE, 0.9, "other questions", 16_000_000),
+    Chosen(64, "text", TEXT, 0.5, "other questions"),
+    Chosen(64, "letter", LETTER, 0.7, "other questions"),
 ]
 OTHERS = DonorAnswers([answers("1000000000", 60)])
 RECORDS = {
@@ -127,6 +127,9 @@ def test_the_best_that_was_tried() -> None:
 def test_the_headline_names_the_best_cache_and_the_best_message(tmp_path: Path) -> None:
     found, _ = table()
     (said,) = sentences(found)
+    assert "bytes, 16 MB known beforehand)" in said and said.count("known beforehand") == 1
+    assert list(found["known_bytes"]) == [0, 16_000_000, 0, 0]
+    assert list(found["development_set"][1:]) == ["other questions"] * 3
     assert said.startswith("set, pair, within 64 bytes: best cache: int4 back within 64 bytes")
     assert "best of any message: letter (1 bytes) 50.0 %" in said and "+20.0 points" in said
     paths = save_each(draw_equal_bytes, found, tmp_path, "equal_bytes_")

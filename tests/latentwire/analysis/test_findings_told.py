@@ -52,8 +52,8 @@ def test_what_is_incomplete_is_counted_and_not_told_of(condition: Make) -> None:
     )
     (said,) = findings(build_curve(study(condition, total=100)))
     assert said == (
-        "set, demo: no whole cache in 16 bits has answered all 100 questions; 4 conditions are"
-        " incomplete and not counted (n = 40)."
+        "set, demo: no whole cache in 16 bits (m0) has answered all 100 questions; 4 conditions"
+        " are incomplete and not counted (n = 40)."
     )
 
 

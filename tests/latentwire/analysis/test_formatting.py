@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from latentwire.analysis.formatting import human_bytes, p_value, percent
+from latentwire.analysis.formatting import human_bytes, human_ms, p_value, percent
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,11 @@ def test_shares_are_per_cent(share: float, signed: bool, text: str) -> None:
 )
 def test_p_values_have_two_digits(p: float, text: str) -> None:
     assert p_value(p) == text
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [(0.0314, "0.0314 ms"), (166.4, "166 ms"), (999.9, "1000 ms"), (6571.0, "6.57 s")],
+)
+def test_times_have_three_digits(ms: float, text: str) -> None:
+    assert human_ms(ms) == text

@@ -21,6 +21,7 @@ from latentwire.evaluation.latency_names import (
     RECEIVER_PREFILL,
     SHARER_PREFILL,
     coded_names,
+    summary_name,
     text_names,
 )
 from latentwire.evaluation.record import Record
@@ -131,6 +132,19 @@ def test_what_m1_measured_times_the_receiver_alone_and_logits_too() -> None:
     (coded,) = contenders([measured(condition, set(IDS), 6)], 1000)
     known = ways({}, times | dict(zip(coded_names(8), (7.0, 40.0, 6.0), strict=True)), "question")
     assert time_ms(coded, known, 1e6) == pytest.approx(100 + 7 + 8000 * 6 / 1e6 + 40 + 15)
+    known = ways({}, times | {summary_name(8): 50.0}, "question")
+    for codec in ("utf8", "utf8+zstd"):
+        condition = Condition("summary", control="matched", message=Message(codec, 8))
+        (summary,) = contenders([measured(condition, set(IDS), 6)], 1000)
+        assert time_ms(summary, known, 1e6) == pytest.approx(50 + 8000 * 6 / 1e6 + 15)
+    known = ways(
+        {},
+        times | {summary_name(8): 50.0} | dict(zip(coded_names(8), (7.0, 40.0, 6.0), strict=True)),
+        "cache",
+    )
+    condition = Condition("summary", control="matched", message=Message("lm", 8))
+    (coded,) = contenders([measured(condition, set(IDS), 6)], 1000)
+    assert time_ms(coded, known, 1e6) == pytest.approx(50 + 7 + 8000 * 6 / 1e6 + 40 + 15)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +153,11 @@ def test_what_m1_measured_times_the_receiver_alone_and_logits_too() -> None:
         (Condition("letter", control="matched"), "before its letter: run m1 again"),
         (Condition("text", control="matched", message=Message("lm", 8)), "model: run m1 again"),
         (Condition("text", control="matched", message=Message("lm", 9)), "8, 32, 128, 256 tok"),
-        (Condition("summary", control="matched", message=Message("utf8", 8)), "of a summary"),
+        (Condition("summary", control="matched", message=Message("utf8", 8)), "a summary: run"),
+        (
+            Condition("summary", control="matched", message=Message("utf8", 9)),
+            "8, 32, 128, 256 tok",
+        ),
         (Condition("text", control="matched", message=Message("utf8", 9)), "8, 32, 128, 256 tok"),
         (Condition("c2c", Channel("int4"), "matched"), "m1 has not timed int4"),
     ],

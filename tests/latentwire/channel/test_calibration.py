@@ -27,6 +27,29 @@ def good() -> tuple[dict[str, object], dict[str, torch.Tensor]]:
     return {name: value for name, value in about.items() if name != "format"}, tensors
 
 
+def test_bytes_that_a_codec_has_beforehand_are_those_of_the_file() -> None:
+    """Of the file's own tensors, by their names; of a layer's basis the columns that are coded."""
+    _, tensors = good()
+    found = from_bytes(calibration_bytes(GEOMETRY, (0, 1), (1,)), "it")
+
+    def size(names: list[str]) -> int:
+        return sum(tensors[name].numel() * tensors[name].element_size() for name in names)
+
+    turning = size(["inverse_frequencies"])
+    assert found.bytes_for("turbo2.5") == turning + size(["key_mean"])
+    whole = [name for name in tensors if name.startswith(("key.2.", "value.2."))]
+    assert found.bytes_for("kvtc2") == turning + size(whole)
+    for codec_name, rate in (("klt1.5+zstd", "1.5"), ("planes1_klt", "3")):
+        expected = turning
+        for layer in ("key.layer0", "key.layer1", "value.layer1"):
+            named = ("sizes", "step", "pull", "clip", "frequencies")
+            coded = len(tensors[f"{layer}.{rate}.columns"])
+            features = len(tensors[f"{layer}.mean"])
+            expected += size([f"{layer}.mean", *(f"{layer}.{rate}.{name}" for name in named)])
+            expected += 4 * coded * features
+        assert found.bytes_for(codec_name) == expected
+
+
 def test_what_was_written_is_read() -> None:
     about, tensors = good()
     data = to_bytes(about, tensors)

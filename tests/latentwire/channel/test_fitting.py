@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 from small_link import CALIBRATION, GEOMETRY, LINK, make_cache
 
-from latentwire.channel.fitting import fit
+from latentwire.channel.fitting import Lengths, fit
 from latentwire.channel.positions import Positions
 from latentwire.channel.registry import EXAMPLES, NAMES, needs_calibration
 from latentwire.spec.condition import Channel
@@ -49,6 +49,31 @@ def test_lengths_are_those_of_packets_and_need_no_numbers(monkeypatch: pytest.Mo
     monkeypatch.setattr(type(LINK), "_simulate", None)
     nothing = make_cache(0, batch=3, geometry=GEOMETRY)
     assert LINK.packet_lengths(Channel("int8"), nothing, chosen)[1] == 0
+
+
+def test_budgets_share_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A codec that has to run for a length runs once for each message of a batch and choice."""
+    channel, cache = Channel("bf16+zstd"), make_cache(13, batch=4)
+    choices = [partial(scattered, tokens) for tokens in TOKENS]
+    alone = [fit(LINK, channel, cache, choices, TOKENS, [budget] * 4) for budget in BUDGETS]
+    asked: list[Positions] = []
+    simulate = type(LINK)._simulate
+
+    def counted(self, channel, rows, chosen):
+        asked.extend(chosen)
+        return simulate(self, channel, rows, chosen)
+
+    monkeypatch.setattr(type(LINK), "_simulate", counted)
+    lengths: Lengths = {}
+    shared = [
+        fit(LINK, channel, cache, choices, TOKENS, [budget] * 4, lengths) for budget in BUDGETS
+    ]
+    assert shared == alone
+    sent = [told for told in lengths if told[1] != Positions()]
+    assert len(asked) == len(sent)
+    asked.clear()
+    again = fit(LINK, channel, cache, choices, TOKENS, [BUDGETS[3]] * 4, lengths)
+    assert again == alone[3] and not asked
 
 
 def test_few_packets_are_measured() -> None:

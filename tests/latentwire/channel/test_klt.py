@@ -67,6 +67,20 @@ def test_tokens_may_differ_by_layer() -> None:
         made.decode(memoryview(payload + b"\0"), layout)
 
 
+@pytest.mark.parametrize("name", ["klt2", "turbo2", "planes2_klt"])
+def test_a_batch_is_as_wide_in_each_layer_as_its_longest_row(name: str) -> None:
+    """As gathered where whole layers are sent: not all layers have as many tokens as the first."""
+    by_layer = ((range(3, 4),), (range(3, 12),), (range(4, 5), range(8, 12)), (range(3, 12),))
+    layout = replace(LAYOUT, by_layer=by_layer)
+    cache, made = make_cache(layout), codec(name, CALIBRATION)
+    batch, lengths = made.round_trip(cache, [layout])
+    payload = made.encode(cache, layout)
+    assert lengths == [len(payload)]
+    arrived = made.decode(memoryview(payload), layout)
+    for site in layout.sent:
+        assert torch.equal(tensor_of(batch, *site), tensor_of(arrived, *site))
+
+
 def _filled(x: torch.Tensor, tokens: int) -> torch.Tensor:
     return torch.cat([x, x.new_zeros(1, 2, tokens - x.shape[2], 6)], 2)
 

@@ -180,6 +180,19 @@ def test_kernels_write_and_read_the_same_bytes(tensors: Codec) -> None:
         assert bool(stacked.decode(tensors, [parts[0], bad], shape, torch.float32)[1])
 
 
+@pytest.mark.skipif(not (ON_GPU and available()), reason="needs a CUDA device and Triton")
+@pytest.mark.parametrize("tensors", WITH_KERNELS, ids=lambda made: made.name)
+def test_kernels_take_tensors_that_lie_in_memory_in_several_ways(tensors: Codec) -> None:
+    """As where keys are taken from their mean, in float32, and values are a part of a cache."""
+    generator = torch.Generator().manual_seed(0)
+    whole = torch.randn(4, 2, 2, 9, 64, generator=generator).to(DEVICE, torch.bfloat16)
+    x = [whole[0].float()[:, :, :5].contiguous(), *whole[1:3, :, :, :5], whole[3, :, :, 1:6]]
+    found = stacked.round_trip(tensors, x)
+    for tensor, arrived in zip(x, found, strict=True):
+        assert arrived.dtype == tensor.dtype
+        assert torch.equal(arrived, tensors.round_trip(tensor))
+
+
 def test_a_reason_is_found_where_there_is_one() -> None:
     """Doubt alone refuses nothing."""
     layout = Layout(GEOMETRY, (0,), (), (range(5),))

@@ -1,31 +1,52 @@
 """Tokens of runs, worked out together, are those that each row says."""
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from c2c.sections import runs_of
 from latentwire.channel.positions import Positions
-from latentwire.channel.tokens_of_runs import tokens_of_rows, tokens_of_runs
+from latentwire.channel.tokens_of_runs import runs_of_rows, table_of, tokens_of_rows, tokens_of_runs
 
 CPU = torch.device("cpu")
-ROWS = st.lists(st.sets(st.integers(0, 30)), min_size=1, max_size=6)
 
 
-@given(ROWS)
-def test_rows_are_filled_up_by_their_last_token(rows: list[set[int]]) -> None:
-    found = tokens_of_rows([Positions.of(sorted(row)) for row in rows], 0, CPU)
-    longest = max(1, *map(len, rows))
-    expected = [sorted(row) or [0] for row in rows]
-    assert found.tolist() == [row + row[-1:] * (longest - len(row)) for row in expected]
+@given(st.lists(st.lists(st.sets(st.integers(0, 20)), min_size=3, max_size=3), min_size=1))
+def test_what_rows_and_layers_send_is_listed(rows: list[list[set[int]]]) -> None:
+    """Rows whose layers differ and rows whose do not, some of none."""
+    chosen = [
+        Positions.of(layers[0]) if 3 in layers[1] else Positions.of_layers(layers, range(21))
+        for layers in rows
+    ]
+    table = table_of(chosen, 3)
+    wanted = [
+        (layer, row, run.start, len(run), sum(map(len, each.runs(layer)[:number])))
+        for layer in range(3)
+        for row, each in enumerate(chosen)
+        for number, run in enumerate(each.runs(layer))
+    ]
+    assert list(zip(*map(np.ndarray.tolist, table), strict=True)) == wanted
+    counts = [len(each.tokens(layer)) for layer in range(3) for each in chosen]
+    assert np.diff(table.ends(3, len(rows))).tolist() == counts
+    for layer, found in enumerate(tokens_of_rows(chosen, 3, CPU)):
+        longest = max(1, *(len(each.tokens(layer)) for each in chosen), 1)
+        expected = [each.tokens(layer) or [0] for each in chosen]
+        assert found.tolist() == [row + row[-1:] * (longest - len(row)) for row in expected]
 
 
-def test_each_layer_has_its_own() -> None:
-    chosen = [Positions.of_layers([[1, 2, 5], [4]], range(6)), Positions()]
-    assert tokens_of_rows(chosen, 0, CPU).tolist() == [[1, 2, 5], [0, 0, 0]]
-    assert tokens_of_rows(chosen, 1, CPU).tolist() == [[4], [0]]
+def test_one_layer_of_rows_of_none() -> None:
+    assert tokens_of_rows([Positions()] * 2, 1, CPU)[0].tolist() == [[0], [0]]
 
 
 def test_numbers_of_a_run_are_those_of_its_tokens() -> None:
-    numbers, place = tokens_of_runs([(7, 1), (8, 2), (9, 3)], [2, 0, 3], CPU)
-    assert numbers.tolist() == [[7, 1]] * 2 + [[9, 3]] * 3
+    columns = np.array([7, 8, 9]), np.array([1, 2, 3])
+    numbers, place = tokens_of_runs(columns, np.array([2, 0, 3]), CPU)
+    assert numbers.T.tolist() == [[7, 1]] * 2 + [[9, 3]] * 3
     assert place.tolist() == [0, 1, 0, 1, 2]
+
+
+@given(st.integers(0, 12), st.lists(st.permutations(range(14)), max_size=4))
+def test_runs_of_many_rows(count: int, rows: list[list[int]]) -> None:
+    tokens = np.array(rows, dtype=int).reshape(len(rows), 14)[:, :count]
+    assert runs_of_rows(tokens) == tuple(map(runs_of, tokens.tolist()))

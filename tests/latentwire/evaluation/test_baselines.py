@@ -14,10 +14,10 @@ from latentwire.channel.text_codec import decode_text, encode_text
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation import baselines, baselines_batched, engine, pipeline
 from latentwire.evaluation.baselines import Prompt, ReferenceModels
-from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.message import prompt_with_message_token_ids, stem_and_options
 from latentwire.evaluation.record import Record
+from latentwire.evaluation.workspace import Workspace
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY, checked
 from latentwire.session.configuration import Configuration

@@ -12,9 +12,11 @@ from tiny import loaded_pair
 from c2c.cache import KVCache
 from c2c.slot_cache import slot_attention
 from latentwire.evaluation import batch
-from latentwire.evaluation.batch import Workspace, answer, fit_length, padded
+from latentwire.evaluation.batch import answer, fit_length
+from latentwire.evaluation.padded_prompts import padded
 from latentwire.evaluation.pipeline import fitted
 from latentwire.evaluation.reading import Text
+from latentwire.evaluation.workspace import Workspace
 from latentwire.spec.condition import Channel, Condition
 
 

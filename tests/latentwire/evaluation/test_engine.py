@@ -200,9 +200,10 @@ def test_work_is_shared_between_conditions(
     read: dict[str, list[tuple[int, int]]] = {"receiver": [], "sharer": []}
     passes = batch.read
 
-    def counting(model: Any, token_ids: Tensor, *rest: Any) -> None:
-        read["receiver" if model is pair.receiver else "sharer"].append(tuple(token_ids.shape))
-        passes(model, token_ids, *rest)
+    def counting(model: Any, token_ids: Tensor, lengths: list[int], *rest: Any) -> None:
+        name = "receiver" if model is pair.receiver else "sharer"
+        read[name].append((len(lengths), max(lengths)))
+        passes(model, token_ids, lengths, *rest)
 
     monkeypatch.setattr(batch, "read", counting)
     conditions = ALONE + c2c_conditions(["bf16", "int8", "int4"])

@@ -7,9 +7,9 @@ from tiny import loaded_pair
 
 from c2c import batched_decoding
 from latentwire.evaluation import engine, memory, pipeline
-from latentwire.evaluation.batch import Workspace
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.record import Record
+from latentwire.evaluation.workspace import Workspace
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question
 
@@ -24,6 +24,11 @@ CONDITIONS = [
         for codec in ("fp32", "int8", "int4_group")
         for ratio, order in ((1.0, "front"), (0.5, "front"), (0.25, "back"))
         for control in ("matched", "deranged")
+    ),
+    # Sections that are merged while the rest is read, of all layers and of some.
+    *(
+        Condition("c2c", Channel(codec, 0.5, order), "matched")
+        for codec, order in (("fp32", "vnorm"), ("int8", "vnorm_by_layer"), ("int8", "random"))
     ),
 ]
 

@@ -316,3 +316,5 @@ def test_times_are_taken_of_both_ways(pair: LoadedPair) -> None:
     text = pair.tokenizer.decode(question.prompts.sharer_ids)
     assert measured[latency_names.EVIDENCE_BYTES] == len(text.encode()) > measured[size]
     assert measured[latency_names.EVIDENCE_READ] > 0
+    summaries = [measured[latency_names.summary_name(n)] for n in latency_names.BUDGETS]
+    assert 0 < summaries[0] <= summaries[-1] and summaries == sorted(summaries)

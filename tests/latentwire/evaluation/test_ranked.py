@@ -126,7 +126,7 @@ def test_queries_are_kept_only_where_a_condition_asks(
         channel: Channel,
         cache: KVCache,
         examples: list[tuple[KVCache, object]],
-        allocator: object,
+        *_: object,
     ) -> list[Positions]:
         seen.extend(bool(own.queries) for own, _ in examples)
         return choose(pair, channel, cache, examples)  # type: ignore[arg-type]

@@ -147,7 +147,9 @@ def test_everything_is_logged_and_written(
     printed = capsys.readouterr().out
     assert f"open {out}/report.html ({len(names)} files: " in printed
     assert "#/experiments/" in printed.splitlines()[-1]
-    assert "demo_facts, demo: no whole cache in 16 bits has answered all 500 questions" in printed
+    assert (
+        "demo_facts, demo: no whole cache in 16 bits (m0) has answered all 500 questions" in printed
+    )
     found = [line for line in printed.splitlines() if "/" not in line]  # no path, no address
     assert not [line for line in found if len(line) > 100]
     (run,) = store.search(f"tags.`{MILESTONE}` = 'm4'")

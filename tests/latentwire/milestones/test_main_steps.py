@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from c2c.errors import C2CError
 from latentwire.errors import LatentWireError
-from latentwire.milestones import calibrate, m1, m8, main
+from latentwire.milestones import calibrate, m0, m1, m8, main
 from latentwire.parameters import checked
 from latentwire.tracking.store import Store
 
@@ -65,6 +65,18 @@ def test_selectors_are_compared_where_asked_on_few_questions() -> None:
         assert {c.order for c in told} == {"vnorm", "snapkv"} and len(told) == 4
     with pytest.raises(LatentWireError, match="m8_order=best: must be one of front"):
         checked(main.PARAMETERS, texts | {"m8_order": "best"})
+
+
+def test_further_controls_are_sent_besides_the_usual_ones() -> None:
+    texts = {p.name: p.default for p in main.PARAMETERS}
+
+    def controls(**given: str) -> object:
+        return main._complete(m0.PARAMETERS, checked(main.PARAMETERS, texts | given))["controls"]
+
+    assert controls() == ("matched", "deranged", "zero")
+    assert controls(m0_controls="mean,zero") == ("matched", "deranged", "zero", "mean")
+    with pytest.raises(LatentWireError, match="m0_controls=none: must be one of matched"):
+        controls(m0_controls="none")
 
 
 def test_a_mistake_in_the_code_is_shown_as_one_after_the_others(store: Store) -> None:

@@ -70,7 +70,9 @@ def test_a_training_that_is_killed_ends_as_one_that_is_not(
     session = open_session(values(m0, pair="killed/pair.yaml"))
     assert (session.pair.name, session.pair.datasets) == ("tiny+int4+int8", ("demo_facts",))
     assert session.loaded.interface.layers_read("key")
-    with pytest.raises(LatentWireError, match=r"pair tiny has no fuser: train one .*-e train"):
+    with pytest.raises(
+        LatentWireError, match=r"pair tiny has no fuser: train one .*run train -P pair="
+    ):
         open_session(values(m0, pair=bare))
     # A third start has nothing to do; with other parameters it needs another folder.
     capsys.readouterr()

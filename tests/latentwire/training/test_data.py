@@ -94,7 +94,7 @@ def test_questions_of_the_users_own_are_trained_on_but_those_that_are_scored(
     assert data.parts[0].told() == "lessons 1, 1 left out that stand in a scored set"
     assert data.names == ("lessons, 1",)
 
-    with pytest.raises(LatentWireError, match="nothing is left to train on"):
+    with pytest.raises(LatentWireError, match=r"^data=lessons: nothing is left to train on"):
         asked = ScoredQuestions([row["question"] for row in rows])  # type: ignore[misc]
         load_training_data([lessons], [], asked, reader, None, 2)
 

@@ -382,8 +382,11 @@ def test_the_table_says_what_the_content_did(page: Any, condition: Make) -> None
         low, high = (100 * row[f"{name}_{end}"] for end in ("low", "high"))
         sign = "+" if name == "harm" else ""
         assert told[head].startswith(f"{100 * row[name]:{sign}.1f} [{low:{sign}.1f}, ")
-        assert told[head].endswith(f"{high:{sign}.1f}]")
+        p = row[f"{name}_p_holm"]
+        ending = "p < 0.001" if p < 0.001 else f"p {p:.3f}"
+        assert told[head].endswith(f"{high:{sign}.1f}] {ending}")
     assert told["donors"] == "1" and told["log-prob. of key"] == "–"
+    assert told["same key"] == str(row["key_collisions"]) and told["other length"] == "0"
     assert told["bits"].startswith(f"{row['bits_communicated']:.3f} [")
     click(page, f"#points th:nth-child({heads.index('bits') + 1}) button")
     assert page.find_elements("css selector", "#points th[aria-sort=descending]")

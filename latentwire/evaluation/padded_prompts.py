@@ -1,0 +1,24 @@
+"""Prompts of several lengths as tensors."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from c2c.on_device import on_device
+from latentwire.evaluation.reading import Text
+
+
+def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    """Token ids [B, longest], each row filled up with its own last token."""
+    longest = max(map(len, rows))
+    filled = [[*row, *[row[-1]] * (longest - len(row))] for row in rows]
+    return on_device(torch.tensor(filled), device)
+
+
+def hidden(prompts: Sequence[Text], tokens: int, device: torch.device) -> Tensor | None:
+    """Which of the first slots are padding within each prompt, bool [B, tokens]; None: none is."""
+    if not any(prompt.pads for prompt in prompts):
+        return None
+    rows = [[place in prompt.pads for place in range(tokens)] for prompt in prompts]
+    return on_device(torch.tensor(rows), device)
