@@ -201,6 +201,16 @@ def test_the_second_start_has_nothing_to_do(installed: Path) -> None:
     assert first.returncode == 0, first.stdout + first.stderr
     assert "installing packages" in first.stdout
     assert "checkout: copying" in first.stdout
+    for part in ("latentwire", "C2C", "entry_points"):  # an import might find it elsewhere
+        files, copied = (
+            {
+                path.relative_to(folder)
+                for path in (folder / part).rglob("*")
+                if "pycache" not in str(path)
+            }
+            for folder in (ROOT, installed / "latentwire")
+        )
+        assert files and copied == files
     assert "5 finished chunks in the store, 5 from this start, the first of them" in first.stdout
     assert (installed / "mlflow.db").exists()
     assert list(installed.glob("mlruns/**/records.jsonl"))
