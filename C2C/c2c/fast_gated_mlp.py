@@ -4,8 +4,7 @@ Its numbers are the most there are between two products of a model, and PyTorch'
 and write them five times where three would do.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from c2c.asked_once import asked_once
+from c2c.exchanged_forward import exchanged
 from c2c.triton_support import SHORT, kernels_run
 
 PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
@@ -21,22 +20,11 @@ BLOCK = 1024  # numbers a program
 _PROBE_ROWS = 4
 
 
-@contextmanager
-def fast_gates(*models: nn.Module) -> Iterator[int]:
+def fast_gates(*models: nn.Module) -> AbstractContextManager[int]:
     """Within, the models' feed-forward blocks of that formula use the kernel where it runs; their
     number. A module is taken for one when it has its parts and gives, to the bit, what the formula
     gives on random numbers."""
-    every: list[Any] = [module for model in models for module in model.modules()]
-    usual = [module for module in every if "forward" not in module.__dict__]
-    changed = [module for module in usual if asked_once(module, _is_gated)]
-    for module in changed:
-        # An attribute of the instance hides the class's method, and can be taken away again.
-        module.__dict__["forward"] = partial(_forward, module)
-    try:
-        yield len(changed)
-    finally:
-        for module in changed:
-            del module.__dict__["forward"]
+    return exchanged(models, _is_gated, lambda module: partial(_forward, module))
 
 
 def _forward(module: Any, x: Tensor) -> Tensor:

@@ -6,8 +6,7 @@ which rounds once and moved twice as many answers (docs/findings.md). Here the q
 too, where transformers rounds it: on a GPU in 16 bits by a kernel, elsewhere in two operations.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from c2c.asked_once import asked_once
+from c2c.exchanged_forward import exchanged
 from c2c.triton_support import SHORT, kernels_run, power_of_two
 
 NUMBERS = 2048  # a program
@@ -24,24 +23,13 @@ _PROBE_ROWS = 4
 _TOLERANCE = 1e-5
 
 
-@contextmanager
-def fast_norms(*models: nn.Module) -> Iterator[int]:
+def fast_norms(*models: nn.Module) -> AbstractContextManager[int]:
     """Within, the models' norms that are plain ones are computed by `norm`; their number.
 
     A module is taken for one when its class is called a root-mean-square norm and it gives what
     the formula gives on random numbers: some models add 1 to the weight, and are left alone.
     """
-    every: list[Any] = [module for model in models for module in model.modules()]
-    usual = [module for module in every if "forward" not in module.__dict__]
-    changed = [module for module in usual if asked_once(module, _is_plain)]
-    for module in changed:
-        # An attribute of the instance hides the class's method, and can be taken away again.
-        module.__dict__["forward"] = partial(norm, module.weight, module.variance_epsilon)
-    try:
-        yield len(changed)
-    finally:
-        for module in changed:
-            del module.__dict__["forward"]
+    return exchanged(models, _is_plain, lambda m: partial(norm, m.weight, m.variance_epsilon))
 
 
 def norm(weight: Tensor, eps: float, x: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ def round_trip(codec: Codec, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     if not (tensors[0].is_cuda and launch.supports(codec, tensors[0])):
         return [codec.round_trip(tensor) for tensor in tensors]
     # They differ where keys are taken from their mean, in float32, and values stay as they are.
-    kinds = [(tensor.stride(), tensor.dtype) for tensor in tensors]
+    kinds = list(map(_kind, tensors))
     found: dict[int, Tensor] = {}
     for kind in dict.fromkeys(kinds):
         places = [place for place, own in enumerate(kinds) if own == kind]
@@ -60,4 +60,8 @@ def round_trip(codec: Codec, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
 
 def _alike(tensors: Sequence[Tensor]) -> bool:
     """Whether tensors of one shape lie in memory alike, as kernels want it."""
-    return len({(each.stride(), each.dtype) for each in tensors}) == 1
+    return len({*map(_kind, tensors)}) == 1
+
+
+def _kind(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype]:
+    return tensor.stride(), tensor.dtype

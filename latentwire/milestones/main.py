@@ -40,19 +40,29 @@ if TYPE_CHECKING:  # they take seconds to import: a help text must not
 # Other milestones have parameters of these names too, with other defaults.
 M1_CODEC = replace(CODEC, name="m1_codec", help="codecs that M1 measures, by name; none: all")
 M2_KV_BITS = replace(KV_BITS, name="m2_kv_bits", help="bits per number that M2 compares")
-M0_CONTROLS = replace(
+
+
+def _or_none(parameter: Parameter, name: str, help: str) -> Parameter:
+    """One of several values that may be none at all, which it is by default."""
+    parse = parameter.parse
+    return replace(
+        parameter,
+        name=name,
+        default="",
+        parse=lambda text: parse(text) if text else (),
+        help=help,
+    )
+
+
+M0_CONTROLS = _or_none(
     CONTROLS_SENT,
-    name="m0_controls",
-    default="",
-    parse=lambda text: CONTROLS_SENT.parse(text) if text else (),
-    help="controls that M0 sends besides its usual ones, such as mean and noise",
+    "m0_controls",
+    "controls that M0 sends besides its usual ones, such as mean and noise",
 )
-M8_ORDER = replace(
+M8_ORDER = _or_none(
     ORDER,
-    name="m8_order",
-    default="",
-    parse=lambda text: ORDER.parse(text) if text else (),
-    help="selectors that M8 compares at a quarter of the tokens, on few questions; none: no M8",
+    "m8_order",
+    "selectors that M8 compares at a quarter of the tokens, on few questions; none: no M8",
 )
 M8_QUESTIONS = 40  # of each set, at most
 M8_KEEP_RATIO = 0.25

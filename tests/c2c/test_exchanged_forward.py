@@ -4,8 +4,8 @@ import gc
 
 from torch import nn
 
-from c2c import asked_once as known
-from c2c.asked_once import asked_once
+from c2c import exchanged_forward as known
+from c2c.exchanged_forward import asked_once
 
 
 def test_each_question_is_asked_once() -> None:
