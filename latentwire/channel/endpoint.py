@@ -11,6 +11,7 @@ from torch import Tensor
 from c2c.cache import Geometry, KVCache
 from c2c.interface import Interface
 from c2c.wide import take
+from latentwire.channel import stacked
 from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
@@ -291,14 +292,7 @@ def _no_numbers(caches: Sequence[KVCache], layout: Layout) -> Tensor:
     if not tensors:
         first = caches[0].keys[0]
         return torch.zeros(len(first), dtype=torch.bool, device=first.device)
-    return ~torch.isfinite(torch.stack(list(map(_largest, tensors))).amax(0))
-
-
-def _largest(tensor: Tensor) -> Tensor:
-    """The largest magnitude of each row's numbers [B]; NaN where one is."""
-    if tensor.is_cuda:  # one kernel
-        return torch.linalg.vector_norm(tensor, torch.inf, (1, 2, 3))
-    return torch.maximum(tensor.amax((1, 2, 3)), -tensor.amin((1, 2, 3)))  # in a tenth of the time
+    return stacked.no_numbers(tensors)
 
 
 def gather(cache: KVCache, chosen: Sequence[Positions]) -> KVCache:
