@@ -22,9 +22,9 @@ from c2c.slot_cache import new_slots, next_logits
 # every such count has CUDA graphs of its own, and recording one costs as much as seeing some more
 # slots often. The kernel sees a row's own.
 BLOCK = {"cuda": 64}
-# Likewise rows: they are rounded up to a quarter of the power of two below, and to so many. The
-# rows that this adds hold nothing.
-FEWEST_ROWS = {"cuda": 32}
+# Likewise rows: they are rounded up to half of the power of two below, and to so many. The rows that
+# this adds hold nothing, and a step of fewer takes as long.
+FEWEST_ROWS = {"cuda": 128}
 
 log = logging.getLogger("c2c")
 
@@ -208,7 +208,7 @@ class Decoder:
         """As many rows or some more, so that few counts of them occur; on a GPU."""
         if self.device.type != "cuda":
             return rows
-        step = max(self.fewest, 1 << max(0, (rows - 1).bit_length() - 3))
+        step = max(self.fewest, 1 << max(0, (rows - 1).bit_length() - 2))
         return min(rounded(rows, step), len(self.slots.keys[0]))
 
     def _move(self, sources: Sequence[int], holes: Sequence[int], used: int, ended: Tensor) -> None:
