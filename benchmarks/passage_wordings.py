@@ -46,7 +46,11 @@ WORDINGS = {
     "plain": "Question: {}\nAnswer:",
 }
 TWO_TURNS = "two_turns"
-CODECS = ("bf16", "kivi4", "kivi2")
+CONDITIONS = [
+    *(Condition("c2c", Channel(codec), "matched") for codec in ("bf16", "kivi4", "kivi2")),
+    Condition("c2c", Channel("bf16"), "deranged"),
+    Condition("receiver"),
+]
 SEED = 42
 
 
@@ -69,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="folder of a model, or its name on the hub")
     parser.add_argument("data_dir", type=Path)
-    parser.add_argument("--limit", type=int, help="only the first questions")
+    parser.add_argument("--blanks", type=int, help="only so many of the blanks; 0: none")
     parser.add_argument("--wordings", type=lambda text: text.split(","), help="only these")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
@@ -80,13 +84,12 @@ def main() -> None:
     assert xquad.TASK.development
     for name in options.wordings or [TWO_TURNS, *WORDINGS]:
         told = {}
-        for source in (xquad.TASK.development, xquad.TASK.test):
-            questions = asked(pair, source, options.data_dir, name, options.limit)
-            chosen = source is xquad.TASK.development
-            told |= {
-                ("blanks, " if chosen else "") + label: value
-                for label, value in f1_by_condition(pair, questions, alone=not chosen).items()
-            }
+        if options.blanks != 0:
+            source = xquad.TASK.development
+            blanks = asked(pair, source, options.data_dir, name, options.blanks)
+            told["blanks"] = f1_by_condition(pair, blanks, CONDITIONS[:1])[CONDITIONS[0].label]
+        questions = asked(pair, xquad.TASK.test, options.data_dir, name)
+        told |= f1_by_condition(pair, questions, CONDITIONS)
         found[name] = told
         print(name, json.dumps(told), flush=True)
     whole = {"model": Path(options.model).name, "device": device, "dtype": dtype, "f1": found}
@@ -95,7 +98,7 @@ def main() -> None:
 
 
 def asked(
-    pair: LoadedPair, source: Source, data_dir: Path, name: str, limit: int | None
+    pair: LoadedPair, source: Source, data_dir: Path, name: str, limit: int | None = None
 ) -> list[Question]:
     """The questions of a source under a wording."""
     plain = xquad.TASK
@@ -105,13 +108,10 @@ def asked(
     return tokenize(task, [each for each in examples if each], pair.tokenizer)
 
 
-def f1_by_condition(pair: LoadedPair, questions: list[Question], alone: bool) -> dict[str, float]:
-    """F1 in percent: of what is sent in 16 bits; and of all else where `alone` is asked for."""
-    conditions = [Condition("c2c", Channel(codec), "matched") for codec in CODECS]
-    if alone:
-        conditions += [Condition("c2c", Channel("bf16"), "deranged"), Condition("receiver")]
-    else:
-        conditions = conditions[:1]
+def f1_by_condition(
+    pair: LoadedPair, questions: list[Question], conditions: list[Condition]
+) -> dict[str, float]:
+    """F1 in percent by the condition's label."""
     records = engine.evaluate(pair, conditions, questions, derange(questions, SEED))
     return {
         condition.label: round(100 * sum(r.value for r in kept) / len(kept), 2)
