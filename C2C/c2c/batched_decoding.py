@@ -22,8 +22,8 @@ from c2c.slot_cache import new_slots, next_logits
 # every such count has CUDA graphs of its own, and recording one costs as much as seeing some more
 # slots often. The kernel sees a row's own.
 BLOCK = {"cuda": 64}
-# Likewise rows: they are rounded up to half of the power of two below, and to so many. The rows that
-# this adds hold nothing, and a step of fewer takes as long.
+# Likewise rows: they are rounded up to half of the power of two below, and to so many. The rows
+# that this adds hold nothing, and a step of fewer takes as long.
 FEWEST_ROWS = {"cuda": 128}
 
 log = logging.getLogger("c2c")
