@@ -7,6 +7,8 @@ have ended are carried until at most half of those present go on, then the rest 
 import logging
 from collections.abc import Callable, Collection, Hashable, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -27,6 +29,9 @@ BLOCK = {"cuda": 64}
 FEWEST_ROWS = {"cuda": 128}
 
 log = logging.getLogger("c2c")
+
+Places = npt.NDArray[np.int64]  # of rows
+Ended = npt.NDArray[np.bool_]  # by row
 
 
 class Decoder:
@@ -110,10 +115,10 @@ class Decoder:
         answers = torch.full((count, max_new_tokens), -1, device=self.device)
         self._begin(last_tokens, positions, shifts, hidden)
         ended = torch.zeros(count, dtype=torch.bool, device=self.device)
-        reach = list(positions)  # of the row in each place, 0 once it has ended
+        reach = np.array(positions)  # of the row in each place, 0 once it has ended
         known = _Flags(self.device)
         for step in range(max_new_tokens):
-            used = min(rounded(max(reach) + step + 1, self.block), self.slots.tokens)
+            used = min(rounded(int(reach.max()) + step + 1, self.block), self.slots.tokens)
             present = len(reach)
             rows, places = self.rows[:present], self.positions[:present]
             logits = self._step(self._padded(present), used)[:present]
@@ -128,16 +133,15 @@ class Decoder:
             flags = known.after(ended)
             if flags is None:
                 continue
-            if all(flags):
+            if flags.all():
                 break
-            reach = [0 if flag else r for flag, r in zip(flags, reach, strict=True)]
-            target = max(flags.count(False), min(self.fewest, present))
+            reach[flags] = 0
+            target = max(present - int(flags.sum()), min(self.fewest, present))
             if target <= present // 2:
                 sources, holes = _moves(flags, target)
                 self._move(sources, holes, used, ended)
                 self.positions[target:] = 0
-                for source, hole in zip(sources, holes, strict=True):
-                    reach[hole] = reach[source]
+                reach[holes] = reach[sources]
                 ended, reach = ended[:target], reach[:target]
                 known.forget()
         return [[token for token in row if token >= 0] for row in answers.tolist()]
@@ -162,8 +166,8 @@ class Decoder:
             self.hidden.zero_()
             self.hidden[: len(hidden), : hidden.shape[1]] = hidden
 
-    def _numbers(self, numbers: Sequence[int]) -> Tensor:
-        return on_device(torch.tensor(numbers, dtype=torch.long), self.device)
+    def _numbers(self, numbers: Sequence[int] | Places) -> Tensor:
+        return on_device(torch.as_tensor(numbers, dtype=torch.long), self.device)
 
     @property
     def _uses_kernel(self) -> bool:
@@ -211,7 +215,7 @@ class Decoder:
         step = max(self.fewest, 1 << max(0, (rows - 1).bit_length() - 2))
         return min(rounded(rows, step), len(self.slots.keys[0]))
 
-    def _move(self, sources: Sequence[int], holes: Sequence[int], used: int, ended: Tensor) -> None:
+    def _move(self, sources: Places, holes: Places, used: int, ended: Tensor) -> None:
         """Put the rows at `sources` where those at `holes` were. The kernel finds a row's slots
         wherever they are; without it they move too."""
         source, hole = self._numbers(sources), self._numbers(holes)
@@ -225,11 +229,10 @@ class Decoder:
         self.rows[torch.cat([hole, source])] = self.rows[torch.cat([source, hole])]
 
 
-def _moves(ended: Sequence[bool], target: int) -> tuple[list[int], list[int]]:
+def _moves(ended: Ended, target: int) -> tuple[Places, Places]:
     """Which rows behind `target` go where before it: those that go on, to where one ended."""
-    sources = [row for row in range(target, len(ended)) if not ended[row]]
-    holes = [row for row in range(target) if ended[row]]
-    return sources, holes[: len(sources)]
+    sources = target + np.flatnonzero(~ended[target:])
+    return sources, np.flatnonzero(ended[:target])[: len(sources)]
 
 
 class _Flags:
@@ -242,10 +245,10 @@ class _Flags:
         self._late = device.type == "cuda"
         self._pending: tuple[Tensor, torch.cuda.Event] | None = None
 
-    def after(self, ended: Tensor) -> list[bool] | None:
+    def after(self, ended: Tensor) -> Ended | None:
         """The flags after this step (CPU, MPS) or the one before; None when nothing is known."""
         if not self._late:
-            return [bool(flag) for flag in ended.tolist()]
+            return ended.numpy(force=True)
         copied = torch.empty(len(ended), dtype=torch.bool, pin_memory=True)
         copied.copy_(ended, non_blocking=True)
         event = torch.cuda.Event()
@@ -254,7 +257,7 @@ class _Flags:
         if before is None:
             return None
         before[1].synchronize()
-        return [bool(flag) for flag in before[0].tolist()]
+        return before[0].numpy()
 
     def forget(self) -> None:
         """Drop what is on its way: it speaks of rows that have moved."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from tiny import ARCHITECTURES, VOCABULARY, token_ids
@@ -130,10 +131,10 @@ class LateFlags:
     """What the host knows on a GPU: the flags of the step before."""
 
     def __init__(self, device: torch.device) -> None:
-        self.pending: list[bool] | None = None
+        self.pending: np.ndarray | None = None
 
-    def after(self, ended: Tensor) -> list[bool] | None:
-        before, self.pending = self.pending, ended.tolist()
+    def after(self, ended: Tensor) -> np.ndarray | None:
+        before, self.pending = self.pending, ended.numpy().copy()
         return before
 
     def forget(self) -> None:
