@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from c2c.cache import Geometry, KVCache
 from c2c.interface import Interface
 from c2c.on_device import on_device
+from c2c.sections import runs_of
 from c2c.wide import take
 from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec
 from latentwire.channel.calibration import Calibration
@@ -17,6 +19,7 @@ from latentwire.channel.codec import CodecError
 from latentwire.channel.layer_runs import LayerRuns
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.packet import (
+    IDENTITY_BYTES,
     MOST_TOKENS,
     Header,
     PacketError,
@@ -121,8 +124,8 @@ class Endpoint:
 
     def whole_bytes(self, tokens: Iterable[int]) -> int:
         """Length of the packet of those tokens of all that the interface reads, in 16 bits."""
-        header = self.header(Channel("bf16"), Positions.of(tokens))
-        return (packet_bytes(header) or 0) if header else 0
+        sections = runs_of(tokens)
+        return _whole_bytes(self.geometry, self.key_layers, self.value_layers, sections)
 
     def elements(self, packet: bytes) -> int:
         """Numbers of the sharer's cache that a packet stands for, 0 where none was sent."""
@@ -261,6 +264,13 @@ def _round_trip(
         each or found.least_bytes(layout) for each, layout in zip(most_bytes, layouts, strict=True)
     ]
     return found.round_trip(section, layouts, most)
+
+
+@lru_cache(1 << 12)  # asked of each question, for its budget and for its record
+def _whole_bytes(geometry: Geometry, *layers_and_runs: Any) -> int:
+    layout = Layout(geometry, *layers_and_runs)
+    header = Header(codec("bf16"), bytes(IDENTITY_BYTES), layout)
+    return (packet_bytes(header) or 0) if layout.runs else 0
 
 
 def _no_numbers(caches: Sequence[KVCache], layout: Layout) -> Tensor:
