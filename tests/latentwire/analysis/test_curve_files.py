@@ -4,9 +4,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
+from latentwire.analysis import curve_files
 from latentwire.analysis.curve import ConditionResult, build_curve, read_csv, with_hashes, write_csv
-from latentwire.analysis.curve_files import drawn, figures_from_csv, write_figures
+from latentwire.analysis.curve_files import (
+    drawn,
+    figures_from_csv,
+    write_budget_curves,
+    write_figures,
+)
 from latentwire.analysis.pictures import ENDINGS
 from latentwire.cli import main
 from latentwire.errors import LatentWireError
@@ -55,6 +62,25 @@ def test_the_csv_alone_gives_the_same_files_byte_for_byte(condition: Make, tmp_p
     changed = frame.assign(score=frame["score"] / 2)
     for path in write_figures(changed, tmp_path / "third", drawn(changed)):
         assert path.read_bytes() != (tmp_path / "first" / path.name).read_bytes(), path.name
+
+
+def test_a_page_shows_the_pictures_that_were_drawn_for_the_files(
+    condition: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = curve(condition)
+    (alone,) = write_budget_curves(frame, tmp_path)
+    size = Image.open(alone).size
+    figures = drawn(frame)
+    write_figures(frame, tmp_path / "files", figures)
+
+    def again(*_: object) -> None:
+        raise AssertionError("drawn twice")
+
+    monkeypatch.setattr(curve_files, "draw_budget_curve", again)
+    assert write_budget_curves(frame, tmp_path, figures) == [alone]
+    assert Image.open(alone).size == size
+    with pytest.raises(AssertionError, match="drawn twice"):
+        write_budget_curves(frame, tmp_path)
 
 
 def test_bad_input_is_one_sentence_and_writes_nothing(
