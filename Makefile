@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Each process that tests start would compile the project again, and each of pytest's workers all tests.
 unexport PYTHONDONTWRITEBYTECODE
+# What a target is made of is made side by side: the demo's two processes.
+MAKEFLAGS += --jobs=2
 
-.PHONY: help setup demo demo-shared demo-private demo-untrained quick test environments fuzz faults lint format docs lock mlproject clean
+.PHONY: help setup demo demo-shared demo-others quick test environments fuzz faults lint format docs lock mlproject clean
 
 help:
 	@echo "make demo   set up, then run M0 to M4 on the bundled pairs (CPU, no download; LIMIT=8: few questions)"
@@ -37,9 +39,9 @@ setup: $(VENV)/.ready
 # Without MLflow's launcher, which takes as long to start as a milestone.
 RUN = $(BIN)/latentwire run
 
-# Both models read the question; then the sharer alone reads a statement. Targets of their own, so that
-# make --jobs has them side by side.
-demo: demo-shared demo-private demo-untrained
+# Both models read the question; beside it, on a core that it leaves idle, the sharer alone reads a
+# statement, and the fuser is one of the same size that nobody trained, as a pair of its own.
+demo: demo-shared demo-others
 
 # All questions, or so many of each set: make demo LIMIT=8.
 SHORT = $(if $(LIMIT),-P limit=$(LIMIT))
@@ -49,16 +51,12 @@ M1_CODECS = bf16,int8,int4,int3,int2,kivi4,kivi2,nf4,rotate2,turbo2,kvtc1,klt2,p
 
 demo-shared: setup
 	$(RUN) main -P pair=demo -P device=cpu -P workers=2 -P chunk_size=600 -P sample=4 -P m1_codec=$(M1_CODECS) \
-	  -P m2_kv_bits=8,4,3,2 -P message_tokens=8,256 -P m0_controls=mean,noise \
+	  -P m2_kv_bits=8,4,3,2 -P m3_keep_ratio=1,0.5,0.25,0.1 -P message_tokens=8 -P m0_controls=mean,noise \
 	  -P m8_order=vnorm_by_layer,snapkv_by_layer -P output_dir=outputs/demo $(SHORT)
 
-# Where the other leaves a core idle.
-demo-private: setup
-	nice -n 19 $(RUN) m0 -P pair=demo_self -P device=cpu -P chunk_size=600 $(SHORT)
-
-# What a fuser of the same size gives that nobody trained: a control, as a pair of its own.
-demo-untrained: setup
-	nice -n 19 $(RUN) m0 -P pair=untrained:demo -P dataset=demo_graded -P device=cpu -P chunk_size=600 $(SHORT)
+# M0 of both in one process, which imports once.
+demo-others: setup
+	nice -n 19 $(BIN)/python scripts/demo_others.py $(LIMIT)
 
 # The whole cache in 16, 8 and 4 bits, own and another question's.
 quick: setup

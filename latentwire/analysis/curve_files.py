@@ -1,6 +1,6 @@
 """Every picture and table that the budget curve's CSV alone gives."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -27,18 +27,24 @@ PAGE_DPI = 100  # a run's page shows pictures as wide as they are
 BUDGET_CURVE, SELECTIONS = "budget_curve_", "selections_"  # how names of pictures begin
 
 
-def write_figures(frame: pd.DataFrame, folder: Path, width: Width = Width.PAGE) -> list[Path]:
-    """Write the table in LaTeX and, for each pair and dataset, as PNG and SVG: the budget curve;
-    with several codecs, accuracy against bits a number; with several cache lengths, the heat map;
-    with several ways to choose tokens, these.
+def drawn(frame: pd.DataFrame, width: Width = Width.PAGE) -> dict[str, Figure]:
+    """For each pair and dataset, by file name without its ending: the budget curve; with several
+    codecs, accuracy against bits a number; with several cache lengths, the heat map; with several
+    ways to choose tokens, these.
 
-    The same frame and width give the same bytes, whether it was just computed or read from its CSV.
-    Everything is drawn before the first file is written, whose paths are returned. Raises
-    LatentWireError where there is no C2C point to draw.
+    Raises LatentWireError where there is no C2C point to draw.
     """
     figures = {stem: draw(width=width) for stem, draw in _figures(frame)}
     if not figures:
         raise LatentWireError("the table has no C2C point to draw: run m0, m2 or m3 first")
+    return figures
+
+
+def write_figures(frame: pd.DataFrame, folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
+    """Write the table in LaTeX, and what is `drawn` of it as PNG, SVG and PDF; paths.
+
+    The same frame and width give the same bytes, whether it was just computed or read from its CSV.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / LATEX_FILE]
     write_text(paths[0], latex_table(frame))
@@ -47,20 +53,24 @@ def write_figures(frame: pd.DataFrame, folder: Path, width: Width = Width.PAGE) 
     return paths
 
 
-def write_budget_curves(frame: pd.DataFrame, folder: Path) -> list[Path]:
+def write_budget_curves(
+    frame: pd.DataFrame, folder: Path, figures: Mapping[str, Figure] | None = None
+) -> list[Path]:
     """Write the budget curve of each dataset that has a C2C point in the frame, and of several ways
-    to choose tokens these, as PNG of a page's width; paths."""
+    to choose tokens these, as PNG of a page's width; paths. What is in `figures`, as they were
+    `drawn` of the same frame, is not drawn again."""
     paths = []
     for stem, draw in _figures(frame):
         if stem.startswith((BUDGET_CURVE, SELECTIONS)):
             paths.append(folder / f"{stem}.png")
-            save_png(draw(), paths[-1], PAGE_DPI)
+            save_png((figures or {}).get(stem) or draw(), paths[-1], PAGE_DPI)
     return paths
 
 
 def figures_from_csv(path: Path, folder: Path, width: Width = Width.PAGE) -> list[Path]:
     """`write_figures` from a file that m4 wrote; nothing else is read."""
-    return write_figures(read_csv(path), folder, width)
+    frame = read_csv(path)
+    return write_figures(frame, folder, drawn(frame, width))
 
 
 def _figures(frame: pd.DataFrame) -> Iterator[tuple[str, Callable[..., Figure]]]:

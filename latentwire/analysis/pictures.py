@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from c2c.errors import printable
 from latentwire.analysis.atomic_write import replacing
 from latentwire.analysis.safe_names import picture_names
+from latentwire.garbage import gc_paused
 from latentwire.pairs.demonstration import demonstration_note
 
 DPI = 200
@@ -46,7 +47,7 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(draw)
     def in_style(*args: P.args, **kwargs: P.kwargs) -> T:
-        with rc_context(_STYLE):
+        with rc_context(_STYLE), gc_paused():
             return draw(*args, **kwargs)
 
     return in_style

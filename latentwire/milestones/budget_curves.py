@@ -10,12 +10,13 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from latentwire.analysis import csv_files
 from latentwire.analysis.break_even_bandwidth import sentences as link_sentences
 from latentwire.analysis.break_even_bytes import break_even_table, sentences, with_break_even
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes, write_csv
-from latentwire.analysis.curve_files import CSV_FILE, write_figures
+from latentwire.analysis.curve_files import CSV_FILE, drawn, write_figures
 from latentwire.analysis.curve_json import write_lines
 from latentwire.analysis.findings_told import findings
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS
@@ -99,9 +100,9 @@ def draw(store: Store, values: Values, parent: MilestoneRun | None = None) -> No
         milestone_run(store, "m4", values, pair or "all pairs", parent) as milestone,
         tempfile.TemporaryDirectory() as folder,
     ):
-        found = findings(frame)
+        found, figures = findings(frame), drawn(frame)
         said = [*found, *seed_sentences(pooled), *sentences(crossed), *link_sentences(links)]
-        written = write(frame, crossed, evidence, said, store, Path(folder))
+        written = write(frame, figures, crossed, evidence, said, store, Path(folder))
         written += write_links(links, Path(folder))
         if not pooled.empty:
             written.append(Path(folder) / POOLED_FILE)
@@ -110,7 +111,7 @@ def draw(store: Store, values: Values, parent: MilestoneRun | None = None) -> No
             milestone.writer.log_file(milestone.run_id, path)
         sets = _question_sets(frame, evidence)
         log_question_sets(store, milestone.run_id, sets)
-        pictures = log_pictures([milestone, parent] if parent else [milestone], frame)
+        pictures = log_pictures([milestone, parent] if parent else [milestone], frame, figures)
         log_table(milestone, frame, pictures=pictures, said=said)
         print(*map(_folded, found if parent else said), sep="\n")
         if parent:  # the whole study's result
@@ -185,12 +186,12 @@ def gather(
             if for_report:
                 log.warning("the report has no prompts of %s: %s", name, error)
             reasons.append(f"{name} ({error})")
-    drawn = {run.data.params["pair"] for run in chunks}
+    pairs = {run.data.params["pair"] for run in chunks}
     identities = {
         name: count
         for runs in found.values()
         for name, count in identity_counts(runs).items()
-        if count > 1 and name in drawn
+        if count > 1 and name in pairs
     }
     answers = read_answers(store, chunks)
     require_some(answers)
@@ -226,19 +227,20 @@ def curve_of(evidence: Evidence, margin_points: float) -> pd.DataFrame:
 
 def write(
     frame: pd.DataFrame,
+    figures: Mapping[str, Figure],
     crossed: pd.DataFrame,
     evidence: Evidence,
     said: Sequence[str],
     store: Store,
     folder: Path,
 ) -> list[Path]:
-    """Write budget_curve.csv, all that it gives (see `write_figures`), its lines as JSON,
+    """Write budget_curve.csv, its `figures` and table (see `write_figures`), its lines as JSON,
     crossings.csv and report.html; paths."""
-    figures = [*write_figures(frame, folder), *write_lines(frame, folder)]
+    files = [*write_figures(frame, folder, figures), *write_lines(frame, folder)]
     path = folder / CSV_FILE
     write_csv(frame, path)
     csv_files.write_csv(crossed, folder / CROSSINGS_FILE)
-    drawn = {(part.pair, part.dataset) for part in evidence.results if part.source == "local"}
+    shown = {(part.pair, part.dataset) for part in evidence.results if part.source == "local"}
     page = page_data(
         frame,
         evidence.results,
@@ -250,9 +252,9 @@ def write(
         said,
         store.uri,
         datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        found_regimes(store, drawn, evidence.origins),
+        found_regimes(store, shown, evidence.origins),
     )
-    return [path, folder / CROSSINGS_FILE, *figures, write_report(page, folder)]
+    return [path, folder / CROSSINGS_FILE, *files, write_report(page, folder)]
 
 
 def _folded(sentence: str) -> str:

@@ -21,6 +21,7 @@ from latentwire.parameters import (
     CODEC,
     CONTROLS_SENT,
     DONORS,
+    KEEP_RATIOS,
     KV_BITS,
     MESSAGE_TOKENS,
     ORDER,
@@ -40,6 +41,9 @@ if TYPE_CHECKING:  # they take seconds to import: a help text must not
 # Other milestones have parameters of these names too, with other defaults.
 M1_CODEC = replace(CODEC, name="m1_codec", help="codecs that M1 measures, by name; none: all")
 M2_KV_BITS = replace(KV_BITS, name="m2_kv_bits", help="bits per number that M2 compares")
+M3_KEEP_RATIO = replace(
+    KEEP_RATIOS, name="m3_keep_ratio", help="shares of the instruction tokens that M3 keeps"
+)
 
 
 def _or_none(parameter: Parameter, name: str, help: str) -> Parameter:
@@ -73,6 +77,7 @@ PARAMETERS = (
     MESSAGE_TOKENS,
     M1_CODEC,
     M2_KV_BITS,
+    M3_KEEP_RATIO,
     M0_CONTROLS,
     M8_ORDER,
     CALIBRATION_EXAMPLES,
@@ -197,6 +202,8 @@ def _complete(parameters: Sequence[Parameter], values: Values) -> Values:
         own = {"codec": values[M1_CODEC.name]}
     elif parameters is m2.PARAMETERS:
         own = {"kv_bits": values[M2_KV_BITS.name]}
+    elif parameters is m3.PARAMETERS:
+        own = {"keep_ratio": values[M3_KEEP_RATIO.name]}
     elif parameters is m8.PARAMETERS:
         own = {
             "kv_bits": (8,),

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from c2c.errors import C2CError
 from latentwire.errors import LatentWireError
-from latentwire.milestones import calibrate, m0, m1, m8, main
+from latentwire.milestones import calibrate, m0, m1, m3, m8, main
 from latentwire.parameters import checked
 from latentwire.tracking.store import Store
 
@@ -77,6 +77,16 @@ def test_further_controls_are_sent_besides_the_usual_ones() -> None:
     assert controls(m0_controls="mean,zero") == ("matched", "deranged", "zero", "mean")
     with pytest.raises(LatentWireError, match="m0_controls=none: must be one of matched"):
         controls(m0_controls="none")
+
+
+def test_m3_keeps_the_shares_of_tokens_that_are_asked_for() -> None:
+    texts = {p.name: p.default for p in main.PARAMETERS}
+
+    def ratios(**given: str) -> object:
+        return main._complete(m3.PARAMETERS, checked(main.PARAMETERS, texts | given))["keep_ratio"]
+
+    assert ratios() == (1.0, 0.75, 0.5, 0.25, 0.1)
+    assert ratios(m3_keep_ratio="1,0.5") == (1.0, 0.5)
 
 
 def test_a_mistake_in_the_code_is_shown_as_one_after_the_others(store: Store) -> None:
