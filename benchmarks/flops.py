@@ -23,8 +23,9 @@ from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.ranked import Ranked
 from latentwire.channel.selectors.registry import selector
-from latentwire.evaluation.batch import Batch, Chosen, need_queries, query_heads
+from latentwire.evaluation.batch import Batch, Chosen
 from latentwire.evaluation.loaded_pair import LoadedPair
+from latentwire.evaluation.room import need_queries, query_heads
 from latentwire.evaluation.workspace import Workspace
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question

@@ -298,3 +298,24 @@ def test_speeds_of_several_processes_are_in_prompts(monkeypatch: pytest.MonkeyPa
     assert told["1 each"] == {"batch": 8, "step_s": 2, "prompts_per_s": 4, "ratio": 1}
     assert told["2 each"] == {"batch": 16, "step_s": 2, "prompts_per_s": 8, "ratio": 2}
     assert told["2 shared"] == {"batch": 8, "step_s": 1.25, "prompts_per_s": 6.4, "ratio": 1.6}
+
+
+def test_wordings_of_questions_on_a_passage(tmp_path: Path) -> None:
+    passages = ["The sky over Paris is blue.", "Grass in Rome is green."]
+    rows = {
+        "xquad": [
+            {"id": str(n), "context": p, "question": "Where?", "answers": {"text": ["Paris"]}}
+            for n, p in enumerate(passages)
+        ],
+        "boolq": [{"passage": p, "question": "is it", "answer": True} for p in passages],
+    }
+    for name, kept in rows.items():
+        (tmp_path / name).mkdir()
+        file = tmp_path / name / "validation.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    output = tmp_path / "f1.json"
+    model = ROOT / "latentwire" / "pairs" / "demo" / "receiver"
+    run("passage_wordings.py", str(model), str(tmp_path), "--output", str(output))
+    found = json.loads(output.read_text())["f1"]
+    assert len(found) == 12 and {len(told) for told in found.values()} == {6}
+    assert all(0 <= value <= 100 for told in found.values() for value in told.values())

@@ -5,8 +5,10 @@ have ended are carried until at most half of those present go on, then the rest 
 """
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -20,46 +22,70 @@ from c2c.slot_cache import new_slots, next_logits
 
 # Without a kernel, attention sees the slots up to the longest row, rounded up to so many. On a GPU
 # every such count has CUDA graphs of its own, and recording one costs as much as seeing some more
-# slots often.
+# slots often. The kernel sees a row's own.
 BLOCK = {"cuda": 64}
-# Likewise rows: they are rounded up to a quarter of the power of two below, and to so many. The
-# rows that this adds hold nothing.
-FEWEST_ROWS = {"cuda": 32}
+# Likewise rows: they are rounded up to half of the power of two below, and to so many. The rows
+# that this adds hold nothing, and a step of fewer takes as long.
+FEWEST_ROWS = {"cuda": 128}
 
 log = logging.getLogger("c2c")
 
+Places = npt.NDArray[np.int64]  # of rows
+Ended = npt.NDArray[np.bool_]  # by row
+
 
 class Decoder:
-    """A model with slots for `rows` texts of up to `slots` tokens, used batch after batch.
+    """A model with slots for `rows` texts of up to `slots` tokens, used batch after batch. `divide`
+    has the same memory hold more texts that are shorter, up to `most_rows`.
 
     Slots, tokens and positions stay where they are in memory, so that a decoding step captured as
     a CUDA graph can be run again for the next batch. `use_graphs` has an effect on CUDA only.
     """
 
-    def __init__(self, model: PreTrainedModel, rows: int, slots: int, use_graphs: bool) -> None:
+    def __init__(
+        self, model: PreTrainedModel, rows: int, slots: int, use_graphs: bool, most_rows: int = 0
+    ) -> None:
         self.model, self.device = model, model.device
         self.block = BLOCK.get(self.device.type, LEAST_BLOCK)
         self.fewest = FEWEST_ROWS.get(self.device.type, 1)
-        slots = rounded(slots, self.block)
-        self.slots = new_slots(geometry(model.config), rows, slots, model.dtype, self.device)
+        self._all_slots = rows * rounded(slots)
+        self._memory = new_slots(
+            geometry(model.config), rows, rounded(slots), model.dtype, self.device
+        )
         heads = model.config.get_text_config().num_attention_heads
-        self._by_kernel = supported(self.slots, heads)
-        self.tokens = torch.zeros(rows, dtype=torch.long, device=self.device)
-        self.positions = torch.zeros(rows, dtype=torch.long, device=self.device)
-        self.shifts = torch.zeros(rows, dtype=torch.long, device=self.device)
-        self.hidden = torch.zeros(rows, slots, dtype=torch.bool, device=self.device)
+        self._by_kernel = supported(self._memory, heads)
+        most_rows = max(rows, most_rows)
+        self.tokens = torch.zeros(most_rows, dtype=torch.long, device=self.device)
+        self.positions = torch.zeros(most_rows, dtype=torch.long, device=self.device)
+        self.shifts = torch.zeros(most_rows, dtype=torch.long, device=self.device)
+        self._hidden = torch.zeros(self._all_slots, dtype=torch.bool, device=self.device)
         self._hides = False  # whether any slot is hidden
-        self.rows = torch.arange(rows, device=self.device)  # which row stands in each place
+        self.rows = torch.arange(most_rows, device=self.device)  # which row stands in each place
+        self._row_slots = torch.zeros(1, dtype=torch.long, device=self.device)
+        self.divide(slots)
         self._graphs = (
             StepGraphs(self.device) if use_graphs and self.device.type == "cuda" else None
         )
         self._logits: Tensor | None = None  # where recorded steps put theirs
-        self._tried: set[tuple[int, int, bool]] = set()  # shapes that failed to be captured once
+        self._tried: set[Hashable] = set()  # shapes that failed to be captured once
 
     def holds(self, rows: int, slots: int) -> bool:
         """Whether a batch of that size fits in."""
-        tokens = self.slots
-        return rows <= len(tokens.keys[0]) and slots <= tokens.tokens
+        return rows <= len(self.tokens) and rows * rounded(slots) <= self._all_slots
+
+    def divide(self, slots: int) -> None:
+        """Have each row so many slots, and as many rows as there is memory for; what the slots held
+        is lost."""
+        slots = rounded(slots)
+        rows = min(len(self.tokens), self._all_slots // slots)
+
+        def divided(memory: Tensor) -> Tensor:
+            _, heads, _, width = memory.shape
+            return memory.view(-1, width)[: rows * heads * slots].view(rows, heads, slots, width)
+
+        self.slots = self._memory.map(divided)
+        self.hidden = self._hidden[: rows * slots].view(rows, slots)
+        self._row_slots.fill_(slots)
 
     @torch.inference_mode()
     def greedy(
@@ -89,10 +115,10 @@ class Decoder:
         answers = torch.full((count, max_new_tokens), -1, device=self.device)
         self._begin(last_tokens, positions, shifts, hidden)
         ended = torch.zeros(count, dtype=torch.bool, device=self.device)
-        reach = list(positions)  # of the row in each place, 0 once it has ended
+        reach = np.array(positions)  # of the row in each place, 0 once it has ended
         known = _Flags(self.device)
         for step in range(max_new_tokens):
-            used = min(rounded(max(reach) + step + 1, self.block), self.slots.tokens)
+            used = min(rounded(int(reach.max()) + step + 1, self.block), self.slots.tokens)
             present = len(reach)
             rows, places = self.rows[:present], self.positions[:present]
             logits = self._step(self._padded(present), used)[:present]
@@ -107,16 +133,15 @@ class Decoder:
             flags = known.after(ended)
             if flags is None:
                 continue
-            if all(flags):
+            if flags.all():
                 break
-            reach = [0 if flag else r for flag, r in zip(flags, reach, strict=True)]
-            target = max(flags.count(False), min(self.fewest, present))
+            reach[flags] = 0
+            target = max(present - int(flags.sum()), min(self.fewest, present))
             if target <= present // 2:
                 sources, holes = _moves(flags, target)
                 self._move(sources, holes, used, ended)
                 self.positions[target:] = 0
-                for source, hole in zip(sources, holes, strict=True):
-                    reach[hole] = reach[source]
+                reach[holes] = reach[sources]
                 ended, reach = ended[:target], reach[:target]
                 known.forget()
         return [[token for token in row if token >= 0] for row in answers.tolist()]
@@ -141,8 +166,8 @@ class Decoder:
             self.hidden.zero_()
             self.hidden[: len(hidden), : hidden.shape[1]] = hidden
 
-    def _numbers(self, numbers: Sequence[int]) -> Tensor:
-        return on_device(torch.tensor(numbers, dtype=torch.long), self.device)
+    def _numbers(self, numbers: Sequence[int] | Places) -> Tensor:
+        return on_device(torch.as_tensor(numbers, dtype=torch.long), self.device)
 
     @property
     def _uses_kernel(self) -> bool:
@@ -157,11 +182,13 @@ class Decoder:
             now = self.model, self.tokens[:rows], self.positions[:rows]
             shifts = self.shifts[:rows]
             if self._uses_kernel:
-                return next_logits(*now, self.slots, 0, self.rows[:rows], shifts)
+                there = self.rows[:rows], shifts, None, self._row_slots
+                return next_logits(*now, self.slots, 0, *there)
             hidden = self.hidden[:rows] if self._hides else None
             return next_logits(*now, self.slots.rows(0, rows), used, None, shifts, hidden)
 
-        shape = rows, 0 if self._uses_kernel else used, self._hides
+        slots = (0, 0) if self._uses_kernel else (used, self.slots.tokens)
+        shape = rows, *slots, self._hides
         if self._graphs is None or self._logits is None:
             # The first step of all is run as it is: it sets up what libraries need.
             logits = step()
@@ -185,10 +212,10 @@ class Decoder:
         """As many rows or some more, so that few counts of them occur; on a GPU."""
         if self.device.type != "cuda":
             return rows
-        step = max(self.fewest, 1 << max(0, (rows - 1).bit_length() - 3))
-        return min(rounded(rows, step), len(self.tokens))
+        step = max(self.fewest, 1 << max(0, (rows - 1).bit_length() - 2))
+        return min(rounded(rows, step), len(self.slots.keys[0]))
 
-    def _move(self, sources: Sequence[int], holes: Sequence[int], used: int, ended: Tensor) -> None:
+    def _move(self, sources: Places, holes: Places, used: int, ended: Tensor) -> None:
         """Put the rows at `sources` where those at `holes` were. The kernel finds a row's slots
         wherever they are; without it they move too."""
         source, hole = self._numbers(sources), self._numbers(holes)
@@ -202,11 +229,10 @@ class Decoder:
         self.rows[torch.cat([hole, source])] = self.rows[torch.cat([source, hole])]
 
 
-def _moves(ended: Sequence[bool], target: int) -> tuple[list[int], list[int]]:
+def _moves(ended: Ended, target: int) -> tuple[Places, Places]:
     """Which rows behind `target` go where before it: those that go on, to where one ended."""
-    sources = [row for row in range(target, len(ended)) if not ended[row]]
-    holes = [row for row in range(target) if ended[row]]
-    return sources, holes[: len(sources)]
+    sources = target + np.flatnonzero(~ended[target:])
+    return sources, np.flatnonzero(ended[:target])[: len(sources)]
 
 
 class _Flags:
@@ -219,10 +245,10 @@ class _Flags:
         self._late = device.type == "cuda"
         self._pending: tuple[Tensor, torch.cuda.Event] | None = None
 
-    def after(self, ended: Tensor) -> list[bool] | None:
+    def after(self, ended: Tensor) -> Ended | None:
         """The flags after this step (CPU, MPS) or the one before; None when nothing is known."""
         if not self._late:
-            return [bool(flag) for flag in ended.tolist()]
+            return ended.numpy(force=True)
         copied = torch.empty(len(ended), dtype=torch.bool, pin_memory=True)
         copied.copy_(ended, non_blocking=True)
         event = torch.cuda.Event()
@@ -231,7 +257,7 @@ class _Flags:
         if before is None:
             return None
         before[1].synchronize()
-        return [bool(flag) for flag in before[0].tolist()]
+        return before[0].numpy()
 
     def forget(self) -> None:
         """Drop what is on its way: it speaks of rows that have moved."""

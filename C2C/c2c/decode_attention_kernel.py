@@ -14,19 +14,19 @@ LOG2E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit(do_not_specialize=["window"])
-def attend_last(query, new_key, new_value, keys, values, rows, positions, out, scale, window,
-                q_row, q_head, k_row, k_head, v_row, v_head, slot_row, slot_head,
+def attend_last(query, new_key, new_value, keys, values, rows, row_slots, positions, out, scale,
+                window, q_row, q_head, k_row, k_head, v_row, v_head,
                 G: tl.constexpr, ROWS: tl.constexpr, D: tl.constexpr,
                 BLOCK: tl.constexpr):  # fmt: skip
     """A program a query row and KV head, for the G query heads that share it (in ROWS, some empty).
 
     Puts the new key and value in the slot of the row's position, and `out` [R, H * G, D]. The slots
-    of query row r are those of row rows[r].
+    of query row r are those of row rows[r], of which each has row_slots[0].
     """
     row, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     position = tl.load(positions + row)
     group, d, block = tl.arange(0, ROWS), tl.arange(0, D), tl.arange(0, BLOCK)
-    here = tl.load(rows + row) * slot_row + head * slot_head
+    here = (tl.load(rows + row) * tl.num_programs(1) + head) * tl.load(row_slots) * D
     key = tl.load(new_key + row * k_row + head * k_head + d)
     value = tl.load(new_value + row * v_row + head * v_head + d)
     tl.store(keys + here + position * D + d, key)

@@ -32,10 +32,17 @@ def supported(slots: KVCache, query_heads: int) -> bool:
 
 class DecodePass:
     """A pass over one token at each of `positions` (int64 [R]), of the texts in the slots' `rows`
-    (int64 [R], no row twice)."""
+    (int64 [R], no row twice).
 
-    def __init__(self, slots: KVCache, rows: Tensor, positions: Tensor) -> None:
+    `row_slots` (int64 [1]) are a row's slots in memory. The kernel reads them there, so that a
+    recorded pass serves the same memory when it is divided among other rows.
+    """
+
+    def __init__(
+        self, slots: KVCache, rows: Tensor, positions: Tensor, row_slots: Tensor | None = None
+    ) -> None:
         self.slots, self.rows, self.positions = slots, rows, positions
+        self.row_slots = rows.new_tensor([slots.tokens]) if row_slots is None else row_slots
         self._new: tuple[Tensor, Tensor] | None = None
 
     def update(
@@ -56,15 +63,15 @@ class DecodePass:
         key, value = self._new
         rows, heads, _, width = query.shape
         groups = heads // keys.shape[1]
-        assert keys.stride() == values.stride() and keys.stride()[2:] == (width, 1)
+        assert keys.is_contiguous() and values.is_contiguous()
         assert query.stride(3) == key.stride(3) == value.stride(3) == 1
         out = torch.empty((rows, 1, heads, width), dtype=query.dtype, device=query.device)
         with torch.cuda.device_of(query):  # Triton launches on the current device
             attend_last[rows, keys.shape[1]](
-                query, key, value, keys, values, self.rows, self.positions, out,
+                query, key, value, keys, values, self.rows, self.row_slots, self.positions, out,
                 width**-0.5 if scale is None else scale, window or NO_WINDOW,
                 query.stride(0), query.stride(1), key.stride(0), key.stride(1),
-                value.stride(0), value.stride(1), keys.stride(0), keys.stride(1),
+                value.stride(0), value.stride(1),
                 G=groups, ROWS=MOST_GROUPS, D=width, BLOCK=BLOCK,
                 num_warps=WARPS, num_stages=STAGES,
             )  # fmt: skip

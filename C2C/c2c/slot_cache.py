@@ -363,19 +363,20 @@ def next_logits(
     rows: Tensor | None = None,
     shifts: Tensor | None = None,
     hidden: Tensor | None = None,
+    row_slots: Tensor | None = None,
 ) -> Tensor:
     """Logits [R, vocabulary] after one more token in each row: `token_ids` and `positions` [R],
     `shifts` [R] and `hidden` as `extend` has them.
 
     Attention looks at the `visible` first slots. With `rows` (int64 [R]) row r's slots are those
     of rows[r], and attention looks at all that each has, by a kernel that must support these slots
-    and knows of none that are hidden.
+    and knows of none that are hidden; `row_slots` as `DecodePass` has them.
     """
     view: ExtendPass | DecodePass
     if rows is None:
         view = ExtendPass(slots, positions[:, None], visible, hidden)
     else:
-        view = DecodePass(slots, rows, positions)
+        view = DecodePass(slots, rows, positions, row_slots)
     output = model(
         input_ids=token_ids[:, None],
         position_ids=(positions if shifts is None else positions + shifts)[:, None],

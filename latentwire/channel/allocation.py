@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from c2c.cache import KVCache
+from c2c.on_device import on_device
 from latentwire.channel.by_token import ByToken
 from latentwire.channel.endpoint import Endpoint, gather
 from latentwire.channel.layout import Layout, tensor_of
@@ -67,7 +68,7 @@ class Allocator:
         if not any(self.tokens):  # prompts of one token
             return [lambda steps: Positions()] * len(self.tokens), [0] * len(self.tokens)
         costs = [self._token_bytes(each) for each in by_token.classes]
-        errors = [self._errors_of(each) for each in by_token.classes]
+        errors = self._errors_of(by_token.classes)
         weights = self._weights_of(channel.order)
         found: list[Pick] = []
         counts = []
@@ -108,7 +109,7 @@ class Allocator:
             found = selector(order)
             if not isinstance(found, ByScore):
                 return []
-            counts = torch.tensor(self.tokens, device=self.cache.keys[0].device)
+            counts = on_device(torch.tensor(self.tokens), self.cache.keys[0].device)
             (scores,) = over_layers(found.scores(self.cache, counts), counts)
             real = torch.arange(scores.shape[1], device=scores.device) < counts[:, None]
             sorted_scores = scores.where(real, 0).sort(descending=True).values
@@ -118,21 +119,26 @@ class Allocator:
             ]
         return self._weights[order]
 
-    def _errors_of(self, tensors: PerTensor) -> list[float]:
-        """Of each message what a codec loses, as a share of what is sent."""
-        if tensors.name not in self._errors:
-            layouts = [self._layout(max(1, count)) for count in self.tokens]
+    def _errors_of(self, classes: Sequence[PerTensor]) -> list[list[float]]:
+        """Of each codec what it loses of each message, as a share of what is sent. Waits for the
+        device once."""
+        if missing := [each for each in classes if each.name not in self._errors]:
             whole = gather(self.cache, [Positions.of(range(count)) for count in self.tokens])
-            arrived, _ = tensors.round_trip(whole, layouts)
-            counts = torch.tensor(self.tokens, device=self.cache.keys[0].device)
-            real = torch.arange(whole.tokens, device=counts.device) < counts[:, None]
-            lost = [
-                share_lost(tensor_of(whole, *site), tensor_of(arrived, *site), real)
-                for site in layouts[0].sites
-            ]
-            mean = torch.stack(lost).mean(0) if lost else torch.zeros(len(layouts))
-            self._errors[tensors.name] = list(map(_rough, mean.nan_to_num(DROPPED).tolist()))
-        return self._errors[tensors.name]
+            lost = torch.stack([self._lost(whole, each) for each in missing])
+            for each, errors in zip(missing, lost.nan_to_num(DROPPED).tolist(), strict=True):
+                self._errors[each.name] = list(map(_rough, errors))
+        return [self._errors[each.name] for each in classes]
+
+    def _lost(self, whole: KVCache, tensors: PerTensor) -> Tensor:
+        layouts = [self._layout(max(1, count)) for count in self.tokens]
+        arrived, _ = tensors.round_trip(whole, layouts)
+        counts = on_device(torch.tensor(self.tokens), self.cache.keys[0].device)
+        real = torch.arange(whole.tokens, device=counts.device) < counts[:, None]
+        lost = [
+            share_lost(tensor_of(whole, *site), tensor_of(arrived, *site), real)
+            for site in layouts[0].sites
+        ]
+        return torch.stack(lost).mean(0) if lost else torch.zeros(len(layouts))
 
     def _token_bytes(self, tensors: PerTensor) -> float:
         sizes = [tensors.payload_bytes(self._layout(tokens)) for tokens in (FEW, MANY)]

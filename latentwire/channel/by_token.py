@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from c2c.cache import KVCache, concatenate, tokens_at
+from c2c.on_device import on_device
 from latentwire.channel.codec import CodecError
 from latentwire.channel.codec_names import BY_TOKEN
 from latentwire.channel.device_codec import DeviceCodec
@@ -99,7 +100,7 @@ class ByToken(DeviceCodec):
             arrived.append(codec.round_trip(taken, subs)[0])
             start += taken.tokens
         heads, _, head_dim = layouts[0].shape
-        index = torch.from_numpy(back).to(cache.keys[0].device)[:, None, :, None]
+        index = on_device(torch.from_numpy(back), cache.keys[0].device)[:, None, :, None]
         index = index.expand(-1, heads, -1, head_dim)
         whole = {
             site: torch.cat([tensor_of(each, *site) for each in arrived], 2).gather(2, index)
@@ -132,7 +133,7 @@ def _reordered(caches: Sequence[KVCache], order: np.ndarray, layout: Layout) -> 
     if not layout.sent:
         return caches[0] if len(caches) == 1 else concatenate(caches, 2)
     stacks = [torch.stack([tensor_of(cache, *site) for site in layout.sent]) for cache in caches]
-    index = torch.from_numpy(order).to(stacks[0].device)
+    index = on_device(torch.from_numpy(order), stacks[0].device)
     whole = torch.cat(stacks, 3).index_select(3, index)
     return layout.cache(dict(zip(layout.sent, whole.unbind(), strict=True)))
 

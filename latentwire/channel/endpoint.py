@@ -1,30 +1,36 @@
 """Both ends of the wire for one pair: what is sent, and how it arrives."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from c2c.cache import Geometry, KVCache
 from c2c.interface import Interface
+from c2c.on_device import on_device
+from c2c.sections import runs_of
 from c2c.wide import take
+from latentwire.channel import stacked
 from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
+from latentwire.channel.layer_runs import LayerRuns
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.packet import (
+    IDENTITY_BYTES,
     MOST_TOKENS,
     Header,
     PacketError,
-    around_bytes,
     cut,
     decode,
     decode_header,
     encode,
+    packet_bytes,
 )
+from latentwire.channel.packet_lengths import count_around_bytes, count_packet_bytes
 from latentwire.channel.positions import Positions
 from latentwire.channel.registry import codec
 from latentwire.channel.tokens_of_runs import tokens_of_rows
@@ -67,17 +73,16 @@ class Endpoint:
         if not positions.sections:
             return None
         read = {*self.key_layers, *self.value_layers}
-        by_layer = tuple(runs if n in read else () for n, runs in enumerate(positions.by_layer))
-        if all(positions.runs(layer) == positions.sections for layer in read):
-            by_layer = ()
-        elif not any(by_layer):
+        by_layer = LayerRuns.of(positions.by_layer).only(read)
+        differ = bool(positions.by_layer) and not by_layer.are(positions.sections, read)
+        if differ and not len(by_layer.table):
             return None
         layers = self.key_layers, self.value_layers
         layout = Layout(
             self.geometry,
             *layers,
             positions.sections,
-            by_layer=by_layer,
+            by_layer=by_layer if differ else (),
             text_tokens=positions.text_tokens,
             classes=positions.classes,
         )
@@ -98,28 +103,30 @@ class Endpoint:
     ) -> list[int]:
         """How long `send` would make each packet of a batch (see `simulate`, and its errors), 0
         where nothing goes: without a look at `cache` where no numbers matter."""
-        known = {each: _packet_bytes(self.header(channel, each)) for each in {*chosen}}
-        asked = [row for row, each in enumerate(chosen) if known[each] is None]
+        known = count_packet_bytes([self.header(channel, each) for each in chosen])
+        asked = [row for row, length in enumerate(known) if length is None]
         found: Iterator[int] = iter(())
         if asked:
-            rows = cache.pick(torch.tensor(asked, device=cache.keys[0].device))
+            rows = cache.pick(on_device(torch.tensor(asked), cache.keys[0].device))
             found = iter(self._simulate(channel, rows, [chosen[row] for row in asked]).wire_bytes)
-        return [next(found) if (told := known[each]) is None else told for each in chosen]
+        return [next(found) if length is None else length for length in known]
 
     def is_embedded(self, channel: Channel) -> bool:
         """Whether a packet's stream may end anywhere."""
         return isinstance(self._codec(channel), EmbeddedCodec)
 
-    def least_bytes(self, channel: Channel, positions: Positions) -> int:
-        """Of a packet of an `EmbeddedCodec`; 0 where nothing goes."""
-        header = self.header(channel, positions)
-        if not header:
-            return 0
-        return around_bytes(header) + _embedded(header.codec).least_bytes(header.layout)
+    def least_bytes(self, channel: Channel, chosen: Sequence[Positions]) -> list[int]:
+        """Of each of several packets of an `EmbeddedCodec`; 0 where nothing goes."""
+        headers = [self.header(channel, each) for each in chosen]
+        return [
+            around + (_embedded(header.codec).least_bytes(header.layout) if header else 0)
+            for header, around in zip(headers, count_around_bytes(headers), strict=True)
+        ]
 
     def whole_bytes(self, tokens: Iterable[int]) -> int:
         """Length of the packet of those tokens of all that the interface reads, in 16 bits."""
-        return _packet_bytes(self.header(Channel("bf16"), Positions.of(tokens))) or 0
+        sections = runs_of(tokens)
+        return _whole_bytes(self.geometry, self.key_layers, self.value_layers, sections)
 
     def elements(self, packet: bytes) -> int:
         """Numbers of the sharer's cache that a packet stands for, 0 where none was sent."""
@@ -190,34 +197,31 @@ class Endpoint:
 
     def _simulate(self, channel: Channel, cache: KVCache, chosen: Sequence[Positions]) -> Arrived:
         section = gather(cache, chosen)
-        headers = {each: self.header(channel, each) for each in {*chosen}}
-        some = next((header.layout for header in headers.values() if header), None)
+        headers = [self.header(channel, each) for each in chosen]
+        some = next((header for header in headers if header), None)
         if some is None:
             nothing = [0] * len(chosen)
             sure = torch.zeros(len(chosen), dtype=torch.bool, device=section.keys[0].device)
             return Arrived([Positions()] * len(chosen), section, nothing, [*nothing], sure, chosen)
         # A row that keeps nothing has no layout of its own: any serves, and nothing is read of it.
-        layouts = [header.layout if (header := headers[each]) else some for each in chosen]
+        layouts = [(header or some).layout for header in headers]
+        sent, around = list(map(bool, headers)), count_around_bytes(headers)
+        most = None
+        if any(each.most_bytes for each in chosen):
+            told = zip(chosen, around, sent, strict=True)
+            most = [there * (each.most_bytes - own) for each, own, there in told]
         try:
-            arrived, lengths = self._round_trip(channel, section, layouts, chosen)
+            arrived, lengths = _round_trip(some.codec, section, layouts, most)
         except CodecError as error:
-            refused = self.refusals(
-                channel, cache, chosen, [headers[each] is not None for each in chosen]
-            )
-            if not refused:
+            if not (refused := self.refusals(channel, cache, chosen, sent)):
                 raise PacketError(str(error)) from None
             return self._without(refused, channel, cache, chosen)
-        around = {each: around_bytes(header) for each, header in headers.items() if header}
-        sent = [each in around for each in chosen]
         return Arrived(
             [each if there else Positions() for each, there in zip(chosen, sent, strict=True)],
             arrived,
-            [
-                around.get(each, 0) + there * n
-                for each, there, n in zip(chosen, sent, lengths, strict=True)
-            ],
+            [own + there * n for own, there, n in zip(around, sent, lengths, strict=True)],
             [there * layout.elements for layout, there in zip(layouts, sent, strict=True)],
-            _no_numbers((section, arrived), some),
+            _no_numbers((section, arrived), some.layout),
             chosen,
         )
 
@@ -232,26 +236,8 @@ class Endpoint:
         packets say why."""
         rest = [Positions() if row in refused else each for row, each in enumerate(chosen)]
         arrived = self._simulate(channel, cache, rest)
-        rows = torch.tensor([*refused], device=arrived.doubtful.device)
+        rows = on_device(torch.tensor([*refused]), arrived.doubtful.device)
         return arrived._replace(doubtful=arrived.doubtful.index_fill(0, rows, True))
-
-    def _round_trip(
-        self,
-        channel: Channel,
-        section: KVCache,
-        layouts: Sequence[Layout],
-        chosen: Sequence[Positions],
-    ) -> tuple[KVCache, list[int]]:
-        """The codec's, of payloads that end where `chosen` says."""
-        codec = self._codec(channel)
-        if not any(each.most_bytes for each in chosen):
-            return codec.round_trip(section, layouts)
-        codec, most = _embedded(codec), []
-        for layout, each in zip(layouts, chosen, strict=True):
-            header = self.header(channel, each)
-            around = around_bytes(header) if header else each.most_bytes
-            most.append((each.most_bytes - around) or codec.least_bytes(layout))
-        return codec.round_trip(section, layouts, most)
 
     def _codec(self, channel: Channel) -> CacheCodec:
         found = self.calibration.hash if self.calibration else ""
@@ -268,20 +254,24 @@ def _embedded(codec: CacheCodec) -> EmbeddedCodec:
     return codec
 
 
-def _packet_bytes(header: Header | None) -> int | None:
-    """`packet.packet_bytes`; 0 without a header. Where tokens stand does not matter to payloads."""
-    if header is None:
-        return 0
-    layout = header.layout
-    if not layout.by_layer:
-        layout = replace(layout, runs=(range(layout.tokens),), text_tokens=0)
-    payload = _payload_bytes(header.codec, layout)  # type: ignore[arg-type]  # all are frozen
-    return None if payload is None else around_bytes(header) + payload
+def _round_trip(
+    codec: CacheCodec, section: KVCache, layouts: Sequence[Layout], most_bytes: Sequence[int] | None
+) -> tuple[KVCache, list[int]]:
+    """The codec's; with `most_bytes` of payloads that end there, 0 for the least."""
+    if most_bytes is None:
+        return codec.round_trip(section, layouts)
+    found = _embedded(codec)
+    most = [
+        each or found.least_bytes(layout) for each, layout in zip(most_bytes, layouts, strict=True)
+    ]
+    return found.round_trip(section, layouts, most)
 
 
-@lru_cache(maxsize=4096)
-def _payload_bytes(codec: CacheCodec, layout: Layout) -> int | None:
-    return codec.payload_bytes(layout)
+@lru_cache(1 << 12)  # asked of each question, for its budget and for its record
+def _whole_bytes(geometry: Geometry, *layers_and_runs: Any) -> int:
+    layout = Layout(geometry, *layers_and_runs)
+    header = Header(codec("bf16"), bytes(IDENTITY_BYTES), layout)
+    return (packet_bytes(header) or 0) if layout.runs else 0
 
 
 def _no_numbers(caches: Sequence[KVCache], layout: Layout) -> Tensor:
@@ -291,14 +281,7 @@ def _no_numbers(caches: Sequence[KVCache], layout: Layout) -> Tensor:
     if not tensors:
         first = caches[0].keys[0]
         return torch.zeros(len(first), dtype=torch.bool, device=first.device)
-    return ~torch.isfinite(torch.stack(list(map(_largest, tensors))).amax(0))
-
-
-def _largest(tensor: Tensor) -> Tensor:
-    """The largest magnitude of each row's numbers [B]; NaN where one is."""
-    if tensor.is_cuda:  # one kernel
-        return torch.linalg.vector_norm(tensor, torch.inf, (1, 2, 3))
-    return torch.maximum(tensor.amax((1, 2, 3)), -tensor.amin((1, 2, 3)))  # in a tenth of the time
+    return stacked.no_numbers(tensors)
 
 
 def gather(cache: KVCache, chosen: Sequence[Positions]) -> KVCache:

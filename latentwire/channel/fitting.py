@@ -98,7 +98,7 @@ def ended(
 ) -> list[Positions]:
     """What each message sends of `chosen` where its stream ends at its budget; nothing where not
     even what stands before the stream fits. The codec is an `EmbeddedCodec`."""
-    least = [endpoint.least_bytes(channel, each) for each in chosen]
+    least = endpoint.least_bytes(channel, chosen)
     return [
         replace(each, most_bytes=most) if needed and needed <= most else Positions()
         for each, needed, most in zip(chosen, least, budgets_bytes, strict=True)

@@ -8,6 +8,7 @@ import numpy as np
 from latentwire.channel.codec import CodecError
 
 LARGEST_NUMBER = 2**32 - 1
+_LONGER = 128 ** np.arange(1, 5)  # the first numbers of two bytes, of three, of four and of five
 
 
 class PacketError(CodecError):
@@ -27,6 +28,11 @@ def varint(value: int) -> bytes:
 def varints(values: Sequence[int]) -> bytes:
     """One after the other."""
     return b"".join(map(varint, values))
+
+
+def varint_bytes(values: np.ndarray) -> np.ndarray:
+    """Lengths of `varint` of each of an array's numbers, int64."""
+    return np.searchsorted(_LONGER, values, side="right") + 1
 
 
 def mask(layers: Sequence[int], count: int) -> bytes:

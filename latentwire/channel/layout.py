@@ -10,6 +10,7 @@ from torch import Tensor
 from c2c.cache import Geometry, KVCache
 from c2c.sections import Runs
 from latentwire.channel.codec import CodecError
+from latentwire.channel.layer_runs import LayerRuns
 from latentwire.channel.positions import Positions
 from latentwire.channel.tokens_of_runs import tokens_of_rows
 
@@ -25,7 +26,7 @@ class Layout:
     value_layers: tuple[int, ...]
     runs: Runs  # of the prompt's tokens: its sections that are merged
     first_position: int = 0  # position of the prompt's first token in its conversation
-    by_layer: tuple[Runs, ...] = ()  # of all sharer layers, where they send different tokens
+    by_layer: Sequence[Runs] = ()  # of all sharer layers, where they send different tokens
     text_tokens: int = 0  # as in `Positions`
     classes: bytes = b""  # as in `Positions`
 
@@ -38,9 +39,16 @@ class Layout:
         """Of all sections: no layer sends more."""
         return sum(map(len, self.runs))
 
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """How many tokens each layer sends."""
+        if not self.by_layer:
+            return (self.tokens,) * self.geometry.layers
+        return tuple(LayerRuns.of(self.by_layer).counts())
+
     def tokens_of(self, layer: int) -> int:
         """How many tokens one layer sends."""
-        return sum(map(len, self.by_layer[layer])) if self.by_layer else self.tokens
+        return self.counts[layer]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -64,13 +72,13 @@ class Layout:
     @cached_property
     def sent(self) -> tuple[Site, ...]:
         """Kind and layer of every tensor sent, in the packet's order: those that have tokens."""
-        return tuple(site for site in self.sites if self.tokens_of(site[1]))
+        return tuple(site for site in self.sites if self.counts[site[1]])
 
     @property
     def elements(self) -> int:
         """Numbers sent."""
         width = self.geometry.kv_heads * self.geometry.head_dim
-        return width * sum(self.tokens_of(layer) for _, layer in self.sent)
+        return width * sum(self.counts[layer] for _, layer in self.sites)
 
     def positions(self, layer: int = 0) -> Tensor:
         """Position in its conversation of every token that a layer sends, int64 [T]."""

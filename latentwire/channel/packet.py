@@ -42,8 +42,8 @@ from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
 from latentwire.channel.device_codec import DeviceCodec, cast, on_device, on_host
 from latentwire.channel.header_fields import LARGEST_NUMBER, PacketError, Reader, mask, varints
+from latentwire.channel.layer_runs import LayerRuns
 from latentwire.channel.layout import Layout, tensor_of
-from latentwire.channel.positions import lies_within
 from latentwire.channel.registry import read_codec
 from latentwire.errors import LatentWireError
 
@@ -58,6 +58,7 @@ FEW_RUNS = 1024  # are read whatever the limit, so that a refusal tells their to
 MOST_UNPACKED = 1 << 27  # numbers, of a payload whose length the header does not tell
 MOST_RUNS = 1 << 20  # of all layers together, where they differ
 _FIXED = struct.Struct("<4sBB8sHHH")
+FIXED_BYTES = _FIXED.size
 CHECKSUM_BYTES = 4
 _LARGEST_SIZE = 2**16 - 1
 _CPU = torch.device("cpu")
@@ -174,7 +175,8 @@ def encode_header(header: Header) -> bytes:
         numbers.append(layout.text_tokens)
     if layout.by_layer:
         numbers.append(0)
-    for runs in (layout.runs, *(layout.by_layer[n] for n in _layers(layout) if layout.by_layer)):
+    named = layers_named(layout) if layout.by_layer else []
+    for runs in (layout.runs, *(layout.by_layer[layer] for layer in named)):
         numbers.append(len(runs))
         end = 0
         for run in runs:
@@ -184,7 +186,7 @@ def encode_header(header: Header) -> bytes:
     return fixed + masks + varints(numbers) + header.codec.parameters(layout)
 
 
-def _layers(layout: Layout) -> list[int]:
+def layers_named(layout: Layout) -> list[int]:
     """Those that the masks name, ascending."""
     return sorted({*layout.key_layers, *layout.value_layers})
 
@@ -267,7 +269,7 @@ def decode_header(
     A packet that needs a calibration has a header without it too, but cannot be decoded. What is
     larger than `decode` allows is refused.
     """
-    if len(data) < _FIXED.size + CHECKSUM_BYTES:
+    if len(data) < FIXED_BYTES + CHECKSUM_BYTES:
         raise PacketError(f"{len(data)} bytes are too few for a packet")
     magic, version, number, identity, layers, kv_heads, head_dim = _FIXED.unpack_from(data)
     if magic != MAGIC:
@@ -281,7 +283,7 @@ def decode_header(
         raise PacketError(_WRONG)
     if 0 in (layers, kv_heads, head_dim):
         raise PacketError("a cache of no layers, heads or channels is not a cache")
-    reader = Reader(data[:end], _FIXED.size)
+    reader = Reader(data[:end], FIXED_BYTES)
     most = MOST_TOKENS if most_tokens is None else most_tokens
     layout = _read_layout(reader, Geometry(layers, kv_heads, head_dim), version, most)
     header = Header(read_codec(number, reader, layout, calibration), identity, layout)
@@ -326,22 +328,23 @@ def _read_layout(reader: Reader, geometry: Geometry, version: int, most: int) ->
     return layout
 
 
-def _runs_by_layer(reader: Reader, layout: Layout, most_tokens: int) -> tuple[Runs, ...]:
+def _runs_by_layer(reader: Reader, layout: Layout, most_tokens: int) -> LayerRuns:
     """What each layer sends; PacketError for tokens in no section, and for what would have been
     written in fewer bytes."""
     by_layer: list[Runs] = [()] * layout.geometry.layers
     left = MOST_RUNS
-    for layer in _layers(layout):
+    named = layers_named(layout)
+    for layer in named:
         by_layer[layer] = runs = _runs(reader, min(max(most_tokens, FEW_RUNS), left), most_tokens)
         left -= len(runs)
-        if not lies_within(runs, layout.runs):
-            raise PacketError(f"layer {layer} sends tokens that lie in no section")
-    sent = [by_layer[layer] for layer in _layers(layout)]
-    if not any(sent):
+    sent = LayerRuns.of(by_layer)
+    if len(outside := sent.outside(layout.runs)):
+        raise PacketError(f"layer {outside[0]} sends tokens that lie in no section")
+    if not len(sent.table):
         raise PacketError("no layer sends any token: for that, no packet is sent")
-    if all(runs == layout.runs for runs in sent):
+    if sent.are(layout.runs, named):
         raise PacketError("the packet names for each layer the tokens that all send")
-    return tuple(by_layer)
+    return sent
 
 
 def _runs(reader: Reader, most: int, most_tokens: int) -> Runs:

@@ -90,10 +90,10 @@ class PerTensor(DeviceCodec):
             sent = [tensor_of(cache, *site) for site in sites]
             tensors |= zip(sites, stacked.round_trip(codec, sent), strict=True)
         # One of each length is enough: what else a layout says, they have in common.
-        of_length = {(layout.tokens, layout.by_layer): layout for layout in layouts}
-        lengths = {tokens: self.payload_bytes(layout) for tokens, layout in of_length.items()}
+        of_length = {layout.counts: layout for layout in layouts}
+        lengths = {counts: self.payload_bytes(layout) for counts, layout in of_length.items()}
         whole = layouts[0].cache(tensors, cache.keys[0])
-        return whole, [lengths[layout.tokens, layout.by_layer] for layout in layouts]
+        return whole, [lengths[layout.counts] for layout in layouts]
 
     def parameters(self, layout: Layout) -> bytes:
         return b""

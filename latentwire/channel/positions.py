@@ -1,6 +1,5 @@
 """Which tokens of a prompt go: chosen by a selector, said by the packet, obeyed by the receiver."""
 
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -8,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from c2c.sections import Runs, runs_of
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it brings numpy: a list of names should not wait for that
     import numpy as np
+
+    from latentwire.channel.layer_runs import LayerRuns
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Positions:
     """
 
     sections: Runs = ()
-    by_layer: tuple[Runs, ...] = ()  # by sharer layer; empty where each sends all of the sections
+    # By sharer layer; empty where each sends all of the sections. Best `LayerRuns`: they are quick
+    by_layer: Sequence[Runs] = ()
     # Tokens of the whole text, where the receiver must be told: its own prompt stands behind it.
     # 0: it knows, or the text ends with the last section.
     text_tokens: int = 0
@@ -42,12 +44,12 @@ class Positions:
         return cls.of_runs(tuple(map(runs_of, layers)), section)
 
     @classmethod
-    def of_runs(cls, by_layer: tuple[Runs, ...], section: Iterable[int]) -> "Positions":
+    def of_runs(cls, by_layer: Sequence[Runs], section: Iterable[int]) -> "Positions":
         """The same, of each layer's runs."""
-        if not any(by_layer):
+        layers, sections = _layer_runs(by_layer), runs_of(section)
+        if not len(layers.table):
             return cls()
-        sections = runs_of(section)
-        return cls(sections, () if all(runs == sections for runs in by_layer) else by_layer)
+        return cls(sections, () if layers.are(sections, range(len(layers))) else layers)
 
     def __hash__(self) -> int:
         return self._hash
@@ -56,7 +58,8 @@ class Positions:
     def _hash(self) -> int:
         """Worked out once: there may be hundreds of runs, and what is known of one is looked up
         again and again."""
-        return hash((self.sections, self.by_layer, self.text_tokens, self.classes, self.most_bytes))
+        layers = len(self.by_layer), self.table.tobytes()
+        return hash((self.sections, layers, self.text_tokens, self.classes, self.most_bytes))
 
     def __getstate__(self) -> dict[str, object]:
         """The fields alone: another process has other hashes."""
@@ -73,7 +76,7 @@ class Positions:
         def there(runs: Runs) -> Runs:
             return runs_of(to[position] for run in runs for position in run)
 
-        by_layer = tuple(map(there, self.by_layer))
+        by_layer = self.by_layer and _layer_runs([*map(there, self.by_layer)])
         return replace(self, sections=there(self.sections), by_layer=by_layer)
 
     @property
@@ -99,33 +102,24 @@ class Positions:
         """What one sharer layer sends, position by position."""
         return [position for run in self.runs(layer) for position in run]
 
-    @cached_property
+    @property
     def table(self) -> "np.ndarray":
         """Every run: its layer (0 where they do not differ), start and length, int64 [N, 3]."""
-        import numpy as np  # where only names are asked for, it is not waited for
+        return self._layers.table
 
-        layers = self.by_layer or (self.sections,)
-        runs = [run for each in layers for run in each]
-        numbers = [[run.start for run in runs], [len(run) for run in runs]]
-        layer = np.repeat(np.arange(len(layers)), list(map(len, layers)))
-        return np.stack([layer, *np.array(numbers, dtype=np.int64)], axis=1)
-
-    def _ascend(self) -> bool:
-        """Whether the runs of each layer are what `Runs` says."""
-        layer, start, length = self.table.T
-        same = layer[1:] == layer[:-1]
-        apart = start[1:] > start[:-1] + length[:-1]
-        return bool((length > 0).all() and (start >= 0).all() and (apart | ~same).all())
+    @cached_property
+    def _layers(self) -> "LayerRuns":
+        return _layer_runs(self.by_layer or (self.sections,))
 
     def fault(self, prompt_tokens: int, layers: int) -> str:
         """What is wrong with them for a prompt of that length; "" if nothing is."""
-        if not is_runs(self.sections) or not self._ascend():
+        if not is_runs(self.sections) or (self.by_layer and not self._layers.ascend()):
             return "positions do not ascend, or start below 0"
         if self.sections and self.sections[-1].stop >= prompt_tokens:
             return f"position {self.sections[-1].stop - 1} of a prompt of {prompt_tokens} tokens"
         if self.by_layer and len(self.by_layer) != layers:
             return f"positions for {len(self.by_layer)} of {layers} layers"
-        if not all(lies_within(runs, self.sections) for runs in self.by_layer):
+        if self.by_layer and len(self._layers.outside(self.sections)):
             return "positions of a layer that lie in no section"
         return ""
 
@@ -136,13 +130,7 @@ def is_runs(runs: Runs) -> bool:
     return all(run and run.start > end for run, end in zip(runs, ends, strict=False))
 
 
-def lies_within(runs: Runs, sections: Runs) -> bool:
-    """Whether each run, of `runs` that are what `Runs` says, lies in one of the sections."""
-    if len(sections) == 1 and runs:
-        return sections[0].start <= runs[0].start and runs[-1].stop <= sections[0].stop
-    starts = [section.start for section in sections]
-    found = [bisect_right(starts, run.start) - 1 for run in runs]
-    return all(
-        place >= 0 and run.stop <= sections[place].stop
-        for run, place in zip(runs, found, strict=True)
-    )
+def _layer_runs(layers: Sequence[Runs]) -> "LayerRuns":
+    from latentwire.channel.layer_runs import LayerRuns
+
+    return LayerRuns.of(layers)

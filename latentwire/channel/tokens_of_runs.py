@@ -1,5 +1,5 @@
-"""From runs of tokens to tokens one by one, and back: worked out for many rows at once, the former
-on the device, where there may be millions of them."""
+"""From runs of tokens to tokens one by one: worked out for many rows at once, on the device, where
+there may be millions of them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from c2c.on_device import on_device
-from c2c.sections import Runs
 from latentwire.channel.positions import Positions
 
 
@@ -35,21 +34,24 @@ class Table(NamedTuple):
 
 def table_of(chosen: Sequence[Positions], layers: int) -> Table:
     """What each of so many layers sends of each row."""
-    tables = [each.table for each in chosen]
+    tables = [_of_layers(each, layers) for each in chosen]
     found = np.concatenate(tables)
     row = np.repeat(np.arange(len(chosen)), list(map(len, tables)))
-    everywhere = np.array([not each.by_layer for each in chosen])[row]
-    if layers > 1 and everywhere.any():  # such a row's runs are every layer's
-        same = np.tile(found[everywhere], (layers, 1))
-        same[:, 0] = np.repeat(np.arange(layers), everywhere.sum())
-        row = np.concatenate([row[~everywhere], np.tile(row[everywhere], layers)])
-        found = np.concatenate([found[~everywhere], same])
-    order = np.lexsort((found[:, 1], row, found[:, 0]))
+    order = found[:, 0].astype(np.uint16).argsort(kind="stable")  # of so small numbers by radix
     row, (layer, start, tokens) = row[order], found[order].T
     before = tokens.cumsum() - tokens
     first = np.r_[True, (layer[1:] != layer[:-1]) | (row[1:] != row[:-1])][: len(row)]
     place = before - np.maximum.accumulate(np.where(first, before, 0))
     return Table(layer, row, start, tokens, place)
+
+
+def _of_layers(chosen: Positions, layers: int) -> np.ndarray:
+    """A row's table; where its layers do not differ, its runs are every layer's."""
+    table = chosen.table
+    if chosen.by_layer or layers == 1:
+        return table
+    layer = np.repeat(np.arange(layers), len(table))
+    return np.column_stack([layer, np.tile(table[:, 1:], (layers, 1))])
 
 
 def tokens_of_runs(
@@ -81,16 +83,3 @@ def tokens_of_rows(chosen: Sequence[Positions], layers: int, device: torch.devic
         each[:, :longest]
         for each, longest in zip(every[index].unflatten(0, (layers, rows)), most, strict=True)
     ]
-
-
-def runs_of_rows(tokens: np.ndarray) -> tuple[Runs, ...]:
-    """`sections.runs_of` of each row of [R, K], none of which holds a token twice."""
-    if not tokens.size:
-        return ((),) * len(tokens)
-    ordered = np.sort(tokens, axis=1)
-    apart = np.diff(ordered, axis=1) != 1
-    edge = np.ones((len(tokens), 1), dtype=bool)
-    begins, ends = np.hstack([edge, apart]), np.hstack([apart, edge])
-    runs = list(map(range, ordered[begins].tolist(), (ordered[ends] + 1).tolist()))
-    stops = begins.sum(1).cumsum().tolist()
-    return tuple(tuple(runs[start:stop]) for start, stop in zip([0, *stops], stops, strict=False))

@@ -15,7 +15,6 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from c2c.batched_decoding import Decoder
 from c2c.cache import KVCache, geometry
@@ -29,7 +28,7 @@ from latentwire.channel.fitting import Lengths
 from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.ranked import Ranked
-from latentwire.channel.selectors.registry import needs_queries, selector
+from latentwire.channel.selectors.registry import selector
 from latentwire.channel.selectors.seen import Seen, ranks_of_rows
 from latentwire.channel.tokens_of_runs import tokens_of_rows
 from latentwire.controls.registry import MATCHED, is_lent
@@ -55,6 +54,7 @@ from latentwire.evaluation.reading import (
     sent_text,
     sharers_text,
 )
+from latentwire.evaluation.room import need_queries, query_heads
 from latentwire.evaluation.unanswerable import NOT_FINITE, finite_rows, refusal
 from latentwire.evaluation.workspace import Workspace
 from latentwire.spec.condition import Channel, Condition
@@ -200,7 +200,7 @@ class Batch:
         """Tokens of each of the receiver's prompts."""
         return [len(prompt.ids) for prompt in self.prompts]
 
-    @property
+    @cached_property
     def slots(self) -> int:
         """That a row needs: for what may stand in front, the longest prompt and its answer."""
         lent = [donor for each in self.donors.values() for donor in each]
@@ -214,7 +214,11 @@ class Batch:
     def decoder(self, name: str, conditions: int) -> Decoder:
         """The decoder of `receiver` or `sharer`, with a row for each condition and example."""
         return self.work.decoder(
-            name, self.work.pair.model(name), conditions * len(self.questions), self.slots
+            name,
+            self.work.pair.model(name),
+            conditions * len(self.questions),
+            self.slots,
+            conditions,
         )
 
     def read(self, name: str, prompts: Sequence[Text], queries: bool = False) -> KVCache:
@@ -528,11 +532,6 @@ def _one_by_one(messages: Messages, selectors: Iterable[Ranked]) -> list[tuple[K
     ]
 
 
-def need_queries(conditions: Iterable[Condition]) -> bool:
-    """Whether what is sent under any of these is chosen by the queries of the sharer's tokens."""
-    return any(needs_queries(c.channel) for c in conditions if c.channel)
-
-
 def _donor(sends: Sends) -> int:
     """Which donor's prompt the sharer reads for it; 0: the question's own."""
     control, donor = sends
@@ -541,11 +540,6 @@ def _donor(sends: Sends) -> int:
 
 def _by_oracle(condition: Condition) -> bool:
     return condition.channel is not None and condition.channel.order in ORACLES
-
-
-def query_heads(model: PreTrainedModel) -> int:
-    """Heads of the model's queries."""
-    return int(model.config.get_text_config().num_attention_heads)
 
 
 def slots_needed(

@@ -5,46 +5,36 @@ conditions (see `batch`). Packets are not made: their effect and length are comp
 prove equal.
 """
 
-import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, partial
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 from itertools import takewhile
 
 import torch
 from torch import Tensor
 
-from c2c.cache import geometry
 from c2c.fast_ops import fast_steps
+from c2c.pieces import rounded
 from c2c.slot_cache import slot_attention
-from latentwire.controls.registry import is_lent
 from latentwire.errors import Unanswerable
 from latentwire.evaluation import baselines_batched
-from latentwire.evaluation.batch import (
-    Answers,
-    answer,
-    need_queries,
-    query_heads,
-    slots_needed,
-)
+from latentwire.evaluation.batch import Answers, answer, slots_needed
 from latentwire.evaluation.loaded_pair import LoadedPair
-from latentwire.evaluation.memory import shrink_batch, usable_bytes
+from latentwire.evaluation.memory import shrink_batch
 from latentwire.evaluation.pipeline import written_record
 from latentwire.evaluation.progress import Progress
 from latentwire.evaluation.reading import Donors
 from latentwire.evaluation.record import Record, unanswered
-from latentwire.evaluation.unanswerable import require_answerable
+from latentwire.evaluation.room import example_bytes, room_for
+from latentwire.evaluation.unanswerable import asked_alike, require_answerable
 from latentwire.evaluation.workspace import Workspace
 from latentwire.spec.axes import BASELINES
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
 
-log = logging.getLogger("latentwire")
-
 OnFirstLogits = Callable[[Condition, int, Tensor], None]  # question's index, logits [vocabulary]
 
-PLAIN_EXAMPLES = 32  # without a GPU: more do not pay for themselves
 SAME_SLOTS = 128
 
 
@@ -120,17 +110,25 @@ class _Call:
 
     def finished(self) -> dict[Condition, list[Record]]:
         """All records: of what cannot be answered, then of the rest, batch by batch."""
-        for condition, kept in self.records.items():
-            for row, pair in enumerate(
-                zip(self.questions, self.donors[condition.donor], strict=True)
-            ):
-                kept[row] = _refused(self.work.pair, condition, *pair)
-            if refused := sum(record is not None for record in kept):
-                self.progress(refused)
+        self.refuse()
         models = tuple(dict.fromkeys((self.work.pair.receiver, self.work.pair.sharer)))
         with slot_attention(*models), fast_steps(*models):
             self.answer_all()
         return {c: [_made(record) for record in kept] for c, kept in self.records.items()}
+
+    def refuse(self) -> None:
+        """Record what is seen to be unanswerable before any model is asked."""
+        reasons: dict[Hashable, list[str]] = {}  # conditions have them in common
+        for condition, kept in self.records.items():
+            pairs = list(zip(self.questions, self.donors[condition.donor], strict=True))
+            alike = asked_alike(condition)
+            if alike not in reasons:
+                reasons[alike] = [_reason(self.work.pair, condition, *pair) for pair in pairs]
+            refused = [row for row, reason in enumerate(reasons[alike]) if reason]
+            for row in refused:
+                kept[row] = unanswered(condition, *pairs[row], reasons[alike][row])
+            if refused:
+                self.progress(len(refused))
 
     def missing(self, row: int) -> list[Condition]:
         """Under which a question has no record yet."""
@@ -139,32 +137,70 @@ class _Call:
     def answer_all(self) -> None:
         # The longest first: what they need, all others find.
         waiting = [row for row in range(len(self.questions)) if self.missing(row)]
-        needed = [
-            _slots(self.work.pair, question, lent)
-            for question, *lent in zip(self.questions, *self.donors.values(), strict=True)
-        ]
-        shared = _message_of(self.questions)
-        longest: dict[int, int] = defaultdict(int)
+        needed = [self.slots([row]) for row in range(len(self.questions))]
+        self.longest = defaultdict[int, int](int)
         for row in waiting:
-            longest[shared[row]] = max(longest[shared[row]], needed[row])
+            message = self.message_of[row]
+            self.longest[message] = max(self.longest[message], needed[row])
         # Questions that get one message stand together: it is made once a batch.
-        waiting.sort(key=lambda row: (-longest[shared[row]], shared[row], -needed[row]))
-        slots = -(-max((needed[row] for row in waiting), default=0) // SAME_SLOTS) * SAME_SLOTS
+        waiting.sort(key=lambda row: (-self.needed(row), self.message_of[row], -needed[row]))
+        self.plan(waiting)
         while waiting:
-            room = self.batch_size or _room(self.work, self.conditions, slots)
-            lacking = self.missing(waiting[0])
-            most = _whole_messages(
-                [shared[row] for row in waiting], _balanced_batch_size(len(waiting), room)
-            )
-            rows = _same_pending_prefix(waiting[:most], self.missing)
+            rows, lacking = self.next_batch(waiting), self.missing(waiting[0])
             asked = lacking[: self.together]
             answers = self.answers(asked, rows)
             if answers is None:
-                self.shrink(len(rows), len(asked))
+                self.shrink(rows, len(asked))
+                self.plan(waiting)
                 continue
             self.keep(answers, rows)
             if len(asked) == len(lacking):
                 waiting = waiting[len(rows) :]
+
+    def slots(self, rows: Sequence[int]) -> int:
+        """That each of these questions needs where they go together."""
+        questions = [self.questions[row] for row in rows]
+        lent = [each[row] for each in self.donors.values() for row in rows]
+        most_new_tokens = max(question.task.max_new_tokens for question in questions)
+        return slots_needed(self.work.pair, questions, lent, most_new_tokens)
+
+    @cached_property
+    def message_of(self) -> list[int]:
+        """Of each question the first that gets the same message: on the evidence that the sharer
+        alone reads. Others are alone."""
+        first: dict[tuple[int, ...], int] = {}
+        return [
+            first.setdefault(question.prompts.sharer_ids, row) if question.prompts.private else row
+            for row, question in enumerate(self.questions)
+        ]
+
+    def needed(self, row: int) -> int:
+        """Slots that the longest of the questions with this one's message needs."""
+        return self.longest[self.message_of[row]]
+
+    def plan(self, waiting: Sequence[int]) -> None:
+        """Have decoders made that all batches to come fit in."""
+        work, conditions = self.work, self.conditions
+        most = -(-max(map(self.needed, waiting), default=0) // SAME_SLOTS) * SAME_SLOTS
+        if not self.batch_size and not (work.room and work.room.serves(conditions, most)):
+            work.release()
+            work.room = room_for(work.pair, conditions, most, work.at_once.tokens)
+        work.most_examples = work.most_slots = 0
+        while waiting:
+            rows = self.next_batch(waiting)
+            work.most_examples = max(work.most_examples, len(rows))
+            work.most_slots = max(work.most_slots, len(rows) * rounded(self.slots(rows)))
+            waiting = waiting[len(rows) :]
+
+    def next_batch(self, waiting: Sequence[int]) -> list[int]:
+        """The first of those that wait, as many as go together: the shorter, the more."""
+        most, pair = self.batch_size, self.work.pair
+        if not most:
+            assert self.work.room is not None
+            most = self.work.room.examples(pair, self.conditions, self.needed(waiting[0]))
+        most = _balanced_batch_size(len(waiting), most)
+        most = _whole_messages([self.message_of[row] for row in waiting[: most + 1]], most)
+        return _same_pending_prefix(waiting[:most], self.missing)
 
     def answers(self, asked: list[Condition], rows: list[int]) -> dict[Condition, Answers] | None:
         """Of one batch; None where memory does not suffice."""
@@ -181,13 +217,14 @@ class _Call:
             )
         )
 
-    def shrink(self, examples: int, conditions: int) -> None:
-        """Try less after that many were too many."""
-        most, self.together = shrink_batch(self.work.pair.device, examples, conditions)
+    def shrink(self, rows: Sequence[int], conditions: int) -> None:
+        """Try less after these questions were too many under so many conditions."""
+        most, self.together = shrink_batch(self.work.pair.device, len(rows), conditions)
         if self.batch_size:
             self.batch_size = most
-        elif self.work.capacity is not None:  # known to the next call too
-            self.work.capacity = self.work.capacity[0], most
+        elif self.work.room is not None:  # known to the next call too
+            each = example_bytes(self.work.pair, self.conditions, self.needed(rows[0]))
+            self.work.room = replace(self.work.room, usable_bytes=most * each)
 
     def keep(self, answers: dict[Condition, Answers], rows: list[int]) -> None:
         """Make the records of a batch."""
@@ -207,25 +244,13 @@ class _Call:
         self.progress(len(answers) * len(rows))
 
 
-def _refused(
-    pair: LoadedPair, condition: Condition, question: Question, donor: Question
-) -> Record | None:
-    """The record of a question that is seen to be unanswerable before any model is asked."""
+def _reason(pair: LoadedPair, condition: Condition, question: Question, donor: Question) -> str:
+    """Why a question cannot be answered; "" where nothing is in the way."""
     try:
         require_answerable(pair, condition, question, donor)
-        return None
+        return ""
     except Unanswerable as reason:
-        return unanswered(condition, question, donor, str(reason))
-
-
-def _message_of(questions: Sequence[Question]) -> list[int]:
-    """Of each question the first that gets the same message: on the evidence that the sharer alone
-    reads. Others are alone."""
-    first: dict[tuple[int, ...], int] = {}
-    return [
-        first.setdefault(question.prompts.sharer_ids, row) if question.prompts.private else row
-        for row, question in enumerate(questions)
-    ]
+        return str(reason)
 
 
 def _whole_messages(messages: Sequence[int], most: int) -> int:
@@ -262,77 +287,7 @@ def _by_row(on_first_logits: OnFirstLogits, rows: Sequence[int]) -> Callable[...
     return see
 
 
-def _slots(pair: LoadedPair, question: Question, donors: Sequence[Question]) -> int:
-    """Slots that a question needs."""
-    return slots_needed(pair, [question], donors, question.task.max_new_tokens)
-
-
-def _room(work: Workspace, conditions: Sequence[Condition], slots: int) -> int:
-    """How many examples go together: one number for a whole call, so that its batches use the same
-    buffers and graphs, and for later calls that need no more. Worked out on a device made free."""
-    known = work.capacity is not None and work.capacity[0][1] == frozenset(conditions)
-    if work.capacity is None or not known or work.capacity[0][0] < slots:
-        work.release()
-        fits = examples_that_fit(work.pair, conditions, slots, work.at_once.tokens)
-        work.capacity = (slots, frozenset(conditions)), fits
-    return work.capacity[1]
-
-
 def _balanced_batch_size(waiting: int, most: int) -> int:
     """At most `most` of those that wait, in batches as equal as can be."""
     batches = -(-waiting // most)
     return -(-waiting // batches)
-
-
-def examples_that_fit(
-    pair: LoadedPair, conditions: Sequence[Condition], slots: int, tokens_at_once: int
-) -> int:
-    """How many examples go together: as many as fit in free memory, one at least."""
-    usable, most = usable_bytes(pair.device), None
-    if pair.device.type == "cuda":
-        usable -= _activation_bytes(pair, slots, tokens_at_once)
-    else:
-        most = PLAIN_EXAMPLES
-    example = example_bytes(pair, conditions, slots)
-    fits = max(1, usable // example)
-    examples = fits if most is None else min(fits, most)
-    log.info(
-        "%d slots a row: %.2f GB usable, %.1f MB an example under %d conditions: %d together",
-        slots,
-        usable / 1e9,
-        example / 1e6,
-        len(conditions),
-        examples,
-    )
-    return examples
-
-
-def example_bytes(pair: LoadedPair, conditions: Sequence[Condition], slots: int) -> int:
-    """Memory that one example takes under all conditions: caches, and logits of its rows."""
-    receiver, sharer = (geometry(model.config) for model in (pair.receiver, pair.sharer))
-    number = pair.dtype.itemsize
-    own, sent = (2 * g.layers * g.width * slots * number for g in (receiver, sharer))
-    vocabulary = pair.receiver.config.get_text_config().vocab_size
-    logits = 3 * vocabulary * number
-    fused = [c for c in conditions if c.channel]
-    by_receiver = len([c for c in conditions if c.system == "receiver"]) + len(fused)
-    by_sharer = len(conditions) - by_receiver
-    # Prompts of one batch that are asked and lent; each cache sent; what arrives of it.
-    lent = {c.donor for c in fused if is_lent(c.control)}
-    caches = 1 + max(1, len(lent)) + len({c.sends for c in fused})
-    passed = sum(c.channel.keep_ratio for c in fused if c.channel)
-    asked = need_queries(fused) * query_heads(pair.sharer) / (2 * sharer.kv_heads)
-    shared = own + caches * sent * (1 + asked)
-    return int(shared + by_receiver * (own + logits) + by_sharer * (sent + logits) + passed * sent)
-
-
-def _activation_bytes(pair: LoadedPair, slots: int, tokens_at_once: int) -> int:
-    """Memory for what lies between layers while many tokens are read or fused."""
-    widths = []
-    for model in (pair.receiver, pair.sharer):
-        config = model.config.get_text_config()
-        heads = config.num_attention_heads
-        groups = heads // geometry(config).kv_heads
-        hidden = max(config.intermediate_size, heads * geometry(config).head_dim)
-        widths.append(8 * hidden + 4 * groups * slots)  # and the mask of folded attention
-    return tokens_at_once * max(widths) * pair.dtype.itemsize

@@ -26,6 +26,7 @@ from transformers import PreTrainedModel
 from c2c import receiver, sharer
 from c2c.cache import KVCache, tokens_at
 from c2c.interface import Interface
+from c2c.on_device import on_device
 from c2c.paired_prompts import PairedPrompts
 from c2c.receiver import Prefilled
 from c2c.sections import Runs, Section, runs_of, sections
@@ -308,7 +309,7 @@ def _taken_tokens(tensor: Tensor, index: Tensor) -> Tensor:
     rows, heads, tokens, head_dim = tensor.shape
     if index.numel() and int(index.max()) >= tokens:
         return tensor.new_full((rows, heads, index.shape[1], head_dim), torch.nan)
-    wide = index.to(tensor.device)[:, None, :, None]
+    wide = on_device(index, tensor.device)[:, None, :, None]
     return tensor.gather(2, wide.expand(-1, heads, -1, head_dim))
 
 

@@ -6,7 +6,7 @@ are no numbers. It would be so again on any machine. Memory, disks, stores and m
 are none of that, and nothing is recorded for them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -17,6 +17,7 @@ from c2c.errors import C2CError
 from c2c.sharer import require_readable
 from latentwire.channel.codec import CodecError
 from latentwire.channel.header_fields import PacketError
+from latentwire.controls.registry import is_lent
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.reading import sharers_text
@@ -54,6 +55,13 @@ def require_answerable(
             require_readable(len(sharers_text(pair.interface, source).ids))
         except C2CError as error:
             raise Unanswerable(str(error)) from None
+
+
+def asked_alike(condition: Condition) -> Hashable:
+    """What `require_answerable` looks at of a condition."""
+    channel, lent = condition.channel, is_lent(condition.control)
+    donor = condition.donor if channel and lent else 0
+    return condition.system, channel is not None, donor, bool(channel and channel.keep_ratio)
 
 
 def require_aligned(question: Question, source: Question) -> None:

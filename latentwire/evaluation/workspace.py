@@ -7,10 +7,10 @@ from typing import TypeVar
 from transformers import PreTrainedModel
 
 from c2c.batched_decoding import Decoder
-from c2c.pieces import AtOnce
+from c2c.pieces import AtOnce, rounded
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.memory import free_cache, out_of_memory
-from latentwire.spec.condition import Condition
+from latentwire.evaluation.room import Room
 
 # On a GPU a pass through a model is more than a thousand launches, whatever it holds.
 READ_AT_ONCE = {
@@ -31,8 +31,10 @@ class Workspace:
     pair: LoadedPair
     use_graphs: bool = True
     on_phase_end: Callable[[str], None] = lambda phase: None  # told when a phase ends, for timings
-    # What (slots, conditions) the decoders are for, and how many examples then go together.
-    capacity: tuple[tuple[int, frozenset[Condition]], int] | None = None
+    room: Room | None = None  # what batches are made to fit
+    # Of the batches at hand the most examples, and the most slots, each under one condition.
+    most_examples: int = 0
+    most_slots: int = 0
     _decoders: dict[str, Decoder] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -47,12 +49,18 @@ class Workspace:
         """What is for the pair's kind of device."""
         return each.get(self.pair.device.type, each["cpu"])
 
-    def decoder(self, name: str, model: PreTrainedModel, rows: int, slots: int) -> Decoder:
-        """The model's decoder, made anew when it is too small."""
+    def decoder(
+        self, name: str, model: PreTrainedModel, rows: int, slots: int, conditions: int = 0
+    ) -> Decoder:
+        """The model's decoder, made anew when it is too small: then large enough for all of the
+        batches at hand, where these have so many conditions."""
         if name in self._decoders and not self._decoders[name].holds(rows, slots):
             del self._decoders[name]  # before the next one, not after
         if name not in self._decoders:
-            self._decoders[name] = Decoder(model, rows, slots, self.use_graphs)
+            most_slots, most_rows = conditions * self.most_slots, conditions * self.most_examples
+            rows = max(rows, -(-most_slots // rounded(slots)))
+            self._decoders[name] = Decoder(model, rows, slots, self.use_graphs, most_rows)
+        self._decoders[name].divide(slots)
         return self._decoders[name]
 
     def release(self) -> None:

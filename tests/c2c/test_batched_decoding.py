@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from tiny import ARCHITECTURES, VOCABULARY, token_ids
@@ -105,17 +106,35 @@ def test_what_a_decoder_holds(models: dict[str, PreTrainedModel]) -> None:
     decoder = Decoder(models["llama"], 4, 33, use_graphs=False)
     assert decoder.slots.tokens == rounded(33) == 64
     assert decoder.holds(4, 64) and decoder.holds(1, 1)
-    assert not decoder.holds(5, 1) and not decoder.holds(1, 65)
+    assert decoder.holds(2, 128) and not decoder.holds(5, 1) and not decoder.holds(2, 129)
+
+
+@pytest.mark.parametrize("name", ["llama"])
+def test_its_memory_divided_anew(models: dict[str, PreTrainedModel], name: str) -> None:
+    """More rows that are shorter, then fewer that are longer, answer as in memory of their own."""
+    model = models[name]
+    decoder = Decoder(model, 4, 64, use_graphs=False, most_rows=12)
+    for rows, slots in ((4, 64), (8, 32), (2, 128)):
+        assert decoder.holds(rows, slots)
+        decoder.divide(slots)
+        assert decoder.slots.tokens == slots and len(decoder.slots.keys[0]) == rows
+        ids = token_ids(rows, 9, seed=rows)
+        answers = []
+        for each in (decoder, Decoder(model, rows, slots, use_graphs=False)):
+            with slot_attention(model):
+                read(model, ids, [8] * rows, each.slots.rows(0, rows), AtOnce(10_000, 0))
+                answers.append(each.greedy(ids[:, -1], [8] * rows, 20))
+        assert answers[0] == answers[1]
 
 
 class LateFlags:
     """What the host knows on a GPU: the flags of the step before."""
 
     def __init__(self, device: torch.device) -> None:
-        self.pending: list[bool] | None = None
+        self.pending: np.ndarray | None = None
 
-    def after(self, ended: Tensor) -> list[bool] | None:
-        before, self.pending = self.pending, ended.tolist()
+    def after(self, ended: Tensor) -> np.ndarray | None:
+        before, self.pending = self.pending, ended.numpy().copy()
         return before
 
     def forget(self) -> None:

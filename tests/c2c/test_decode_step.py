@@ -162,6 +162,22 @@ def test_decoding_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(arguments[5] is not None for _, arguments in seen)  # the rows' slots
 
 
+def test_memory_divided_anew() -> None:
+    """Recorded steps too serve more rows that are shorter, and fewer that are longer."""
+    model = make("qwen3", torch.float16)
+    decoder = Decoder(model, 4, 64, use_graphs=True, most_rows=8)
+    for rows, slots in ((4, 64), (8, 32), (4, 32), (2, 128)):
+        decoder.divide(slots)
+        ids = token_ids(rows, 9, seed=slots).to(DEVICE)
+        answers = []
+        for each in (decoder, Decoder(model, rows, slots, use_graphs=False)):
+            with slot_attention(model):
+                own = each.slots.rows(0, rows)
+                read(model, ids, [8] * rows, own, AtOnce(10_000, 0))
+                answers.append(each.greedy(ids[:, -1], [8] * rows, 12))
+        assert answers[0] == answers[1]
+
+
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 def test_on_a_device_that_is_not_the_current_one() -> None:
     """Kernels go where the tensors are, with recorded steps too."""

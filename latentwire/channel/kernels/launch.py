@@ -32,6 +32,8 @@ WARPS = 4
 SECTION = 16384  # numbers of a head that one program can hold, to read them once
 WIDTH = {2: 16, 3: 32, 4: 16}  # channels of a part of a rotated row by bits: 3 bits fill words
 
+_INFINITY_BITS = 0x7F800000  # of float32; those of NaN are larger
+
 Tensors = Sequence[Tensor] | Stack
 
 
@@ -103,16 +105,32 @@ def supports(codec: Codec, tensor: Tensor) -> bool:
     rule = spec_of(codec)
     return (
         rule is not None
-        and kernels_run(tensor)
-        and tensor.dtype in DTYPES
-        and tensor.ndim == 4
-        and tensor.shape[-1] in WIDTHS
+        and readable(tensor)
         and tensor.shape[-1] % (rule.group or 1) == 0
-        and tensor.stride(-1) == 1
-        and tensor.numel() > 0
         and tensor[0].numel() < 2**31  # offsets in an example's codes are of 32 bits
         and not (interpreted() and rule.name in ("e4m3", "e5m2"))  # it truncates to FP8
     )
+
+
+def readable(tensor: Tensor) -> bool:
+    """Whether the kernels read tensors like this one [B, H, T, D]."""
+    return (
+        kernels_run(tensor)
+        and tensor.dtype in DTYPES
+        and tensor.ndim == 4
+        and tensor.shape[-1] in WIDTHS
+        and tensor.stride(-1) == 1
+        and tensor.numel() > 0
+    )
+
+
+def no_numbers(tensors: Tensors) -> Tensor:
+    """Which rows of N tensors [B, H, T, D] hold NaN or infinity: bool [B]. Waits for no device."""
+    source = Stack.of(tensors)
+    rows, warps, _ = _tuned(source.tensors[0].shape[-1])
+    with torch.cuda.device_of(source.tensors[0]):
+        found = _largest(source, None, rows, warps)
+    return found.amax((0, 2)) >= _INFINITY_BITS
 
 
 def encode(
@@ -275,25 +293,31 @@ def _maxima(
 ) -> tuple[Tensor | None, int, int, bool]:
     """Bits of each head's largest magnitude, where a program cannot hold a whole head and finds
     it by itself; and `_tuned`."""
-    from latentwire.channel.kernels import scale_kernels
-
-    first = source.tensors[0]
-    batch, heads, tokens, head_dim = first.shape
+    *_, tokens, head_dim = source.tensors[0].shape
     rows, warps, steps = _tuned(head_dim, **tuning)
     if not rule.per_head:
         return None, rows, warps, steps
     whole = power_of_two(tokens)
     if whole * head_dim <= tuning.get("section", SECTION):
         return None, whole, max(warps, whole * head_dim // 2048), steps
-    shape = (len(source.tensors), batch, heads)
+    return _largest(source, lengths, rows, warps), rows, warps, steps
+
+
+def _largest(source: Stack, lengths: Tensor | None, rows: int, warps: int) -> Tensor:
+    """Bits of each head's largest magnitude, int32 [N, B, H]: in the order of the magnitudes, NaN
+    last."""
+    from latentwire.channel.kernels import scale_kernels
+
+    first = source.tensors[0]
+    shape = (len(source.tensors), *first.shape[:2])
     found = torch.zeros(shape, dtype=torch.int32, device=first.device)
     tiles = 4
     types = {"TYPE": _type(first.dtype), "ALIGNED": source.aligned}
     scale_kernels.maxima[_grid(source, rows * tiles)](
         source.pointers, lengths, found, *first.shape[:3], *first.stride()[:3],
-        D=head_dim, ROWS=rows, TILES=tiles, **types, num_warps=warps,
+        D=first.shape[-1], ROWS=rows, TILES=tiles, **types, num_warps=warps,
     )  # fmt: skip
-    return found, rows, warps, steps
+    return found
 
 
 def _grid(stack: Stack, rows: int) -> tuple[int]:

@@ -68,6 +68,8 @@ def choices(
     instruction is one section."""
     import torch
 
+    from c2c.on_device import on_device
+    from latentwire.channel.layer_runs import LayerRuns
     from latentwire.channel.selectors.scores import best_first
 
     if seen.interface.inserts:
@@ -76,12 +78,13 @@ def choices(
     if not any(tokens):  # prompts of one token
         return [lambda most_tokens: Positions()] * len(tokens)
     scores = seen.scores(oracle)
-    order = best_first(scores, torch.tensor(tokens, device=scores.device)).tolist()
+    counts = on_device(torch.tensor(tokens), scores.device)
+    order = best_first(scores, counts).cpu().numpy()
 
     def choose(row: int, most_tokens: int | None) -> Positions:
         n = prompt_tokens[row]
         count = Budget(keep_ratio, most_tokens).tokens(n)
-        return Positions.of_layers([layer[row][:count] for layer in order], range(n - 1))
+        return Positions.of_runs(LayerRuns.of_tokens(order[:, row, :count]), range(n - 1))
 
     return [partial(choose, row) for row in range(len(prompt_tokens))]
 

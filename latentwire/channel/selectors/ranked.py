@@ -85,10 +85,11 @@ class ByScore(Ranked):
     def chosen(self, ranks: Ranks, tokens: int, count: int) -> Positions:
         import numpy as np
 
-        from latentwire.channel.tokens_of_runs import runs_of_rows
+        from latentwire.channel.layer_runs import LayerRuns
 
-        always = self.always(tokens, count)
-        free = ranks[(ranks < always.start) | (ranks >= always.stop)].reshape(len(ranks), -1)
-        least = np.broadcast_to(np.array(always, dtype=ranks.dtype), (len(ranks), len(always)))
-        layers = runs_of_rows(np.hstack([least, free[:, : count - len(always)]]))
+        best, always = ranks, self.always(tokens, count)
+        if always:
+            best = ranks[(ranks < always.start) | (ranks >= always.stop)].reshape(len(ranks), -1)
+            best = np.hstack([np.broadcast_to(np.array(always), (len(ranks), len(always))), best])
+        layers = LayerRuns.of_tokens(best[:, :count])
         return Positions.of_runs(layers, range(tokens)) if self.by_layer else Positions(layers[0])

@@ -59,7 +59,7 @@ def test_more_classes_lose_no_more_than_uniform_bits_of_the_same_bytes(order: st
     channel = Channel(ALL, 1, order, budget_bytes=1)
     by_token = allocates(channel)
     assert by_token is not None
-    errors = [allocator._errors_of(each) for each in by_token.classes]
+    errors = allocator._errors_of(by_token.classes)
     weights = allocator._weights_of(order)
     picks = [
         partial(select, channel, cache.rows(row, row + 1).section(0, n), range(n + 1))

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from c2c.triton_support import available, interpreted
+from latentwire.channel import stacked
 from latentwire.channel.codec import Codec, CodecError
 from latentwire.channel.kernels.launch import (
     Encoded,
     decode,
     encode,
+    no_numbers,
     round_trip,
     supports,
 )
@@ -206,6 +208,20 @@ def test_no_number_is_not_sent(codec: Codec, value: float) -> None:
             encode(codec, tensors, tile=TILE, section=section)
     lengths = torch.full((2,), 12, dtype=torch.int32, device=DEVICE)
     encode(codec, tensors, lengths, tile=TILE)
+
+
+@kernels_run
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_rows_with_no_numbers(dtype: torch.dtype) -> None:
+    """Found wherever they stand, also in tensors of other shapes and places in memory."""
+    plain = [torch.randn(4, 2, tokens, 64).to(DEVICE, dtype) for tokens in (140, 140, 3)]
+    turned = torch.randn(4, 140, 2, 64).to(DEVICE, dtype).transpose(1, 2)
+    tensors = [*plain, turned]
+    assert stacked.no_numbers(tensors).tolist() == [False] * 4
+    plain[1][1, 1, 139, 63] = torch.nan
+    turned[3, 0, 0, 0] = -torch.inf
+    assert stacked.no_numbers(tensors).tolist() == [False, True, False, True]
+    assert no_numbers(plain[:2]).tolist() == [False, True, False, False]
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")

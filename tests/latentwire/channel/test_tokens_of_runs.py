@@ -5,9 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c2c.sections import runs_of
 from latentwire.channel.positions import Positions
-from latentwire.channel.tokens_of_runs import runs_of_rows, table_of, tokens_of_rows, tokens_of_runs
+from latentwire.channel.tokens_of_runs import table_of, tokens_of_rows, tokens_of_runs
 
 CPU = torch.device("cpu")
 
@@ -44,9 +43,3 @@ def test_numbers_of_a_run_are_those_of_its_tokens() -> None:
     numbers, place = tokens_of_runs(columns, np.array([2, 0, 3]), CPU)
     assert numbers.T.tolist() == [[7, 1]] * 2 + [[9, 3]] * 3
     assert place.tolist() == [0, 1, 0, 1, 2]
-
-
-@given(st.integers(0, 12), st.lists(st.permutations(range(14)), max_size=4))
-def test_runs_of_many_rows(count: int, rows: list[list[int]]) -> None:
-    tokens = np.array(rows, dtype=int).reshape(len(rows), 14)[:, :count]
-    assert runs_of_rows(tokens) == tuple(map(runs_of, tokens.tolist()))

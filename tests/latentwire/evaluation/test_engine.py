@@ -25,7 +25,7 @@ from c2c.slot_cache import ATTENTION
 from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.registry import PER_TENSOR as CODECS
 from latentwire.errors import LatentWireError
-from latentwire.evaluation import batch, engine, memory, pipeline
+from latentwire.evaluation import batch, engine, memory, pipeline, room
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.unanswerable import NOT_FINITE
 from latentwire.spec.condition import Channel, Condition
@@ -435,12 +435,13 @@ def test_how_much_goes_together_is_logged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     conditions = ALONE + c2c_conditions(["int8"])
-    monkeypatch.setattr(memory, "PLAIN_BYTES", 2 * engine.example_bytes(pair, conditions, 128))
-    asked, sizes = questions([5, 6, 7]), []
+    monkeypatch.setattr(memory, "PLAIN_BYTES", 2 * room.example_bytes(pair, conditions, 128))
+    asked, sizes = questions([128 - short_answers, 7, 6, 5, 5]), []
     with caplog.at_level("INFO", logger="latentwire"):
         engine.evaluate(pair, conditions, asked, asked, None, sizes.append)
-    assert sizes == [2 * len(conditions), len(conditions)]
     assert f"under {len(conditions)} conditions: 2 together" in caplog.text
+    # Two with the longest; of the others, which are short, as many as there are.
+    assert sizes == [2 * len(conditions), 3 * len(conditions)]
 
 
 def test_a_prompt_of_one_token(

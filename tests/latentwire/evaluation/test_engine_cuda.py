@@ -6,7 +6,7 @@ from random_questions import make_questions, stopping
 from tiny import loaded_pair
 
 from c2c import batched_decoding
-from latentwire.evaluation import engine, memory, pipeline
+from latentwire.evaluation import engine, memory, pipeline, room
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.workspace import Workspace
@@ -130,11 +130,13 @@ def test_first_logits_of_the_definition(dtype: torch.dtype) -> None:
 def test_the_batch_fits_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = stopping(loaded_pair(torch.float32, "cuda"))
     torch.cuda.empty_cache()  # what torch keeps of earlier tests counts as free
-    example = engine.example_bytes(pair, CONDITIONS, 128)
-    passing = engine._activation_bytes(pair, 128, 100)
+    example = room.example_bytes(pair, CONDITIONS, 128)
+    passing = room._activation_bytes(pair, 128, 100)
     free = int((3.5 * example + passing) / memory.USABLE)
     held = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free - held, free))
-    assert engine.examples_that_fit(pair, CONDITIONS, 128, 100) == 3
+    found = room.room_for(pair, CONDITIONS, 128, 100)
+    assert found.examples(pair, CONDITIONS, 128) == 3
+    assert found.examples(pair, CONDITIONS, 32) > 6, "shorter rows take less"
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, free))
-    assert engine.examples_that_fit(pair, CONDITIONS, 128, 100) == 1
+    assert room.room_for(pair, CONDITIONS, 128, 100).examples(pair, CONDITIONS, 128) == 1

@@ -1,0 +1,93 @@
+"""How long packets are, of a whole batch: counted from their runs of tokens, not written.
+
+`packet.encode_header` is what is counted. An engine needs no header's bytes, but their number for
+every question under every condition, and under a budget for every choice that is tried.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from c2c.cache import Geometry
+from latentwire.channel.header_fields import varint_bytes
+from latentwire.channel.layer_runs import LayerRuns
+from latentwire.channel.layout import Layout
+from latentwire.channel.packet import (
+    CHECKSUM_BYTES,
+    CUT_VERSION,
+    FIXED_BYTES,
+    Header,
+    layers_named,
+)
+
+
+def count_around_bytes(headers: Sequence[Header | None]) -> list[int]:
+    """`packet.around_bytes` of each of several headers, which differ by their tokens and by what is
+    told of these; 0 without a header."""
+    told = [header for header in headers if header]
+    if not told:
+        return [0] * len(headers)
+    layouts = [header.layout for header in told]
+    whole = FIXED_BYTES + CHECKSUM_BYTES + 2 * -(-layouts[0].geometry.layers // 8)
+    parameters = np.array([len(header.codec.parameters(header.layout)) for header in told])
+    numbers = np.array([(layout.first_position, layout.text_tokens) for layout in layouts])
+    first, text = varint_bytes(numbers).T
+    with_text = (told[0].version == CUT_VERSION) | (numbers[:, 1] > 0)
+    found = iter((whole + parameters + first + with_text * text + _runs_bytes(layouts)).tolist())
+    return [next(found) if header else 0 for header in headers]
+
+
+def count_packet_bytes(headers: Sequence[Header | None]) -> list[int | None]:
+    """`packet.packet_bytes` of each, likewise."""
+    found: list[int | None] = []
+    for header, around in zip(headers, count_around_bytes(headers), strict=True):
+        payload = _payload_bytes(*_alike(header)) if header else 0
+        found.append(None if payload is None else around + payload)
+    return found
+
+
+def _alike(header: Header) -> tuple[Any, ...]:
+    """What payloads depend on: where tokens stand does not matter."""
+    layout = header.layout
+    layers = layout.key_layers, layout.value_layers
+    counts = layout.counts if layout.by_layer else ()
+    return header.codec, layout.geometry, *layers, layout.tokens, counts, layout.classes
+
+
+@lru_cache(1 << 14)
+def _payload_bytes(
+    codec: Any,  # `CacheCodec`: all are frozen
+    geometry: Geometry,
+    key_layers: tuple[int, ...],
+    value_layers: tuple[int, ...],
+    tokens: int,
+    counts: tuple[int, ...],
+    classes: bytes,
+) -> int | None:
+    by_layer = tuple((range(count),) if count else () for count in counts)
+    runs = (range(tokens),)
+    layout = Layout(geometry, key_layers, value_layers, runs, by_layer=by_layer, classes=classes)
+    return codec.payload_bytes(layout)
+
+
+def _runs_bytes(layouts: Sequence[Layout]) -> np.ndarray:
+    """Bytes of each header that say which tokens are sent, int64 [layouts]."""
+    # Lists of runs that a header may hold: its sections', then each named layer's.
+    named = layers_named(layouts[0])
+    lists, list_of = 1 + len(named), np.zeros(layouts[0].geometry.layers, dtype=np.int64)
+    list_of[named] = np.arange(1, lists)
+    of_sections = [LayerRuns.of((layout.runs,)).table for layout in layouts]
+    by_layer = [LayerRuns.of(layout.by_layer).only(named).table for layout in layouts]
+    row = np.repeat([*range(len(layouts))] * 2, [*map(len, of_sections), *map(len, by_layer)])
+    layer, start, length = np.concatenate([*of_sections, *by_layer]).T
+    sections = sum(map(len, of_sections))
+    place = row * lists + np.r_[np.zeros(sections, dtype=np.int64), list_of[layer[sections:]]]
+    follows = np.r_[False, place[1:] == place[:-1]]
+    skipped = start - np.where(follows, np.roll(start + length, 1), 0)
+    runs = np.bincount(row, varint_bytes(skipped) + varint_bytes(length), len(layouts))
+    listed = varint_bytes(np.bincount(place, minlength=len(layouts) * lists).reshape(-1, lists))
+    differ = np.array([bool(layout.by_layer) for layout in layouts])
+    # Where layers differ, a 0 stands before the lists.
+    return runs.astype(np.int64) + np.where(differ, 1 + listed.sum(1), listed[:, 0])
