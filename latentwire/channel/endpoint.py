@@ -11,7 +11,7 @@ from torch import Tensor
 from c2c.cache import Geometry, KVCache
 from c2c.interface import Interface
 from c2c.on_device import on_device
-from c2c.sections import runs_of
+from c2c.sections import Runs, runs_of
 from c2c.wide import take
 from latentwire.channel import stacked
 from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec
@@ -73,16 +73,18 @@ class Endpoint:
         if not positions.sections:
             return None
         read = {*self.key_layers, *self.value_layers}
-        by_layer = LayerRuns.of(positions.by_layer).only(read)
-        differ = bool(positions.by_layer) and not by_layer.are(positions.sections, read)
-        if differ and not len(by_layer.table):
-            return None
+        by_layer: Sequence[Runs] = ()
+        if positions.by_layer:
+            sent = LayerRuns.of(positions.by_layer).only(read)
+            by_layer = () if sent.are(positions.sections, read) else sent
+            if by_layer and not len(sent.table):
+                return None
         layers = self.key_layers, self.value_layers
         layout = Layout(
             self.geometry,
             *layers,
             positions.sections,
-            by_layer=by_layer if differ else (),
+            by_layer=by_layer,
             text_tokens=positions.text_tokens,
             classes=positions.classes,
         )

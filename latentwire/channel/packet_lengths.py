@@ -78,12 +78,13 @@ def _runs_bytes(layouts: Sequence[Layout]) -> np.ndarray:
     named = layers_named(layouts[0])
     lists, list_of = 1 + len(named), np.zeros(layouts[0].geometry.layers, dtype=np.int64)
     list_of[named] = np.arange(1, lists)
-    of_sections = [LayerRuns.of((layout.runs,)).table for layout in layouts]
+    sections = [(0, run.start, len(run)) for layout in layouts for run in layout.runs]
     by_layer = [LayerRuns.of(layout.by_layer).only(named).table for layout in layouts]
-    row = np.repeat([*range(len(layouts))] * 2, [*map(len, of_sections), *map(len, by_layer)])
-    layer, start, length = np.concatenate([*of_sections, *by_layer]).T
-    sections = sum(map(len, of_sections))
-    place = row * lists + np.r_[np.zeros(sections, dtype=np.int64), list_of[layer[sections:]]]
+    counts = [len(layout.runs) for layout in layouts], map(len, by_layer)
+    row = np.repeat([*range(len(layouts))] * 2, [each for part in counts for each in part])
+    layer, start, length = np.concatenate([np.array(sections), *by_layer]).T
+    of_sections = np.zeros(len(sections), dtype=np.int64)
+    place = row * lists + np.r_[of_sections, list_of[layer[len(sections) :]]]
     follows = np.r_[False, place[1:] == place[:-1]]
     skipped = start - np.where(follows, np.roll(start + length, 1), 0)
     runs = np.bincount(row, varint_bytes(skipped) + varint_bytes(length), len(layouts))

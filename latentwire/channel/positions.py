@@ -58,7 +58,7 @@ class Positions:
     def _hash(self) -> int:
         """Worked out once: there may be hundreds of runs, and what is known of one is looked up
         again and again."""
-        layers = len(self.by_layer), self.table.tobytes()
+        layers = self.by_layer and (len(self.by_layer), self.table.tobytes())
         return hash((self.sections, layers, self.text_tokens, self.classes, self.most_bytes))
 
     def __getstate__(self) -> dict[str, object]:

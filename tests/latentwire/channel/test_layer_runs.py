@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from c2c.sections import Runs, runs_of
@@ -38,6 +38,9 @@ ANY = st.builds(range, st.integers(-2, 6), st.integers(-2, 9))
 
 
 @given(st.lists(st.lists(ANY, max_size=3).map(tuple), max_size=3))
+@example([(range(2),), (range(1), range(1, 3))])  # two that touch
+@example([(range(3, 4), range(1, 2)), ()])
+@example([(range(3, 4),), (range(1, 2),)])
 def test_what_does_not_ascend_is_seen(layers: list[Runs]) -> None:
     assert LayerRuns.of(layers).ascend() == all(map(is_runs, layers))
 
