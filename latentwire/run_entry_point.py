@@ -66,6 +66,8 @@ def chosen(
     program = program or f"{called}.py"
     if called != RUN:
         return called, program, arguments
+    if arguments and not arguments[0].startswith("-"):  # the list below is read from all files
+        return arguments[0], f"{program} {arguments[0]}", arguments[1:]
     listed = "".join(f"\n  {name:<10} {asked}" for name, asked in questions().items())
     chooser = PlainParser(
         prog=program,

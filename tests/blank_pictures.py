@@ -4,6 +4,7 @@ What is drawn, its data and its files' names stay as they are; what a picture lo
 tests/latentwire/analysis, and for the tests whose processes have DRAWN in their environment.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,5 +20,17 @@ def write_blank(figure: "Figure", path: Path, *, format: str, **options: Any) ->
     path.write_bytes(_SHORTEST[format])
 
 
-def lay_out_nothing(figure: "Figure") -> None:
-    """What stands for `Figure.draw_without_rendering`."""
+def lay_out_nothing(*_: object) -> None:
+    """What stands for laying a figure out, which takes longer than to draw it."""
+
+
+def stand_ins() -> list[tuple[type, str, Callable[..., None]]]:
+    """What is replaced so that pictures are blank: of which class, its name, and by what."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    return [
+        (Figure, "savefig", write_blank),
+        (Figure, "draw_without_rendering", lay_out_nothing),
+        (ConstrainedLayoutEngine, "execute", lay_out_nothing),
+    ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from blank_pictures import lay_out_nothing, write_blank
+from blank_pictures import stand_ins
 from examples import PROFILE
 from hypothesis import HealthCheck, settings
 from launched import SHARED, launcher_process, surroundings
@@ -48,7 +48,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection() -> None:
-    """What only a process with tests needs, and takes seconds to import."""
+    """What only a process with tests needs, and takes seconds to import: nothing of it is garbage,
+    for which Python would look through all of it again and again."""
+    gc.disable()
     import torch
     import unsynced_sqlite  # noqa: F401
 
@@ -59,6 +61,7 @@ def pytest_collection_finish() -> None:
     """What the imports have made stays: no collection looks through it again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 SHARED_DIR = Path(__file__).parents[1] / ".." / "shared"
@@ -75,10 +78,8 @@ def shared_dir() -> Path:
 @pytest.fixture
 def blank(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures of this process are blank, as those of the processes that tests start."""
-    from matplotlib.figure import Figure
-
-    monkeypatch.setattr(Figure, "savefig", write_blank)
-    monkeypatch.setattr(Figure, "draw_without_rendering", lay_out_nothing)
+    for replaced in stand_ins():
+        monkeypatch.setattr(*replaced)
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from blank_pictures import DRAWN, lay_out_nothing, write_blank
+from blank_pictures import DRAWN, stand_ins
 from launched import RUN, Forker
 
 LONGEST = 1 << 17  # bytes of a request
@@ -102,8 +102,8 @@ def become(request: dict[str, Any], *files: int) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     if DRAWN not in os.environ:
-        Figure.savefig = write_blank  # type: ignore[assignment]
-        Figure.draw_without_rendering = lay_out_nothing
+        for replaced in stand_ins():
+            setattr(*replaced)
     for number, file in enumerate(files[:-1]):
         os.dup2(file, number)
     for file in files:
@@ -182,6 +182,7 @@ if __name__ == "__main__":
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # as every start without a terminal
     listener = socket.socket(fileno=int(sys.argv[1]))
     wait_for_one(listener)
+    gc.disable()  # nothing that is imported is garbage
     import unsynced_sqlite  # noqa: F401
 
     del sys.path[0]
@@ -191,7 +192,6 @@ if __name__ == "__main__":
     import transformers.models.qwen2.modeling_qwen2
     import transformers.models.qwen2.tokenization_qwen2
     import transformers.models.qwen3.modeling_qwen3  # noqa: F401
-    from matplotlib.figure import Figure
     from PIL import Image
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
@@ -204,6 +204,7 @@ if __name__ == "__main__":
     Image.init()
     get_checkpoint_conversion_mapping("qwen3")  # compiles 800 expressions, and keeps them
     gc.freeze()  # a collection in a child would copy every page
+    gc.enable()
     module = serve_all(listener)
     try:
         if module:

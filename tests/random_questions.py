@@ -17,7 +17,7 @@ from latentwire.tasks.task import Example, Prompts
 
 # Every eighth token ends an answer, so that answers end at different steps.
 STOPS = list(range(2, VOCABULARY, 8))
-NEW_TOKENS = 7
+NEW_TOKENS = 5
 SHORT = replace(TASK, max_new_tokens=NEW_TOKENS)
 
 

@@ -606,6 +606,7 @@ def test_a_killed_process_goes_on_to_the_same_weights(tmp_path: Path, undisturbe
     assert same(resumed, undisturbed)
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_change_nothing(tmp_path: Path, undisturbed: Fuser) -> None:
     kills = 0
     for steps, delay in ((1, 0.0), (4, 0.02), (2, 0.0), (1, 0.04), (3, 0.01), (2, 0.03)):

@@ -77,16 +77,14 @@ def slopes(x: Floats, y: Floats) -> list[float]:
 
 
 def at(x: Floats, y: Floats, places: Floats) -> Floats:
-    m = slopes(x, y)
-    found = []
-    for place in places:
-        i = min(max(int(np.searchsorted(x, place)) - 1, 0), len(x) - 2)
-        h, t = x[i + 1] - x[i], (place - x[i]) / (x[i + 1] - x[i])
-        found.append(
-            (1 + 2 * t) * (1 - t) ** 2 * y[i] + t * (1 - t) ** 2 * h * m[i]
-            + t**2 * (3 - 2 * t) * y[i + 1] + t**2 * (t - 1) * h * m[i + 1]
-        )  # fmt: skip
-    return np.array(found)
+    m = np.array(slopes(x, y))
+    i = np.clip(np.searchsorted(x, places) - 1, 0, len(x) - 2)
+    h = x[i + 1] - x[i]
+    t = (places - x[i]) / h
+    return (
+        (1 + 2 * t) * (1 - t) ** 2 * y[i] + t * (1 - t) ** 2 * h * m[i]
+        + t**2 * (3 - 2 * t) * y[i + 1] + t**2 * (t - 1) * h * m[i + 1]
+    )  # fmt: skip
 
 
 def by_sums(x: Floats, y: Floats, other_x: Floats, other_y: Floats) -> float:

@@ -470,8 +470,8 @@ def test_mutations_with_a_right_checksum_are_refused_or_valid(name: str) -> None
     packet = make_packet(replace(HEADER, codec=codec(name)))[:-4]
     header_bytes = len(encode_header(replace(HEADER, codec=codec(name))))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    valid = 0
-    for _ in range(400):
+    valid, count = 0, 400 if name.startswith("planes") else 100  # few of a stream are valid
+    for _ in range(count):
         data = bytearray(packet)
         for _ in range(generator.choice((1, 1, 2, 5))):
             # The variable part of the header, all of it, or anywhere.
@@ -491,15 +491,15 @@ def test_mutations_with_a_right_checksum_are_refused_or_valid(name: str) -> None
             elif len(data) > 8:
                 del data[place : place + generator.randrange(1, 4)]
         valid += check_hostile(with_checksum(bytes(data)), GEOMETRY, IDENTITY)
-    assert 0 < valid < 360
+    assert 0 < valid < 0.9 * count
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
 
 
 @pytest.mark.slow
 def test_thousands_of_hostile_packets_of_every_codec() -> None:
     """`make fuzz` throws a million."""
-    *_, (_, outcome) = fuzz(3_000, seed=1)
-    assert outcome.thrown > 3_000
+    *_, (_, outcome) = fuzz(2_000, seed=1)
+    assert outcome.thrown > 2_000
     assert outcome.decoded > 150
     assert len(outcome.refused) > 50
 

@@ -147,6 +147,7 @@ def defined(
     return one | other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [None, 1, 4])
 def test_in_batches_the_records_are_the_definitions(
     batch_size: int | None,

@@ -54,6 +54,7 @@ def c2c_conditions(
     ]
 
 
+@pytest.mark.slow
 def test_everything_at_every_keep_ratio_under_every_control(
     precise_pair: LoadedPair,
     questions: MakeQuestions,
@@ -358,6 +359,7 @@ def test_memory_that_runs_out_halves_the_batch(
     assert "out of memory: going on with" in caplog.text
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_at_any_time(
     precise_pair: LoadedPair,
     questions: MakeQuestions,

@@ -22,7 +22,7 @@ from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question, derange
 
 MakeQuestions = Callable[..., list[Question]]
-LENGTHS = [12, 2, 12, 23, 3, 12, 15, 23, 9]
+LENGTHS = [12, 2, 12, 23, 3, 15, 9]
 CPU = torch.device("cpu")
 PLAIN = [Condition("receiver"), Condition("c2c", Channel("int8", 0.5), "matched")]
 

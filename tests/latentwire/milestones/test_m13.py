@@ -24,6 +24,7 @@ GIVEN = {
 }
 
 
+@pytest.mark.slow
 def test_channels_are_chosen_once_and_budgets_are_kept(
     empty: Path, values, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,6 +63,7 @@ def test_what_needs_a_calibration_is_left_out_where_there_is_none(
         run_milestone(m13, values(m13, **GIVEN | {"codec": "klt1"}))
 
 
+@pytest.mark.slow
 def test_calibrated_codecs_take_the_tokens_of_the_best_other(
     empty: Path, values, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -178,6 +178,7 @@ def regimes_of(**texts: str) -> dict[str, Any]:
     return checked(m14.PARAMETERS, defaults | texts)
 
 
+@pytest.mark.slow
 def test_the_report_has_the_map_of_m14_and_says_when_it_is_old(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:

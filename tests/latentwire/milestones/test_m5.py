@@ -25,6 +25,7 @@ def runs() -> list[Run]:
     return list(client.search_runs([e.experiment_id for e in client.search_experiments()]))
 
 
+@pytest.mark.slow
 def test_what_comes_back_is_tabled_and_nothing_is_done_twice(
     empty: Path, values: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,6 +65,7 @@ def test_what_comes_back_is_tabled_and_nothing_is_done_twice(
     assert again.count("chunk") == levels.count("chunk")
 
 
+@pytest.mark.slow
 def test_each_trained_pair_is_calibrated_for_what_it_sends(
     empty: Path, values: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

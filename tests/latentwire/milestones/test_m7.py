@@ -50,6 +50,7 @@ def two(empty: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_pair_of_two_tokenizers_runs_as_any_other(
     empty: Path, two: Path, values, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ def write(path: Path, *more: object, rows: list[dict[str, object]] = ROWS) -> No
     path.write_text("".join(json.dumps(row) + "\n" for row in (*rows, *more)))
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_new_work_and_a_curve_of_its_own(
     empty: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -49,6 +49,7 @@ def rows_of(milestone: str, name: str) -> pd.DataFrame:
     return pd.read_csv(Path(run.info.artifact_uri.removeprefix("file://")) / name)
 
 
+@pytest.mark.slow
 def test_a_study_from_nothing_to_curves(empty: Path, values, data: Path, model: Path) -> None:
     given = {"pair": f"self:{model}", "dataset": NAME, "data_dir": data}
     run_milestone(m0, values(m0, **given))

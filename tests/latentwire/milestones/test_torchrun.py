@@ -151,6 +151,7 @@ def test_processes_that_are_asked_to_end_go_on_where_they_were(
     assert "of them done, by 2 processes" in said
 
 
+@pytest.mark.slow
 def test_one_process_calibrates_for_all_and_a_later_start_goes_on(torchrun: Torchrun) -> None:
     project = torchrun.project
     given = GIVEN | {"codec": "klt2,turbo2", "eval_every": 0, "steps": 12}

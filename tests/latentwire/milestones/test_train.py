@@ -136,6 +136,7 @@ def test_kvtc_sends_every_layer_in_validation_too(
     assert sent["klt2"] < 50 < sent["kvtc1"]  # a packet without a tensor, and a whole one
 
 
+@pytest.mark.slow
 def test_two_tokenizers_train_and_are_compared(
     empty: Path, values: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

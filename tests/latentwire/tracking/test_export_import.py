@@ -57,30 +57,47 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return empty_store(tmp_path_factory.mktemp("empty"))
 
 
+def opened_in(folder: Path, patch: pytest.MonkeyPatch) -> Store:
+    """The store in a folder, which commands use from now on."""
+    patch.delenv("MLFLOW_RUN_ID", raising=False)
+    patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    patch.chdir(folder)  # where MLflow puts a local store's artifacts
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    return open_store("study")
+
+
 @pytest.fixture
 def at(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
     """Opens the store in a folder of that name, and makes it what commands use."""
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
     def opened(name: str) -> Store:
         if not (tmp_path / name).exists():
             (tmp_path / name).mkdir()
             shutil.copy(empty, tmp_path / name)
-        monkeypatch.chdir(tmp_path / name)  # where MLflow puts a local store's artifacts
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/{name}/mlflow.db")
-        return open_store("study")
+        return opened_in(tmp_path / name, monkeypatch)
 
     return opened
 
 
+@pytest.fixture(scope="module")
+def written(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small study in a store, and exported: to be copied."""
+    folder = tmp_path_factory.mktemp("written")
+    shutil.copy(empty, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        store = opened_in(folder, patch)
+        write_study(store, folder / "content")
+        assert export_study(store, folder / "study.zip") == Transferred(FINISHED + ABOVE)
+    return folder
+
+
 @pytest.fixture
-def study(at: Opened, tmp_path: Path) -> Path:
-    """A small study in the store `here`, exported."""
-    here = at("here")
-    write_study(here, tmp_path / "content")
-    assert export_study(here, tmp_path / "study.zip") == Transferred(FINISHED + ABOVE)
-    return tmp_path / "study.zip"
+def study(at: Opened, written: Path, tmp_path: Path) -> Path:
+    """A small study in the store `here`, exported. The runs' files are in the folder `written`."""
+    (tmp_path / "here").mkdir()
+    shutil.copy(written / "mlflow.db", tmp_path / "here")
+    at("here")
+    return Path(shutil.copy(written / "study.zip", tmp_path))
 
 
 def imported(store: Store, path: Path) -> Transferred:

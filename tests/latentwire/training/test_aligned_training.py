@@ -246,6 +246,7 @@ def test_batches_hold_both_prompts_and_what_belongs_together() -> None:
             assert {*theirs[own:]} <= {i for each in batch.aligned for i in each.sharer_ids}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alignment", ["longest", OFFSETS])
 def test_a_training_that_is_ended_goes_on_to_the_same_weights(
     alignment: str, tmp_path: Path

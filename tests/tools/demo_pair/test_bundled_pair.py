@@ -51,6 +51,7 @@ def test_precision_costs_on_the_graded_set(pair: LoadedPair) -> None:
     assert found["mcnemar_p_int8_int4"] <= 1 and "deranged_follows_other" not in found
 
 
+@pytest.mark.slow
 def test_a_statement_that_the_sharer_alone_reads_is_what_the_answer_needs() -> None:
     one = PairInUse(load_pair("demo_self"), "cpu", "float32", may_download=False).in_memory
     found = load_dataset("demo_private")
