@@ -31,3 +31,11 @@ def importing() -> Iterator[None]:
 @cache  # asked whether it keeps anything, Python counts a million things one by one
 def _keep_for_good() -> None:
     gc.freeze()
+
+
+@cache
+def keep_loaded() -> None:
+    """What a process has loaded when it first evaluates, models and question sets among it, is
+    never walked again: a walk over all of it takes as long as a tenth of a batch on a GPU, which
+    waits for it."""
+    gc.freeze()

@@ -29,6 +29,7 @@ from latentwire.evaluation.record import Record, unanswered
 from latentwire.evaluation.room import example_bytes, room_for
 from latentwire.evaluation.unanswerable import asked_alike, require_answerable
 from latentwire.evaluation.workspace import Workspace
+from latentwire.garbage import keep_loaded
 from latentwire.spec.axes import BASELINES
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
@@ -63,6 +64,7 @@ def evaluate(
     `pipeline`. Raises LatentWireError when not even one example under one condition fits; C2CError
     for models that cannot be evaluated in batches.
     """
+    keep_loaded()
     work = work or Workspace(pair)
     lent = donors if isinstance(donors, Mapping) else {1: donors}
     found: dict[Condition, list[Record]] = {}
