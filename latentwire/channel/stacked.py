@@ -15,7 +15,7 @@ from latentwire.channel.kernels.pointer_stack import Stack
 def encode(codec: Codec, tensors: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
     """Of N tensors [B, H, T, D] the bytes of each field, uint8 [N, B, length], and whether
     `codec.encode` may refuse one of them (bool []). Waits for no device."""
-    if not launch.supports(codec, tensors[0]) or not _alike(tensors):
+    if not launch.supports(codec, tensors[0]) or len(_alike(tensors)) > 1:
         return codec.encode_all(torch.stack([*tensors]))
     encoded = launch.encode(codec, tensors, check=False)
     assert encoded.doubt is not None
@@ -50,28 +50,22 @@ def round_trip(codec: Codec, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     if not (tensors[0].is_cuda and launch.supports(codec, tensors[0])):
         return [codec.round_trip(tensor) for tensor in tensors]
     # They differ where keys are taken from their mean, in float32, and values stay as they are.
-    kinds = list(map(_kind, tensors))
     found: dict[int, Tensor] = {}
-    for kind in dict.fromkeys(kinds):
-        places = [place for place, own in enumerate(kinds) if own == kind]
+    for places in _alike(tensors):
         found |= zip(places, launch.round_trip(codec, [tensors[n] for n in places]), strict=True)
     return [found[place] for place in range(len(tensors))]
 
 
 def no_numbers(tensors: Sequence[Tensor]) -> Tensor:
     """Which rows of N tensors [B, H, *, D] hold NaN or infinity: bool [B]. Waits for no device."""
-    alike: dict[Hashable, list[Tensor]] = {}
-    for tensor in tensors:
-        alike.setdefault((tensor.shape, *_kind(tensor)), []).append(tensor)
-    found = [
-        launch.no_numbers(each) if launch.readable(each[0]) else ~_finite(each)
-        for each in alike.values()
-    ]
+    found = []
+    for places in _alike(tensors):
+        alike = [tensors[place] for place in places]
+        if launch.readable(alike[0]):
+            found.append(launch.no_numbers(alike))
+        else:
+            found.append(~torch.isfinite(torch.stack(list(map(_largest, alike))).amax(0)))
     return torch.stack(found).any(0)
-
-
-def _finite(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.isfinite(torch.stack(list(map(_largest, tensors))).amax(0))
 
 
 def _largest(tensor: Tensor) -> Tensor:
@@ -81,10 +75,9 @@ def _largest(tensor: Tensor) -> Tensor:
     return torch.maximum(tensor.amax((1, 2, 3)), -tensor.amin((1, 2, 3)))  # in a tenth of the time
 
 
-def _alike(tensors: Sequence[Tensor]) -> bool:
-    """Whether tensors of one shape lie in memory alike, as kernels want it."""
-    return len({*map(_kind, tensors)}) == 1
-
-
-def _kind(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype]:
-    return tensor.stride(), tensor.dtype
+def _alike(tensors: Sequence[Tensor]) -> list[list[int]]:
+    """Places of tensors of one shape and type that lie in memory alike, as kernels want it."""
+    found: dict[Hashable, list[int]] = {}
+    for place, tensor in enumerate(tensors):
+        found.setdefault((tensor.shape, tensor.stride(), tensor.dtype), []).append(place)
+    return [*found.values()]

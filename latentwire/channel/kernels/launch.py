@@ -32,8 +32,6 @@ WARPS = 4
 SECTION = 16384  # numbers of a head that one program can hold, to read them once
 WIDTH = {2: 16, 3: 32, 4: 16}  # channels of a part of a rotated row by bits: 3 bits fill words
 
-_INFINITY_BITS = 0x7F800000  # of float32; those of NaN are larger
-
 Tensors = Sequence[Tensor] | Stack
 
 
@@ -126,11 +124,13 @@ def readable(tensor: Tensor) -> bool:
 
 def no_numbers(tensors: Tensors) -> Tensor:
     """Which rows of N tensors [B, H, T, D] hold NaN or infinity: bool [B]. Waits for no device."""
+    from latentwire.channel.kernels import codec_math
+
     source = Stack.of(tensors)
     rows, warps, _ = _tuned(source.tensors[0].shape[-1])
     with torch.cuda.device_of(source.tensors[0]):
         found = _largest(source, None, rows, warps)
-    return found.amax((0, 2)) >= _INFINITY_BITS
+    return found.amax((0, 2)) >= codec_math.NOT_FINITE.value
 
 
 def encode(
