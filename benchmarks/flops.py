@@ -113,8 +113,9 @@ def chosen_tokens(
             rows = slice(start, start + READ_AT_ONCE)
             batch = Batch(work, questions[rows], {1: donors[rows]}, 1, _unseen, None)
             sent = batch.sent({c.sends for c in found}, need_queries(found))
+            seen = batch.seen(sent, list(found))
             own = batch.read("receiver", batch.prompts) if foreseen else None
-            for condition, each in batch.choose(sent, list(found), own).items():
+            for condition, each in batch.choose(sent, seen, list(found), own).items():
                 found[condition] += sent[condition.sends].each(each)
     return found
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from c2c.cache import geometry
 from c2c.cuda_graphs import StepGraphs
 from c2c.decode_step import supported
-from c2c.on_device import on_device
+from c2c.on_device import on_device, on_host
 from c2c.pieces import LEAST_BLOCK, rounded
 from c2c.slot_cache import new_slots, next_logits
 
@@ -98,6 +98,7 @@ class Decoder:
         on_first_logits: Callable[[Tensor], None] = lambda logits: None,
         shifts: Sequence[int] = (),
         hidden: Tensor | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> list[list[int]]:
         """New token ids of each row, without the stop token that ended it.
 
@@ -105,7 +106,8 @@ class Decoder:
         last_tokens[r] (int64 [R]). `on_first_logits` is shown the logits [R, vocabulary] after it.
         `forced_lengths` says, for timings, after how many tokens each row ends, whatever they are.
         Tokens of row r stand shifts[r] positions later than its slots say; `hidden` (bool [R, S])
-        are slots that no token sees, a prompt's last one may be among them.
+        are slots that no token sees, a prompt's last one may be among them. `meanwhile` is called
+        in each step, while the device has that to do.
         The slots are used up. Inside `slot_attention` only.
         """
         count = len(positions)
@@ -130,6 +132,7 @@ class Decoder:
             self.tokens[:present] = tokens
             # Attention reads a row up to its position: nothing of one that has ended.
             places.copy_((places + 1).masked_fill_(ended, 0))
+            meanwhile()
             flags = known.after(ended)
             if flags is None:
                 continue
@@ -144,7 +147,8 @@ class Decoder:
                 reach[holes] = reach[sources]
                 ended, reach = ended[:target], reach[:target]
                 known.forget()
-        return [[token for token in row if token >= 0] for row in answers.tolist()]
+        lengths = (answers >= 0).sum(1).tolist()
+        return [row[:length] for row, length in zip(answers.tolist(), lengths, strict=True)]
 
     def _begin(
         self,
@@ -243,21 +247,14 @@ class _Flags:
 
     def __init__(self, device: torch.device) -> None:
         self._late = device.type == "cuda"
-        self._pending: tuple[Tensor, torch.cuda.Event] | None = None
+        self._pending: Callable[[], Tensor] | None = None
 
     def after(self, ended: Tensor) -> Ended | None:
         """The flags after this step (CPU, MPS) or the one before; None when nothing is known."""
         if not self._late:
             return ended.numpy(force=True)
-        copied = torch.empty(len(ended), dtype=torch.bool, pin_memory=True)
-        copied.copy_(ended, non_blocking=True)
-        event = torch.cuda.Event()
-        event.record(torch.cuda.current_stream(ended.device))
-        before, self._pending = self._pending, (copied, event)
-        if before is None:
-            return None
-        before[1].synchronize()
-        return before[0].numpy()
+        before, self._pending = self._pending, on_host(ended)
+        return None if before is None else before().numpy()
 
     def forget(self) -> None:
         """Drop what is on its way: it speaks of rows that have moved."""

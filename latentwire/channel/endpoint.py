@@ -12,7 +12,6 @@ from c2c.cache import Geometry, KVCache
 from c2c.interface import Interface
 from c2c.on_device import on_device
 from c2c.sections import Runs, runs_of
-from c2c.wide import take
 from latentwire.channel import stacked
 from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec
 from latentwire.channel.calibration import Calibration
@@ -293,16 +292,8 @@ def gather(cache: KVCache, chosen: Sequence[Positions]) -> KVCache:
     if not others and not first.by_layer and len(first.sections) <= 1:  # a view serves
         (run,) = first.sections or (range(0),)
         return cache.section(run.start, run.stop)
-    differ = any(each.by_layer for each in chosen)
-    device = cache.keys[0].device
-    index = tokens_of_rows(chosen, cache.layers if differ else 1, device)
-    rows = torch.arange(len(chosen), device=device)[:, None, None]
-    heads = torch.arange(cache.keys[0].shape[1], device=device)[:, None]
-
-    def pick(layer: int, tensor: Tensor) -> Tensor:
-        return take(tensor, (rows, heads, index[layer if differ else 0][:, None]))
-
-    return KVCache(
-        tuple(pick(layer, key) for layer, key in enumerate(cache.keys)),
-        tuple(pick(layer, value) for layer, value in enumerate(cache.values)),
-    )
+    layers = cache.layers if any(each.by_layer for each in chosen) else 1
+    index, most = tokens_of_rows(chosen, layers, cache.keys[0].device)
+    taken = stacked.take([*cache.keys, *cache.values], index)
+    cut = [x[:, :, : most[number % layers]] for number, x in enumerate(taken)]
+    return KVCache(tuple(cut[: cache.layers]), tuple(cut[cache.layers :]))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -61,13 +61,10 @@ class Layout:
         """[H, T, D] of a layer's K and of its V."""
         return self.geometry.kv_heads, self.tokens_of(layer), self.geometry.head_dim
 
-    @cached_property
+    @property
     def sites(self) -> tuple[Site, ...]:
         """Kind and layer of every tensor that may be sent: K ascending, then V."""
-        return (
-            *(("key", layer) for layer in self.key_layers),
-            *(("value", layer) for layer in self.value_layers),
-        )
+        return _sites(self.key_layers, self.value_layers)
 
     @cached_property
     def sent(self) -> tuple[Site, ...]:
@@ -77,8 +74,8 @@ class Layout:
     @property
     def elements(self) -> int:
         """Numbers sent."""
-        width = self.geometry.kv_heads * self.geometry.head_dim
-        return width * sum(self.counts[layer] for _, layer in self.sites)
+        width, layers = self.geometry.width, (*self.key_layers, *self.value_layers)
+        return width * sum(self.counts[layer] for layer in layers)
 
     def positions(self, layer: int = 0) -> Tensor:
         """Position in its conversation of every token that a layer sends, int64 [T]."""
@@ -118,6 +115,15 @@ class Layout:
         return KVCache(placed(cache.keys), placed(cache.values)), sent
 
 
+@cache  # layouts of one pair have them in common
+def _sites(key_layers: tuple[int, ...], value_layers: tuple[int, ...]) -> tuple[Site, ...]:
+    return tuple(
+        (kind, layer)
+        for kind, layers in (("key", key_layers), ("value", value_layers))
+        for layer in layers
+    )
+
+
 def tensor_of(cache: KVCache, kind: str, layer: int) -> Tensor:
     """K (`key`) or V (`value`) of one layer."""
     return (cache.keys if kind == "key" else cache.values)[layer]
@@ -138,4 +144,5 @@ def padded_positions(layouts: Sequence[Layout], layer: int) -> Tensor:
     last, and a row of none the prompt's first."""
     first = torch.tensor([layout.first_position for layout in layouts])
     kept = [Positions(layout.kept.runs(layer)) for layout in layouts]
-    return first[:, None] + tokens_of_rows(kept, 1, torch.device("cpu"))[0]
+    ((own,), _) = tokens_of_rows(kept, 1, torch.device("cpu"))
+    return first[:, None] + own

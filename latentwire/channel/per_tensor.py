@@ -4,14 +4,16 @@ Tensors of one codec and length are coded together (`stacked`). Where a payload 
 refused, all is done again tensor by tensor, on the CPU, which says why.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from c2c.cache import KVCache
+from c2c.cache import Geometry, KVCache
 from latentwire.channel import stacked
 from latentwire.channel.codec import Codec, CodecError
 from latentwire.channel.device_codec import DeviceCodec, on_device, on_host, too_large, unsent
@@ -82,7 +84,7 @@ class PerTensor(DeviceCodec):
         return layout.cache(tensors)
 
     def payload_bytes(self, layout: Layout) -> int:
-        return sum(self._sizes(layout).values())
+        return _payload_bytes(self, layout.geometry, layout.sites, layout.counts)
 
     def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
         tensors: dict[Site, Tensor] = {}
@@ -109,19 +111,22 @@ class PerTensor(DeviceCodec):
             own.append((kind, layer))
         return [*found.values()]
 
-    def _sizes(self, layout: Layout) -> dict[Site, int]:
-        """Length of each tensor's payload."""
-        sizes: dict[Site, int] = {}
-        for codec, sites in self._alike(layout.sent, layout.tokens_of):
-            shape = layout.shape_of(sites[0][1])
-            sizes |= dict.fromkeys(sites, codec.payload_bytes(shape))
-        return sizes
-
     def _starts(self, layout: Layout) -> dict[Site, int]:
         """Where each tensor's payload begins."""
-        sizes = self._sizes(layout)
-        ends = accumulate((sizes[site] for site in layout.sent), initial=0)
-        return dict(zip(layout.sent, ends, strict=False))
+        sizes = (self.at(*site).payload_bytes(layout.shape_of(site[1])) for site in layout.sent)
+        return dict(zip(layout.sent, accumulate(sizes, initial=0), strict=False))
+
+
+@lru_cache(1 << 14)  # an engine asks it of each question under each condition
+def _payload_bytes(
+    made: PerTensor, geometry: Geometry, sites: tuple[Site, ...], counts: tuple[int, ...]
+) -> int:
+    heads, head_dim, alike = geometry.kv_heads, geometry.head_dim, Counter[tuple[Codec, int]]()
+    alike.update((made.at(*site), counts[site[1]]) for site in sites if counts[site[1]])
+    return sum(
+        number * codec.payload_bytes((heads, tokens, head_dim))
+        for (codec, tokens), number in alike.items()
+    )
 
 
 def uniform(codec: Codec) -> PerTensor:

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
+from c2c import wide
 from latentwire.channel.codec import Codec, Shape, not_finite
 from latentwire.channel.kernels import launch
 from latentwire.channel.kernels.launch import Encoded
@@ -54,6 +55,21 @@ def round_trip(codec: Codec, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     for places in _alike(tensors):
         found |= zip(places, launch.round_trip(codec, [tensors[n] for n in places]), strict=True)
     return [found[place] for place in range(len(tensors))]
+
+
+def take(tensors: Sequence[Tensor], index: Tensor) -> Sequence[Tensor]:
+    """Of N tensors [B, H, T, D] the tokens at `index`, int64 [L, B, K], whose list n % L is tensor
+    n's: [B, H, K, D] each."""
+    if launch.readable(tensors[0]) and len(_alike(tensors)) == 1:
+        return launch.take(tensors, index).unbind()
+    lists, rows, _ = index.shape
+    row = torch.arange(rows, device=index.device)[:, None, None]
+
+    def taken(number: int, tensor: Tensor) -> Tensor:
+        head = torch.arange(tensor.shape[1], device=index.device)[:, None]
+        return wide.take(tensor, (row, head, index[number % lists][:, None]))
+
+    return [taken(*each) for each in enumerate(tensors)]
 
 
 def no_numbers(tensors: Sequence[Tensor]) -> Tensor:

@@ -66,9 +66,11 @@ def tokens_of_runs(
     return told[:-1, of_run], place
 
 
-def tokens_of_rows(chosen: Sequence[Positions], layers: int, device: torch.device) -> list[Tensor]:
-    """The positions that each of so many layers sends of each row, int64 [B, K], filled up by the
-    last one (of a row of none, by 0)."""
+def tokens_of_rows(
+    chosen: Sequence[Positions], layers: int, device: torch.device
+) -> tuple[Tensor, list[int]]:
+    """The positions that each of so many layers sends of each row, int64 [L, B, K], filled up by
+    the last one (of a row of none, by 0); and each layer's most, one at least."""
     table, rows = table_of(chosen, layers), len(chosen)
     (start,), place = tokens_of_runs([table.start], table.tokens, device)
     every = F.pad(start + place, (0, 1))  # what rows of none are filled up by stands at the end
@@ -79,7 +81,4 @@ def tokens_of_rows(chosen: Sequence[Positions], layers: int, device: torch.devic
     first, last = on_device(torch.from_numpy(reach), device)[..., None]
     most = count.reshape(layers, rows).max(1).clip(min=1).tolist()
     index = torch.minimum(first + torch.arange(max(most), device=device), last)
-    return [
-        each[:, :longest]
-        for each, longest in zip(every[index].unflatten(0, (layers, rows)), most, strict=True)
-    ]
+    return every[index].unflatten(0, (layers, rows)), most

@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from itertools import cycle, islice
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,12 +30,12 @@ from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.ranked import Ranked
 from latentwire.channel.selectors.registry import selector
-from latentwire.channel.selectors.seen import Seen, ranks_of_rows
+from latentwire.channel.selectors.seen import Seen, begin_ranks
 from latentwire.channel.tokens_of_runs import tokens_of_rows
 from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
 from latentwire.evaluation.merging import Merging, read_on
-from latentwire.evaluation.option_logprobs import option_logprobs, option_tokens
+from latentwire.evaluation.option_logprobs import of_tokens, option_tokens
 from latentwire.evaluation.padded_prompts import hidden, padded
 from latentwire.evaluation.pipeline import (
     allocator_of,
@@ -67,7 +68,7 @@ Sends = tuple[str, int]  # `Condition.sends`: control and donor
 OWN: Sends = (MATCHED, 1)
 Chosen = Mapping[Condition, list[Positions]]  # of each message, under conditions that send a cache
 Received = dict[Condition, Arrived]
-Written = tuple[list[list[int]], list[dict[str, float] | None]]
+Written = tuple[list[list[int]], list[list[float]], list[dict[str, int]]]
 
 
 class Messages(NamedTuple):
@@ -102,13 +103,15 @@ class Messages(NamedTuple):
 
 
 Sent = Mapping[Sends, Messages]
+Seeing = Mapping[Sends, Callable[[], list[tuple[KVCache, Text]]]]  # waits for the ranks of tokens
 
 
 class Answers(NamedTuple):
     """One condition's part of a batch, in the order of its examples."""
 
     token_ids: list[list[int]]
-    option_logprobs: list[dict[str, float] | None]
+    option_logprobs: list[list[float]]  # of each label, and more that mean nothing
+    labels: list[dict[str, int]]  # the tokens of the options
     wire_bytes: list[int]
     elements: list[int]  # numbers that each packet stands for
     unanswered: list[str | None]  # why an example has no answer; what else stands there is nothing
@@ -122,11 +125,13 @@ def answer(
     max_new_tokens: int,
     on_first_logits: OnLogits = lambda conditions, logits: None,
     forced_lengths: Mapping[Condition, Sequence[int]] | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> dict[Condition, Answers]:
     """What each condition answers to each question; donors[n][i] is donor n of questions[i].
 
     `on_first_logits` is shown the logits of the first new token, once a model: the conditions, and
     a tensor [conditions, B, vocabulary]. `forced_lengths` says how long answers are, for timings.
+    `meanwhile` is called while a device has work of its own.
     The questions are as they are read under the conditions' alignment, one for all of them. An
     example whose cache a condition's codec cannot send, or whose logits are no numbers, stays
     unanswered under that condition and takes no other with it. Raises C2CError for a prompt that is
@@ -137,11 +142,8 @@ def answer(
     sharer_alone = [c for c in conditions if c.system == "sharer"]
     shared = [OWN for _ in sharer_alone] if batch.sharer_rereads else []
     sent = batch.sent({*shared, *(c.sends for c in fused)}, need_queries(fused))
-    own = batch.read("receiver", batch.prompts) if any(map(_by_oracle, fused)) else None
-    chosen = batch.choose(sent, fused, own)
-    sent = {key: messages.without_queries() for key, messages in sent.items()}
+    seen = batch.seen(sent, fused)
     by_receiver = [c for c in conditions if c.system == "receiver"]
-    by_receiver += sorted(fused, key=lambda c: batch.reading(sent[c.sends].each(chosen[c])))
     answers: dict[Condition, Written] = {}
     reasons: Reasons = {condition: [None] * len(questions) for condition in conditions}
     if sharer_alone:
@@ -152,12 +154,17 @@ def answer(
         written = batch.decode(decoder, sharer_alone, reasons, prompts)
         answers.update(zip(sharer_alone, written, strict=True))
     sizes: dict[Condition, tuple[list[int], list[int]]] = {}
-    if by_receiver:
-        own = own or batch.read("receiver", batch.prompts)
+    if by_receiver or fused:
+        own = batch.read("receiver", batch.prompts)
         work.on_phase_end("receiver prefill")
-        decoder = batch.decoder("receiver", len(by_receiver))
-        batch.fill(decoder, own, len(by_receiver))
+        decoder = batch.decoder("receiver", len(by_receiver) + len(fused))
+        batch.fill(decoder, own, len(by_receiver) + len(fused))
         work.on_phase_end("copy")
+        # Chosen while the device still reads: the ranks of tokens are there before that.
+        chosen = batch.choose(sent, seen, fused, own)
+        del seen  # it holds the queries
+        sent = {key: messages.without_queries() for key, messages in sent.items()}
+        by_receiver += sorted(fused, key=lambda c: batch.reading(sent[c.sends].each(chosen[c])))
         received = batch.aligned(batch.simulate(sent, chosen, reasons))
         sizes = {c: (arrival.wire_bytes, arrival.elements) for c, arrival in received.items()}
         front: list[Positions] = []
@@ -166,7 +173,7 @@ def answer(
         else:
             batch.merge(decoder, own, received, by_receiver)
         del own, sent
-        written = batch.decode(decoder, by_receiver, reasons, batch.prompts, front)
+        written = batch.decode(decoder, by_receiver, reasons, batch.prompts, front, meanwhile)
         answers.update(zip(by_receiver, written, strict=True))
     nothing = [0] * len(questions)
     return {
@@ -300,11 +307,13 @@ class Batch:
                 put(used, (..., slice(tokens), slice(None)), tensor)
                 clear(used, (..., slice(tokens, seen), slice(None)))
 
-    def choose(self, sent: Sent, conditions: Sequence[Condition], own: KVCache | None) -> Chosen:
+    def choose(
+        self, sent: Sent, seen: Seeing, conditions: Sequence[Condition], own: KVCache | None
+    ) -> Chosen:
         """What the sender chooses of each message, once for conditions that differ by codec, where
         no budget asks how long packets are; where an oracle chooses, by `own`, which are the
         receiver's caches."""
-        pair, examples = self.work.pair, self._seen(sent, conditions)
+        pair, examples = self.work.pair, {sends: each() for sends, each in seen.items()}
         allocators: dict[Sends, Allocator] = {}
         lengths: dict[tuple[str, str, Sends], Lengths] = {}  # packets measured, for all budgets
         found: dict[tuple[Channel, Sends], list[Positions]] = {}
@@ -313,7 +322,8 @@ class Batch:
             channel, sends = condition.channel, condition.sends
             assert channel is not None
             cache, texts, _ = sent[sends]
-            if own is not None and _by_oracle(condition):
+            if channel.order in ORACLES:
+                assert own is not None
                 chosen[condition] = foresee(pair, channel, cache, texts, own)
                 continue
             alike = channel if channel.has_budget else replace(channel, codec="", calibration="")
@@ -327,9 +337,7 @@ class Batch:
             chosen[condition] = found[key]
         return chosen
 
-    def _seen(
-        self, sent: Sent, conditions: Sequence[Condition]
-    ) -> dict[Sends, list[tuple[KVCache, Text]]]:
+    def seen(self, sent: Sent, conditions: Sequence[Condition]) -> Seeing:
         """Of each kind's messages what a sender has: the cache [1, H, n-1, D] and the text. What
         selectors rank is ranked here, for all messages and once for all budgets."""
         asked: dict[Sends, list[Ranked]] = {condition.sends: [] for condition in conditions}
@@ -413,7 +421,7 @@ class Batch:
             if arrival and any(each.sections for each in kept):
                 for each in kept:
                     require_whole_tokens(each)
-                (at,) = tokens_of_rows(arrival.chosen, 1, self.work.pair.device)
+                ((at,), _) = tokens_of_rows(arrival.chosen, 1, self.work.pair.device)
                 front = self.work.pair.interface.prepare(arrival.cache, at)
                 assert front is not None
                 front = sent[condition.sends].spread(front)
@@ -473,25 +481,21 @@ class Batch:
         reasons: Reasons,
         prompts: Sequence[Text],
         before: Sequence[Positions] = (),
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> list[Written]:
         """Each condition's answers to `prompts` in token ids, with what their options got, from its
         rows of the decoder, in which tokens may stand `before` the prompt. Logits that are no
-        numbers are noted in `reasons`."""
+        numbers are noted in `reasons`. For `meanwhile` see `Decoder.greedy`."""
         rows = len(prompts)
         front = before or [Positions()] * len(conditions) * rows
         last = on_device(torch.tensor([prompt.ids[-1] for prompt in prompts]), decoder.device)
         unseen = hidden(prompts, max(len(prompt.ids) for prompt in prompts), decoder.device)
-        logprobs: list[dict[str, float] | None] = []
+        labels = self.labels(conditions[0]) * len(conditions)
+        first: list[Tensor] = []  # read when all is decoded: the device is not to wait for it
 
         def on_first_logits(logits: Tensor) -> None:
-            by_condition = logits.unflatten(0, (len(conditions), rows))
-            for condition, finite in zip(
-                conditions, finite_rows(by_condition).tolist(), strict=True
-            ):
-                for row in (row for row, good in enumerate(finite) if not good):
-                    reasons[condition][row] = reasons[condition][row] or NOT_FINITE
-            logprobs.extend(option_logprobs(logits, self.labels(conditions[0]) * len(conditions)))
-            self.on_first_logits(conditions, by_condition)
+            first.extend((finite_rows(logits), of_tokens(logits, labels)))
+            self.on_first_logits(conditions, logits.unflatten(0, (len(conditions), rows)))
 
         forced_lengths = None
         if self.forced_lengths is not None:
@@ -507,10 +511,16 @@ class Batch:
             on_first_logits,
             [each.left_out for each in front],
             None if unseen is None else unseen.repeat(len(conditions), 1),
+            meanwhile,
         )
         self.work.on_phase_end("decoding")
+        finite, options = first
+        for place in np.flatnonzero(~finite.numpy(force=True)).tolist():
+            condition, row = conditions[place // rows], place % rows
+            reasons[condition][row] = reasons[condition][row] or NOT_FINITE
+        logprobs = options.tolist()
         parts = (slice(start, start + rows) for start in range(0, len(answers), rows))
-        return [(answers[part], logprobs[part]) for part in parts]
+        return [(answers[part], logprobs[part], labels[part]) for part in parts]
 
     def labels(self, condition: Condition) -> list[dict[str, int]]:
         """The tokens of each question's options, of the model that answers."""
@@ -520,26 +530,28 @@ class Batch:
         return [known[each] for each in options]
 
 
-def _one_by_one(messages: Messages, selectors: Iterable[Ranked]) -> list[tuple[KVCache, Text]]:
-    """Of each message what a sender has, and how these selectors rank it. Where not all tokens can
-    be sent, others are ranked, and that is left to who cuts them out."""
+def _one_by_one(
+    messages: Messages, selectors: Iterable[Ranked]
+) -> Callable[[], list[tuple[KVCache, Text]]]:
+    """Gives of each message what a sender has, and how these selectors rank it. Where not all
+    tokens can be sent, others are ranked, and that is left to who cuts them out."""
     whole = all(text.sendable is None for text in messages.texts)
-    ranks = ranks_of_rows(selectors if whole else (), messages.cache, messages.tokens)
+    ranks = begin_ranks(selectors if whole else (), messages.cache, messages.tokens)
 
-    return [
-        (Seen.of_row(messages.cache, row, tokens, ranks[row]), messages.texts[row])
-        for row, tokens in enumerate(messages.tokens)
-    ]
+    def each() -> list[tuple[KVCache, Text]]:
+        told = zip(messages.tokens, ranks(), messages.texts, strict=True)
+        return [
+            (Seen.of_row(messages.cache, row, tokens, known), text)
+            for row, (tokens, known, text) in enumerate(told)
+        ]
+
+    return each
 
 
 def _donor(sends: Sends) -> int:
     """Which donor's prompt the sharer reads for it; 0: the question's own."""
     control, donor = sends
     return donor if is_lent(control) else 0
-
-
-def _by_oracle(condition: Condition) -> bool:
-    return condition.channel is not None and condition.channel.order in ORACLES
 
 
 def slots_needed(

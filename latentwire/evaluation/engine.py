@@ -22,6 +22,7 @@ from latentwire.evaluation import baselines_batched
 from latentwire.evaluation.batch import Answers, answer, slots_needed
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.memory import shrink_batch
+from latentwire.evaluation.option_logprobs import by_label
 from latentwire.evaluation.pipeline import written_record
 from latentwire.evaluation.progress import Progress
 from latentwire.evaluation.reading import Donors
@@ -109,6 +110,8 @@ class _Call:
         self.records: dict[Condition, list[Record | None]] = {
             c: [None] * len(self.questions) for c in self.conditions
         }
+        # Answers of the last batch of which records are still to be made
+        self.unrecorded: list[tuple[Condition, Answers, list[int]]] = []
 
     def finished(self) -> dict[Condition, list[Record]]:
         """All records: of what cannot be answered, then of the rest, batch by batch."""
@@ -155,9 +158,13 @@ class _Call:
                 self.shrink(rows, len(asked))
                 self.plan(waiting)
                 continue
-            self.keep(answers, rows)
+            self.record()
+            self.unrecorded = [(*each, rows) for each in answers.items()]
             if len(asked) == len(lacking):
                 waiting = waiting[len(rows) :]
+            else:
+                self.record()  # what is still missing is asked next
+        self.record()
 
     def slots(self, rows: Sequence[int]) -> int:
         """That each of these questions needs where they go together."""
@@ -216,6 +223,7 @@ class _Call:
                 max(self.questions[row].task.max_new_tokens for row in rows),
                 _by_row(on_first_logits, rows) if on_first_logits else lambda shown, logits: None,
                 forced_lengths and {c: [forced_lengths[c][row] for row in rows] for c in asked},
+                self.record_some,
             )
         )
 
@@ -228,22 +236,29 @@ class _Call:
             each = example_bytes(self.work.pair, self.conditions, self.needed(rows[0]))
             self.work.room = replace(self.work.room, usable_bytes=most * each)
 
-    def keep(self, answers: dict[Condition, Answers], rows: list[int]) -> None:
-        """Make the records of a batch."""
-        pair = self.work.pair
-        for condition, found in answers.items():
-            for row, tokens, logprobs, *sizes, reason in zip(rows, *found, strict=True):
-                donor = self.donors[condition.donor][row]
-                asked_and_lent = condition, self.questions[row], donor
-                self.records[condition][row] = (
-                    unanswered(*asked_and_lent, reason)
-                    if reason
-                    else written_record(
-                        pair, *asked_and_lent, tokens, *sizes, option_logprobs=logprobs
-                    )
-                )
+    def record(self) -> None:
+        """Make the records of the last batch that are missing."""
+        while self.unrecorded:
+            self.record_some()
         self.work.on_phase_end("records")
-        self.progress(len(answers) * len(rows))
+
+    def record_some(self) -> None:
+        """Make those of one condition, if any is missing."""
+        if not self.unrecorded:
+            return
+        pair, (condition, found, rows) = self.work.pair, self.unrecorded.pop()
+        for row, tokens, logprobs, labels, *sizes, reason in zip(rows, *found, strict=True):
+            donor = self.donors[condition.donor][row]
+            asked_and_lent = condition, self.questions[row], donor
+            self.records[condition][row] = (
+                unanswered(*asked_and_lent, reason)
+                if reason
+                else written_record(
+                    *(pair, *asked_and_lent, tokens, *sizes),
+                    option_logprobs=by_label(labels, logprobs),
+                )
+            )
+        self.progress(len(rows))
 
 
 def _reason(pair: LoadedPair, condition: Condition, question: Question, donor: Question) -> str:

@@ -8,6 +8,7 @@ in which all later ones are merged (`c2c.merging_pass`).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -89,14 +90,28 @@ class Merging:
             asked = range(max(rows.start - first, 0), min(rows.stop - first, examples))
             if asked:
                 parts.append((first - rows.start, asked, arrival))
-        differ = any(arrival.differs for *_, arrival in parts)
+        # Conditions side by side of which none sends other tokens in other layers, or each.
+        grouped = [[*part] for _, part in groupby(parts, lambda part: part[2].differs)]
+
+        @cache
+        def of_group(number: int, layer: int) -> Tensor:
+            """Row among the slots, example and position of each token, int64 [3, M]."""
+            found = []
+            for at, asked, arrival in grouped[number]:
+                example, _, position = arrival.listed(layer, asked)
+                found.append(torch.stack([example + at, example, position]))
+            return torch.cat(found, 1)
 
         @cache  # the tokens of a sharer layer are those of its keys and of its values
         def tokens_of(layer: int) -> Tokens:
-            found = [arrival.listed(layer, asked) for _, asked, arrival in parts]
-            example, _, position = torch.cat(found, 1)
-            row = torch.cat([each[0] + at for each, (at, *_) in zip(found, parts, strict=True)])
+            found = [
+                of_group(number, layer if group[0][2].differs else 0)
+                for number, group in enumerate(grouped)
+            ]
+            row, example, position = torch.cat(found, 1)
             return Tokens(row if in_place else example, position, row)
+
+        differ = any(arrival.differs for *_, arrival in parts)
 
         def sent(layer: int, kind: str) -> tuple[Tensor, Tokens]:
             arrived = [arrival.sent(layer, kind, asked) for _, asked, arrival in parts]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from c2c.on_device import on_device
 from latentwire.tasks.task import Options
 
 DECIMALS = 4  # kept: what engines may differ by, and a record stays small
@@ -26,14 +27,21 @@ def option_logprobs(
 ) -> list[dict[str, float] | None]:
     """Of each row of logits [R, V] the natural log-probabilities of its options among all tokens,
     by label and rounded; None for rows without `tokens`."""
+    return [*map(by_label, tokens, of_tokens(logits, tokens).tolist())]
+
+
+def of_tokens(logits: Tensor, tokens: Sequence[dict[str, int]]) -> Tensor:
+    """The log-probabilities alone, float32 [R, options], in the order of each row's `tokens`; what
+    fills up rows of fewer means nothing. Waits for no device."""
     most = max(map(len, tokens), default=0)
+    ids = torch.tensor([[*each.values(), *[0] * (most - len(each))] for each in tokens])
     if not most:
-        return [None] * len(tokens)
-    ids = [[*each.values(), *[0] * (most - len(each))] for each in tokens]
-    index = torch.tensor(ids, device=logits.device)
+        return logits.new_empty(len(tokens), 0)
+    index = on_device(ids, logits.device)
     parts = zip(logits.split(ROWS_AT_ONCE), index.split(ROWS_AT_ONCE), strict=True)
-    lines = torch.cat([part.float().log_softmax(-1).gather(1, at) for part, at in parts]).tolist()
-    return [
-        {label: round(x, DECIMALS) for label, x in zip(row, line, strict=False)} or None
-        for row, line in zip(tokens, lines, strict=True)
-    ]
+    return torch.cat([part.float().log_softmax(-1).gather(1, at) for part, at in parts])
+
+
+def by_label(tokens: dict[str, int], found: Sequence[float]) -> dict[str, float] | None:
+    """What `of_tokens` gave for one row, as `option_logprobs` says it."""
+    return {label: round(x, DECIMALS) for label, x in zip(tokens, found, strict=False)} or None

@@ -133,6 +133,28 @@ def no_numbers(tensors: Tensors) -> Tensor:
     return found.amax((0, 2)) >= codec_math.NOT_FINITE.value
 
 
+def take(tensors: Tensors, index: Tensor) -> Tensor:
+    """Of N tensors [B, H, T, D] the tokens at `index`, int64 [L, B, K], whose list n % L is tensor
+    n's: [N, B, H, K, D]."""
+    from latentwire.channel.kernels import take_kernels
+
+    source = Stack.of(tensors)
+    first = source.tensors[0]
+    batch, heads, _, head_dim = first.shape
+    lists, _, count = index.shape
+    shape = len(source.tensors), batch, heads, count, head_dim
+    taken = torch.empty(shape, dtype=first.dtype, device=first.device)
+    rows, warps, _ = _tuned(head_dim)
+    tiles = len(source.tensors) * batch * heads * -(-count // rows)
+    with torch.cuda.device_of(first):
+        take_kernels.take[(tiles,)](
+            source.pointers, index.contiguous(), taken, lists, batch, heads, count,
+            *first.stride()[:3], D=head_dim, ROWS=rows, TYPE=_type(first.dtype),
+            ALIGNED=source.aligned, num_warps=warps,
+        )  # fmt: skip
+    return taken
+
+
 def encode(
     codec: Codec,
     tensors: Tensors,

@@ -1,6 +1,6 @@
 """What of a message a sender has, and what selectors have worked out of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import cast, overload
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from c2c.cache import KVCache
-from c2c.on_device import on_device
+from c2c.on_device import on_device, on_host
 from latentwire.channel.selectors.ranked import Ranked, Ranks
 
 
@@ -67,17 +67,28 @@ def ranks_of_rows(
 ) -> list[dict[Ranked, Ranks]]:
     """Each example's ranks under each selector. `cache` is [B, H, T, D], of which row b has
     tokens[b] tokens. Waits for the device once, for all of them."""
+    return begin_ranks(selectors, cache, tokens)()
+
+
+def begin_ranks(
+    selectors: Iterable[Ranked], cache: KVCache, tokens: Sequence[int]
+) -> Callable[[], list[dict[Ranked, Ranks]]]:
+    """Gives `ranks_of_rows`, which a device works out while other things are asked of it."""
     asked = dict.fromkeys(selectors)
     if not asked:
-        return [{} for _ in tokens]
+        return lambda: [{} for _ in tokens]
     counts = on_device(torch.tensor(tokens), cache.keys[0].device)
     orders = {selector: selector.order(cache, counts) for selector in asked}
     sizes = [order.numel() for order in orders.values()]
-    told = torch.cat([order.flatten() for order in orders.values()]).cpu().split(sizes)
-    ranks = [
-        part.view(each.shape).numpy() for part, each in zip(told, orders.values(), strict=True)
-    ]
-    return [
-        {selector: found[:, row] for selector, found in zip(orders, ranks, strict=True)}
-        for row in range(len(tokens))
-    ]
+    shapes = [order.shape for order in orders.values()]
+    there = on_host(torch.cat([order.flatten() for order in orders.values()]))
+
+    def ranks() -> list[dict[Ranked, Ranks]]:
+        parts = zip(there().split(sizes), shapes, strict=True)
+        found = [part.view(shape).numpy() for part, shape in parts]
+        return [
+            {selector: own[:, row] for selector, own in zip(asked, found, strict=True)}
+            for row in range(len(tokens))
+        ]
+
+    return ranks

@@ -193,6 +193,23 @@ def test_kernels_take_tensors_that_lie_in_memory_in_several_ways(tensors: Codec)
         assert torch.equal(arrived, tensors.round_trip(tensor))
 
 
+@pytest.mark.parametrize("lists", [1, 3])
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("width", [6, 64])  # kernels take the second
+def test_tokens_are_taken_of_each_tensor(lists: int, apart: bool, width: int) -> None:
+    """`apart`: tensors that do not lie in memory alike."""
+    generator = torch.Generator().manual_seed(0)
+    whole = torch.randn(6, 2, 3, 70, width, generator=generator).half().to(DEVICE)
+    x = [tensor[:, :, 1:] for tensor in whole]
+    if apart:
+        x[4] = x[4].contiguous()
+    index = torch.randint(0, 69, (lists, 2, 67), generator=generator).to(DEVICE)
+    for number, found in enumerate(stacked.take(x, index)):
+        own = index[number % lists]
+        expected = [tensor[:, own[row]] for row, tensor in enumerate(x[number])]
+        assert torch.equal(found, torch.stack(expected))
+
+
 def test_a_reason_is_found_where_there_is_one() -> None:
     """Doubt alone refuses nothing."""
     layout = Layout(GEOMETRY, (0,), (), (range(5),))

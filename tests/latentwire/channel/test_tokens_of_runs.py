@@ -28,14 +28,17 @@ def test_what_rows_and_layers_send_is_listed(rows: list[list[set[int]]]) -> None
     assert list(zip(*map(np.ndarray.tolist, table), strict=True)) == wanted
     counts = [len(each.tokens(layer)) for layer in range(3) for each in chosen]
     assert np.diff(table.ends(3, len(rows))).tolist() == counts
-    for layer, found in enumerate(tokens_of_rows(chosen, 3, CPU)):
-        longest = max(1, *(len(each.tokens(layer)) for each in chosen), 1)
+    index, most = tokens_of_rows(chosen, 3, CPU)
+    assert index.shape[2] == max(most)
+    for layer, found in enumerate(index):
+        assert most[layer] == max(1, *(len(each.tokens(layer)) for each in chosen), 1)
         expected = [each.tokens(layer) or [0] for each in chosen]
-        assert found.tolist() == [row + row[-1:] * (longest - len(row)) for row in expected]
+        assert found.tolist() == [row + row[-1:] * (max(most) - len(row)) for row in expected]
 
 
 def test_one_layer_of_rows_of_none() -> None:
-    assert tokens_of_rows([Positions()] * 2, 1, CPU)[0].tolist() == [[0], [0]]
+    index, most = tokens_of_rows([Positions()] * 2, 1, CPU)
+    assert (index.tolist(), most) == ([[[0], [0]]], [1])
 
 
 def test_numbers_of_a_run_are_those_of_its_tokens() -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from c2c.cache import KVCache
 from c2c.slot_cache import slot_attention
 from latentwire.evaluation import batch
 from latentwire.evaluation.batch import answer, fit_length
+from latentwire.evaluation.option_logprobs import DECIMALS
 from latentwire.evaluation.padded_prompts import padded
 from latentwire.evaluation.pipeline import fitted
 from latentwire.evaluation.reading import Text
@@ -72,10 +74,16 @@ def test_a_row_that_cannot_be_sent_is_named_and_troubles_no_other(
         sent[batch.OWN].cache.keys[pair.endpoint.key_layers[0]][1, 0, 0, 0] = torch.nan
         return sent
 
-    with slot_attention(pair.receiver, pair.sharer), torch.inference_mode():
-        clean = answer(Workspace(pair), conditions, asked, donors, NEW_TOKENS)
-        monkeypatch.setattr(batch.Batch, "sent", poisoned)
+    def answered() -> dict[Condition, batch.Answers]:
+        """With log-probabilities as they are kept."""
         found = answer(Workspace(pair), conditions, asked, donors, NEW_TOKENS)
+        kept = {c: np.round(each.option_logprobs, DECIMALS).tolist() for c, each in found.items()}
+        return {c: each._replace(option_logprobs=kept[c]) for c, each in found.items()}
+
+    with slot_attention(pair.receiver, pair.sharer), torch.inference_mode():
+        clean = answered()
+        monkeypatch.setattr(batch.Batch, "sent", poisoned)
+        found = answered()
     assert found[conditions[2]] == clean[conditions[2]]  # that token was not sent
     for condition, (codec, *_) in zip(conditions[:2], cuts[:2], strict=True):
         words = f"{codec}: the cache holds NaN or infinite numbers, which cannot be sent"
