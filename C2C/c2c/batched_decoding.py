@@ -6,6 +6,7 @@ have ended are carried until at most half of those present go on, then the rest 
 
 import logging
 from collections.abc import Callable, Collection, Hashable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +49,7 @@ class Decoder:
         self.model, self.device = model, model.device
         self.block = BLOCK.get(self.device.type, LEAST_BLOCK)
         self.fewest = FEWEST_ROWS.get(self.device.type, 1)
-        self._all_slots = rows * rounded(slots)
+        self.all_slots = rows * rounded(slots)
         self._memory = new_slots(
             geometry(model.config), rows, rounded(slots), model.dtype, self.device
         )
@@ -58,7 +59,7 @@ class Decoder:
         self.tokens = torch.zeros(most_rows, dtype=torch.long, device=self.device)
         self.positions = torch.zeros(most_rows, dtype=torch.long, device=self.device)
         self.shifts = torch.zeros(most_rows, dtype=torch.long, device=self.device)
-        self._hidden = torch.zeros(self._all_slots, dtype=torch.bool, device=self.device)
+        self._hidden = torch.zeros(self.all_slots, dtype=torch.bool, device=self.device)
         self._hides = False  # whether any slot is hidden
         self.rows = torch.arange(most_rows, device=self.device)  # which row stands in each place
         self._row_slots = torch.zeros(1, dtype=torch.long, device=self.device)
@@ -71,13 +72,13 @@ class Decoder:
 
     def holds(self, rows: int, slots: int) -> bool:
         """Whether a batch of that size fits in."""
-        return rows <= len(self.tokens) and rows * rounded(slots) <= self._all_slots
+        return rows <= len(self.tokens) and rows * rounded(slots) <= self.all_slots
 
     def divide(self, slots: int) -> None:
         """Have each row so many slots, and as many rows as there is memory for; what the slots held
         is lost."""
         slots = rounded(slots)
-        rows = min(len(self.tokens), self._all_slots // slots)
+        rows = min(len(self.tokens), self.all_slots // slots)
 
         def divided(memory: Tensor) -> Tensor:
             _, heads, _, width = memory.shape
@@ -147,8 +148,9 @@ class Decoder:
                 reach[holes] = reach[sources]
                 ended, reach = ended[:target], reach[:target]
                 known.forget()
-        lengths = (answers >= 0).sum(1).tolist()
-        return [row[:length] for row, length in zip(answers.tolist(), lengths, strict=True)]
+        written = answers >= 0
+        every, ends = answers[written].tolist(), written.sum(1).cumsum(0).tolist()
+        return [every[start:end] for start, end in pairwise([0, *ends])]
 
     def _begin(
         self,

@@ -53,11 +53,14 @@ class Workspace:
         self, name: str, model: PreTrainedModel, rows: int, slots: int, conditions: int = 0
     ) -> Decoder:
         """The model's decoder, made anew when it is too small: then large enough for all of the
-        batches at hand, where these have so many conditions."""
+        batches at hand, where these have so many conditions, and for what it held."""
+        most_slots, most_rows = conditions * self.most_slots, conditions * self.most_examples
         if name in self._decoders and not self._decoders[name].holds(rows, slots):
-            del self._decoders[name]  # before the next one, not after
+            former = self._decoders.pop(name)  # before the next one, not after
+            most_slots = max(most_slots, former.all_slots)
+            most_rows = max(most_rows, len(former.tokens))
+            del former
         if name not in self._decoders:
-            most_slots, most_rows = conditions * self.most_slots, conditions * self.most_examples
             rows = max(rows, -(-most_slots // rounded(slots)))
             self._decoders[name] = Decoder(model, rows, slots, self.use_graphs, most_rows)
         self._decoders[name].divide(slots)

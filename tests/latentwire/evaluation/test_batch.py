@@ -96,3 +96,13 @@ def test_a_row_that_cannot_be_sent_is_named_and_troubles_no_other(
 def test_rows_are_filled_up_with_their_own_last_token() -> None:
     rows = padded([(4, 5, 6), (7,), (8, 9)], torch.device("cpu"))
     assert rows.tolist() == [[4, 5, 6], [7, 7, 7], [8, 9, 9]]
+
+
+def test_a_decoder_made_anew_holds_what_it_held() -> None:
+    """Question sets in turn do not have it made, and its steps recorded, again and again."""
+    work, model = Workspace(loaded_pair()), loaded_pair().receiver
+    first = work.decoder("receiver", model, 2, 300)
+    second = work.decoder("receiver", model, 9, 10)
+    assert second is not first
+    assert work.decoder("receiver", model, 2, 300) is second
+    assert work.decoder("receiver", model, 9, 10) is second
