@@ -98,11 +98,13 @@ def test_rows_are_filled_up_with_their_own_last_token() -> None:
     assert rows.tolist() == [[4, 5, 6], [7, 7, 7], [8, 9, 9]]
 
 
-def test_a_decoder_made_anew_holds_what_it_held() -> None:
+@pytest.mark.parametrize("first", [(2, 300), (9, 10)], ids=["slots", "rows"])
+def test_a_decoder_made_anew_holds_what_it_held(first: tuple[int, int]) -> None:
     """Question sets in turn do not have it made, and its steps recorded, again and again."""
+    (second,) = {(2, 300), (9, 10)} - {first}
     work, model = Workspace(loaded_pair()), loaded_pair().receiver
-    first = work.decoder("receiver", model, 2, 300)
-    second = work.decoder("receiver", model, 9, 10)
-    assert second is not first
-    assert work.decoder("receiver", model, 2, 300) is second
-    assert work.decoder("receiver", model, 9, 10) is second
+    small = work.decoder("receiver", model, *first)
+    large = work.decoder("receiver", model, *second)
+    assert large is not small
+    assert work.decoder("receiver", model, *first) is large
+    assert work.decoder("receiver", model, *second) is large
