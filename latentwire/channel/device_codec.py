@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from c2c.cache import KVCache
+from c2c.on_device import on_host as arriving
 from latentwire.channel.codec import CodecError, not_finite
 from latentwire.channel.layout import Layout, tensor_of
 
@@ -40,10 +41,7 @@ class DeviceCodec(ABC):
 
 def on_host(data: Tensor) -> np.ndarray:
     """Bytes (uint8) of a device, in one copy."""
-    if not data.is_cuda:
-        return data.cpu().numpy()
-    host = torch.empty(data.shape, dtype=torch.uint8, pin_memory=True)
-    return host.copy_(data).numpy()
+    return arriving(data)().numpy()
 
 
 def on_device(rows: Sequence[memoryview], device: torch.device) -> Tensor:

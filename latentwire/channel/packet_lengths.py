@@ -5,12 +5,9 @@ every question under every condition, and under a budget for every choice that i
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from c2c.cache import Geometry
 from latentwire.channel.header_fields import varint_bytes
 from latentwire.channel.layer_runs import LayerRuns
 from latentwire.channel.layout import Layout
@@ -21,6 +18,7 @@ from latentwire.channel.packet import (
     Header,
     layers_named,
 )
+from latentwire.channel.payload_lengths import known_payload_bytes
 
 
 def count_around_bytes(headers: Sequence[Header | None]) -> list[int]:
@@ -43,33 +41,9 @@ def count_packet_bytes(headers: Sequence[Header | None]) -> list[int | None]:
     """`packet.packet_bytes` of each, likewise."""
     found: list[int | None] = []
     for header, around in zip(headers, count_around_bytes(headers), strict=True):
-        payload = _payload_bytes(*_alike(header)) if header else 0
+        payload = known_payload_bytes(header.codec, header.layout) if header else 0
         found.append(None if payload is None else around + payload)
     return found
-
-
-def _alike(header: Header) -> tuple[Any, ...]:
-    """What payloads depend on: where tokens stand does not matter."""
-    layout = header.layout
-    layers = layout.key_layers, layout.value_layers
-    counts = layout.counts if layout.by_layer else ()
-    return header.codec, layout.geometry, *layers, layout.tokens, counts, layout.classes
-
-
-@lru_cache(1 << 14)
-def _payload_bytes(
-    codec: Any,  # `CacheCodec`: all are frozen
-    geometry: Geometry,
-    key_layers: tuple[int, ...],
-    value_layers: tuple[int, ...],
-    tokens: int,
-    counts: tuple[int, ...],
-    classes: bytes,
-) -> int | None:
-    by_layer = tuple((range(count),) if count else () for count in counts)
-    runs = (range(tokens),)
-    layout = Layout(geometry, key_layers, value_layers, runs, by_layer=by_layer, classes=classes)
-    return codec.payload_bytes(layout)
 
 
 def _runs_bytes(layouts: Sequence[Layout]) -> np.ndarray:

@@ -4,20 +4,19 @@ Tensors of one codec and length are coded together (`stacked`). Where a payload 
 refused, all is done again tensor by tensor, on the CPU, which says why.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from c2c.cache import Geometry, KVCache
+from c2c.cache import KVCache
 from latentwire.channel import stacked
 from latentwire.channel.codec import Codec, CodecError
 from latentwire.channel.device_codec import DeviceCodec, on_device, on_host, too_large, unsent
 from latentwire.channel.layout import Layout, Site, tensor_of
+from latentwire.channel.payload_lengths import known_payload_bytes
 
 
 @dataclass(frozen=True)
@@ -84,18 +83,15 @@ class PerTensor(DeviceCodec):
         return layout.cache(tensors)
 
     def payload_bytes(self, layout: Layout) -> int:
-        return _payload_bytes(self, layout.geometry, layout.sites, layout.counts)
+        return sum(self._sizes(layout).values())
 
     def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
         tensors: dict[Site, Tensor] = {}
         for codec, sites in self._alike(layouts[0].sites, lambda n: cache.keys[n].shape[2]):
             sent = [tensor_of(cache, *site) for site in sites]
             tensors |= zip(sites, stacked.round_trip(codec, sent), strict=True)
-        # One of each length is enough: what else a layout says, they have in common.
-        of_length = {layout.counts: layout for layout in layouts}
-        lengths = {counts: self.payload_bytes(layout) for counts, layout in of_length.items()}
         whole = layouts[0].cache(tensors, cache.keys[0])
-        return whole, [lengths[layout.counts] for layout in layouts]
+        return whole, [known_payload_bytes(self, layout) for layout in layouts]
 
     def parameters(self, layout: Layout) -> bytes:
         return b""
@@ -111,22 +107,19 @@ class PerTensor(DeviceCodec):
             own.append((kind, layer))
         return [*found.values()]
 
+    def _sizes(self, layout: Layout) -> dict[Site, int]:
+        """Length of each tensor's payload."""
+        sizes: dict[Site, int] = {}
+        for codec, sites in self._alike(layout.sent, layout.tokens_of):
+            shape = layout.shape_of(sites[0][1])
+            sizes |= dict.fromkeys(sites, codec.payload_bytes(shape))
+        return sizes
+
     def _starts(self, layout: Layout) -> dict[Site, int]:
         """Where each tensor's payload begins."""
-        sizes = (self.at(*site).payload_bytes(layout.shape_of(site[1])) for site in layout.sent)
-        return dict(zip(layout.sent, accumulate(sizes, initial=0), strict=False))
-
-
-@lru_cache(1 << 14)  # an engine asks it of each question under each condition
-def _payload_bytes(
-    made: PerTensor, geometry: Geometry, sites: tuple[Site, ...], counts: tuple[int, ...]
-) -> int:
-    heads, head_dim, alike = geometry.kv_heads, geometry.head_dim, Counter[tuple[Codec, int]]()
-    alike.update((made.at(*site), counts[site[1]]) for site in sites if counts[site[1]])
-    return sum(
-        number * codec.payload_bytes((heads, tokens, head_dim))
-        for (codec, tokens), number in alike.items()
-    )
+        sizes = self._sizes(layout)
+        ends = accumulate((sizes[site] for site in layout.sent), initial=0)
+        return dict(zip(layout.sent, ends, strict=False))
 
 
 def uniform(codec: Codec) -> PerTensor:

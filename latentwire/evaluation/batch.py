@@ -143,7 +143,8 @@ def answer(
     shared = [OWN for _ in sharer_alone] if batch.sharer_rereads else []
     sent = batch.sent({*shared, *(c.sends for c in fused)}, need_queries(fused))
     seen = batch.seen(sent, fused)
-    by_receiver = [c for c in conditions if c.system == "receiver"]
+    plain = [c for c in conditions if c.system == "receiver"]
+    by_receiver = len(plain) + len(fused)
     answers: dict[Condition, Written] = {}
     reasons: Reasons = {condition: [None] * len(questions) for condition in conditions}
     if sharer_alone:
@@ -154,27 +155,28 @@ def answer(
         written = batch.decode(decoder, sharer_alone, reasons, prompts)
         answers.update(zip(sharer_alone, written, strict=True))
     sizes: dict[Condition, tuple[list[int], list[int]]] = {}
-    if by_receiver or fused:
+    if by_receiver:
         own = batch.read("receiver", batch.prompts)
         work.on_phase_end("receiver prefill")
-        decoder = batch.decoder("receiver", len(by_receiver) + len(fused))
-        batch.fill(decoder, own, len(by_receiver) + len(fused))
+        decoder = batch.decoder("receiver", by_receiver)
+        batch.fill(decoder, own, by_receiver)
         work.on_phase_end("copy")
         # Chosen while the device still reads: the ranks of tokens are there before that.
         chosen = batch.choose(sent, seen, fused, own)
         del seen  # it holds the queries
         sent = {key: messages.without_queries() for key, messages in sent.items()}
-        by_receiver += sorted(fused, key=lambda c: batch.reading(sent[c.sends].each(chosen[c])))
+        fused.sort(key=lambda c: batch.reading(sent[c.sends].each(chosen[c])))
+        answering = [*plain, *fused]
         received = batch.aligned(batch.simulate(sent, chosen, reasons))
         sizes = {c: (arrival.wire_bytes, arrival.elements) for c, arrival in received.items()}
         front: list[Positions] = []
         if work.pair.interface.inserts:
-            front = batch.insert(decoder, sent, received, by_receiver)
+            front = batch.insert(decoder, sent, received, answering)
         else:
-            batch.merge(decoder, own, received, by_receiver)
+            batch.merge(decoder, own, received, answering)
         del own, sent
-        written = batch.decode(decoder, by_receiver, reasons, batch.prompts, front, meanwhile)
-        answers.update(zip(by_receiver, written, strict=True))
+        written = batch.decode(decoder, answering, reasons, batch.prompts, front, meanwhile)
+        answers.update(zip(answering, written, strict=True))
     nothing = [0] * len(questions)
     return {
         c: Answers(*answers[c], *sizes.get(c, (nothing, nothing)), reasons[c]) for c in conditions

@@ -34,10 +34,10 @@ def of_tokens(logits: Tensor, tokens: Sequence[dict[str, int]]) -> Tensor:
     """The log-probabilities alone, float32 [R, options], in the order of each row's `tokens`; what
     fills up rows of fewer means nothing. Waits for no device."""
     most = max(map(len, tokens), default=0)
-    ids = torch.tensor([[*each.values(), *[0] * (most - len(each))] for each in tokens])
     if not most:
         return logits.new_empty(len(tokens), 0)
-    index = on_device(ids, logits.device)
+    ids = [[*each.values(), *[0] * (most - len(each))] for each in tokens]
+    index = on_device(torch.tensor(ids), logits.device)
     parts = zip(logits.split(ROWS_AT_ONCE), index.split(ROWS_AT_ONCE), strict=True)
     return torch.cat([part.float().log_softmax(-1).gather(1, at) for part, at in parts])
 
