@@ -36,6 +36,8 @@ from latentwire.channel.selectors.ranked import ByScore
 from latentwire.channel.selectors.registry import selector
 from latentwire.channel.selectors.scores import over_layers
 from latentwire.channel.selectors.seen import ranks_of_rows
+from latentwire.channel.selectors.selector import Choose
+from latentwire.channel.sent_rows import SentRows
 from latentwire.errors import LatentWireError
 from latentwire.spec.condition import Channel
 
@@ -44,7 +46,6 @@ DROPPED = 1.0  # the error of what is not sent
 LARGEST_ERROR = 0.999  # of the best class, however bad it is: something is sent
 FEW, MANY = 1, 129  # tokens between which bytes a token are counted
 
-Pick = Callable[[int], Positions]  # what a selector chooses of at most so many tokens
 Step = tuple[int, int]  # of the token at a place in the selector's order, to a class
 
 
@@ -60,27 +61,27 @@ class Allocator:
     _weights: dict[str, list[list[float]]] = field(default_factory=dict)
     _errors: dict[str, list[float]] = field(default_factory=dict)
 
-    def choices(
-        self, channel: Channel, by_token: ByToken, picks: Sequence[Pick]
-    ) -> tuple[list[Pick], list[int]]:
-        """Of each message what goes after so many steps, and how many steps there are. `picks` are
-        the selector's choices of it. LatentWireError for a selector of layers."""
+    def chooser(
+        self, channel: Channel, by_token: ByToken, pick: Choose
+    ) -> tuple[Choose, list[int]]:
+        """Of each message what goes after so many steps, and how many steps there are. `pick` is
+        the selector's choice. LatentWireError for a selector of layers."""
         if not any(self.tokens):  # prompts of one token
-            return [lambda steps: Positions()] * len(self.tokens), [0] * len(self.tokens)
+            return lambda steps: [Positions()] * len(steps), [0] * len(self.tokens)
         costs = [self._token_bytes(each) for each in by_token.classes]
         errors = self._errors_of(by_token.classes)
         weights = self._weights_of(channel.order)
-        found: list[Pick] = []
+        found: list[Callable[[int], Positions]] = []
         counts = []
-        for row, order in enumerate(self._orders_of(channel, picks)):
+        for row, order in enumerate(self._orders_of(channel, pick)):
             hull = _hull(costs, [error[row] for error in errors])
             steps = _steps(weights[row][: len(order)] if weights else [1.0] * len(order), hull)
             told = self.tokens[row] if self.endpoint.inserts else 0
             found.append(partial(_after, order, steps, told))
             counts.append(len(steps))
-        return found, counts
+        return lambda taken: [found[row](steps or 0) for row, steps in taken.items()], counts
 
-    def _orders_of(self, channel: Channel, picks: Sequence[Pick]) -> list[list[int]]:
+    def _orders_of(self, channel: Channel, pick: Choose) -> list[list[int]]:
         """Each message's tokens, in the order in which the selector takes them as more may go."""
         key = channel.order, channel.keep_ratio
         if key not in self._orders:
@@ -89,7 +90,8 @@ class Allocator:
                     f"order {channel.order} chooses by layer, and bits are given to whole tokens;"
                     " take another order"
                 )
-            self._orders[key] = list(map(_as_more_go, picks, self.tokens, self._ranked(channel)))
+            told = zip(range(len(self.tokens)), self.tokens, self._ranked(channel), strict=True)
+            self._orders[key] = [_as_more_go(pick, *each) for each in told]
         return self._orders[key]
 
     def _ranked(self, channel: Channel) -> list[list[int]]:
@@ -123,7 +125,8 @@ class Allocator:
         """Of each codec what it loses of each message, as a share of what is sent. Waits for the
         device once."""
         if missing := [each for each in classes if each.name not in self._errors]:
-            whole = gather(self.cache, [Positions.of(range(count)) for count in self.tokens])
+            every = SentRows(Positions.of(range(count)) for count in self.tokens)
+            whole = gather(self.cache, every)
             lost = torch.stack([self._lost(whole, each) for each in missing])
             for each, errors in zip(missing, lost.nan_to_num(DROPPED).tolist(), strict=True):
                 self._errors[each.name] = list(map(_rough, errors))
@@ -156,15 +159,16 @@ def allocates(channel: Channel) -> ByToken | None:
     return found if isinstance(found, ByToken) else None
 
 
-def _as_more_go(pick: Pick, most: int, ranked: Sequence[int]) -> list[int]:
-    """The tokens that are taken of one, two, ... `most`, in the order in which they come in. Where
-    it is known (`ranked`, by numbers among those that can be sent), it is asked once which go."""
+def _as_more_go(pick: Choose, row: int, most: int, ranked: Sequence[int]) -> list[int]:
+    """A message's tokens that are taken of one, two, ... `most`, in the order in which they come
+    in. Where it is known (`ranked`, by numbers among those that can be sent), it is asked once
+    which go."""
     if ranked:
-        taken = pick(most).tokens(0)
+        taken = pick({row: most})[0].tokens(0)
         known = ranked[: len(taken)]
         where = dict(zip(sorted(known), taken, strict=True))
         return [where[number] for number in known]
-    asked = (token for count in range(1, most + 1) for token in pick(count).tokens(0))
+    asked = (token for count in range(1, most + 1) for token in pick({row: count})[0].tokens(0))
     return list(dict.fromkeys(asked))
 
 

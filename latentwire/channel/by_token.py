@@ -24,6 +24,7 @@ from latentwire.channel.device_codec import DeviceCodec
 from latentwire.channel.header_fields import PacketError, Reader
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.mixed_precision import ScheduleError
+from latentwire.channel.payload_lengths import known_payload_bytes
 from latentwire.channel.payload_parts import pack, packed_bytes, unpack
 from latentwire.channel.per_tensor import PerTensor
 
@@ -106,8 +107,7 @@ class ByToken(DeviceCodec):
             site: torch.cat([tensor_of(each, *site) for each in arrived], 2).gather(2, index)
             for site in layouts[0].sites
         }
-        lengths = [self.payload_bytes(layout) for layout in layouts]
-        return layouts[0].cache(whole, cache.keys[0]), lengths
+        return layouts[0].cache(whole, cache.keys[0]), known_payload_bytes(self, layouts)
 
     def _of_tokens(self, layout: Layout) -> bytes:
         """The class of each token; empty where all have the first."""

@@ -5,6 +5,7 @@ layer (`schedule`) or at the bytes of another (`lossless`).
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 from c2c.cache import KVCache
@@ -17,6 +18,8 @@ class CacheCodec(Protocol):
     `round_trip` is the same loss without the packet, for whole batches [B, H, T, D]: bit-equal to
     decoding what was encoded of each example alone.
     """
+
+    def __hash__(self) -> int: ...  # none changes: what is known of one is kept
 
     @property
     def name(self) -> str: ...
@@ -66,6 +69,12 @@ class EmbeddedCodec(CacheCodec, Protocol):
         self, cache: KVCache, layouts: Sequence[Layout], most_bytes: Sequence[int] | None = None
     ) -> tuple[KVCache, list[int]]:
         """With `most_bytes`, of each example's payload as `cut` makes it."""
+
+
+@lru_cache(1 << 10)  # Python looks at each member of the protocol
+def is_embedded(codec: CacheCodec) -> bool:
+    """Whether a codec is an `EmbeddedCodec`."""
+    return isinstance(codec, EmbeddedCodec)
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from c2c.interface import Interface
 from c2c.on_device import on_device
 from c2c.sections import Runs, runs_of
 from latentwire.channel import stacked
-from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec
+from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec, is_embedded
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
 from latentwire.channel.layer_runs import LayerRuns
@@ -29,9 +29,10 @@ from latentwire.channel.packet import (
     encode,
     packet_bytes,
 )
-from latentwire.channel.packet_lengths import count_around_bytes, count_packet_bytes
+from latentwire.channel.packet_lengths import PacketLayouts
 from latentwire.channel.positions import Positions
 from latentwire.channel.registry import codec
+from latentwire.channel.sent_rows import SentRows
 from latentwire.channel.tokens_of_runs import tokens_of_rows
 from latentwire.errors import LatentWireError
 from latentwire.spec.condition import Channel
@@ -40,12 +41,12 @@ from latentwire.spec.condition import Channel
 class Arrived(NamedTuple):
     """A batch after the channel."""
 
-    kept: list[Positions]  # of each row
+    kept: SentRows  # of each row
     cache: KVCache  # those tokens, [B, H, K, D]; rows that keep fewer than K are filled up
     wire_bytes: list[int]  # length of each row's packet
     elements: list[int]  # numbers that it stands for
     doubtful: Tensor  # bool [B], on the cache's device: rows that may be refused; see `refusals`
-    chosen: Sequence[Positions]  # what the cache's rows are, those that are refused too
+    chosen: SentRows  # what the cache's rows are, those that are refused too
 
 
 @dataclass(frozen=True)
@@ -69,25 +70,33 @@ class Endpoint:
 
     def header(self, channel: Channel, positions: Positions) -> Header | None:
         """Header of the packet for the tokens at `positions`; None where none of them is sent."""
+        layout = self._layout(positions)
+        return Header(self._codec(channel), self.identity, layout) if layout else None
+
+    def _layout(self, positions: Positions) -> Layout | None:
         if not positions.sections:
             return None
-        read = {*self.key_layers, *self.value_layers}
         by_layer: Sequence[Runs] = ()
         if positions.by_layer:
+            read = {*self.key_layers, *self.value_layers}
             sent = LayerRuns.of(positions.by_layer).only(read)
             by_layer = () if sent.are(positions.sections, read) else sent
             if by_layer and not len(sent.table):
                 return None
-        layers = self.key_layers, self.value_layers
-        layout = Layout(
+        return Layout(
             self.geometry,
-            *layers,
+            self.key_layers,
+            self.value_layers,
             positions.sections,
             by_layer=by_layer,
             text_tokens=positions.text_tokens,
             classes=positions.classes,
         )
-        return Header(self._codec(channel), self.identity, layout)
+
+    def _layouts(self, chosen: SentRows) -> PacketLayouts:
+        """Of each row of a batch."""
+        mine = "layouts", self.geometry, self.key_layers, self.value_layers
+        return chosen.once(mine, lambda: PacketLayouts([*map(self._layout, chosen)]))
 
     def send(self, channel: Channel, cache: KVCache, positions: Positions) -> bytes:
         """The packet for one example's instruction cache (tensors [1, H, n-1, D]), the tokens at
@@ -95,7 +104,7 @@ class Endpoint:
         header = self.header(channel, positions)
         if not header:
             return b""
-        packet = encode(gather(cache, [positions]), header)
+        packet = encode(gather(cache, SentRows([positions])), header)
         most_bytes = positions.most_bytes
         return cut(packet, most_bytes, self.calibration) if most_bytes else packet
 
@@ -104,25 +113,24 @@ class Endpoint:
     ) -> list[int]:
         """How long `send` would make each packet of a batch (see `simulate`, and its errors), 0
         where nothing goes: without a look at `cache` where no numbers matter."""
-        known = count_packet_bytes([self.header(channel, each) for each in chosen])
+        known = self._layouts(SentRows.of(chosen)).packet_bytes(self._codec(channel))
         asked = [row for row, length in enumerate(known) if length is None]
         found: Iterator[int] = iter(())
         if asked:
             rows = cache.pick(on_device(torch.tensor(asked), cache.keys[0].device))
-            found = iter(self._simulate(channel, rows, [chosen[row] for row in asked]).wire_bytes)
+            arrived = self.simulate(channel, rows, [chosen[row] for row in asked], check=False)
+            found = iter(arrived.wire_bytes)
         return [next(found) if length is None else length for length in known]
 
     def is_embedded(self, channel: Channel) -> bool:
         """Whether a packet's stream may end anywhere."""
-        return isinstance(self._codec(channel), EmbeddedCodec)
+        return is_embedded(self._codec(channel))
 
     def least_bytes(self, channel: Channel, chosen: Sequence[Positions]) -> list[int]:
         """Of each of several packets of an `EmbeddedCodec`; 0 where nothing goes."""
-        headers = [self.header(channel, each) for each in chosen]
-        return [
-            around + (_embedded(header.codec).least_bytes(header.layout) if header else 0)
-            for header, around in zip(headers, count_around_bytes(headers), strict=True)
-        ]
+        codec, layouts = _embedded(self._codec(channel)), self._layouts(SentRows.of(chosen))
+        both = zip(layouts.rows, layouts.around_bytes(codec), strict=True)
+        return [around + (codec.least_bytes(own) if own else 0) for own, around in both]
 
     def whole_bytes(self, tokens: Iterable[int]) -> int:
         """Length of the packet of those tokens of all that the interface reads, in 16 bits."""
@@ -170,12 +178,27 @@ class Endpoint:
         for the device; with `check` False it does neither, and `refusals` are the caller's to ask
         for before it uses what arrived.
         """
-        arrived = self._simulate(channel, cache, chosen)
+        (arrived,) = self.simulate_each([channel], cache, SentRows.of(chosen))
         if check:
             doubtful = arrived.doubtful.tolist()
             for error in self.refusals(channel, cache, chosen, doubtful).values():
                 raise error
         return arrived
+
+    def simulate_each(
+        self, channels: Sequence[Channel], cache: KVCache, chosen: SentRows
+    ) -> list[Arrived]:
+        """`simulate` through each of several channels, without its check. What of a cache goes is
+        taken out of it, and looked at, once."""
+        section = gather(cache, chosen)
+        layouts = self._layouts(chosen)
+        if not layouts.told:
+            nothing = [0] * len(chosen)
+            sure = torch.zeros(len(chosen), dtype=torch.bool, device=section.keys[0].device)
+            kept = SentRows([Positions()] * len(chosen))
+            return [Arrived(kept, section, [*nothing], [*nothing], sure, chosen) for _ in channels]
+        doubtful = _no_numbers(section, layouts.told[0])
+        return [self._arrived(each, cache, section, chosen, doubtful) for each in channels]
 
     def refusals(
         self,
@@ -196,47 +219,53 @@ class Endpoint:
                 refused[row] = error
         return refused
 
-    def _simulate(self, channel: Channel, cache: KVCache, chosen: Sequence[Positions]) -> Arrived:
-        section = gather(cache, chosen)
-        headers = [self.header(channel, each) for each in chosen]
-        some = next((header for header in headers if header), None)
-        if some is None:
-            nothing = [0] * len(chosen)
-            sure = torch.zeros(len(chosen), dtype=torch.bool, device=section.keys[0].device)
-            return Arrived([Positions()] * len(chosen), section, nothing, [*nothing], sure, chosen)
-        # A row that keeps nothing has no layout of its own: any serves, and nothing is read of it.
-        layouts = [(header or some).layout for header in headers]
-        sent, around = list(map(bool, headers)), count_around_bytes(headers)
-        most = None
+    def _arrived(
+        self,
+        channel: Channel,
+        cache: KVCache,
+        section: KVCache,
+        chosen: SentRows,
+        doubtful: Tensor,
+    ) -> Arrived:
+        """What arrives of the `section` of a cache that is chosen, whose rows are `doubtful`."""
+        codec, layouts = self._codec(channel), self._layouts(chosen)
+        around, most = layouts.around_bytes(codec), None
         if any(each.most_bytes for each in chosen):
-            told = zip(chosen, around, sent, strict=True)
+            told = zip(chosen, around, layouts.there, strict=True)
             most = [there * (each.most_bytes - own) for each, own, there in told]
         try:
-            arrived, lengths = _round_trip(some.codec, section, layouts, most)
+            arrived, lengths = _round_trip(codec, section, layouts.filled, most)
         except CodecError as error:
-            if not (refused := self.refusals(channel, cache, chosen, sent)):
+            if not (refused := self.refusals(channel, cache, chosen, layouts.there)):
                 raise PacketError(str(error)) from None
             return self._without(refused, channel, cache, chosen)
+        sizes = zip(around, layouts.there, lengths, strict=True)
         return Arrived(
-            [each if there else Positions() for each, there in zip(chosen, sent, strict=True)],
+            chosen.once(("kept", self.key_layers, self.value_layers), lambda: self._kept(chosen)),
             arrived,
-            [own + there * n for own, there, n in zip(around, sent, lengths, strict=True)],
-            [there * layout.elements for layout, there in zip(layouts, sent, strict=True)],
-            _no_numbers((section, arrived), some.layout),
+            [own + there * length for own, there, length in sizes],
+            [*layouts.elements],
+            doubtful | _no_numbers(arrived, layouts.told[0]),
             chosen,
         )
+
+    def _kept(self, chosen: SentRows) -> SentRows:
+        """Nothing in rows of which nothing goes, whatever they say."""
+        there = self._layouts(chosen).there
+        rows = [each if goes else Positions() for each, goes in zip(chosen, there, strict=True)]
+        return chosen if rows == [*chosen] else SentRows(rows)
 
     def _without(
         self,
         refused: Collection[int],
         channel: Channel,
         cache: KVCache,
-        chosen: Sequence[Positions],
+        chosen: SentRows,
     ) -> Arrived:
         """The batch where the rows that are refused send nothing; they are doubtful, so that their
         packets say why."""
         rest = [Positions() if row in refused else each for row, each in enumerate(chosen)]
-        arrived = self._simulate(channel, cache, rest)
+        (arrived,) = self.simulate_each([channel], cache, SentRows(rest))
         rows = on_device(torch.tensor([*refused]), arrived.doubtful.device)
         return arrived._replace(doubtful=arrived.doubtful.index_fill(0, rows, True))
 
@@ -275,25 +304,24 @@ def _whole_bytes(geometry: Geometry, *layers_and_runs: Any) -> int:
     return (packet_bytes(header) or 0) if layout.runs else 0
 
 
-def _no_numbers(caches: Sequence[KVCache], layout: Layout) -> Tensor:
+def _no_numbers(cache: KVCache, layout: Layout) -> Tensor:
     """Which rows hold NaN or infinity in any tensor that may be sent: bool [B]. Waits for no
     device."""
-    tensors = [tensor_of(cache, *site) for cache in caches for site in layout.sites]
+    tensors = [tensor_of(cache, *site) for site in layout.sites]
     if not tensors:
-        first = caches[0].keys[0]
+        first = cache.keys[0]
         return torch.zeros(len(first), dtype=torch.bool, device=first.device)
     return stacked.no_numbers(tensors)
 
 
-def gather(cache: KVCache, chosen: Sequence[Positions]) -> KVCache:
+def gather(cache: KVCache, chosen: SentRows) -> KVCache:
     """Each row's tokens at its positions [B, H, K, D], K the longest of the layer; shorter rows
     repeat their last (a row of none its first)."""
-    (first, *others) = {*chosen}
-    if not others and not first.by_layer and len(first.sections) <= 1:  # a view serves
+    first = chosen[0]
+    if chosen.alike and not first.by_layer and len(first.sections) <= 1:  # a view serves
         (run,) = first.sections or (range(0),)
         return cache.section(run.start, run.stop)
-    layers = cache.layers if any(each.by_layer for each in chosen) else 1
-    index, most = tokens_of_rows(chosen, layers, cache.keys[0].device)
+    index, most = tokens_of_rows(chosen, cache.layers if chosen.differ else 1, cache.keys[0].device)
     taken = stacked.take([*cache.keys, *cache.values], index)
-    cut = [x[:, :, : most[number % layers]] for number, x in enumerate(taken)]
+    cut = [x[:, :, : most[number % len(most)]] for number, x in enumerate(taken)]
     return KVCache(tuple(cut[: cache.layers]), tuple(cut[cache.layers :]))

@@ -8,12 +8,13 @@ positions and layout, or, where they depend on the numbers, from the codec's own
 batch. A stream that may end anywhere is no search: it ends at the budget.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from c2c.cache import KVCache
 from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.positions import Positions
+from latentwire.channel.selectors.selector import Choose
 from latentwire.spec.condition import Channel
 
 Lengths = dict[tuple[int, Positions], int]
@@ -26,7 +27,6 @@ INTERPOLATIONS = 4  # after so many steps the middle is taken: lengths can be fa
 class _Search:
     """Of one message: what is known to fit and what is known not to."""
 
-    choose: Callable[[int], Positions]  # of at most so many tokens
     most_tokens: int
     budget_bytes: int
 
@@ -63,25 +63,24 @@ def fit(
     endpoint: Endpoint,
     channel: Channel,
     cache: KVCache,
-    choices: Sequence[Callable[[int], Positions]],
+    choose: Choose,
     most_tokens: Sequence[int],
     budgets_bytes: Sequence[int],
     lengths: Lengths | None = None,
 ) -> list[Positions]:
     """What each message of a batch sends: row b of `cache` (tensors [B, H, T, D]) at most
-    budgets_bytes[b] bytes of what choices[b] gives for 1 to most_tokens[b] tokens; nothing where
+    budgets_bytes[b] bytes of what `choose` gives for 1 to most_tokens[b] tokens; nothing where
     not even the smallest packet fits. `lengths` are of the same codec and batch: what stands there
     is not measured again, and what is measured goes there.
 
-    Raises as `Endpoint.packet_lengths` does, and as the choices do.
+    Raises as `Endpoint.packet_lengths` does, and as `choose` does.
     """
     known: Lengths = {} if lengths is None else lengths
-    searches = [_Search(*told) for told in zip(choices, most_tokens, budgets_bytes, strict=True)]
+    searches = [_Search(*told) for told in zip(most_tokens, budgets_bytes, strict=True)]
     while any(tried := [search.next for search in searches]):
-        chosen = [
-            search.choose(tokens) if tokens else Positions()
-            for search, tokens in zip(searches, tried, strict=True)
-        ]
+        asked_of = {row: tokens for row, tokens in enumerate(tried) if tokens}
+        found = dict(zip(asked_of, choose(asked_of), strict=True))
+        chosen = [found.get(row, Positions()) for row in range(len(searches))]
         asked = [Positions() if told in known else told[1] for told in enumerate(chosen)]
         measured = endpoint.packet_lengths(channel, cache, asked)
         for row, (search, tokens) in enumerate(zip(searches, tried, strict=True)):

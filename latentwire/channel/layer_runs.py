@@ -20,6 +20,7 @@ class LayerRuns(Sequence[Runs]):
 
     layers: int
     table: np.ndarray
+    known_counts: tuple[int, ...] | None = None  # tokens of each layer
 
     @classmethod
     def of(cls, layers: Sequence[Runs]) -> "LayerRuns":
@@ -29,14 +30,23 @@ class LayerRuns(Sequence[Runs]):
         return cls(len(layers), np.array(runs, dtype=np.int64).reshape(-1, 3))
 
     @classmethod
-    def of_tokens(cls, tokens: np.ndarray) -> "LayerRuns":
-        """`sections.runs_of` of each row of integers from 0 up [L, K]."""
-        layers, places = len(tokens), int(tokens.max(initial=0)) + 2
-        sent = np.zeros((layers, places + 1), dtype=bool)
-        sent[np.arange(layers)[:, None], tokens + 1] = True
-        layer, place = np.divmod(np.flatnonzero(sent[:, 1:] != sent[:, :-1]), places)
-        start, stop = place[::2], place[1::2]
-        return cls(layers, np.stack([layer[::2], start, stop - start], axis=1))
+    def of_tokens(cls, rows: Sequence[np.ndarray]) -> "list[LayerRuns]":
+        """`sections.runs_of` of each layer of several rows: integers from 0 up, [L, K] each."""
+        layers, lines = len(rows[0]), len(rows) * len(rows[0])
+        tokens = np.concatenate([row.ravel() for row in rows])
+        places = int(tokens.max(initial=0)) + 2
+        line = np.arange(lines).repeat(np.repeat([row.shape[1] for row in rows], layers))
+        sent = np.zeros((lines, places + 1), dtype=bool)
+        sent.ravel()[line * (places + 1) + tokens + 1] = True
+        line, place = np.divmod(np.flatnonzero(sent[:, 1:] != sent[:, :-1]), places)
+        line, start, stop = line[::2], place[::2], place[1::2]
+        table = np.stack([line % layers, start, stop - start], axis=1)
+        ends = np.searchsorted(line, np.arange(len(rows) + 1) * layers).tolist()
+        counts = sent.sum(1).reshape(len(rows), layers).tolist()
+        return [
+            cls(layers, table[start:stop], tuple(own))
+            for start, stop, own in zip(ends, ends[1:], counts, strict=False)
+        ]
 
     def __len__(self) -> int:
         return self.layers
@@ -84,7 +94,28 @@ class LayerRuns(Sequence[Runs]):
         ends = stops[np.searchsorted(starts, start, side="right") - 1]
         return layer[start + length > ends]
 
-    def counts(self) -> list[int]:
+    def counts(self) -> tuple[int, ...]:
         """How many tokens each layer sends."""
+        if self.known_counts is not None:
+            return self.known_counts
         layer, _, length = self.table.T
-        return np.bincount(layer, length, self.layers).astype(np.int64).tolist()
+        return tuple(np.bincount(layer, length, self.layers).astype(np.int64).tolist())
+
+
+def all_within(rows: Sequence[LayerRuns], sections: Sequence[Runs]) -> bool:
+    """Whether of each row the runs `ascend` and none is `outside` its sections, which are what
+    `Runs` says; rows are of as many layers."""
+    stride = 1 + max((run.stop for own in sections for run in own), default=0)
+    row = np.arange(len(rows)).repeat([len(each.table) for each in rows])
+    layer, start, length = np.concatenate([each.table for each in rows]).T
+    if ((start < 0) | (start + length > stride)).any():
+        return False
+    # One behind the other, as of one row.
+    table = np.stack([layer + row * rows[0].layers, start + row * stride, length], axis=1)
+    joined = LayerRuns(len(rows) * rows[0].layers, table)
+    moved = (
+        range(run.start + place * stride, run.stop + place * stride)
+        for place, own in enumerate(sections)
+        for run in own
+    )
+    return joined.ascend() and not len(joined.outside(tuple(moved)))

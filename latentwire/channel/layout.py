@@ -12,6 +12,7 @@ from c2c.sections import Runs
 from latentwire.channel.codec import CodecError
 from latentwire.channel.layer_runs import LayerRuns
 from latentwire.channel.positions import Positions
+from latentwire.channel.sent_rows import SentRows
 from latentwire.channel.tokens_of_runs import tokens_of_rows
 
 Site = tuple[str, int]  # "key" or "value", and the sharer's layer
@@ -44,7 +45,7 @@ class Layout:
         """How many tokens each layer sends."""
         if not self.by_layer:
             return (self.tokens,) * self.geometry.layers
-        return tuple(LayerRuns.of(self.by_layer).counts())
+        return LayerRuns.of(self.by_layer).counts()
 
     def tokens_of(self, layer: int) -> int:
         """How many tokens one layer sends."""
@@ -143,6 +144,6 @@ def padded_positions(layouts: Sequence[Layout], layer: int) -> Tensor:
     """The positions of what each example sends of a layer, int64 [B, T]; shorter rows repeat their
     last, and a row of none the prompt's first."""
     first = torch.tensor([layout.first_position for layout in layouts])
-    kept = [Positions(layout.kept.runs(layer)) for layout in layouts]
+    kept = SentRows(Positions(layout.kept.runs(layer)) for layout in layouts)
     ((own,), _) = tokens_of_rows(kept, 1, torch.device("cpu"))
     return first[:, None] + own

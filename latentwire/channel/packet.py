@@ -37,7 +37,7 @@ import torch
 
 from c2c.cache import Geometry, KVCache, concatenate
 from c2c.sections import Runs
-from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec
+from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec, is_embedded
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
 from latentwire.channel.device_codec import DeviceCodec, cast, on_device, on_host
@@ -82,7 +82,7 @@ class Header:
 
     @cached_property
     def version(self) -> int:
-        if isinstance(self.codec, EmbeddedCodec):
+        if is_embedded(self.codec):
             return CUT_VERSION
         return TOLD_VERSION if self.layout.text_tokens else VERSION
 

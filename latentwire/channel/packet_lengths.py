@@ -5,45 +5,77 @@ every question under every condition, and under a budget for every choice that i
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from latentwire.channel.cache_codec import CacheCodec, is_embedded
 from latentwire.channel.header_fields import varint_bytes
 from latentwire.channel.layer_runs import LayerRuns
 from latentwire.channel.layout import Layout
-from latentwire.channel.packet import (
-    CHECKSUM_BYTES,
-    CUT_VERSION,
-    FIXED_BYTES,
-    Header,
-    layers_named,
-)
+from latentwire.channel.packet import CHECKSUM_BYTES, FIXED_BYTES, layers_named
 from latentwire.channel.payload_lengths import known_payload_bytes
 
 
-def count_around_bytes(headers: Sequence[Header | None]) -> list[int]:
-    """`packet.around_bytes` of each of several headers, which differ by their tokens and by what is
-    told of these; 0 without a header."""
-    told = [header for header in headers if header]
-    if not told:
-        return [0] * len(headers)
-    layouts = [header.layout for header in told]
-    whole = FIXED_BYTES + CHECKSUM_BYTES + 2 * -(-layouts[0].geometry.layers // 8)
-    parameters = np.array([len(header.codec.parameters(header.layout)) for header in told])
-    numbers = np.array([(layout.first_position, layout.text_tokens) for layout in layouts])
-    first, text = varint_bytes(numbers).T
-    with_text = (told[0].version == CUT_VERSION) | (numbers[:, 1] > 0)
-    found = iter((whole + parameters + first + with_text * text + _runs_bytes(layouts)).tolist())
-    return [next(found) if header else 0 for header in headers]
+@dataclass(frozen=True, eq=False)
+class PacketLayouts:
+    """The layouts of a batch's packets, which differ by their tokens and by what is told of these;
+    None where nothing goes. What no codec changes is worked out once."""
 
+    rows: Sequence[Layout | None]
 
-def count_packet_bytes(headers: Sequence[Header | None]) -> list[int | None]:
-    """`packet.packet_bytes` of each, likewise."""
-    found: list[int | None] = []
-    for header, around in zip(headers, count_around_bytes(headers), strict=True):
-        payload = known_payload_bytes(header.codec, header.layout) if header else 0
-        found.append(None if payload is None else around + payload)
-    return found
+    @cached_property
+    def there(self) -> list[bool]:
+        """Of which rows something goes."""
+        return [layout is not None for layout in self.rows]
+
+    @cached_property
+    def told(self) -> list[Layout]:
+        """Of those rows alone."""
+        return [layout for layout in self.rows if layout]
+
+    @cached_property
+    def filled(self) -> list[Layout]:
+        """Every row's: one that sends nothing has no layout of its own, so any stands for it."""
+        return [layout or self.told[0] for layout in self.rows]
+
+    @cached_property
+    def elements(self) -> list[int]:
+        """Numbers that each packet stands for."""
+        return [layout.elements if layout else 0 for layout in self.rows]
+
+    def around_bytes(self, codec: CacheCodec) -> list[int]:
+        """`packet.around_bytes` of each packet of that codec; 0 where nothing goes."""
+        if not self.told:
+            return [0] * len(self.rows)
+        runs, text, with_text = self._counted
+        parameters = np.array([len(codec.parameters(layout)) for layout in self.told])
+        # What is told of a text stands in every stream that may be cut.
+        lengths = runs + parameters + (with_text | is_embedded(codec)) * text
+        return self._spread(lengths.tolist())
+
+    def payload_bytes(self, codec: CacheCodec) -> list[int | None]:
+        """Of each packet of that codec; None where the numbers decide, 0 where nothing goes."""
+        return self._spread(known_payload_bytes(codec, self.told))
+
+    def packet_bytes(self, codec: CacheCodec) -> list[int | None]:
+        """`packet.packet_bytes` of each, likewise."""
+        both = zip(self.payload_bytes(codec), self.around_bytes(codec), strict=True)
+        return [None if payload is None else payload + around for payload, around in both]
+
+    def _spread(self, values: Sequence[int | None]) -> list:
+        found = iter(values)
+        return [next(found) if there else 0 for there in self.there]
+
+    @cached_property
+    def _counted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of those where something goes: bytes around a payload that no codec changes, bytes that
+        tell how long a text is, and whether that is told whatever the codec."""
+        whole = FIXED_BYTES + CHECKSUM_BYTES + 2 * -(-self.told[0].geometry.layers // 8)
+        numbers = np.array([(layout.first_position, layout.text_tokens) for layout in self.told])
+        first, text = varint_bytes(numbers).T
+        return whole + first + _runs_bytes(self.told), text, numbers[:, 1] > 0
 
 
 def _runs_bytes(layouts: Sequence[Layout]) -> np.ndarray:

@@ -1,32 +1,35 @@
 """How long payloads are, worked out once for layouts that are alike: an engine asks it of each
 question under each condition."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from c2c.cache import Geometry
 from latentwire.channel.layout import Layout
 
-
-def known_payload_bytes(codec: Any, layout: Layout) -> Any:
-    """`codec.payload_bytes(layout)`, of a `CacheCodec`: an int, or None where the numbers decide.
-    Where tokens stand does not matter."""
-    layers = layout.key_layers, layout.value_layers
-    counts = layout.counts if layout.by_layer else ()
-    return _payload_bytes(codec, layout.geometry, *layers, layout.tokens, counts, layout.classes)
+MOST_KNOWN = 1 << 14  # lengths of one codec
 
 
-@lru_cache(1 << 14)
-def _payload_bytes(
-    codec: Any,  # all are frozen
-    geometry: Geometry,
-    key_layers: tuple[int, ...],
-    value_layers: tuple[int, ...],
-    tokens: int,
-    counts: tuple[int, ...],
-    classes: bytes,
-) -> Any:
-    by_layer = tuple((range(count),) if count else () for count in counts)
-    runs = (range(tokens),)
-    layout = Layout(geometry, key_layers, value_layers, runs, by_layer=by_layer, classes=classes)
-    return codec.payload_bytes(layout)
+def known_payload_bytes(codec: Any, layouts: Sequence[Layout]) -> list[Any]:
+    """`codec.payload_bytes(layout)` of each, of a `CacheCodec`: ints, or None where the numbers
+    decide. Layouts are of the same tensors; where tokens stand does not matter."""
+    if not layouts:
+        return []
+    first = layouts[0]
+    known = _known(codec, first.geometry, first.key_layers, first.value_layers)
+    if len(known) > MOST_KNOWN:
+        known.clear()
+    found = []
+    for layout in layouts:
+        sent = layout.counts if layout.by_layer else layout.tokens, layout.classes
+        if sent not in known:
+            known[sent] = codec.payload_bytes(layout)
+        found.append(known[sent])
+    return found
+
+
+@lru_cache(1 << 8)
+def _known(codec: Any, geometry: Geometry, *layers: tuple[int, ...]) -> dict[Any, Any]:
+    """Lengths of one codec's payloads of these tensors, by what is sent; all codecs are frozen."""
+    return {}

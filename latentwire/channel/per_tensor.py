@@ -91,7 +91,7 @@ class PerTensor(DeviceCodec):
             sent = [tensor_of(cache, *site) for site in sites]
             tensors |= zip(sites, stacked.round_trip(codec, sent), strict=True)
         whole = layouts[0].cache(tensors, cache.keys[0])
-        return whole, [known_payload_bytes(self, layout) for layout in layouts]
+        return whole, known_payload_bytes(self, layouts)
 
     def parameters(self, layout: Layout) -> bytes:
         return b""

@@ -113,15 +113,44 @@ class Positions:
 
     def fault(self, prompt_tokens: int, layers: int) -> str:
         """What is wrong with them for a prompt of that length; "" if nothing is."""
-        if not is_runs(self.sections) or (self.by_layer and not self._layers.ascend()):
-            return "positions do not ascend, or start below 0"
+        return self.fault_of_sections(prompt_tokens) or self._fault_of_layers(layers)
+
+    def fault_of_sections(self, prompt_tokens: int) -> str:
+        """The same of the sections alone."""
+        if not is_runs(self.sections):
+            return _NO_RUNS
         if self.sections and self.sections[-1].stop >= prompt_tokens:
             return f"position {self.sections[-1].stop - 1} of a prompt of {prompt_tokens} tokens"
-        if self.by_layer and len(self.by_layer) != layers:
+        return ""
+
+    def _fault_of_layers(self, layers: int) -> str:
+        if not self.by_layer:
+            return ""
+        if not self._layers.ascend():
+            return _NO_RUNS
+        if len(self.by_layer) != layers:
             return f"positions for {len(self.by_layer)} of {layers} layers"
-        if self.by_layer and len(self._layers.outside(self.sections)):
+        if len(self._layers.outside(self.sections)):
             return "positions of a layer that lie in no section"
         return ""
+
+
+_NO_RUNS = "positions do not ascend, or start below 0"
+
+
+def fault_of_any(chosen: Sequence[Positions], prompt_tokens: Sequence[int], layers: int) -> str:
+    """The first `Positions.fault` of several prompts' positions; "" if there is none."""
+    told = list(zip(chosen, prompt_tokens, strict=True))
+    if fault := next((found for each, n in told if (found := each.fault_of_sections(n))), ""):
+        return fault
+    if apart := [each for each in chosen if each.by_layer]:
+        from latentwire.channel.layer_runs import all_within
+
+        sections = [each.sections for each in apart]
+        sound = all(len(each.by_layer) == layers for each in apart)
+        if sound and all_within([each._layers for each in apart], sections):
+            return ""  # seen of all at once
+    return next((found for each, n in told if (found := each.fault(n, layers))), "")
 
 
 def is_runs(runs: Runs) -> bool:

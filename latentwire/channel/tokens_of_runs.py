@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from c2c.on_device import on_device
 from latentwire.channel.positions import Positions
+from latentwire.channel.sent_rows import SentRows
 
 
 class Table(NamedTuple):
@@ -32,8 +33,12 @@ class Table(NamedTuple):
         return np.concatenate([[0], counts.cumsum().astype(np.int64)])
 
 
-def table_of(chosen: Sequence[Positions], layers: int) -> Table:
+def table_of(chosen: SentRows, layers: int) -> Table:
     """What each of so many layers sends of each row."""
+    return chosen.once(("table", layers), lambda: _table_of(chosen, layers))
+
+
+def _table_of(chosen: SentRows, layers: int) -> Table:
     tables = [_of_layers(each, layers) for each in chosen]
     found = np.concatenate(tables)
     row = np.repeat(np.arange(len(chosen)), list(map(len, tables)))
@@ -66,11 +71,15 @@ def tokens_of_runs(
     return told[:-1, of_run], place
 
 
-def tokens_of_rows(
-    chosen: Sequence[Positions], layers: int, device: torch.device
-) -> tuple[Tensor, list[int]]:
+def tokens_of_rows(chosen: SentRows, layers: int, device: torch.device) -> tuple[Tensor, list[int]]:
     """The positions that each of so many layers sends of each row, int64 [L, B, K], filled up by
     the last one (of a row of none, by 0); and each layer's most, one at least."""
+    return chosen.once(("tokens", layers, device), lambda: _tokens_of_rows(chosen, layers, device))
+
+
+def _tokens_of_rows(
+    chosen: SentRows, layers: int, device: torch.device
+) -> tuple[Tensor, list[int]]:
     table, rows = table_of(chosen, layers), len(chosen)
     (start,), place = tokens_of_runs([table.start], table.tokens, device)
     every = F.pad(start + place, (0, 1))  # what rows of none are filled up by stands at the end

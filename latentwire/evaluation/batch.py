@@ -31,6 +31,7 @@ from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.ranked import Ranked
 from latentwire.channel.selectors.registry import selector
 from latentwire.channel.selectors.seen import Seen, begin_ranks
+from latentwire.channel.sent_rows import SentRows
 from latentwire.channel.tokens_of_runs import tokens_of_rows
 from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
@@ -66,7 +67,7 @@ OnLogits = Callable[[Sequence[Condition], Tensor], None]
 Reasons = dict[Condition, list[str | None]]  # why each example of a batch has no answer
 Sends = tuple[str, int]  # `Condition.sends`: control and donor
 OWN: Sends = (MATCHED, 1)
-Chosen = Mapping[Condition, list[Positions]]  # of each message, under conditions that send a cache
+Chosen = Mapping[Condition, SentRows]  # of each message, under conditions that send a cache
 Received = dict[Condition, Arrived]
 Written = tuple[list[list[int]], list[list[float]], list[dict[str, int]]]
 
@@ -92,14 +93,24 @@ class Messages(NamedTuple):
         """Each example's of `values` of the messages."""
         return [values[message] for message in self.of]
 
+    def each_row(self, rows: SentRows) -> SentRows:
+        """Each example's of what is sent of the messages."""
+        if self.own:
+            return rows
+        return rows.once(("each", *self.of), lambda: SentRows(self.each(rows)))
+
+    @property
+    def own(self) -> bool:
+        """Whether each example has a message of its own, in their order."""
+        return self.of == [*range(len(self.texts))]
+
     def without_queries(self) -> "Messages":
         """The same once it is chosen what goes: queries take more memory than what is sent."""
         return self._replace(cache=replace(self.cache, queries=()))
 
     def spread(self, cache: KVCache) -> KVCache:
         """Each example's row of a cache of the messages; copied only where one is shared."""
-        own = self.of == list(range(len(self.texts)))
-        return cache if own else cache.pick(_index(self.of, cache))
+        return cache if self.own else cache.pick(_index(self.of, cache))
 
 
 Sent = Mapping[Sends, Messages]
@@ -165,7 +176,7 @@ def answer(
         chosen = batch.choose(sent, seen, fused, own)
         del seen  # it holds the queries
         sent = {key: messages.without_queries() for key, messages in sent.items()}
-        fused.sort(key=lambda c: batch.reading(sent[c.sends].each(chosen[c])))
+        fused.sort(key=lambda c: batch.reading(sent[c.sends].each_row(chosen[c])))
         answering = [*plain, *fused]
         received = batch.aligned(batch.simulate(sent, chosen, reasons))
         sizes = {c: (arrival.wire_bytes, arrival.elements) for c, arrival in received.items()}
@@ -318,15 +329,16 @@ class Batch:
         pair, examples = self.work.pair, {sends: each() for sends, each in seen.items()}
         allocators: dict[Sends, Allocator] = {}
         lengths: dict[tuple[str, str, Sends], Lengths] = {}  # packets measured, for all budgets
-        found: dict[tuple[Channel, Sends], list[Positions]] = {}
-        chosen = {}
+        found: dict[tuple[Channel, Sends], SentRows] = {}
+        same: dict[SentRows, SentRows] = {}
+        chosen: dict[Condition, SentRows] = {}
         for condition in conditions:
             channel, sends = condition.channel, condition.sends
             assert channel is not None
             cache, texts, _ = sent[sends]
             if channel.order in ORACLES:
                 assert own is not None
-                chosen[condition] = foresee(pair, channel, cache, texts, own)
+                chosen[condition] = SentRows(foresee(pair, channel, cache, texts, own))
                 continue
             alike = channel if channel.has_budget else replace(channel, codec="", calibration="")
             key = alike, sends
@@ -335,7 +347,9 @@ class Batch:
                     allocators[sends] = allocator_of(pair, cache, texts)
                 known = lengths.setdefault((channel.codec, channel.calibration, sends), {})
                 told = cache, examples[sends], allocators.get(sends), known
-                found[key] = choose_each(pair, channel, *told)
+                rows = SentRows(choose_each(pair, channel, *told))
+                # What goes is often the same of another's cache.
+                found[key] = same.setdefault(rows, rows)
             chosen[condition] = found[key]
         return chosen
 
@@ -355,44 +369,59 @@ class Batch:
 
         Whether any is refused is asked once for all conditions: the answer waits for the device.
         """
-        endpoint, received = self.work.pair.endpoint, {}
-        for condition, positions in chosen.items():
-            assert condition.channel is not None
-            cache = sent[condition.sends].cache
-            received[condition] = endpoint.simulate(
-                condition.channel, cache, positions, check=False
-            )
+        endpoint = self.work.pair.endpoint
+        alike: dict[tuple[Sends, int], list[Condition]] = {}  # but for their codecs
+        for condition, rows in chosen.items():
+            alike.setdefault((condition.sends, id(rows)), []).append(condition)
+        received: Received = {}
+        for conditions in alike.values():
+            channels = [c.channel for c in conditions if c.channel]
+            cache, rows = sent[conditions[0].sends].cache, chosen[conditions[0]]
+            arrived = endpoint.simulate_each(channels, cache, rows)
+            received |= zip(conditions, arrived, strict=True)
         if not received:
             return {}
         told = iter(torch.cat([arrival.doubtful for arrival in received.values()]).tolist())
         for condition, arrival in list(received.items()):
             doubts, messages = list(islice(told, len(arrival.kept))), sent[condition.sends]
+            kept, wire_bytes = arrival.kept, arrival.wire_bytes
             if condition.channel is not None and any(doubts):
                 refused = endpoint.refusals(
                     condition.channel, messages.cache, chosen[condition], doubts
                 )
                 for message, error in refused.items():
-                    arrival.kept[message], arrival.wire_bytes[message] = Positions(), 0
+                    wire_bytes[message] = 0
                     for row in (row for row, own in enumerate(messages.of) if own == message):
                         reasons[condition][row] = refusal(condition.channel, error)
+                kept = SentRows(
+                    Positions() if message in refused else each for message, each in enumerate(kept)
+                )
             received[condition] = arrival._replace(
-                kept=messages.each(arrival.kept),
-                wire_bytes=messages.each(arrival.wire_bytes),
+                kept=messages.each_row(kept),
+                wire_bytes=messages.each(wire_bytes),
                 elements=messages.each(arrival.elements),
             )
         self.work.on_phase_end("codecs")
         return received
 
     def own_positions(
-        self, kept: Sequence[Positions]
-    ) -> list[tuple[Positions, Callable[[int], list[int]]]]:
+        self, kept: SentRows
+    ) -> tuple[SentRows, tuple[Callable[[int], list[int]], ...]]:
         """`pipeline.own_positions` of each example; its own tokens where nothing is aligned."""
-        return [
-            own_positions(aligned, each)
-            if (aligned := question.prompts.alignment)
-            else (each, _nothing)
-            for question, each in zip(self.questions, kept, strict=True)
-        ]
+
+        def found() -> tuple[SentRows, tuple[Callable[[int], list[int]], ...]]:
+            rows, taken = zip(
+                *(
+                    own_positions(aligned, each)
+                    if (aligned := question.prompts.alignment)
+                    else (each, _nothing)
+                    for question, each in zip(self.questions, kept, strict=True)
+                ),
+                strict=True,
+            )
+            return SentRows(rows), taken
+
+        return kept.once("own positions", found)
 
     def aligned(self, received: Received) -> Received:
         """What arrived, as of the receiver's tokens that it belongs to."""
@@ -401,9 +430,9 @@ class Batch:
             return received
         found = {}
         for condition, arrival in received.items():
-            kept, taken = zip(*self.own_positions(arrival.kept), strict=True)
+            kept, taken = self.own_positions(arrival.kept)
             cache = taken_cache(arrival.cache, taken)
-            found[condition] = arrival._replace(kept=list(kept), cache=cache)
+            found[condition] = arrival._replace(kept=kept, cache=cache)
         return found
 
     def insert(
@@ -415,10 +444,10 @@ class Batch:
     ) -> list[Positions]:
         """Put what arrived at the front of each row's slots, and read the instruction behind it;
         which tokens those are, row by row. `received` is empty afterwards."""
-        rows, before = len(self.questions), []
+        rows, before = len(self.questions), list[Positions]()
         for number, condition in enumerate(conditions):
             arrival = received.get(condition)
-            kept = arrival.kept if arrival else [Positions()] * rows
+            kept: Sequence[Positions] = arrival.kept if arrival else [Positions()] * rows
             before += kept
             if arrival and any(each.sections for each in kept):
                 for each in kept:
@@ -468,10 +497,10 @@ class Batch:
         merging = Merging(self.work, self.prompts, self.token_ids, own, decoder.slots)
         merging.merge(received, conditions)
 
-    def reading(self, sent: Sequence[Positions]) -> tuple[bool, int]:
+    def reading(self, sent: SentRows) -> tuple[bool, int]:
         """Sorts conditions by what is read again under them: those with later sections together,
         and then the longest first."""
-        chosen = [own for own, _ in self.own_positions(sent)]
+        chosen, _ = self.own_positions(sent)
         spans = map(read_on, chosen, self.lengths)
         tokens = max(stop - start for start, stop in spans)
         return any(len(each.sections) > 1 for each in chosen), -tokens

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from c2c.cache import KVCache, concatenate, tokens_at
 from latentwire.channel.endpoint import Arrived
 from latentwire.channel.positions import Positions
+from latentwire.channel.sent_rows import SentRows
 from latentwire.errors import LatentWireError, Unanswerable
 from latentwire.evaluation.device_timer import now_s
 from latentwire.evaluation.loaded_pair import LoadedPair
@@ -58,7 +59,7 @@ class Undamaged:
     texts: list[Text]  # `sharers_text`
     caches: list[KVCache]  # the sharer's, as the model made them: not rounded to 16 bits
     sent: list[KVCache]  # of each the tokens that can be sent
-    whole: list[Positions]  # which those are
+    whole: SentRows  # which those are
     batch: KVCache  # `caches` as rows [B, H, T, D]
     receiver: NextTokens
     next_tokens: Tensor  # the receiver's log-probabilities with `sent`: float32 [B, vocabulary]
@@ -85,7 +86,7 @@ def undamaged(pair: LoadedPair) -> Look:
 def _read(pair: LoadedPair, questions: Sequence[Question]) -> Undamaged:
     texts = [sharers_text(pair.interface, question) for question in questions]
     caches = [read_as_sharer(pair, text) for text in texts]
-    whole = [Positions.of(text.sent) for text in texts]
+    whole = SentRows(Positions.of(text.sent) for text in texts)
     batch = padded_rows(caches)
     sent = tokens_at(batch, [text.sent for text in texts])
     counts = [each.count for each in whole]
@@ -171,7 +172,9 @@ class _Total:
             if direct.wire_bytes[row] != lengths[row]:
                 raise LatentWireError(f"{channel.codec}: a packet is not as long as was counted")
             self._add_errors(true.sent[row], cache)
-        kept = [each if row in arrived else Positions() for row, each in enumerate(true.whole)]
+        kept = SentRows(
+            each if row in arrived else Positions() for row, each in enumerate(true.whole)
+        )
         lossy = true.receiver.after(direct._replace(kept=kept))
         for row in arrived:
             was, got = true.next_tokens[row], lossy[row]

@@ -23,6 +23,7 @@ from c2c.slot_cache import ExtendPass, extend, plain
 from c2c.wide import take
 from latentwire.channel.endpoint import Arrived
 from latentwire.channel.positions import Positions
+from latentwire.channel.sent_rows import SentRows
 from latentwire.channel.tokens_of_runs import table_of, tokens_of_runs
 from latentwire.evaluation.padded_prompts import hidden
 from latentwire.evaluation.reading import Text
@@ -161,10 +162,10 @@ class _Arrival:
     arrival: Arrived
     later: bool
 
-    @cached_property
+    @property
     def differs(self) -> bool:
         """Whether layers send different tokens."""
-        return any(each.by_layer for each in self.arrival.kept)
+        return self.arrival.kept.differ
 
     def listed(self, layer: int, rows: range) -> Tensor:
         """Of the tokens that a sharer layer sends of these rows: each one's row, its place among
@@ -179,20 +180,28 @@ class _Arrival:
         tensors = getattr(self.arrival.cache, f"{kind}s")
         return take(tensors[layer], (example, slice(None), place))
 
-    @cached_property
+    @property
     def _every(self) -> tuple[Tensor, list[int]]:
         """What is `listed` of all rows, of one layer after the other where they differ, and where
         that of each layer and row ends, behind a 0."""
-        kept, layers = self.arrival.kept, self.arrival.cache.layers if self.differs else 1
-        table = table_of(kept, layers)
-        stops = np.array([each.sections[0].stop if each.sections else 0 for each in kept])
-        table = table.of((table.start >= stops[table.row]) == self.later)
-        numbers = table.row, table.place, table.start
-        (row, place, start), step = tokens_of_runs(
-            numbers, table.tokens, self.arrival.cache.keys[0].device
+        kept, device = self.arrival.kept, self.arrival.cache.keys[0].device
+        layers = self.arrival.cache.layers if self.differs else 1
+        return kept.once(
+            ("listed", self.later, layers, device),
+            lambda: _listed(kept, self.later, layers, device),
         )
-        ends = table.ends(layers, len(kept)).tolist()
-        return torch.stack([row, place + step, start + step]), ends
+
+
+def _listed(
+    kept: SentRows, later: bool, layers: int, device: torch.device
+) -> tuple[Tensor, list[int]]:
+    table = table_of(kept, layers)
+    stops = np.array([each.sections[0].stop if each.sections else 0 for each in kept])
+    table = table.of((table.start >= stops[table.row]) == later)
+    numbers = table.row, table.place, table.start
+    (row, place, start), step = tokens_of_runs(numbers, table.tokens, device)
+    ends = table.ends(layers, len(kept)).tolist()
+    return torch.stack([row, place + step, start + step]), ends
 
 
 def read_on(positions: Positions, prompt_tokens: int) -> tuple[int, int]:

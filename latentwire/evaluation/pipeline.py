@@ -14,7 +14,7 @@ questions on one evidence get the same bytes, which `engine` makes once.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -34,13 +34,13 @@ from latentwire.channel import rope
 from latentwire.channel.allocation import Allocator, allocates
 from latentwire.channel.fitting import Lengths, ended, fit
 from latentwire.channel.layout import Layout
-from latentwire.channel.oracles.oracle import ONE_TOKENIZER, Foreseen, choices
+from latentwire.channel.oracles.oracle import ONE_TOKENIZER, Foreseen, chooser
 from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.packet import MOST_TOKENS
 from latentwire.channel.positions import Positions
-from latentwire.channel.selectors.registry import needs_queries, select
+from latentwire.channel.selectors.registry import needs_queries, select_each
 from latentwire.channel.selectors.seen import Seen
-from latentwire.channel.selectors.selector import WHOLE_TOKENS
+from latentwire.channel.selectors.selector import WHOLE_TOKENS, Choose
 from latentwire.controls.control import Known
 from latentwire.controls.registry import CONTROLS, is_lent
 from latentwire.errors import LatentWireError, Unanswerable
@@ -167,7 +167,7 @@ def foresee(
         whole = [Positions.of(range(n - 1)) for n in tokens]
         cache = pair.endpoint.simulate(channel, cache, whole, check=False).cache
     seen = Foreseen(pair.interface, cache, own)
-    return fitting(pair, channel, cache, texts, choices(oracle, seen, tokens, channel.keep_ratio))
+    return fitting(pair, channel, cache, texts, chooser(oracle, seen, tokens, channel.keep_ratio))
 
 
 def choose(pair: LoadedPair, channel: Channel, cache: KVCache, text: Text) -> Positions:
@@ -186,9 +186,9 @@ def choose_each(
 ) -> list[Positions]:
     """The same for each of several examples, which are the rows of `batch`. `allocator` and
     `lengths` are of them too, where channels share them."""
-    picks = [partial(selected, pair, channel, able(*each), each[1]) for each in examples]
-    texts = [text for _, text in examples]
-    return fitting(pair, channel, batch, texts, picks, allocator, lengths)
+    caches, texts = [able(*each) for each in examples], [text for _, text in examples]
+    choose = partial(selected, pair, channel, caches, texts)
+    return fitting(pair, channel, batch, texts, choose, allocator, lengths)
 
 
 def allocator_of(pair: LoadedPair, batch: KVCache, texts: Sequence[Text]) -> Allocator:
@@ -205,40 +205,50 @@ def fitting(
     channel: Channel,
     batch: KVCache,
     texts: Sequence[Text],
-    choices: Sequence[Callable[[int | None], Positions]],
+    choose: Choose,
     allocator: Allocator | None = None,
     lengths: Lengths | None = None,
 ) -> list[Positions]:
-    """What goes of each text's cache, a row of `batch`, of choices that ask how many tokens may:
+    """What goes of each text's cache, a row of `batch`, as is chosen where so many tokens may go:
     as many as the budget permits, or any number without one. Under a budget, a codec by token has
     bits allocated too, step by step; a stream, of all that is chosen, ends at the budget."""
+    any_number = dict.fromkeys(range(len(texts)))
     if not channel.has_budget:
-        return [choose(None) for choose in choices]
+        return choose(any_number)
     budgets = [budget_bytes(pair, channel, text) for text in texts]
     if pair.endpoint.is_embedded(channel):
-        return ended(pair.endpoint, channel, [choose(None) for choose in choices], budgets)
+        return ended(pair.endpoint, channel, choose(any_number), budgets)
     if by_token := allocates(channel):
         allocator = allocator or allocator_of(pair, batch, texts)
-        steps = allocator.choices(channel, by_token, choices)
+        steps = allocator.chooser(channel, by_token, choose)
         return fit(pair.endpoint, channel, batch, *steps, budgets, lengths)
     most_tokens = [len(text.sent) for text in texts]
-    return fit(pair.endpoint, channel, batch, choices, most_tokens, budgets, lengths)
+    return fit(pair.endpoint, channel, batch, choose, most_tokens, budgets, lengths)
 
 
 def selected(
     pair: LoadedPair,
     channel: Channel,
-    cache: KVCache,
-    text: Text,
-    most_tokens: int | None = None,
-) -> Positions:
-    """What a selector chooses of what it sees of a text (`able`), at most so many tokens, and,
-    where the receiver cannot know it, of how long a text they are."""
-    if text.sendable is None:
-        positions = select(channel, cache, text.ids, most_tokens)
-        return positions.told(len(text.ids) - 1) if pair.interface.inserts else positions
-    ids = [text.ids[place] for place in (*text.sendable, -1)]
-    return select(channel, cache, ids, most_tokens).moved(dict(enumerate(text.sendable)))
+    caches: Sequence[KVCache],
+    texts: Sequence[Text],
+    most_tokens: Mapping[int, int | None],
+) -> list[Positions]:
+    """What a selector chooses of what it sees of texts (`able`), by their places: at most so many
+    tokens of each, and, where the receiver cannot know it, of how long a text they are."""
+    asked = [texts[place] for place in most_tokens]
+    ids = [
+        text.ids if text.sendable is None else [text.ids[at] for at in (*text.sendable, -1)]
+        for text in asked
+    ]
+    seen = [caches[place] for place in most_tokens]
+    chosen = select_each(channel, seen, ids, [*most_tokens.values()])
+    return [_of_text(pair, positions, text) for positions, text in zip(chosen, asked, strict=True)]
+
+
+def _of_text(pair: LoadedPair, positions: Positions, text: Text) -> Positions:
+    if text.sendable is not None:
+        return positions.moved(dict(enumerate(text.sendable)))
+    return positions.told(len(text.ids) - 1) if pair.interface.inserts else positions
 
 
 def able(cache: KVCache, text: Text) -> KVCache:

@@ -4,13 +4,12 @@ No sender has that. What an oracle gains over a selector is what the receiver's 
 Its packet is a real one, of real bytes; that a sender could have made it is not claimed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from latentwire.channel.positions import Positions
-from latentwire.channel.selectors.selector import Budget
+from latentwire.channel.selectors.selector import Budget, Choose
 from latentwire.errors import LatentWireError
 
 if TYPE_CHECKING:  # they take seconds to import: a list of names must not
@@ -60,12 +59,11 @@ class Foreseen:
         return total
 
 
-def choices(
+def chooser(
     oracle: Oracle, seen: Foreseen, prompt_tokens: Sequence[int], keep_ratio: float
-) -> list[Callable[[int | None], Positions]]:
-    """What goes of each example of a batch, whose prompts have so many tokens, given how many may
-    go: in each layer those that score highest, of equal scores the first ones; all of the
-    instruction is one section."""
+) -> Choose:
+    """What goes of each example of a batch, whose prompts have so many tokens: in each layer those
+    that score highest, of equal scores the first ones; all of the instruction is one section."""
     import torch
 
     from c2c.on_device import on_device
@@ -76,17 +74,20 @@ def choices(
         raise LatentWireError(MERGES)
     tokens = [n - 1 for n in prompt_tokens]
     if not any(tokens):  # prompts of one token
-        return [lambda most_tokens: Positions()] * len(tokens)
+        return lambda most_tokens: [Positions()] * len(most_tokens)
     scores = seen.scores(oracle)
     counts = on_device(torch.tensor(tokens), scores.device)
     order = best_first(scores, counts).cpu().numpy()
 
-    def choose(row: int, most_tokens: int | None) -> Positions:
-        n = prompt_tokens[row]
-        count = Budget(keep_ratio, most_tokens).tokens(n)
-        return Positions.of_runs(LayerRuns.of_tokens(order[:, row, :count]), range(n - 1))
+    def choose(most_tokens: Mapping[int, int | None]) -> list[Positions]:
+        best = [
+            order[:, row, : Budget(keep_ratio, most).tokens(prompt_tokens[row])]
+            for row, most in most_tokens.items()
+        ]
+        instructions = (range(tokens[row]) for row in most_tokens)
+        return list(map(Positions.of_runs, LayerRuns.of_tokens(best), instructions))
 
-    return [partial(choose, row) for row in range(len(prompt_tokens))]
+    return choose
 
 
 MERGES = (

@@ -8,6 +8,7 @@ before them, question by question. (The weight 0.8 is ours: the paper's code lea
 Of layers as many go as the budget's share of the tokens says, rounded down.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from latentwire.channel.positions import Positions
@@ -42,11 +43,22 @@ class KVComm(Ranked):
         scores = OBSERVED * _spread(mass) + (1 - OBSERVED) * _spread(prior)
         return best_first(scores.T[None], torch.full_like(tokens, cache.layers))
 
-    def chosen(self, ranks: Ranks, tokens: int, count: int) -> Positions:
-        order = ranks[0].tolist()
-        most = len(order) * count // max(1, tokens)
-        layers = [range(tokens) if layer in order[:most] else () for layer in range(len(order))]
-        return Positions.of_layers(layers, range(tokens))
+    def chosen(
+        self, ranks: Sequence[Ranks], tokens: Sequence[int], counts: Sequence[int]
+    ) -> list[Positions]:
+        return list(map(_layers, ranks, tokens, counts))
+
+
+def _layers(ranks: Ranks, tokens: int, count: int) -> Positions:
+    """All of so many tokens, of the best layers."""
+    import numpy as np
+
+    from latentwire.channel.layer_runs import LayerRuns
+
+    (order,) = ranks
+    best = np.sort(order[: len(order) * count // tokens])
+    table = np.stack([best, np.zeros_like(best), np.full_like(best, tokens)], axis=1)
+    return Positions.of_runs(LayerRuns(len(order), table), range(tokens))
 
 
 def _spread(scores: "Tensor") -> "Tensor":

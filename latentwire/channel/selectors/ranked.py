@@ -33,16 +33,35 @@ class Ranked(Selector):
         """
 
     @abstractmethod
-    def chosen(self, ranks: Ranks, tokens: int, count: int) -> Positions:
-        """What goes of `tokens` tokens where `count` may."""
+    def chosen(
+        self, ranks: Sequence[Ranks], tokens: Sequence[int], counts: Sequence[int]
+    ) -> list[Positions]:
+        """What goes of each of several messages of so many `tokens`, where `counts` may: more than
+        none, and not all."""
 
     def select(self, sharer_cache: "KVCache", prompt: Sequence[int], budget: Budget) -> Positions:
+        return self.select_each([sharer_cache], [prompt], [budget])[0]
+
+    def select_each(
+        self,
+        sharer_caches: Sequence["KVCache"],
+        prompts: Sequence[Sequence[int]],
+        budgets: Sequence[Budget],
+    ) -> list[Positions]:
+        """`select` of several questions, with the same result."""
         from latentwire.channel.selectors.seen import ranks_of
 
-        tokens, count = len(prompt) - 1, budget.tokens(len(prompt))
-        if not 0 < count < tokens:  # nothing is to be chosen
-            return Positions.of(range(count))
-        return self.chosen(ranks_of(self, sharer_cache), tokens, count)
+        tokens = [len(prompt) - 1 for prompt in prompts]
+        counts = [budget.tokens(n + 1) for budget, n in zip(budgets, tokens, strict=True)]
+        # Of all and of none nothing is to be chosen.
+        rows = [row for row, count in enumerate(counts) if 0 < count < tokens[row]]
+        ranks = [ranks_of(self, sharer_caches[row]) for row in rows]
+        of_rows = [[values[row] for row in rows] for values in (tokens, counts)]
+        found = dict(zip(rows, self.chosen(ranks, *of_rows) if rows else (), strict=True))
+        return [
+            found[row] if row in found else Positions.of(range(count))
+            for row, count in enumerate(counts)
+        ]
 
 
 class ByScore(Ranked):
@@ -67,7 +86,7 @@ class ByScore(Ranked):
 
     def as_more_go(self, ranks: Ranks, tokens: int) -> list[int]:
         """All of `tokens` tokens, in the order in which they are chosen as more may go: what
-        `chosen` takes one by one, of a selector that is not by layer."""
+        `chosen` takes as its count grows, of a selector that is not by layer."""
         (order,) = ranks
         best, found = iter(order.tolist()), dict[int, None]()
         for count in range(1, tokens + 1):
@@ -82,14 +101,22 @@ class ByScore(Ranked):
         scores = self.scores(cache, tokens)
         return best_first(scores if self.by_layer else over_layers(scores, tokens), tokens)
 
-    def chosen(self, ranks: Ranks, tokens: int, count: int) -> Positions:
-        import numpy as np
-
+    def chosen(
+        self, ranks: Sequence[Ranks], tokens: Sequence[int], counts: Sequence[int]
+    ) -> list[Positions]:
         from latentwire.channel.layer_runs import LayerRuns
 
-        best, always = ranks, self.always(tokens, count)
-        if always:
-            best = ranks[(ranks < always.start) | (ranks >= always.stop)].reshape(len(ranks), -1)
-            best = np.hstack([np.broadcast_to(np.array(always), (len(ranks), len(always))), best])
-        layers = LayerRuns.of_tokens(best[:, :count])
-        return Positions.of_runs(layers, range(tokens)) if self.by_layer else Positions(layers[0])
+        found = LayerRuns.of_tokens(list(map(self._best, ranks, tokens, counts)))
+        if self.by_layer:
+            return list(map(Positions.of_runs, found, map(range, tokens)))
+        return [Positions(layers[0]) for layers in found]
+
+    def _best(self, ranks: Ranks, tokens: int, count: int) -> "np.ndarray":
+        """The tokens that go, int64 [R, count]."""
+        import numpy as np
+
+        if not (always := self.always(tokens, count)):
+            return ranks[:, :count]
+        best = ranks[(ranks < always.start) | (ranks >= always.stop)].reshape(len(ranks), -1)
+        first = np.broadcast_to(np.array(always), (len(ranks), len(always)))
+        return np.hstack([first, best[:, : count - len(always)]])

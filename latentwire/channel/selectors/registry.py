@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from latentwire.channel.positions import Positions
+from latentwire.channel.positions import Positions, fault_of_any
 from latentwire.channel.selectors.of_layers import AT, of_layers
 from latentwire.channel.selectors.ranked import Ranked
 from latentwire.channel.selectors.selector import Budget, Selector
@@ -72,11 +72,26 @@ def select(
     Other arguments as for `Selector.select`. Raises LatentWireError for an unknown selector, and
     for positions that the prompt does not have.
     """
+    return select_each(channel, [sharer_cache], [prompt], [most_tokens])[0]
+
+
+def select_each(
+    channel: Channel,
+    sharer_caches: Sequence["KVCache"],
+    prompts: Sequence[Sequence[int]],
+    most_tokens: Sequence[int | None],
+) -> list[Positions]:
+    """`select` of several questions, with its errors, for the first that has one."""
     found = selector(channel.order)
     if found is None:
         known = ", ".join(SELECTORS)
         raise LatentWireError(f"order must be one of {known}, not {channel.order!r}")
-    chosen = found.select(sharer_cache, prompt, Budget(channel.keep_ratio, most_tokens))
-    if fault := chosen.fault(len(prompt), sharer_cache.layers):
+    told = sharer_caches, prompts, [Budget(channel.keep_ratio, most) for most in most_tokens]
+    if isinstance(found, Ranked):
+        chosen = found.select_each(*told)
+    else:
+        chosen = list(map(found.select, *told))
+    lengths = list(map(len, prompts))
+    if chosen and (fault := fault_of_any(chosen, lengths, sharer_caches[0].layers)):
         raise LatentWireError(f"the selector {channel.order} chose {fault}")
     return chosen

@@ -4,9 +4,9 @@ A selector is a sender's: it sees what the sharer has and nothing of the receive
 need the receiver's cache are oracles (`channel.oracles`), a type of their own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from c2c.sections import kept_tokens
 from latentwire.channel.positions import Positions
@@ -14,6 +14,9 @@ from latentwire.channel.positions import Positions
 if TYPE_CHECKING:  # it brings torch: a list of names should not take seconds
     from c2c.cache import KVCache
 
+
+# What goes of messages, by their places: at most so many tokens of each (None: no matter).
+Choose: TypeAlias = Callable[[Mapping[int, int | None]], list[Positions]]
 
 WHOLE_TOKENS = (
     "the interface puts what arrived in front of the prompt, so all layers must send the same"

@@ -1,8 +1,8 @@
 """Bits by token: what is lost is least for the bytes, and one class is the selection."""
 
 import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -12,7 +12,8 @@ from c2c.cache import KVCache
 from latentwire.channel.allocation import Allocator, _as_more_go, _hull, _steps, allocates
 from latentwire.channel.fitting import fit
 from latentwire.channel.positions import Positions
-from latentwire.channel.selectors.registry import SELECTORS, select
+from latentwire.channel.selectors.registry import SELECTORS, select_each
+from latentwire.channel.selectors.selector import Choose
 from latentwire.errors import LatentWireError
 from latentwire.spec.condition import Channel
 
@@ -27,17 +28,27 @@ def batch() -> KVCache:
     return make_cache(max(TOKENS), batch=len(TOKENS)).map(lambda x: x * sizes)
 
 
+def selecting(
+    channel: Channel, cache: KVCache, tokens: Sequence[int], asked: list[int] | None = None
+) -> Choose:
+    """What a selector chooses of the rows of a cache; which of them is noted in `asked`."""
+
+    def choose(most: Mapping[int, int | None]) -> list[Positions]:
+        if asked is not None:
+            asked.extend(most)
+        caches = [cache.rows(row, row + 1).section(0, tokens[row]) for row in most]
+        prompts = [range(tokens[row] + 1) for row in most]
+        return select_each(channel, caches, prompts, [*most.values()])
+
+    return choose
+
+
 def fitted(codec: str, order: str, cache: KVCache, budget: int) -> list[Positions]:
     channel = Channel(codec, 1, order, budget_bytes=budget)
-    picks = [
-        partial(select, channel, cache.rows(row, row + 1).section(0, n), range(n + 1))
-        for row, n in enumerate(TOKENS)
-    ]
-    by_token = allocates(channel)
-    most, choices = TOKENS, picks
-    if by_token:
-        choices, most = Allocator(LINK, cache, TOKENS).choices(channel, by_token, picks)
-    return fit(LINK, channel, cache, choices, most, [budget] * len(TOKENS))
+    most, choose = TOKENS, selecting(channel, cache, TOKENS)
+    if by_token := allocates(channel):
+        choose, most = Allocator(LINK, cache, TOKENS).chooser(channel, by_token, choose)
+    return fit(LINK, channel, cache, choose, most, [budget] * len(TOKENS))
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -61,11 +72,7 @@ def test_more_classes_lose_no_more_than_uniform_bits_of_the_same_bytes(order: st
     assert by_token is not None
     errors = allocator._errors_of(by_token.classes)
     weights = allocator._weights_of(order)
-    picks = [
-        partial(select, channel, cache.rows(row, row + 1).section(0, n), range(n + 1))
-        for row, n in enumerate(TOKENS)
-    ]
-    orders = allocator._orders_of(channel, picks)
+    orders = allocator._orders_of(channel, selecting(channel, cache, TOKENS))
 
     def lost(row: int, positions: Positions, classes: bytes) -> float:
         of_tokens = dict(zip(positions.tokens(0), classes, strict=True))
@@ -122,18 +129,17 @@ def test_classes_mix_where_tokens_differ_by_more_than_what_a_byte_saves() -> Non
 @pytest.mark.parametrize("ratio", [1, 0.4])
 def test_a_selector_that_ranks_is_asked_once(order: str, ratio: float) -> None:
     torch.manual_seed(2)
-    cache, channel, asked = batch(), Channel(ALL, ratio, order, budget_bytes=1), []
+    cache, channel = batch(), Channel(ALL, ratio, order, budget_bytes=1)
+    asked: list[int] = []
+    pick = selecting(channel, cache, TOKENS, asked)
+    told = {place: 3 * place + 1 for place in range(max(TOKENS))}  # where they stand
 
-    def pick(row: int, count: int) -> Positions:
-        asked.append(row)
-        own = cache.rows(row, row + 1).section(0, TOKENS[row])
-        told = {place: 3 * place + 1 for place in range(TOKENS[row])}  # where they stand
-        return select(channel, own, range(TOKENS[row] + 1), count).moved(told)
+    def moved(most: Mapping[int, int | None]) -> list[Positions]:
+        return [each.moved(told) for each in pick(most)]
 
-    picks = [partial(pick, row) for row in range(len(TOKENS))]
-    found = Allocator(LINK, cache, TOKENS)._orders_of(channel, picks)
+    found = Allocator(LINK, cache, TOKENS)._orders_of(channel, moved)
     assert asked == [*range(len(TOKENS))]
-    one_by_one = [_as_more_go(pick, most, []) for pick, most in zip(picks, TOKENS, strict=True)]
+    one_by_one = [_as_more_go(moved, row, most, []) for row, most in enumerate(TOKENS)]
     assert found == one_by_one and len(found[0]) == int(TOKENS[0] * ratio)
 
 
@@ -142,7 +148,8 @@ def test_a_selector_of_layers_is_refused() -> None:
     by_token = allocates(channel)
     assert by_token is not None and allocates(Channel(ALL)) is None
     with pytest.raises(LatentWireError, match="bits are given to whole tokens"):
-        Allocator(LINK, cache, TOKENS).choices(channel, by_token, [lambda most: Positions()] * 4)
+        allocator = Allocator(LINK, cache, TOKENS)
+        allocator.chooser(channel, by_token, selecting(channel, cache, TOKENS))
     assert "vnorm_by_layer" in SELECTORS and GEOMETRY.layers == 3
 
 
@@ -152,8 +159,8 @@ def test_of_no_layer_nothing_goes() -> None:
     channel = Channel(ALL, 1, "back", budget_bytes=700)
     by_token = allocates(channel)
     assert by_token is not None
-    picks = [partial(select, channel, batch(), range(5))] * len(TOKENS)
-    _, counts = Allocator(nothing, batch(), TOKENS).choices(channel, by_token, picks)
+    choose = selecting(channel, batch(), TOKENS)
+    _, counts = Allocator(nothing, batch(), TOKENS).chooser(channel, by_token, choose)
     assert counts == [0] * len(TOKENS)
 
 
@@ -163,6 +170,7 @@ def test_of_no_token_nothing_goes(order: str) -> None:
     channel = Channel(ALL, 1, order, budget_bytes=700)
     by_token = allocates(channel)
     assert by_token is not None
-    picks = [partial(select, channel, cache.rows(0, 1), range(1))] * len(TOKENS)
-    choices, counts = Allocator(LINK, cache, [0] * len(TOKENS)).choices(channel, by_token, picks)
-    assert fit(LINK, channel, cache, choices, counts, [700] * len(TOKENS)) == [Positions()] * 4
+    none = [0] * len(TOKENS)
+    choose = selecting(channel, cache, none)
+    choose, counts = Allocator(LINK, cache, none).chooser(channel, by_token, choose)
+    assert fit(LINK, channel, cache, choose, counts, [700] * len(TOKENS)) == [Positions()] * 4

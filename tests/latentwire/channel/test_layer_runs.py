@@ -1,21 +1,49 @@
 """Runs by layer as a table say what tuples of ranges say."""
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from c2c.sections import Runs, runs_of
-from latentwire.channel.layer_runs import LayerRuns
+from latentwire.channel.layer_runs import LayerRuns, all_within
 from latentwire.channel.positions import is_runs
 
+ANY = st.builds(range, st.integers(-2, 6), st.integers(-2, 9))
 LAYERS = st.lists(st.sets(st.integers(0, 30)), max_size=5)
 
 
-@given(st.integers(0, 12), st.lists(st.permutations(range(14)), max_size=4))
-def test_runs_of_tokens_in_any_order(count: int, rows: list[list[int]]) -> None:
-    tokens = np.array(rows, dtype=int).reshape(len(rows), 14)[:, :count]
-    assert tuple(LayerRuns.of_tokens(tokens)) == tuple(map(runs_of, tokens.tolist()))
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=4), st.integers(0, 4), st.randoms())
+def test_runs_of_tokens_in_any_order(counts: list[int], layers: int, draw: Random) -> None:
+    rows = [
+        np.array([draw.sample(range(14), count) for _ in range(layers)], dtype=int)
+        for count in counts
+    ]
+    rows = [row.reshape(layers, count) for row, count in zip(rows, counts, strict=True)]
+    found = LayerRuns.of_tokens(rows)
+    assert [*map(tuple, found)] == [tuple(map(runs_of, row.tolist())) for row in rows]
+    assert [each.counts() for each in found] == [(count,) * layers for count in counts]
+
+
+RUNS = st.lists(st.sets(st.integers(0, 9)).map(runs_of), min_size=2, max_size=2)
+
+
+@given(st.lists(st.tuples(RUNS, st.sets(st.integers(0, 9))), min_size=1, max_size=4))
+def test_rows_within_their_sections_are_seen_at_once(
+    told: list[tuple[list[Runs], set[int]]],
+) -> None:
+    rows, sections = [LayerRuns.of(runs) for runs, _ in told], [runs_of(own) for _, own in told]
+    within = all(not len(row.outside(own)) for row, own in zip(rows, sections, strict=True))
+    assert all_within(rows, sections) == within
+
+
+@given(st.lists(st.lists(ANY, max_size=2).map(tuple), min_size=1, max_size=3))
+def test_rows_that_do_not_ascend_are_seen_at_once(layers: list[Runs]) -> None:
+    wide = (range(9),)
+    rows = [LayerRuns.of((layer,)) for layer in layers]
+    assert all_within(rows, [wide] * len(rows)) == all(map(is_runs, layers))
 
 
 @given(LAYERS, st.sets(st.integers(0, 4)), st.sets(st.integers(0, 30)))
@@ -28,13 +56,10 @@ def test_what_the_table_says_is_what_the_ranges_say(
     only = tuple(own if layer in named else () for layer, own in enumerate(runs))
     assert found == runs and hash(found) == hash(runs) and tuple(found) == runs
     assert found.only(named) == only
-    assert found.counts() == list(map(len, layers))
+    assert found.counts() == tuple(map(len, layers))
     assert found.are(sections, named) == (runs == only and all(runs[n] == sections for n in named))
     outside = [n for n, tokens in enumerate(layers) if not tokens <= section]
     assert sorted({*found.outside(sections).tolist()}) == outside
-
-
-ANY = st.builds(range, st.integers(-2, 6), st.integers(-2, 9))
 
 
 @given(st.lists(st.lists(ANY, max_size=3).map(tuple), max_size=3))

@@ -14,7 +14,7 @@ from c2c.sections import runs_of
 from latentwire.channel.header_fields import LARGEST_NUMBER, varint, varint_bytes
 from latentwire.channel.layout import Layout
 from latentwire.channel.packet import Header, around_bytes, packet_bytes
-from latentwire.channel.packet_lengths import count_around_bytes, count_packet_bytes
+from latentwire.channel.packet_lengths import PacketLayouts
 from latentwire.channel.registry import codec
 
 EDGES = [edge + off for bits in (7, 14, 21, 28) for edge in (1 << bits,) for off in (-1, 0)]
@@ -54,34 +54,41 @@ def batches(draw: st.DrawFn) -> list[Header | None]:
     return found
 
 
+def counted(headers: list[Header | None]) -> tuple[list[int], list[int | None]]:
+    """Bytes around each payload, and of each packet, as they are counted."""
+    layouts = PacketLayouts([header.layout if header else None for header in headers])
+    made = next((header.codec for header in headers if header), codec("int8"))
+    return layouts.around_bytes(made), layouts.packet_bytes(made)
+
+
 @given(batches())
 def test_what_is_counted_is_what_is_written(headers: list[Header | None]) -> None:
     around = [around_bytes(header) if header else 0 for header in headers]
-    assert count_around_bytes(headers) == around
     whole = [packet_bytes(header) if header else 0 for header in headers]
-    assert count_packet_bytes(headers) == whole
+    assert counted(headers) == (around, whole)
 
 
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=40).map(bytes), max_size=4))
 def test_what_is_told_of_tokens_counts_too(classes: list[bytes]) -> None:
     whole = Layout(Geometry(3, 2, 4), (0, 2), (1,), (range(1),))
-    headers = [
+    headers: list[Header | None] = [
         Header(codec("tokens:int8:int4:int2"), bytes(8), replace(whole, runs=runs, classes=each))
         for each in classes
         for runs in ((range(5, 5 + len(each)),),)
     ]
-    assert count_packet_bytes(headers) == list(map(packet_bytes, headers))
+    assert counted(headers)[1] == [packet_bytes(header) for header in headers if header]
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_golden_packets_are_as_long_as_is_counted(name: str) -> None:
     header, length = golden_header(name), len(golden_file(name).read_bytes())
-    assert count_around_bytes([header, None]) == [around_bytes(header), 0]
-    assert count_packet_bytes([header])[0] in (length, None)
+    around, (whole, nothing) = counted([header, None])
+    assert around == [around_bytes(header), 0]
+    assert whole in (length, None) and nothing == 0
 
 
 def test_layers_that_no_mask_names_are_not_told() -> None:
     runs = (range(2),), (range(1),), (range(1), range(3, 4))
     layout = Layout(Geometry(3, 2, 4), (2,), (0,), (range(5),), by_layer=runs)
     header = Header(codec("int8"), bytes(8), layout)
-    assert count_packet_bytes([header]) == [packet_bytes(header)]
+    assert counted([header])[1] == [packet_bytes(header)]

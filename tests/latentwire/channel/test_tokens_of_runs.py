@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latentwire.channel.positions import Positions
+from latentwire.channel.sent_rows import SentRows
 from latentwire.channel.tokens_of_runs import table_of, tokens_of_rows, tokens_of_runs
 
 CPU = torch.device("cpu")
@@ -14,10 +15,10 @@ CPU = torch.device("cpu")
 @given(st.lists(st.lists(st.sets(st.integers(0, 20)), min_size=3, max_size=3), min_size=1))
 def test_what_rows_and_layers_send_is_listed(rows: list[list[set[int]]]) -> None:
     """Rows whose layers differ and rows whose do not, some of none."""
-    chosen = [
+    chosen = SentRows(
         Positions.of(layers[0]) if 3 in layers[1] else Positions.of_layers(layers, range(21))
         for layers in rows
-    ]
+    )
     table = table_of(chosen, 3)
     wanted = [
         (layer, row, run.start, len(run), sum(map(len, each.runs(layer)[:number])))
@@ -37,7 +38,7 @@ def test_what_rows_and_layers_send_is_listed(rows: list[list[set[int]]]) -> None
 
 
 def test_one_layer_of_rows_of_none() -> None:
-    index, most = tokens_of_rows([Positions()] * 2, 1, CPU)
+    index, most = tokens_of_rows(SentRows([Positions()] * 2), 1, CPU)
     assert (index.tolist(), most) == ([[[0], [0]]], [1])
 
 

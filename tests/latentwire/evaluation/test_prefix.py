@@ -20,6 +20,7 @@ from latentwire.channel.describe import describe
 from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.packet import TOLD_VERSION, VERSION, PacketError
 from latentwire.channel.selectors.registry import SELECTORS, select
+from latentwire.channel.sent_rows import SentRows
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import (
     baselines,
@@ -162,14 +163,14 @@ def test_of_questions_on_one_evidence_the_message_is_made_once(
         if channel
     ]
     made = []
-    simulate = Endpoint.simulate
+    simulate = Endpoint.simulate_each
 
-    def making(endpoint: Endpoint, channel: Channel, cache: KVCache, chosen: list, **rest: bool):
-        made.append(len(chosen))
+    def making(endpoint: Endpoint, channels: list, cache: KVCache, chosen: SentRows):
+        made.extend(len(chosen) for _ in channels)
         assert len(cache.keys[0]) == len(chosen)
-        return simulate(endpoint, channel, cache, chosen, **rest)
+        return simulate(endpoint, channels, cache, chosen)
 
-    monkeypatch.setattr(Endpoint, "simulate", making)
+    monkeypatch.setattr(Endpoint, "simulate_each", making)
     found = engine.evaluate(pair, conditions, questions, donors, batch_size)
     for condition in conditions:
         for row, both in enumerate(zip(questions, donors, strict=True)):

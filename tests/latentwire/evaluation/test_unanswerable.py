@@ -163,6 +163,6 @@ def test_a_refusal_that_no_packet_explains_is_not_recorded(
     def broken(*_: object, **__: object) -> Arrived:
         raise CodecError("a mistake in the code")
 
-    monkeypatch.setattr(Endpoint, "simulate", broken)
+    monkeypatch.setattr(Endpoint, "simulate_each", broken)
     with pytest.raises(CodecError, match="a mistake in the code"):
         engine.evaluate(pair, CONDITIONS, asked, asked)

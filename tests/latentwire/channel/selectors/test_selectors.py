@@ -252,9 +252,21 @@ def test_what_comes_in_as_more_may_go_is_known_at_once(name: str, tokens: int) -
         np.array([[*torch.randperm(tokens).tolist(), tokens, tokens + 1]]),
     )
     assert isinstance(selector, ByScore)
-    asked = [selector.chosen(ranks, tokens, count).tokens(0) for count in range(1, tokens + 1)]
-    one_by_one = list(dict.fromkeys(token for each in asked for token in each))
+    counts = range(1, tokens + 1)
+    asked = selector.chosen([ranks] * tokens, [tokens] * tokens, counts)
+    one_by_one = list(dict.fromkeys(token for each in asked for token in each.tokens(0)))
     assert selector.as_more_go(ranks, tokens) == one_by_one
+
+
+@pytest.mark.parametrize("name", [n for n, each in SELECTORS.items() if isinstance(each, Ranked)])
+def test_of_several_messages_is_chosen_what_is_chosen_of_each(name: str) -> None:
+    tokens, ratios = (50, 2, 40, 1, 7, 33), (0.5, 0.5, 0.1, 0.9, 1, 0.3)
+    caches = [make_cache(n, seed) for seed, n in enumerate(tokens)]
+    prompts, budgets = [range(n + 1) for n in tokens], [*map(Budget, ratios)]
+    selector = SELECTORS[name]
+    assert isinstance(selector, Ranked)
+    found = selector.select_each(caches, prompts, budgets)
+    assert found == list(map(selector.select, caches, prompts, budgets))
 
 
 def test_random_depends_on_the_prompt_alone_and_grows() -> None:
