@@ -39,3 +39,8 @@ def keep_loaded() -> None:
     never walked again: a walk over all of it takes as long as a tenth of a batch on a GPU, which
     waits for it."""
     gc.freeze()
+
+
+def collect_young() -> None:
+    """What has become garbage of late goes; what has been there longer is not walked."""
+    gc.collect(1)

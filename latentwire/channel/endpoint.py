@@ -197,8 +197,14 @@ class Endpoint:
             sure = torch.zeros(len(chosen), dtype=torch.bool, device=section.keys[0].device)
             kept = SentRows([Positions()] * len(chosen))
             return [Arrived(kept, section, [*nothing], [*nothing], sure, chosen) for _ in channels]
-        doubtful = _no_numbers(section, layouts.told[0])
-        return [self._arrived(each, cache, section, chosen, doubtful) for each in channels]
+        arrived = [self._arrived(each, cache, section, chosen) for each in channels]
+        # What is no number is looked for in all of them at once.
+        caches = [section, *(each.cache for each in arrived)]
+        broken, *behind = _no_numbers(caches, layouts.told[0])
+        return [
+            each._replace(doubtful=each.doubtful | broken | own)
+            for each, own in zip(arrived, behind, strict=True)
+        ]
 
     def refusals(
         self,
@@ -220,14 +226,10 @@ class Endpoint:
         return refused
 
     def _arrived(
-        self,
-        channel: Channel,
-        cache: KVCache,
-        section: KVCache,
-        chosen: SentRows,
-        doubtful: Tensor,
+        self, channel: Channel, cache: KVCache, section: KVCache, chosen: SentRows
     ) -> Arrived:
-        """What arrives of the `section` of a cache that is chosen, whose rows are `doubtful`."""
+        """What arrives of the `section` of a cache that is chosen, whose numbers nobody has looked
+        at yet."""
         codec, layouts = self._codec(channel), self._layouts(chosen)
         around, most = layouts.around_bytes(codec), None
         if any(each.most_bytes for each in chosen):
@@ -241,19 +243,24 @@ class Endpoint:
             return self._without(refused, channel, cache, chosen)
         sizes = zip(around, layouts.there, lengths, strict=True)
         return Arrived(
-            chosen.once(("kept", self.key_layers, self.value_layers), lambda: self._kept(chosen)),
+            self._kept(chosen),
             arrived,
             [own + there * length for own, there, length in sizes],
             [*layouts.elements],
-            doubtful | _no_numbers(arrived, layouts.told[0]),
+            torch.zeros(len(chosen), dtype=torch.bool, device=section.keys[0].device),
             chosen,
         )
 
     def _kept(self, chosen: SentRows) -> SentRows:
         """Nothing in rows of which nothing goes, whatever they say."""
-        there = self._layouts(chosen).there
-        rows = [each if goes else Positions() for each, goes in zip(chosen, there, strict=True)]
-        return chosen if rows == [*chosen] else SentRows(rows)
+        layouts = self._layouts(chosen)
+        if layouts.whole or not any(
+            each.sections for each, there in zip(chosen, layouts.there, strict=True) if not there
+        ):
+            return chosen
+        told = zip(chosen, layouts.there, strict=True)
+        rows = [each if there else Positions() for each, there in told]
+        return chosen.once(("kept", self.key_layers, self.value_layers), lambda: SentRows(rows))
 
     def _without(
         self,
@@ -304,13 +311,13 @@ def _whole_bytes(geometry: Geometry, *layers_and_runs: Any) -> int:
     return (packet_bytes(header) or 0) if layout.runs else 0
 
 
-def _no_numbers(cache: KVCache, layout: Layout) -> Tensor:
-    """Which rows hold NaN or infinity in any tensor that may be sent: bool [B]. Waits for no
-    device."""
-    tensors = [tensor_of(cache, *site) for site in layout.sites]
-    if not tensors:
-        first = cache.keys[0]
-        return torch.zeros(len(first), dtype=torch.bool, device=first.device)
+def _no_numbers(caches: Sequence[KVCache], layout: Layout) -> Tensor:
+    """Which rows of each cache hold NaN or infinity in any tensor that may be sent: bool [C, B].
+    Waits for no device."""
+    tensors = [[tensor_of(cache, *site) for site in layout.sites] for cache in caches]
+    if not layout.sites:
+        first = caches[0].keys[0]
+        return torch.zeros(len(caches), len(first), dtype=torch.bool, device=first.device)
     return stacked.no_numbers(tensors)
 
 

@@ -5,7 +5,7 @@ every question under every condition, and under a budget for every choice that i
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -24,11 +24,17 @@ class PacketLayouts:
     None where nothing goes. What no codec changes is worked out once."""
 
     rows: Sequence[Layout | None]
+    _around: dict[CacheCodec, list[int]] = field(default_factory=dict)
 
     @cached_property
     def there(self) -> list[bool]:
         """Of which rows something goes."""
         return [layout is not None for layout in self.rows]
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether something goes of every row."""
+        return all(self.there)
 
     @cached_property
     def told(self) -> list[Layout]:
@@ -47,6 +53,11 @@ class PacketLayouts:
 
     def around_bytes(self, codec: CacheCodec) -> list[int]:
         """`packet.around_bytes` of each packet of that codec; 0 where nothing goes."""
+        if codec not in self._around:
+            self._around[codec] = self._around_bytes(codec)
+        return self._around[codec]
+
+    def _around_bytes(self, codec: CacheCodec) -> list[int]:
         if not self.told:
             return [0] * len(self.rows)
         runs, text, with_text = self._counted

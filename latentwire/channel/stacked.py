@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from c2c import wide
+from c2c.on_device import on_device
 from latentwire.channel.codec import Codec, Shape, not_finite
 from latentwire.channel.kernels import launch
 from latentwire.channel.kernels.launch import Encoded
@@ -72,16 +73,22 @@ def take(tensors: Sequence[Tensor], index: Tensor) -> Sequence[Tensor]:
     return [taken(*each) for each in enumerate(tensors)]
 
 
-def no_numbers(tensors: Sequence[Tensor]) -> Tensor:
-    """Which rows of N tensors [B, H, *, D] hold NaN or infinity: bool [B]. Waits for no device."""
-    found = []
-    for places in _alike(tensors):
+def no_numbers(caches: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Which rows of C times N tensors [B, H, *, D] hold NaN or infinity, in any of the N: bool
+    [C, B]. Waits for no device."""
+    tensors = [tensor for each in caches for tensor in each]
+    groups, found = _alike(tensors), []
+    for places in groups:
         alike = [tensors[place] for place in places]
         if launch.readable(alike[0]):
             found.append(launch.no_numbers(alike))
         else:
-            found.append(~torch.isfinite(torch.stack(list(map(_largest, alike))).amax(0)))
-    return torch.stack(found).any(0)
+            found.append(~torch.isfinite(torch.stack(list(map(_largest, alike)))))
+    whole = torch.cat(found)
+    if len(groups) > 1:
+        order = torch.tensor([place for places in groups for place in places]).argsort()
+        whole = whole[on_device(order, whole.device)]
+    return whole.unflatten(0, (len(caches), -1)).any(1)
 
 
 def _largest(tensor: Tensor) -> Tensor:

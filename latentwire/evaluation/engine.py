@@ -30,7 +30,7 @@ from latentwire.evaluation.record import Record, unanswered
 from latentwire.evaluation.room import example_bytes, room_for
 from latentwire.evaluation.unanswerable import asked_alike, require_answerable
 from latentwire.evaluation.workspace import Workspace
-from latentwire.garbage import keep_loaded
+from latentwire.garbage import collect_young, gc_paused, keep_loaded
 from latentwire.spec.axes import BASELINES
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
@@ -117,7 +117,8 @@ class _Call:
         """All records: of what cannot be answered, then of the rest, batch by batch."""
         self.refuse()
         models = tuple(dict.fromkeys((self.work.pair.receiver, self.work.pair.sharer)))
-        with slot_attention(*models), fast_steps(*models):
+        # A search for garbage in the middle of a batch is one for which the device waits.
+        with gc_paused(), slot_attention(*models), fast_steps(*models):
             self.answer_all()
         return {c: [_made(record) for record in kept] for c, kept in self.records.items()}
 
@@ -259,6 +260,8 @@ class _Call:
                 )
             )
         self.progress(len(rows))
+        if not self.unrecorded:
+            collect_young()
 
 
 def _reason(pair: LoadedPair, condition: Condition, question: Question, donor: Question) -> str:

@@ -123,14 +123,15 @@ def readable(tensor: Tensor) -> bool:
 
 
 def no_numbers(tensors: Tensors) -> Tensor:
-    """Which rows of N tensors [B, H, T, D] hold NaN or infinity: bool [B]. Waits for no device."""
+    """Which rows of each of N tensors [B, H, T, D] hold NaN or infinity: bool [N, B]. Waits for no
+    device."""
     from latentwire.channel.kernels import codec_math
 
     source = Stack.of(tensors)
     rows, warps, _ = _tuned(source.tensors[0].shape[-1])
     with torch.cuda.device_of(source.tensors[0]):
         found = _largest(source, None, rows, warps)
-    return found.amax((0, 2)) >= codec_math.NOT_FINITE.value
+    return found.amax(2) >= codec_math.NOT_FINITE.value
 
 
 def take(tensors: Tensors, index: Tensor) -> Tensor:

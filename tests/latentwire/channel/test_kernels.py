@@ -217,11 +217,14 @@ def test_rows_with_no_numbers(dtype: torch.dtype) -> None:
     plain = [torch.randn(4, 2, tokens, 64).to(DEVICE, dtype) for tokens in (140, 140, 3)]
     turned = torch.randn(4, 140, 2, 64).to(DEVICE, dtype).transpose(1, 2)
     tensors = [*plain, turned]
-    assert stacked.no_numbers(tensors).tolist() == [False] * 4
+    caches = [tensors[:2], tensors[2:], [*tensors[2:]]]
+    assert not stacked.no_numbers(caches).any()
     plain[1][1, 1, 139, 63] = torch.nan
     turned[3, 0, 0, 0] = -torch.inf
-    assert stacked.no_numbers(tensors).tolist() == [False, True, False, True]
-    assert no_numbers(plain[:2]).tolist() == [False, True, False, False]
+    first, second = [False, True, False, False], [False, False, False, True]
+    assert stacked.no_numbers(caches).tolist() == [first, second, second]
+    assert stacked.no_numbers([tensors]).tolist() == [[False, True, False, True]]
+    assert no_numbers(plain[:2]).tolist() == [[False] * 4, first]
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")

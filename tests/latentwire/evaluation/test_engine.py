@@ -219,13 +219,13 @@ def test_codecs_are_run_once_for_all_examples_of_a_batch(
     pair: LoadedPair, questions: MakeQuestions, short_answers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[tuple[str, int]] = []
-    through = Endpoint.simulate
+    through = Endpoint.simulate_each
 
-    def counting(endpoint: Endpoint, channel: Channel, cache: Any, chosen: Any, **how: Any) -> Any:
-        runs.append((channel.codec, len(chosen)))
-        return through(endpoint, channel, cache, chosen, **how)
+    def counting(endpoint: Endpoint, channels: Any, cache: Any, chosen: Any) -> Any:
+        runs.extend((channel.codec, len(chosen)) for channel in channels)
+        return through(endpoint, channels, cache, chosen)
 
-    monkeypatch.setattr(Endpoint, "simulate", counting)
+    monkeypatch.setattr(Endpoint, "simulate_each", counting)
     asked = questions([10, 8, 10, 5])
     conditions = c2c_conditions(["int8", "int4"], [(1.0, "front")], ["matched"])
     engine.evaluate(pair, conditions, asked, asked, 8)
