@@ -37,6 +37,8 @@ from latentwire.channel.tokens_of_runs import tokens_of_rows
 from latentwire.errors import LatentWireError
 from latentwire.spec.condition import Channel
 
+MOST_KNOWN = 1 << 14  # layouts
+
 
 class Arrived(NamedTuple):
     """A batch after the channel."""
@@ -95,8 +97,20 @@ class Endpoint:
 
     def _layouts(self, chosen: SentRows) -> PacketLayouts:
         """Of each row of a batch."""
-        mine = "layouts", self.geometry, self.key_layers, self.value_layers
-        return chosen.once(mine, lambda: PacketLayouts([*map(self._layout, chosen)]))
+        mine = self.geometry, self.key_layers, self.value_layers
+        return chosen.once(("layouts", *mine), lambda: self._made_layouts(chosen, _known(*mine)))
+
+    def _made_layouts(
+        self, chosen: SentRows, known: dict[Positions, Layout | None]
+    ) -> PacketLayouts:
+        if len(known) > MOST_KNOWN:
+            known.clear()
+        for each in chosen:
+            if each not in known and not each.by_layer:  # those are as good as never the same
+                known[each] = self._layout(each)
+        return PacketLayouts(
+            [self._layout(each) if each.by_layer else known[each] for each in chosen]
+        )
 
     def send(self, channel: Channel, cache: KVCache, positions: Positions) -> bytes:
         """The packet for one example's instruction cache (tensors [1, H, n-1, D]), the tokens at
@@ -284,6 +298,14 @@ class Endpoint:
                 f" {found or 'none'} is loaded"
             )
         return codec(channel.codec, self.calibration if channel.calibration else None)
+
+
+@lru_cache(1 << 4)
+def _known(
+    geometry: Geometry, key_layers: tuple[int, ...], value_layers: tuple[int, ...]
+) -> dict[Positions, Layout | None]:
+    """Layouts of what all layers send alike: questions of one length have them in common."""
+    return {}
 
 
 def _embedded(codec: CacheCodec) -> EmbeddedCodec:

@@ -32,7 +32,11 @@ def varints(values: Sequence[int]) -> bytes:
 
 def varint_bytes(values: np.ndarray) -> np.ndarray:
     """Lengths of `varint` of each of an array's numbers, int64."""
-    return np.searchsorted(_LONGER, values, side="right") + 1
+    found = np.ones(values.shape, dtype=np.int64)
+    most = values.max(initial=0)
+    for longer in _LONGER[most >= _LONGER]:  # most numbers of a packet take a byte or two
+        found += values >= longer
+    return found
 
 
 def mask(layers: Sequence[int], count: int) -> bytes:

@@ -39,11 +39,17 @@ def table_of(chosen: SentRows, layers: int) -> Table:
 
 
 def _table_of(chosen: SentRows, layers: int) -> Table:
-    tables = [_of_layers(each, layers) for each in chosen]
-    found = np.concatenate(tables)
-    row = np.repeat(np.arange(len(chosen)), list(map(len, tables)))
-    order = found[:, 0].astype(np.uint16).argsort(kind="stable")  # of so small numbers by radix
-    row, (layer, start, tokens) = row[order], found[order].T
+    rows = range(len(chosen))
+    if not chosen.differ:  # every layer's runs are the same
+        runs = [(row, run.start, len(run)) for row in rows for run in chosen[row].sections]
+        of_one = np.array(runs, dtype=np.int64).reshape(-1, 3)
+        row, start, tokens = np.tile(of_one, (layers, 1)).T
+        layer = np.repeat(np.arange(layers), len(of_one))
+    else:
+        tables = [_of_layers(each, layers) for each in chosen]
+        found, row = np.concatenate(tables), np.repeat(rows, list(map(len, tables)))
+        order = found[:, 0].astype(np.uint16).argsort(kind="stable")  # so small numbers by radix
+        row, (layer, start, tokens) = row[order], found[order].T
     before = tokens.cumsum() - tokens
     first = np.r_[True, (layer[1:] != layer[:-1]) | (row[1:] != row[:-1])][: len(row)]
     place = before - np.maximum.accumulate(np.where(first, before, 0))
@@ -53,7 +59,7 @@ def _table_of(chosen: SentRows, layers: int) -> Table:
 def _of_layers(chosen: Positions, layers: int) -> np.ndarray:
     """A row's table; where its layers do not differ, its runs are every layer's."""
     table = chosen.table
-    if chosen.by_layer or layers == 1:
+    if chosen.by_layer:
         return table
     layer = np.repeat(np.arange(layers), len(table))
     return np.column_stack([layer, np.tile(table[:, 1:], (layers, 1))])

@@ -9,6 +9,7 @@ from latentwire.channel.selectors.selector import Budget, Selector
 
 class Back(Selector):
     help = "the last"
+    of_length = True
 
     def select(self, sharer_cache: Any, prompt: Sequence[int], budget: Budget) -> Positions:
         last = len(prompt) - 1

@@ -9,6 +9,7 @@ from latentwire.channel.selectors.selector import Budget, Selector
 
 class Front(Selector):
     help = "the first"
+    of_length = True
 
     def select(self, sharer_cache: Any, prompt: Sequence[int], budget: Budget) -> Positions:
         return Positions.of(range(budget.tokens(len(prompt))))

@@ -9,6 +9,7 @@ from latentwire.channel.selectors.selector import Budget, Selector
 
 class Middle(Selector):
     help = "those in the middle"
+    of_length = True
 
     def select(self, sharer_cache: Any, prompt: Sequence[int], budget: Budget) -> Positions:
         count = budget.tokens(len(prompt))

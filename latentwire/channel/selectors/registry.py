@@ -6,6 +6,7 @@ another rule. Behind the name of one that neither ranks nor chooses by layer may
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -89,9 +90,19 @@ def select_each(
     told = sharer_caches, prompts, [Budget(channel.keep_ratio, most) for most in most_tokens]
     if isinstance(found, Ranked):
         chosen = found.select_each(*told)
+    elif found.of_length:
+        lengths_and_budgets = zip(map(len, prompts), told[-1], strict=True)
+        chosen = [_of_length(found, *each) for each in lengths_and_budgets]  # type: ignore[arg-type]
     else:
         chosen = list(map(found.select, *told))
     lengths = list(map(len, prompts))
     if chosen and (fault := fault_of_any(chosen, lengths, sharer_caches[0].layers)):
         raise LatentWireError(f"the selector {channel.order} chose {fault}")
     return chosen
+
+
+@lru_cache(1 << 14)  # questions of one length are many
+def _of_length(found: Selector, prompt_tokens: int, budget: Budget) -> Positions:
+    from c2c.cache import KVCache
+
+    return found.select(KVCache((), ()), range(prompt_tokens), budget)

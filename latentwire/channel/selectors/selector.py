@@ -42,6 +42,7 @@ class Selector(Protocol):
 
     by_layer: bool = False  # whether layers may send different tokens
     needs_queries: bool = False  # whether the cache must hold its tokens' queries
+    of_length: bool = False  # whether nothing but the prompt's length and the budget matters
 
     @property
     def help(self) -> str:

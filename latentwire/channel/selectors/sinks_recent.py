@@ -15,6 +15,7 @@ SINKS = 4  # as published
 
 class SinksRecent(Selector):
     help = "the first 4 and the last"
+    of_length = True
 
     def select(self, sharer_cache: Any, prompt: Sequence[int], budget: Budget) -> Positions:
         last, count = len(prompt) - 1, budget.tokens(len(prompt))

@@ -40,6 +40,9 @@ def test_every_selector_keeps_to_the_contract(name: str, keep_ratio: float) -> N
         if name != "kvcomm":  # which sends whole layers
             assert counts == [most] * cache.layers
         assert SELECTORS[name].by_layer or not chosen.by_layer
+        if SELECTORS[name].of_length:  # whatever the sharer has read
+            nothing = KVCache((), ())
+            assert chosen == SELECTORS[name].select(nothing, prompt[::-1], budget)
         if keep_ratio in (0, 1):
             assert chosen == Positions.of(range(budget.tokens(tokens)))
         after = (*cache.keys, *cache.values, *cache.queries)
