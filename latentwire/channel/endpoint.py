@@ -1,9 +1,9 @@
 """Both ends of the wire for one pair: what is sent, and how it arrives."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,15 +40,32 @@ from latentwire.spec.condition import Channel
 MOST_KNOWN = 1 << 14  # layouts
 
 
-class Arrived(NamedTuple):
+Sizes = tuple[list[int], list[int]]
+
+
+@dataclass(frozen=True)
+class Arrived:
     """A batch after the channel."""
 
     kept: SentRows  # of each row
     cache: KVCache  # those tokens, [B, H, K, D]; rows that keep fewer than K are filled up
-    wire_bytes: list[int]  # length of each row's packet
-    elements: list[int]  # numbers that it stands for
+    sizes: Callable[[], Sizes]  # `wire_bytes` and `elements`: no device waits for them
     doubtful: Tensor  # bool [B], on the cache's device: rows that may be refused; see `refusals`
     chosen: SentRows  # what the cache's rows are, those that are refused too
+
+    @cached_property
+    def _sizes(self) -> Sizes:
+        return self.sizes()
+
+    @property
+    def wire_bytes(self) -> list[int]:
+        """Length of each row's packet."""
+        return self._sizes[0]
+
+    @property
+    def elements(self) -> list[int]:
+        """Numbers that each packet stands for."""
+        return self._sizes[1]
 
 
 @dataclass(frozen=True)
@@ -210,14 +227,17 @@ class Endpoint:
             nothing = [0] * len(chosen)
             sure = torch.zeros(len(chosen), dtype=torch.bool, device=section.keys[0].device)
             kept = SentRows([Positions()] * len(chosen))
-            return [Arrived(kept, section, [*nothing], [*nothing], sure, chosen) for _ in channels]
+            return [
+                Arrived(kept, section, lambda: (nothing, nothing), sure, chosen) for _ in channels
+            ]
         arrived = [self._arrived(each, cache, section, chosen) for each in channels]
-        # What is no number is looked for in all of them at once.
-        caches = [section, *(each.cache for each in arrived)]
-        broken, *behind = _no_numbers(caches, layouts.told[0])
+        # What is no number is looked for in all of them at once, but for those of fewer rows.
+        caches = [each.cache for each in arrived if each.chosen is chosen]
+        broken, *behind = _no_numbers([section, *caches], layouts.told[0])
+        own = iter(behind)
         return [
-            each._replace(doubtful=each.doubtful | broken | own)
-            for each, own in zip(arrived, behind, strict=True)
+            replace(each, doubtful=broken | next(own)) if each.chosen is chosen else each
+            for each in arrived
         ]
 
     def refusals(
@@ -244,26 +264,23 @@ class Endpoint:
     ) -> Arrived:
         """What arrives of the `section` of a cache that is chosen, whose numbers nobody has looked
         at yet."""
-        codec, layouts = self._codec(channel), self._layouts(chosen)
-        around, most = layouts.around_bytes(codec), None
+        codec, layouts, most = self._codec(channel), self._layouts(chosen), None
         if any(each.most_bytes for each in chosen):
-            told = zip(chosen, around, layouts.there, strict=True)
-            most = [there * (each.most_bytes - own) for each, own, there in told]
+            told = zip(chosen, layouts.around_bytes(codec), layouts.there, strict=True)
+            most = [there * (each.most_bytes - around) for each, around, there in told]
         try:
             arrived, lengths = _round_trip(codec, section, layouts.filled, most)
         except CodecError as error:
             if not (refused := self.refusals(channel, cache, chosen, layouts.there)):
                 raise PacketError(str(error)) from None
             return self._without(refused, channel, cache, chosen)
-        sizes = zip(around, layouts.there, lengths, strict=True)
-        return Arrived(
-            self._kept(chosen),
-            arrived,
-            [own + there * length for own, there, length in sizes],
-            [*layouts.elements],
-            torch.zeros(len(chosen), dtype=torch.bool, device=section.keys[0].device),
-            chosen,
-        )
+
+        def sizes() -> Sizes:
+            told = zip(layouts.around_bytes(codec), layouts.there, lengths, strict=True)
+            return [around + there * length for around, there, length in told], layouts.elements
+
+        sure = torch.zeros(len(chosen), dtype=torch.bool, device=section.keys[0].device)
+        return Arrived(self._kept(chosen), arrived, sizes, sure, chosen)
 
     def _kept(self, chosen: SentRows) -> SentRows:
         """Nothing in rows of which nothing goes, whatever they say."""
@@ -288,7 +305,7 @@ class Endpoint:
         rest = [Positions() if row in refused else each for row, each in enumerate(chosen)]
         (arrived,) = self.simulate_each([channel], cache, SentRows(rest))
         rows = on_device(torch.tensor([*refused]), arrived.doubtful.device)
-        return arrived._replace(doubtful=arrived.doubtful.index_fill(0, rows, True))
+        return replace(arrived, doubtful=arrived.doubtful.index_fill(0, rows, True))
 
     def _codec(self, channel: Channel) -> CacheCodec:
         found = self.calibration.hash if self.calibration else ""

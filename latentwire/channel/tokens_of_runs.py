@@ -86,14 +86,24 @@ def tokens_of_rows(chosen: SentRows, layers: int, device: torch.device) -> tuple
 def _tokens_of_rows(
     chosen: SentRows, layers: int, device: torch.device
 ) -> tuple[Tensor, list[int]]:
-    table, rows = table_of(chosen, layers), len(chosen)
-    (start,), place = tokens_of_runs([table.start], table.tokens, device)
-    every = F.pad(start + place, (0, 1))  # what rows of none are filled up by stands at the end
-    ends = table.ends(layers, rows)
+    one_by_one, ends = every_token(chosen, layers, device)
+    every = F.pad(one_by_one, (0, 1))  # what rows of none are filled up by stands at the end
     count = np.diff(ends)
     begin = np.where(count, ends[:-1], ends[-1])
     reach = np.stack([begin, begin + np.maximum(count, 1) - 1])
     first, last = on_device(torch.from_numpy(reach), device)[..., None]
-    most = count.reshape(layers, rows).max(1).clip(min=1).tolist()
+    most = count.reshape(layers, len(chosen)).max(1).clip(min=1).tolist()
     index = torch.minimum(first + torch.arange(max(most), device=device), last)
-    return every[index].unflatten(0, (layers, rows)), most
+    return every[index].unflatten(0, (layers, len(chosen))), most
+
+
+def every_token(chosen: SentRows, layers: int, device: torch.device) -> tuple[Tensor, np.ndarray]:
+    """The positions that are sent, layer by layer and row by row, int64 [M], and where those of
+    each layer and row end (`Table.ends`)."""
+
+    def work_out() -> tuple[Tensor, np.ndarray]:
+        table = table_of(chosen, layers)
+        (start,), place = tokens_of_runs([table.start], table.tokens, device)
+        return start + place, table.ends(layers, len(chosen))
+
+    return chosen.once(("every token", layers, device), work_out)

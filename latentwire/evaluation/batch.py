@@ -24,7 +24,7 @@ from c2c.pieces import rounded
 from c2c.slot_cache import extend, new_slots, read
 from c2c.wide import clear, put
 from latentwire.channel.allocation import Allocator, allocates
-from latentwire.channel.endpoint import Arrived
+from latentwire.channel.endpoint import Arrived, Sizes
 from latentwire.channel.fitting import Lengths
 from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.positions import Positions
@@ -165,7 +165,7 @@ def answer(
         work.on_phase_end("copy")
         written = batch.decode(decoder, sharer_alone, reasons, prompts)
         answers.update(zip(sharer_alone, written, strict=True))
-    sizes: dict[Condition, tuple[list[int], list[int]]] = {}
+    sizes: dict[Condition, Sizes] = {}
     if by_receiver:
         own = batch.read("receiver", batch.prompts)
         work.on_phase_end("receiver prefill")
@@ -178,8 +178,9 @@ def answer(
         sent = {key: messages.without_queries() for key, messages in sent.items()}
         fused.sort(key=lambda c: batch.reading(sent[c.sends].each_row(chosen[c])))
         answering = [*plain, *fused]
-        received = batch.aligned(batch.simulate(sent, chosen, reasons))
-        sizes = {c: (arrival.wire_bytes, arrival.elements) for c, arrival in received.items()}
+        received = batch.simulate(sent, chosen, reasons)
+        told = {condition: arrival.sizes for condition, arrival in received.items()}
+        received = batch.aligned(received)
         front: list[Positions] = []
         if work.pair.interface.inserts:
             front = batch.insert(decoder, sent, received, answering)
@@ -188,6 +189,7 @@ def answer(
         del own, sent
         written = batch.decode(decoder, answering, reasons, batch.prompts, front, meanwhile)
         answers.update(zip(answering, written, strict=True))
+        sizes = {condition: each() for condition, each in told.items()}
     nothing = [0] * len(questions)
     return {
         c: Answers(*answers[c], *sizes.get(c, (nothing, nothing)), reasons[c]) for c in conditions
@@ -384,22 +386,21 @@ class Batch:
         told = iter(torch.cat([arrival.doubtful for arrival in received.values()]).tolist())
         for condition, arrival in list(received.items()):
             doubts, messages = list(islice(told, len(arrival.kept))), sent[condition.sends]
-            kept, wire_bytes = arrival.kept, arrival.wire_bytes
+            kept = arrival.kept
             if condition.channel is not None and any(doubts):
                 refused = endpoint.refusals(
                     condition.channel, messages.cache, chosen[condition], doubts
                 )
                 for message, error in refused.items():
-                    wire_bytes[message] = 0
                     for row in (row for row, own in enumerate(messages.of) if own == message):
                         reasons[condition][row] = refusal(condition.channel, error)
                 kept = SentRows(
                     Positions() if message in refused else each for message, each in enumerate(kept)
                 )
-            received[condition] = arrival._replace(
+            received[condition] = replace(
+                arrival,
                 kept=messages.each_row(kept),
-                wire_bytes=messages.each(wire_bytes),
-                elements=messages.each(arrival.elements),
+                sizes=partial(_of_examples, messages.of, kept, arrival.sizes),
             )
         self.work.on_phase_end("codecs")
         return received
@@ -432,7 +433,7 @@ class Batch:
         for condition, arrival in received.items():
             kept, taken = self.own_positions(arrival.kept)
             cache = taken_cache(arrival.cache, taken)
-            found[condition] = arrival._replace(kept=kept, cache=cache)
+            found[condition] = replace(arrival, kept=kept, cache=cache)
         return found
 
     def insert(
@@ -577,6 +578,13 @@ def _one_by_one(
         ]
 
     return each
+
+
+def _of_examples(of: Sequence[int], kept: SentRows, sizes: Callable[[], Sizes]) -> Sizes:
+    """Each example's of the messages' sizes; a message that was refused has no bytes."""
+    wire_bytes, elements = sizes()
+    sent = [length if own.sections else 0 for length, own in zip(wire_bytes, kept, strict=True)]
+    return [sent[message] for message in of], [elements[message] for message in of]
 
 
 def _donor(sends: Sends) -> int:

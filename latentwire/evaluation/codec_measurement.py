@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -92,7 +92,8 @@ def _read(pair: LoadedPair, questions: Sequence[Question]) -> Undamaged:
     counts = [each.count for each in whole]
     nothing, sure = [0] * len(texts), torch.zeros(len(texts), dtype=torch.bool)
     receiver = NextTokens(pair, questions, texts)
-    next_tokens = receiver.after(Arrived(whole, sent, nothing, nothing, sure, whole))
+    undamaged = Arrived(whole, sent, lambda: (nothing, nothing), sure, whole)
+    next_tokens = receiver.after(undamaged)
     alone = [sent.rows(n, n + 1).section(0, count) for n, count in enumerate(counts)]
     return Undamaged(texts, caches, alone, whole, batch, receiver, next_tokens)
 
@@ -175,7 +176,7 @@ class _Total:
         kept = SentRows(
             each if row in arrived else Positions() for row, each in enumerate(true.whole)
         )
-        lossy = true.receiver.after(direct._replace(kept=kept))
+        lossy = true.receiver.after(replace(direct, kept=kept))
         for row in arrived:
             was, got = true.next_tokens[row], lossy[row]
             self.divergence += float(F.kl_div(got, was, reduction="sum", log_target=True))

@@ -24,7 +24,7 @@ from c2c.wide import take
 from latentwire.channel.endpoint import Arrived
 from latentwire.channel.positions import Positions
 from latentwire.channel.sent_rows import SentRows
-from latentwire.channel.tokens_of_runs import table_of, tokens_of_runs
+from latentwire.channel.tokens_of_runs import every_token, table_of, tokens_of_runs
 from latentwire.evaluation.padded_prompts import hidden
 from latentwire.evaluation.reading import Text
 from latentwire.evaluation.workspace import FUSED_AT_ONCE, Workspace
@@ -197,11 +197,18 @@ def _listed(
 ) -> tuple[Tensor, list[int]]:
     table = table_of(kept, layers)
     stops = np.array([each.sections[0].stop if each.sections else 0 for each in kept])
-    table = table.of((table.start >= stops[table.row]) == later)
+    which = (table.start >= stops[table.row]) == later
+    if which.all():
+        position, ends = every_token(kept, layers, device)
+        sent = torch.arange(len(ends) - 1, device=device)  # of a layer and row
+        counts = on_device(torch.from_numpy(np.diff(ends)), device)
+        of = sent.repeat_interleave(counts, output_size=len(position))
+        place = torch.arange(len(position), device=device) - (counts.cumsum(0) - counts)[of]
+        return torch.stack([of % len(kept), place, position]), ends.tolist()
+    table = table.of(which)
     numbers = table.row, table.place, table.start
     (row, place, start), step = tokens_of_runs(numbers, table.tokens, device)
-    ends = table.ends(layers, len(kept)).tolist()
-    return torch.stack([row, place + step, start + step]), ends
+    return torch.stack([row, place + step, start + step]), table.ends(layers, len(kept)).tolist()
 
 
 def read_on(positions: Positions, prompt_tokens: int) -> tuple[int, int]:

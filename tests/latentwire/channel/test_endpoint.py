@@ -43,7 +43,8 @@ def test_passing_through_is_sending_and_receiving(
         cache = make_cache(tokens, batch=3).map(lambda tensor: tensor.to(dtype))
         prompts = [tokens + 1, max(1, tokens // 2) + 1, tokens + 1]
         chosen = [positions_of(channel, n) for n in prompts]
-        kept, arrived, wire_bytes, elements, *_ = LINK.simulate(channel, cache, chosen)
+        found = LINK.simulate(channel, cache, chosen)
+        kept, arrived, (wire_bytes, elements) = found.kept, found.cache, found.sizes()
         assert kept == chosen
         for row, prompt_tokens in enumerate(prompts):
             example = cache.pick(torch.tensor([row])).section(0, prompt_tokens - 1)
