@@ -5,13 +5,15 @@ system when a file reaches the disk: they need not survive a power cut, which is
 writing a run costs. What other processes see is the same.
 
 MLflow makes tables by all migrations that there ever were, which takes most of a second. It does so
-for the first store of a process; the next ones get copies.
+for the first store of a process; the next ones get copies. Which migration is the last it finds out
+once, too, and not whenever a store is opened.
 """
 
 import logging
 import sqlite3
 import tempfile
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 from mlflow.store.db import utils
@@ -55,6 +57,8 @@ def make_the_first() -> None:
         engine = create_engine(f"sqlite:///{Path(folder) / 'first.db'}")
         copy_tables(engine)
         engine.dispose()
+    utils._get_latest_schema_revision()
 
 
 utils._initialize_tables = copy_tables
+utils._get_latest_schema_revision = cache(utils._get_latest_schema_revision)
