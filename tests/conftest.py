@@ -51,8 +51,8 @@ def pytest_collection() -> None:
     """What only a process with tests needs, and takes seconds to import: nothing of it is garbage,
     for which Python would look through all of it again and again."""
     gc.disable()
+    import sqlite_stores  # noqa: F401
     import torch
-    import unsynced_sqlite  # noqa: F401
 
     torch.set_num_threads(1)
 

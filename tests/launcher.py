@@ -1,8 +1,8 @@
 """Starts entry points without their imports: a process that has them, and forks.
 
 A start takes longer to import what it needs than to do what most tests ask of it. `python
-launcher.py FD` waits for somebody to connect to the socket FD, imports it all, computes nothing,
-and forks a child for each request that comes over a connection. The child runs
+launcher.py FD` waits for somebody to connect to the socket FD, imports it all, makes the tables of
+one store, and forks a child for each request that comes over a connection. The child runs
 entry_points/run.py as `__main__`, or another script or a module, with the arguments, folder,
 environment and files that the request gives, and ends as any Python process does. The launcher
 itself ends when its input does.
@@ -183,7 +183,7 @@ if __name__ == "__main__":
     listener = socket.socket(fileno=int(sys.argv[1]))
     wait_for_one(listener)
     gc.disable()  # nothing that is imported is garbage
-    import unsynced_sqlite  # noqa: F401
+    import sqlite_stores
 
     del sys.path[0]
     runpy.run_path(RUN)  # what comes before the imports
@@ -201,6 +201,7 @@ if __name__ == "__main__":
 
     import_all(latentwire)
     import_all(c2c)
+    sqlite_stores.make_the_first()
     Image.init()
     get_checkpoint_conversion_mapping("qwen3")  # compiles 800 expressions, and keeps them
     gc.freeze()  # a collection in a child would copy every page

@@ -30,8 +30,7 @@ from latentwire.analysis.pictures import (
 )
 from latentwire.analysis.plot_points import PlotPoint, Quantity, read_points, read_sweeps
 from latentwire.analysis.reproduction.published_accuracies import (
-    LATENTWIRE_2026_02,
-    load_study,
+    bundled_study,
     point,
 )
 from latentwire.spec.axes import AXES, CACHES, is_oracle
@@ -152,7 +151,7 @@ def _draw(axes: Axes, dots: Sequence[PlotPoint], quantity: Quantity) -> None:
 
 def _published(pair: str, dataset: str) -> dict[tuple[str, str, float, str], float]:
     """The study's accuracies by what names a condition, if it had this pair."""
-    study = load_study(LATENTWIRE_2026_02)
+    study = bundled_study()
     figures = (*study.figures, *study.selected) if study.pair == pair else ()
     return {each.point: each.accuracy for each in figures if each.dataset == dataset}
 

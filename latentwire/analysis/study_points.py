@@ -11,8 +11,7 @@ import pandas as pd
 
 from latentwire.analysis.plot_points import Band, PlotPoint
 from latentwire.analysis.reproduction.published_accuracies import (
-    LATENTWIRE_2026_02,
-    load_study,
+    bundled_study,
     point,
 )
 from latentwire.analysis.reproduction.published_budgets import study_generosity, study_table
@@ -33,7 +32,7 @@ def study_points(
     rows: pd.DataFrame, dots: Sequence[PlotPoint], dataset: str, pair: str
 ) -> list[PlotPoint]:
     """The study's points beside the `dots` of one curve's rows, if it had this pair."""
-    study = load_study(LATENTWIRE_2026_02)
+    study = bundled_study()
     if study.pair != pair:
         return []
     published = {each.point: each.accuracy for each in (*study.protected, *study.selected)}

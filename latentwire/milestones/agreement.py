@@ -13,9 +13,8 @@ from latentwire.analysis.output_folder import record_written
 from latentwire.analysis.published import read_published
 from latentwire.analysis.reproduction.compare import Answers, compare
 from latentwire.analysis.reproduction.published_accuracies import (
-    LATENTWIRE_2026_02,
     Point,
-    load_study,
+    bundled_study,
     point,
 )
 from latentwire.analysis.reproduction.report import as_frame, render
@@ -37,7 +36,7 @@ def run(values: Values) -> None:
     """Compare the answers with the published ones, and say and log what comes of it."""
     store = open_store()
     flush_outbox(store)
-    study = load_study(LATENTWIRE_2026_02)
+    study = bundled_study()
     own = by_point(
         newest_results(
             store, values["source"], study.pair, lambda params: params["control"] == "matched"

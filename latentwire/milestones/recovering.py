@@ -10,7 +10,7 @@ from latentwire.analysis.markdown import markdown_table
 from latentwire.analysis.pictures import save_figure
 from latentwire.analysis.recovery import Recovery, SeedOutcomes, recovery, recovery_table
 from latentwire.analysis.recovery_figure import draw_recovery
-from latentwire.analysis.reproduction.published_accuracies import LATENTWIRE_2026_02, load_study
+from latentwire.analysis.reproduction.published_accuracies import bundled_study
 from latentwire.analysis.stats import Outcomes
 from latentwire.analysis.trained_pairs import IN_16_BITS, trained_name
 from latentwire.channel.codec_names import needs_calibration
@@ -124,7 +124,7 @@ def _report(session: Session, run: MilestoneRun, found: list[Recovery]) -> None:
         numbers = {f"{names}_recovered_points": row["recovered_points"]}
         run.writer.log(run.run_id, metrics=numbers | {f"{names}_cost_points": row["cost_points"]})
     lines = _markdown(found, list(table["p_holm"]))
-    study = load_study(LATENTWIRE_2026_02)
+    study = bundled_study()
     published = [figure for figure in study.trained if figure.dataset in session.dataset_names]
     if published:
         told = (f"{100 * f.accuracy:.1f} % of {f.dataset} through {f.codec}" for f in published)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from latentwire.channel.oracles.registry import orders
@@ -64,6 +65,13 @@ class PublishedStudy:
 def point(dataset: str, codec: str, keep_ratio: float, order: str) -> Point:
     """What names a condition."""
     return dataset, codec, keep_ratio, order_of(keep_ratio, order)
+
+
+@cache
+def bundled_study() -> PublishedStudy:
+    """The study whose figures come with this package: read once, since every picture asks for it
+    and YAML takes a tenth of a second."""
+    return load_study(LATENTWIRE_2026_02)
 
 
 def load_study(path: Path) -> PublishedStudy:

@@ -12,9 +12,8 @@ from typing import Any
 import pandas as pd
 
 from latentwire.analysis.reproduction.published_accuracies import (
-    LATENTWIRE_2026_02,
     CacheSize,
-    load_study,
+    bundled_study,
 )
 from latentwire.parameters import share
 
@@ -56,7 +55,7 @@ def label_of(share_of_16_bits: float, generosity: float) -> float:
 
 def study_generosity() -> float:
     """Of the study's own pair."""
-    study = load_study(LATENTWIRE_2026_02)
+    study = bundled_study()
     return generosity(study.counted, study.sent)
 
 

@@ -1,0 +1,38 @@
+"""A store whose tables are copied is the one that MLflow makes."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import sqlite_stores
+from sqlalchemy import create_engine
+from sqlite_stores import copy_tables, make_tables
+
+
+def contents(path: Path) -> list[list[str]]:
+    """The lines of all statements that would make the file again, sorted: MLflow makes indices and
+    constraints in any order."""
+    with closing(sqlite3.connect(path)) as database:
+        made = (sorted(line.strip(" \t,") for line in s.splitlines()) for s in database.iterdump())
+        return sorted(made)
+
+
+def test_a_copy_is_what_mlflow_makes(tmp_path: Path) -> None:
+    sqlite_stores.make_the_first()
+    for name, make in (("made", make_tables), ("copied", copy_tables)):
+        engine = create_engine(f"sqlite:///{tmp_path / name}")
+        make(engine)
+        engine.dispose()
+    assert contents(tmp_path / "copied") == contents(tmp_path / "made")
+    assert any("alembic_version" in line for [line, *_] in contents(tmp_path / "copied"))
+
+
+def test_a_file_with_tables_is_left_to_mlflow(tmp_path: Path) -> None:
+    path = tmp_path / "other"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE mine (a)")
+    engine = create_engine(f"sqlite:///{path}")
+    copy_tables(engine)
+    engine.dispose()
+    assert ["CREATE TABLE mine (a);"] in contents(path)
+    assert any('CREATE TABLE "runs" (' in lines for lines in contents(path))
