@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.worker_pool import split_span
+from latentwire.spec.axes import BASELINES
 from latentwire.spec.condition import Condition
 from latentwire.spec.setting import Setting
 from latentwire.tracking.finished_chunks import (
@@ -44,6 +45,11 @@ class WorkItem:
         named = "+".join(sorted(fingerprint[:4] for fingerprint in prints))
         kind = f"{self.setting.identity()[:24]}:{self.setting.dataset}"
         return f"{kind}#{named}:{chunk_name(*self.span)}"
+
+    @property
+    def answers(self) -> int:
+        """How many it is made of."""
+        return (self.span[1] - self.span[0]) * len(self.conditions)
 
     def cut(self, count: int) -> "list[WorkItem]":
         """Its examples in at most `count` parts, as equal as can be."""
@@ -178,14 +184,16 @@ class Queue:
 
 
 def work_items(missing: Sequence[tuple[Setting, Condition, Sequence[Span]]]) -> list[WorkItem]:
-    """Units for the spans that conditions lack, in dataset order."""
-    together: dict[tuple[Setting, Span], list[Condition]] = {}
+    """Units for the spans that conditions lack: those that send caches, then what competes with
+    them, which has nothing in common with these; each in dataset order."""
+    together: dict[tuple[bool, Setting, Span], list[Condition]] = {}
     for setting, condition, spans in missing:
         for span in spans:
-            together.setdefault((setting, span), []).append(condition)
+            competes = condition.system in BASELINES
+            together.setdefault((competes, setting, span), []).append(condition)
     return [
         WorkItem(setting, span, tuple(conditions))
-        for (setting, span), conditions in sorted(
-            together.items(), key=lambda item: (item[0][0].dataset, item[0][1])
+        for (_, setting, span), conditions in sorted(
+            together.items(), key=lambda item: (item[0][0], item[0][1].dataset, item[0][2])
         )
     ]

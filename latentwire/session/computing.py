@@ -13,6 +13,7 @@ from mlflow.entities import Run
 from latentwire.analysis.chunk_metrics import chunk_metrics
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import engine
+from latentwire.evaluation.baselines_batched import BatchedModels
 from latentwire.evaluation.progress import Progress
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.worker_pool import Setup, Work, WorkerPool
@@ -41,10 +42,13 @@ class Evaluator:
     def __init__(self, session: Session) -> None:
         self._study = session
         self._work = engine.Workspace(session.loaded)
+        self._models: dict[str, BatchedModels] = {}  # of each set: questions lend each other
 
     def __call__(self, unit: WorkItem, progress: Progress) -> WorkResult:
         dataset, part = unit.setting.dataset, slice(*unit.span)
         numbers = dict.fromkeys(condition.donor for condition in unit.conditions)
+        if dataset not in self._models:
+            self._models[dataset] = BatchedModels(self._work, self._study.batch_size)
         began = time.perf_counter()
         records = engine.evaluate(
             self._study.loaded,
@@ -54,6 +58,7 @@ class Evaluator:
             self._study.batch_size,
             progress,
             work=self._work,
+            models=self._models[dataset],
         )
         return WorkResult(records, time.perf_counter() - began)
 
@@ -154,8 +159,10 @@ def _evaluating(
             count = len(devices)
 
             def cut(unit: WorkItem) -> list[WorkItem]:
-                # The last ones, so that no worker waits long for another.
-                return unit.cut(count) if len(queue.units) < count else [unit]
+                # So that no worker waits long for another. What neighbours have in common, and
+                # what they lend each other, is computed once where they are not cut apart.
+                left = unit.answers + sum(each.answers for each in queue.units)
+                return unit.cut(-(-unit.answers * count // left))
 
             return crew.map_split(queue.take, cut, merge_results)
 
