@@ -70,6 +70,14 @@ class WorkResult:
         return WorkResult(records, self.seconds * (end - begin) / (whole[1] - whole[0]))
 
 
+def shared_out(unit: WorkItem, others: Sequence[WorkItem], workers: int) -> list[WorkItem]:
+    """A unit in parts of which none is more than a worker's share of what is left, of which others
+    are the rest: no worker waits long for another, and what is not cut apart has its donors'
+    messages at hand."""
+    left = unit.answers + sum(other.answers for other in others)
+    return unit.cut(-(-unit.answers * workers // left))
+
+
 def merge_results(parts: Sequence[WorkResult]) -> WorkResult:
     """What a unit gave from what its parts gave, in their order."""
     records = {

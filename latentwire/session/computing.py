@@ -18,7 +18,14 @@ from latentwire.evaluation.progress import Progress
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.worker_pool import Setup, Work, WorkerPool
 from latentwire.parameters import AUTO
-from latentwire.session.chunk_queue import Queue, WorkItem, WorkResult, merge_results, work_items
+from latentwire.session.chunk_queue import (
+    Queue,
+    WorkItem,
+    WorkResult,
+    merge_results,
+    shared_out,
+    work_items,
+)
 from latentwire.session.condition_plan import ConditionPlan
 from latentwire.session.open_grid import OpenGrid
 from latentwire.session.progress_lines import shown_progress
@@ -159,10 +166,7 @@ def _evaluating(
             count = len(devices)
 
             def cut(unit: WorkItem) -> list[WorkItem]:
-                # So that no worker waits long for another. What neighbours have in common, and
-                # what they lend each other, is computed once where they are not cut apart.
-                left = unit.answers + sum(each.answers for each in queue.units)
-                return unit.cut(-(-unit.answers * count // left))
+                return shared_out(unit, queue.units, count)
 
             return crew.map_split(queue.take, cut, merge_results)
 
