@@ -84,9 +84,9 @@ def test_a_copy_ends_with_the_process_that_it_is_of(tmp_path: Path) -> None:
         "from latentwire.analysis.side_by_side import beside\n"
         "def work():\n"
         f"    pathlib.Path({str(tmp_path / 'begun')!r}).write_text(str(os.getpid()))\n"
-        "    time.sleep(600)\n"
+        "    time.sleep(60)\n"
         "with beside(work):\n"
-        "    time.sleep(600)\n"
+        "    time.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
     path = tmp_path / "begun"
@@ -95,6 +95,6 @@ def test_a_copy_ends_with_the_process_that_it_is_of(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     with pytest.raises(ProcessLookupError):
-        while True:
+        for _ in range(2000):
             os.kill(told(path), 0)
             time.sleep(0.01)

@@ -188,7 +188,10 @@ def test_texts_of_any_length_in_batches(
 
 
 def test_what_the_sharer_said_of_one_chunk_is_known_to_the_next(
-    demo: LoadedPair, mixed: tuple[list[Question], list[Question]], monkeypatch: pytest.MonkeyPatch
+    demo: LoadedPair,
+    mixed: tuple[list[Question], list[Question]],
+    talkative: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[tuple[str, Prompt]] = []
     coded: list[object] = []
@@ -216,20 +219,22 @@ def test_what_the_sharer_said_of_one_chunk_is_known_to_the_next(
         for control in ("matched", "deranged")
     ]
     work, half = Workspace(demo), len(mixed[0]) // 2
-    whole = engine.evaluate(demo, conditions, *mixed, work=work)
+    questions = mixed[0][: 2 * half]
+    lent = [*questions[half:], *questions[:half]]  # each by one of the other chunk
+    whole = engine.evaluate(demo, conditions, questions, lent, work=work)
     once = [(name, prompt) for name, prompt in asked if name.startswith("sharer")]
     asked.clear(), coded.clear()
     models, found = baselines_batched.BatchedModels(work), []
     for part in (slice(half), slice(half, None)):
-        questions, donors = (each[part] for each in mixed)
-        found.append(engine.evaluate(demo, conditions, questions, donors, work=work, models=models))
+        both = questions[part], lent[part]
+        found.append(engine.evaluate(demo, conditions, *both, work=work, models=models))
     assert {c: [*found[0][c], *found[1][c]] for c in conditions} == whole
     by_sharer = [(name, prompt) for name, prompt in asked if name.startswith("sharer")]
     assert sorted(by_sharer) == sorted(once) and len(set(coded)) == len(coded) > 0
     # More tokens than were written before are not taken for known.
     longer = [Condition("text", control="matched", message=Message("utf8", 24))]
-    again = engine.evaluate(demo, longer, *mixed, work=work, models=models)
-    assert again == engine.evaluate(demo, longer, *mixed, work=work)
+    again = engine.evaluate(demo, longer, questions, lent, work=work, models=models)
+    assert again == engine.evaluate(demo, longer, questions, lent, work=work)
 
 
 def test_decoders_of_one_kind_make_room_for_the_other(
