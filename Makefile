@@ -46,8 +46,8 @@ demo: demo-shared demo-others
 # All questions, or so many of each set: make demo LIMIT=8.
 SHORT = $(if $(LIMIT),-P limit=$(LIMIT))
 # A codec of each kind, on few questions: M1 shows what it measures, and curves take the time. The
-# sharer writes a word or two, so texts of other lengths say the same; a set is two chunks, so that
-# both workers end together.
+# sharer writes a word or two, so texts of other lengths say the same; a set is one chunk, so that a
+# worker has most donors of its questions at hand.
 M1_CODECS = bf16,int8,int4,int3,int2,kivi4,kivi2,nf4,rotate2,turbo2,kvtc1,klt2,planes2
 
 demo-shared: setup
