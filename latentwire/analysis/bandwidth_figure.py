@@ -27,6 +27,8 @@ from latentwire.analysis.formatting import human_bits_per_s, percent
 from latentwire.analysis.picture_width import COLUMN_INCHES, Width
 from latentwire.analysis.pictures import (
     DPI,
+    Drawing,
+    drawings_of,
     label,
     labelled,
     legend_columns,
@@ -147,6 +149,11 @@ def _legend(
         style["alpha"] = 1.0 if way in sound else OVER
         handles.append(Line2D([], [], label=name + right, **style))
     return handles
+
+
+def link_drawings(table: pd.DataFrame) -> dict[str, Drawing]:
+    """Each pair's and dataset's figure that is to be drawn, by its file's name."""
+    return {} if table.empty else drawings_of(draw_links, table, LINKS_PICTURE)
 
 
 def write_link_figures(table: pd.DataFrame, folder: Path, width: Width = Width.PAGE) -> list[Path]:

@@ -7,7 +7,7 @@ figure in a global list, takes a backend from the environment and asks for a dis
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -28,6 +28,7 @@ ENDINGS = (".png", ".svg", ".pdf")  # of a picture's files
 PALE = 0.4  # opacity of what is not complete
 LONGEST_LABEL = 60  # characters
 HANDLE_CHARACTERS = 9  # that the sample of a line takes in a legend
+Drawing = Callable[[], Figure]  # a picture that is to be drawn
 P = ParamSpec("P")
 T = TypeVar("T")
 # matplotlib's own settings, so that a user's matplotlibrc changes nothing, and one font that it
@@ -104,21 +105,35 @@ def gridded(axes: Axes, label_size: float) -> None:
 
 def save_figure(figure: Figure, folder: Path, stem: str) -> list[Path]:
     """Write the figure as `stem`.png, `stem`.svg and `stem`.pdf; paths."""
-    paths = [folder / f"{stem}{ending}" for ending in ENDINGS]
+    paths = files_of(stem, folder)
     save_png(figure, paths[0])
     save_svg(figure, paths[1])
     save_pdf(figure, paths[2])
     return paths
 
 
+def files_of(stem: str, folder: Path) -> list[Path]:
+    """The paths of a picture's files."""
+    return [folder / f"{stem}{ending}" for ending in ENDINGS]
+
+
+def drawings_of(
+    draw: Callable[[pd.DataFrame, str, str], Figure], table: pd.DataFrame, stem: str
+) -> dict[str, Drawing]:
+    """What is to be drawn of each dataset and pair of a table, by `stem` and its name."""
+    return {
+        f"{stem}{name}": partial(draw, table, dataset, pair)
+        for (pair, dataset), name in picture_names(table).items()
+    }
+
+
 def save_each(
     draw: Callable[[pd.DataFrame, str, str], Figure], table: pd.DataFrame, folder: Path, stem: str
 ) -> list[Path]:
-    """`save_figure` of what is drawn of each dataset and pair of a table, as `stem` and its name;
-    paths."""
+    """`save_figure` of `drawings_of`; paths."""
     paths = []
-    for (pair, dataset), name in picture_names(table).items():
-        paths += save_figure(draw(table, dataset, pair), folder, f"{stem}{name}")
+    for name, drawing in drawings_of(draw, table, stem).items():
+        paths += save_figure(drawing(), folder, name)
     return paths
 
 

@@ -53,26 +53,35 @@ class BatchedModels:
         # One text at a time: packets are read by who gets the very same numbers.
         self.text_model = TextModel(work.pair)
         self._work, self._batch_size = work, batch_size
-        # What was asked, and the answer, or the reason why there is none.
-        self._written: dict[tuple[str, Prompt], list[int] | Unanswerable] = {}
+        # What was asked, and the answer, or the reason why there is none; of texts how many tokens
+        # they might have had.
+        self._written: dict[tuple[str, Prompt], tuple[int, list[int] | Unanswerable]] = {}
         self._logprobs: dict[tuple[str, Prompt, Options], np.ndarray | Unanswerable] = {}
 
     def write(self, name: str, prompt: Prompt, tokens: int) -> list[int]:
         """See `Models`. Greedy: a shorter text is the beginning of a longer one."""
-        return or_raised(self._written[name, prompt])[:tokens]
+        return or_raised(self._written[name, prompt][1])[:tokens]
 
     def option_logprobs(self, name: str, prompt: Prompt, options: Options) -> np.ndarray:
         """See `Models`."""
         return or_raised(self._logprobs[name, prompt, options])
+
+    def keep_messages(self) -> None:
+        """Forget what only the questions at hand ask, and keep what the sharer has said: another
+        question of the set may be lent it."""
+        for known in (self._written, self._logprobs):
+            for key in [key for key in known if key[0] != "sharer"]:
+                del known[key]  # type: ignore[arg-type]
+        self.prompts = MessagePrompts(self.pair)
 
     def generate(self, name: str, prompts: Iterable[Prompt], tokens: int) -> None:
         """Have the model write to each prompt. Raises LatentWireError where not even one fits into
         memory."""
         model = self.pair.model(name)
         waiting = []
-        for prompt in {prompt for prompt in prompts if (name, prompt) not in self._written}:
+        for prompt in {prompt for prompt in prompts if not self._has(name, prompt, tokens)}:
             if reason := self._too_long(name, prompt):
-                self._written[name, prompt] = reason
+                self._written[name, prompt] = tokens, reason
             else:
                 waiting.append(prompt)
         if not waiting:
@@ -82,7 +91,11 @@ class BatchedModels:
             most = self._batch_size or self._fitting(name, waiting[0], tokens)
             answers = self._in_batches(waiting, most, lambda rows: self._batch(name, rows, tokens))
             for prompt, answer in answers:
-                self._written[name, prompt] = answer
+                self._written[name, prompt] = tokens, answer
+
+    def _has(self, name: str, prompt: Prompt, tokens: int) -> bool:
+        """Whether the model has written so much to a prompt, unless it ended before."""
+        return self._written.get((name, prompt), (-1, []))[0] >= tokens
 
     def score_options(self, name: str, asked: Iterable[tuple[Prompt, Options]]) -> None:
         """Have the model's log-probabilities of each prompt's options. Raises as `generate`."""
@@ -173,10 +186,11 @@ def evaluate(
     donors: Donors,
     batch_size: int | None = None,
     progress: Callable[[int], object] = lambda done: None,
+    models: BatchedModels | None = None,
 ) -> dict[Condition, list[Record]]:
     """Records of every condition, in the order of `questions`; donors[n][i] is donor n of
-    questions[i]."""
-    models = BatchedModels(work, batch_size)
+    questions[i]. `models` are those that other questions of the set have asked."""
+    models = models or BatchedModels(work, batch_size)
     asked = {number: list(zip(questions, lent, strict=True)) for number, lent in donors.items()}
 
     def sources(system: str, private: bool = False) -> list[Question]:
@@ -213,6 +227,7 @@ def evaluate(
         pairs = asked[condition.donor]
         records[condition] = [baselines.evaluate(models, condition, *both) for both in pairs]
         progress(len(pairs))
+    models.keep_messages()
     return records
 
 

@@ -50,6 +50,7 @@ def evaluate(
     progress: Progress = lambda done: None,
     *,
     work: Workspace | None = None,
+    models: baselines_batched.BatchedModels | None = None,
     on_first_logits: OnFirstLogits | None = None,
     forced_lengths: Mapping[Condition, Sequence[int]] | None = None,
 ) -> dict[Condition, list[Record]]:
@@ -58,8 +59,10 @@ def evaluate(
 
     `batch_size` is how many examples go together; None fits it to the memory there is. Should
     memory run out, less is tried. Calls for one pair may share `work`, which keeps buffers and CUDA
-    graphs from one to the next. `on_first_logits` is shown the logits from which each answer
-    starts. `forced_lengths` are, for timings, the answers' lengths in tokens, stop tokens or not.
+    graphs from one to the next; those for one question set `models` too, which keep what the sharer
+    said of a question for those that it is lent to. `on_first_logits` is shown the logits from
+    which each answer starts. `forced_lengths` are, for timings, the answers' lengths in tokens,
+    stop tokens or not.
 
     A question that cannot be answered under a condition gets the record of that, as in
     `pipeline`. Raises LatentWireError when not even one example under one condition fits; C2CError
@@ -71,11 +74,13 @@ def evaluate(
     found: dict[Condition, list[Record]] = {}
     competing = [c for c in dict.fromkeys(conditions) if c.system in BASELINES]
     if competing:
-        found |= baselines_batched.evaluate(work, competing, questions, lent, batch_size, progress)
+        work.serve("competing")
+        found |= baselines_batched.evaluate(
+            work, competing, questions, lent, batch_size, progress, models
+        )
     rest = [c for c in dict.fromkeys(conditions) if c not in found]
-    if competing and rest:
-        # The decoders of one kind would leave no room for those of the other.
-        work.release()
+    if rest:
+        work.serve("caches")
     for alignment in dict.fromkeys(c.alignment for c in rest):
         under = cache(partial(Question.under, alignment=alignment))
         call = _Call(

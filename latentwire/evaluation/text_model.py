@@ -8,8 +8,8 @@ own prompt where both models read the question, and nothing where the sharer alo
 
 A packet can be read where the receiver's end gets the sender's probabilities, bit for bit: the same
 model files, dtype, kind of device and software. Both run the model over tokens in pieces of PIECE,
-the first with what stands before it and the last one filled up, so that all calls have the same
-shapes, whatever is known of the text yet.
+the first, of FIRST_PIECE, with what stands before it, and the last one filled up, so that all calls
+have the same shapes, whatever is known of the text yet.
 A text that the tokenizer does not give back as it was, or that is cheaper so, goes as UTF-8 behind
 one byte, which no other packet begins with.
 """
@@ -35,16 +35,18 @@ from latentwire.evaluation.unanswerable import require_finite, require_room
 from latentwire.tasks.question import Question
 
 PIECE = 64  # tokens in one call of the model
+FIRST_PIECE = 8  # fewer: many a text is a few words, and what fills a piece up costs as much
 GOES_ON = Categorical(np.array([63.0, 1.0]), perfect=False)
 SPELLED = b"\xff"  # a text of no token would begin so, and is sent as nothing
 SLACK_BITS = 16  # that quantized probabilities may be off
+MOST_KNOWN = 4096  # texts that are remembered: each with the packets of all its beginnings
 LEAST = 1e-30  # a probability, so that a group whose tokens all have none can be coded
 
 
 @dataclass(frozen=True)
 class TextModel:
     """The receiver as a model of text; each text is coded once, and not at all where a longer one
-    that begins with its tokens is known."""
+    that begins with its tokens is known. Of more than MOST_KNOWN the oldest are forgotten."""
 
     pair: LoadedPair
     _known: dict[tuple[int, ...], dict[str, tuple[list[int], list[bytes]]]] = field(
@@ -94,8 +96,8 @@ class TextModel:
         pieces, start = _Pieces(self.pair.receiver, context), 0
         try:
             while coder.decode(GOES_ON) == 0:
-                last = pieces.ask(tokens[start:])
-                if len(tokens) - start == PIECE:
+                size, last = pieces.size, pieces.ask(tokens[start:])
+                if len(tokens) - start == size:
                     start = len(tokens)
                 else:
                     pieces.drop()
@@ -116,8 +118,11 @@ class TextModel:
 
     def _coded(self, context: tuple[int, ...], text: str) -> tuple[list[int], list[bytes]]:
         """A text's tokens, and the packets of its first one, two, ..., all."""
+        if context not in self._known:
+            _make_room(self._known)
         known = self._known.setdefault(context, {})
         if text not in known:
+            _make_room(known)
             tokens = self._tokens(text)
             require_room(self.pair.receiver, "receiver", len(context) + len(tokens))
             longer = (each for told, each in known.values() if told[: len(tokens)] == tokens)
@@ -149,9 +154,11 @@ class TextModel:
     def _logits(self, context: tuple[int, ...], tokens: Sequence[int]) -> Iterator[Tensor]:
         """What the model says of each token [n, vocabulary], in pieces: of the first by what stands
         before the text, and of the one that would follow last."""
-        pieces = _Pieces(self.pair.receiver, context)
-        for start in range(0, max(1, len(tokens)), PIECE):
-            yield pieces.ask(tokens[start : start + PIECE])
+        pieces, start = _Pieces(self.pair.receiver, context), 0
+        while start < max(1, len(tokens)):
+            piece = tokens[start : start + pieces.size]
+            yield pieces.ask(piece)
+            start += len(piece) or 1
 
     def _tokens(self, text: str) -> list[int]:
         return list(self.pair.tokenizer.encode(text, add_special_tokens=False))
@@ -167,15 +174,20 @@ class _Pieces:
         self._model, self._context = model, context
         self._cache, self._asked = DynamicCache(), list[int]()  # how long it was before each piece
 
+    @property
+    def size(self) -> int:
+        """Tokens in the next piece, at most."""
+        return PIECE if self._asked else FIRST_PIECE
+
     def ask(self, piece: Sequence[int]) -> Tensor:
-        """What follows each token of the next piece (PIECE at most), and first what follows the
-        context, [n, vocabulary]."""
-        before = self._cache.get_seq_length()
+        """What follows each token of the next piece, and first what follows the context,
+        [n, vocabulary]."""
+        before, size = self._cache.get_seq_length(), self.size
         known = () if self._asked else self._context
-        filled = [*known, *piece, *[0] * (PIECE - len(piece))]
+        filled = [*known, *piece, *[0] * (size - len(piece))]
         ids = torch.tensor([filled], device=self._model.device)
         places = torch.arange(before, before + len(filled), device=self._model.device)[None]
-        asked = PIECE + (not self._asked)
+        asked = size + (not self._asked)
         self._asked.append(before)
         found = self._model(
             ids,
@@ -184,7 +196,7 @@ class _Pieces:
             use_cache=True,
             logits_to_keep=asked,
         ).logits[0]
-        kept: Tensor = found[: len(piece) + asked - PIECE]
+        kept: Tensor = found[: len(piece) + asked - size]
         require_finite(kept)
         return kept
 
@@ -194,6 +206,12 @@ class _Pieces:
             self._cache.crop(before)
         else:
             self._cache = DynamicCache()
+
+
+def _make_room(known: dict[Any, Any]) -> None:
+    """Forget the oldest where no more may be remembered."""
+    if len(known) >= MOST_KNOWN:
+        del known[next(iter(known))]
 
 
 def _shares(logits: Tensor) -> tuple[Tensor, Tensor]:

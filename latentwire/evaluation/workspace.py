@@ -35,6 +35,7 @@ class Workspace:
     # Of the batches at hand the most examples, and the most slots, each under one condition.
     most_examples: int = 0
     most_slots: int = 0
+    _served: str = ""
     _decoders: dict[str, Decoder] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -65,6 +66,12 @@ class Workspace:
             self._decoders[name] = Decoder(model, rows, slots, self.use_graphs, most_rows)
         self._decoders[name].divide(slots)
         return self._decoders[name]
+
+    def serve(self, kind: str) -> None:
+        """What comes is of this kind: the decoders of another would leave no room for its own."""
+        if self._served not in ("", kind):
+            self.release()
+        self._served = kind
 
     def release(self) -> None:
         """Give the decoders' memory back, and what else nothing uses any more."""

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from latentwire.analysis.bandwidth_figure import write_link_figures
 from latentwire.analysis.break_even_bandwidth import LINKS_FILE, link_table
 from latentwire.analysis.csv_files import write_csv
 from latentwire.analysis.frames import under_budget, whole_caches
@@ -29,11 +28,11 @@ def links_of(store: Store, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_links(table: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write links.csv and a figure a pair and dataset as PNG and SVG; paths. Nothing for no row."""
+    """Write links.csv; its path. Nothing for no row."""
     if table.empty:
         return []
     write_csv(table, folder / LINKS_FILE)
-    return [folder / LINKS_FILE, *write_link_figures(table, folder)]
+    return [folder / LINKS_FILE]
 
 
 def _no_better(frame: pd.DataFrame) -> set[tuple[str, ...]]:

@@ -3,30 +3,38 @@
 import logging
 import tempfile
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from latentwire.analysis import csv_files
+from latentwire.analysis.bandwidth_figure import link_drawings
 from latentwire.analysis.break_even_bandwidth import sentences as link_sentences
 from latentwire.analysis.break_even_bytes import break_even_table, sentences, with_break_even
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes, write_csv
-from latentwire.analysis.curve_files import CSV_FILE, drawn, write_figures
+from latentwire.analysis.curve_files import (
+    CSV_FILE,
+    drawings,
+    is_on_page,
+    write_latex,
+    write_pictures,
+)
 from latentwire.analysis.curve_json import write_lines
 from latentwire.analysis.findings_told import findings
 from latentwire.analysis.noninferiority import DEFAULT_MARGIN_POINTS
 from latentwire.analysis.output_folder import copy_out
+from latentwire.analysis.pictures import Drawing, files_of
 from latentwire.analysis.pooled_seeds import POOLED_FILE, pooled_table
 from latentwire.analysis.pooled_seeds import sentences as seed_sentences
 from latentwire.analysis.provenance import Origin
 from latentwire.analysis.report.page import REPORT_FILE, write_report
 from latentwire.analysis.report.page_data import matches, page_data
 from latentwire.analysis.report.warnings import warning_sentences
+from latentwire.analysis.side_by_side import beside
 from latentwire.analysis.table import WIDTH
 from latentwire.errors import LatentWireError
 from latentwire.milestones.bandwidth_report import links_of, write_links
@@ -34,7 +42,7 @@ from latentwire.milestones.regimes_found import found_regimes
 from latentwire.pairs.load import name_in_runs
 from latentwire.parameters import AUTO, Values
 from latentwire.redaction import redact_uri
-from latentwire.session.curve_log import log_pictures, log_table
+from latentwire.session.curve_log import log_pages, log_table
 from latentwire.session.milestone_run import MilestoneRun, milestone_run
 from latentwire.tasks.dataset import Dataset
 from latentwire.tasks.registry import QuestionSet, load_dataset, pinned_hash
@@ -98,30 +106,44 @@ def draw(store: Store, values: Values, parent: MilestoneRun | None = None) -> No
     links, pooled = links_of(store, frame), pooled_table(evidence.results)
     with (
         milestone_run(store, "m4", values, pair or "all pairs", parent) as milestone,
-        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory() as place_of_files,
+        tempfile.TemporaryDirectory() as place_of_pages,
     ):
-        found, figures = findings(frame), drawn(frame)
+        folder, pages = Path(place_of_files), Path(place_of_pages)
+        found, curves, of_links = findings(frame), drawings(frame), link_drawings(links)
         said = [*found, *seed_sentences(pooled), *sentences(crossed), *link_sentences(links)]
-        written = write(frame, figures, crossed, evidence, said, store, Path(folder))
-        written += write_links(links, Path(folder))
-        if not pooled.empty:
-            written.append(Path(folder) / POOLED_FILE)
-            csv_files.write_csv(pooled, written[-1])
+        first, second = _halves(curves | of_links)
+        with beside(partial(write_pictures, second, folder, pages)):
+            write_pictures(first, folder, pages)
+            written = write(frame, curves, crossed, evidence, said, store, folder)
+            written += write_links(links, folder)
+            written += [path for stem in of_links for path in files_of(stem, folder)]
+            if not pooled.empty:
+                written.append(folder / POOLED_FILE)
+                csv_files.write_csv(pooled, written[-1])
         for path in written:
             milestone.writer.log_file(milestone.run_id, path)
         sets = _question_sets(frame, evidence)
         log_question_sets(store, milestone.run_id, sets)
-        pictures = log_pictures([milestone, parent] if parent else [milestone], frame, figures)
+        shown = [pages / f"{stem}.png" for stem in curves if is_on_page(stem)]
+        pictures = log_pages(milestone, shown)
         log_table(milestone, frame, pictures=pictures, said=said)
         print(*map(_folded, found if parent else said), sep="\n")
         if parent:  # the whole study's result
             log_question_sets(store, parent.run_id, sets)
+            log_pages(parent, shown)
             log_table(parent, frame, pictures=pictures, shown=False, said=said)
         place = redact_uri(store.client.get_run(milestone.run_id).info.artifact_uri)
         if values["output_dir"]:
             copy_out(values["output_dir"], "m4", written)
             place = values["output_dir"]
         print(f"open {place}/{REPORT_FILE} ({len(written)} files: pictures and tables beside it)")
+
+
+def _halves(asked: Mapping[str, Drawing]) -> tuple[dict[str, Drawing], dict[str, Drawing]]:
+    """The drawings for two processes: of those of one kind, which take as long, each gets half."""
+    names = sorted(asked)
+    return {name: asked[name] for name in names[::2]}, {name: asked[name] for name in names[1::2]}
 
 
 def _question_sets(frame: pd.DataFrame, evidence: Evidence) -> dict[str, tuple[str, int, str]]:
@@ -227,16 +249,20 @@ def curve_of(evidence: Evidence, margin_points: float) -> pd.DataFrame:
 
 def write(
     frame: pd.DataFrame,
-    figures: Mapping[str, Figure],
+    asked: Iterable[str],
     crossed: pd.DataFrame,
     evidence: Evidence,
     said: Sequence[str],
     store: Store,
     folder: Path,
 ) -> list[Path]:
-    """Write budget_curve.csv, its `figures` and table (see `write_figures`), its lines as JSON,
-    crossings.csv and report.html; paths."""
-    files = [*write_figures(frame, folder, figures), *write_lines(frame, folder)]
+    """Write budget_curve.csv, its table in LaTeX, its lines as JSON, crossings.csv and report.html;
+    paths, with those of the pictures that are `asked` for, which others write."""
+    files = [
+        write_latex(frame, folder),
+        *(path for stem in asked for path in files_of(stem, folder)),
+    ]
+    files += write_lines(frame, folder)
     path = folder / CSV_FILE
     write_csv(frame, path)
     csv_files.write_csv(crossed, folder / CROSSINGS_FILE)

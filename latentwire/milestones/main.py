@@ -1,7 +1,7 @@
 """All milestones, M0 to M4, with the models loaded once.
 
 Codecs are calibrated first, for controls are made of that too. Then comes what a curve is made of:
-M0, M2 and M3 in one pass, with baselines behind them; then M1, and M4 tells what was found.
+M0, M2, M3 and baselines in one pass; then M1, and M4 tells what was found.
 Selectors are compared (M8) where some are asked for, in the same pass and on few questions: their
 rows stay incomplete, so that what is said of the others does not depend on them.
 """
@@ -84,8 +84,9 @@ PARAMETERS = (
     SAMPLE,
     OUTPUT_DIR,
 )
-GRIDS = (m0, m2, m3)  # of conditions that have most of their reading in common
-BEHIND = (baselines, m1)
+# Computed in one pass, by the same workers; M0, M2 and M3 have most of their reading in common.
+GRIDS = (m0, m2, m3, baselines)
+BEHIND = (m1,)
 
 log = logging.getLogger("latentwire")
 

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.worker_pool import split_span
+from latentwire.spec.axes import BASELINES
 from latentwire.spec.condition import Condition
 from latentwire.spec.setting import Setting
 from latentwire.tracking.finished_chunks import (
@@ -45,6 +46,11 @@ class WorkItem:
         kind = f"{self.setting.identity()[:24]}:{self.setting.dataset}"
         return f"{kind}#{named}:{chunk_name(*self.span)}"
 
+    @property
+    def answers(self) -> int:
+        """How many it is made of."""
+        return (self.span[1] - self.span[0]) * len(self.conditions)
+
     def cut(self, count: int) -> "list[WorkItem]":
         """Its examples in at most `count` parts, as equal as can be."""
         return [replace(self, span=span) for span in split_span(self.span, count)]
@@ -62,6 +68,14 @@ class WorkResult:
         begin, end = part[0] - whole[0], part[1] - whole[0]
         records = {condition: found[begin:end] for condition, found in self.records.items()}
         return WorkResult(records, self.seconds * (end - begin) / (whole[1] - whole[0]))
+
+
+def shared_out(unit: WorkItem, others: Sequence[WorkItem], workers: int) -> list[WorkItem]:
+    """A unit in parts of which none is more than a worker's share of what is left, of which others
+    are the rest: no worker waits long for another, and what is not cut apart has its donors'
+    messages at hand."""
+    left = unit.answers + sum(other.answers for other in others)
+    return unit.cut(-(-unit.answers * workers // left))
 
 
 def merge_results(parts: Sequence[WorkResult]) -> WorkResult:
@@ -178,14 +192,16 @@ class Queue:
 
 
 def work_items(missing: Sequence[tuple[Setting, Condition, Sequence[Span]]]) -> list[WorkItem]:
-    """Units for the spans that conditions lack, in dataset order."""
-    together: dict[tuple[Setting, Span], list[Condition]] = {}
+    """Units for the spans that conditions lack: those that send caches, then what competes with
+    them, which has nothing in common with these; each in dataset order."""
+    together: dict[tuple[bool, Setting, Span], list[Condition]] = {}
     for setting, condition, spans in missing:
         for span in spans:
-            together.setdefault((setting, span), []).append(condition)
+            competes = condition.system in BASELINES
+            together.setdefault((competes, setting, span), []).append(condition)
     return [
         WorkItem(setting, span, tuple(conditions))
-        for (setting, span), conditions in sorted(
-            together.items(), key=lambda item: (item[0][0].dataset, item[0][1])
+        for (_, setting, span), conditions in sorted(
+            together.items(), key=lambda item: (item[0][0], item[0][1].dataset, item[0][2])
         )
     ]

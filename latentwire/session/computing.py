@@ -13,11 +13,19 @@ from mlflow.entities import Run
 from latentwire.analysis.chunk_metrics import chunk_metrics
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import engine
+from latentwire.evaluation.baselines_batched import BatchedModels
 from latentwire.evaluation.progress import Progress
 from latentwire.evaluation.record import Record
 from latentwire.evaluation.worker_pool import Setup, Work, WorkerPool
 from latentwire.parameters import AUTO
-from latentwire.session.chunk_queue import Queue, WorkItem, WorkResult, merge_results, work_items
+from latentwire.session.chunk_queue import (
+    Queue,
+    WorkItem,
+    WorkResult,
+    merge_results,
+    shared_out,
+    work_items,
+)
 from latentwire.session.condition_plan import ConditionPlan
 from latentwire.session.open_grid import OpenGrid
 from latentwire.session.progress_lines import shown_progress
@@ -41,10 +49,13 @@ class Evaluator:
     def __init__(self, session: Session) -> None:
         self._study = session
         self._work = engine.Workspace(session.loaded)
+        self._models: dict[str, BatchedModels] = {}  # of each set: questions lend each other
 
     def __call__(self, unit: WorkItem, progress: Progress) -> WorkResult:
         dataset, part = unit.setting.dataset, slice(*unit.span)
         numbers = dict.fromkeys(condition.donor for condition in unit.conditions)
+        if dataset not in self._models:
+            self._models[dataset] = BatchedModels(self._work, self._study.batch_size)
         began = time.perf_counter()
         records = engine.evaluate(
             self._study.loaded,
@@ -54,6 +65,7 @@ class Evaluator:
             self._study.batch_size,
             progress,
             work=self._work,
+            models=self._models[dataset],
         )
         return WorkResult(records, time.perf_counter() - began)
 
@@ -154,8 +166,7 @@ def _evaluating(
             count = len(devices)
 
             def cut(unit: WorkItem) -> list[WorkItem]:
-                # The last ones, so that no worker waits long for another.
-                return unit.cut(count) if len(queue.units) < count else [unit]
+                return shared_out(unit, queue.units, count)
 
             return crew.map_split(queue.take, cut, merge_results)
 

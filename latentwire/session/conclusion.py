@@ -135,7 +135,7 @@ def conclude(
     measured = frame[_is_measured(frame, plans)]
     for sentence in unanswered.sentences(measured):
         log.warning("%s: %s", run.name, sentence)
-    log_table(run, frame, measured, log_pictures([run], measured), shown=not run.is_part)
+    log_table(run, frame, measured, log_pictures(run, measured), shown=not run.is_part)
     return measured
 
 

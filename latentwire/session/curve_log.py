@@ -1,11 +1,10 @@
 """A milestone's curve in its run: table, pictures, headline metrics and a description."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.curve_files import write_budget_curves
@@ -17,18 +16,16 @@ from latentwire.tracking.runs import artifact_address
 PICTURES = "pictures"  # the folder of those that a description shows
 
 
-def log_pictures(
-    runs: Sequence[MilestoneRun],
-    frame: pd.DataFrame,
-    figures: Mapping[str, Figure] | None = None,
-) -> list[str]:
-    """Log the budget curves that the runs' descriptions show; their artifact paths. `figures` are
-    those that were drawn already (see `write_budget_curves`)."""
+def log_pictures(run: MilestoneRun, frame: pd.DataFrame) -> list[str]:
+    """Draw and log the budget curves that the run's description shows; their artifact paths."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_budget_curves(frame, Path(folder), figures)
-        for run in runs:
-            for path in paths:
-                run.writer.log_file(run.run_id, path, PICTURES)
+        return log_pages(run, write_budget_curves(frame, Path(folder)))
+
+
+def log_pages(run: MilestoneRun, paths: Sequence[Path]) -> list[str]:
+    """Log the pictures that the run's description shows; their artifact paths."""
+    for path in paths:
+        run.writer.log_file(run.run_id, path, PICTURES)
     return [f"{PICTURES}/{path.name}" for path in paths]
 
 

@@ -13,12 +13,12 @@ from latentwire.controls.registry import is_calibrated, is_lent
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.worker_pool import begin_imports
 from latentwire.garbage import importing
-from latentwire.parameters import AUTO
 from latentwire.session.condition_plan import ConditionPlan, make_plans
 from latentwire.session.cost_estimate import chunk_throughputs, print_cost
 from latentwire.session.known_pairs import tags_of
 from latentwire.session.milestone_run import MilestoneRun, log_checkpoints, session_run
 from latentwire.session.open_grid import OpenGrid
+from latentwire.session.preflight_state import COMPUTING, asked_workers
 from latentwire.session.session import Session
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import lenders
@@ -33,7 +33,6 @@ if TYPE_CHECKING:  # they take seconds to import
     from latentwire.tracking.results_reader import Unreadable
 
 AndThen = Callable[[MilestoneRun, "pd.DataFrame"], None]
-COMPUTING = "latentwire.session.computing"  # what workers import
 
 log = logging.getLogger("latentwire")
 
@@ -114,19 +113,13 @@ def _opened(grid: Grid) -> Iterator[OpenGrid]:
     session, plans = grid.session, grid.plans
     missing = any(plan.missing for plan in plans)
     with session_run(session, grid.name, computes=missing) as run:
-        if missing and session.device == "cpu" and _workers(session) > 1:
+        if missing and session.device == "cpu" and asked_workers(session.values) > 1:
             begin_imports(COMPUTING)
         log_checkpoints(run, session)
         run.writer.log(run.run_id, tags=tags_of(session.files))
         log_question_sets(session.store, run.run_id, question_sets(session, session.dataset_names))
         condition_runs = {plan.fingerprint: _start_condition(session, run, plan) for plan in plans}
         yield OpenGrid(session, run, plans, condition_runs)
-
-
-def _workers(session: Session) -> int:
-    """How many are asked for."""
-    asked = session.values.get("workers", 1)
-    return 1 if asked == AUTO else int(asked)
 
 
 def _conclude(grid: Grid, own: ExitStack, opened: OpenGrid) -> None:

@@ -19,6 +19,7 @@ from latentwire.checks.report import FAIL, OK, WARN, Check, CheckReport, run_che
 from latentwire.checks.store import check_artifacts, check_store
 from latentwire.environment import choose_device, choose_dtype
 from latentwire.errors import LatentWireError, NotCached, quoted
+from latentwire.evaluation.worker_pool import begin_imports
 from latentwire.pairs.locate import is_offline, locate_pair, parts_of
 from latentwire.pairs.pair import Pair
 from latentwire.parameters import AUTO, INIT, MESSAGE_TOKENS, SKIP, Values
@@ -36,6 +37,7 @@ FILES, MEMORY, CACHES, DISK = "pair files", "memory", "caches", "disk"
 PROMPTS = "prompts"
 STORE, SCHEMA, ARTIFACTS, CLOCK = "tracking store", "store opens", "artifacts", "clock"
 OPTIONS = "options"
+COMPUTING = "latentwire.session.computing"  # what workers import
 _AT_WORK = (DEVICE, FILES, MEMORY, PROMPTS, OPTIONS)  # matter only where something is computed
 
 
@@ -95,6 +97,9 @@ def open_session(values: Values, may_wait: bool = False) -> Session:
     report = run_checks(_before_the_plan(opening))
     waits = may_wait and _can_wait(opening, report)
     if not (waits or report.of(FAIL)):  # what has failed is said before torch is imported
+        computes = not values["dry_run"] and asked_workers(values) > 1
+        if computes and opening.device == "cpu":
+            begin_imports(COMPUTING)  # beside this process's own
         report = report.followed_by(run_checks(_of_work(opening), known=report))
     if opening.pair and opening.device:
         announce(opening.pair, opening.reason, opening.device)
@@ -105,6 +110,12 @@ def open_session(values: Values, may_wait: bool = False) -> Session:
             run_checks(_of_work(opening), known=report), "checks of device, models and prompts"
         )
     return session
+
+
+def asked_workers(values: Values) -> int:
+    """How many are asked for, as far as is known before a device is."""
+    asked = values.get("workers", 1)
+    return 1 if asked == AUTO else int(asked)
 
 
 def _tell(report: CheckReport, checks: str) -> None:

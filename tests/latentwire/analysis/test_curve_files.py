@@ -1,6 +1,7 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -9,10 +10,11 @@ from PIL import Image
 from latentwire.analysis import curve_files
 from latentwire.analysis.curve import ConditionResult, build_curve, read_csv, with_hashes, write_csv
 from latentwire.analysis.curve_files import (
-    drawn,
+    drawings,
     figures_from_csv,
     write_budget_curves,
     write_figures,
+    write_pictures,
 )
 from latentwire.analysis.pictures import ENDINGS
 from latentwire.cli import main
@@ -46,7 +48,7 @@ def test_the_csv_alone_gives_the_same_files_byte_for_byte(condition: Make, tmp_p
     frame = with_hashes(
         curve(condition), {("demo", "local"): "ab" * 32}, {("demo", "set", "local"): "cd" * 32}
     )
-    written = write_figures(frame, tmp_path / "first", drawn(frame))
+    written = write_figures(frame, tmp_path / "first", drawings(frame))
     assert [path.name for path in written] == [
         "budget_curve.tex",
         *(f"budget_curve_set{ending}" for ending in ENDINGS),
@@ -60,7 +62,7 @@ def test_the_csv_alone_gives_the_same_files_byte_for_byte(condition: Make, tmp_p
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
     # The comparison can fail: another number is another picture.
     changed = frame.assign(score=frame["score"] / 2)
-    for path in write_figures(changed, tmp_path / "third", drawn(changed)):
+    for path in write_figures(changed, tmp_path / "third", drawings(changed)):
         assert path.read_bytes() != (tmp_path / "first" / path.name).read_bytes(), path.name
 
 
@@ -70,17 +72,20 @@ def test_a_page_shows_the_pictures_that_were_drawn_for_the_files(
     frame = curve(condition)
     (alone,) = write_budget_curves(frame, tmp_path)
     size = Image.open(alone).size
-    figures = drawn(frame)
-    write_figures(frame, tmp_path / "files", figures)
+    times: list[object] = []
+    draw = curve_files.draw_budget_curve
 
-    def again(*_: object) -> None:
-        raise AssertionError("drawn twice")
+    def counted(*asked: Any, **more: Any) -> Any:
+        times.append(asked)
+        return draw(*asked, **more)
 
-    monkeypatch.setattr(curve_files, "draw_budget_curve", again)
-    assert write_budget_curves(frame, tmp_path, figures) == [alone]
-    assert Image.open(alone).size == size
-    with pytest.raises(AssertionError, match="drawn twice"):
-        write_budget_curves(frame, tmp_path)
+    monkeypatch.setattr(curve_files, "draw_budget_curve", counted)
+    for name in ("files", "pages"):
+        (tmp_path / name).mkdir()
+    write_pictures(drawings(frame), tmp_path / "files", tmp_path / "pages")
+    assert [path.name for path in (tmp_path / "pages").iterdir()] == [alone.name]
+    assert Image.open(tmp_path / "pages" / alone.name).size == size and len(times) == 1
+    assert len([*(tmp_path / "files").iterdir()]) == 3 * len(ENDINGS)
 
 
 def test_bad_input_is_one_sentence_and_writes_nothing(
@@ -103,7 +108,7 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
 def test_file_names_stay_in_the_folder(condition: Make, tmp_path: Path) -> None:
     one = curve(condition, pair="../../etc/pass wd")
     both = pd.concat([one, curve(condition)], ignore_index=True)
-    names = {path.name for path in write_figures(both, tmp_path / "out", drawn(both))}
+    names = {path.name for path in write_figures(both, tmp_path / "out", drawings(both))}
     assert any(name.startswith("budget_curve_set_.._.._etc_pass_wd-") for name in names)
     assert "budget_curve_set_demo.png" in names
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
@@ -115,7 +120,7 @@ def test_a_set_without_a_c2c_point_is_passed_over(condition: Make, tmp_path: Pat
     frame = build_curve(
         [condition("AB", dataset="begun", system="receiver"), condition("AB", dataset="run")]
     )
-    names = [path.name for path in write_figures(frame, tmp_path, drawn(frame))]
+    names = [path.name for path in write_figures(frame, tmp_path, drawings(frame))]
     pictures = [f"budget_curve_run{ending}" for ending in ENDINGS]
     assert names == ["budget_curve.tex", *pictures]
 

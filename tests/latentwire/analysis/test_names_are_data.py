@@ -19,7 +19,7 @@ from latentwire.analysis.break_even_bytes import sentences
 from latentwire.analysis.budget_figure import draw_budget_curve
 from latentwire.analysis.codec_figures import draw_layer_errors
 from latentwire.analysis.curve import ConditionResult, build_curve, read_csv, write_csv
-from latentwire.analysis.curve_files import drawn, write_figures
+from latentwire.analysis.curve_files import drawings, write_figures
 from latentwire.analysis.latex import latex_table
 from latentwire.analysis.pictures import save_png, save_svg
 from latentwire.analysis.rate_distortion_figure import draw_rate_distortion
@@ -91,7 +91,7 @@ def test_the_report_holds_them_as_data(frame: pd.DataFrame) -> None:
 def test_each_pair_has_pictures_of_its_own_in_the_folder(condition: Make, tmp_path: Path) -> None:
     pairs = [NASTY[0], "../../outside", "Mine", "mine", "n" * 300]
     frame = build_curve([condition("AABC", pair=name) for name in pairs])
-    paths = write_figures(frame, tmp_path / "out", drawn(frame))
+    paths = write_figures(frame, tmp_path / "out", drawings(frame))
     names = [path.name for path in (tmp_path / "out").iterdir()]
     assert len({name.casefold() for name in names}) == len(names) == len(paths) == 16
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

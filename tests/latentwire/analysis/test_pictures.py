@@ -10,7 +10,7 @@ import pytest
 from matplotlib import rc_context
 
 from latentwire.analysis.curve import ConditionResult, build_curve
-from latentwire.analysis.curve_files import drawn, write_figures
+from latentwire.analysis.curve_files import drawings, write_figures
 
 Make = Callable[..., ConditionResult]
 THEIRS = {
@@ -27,9 +27,9 @@ THEIRS = {
 
 def test_settings_of_the_user_change_no_byte(condition: Make, tmp_path: Path) -> None:
     frame = build_curve([condition("AABC"), condition("ABBC", keep_ratio=0.5, wire_bytes=500)])
-    own = write_figures(frame, tmp_path / "own", drawn(frame))
+    own = write_figures(frame, tmp_path / "own", drawings(frame))
     with rc_context(THEIRS):
-        theirs = write_figures(frame, tmp_path / "theirs", drawn(frame))
+        theirs = write_figures(frame, tmp_path / "theirs", drawings(frame))
     assert len(own) == 7
     for one, other in zip(own, theirs, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name

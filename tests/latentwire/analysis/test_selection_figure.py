@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from latentwire.analysis.budget_figure import draw_budget_curve
 from latentwire.analysis.curve import ConditionResult, build_curve
-from latentwire.analysis.curve_files import drawn, write_figures
+from latentwire.analysis.curve_files import drawings, write_figures
 from latentwire.analysis.heat_map import has_grid
 from latentwire.analysis.published import PAIR
 from latentwire.analysis.selection_figure import draw_selections, has_selections
@@ -92,7 +92,7 @@ def test_many_orders_have_a_picture_of_their_own(condition: Make, tmp_path: Path
     assert not has_selections(few) and has_grid(few)
     many = build_curve(grid(condition, list(orders())[:9]))
     assert has_selections(many) and not has_grid(many)
-    written = {path.name for path in write_figures(many, tmp_path, drawn(many))}
+    written = {path.name for path in write_figures(many, tmp_path, drawings(many))}
     assert "selections_set.png" in written
     assert not any(name.startswith("bits_length") for name in written)
     figure = draw_budget_curve(many, "set", "demo")

@@ -17,6 +17,7 @@ from latentwire.evaluation.baselines import Prompt, ReferenceModels
 from latentwire.evaluation.loaded_pair import LoadedPair
 from latentwire.evaluation.message import prompt_with_message_token_ids, stem_and_options
 from latentwire.evaluation.record import Record
+from latentwire.evaluation.text_model import TextModel
 from latentwire.evaluation.workspace import Workspace
 from latentwire.pairs.load import load_pair
 from latentwire.parameters import STUDY, checked
@@ -184,6 +185,67 @@ def test_texts_of_any_length_in_batches(
         ]
         assert len({tuple(tokens) for tokens in written}) > 5
         assert len({len(tokens) for tokens in written}) > 1  # some end by themselves
+
+
+def test_what_the_sharer_said_of_one_chunk_is_known_to_the_next(
+    demo: LoadedPair,
+    mixed: tuple[list[Question], list[Question]],
+    talkative: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, Prompt]] = []
+    coded: list[object] = []
+    write, options = baselines_batched.BatchedModels._batch, baselines.logprobs_of
+    packets = TextModel._packets
+
+    def written(self: Any, name: str, prompts: Sequence[Prompt], tokens: int) -> Any:
+        asked.extend((name, prompt) for prompt in prompts)
+        return write(self, name, prompts, tokens)
+
+    def scored(pair: Any, name: str, prompts: Sequence[Prompt], *more: Any) -> Any:
+        asked.extend((f"{name} scores", prompt) for prompt in prompts)
+        return options(pair, name, prompts, *more)
+
+    def counted(self: Any, context: Any, tokens: Any) -> Any:
+        coded.append((context, *tokens))
+        return packets(self, context, tokens)
+
+    monkeypatch.setattr(baselines_batched.BatchedModels, "_batch", written)
+    monkeypatch.setattr(baselines, "logprobs_of", scored)
+    monkeypatch.setattr(TextModel, "_packets", counted)
+    conditions = [
+        Condition(system, control=control, message=message)
+        for system, message in (("letter", None), ("logits", None), ("text", Message("lm", 8)))
+        for control in ("matched", "deranged")
+    ]
+    work, half = Workspace(demo), len(mixed[0]) // 2
+    questions = mixed[0][: 2 * half]
+    lent = [*questions[half:], *questions[:half]]  # each by one of the other chunk
+    whole = engine.evaluate(demo, conditions, questions, lent, work=work)
+    once = [(name, prompt) for name, prompt in asked if name.startswith("sharer")]
+    asked.clear(), coded.clear()
+    models, found = baselines_batched.BatchedModels(work), []
+    for part in (slice(half), slice(half, None)):
+        both = questions[part], lent[part]
+        found.append(engine.evaluate(demo, conditions, *both, work=work, models=models))
+    assert {c: [*found[0][c], *found[1][c]] for c in conditions} == whole
+    by_sharer = [(name, prompt) for name, prompt in asked if name.startswith("sharer")]
+    assert sorted(by_sharer) == sorted(once) and len(set(coded)) == len(coded) > 0
+    # More tokens than were written before are not taken for known.
+    longer = [Condition("text", control="matched", message=Message("utf8", 24))]
+    again = engine.evaluate(demo, longer, questions, lent, work=work, models=models)
+    assert again == engine.evaluate(demo, longer, questions, lent, work=work)
+
+
+def test_decoders_of_one_kind_make_room_for_the_other(
+    demo: LoadedPair, mixed: tuple[list[Question], list[Question]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[int] = []
+    monkeypatch.setattr(Workspace, "release", lambda self: given_back.append(1))
+    work = Workspace(demo)
+    for kind, times in (("caches", 0), ("caches", 0), ("competing", 1), ("caches", 2)):
+        work.serve(kind)
+        assert len(given_back) == times
 
 
 def test_out_of_memory_is_survived_by_halving(

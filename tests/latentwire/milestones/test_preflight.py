@@ -93,6 +93,19 @@ def test_skip_leaves_the_checks_out(
     assert "preflight" not in out
 
 
+def test_workers_import_beside_the_checks_of_work(
+    folder: Path, values, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(preflight_state, "begin_imports", begun.append)
+    asked = {"dataset": "demo_facts", "pair": "untrained:demo"}  # which no store knows
+    open_session(values(m2, workers=1, **asked))
+    open_session(values(m2, workers=2, dry_run="true", **asked))
+    assert not begun
+    open_session(values(m2, workers=2, **asked))
+    assert begun == [preflight_state.COMPUTING] and import_module(begun[0])
+
+
 def test_one_line_where_all_is_well(
     folder: Path, values, capsys: pytest.CaptureFixture[str]
 ) -> None:
