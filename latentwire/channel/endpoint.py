@@ -123,7 +123,7 @@ class Endpoint:
         if len(known) > MOST_KNOWN:
             known.clear()
         for each in chosen:
-            if each not in known and not each.by_layer:  # those are as good as never the same
+            if not each.by_layer and each not in known:  # those are as good as never the same
                 known[each] = self._layout(each)
         return PacketLayouts(
             [self._layout(each) if each.by_layer else known[each] for each in chosen]

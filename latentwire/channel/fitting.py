@@ -17,8 +17,9 @@ from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.selector import Choose
 from latentwire.spec.condition import Channel
 
-Lengths = dict[tuple[int, Positions], int]
-"""Of packets of one codec, by a batch's row and what it sends; budgets share what is known."""
+Tried = dict[tuple[str, float, int, int], tuple[Positions, int]]
+"""Of packets of one codec, by order, keep ratio, a batch's row and how many tokens may go: what is
+chosen and how long the packet is. Budgets share what is known."""
 
 INTERPOLATIONS = 4  # after so many steps the middle is taken: lengths can be far from a line
 
@@ -51,8 +52,6 @@ class _Search:
 
     def learn(self, tokens: int, chosen: Positions, length: int) -> None:
         self.steps += 1
-        if tokens == 0:  # it waits for others
-            return
         if length <= self.budget_bytes:
             self.fits, self.fits_bytes, self.chosen = tokens, length, chosen
         else:
@@ -66,26 +65,29 @@ def fit(
     choose: Choose,
     most_tokens: Sequence[int],
     budgets_bytes: Sequence[int],
-    lengths: Lengths | None = None,
+    known: Tried | None = None,
 ) -> list[Positions]:
     """What each message of a batch sends: row b of `cache` (tensors [B, H, T, D]) at most
-    budgets_bytes[b] bytes of what `choose` gives for 1 to most_tokens[b] tokens; nothing where
-    not even the smallest packet fits. `lengths` are of the same codec and batch: what stands there
-    is not measured again, and what is measured goes there.
+    budgets_bytes[b] bytes of what `choose` gives for 1 to most_tokens[b] tokens; nothing where not
+    even the smallest packet fits. `known` is of the same codec and batch: what stands there is
+    neither chosen nor measured again, and what is tried goes there.
 
     Raises as `Endpoint.packet_lengths` does, and as `choose` does.
     """
-    known: Lengths = {} if lengths is None else lengths
+    known = {} if known is None else known
     searches = [_Search(*told) for told in zip(most_tokens, budgets_bytes, strict=True)]
     while any(tried := [search.next for search in searches]):
-        asked_of = {row: tokens for row, tokens in enumerate(tried) if tokens}
-        found = dict(zip(asked_of, choose(asked_of), strict=True))
-        chosen = [found.get(row, Positions()) for row in range(len(searches))]
-        asked = [Positions() if told in known else told[1] for told in enumerate(chosen)]
-        measured = endpoint.packet_lengths(channel, cache, asked)
-        for row, (search, tokens) in enumerate(zip(searches, tried, strict=True)):
-            length = known.setdefault((row, chosen[row]), measured[row])
-            search.learn(tokens, chosen[row], length)
+        keys = [
+            (channel.order, channel.keep_ratio, row, tokens) for row, tokens in enumerate(tried)
+        ]
+        new = {row: key[-1] for row, key in enumerate(keys) if key[-1] and key not in known}
+        found = dict(zip(new, choose(new) if new else (), strict=True))
+        asked = [found.get(row, Positions()) for row in range(len(searches))]
+        measured = endpoint.packet_lengths(channel, cache, asked) if new else []
+        known |= {keys[row]: (chosen, measured[row]) for row, chosen in found.items()}
+        for search, key in zip(searches, keys, strict=True):
+            if key in known:  # the others wait
+                search.learn(key[-1], *known[key])
     return [search.chosen for search in searches]
 
 

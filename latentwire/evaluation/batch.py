@@ -25,7 +25,7 @@ from c2c.slot_cache import extend, new_slots, read
 from c2c.wide import clear, put
 from latentwire.channel.allocation import Allocator, allocates
 from latentwire.channel.endpoint import Arrived, Sizes
-from latentwire.channel.fitting import Lengths
+from latentwire.channel.fitting import Tried
 from latentwire.channel.oracles.registry import ORACLES
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors.ranked import Ranked
@@ -330,7 +330,7 @@ class Batch:
         receiver's caches."""
         pair, examples = self.work.pair, {sends: each() for sends, each in seen.items()}
         allocators: dict[Sends, Allocator] = {}
-        lengths: dict[tuple[str, str, Sends], Lengths] = {}  # packets measured, for all budgets
+        tried: dict[tuple[str, str, Sends], Tried] = {}  # of each codec, for all budgets
         found: dict[tuple[Channel, Sends], SentRows] = {}
         same: dict[SentRows, SentRows] = {}
         chosen: dict[Condition, SentRows] = {}
@@ -347,11 +347,11 @@ class Batch:
             if key not in found:
                 if allocates(channel) and sends not in allocators:
                     allocators[sends] = allocator_of(pair, cache, texts)
-                known = lengths.setdefault((channel.codec, channel.calibration, sends), {})
+                known = tried.setdefault((channel.codec, channel.calibration, sends), {})
                 told = cache, examples[sends], allocators.get(sends), known
                 rows = SentRows(choose_each(pair, channel, *told))
-                # What goes is often the same of another's cache.
-                found[key] = same.setdefault(rows, rows)
+                # What goes is often the same of another's cache, but not where layers differ.
+                found[key] = rows if rows.differ else same.setdefault(rows, rows)
             chosen[condition] = found[key]
         return chosen
 

@@ -32,7 +32,7 @@ from c2c.receiver import Prefilled
 from c2c.sections import Runs, Section, runs_of, sections
 from latentwire.channel import rope
 from latentwire.channel.allocation import Allocator, allocates
-from latentwire.channel.fitting import Lengths, ended, fit
+from latentwire.channel.fitting import Tried, ended, fit
 from latentwire.channel.layout import Layout
 from latentwire.channel.oracles.oracle import ONE_TOKENIZER, Foreseen, chooser
 from latentwire.channel.oracles.registry import ORACLES
@@ -182,13 +182,13 @@ def choose_each(
     batch: KVCache,
     examples: Sequence[tuple[KVCache, Text]],
     allocator: Allocator | None = None,
-    lengths: Lengths | None = None,
+    tried: Tried | None = None,
 ) -> list[Positions]:
     """The same for each of several examples, which are the rows of `batch`. `allocator` and
-    `lengths` are of them too, where channels share them."""
+    `tried` are of them too, where channels share them."""
     caches, texts = [able(*each) for each in examples], [text for _, text in examples]
     choose = partial(selected, pair, channel, caches, texts)
-    return fitting(pair, channel, batch, texts, choose, allocator, lengths)
+    return fitting(pair, channel, batch, texts, choose, allocator, tried)
 
 
 def allocator_of(pair: LoadedPair, batch: KVCache, texts: Sequence[Text]) -> Allocator:
@@ -207,7 +207,7 @@ def fitting(
     texts: Sequence[Text],
     choose: Choose,
     allocator: Allocator | None = None,
-    lengths: Lengths | None = None,
+    tried: Tried | None = None,
 ) -> list[Positions]:
     """What goes of each text's cache, a row of `batch`, as is chosen where so many tokens may go:
     as many as the budget permits, or any number without one. Under a budget, a codec by token has
@@ -221,9 +221,9 @@ def fitting(
     if by_token := allocates(channel):
         allocator = allocator or allocator_of(pair, batch, texts)
         steps = allocator.chooser(channel, by_token, choose)
-        return fit(pair.endpoint, channel, batch, *steps, budgets, lengths)
+        return fit(pair.endpoint, channel, batch, *steps, budgets, tried)
     most_tokens = [len(text.sent) for text in texts]
-    return fit(pair.endpoint, channel, batch, choose, most_tokens, budgets, lengths)
+    return fit(pair.endpoint, channel, batch, choose, most_tokens, budgets, tried)
 
 
 def selected(

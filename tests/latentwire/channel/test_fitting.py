@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 from small_link import CALIBRATION, GEOMETRY, LINK, make_cache
 
-from latentwire.channel.fitting import Lengths, fit
+from latentwire.channel.fitting import Tried, fit
 from latentwire.channel.positions import Positions
 from latentwire.channel.registry import EXAMPLES, NAMES, needs_calibration
 from latentwire.channel.selectors.selector import Choose
@@ -74,15 +74,12 @@ def test_budgets_share_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> Non
         return simulate(self, channels, rows, chosen)
 
     monkeypatch.setattr(type(LINK), "simulate_each", counted)
-    lengths: Lengths = {}
-    shared = [
-        fit(LINK, channel, cache, choices, TOKENS, [budget] * 4, lengths) for budget in BUDGETS
-    ]
+    tried: Tried = {}
+    shared = [fit(LINK, channel, cache, choices, TOKENS, [budget] * 4, tried) for budget in BUDGETS]
     assert shared == alone
-    sent = [told for told in lengths if told[1] != Positions()]
-    assert len(asked) == len(sent)
+    assert len(asked) == len(tried)
     asked.clear()
-    again = fit(LINK, channel, cache, choices, TOKENS, [BUDGETS[3]] * 4, lengths)
+    again = fit(LINK, channel, cache, choices, TOKENS, [BUDGETS[3]] * 4, tried)
     assert again == alone[3] and not asked
 
 
