@@ -290,3 +290,23 @@ def test_under_dry_run_nothing_is_written(
 def test_preflight_does_not_take_itself_as_a_parameter() -> None:
     assert {p.name for p in STUDY} - {p.name for p in preflight.PARAMETERS} == {"preflight"}
     assert "preflight" in milestone_run._NOT_IDENTITY
+
+
+def test_what_neither_cache_nor_hub_has_is_refused_before_work(
+    folder: Path, values, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+    from huggingface_hub import constants
+
+    with small_server() as uri:
+        pass
+    monkeypatch.setattr(constants, "ENDPOINT", uri)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    with pytest.raises(LatentWireError) as refused:
+        open_session(values(m2, pair="self:nobody/model", dataset="xquad"))
+    model, questions = str(refused.value).split("\n")
+    assert model.startswith("preflight: pair files: the model nobody/model could not be had: ")
+    assert "the Hugging Face hub cannot be reached" in model
+    assert questions.startswith("preflight: data xquad: ") and "data_dir" in questions
+    assert "(the hub cannot be reached)" in questions
