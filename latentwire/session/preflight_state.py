@@ -116,7 +116,7 @@ def _tell(report: CheckReport, checks: str) -> None:
         raise LatentWireError(*(f"preflight: {finding.sentence}" for finding in failed))
     warned = f", {len(report.of(WARN))} warned" if report.of(WARN) else ""
     passed = len(report.of(OK))
-    tell(f"preflight: {passed} {checks} passed{warned} in {report.seconds:.1f} s")
+    tell(f"preflight: {passed} {checks} passed{warned}")
 
 
 def _before_the_plan(opening: PreflightState) -> Iterator[Check]:

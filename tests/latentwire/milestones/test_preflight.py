@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from collections import namedtuple
 from dataclasses import replace
 from importlib import import_module
@@ -35,7 +36,7 @@ COMPUTING = [
     for made in all_milestones()
     if any(parameter.name == "preflight" for parameter in made.parameters)
 ]
-PASSED = re.compile(r"preflight: 15 checks passed in \d+\.\d s")
+PASSED = re.compile(r"preflight: 15 checks passed$", re.MULTILINE)
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -96,13 +97,14 @@ def test_skip_leaves_the_checks_out(
 def test_one_line_where_all_is_well(
     folder: Path, values, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    before = time.process_time()
     session = open_session(values(m2))
+    assert time.process_time() - before < 2
     captured = capsys.readouterr()
     first, second = captured.out.splitlines()
     assert first.startswith("pair demo (as asked) on cpu")
     assert PASSED.fullmatch(second)
     assert captured.err == ""
-    assert float(second.split()[-2]) < 2
     assert "in_memory" not in vars(session.files)  # no model was loaded
     assert set(session.kept.datasets) == {"demo_facts", "demo_graded"}
 
@@ -113,7 +115,7 @@ def test_a_warning_is_printed_and_stops_nothing(
     monkeypatch.setenv("C2C_CKPT_ROOT", "/nowhere")
     open_session(values(m2))
     captured = capsys.readouterr()
-    assert "14 checks passed, 1 warned in" in captured.out
+    assert "14 checks passed, 1 warned\n" in captured.out
     assert captured.err.startswith(
         "preflight: warning: caches: C2C_CKPT_ROOT /nowhere is no folder"
     )
