@@ -26,6 +26,7 @@ RARE = '/tests/|/(mypy|mypyc|pip|networkx|pymdownx)/|/transformers/models/(?!aut
 
 # Made again when the lock or the project's own dependencies change.
 $(VENV)/.ready: constraints.txt pyproject.toml
+	@echo "setting up $(VENV), once: a minute or more, most of it silent"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
@@ -34,7 +35,13 @@ $(VENV)/.ready: constraints.txt pyproject.toml
 	@$(BIN)/python -m compileall -q -j 0 -x $(RARE) $(VENV)/lib >/dev/null 2>&1 || true
 	@touch $@
 
-setup: $(VENV)/.ready
+# Where the packages lie: Python would take the checkout's folder for one, from the folder above it.
+$(VENV)/.paths: $(VENV)/.ready
+	@printf '%s\n' '$(CURDIR)' '$(CURDIR)/C2C' > \
+	  "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/latentwire_paths.pth"
+	@touch $@
+
+setup: $(VENV)/.ready $(VENV)/.paths
 
 # Without MLflow's launcher, which takes as long to start as a milestone.
 RUN = $(BIN)/latentwire run

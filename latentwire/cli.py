@@ -103,7 +103,7 @@ def _add_run(commands: "argparse._SubParsersAction[PlainParser]") -> None:
 
 def _add_list(commands: "argparse._SubParsersAction[PlainParser]") -> None:
     listing = commands.add_parser("list", help="what there is, by name")
-    listing.add_argument("what", choices=KINDS, help=", ".join(KINDS), metavar="WHAT")
+    listing.add_argument("what", nargs="?", choices=KINDS, help=", ".join(KINDS), metavar="WHAT")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=_list)
 
@@ -174,6 +174,8 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
+    if options.what is None:
+        raise LatentWireError(f"list what? {', '.join(KINDS)}: latentwire list {KINDS[0]}")
     found = listed(options.what)
     if options.json:
         print(json.dumps([{"name": n, "about": a} for names, a in found for n in names], indent=1))

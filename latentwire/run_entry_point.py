@@ -119,7 +119,7 @@ def _failure_kept(name: str) -> Iterator[None]:
 
 def _add_general(parser: argparse.ArgumentParser) -> None:
     """Options that no milestone declares."""
-    general = parser.add_argument_group("not logged")
+    general = parser.add_argument_group("options of the command itself")
     general.add_argument(
         *("-P", "--parameter"),
         dest="parameters",

@@ -24,6 +24,12 @@ import matplotlib.pyplot, mlflow, pathlib, time, torch, transformers
 pathlib.Path("imports_s").write_text(str(time.process_time()))
 """
 LIMIT = "4"  # questions of a known set
+AS_IN_README = [
+    "--env-manager",
+    "local",
+    "--experiment-name",
+    "latentwire",
+]  # one place for all runs
 
 # The page's own shell, but for `mlflow`, whose commands are written down: a null behind each word,
 # and two behind the last.
@@ -48,11 +54,11 @@ def commands_of(block: str, before: str) -> list[list[str]]:
 
 def start(command: list[str]) -> lw.MilestoneResult:
     """What `mlflow run` would start, with few questions."""
-    assert command[:3] == ["run", ".", "-e"] and command[4:6] == ["--env-manager", "local"]
-    name, given = command[3], dict(word.split("=", 1) for word in command[7::2])
-    assert set(command[6::2]) <= {"-P"}
+    assert command[:3] == ["run", ".", "-e"] and command[4:8] == AS_IN_README
+    name, given = command[3], dict(word.split("=", 1) for word in command[9::2])
+    assert set(command[8::2]) <= {"-P"}
     if any(each.name == "limit" for each in load_milestone(name).parameters):
-        given.setdefault("limit", LIMIT)
+        given["limit"] = LIMIT
     return lw.run(name, **given)
 
 
@@ -79,7 +85,8 @@ def test_every_command_of_the_page_runs(
     assert {name for curve in curves for name in curve["pair"]} >= {"self:receiver", "mine"}
     capsys.readouterr()
     for block in blocks("python"):
-        exec(compile(block, str(PAGE), "exec"), {})
+        exec(compile(block, str(PAGE), "exec"), known := {})
+        assert set(known["answers"]["pair"]) == {"demo"}
     assert "int" in capsys.readouterr().out
 
 

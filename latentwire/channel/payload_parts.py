@@ -21,7 +21,6 @@ FLOAT16, FLOAT32 = "<f2", "<f4"  # as they stand in a payload
 NOT_ZERO = "the bits after the last code are not zero"
 NOT_POSITIVE = "payload has a scale that is not a positive number"
 _OCTET = 8  # codes that fill whole bytes, however few bits they have
-_WORD_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,10 @@ class Codes:
     bits: int
     offset: int = 0
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 8:
+            raise ValueError(f"codes have 1 to 8 bits, not {self.bits}")
+
     @classmethod
     def signed(cls, dims: tuple[int, ...], bits: int) -> "Codes":
         """Codes from -q to q, where q is the largest of `bits` bits."""
@@ -83,13 +86,13 @@ class Codes:
 
 def packed(codes: Tensor, bits: int) -> Tensor:
     """uint8 [..., bytes] of codes [..., count] (uint8) from 0 to 2^bits - 1, in order: `bits` (1 to
-    4, or 8) bits each, least significant bit first; the last byte is filled with zeros."""
+    8) bits each, least significant bit first; the last byte is filled with zeros."""
     if bits == 8:
         return codes
     count = codes.shape[-1]
-    whole = _padded(codes, -(-count // _OCTET) * _OCTET).int()
+    whole = _padded(codes, -(-count // _OCTET) * _OCTET).to(_word(bits))
     words = whole.unflatten(-1, (-1, _OCTET)) << _places(bits, codes.device)
-    octets = words.sum(-1, keepdim=True, dtype=torch.int32).view(torch.uint8)[..., :bits]
+    octets = words.sum(-1, keepdim=True, dtype=words.dtype).view(torch.uint8)[..., :bits]
     return octets.flatten(-2)[..., : packed_bytes((count,), bits)]
 
 
@@ -98,8 +101,9 @@ def unpacked(data: Tensor, bits: int, count: int) -> tuple[Tensor, Tensor]:
     if bits == 8:
         return data, data[..., count:]
     octets = -(-count // _OCTET)
-    words = _padded(_padded(data, octets * bits).unflatten(-1, (octets, bits)), _WORD_BYTES)
-    codes = words.contiguous().view(torch.int32) >> _places(bits, data.device) & (1 << bits) - 1
+    word = _word(bits)
+    words = _padded(_padded(data, octets * bits).unflatten(-1, (octets, bits)), word.itemsize)
+    codes = words.contiguous().view(word) >> _places(bits, data.device) & (1 << bits) - 1
     codes = codes.to(torch.uint8).flatten(-2)
     return codes[..., :count].contiguous(), codes[..., count:]
 
@@ -109,10 +113,15 @@ def _padded(x: Tensor, size: int) -> Tensor:
     return functional.pad(x, (0, size - x.shape[-1])) if size > x.shape[-1] else x
 
 
+def _word(bits: int) -> torch.dtype:
+    """What holds eight codes at once."""
+    return torch.int32 if bits <= 4 else torch.int64
+
+
 @cache
 def _places(bits: int, device: torch.device) -> Tensor:
-    """The lowest bit of each code of a word, int32."""
-    return torch.arange(0, _OCTET * bits, bits, dtype=torch.int32, device=device)
+    """The lowest bit of each code of a word."""
+    return torch.arange(0, _OCTET * bits, bits, dtype=_word(bits), device=device)
 
 
 def float_bytes(x: Tensor, kind: str) -> bytes:

@@ -54,6 +54,8 @@ _MASK = 2**64 - 1
 class Rotation(Codec):
     """`bits` a coordinate: 1, 2, 3, 4 or halfway between two of them."""
 
+    keeps_flat = False
+
     def __init__(self, name: str, number: int, bits: float) -> None:
         if 2 * bits not in range(2, 9):
             raise ValueError(f"a rotated coordinate has 1, 1.5, 2, ... 4 bits, not {bits}")

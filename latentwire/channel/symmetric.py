@@ -16,7 +16,7 @@ from latentwire.channel.payload_parts import Codes, Floats
 
 
 class Symmetric(Codec):
-    """int8, int4, int3 or int2 with scales by `head` or by `layer`."""
+    """int8, int4, int3 or int2 (of 2 to 8 bits) with scales by `head` or by `layer`."""
 
     bits: int
 

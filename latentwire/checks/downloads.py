@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from latentwire import hub
 from latentwire.errors import NotCached
-from latentwire.pairs.locate import bytes_to_download, is_offline, locate, parts_of
+from latentwire.pairs.locate import bytes_to_download, locate, parts_of
 from latentwire.pairs.pair import FileSource, Pair
 
 
@@ -16,11 +17,11 @@ class Download:
     size_bytes: int | None  # None: not known
 
 
-def pair_downloads(pair: Pair) -> list[Download]:
+def pair_downloads(pair: Pair, needed: bool = False) -> list[Download]:
     """The parts of a pair that a run would download first.
 
     Raises LatentWireError where one is missing that cannot be downloaded: a local path, or a part
-    of the hub when that must not be asked.
+    of the hub when that must not be asked or, where they are `needed` now, cannot be reached.
     """
     found = []
     sources: set[FileSource] = set()
@@ -31,7 +32,7 @@ def pair_downloads(pair: Pair) -> list[Download]:
         try:
             locate(source, kind, download=False)
         except NotCached:
-            if is_offline():
+            if hub.is_offline() or (needed and not hub.answers()):
                 locate(source, kind)  # has the sentence for this
             found.append(Download(part, bytes_to_download(source, kind)))
     return found

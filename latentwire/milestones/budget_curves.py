@@ -45,7 +45,7 @@ from latentwire.redaction import redact_uri
 from latentwire.session.curve_log import log_pages, log_table
 from latentwire.session.milestone_run import MilestoneRun, milestone_run
 from latentwire.tasks.dataset import Dataset
-from latentwire.tasks.registry import QuestionSet, load_dataset, pinned_hash
+from latentwire.tasks.registry import QuestionSet, load_dataset, pinned_hash, task_names
 from latentwire.tracking.dataset_inputs import log_question_sets
 from latentwire.tracking.outbox import flush_outbox
 from latentwire.tracking.results_reader import (
@@ -193,13 +193,16 @@ def gather(
         chunks = [run for run in chunks if run.data.params["dataset"] in asked]
     require_chunks(store, chunks, [" or ".join(sources), pair, ", ".join(asked)])
     read: dict[str, Dataset] = {}
-    reasons = []
+    reasons, not_given = [], []
     contents = {
         run.data.params["dataset"]: run.data.params[DATASET_HASH]
         for run in chunks
         if DATASET_HASH in run.data.params
     }
     for name in dict.fromkeys(run.data.params["dataset"] for run in chunks):
+        if name not in (*asked, *task_names()):
+            not_given.append(name)
+            continue
         try:
             read[name] = _as_answered(
                 load_dataset(asked.get(name, name), data_dir, for_report), contents.get(name)
@@ -208,6 +211,8 @@ def gather(
             if for_report:
                 log.warning("the report has no prompts of %s: %s", name, error)
             reasons.append(f"{name} ({error})")
+    if not_given:  # what was asked is not kept with the answers
+        reasons.append(f"{', '.join(not_given)}, of a file of your own: dataset=FILE gives it")
     pairs = {run.data.params["pair"] for run in chunks}
     identities = {
         name: count

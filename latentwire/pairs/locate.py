@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from latentwire import hub
 from latentwire.errors import LatentWireError, NotCached, uncached
 from latentwire.pairs.pair import FileSource, Pair
 from latentwire.user_files import path_of, user_path
 
 Kind = Literal["model", "fuser"]
-
-HUB_TIMEOUT_S = 5  # for a question about sizes, which a run can do without
 
 log = logging.getLogger("latentwire")
 
@@ -94,13 +93,6 @@ def parts_of(pair: Pair) -> tuple[tuple[str, FileSource, Kind], ...]:
     return (*models, ("fuser", pair.fuser, "fuser")) if pair.fuser else models
 
 
-def is_offline() -> bool:
-    """Whether the hub must not be asked."""
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
-
-
 def bytes_to_download(source: FileSource, kind: Kind) -> int | None:
     """What of a hub source is not in the cache yet, in bytes, as the hub's API tells it.
 
@@ -110,11 +102,11 @@ def bytes_to_download(source: FileSource, kind: Kind) -> int | None:
     from huggingface_hub.utils import filter_repo_objects
 
     assert source.repo is not None
-    if is_offline():
+    if hub.is_offline():
         return source.download_bytes
     try:
         info = HfApi().model_info(
-            source.repo, revision=source.revision, files_metadata=True, timeout=HUB_TIMEOUT_S
+            source.repo, revision=source.revision, files_metadata=True, timeout=hub.TIMEOUT_S
         )
     except Exception as error:  # the network, the hub and its client have errors of their own
         log.debug("%s: its size cannot be asked: %s", source, error)
@@ -162,13 +154,13 @@ def _from_hub(source: FileSource, kind: Kind, download: bool) -> Path:
         snapshot = snapshot_download(
             source.repo,
             revision=source.revision,
-            local_files_only=not download,
+            local_files_only=not (download and hub.answers()),
             allow_patterns=allow,
             ignore_patterns=ignore,
         )
     # httpx, the token store, the disk and the hub's client each raise types of their own.
     except Exception as error:
-        sentence = f"the {kind} {source} could not be had: {_reason(error, download)}"
+        sentence = f"the {kind} {source} could not be had: {_reason(error, source, download)}"
         raise (LatentWireError if download else NotCached)(sentence) from None
     folder = Path(snapshot) / (source.subfolder or "")
     if not folder.is_dir():
@@ -179,8 +171,11 @@ def _from_hub(source: FileSource, kind: Kind, download: bool) -> Path:
     return folder
 
 
-def _reason(error: Exception, download: bool) -> str:
+def _reason(error: Exception, source: FileSource, download: bool) -> str:
     from huggingface_hub import constants, errors
+
+    # A name of the hub may have been meant as a folder's.
+    no_folder = "" if source.subfolder else "no folder here is called so, "
 
     if isinstance(error, errors.GatedRepoError):
         return (
@@ -188,7 +183,10 @@ def _reason(error: Exception, download: bool) -> str:
             "`hf auth login`, or set HF_TOKEN"
         )
     if isinstance(error, errors.RepositoryNotFoundError):
-        return "the hub has no such repository, or it is private and needs HF_TOKEN"
+        return (
+            f"{no_folder}{'and ' if no_folder else ''}the hub has no such repository, or it is"
+            " private and needs HF_TOKEN"
+        )
     if isinstance(error, errors.RevisionNotFoundError):
         return "its repository has no such revision"
     if isinstance(error, errors.LocalEntryNotFoundError) and not download:
@@ -196,11 +194,11 @@ def _reason(error: Exception, download: bool) -> str:
     if isinstance(error, errors.LocalEntryNotFoundError):
         if constants.HF_HUB_OFFLINE:
             return (
-                "offline mode is set (HF_HUB_OFFLINE) and it is not wholly in the cache "
-                f"{constants.HF_HUB_CACHE}; fetch it once online, or give its path"
+                f"{no_folder}offline mode is set (HF_HUB_OFFLINE) and it is not wholly in the"
+                f" cache {constants.HF_HUB_CACHE}; fetch it once online, or give its path"
             )
         return (
-            "the Hugging Face hub cannot be reached and it is not wholly in the cache "
+            f"{no_folder}the Hugging Face hub cannot be reached and it is not wholly in the cache "
             f"{constants.HF_HUB_CACHE}; check the network, or give its path"
         )
     if download and (refused := uncached(error, "HF_HOME", constants.HF_HUB_CACHE)):

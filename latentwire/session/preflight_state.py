@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from c2c.errors import printable
+from latentwire import hub
 from latentwire.checks.caches import check_caches, check_disk
 from latentwire.checks.clock import check_clock
 from latentwire.checks.downloads import Download, describe_downloads, pair_downloads
@@ -20,7 +21,7 @@ from latentwire.checks.store import check_artifacts, check_store
 from latentwire.environment import choose_device, choose_dtype
 from latentwire.errors import LatentWireError, NotCached, quoted
 from latentwire.evaluation.worker_pool import begin_imports
-from latentwire.pairs.locate import is_offline, locate_pair, parts_of
+from latentwire.pairs.locate import locate_pair, parts_of
 from latentwire.pairs.pair import Pair
 from latentwire.parameters import AUTO, INIT, MESSAGE_TOKENS, SKIP, Values
 from latentwire.session.configuration import Configuration, announce, chosen_pair
@@ -126,7 +127,7 @@ def _tell(report: CheckReport, checks: str) -> None:
         raise LatentWireError(*(f"preflight: {finding.sentence}" for finding in failed))
     warned = f", {len(report.of(WARN))} warned" if report.of(WARN) else ""
     passed = len(report.of(OK))
-    tell(f"preflight: {passed} {checks} passed{warned} in {report.seconds:.1f} s")
+    tell(f"preflight: {passed} {checks} passed{warned}")
 
 
 def _before_the_plan(opening: PreflightState) -> Iterator[Check]:
@@ -302,7 +303,7 @@ def _files(opening: PreflightState) -> str:
 
 
 def _downloads(opening: PreflightState) -> str:
-    opening.downloads = pair_downloads(require(opening.pair))
+    opening.downloads = pair_downloads(require(opening.pair), needed=not opening.values["dry_run"])
     if not opening.downloads:
         return "here"
     return f"to be downloaded: {describe_downloads(opening.downloads)}"
@@ -316,11 +317,14 @@ def _work() -> ModuleType:
 
 
 def _dataset(opening: PreflightState, asked: QuestionSet) -> str:
+    folder = opening.values["data_dir"]
     try:
-        dataset = load_dataset(asked, opening.values["data_dir"], download=False)
+        dataset = load_dataset(asked, folder, download=False)
     except NotCached:
-        if is_offline():
+        if hub.is_offline():
             raise
+        if not (opening.values["dry_run"] or hub.answers()):
+            load_dataset(asked, folder)  # has the sentence for this
         opening.datasets_missing.append(str(asked))
         return "not here yet, to be downloaded (a few MB)"
     opening.datasets[str(asked)] = dataset

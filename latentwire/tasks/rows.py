@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from latentwire import hub as the_hub
 from latentwire.errors import LatentWireError, NotCached, first_line, uncached
 from latentwire.strict_json import parse_json
 from latentwire.user_files import NotTextError, decoded, read_bytes
@@ -119,19 +120,21 @@ def read_hub_rows(hub: HubSplit, download: bool = True) -> list[Row]:
     """Read a split of a dataset on the Hugging Face hub, or of its local cache.
 
     `HF_HOME`, `HF_HUB_OFFLINE` and `HF_DATASETS_OFFLINE` act as they do everywhere in `datasets`;
-    with `download` false, the cache alone is read.
+    with `download` false, or where the hub cannot be reached, the cache alone is read.
 
     Raises `LatentWireError` when the dataset cannot be had; as `NotCached` with `download` false.
     """
     import datasets  # takes seconds, and is not needed where a folder is given
 
+    silent = download and not (datasets.config.HF_HUB_OFFLINE or the_hub.answers())
     try:
-        with nullcontext() if download else _offline():
+        with nullcontext() if download and not silent else _offline():
             rows = list(datasets.load_dataset(hub.repo, hub.config, split=hub.split))
     # The libraries below raise many unrelated types here, and the remedy is the same for all.
     except Exception as error:
         cache = datasets.config.HF_DATASETS_CACHE
-        reason = uncached(error, "HF_HOME", cache) or first_line(error).rstrip(".")
+        said = "the hub cannot be reached" if silent else first_line(error).rstrip(".")
+        reason = uncached(error, "HF_HOME", cache) or said
         raise (LatentWireError if download else NotCached)(
             f"{hub} could not be had from the Hugging Face hub or its cache ({reason})"
         ) from None

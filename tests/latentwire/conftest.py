@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 from tests_support import Project, empty_store
 
+from latentwire import hub
 from latentwire.tracking.store import Store, open_store
+
+
+@pytest.fixture
+def hub_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub is taken to be there, without asking: what it says is made up."""
+    monkeypatch.setattr(hub, "answers", lambda: True)
 
 
 @pytest.fixture

@@ -143,6 +143,23 @@ def test_lists_are_tables_for_people_and_json_for_scripts(
     assert {"front", "oracle_delta"} <= set(found["selectors"])
 
 
+def test_a_list_of_nothing_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 2
+    assert capsys.readouterr().err == (
+        "error: list what? pairs, codecs, tasks, selectors, controls, milestones: latentwire list"
+        " pairs\n"
+    )
+
+
+def test_a_milestones_help_tells_its_parameters_from_the_commands_options(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["run", "m4", "--help"])
+    parameters, _, others = capsys.readouterr().out.partition("options of the command itself:\n")
+    assert "--margin-points" in parameters and "--experiment-name" in others
+
+
 def test_a_command_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     for typed, meant in ((["lst"], "list"), (["list", "codec"], "codecs")):
         with pytest.raises(SystemExit, match="2"):

@@ -52,8 +52,8 @@ def test_lists_are_parsed() -> None:
         ("order", "ends", "must be one of front, back"),
         (
             "codec",
-            "int5",
-            r"codec 'int5' is unknown \(did you mean int., int. or int.\?\); all \d+: l",
+            "int9",
+            r"codec 'int9' is unknown \(did you mean int., int. or int.\?\); all \d+: l",
         ),
         ("codec", "kvi4,int8", r"codec 'kvi4' is unknown \(did you mean kivi4, "),
         ("calibration", "/no/such/file", "must be a file that exists, or auto"),

@@ -52,9 +52,9 @@ def test_exceptions_hold_where_they_say_and_the_last_one_wins() -> None:
         ("int4/last02:bf16", "is no exception of a schedule"),
         ("int4/middle:bf16", "is no exception of a schedule"),
         ("int4/4-2:bf16", "ends before it starts"),
-        ("int4/last2:int5", "'int5' cannot be part of another"),
+        ("int4/last2:int9", "'int9' cannot be part of another"),
         ("int4/last2:turbo4", "'turbo4' cannot be part of another"),
-        ("int5/last2:bf16", "'int5' cannot be part of another"),
+        ("int9/last2:bf16", "'int9' cannot be part of another"),
         ("int4/last2:bf16+gzip", "lossless stage 'gzip' is unknown"),
     ],
 )

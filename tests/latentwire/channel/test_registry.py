@@ -43,7 +43,7 @@ def test_kv_bits_name_codecs_of_as_many_bits() -> None:
     assert all(CODECS[name].bits == bits for bits, name in BY_BITS.items())
 
 
-@pytest.mark.parametrize("name", ["int5", "int4/last2:int5"])
+@pytest.mark.parametrize("name", ["int9", "int4/last2:int9"])
 def test_an_unknown_codec_is_refused_with_the_near_ones_and_what_lists_all(name: str) -> None:
     with pytest.raises(LatentWireError, match=r"all [0-9]+: latentwire list codecs") as refused:
         codec(name)

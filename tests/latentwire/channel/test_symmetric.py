@@ -10,17 +10,17 @@ from hypothesis.extra import numpy as npst
 
 from c2c.quantize import EPS, largest_code, quantize
 from latentwire.channel.codec import CodecError
-from latentwire.channel.payload_parts import pack, unpack
+from latentwire.channel.payload_parts import Codes, pack, unpack
 from latentwire.channel.registry import CODECS
 from latentwire.channel.symmetric import Symmetric
 
-BITS = st.sampled_from([8, 4, 3, 2])
+BITS = st.integers(1, 8)
 SYMMETRIC = [name for name, codec in CODECS.items() if isinstance(codec, Symmetric)]
 
 
 @given(BITS, st.data())
 def test_codes_are_packed_without_gaps_from_the_lowest_bit(bits: int, data: st.DataObject) -> None:
-    codes = data.draw(st.lists(st.integers(0, 2 * largest_code(bits)), min_size=1, max_size=70))
+    codes = data.draw(st.lists(st.integers(0, 2**bits - 1), min_size=1, max_size=70))
     packed = pack(torch.tensor(codes), bits)
     assert len(packed) == -(-len(codes) * bits // 8)
     # All the bytes are one number, the first code its lowest bits.
@@ -28,13 +28,21 @@ def test_codes_are_packed_without_gaps_from_the_lowest_bit(bits: int, data: st.D
     assert unpack(memoryview(packed), bits, (len(codes),)).tolist() == codes
 
 
-@pytest.mark.parametrize(("bits", "count"), [(4, 1), (4, 7), (3, 5), (3, 1), (2, 3), (2, 1)])
+@pytest.mark.parametrize(
+    ("bits", "count"), [(7, 9), (6, 3), (5, 1), (4, 1), (4, 7), (3, 5), (3, 1), (2, 3), (2, 1)]
+)
 def test_padding_must_be_zero(bits: int, count: int) -> None:
     packed = bytearray(pack(torch.zeros(count), bits))
     assert unpack(memoryview(packed), bits, (count,)).tolist() == [0] * count
     packed[-1] |= 0x80
     with pytest.raises(CodecError, match="bits after the last code are not zero"):
         unpack(memoryview(packed), bits, (count,))
+
+
+@pytest.mark.parametrize("bits", [0, 9])
+def test_codes_of_no_or_of_many_bits_are_refused(bits: int) -> None:
+    with pytest.raises(ValueError, match=f"codes have 1 to 8 bits, not {bits}"):
+        Codes((1, 1, 1), bits)
 
 
 def test_a_payload_by_hand() -> None:

@@ -19,7 +19,7 @@ def sqlite_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture
-def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub_answers: None) -> Path:
     """An empty hub cache that may be asked online, and no C2C_CKPT_ROOT."""
     from huggingface_hub import constants
 

@@ -48,3 +48,9 @@ def test_a_changed_file_is_new_work_and_a_curve_of_its_own(
     write(path)
     lw.run("m4", tracking_uri="store.db", pair="demo", dataset=path)
     assert "mine.jsonl has changed since it was answered" in caplog.text
+
+    caplog.clear()
+    lw.run("m4", tracking_uri="store.db", pair="demo", output_dir="out")
+    assert "no prompts" not in caplog.text  # nothing is wrong where the file is not given
+    said = "No prompts of mine, of a file of your own: dataset=FILE gives it."
+    assert said in (empty / "out" / "report.html").read_text()

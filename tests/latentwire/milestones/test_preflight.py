@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from collections import namedtuple
 from dataclasses import replace
 from importlib import import_module
@@ -35,7 +36,7 @@ COMPUTING = [
     for made in all_milestones()
     if any(parameter.name == "preflight" for parameter in made.parameters)
 ]
-PASSED = re.compile(r"preflight: 15 checks passed in \d+\.\d s")
+PASSED = re.compile(r"preflight: 15 checks passed$", re.MULTILINE)
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -109,13 +110,14 @@ def test_workers_import_beside_the_checks_of_work(
 def test_one_line_where_all_is_well(
     folder: Path, values, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    before = time.process_time()
     session = open_session(values(m2))
+    assert time.process_time() - before < 2
     captured = capsys.readouterr()
     first, second = captured.out.splitlines()
     assert first.startswith("pair demo (as asked) on cpu")
     assert PASSED.fullmatch(second)
     assert captured.err == ""
-    assert float(second.split()[-2]) < 2
     assert "in_memory" not in vars(session.files)  # no model was loaded
     assert set(session.kept.datasets) == {"demo_facts", "demo_graded"}
 
@@ -126,7 +128,7 @@ def test_a_warning_is_printed_and_stops_nothing(
     monkeypatch.setenv("C2C_CKPT_ROOT", "/nowhere")
     open_session(values(m2))
     captured = capsys.readouterr()
-    assert "14 checks passed, 1 warned in" in captured.out
+    assert "14 checks passed, 1 warned\n" in captured.out
     assert captured.err.startswith(
         "preflight: warning: caches: C2C_CKPT_ROOT /nowhere is no folder"
     )
@@ -303,3 +305,23 @@ def test_under_dry_run_nothing_is_written(
 def test_preflight_does_not_take_itself_as_a_parameter() -> None:
     assert {p.name for p in STUDY} - {p.name for p in preflight.PARAMETERS} == {"preflight"}
     assert "preflight" in milestone_run._NOT_IDENTITY
+
+
+def test_what_neither_cache_nor_hub_has_is_refused_before_work(
+    folder: Path, values, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+    from huggingface_hub import constants
+
+    with small_server() as uri:
+        pass
+    monkeypatch.setattr(constants, "ENDPOINT", uri)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    with pytest.raises(LatentWireError) as refused:
+        open_session(values(m2, pair="self:nobody/model", dataset="xquad"))
+    model, questions = str(refused.value).split("\n")
+    assert model.startswith("preflight: pair files: the model nobody/model could not be had: ")
+    assert "the Hugging Face hub cannot be reached" in model
+    assert questions.startswith("preflight: data xquad: ") and "data_dir" in questions
+    assert "(the hub cannot be reached)" in questions

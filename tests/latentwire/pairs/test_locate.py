@@ -14,6 +14,8 @@ from latentwire.pairs.load import load_pair
 from latentwire.pairs.locate import LocatedPair, locate, locate_pair
 from latentwire.pairs.pair import FileSource
 
+pytestmark = pytest.mark.usefixtures("hub_answers")
+
 MODEL = FileSource(repo="me/model", revision="v1")
 FUSER = FileSource(repo="me/fusers", subfolder="mine/final")
 MODEL_FILES = ["config.json", "model.safetensors", "tokenizer.json", "merges.txt", "x.jinja"]
@@ -150,9 +152,15 @@ RESPONSE = httpx.Response(403, request=httpx.Request("GET", "https://hub"))
             errors.GatedRepoError("x", response=RESPONSE),
             "its repository is gated; accept its terms",
         ),
-        (errors.RepositoryNotFoundError("x", response=RESPONSE), "the hub has no such repository"),
+        (
+            errors.RepositoryNotFoundError("x", response=RESPONSE),
+            "no folder here is called so, and the hub has no such repository",
+        ),
         (errors.RevisionNotFoundError("x", response=RESPONSE), "its repository has no such revis"),
-        (errors.LocalEntryNotFoundError("x\ny"), "the Hugging Face hub cannot be reached and it"),
+        (
+            errors.LocalEntryNotFoundError("x\ny"),
+            "no folder here is called so, the Hugging Face hub cannot be reached and it",
+        ),
         (OSError("disk full\nmore"), "OSError: disk full"),
         (httpx.ProxyError(""), "ProxyError"),
     ],

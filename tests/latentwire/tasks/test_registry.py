@@ -20,6 +20,8 @@ from latentwire.tasks.registry import (
     task_names,
 )
 
+pytestmark = pytest.mark.usefixtures("hub_answers")
+
 STUDIED = ("openbookqa", "arc_c")  # by the published study
 PUBLISHED = {
     task.name: task.test.file

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from latentwire.errors import LatentWireError
 from latentwire.tasks.rows import HubSplit, read_hub_rows, read_json_lines
 
+pytestmark = pytest.mark.usefixtures("hub_answers")
+
 HUB = HubSplit("some/set", "main", "test", "some/test.jsonl")
 
 

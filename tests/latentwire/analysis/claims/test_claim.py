@@ -108,7 +108,7 @@ def test_a_claim_says_its_conditions(tmp_path: Path) -> None:
         (changed("kind", []), "key 'claims[1].kind' must be one of superior"),
         (changed("first", "teacher"), "'claims[1].first' must be receiver, sharer, or keys"),
         (changed("first", {}), "key 'claims[1].first.codec' is missing"),
-        (changed("first.codec", "int5"), "'claims[1].first': codec 'int5' is unknown"),
+        (changed("first.codec", "int9"), "'claims[1].first': codec 'int9' is unknown"),
         (changed("first.keep_ratio", "half"), "key 'claims[1].first.keep_ratio' must be a number"),
         (changed("first.keep_ratio", 1.5), "'claims[1].first': keep_ratio must be between 0 and 1"),
         (changed("first.order", "ends"), "'claims[1].first': order must be one of front, back"),
@@ -126,7 +126,7 @@ def test_a_claim_says_its_conditions(tmp_path: Path) -> None:
             changed("margin_points", 100),
             "key 'claims[1].margin_points' must be a number of percent",
         ),
-        (changed("first.trained", "int5"), "'claims[1].first': codec 'int5' is unknown"),
+        (changed("first.trained", "int9"), "'claims[1].first': codec 'int9' is unknown"),
         (changed("first.trained", "int8"), "'claims[1]': give 'trained' on both sides, or on none"),
         (
             {"claims": [GOOD, {**GOOD, "text": "x", **dict.fromkeys(("first", "second"), OF_M5)}]},
