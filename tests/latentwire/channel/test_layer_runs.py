@@ -31,6 +31,7 @@ RUNS = st.lists(st.sets(st.integers(0, 9)).map(runs_of), min_size=2, max_size=2)
 
 
 @given(st.lists(st.tuples(RUNS, st.sets(st.integers(0, 9))), min_size=1, max_size=4))
+@example([([(range(4, 5),), ()], {0, 1, 2}), ([(), ()], {0})])  # behind the sections of all rows
 def test_rows_within_their_sections_are_seen_at_once(
     told: list[tuple[list[Runs], set[int]]],
 ) -> None:
