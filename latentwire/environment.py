@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,7 @@ def _gpu(index: int) -> dict[str, Any]:
     return {"name": found.name, "memory_bytes": found.total_memory, "capability": capability}
 
 
+@cache  # no package changes while a process runs, and each milestone's run asks
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
