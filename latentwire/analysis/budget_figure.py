@@ -24,6 +24,7 @@ from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.frames import is_resampled, metric_of, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.order_styles import line_styles, order_words
+from latentwire.analysis.pairing_told import no_gain_at_all, uncounted_sentences
 from latentwire.analysis.pareto import pareto_front
 from latentwire.analysis.picture_width import Width
 from latentwire.analysis.pictures import DPI, PALE, label, legend_columns, pair_label, styled
@@ -36,6 +37,7 @@ from latentwire.spec.axes import ALONE
 WIDTH, HEIGHT = 6.5, 5.5  # inches: a two-column paper's full width
 LINE_INCHES = 0.12  # of a caption, for which a column's picture is higher
 GREY = "0.45"
+WHY_CHARACTERS = 100, 48  # of a line that stands in a panel's place, likewise
 CAPTION_CHARACTERS = 130, 64  # of its size, across a page and a column
 EDGE = 0.012  # of the page's width: where title and caption begin
 
@@ -96,7 +98,7 @@ def draw_budget_curve(
     _draw_front(lower, gains, "gain", scale.high)
     _draw_score(upper, dots, points.overlay, styles, points.metric)
     _draw_references(upper, points.rows, width)
-    _draw_gain(lower, gains, styles)
+    _draw_gain(lower, gains, styles, points.rows, width)
     draw_baselines(upper, lower if gains else None, baselines)
     if baselines and width is Width.PAGE:
         upper.legend(fontsize=6.5, frameon=True, framealpha=0.85, edgecolor="0.85", loc="best")
@@ -278,11 +280,14 @@ def _stacked(labels: Sequence[Annotation], top: float) -> float:
     return RATIO_POINTS * len(free)
 
 
-def _draw_gain(axes: Axes, dots: Sequence[PlotPoint], styles: Styles) -> None:
+def _draw_gain(
+    axes: Axes, dots: Sequence[PlotPoint], styles: Styles, rows: pd.DataFrame, width: Width
+) -> None:
     if not dots:
         look: dict[str, Any] = {"fontsize": 7.5, "style": "italic", "color": GREY}
         look |= {"transform": axes.transAxes, "ha": "center", "va": "center"}
-        axes.text(0.5, 0.5, "no pairing gain: the deranged control was not run", **look)
+        why = textwrap.wrap(no_gain_at_all(rows), width.choose(*WHY_CHARACTERS))
+        axes.text(0.5, 0.5, "\n".join(why), **look)
         axes.set_yticks([])
         return
     axes.axhline(0, color="0.25", linewidth=0.8, zorder=1)
@@ -355,6 +360,7 @@ def _caption(points: BudgetPoints, scale: ByteAxis) -> str:
     sentences += [f"{sentence}." for sentence in unfinished]
     if gains:
         sentences += lent_sentences(shown)
+        sentences += [f"{said[0].upper()}{said[1:]}." for said in uncounted_sentences(shown)]
     if _answering_alone(shown)["system"].eq("calibrated").any():
         sentences.append("Calibrated: the receiver without its letter prior.")
     if any(not np.isclose(dot.x, dot.wire_bytes) for dot in points.dots):

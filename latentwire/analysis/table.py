@@ -17,6 +17,7 @@ from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.formatting import human_bytes, interval, percent
 from latentwire.analysis.frames import families, metric_of, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK, DEGENERATE_NOTE, endless
+from latentwire.analysis.pairing_told import uncounted_sentences
 from latentwire.spec.axes import CACHES, TEXTS
 from latentwire.spec.names import budget_label, condition_name, row_name, short_codec
 from latentwire.tasks.registry import task_of_records
@@ -53,6 +54,8 @@ def curve_table(frame: pd.DataFrame) -> Group:
         parts.append(Text(f"{DEGENERATE_MARK} the answer is {DEGENERATE_NOTE}"))
     for name, rows in frame.groupby("dataset", sort=False):
         parts += [Text(f"{name}, {sentence}") for sentence in endless_rows(rows)]
+    for pair, name, _, rows in families(_printable(frame)):
+        parts += [Text(f"{name}, {pair}: {sentence}") for sentence in uncounted_sentences(rows)]
     if frame["influence"].notna().any():
         parts.append(Text("changed: answers that are others with another question's message"))
     if shares_messages(frame):

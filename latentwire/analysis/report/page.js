@@ -349,6 +349,8 @@
     const hollow = controls.filter((control) => inPlaceOfOwn.includes(control));
     if (hollow.length) parts.push(`Small hollow marks: ${hollow.map((control) => unpaired.includes(control) ? `${CONTROLS[control]} (dashed)` : control).join(", ")}.`);
     if (sets[state.set].groups.length > 1) parts.push("Large grey hollow marks: published.");
+    const caches = asked.filter(onWire);
+    if (caches.length && caches.every((point) => point.no_gain)) parts.push(`No pairing gain: ${[...new Set(caches.map((point) => point.no_gain))].join("; ")}.`);
     const others = new Set(shown.map((point) => point.filters.order).filter((order) => order && !(order in DASHES)));
     parts.push(`Solid: front kept, dashed: back kept${others.size ? `, dotted: ${[...others].join(", ")}` : ""}. Grey step: best cache for its bytes. A click on a mark opens its questions.`);
     if (of.fuser_hash) parts.push(`Fuser ${of.fuser_hash.slice(0, 10)}.`);

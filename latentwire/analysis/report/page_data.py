@@ -26,6 +26,7 @@ from latentwire.analysis.comparison_columns import BY_DONOR, BY_RECEIVER
 from latentwire.analysis.curve import ConditionResult, merged
 from latentwire.analysis.findings_told import telling
 from latentwire.analysis.frames import FAMILY, records
+from latentwire.analysis.pairing_told import why_no_gain
 from latentwire.analysis.plot_baselines import BASELINE_STYLES
 from latentwire.analysis.provenance import Origin, run_url
 from latentwire.controls.registry import CONTROLS, MATCHED, in_place_of_own
@@ -199,6 +200,7 @@ def _points(
         yield {
             **{name: _plain(row[name]) for name in SHOWN},
             "group": groups.index(group),
+            "no_gain": why_no_gain(row),
             "filters": _filtered(row),
             **_named(row),
             "answers": {
