@@ -19,8 +19,8 @@ from matplotlib.transforms import blended_transform_factory
 from latentwire.analysis.break_even_bytes import text_sentence
 from latentwire.analysis.budget_points import BudgetPoints, read_budget_points
 from latentwire.analysis.byte_axis import ByteAxis, byte_axis, draw_byte_axis
+from latentwire.analysis.commonest_key import commonest_key
 from latentwire.analysis.completeness import lent_sentences, n_sentences
-from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.frames import is_resampled, metric_of, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.order_styles import line_styles, order_words
@@ -370,9 +370,8 @@ def _caption(points: BudgetPoints, scale: ByteAxis) -> str:
     degenerate = bool(shown[["degenerate", "deranged_degenerate"]].any(axis=None))
     if degenerate or any(dot.degenerate for dot in points.overlay):
         sentences.append(f"Crossed out (\N{MULTIPLICATION SIGN}): the answer is {DEGENERATE_NOTE}.")
-    prior = letter_prior(shown)
-    if not math.isnan(prior):
-        sentences.append(f"Always the commonest key: {100 * prior:.1f} %.")
+    if prior := commonest_key(shown):
+        sentences.append(f"{prior[0].upper()}{prior[1:]}.")
     if points.codecs_left_out:
         more = f"{points.codecs_left_out} more codecs"
         sentences.append(f"{more}: see the picture of codecs against bits.")

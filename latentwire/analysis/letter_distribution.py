@@ -108,6 +108,12 @@ def letter_prior_accuracy(records: Iterable[Record]) -> float:
     return correct / len(keys)
 
 
+def commonest_key_share(records: Iterable[Record]) -> float:
+    """The share of questions that have the commonest key; NaN without any."""
+    keys = Counter(record.answer for record in records)
+    return ratio(max(keys.values(), default=0), keys.total())
+
+
 def ratio(part: float, whole: int) -> float:
     """A share of the whole; NaN of nothing."""
     return part / whole if whole else float("nan")

@@ -1,6 +1,5 @@
 """The budget curve as a table for the terminal, at most 100 columns wide."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from typing import Any
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from c2c.errors import printable
 from latentwire.analysis import unanswered
-from latentwire.analysis.curve import letter_prior
+from latentwire.analysis.commonest_key import commonest_key
 from latentwire.analysis.formatting import human_bytes, interval, percent
 from latentwire.analysis.frames import families, metric_of, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK, DEGENERATE_NOTE, endless
@@ -216,8 +215,8 @@ def _bytes(count: float) -> str:
 
 def _caption(rows: pd.DataFrame) -> str | None:
     """The baseline that needs no model: what the spread of the keys alone would score."""
-    prior = letter_prior(rows)
-    return None if math.isnan(prior) else f"always the commonest key: {percent(prior)} %\n"
+    prior = commonest_key(rows)
+    return f"{prior}\n" if prior else None
 
 
 def _mark(degenerate: bool) -> str:

@@ -177,8 +177,7 @@ def test_conditions_that_answer_with_one_letter_are_crossed_out(condition: Make)
 
 def test_the_caption_says_what_the_keys_alone_give(condition: Make) -> None:
     figure = draw([condition("ABAB", answers="AAAB")])
-    # A is the commonest of A A and of A B: 3 of 4 are answered right.
-    assert "Always the commonest key: 75.0 %" in words(figure)
+    assert "The commonest key is that of 75.0 % of these questions." in words(figure)
 
 
 def test_published_points_alone_are_the_curve(condition: Make) -> None:

@@ -32,7 +32,7 @@ def test_a_line_holds_the_numbers_of_its_point(condition: Make) -> None:
     assert words(c2c) == (
         f"bf16 1 front 400 75.0! [70.5, 79.0] 1.23 MB +50.0 [{low:+.1f}, {high:+.1f}] 25.0! 50.0"
     )
-    assert prior == "always the commonest key: 100.0 %"
+    assert prior == "always the commonest key (of the other half of the questions): 100.0 %"
     assert note == "! the answer is one letter for at least 70 % of the questions"
 
 
