@@ -82,6 +82,7 @@
   const setPoints = () => data.points.filter((point) => sets[state.set].groups.includes(point.group));
   const metric = () => setPoints()[0]?.metric ?? "accuracy";
   const isShown = (point) => isAlone(point) || Object.entries(point.filters).every(([axis, value]) => !state.off[axis].has(value));
+  const word = (codec) => data.words[codec] ?? codec;
   const style = (codec) => data.styles[codec] || ["#5A5A5A", "p"];
 
   // ---- pages of long tables ----
@@ -236,7 +237,7 @@
     root.addEventListener("pointerleave", hideTip);
     host.append(root);
     writeCaption(own, shown, controls);
-    byId("legend").replaceChildren(...[...new Set(sent.map((point) => point.filters.codec))].map((codec) => el("span", {}, icon(codec), codec)));
+    byId("legend").replaceChildren(...[...new Set(sent.map((point) => point.filters.codec))].map((codec) => el("span", {}, icon(codec), word(codec))));
   }
 
   function drawFront(root, panel, points, column, x, right) {
@@ -364,6 +365,8 @@
     percent(point[column], signed) + (mark ? " ×" : ""), " ",
     ...(point[`${column}_low`] === undefined || point[`${column}_low`] === null ? [] : [el("span", { class: "pale" }, interval(point[`${column}_low`], point[`${column}_high`], signed))]),
   ];
+  // Models of which no answer at all has the form that is asked for answer in another one: a share of 0 says nothing of a condition.
+  const inFormat = (point) => setPoints().some((each) => each.in_format_share) ? point.in_format_share : null;
   const COLUMNS = [
     ["condition", "", (p) => sender(p), (p) => named(p)],
     ["kept", "", (p) => p.kept, (p) => onWire(p) ? p.keep_ratio : null],
@@ -375,10 +378,10 @@
     ["pairing gain", "number", (p) => measured(p, "pairing_gain", true), (p) => p.pairing_gain],
     ...inPlaceOfOwn.map((control) => [`${control} %`, "number",
       (p) => measured(p, `${control}_score`, false, p[`${control}_degenerate`]), (p) => p[`${control}_score`]]),
-    ["in format %", "number", (p) => measured(p, "in_format_share", false), (p) => p.in_format_share],
-    ["unanswered", "number", (p) => p.unanswered ? el("span", { title: p.unanswered_reason }, whole(p.unanswered)) : "–", (p) => p.unanswered],
+    ["in format %", "number", (p) => inFormat(p) === null ? "–" : percent(inFormat(p)), (p) => inFormat(p)],
+    ["unanswered", "number", (p) => p.unanswered ? el("span", { title: p.unanswered_reason }, whole(p.unanswered)) : "–", (p) => p.unanswered || null],
     ["against 16 bits", "number", (p) => measured(p, "bf16_difference", true), (p) => p.bf16_difference],
-    ["no loss", "", (p) => p.non_inferior ?? "–", (p) => p.non_inferior],
+    ["no loss", "", (p) => p.non_inferior ?? "–", (p) => p.non_inferior ?? null],
   ].map(([title, kind, show, value, id]) => ({ title, kind, show, value, id: id || title }));
   // What the content of the message did: shown in place of the columns behind "pairing gain".
   const tested = (p, column) => {
@@ -406,7 +409,9 @@
     share("calibration error %", "calibration_error", false),
   ].map(([title, kind, show, value]) => ({ title, kind, show, value, id: title }));
   const behind = COLUMNS.findIndex((each) => each.id === "pairing gain") + 1;
-  const columnsShown = () => state.content ? [...COLUMNS.slice(0, behind), ...CONTENT] : COLUMNS;
+  // Without those of which no condition of the set has anything.
+  const columnsShown = () => (state.content ? [...COLUMNS.slice(0, behind), ...CONTENT] : COLUMNS)
+    .filter((each, place) => place < behind || state.content || setPoints().some((point) => each.value(point) !== null));
 
   function drawPoints() {
     const columns = columnsShown(), rows = setPoints().filter(isShown);
@@ -643,7 +648,7 @@
       const there = [...new Set(points.map((point) => point.filters[axis]))].filter((value) => value !== undefined);
       there.sort((a, b) => values.indexOf(a) - values.indexOf(b));
       choices(axis, title, axis === "control" ? controls.map((control) => [control, CONTROLS[control]])
-        : there.map((value) => [value, value, axis === "codec" ? icon(value) : null]));
+        : there.map((value) => [value, axis === "codec" ? word(value) : value, axis === "codec" ? icon(value) : null]));
     }
   }
 
@@ -654,7 +659,7 @@
     if (!isRead) return;
     const view = new URLSearchParams(), name = (place) => conditionName(state.conditions[place]);
     view.set("set", sets[state.set].dataset + " " + sets[state.set].pair);
-    for (const [axis, off] of Object.entries(state.off)) view.set(`without-${axis}`, [...off].join(","));
+    for (const [axis, off] of Object.entries(state.off)) view.set(`without-${axis}`, [...off].join(",")); // a name may hold ", "
     if (state.content) view.set("content", "true");
     view.set("sort", `${state.sort} ${state.down ? "down" : "up"}`);
     if (state.conditions[state.first]) view.set("first", name(state.first));
@@ -670,7 +675,7 @@
     const wanted = sets.findIndex((each) => `${each.dataset} ${each.pair}` === view.get("set"));
     if (wanted >= 0) { byId("set").value = String(wanted); changeSet(); }
     for (const axis of Object.keys(state.off)) {
-      if (view.has(`without-${axis}`)) state.off[axis] = new Set(view.get(`without-${axis}`).split(",").filter(Boolean));
+      if (view.has(`without-${axis}`)) state.off[axis] = new Set(view.get(`without-${axis}`).split(/,(?! )/).filter(Boolean));
     }
     const [sort, way] = (view.get("sort") ?? "").split(/ (?=(?:down|up)$)/);
     state.content = byId("content").checked = view.get("content") === "true";
