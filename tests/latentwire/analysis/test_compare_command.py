@@ -117,7 +117,7 @@ def test_the_condition_to_use(capsys: pytest.CaptureFixture[str]) -> None:
         (["compare", "codec=a", "codec=b", "--dataset", "x"], "has no finished answers of such"),
         (
             ["compare", "codec=a", "codec=b", "--source", "published"],
-            "bring them in first with latentwire run published -P reference_dir=DIR (docs/published",
+            "bring them in first with latentwire run published -P reference_dir=DIR",
         ),
         (["nearest"], "give --bytes or --accuracy"),
         (["nearest", "--bytes", "nan"], "give --bytes or --accuracy"),
