@@ -44,7 +44,7 @@ EDGE = 0.012  # of the page's width: where title and caption begin
 # In points: a triangle or a diamond needs more to look as large as a square.
 MARKER_SIZES = {"o": 5.2, "s": 4.9, "^": 6.2, "v": 6.2, "D": 4.7, "<": 6.2, ">": 6.2}
 OTHER_SIZE = 6.0
-CONTROL_SCALE, PUBLISHED_SCALE = 0.68, 1.65  # of a hollow marker, to a filled one
+CONTROL_SCALE, PUBLISHED_SCALE = 1.3, 1.75  # of a hollow marker, to a filled one
 BARS: dict[str, Any] = {"elinewidth": 0.8, "capsize": 1.8, "capthick": 0.8}
 DEGENERATE_SIGN = " \N{MULTIPLICATION SIGN}"  # the cross, in words
 RATIO_POINTS = 8.6  # between the rows of keep ratios
@@ -69,8 +69,8 @@ def draw_budget_curve(
     deranged control; receiver and sharer alone as level lines with their intervals on the right
     edge. Conditions that answer nearly always with one letter are
     crossed out. Below, the pairing gain. Left of the caches the
-    axis may be squeezed (see `byte_axis`). Points of nearly equal bytes
-    are drawn side by side, at most a few per cent from their place. A broad grey step in either
+    axis may be squeezed (see `byte_axis`). Points that would hide each other
+    are drawn side by side, less than a mark's width from their place. A broad grey step in either
     panel joins the caches that no other beats, in bytes and in height (crossed out and incomplete
     ones do not count). Texts, the letter and logits are hollow marks of one colour. What is not
     complete is pale (see `completeness`).
@@ -118,8 +118,8 @@ def _mark(colour: str, marker: str, scale: float = 1.0, **look: Any) -> dict[str
     return {"color": colour, "marker": marker, "markersize": size, "linestyle": "none", **look}
 
 
-def _hollow(colour: str, marker: str, scale: float, fill: str = "none") -> dict[str, Any]:
-    return _mark(colour, marker, scale, markerfacecolor=fill, markeredgewidth=0.9)
+def _hollow(colour: str, marker: str, scale: float) -> dict[str, Any]:
+    return _mark(colour, marker, scale, markerfacecolor="none", markeredgewidth=0.9)
 
 
 def _panels(figure: Figure, *, gains: bool) -> tuple[Axes, Axes]:
@@ -189,10 +189,10 @@ def _draw_score(
 ) -> None:
     _draw_series(axes, dots, styles, "score")
     for dot in (dot for dot in dots if not math.isnan(dot.deranged)):
-        # On top and smaller: where the control scores the same as the matched cache, both stay
-        # visible, as a marker with a hollow core.
-        look = _hollow(*styles[dot.codec], CONTROL_SCALE, "white")
-        axes.plot(dot.x, dot.deranged, alpha=dot.alpha("gain"), zorder=5, **look)
+        # Below and larger: where the control scores the same as the matched cache, both stay
+        # visible, as a marker with a ring.
+        look = _hollow(*styles[dot.codec], CONTROL_SCALE)
+        axes.plot(dot.x, dot.deranged, alpha=dot.alpha("gain"), zorder=3, **look)
         if dot.deranged_degenerate:
             draw_cross(axes, dot.x, dot.deranged)
     for dot in overlay:
@@ -364,7 +364,7 @@ def _caption(points: BudgetPoints, scale: ByteAxis) -> str:
     if _answering_alone(shown)["system"].eq("calibrated").any():
         sentences.append("Calibrated: the receiver without its letter prior.")
     if any(not np.isclose(dot.x, dot.wire_bytes) for dot in points.dots):
-        sentences.append("Points of nearly equal bytes stand side by side.")
+        sentences.append("Points that would hide each other stand side by side.")
     if scale.squeeze < 1:
         sentences.append("Left of the two strokes the axis is squeezed.")
     degenerate = bool(shown[["degenerate", "deranged_degenerate"]].any(axis=None))

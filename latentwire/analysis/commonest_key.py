@@ -5,6 +5,7 @@ import math
 import pandas as pd
 
 from latentwire.analysis.formatting import percent
+from latentwire.analysis.frames import records
 
 FEW = 100  # questions, below which halves of them say little of each other's keys
 
@@ -19,7 +20,7 @@ def commonest_key(rows: pd.DataFrame) -> str | None:
     """
     if rows.empty:
         return None
-    row = rows.loc[rows["examples"].idxmax()]
+    row = records(rows)[int(rows["examples"].to_numpy().argmax())]
     plain, prior = float(row["commonest_key_share"]), float(row["letter_prior_accuracy"])
     if row["examples"] < FEW and not math.isnan(plain):
         return f"the commonest key is that of {percent(plain)} % of these questions"
