@@ -1,5 +1,6 @@
 """The budget curve as a table for the terminal, at most 100 columns wide."""
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from typing import Any
@@ -166,7 +167,8 @@ def _part(title: str, rows: pd.DataFrame) -> Table:
     names = [cells[0] for cells in lines]
     free = WIDTH - 3 - sum(width + 2 for width in widths)
     # Long names are folded rather than cut: a cut name could be another condition's.
-    wide = max(_narrowest(names), min(free, max(map(len, names))))
+    words = max(min(len(word), _LONG_WORD) for name in names for word in name.split())
+    wide = max(words, min(free, max(map(len, names))))
     table.add_column("", overflow="fold", width=wide)
     for head, width in zip(heads[1:], widths, strict=True):
         look: dict[str, Any] = {"justify": "left" if head == "order" else "right"}
@@ -189,9 +191,17 @@ def _room(heads: Sequence[str], lines: list[list[str]]) -> int:
 
 
 def _narrowest(names: Sequence[str]) -> int:
-    """The columns that names are folded into at most, whole words where they are not long."""
-    words = [word for name in names for word in name.split()]
-    return min(max(map(len, names)), max(_NAME, *(min(len(word), _LONG_WORD) for word in words)))
+    """The columns that names are folded into at most: into two lines, and whole words, where they
+    are not long."""
+
+    def fits(name: str, width: int) -> bool:
+        return len(textwrap.wrap(name, width, break_long_words=False)) <= 2 and (
+            max(map(len, name.split())) <= width
+        )
+
+    widths = range(_NAME, _LONG_WORD)
+    wide = (next((w for w in widths if fits(name, w)), _LONG_WORD) for name in names)
+    return min(max(map(len, names)), max(wide))
 
 
 def _folded(told: list[_Told]) -> list[_Told]:
