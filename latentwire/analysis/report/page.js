@@ -368,7 +368,7 @@
   // Models of which no answer at all has the form that is asked for answer in another one: a share of 0 says nothing of a condition.
   const inFormat = (point) => setPoints().some((each) => each.in_format_share) ? point.in_format_share : null;
   const COLUMNS = [
-    ["condition", "", (p) => sender(p), (p) => named(p)],
+    ["condition", "", (p) => p.kept ? [sender(p), el("span", { class: "narrow pale" }, ` ${p.kept}`)] : sender(p), (p) => named(p)],
     ["kept", "", (p) => p.kept, (p) => onWire(p) ? p.keep_ratio : null],
     ["n", "number", (p) => whole(p.examples) + (p.complete ? "" : `/${whole(p.examples_total)} *`), (p) => p.examples],
     ["bytes", "number", (p) => p.wire_bytes_mean === null ? "–" : humanBytes(p.wire_bytes_mean), (p) => p.wire_bytes_mean, "wire_bytes_mean"],

@@ -600,3 +600,5 @@ def test_a_wide_table_scrolls_in_its_box_and_names_stay(page: Any, width: int) -
     page_width, left, name_width, last = seen
     assert page_width <= width and 0 <= left < 40 and last <= width
     assert name_width < width / 2
+    kept = "return document.querySelector('#points tbody .narrow').offsetWidth > 0"
+    assert page.execute_script(kept) == (width == 400)
