@@ -13,7 +13,7 @@ from latentwire.spec.names import condition_name
 
 NAMED = 4  # conditions that one sentence lists by name
 NOT_RUN = "the deranged control was not run"
-MORE = "with more questions, some would have an equal length"
+MORE = "with more questions, some may have an equal length"
 
 
 def why_no_gain(row: Mapping[Any, Any]) -> str | None:

@@ -18,7 +18,7 @@ from latentwire.analysis.table import render_table
 Make = Callable[..., ConditionResult]
 WHY = (
     "all 10 donors have prompts of another length, so their answers do not count for the pairing"
-    " gain; with more questions, some would have an equal length"
+    " gain; with more questions, some may have an equal length"
 )
 
 
