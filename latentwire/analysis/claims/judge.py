@@ -102,8 +102,8 @@ def _nothing_claimed(files: Sequence[ClaimFile], source: str) -> str:
     return (
         f"the tracking store has no finished {source} answers{of} on"
         f" {', '.join(datasets)}, which the claims of {names} are about:"
-        f" to have some, {to_run(source)}; or name another --source or --pair, or write claims about"
-        " what there is (docs/claims.md)"
+        f" to have some, {to_run(source)};"
+        " or name another --source or --pair, or write claims about what there is (docs/claims.md)"
     )
 
 
