@@ -209,6 +209,16 @@ def test_a_model_alone_that_answered_nothing_is_not_shown(condition: Make) -> No
         assert [said in text for text in texts] == [False, True]
 
 
+def test_a_control_is_a_ring_below_what_it_may_equal(condition: Make) -> None:
+    upper, _ = panels(draw(grid(condition)))
+    rings, own = hollow(upper), filled(upper)
+    assert len(rings) == len(own) == 7
+    assert {ring.get_markerfacecolor() for ring in rings} == {"none"}
+    assert max(ring.get_zorder() for ring in rings) < min(dot.get_zorder() for dot in own)
+    larger = min(ring.get_markersize() for ring in rings) / min(d.get_markersize() for d in own)
+    assert larger > 1.2
+
+
 def test_a_missing_control_is_said(condition: Make) -> None:
     assert "deranged control was not run" in words(draw(grid(condition, deranged=False)))
     assert "was not run" not in words(draw(grid(condition)))

@@ -141,13 +141,9 @@ def test_answers_that_run_to_the_limit_are_said(condition: Make) -> None:
     sentence = endless(9, 10, TASK)
     assert sentence is not None
     assert sentence.startswith("9 of 10 answers ran to the limit of 64 tokens")
-    assert (
-        endless(8, 10, TASK)
-        is endless(0, 0, TASK)
-        is None
-    )
+    assert endless(8, 10, TASK) is endless(0, 0, TASK) is None
     # And by the terminal's table, which the description of a run shows too.
     part = replace(condition("A" * 10, system="sharer"), records=tuple(records))
     text = " ".join(render_table(build_curve([part])).split())
-    assert "9 of 10 answers ran to the limit of 64 tokens" in text
+    assert "set, sharer alone: 9 of 10 answers ran to the limit of 64 tokens" in text
     assert "limit" not in render_table(build_curve([condition("A" * 10, system="sharer")]))

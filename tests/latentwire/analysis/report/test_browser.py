@@ -602,3 +602,18 @@ def test_a_wide_table_scrolls_in_its_box_and_names_stay(page: Any, width: int) -
     assert name_width < width / 2
     kept = "return document.querySelector('#points tbody .narrow').offsetWidth > 0"
     assert page.execute_script(kept) == (width == 400)
+
+
+def test_why_no_gain_is_drawn_stands_below_the_chart(
+    page: Any, condition: Make, tmp_path: Path
+) -> None:
+    assert "No pairing gain" not in texts(page, "#caption")[0]
+    results = [
+        replace(part, records=[replace(r, donor_tokens=7) for r in part.records])
+        if part.control == "deranged"
+        else part
+        for part in study(condition)
+    ]
+    open_file(page, write(tmp_path, results, {}))
+    assert "No pairing gain: all 60 donors have prompts of another" in texts(page, "#caption")[0]
+    assert "gain" not in [kind for kind, _ in marks(page)]
