@@ -305,7 +305,7 @@
     mark.append(
       isFilled ? shape(marker, px, py, 5, { fill: colour, stroke: "#fff", "stroke-width": .8 })
         : kind === "published" ? shape(marker, px, py, 8, { fill: "none", stroke: "#8a8a8a", "stroke-width": 1.4 })
-          : shape(marker, px, py, 3.6, { fill: "#fff", stroke: colour, "stroke-width": 1.3, "stroke-dasharray": unpaired.includes(kind) ? "2 1.5" : null }),
+          : shape(marker, px, py, 6.6, { fill: "none", "pointer-events": "all", stroke: colour, "stroke-width": 1.3, "stroke-dasharray": unpaired.includes(kind) ? "2 1.5" : null }),
     );
     if (degenerate) mark.append(cross(px, py));
     marks.push({ x: px, y: py, text });
@@ -348,7 +348,7 @@
       if (alone) parts.push(`Level ${line} line: ${system} alone, ${percent(alone.score)} %${alone.degenerate ? " ×" : ""}.`);
     }
     const hollow = controls.filter((control) => inPlaceOfOwn.includes(control));
-    if (hollow.length) parts.push(`Small hollow marks: ${hollow.map((control) => unpaired.includes(control) ? `${CONTROLS[control]} (dashed)` : control).join(", ")}.`);
+    if (hollow.length) parts.push(`Hollow marks: ${hollow.map((control) => unpaired.includes(control) ? `${CONTROLS[control]} (dashed)` : control).join(", ")}.`);
     if (sets[state.set].groups.length > 1) parts.push("Large grey hollow marks: published.");
     const caches = asked.filter(onWire);
     if (caches.length && caches.every((point) => point.no_gain)) parts.push(`No pairing gain: ${[...new Set(caches.map((point) => point.no_gain))].join("; ")}.`);

@@ -617,3 +617,15 @@ def test_why_no_gain_is_drawn_stands_below_the_chart(
     open_file(page, write(tmp_path, results, {}))
     assert "No pairing gain: all 60 donors have prompts of another" in texts(page, "#caption")[0]
     assert "gain" not in [kind for kind, _ in marks(page)]
+
+
+def test_a_control_is_a_ring_around_what_it_may_equal(page: Any) -> None:
+    found = page.execute_script(
+        "const of = (kind) => [...document.querySelectorAll(`#chart .mark[data-kind=${kind}]`)]"
+        ".map((m) => { const shape = m.lastElementChild;"
+        " return [shape.getBBox().width, shape.getAttribute('fill')]; });"
+        "return [of('matched'), of('deranged')]"
+    )
+    own, lent = found
+    assert {fill for _, fill in lent} == {"none"} and len(own) == len(lent) == 5
+    assert min(width for width, _ in lent) > min(width for width, _ in own) * 1.2
