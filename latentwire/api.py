@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentwire.errors import LatentWireError, quoted
-from latentwire.suggestion import known_names
+from latentwire.suggestion import known_names, to_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -237,8 +237,8 @@ def answers(
     if not found:
         asked = " ".join(filter(None, (source, pair, dataset)))
         raise LatentWireError(
-            f"the tracking store has no finished answers of such conditions ({asked}): run m0, m2"
-            " or m3 first, or name others"
+            f"the tracking store has no finished answers of such conditions ({asked}):"
+            f" {to_run(source)}, or name others"
         )
     return found
 

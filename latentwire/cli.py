@@ -26,6 +26,8 @@ from latentwire.printable import PlainParser, printable_output
 from latentwire.terminal import add_verbosity, prepare_output, set_verbosity, shown_log
 from latentwire.user_files import output_folder, user_path
 
+log = logging.getLogger(__name__)
+
 if TYPE_CHECKING:  # it takes a second to import
     from latentwire.analysis.curve import ConditionResult
 
@@ -243,7 +245,9 @@ def _claims(options: argparse.Namespace) -> None:
 
     files = [claim.load_claims(options.file)] if options.file else claim.shipped_claims()
     if options.pair:
-        files = [replace(file, pair=file.pair or options.pair) for file in files]
+        if options.file and files[0].pair not in (None, options.pair):
+            raise LatentWireError(f"{options.file} is about {files[0].pair}, not {options.pair}")
+        files = [replace(f, pair=options.pair) for f in files if f.pair in (None, options.pair)]
     # Claims on trainings are about pairs with names of their own.
     searched = None if any(file.trainings for file in files) else options.pair
     with _naming_refusals():
@@ -281,6 +285,10 @@ def _nearest(options: argparse.Namespace) -> None:
     limits = {name: value for name, value in given.items() if value is not None}
     if not limits or not all(0 < value < math.inf for value in limits.values()):
         raise LatentWireError("give --bytes or --accuracy (or both), a number above 0")
+    if limits.get("accuracy", 1) < 1:
+        log.warning(
+            "--accuracy is in per cent: %g is %g %% of the questions", *[limits["accuracy"]] * 2
+        )
     wanted = Wanted(
         limits.get("bytes", math.inf),
         limits.get("accuracy", 0) / 100,

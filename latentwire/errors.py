@@ -65,9 +65,11 @@ def first_line(error: BaseException) -> str:
 
 
 def first_of(names: Sequence[str], most: int) -> str:
-    """Some names in a sentence: of many the first, and how many more there are."""
+    """Some names in a sentence: of many the first, and how many more there are. Names that hold a
+    comma are separated by semicolons."""
+    mark = "; " if any("," in name for name in names) else ", "
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return mark.join(names[:most]) + more
 
 
 def unwritable(error: BaseException) -> str | None:

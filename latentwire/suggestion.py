@@ -17,6 +17,15 @@ def did_you_mean(typed: str, known: Iterable[str], most: int = 1) -> str:
     return f" (did you mean {_either(found)}?)" if found else ""
 
 
+def to_run(source: str) -> str:
+    """What to run where the store has no answers of a source, local or published (or both)."""
+    own = "run m0, m2 or m3 first"
+    published = "latentwire run published -P reference_dir=DIR"
+    if source == "published":
+        return f"bring them in first with {published} (docs/published.md)"
+    return f"{own}, or {published} for the published study" if "published" in source else own
+
+
 def known_names(typed: str, known: Iterable[str], listing: str) -> str:
     """The end of a sentence that refuses a name: those that there are or, where they are many, the
     near ones and the command that lists all."""

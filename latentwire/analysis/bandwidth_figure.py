@@ -74,7 +74,8 @@ def draw_links(table: pd.DataFrame, dataset: str, pair: str, width: Width = Widt
         axes.set_ylabel(width.wrapped(height, LABEL_CHARACTERS), fontsize=8.5)
     title = (
         f"{pair_label(pair)}, {label(dataset)}: which way is first;"
-        f" {rows['device'].iloc[0]}, batch 1\nin brackets: share answered rightly"
+        f" {rows['device'].iloc[0]}, batch 1\nin brackets: share answered rightly,"
+        " of ways with which all questions were answered"
     )
     figure.suptitle(width.wrapped(title, TITLE_CHARACTERS), fontsize=9.5)
     handles = _legend(found[STARTS[0]], sound[STARTS[0]], shown)

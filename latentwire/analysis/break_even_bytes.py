@@ -6,7 +6,8 @@ beat messages from b on if theirs is higher at b and at every larger budget that
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from latentwire.controls.registry import MATCHED
 from latentwire.spec.axes import CACHES, NONE, SENDING, TEXTS
 
 RIVALS = {"text": TEXTS, "any message": tuple(name for name in SENDING if name not in CACHES)}
+ANSWERS = ("letter", "logits")  # what is sent in place of a cache and is no text
 COLUMNS = (
     *("pair", "dataset", "source", "rivals", "questions"),
     *("bytes", "bytes_low", "bytes_high", "never_share"),
@@ -146,9 +148,22 @@ def text_sentence(rows: pd.DataFrame) -> str:
     if known.empty:
         return ""
     names = ("beats_text_bytes", "beats_text_bytes_low", "beats_text_bytes_high")
-    own, low, high = (_budget(float(known[name].iloc[0])) for name in names)
-    found = "never beat text" if own == "never" else f"beat text from {own} on (thin line)"
-    return f"Caches {found}; 95 % interval above {low} to {high}."
+    own, low, high = (float(known[name].iloc[0]) for name in names)
+    found = "never beat text" if np.isinf(own) else f"beat text from {human_bytes(own)} on"
+    line = "" if np.isinf(own) else "thin line; "
+    return f"Caches {found} ({line}95 % interval: {_reach(low, high)}).{_stay_above(rows)}"
+
+
+def _stay_above(rows: pd.DataFrame) -> str:
+    """Which answers of a few bytes no cache beats, for "text" is not all that competes."""
+    whole = rows[rows["complete"] & rows["score"].notna()]
+    best = whole.loc[whole["system"].isin(CACHES), "score"].max()
+    above = whole[whole["system"].isin(ANSWERS) & (whole["score"] >= best)]
+    names = [
+        f"{row['system']} ({human_bytes(row['wire_bytes_mean'])})"
+        for row in above.to_dict("records")
+    ]
+    return f" No text, and beaten by no cache: {', '.join(names)}." if names else ""
 
 
 def sentences(frame: pd.DataFrame) -> list[str]:
@@ -163,15 +178,32 @@ def sentences(frame: pd.DataFrame) -> list[str]:
                 " questions, so from where on caches are better is not said."
             )
             continue
-        own, low, high = (_budget(row[name]) for name in ("bytes", "bytes_low", "bytes_high"))
-        found = "never beat" if own == "never" else f"beat, from {own} on,"
+        own = row["bytes"]
+        found = "never beat" if np.isinf(own) else f"beat, from {human_bytes(own)} on,"
         said.append(
-            f"{where}: caches {found} {row['rivals']} (95 % interval above {low} to {high};"
-            f" never in {100 * row['never_share']:.0f} % of resamples,"
-            f" {row['questions']} questions)."
+            f"{where}: caches {found} {row['rivals']} ({_chance(row)}, {row['questions']}"
+            " questions)."
         )
     return said
 
 
-def _budget(wire_bytes: float) -> str:
-    return "never" if np.isinf(wire_bytes) else human_bytes(wire_bytes)
+def _chance(row: Mapping[Any, Any]) -> str:
+    """What other questions might have shown, without what says nothing."""
+    never = round(100 * row["never_share"])
+    if never == 100 and np.isinf(row["bytes"]):
+        return "in 100 % of resamples"
+    reach = f"95 % interval: {_reach(row['bytes_low'], row['bytes_high'])}"
+    return f"{reach}; never in {never} % of resamples" if never > 0 else reach
+
+
+def _reach(low: float, high: float) -> str:
+    """The interval, which lies above `low` and up to `high`, in words."""
+    if np.isinf(high):
+        return f"above {human_bytes(low)}, or never" if low else "any bytes, or never"
+    if human_bytes(low) == human_bytes(high):
+        return f"about {human_bytes(high)}"
+    return (
+        f"above {human_bytes(low)}, at most {human_bytes(high)}"
+        if low
+        else (f"at most {human_bytes(high)}")
+    )

@@ -19,11 +19,12 @@ from matplotlib.transforms import blended_transform_factory
 from latentwire.analysis.break_even_bytes import text_sentence
 from latentwire.analysis.budget_points import BudgetPoints, read_budget_points
 from latentwire.analysis.byte_axis import ByteAxis, byte_axis, draw_byte_axis
+from latentwire.analysis.commonest_key import commonest_key
 from latentwire.analysis.completeness import lent_sentences, n_sentences
-from latentwire.analysis.curve import letter_prior
 from latentwire.analysis.frames import is_resampled, metric_of, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
 from latentwire.analysis.order_styles import line_styles, order_words
+from latentwire.analysis.pairing_told import no_gain_at_all, uncounted_sentences
 from latentwire.analysis.pareto import pareto_front
 from latentwire.analysis.picture_width import Width
 from latentwire.analysis.pictures import DPI, PALE, label, legend_columns, pair_label, styled
@@ -36,13 +37,14 @@ from latentwire.spec.axes import ALONE
 WIDTH, HEIGHT = 6.5, 5.5  # inches: a two-column paper's full width
 LINE_INCHES = 0.12  # of a caption, for which a column's picture is higher
 GREY = "0.45"
+WHY_CHARACTERS = 100, 48  # of a line that stands in a panel's place, likewise
 CAPTION_CHARACTERS = 130, 64  # of its size, across a page and a column
 EDGE = 0.012  # of the page's width: where title and caption begin
 
 # In points: a triangle or a diamond needs more to look as large as a square.
 MARKER_SIZES = {"o": 5.2, "s": 4.9, "^": 6.2, "v": 6.2, "D": 4.7, "<": 6.2, ">": 6.2}
 OTHER_SIZE = 6.0
-CONTROL_SCALE, PUBLISHED_SCALE = 0.68, 1.65  # of a hollow marker, to a filled one
+CONTROL_SCALE, PUBLISHED_SCALE = 1.3, 1.75  # of a hollow marker, to a filled one
 BARS: dict[str, Any] = {"elinewidth": 0.8, "capsize": 1.8, "capthick": 0.8}
 DEGENERATE_SIGN = " \N{MULTIPLICATION SIGN}"  # the cross, in words
 RATIO_POINTS = 8.6  # between the rows of keep ratios
@@ -67,8 +69,8 @@ def draw_budget_curve(
     deranged control; receiver and sharer alone as level lines with their intervals on the right
     edge. Conditions that answer nearly always with one letter are
     crossed out. Below, the pairing gain. Left of the caches the
-    axis may be squeezed (see `byte_axis`). Points of nearly equal bytes
-    are drawn side by side, at most a few per cent from their place. A broad grey step in either
+    axis may be squeezed (see `byte_axis`). Points that would hide each other
+    are drawn side by side, less than a mark's width from their place. A broad grey step in either
     panel joins the caches that no other beats, in bytes and in height (crossed out and incomplete
     ones do not count). Texts, the letter and logits are hollow marks of one colour. What is not
     complete is pale (see `completeness`).
@@ -96,7 +98,7 @@ def draw_budget_curve(
     _draw_front(lower, gains, "gain", scale.high)
     _draw_score(upper, dots, points.overlay, styles, points.metric)
     _draw_references(upper, points.rows, width)
-    _draw_gain(lower, gains, styles)
+    _draw_gain(lower, gains, styles, points.rows, width)
     draw_baselines(upper, lower if gains else None, baselines)
     if baselines and width is Width.PAGE:
         upper.legend(fontsize=6.5, frameon=True, framealpha=0.85, edgecolor="0.85", loc="best")
@@ -116,8 +118,8 @@ def _mark(colour: str, marker: str, scale: float = 1.0, **look: Any) -> dict[str
     return {"color": colour, "marker": marker, "markersize": size, "linestyle": "none", **look}
 
 
-def _hollow(colour: str, marker: str, scale: float, fill: str = "none") -> dict[str, Any]:
-    return _mark(colour, marker, scale, markerfacecolor=fill, markeredgewidth=0.9)
+def _hollow(colour: str, marker: str, scale: float) -> dict[str, Any]:
+    return _mark(colour, marker, scale, markerfacecolor="none", markeredgewidth=0.9)
 
 
 def _panels(figure: Figure, *, gains: bool) -> tuple[Axes, Axes]:
@@ -187,10 +189,10 @@ def _draw_score(
 ) -> None:
     _draw_series(axes, dots, styles, "score")
     for dot in (dot for dot in dots if not math.isnan(dot.deranged)):
-        # On top and smaller: where the control scores the same as the matched cache, both stay
-        # visible, as a marker with a hollow core.
-        look = _hollow(*styles[dot.codec], CONTROL_SCALE, "white")
-        axes.plot(dot.x, dot.deranged, alpha=dot.alpha("gain"), zorder=5, **look)
+        # Below and larger: where the control scores the same as the matched cache, both stay
+        # visible, as a marker with a ring.
+        look = _hollow(*styles[dot.codec], CONTROL_SCALE)
+        axes.plot(dot.x, dot.deranged, alpha=dot.alpha("gain"), zorder=3, **look)
         if dot.deranged_degenerate:
             draw_cross(axes, dot.x, dot.deranged)
     for dot in overlay:
@@ -278,11 +280,14 @@ def _stacked(labels: Sequence[Annotation], top: float) -> float:
     return RATIO_POINTS * len(free)
 
 
-def _draw_gain(axes: Axes, dots: Sequence[PlotPoint], styles: Styles) -> None:
+def _draw_gain(
+    axes: Axes, dots: Sequence[PlotPoint], styles: Styles, rows: pd.DataFrame, width: Width
+) -> None:
     if not dots:
         look: dict[str, Any] = {"fontsize": 7.5, "style": "italic", "color": GREY}
         look |= {"transform": axes.transAxes, "ha": "center", "va": "center"}
-        axes.text(0.5, 0.5, "no pairing gain: the deranged control was not run", **look)
+        why = textwrap.wrap(no_gain_at_all(rows), width.choose(*WHY_CHARACTERS))
+        axes.text(0.5, 0.5, "\n".join(why), **look)
         axes.set_yticks([])
         return
     axes.axhline(0, color="0.25", linewidth=0.8, zorder=1)
@@ -355,18 +360,18 @@ def _caption(points: BudgetPoints, scale: ByteAxis) -> str:
     sentences += [f"{sentence}." for sentence in unfinished]
     if gains:
         sentences += lent_sentences(shown)
+        sentences += [f"{said[0].upper()}{said[1:]}." for said in uncounted_sentences(shown)]
     if _answering_alone(shown)["system"].eq("calibrated").any():
         sentences.append("Calibrated: the receiver without its letter prior.")
     if any(not np.isclose(dot.x, dot.wire_bytes) for dot in points.dots):
-        sentences.append("Points of nearly equal bytes stand side by side.")
+        sentences.append("Points that would hide each other stand side by side.")
     if scale.squeeze < 1:
         sentences.append("Left of the two strokes the axis is squeezed.")
     degenerate = bool(shown[["degenerate", "deranged_degenerate"]].any(axis=None))
     if degenerate or any(dot.degenerate for dot in points.overlay):
         sentences.append(f"Crossed out (\N{MULTIPLICATION SIGN}): the answer is {DEGENERATE_NOTE}.")
-    prior = letter_prior(shown)
-    if not math.isnan(prior):
-        sentences.append(f"Always the commonest key: {100 * prior:.1f} %.")
+    if prior := commonest_key(shown):
+        sentences.append(f"{prior[0].upper()}{prior[1:]}.")
     if points.codecs_left_out:
         more = f"{points.codecs_left_out} more codecs"
         sentences.append(f"{more}: see the picture of codecs against bits.")

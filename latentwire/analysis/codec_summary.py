@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from latentwire.analysis.formatting import human_bytes
 from latentwire.analysis.frames import records
 from latentwire.analysis.markdown import assemble, escape, markdown_table, picture
 from latentwire.analysis.safe_names import metric_names
@@ -44,7 +45,7 @@ def codec_note(table: pd.DataFrame, titles: Mapping[str, str], pictures: Sequenc
     names = [name for name in titles if name in table]
     head = ["dataset", "codec", *(titles[name] for name in names)]
     cells = [
-        [*map(escape, (row["dataset"], row["codec"])), *(_number(row[name]) for name in names)]
+        [*map(escape, (row["dataset"], row["codec"])), *(_cell(name, row[name]) for name in names)]
         for row in records(table)
     ]
     lines = "\n".join(markdown_table(head, cells))
@@ -66,6 +67,10 @@ def _sentences(dataset: str, rows: pd.DataFrame) -> Iterator[str]:
         f"Mean relative errors go up to {_number(rows['key_error_mean'].max())} for keys"
         f" and {_number(rows['value_error_mean'].max())} for values."
     )
+
+
+def _cell(name: str, value: Any) -> str:
+    return human_bytes(value) if name == "wire_bytes_mean" else _number(value)
 
 
 def _number(value: Any) -> str:

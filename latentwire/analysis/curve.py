@@ -28,6 +28,7 @@ from latentwire.analysis.donors import DonorAnswers, lent_answers
 from latentwire.analysis.frames import FAMILY, whole_caches
 from latentwire.analysis.letter_distribution import (
     at_limit,
+    commonest_key_share,
     in_format_share,
     letter_prior_accuracy,
     ratio,
@@ -120,7 +121,7 @@ COLUMNS: dict[str, str] = {
     **_of_type("float64", "in_format_share", "output_tokens_mean"),
     "at_limit": "int64",
     **_of_controls(_TOP_LETTER, in_place_of_own()),
-    "letter_prior_accuracy": "float64",
+    **_of_type("float64", "letter_prior_accuracy", "commonest_key_share"),
     **_of_type("int64", "bf16_examples", "bf16_differing"),
     **_of_type("float64", *_with_ends("bf16_difference"), "bf16_p", "bf16_p_holm"),
     **_of_type("float64", "margin_points", "non_inferior_p", "non_inferior_p_holm"),
@@ -265,12 +266,6 @@ def reference_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """Of a curve's rows those of the whole cache in 16 bits: one an alignment."""
     whole = whole_caches(rows)
     return whole[(whole["codec"] == REFERENCE_CODEC) & whole["calibration"].isna()]
-
-
-def letter_prior(rows: pd.DataFrame) -> float:
-    """The letter prior of rows of one dataset, by the row that has most questions; NaN for none."""
-    known = rows.sort_values("examples", kind="stable")["letter_prior_accuracy"].dropna()
-    return float("nan") if known.empty else float(known.iloc[-1])
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -521,7 +516,7 @@ def _byte_columns(own: Mapping[str, Record]) -> dict[str, Any]:
 
 def _answer_columns(own: Collection[Record], task: Task) -> dict[str, Any]:
     """What the answers are, right or wrong."""
-    answers = spread(own)
+    answers, is_choice = spread(own), task.metric == Task.metric
     return {
         "unparsed_share": answers.unparsed_share,
         **{name: getattr(answers, name) for name in _TOP_LETTER},
@@ -530,9 +525,8 @@ def _answer_columns(own: Collection[Record], task: Task) -> dict[str, Any]:
         "in_format_share": in_format_share(own, task),
         "output_tokens_mean": answers.output_tokens_mean,
         "at_limit": at_limit(own, task),
-        "letter_prior_accuracy": (
-            letter_prior_accuracy(own) if task.metric == Task.metric else float("nan")
-        ),
+        "letter_prior_accuracy": letter_prior_accuracy(own) if is_choice else float("nan"),
+        "commonest_key_share": commonest_key_share(own) if is_choice else float("nan"),
     }
 
 

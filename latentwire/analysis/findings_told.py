@@ -12,6 +12,7 @@ from latentwire.analysis.curve import reference_rows
 from latentwire.analysis.formatting import percent
 from latentwire.analysis.frames import families, metric_of, published_note, records, whole_caches
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK
+from latentwire.analysis.pairing_told import why_no_gain
 from latentwire.analysis.pareto import pareto_front
 from latentwire.analysis.table import with_interval
 from latentwire.spec.names import condition_name
@@ -115,4 +116,5 @@ def _control(reference: pd.DataFrame) -> str:
             else "what another question's cache scores was not measured"
         )
     mark = DEGENERATE_MARK if row["deranged_degenerate"] else ""
-    return f"another question's cache scores {percent(row['deranged_score'])}{mark}"
+    but = f", but {why}" if (why := why_no_gain(row)) else ""
+    return f"another question's cache scores {percent(row['deranged_score'])}{mark}{but}"

@@ -1,12 +1,11 @@
 """The budget curve as LaTeX tables for a paper: booktabs, with n and intervals."""
 
-import math
 import unicodedata
 from typing import Any
 
 import pandas as pd
 
-from latentwire.analysis.curve import letter_prior
+from latentwire.analysis.commonest_key import commonest_key
 from latentwire.analysis.formatting import human_bytes, percent
 from latentwire.analysis.frames import families, is_resampled, metric_of, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
@@ -87,9 +86,8 @@ def _caption(pair: str, dataset: str, source: str, rows: pd.DataFrame) -> str:
         parts.append(rf"$\times$: the answer is {escape(DEGENERATE_NOTE)}.")
     if not rows["complete"].all():
         parts.append(rf"$^{{*}}$ incomplete: not all of {rows['examples_total'].max()} questions.")
-    prior = letter_prior(rows)
-    if not math.isnan(prior):
-        parts.append(rf"Always the commonest key: {percent(prior)}\,\%.")
+    if prior := commonest_key(rows):
+        parts.append(f"{prior[0].upper()}{prior[1:]}.".replace(" %", r"\,\%"))
     if hashes := hashes_note(rows):
         parts.append(f"{escape(hashes[0].upper() + hashes[1:])}.")
     return " ".join(parts)

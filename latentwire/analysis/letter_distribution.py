@@ -57,12 +57,12 @@ def at_limit(records: Iterable[Record], task: Task) -> int:
     return sum(record.generated_tokens >= task.max_new_tokens for record in records)
 
 
-def endless(name: str, at_limit: int, examples: int, task: Task) -> str | None:
-    """A sentence where (nearly) all answers ran to the limit; None elsewhere."""
+def endless(at_limit: int, examples: int, task: Task) -> str | None:
+    """What is said where (nearly) all answers ran to the limit; None elsewhere."""
     if not examples or at_limit < ENDLESS_SHARE * examples:
         return None
     return (
-        f"{name}: {at_limit} of {examples} answers ran to the limit of {task.max_new_tokens}"
+        f"{at_limit} of {examples} answers ran to the limit of {task.max_new_tokens}"
         " tokens: it does not end its turn, or the token that ends it is not known (eos_token_id of"
         " its generation_config.json)"
     )
@@ -106,6 +106,12 @@ def letter_prior_accuracy(records: Iterable[Record]) -> float:
         seen = Counter(other)
         correct += own.count(min(seen, key=lambda letter: (-seen[letter], letter)))
     return correct / len(keys)
+
+
+def commonest_key_share(records: Iterable[Record]) -> float:
+    """The share of questions that have the commonest key; NaN without any."""
+    keys = Counter(record.answer for record in records)
+    return ratio(max(keys.values(), default=0), keys.total())
 
 
 def ratio(part: float, whole: int) -> float:

@@ -12,6 +12,7 @@ from latentwire.analysis.frames import records
 from latentwire.analysis.measured_condition import MeasuredCondition, measured_conditions
 from latentwire.analysis.noninferiority import difference_interval
 from latentwire.analysis.paired_scores import compare
+from latentwire.analysis.pairing_told import NOT_RUN, why_no_gain
 from latentwire.analysis.stats import Interval
 from latentwire.analysis.unanswered import answered
 from latentwire.controls.registry import DERANGED, MATCHED
@@ -147,8 +148,11 @@ def _weak(
         yield "It is not shown to be better than the receiver alone, which needs no byte."
     if row["degenerate"]:
         yield f"It answers {row['top_letter']} to {percent(row['top_letter_share'])} % of all."
-    if not row["pairing_examples"]:
-        yield "Whether its content matters was not asked: run the control deranged."
+    if why := why_no_gain(row):
+        unasked = "was not asked: run the control deranged"
+        yield (
+            f"Whether its content matters {unasked if why == NOT_RUN else f'is not known: {why}'}."
+        )
     elif row["pairing_gain_low"] <= 0:
         yield "It is not shown that its content matters: another question's message may do as well."
     rivals = [

@@ -79,7 +79,7 @@ def _draw_marks(
         yerr=np.abs([np.subtract(lows, values), np.subtract(highs, values)]),
         fmt=marker, color=colour, markerfacecolor="white", markersize=4.5,
         linestyle="-" if joined else "none", linewidth=0.9, elinewidth=0.8, capsize=1.5,
-        alpha=baselines[0].alpha(quantity), zorder=4, label=name,
+        alpha=baselines[0].alpha(quantity), zorder=3.5, label=name,
     )  # fmt: skip
     for baseline in (each for each in baselines if each.degenerate):
         draw_cross(axes, baseline.wire_bytes, getattr(baseline, quantity).value)

@@ -14,7 +14,8 @@ from latentwire.analysis.pictures import PALE
 from latentwire.spec.axes import AXES, CACHES
 from latentwire.spec.names import budget_label
 
-FARTHEST = 0.03  # decades that a dot may be drawn from its place: 7 %
+MARKER_WIDTH, MARKER_HEIGHT = 0.013, 0.03  # of an axis
+STEP, FARTHEST = 0.9, 0.99  # of a marker's width: between two dots, and from a dot's place
 
 Quantity = Literal["score", "gain"]
 T = TypeVar("T")
@@ -117,22 +118,52 @@ def read_points(frame: pd.DataFrame) -> list[PlotPoint]:
 
 
 def dodge(dots: Sequence[PlotPoint], decades: float, codecs: Sequence[str]) -> list[PlotPoint]:
-    """Set dots of nearly equal bytes side by side, a marker's width apart around their middle.
+    """Set dots that would hide each other side by side, around their middle and by less than a
+    marker's width; all others stay at their bytes.
 
-    Dots of equal bytes go in the order of the codecs and then of the orders, so that it is the
-    same all along the axis and a codec's two lines do not cross for this reason.
+    Those hide each other that are less than a marker apart in bytes, and in height in either
+    panel. They go in the order of the codecs and then of the orders, so that it is the same all
+    along the axis and a codec's two lines do not cross for this reason.
     """
-    step = 0.013 * decades
+    width = MARKER_WIDTH * decades
+    moved = []
+    for cluster in _hiding(dots, width):
+        cluster.sort(key=lambda dot: (codecs.index(dot.codec), AXES["order"].sort_key(dot.order)))
+        middle = sum(math.log10(dot.wire_bytes) for dot in cluster) / len(cluster)
+        step = STEP * width * min(1.0, 2 / max(1, len(cluster) - 1))
+        for place, dot in enumerate(cluster):
+            wanted = middle + step * (place - (len(cluster) - 1) / 2)
+            moved.append(replace(dot, x=10 ** _near(math.log10(dot.wire_bytes), wanted, width)))
+    return moved
+
+
+def _hiding(dots: Sequence[PlotPoint], width: float) -> list[list[PlotPoint]]:
+    """The dots by rising bytes, those that hide each other together."""
+    tall = {
+        quantity: MARKER_HEIGHT * (max(heights) - min(heights)) if heights else 0.0
+        for quantity in ("score", "gain")
+        for heights in [_heights(dots, quantity)]
+    }
+
+    def hides(one: PlotPoint, other: PlotPoint) -> bool:
+        apart = abs(math.log10(one.wire_bytes / other.wire_bytes))
+        return apart < width and any(
+            abs(getattr(one, name).value - getattr(other, name).value) <= most
+            for name, most in tall.items()
+        )
+
     clusters: list[list[PlotPoint]] = []
     for dot in sorted(dots, key=lambda dot: dot.wire_bytes):
-        if clusters and math.log10(dot.wire_bytes / clusters[-1][0].wire_bytes) < step:
-            clusters[-1].append(dot)
-        else:
-            clusters.append([dot])
-    for cluster in clusters:
-        cluster.sort(key=lambda dot: (codecs.index(dot.codec), AXES["order"].sort_key(dot.order)))
-    moved = spread(clusters, lambda dot: math.log10(dot.wire_bytes), step)
-    return [replace(dot, x=10 ** _near(math.log10(dot.wire_bytes), place)) for dot, place in moved]
+        near = [each for each in clusters if any(hides(dot, other) for other in each)]
+        clusters = [each for each in clusters if each not in near]
+        clusters.append([*(other for each in near for other in each), dot])
+    return clusters
+
+
+def _heights(dots: Sequence[PlotPoint], quantity: str) -> list[float]:
+    """What a panel reaches from and to, with intervals."""
+    ends = (value for dot in dots for value in getattr(dot, quantity))
+    return [value for value in ends if not math.isnan(value)]
 
 
 def spread(
@@ -158,9 +189,10 @@ def spread(
     ]
 
 
-def _near(own: float, wanted: float) -> float:
-    """The place wanted, but never far from a dot's own: overlapping is better than misplaced."""
-    return min(max(wanted, own - FARTHEST), own + FARTHEST)
+def _near(own: float, wanted: float, width: float) -> float:
+    """The place wanted, but less than a marker's width from a dot's own: overlapping is better than
+    misplaced."""
+    return min(max(wanted, own - FARTHEST * width), own + FARTHEST * width)
 
 
 def read_sweeps(dots: Sequence[PlotPoint]) -> dict[tuple[str, str], list[PlotPoint]]:

@@ -50,6 +50,9 @@ LOSSES = {
 }
 ALONE: dict[str, Any] = {"color": "#999999", "linewidth": 0.8, "linestyle": ":", "zorder": 0}
 TITLE_CHARACTERS = 110, 46  # of a line, across a page and a column
+CLEAR = 2.6  # points, from a line to its name: what a mark on the line takes
+ROOM = 0.1  # of a panel's height, above what is drawn
+WHICH = "codecs with which questions were answered; others that M1 measured: in its run's pictures"
 LEGEND_CHARACTERS = 62  # across a column
 OTHER_STYLE = ("#999999", "X")
 
@@ -104,8 +107,13 @@ def draw_rate_accuracy(
     _draw_percent(right, gains, "pairing_gain", gain_is_complete(gains))
     alone = [frame[frame["system"] == system] for system in ("receiver", "sharer")]
     lowest = min((rows for rows in alone if len(rows)), key=_lowest, default=None)
-    for rows in alone:  # in a column the lower one's name is under its line, so that none meet
-        _draw_alone(left, rows, width.choose("bottom", "top" if rows is lowest else "bottom"))
+    # The higher one's name is at the left, where codecs of few bits score less, and has room above;
+    # in a column the lower one's is under its line.
+    for rows in alone:
+        side = width.choose("bottom", "top" if rows is lowest else "bottom")
+        _draw_alone(left, rows, side, "right" if rows is lowest else "left")
+    low, high = left.get_ylim()
+    left.set_ylim(low, high + ROOM * (high - low))
     right.axhline(0, **ALONE)
     left.set_title(f"{metric_of(frame)} (%)", fontsize=9)
     right.set_title("pairing gain (points)", fontsize=9)
@@ -118,7 +126,7 @@ def _title(whole: pd.DataFrame, dataset: str, pair: str, width: Width) -> str:
     n = counts(whole if done.empty else done)
     lines = [f"{pair_label(pair)}, {label(dataset)}: whole caches, n = {n}"]
     if len(whole):
-        notes = [*n_sentences(whole, "codec")[1:], hashes_note(whole)]
+        notes = [WHICH, *n_sentences(whole, "codec")[1:], hashes_note(whole)]
         room = width.choose(*TITLE_CHARACTERS)
         lines += [line for note in notes for line in textwrap.wrap(note, room)]
     return width.wrapped("\n".join(lines), TITLE_CHARACTERS[1])
@@ -128,16 +136,18 @@ def _lowest(rows: pd.DataFrame) -> float:
     return float(rows["score"].min())
 
 
-def _draw_alone(axes: Axes, rows: pd.DataFrame, side: str) -> None:
-    """A level line with its name for a model alone."""
+def _draw_alone(axes: Axes, rows: pd.DataFrame, side: str, end: str) -> None:
+    """A level line with its name, at an end and a side of it, for a model alone."""
     for row in rows.to_dict("records"):
         height, look = 100 * row["score"], {} if row["complete"] else {"alpha": PALE}
         sign = " \N{MULTIPLICATION SIGN}" if row["degenerate"] else ""
         sign += "" if row["complete"] else f", n = {row['examples']}"
         axes.axhline(height, **ALONE, **look)
-        words: dict[str, Any] = {"ha": "right", "va": side, "fontsize": 6.5, "color": "#666666"}
-        place = ("axes fraction", "data")
-        axes.annotate(f"{row['system']} alone{sign}", (1, height), xycoords=place, **words)
+        words: dict[str, Any] = {"ha": end, "va": side, "fontsize": 6.5, "color": "#666666"}
+        place, x = ("axes fraction", "data"), 0.01 if end == "left" else 0.99
+        words |= {"xytext": (0, CLEAR if side == "bottom" else -CLEAR)}
+        words |= {"textcoords": "offset points"}
+        axes.annotate(f"{row['system']} alone{sign}", (x, height), xycoords=place, **words)
 
 
 def _draw_percent(

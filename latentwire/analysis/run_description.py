@@ -16,6 +16,7 @@ from latentwire.analysis.formatting import percent
 from latentwire.analysis.frames import families, is_resampled, metric_of, records
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK, DEGENERATE_NOTE
 from latentwire.analysis.markdown import assemble, escape, markdown_table, picture
+from latentwire.analysis.pairing_told import uncounted_sentences
 from latentwire.analysis.safe_names import metric_name, metric_names
 from latentwire.analysis.table import curve_cells, with_interval
 from latentwire.spec.axes import CACHES
@@ -161,6 +162,7 @@ def _sentences(rows: pd.DataFrame) -> Iterator[str]:
         title = metric_of(rows)
         yield f"{title[0].upper()}{title[1:]} in %, with 95 % intervals: {'; '.join(scores)}."
     yield from _pairing_sentence(gained)
+    yield from (f"{escape(said[0].upper() + said[1:])}." for said in uncounted_sentences(rows))
     yield from _loss_sentence(compared)
     if rows["degenerate"].any():
         count = int(rows["degenerate"].sum())

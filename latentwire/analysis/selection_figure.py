@@ -36,7 +36,8 @@ from latentwire.analysis.reproduction.published_accuracies import (
 from latentwire.spec.axes import AXES, CACHES, is_oracle
 
 FEWEST_ORDERS = 3  # fewer stand in the budget curve well
-PANEL_WIDTH, PANEL_HEIGHT, LEGEND_WIDTH = 3.0, 2.5, 2.1  # inches
+PANEL_WIDTH, PANEL_HEIGHT, LEAST_WIDTH = 3.0, 2.5, 4.6  # inches
+WHOLE: dict[str, Any] = {"color": "black", "marker": "*", "markersize": 9, "linestyle": "none"}
 COLUMN_HEIGHT = 1.9  # inches, of a row of panels in a column
 TITLE_CHARACTERS, LEGEND_CHARACTERS = 38, 52  # of a line, likewise
 CROWDING = 2.2  # of its axes of bytes
@@ -69,7 +70,7 @@ def draw_selections(
     codecs = list(dict.fromkeys(dot.codec for dot in dots if dot.codec in swept))
     drawn = sorted({d.order for d in dots if d.order and d.keep_ratio < 1}, key=_sort_key)
     size = width.choose(
-        (LEGEND_WIDTH + PANEL_WIDTH * len(codecs), 0.9 + 2 * PANEL_HEIGHT),
+        (max(LEAST_WIDTH, 0.6 + PANEL_WIDTH * len(codecs)), 1.6 + 2 * PANEL_HEIGHT),
         (COLUMN_INCHES, 2.2 + COLUMN_HEIGHT * len(codecs)),
     )
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
@@ -84,8 +85,9 @@ def draw_selections(
         hollow += _draw_published(panels[0, column], own, dataset, published)
     _label(panels, codecs, metric_of(rows), width)
     title = f"{label(dataset)}  \N{MIDDLE DOT}  {pair_label(pair)}"
-    _draw_legend(figure, title, drawn, bool(hollow), width)
-    words = textwrap.wrap(_caption(rows, drawn), int(19 * size[0]))
+    _draw_legend(figure, title, drawn, bool(hollow))
+    shown = rows[rows["system"].isin(CACHES) & rows["codec"].isin(codecs)]
+    words = textwrap.wrap(_caption(shown, drawn), int(19 * size[0]))
     figure.supxlabel("\n".join(words), x=0.012, ha="left", fontsize=6.8, color="0.3")
     return figure
 
@@ -139,7 +141,7 @@ def _draw(axes: Axes, dots: Sequence[PlotPoint], quantity: Quantity) -> None:
     bands = [getattr(dot, quantity) for dot in dots]
     known = [(band.high - band.low) / 2 for band in bands if not math.isnan(band.value)]
     for dot in (dot for dot in dots if dot.keep_ratio == 1):
-        axes.plot(dot.wire_bytes, getattr(dot, quantity).value, "o", color="black", markersize=5)
+        axes.plot(dot.wire_bytes, getattr(dot, quantity).value, **WHOLE)
     if known:  # in the middle of the panel's height, at its left edge
         look: dict[str, Any] = {"color": "0.4", "elinewidth": 0.9, "capsize": 2}
         low, high = axes.get_ylim()
@@ -182,10 +184,8 @@ def _label_bytes(axes: Axes, words: str, crowding: float) -> None:
     axes.set_xlabel(words, fontsize=8)
 
 
-def _draw_legend(
-    figure: Figure, title: str, drawn: Sequence[str], published: bool, width: Width
-) -> None:
-    """Title, and which order is which; in a column above the panels."""
+def _draw_legend(figure: Figure, title: str, drawn: Sequence[str], published: bool) -> None:
+    """Title, and which order is which, above the panels."""
     lines = line_styles(drawn)
     handles = []
     for order in drawn:
@@ -193,28 +193,22 @@ def _draw_legend(
         look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4}
         line = lines[order] if is_oracle(order) else "-"
         handles.append(Line2D([], [], linestyle=line, label=order_words(order), **look))
-    whole: dict[str, Any] = {"color": "black", "marker": "o", "linestyle": "none"}
-    handles.append(Line2D([], [], markersize=5, label="whole cache", **whole))
+    handles.append(Line2D([], [], label="whole cache", **WHOLE))
     if published:
         look = {"markerfacecolor": "none", "markeredgecolor": "0.55", "linestyle": "none"}
         handles.append(Line2D([], [], marker="o", markersize=7, label="published", **look))
-    look = {"handles": handles, "fontsize": 7.5, "frameon": False}
-    if width is Width.PAGE:
-        room = figure.get_figwidth() - LEGEND_WIDTH  # over the panels, beside the legend
-        told = textwrap.fill(title, int(room * TITLE_CHARACTERS / COLUMN_INCHES))
-        middle = room / 2 / figure.get_figwidth()
-        figure.suptitle(told, x=middle, fontsize=9.5, fontweight="bold")
-        figure.legend(loc="outside right upper", handlelength=5, **look)
-        return
     names = [str(handle.get_label()) for handle in handles]
+    wide = figure.get_figwidth() / COLUMN_INCHES
     figure.legend(
-        title=width.wrapped(title, TITLE_CHARACTERS),
+        handles=handles,
+        fontsize=7.5,
+        frameon=False,
+        title=textwrap.fill(title, int(TITLE_CHARACTERS * wide)),
         title_fontproperties={"weight": "bold", "size": 9.5},
         alignment="left",
         loc="outside upper left",
-        ncols=legend_columns(names, len(names), LEGEND_CHARACTERS),
+        ncols=legend_columns(names, len(names), int(LEGEND_CHARACTERS * wide)),
         handlelength=3.5,
-        **look,
     )
 
 

@@ -1,6 +1,6 @@
 """The budget curve as a table for the terminal, at most 100 columns wide."""
 
-import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from typing import Any
@@ -13,20 +13,24 @@ from rich.text import Text
 
 from c2c.errors import printable
 from latentwire.analysis import unanswered
-from latentwire.analysis.curve import letter_prior
+from latentwire.analysis.commonest_key import commonest_key
 from latentwire.analysis.formatting import human_bytes, interval, percent
 from latentwire.analysis.frames import families, metric_of, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_MARK, DEGENERATE_NOTE, endless
+from latentwire.analysis.pairing_told import uncounted_sentences
+from latentwire.errors import first_of
 from latentwire.spec.axes import CACHES, TEXTS
 from latentwire.spec.names import budget_label, condition_name, row_name, short_codec
 from latentwire.tasks.registry import task_of_records
 
 WIDTH = 100
+NAMED = 4  # conditions that one sentence lists by name
 _BYTES = 5  # the column of bytes, behind the name's
 _Told = tuple[dict[str, Any], list[str]]  # a row of the curve, and its cells
-_OF_DERANGED = ("deranged %", "changed %")
-_HALF = 13  # that a value and the first end of its interval take
-_WORD = 8  # columns of a terminal that a heading of two words has
+_OF_DERANGED = {
+    "deranged": "score in % with another question's message",
+    "changed": "answers in % that are others with it",
+}
 _NAME, _LONG_WORD = 8, 14  # columns of a terminal that names have at least, and their words at most
 
 
@@ -36,7 +40,8 @@ def curve_table(frame: pd.DataFrame) -> Group:
     Accuracies are per cent, gains percentage points, both with 95 % intervals in brackets; bytes
     are the mean a question got, and where questions share a message, `shared` is what that comes to
     for each. Changed is the influence: the share of answers that are others with another question's
-    message. "-" is: not measured, or does not apply. A mark stands behind the accuracy, own or
+    message. It and the deranged score are left out where nothing was measured, it where there is no
+    room too. "-" is: not measured, or does not apply. A mark stands behind the accuracy, own or
     deranged, of a condition that answers nearly always with one letter. Below stands which
     conditions have questions that could not be answered, and why.
     """
@@ -45,16 +50,19 @@ def curve_table(frame: pd.DataFrame) -> Group:
     shorter = {name: short_codec(name) for name in dict.fromkeys(frame["codec"].dropna())}
     shorter = {name: short for name, short in shorter.items() if short != name}
     frame = frame.assign(codec=frame["codec"].map(lambda name: shorter.get(name, name)))
-    parts: list[Table | Text] = [
+    made = [
         _part(f"{dataset}, {pair}{published_note(source)}", rows)
         for pair, dataset, source, rows in families(_printable(frame))
     ]
+    parts: list[Table | Text] = list(made)
     if frame[["degenerate", "deranged_degenerate"]].any(axis=None):
         parts.append(Text(f"{DEGENERATE_MARK} the answer is {DEGENERATE_NOTE}"))
     for name, rows in frame.groupby("dataset", sort=False):
         parts += [Text(f"{name}, {sentence}") for sentence in endless_rows(rows)]
-    if frame["influence"].notna().any():
-        parts.append(Text("changed: answers that are others with another question's message"))
+    for pair, name, _, rows in families(_printable(frame)):
+        parts += [Text(f"{name}, {pair}: {sentence}") for sentence in uncounted_sentences(rows)]
+    heads = {column.header for part in made for column in part.columns}
+    parts += [Text(f"{head}: {said}") for head, said in _OF_DERANGED.items() if head in heads]
     if shares_messages(frame):
         parts.append(
             Text("shared: bytes of all messages / questions, of which some got the same one")
@@ -67,14 +75,21 @@ def curve_table(frame: pd.DataFrame) -> Group:
 
 
 def endless_rows(frame: pd.DataFrame) -> list[str]:
-    """A sentence for each row whose answers (nearly) all ran to the limit."""
-    told = [
-        endless(
-            condition_name(row), row["at_limit"], row["examples"], task_of_records(row["dataset"])
-        )
+    """A sentence for the rows of a dataset whose answers (nearly) all ran to the limit, if any."""
+    found = [
+        row
         for row in records(frame)
+        if endless(row["at_limit"], row["examples"], task_of_records(row["dataset"]))
     ]
-    return [sentence for sentence in told if sentence]
+    if not found:
+        return []
+    said = endless(
+        sum(row["at_limit"] for row in found),
+        sum(row["examples"] for row in found),
+        task_of_records(found[0]["dataset"]),
+    )
+    names = list(dict.fromkeys(condition_name(row) for row in found))
+    return [f"{first_of(names, NAMED)}: {said}"]
 
 
 def render_table(frame: pd.DataFrame) -> str:
@@ -122,14 +137,12 @@ def titled_table(title: str, caption: str | None = None) -> Table:
 
 def _part(title: str, rows: pd.DataFrame) -> Table:
     table = titled_table(title, _caption(rows))
-    # Long names are folded rather than cut: a cut name could be another condition's.
     told = _folded([(row, curve_cells(row)) for row in records(rows)])
-    table.add_column("", overflow="fold", min_width=_narrowest([cells[0] for _, cells in told]))
     score = f"{metric_of(rows)} %"
     shared = shares_messages(rows)
-    names = ["keep", "order", "n", score, "bytes", "pairing gain", *_OF_DERANGED]
+    heads = ["", "keep", "order", "n", score, "bytes", "pairing gain", *_OF_DERANGED]
     if shared:
-        names.insert(_BYTES, "shared")
+        heads.insert(_BYTES + 1, "shared")
     lines = []
     for row, cells in told:
         cells[3] += "" if row["complete"] else "*"
@@ -138,34 +151,57 @@ def _part(title: str, rows: pd.DataFrame) -> Table:
         deranged = percent(row["deranged_score"]) + _mark(row["deranged_degenerate"])
         lines.append([*cells, deranged, percent(row["influence"])])
     # Where not all has room side by side, what changed is left to the CSV file and the report, and
-    # then intervals go below their values; no number is cut.
-    if _room(lines) > WIDTH:
-        names.pop()
+    # then intervals go below their values; no number is cut, and no heading.
+    for column in ("influence", "deranged_score"):  # from the right
+        if rows[column].isna().all():
+            heads.pop()
+            lines = [cells[:-1] for cells in lines]
+    if heads[-1] == "changed" and _room(heads, lines) > WIDTH:
+        heads.pop()
         lines = [cells[:-1] for cells in lines]
-    folds = (score, "pairing gain") if _room(lines) > WIDTH else ()
-    for name, *cells in zip(names, *(line[1:] for line in lines), strict=True):
-        widest = _HALF if name in folds else max(map(len, cells))
-        table.add_column(
-            name,
-            justify="left" if name == "order" else "right",
-            no_wrap=name not in (*folds, *_OF_DERANGED),
-            min_width=max(widest, _WORD) if name in (*folds, *_OF_DERANGED) else None,
-        )
+    folds = (score, "pairing gain") if _room(heads, lines) > WIDTH else ()
+    widths = [
+        _half([*head.split(), *column]) if head in folds else max(map(len, (head, *column)))
+        for head, column in zip(heads[1:], list(zip(*lines, strict=True))[1:], strict=True)
+    ]
+    names = [cells[0] for cells in lines]
+    free = WIDTH - 3 - sum(width + 2 for width in widths)
+    # Long names are folded rather than cut: a cut name could be another condition's.
+    words = max(min(len(word), _LONG_WORD) for name in names for word in name.split())
+    wide = max(words, min(free, max(map(len, names))))
+    table.add_column("", overflow="fold", width=wide)
+    for head, width in zip(heads[1:], widths, strict=True):
+        look: dict[str, Any] = {"justify": "left" if head == "order" else "right"}
+        table.add_column(head, no_wrap=head not in folds, width=width, **look)
     for cells in lines:
         table.add_row(*cells)
     return table
 
 
-def _room(lines: list[list[str]]) -> int:
+def _half(column: Sequence[str]) -> int:
+    """The columns of a terminal that values take whose intervals' last ends go below them."""
+    return max(len(part) for cell in column for part in (cell.rpartition(" ")[0], cell.split()[-1]))
+
+
+def _room(heads: Sequence[str], lines: list[list[str]]) -> int:
     """The columns of a terminal that cells take side by side, names folded."""
     names, *others = zip(*lines, strict=True)
-    return _narrowest(names) + 2 + sum(max(map(len, column)) + 2 for column in others)
+    sides = zip(heads[1:], others, strict=True)
+    return _narrowest(names) + 3 + sum(max(map(len, (head, *cells))) + 2 for head, cells in sides)
 
 
 def _narrowest(names: Sequence[str]) -> int:
-    """The columns that names are folded into at most, whole words where they are not long."""
-    words = [word for name in names for word in name.split()]
-    return min(max(map(len, names)), max(_NAME, *(min(len(word), _LONG_WORD) for word in words)))
+    """The columns that names are folded into at most: into two lines, and whole words, where they
+    are not long."""
+
+    def fits(name: str, width: int) -> bool:
+        return len(textwrap.wrap(name, width, break_long_words=False)) <= 2 and (
+            max(map(len, name.split())) <= width
+        )
+
+    widths = range(_NAME, _LONG_WORD)
+    wide = (next((w for w in widths if fits(name, w)), _LONG_WORD) for name in names)
+    return min(max(map(len, names)), max(wide))
 
 
 def _folded(told: list[_Told]) -> list[_Told]:
@@ -213,8 +249,8 @@ def _bytes(count: float) -> str:
 
 def _caption(rows: pd.DataFrame) -> str | None:
     """The baseline that needs no model: what the spread of the keys alone would score."""
-    prior = letter_prior(rows)
-    return None if math.isnan(prior) else f"always the commonest key: {percent(prior)} %\n"
+    prior = commonest_key(rows)
+    return f"{prior}\n" if prior else None
 
 
 def _mark(degenerate: bool) -> str:

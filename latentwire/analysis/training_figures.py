@@ -1,14 +1,18 @@
 """The picture of a training: what it learned, and what its message was worth."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from latentwire.analysis.pictures import gridded, pair_label, styled
 
 SMOOTHED_OVER = 20  # steps
+ROOM = 1.08  # of an axis, to what is drawn
+LEAST_PERCENT = 5.0  # that an axis of accuracies reaches
 
 
 @styled
@@ -44,7 +48,10 @@ def draw_training(
         axes.set_ylabel("open gates", fontsize=8)
     for axes in (loss, accuracy, *gates):
         axes.set_xlabel("step", fontsize=8)
-        axes.set_ylim(bottom=0)
+        # From zero, with room above; where nothing is above zero, as far as one.
+        most = max(LEAST_PERCENT if axes is accuracy else 0.0, ROOM * axes.dataLim.y1)
+        axes.set_ylim(0, most if 0 < most < math.inf else 1)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
         gridded(axes, 7)
     figure.suptitle(f"training the interface of {pair_label(pair)}", fontsize=9)
     return figure

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import pandas as pd
 
 from latentwire.controls.registry import in_place_of_own
+from latentwire.errors import first_of
 from latentwire.evaluation.record import Record
 from latentwire.spec.names import condition_name
 
@@ -55,4 +56,4 @@ def sentences(frame: pd.DataFrame) -> Iterator[str]:
         alike.setdefault(key, []).append(condition_name(row))
     for (_, _, dataset, said), names in alike.items():
         more = f" and {len(names) - MOST_NAMED} other conditions" if len(names) > MOST_NAMED else ""
-        yield f"{dataset}, {', '.join(names[:MOST_NAMED])}{more}: {said}"
+        yield f"{dataset}, {first_of(names[:MOST_NAMED], MOST_NAMED)}{more}: {said}"

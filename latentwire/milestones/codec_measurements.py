@@ -14,6 +14,7 @@ from latentwire.analysis.codec_figures import draw_layer_errors
 from latentwire.analysis.codec_summary import codec_headline, codec_note
 from latentwire.analysis.csv_files import csv_text
 from latentwire.analysis.curve_files import PAGE_DPI
+from latentwire.analysis.formatting import human_bytes
 from latentwire.analysis.pictures import save_png
 from latentwire.analysis.rate_distortion_figure import draw_rate_distortion
 from latentwire.analysis.safe_names import file_names
@@ -219,7 +220,8 @@ def _conclude(session: Session, milestone: MilestoneRun, found: dict[_Item, Run 
     if not rows:
         raise LatentWireError("m1: no codec can send any of the questions' caches, see above")
     table, by_layer = pd.DataFrame(rows), pd.DataFrame(layers)
-    text = table.rename(columns=TITLES).to_string(
+    told = table.assign(wire_bytes_mean=table["wire_bytes_mean"].map(human_bytes))
+    text = told.rename(columns=TITLES).to_string(
         index=False, float_format=lambda number: f"{number:.3g}"
     )
     if not milestone.is_part:

@@ -1,6 +1,7 @@
 """What `train` does: a fuser is trained, watched and logged, from wherever it was left."""
 
 import json
+import logging
 import random
 import sys
 import time
@@ -56,6 +57,7 @@ from latentwire.training.data import (
 from latentwire.training.folder import TrainingFolder
 from latentwire.training.judging import Judge, as_evaluated
 
+log = logging.getLogger("latentwire")
 FITTED_TOKENS = 65_536  # of messages, from which the linear maps of a new prefix are fitted
 
 UNCOMPRESSED = "bf16"  # what validation sends where no codec is in the loop
@@ -81,6 +83,12 @@ def run_on(session: Session) -> None:
     folder.require_own()
     tell(f"train: {len(data.pairs)} conversations: {'; '.join(p.told() for p in data.parts)}")
     tell(f"train: {_plan(session, data, folder)}")
+    if not data.judged_by:
+        log.warning(
+            "train: there are no validation questions, so nothing says how good the fuser is or"
+            " whether its message matters, and its last state is kept; of five questions on, one"
+            " in five at most is kept back for it"
+        )
     if session.values["dry_run"]:
         return
     if folder.is_done:

@@ -14,8 +14,8 @@ from latentwire.analysis import unanswered
 from latentwire.analysis.bootstrap import mean_interval
 from latentwire.analysis.chunk_metrics import chunk_metrics
 from latentwire.analysis.curve import REFERENCE, ConditionResult, build_curve, merged, outcomes
-from latentwire.analysis.letter_distribution import at_limit, endless
 from latentwire.analysis.stats import wilson_interval
+from latentwire.analysis.table import endless_rows
 from latentwire.errors import LatentWireError
 from latentwire.evaluation.record import Record, record_lines
 from latentwire.redaction import redact_uri
@@ -124,15 +124,16 @@ def conclude(
             )
         task = task_of_records(plan.setting.dataset)
         metrics = chunk_metrics(list(unique.values()), task)
-        name = f"{plan.setting.dataset}, {plan.condition.label}"
-        if sentence := endless(name, at_limit(unique.values(), task), len(unique), task):
-            log.warning("%s", sentence)
         metrics |= _intervals(unique, metrics)
         if plan.condition.control == "matched":
             metrics |= _pairing_gain(frame, plan)
         run.writer.finish(condition_runs[plan.fingerprint], metrics)
     mark_repeated(session.store, {plan.setting.identity() for plan in plans}, condition_runs)
     measured = frame[_is_measured(frame, plans)]
+    if run.is_part:  # its table is not shown, which says so
+        for dataset, rows in measured.groupby("dataset", sort=False):
+            for sentence in endless_rows(rows):
+                log.warning("%s, %s", dataset, sentence)
     for sentence in unanswered.sentences(measured):
         log.warning("%s: %s", run.name, sentence)
     log_table(run, frame, measured, log_pictures(run, measured), shown=not run.is_part)

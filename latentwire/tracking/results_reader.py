@@ -26,6 +26,7 @@ from latentwire.redaction import redact_uri
 from latentwire.spec.axes import AXES, NONE, has_budget, read_params
 from latentwire.spec.condition import order_of
 from latentwire.spec.setting import USUAL_SEED
+from latentwire.suggestion import to_run
 from latentwire.tracking.artifacts import local_artifact
 from latentwire.tracking.finished_chunks import parse_chunk
 from latentwire.tracking.kept_together import Together, keeps, kept_records, kept_together
@@ -221,12 +222,12 @@ def _read_each(store: Store, runs: Sequence[Run]) -> list[ConditionResult | Unre
 
 
 def require_chunks(store: Store, chunks: Sequence[Run], asked: Sequence[str | None]) -> None:
-    """Raise LatentWireError where there are no chunk runs of what was asked for, in words."""
+    """Raise LatentWireError where there are no chunk runs of what was asked for, in words, the
+    source first."""
     if not chunks:
         raise LatentWireError(
             f"the tracking store {redact_uri(store.uri)} has no finished chunk runs"
-            f" ({' and '.join(filter(None, asked))}): run m0, m2 or m3 first, or published for the"
-            " published study"
+            f" ({' and '.join(filter(None, asked))}): {to_run(asked[0] or '')}"
         )
 
 

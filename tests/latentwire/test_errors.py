@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from latentwire.errors import unwritable
+from latentwire.errors import first_of, unwritable
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -47,3 +47,10 @@ def test_a_full_folder_is_named_where_the_system_does_not(
     assert f"a file in {tmp_path}" in str(unwritable(error))
     monkeypatch.setattr("latentwire.errors._LITTLE_BYTES", 0)
     assert "no room for a file: No space" in str(unwritable(error))
+
+
+def test_names_that_hold_a_comma_are_told_apart() -> None:
+    assert first_of(["int8", "int4", "int2"], 2) == "int8, int4 and 1 more"
+    assert first_of(["text 8 tokens, zstd", "text 8 tokens"], 2) == (
+        "text 8 tokens, zstd; text 8 tokens"
+    )

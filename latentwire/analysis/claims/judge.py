@@ -21,6 +21,7 @@ from latentwire.analysis.trained_pairs import without_seed
 from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.errors import LatentWireError
 from latentwire.spec.condition import Condition
+from latentwire.suggestion import to_run
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,21 @@ def judge_files(
             judged = judge_seeds(file.claims, [own[seed] for seed in seeds])
             reports.append(ClaimsReport(file.name, f"{name}, {len(seeds)} seeds", tuple(judged)))
     if not reports:
-        names = ", ".join(file.name for file in files)
-        raise LatentWireError(
-            f"the tracking store has no finished {source} answers that the claims of {names} are"
-            " about: run m0, m2 or m3 first, or name another --source or --pair"
-        )
+        raise LatentWireError(_nothing_claimed(files, source))
     return reports
+
+
+def _nothing_claimed(files: Sequence[ClaimFile], source: str) -> str:
+    names = ", ".join(file.name for file in files)
+    pairs = sorted({file.pair for file in files if file.pair})
+    of = f" of {', '.join(pairs)}" if len(pairs) == 1 else ""
+    datasets = sorted({claim.dataset for file in files for claim in file.claims})
+    return (
+        f"the tracking store has no finished {source} answers{of} on"
+        f" {', '.join(datasets)}, which the claims of {names} are about:"
+        f" to have some, {to_run(source)};"
+        " or name another --source or --pair, or write claims about what there is (docs/claims.md)"
+    )
 
 
 def _of_several_seeds(subjects: Iterable[str]) -> dict[str, list[str]]:

@@ -85,7 +85,6 @@ def _texts(judgement: Judgement, family: int) -> list[str]:
     by = "" if metric == Task.metric else f", {metric}"
     texts = [f"{claim.dataset}{by}: {' - '.join(claim.labels)}, {_stated(claim)}"]
     if outcomes.examples:
-        needed = judgement.questions_needed
         counted = isinstance(outcomes, PairedOutcomes)
         better = "only the first right" if counted else "only the first better"
         texts += [
@@ -93,8 +92,7 @@ def _texts(judgement: Judgement, family: int) -> list[str]:
             f" difference {100 * outcomes.difference:+.2f} points,"
             f" 95 % {_interval(judgement.interval)}",
             f"{better} {outcomes.only_first}, only the second {outcomes.only_second};"
-            f" p {p_value(judgement.p)}, Holm over {family}: {p_value(judgement.p_holm)};"
-            f" questions needed {'-' if needed is None else needed}",
+            f" p {p_value(judgement.p)}, Holm over {family}: {p_value(judgement.p_holm)}",
         ]
     return [*texts, *judgement.notes]
 

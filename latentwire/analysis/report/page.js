@@ -82,6 +82,7 @@
   const setPoints = () => data.points.filter((point) => sets[state.set].groups.includes(point.group));
   const metric = () => setPoints()[0]?.metric ?? "accuracy";
   const isShown = (point) => isAlone(point) || Object.entries(point.filters).every(([axis, value]) => !state.off[axis].has(value));
+  const word = (codec) => data.words[codec] ?? codec;
   const style = (codec) => data.styles[codec] || ["#5A5A5A", "p"];
 
   // ---- pages of long tables ----
@@ -236,7 +237,7 @@
     root.addEventListener("pointerleave", hideTip);
     host.append(root);
     writeCaption(own, shown, controls);
-    byId("legend").replaceChildren(...[...new Set(sent.map((point) => point.filters.codec))].map((codec) => el("span", {}, icon(codec), codec)));
+    byId("legend").replaceChildren(...[...new Set(sent.map((point) => point.filters.codec))].map((codec) => el("span", {}, icon(codec), word(codec))));
   }
 
   function drawFront(root, panel, points, column, x, right) {
@@ -304,7 +305,7 @@
     mark.append(
       isFilled ? shape(marker, px, py, 5, { fill: colour, stroke: "#fff", "stroke-width": .8 })
         : kind === "published" ? shape(marker, px, py, 8, { fill: "none", stroke: "#8a8a8a", "stroke-width": 1.4 })
-          : shape(marker, px, py, 3.6, { fill: "#fff", stroke: colour, "stroke-width": 1.3, "stroke-dasharray": unpaired.includes(kind) ? "2 1.5" : null }),
+          : shape(marker, px, py, 6.6, { fill: "none", "pointer-events": "all", stroke: colour, "stroke-width": 1.3, "stroke-dasharray": unpaired.includes(kind) ? "2 1.5" : null }),
     );
     if (degenerate) mark.append(cross(px, py));
     marks.push({ x: px, y: py, text });
@@ -347,8 +348,10 @@
       if (alone) parts.push(`Level ${line} line: ${system} alone, ${percent(alone.score)} %${alone.degenerate ? " ×" : ""}.`);
     }
     const hollow = controls.filter((control) => inPlaceOfOwn.includes(control));
-    if (hollow.length) parts.push(`Small hollow marks: ${hollow.map((control) => unpaired.includes(control) ? `${CONTROLS[control]} (dashed)` : control).join(", ")}.`);
+    if (hollow.length) parts.push(`Hollow marks: ${hollow.map((control) => unpaired.includes(control) ? `${CONTROLS[control]} (dashed)` : control).join(", ")}.`);
     if (sets[state.set].groups.length > 1) parts.push("Large grey hollow marks: published.");
+    const caches = asked.filter(onWire);
+    if (caches.length && caches.every((point) => point.no_gain)) parts.push(`No pairing gain: ${[...new Set(caches.map((point) => point.no_gain))].join("; ")}.`);
     const others = new Set(shown.map((point) => point.filters.order).filter((order) => order && !(order in DASHES)));
     parts.push(`Solid: front kept, dashed: back kept${others.size ? `, dotted: ${[...others].join(", ")}` : ""}. Grey step: best cache for its bytes. A click on a mark opens its questions.`);
     if (of.fuser_hash) parts.push(`Fuser ${of.fuser_hash.slice(0, 10)}.`);
@@ -362,8 +365,10 @@
     percent(point[column], signed) + (mark ? " ×" : ""), " ",
     ...(point[`${column}_low`] === undefined || point[`${column}_low`] === null ? [] : [el("span", { class: "pale" }, interval(point[`${column}_low`], point[`${column}_high`], signed))]),
   ];
+  // Models of which no answer at all has the form that is asked for answer in another one: a share of 0 says nothing of a condition.
+  const inFormat = (point) => setPoints().some((each) => each.in_format_share) ? point.in_format_share : null;
   const COLUMNS = [
-    ["condition", "", (p) => sender(p), (p) => named(p)],
+    ["condition", "", (p) => p.kept ? [sender(p), el("span", { class: "narrow pale" }, ` ${p.kept}`)] : sender(p), (p) => named(p)],
     ["kept", "", (p) => p.kept, (p) => onWire(p) ? p.keep_ratio : null],
     ["n", "number", (p) => whole(p.examples) + (p.complete ? "" : `/${whole(p.examples_total)} *`), (p) => p.examples],
     ["bytes", "number", (p) => p.wire_bytes_mean === null ? "–" : humanBytes(p.wire_bytes_mean), (p) => p.wire_bytes_mean, "wire_bytes_mean"],
@@ -373,10 +378,10 @@
     ["pairing gain", "number", (p) => measured(p, "pairing_gain", true), (p) => p.pairing_gain],
     ...inPlaceOfOwn.map((control) => [`${control} %`, "number",
       (p) => measured(p, `${control}_score`, false, p[`${control}_degenerate`]), (p) => p[`${control}_score`]]),
-    ["in format %", "number", (p) => measured(p, "in_format_share", false), (p) => p.in_format_share],
-    ["unanswered", "number", (p) => p.unanswered ? el("span", { title: p.unanswered_reason }, whole(p.unanswered)) : "–", (p) => p.unanswered],
+    ["in format %", "number", (p) => inFormat(p) === null ? "–" : percent(inFormat(p)), (p) => inFormat(p)],
+    ["unanswered", "number", (p) => p.unanswered ? el("span", { title: p.unanswered_reason }, whole(p.unanswered)) : "–", (p) => p.unanswered || null],
     ["against 16 bits", "number", (p) => measured(p, "bf16_difference", true), (p) => p.bf16_difference],
-    ["no loss", "", (p) => p.non_inferior ?? "–", (p) => p.non_inferior],
+    ["no loss", "", (p) => p.non_inferior ?? "–", (p) => p.non_inferior ?? null],
   ].map(([title, kind, show, value, id]) => ({ title, kind, show, value, id: id || title }));
   // What the content of the message did: shown in place of the columns behind "pairing gain".
   const tested = (p, column) => {
@@ -404,7 +409,9 @@
     share("calibration error %", "calibration_error", false),
   ].map(([title, kind, show, value]) => ({ title, kind, show, value, id: title }));
   const behind = COLUMNS.findIndex((each) => each.id === "pairing gain") + 1;
-  const columnsShown = () => state.content ? [...COLUMNS.slice(0, behind), ...CONTENT] : COLUMNS;
+  // Without those of which no condition of the set has anything.
+  const columnsShown = () => (state.content ? [...COLUMNS.slice(0, behind), ...CONTENT] : COLUMNS)
+    .filter((each, place) => place < behind || state.content || setPoints().some((point) => each.value(point) !== null));
 
   function drawPoints() {
     const columns = columnsShown(), rows = setPoints().filter(isShown);
@@ -641,7 +648,7 @@
       const there = [...new Set(points.map((point) => point.filters[axis]))].filter((value) => value !== undefined);
       there.sort((a, b) => values.indexOf(a) - values.indexOf(b));
       choices(axis, title, axis === "control" ? controls.map((control) => [control, CONTROLS[control]])
-        : there.map((value) => [value, value, axis === "codec" ? icon(value) : null]));
+        : there.map((value) => [value, axis === "codec" ? word(value) : value, axis === "codec" ? icon(value) : null]));
     }
   }
 
@@ -652,7 +659,7 @@
     if (!isRead) return;
     const view = new URLSearchParams(), name = (place) => conditionName(state.conditions[place]);
     view.set("set", sets[state.set].dataset + " " + sets[state.set].pair);
-    for (const [axis, off] of Object.entries(state.off)) view.set(`without-${axis}`, [...off].join(","));
+    for (const [axis, off] of Object.entries(state.off)) view.set(`without-${axis}`, [...off].join(",")); // a name may hold ", "
     if (state.content) view.set("content", "true");
     view.set("sort", `${state.sort} ${state.down ? "down" : "up"}`);
     if (state.conditions[state.first]) view.set("first", name(state.first));
@@ -668,7 +675,7 @@
     const wanted = sets.findIndex((each) => `${each.dataset} ${each.pair}` === view.get("set"));
     if (wanted >= 0) { byId("set").value = String(wanted); changeSet(); }
     for (const axis of Object.keys(state.off)) {
-      if (view.has(`without-${axis}`)) state.off[axis] = new Set(view.get(`without-${axis}`).split(",").filter(Boolean));
+      if (view.has(`without-${axis}`)) state.off[axis] = new Set(view.get(`without-${axis}`).split(/,(?! )/).filter(Boolean));
     }
     const [sort, way] = (view.get("sort") ?? "").split(/ (?=(?:down|up)$)/);
     state.content = byId("content").checked = view.get("content") === "true";

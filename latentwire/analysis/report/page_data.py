@@ -26,12 +26,14 @@ from latentwire.analysis.comparison_columns import BY_DONOR, BY_RECEIVER
 from latentwire.analysis.curve import ConditionResult, merged
 from latentwire.analysis.findings_told import telling
 from latentwire.analysis.frames import FAMILY, records
-from latentwire.analysis.plot_baselines import BASELINE_STYLES
+from latentwire.analysis.pairing_told import why_no_gain
+from latentwire.analysis.plot_baselines import BASELINE_STYLES, NAMES, baseline_key
 from latentwire.analysis.provenance import Origin, run_url
 from latentwire.controls.registry import CONTROLS, MATCHED, in_place_of_own
 from latentwire.evaluation.record import Record
 from latentwire.pairs.demonstration import demonstration_note
 from latentwire.spec.axes import (
+    ALONE,
     AXES,
     CACHES,
     NONE,
@@ -145,6 +147,7 @@ def page_data(
             if axis.title
         ],
         "styles": codec_styles(frame.loc[frame["system"].isin(CACHES), "codec"]) | BASELINE_STYLES,
+        "words": NAMES,
         "groups": list(_groups(frame, place, by_group)),
         "regimes": list(regimes),
         "points": points,
@@ -199,6 +202,7 @@ def _points(
         yield {
             **{name: _plain(row[name]) for name in SHOWN},
             "group": groups.index(group),
+            "no_gain": why_no_gain(row),
             "filters": _filtered(row),
             **_named(row),
             "answers": {
@@ -334,7 +338,8 @@ def _filtered(row: Mapping[Any, Any]) -> dict[str, str]:
     a whole cache) are left out. What is sent without a codec goes by its system."""
     names = [n for n in applying(row["system"]) if n in ROW_AXES and AXES[n].title]
     there = [n for n in names if not is_missing(row[n]) and AXES[n].label(row)]
-    return {"codec": row["system"]} | {n: str(row[n]) for n in there}
+    found = {"codec": row["system"]} | {n: str(row[n]) for n in there}
+    return found if row["system"] in CACHES + ALONE else found | {"codec": baseline_key(row)}
 
 
 def _named(row: Mapping[Any, Any]) -> dict[str, str]:

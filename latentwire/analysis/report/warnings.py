@@ -7,6 +7,7 @@ import pandas as pd
 from latentwire.analysis import unanswered
 from latentwire.analysis.frames import families, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
+from latentwire.analysis.pairing_told import reasons
 from latentwire.analysis.table import endless_rows
 from latentwire.errors import first_of
 from latentwire.spec.axes import CACHES
@@ -15,6 +16,7 @@ from latentwire.spec.names import condition_name
 NAMED = 4  # conditions that one sentence lists by name
 SHOWN = 0.05  # corrected p below which a gain is taken as shown
 MUCH_UNPARSED = 0.05
+UNKNOWN = ": it is not known whether the question's own cache was of any benefit over another's"
 
 
 def warning_sentences(
@@ -58,11 +60,7 @@ def _of_family(rows: pd.DataFrame) -> Iterator[str]:
             rows[rows["degenerate"]],
             f"the answer is {DEGENERATE_NOTE}; such an accuracy says little",
         ),
-        (
-            sent[sent["pairing_examples"] == 0],
-            "the deranged control was not run, so it is not known whether the question's own cache"
-            " was of any benefit over another's",
-        ),
+        *((found, f"{why}{UNKNOWN}") for why, found in reasons(sent).items()),
         (
             sent[sent["pairing_p_holm"] >= SHOWN],
             f"no pairing gain is shown (corrected p of at least {SHOWN:g}); the question's own"

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from latentwire.analysis.break_even_bytes import (
+    COLUMNS,
     Point,
     break_even,
     break_even_table,
@@ -127,7 +128,7 @@ def test_rows_and_sentences(condition: Make) -> None:
     assert frame["questions"].tolist() == [4, 4]
     first, second = sentences(frame)
     assert first.startswith(
-        "set, demo: caches beat, from 5 kB on, text (95 % interval above 21.5 B to "
+        "set, demo: caches beat, from 5 kB on, text (95 % interval: above 21.5 B, "
     )
     assert second.startswith("set, demo: caches never beat any message (")
     assert break_even_table(results[:2], resamples=10).empty
@@ -140,14 +141,33 @@ def test_rows_and_sentences(condition: Make) -> None:
     assert (told["beats_text_bytes_low"] == low).all()
     assert (told["beats_text_bytes_high"] == high).all()
     assert text_sentence(told).startswith(
-        "Caches beat text from 5 kB on (thin line); 95 % interval above 21.5 B to "
+        "Caches beat text from 5 kB on (thin line; 95 % interval: above 21.5 B, "
     )
+    assert text_sentence(told).endswith(" No text, and beaten by no cache: letter (2.5 B).")
     assert text_sentence(told) in " ".join(caption(told).split())
     never = told.assign(beats_text_bytes=math.inf)
-    assert "Caches never beat text;" in " ".join(caption(never).split())
+    assert "Caches never beat text (95 %" in " ".join(caption(never).split())
     assert with_break_even(curve, frame[:0])["beats_text_bytes"].isna().all()
 
 
 def caption(frame: pd.DataFrame) -> str:
     figure = draw_budget_curve(frame, "set", "demo")
     return figure.texts[-1].get_text()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ((9290, 6, 9290, 0.004), "95 % interval: above 6 B, at most 9.29 kB, 40 questions"),
+        ((9290, 0, 9290, 0.0), "95 % interval: at most 9.29 kB, 40 questions"),
+        ((188_200, 187_900, 188_200, 0.0), "95 % interval: about 188 kB, 40 questions"),
+        (
+            (9290, 6, math.inf, 0.03),
+            "95 % interval: above 6 B, or never; never in 3 % of resamples, 40 questions",
+        ),
+        ((math.inf, 76_100, math.inf, 1.0), "in 100 % of resamples, 40 questions"),
+    ],
+)
+def test_what_says_nothing_is_left_out(numbers: tuple[float, ...], words: str) -> None:
+    frame = pd.DataFrame([("demo", "set", "local", "text", 40, *numbers)], columns=list(COLUMNS))
+    assert sentences(frame)[0].endswith(f" text ({words}).")

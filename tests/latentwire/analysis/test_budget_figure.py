@@ -177,8 +177,7 @@ def test_conditions_that_answer_with_one_letter_are_crossed_out(condition: Make)
 
 def test_the_caption_says_what_the_keys_alone_give(condition: Make) -> None:
     figure = draw([condition("ABAB", answers="AAAB")])
-    # A is the commonest of A A and of A B: 3 of 4 are answered right.
-    assert "Always the commonest key: 75.0 %" in words(figure)
+    assert "The commonest key is that of 75.0 % of these questions." in words(figure)
 
 
 def test_published_points_alone_are_the_curve(condition: Make) -> None:
@@ -208,6 +207,16 @@ def test_a_model_alone_that_answered_nothing_is_not_shown(condition: Make) -> No
         texts.append(words(draw([*grid(condition), replace(calibrated, records=records)])))
     for said in ("calibrated", "Calibrated:"):
         assert [said in text for text in texts] == [False, True]
+
+
+def test_a_control_is_a_ring_below_what_it_may_equal(condition: Make) -> None:
+    upper, _ = panels(draw(grid(condition)))
+    rings, own = hollow(upper), filled(upper)
+    assert len(rings) == len(own) == 7
+    assert {ring.get_markerfacecolor() for ring in rings} == {"none"}
+    assert max(ring.get_zorder() for ring in rings) < min(dot.get_zorder() for dot in own)
+    larger = min(ring.get_markersize() for ring in rings) / min(d.get_markersize() for d in own)
+    assert larger > 1.2
 
 
 def test_a_missing_control_is_said(condition: Make) -> None:

@@ -95,10 +95,14 @@ def test_the_condition_to_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert "  over the receiver alone +41.7 [" in printed
     assert "1 of 8 conditions left out: not all questions were asked." in printed
     assert main(["nearest", "--accuracy", "66", "--json"]) == 0
-    demo, other = sorted(json.loads(capsys.readouterr().out), key=lambda one: one["pair"])
+    captured = capsys.readouterr()
+    assert "per cent" not in captured.err
+    demo, other = sorted(json.loads(captured.out), key=lambda one: one["pair"])
     assert (demo["name"], other["wire_bytes_mean"]) == ("int8 0.3 back", 34.5)
     assert main(["nearest", "--bytes", "2000", "--pair", "demo"]) == 0
     assert "  pairing gain +50.0 [" in capsys.readouterr().out
+    assert main(["nearest", "--accuracy", "0.8", "--pair", "demo"]) == 0
+    assert "warning: --accuracy is in per cent: 0.8 is 0.8 % of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,10 @@ def test_the_condition_to_use(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (["compare", "codec=int8", "int4"], "'int4' is no NAME=VALUE"),
         (["compare", "codec=a", "codec=b", "--dataset", "x"], "has no finished answers of such"),
-        (["compare", "codec=a", "codec=b", "--source", "published"], "has no finished answers of"),
+        (
+            ["compare", "codec=a", "codec=b", "--source", "published"],
+            "bring them in first with latentwire run published -P reference_dir=DIR",
+        ),
         (["nearest"], "give --bytes or --accuracy"),
         (["nearest", "--bytes", "nan"], "give --bytes or --accuracy"),
         (["nearest", "--accuracy", "-3"], "give --bytes or --accuracy"),

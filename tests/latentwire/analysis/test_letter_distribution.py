@@ -138,14 +138,10 @@ def test_answers_that_run_to_the_limit_are_said(condition: Make) -> None:
     records = list(condition("A" * 10).records)
     records[1:] = [replace(record, generated_tokens=64) for record in records[1:]]
     assert at_limit(records, TASK) == 9
-    sentence = endless("set, sharer alone", 9, 10, TASK)
+    sentence = endless(9, 10, TASK)
     assert sentence is not None
-    assert sentence.startswith("set, sharer alone: 9 of 10 answers ran to the limit of 64 tokens")
-    assert (
-        endless("set, sharer alone", 8, 10, TASK)
-        is endless("set, sharer alone", 0, 0, TASK)
-        is None
-    )
+    assert sentence.startswith("9 of 10 answers ran to the limit of 64 tokens")
+    assert endless(8, 10, TASK) is endless(0, 0, TASK) is None
     # And by the terminal's table, which the description of a run shows too.
     part = replace(condition("A" * 10, system="sharer"), records=tuple(records))
     text = " ".join(render_table(build_curve([part])).split())

@@ -168,6 +168,8 @@ def test_bits_against_length(study: Callable[[list[str]], pd.DataFrame], more: b
 
 def test_which_way_is_first() -> None:
     figure = draw_links(links(), "set", PAIR, Width.COLUMN)
+    said = " ".join(str(figure.get_suptitle()).split())
+    assert said.endswith("share answered rightly, of ways with which all questions were answered")
     check(figure)
     assert len(figure.axes) == len(STARTS)
 

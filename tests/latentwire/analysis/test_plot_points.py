@@ -1,12 +1,13 @@
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from latentwire.analysis.curve import ConditionResult, build_curve
 from latentwire.analysis.plot_points import (
-    FARTHEST,
+    MARKER_WIDTH,
     Band,
     PlotPoint,
     dodge,
@@ -18,9 +19,13 @@ Make = Callable[..., ConditionResult]
 
 
 def dot(
-    wire_bytes: float, codec: str = "int8", keep_ratio: float = 0.5, order: str = "front"
+    wire_bytes: float,
+    codec: str = "int8",
+    keep_ratio: float = 0.5,
+    order: str = "front",
+    score: float = 50.0,
 ) -> PlotPoint:
-    half = Band(50.0, 50.0, 50.0)
+    half = Band(score, score, score)
     return PlotPoint(
         codec=codec,
         keep_ratio=keep_ratio,
@@ -65,6 +70,14 @@ def test_dots_far_apart_stay_where_they_are() -> None:
     assert [moved.x for moved in dodge(dots, 2, ["int8"])] == pytest.approx([1e4, 2e4, 1e5])
 
 
+def test_dots_that_hide_nothing_stay_at_their_bytes() -> None:
+    low, high = dot(1000, score=20), dot(1010, "int4", score=80)
+    assert [one.x for one in dodge([low, high], 2, ["int8", "int4"])] == pytest.approx([1000, 1010])
+    gain = Band(0.0, 0.0, 0.0)  # one height in the panel below
+    for one in dodge([replace(d, gain=gain) for d in (low, high)], 2, ["int8", "int4"]):
+        assert 0 < abs(math.log10(one.x / one.wire_bytes)) < 2 * MARKER_WIDTH
+
+
 def test_equal_bytes_are_set_apart_by_codec_then_order() -> None:
     dots = [dot(1000, order="back"), dot(1001, "int4", 1.0), dot(1002, order="front")]
     moved = dodge(dots, 2, ["int8", "int4"])
@@ -82,7 +95,7 @@ def test_no_two_dots_end_up_closer_than_a_marker() -> None:
     codecs = [f"codec{k}" for k in range(3)]
     places = sorted(math.log10(one.x) for one in dodge(dots, 2, codecs))
     gaps = [right - left for left, right in itertools.pairwise(places)]
-    assert min(gaps) >= 0.0259
+    assert min(gaps) >= 0.89 * 2 * MARKER_WIDTH
 
 
 def test_sweeps_share_the_full_cache() -> None:
@@ -95,8 +108,9 @@ def test_sweeps_share_the_full_cache() -> None:
 
 
 def test_many_dots_overlap_rather_than_leave_their_place() -> None:
-    """Thirty codecs of nearly equal bytes would fill half the axis side by side."""
+    """Thirty codecs of nearly equal bytes would fill half the axis side by side: none is as far as
+    its own width from its place."""
     names = [f"c{number}" for number in range(30)]
     dots = [dot(1e4 * 1.01**number, name) for number, name in enumerate(names)]
     for one in dodge(dots, 2, names):
-        assert abs(math.log10(one.x / one.wire_bytes)) <= FARTHEST + 1e-9
+        assert abs(math.log10(one.x / one.wire_bytes)) < 2 * MARKER_WIDTH

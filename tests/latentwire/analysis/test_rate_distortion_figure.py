@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
 
@@ -68,9 +69,33 @@ def test_accuracy_stands_beside_pairing_gain(condition: Callable[..., ConditionR
     assert list(gain.get_ydata()) == [50.0]
     assert "receiver alone \N{MULTIPLICATION SIGN}" in {text.get_text() for text in left.texts}
     assert "n = 4" in str(figure.get_suptitle())
+    assert "others that M1 measured" in str(figure.get_suptitle())
     for axes, column in ((left, "accuracy"), (right, "gain")):
         (crossed,) = [line for line in axes.lines if line.get_marker() == "x"]
         # int8 answers A to all; int4 with the whole cache to half of them.
         assert list(crossed.get_ydata()) == [100.0 if column == "accuracy" else 50.0]
     legend = {text.get_text() for text in figure.legends[0].get_texts()}
     assert "one letter for at least 70 % of the questions" in legend
+
+
+def test_names_of_models_alone_stand_clear_of_the_codec_of_most_bits(
+    condition: Callable[..., ConditionResult],
+) -> None:
+    results = [
+        condition("AB" * 10, system="receiver"),
+        condition("A" * 20, system="sharer"),
+        *(condition("A" * 19 + "B", codec=codec) for codec in ("bf16", "int4")),
+    ]
+    parts = [
+        ConditionResult(
+            **{**vars(one), "records": tuple(replace(r, elements=1000) for r in one.records)}
+        )
+        for one in results
+    ]
+    figure = draw_rate_accuracy(build_curve(parts), "set", "demo")
+    left = figure.axes[0]
+    sides = {text.get_text().split()[0]: text.get_ha() for text in left.texts}
+    assert sides == {"sharer": "left", "receiver": "right"}
+    figure.canvas.draw()
+    frame = left.get_window_extent()
+    assert all(text.get_window_extent().y1 < frame.y1 for text in left.texts)

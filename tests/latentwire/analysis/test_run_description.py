@@ -121,6 +121,8 @@ def test_the_codecs_note_names_best_and_worst() -> None:
     text = codec_note(table, {"kl_nats_mean": "KL (nats)"})
     assert "least with int8 (0.001 nats) and largest with int2 (2.5 nats)" in text
     assert "| set | int2 | 2.5 |" in text
+    sent = codec_note(table.assign(wire_bytes_mean=7160.0), {"wire_bytes_mean": "bytes"})
+    assert "| set | int2 | 7.16 kB |" in sent
 
 
 def test_metric_names_are_mlflows() -> None:

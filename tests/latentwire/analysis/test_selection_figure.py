@@ -55,13 +55,31 @@ def test_oracles_are_dashed_and_the_legend_says_oracle(condition: Make, oracle: 
 
 
 @pytest.mark.parametrize("pair", ["demo", "a receiver of some length <- a sharer of some length"])
-def test_the_title_stands_beside_the_legend(condition: Make, pair: str) -> None:
-    frame = build_curve(grid(condition, ["front", "vnorm", "knorm"], pair=pair))
+def test_the_legend_stands_above_and_takes_no_width(condition: Make, pair: str) -> None:
+    names = ["front", "vnorm", "knorm", "snapkv_by_layer"]
+    frame = build_curve(grid(condition, names, pair=pair))
     figure = draw_selections(frame, "set", pair)
     figure.canvas.draw()
-    title, (key,) = figure._suptitle, figure.legends  # type: ignore[attr-defined]
-    assert not title.get_window_extent().overlaps(key.get_window_extent())
-    assert title.get_window_extent().x0 >= 0
+    (key,) = figure.legends
+    box, (upper, lower) = key.get_window_extent(), figure.axes
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+    assert box.y0 > upper.get_window_extent().y1
+    assert min(axes.get_position().width for axes in (upper, lower)) > 0.75
+    assert pair.split()[0] in key.get_title().get_text()
+
+
+def test_the_whole_cache_looks_like_no_order_and_points_are_those_drawn(condition: Make) -> None:
+    rivals = [
+        condition("AB" * 20, system="receiver", total=40),
+        condition("AB" * 7, codec="int4", total=40),  # whole, of no sweep: not drawn
+    ]
+    figure = draw_selections(
+        build_curve([*grid(condition, ["front", "vnorm"]), *rivals]), "set", "demo"
+    )
+    markers = [line.get_marker() for line in legend(figure).values()]
+    assert len(set(markers)) == len(markers)
+    caption = " ".join(text.get_text() for text in figure.texts)
+    assert "INCOMPLETE" not in caption and "questions a point" in caption
 
 
 def test_every_point_stands_at_its_bytes_and_score(condition: Make) -> None:

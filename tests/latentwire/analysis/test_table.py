@@ -20,9 +20,10 @@ def test_a_line_holds_the_numbers_of_its_point(condition: Make) -> None:
         ]
     )
     lines = render_table(frame).splitlines()
-    title, blank, *heads, rule, receiver, c2c, _, prior, _, note, changed = lines
-    assert "deranged changed" in words(heads[0]) and words(heads[1]).endswith("pairing gain % %")
-    assert changed == "changed: answers that are others with another question's message"
+    title, blank, heads, rule, receiver, c2c, _, prior, _, note, deranged, changed = lines
+    assert words(heads).endswith("bytes pairing gain deranged changed")
+    assert deranged == "deranged: score in % with another question's message"
+    assert changed == "changed: answers in % that are others with it"
     assert blank == ""
     assert title == "set, demo"
     assert set(rule) == {" ", "─"}
@@ -32,7 +33,7 @@ def test_a_line_holds_the_numbers_of_its_point(condition: Make) -> None:
     assert words(c2c) == (
         f"bf16 1 front 400 75.0! [70.5, 79.0] 1.23 MB +50.0 [{low:+.1f}, {high:+.1f}] 25.0! 50.0"
     )
-    assert prior == "always the commonest key: 100.0 %"
+    assert prior == "always the commonest key (of the other half of the questions): 100.0 %"
     assert note == "! the answer is one letter for at least 70 % of the questions"
 
 
@@ -91,6 +92,50 @@ def test_lines_fit_the_terminal_and_no_name_is_cut(condition: Make) -> None:
     assert any("1600/100000*" in line for line in lines)
 
 
+def test_a_footnote_stands_under_its_column_alone(condition: Make) -> None:
+    few, many = (
+        [
+            condition("AAAB" * 100, order=order, keep_ratio=0.5, control=control, total=total)
+            for control in ("matched", "deranged")
+        ]
+        for order, total in (("front", None), ("snapkv_by_layer", 100_000))
+    )
+    for results, there in ((few, True), (many, False)):
+        text = render_table(build_curve(results))
+        heads = text.splitlines()[2:4]
+        assert ("changed" in " ".join(heads)) == ("changed: answers" in text) == there
+        assert "deranged" in " ".join(heads) and "deranged: score" in text
+    text = render_table(build_curve([condition("AAAB")]))
+    assert "changed" not in text and "deranged" not in text
+
+
+def test_headings_are_whole_and_texts_take_the_room_that_there_is(condition: Make) -> None:
+    text = condition("ABAB" * 15, system="text", codec="lm", message_tokens=8, total=545)
+    order = {"order": "snapkv_by_layer", "keep_ratio": 0.25, "total": 545}
+    own = [condition("ABAB" * 15, control=c, **order) for c in ("matched", "deranged")]
+    shared = [
+        replace(part, records=[replace(r, cluster=str(r.index // 4)) for r in part.records])
+        for part in own
+    ]
+    for results in ([text, *own], [text, *shared], shared):
+        lines = render_table(build_curve(results)).splitlines()
+        assert max(map(len, lines)) <= WIDTH
+        heads = words(" ".join(lines[2:4]))
+        assert "deranged" in heads and "gain" in heads and heads.count("%") == 1
+    lines = render_table(build_curve([text, *own])).splitlines()
+    assert [line for line in lines if line.startswith(" text 8 tokens, ")]
+
+
+def test_what_runs_to_the_limit_is_one_sentence(condition: Make) -> None:
+    parts = [condition("ABAB", codec=codec) for codec in ("int8", "int4")]
+    parts = [
+        replace(p, records=[replace(r, generated_tokens=64) for r in p.records]) for p in parts
+    ]
+    text = words(render_table(build_curve(parts)))
+    assert text.count("ran to the limit") == 1
+    assert "set, int8, int4: 8 of 8 answers ran to the limit of 64 tokens: " in text
+
+
 def test_a_word_of_a_name_is_not_broken(condition: Make) -> None:
     prior = condition("ABCD" * 136, system="calibrated", total=9_999)
     own = [condition("ABCD" * 136, total=9_999, control=c) for c in ("matched", "deranged")]
@@ -107,8 +152,8 @@ def test_texts_that_differ_in_their_limit_alone_are_one_row(condition: Make) -> 
     packed = [text(tokens, codec="utf8+zstd", wire_bytes=9) for tokens in (8, 32)]
     other = text(256, "AAAB", codec="utf8")
     lines = render_table(build_curve([*alike, *packed, other])).splitlines()
-    names = " ".join(" ".join(line[:17].split()) for line in lines[4:9])
-    assert names == "text 8 to 128 tokens text 8 to 32 tokens, zstd text 256 tokens"
+    names = [line.split("  ")[0].strip() for line in lines[4:7]]
+    assert names == ["text 8 to 128 tokens", "text 8 to 32 tokens, zstd", "text 256 tokens"]
     own = condition("AABB"), condition("AABB", codec="int4")
     rows = render_table(build_curve(own)).splitlines()[4:6]
     assert [row.split()[0] for row in rows] == ["int8", "int4"]  # codecs stay, however alike

@@ -208,6 +208,20 @@ def test_a_dry_run_writes_nothing(
     assert not Path("out").exists() and not Path("mlflow.db").exists()
 
 
+def test_a_training_that_nothing_judges_is_warned_of(
+    bare: Path, values: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = '{"question": "Which?", "choices": ["red", "blue"], "answerKey": "A"}\n'
+    for count, said in ((2, 1), (5, 0)):
+        rows = (row.replace("Which", f"Which {number}") for number in range(count))
+        Path("lessons.jsonl").write_text("".join(rows))
+        caplog.clear()
+        given = options(bare, "out", data="lessons.jsonl", dry_run="true")
+        run_milestone(train, values(train, **given))
+        told = [r for r in caplog.records if "no validation questions" in r.getMessage()]
+        assert len(told) == said
+
+
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [

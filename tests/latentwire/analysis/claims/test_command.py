@@ -110,14 +110,31 @@ def test_without_a_file_the_milestones_claims_are_judged(
     assert "There are no answers of receiver alone." in printed
 
 
+def test_claims_of_another_pair_are_not_judged_for_the_one_that_is_asked_for(
+    condition: Make,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    store = open_store("tests")
+    answers = condition("AB", codec="bf16", dataset="demo_facts")  # of demo, as demo.yaml asks
+    write_condition(store, answers, "new")
+    assert main(["claims", "--pair", "A+B"]) == 2
+    error = capsys.readouterr().err
+    assert "no finished local answers of A+B on arc_c, " in error and "demo.yaml" not in error
+
+
 @pytest.mark.parametrize(
     ("changes", "options", "words"),
     [
         ({"colour": 1}, [], "mine.yaml: unknown key 'colour'"),
         ({"claims": []}, [], "key 'claims' must be a list with at least one entry"),
-        ({}, ["--pair", "another"], "no finished local answers that the claims of mine.yaml"),
-        ({}, ["--pair", "it's"], "no finished local answers that the claims of mine.yaml"),
-        ({}, ["--source", "published"], "no finished published answers"),
+        ({}, ["--pair", "another"], "no finished local answers of another on openbookqa, which"),
+        ({}, ["--pair", "it's"], "no finished local answers of it's on openbookqa, which"),
+        ({}, ["--source", "published"], "latentwire run published -P reference_dir=DIR (docs/pub"),
+        ({"pair": "demo"}, ["--pair", "A+B"], "mine.yaml is about demo, not A+B"),
         ({"pair": "another"}, [], "no finished local answers"),
     ],
 )

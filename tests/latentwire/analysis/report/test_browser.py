@@ -547,3 +547,85 @@ def test_a_trial_run_is_pale_and_not_on_the_front(
     assert sorted(pale) == ["deranged", "gain", "matched"]
     caption = browser.find_element("id", "caption").text
     assert f"Incomplete, drawn pale: 1 of 7 points (n = 20 of {QUESTIONS} questions)" in caption
+
+
+def rivals(condition: Make, form: str) -> list[ConditionResult]:
+    """The study with answers of a form, a text and a summary."""
+    results = [
+        replace(part, records=[replace(r, output=form.format(r.predicted)) for r in part.records])
+        for part in study(condition)
+    ]
+    text = {"wire_bytes": 9, "message_tokens": 8}
+    return [
+        *results,
+        condition("ABCD" * 15, system="text", codec="lm", **text),
+        replace(condition("ABCD" * 15, system="text", codec="utf8", **text), system="summary"),
+    ]
+
+
+def test_rivals_are_called_in_filters_as_in_the_table(
+    page: Any, condition: Make, tmp_path: Path
+) -> None:
+    open_file(page, write(tmp_path, rivals(condition, "{}"), {}))
+    named = [text.strip() for text in texts(page, "#codecs label")]
+    assert {"text, LM-coded", "summary", "int8"} <= set(named) and "lm" not in named
+    assert "text, LM-coded" in texts(page, "#legend span")
+    click(page, "#codecs input[value=summary]")
+    address = page.current_url
+    page.get("about:blank")
+    page.get(address)
+    rows = texts(page, "#points tbody td:first-child")
+    assert "text 8 tokens, LM-coded" in rows and "summary 8 tokens" not in rows
+
+
+def test_a_form_that_no_model_answers_in_is_no_share_of_0(
+    page: Any, condition: Make, tmp_path: Path
+) -> None:
+    assert "in format" in texts(page, "#h-words ~ dl dt")
+    assert "in format %" in texts(page, "#points th")
+    open_file(page, write(tmp_path, rivals(condition, "{}"), {}))
+    assert "in format %" not in texts(page, "#points th")
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_a_wide_table_scrolls_in_its_box_and_names_stay(page: Any, width: int) -> None:
+    resize(page, width, 900)
+    seen = page.execute_script(
+        "const box = document.querySelector('#points').parentElement;"
+        "box.scrollLeft = 10000;"
+        "const name = document.querySelector('#points tbody td').getBoundingClientRect();"
+        "const last = document.querySelector('#points th:last-child').getBoundingClientRect();"
+        "return [document.documentElement.scrollWidth, name.left, name.width, last.right]"
+    )
+    page_width, left, name_width, last = seen
+    assert page_width <= width and 0 <= left < 40 and last <= width
+    assert name_width < width / 2
+    kept = "return document.querySelector('#points tbody .narrow').offsetWidth > 0"
+    assert page.execute_script(kept) == (width == 400)
+
+
+def test_why_no_gain_is_drawn_stands_below_the_chart(
+    page: Any, condition: Make, tmp_path: Path
+) -> None:
+    assert "No pairing gain" not in texts(page, "#caption")[0]
+    results = [
+        replace(part, records=[replace(r, donor_tokens=7) for r in part.records])
+        if part.control == "deranged"
+        else part
+        for part in study(condition)
+    ]
+    open_file(page, write(tmp_path, results, {}))
+    assert "No pairing gain: all 60 donors have prompts of another" in texts(page, "#caption")[0]
+    assert "gain" not in [kind for kind, _ in marks(page)]
+
+
+def test_a_control_is_a_ring_around_what_it_may_equal(page: Any) -> None:
+    found = page.execute_script(
+        "const of = (kind) => [...document.querySelectorAll(`#chart .mark[data-kind=${kind}]`)]"
+        ".map((m) => { const shape = m.lastElementChild;"
+        " return [shape.getBBox().width, shape.getAttribute('fill')]; });"
+        "return [of('matched'), of('deranged')]"
+    )
+    own, lent = found
+    assert {fill for _, fill in lent} == {"none"} and len(own) == len(lent) == 5
+    assert min(width for width, _ in lent) > min(width for width, _ in own) * 1.2
