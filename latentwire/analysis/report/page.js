@@ -365,8 +365,6 @@
     percent(point[column], signed) + (mark ? " ×" : ""), " ",
     ...(point[`${column}_low`] === undefined || point[`${column}_low`] === null ? [] : [el("span", { class: "pale" }, interval(point[`${column}_low`], point[`${column}_high`], signed))]),
   ];
-  // Models of which no answer at all has the form that is asked for answer in another one: a share of 0 says nothing of a condition.
-  const inFormat = (point) => setPoints().some((each) => each.in_format_share) ? point.in_format_share : null;
   const COLUMNS = [
     ["condition", "", (p) => p.kept ? [sender(p), el("span", { class: "narrow pale" }, ` ${p.kept}`)] : sender(p), (p) => named(p)],
     ["kept", "", (p) => p.kept, (p) => onWire(p) ? p.keep_ratio : null],
@@ -378,7 +376,7 @@
     ["pairing gain", "number", (p) => measured(p, "pairing_gain", true), (p) => p.pairing_gain],
     ...inPlaceOfOwn.map((control) => [`${control} %`, "number",
       (p) => measured(p, `${control}_score`, false, p[`${control}_degenerate`]), (p) => p[`${control}_score`]]),
-    ["in format %", "number", (p) => inFormat(p) === null ? "–" : percent(inFormat(p)), (p) => inFormat(p)],
+    ["in format %", "number", (p) => p.in_format_share === null ? "–" : percent(p.in_format_share), (p) => p.in_format_share],
     ["unanswered", "number", (p) => p.unanswered ? el("span", { title: p.unanswered_reason }, whole(p.unanswered)) : "–", (p) => p.unanswered || null],
     ["against 16 bits", "number", (p) => measured(p, "bf16_difference", true), (p) => p.bf16_difference],
     ["no loss", "", (p) => p.non_inferior ?? "–", (p) => p.non_inferior ?? null],

@@ -578,13 +578,13 @@ def test_rivals_are_called_in_filters_as_in_the_table(
     assert "text 8 tokens, LM-coded" in rows and "summary 8 tokens" not in rows
 
 
-def test_a_form_that_no_model_answers_in_is_no_share_of_0(
+def test_a_form_that_no_model_answers_in_is_shown_and_explained(
     page: Any, condition: Make, tmp_path: Path
 ) -> None:
-    assert "in format" in texts(page, "#h-words ~ dl dt")
-    assert "in format %" in texts(page, "#points th")
     open_file(page, write(tmp_path, rivals(condition, "{}"), {}))
-    assert "in format %" not in texts(page, "#points th")
+    assert "in format" in texts(page, "#h-words ~ dl dt")
+    place = 1 + texts(page, "#points th").index("in format %")
+    assert "0.0" in texts(page, f"#points td:nth-child({place})")
 
 
 @pytest.mark.parametrize("width", [400, 1200])
