@@ -15,7 +15,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,7 @@ def stepped(ours: Tensor, theirs: Tensor) -> Tensor:
 @contextmanager
 def arriving() -> Iterator[Arrived]:
     """What links deliver meanwhile, by channel and row, in either way."""
-    pass_through, receive, send = Endpoint.simulate, Endpoint.receive, Endpoint.send
+    pass_through, receive, send = Endpoint.simulate_each, Endpoint.receive, Endpoint.send
     found: Arrived = {}
     channels: list[Channel] = []
 
@@ -162,13 +162,14 @@ def arriving() -> Iterator[Arrived]:
         found[channel, row] = [tensor[at, :, :kept] for tensor in read]
 
     def seen_pass_through(
-        endpoint: Endpoint, channel: Channel, cache: KVCache, chosen: Any, **options: Any
+        endpoint: Endpoint, asked: Sequence[Channel], cache: KVCache, chosen: Any
     ) -> Any:
-        arrived = pass_through(endpoint, channel, cache, chosen, **options)
-        for row, positions in enumerate(arrived.kept):
-            if positions.sections:
-                keep(endpoint, channel, row, len(positions.tokens(0)), arrived.cache, row)
-        return arrived
+        arrivals = pass_through(endpoint, asked, cache, chosen)
+        for channel, arrived in zip(asked, arrivals, strict=True):
+            for row, positions in enumerate(arrived.kept):
+                if positions.sections:
+                    keep(endpoint, channel, row, len(positions.tokens(0)), arrived.cache, row)
+        return arrivals
 
     def seen_send(endpoint: Endpoint, channel: Channel, *sent: Any) -> bytes:
         channels[:] = [channel]
@@ -180,14 +181,14 @@ def arriving() -> Iterator[Arrived]:
         return layout, cache
 
     try:
-        Endpoint.simulate, Endpoint.send, Endpoint.receive = (
+        Endpoint.simulate_each, Endpoint.send, Endpoint.receive = (
             seen_pass_through,
             seen_send,
             seen_receive,
         )  # type: ignore[method-assign]
         yield found
     finally:
-        Endpoint.simulate, Endpoint.send, Endpoint.receive = pass_through, send, receive  # type: ignore[method-assign]
+        Endpoint.simulate_each, Endpoint.send, Endpoint.receive = pass_through, send, receive  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

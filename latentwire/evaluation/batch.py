@@ -400,7 +400,7 @@ class Batch:
             received[condition] = replace(
                 arrival,
                 kept=messages.each_row(kept),
-                sizes=partial(_of_examples, messages.of, arrival.sizes),
+                sizes=partial(_of_examples, messages.of, kept, arrival.sizes),
             )
         self.work.on_phase_end("codecs")
         return received
@@ -580,10 +580,11 @@ def _one_by_one(
     return each
 
 
-def _of_examples(of: Sequence[int], sizes: Callable[[], Sizes]) -> Sizes:
-    """Each example's of the messages' sizes."""
+def _of_examples(of: Sequence[int], kept: SentRows, sizes: Callable[[], Sizes]) -> Sizes:
+    """Each example's of the messages' sizes; a message that was refused has no bytes."""
     wire_bytes, elements = sizes()
-    return [wire_bytes[message] for message in of], [elements[message] for message in of]
+    sent = [length if own.sections else 0 for length, own in zip(wire_bytes, kept, strict=True)]
+    return [sent[message] for message in of], [elements[message] for message in of]
 
 
 def _donor(sends: Sends) -> int:

@@ -21,6 +21,7 @@ from latentwire.analysis.csv_files import write_csv as write_links
 from latentwire.analysis.curve import ConditionResult, build_curve, with_hashes, write_csv
 from latentwire.analysis.heat_map import draw_heat_map, has_grid
 from latentwire.analysis.picture_width import COLUMN_INCHES, Width
+from latentwire.analysis.pictures import files_of
 from latentwire.analysis.rate_distortion_figure import draw_rate_accuracy
 from latentwire.analysis.selection_figure import draw_selections
 from latentwire.cli import main
@@ -181,7 +182,10 @@ def test_the_command_draws_every_picture_as_wide_as_asked(
 
     def note(figure: Figure, folder: Path, stem: str) -> list[Path]:
         inches[stem.removesuffix("_set")] = figure.get_figwidth()
-        return []
+        paths = files_of(stem, folder)
+        for path in paths:
+            path.write_bytes(b"")
+        return paths
 
     for module in ("curve_files", "pictures"):
         monkeypatch.setattr(f"latentwire.analysis.{module}.save_figure", note)
