@@ -88,7 +88,8 @@ def _losses(rows: pd.DataFrame, reference: pd.DataFrame) -> Iterator[str]:
     compared = whole_caches(rows[loss_is_complete(rows) & (rows["bf16_examples"] > 0)])
     compared = compared[compared["wire_bytes_mean"] < own["wire_bytes_mean"]]
     compared = compared.sort_values("wire_bytes_mean", ascending=False, kind="stable")
-    if len(compared) > MOST_CODECS:
+    every = len(compared)
+    if every > MOST_CODECS:
         points = compared[["wire_bytes_mean", "score"]].itertuples(index=False, name=None)
         front = sorted(pareto_front(list(points)))
         compared = compared.iloc[front]
@@ -96,8 +97,8 @@ def _losses(rows: pd.DataFrame, reference: pd.DataFrame) -> Iterator[str]:
         sent = _share(row["wire_bytes_mean"] / own["wire_bytes_mean"])
         lost = with_interval(row, "bf16_difference", signed=True)
         yield f"{condition_name(row)}: {sent}, {lost} points"
-    if len(compared) > MOST_CODECS:
-        yield f"{len(compared) - MOST_CODECS} more codecs of fewer bytes: see the table"
+    if more := every - min(len(compared), MOST_CODECS):
+        yield f"{more} more codec{'s' if more > 1 else ''}: see the table"
 
 
 def _share(share: float) -> str:

@@ -12,7 +12,7 @@ from latentwire.analysis.frames import records
 from latentwire.analysis.measured_condition import MeasuredCondition, measured_conditions
 from latentwire.analysis.noninferiority import difference_interval
 from latentwire.analysis.paired_scores import compare
-from latentwire.analysis.pairing_told import NOT_RUN, why_no_gain
+from latentwire.analysis.pairing_told import NOT_RUN, part_counted, why_no_gain
 from latentwire.analysis.stats import Interval
 from latentwire.analysis.unanswered import answered
 from latentwire.controls.registry import DERANGED, MATCHED
@@ -153,7 +153,9 @@ def _weak(
         yield (
             f"Whether its content matters {unasked if why == NOT_RUN else f'is not known: {why}'}."
         )
-    elif row["pairing_gain_low"] <= 0:
+    if part := part_counted(row):
+        yield f"{part[0].upper()}{part[1:]}."
+    if not why and row["pairing_gain_low"] <= 0:
         yield "It is not shown that its content matters: another question's message may do as well."
     rivals = [
         one

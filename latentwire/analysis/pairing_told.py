@@ -1,7 +1,7 @@
 """Why rows of a budget curve have no pairing gain, in words: a control that was not run is one
 thing, a control whose answers do not count another."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -34,27 +34,56 @@ def why_no_gain(row: Mapping[Any, Any]) -> str | None:
     return f"{donors} of another length, so {do} not count for the pairing gain; {MORE}"
 
 
+def part_counted(row: Mapping[Any, Any]) -> str | None:
+    """Of how many questions a row's pairing gain is, as a clause, where not of all that the control
+    was run on; None elsewhere."""
+    counted, asked = int(row["pairing_examples"]), int(row["deranged_examples"])
+    if not 0 < counted < asked:
+        return None
+    return (
+        f"the pairing gain is of {counted} of {asked} questions, whose donors have prompts of the"
+        " same length"
+    )
+
+
+def parts_counted(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """These clauses, each with its rows."""
+    return _told(rows, part_counted)
+
+
 def reasons(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The clauses of the rows without a pairing gain, each with its rows."""
+    return _told(rows, why_no_gain)
+
+
+def _told(
+    rows: pd.DataFrame, clause: Callable[[Mapping[Any, Any]], str | None]
+) -> dict[str, pd.DataFrame]:
     found: dict[str, list[int]] = {}
     for place, row in enumerate(records(rows)):
-        if (why := why_no_gain(row)) is not None:
-            found.setdefault(why, []).append(place)
-    return {why: rows.iloc[places] for why, places in found.items()}
+        if (said := clause(row)) is not None:
+            found.setdefault(said, []).append(place)
+    return {said: rows.iloc[places] for said, places in found.items()}
 
 
 def uncounted_sentences(rows: pd.DataFrame) -> list[str]:
     """For tables and captions of one dataset: of which caches the deranged control was run, and
-    why they have no pairing gain all the same."""
+    why they have no pairing gain all the same, or one of some questions alone."""
     sent = rows[rows["system"].isin(CACHES)]
     said = []
     for why, found in reasons(sent).items():
         if why == NOT_RUN:
             continue
-        names = first_of([condition_name(row) for row in records(found)], NAMED)
-        of = "" if len(found) == len(sent) else f" of {names}"
+        of = "" if len(found) == len(sent) else f" of {_named(found)}"
         said.append(f"no pairing gain{of}: {why}")
-    return said
+    return said + [
+        clause if len(found) == len(sent) else f"{clause} ({_named(found)})"
+        for clause, found in parts_counted(sent).items()
+    ]
+
+
+def _named(rows: pd.DataFrame) -> str:
+    return first_of([condition_name(row) for row in records(rows)], NAMED)
 
 
 def no_gain_at_all(rows: pd.DataFrame) -> str:

@@ -189,7 +189,7 @@ def _pair_checks(opening: PreflightState, thorough: bool) -> Iterator[Check]:
     yield Check(
         FILES,
         lambda: _files(opening),
-        "fetch the files again, or correct the pair's YAML file",
+        "fetch the files again, or name a folder that holds them, in the pair or in its YAML file",
         needs=(PAIR,),
     )
     yield Check(

@@ -7,7 +7,7 @@ import pandas as pd
 from latentwire.analysis import unanswered
 from latentwire.analysis.frames import families, published_note, records
 from latentwire.analysis.letter_distribution import DEGENERATE_NOTE
-from latentwire.analysis.pairing_told import reasons
+from latentwire.analysis.pairing_told import parts_counted, reasons
 from latentwire.analysis.table import endless_rows
 from latentwire.errors import first_of
 from latentwire.spec.axes import CACHES
@@ -61,6 +61,7 @@ def _of_family(rows: pd.DataFrame) -> Iterator[str]:
             f"the answer is {DEGENERATE_NOTE}; such an accuracy says little",
         ),
         *((found, f"{why}{UNKNOWN}") for why, found in reasons(sent).items()),
+        *((found, clause) for clause, found in parts_counted(sent).items()),
         (
             sent[sent["pairing_p_holm"] >= SHOWN],
             f"no pairing gain is shown (corrected p of at least {SHOWN:g}); the question's own"

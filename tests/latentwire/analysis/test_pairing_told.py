@@ -89,3 +89,25 @@ def test_some_conditions_are_named(condition: Make, results: list[ConditionResul
     more = [condition("A" * 10, codec="int8"), lent(condition, "B" * 10, 0, codec="int8")]
     frame: pd.DataFrame = build_curve([*results, *more])
     assert uncounted_sentences(frame) == [f"no pairing gain of bf16: {WHY}"]
+
+
+def test_a_gain_of_some_questions_says_of_how_many(
+    condition: Make, results: list[ConditionResult]
+) -> None:
+    some = [results[0], lent(condition, "AB" * 5, 3, codec="bf16")]
+    frame = build_curve(some)
+    part = "gain is of 7 of 10 questions, whose donors have prompts of the same length"
+    assert uncounted_sentences(frame) == [f"the pairing {part}"]
+    (choice,) = choose(some, Wanted(most_bytes=1e9))
+    figure = draw_budget_curve(frame, "set", "demo")
+    said = {
+        "picture": " ".join(text.get_text() for text in figure.texts),
+        "table": render_table(frame),
+        "report": " ".join(warning_sentences(frame, {})),
+        "nearest": " ".join(choice.notes),
+        "run": description("m2", frame, frame),
+    }
+    for where, text in said.items():
+        assert part in words(text), where
+    whole = build_curve([results[0], lent(condition, "AB" * 5, 0, codec="bf16")])
+    assert uncounted_sentences(whole) == []
