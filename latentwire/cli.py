@@ -60,24 +60,24 @@ def _parser() -> PlainParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_list(commands)
-    packet = commands.add_parser("packet", help="print what a packet says and where its bytes go")
+    packet = _command(commands, "packet", "print what a packet says and where its bytes go")
     packet.add_argument("file", help="a packet, as m1 logs them (packet.lwkv)")
     packet.set_defaults(run=_packet)
-    calibration = commands.add_parser("calibration", help="print what a calibration was made from")
+    calibration = _command(commands, "calibration", "print what a calibration was made from")
     calibration.add_argument("file", help="a file that `calibrate` has logged")
     calibration.set_defaults(run=_calibration)
     _add_submit(commands)
     _add_claims(commands)
-    send = commands.add_parser("export", help="write a finished study to a file (docs/sharing.md)")
+    send = _command(commands, "export", "write a finished study to a file (docs/sharing.md)")
     send.add_argument("file", help="the file to make, such as study.zip")
     send.add_argument("--experiment", help="whose runs (default: latentwire)")
     send.add_argument("--all", action="store_true", help="FAILED, KILLED and open runs too")
     send.set_defaults(run=_export)
-    receive = commands.add_parser("import", help="write a study from a file into another store")
+    receive = _command(commands, "import", "write a study from a file into another store")
     receive.add_argument("file", help="what `latentwire export` wrote")
     receive.add_argument("--experiment", help="where to (default: the study's own)")
     receive.set_defaults(run=_import)
-    figures = commands.add_parser("figures", help="draw the figures of a budget_curve.csv again")
+    figures = _command(commands, "figures", "draw the figures of a budget_curve.csv again")
     figures.add_argument("file", help="budget_curve.csv, as m4 writes it")
     figures.add_argument("--output-dir", required=True, help="folder to write to")
     figures.add_argument("--width", choices=("page", "column"), default="page", help="of a paper")
@@ -85,6 +85,13 @@ def _parser() -> PlainParser:
     _add_compare(commands)
     _add_nearest(commands)
     return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[PlainParser]", name: str, help: str
+) -> PlainParser:
+    """A command that says what it does in its own help too."""
+    return commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
 
 
 def _add_run(commands: "argparse._SubParsersAction[PlainParser]") -> None:
@@ -104,14 +111,14 @@ def _add_run(commands: "argparse._SubParsersAction[PlainParser]") -> None:
 
 
 def _add_list(commands: "argparse._SubParsersAction[PlainParser]") -> None:
-    listing = commands.add_parser("list", help="what there is, by name")
+    listing = _command(commands, "list", "what there is, by name")
     listing.add_argument("what", nargs="?", choices=KINDS, help=", ".join(KINDS), metavar="WHAT")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=_list)
 
 
 def _add_submit(commands: "argparse._SubParsersAction[PlainParser]") -> None:
-    submit = commands.add_parser("submit", help="run an entry point on a Slurm cluster")
+    submit = _command(commands, "submit", "run an entry point on a Slurm cluster")
     entry = submit.add_argument("entry", help="the entry point: m0, m1, m2, m3, main, ...")
     entry.completer = milestone_completer  # type: ignore[attr-defined]
     given = submit.add_argument(
@@ -134,7 +141,7 @@ def _add_submit(commands: "argparse._SubParsersAction[PlainParser]") -> None:
 
 
 def _add_claims(commands: "argparse._SubParsersAction[PlainParser]") -> None:
-    claims = commands.add_parser("claims", help="judge claims about conditions by the answers")
+    claims = _command(commands, "claims", "judge claims about conditions by the answers")
     claims.add_argument("file", nargs="?", help="YAML; left out: the milestones' own")
     claims.add_argument("--pair", help="a pair of the tracking store (left out: every one)")
     claims.add_argument("--source", choices=("local", "published"), default="local")
@@ -143,7 +150,7 @@ def _add_claims(commands: "argparse._SubParsersAction[PlainParser]") -> None:
 
 
 def _add_compare(commands: "argparse._SubParsersAction[PlainParser]") -> None:
-    compare = commands.add_parser("compare", help="one budget curve against another, on average")
+    compare = _command(commands, "compare", "one budget curve against another, on average")
     compare.add_argument("first", help="its conditions, such as codec=int8,order=front")
     compare.add_argument("second", help="those of the other (docs/compare.md)")
     compare.add_argument("--best", action="store_true", help="of each, the best at no more bytes")
@@ -152,7 +159,7 @@ def _add_compare(commands: "argparse._SubParsersAction[PlainParser]") -> None:
 
 
 def _add_nearest(commands: "argparse._SubParsersAction[PlainParser]") -> None:
-    nearest = commands.add_parser("nearest", help="which condition to use (docs/compare.md)")
+    nearest = _command(commands, "nearest", "which condition to use (docs/compare.md)")
     nearest.add_argument("--bytes", type=float, help="at most so many a question, on average")
     nearest.add_argument("--accuracy", type=float, help="at least so much (or F1), in %%")
     nearest.add_argument("--among", help="conditions, such as codec=int* (default: any cache)")
