@@ -126,6 +126,6 @@ def test_the_command_is_told_once(tmp_path: Path, number: signal.Signals) -> Non
     (os.kill if number == signal.SIGUSR1 else os.killpg)(process.pid, number)
     out, _ = process.communicate(timeout=30)
     assert time.monotonic() - began < 10
-    assert out.count("TERM\n") == 1
+    assert out.count("TERM") == 1  # the script writes between it and its line end, at times
     assert asked(tmp_path) == ["show job --oneliner 7_2", "requeue 7_2"]
     assert process.returncode == 143
