@@ -284,6 +284,8 @@ def test_paper_has_the_table_and_the_legend(page: Any) -> None:
             name: page.find_element("css selector", name).is_displayed()
             for name in ("#points", "#legend", "#chart", "#said", "#filters", "#questions")
         }
+        cell = page.find_element("css selector", "#points td")
+        assert cell.value_of_css_property("padding") == "1px 3px"  # a page is narrow
     finally:
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     hidden = [name for name, there in shown.items() if not there]
