@@ -58,9 +58,11 @@ SHORT = $(if $(LIMIT),-P limit=$(LIMIT))
 M1_CODECS = bf16,int8,int4,int3,int2,kivi4,kivi2,nf4,rotate2,turbo2,kvtc1,klt2,planes2
 
 demo-shared: setup
-	$(RUN) main -P pair=demo -P device=cpu -P workers=2 -P chunk_size=600 -P sample=4 -P m1_codec=$(M1_CODECS) \
-	  -P m2_kv_bits=8,4,3,2 -P m3_keep_ratio=1,0.5,0.25,0.1 -P message_tokens=8 -P m0_controls=mean,noise \
-	  -P m8_order=vnorm_by_layer,snapkv_by_layer -P output_dir=outputs/demo $(SHORT)
+	$(RUN) main -P pair=demo -P device=cpu -P workers=2 -P chunk_size=600 \
+	  -P m1_codec=$(M1_CODECS) \
+	  -P m2_kv_bits=8,4,3,2 -P m3_keep_ratio=1,0.5,0.25,0.1 -P message_tokens=8 \
+	  -P m0_controls=mean,noise -P m8_order=vnorm_by_layer,snapkv_by_layer \
+	  -P sample=4 -P output_dir=outputs/demo $(SHORT)
 
 # M0 of both in one process, which imports once.
 demo-others: setup

@@ -118,7 +118,7 @@ def _make(
     }
     writer.log(run_id, tags=tags, metrics={"calibration_bytes": len(data), QUESTIONS: len(asked)})
     writer.set_description(run_id, _note(sets, count, len(data), found.hash))
-    print(f"calibrate: {len(data)} bytes, sha256 {found.hash} (run {run_id})")
+    print(f"calibrate: {len(data)} bytes, sha256 {found.hash[:12]} (run {run_id})")
     return run_id
 
 

@@ -1,5 +1,6 @@
 """What a start asks for, with what `auto` means on this machine."""
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,4 +71,5 @@ def chosen_pair(name: str, cuda: bool) -> tuple[Pair, str]:
 def announce(pair: Pair, reason: str, device: str) -> None:
     """A run's first line: which pair and why."""
     text = f"pair {pair.name} ({reason}) on {device}: {shortened(pair.description, 300)}"
-    tell(printable(text))
+    lines = textwrap.wrap(printable(text), 100, subsequent_indent="  ", break_on_hyphens=False)
+    tell("\n".join(lines))
