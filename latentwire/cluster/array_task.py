@@ -63,6 +63,8 @@ def _requeue(name: str, restarts: int, most_restarts: int) -> None:
     if restarts >= most_restarts:
         _say(f"stopped, and not requeued: it has been restarted {restarts} times")
         return
+    # What is requeued is told to end, this process too, which has something to say before that.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     done = _scontrol("requeue", name)
     if done.returncode == 0:
         _say("stopped and requeued; finished chunks are kept")
