@@ -63,7 +63,8 @@ def _requeue(name: str, restarts: int, most_restarts: int) -> None:
     if restarts >= most_restarts:
         _say(f"stopped, and not requeued: it has been restarted {restarts} times")
         return
-    # What is requeued is told to end, this process too, which has something to say before that.
+    # All processes of a job that is requeued are told to end: scontrol too, which ignores what this
+    # process does, so that it still gets Slurm's answer.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     done = _scontrol("requeue", name)
     if done.returncode == 0:

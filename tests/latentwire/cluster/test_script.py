@@ -55,13 +55,15 @@ def test_a_folder_that_sbatch_cannot_be_told_is_refused(tmp_path: Path) -> None:
         script(["python"], tmp_path / "it's")
 
 
-def start(made: str, folder: Path, job: str, restarts: int = 0) -> subprocess.Popen[str]:
-    """The script as Slurm would start it, with a scontrol that says `job` and notes what it is
-    asked."""
+def start(
+    made: str, folder: Path, job: str, restarts: int = 0, first: str = ""
+) -> subprocess.Popen[str]:
+    """The script as Slurm would start it, with a scontrol that notes what it is asked, does what is
+    to be done `first`, and says `job`."""
     tools = folder / "tools"
     tools.mkdir()
     scontrol = tools / "scontrol"
-    scontrol.write_text(f'#!/bin/sh\necho "$*" >> "{folder}/asked"\necho "{job}"\n')
+    scontrol.write_text(f'#!/bin/sh\necho "$*" >> "{folder}/asked"\n{first}\necho "{job}"\n')
     scontrol.chmod(0o755)
     (folder / "job.sh").write_text(made)
     env = os.environ | {
@@ -110,6 +112,16 @@ def test_a_stopped_task_is_requeued_unless_somebody_ended_it(
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 143, out
     assert ("requeue 7_2" in asked(tmp_path)) == requeued
+
+
+def test_who_asks_for_the_requeue_outlives_that_the_job_is_told_to_end(tmp_path: Path) -> None:
+    """Slurm may do that to all its processes before scontrol has the answer."""
+    told = '[ "$1" != requeue ] || kill -TERM 0'
+    process = start(script(SLEEP, tmp_path, restarts="3"), tmp_path, RUNNING, first=told)
+    wait_until_up(process)
+    os.killpg(process.pid, signal.SIGTERM)
+    out, _ = process.communicate(timeout=30)
+    assert "stopped and requeued" in out, out
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
