@@ -120,14 +120,16 @@ class Endpoint:
     def _made_layouts(
         self, chosen: SentRows, known: dict[Positions, Layout | None]
     ) -> PacketLayouts:
+        def layout(row: Positions) -> Layout | None:
+            if row.by_layer:  # as good as never the same
+                return self._layout(row)
+            if row not in known:
+                known[row] = self._layout(row)
+            return known[row]
+
         if len(known) > MOST_KNOWN:
             known.clear()
-        for each in chosen:
-            if not each.by_layer and each not in known:  # those are as good as never the same
-                known[each] = self._layout(each)
-        return PacketLayouts(
-            [self._layout(each) if each.by_layer else known[each] for each in chosen]
-        )
+        return PacketLayouts([*map(layout, chosen)])
 
     def send(self, channel: Channel, cache: KVCache, positions: Positions) -> bytes:
         """The packet for one example's instruction cache (tensors [1, H, n-1, D]), the tokens at
@@ -223,14 +225,14 @@ class Endpoint:
         taken out of it, and looked at, once."""
         section = gather(cache, chosen)
         layouts = self._layouts(chosen)
+        sure = torch.zeros(len(chosen), dtype=torch.bool, device=section.keys[0].device)
         if not layouts.told:
             nothing = [0] * len(chosen)
-            sure = torch.zeros(len(chosen), dtype=torch.bool, device=section.keys[0].device)
             kept = SentRows([Positions()] * len(chosen))
             return [
                 Arrived(kept, section, lambda: (nothing, nothing), sure, chosen) for _ in channels
             ]
-        arrived = [self._arrived(each, cache, section, chosen) for each in channels]
+        arrived = [self._arrived(each, cache, section, chosen, sure) for each in channels]
         # What is no number is looked for in all of them at once, but for those of fewer rows.
         caches = [each.cache for each in arrived if each.chosen is chosen]
         broken, *behind = _no_numbers([section, *caches], layouts.told[0])
@@ -260,10 +262,10 @@ class Endpoint:
         return refused
 
     def _arrived(
-        self, channel: Channel, cache: KVCache, section: KVCache, chosen: SentRows
+        self, channel: Channel, cache: KVCache, section: KVCache, chosen: SentRows, sure: Tensor
     ) -> Arrived:
-        """What arrives of the `section` of a cache that is chosen, whose numbers nobody has looked
-        at yet."""
+        """What arrives of the `section` of a cache that is chosen; nobody has looked at its numbers
+        yet, and its rows are taken for `sure`."""
         codec, layouts, most = self._codec(channel), self._layouts(chosen), None
         if any(each.most_bytes for each in chosen):
             told = zip(chosen, layouts.around_bytes(codec), layouts.there, strict=True)
@@ -279,19 +281,16 @@ class Endpoint:
             told = zip(layouts.around_bytes(codec), layouts.there, lengths, strict=True)
             return [around + there * length for around, there, length in told], layouts.elements
 
-        sure = torch.zeros(len(chosen), dtype=torch.bool, device=section.keys[0].device)
         return Arrived(self._kept(chosen), arrived, sizes, sure, chosen)
 
     def _kept(self, chosen: SentRows) -> SentRows:
         """Nothing in rows of which nothing goes, whatever they say."""
         layouts = self._layouts(chosen)
-        if layouts.whole or not any(
-            each.sections for each, there in zip(chosen, layouts.there, strict=True) if not there
-        ):
+        if layouts.whole:
             return chosen
         told = zip(chosen, layouts.there, strict=True)
-        rows = [each if there else Positions() for each, there in told]
-        return chosen.once(("kept", self.key_layers, self.value_layers), lambda: SentRows(rows))
+        rows = SentRows(each if there else Positions() for each, there in told)
+        return chosen if rows == chosen else rows
 
     def _without(
         self,

@@ -143,13 +143,15 @@ def fault_of_any(chosen: Sequence[Positions], prompt_tokens: Sequence[int], laye
     told = list(zip(chosen, prompt_tokens, strict=True))
     if fault := next((found for each, n in told if (found := each.fault_of_sections(n))), ""):
         return fault
-    if apart := [each for each in chosen if each.by_layer]:
-        from latentwire.channel.layer_runs import all_within
+    apart = [each for each in chosen if each.by_layer]
+    if not apart:
+        return ""
+    from latentwire.channel.layer_runs import all_within
 
-        sections = [each.sections for each in apart]
-        sound = all(len(each.by_layer) == layers for each in apart)
-        if sound and all_within([each._layers for each in apart], sections):
-            return ""  # seen of all at once
+    sections = [each.sections for each in apart]
+    sound = all(len(each.by_layer) == layers for each in apart)
+    if sound and all_within([each._layers for each in apart], sections):
+        return ""  # seen of all at once
     return next((found for each, n in told if (found := each.fault(n, layers))), "")
 
 

@@ -200,11 +200,9 @@ def _listed(
     which = (table.start >= stops[table.row]) == later
     if which.all():
         position, ends = every_token(kept, layers, device)
-        sent = torch.arange(len(ends) - 1, device=device)  # of a layer and row
-        counts = on_device(torch.from_numpy(np.diff(ends)), device)
-        of = sent.repeat_interleave(counts, output_size=len(position))
-        place = torch.arange(len(position), device=device) - (counts.cumsum(0) - counts)[of]
-        return torch.stack([of % len(kept), place, position]), ends.tolist()
+        rows = np.arange(len(ends) - 1) % len(kept)  # of each layer and row all its tokens
+        (row,), place = tokens_of_runs([rows], np.diff(ends), device)
+        return torch.stack([row, place, position]), ends.tolist()
     table = table.of(which)
     numbers = table.row, table.place, table.start
     (row, place, start), step = tokens_of_runs(numbers, table.tokens, device)

@@ -87,15 +87,15 @@ def select_each(
     if found is None:
         known = ", ".join(SELECTORS)
         raise LatentWireError(f"order must be one of {known}, not {channel.order!r}")
-    told = sharer_caches, prompts, [Budget(channel.keep_ratio, most) for most in most_tokens]
-    if isinstance(found, Ranked):
-        chosen = found.select_each(*told)
-    elif found.of_length:
-        lengths_and_budgets = zip(map(len, prompts), told[-1], strict=True)
-        chosen = [_of_length(found, *each) for each in lengths_and_budgets]  # type: ignore[arg-type]
-    else:
-        chosen = list(map(found.select, *told))
+    budgets = [Budget(channel.keep_ratio, most) for most in most_tokens]
     lengths = list(map(len, prompts))
+    if isinstance(found, Ranked):
+        chosen = found.select_each(sharer_caches, prompts, budgets)
+    elif found.of_length:
+        told = zip(lengths, budgets, strict=True)
+        chosen = [_of_length(found, *each) for each in told]  # type: ignore[arg-type]
+    else:
+        chosen = list(map(found.select, sharer_caches, prompts, budgets))
     if chosen and (fault := fault_of_any(chosen, lengths, sharer_caches[0].layers)):
         raise LatentWireError(f"the selector {channel.order} chose {fault}")
     return chosen
