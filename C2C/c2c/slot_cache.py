@@ -92,7 +92,8 @@ class PrefillPass:
     def keep(self, query: Tensor, layer: int, scaling: float | None) -> None:
         """Put queries [R, Hq, T, D] in the slots, where these have room for them."""
         if self.slots.queries:
-            self.slots.queries[layer][:, :, : query.shape[2]] = scaled(query, scaling)
+            first = (slice(None), slice(None), slice(query.shape[2]))
+            put(self.slots.queries[layer], first, scaled(query, scaling))
 
     def mask(self, query: Tensor, window: int | None) -> Tensor | None:
         """None where plain causal attention is right, else what to add to scores: [T, T], or, where

@@ -121,11 +121,12 @@ class Endpoint:
         self, chosen: SentRows, known: dict[Positions, Layout | None]
     ) -> PacketLayouts:
         def layout(row: Positions) -> Layout | None:
-            if row.by_layer:  # as good as never the same
+            if row.by_layer or not row.sections:  # as good as never the same, or none
                 return self._layout(row)
-            if row not in known:
-                known[row] = self._layout(row)
-            return known[row]
+            found = known.get(row)
+            if found is None:
+                known[row] = found = self._layout(row)
+            return found
 
         if len(known) > MOST_KNOWN:
             known.clear()
@@ -367,6 +368,7 @@ def gather(cache: KVCache, chosen: SentRows) -> KVCache:
         (run,) = first.sections or (range(0),)
         return cache.section(run.start, run.stop)
     index, most = tokens_of_rows(chosen, cache.layers if chosen.differ else 1, cache.keys[0].device)
-    taken = stacked.take([*cache.keys, *cache.values], index)
-    cut = [x[:, :, : most[number % len(most)]] for number, x in enumerate(taken)]
+    cut = stacked.take([*cache.keys, *cache.values], index)
+    if min(most) < max(most):
+        cut = [x[:, :, : most[number % len(most)]] for number, x in enumerate(cut)]
     return KVCache(tuple(cut[: cache.layers]), tuple(cut[cache.layers :]))

@@ -34,6 +34,11 @@ class SentRows(Sequence[Positions]):
         return any(each.by_layer for each in self.rows)
 
     @cached_property
+    def later(self) -> bool:
+        """Whether any row has a section behind its first one."""
+        return any(len(each.sections) > 1 for each in self.rows)
+
+    @cached_property
     def alike(self) -> bool:
         """Whether every row sends the same."""
         return all(each == self.rows[0] for each in self.rows[1:])

@@ -86,6 +86,8 @@ def tokens_of_rows(chosen: SentRows, layers: int, device: torch.device) -> tuple
 def _tokens_of_rows(
     chosen: SentRows, layers: int, device: torch.device
 ) -> tuple[Tensor, list[int]]:
+    if layers == 1 and not (chosen.later or chosen.differ):
+        return _of_one_section(chosen, device)
     one_by_one, ends = every_token(chosen, layers, device)
     every = F.pad(one_by_one, (0, 1))  # what rows of none are filled up by stands at the end
     count = np.diff(ends)
@@ -95,6 +97,15 @@ def _tokens_of_rows(
     most = count.reshape(layers, len(chosen)).max(1).clip(min=1).tolist()
     index = torch.minimum(first + torch.arange(max(most), device=device), last)
     return every[index].unflatten(0, (layers, len(chosen))), most
+
+
+def _of_one_section(chosen: SentRows, device: torch.device) -> tuple[Tensor, list[int]]:
+    """`tokens_of_rows` where no row has more than one: as most conditions, and without a table."""
+    sections = [each.sections[0] if each.sections else range(1) for each in chosen]
+    ends = np.array([(section.start, section.stop - 1) for section in sections])
+    first, last = on_device(torch.from_numpy(ends.T.copy()), device)[..., None]
+    most = max(map(len, sections))
+    return torch.minimum(first + torch.arange(most, device=device), last)[None], [most]
 
 
 def every_token(chosen: SentRows, layers: int, device: torch.device) -> tuple[Tensor, np.ndarray]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from c2c.batched_decoding import Decoder
 from c2c.cache import KVCache, geometry
-from c2c.on_device import on_device
+from c2c.on_device import on_device, on_host
 from c2c.pieces import rounded
 from c2c.slot_cache import extend, new_slots, read
 from c2c.wide import clear, put
@@ -35,7 +35,7 @@ from latentwire.channel.sent_rows import SentRows
 from latentwire.channel.tokens_of_runs import tokens_of_rows
 from latentwire.controls.registry import MATCHED, is_lent
 from latentwire.evaluation.loaded_pair import LoadedPair, stop_ids
-from latentwire.evaluation.merging import Merging, read_on
+from latentwire.evaluation.merging import Merging, listed, read_on
 from latentwire.evaluation.option_logprobs import of_tokens, option_tokens
 from latentwire.evaluation.padded_prompts import hidden, padded
 from latentwire.evaluation.pipeline import (
@@ -69,7 +69,6 @@ Sends = tuple[str, int]  # `Condition.sends`: control and donor
 OWN: Sends = (MATCHED, 1)
 Chosen = Mapping[Condition, SentRows]  # of each message, under conditions that send a cache
 Received = dict[Condition, Arrived]
-Written = tuple[list[list[int]], list[list[float]], list[dict[str, int]]]
 
 
 class Messages(NamedTuple):
@@ -105,7 +104,7 @@ class Messages(NamedTuple):
         return self.of == [*range(len(self.texts))]
 
     def without_queries(self) -> "Messages":
-        """The same once it is chosen what goes: queries take more memory than what is sent."""
+        """The same once it is chosen what goes."""
         return self._replace(cache=replace(self.cache, queries=()))
 
     def spread(self, cache: KVCache) -> KVCache:
@@ -113,8 +112,8 @@ class Messages(NamedTuple):
         return cache if self.own else cache.pick(_index(self.of, cache))
 
 
-Sent = Mapping[Sends, Messages]
-Seeing = Mapping[Sends, Callable[[], list[tuple[KVCache, Text]]]]  # waits for the ranks of tokens
+Sent = dict[Sends, Messages]
+Seeing = dict[Sends, Callable[[], list[tuple[KVCache, Text]]]]  # waits for the ranks of tokens
 
 
 class Answers(NamedTuple):
@@ -126,6 +125,10 @@ class Answers(NamedTuple):
     wire_bytes: list[int]
     elements: list[int]  # numbers that each packet stands for
     unanswered: list[str | None]  # why an example has no answer; what else stands there is nothing
+
+    def of_bytes(self, wire_bytes: list[int], elements: list[int]) -> "Answers":
+        """The same of what was sent in so many bytes."""
+        return self._replace(wire_bytes=wire_bytes, elements=elements)
 
 
 def answer(
@@ -142,58 +145,31 @@ def answer(
 
     `on_first_logits` is shown the logits of the first new token, once a model: the conditions, and
     a tensor [conditions, B, vocabulary]. `forced_lengths` says how long answers are, for timings.
-    `meanwhile` is called while a device has work of its own.
+    `meanwhile` is called while a device has much work of its own.
     The questions are as they are read under the conditions' alignment, one for all of them. An
     example whose cache a condition's codec cannot send, or whose logits are no numbers, stays
     unanswered under that condition and takes no other with it. Raises C2CError for a prompt that is
     too short to be sent. Inside `slot_attention` only.
     """
     batch = Batch(work, questions, donors, max_new_tokens, on_first_logits, forced_lengths)
+    plain = [c for c in conditions if c.system == "receiver"]
     fused = [c for c in conditions if c.channel]
     sharer_alone = [c for c in conditions if c.system == "sharer"]
     shared = [OWN for _ in sharer_alone] if batch.sharer_rereads else []
     sent = batch.sent({*shared, *(c.sends for c in fused)}, need_queries(fused))
     seen = batch.seen(sent, fused)
-    plain = [c for c in conditions if c.system == "receiver"]
-    by_receiver = len(plain) + len(fused)
-    answers: dict[Condition, Written] = {}
-    reasons: Reasons = {condition: [None] * len(questions) for condition in conditions}
     if sharer_alone:
+        # It writes last: until a device has read all prompts, the host has time to choose.
+        prompts = [Text(read_alone(sharer_alone[0], question)) for question in questions]
         decoder = batch.decoder("sharer", 1)
-        prompts = [Text(read_alone(c, q)) for c in sharer_alone[:1] for q in questions]
         batch.fill(decoder, sent[OWN].every if shared else batch.read("sharer", prompts), 1)
         work.on_phase_end("copy")
-        written = batch.decode(decoder, sharer_alone, reasons, prompts)
-        answers.update(zip(sharer_alone, written, strict=True))
-    sizes: dict[Condition, Sizes] = {}
-    if by_receiver:
-        own = batch.read("receiver", batch.prompts)
-        work.on_phase_end("receiver prefill")
-        decoder = batch.decoder("receiver", by_receiver)
-        batch.fill(decoder, own, by_receiver)
-        work.on_phase_end("copy")
-        # Chosen while the device still reads: the ranks of tokens are there before that.
-        chosen = batch.choose(sent, seen, fused, own)
-        del seen  # it holds the queries
-        sent = {key: messages.without_queries() for key, messages in sent.items()}
-        fused.sort(key=lambda c: batch.reading(sent[c.sends].each_row(chosen[c])))
-        answering = [*plain, *fused]
-        received = batch.simulate(sent, chosen, reasons)
-        told = {condition: arrival.sizes for condition, arrival in received.items()}
-        received = batch.aligned(received)
-        front: list[Positions] = []
-        if work.pair.interface.inserts:
-            front = batch.insert(decoder, sent, received, answering)
-        else:
-            batch.merge(decoder, own, received, answering)
-        del own, sent
-        written = batch.decode(decoder, answering, reasons, batch.prompts, front, meanwhile)
-        answers.update(zip(answering, written, strict=True))
-        sizes = {condition: each() for condition, each in told.items()}
-    nothing = [0] * len(questions)
-    return {
-        c: Answers(*answers[c], *sizes.get(c, (nothing, nothing)), reasons[c]) for c in conditions
-    }
+    answers: dict[Condition, Answers] = {}
+    if plain or fused:
+        answers |= batch.by_receiver(plain, fused, sent, seen, meanwhile)
+    if sharer_alone:
+        answers |= batch.decode(decoder, sharer_alone, batch.no_reasons(sharer_alone), prompts)
+    return {condition: answers[condition] for condition in conditions}
 
 
 @dataclass(frozen=True)
@@ -206,6 +182,58 @@ class Batch:
     max_new_tokens: int
     on_first_logits: OnLogits
     forced_lengths: Mapping[Condition, Sequence[int]] | None
+
+    def by_receiver(
+        self,
+        plain: Sequence[Condition],
+        fused: Sequence[Condition],
+        sent: Sent,
+        seen: Seeing,
+        meanwhile: Callable[[], None],
+    ) -> dict[Condition, Answers]:
+        """What the receiver answers alone, and with what was sent. `sent` and `seen` are empty
+        afterwards: what they hold is memory."""
+        work, reasons = self.work, self.no_reasons([*plain, *fused])
+        own = self.read("receiver", self.prompts)
+        work.on_phase_end("receiver prefill")
+        decoder = self.decoder("receiver", len(reasons))
+        self.fill(decoder, own, len(reasons))
+        work.on_phase_end("copy")
+        # Chosen while the device still reads: the ranks of tokens are there before that.
+        chosen = self.choose(sent, seen, fused, own)
+        seen.clear()  # it holds the queries, which take more memory than what is sent
+        for key, messages in sent.items():
+            sent[key] = messages.without_queries()
+        reading = {c: self.reading(sent[c.sends].each_row(chosen[c])) for c in fused}
+        answering = [*plain, *sorted(fused, key=reading.__getitem__)]
+        received = self.simulate(sent, chosen, reasons)
+        waiting = {condition: arrival.sizes for condition, arrival in received.items()}
+        sizes: dict[Condition, Sizes] = {}
+
+        def between() -> None:
+            if waiting:
+                condition, work_out = waiting.popitem()
+                sizes[condition] = work_out()
+            else:
+                meanwhile()
+
+        received = self.aligned(received)
+        front: list[Positions] = []
+        if work.pair.interface.inserts:
+            front = self.insert(decoder, sent, received, answering)
+        else:
+            self.merge(decoder, own, received, answering)
+        sent.clear()
+        del own
+        answers = self.decode(decoder, answering, reasons, self.prompts, front, between)
+        while waiting:
+            between()
+        return {
+            c: found.of_bytes(*sizes[c]) if c in sizes else found for c, found in answers.items()
+        }
+
+    def no_reasons(self, conditions: Sequence[Condition]) -> Reasons:
+        return {condition: [None] * len(self.questions) for condition in conditions}
 
     @cached_property
     def prompts(self) -> list[Text]:
@@ -248,7 +276,8 @@ class Batch:
         these tokens' queries where they are asked for."""
         model = self.work.pair.model(name)
         heads = query_heads(model) if queries else 0
-        token_ids = padded([prompt.ids for prompt in prompts], model.device)
+        own = prompts is self.prompts  # they are asked for again, when the device must not wait
+        token_ids = self.token_ids if own else padded([each.ids for each in prompts], model.device)
         lengths = [max(1, len(prompt.ids) - 1) for prompt in prompts]
         rows, tokens = len(lengths), max(lengths)
         shape = geometry(model.config)
@@ -383,13 +412,15 @@ class Batch:
             received |= zip(conditions, arrived, strict=True)
         if not received:
             return {}
-        told = iter(torch.cat([arrival.doubtful for arrival in received.values()]).tolist())
+        doubts = on_host(torch.cat([arrival.doubtful for arrival in received.values()]))
+        self.list_what_is_merged(sent, received)
+        told = iter(doubts().tolist())
         for condition, arrival in list(received.items()):
-            doubts, messages = list(islice(told, len(arrival.kept))), sent[condition.sends]
+            doubtful, messages = list(islice(told, len(arrival.kept))), sent[condition.sends]
             kept = arrival.kept
-            if condition.channel is not None and any(doubts):
+            if condition.channel is not None and any(doubtful):
                 refused = endpoint.refusals(
-                    condition.channel, messages.cache, chosen[condition], doubts
+                    condition.channel, messages.cache, chosen[condition], doubtful
                 )
                 for message, error in refused.items():
                     for row in (row for row, own in enumerate(messages.of) if own == message):
@@ -405,10 +436,28 @@ class Batch:
         self.work.on_phase_end("codecs")
         return received
 
+    def list_what_is_merged(self, sent: Sent, received: Received) -> None:
+        """Have at hand what merging will ask of these rows, if none of them is refused: the device
+        is coding, and what it has to do next waits for that."""
+        if self.work.pair.interface.inserts:
+            return
+        for condition, arrival in received.items():
+            rows, _ = self.own_positions(sent[condition.sends].each_row(arrival.kept))
+            for later in (False, True) if rows.later else (False,):
+                listed(rows, later, arrival.cache.layers, self.work.pair.device)
+
+    @cached_property
+    def keeps_places(self) -> bool:
+        """Whether the receiver's tokens are the sharer's."""
+        pairs = [question.prompts.alignment for question in self.questions]
+        return all(aligned is None or aligned.keeps_places for aligned in pairs)
+
     def own_positions(
         self, kept: SentRows
     ) -> tuple[SentRows, tuple[Callable[[int], list[int]], ...]]:
-        """`pipeline.own_positions` of each example; its own tokens where nothing is aligned."""
+        """`pipeline.own_positions` of each example."""
+        if self.keeps_places:
+            return kept, (_nothing,) * len(kept)
 
         def found() -> tuple[SentRows, tuple[Callable[[int], list[int]], ...]]:
             rows, taken = zip(
@@ -426,8 +475,7 @@ class Batch:
 
     def aligned(self, received: Received) -> Received:
         """What arrived, as of the receiver's tokens that it belongs to."""
-        pairs = [question.prompts.alignment for question in self.questions]
-        if all(aligned is None or aligned.keeps_places for aligned in pairs):
+        if self.keeps_places:
             return received
         found = {}
         for condition, arrival in received.items():
@@ -501,10 +549,14 @@ class Batch:
     def reading(self, sent: SentRows) -> tuple[bool, int]:
         """Sorts conditions by what is read again under them: those with later sections together,
         and then the longest first."""
-        chosen, _ = self.own_positions(sent)
-        spans = map(read_on, chosen, self.lengths)
-        tokens = max(stop - start for start, stop in spans)
-        return any(len(each.sections) > 1 for each in chosen), -tokens
+
+        def found() -> tuple[bool, int]:
+            chosen, _ = self.own_positions(sent)
+            spans = map(read_on, chosen, self.lengths)
+            tokens = max(stop - start for start, stop in spans)
+            return chosen.later, -tokens
+
+        return sent.once("reading", found)
 
     def decode(
         self,
@@ -514,10 +566,10 @@ class Batch:
         prompts: Sequence[Text],
         before: Sequence[Positions] = (),
         meanwhile: Callable[[], None] = lambda: None,
-    ) -> list[Written]:
+    ) -> dict[Condition, Answers]:
         """Each condition's answers to `prompts` in token ids, with what their options got, from its
-        rows of the decoder, in which tokens may stand `before` the prompt. Logits that are no
-        numbers are noted in `reasons`. For `meanwhile` see `Decoder.greedy`."""
+        rows of the decoder, in which tokens may stand `before` the prompt; as of nothing sent.
+        Logits that are no numbers are noted in `reasons`. For `meanwhile` see `Decoder.greedy`."""
         rows = len(prompts)
         front = before or [Positions()] * len(conditions) * rows
         last = on_device(torch.tensor([prompt.ids[-1] for prompt in prompts]), decoder.device)
@@ -552,7 +604,11 @@ class Batch:
             reasons[condition][row] = reasons[condition][row] or NOT_FINITE
         logprobs = options.tolist()
         parts = (slice(start, start + rows) for start in range(0, len(answers), rows))
-        return [(answers[part], logprobs[part], labels[part]) for part in parts]
+        nothing = [0] * rows
+        return {
+            c: Answers(answers[part], logprobs[part], labels[part], nothing, nothing, reasons[c])
+            for c, part in zip(conditions, parts, strict=True)
+        }
 
     def labels(self, condition: Condition) -> list[dict[str, int]]:
         """The tokens of each question's options, of the model that answers."""

@@ -51,7 +51,7 @@ class Merging:
         later = {
             place: _Arrival(received[condition], later=True)
             for place, condition in enumerate(conditions)
-            if any(len(each.sections) > 1 for each in kept.get(condition, ()))
+            if condition in kept and kept[condition].later
         }
         received.clear()  # so that the memory of the rest is free while prompts are read
         self.work.on_phase_end("fusion")
@@ -184,12 +184,20 @@ class _Arrival:
     def _every(self) -> tuple[Tensor, list[int]]:
         """What is `listed` of all rows, of one layer after the other where they differ, and where
         that of each layer and row ends, behind a 0."""
-        kept, device = self.arrival.kept, self.arrival.cache.keys[0].device
-        layers = self.arrival.cache.layers if self.differs else 1
-        return kept.once(
-            ("listed", self.later, layers, device),
-            lambda: _listed(kept, self.later, layers, device),
-        )
+        cache = self.arrival.cache
+        return listed(self.arrival.kept, self.later, cache.layers, cache.keys[0].device)
+
+
+def listed(
+    kept: SentRows, later: bool, layers: int, device: torch.device
+) -> tuple[Tensor, list[int]]:
+    """Of the tokens of all rows' first sections, or of the `later` ones, each one's row, its place
+    and its position (`_Arrival.listed`), int64 [3, M]: of one layer after the other where they
+    differ; and where those of each layer and row end, behind a 0. Kept with the rows."""
+    layers = layers if kept.differ else 1
+    return kept.once(
+        ("listed", later, layers, device), lambda: _listed(kept, later, layers, device)
+    )
 
 
 def _listed(

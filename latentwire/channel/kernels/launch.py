@@ -29,6 +29,7 @@ WIDTHS = (32, 64, 128, 256)  # head_dim: rows of a power of two, within a warp's
 TILE = 4096  # numbers of one program
 ROTATED_TILE = 8192  # the same, for the rotation
 WARPS = 4
+LOOKED_AT = 64  # keys that a program looks at together
 SECTION = 16384  # numbers of a head that one program can hold, to read them once
 WIDTH = {2: 16, 3: 32, 4: 16}  # channels of a part of a rotated row by bits: 3 bits fill words
 
@@ -154,6 +155,25 @@ def take(tensors: Tensors, index: Tensor) -> Tensor:
             ALIGNED=source.aligned, num_warps=warps,
         )  # fmt: skip
     return taken
+
+
+def attended(keys: Tensors, queries: Tensors, lengths: Tensor, window: int) -> Tensor:
+    """Of L layers' keys [B, H, T, D] and queries [B, Hq, T, D] what each row's last `window` of its
+    `lengths` (int64 [B]) tokens attend to in the mean, float32 [L, B, Hq, T]."""
+    from latentwire.channel.kernels import attended_kernel
+
+    key, query = Stack.of(keys), Stack.of(queries)
+    first, asked = key.tensors[0], query.tensors[0]
+    batch, heads, tokens, head_dim = asked.shape
+    shape = len(key.tensors), batch, heads, tokens
+    out = torch.empty(shape, device=first.device)
+    with torch.cuda.device_of(first):
+        attended_kernel.attended[(len(key.tensors) * batch * heads,)](
+            key.pointers, query.pointers, lengths, out, batch, heads, tokens,
+            *first.stride()[:3], *asked.stride()[:3], GROUP=heads // first.shape[1], W=window,
+            D=head_dim, BLOCK=LOOKED_AT, TYPE=_type(first.dtype),
+        )  # fmt: skip
+    return out
 
 
 def encode(

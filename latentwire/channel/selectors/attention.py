@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from c2c.cache import KVCache
+from latentwire.channel.kernels import launch
 
 WINDOW = 32  # tokens whose queries are asked
 
@@ -48,3 +49,12 @@ def weights(look: Look) -> Tensor:
     """What each token of the window attends to, float32 [B, Hq, W, T]; nothing of stand-ins."""
     seen = look.logits.masked_fill(~(look.before & look.asked), -torch.inf)
     return seen.softmax(-1).nan_to_num()
+
+
+def attended(cache: KVCache, tokens: Tensor) -> Tensor:
+    """What each row's window attends to, in the mean over its tokens and all heads: float32
+    [L, B, T]; arguments as for `looks`."""
+    both = cache.keys[0], cache.queries[0]
+    if all(map(launch.readable, both)) and both[0].dtype == both[1].dtype:
+        return launch.attended(cache.keys, cache.queries, tokens, WINDOW).mean(2)
+    return torch.stack([look.mean(weights(look)).mean(1) for look in looks(cache, tokens)])

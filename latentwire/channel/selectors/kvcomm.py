@@ -30,14 +30,12 @@ class KVComm(Ranked):
     def order(self, cache: "KVCache", tokens: "Tensor") -> "Tensor":
         import torch
 
-        from latentwire.channel.selectors.attention import WINDOW, looks, weights
+        from latentwire.channel.selectors.attention import WINDOW, attended
         from latentwire.channel.selectors.scores import best_first
 
         place = torch.arange(cache.tokens, device=tokens.device)
         text = (place > 0) & (place < tokens[:, None] - WINDOW)  # [B, T]
-        mass = torch.stack(
-            [(look.mean(weights(look)).mean(1) * text).sum(-1) for look in looks(cache, tokens)]
-        )
+        mass = (attended(cache, tokens) * text).sum(-1)
         layer = torch.arange(cache.layers, device=tokens.device, dtype=torch.float32)[:, None]
         prior = torch.exp(-(((layer - (cache.layers - 1) / 2) / SIGMA) ** 2) / 2)
         scores = OBSERVED * _spread(mass) + (1 - OBSERVED) * _spread(prior)

@@ -23,13 +23,12 @@ class SnapKV(ByScore):
     scored = "what the last attend to"
 
     def scores(self, cache: "KVCache", tokens: "Tensor") -> "Tensor":
-        import torch
         from torch.nn import functional as F
 
-        from latentwire.channel.selectors.attention import looks, weights
+        from latentwire.channel.selectors.attention import attended
 
-        attended = torch.stack([look.mean(weights(look)).mean(1) for look in looks(cache, tokens)])
-        return F.avg_pool1d(attended, NEIGHBOURS, stride=1, padding=NEIGHBOURS // 2)
+        seen = attended(cache, tokens)
+        return F.avg_pool1d(seen, NEIGHBOURS, stride=1, padding=NEIGHBOURS // 2)
 
     def always(self, tokens: int, count: int) -> range:
         from latentwire.channel.selectors.attention import WINDOW

@@ -37,6 +37,15 @@ def test_what_rows_and_layers_send_is_listed(rows: list[list[set[int]]]) -> None
         assert found.tolist() == [row + row[-1:] * (max(most) - len(row)) for row in expected]
 
 
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9)), min_size=1))
+def test_rows_of_one_section_or_none_are_those_tokens(rows: list[tuple[int, int]]) -> None:
+    chosen = SentRows(Positions.of(range(start, start + count)) for start, count in rows)
+    ((found,), (most,)) = tokens_of_rows(chosen, 1, CPU)
+    expected = [each.tokens(0) or [0] for each in chosen]
+    assert most == max(map(len, expected))
+    assert found.tolist() == [row + row[-1:] * (most - len(row)) for row in expected]
+
+
 def test_one_layer_of_rows_of_none() -> None:
     index, most = tokens_of_rows(SentRows([Positions()] * 2), 1, CPU)
     assert (index.tolist(), most) == ([[[0], [0]]], [1])

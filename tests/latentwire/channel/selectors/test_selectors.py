@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from c2c.cache import KVCache
 from c2c.sections import sections, split
+from c2c.triton_support import interpreted
 from latentwire.channel.positions import Positions
+from latentwire.channel.selectors.attention import attended, looks, weights
 from latentwire.channel.selectors.ranked import ByScore, Ranked
 from latentwire.channel.selectors.registry import SELECTORS, select
 from latentwire.channel.selectors.seen import ranks_of, ranks_of_rows
@@ -197,6 +199,30 @@ def test_snapkv_takes_what_the_window_attends_to_and_its_end() -> None:
         pooled = torch.nn.functional.avg_pool1d(mean[None], 5, stride=1, padding=2)[0]
         rest = best(pooled[:55], 5)
         assert found.tokens(layer) == [*rest, *range(55, 60)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("lengths", [(1, 5), (31, 32, 33), (64, 200, 65, 140)])
+def test_all_layers_at_once_attend_as_each_does(
+    lengths: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    """On a GPU, or in Triton's interpreter, by one launch."""
+    if interpreted() and dtype is torch.bfloat16:
+        pytest.skip("the interpreter truncates where it converts to bfloat16")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    generator = torch.Generator().manual_seed(sum(lengths))
+
+    def layers(heads: int) -> tuple[torch.Tensor, ...]:
+        shape = (2, len(lengths), heads, max(lengths) + 3, 32)
+        return torch.randn(shape, generator=generator).to(device, dtype).unbind()
+
+    cache = KVCache(layers(2), layers(2), layers(6))
+    tokens = torch.tensor(lengths, device=device)
+    alone = [look.mean(weights(look)).mean(1) for look in looks(cache, tokens)]
+    found = attended(cache, tokens)
+    assert found.dtype == torch.float32 and found.shape == (2, len(lengths), max(lengths) + 3)
+    assert torch.allclose(found, torch.stack(alone), rtol=1e-5, atol=1e-8)
+    assert torch.allclose(found.sum(-1), torch.ones(()).to(found))  # nothing behind a row's end
 
 
 def test_expected_attention_is_that_of_gaussian_queries() -> None:
