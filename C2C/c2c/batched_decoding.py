@@ -20,6 +20,7 @@ from c2c.decode_step import supported
 from c2c.on_device import on_device, on_host
 from c2c.pieces import LEAST_BLOCK, rounded
 from c2c.slot_cache import new_slots, next_logits
+from c2c.steps import Steps, finished
 
 # Without a kernel, attention sees the slots up to the longest row, rounded up to so many. On a GPU
 # every such count has CUDA graphs of its own, and recording one costs as much as seeing some more
@@ -40,11 +41,19 @@ class Decoder:
     has the same memory hold more texts that are shorter, up to `most_rows`.
 
     Slots, tokens and positions stay where they are in memory, so that a decoding step captured as
-    a CUDA graph can be run again for the next batch. `use_graphs` has an effect on CUDA only.
+    a CUDA graph can be run again for the next batch. `use_graphs` has an effect on CUDA only; of
+    what runs at the same time (`side_stream`), recorded steps of the decoder that comes `first` do
+    not wait for others.
     """
 
     def __init__(
-        self, model: PreTrainedModel, rows: int, slots: int, use_graphs: bool, most_rows: int = 0
+        self,
+        model: PreTrainedModel,
+        rows: int,
+        slots: int,
+        use_graphs: bool,
+        most_rows: int = 0,
+        first: bool = False,
     ) -> None:
         self.model, self.device = model, model.device
         self.block = BLOCK.get(self.device.type, LEAST_BLOCK)
@@ -65,7 +74,7 @@ class Decoder:
         self._row_slots = torch.zeros(1, dtype=torch.long, device=self.device)
         self.divide(slots)
         self._graphs = (
-            StepGraphs(self.device) if use_graphs and self.device.type == "cuda" else None
+            StepGraphs(self.device, first) if use_graphs and self.device.type == "cuda" else None
         )
         self._logits: Tensor | None = None  # where recorded steps put theirs
         self._tried: set[Hashable] = set()  # shapes that failed to be captured once
@@ -111,6 +120,30 @@ class Decoder:
         in each step, while the device has that to do.
         The slots are used up. Inside `slot_attention` only.
         """
+        steps = self.steps(
+            last_tokens,
+            positions,
+            max_new_tokens,
+            stop_ids,
+            forced_lengths,
+            on_first_logits,
+            shifts,
+            hidden,
+        )
+        return finished(steps, meanwhile)
+
+    def steps(
+        self,
+        last_tokens: Tensor,
+        positions: Sequence[int],
+        max_new_tokens: int,
+        stop_ids: Collection[int] = (),
+        forced_lengths: Sequence[int] | None = None,
+        on_first_logits: Callable[[Tensor], None] = lambda logits: None,
+        shifts: Sequence[int] = (),
+        hidden: Tensor | None = None,
+    ) -> Steps[list[list[int]]]:
+        """`greedy`, which stops after each step that the device has been told to do."""
         count = len(positions)
         stops, limits = self._numbers(sorted(stop_ids)), None
         if forced_lengths is not None:
@@ -133,7 +166,7 @@ class Decoder:
             self.tokens[:present] = tokens
             # Attention reads a row up to its position: nothing of one that has ended.
             places.copy_((places + 1).masked_fill_(ended, 0))
-            meanwhile()
+            yield
             flags = known.after(ended)
             if flags is None:
                 continue

@@ -9,15 +9,18 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor
 
+FIRST = -1  # a stream's priority: what waits there goes before what waits elsewhere
+
 
 class StepGraphs:
     """Recorded steps of one device by a key that names their shapes. All share one pool of memory
-    for what lies between a step's beginning and its result."""
+    for what lies between a step's beginning and its result; `first` ones go before others."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, first: bool = False) -> None:
         self._recorded: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self._pool = torch.cuda.graph_pool_handle()
-        self._stream = torch.cuda.Stream(device)
+        # What is recorded in a stream keeps its priority, wherever it is launched.
+        self._stream = torch.cuda.Stream(device, priority=FIRST if first else 0)
 
     def run(self, key: Hashable, step: Callable[[], Tensor], out: Tensor) -> Tensor:
         """Put the result of `step` in `out`, recorded the first time and replayed from then on.

@@ -22,6 +22,7 @@ from c2c.cache import KVCache, geometry
 from c2c.on_device import on_device, on_host
 from c2c.pieces import rounded
 from c2c.slot_cache import extend, new_slots, read
+from c2c.steps import SideStream, Steps, finished
 from c2c.wide import clear, put
 from latentwire.channel.allocation import Allocator, allocates
 from latentwire.channel.endpoint import Arrived, Sizes
@@ -158,17 +159,30 @@ def answer(
     shared = [OWN for _ in sharer_alone] if batch.sharer_rereads else []
     sent = batch.sent({*shared, *(c.sends for c in fused)}, need_queries(fused))
     seen = batch.seen(sent, fused)
+    alone: SideStream[dict[Condition, Answers]] | None = None
     if sharer_alone:
-        # It writes last: until a device has read all prompts, the host has time to choose.
         prompts = [Text(read_alone(sharer_alone[0], question)) for question in questions]
         decoder = batch.decoder("sharer", 1)
         batch.fill(decoder, sent[OWN].every if shared else batch.read("sharer", prompts), 1)
         work.on_phase_end("copy")
+        reasons = batch.no_reasons(sharer_alone)
+        steps = batch.decoding(decoder, sharer_alone, reasons, prompts)
+        alone = SideStream(steps, decoder.device)
+
+    def beside() -> None:
+        if alone:
+            alone.step()
+        meanwhile()
+
     answers: dict[Condition, Answers] = {}
-    if plain or fused:
-        answers |= batch.by_receiver(plain, fused, sent, seen, meanwhile)
-    if sharer_alone:
-        answers |= batch.decode(decoder, sharer_alone, batch.no_reasons(sharer_alone), prompts)
+    try:
+        if plain or fused:
+            answers |= batch.by_receiver(plain, fused, sent, seen, beside)
+        if alone:
+            answers |= alone.result()
+    finally:  # whatever happens, what the sharer's steps use is free only then
+        if alone:
+            alone.joined()
     return {condition: answers[condition] for condition in conditions}
 
 
@@ -214,8 +228,7 @@ class Batch:
             if waiting:
                 condition, work_out = waiting.popitem()
                 sizes[condition] = work_out()
-            else:
-                meanwhile()
+            meanwhile()
 
         received = self.aligned(received)
         front: list[Positions] = []
@@ -569,7 +582,19 @@ class Batch:
     ) -> dict[Condition, Answers]:
         """Each condition's answers to `prompts` in token ids, with what their options got, from its
         rows of the decoder, in which tokens may stand `before` the prompt; as of nothing sent.
-        Logits that are no numbers are noted in `reasons`. For `meanwhile` see `Decoder.greedy`."""
+        Logits that are no numbers are noted in `reasons`. `meanwhile` is called after each step
+        that the device has been told to do."""
+        return finished(self.decoding(decoder, conditions, reasons, prompts, before), meanwhile)
+
+    def decoding(
+        self,
+        decoder: Decoder,
+        conditions: Sequence[Condition],
+        reasons: Reasons,
+        prompts: Sequence[Text],
+        before: Sequence[Positions] = (),
+    ) -> Steps[dict[Condition, Answers]]:
+        """The same, step by step."""
         rows = len(prompts)
         front = before or [Positions()] * len(conditions) * rows
         last = on_device(torch.tensor([prompt.ids[-1] for prompt in prompts]), decoder.device)
@@ -586,7 +611,7 @@ class Batch:
             forced_lengths = [
                 length for condition in conditions for length in self.forced_lengths[condition]
             ]
-        answers = decoder.greedy(
+        answers = yield from decoder.steps(
             last.repeat(len(conditions)),
             [each.count + len(p.ids) - 1 for each, p in zip(front, cycle(prompts), strict=False)],
             self.max_new_tokens,
@@ -595,7 +620,6 @@ class Batch:
             on_first_logits,
             [each.left_out for each in front],
             None if unseen is None else unseen.repeat(len(conditions), 1),
-            meanwhile,
         )
         self.work.on_phase_end("decoding")
         finite, options = first

@@ -143,7 +143,7 @@ class _Call:
 
     def missing(self, row: int) -> list[Condition]:
         """Under which a question has no record yet."""
-        return [c for c in self.conditions if self.records[c][row] is None]
+        return [condition for condition, kept in self.records.items() if kept[row] is None]
 
     def answer_all(self) -> None:
         # The longest first: what they need, all others find.

@@ -93,7 +93,9 @@ def readable(pair: LoadedPair, questions: Sequence[Question]) -> list[Question]:
 
 def require_room(model: PreTrainedModel, name: str, prompt_tokens: int) -> None:
     """Unanswerable for a prompt that is longer than the model's context; `name` is for the text."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    config = model.config  # which most models have one of; to ask for that of its text is slow
+    text = config.get_text_config() if config.sub_configs else config
+    positions = getattr(text, "max_position_embeddings", None)
     if positions is not None and prompt_tokens > positions:
         raise Unanswerable(
             f"a prompt of {prompt_tokens} tokens is longer than the {positions} positions that the"

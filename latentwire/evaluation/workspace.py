@@ -63,7 +63,8 @@ class Workspace:
             del former
         if name not in self._decoders:
             rows = max(rows, -(-most_slots // rounded(slots)))
-            self._decoders[name] = Decoder(model, rows, slots, self.use_graphs, most_rows)
+            first = name == "sharer"  # it writes beside the receiver, which has far more to do
+            self._decoders[name] = Decoder(model, rows, slots, self.use_graphs, most_rows, first)
         self._decoders[name].divide(slots)
         return self._decoders[name]
 

@@ -1,5 +1,7 @@
 """The engine on a GPU: what the CPU gives, with and without CUDA graphs, in every dtype."""
 
+import gc
+
 import pytest
 import torch
 from random_questions import make_questions, stopping
@@ -129,7 +131,8 @@ def test_first_logits_of_the_definition(dtype: torch.dtype) -> None:
 
 def test_the_batch_fits_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = stopping(loaded_pair(torch.float32, "cuda"))
-    torch.cuda.empty_cache()  # what torch keeps of earlier tests counts as free
+    gc.collect()  # what earlier tests have left is not to become free while room is looked for
+    torch.cuda.empty_cache()  # what torch keeps counts as free
     example = room.example_bytes(pair, CONDITIONS, 128)
     passing = room._activation_bytes(pair, 128, 100)
     free = int((3.5 * example + passing) / memory.USABLE)
