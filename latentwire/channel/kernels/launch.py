@@ -160,16 +160,32 @@ def take(tensors: Tensors, index: Tensor) -> Tensor:
 def attended(keys: Tensors, queries: Tensors, lengths: Tensor, window: int) -> Tensor:
     """Of L layers' keys [B, H, T, D] and queries [B, Hq, T, D] what each row's last `window` of its
     `lengths` (int64 [B]) tokens attend to in the mean, float32 [L, B, Hq, T]."""
-    from latentwire.channel.kernels import attended_kernel
+    from latentwire.channel.kernels import look_kernels
 
+    return _looked(look_kernels.attended, keys, queries, lengths, window, 1)[0]
+
+
+def moments(keys: Tensors, queries: Tensors, lengths: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Likewise mean and variance of the logits of each token's key under those queries; what stands
+    behind a row's tokens means nothing."""
+    from latentwire.channel.kernels import look_kernels
+
+    means, variances = _looked(look_kernels.moments, keys, queries, lengths, window, 2)
+    return means, variances
+
+
+def _looked(
+    kernel: Any, keys: Tensors, queries: Tensors, lengths: Tensor, window: int, results: int
+) -> list[Tensor]:
+    """So many results of a kernel of `look_kernels`, float32 [L, B, Hq, T]."""
     key, query = Stack.of(keys), Stack.of(queries)
     first, asked = key.tensors[0], query.tensors[0]
     batch, heads, tokens, head_dim = asked.shape
     shape = len(key.tensors), batch, heads, tokens
-    out = torch.empty(shape, device=first.device)
+    out = [torch.empty(shape, device=first.device) for _ in range(results)]
     with torch.cuda.device_of(first):
-        attended_kernel.attended[(len(key.tensors) * batch * heads,)](
-            key.pointers, query.pointers, lengths, out, batch, heads, tokens,
+        kernel[(len(key.tensors) * batch * heads,)](
+            key.pointers, query.pointers, lengths, *out, batch, heads, tokens,
             *first.stride()[:3], *asked.stride()[:3], GROUP=heads // first.shape[1], W=window,
             D=head_dim, BLOCK=LOOKED_AT, TYPE=_type(first.dtype),
         )  # fmt: skip

@@ -21,7 +21,6 @@ class Look(NamedTuple):
     logits: Tensor  # float32 [B, Hq, W, T]
     asked: Tensor  # bool [B, 1, W, 1]: tokens of the row
     before: Tensor  # bool [B, 1, W, T]: keys that a token of the window sees
-    real: Tensor  # bool [B, 1, 1, T]: tokens of the row
 
     def mean(self, values: Tensor) -> Tensor:
         """Over the window's tokens: [B, Hq, W, T] -> [B, Hq, T]."""
@@ -35,14 +34,13 @@ def looks(cache: KVCache, tokens: Tensor) -> Iterator[Look]:
     place = torch.arange(longest, device=device)
     asked = (at >= 0)[:, None, :, None]
     before = (place <= at[..., None])[:, None]
-    real = (place < tokens[:, None])[:, None, None]
     for key, query in zip(cache.keys, cache.queries, strict=True):
         heads, width = query.shape[1], query.shape[3]
         index = at.clamp_min(0)[:, None, :, None].expand(-1, heads, -1, width)
         window = query.gather(2, index).float()
         grouped = window.unflatten(1, (key.shape[1], -1)).flatten(2, 3)  # of one KV head
         logits = grouped @ key.float().transpose(2, 3)
-        yield Look(logits.view(len(key), heads, WINDOW, longest), asked, before, real)
+        yield Look(logits.view(len(key), heads, WINDOW, longest), asked, before)
 
 
 def weights(look: Look) -> Tensor:
@@ -54,7 +52,22 @@ def weights(look: Look) -> Tensor:
 def attended(cache: KVCache, tokens: Tensor) -> Tensor:
     """What each row's window attends to, in the mean over its tokens and all heads: float32
     [L, B, T]; arguments as for `looks`."""
-    both = cache.keys[0], cache.queries[0]
-    if all(map(launch.readable, both)) and both[0].dtype == both[1].dtype:
+    if _by_kernel(cache):
         return launch.attended(cache.keys, cache.queries, tokens, WINDOW).mean(2)
     return torch.stack([look.mean(weights(look)).mean(1) for look in looks(cache, tokens)])
+
+
+def moments(cache: KVCache, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each token's logits over the window, float32 [L, B, Hq, T]."""
+    if _by_kernel(cache):
+        return launch.moments(cache.keys, cache.queries, tokens, WINDOW)
+    means, variances = [], []
+    for look in looks(cache, tokens):
+        means.append(look.mean(look.logits))
+        variances.append(look.mean((look.logits - means[-1].unsqueeze(2)).square()))
+    return torch.stack(means), torch.stack(variances)
+
+
+def _by_kernel(cache: KVCache) -> bool:
+    both = cache.keys[0], cache.queries[0]
+    return all(map(launch.readable, both)) and both[0].dtype == both[1].dtype

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from c2c.cache import KVCache
-    from latentwire.channel.selectors.attention import Look
 
 SINKS = 4  # as kvpress has it
 
@@ -30,28 +29,18 @@ class ExpectedAttention(ByScore):
     def scores(self, cache: "KVCache", tokens: "Tensor") -> "Tensor":
         import torch
 
-        from latentwire.channel.selectors.attention import looks
+        from latentwire.channel.selectors.attention import moments
 
-        return torch.stack(
-            [
-                _score(look, value)
-                for look, value in zip(looks(cache, tokens), cache.values, strict=True)
-            ]
-        )
+        place = torch.arange(cache.tokens, device=tokens.device)
+        real = (place >= SINKS) & (place < tokens[:, None])  # [B, T]
+        mean, variance = moments(cache, tokens)  # [L, B, Hq, T]
+        logits = (mean + variance / 2).masked_fill(~real[:, None], float("-inf"))
+        expected = logits.softmax(-1).nan_to_num()
+        norms = torch.stack([value.float().norm(dim=-1) for value in cache.values])
+        return (expected.unflatten(2, (norms.shape[2], -1)).mean(3) * norms).mean(2)
 
     def always(self, tokens: int, count: int) -> range:
         return range(min(SINKS, count))
-
-
-def _score(look: "Look", value: "Tensor") -> "Tensor":
-    """Of one layer, [B, T]; `value` is [B, H, T, D]."""
-    mean = look.mean(look.logits)
-    variance = look.mean((look.logits - mean.unsqueeze(2)).square())
-    real = look.real[:, :, 0].clone()
-    real[..., :SINKS] = False
-    expected = (mean + variance / 2).masked_fill(~real, float("-inf")).softmax(-1).nan_to_num()
-    of_heads = expected.unflatten(1, (value.shape[1], -1)).mean(2)
-    return (of_heads * value.float().norm(dim=-1)).mean(1)
 
 
 SELECTOR = ExpectedAttention()

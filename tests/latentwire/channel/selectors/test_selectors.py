@@ -14,7 +14,7 @@ from c2c.cache import KVCache
 from c2c.sections import sections, split
 from c2c.triton_support import interpreted
 from latentwire.channel.positions import Positions
-from latentwire.channel.selectors.attention import attended, looks, weights
+from latentwire.channel.selectors.attention import attended, looks, moments, weights
 from latentwire.channel.selectors.ranked import ByScore, Ranked
 from latentwire.channel.selectors.registry import SELECTORS, select
 from latentwire.channel.selectors.seen import ranks_of, ranks_of_rows
@@ -223,6 +223,13 @@ def test_all_layers_at_once_attend_as_each_does(
     assert found.dtype == torch.float32 and found.shape == (2, len(lengths), max(lengths) + 3)
     assert torch.allclose(found, torch.stack(alone), rtol=1e-5, atol=1e-8)
     assert torch.allclose(found.sum(-1), torch.ones(()).to(found))  # nothing behind a row's end
+    for layer, look in enumerate(looks(cache, tokens)):
+        mean, variance = (each[layer] for each in moments(cache, tokens))
+        wanted = look.mean(look.logits)
+        spread = look.mean((look.logits - wanted.unsqueeze(2)).square())
+        for row, length in enumerate(lengths):
+            for ours, theirs in ((mean, wanted), (variance, spread)):
+                assert torch.allclose(ours[row, :, :length], theirs[row, :, :length], atol=1e-4)
 
 
 def test_expected_attention_is_that_of_gaussian_queries() -> None:
