@@ -23,7 +23,7 @@ from c2c.cache import KVCache
 from latentwire.channel import rope
 from latentwire.channel.calibration import Calibration, required
 from latentwire.channel.codec import CodecError
-from latentwire.channel.device_codec import DeviceCodec, cast
+from latentwire.channel.device_codec import DeviceCodec, cast_unchecked, too_large
 from latentwire.channel.layout import Layout, padded_positions, tensor_of
 from latentwire.channel.per_tensor import PerTensor, uniform
 from latentwire.channel.rotation import Rotation
@@ -44,12 +44,21 @@ class Turbo(DeviceCodec):
     def parameters(self, layout: Layout) -> bytes:
         return self.digest
 
-    def payloads(self, cache: KVCache, layout: Layout) -> Tensor:
-        return self._rotation.payloads(self._moved(cache, [layout], torch.sub), layout)
+    def write(self, cache: KVCache, layout: Layout, out: Tensor) -> Tensor:
+        return self._rotation.write(self._moved(cache, [layout], torch.sub), layout, out)
 
-    def caches(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> KVCache:
-        arrived = self._rotation.caches(data, layout, torch.float32)
-        return cast(self._moved(arrived, [layout], torch.add), layout, dtype, data.device)
+    def written_alone(self, cache: KVCache, layout: Layout) -> Tensor:
+        return self._rotation.written_alone(self._moved(cache, [layout], torch.sub), layout)
+
+    def read(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> tuple[KVCache, Tensor]:
+        arrived, doubt = self._rotation.read(data, layout, torch.float32)
+        moved = self._moved(arrived, [layout], torch.add)
+        found, held = cast_unchecked(moved, layout, dtype, data.device)
+        return found, doubt | held
+
+    def refuse(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> None:
+        self._rotation.caches(data, layout, torch.float32)
+        raise too_large(dtype)
 
     def payload_bytes(self, layout: Layout) -> int:
         return self._rotation.payload_bytes(layout)
