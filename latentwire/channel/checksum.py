@@ -8,6 +8,7 @@ zlib's reflected order (ISO 3309), in which the top bit of a word is x^0. Source
 `crc32_combine` of zlib.
 """
 
+import struct
 import zlib
 from functools import cache, lru_cache
 
@@ -20,6 +21,14 @@ POLYNOMIAL = 0xEDB88320
 BYTES = 4  # of a checksum, and of the words in which the kernel reads
 LANES, STEPS = 512, 16  # words that a program takes at a time, and how often at most
 ONE = 1 << 31  # x^0
+
+
+def of(*parts: bytes | memoryview) -> bytes:
+    """The checksum of some bytes of the host, as it is sent."""
+    found = 0
+    for part in parts:
+        found = zlib.crc32(part, found)
+    return struct.pack("<I", found)
 
 
 def on(device: torch.device) -> bool:

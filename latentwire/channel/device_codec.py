@@ -6,6 +6,7 @@ cache's device, and cross to the host in one copy. All others work on the CPU, e
 worth, and a lossless stage compresses what its inner codec has made.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -75,12 +76,26 @@ def on_host(data: Tensor) -> np.ndarray:
     return arriving(data)().numpy()
 
 
-def on_device(rows: Sequence[memoryview], device: torch.device) -> Tensor:
-    """Rows of one length, uint8 [rows, length], in one copy."""
-    shape = len(rows), len(rows[0])
-    host = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
-    for row, data in zip(host.numpy(), rows, strict=True):
-        row[:] = np.frombuffer(data, np.uint8) if len(data) else 0
+def on_device(
+    rows: Sequence[memoryview | bytes],
+    device: torch.device,
+    place: int = 0,
+    stride: int | None = None,
+) -> Tensor:
+    """Rows of one length, uint8 [rows, length], on a device; or each at a place of a row of
+    `stride` bytes, of which the rest is undefined. Waits for no device."""
+    length = len(rows[0])
+    host = torch.empty(
+        len(rows),
+        place + length if stride is None else stride,
+        dtype=torch.uint8,
+        pin_memory=device.type == "cuda",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that bytes cannot be written: they are not
+        for row, data in zip(host, rows, strict=True):
+            if length:  # on all cores, and without Python's lock
+                row[place : place + length].copy_(torch.frombuffer(data, dtype=torch.uint8))
     return host.to(device, non_blocking=True)
 
 
