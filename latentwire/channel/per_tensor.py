@@ -86,7 +86,15 @@ class PerTensor(DeviceCodec):
         return layout.cache(tensors)
 
     def payload_bytes(self, layout: Layout) -> int:
-        return sum(group.size * len(group.sites) for group in self._groups(layout))
+        sizes: dict[tuple[int, int], int] = {}
+        total = 0
+        for kind, layer in layout.sent:
+            codec = self.at(kind, layer)
+            key = id(codec), layout.tokens_of(layer)
+            if key not in sizes:
+                sizes[key] = codec.payload_bytes(layout.shape_of(layer))
+            total += sizes[key]
+        return total
 
     def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
         tensors: dict[Site, Tensor] = {}
