@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from c2c.cache import KVCache
+from c2c.on_device import on_device
 from latentwire.channel import rope
 from latentwire.channel.calibration import Calibration, required
 from latentwire.channel.codec import CodecError
@@ -107,12 +108,15 @@ class Turbo(DeviceCodec):
             turned = _tabled(calibration, 1 << last.bit_length(), device)
         else:
             distinct = torch.unique(torch.cat([each.flatten() for each in places]))
-            turned = _turned(calibration, distinct).to(device)
+            turned = on_device(_turned(calibration, distinct), device)
             places = [torch.searchsorted(distinct, at) for at in places]
-        return [
-            (group, torch.stack([turned[n] for n in group])[:, :, at.to(device)].transpose(1, 2))
-            for group, at in zip(groups, places, strict=True)
-        ]
+
+        def means(group: tuple[int, ...], at: Tensor) -> Tensor:
+            all_of_them = group == tuple(range(len(turned)))
+            own = turned if all_of_them else torch.stack([turned[n] for n in group])
+            return own[:, :, on_device(at, device)].transpose(1, 2)
+
+        return [(group, means(group, at)) for group, at in zip(groups, places, strict=True)]
 
 
 def _turned(calibration: Calibration, positions: Tensor) -> Tensor:
