@@ -54,4 +54,4 @@ class Asymmetric(Codec):
 
     def faults(self, *numbers: Tensor) -> list[Fault]:
         scale, zero = numbers[:2]
-        return [(not_positive(scale) | ~zero.isfinite(), NOT_POSITIVE)]
+        return [(not_positive(scale) | ~(zero.abs() < torch.inf), NOT_POSITIVE)]

@@ -15,7 +15,8 @@ LARGEST = 65504.0  # largest number of float16
 def split(x: Tensor, size: int) -> Tensor:
     """[..., D] -> [..., ceil(D / size), size] in float32; the last block is filled with zeros,
     which raise no block's largest magnitude."""
-    return F.pad(x.float(), (0, -x.shape[-1] % size)).unflatten(-1, (-1, size))
+    short = -x.shape[-1] % size
+    return (F.pad(x.float(), (0, short)) if short else x.float()).unflatten(-1, (-1, size))
 
 
 def join(blocks: Tensor, channels: int) -> Tensor:

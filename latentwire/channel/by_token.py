@@ -20,7 +20,7 @@ from c2c.cache import KVCache, concatenate, tokens_at
 from c2c.on_device import on_device
 from latentwire.channel.codec import CodecError
 from latentwire.channel.codec_names import BY_TOKEN
-from latentwire.channel.device_codec import DeviceCodec
+from latentwire.channel.device_codec import DeviceCodec, any_of
 from latentwire.channel.header_fields import PacketError, Reader
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.mixed_precision import ScheduleError
@@ -52,30 +52,52 @@ class ByToken(DeviceCodec):
         codes = places[np.frombuffer(self._of_tokens(layout), np.uint8)]
         return numbers + pack(torch.from_numpy(codes), _code_bits(len(used)))
 
-    def payloads(self, cache: KVCache, layout: Layout) -> Tensor:
+    def write(self, cache: KVCache, layout: Layout, out: Tensor) -> Tensor:
+        parts, doubts = self._by_class(cache, layout), []
+        lengths = [each.payload_bytes(sub) for each, sub, _ in parts]
+        for (each, sub, own), room in zip(parts, out.split(lengths, -1), strict=True):
+            doubts.append(each.write(own, sub, room))
+        return any_of(doubts, out.device)
+
+    def written_alone(self, cache: KVCache, layout: Layout) -> Tensor:
+        parts = self._by_class(cache, layout)
+        return torch.cat([each.written_alone(own, sub) for each, sub, own in parts], -1)
+
+    def read(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> tuple[KVCache, Tensor]:
+        arrived, doubts = [], []
+        for each, sub, own in self._split(data, layout):
+            found, doubt = each.read(own, sub, dtype)
+            arrived.append(found)
+            doubts.append(doubt)
+        doubt = any_of(doubts, data.device)
+        if len(arrived) == 1:
+            return arrived[0], doubt
+        back = np.argsort(np.concatenate([at for _, at, _ in self._parts(layout)]))
+        return _reordered(arrived, back, layout), doubt
+
+    def refuse(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> None:
+        for each, sub, own in self._split(data, layout):
+            each.caches(own, sub, dtype)
+
+    def _by_class(self, cache: KVCache, layout: Layout) -> list[tuple[PerTensor, Layout, KVCache]]:
+        """Of each class that has tokens its codec, a layout of as many, and their cache."""
         parts = self._parts(layout)
         if len(parts) == 1:  # all tokens, in their order
             ((place, _, sub),) = parts
-            return self.classes[place].payloads(cache, sub)
+            return [(self.classes[place], sub, cache)]
         order = np.concatenate([at for _, at, _ in parts])
         by_class, start, found = _reordered([cache], order, layout), 0, []
         for place, _, sub in parts:
             stop = start + sub.tokens
-            found.append(self.classes[place].payloads(by_class.section(start, stop), sub))
+            found.append((self.classes[place], sub, by_class.section(start, stop)))
             start = stop
-        return torch.cat(found, -1)
+        return found
 
-    def caches(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> KVCache:
-        parts = self._parts(layout)
-        lengths = [self.classes[place].payload_bytes(sub) for place, _, sub in parts]
-        arrived = [
-            self.classes[place].caches(own, sub, dtype)
-            for (place, _, sub), own in zip(parts, data.split(lengths, -1), strict=True)
-        ]
-        if len(parts) == 1:
-            return arrived[0]
-        back = np.argsort(np.concatenate([at for _, at, _ in parts]))
-        return _reordered(arrived, back, layout)
+    def _split(self, data: Tensor, layout: Layout) -> list[tuple[PerTensor, Layout, Tensor]]:
+        """Of each class that has tokens its codec, a layout of as many, and their payloads."""
+        parts = [(self.classes[place], sub) for place, _, sub in self._parts(layout)]
+        own = data.split([each.payload_bytes(sub) for each, sub in parts], -1)
+        return [(each, sub, data) for (each, sub), data in zip(parts, own, strict=True)]
 
     def payload_bytes(self, layout: Layout) -> int:
         return sum(self.classes[place].payload_bytes(sub) for place, _, sub in self._parts(layout))

@@ -104,11 +104,14 @@ class Codec(ABC):
             doubt = doubt | not_finite(largest)
         return self._written(numbers, x), doubt
 
-    def decode_all(self, parts: Sequence[Tensor], shape: Shape) -> tuple[Tensor, Tensor]:
-        """The float32 tensors [..., H, T, D] of the bytes of each field, uint8 [..., length], on
-        their device, and whether `decode` may refuse one (bool []). Waits for no device."""
+    def decode_all(
+        self, parts: Sequence[Tensor], shape: Shape, dtype: torch.dtype = torch.float32
+    ) -> tuple[Tensor, Tensor]:
+        """The tensors [..., H, T, D] in `dtype` of the bytes of each field, uint8 [..., length], on
+        their device, and whether `decode` may refuse one, or `dtype` not hold it (bool []). Waits
+        for no device."""
         numbers, faults = self._read(parts, shape)
-        x = self.dequantize(*numbers)
+        x = self.dequantize(*numbers).to(dtype)  # what is no finite number stays so
         return x, torch.stack([not_finite(x), *(where.any() for where, _ in faults)]).any()
 
     def _written(self, numbers: Sequence[Tensor], x: Tensor) -> list[Tensor]:
@@ -128,7 +131,7 @@ NOT_FINITE = "the cache holds NaN or infinite numbers, which cannot be sent"
 
 def not_finite(x: Tensor) -> Tensor:
     """Whether any number of a tensor is NaN or infinite, bool []. Waits for no device."""
-    return ~torch.isfinite(torch.linalg.vector_norm(x, torch.inf))  # NaN where one is
+    return ~(torch.linalg.vector_norm(x, torch.inf) < torch.inf)  # NaN where one is
 
 
 def check_finite(x: Tensor) -> None:

@@ -6,6 +6,7 @@ cache's device, and cross to the host in one copy. All others work on the CPU, e
 worth, and a lossless stage compresses what its inner codec has made.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -23,14 +24,45 @@ class DeviceCodec(ABC):
     """A `CacheCodec` that codes batches of one layout, caches [B, H, T, D]."""
 
     @abstractmethod
-    def payloads(self, cache: KVCache, layout: Layout) -> Tensor:
-        """The payload of each example, uint8 [B, payload_bytes], on the cache's device; CodecError
-        for numbers that cannot be sent."""
+    def write(self, cache: KVCache, layout: Layout, out: Tensor) -> Tensor:
+        """Write the payload of each example into `out`, uint8 [B, payload_bytes] on the cache's
+        device, whose rows may lie apart; whether one may have to be refused (bool []). Waits for no
+        device."""
 
     @abstractmethod
+    def written_alone(self, cache: KVCache, layout: Layout) -> Tensor:
+        """What `write` has to write, made tensor by tensor, on the CPU; CodecError for numbers that
+        cannot be sent, which says why."""
+
+    @abstractmethod
+    def read(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> tuple[KVCache, Tensor]:
+        """The caches of payloads uint8 [B, payload_bytes], whose rows may lie apart, on their
+        device in `dtype`; and whether one may stand for none, or for numbers that `dtype` does not
+        hold (bool []). Waits for no device."""
+
+    @abstractmethod
+    def refuse(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> None:
+        """Raise the CodecError that says what is wrong with payloads that `read` doubts."""
+
+    @abstractmethod
+    def payload_bytes(self, layout: Layout) -> int:
+        """Length of each example's payload."""
+
+    def payloads(self, cache: KVCache, layout: Layout) -> Tensor:
+        """The payload of each example, uint8 [B, payload_bytes], on the cache's device (or on the
+        CPU); CodecError for numbers that cannot be sent."""
+        like, length = cache.keys[0], self.payload_bytes(layout)
+        out = torch.empty(len(like), length, dtype=torch.uint8, device=like.device)
+        doubt = self.write(cache, layout, out)
+        return self.written_alone(cache, layout) if bool(doubt) else out
+
     def caches(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> KVCache:
-        """The caches of payloads uint8 [B, payload_bytes], on their device in `dtype`; CodecError
-        where one stands for none, or for numbers that `dtype` does not hold."""
+        """What `read` reads; CodecError where a payload stands for no cache, or for numbers that
+        `dtype` does not hold."""
+        cache, doubt = self.read(data, layout, dtype)
+        if bool(doubt):
+            self.refuse(data, layout, dtype)
+        return cache
 
     def encode(self, cache: KVCache, layout: Layout) -> bytes:
         return on_host(self.payloads(cache, layout))[0].tobytes()
@@ -44,27 +76,58 @@ def on_host(data: Tensor) -> np.ndarray:
     return arriving(data)().numpy()
 
 
-def on_device(rows: Sequence[memoryview], device: torch.device) -> Tensor:
-    """Rows of one length, uint8 [rows, length], in one copy."""
-    shape = len(rows), len(rows[0])
-    host = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
-    for row, data in zip(host.numpy(), rows, strict=True):
-        row[:] = np.frombuffer(data, np.uint8) if len(data) else 0
+def on_device(
+    rows: Sequence[memoryview | bytes],
+    device: torch.device,
+    place: int = 0,
+    stride: int | None = None,
+) -> Tensor:
+    """Rows of one length, uint8 [rows, length], on a device; or each at a place of a row of
+    `stride` bytes, of which the rest is undefined. Waits for no device."""
+    length = len(rows[0])
+    host = torch.empty(
+        len(rows),
+        place + length if stride is None else stride,
+        dtype=torch.uint8,
+        pin_memory=device.type == "cuda",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that bytes cannot be written: they are not
+        for row, data in zip(host, rows, strict=True):
+            if length:  # on all cores, and without Python's lock
+                row[place : place + length].copy_(torch.frombuffer(data, dtype=torch.uint8))
     return host.to(device, non_blocking=True)
 
 
 def cast(cache: KVCache, layout: Layout, dtype: torch.dtype, device: torch.device) -> KVCache:
     """What arrived, in `dtype` on a device, in one go; CodecError where `dtype` does not hold a
     number of it."""
+    found, doubt = cast_unchecked(cache, layout, dtype, device)
+    if bool(doubt):
+        raise too_large(dtype)
+    return found
+
+
+def cast_unchecked(
+    cache: KVCache, layout: Layout, dtype: torch.dtype, device: torch.device
+) -> tuple[KVCache, Tensor]:
+    """The same, and whether `dtype` does not hold a number of it (bool []). Waits for no device."""
     sent = [tensor_of(cache, *site) for site in layout.sent]
     batch = len(cache.keys[0])
     whole = torch.cat([x.flatten() for x in sent]) if sent else torch.empty(0)
     whole = whole.to(device).to(dtype)
-    if sent and bool(not_finite(whole)):
-        raise too_large(dtype)
+    doubts = [not_finite(whole)] if sent else []
     parts = whole.split([x.numel() for x in sent]) if sent else ()
     shaped = (part.view(x.shape) for part, x in zip(parts, sent, strict=True))
-    return layout.cache(dict(zip(layout.sent, shaped, strict=True)), unsent(layout, batch, whole))
+    found = dict(zip(layout.sent, shaped, strict=True))
+    return layout.cache(found, unsent(layout, batch, whole)), any_of(doubts, device)
+
+
+def any_of(doubts: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Whether any of these (bool [] each, on a device) is true."""
+    if len(doubts) == 1:
+        return doubts[0]
+    return torch.stack([*doubts]).any() if doubts else torch.zeros((), dtype=torch.bool).to(device)
 
 
 def too_large(dtype: torch.dtype) -> CodecError:

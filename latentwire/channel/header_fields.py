@@ -47,14 +47,14 @@ def mask(layers: Sequence[int], count: int) -> bytes:
 class Reader:
     """Reads fields in order, never past the end; PacketError for what nobody writes."""
 
-    def __init__(self, data: bytes, place: int) -> None:
+    def __init__(self, data: bytes | memoryview, place: int) -> None:
         self.data, self.place = data, place
 
     def byte(self) -> int:
         return self.bytes(1)[0]
 
     def bytes(self, count: int) -> bytes:
-        found = self.data[self.place : self.place + count]
+        found = bytes(self.data[self.place : self.place + count])
         if len(found) < count:
             raise PacketError("the packet ends within its header")
         self.place += count

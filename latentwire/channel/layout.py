@@ -90,8 +90,9 @@ class Layout:
             heads, head_dim = self.geometry.kv_heads, self.geometry.head_dim
             like = torch.empty(()).expand(1, heads, self.tokens, head_dim)  # takes no memory
         like = next(iter(tensors.values()), like)
-        unsent = like.new_full((), torch.nan).expand_as(like)
         layers = range(self.geometry.layers)
+        whole = len(tensors) == 2 * len(layers)  # nothing to be made for what was not sent
+        unsent = like if whole else like.new_full((), torch.nan).expand_as(like)
         return KVCache(
             tuple(tensors.get(("key", layer), unsent) for layer in layers),
             tuple(tensors.get(("value", layer), unsent) for layer in layers),

@@ -50,11 +50,17 @@ class Schedule(DeviceCodec):
             bytes([number]) + varint(len(list(stretch))) for number, stretch in groupby(numbers)
         )
 
-    def payloads(self, cache: KVCache, layout: Layout) -> Tensor:
-        return self._at(layout).payloads(cache, layout)
+    def write(self, cache: KVCache, layout: Layout, out: Tensor) -> Tensor:
+        return self._at(layout).write(cache, layout, out)
 
-    def caches(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> KVCache:
-        return self._at(layout).caches(data, layout, dtype)
+    def written_alone(self, cache: KVCache, layout: Layout) -> Tensor:
+        return self._at(layout).written_alone(cache, layout)
+
+    def read(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> tuple[KVCache, Tensor]:
+        return self._at(layout).read(data, layout, dtype)
+
+    def refuse(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> None:
+        self._at(layout).refuse(data, layout, dtype)
 
     def payload_bytes(self, layout: Layout) -> int:
         return self._at(layout).payload_bytes(layout)

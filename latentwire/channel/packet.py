@@ -28,22 +28,24 @@ Version 3 is of codecs whose payload may end anywhere (`EmbeddedCodec`): it has 
 """
 
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from c2c.cache import Geometry, KVCache, concatenate
 from c2c.sections import Runs
+from latentwire.channel import checksum, packet_rows
 from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec, is_embedded
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
-from latentwire.channel.device_codec import DeviceCodec, cast, on_device, on_host
+from latentwire.channel.device_codec import DeviceCodec, cast, on_device
 from latentwire.channel.header_fields import LARGEST_NUMBER, PacketError, Reader, mask, varints
 from latentwire.channel.layer_runs import LayerRuns
 from latentwire.channel.layout import Layout, tensor_of
+from latentwire.channel.packet_rows import Buffer
 from latentwire.channel.registry import read_codec
 from latentwire.errors import LatentWireError
 
@@ -59,10 +61,10 @@ MOST_UNPACKED = 1 << 27  # numbers, of a payload whose length the header does no
 MOST_RUNS = 1 << 20  # of all layers together, where they differ
 _FIXED = struct.Struct("<4sBB8sHHH")
 FIXED_BYTES = _FIXED.size
-CHECKSUM_BYTES = 4
+CHECKSUM_BYTES = checksum.BYTES
 _LARGEST_SIZE = 2**16 - 1
 _CPU = torch.device("cpu")
-Buffer = bytes | memoryview
+_Known = tuple[Geometry, bytes, Calibration | None, int | None]  # what `decode` is told
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,12 @@ def encode(cache: KVCache, header: Header) -> bytes:
     Raises PacketError when the cache is not what the header says or cannot be encoded.
     """
     _check_shapes(cache, header.layout, 1)
-    return _packets(cache, header)[0]
+    return bytes(_packets(cache, header)[0])
 
 
-def encode_batch(cache: KVCache, header: Header) -> list[bytes]:
+def encode_batch(cache: KVCache, header: Header) -> Sequence[Buffer]:
     """The packet of each example of a batch, tensors [B, H, T, D], whose header they share; errors
-    as in `encode`, for the first that is refused."""
+    as in `encode`, for the first that is refused. They may be views of one piece of memory."""
     _check_shapes(cache, header.layout, len(cache.keys[0]))
     return _packets(cache, header)
 
@@ -114,21 +116,36 @@ def _check_shapes(cache: KVCache, layout: Layout, batch: int) -> None:
             raise PacketError(f"the {kind} of layer {layer} is {found}, the header says {said}")
 
 
-def _packets(cache: KVCache, header: Header) -> list[bytes]:
+def _packets(cache: KVCache, header: Header) -> Sequence[Buffer]:
     codec, layout = header.codec, header.layout
-    payloads: Sequence[Buffer]
     try:
+        body = encode_header(header)
         if isinstance(codec, DeviceCodec):
-            payloads = [memoryview(row) for row in on_host(codec.payloads(cache, layout))]
-        else:
-            rows = (cache.rows(row, row + 1) for row in range(len(cache.keys[0])))
-            payloads = [codec.encode(row, layout) for row in rows]
+            return _rows(cache, codec, layout, body)
+        rows = (cache.rows(row, row + 1) for row in range(len(cache.keys[0])))
+        payloads = [codec.encode(row, layout) for row in rows]
     except CodecError as error:
         raise PacketError(str(error)) from None
-    body = encode_header(header)
     if header.version == CUT_VERSION:
-        return [b"".join((body, _check(body), payload)) for payload in payloads]
-    return [b"".join((body, payload, _check(body, payload))) for payload in payloads]
+        return [b"".join((body, checksum.of(body), payload)) for payload in payloads]
+    return [b"".join((body, payload, checksum.of(body, payload))) for payload in payloads]
+
+
+def _rows(cache: KVCache, codec: DeviceCodec, layout: Layout, body: bytes) -> Sequence[Buffer]:
+    like = cache.keys[0]
+    shape = len(like), codec.payload_bytes(layout)
+    made = packet_rows.joined(body, shape, like.device, lambda out: codec.write(cache, layout, out))
+    if made is not None:
+        return made
+    alone = codec.written_alone(cache, layout)  # says why; or there is no reason
+
+    def write(out: Tensor) -> Tensor:
+        out.copy_(alone)
+        return torch.zeros((), dtype=torch.bool)
+
+    made = packet_rows.joined(body, shape, _CPU, write)
+    assert made is not None
+    return made
 
 
 def cut(data: bytes, most_bytes: int, calibration: Calibration | None = None) -> bytes:
@@ -147,14 +164,6 @@ def cut(data: bytes, most_bytes: int, calibration: Calibration | None = None) ->
         return data[:start] + codec.cut(memoryview(data)[start:], layout, most_bytes - start)
     except CodecError as error:
         raise PacketError(str(error)) from None
-
-
-def _check(*parts: Buffer) -> bytes:
-    """CRC-32 of some bytes, as it is sent."""
-    found = 0
-    for part in parts:
-        found = zlib.crc32(part, found)
-    return struct.pack("<I", found)
 
 
 def encode_header(header: Header) -> bytes:
@@ -203,7 +212,7 @@ def packet_bytes(header: Header) -> int | None:
 
 
 def decode(
-    data: bytes | Sequence[bytes],
+    data: Buffer | Sequence[Buffer],
     geometry: Geometry,
     identity: bytes,
     dtype: torch.dtype = torch.float32,
@@ -219,23 +228,49 @@ def decode(
     differ. Nothing larger than a cache of `most_tokens` tokens is allocated; where that is None, of
     MOST_TOKENS and, in a payload whose length the header does not tell, MOST_UNPACKED numbers.
     """
-    packets = [data] if isinstance(data, bytes | bytearray) else data
-    found = [_opened(each, geometry, identity, calibration, most_tokens) for each in packets]
+    packets = [data] if isinstance(data, bytes | bytearray | memoryview) else data
+    known = geometry, identity, calibration, most_tokens
+    if checksum.on(device) and (arrived := _at_once(packets, known, dtype, device)):
+        return arrived
+    found = [_opened(each, *known) for each in packets]
     header = found[0][0]
     if any(encode_header(each) != encode_header(header) for each, _ in found[1:]):
         raise PacketError("the packets of a batch do not have one header")
     return header, _caches(header, [payload for _, payload in found], dtype, device)
 
 
+def _at_once(
+    packets: Sequence[Buffer], known: _Known, dtype: torch.dtype, device: torch.device
+) -> tuple[Header, KVCache] | None:
+    """What `decode` gives, with the checksums taken on the device; None where anything may be
+    wrong, or the codec works on the host: then one packet after the other says it."""
+    first = packets[0]
+    try:
+        header, payload = _opened(first, *known, check=False)
+        codec, start = header.codec, len(first) - len(payload) - CHECKSUM_BYTES
+        if not isinstance(codec, DeviceCodec) or not len(payload):
+            return None
+        front = bytes(first[:start])
+        if any(len(each) != len(first) or bytes(each[:start]) != front for each in packets[1:]):
+            return None
+        data, wrong = packet_rows.payloads(packets, start, device)
+        cache, doubt = codec.read(data, header.layout, dtype)
+    except LatentWireError:
+        return None
+    return None if bool(wrong | doubt) else (header, cache)
+
+
 def _opened(
-    data: bytes,
+    data: Buffer,
     geometry: Geometry,
     identity: bytes,
     calibration: Calibration | None,
     most_tokens: int | None,
+    check: bool = True,
 ) -> tuple[Header, memoryview]:
-    """Header and payload of a packet for this pair, as long as the header says."""
-    header, start = decode_header(data, calibration, most_tokens)
+    """Header and payload of a packet for this pair, as long as the header says; without `check`,
+    whatever its checksum says."""
+    header, start = _header(data, calibration, most_tokens, check)
     if header.identity != identity:
         raise PacketError(
             f"the packet is for pair {header.identity.hex()}, this one is {identity.hex()}"
@@ -261,7 +296,7 @@ def _caches(
 
 
 def decode_header(
-    data: bytes, calibration: Calibration | None = None, most_tokens: int | None = None
+    data: Buffer, calibration: Calibration | None = None, most_tokens: int | None = None
 ) -> tuple[Header, int]:
     """The header and where the payload starts, once length and checksum are right; in version 3
     those of the header.
@@ -269,6 +304,13 @@ def decode_header(
     A packet that needs a calibration has a header without it too, but cannot be decoded. What is
     larger than `decode` allows is refused.
     """
+    return _header(data, calibration, most_tokens, check=True)
+
+
+def _header(
+    data: Buffer, calibration: Calibration | None, most_tokens: int | None, check: bool
+) -> tuple[Header, int]:
+    """The same; without `check`, whatever the checksum of a packet says that has it at its end."""
     if len(data) < FIXED_BYTES + CHECKSUM_BYTES:
         raise PacketError(f"{len(data)} bytes are too few for a packet")
     magic, version, number, identity, layers, kv_heads, head_dim = _FIXED.unpack_from(data)
@@ -278,12 +320,13 @@ def decode_header(
         raise PacketError(
             f"packet version {version} is unknown, this reads version {VERSION} to {CUT_VERSION}"
         )
+    whole = memoryview(data)
     end = len(data) if version == CUT_VERSION else len(data) - CHECKSUM_BYTES
-    if version != CUT_VERSION and _check(memoryview(data)[:end]) != data[end:]:
+    if check and version != CUT_VERSION and checksum.of(whole[:end]) != whole[end:]:
         raise PacketError(_WRONG)
     if 0 in (layers, kv_heads, head_dim):
         raise PacketError("a cache of no layers, heads or channels is not a cache")
-    reader = Reader(data[:end], FIXED_BYTES)
+    reader = Reader(whole[:end], FIXED_BYTES)
     most = MOST_TOKENS if most_tokens is None else most_tokens
     layout = _read_layout(reader, Geometry(layers, kv_heads, head_dim), version, most)
     header = Header(read_codec(number, reader, layout, calibration), identity, layout)
@@ -291,7 +334,7 @@ def decode_header(
         raise PacketError(f"{header.codec.name} does not go in packets of version {version}")
     if version == CUT_VERSION:
         place = reader.place
-        if reader.bytes(CHECKSUM_BYTES) != _check(data[:place]):
+        if reader.bytes(CHECKSUM_BYTES) != checksum.of(data[:place]):
             raise PacketError(_WRONG)
     payload = header.codec.payload_bytes(layout)
     if payload is not None and len(data) != (expected := reader.place + payload + CHECKSUM_BYTES):

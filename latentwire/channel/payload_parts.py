@@ -90,6 +90,10 @@ def packed(codes: Tensor, bits: int) -> Tensor:
     if bits == 8:
         return codes
     count = codes.shape[-1]
+    if _OCTET % bits == 0:  # whole codes in a byte
+        places = _places(bits, codes.device)
+        whole = _padded(codes, -(-count // len(places)) * len(places))
+        return (whole.unflatten(-1, (-1, len(places))) << places).sum(-1, dtype=torch.uint8)
     whole = _padded(codes, -(-count // _OCTET) * _OCTET).to(_word(bits))
     words = whole.unflatten(-1, (-1, _OCTET)) << _places(bits, codes.device)
     octets = words.sum(-1, keepdim=True, dtype=words.dtype).view(torch.uint8)[..., :bits]
@@ -100,6 +104,9 @@ def unpacked(data: Tensor, bits: int, count: int) -> tuple[Tensor, Tensor]:
     """The codes [..., count] (uint8) that `packed` packed, and the bits after the last code."""
     if bits == 8:
         return data, data[..., count:]
+    if _OCTET % bits == 0:
+        codes = (data[..., None] >> _places(bits, data.device) & (1 << bits) - 1).flatten(-2)
+        return codes[..., :count].contiguous(), codes[..., count:]
     octets = -(-count // _OCTET)
     word = _word(bits)
     words = _padded(_padded(data, octets * bits).unflatten(-1, (octets, bits)), word.itemsize)
@@ -114,14 +121,18 @@ def _padded(x: Tensor, size: int) -> Tensor:
 
 
 def _word(bits: int) -> torch.dtype:
-    """What holds eight codes at once."""
+    """What holds eight codes at once, or as many as fill a byte."""
+    if _OCTET % bits == 0:
+        return torch.uint8
     return torch.int32 if bits <= 4 else torch.int64
 
 
 @cache
 def _places(bits: int, device: torch.device) -> Tensor:
     """The lowest bit of each code of a word."""
-    return torch.arange(0, _OCTET * bits, bits, dtype=_word(bits), device=device)
+    word = _word(bits)
+    stop = _OCTET * (1 if word == torch.uint8 else bits)
+    return torch.arange(0, stop, bits, dtype=word, device=device)
 
 
 def float_bytes(x: Tensor, kind: str) -> bytes:
@@ -136,7 +147,7 @@ def read_floats(data: memoryview, kind: str) -> Tensor:
 
 def not_positive(scale: Tensor) -> Tensor:
     """Which scales are not positive numbers."""
-    return ~(torch.isfinite(scale) & (scale > 0))
+    return ~((scale > 0) & (scale < torch.inf))
 
 
 def check_scales(scale: Tensor, codec: str) -> None:

@@ -6,7 +6,6 @@ refused, all is done again tensor by tensor, on the CPU, which says why.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -14,9 +13,17 @@ from torch import Tensor
 from c2c.cache import KVCache
 from latentwire.channel import stacked
 from latentwire.channel.codec import Codec, CodecError
-from latentwire.channel.device_codec import DeviceCodec, on_device, on_host, too_large, unsent
+from latentwire.channel.device_codec import (
+    DeviceCodec,
+    any_of,
+    on_device,
+    on_host,
+    too_large,
+    unsent,
+)
 from latentwire.channel.layout import Layout, Site, tensor_of
 from latentwire.channel.payload_lengths import known_payload_bytes
+from latentwire.channel.payload_order import Group
 
 
 @dataclass(frozen=True)
@@ -28,38 +35,34 @@ class PerTensor(DeviceCodec):
     bits: float | None
     at: Callable[[str, int], Codec] = field(compare=False)
 
-    def payloads(self, cache: KVCache, layout: Layout) -> Tensor:
-        found: dict[Site, tuple[Tensor, ...]] = {}
+    def write(self, cache: KVCache, layout: Layout, out: Tensor) -> Tensor:
         doubts = []
-        for codec, sites in self._alike(layout.sent, layout.tokens_of):
-            parts, doubt = stacked.encode(codec, [tensor_of(cache, *site) for site in sites])
-            found |= zip(sites, zip(*(part.unbind() for part in parts), strict=True), strict=True)
+        for group in self._groups(layout):
+            tensors = [tensor_of(cache, *site) for site in group.sites]
+            parts, doubt = stacked.encode(group.codec, tensors)
+            group.write(parts, out)
             doubts.append(doubt)
-        if not found:
-            return torch.empty(len(cache.keys[0]), 0, dtype=torch.uint8)  # no tensor is sent
-        if bool(torch.stack(doubts).any()):
-            rows = (cache.rows(row, row + 1) for row in range(len(cache.keys[0])))
-            alone = [self.encode_alone(row, layout) for row in rows]
-            return on_device([memoryview(each) for each in alone], torch.device("cpu"))
-        return torch.cat([part for site in layout.sent for part in found[site]], -1)
+        return any_of(doubts, out.device)
 
-    def caches(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> KVCache:
+    def written_alone(self, cache: KVCache, layout: Layout) -> Tensor:
+        rows = (cache.rows(row, row + 1) for row in range(len(cache.keys[0])))
+        alone = [self.encode_alone(row, layout) for row in rows]
+        return on_device([memoryview(each) for each in alone], torch.device("cpu"))
+
+    def read(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> tuple[KVCache, Tensor]:
         tensors: dict[Site, Tensor] = {}
-        doubts, starts = [], self._starts(layout)
-        for codec, sites in self._alike(layout.sent, layout.tokens_of):
-            shape, place, parts = layout.shape_of(sites[0][1]), 0, []
-            for length in (each.length for each in codec.fields(shape)):
-                begins = [starts[site] + place for site in sites]
-                parts.append(torch.stack([data[:, begin : begin + length] for begin in begins]))
-                place += length
-            x, doubt = stacked.decode(codec, parts, shape, dtype)
-            tensors |= zip(sites, x.unbind(), strict=True)
+        doubts = []
+        for group in self._groups(layout):
+            x, doubt = stacked.decode(group.codec, group.read(data), group.shape, dtype)
+            tensors |= zip(group.sites, x.unbind(), strict=True)
             doubts.append(doubt)
-        if doubts and bool(torch.stack(doubts).any()):
-            for row in on_host(data):
-                self.decode_alone(memoryview(row), layout)
-            raise too_large(dtype)
-        return layout.cache(tensors, unsent(layout, len(data), data[:, :0].to(dtype)))
+        like = unsent(layout, len(data), data.new_empty(0, dtype=dtype))
+        return layout.cache(tensors, like), any_of(doubts, data.device)
+
+    def refuse(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> None:
+        for row in on_host(data):
+            self.decode_alone(memoryview(row), layout)
+        raise too_large(dtype)
 
     def encode_alone(self, cache: KVCache, layout: Layout) -> bytearray:
         """`encode` of one example, tensor by tensor: what it has to give, and says why not."""
@@ -71,19 +74,27 @@ class PerTensor(DeviceCodec):
     def decode_alone(self, data: memoryview, layout: Layout) -> KVCache:
         """`decode`, tensor by tensor: what it has to give, and says why not."""
         tensors = {}
-        starts = self._starts(layout)
+        start = 0
         for site in layout.sent:
             codec, shape = self.at(*site), layout.shape_of(site[1])
-            start = starts[site]
+            stop = start + codec.payload_bytes(shape)
             try:
-                own = data[start : start + codec.payload_bytes(shape)]
-                tensors[site] = codec.decode(own, shape)[None]
+                tensors[site] = codec.decode(data[start:stop], shape)[None]
             except CodecError as error:
                 raise CodecError(f"{site[0]} of layer {site[1]}: {error}") from None
+            start = stop
         return layout.cache(tensors)
 
     def payload_bytes(self, layout: Layout) -> int:
-        return sum(self._sizes(layout).values())
+        sizes: dict[tuple[int, int], int] = {}
+        total = 0
+        for kind, layer in layout.sent:
+            codec = self.at(kind, layer)
+            key = id(codec), layout.tokens_of(layer)
+            if key not in sizes:
+                sizes[key] = codec.payload_bytes(layout.shape_of(layer))
+            total += sizes[key]
+        return total
 
     def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
         tensors: dict[Site, Tensor] = {}
@@ -107,19 +118,18 @@ class PerTensor(DeviceCodec):
             own.append((kind, layer))
         return [*found.values()]
 
-    def _sizes(self, layout: Layout) -> dict[Site, int]:
-        """Length of each tensor's payload."""
-        sizes: dict[Site, int] = {}
-        for codec, sites in self._alike(layout.sent, layout.tokens_of):
-            shape = layout.shape_of(sites[0][1])
-            sizes |= dict.fromkeys(sites, codec.payload_bytes(shape))
-        return sizes
-
-    def _starts(self, layout: Layout) -> dict[Site, int]:
-        """Where each tensor's payload begins."""
-        sizes = self._sizes(layout)
-        ends = accumulate((sizes[site] for site in layout.sent), initial=0)
-        return dict(zip(layout.sent, ends, strict=False))
+    def _groups(self, layout: Layout) -> list[Group]:
+        """The tensors sent, those of one codec and as many tokens together."""
+        found: dict[tuple[int, int], Group] = {}
+        start = 0
+        for kind, layer in layout.sent:
+            codec = self.at(kind, layer)
+            key = id(codec), layout.tokens_of(layer)
+            if key not in found:
+                found[key] = Group(codec, layout.shape_of(layer))
+            found[key].append((kind, layer), start)
+            start += found[key].size
+        return [*found.values()]
 
 
 def uniform(codec: Codec) -> PerTensor:

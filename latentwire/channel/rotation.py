@@ -121,6 +121,11 @@ def _levels(bits: int, device: torch.device) -> Tensor:
     return torch.tensor(levels(bits), device=device)
 
 
+@cache
+def _boundaries(bits: int, device: torch.device) -> Tensor:
+    return torch.tensor(BOUNDARIES[bits], device=device)
+
+
 def levels(bits: int) -> tuple[float, ...]:
     """What codes of so many bits stand for, by code."""
     return (*(-level for level in reversed(LEVELS[bits])), *LEVELS[bits])
@@ -136,14 +141,18 @@ def hadamard(x: Tensor) -> Tensor:
 
     In natural order, by sums and differences of neighbours 1, 2, 4, ... apart, in this order.
     """
-    return torch.cat([_butterflies(part) for part in x.split(parts(x.shape[-1]), -1)], -1)
+    turned = [_butterflies(part) for part in x.split(parts(x.shape[-1]), -1)]
+    return turned[0] if len(turned) == 1 else torch.cat(turned, -1)
 
 
 def _butterflies(x: Tensor) -> Tensor:
     step = 1
     while step < x.shape[-1]:
         first, second = x.unflatten(-1, (-1, 2, step)).unbind(-2)
-        x = torch.stack((first + second, first - second), -2).flatten(-3)
+        room = x.new_empty(*first.shape[:-1], 2, step)
+        torch.add(first, second, out=room[..., 0, :])
+        torch.sub(first, second, out=room[..., 1, :])
+        x = room.flatten(-3)
         step *= 2
     return x
 
@@ -172,7 +181,9 @@ def root_mean_square(x: Tensor) -> Tensor:
     """sqrt(mean of x^2) over the last dimension (kept), float32: neighbours are added in pairs
     until one number is left, zeros filling up to a power of two."""
     channels = x.shape[-1]
-    total = F.pad(x * x, (0, (1 << (channels - 1).bit_length()) - channels))
+    total, short = x * x, (1 << (channels - 1).bit_length()) - channels
+    if short:
+        total = F.pad(total, (0, short))
     while total.shape[-1] > 1:
         total = total[..., 0::2] + total[..., 1::2]
     # Torch's float32 square root on a CPU is an ulp off at times, not alike in vectors and alone.
@@ -183,9 +194,13 @@ def root_mean_square(x: Tensor) -> Tensor:
 def nearest(x: Tensor, bits: int) -> Tensor:
     """Number of the level nearest to x (int16, 0 to 2^bits - 1, from the lowest level up); on a
     boundary the one nearer to 0, and for 0 the positive one."""
-    magnitude = torch.zeros(x.shape, dtype=torch.int16, device=x.device)
     distance = x.abs()
-    for boundary in BOUNDARIES[bits]:
-        magnitude += distance > boundary
+    if x.is_cuda:  # one kernel; a CPU compares sooner than it searches
+        table = _boundaries(bits, x.device)
+        magnitude = torch.bucketize(distance, table, out_int32=True).short()
+    else:
+        magnitude = torch.zeros(x.shape, dtype=torch.int16)
+        for boundary in BOUNDARIES[bits]:
+            magnitude += distance > boundary
     half = len(LEVELS[bits])
     return torch.where(x < 0, half - 1 - magnitude, half + magnitude)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from c2c import wide
 from c2c.on_device import on_device
-from latentwire.channel.codec import Codec, Shape, not_finite
+from latentwire.channel.codec import Codec, Shape
 from latentwire.channel.kernels import launch
 from latentwire.channel.kernels.launch import Encoded
 from latentwire.channel.kernels.pointer_stack import Stack
@@ -17,8 +17,17 @@ from latentwire.channel.kernels.pointer_stack import Stack
 def encode(codec: Codec, tensors: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
     """Of N tensors [B, H, T, D] the bytes of each field, uint8 [N, B, length], and whether
     `codec.encode` may refuse one of them (bool []). Waits for no device."""
-    if not launch.supports(codec, tensors[0]) or len(_alike(tensors)) > 1:
+    if not all(launch.supports(codec, tensor) for tensor in tensors):
         return codec.encode_all(torch.stack([*tensors]))
+    if len(groups := _alike(tensors)) > 1:
+        # As where keys are taken from their mean, in float32.
+        found = [encode(codec, [tensors[place] for place in places]) for places in groups]
+        parts = [torch.cat(own) for own in zip(*(own for own, _ in found), strict=True)]
+        order = [place for places in groups for place in places]
+        if order != sorted(order):
+            back = on_device(torch.tensor(order).argsort(), tensors[0].device)
+            parts = [part[back] for part in parts]
+        return parts, torch.stack([doubt for _, doubt in found]).any()
     encoded = launch.encode(codec, tensors, check=False)
     assert encoded.doubt is not None
     return [encoded.scales.view(torch.uint8), encoded.codes], encoded.doubt
@@ -35,16 +44,13 @@ def decode(
     out = torch.empty(whole, dtype=dtype, device=parts[0].device)
     rule = launch.spec_of(codec)
     if rule is None or not launch.supports(codec, out[0]):
-        x, doubt = codec.decode_all(parts, shape)
-        cast = x.to(dtype)
-        return cast, doubt if cast is x else doubt | not_finite(cast)
+        return codec.decode_all(parts, shape, dtype)
     scales, codes = parts
     scales = scales.view(torch.float32 if rule.per_head else torch.float16)
     broken = torch.zeros(1, dtype=torch.int32, device=out.device)
     encoded = Encoded(codec, (batch, *shape), codes, scales)
     launch.decode(codec, encoded, Stack.within(out), broken)
-    faults = [where.any() for where, _ in codec.faults(scales)]
-    return out, torch.stack([broken[0] > 0, *faults]).any()
+    return out, broken[0] > 0
 
 
 def round_trip(codec: Codec, tensors: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from c2c.cache import KVCache
+from c2c.on_device import on_device
 from latentwire.channel import rope
 from latentwire.channel.calibration import Calibration, required
 from latentwire.channel.codec import CodecError
-from latentwire.channel.device_codec import DeviceCodec, cast
+from latentwire.channel.device_codec import DeviceCodec, cast_unchecked, too_large
 from latentwire.channel.layout import Layout, padded_positions, tensor_of
 from latentwire.channel.per_tensor import PerTensor, uniform
 from latentwire.channel.rotation import Rotation
@@ -44,12 +45,21 @@ class Turbo(DeviceCodec):
     def parameters(self, layout: Layout) -> bytes:
         return self.digest
 
-    def payloads(self, cache: KVCache, layout: Layout) -> Tensor:
-        return self._rotation.payloads(self._moved(cache, [layout], torch.sub), layout)
+    def write(self, cache: KVCache, layout: Layout, out: Tensor) -> Tensor:
+        return self._rotation.write(self._moved(cache, [layout], torch.sub), layout, out)
 
-    def caches(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> KVCache:
-        arrived = self._rotation.caches(data, layout, torch.float32)
-        return cast(self._moved(arrived, [layout], torch.add), layout, dtype, data.device)
+    def written_alone(self, cache: KVCache, layout: Layout) -> Tensor:
+        return self._rotation.written_alone(self._moved(cache, [layout], torch.sub), layout)
+
+    def read(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> tuple[KVCache, Tensor]:
+        arrived, doubt = self._rotation.read(data, layout, torch.float32)
+        moved = self._moved(arrived, [layout], torch.add)
+        found, held = cast_unchecked(moved, layout, dtype, data.device)
+        return found, doubt | held
+
+    def refuse(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> None:
+        self._rotation.caches(data, layout, torch.float32)
+        raise too_large(dtype)
 
     def payload_bytes(self, layout: Layout) -> int:
         return self._rotation.payload_bytes(layout)
@@ -98,12 +108,15 @@ class Turbo(DeviceCodec):
             turned = _tabled(calibration, 1 << last.bit_length(), device)
         else:
             distinct = torch.unique(torch.cat([each.flatten() for each in places]))
-            turned = _turned(calibration, distinct).to(device)
+            turned = on_device(_turned(calibration, distinct), device)
             places = [torch.searchsorted(distinct, at) for at in places]
-        return [
-            (group, torch.stack([turned[n] for n in group])[:, :, at.to(device)].transpose(1, 2))
-            for group, at in zip(groups, places, strict=True)
-        ]
+
+        def means(group: tuple[int, ...], at: Tensor) -> Tensor:
+            all_of_them = group == tuple(range(len(turned)))
+            own = turned if all_of_them else torch.stack([turned[n] for n in group])
+            return own[:, :, on_device(at, device)].transpose(1, 2)
+
+        return [(group, means(group, at)) for group, at in zip(groups, places, strict=True)]
 
 
 def _turned(calibration: Calibration, positions: Tensor) -> Tensor:

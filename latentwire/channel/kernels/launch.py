@@ -16,7 +16,7 @@ from c2c.quantize import EPS, largest_code
 from c2c.triton_support import interpreted, kernels_run, power_of_two
 from latentwire.channel import nf4, rotation
 from latentwire.channel.block_scales import EPS as EPS16
-from latentwire.channel.codec import NOT_FINITE, Codec, NumbersRefused, check_held, not_finite
+from latentwire.channel.codec import NOT_FINITE, Codec, NumbersRefused, check_held
 from latentwire.channel.fp8 import FP8
 from latentwire.channel.grouped import Grouped
 from latentwire.channel.kernels.pointer_stack import Stack
@@ -217,19 +217,18 @@ def encode(
     else:
         width = heads * tokens * (head_dim // (rule.group or head_dim))
         scales = torch.empty(count, batch, width, dtype=torch.float16, device=device)
-    broken = torch.zeros(1, dtype=torch.int32, device=device)
+    broken = torch.zeros(2, dtype=torch.int32, device=device)
     room = {"codes": codes, "scales": scales, "broken": broken}
     with torch.cuda.device_of(first):  # Triton launches on the current device, wherever tensors are
         _quantize(rule, source, None, lengths, room, **tuning)
-    if check and broken.item():
-        raise NumbersRefused(NOT_FINITE)
-    doubt = broken[0] > 0
-    if rule.per_head:
-        if check:
+    if check:
+        not_finite, too_large = broken.tolist()
+        if not_finite:
+            raise NumbersRefused(NOT_FINITE)
+        if too_large:
             check_held(scales * rule.limit, codec.name)
-        doubt = doubt | not_finite(scales * rule.limit)
     shape: tuple[int, int, int, int] = tuple(first.shape)  # type: ignore[assignment]
-    return Encoded(codec, shape, codes, scales, lengths, doubt)
+    return Encoded(codec, shape, codes, scales, lengths, broken.any())
 
 
 def round_trip(
@@ -258,8 +257,8 @@ def decode(
 ) -> tuple[Tensor, ...]:
     """Fill `out` (N tensors [B, H, T, D] of any of DTYPES) with what `encoded` stands for.
 
-    Sets `broken` (int32 [1]) where that holds a code that no encoder writes, NaN, or more than
-    `out` holds; bad scales are the caller's to look for.
+    Sets `broken` (int32 [1]) where that holds a scale or a code that no encoder writes, NaN, or
+    more than `out` holds.
     """
     sink = Stack.of(out)
     first = sink.tensors[0]
@@ -286,10 +285,12 @@ def _restore(
 
         parts = _parts(rule, head_dim, **tuning)
         flips = _flips(head_dim, parts["WIDTH"], device)
-        rotation_kernels.restore[_grid(sink, parts["ROWS"])](*read, flips, *sizes, **parts, **types)
         # No coordinate is larger than the whole vector, and a rotation keeps that one's length.
         reach = 1.01 * rule.levels[-1] * head_dim**0.5
-        broken |= encoded.scales.amax().float() * reach > torch.finfo(first.dtype).max
+        held = {"EPS": rule.eps, "REACH": reach, "MOST": torch.finfo(first.dtype).max}
+        rotation_kernels.restore[_grid(sink, parts["ROWS"])](
+            *read, flips, broken, *sizes, **parts, **held, **types
+        )
         return
     from latentwire.channel.kernels import scale_kernels
 

@@ -50,6 +50,6 @@ class Stack:
         """The tensors of contiguous memory [N, B, H, T, D]; their addresses are computed there."""
         step = room.stride(0) * room.element_size()
         start = room.data_ptr()
-        pointers = torch.arange(len(room), device=room.device) * step + start
+        pointers = torch.arange(start, start + len(room) * step, step, device=room.device)
         aligned = start % WIDE == 0 and room.shape[-1] * room.element_size() % WIDE == 0
         return cls(tuple(room.unbind()), pointers, aligned)

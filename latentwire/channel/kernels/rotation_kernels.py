@@ -279,13 +279,15 @@ def quantize(pointers, sinks, lengths, scales, codes, levels, signs, flips, brok
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def restore(sinks, lengths, scales, codes, levels, flips, batch, heads, tokens,
+def restore(sinks, lengths, scales, codes, levels, flips, broken, batch, heads, tokens,
             to_example, to_head, to_token, code_bytes,
             ROWS: tl.constexpr, WIDTH: tl.constexpr, LOG_WIDTH: tl.constexpr,
             PARTS: tl.constexpr, LOG_PARTS: tl.constexpr, BITS: tl.constexpr,
-            NORM: tl.constexpr, SINK: tl.constexpr, SINK_ALIGNED: tl.constexpr,
+            NORM: tl.constexpr, EPS: tl.constexpr, REACH: tl.constexpr, MOST: tl.constexpr,
+            SINK: tl.constexpr, SINK_ALIGNED: tl.constexpr,
             PLAIN: tl.constexpr):  # fmt: skip
-    """The values that codes and scales stand for."""
+    """The values that codes and scales stand for. `broken` is set for a scale below EPS, or with
+    which a vector REACH times as long as it has more than MOST."""
     tile, head, example, length = place(
         tl.program_id(0), tl.cdiv(tokens, ROWS), batch, heads, tokens, lengths
     )
@@ -301,7 +303,10 @@ def restore(sinks, lengths, scales, codes, levels, flips, batch, heads, tokens,
         numbers = load_numbers(own, valid, ROWS, WIDTH, BITS, ROW_BYTES)
         values = values + (looked_up(levels, numbers, PLAIN),)
     own = scales + example.to(tl.int64) * (heads * tokens) + (head * length + first).to(tl.int64)
-    wide = tl.load(own + row, mask=valid, other=0.0).to(tl.float32)
+    wide = tl.load(own + row, mask=valid, other=1.0).to(tl.float32)
+    sent = (wide >= EPS) & (wide * REACH <= MOST)  # neither holds for NaN
+    if tl.max(1 - sent.to(tl.int32), 0) > 0:
+        tl.store(broken, 1)
     put(sinks, values, wide, flips, example, batch, head, first, heads, valid,
         first + row < tokens, to_example, to_head, to_token, ROWS, WIDTH, LOG_WIDTH, PARTS,
         LOG_PARTS, NORM, SINK, SINK_ALIGNED)  # fmt: skip

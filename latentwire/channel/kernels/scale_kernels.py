@@ -103,6 +103,8 @@ def quantize(pointers, sinks, lengths, found, scales, codes, levels, broken,
             tl.store(scales + example.to(tl.int64) * heads + head, scale)
             if most >= NOT_FINITE:
                 tl.store(broken, 1)
+            if magnitude_bits(scale * LIMIT) >= NOT_FINITE:  # what the largest code stands for
+                tl.store(broken + 1, 1)
         wide = tl.full([1, 1], 1.0, tl.float32) * scale
         numbers = codes_of(x, wide, levels, [ROWS, D], RULE, LIMIT, CORRECTIONS,
                            LEVELS, PER_UNIT, LOW, CELLS)  # fmt: skip
@@ -140,6 +142,13 @@ def quantize(pointers, sinks, lengths, found, scales, codes, levels, broken,
         tl.store(into + own, values, mask=(first + row < tokens)[:, None])
 
 
+@triton.jit
+def not_scales(positive, largest):
+    """Which scales no encoder writes (int32, 1 or 0): those not positive, and those with which the
+    largest number would be infinite."""
+    return 1 - (positive & (magnitude_bits(largest) < NOT_FINITE)).to(tl.int32)
+
+
 @triton.jit(do_not_specialize=COUNTS)
 def restore(sinks, lengths, scales, codes, levels, broken, batch, heads, tokens,
             to_example, to_head, to_token, code_bytes,
@@ -164,11 +173,18 @@ def restore(sinks, lengths, scales, codes, levels, broken, batch, heads, tokens,
     if SCALES == "head":
         scale = tl.load(scales + example.to(tl.int64) * heads + head)
         values = values_of(numbers, levels, RULE, LIMIT) * scale
+        largest = scale
+        if RULE == "integer":
+            largest = scale * LIMIT
+        if not_scales(scale > 0.0, largest) > 0:
+            tl.store(broken, 1)
     else:
         base = scales + example.to(tl.int64) * (heads * tokens * GROUPS)
         base += (head * length + first).to(tl.int64) * GROUPS
         own = row[:, None] * GROUPS + tl.arange(0, GROUPS)[None, :]
-        wide = tl.load(base + own, mask=valid[:, None], other=0.0).to(tl.float32)
+        wide = tl.load(base + own, mask=valid[:, None], other=1.0).to(tl.float32)
+        if tl.max(tl.max(not_scales(wide > 0.0, wide), 1), 0) > 0:
+            tl.store(broken, 1)
         parts = tl.reshape(numbers, [ROWS, GROUPS, GROUP])
         values = values_of(parts, levels, RULE, LIMIT) * wide[:, :, None]
         values = tl.reshape(values, [ROWS, D])

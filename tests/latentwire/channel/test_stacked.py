@@ -153,10 +153,13 @@ WITH_KERNELS = tuple(
 )
 
 
-@pytest.mark.skipif(
+kernels_run = pytest.mark.skipif(
     not (INTERPRETED or (ON_GPU and available())),
     reason="needs a CUDA device, or Triton and TRITON_INTERPRET=1",
 )
+
+
+@kernels_run
 @pytest.mark.parametrize("tensors", WITH_KERNELS, ids=lambda made: made.name)
 def test_kernels_write_and_read_the_same_bytes(tensors: Codec) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -178,6 +181,42 @@ def test_kernels_write_and_read_the_same_bytes(tensors: Codec) -> None:
         bad = parts[1].clone()
         bad[-1, -1, -1] = 255
         assert bool(stacked.decode(tensors, [parts[0], bad], shape, torch.float32)[1])
+
+
+@kernels_run
+@pytest.mark.parametrize("tensors", WITH_KERNELS, ids=lambda made: made.name)
+@pytest.mark.parametrize(
+    "scale", [0.0, -1.0, 2.0**-21, 2.0**-20, 65504.0, 3e37, -torch.inf, torch.nan]
+)
+def test_kernels_doubt_the_scales_that_the_codec_refuses(tensors: Codec, scale: float) -> None:
+    """Where the numbers are small too: a scale is one of the largest number."""
+    x = torch.zeros(1, 1, 2, 5, 64, device=DEVICE)
+    parts, _ = tensors.encode_all(x)
+    kind = torch.float32 if tensors.name in ("int8", "int4") else torch.float16
+    own = parts[0].clone()
+    own.view(kind)[..., -1] = scale
+    _, doubt = stacked.decode(tensors, [own, parts[1]], (2, 5, 64), torch.float32)
+    assert bool(doubt) == bool(tensors.decode_all([own, parts[1]], (2, 5, 64))[1])
+
+
+@kernels_run
+def test_kernels_doubt_what_would_arrive_as_infinity() -> None:
+    """A scale that is rounded up, times the largest code."""
+    for number in (3.4028234663852886e38, 3.3961775e38, 1e30):
+        for name in ("int8", "int4", "int8_token"):
+            x = torch.full((1, 2, 5, 64), number, device=DEVICE)
+            plain = CODECS[name].encode_all(x[None])[1]
+            assert bool(stacked.encode(CODECS[name], [x])[1]) == bool(plain)
+
+
+@kernels_run
+def test_kernels_take_tensors_of_two_types_in_their_order() -> None:
+    generator, tensors = torch.Generator().manual_seed(0), CODECS["rotate2"]
+    x = [torch.randn(2, 2, 5, 64, generator=generator).to(DEVICE) for _ in range(4)]
+    x[0], x[2] = x[0].half(), x[2].half()
+    parts, _ = stacked.encode(tensors, x)
+    plain, _ = tensors.encode_all(torch.stack([each.float() for each in x]))
+    assert all(torch.equal(a, b) for a, b in zip(parts, plain, strict=True))
 
 
 @pytest.mark.skipif(not (ON_GPU and available()), reason="needs a CUDA device and Triton")
