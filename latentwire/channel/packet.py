@@ -37,6 +37,7 @@ import torch
 
 from c2c.cache import Geometry, KVCache, concatenate
 from c2c.sections import Runs
+from latentwire.channel.batch_codec import BatchCodec
 from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec, is_embedded
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
@@ -120,6 +121,8 @@ def _packets(cache: KVCache, header: Header) -> list[bytes]:
     try:
         if isinstance(codec, DeviceCodec):
             payloads = [memoryview(row) for row in on_host(codec.payloads(cache, layout))]
+        elif isinstance(codec, BatchCodec):
+            payloads = codec.encode_batch(cache, layout)
         else:
             rows = (cache.rows(row, row + 1) for row in range(len(cache.keys[0])))
             payloads = [codec.encode(row, layout) for row in rows]
@@ -253,6 +256,8 @@ def _caches(
     try:
         if isinstance(codec, DeviceCodec):
             return codec.caches(on_device(payloads, device), layout, dtype)
+        if isinstance(codec, BatchCodec):
+            return cast(codec.decode_batch(payloads, layout, device), layout, dtype, device)
         arrived = [codec.decode(payload, layout) for payload in payloads]
         whole = concatenate(arrived, 0) if len(arrived) > 1 else arrived[0]
         return cast(whole, layout, dtype, device)
