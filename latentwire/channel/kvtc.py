@@ -103,7 +103,9 @@ class KVTC(BatchCodec):
         coded = [self._coded(block, layout) for block in blocks]
         codes, broken = [], []
         for block, of in zip(blocks, coded, strict=True):
-            x = self._still(torch.stack([tensor_of(cache, *site) for site in block]), block, layout)
+            x = self.vectors_of(
+                torch.stack([tensor_of(cache, *site) for site in block]), block, layout
+            )
             broken.append(not_finite(x))
             codes.append(transform.codes(of.tables, x))
         if broken and bool(torch.stack(broken).any()):
@@ -186,9 +188,9 @@ class KVTC(BatchCodec):
     def vectors(self, cache: KVCache, block: Block, layout: Layout) -> Tensor:
         """What is sent of one example, float32 [T, layers * H * D] on the CPU."""
         stacked = torch.stack([tensor_of(cache, *site)[:1] for site in block]).float().cpu()
-        return self._still(stacked, block, layout)[0]
+        return self.vectors_of(stacked, block, layout)[0]
 
-    def _still(self, stacked: Tensor, block: Block, layout: Layout) -> Tensor:
+    def vectors_of(self, stacked: Tensor, block: Block, layout: Layout) -> Tensor:
         """What is sent of a block [layers, B, H, T, D]: float32 [B, T, layers * H * D]."""
         positions = layout.positions(block[0][1])
         return token_vectors(self._turned(stacked.float(), positions, block, rope.undo))
