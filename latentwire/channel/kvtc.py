@@ -28,6 +28,7 @@ from latentwire.channel.header_fields import PacketError, Reader, varints
 from latentwire.channel.layout import Layout, Site, example, padded_positions, tensor_of
 
 Block = tuple[Site, ...]  # tensors of one kind whose numbers are coded together, a token at a time
+LONGEST = 8  # bytes of a varint that is read or refused
 _Turn = Callable[[Tensor, Tensor, Tensor], Tensor]  # of `rope`
 
 
@@ -77,19 +78,23 @@ class KVTC(BatchCodec):
             tensors |= self.tensors(vectors, block, layout)
         return layout.cache(tensors)
 
-    def _streams(self, data: memoryview, layout: Layout) -> list[bytes]:
+    def _streams(self, data: memoryview, layout: Layout) -> list[memoryview]:
         """What a payload holds of each block."""
-        reader = Reader(bytes(data), 0)
         blocks = self.blocks(layout)
+        reader = Reader(bytes(data[: LONGEST * len(blocks)]), 0)
         try:
             lengths = [reader.varint() for _ in blocks[:-1]]
-            streams = [reader.bytes(length) for length in lengths]
         except PacketError as error:
             raise CodecError(str(error)) from None
-        rest = bytes(data[reader.place :])
-        if rest and not blocks:
+        streams, place = [], reader.place
+        for length in lengths:
+            streams.append(data[place : place + length])
+            place += length
+        if place > len(data):
+            raise CodecError("the payload ends within its streams")
+        if place < len(data) and not blocks:
             raise CodecError("there is a payload, but no tensor is sent")
-        return [*streams, rest] if blocks else []
+        return [*streams, data[place:]] if blocks else []
 
     def encode_batch(self, cache: KVCache, layout: Layout) -> list[bytes]:
         rows, device = len(cache.keys[0]), cache.keys[0].device

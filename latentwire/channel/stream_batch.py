@@ -26,7 +26,7 @@ from latentwire.channel.transform import (
 
 FEW = 4  # streams that the host has coded before a GPU has one of them
 UNROLL = 8  # symbols that the encoder's inner loop codes
-Streams = Sequence[bytes | memoryview]
+Stream = bytes | memoryview
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,16 @@ class Block:
         """Of one stream."""
         return self.tokens * self.tables.components
 
-    def order(self, device: torch.device) -> Tensor:
-        """Where in the stream the code of each token and component stands, int64 [T * R]: groups
-        one after the other, within a group tokens, within a token components."""
+    def order(self) -> tuple[Tensor, Tensor]:
+        """Begin and step [R] of each component: its code of token t is number begin + t step of the
+        stream. Groups one after the other, within a group tokens, within a token components."""
         sizes = self.tables.sizes.long()
         size = sizes.repeat_interleave(sizes)
         first = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)  # of the component's group
-        begin = self.tokens * first + torch.arange(self.tables.components) - first
-        token = torch.arange(self.tokens, device=device)[:, None]
-        return (on_device(begin, device) + token * on_device(size, device)).flatten()
+        return self.tokens * first + torch.arange(self.tables.components) - first, size
 
 
-def encode(blocks: Sequence[Block], codes: Sequence[Tensor]) -> list[list[bytes]]:
+def encode(blocks: Sequence[Block], codes: Sequence[Tensor]) -> list[list[Stream]]:
     """Of each block the stream of every example, of codes [B, T, R] (int16, within their clips)
     that lie on one device."""
     if not blocks or not _there(len(blocks) * len(codes[0]), codes[0]):
@@ -64,12 +62,15 @@ def encode(blocks: Sequence[Block], codes: Sequence[Tensor]) -> list[list[bytes]
     groups, lefts = _groups(blocks), _lefts(blocks)
     starts = np.cumsum([0, *(block.symbols for block in blocks for _ in range(rows))])
     symbols = torch.empty(int(starts[-1]), dtype=torch.int32, device=device)
-    zeros = _zeros(blocks, groups)
+    orders = zip(*(block.order() for block in blocks), strict=True)
+    told = torch.stack([torch.cat(_zeros(blocks, groups)), *map(torch.cat, orders)])
+    each = on_device(told, device).split([block.tables.components for block in blocks], 1)
     for number, (block, own) in enumerate(zip(blocks, codes, strict=True)):
-        begin = int(starts[rows * number])
-        into = symbols[begin : begin + rows * block.symbols].view(rows, block.symbols)
-        places = own + on_device(zeros[number], device)
-        into.index_copy_(1, block.order(device), places.flatten(1))
+        start = int(starts[rows * number])
+        into = symbols[start : start + rows * block.symbols].view(rows, block.symbols)
+        zero, begin, step = each[number]
+        token = torch.arange(block.tokens, device=device)[:, None]
+        into.index_copy_(1, (begin + token * step).flatten(), (own + zero.int()).flatten(1))
     most = max(block.symbols for block in blocks)
     room = most * SYMBOL_BITS // (8 * WORD_BYTES) + 4  # with the word that means nothing
     count = rows * len(blocks)
@@ -84,14 +85,15 @@ def encode(blocks: Sequence[Block], codes: Sequence[Tensor]) -> list[list[bytes]
         )  # fmt: skip
     sizes = lengths.tolist()
     longest = -(-max(sizes) // WORD_BYTES)
-    words = on_host(out[:, 1 : 1 + longest].contiguous().view(torch.uint8))
-    swapped = words.view(np.uint32).astype(">u4").view(np.uint8)
-    streams = [row[:size].tobytes() for row, size in zip(swapped, sizes, strict=True)]
+    highest_first = _swapped(out[:, 1 : 1 + longest].contiguous().view(torch.uint8))
+    streams: list[Stream] = [
+        memoryview(row[:size]) for row, size in zip(on_host(highest_first), sizes, strict=True)
+    ]
     return [streams[begin : begin + rows] for begin in range(0, count, rows)]
 
 
 def decode(
-    blocks: Sequence[Block], streams: Sequence[Streams], device: torch.device
+    blocks: Sequence[Block], streams: Sequence[Sequence[Stream]], device: torch.device
 ) -> list[Tensor]:
     """Of each block the codes int16 [B, T, R] of every example's stream, on a device; CodecError
     where a stream stands for none, as of `transform.decode_codes`."""
@@ -111,8 +113,9 @@ def decode(
     room = int(sizes.max()) // WORD_BYTES + 3  # a decoder has taken in two words before it begins
     data = np.zeros((len(flat), room * WORD_BYTES), np.uint8)
     for row, stream in zip(data, flat, strict=True):
-        row[: len(stream)] = np.frombuffer(bytes(stream), np.uint8)
-    words = torch.from_numpy(data.view(">u4").astype(np.uint32).view(np.int32))
+        if len(stream):
+            row[: len(stream)] = np.frombuffer(stream, np.uint8)
+    words = _swapped(on_device(torch.from_numpy(data), device)).view(torch.int32)
     counts = [block.symbols for block in blocks for _ in range(rows)]
     starts = np.cumsum([0, *counts])
     groups, first, about = _groups(blocks), 0, []
@@ -127,7 +130,7 @@ def decode(
 
     with torch.cuda.device_of(codes):
         range_kernels.decode[(len(flat),)](
-            on_device(words, device), on_device(sizes, device),
+            words, on_device(sizes, device),
             on_device(torch.tensor(about), device), on_device(groups, device),
             on_device(_lefts(blocks), device), codes, right, room, num_warps=1,
         )  # fmt: skip
@@ -146,6 +149,11 @@ def decode(
 def _there(streams: int, like: Tensor) -> bool:
     """Whether that many streams are coded where `like` is."""
     return streams >= FEW and kernels_run(like)
+
+
+def _swapped(data: Tensor) -> Tensor:
+    """Bytes uint8 [rows, length], those of each word in the opposite order."""
+    return data.view(len(data), data.shape[1] // WORD_BYTES, WORD_BYTES).flip(-1).view(data.shape)
 
 
 def _lefts(blocks: Sequence[Block]) -> Tensor:

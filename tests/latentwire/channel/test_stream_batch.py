@@ -97,6 +97,16 @@ def test_streams_and_codes_are_those_of_the_host(few: None) -> None:
 
 
 @kernels_run
+def test_streams_of_no_codes_are_empty(few: None) -> None:
+    block = Block(TABLES[-1], 2)
+    (streams,) = encode([block], [torch.zeros(3, 2, 0, dtype=torch.int16, device=DEVICE)])
+    assert streams == [b""] * 3
+    assert decode([block], [streams], DEVICE)[0].shape == (3, 2, 0)
+    with pytest.raises(CodecError, match="not one of 2 tokens"):
+        decode([block], [[b"", b"\1"]], DEVICE)
+
+
+@kernels_run
 def test_streams_of_likely_codes_are_those_of_the_host(few: None) -> None:
     tables = fit(correlated(200, 7, 0, directions=4321), 1.0)
     codes = torch.stack(
