@@ -6,6 +6,7 @@ are read ahead by one load, and a symbol is looked for in 32 places at once. `le
 left ends of all groups' symbols, int32, group after group, n + 1 of each.
 """
 # mypy: ignore-errors
+# ruff: noqa: RUF005 (Triton knows no iterable unpacking)
 
 import triton
 import triton.language as tl
@@ -75,15 +76,20 @@ def encode(symbols, starts, lefts, out, lengths, room, UNROLL: tl.constexpr):
         ahead = first + WARP
         place = tl.load(at + ahead, mask=each < count - ahead, other=0)
         for block in range(0, WARP, UNROLL):
+            # All threads get some symbols of one thread each, before the first step: an exchange
+            # is not moved past a branch.
+            lows, widths = (), ()
             for step in tl.static_range(UNROLL):
                 own = each == block + step
-                low = wide_of(tl.sum(tl.where(own, left, 0), 0))
-                width = wide_of(tl.sum(tl.where(own, wide, 0), 0))
+                lows = lows + (tl.sum(tl.where(own, left, 0), 0),)
+                widths = widths + (tl.sum(tl.where(own, wide, 0), 0),)
+            for step in tl.static_range(UNROLL):
                 scale = span >> TOTAL_BITS
+                width = wide_of(widths[step])
                 # Behind the last symbol all widths are 0, and nothing changes.
                 span = tl.where(width != 0, scale * width, span)
                 before = lower
-                lower += scale * low
+                lower += scale * wide_of(lows[step])
                 carry += (lower < before).to(tl.uint64)
                 if span < WORD:
                     top = lower >> 32
