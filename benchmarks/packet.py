@@ -1,4 +1,5 @@
-"""Time packets of every fixed-rate codec, both ways, against what device and host copy.
+"""Time packets of every fixed-rate codec, `kvtc` and `klt`, both ways, against what device and host
+copy.
 
     PYTHONPATH=.:C2C python benchmarks/packet.py [--device cuda] [--output FILE.json]
 
@@ -10,6 +11,12 @@ cache and the share of what copying alone would need (the floor: reading the cac
 payload, or the reverse, at the device's measured copy, and the packets' bytes at the host's); and
 beside it, on the device alone, without the host's bytes. Bytes and numbers are compared with
 `alone` first; exits with 1 where one differs. Times are medians.
+
+`kvtc2` and `klt2` have a calibration that is fitted to as random numbers first: nearly all
+components are coded. Their packets are compared with a CPU's, byte by byte, and their numbers with
+what a CPU decodes, to 2^-22 of a tensor's largest; a number within float64's rounding of where two
+codes meet would be said to differ. Below their rows are the seconds of a batch by part: transform
+and entropy coder, with the streams' way to the host and back.
 """
 
 import argparse
@@ -27,17 +34,23 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from c2c.cache import Geometry, KVCache
+from latentwire.channel import stream_batch, transform
+from latentwire.channel.batch_codec import BatchCodec
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.device_codec import DeviceCodec, cast, on_device, on_host
+from latentwire.channel.kvtc import KVTC
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.packet import Header, decode, encode, encode_batch
 from latentwire.channel.per_tensor import PerTensor
 from latentwire.channel.registry import PER_TENSOR, codec
+from latentwire.channel.transform_fit import fit_rates
 from latentwire.evaluation.device_timer import now_s
 
 GEOMETRY = Geometry(24, 2, 64)
 IDENTITY = b"the pair"
 COMPOSED = ("turbo2", "turbo2.5", "int4/last2:bf16", "tokens:int8:int4")
+TRANSFORMED = ("kvtc2", "klt2")
+RATE = 2.0  # bits a number, of those
 SEED = 0
 
 
@@ -56,8 +69,8 @@ class Row:
     batch_encode_floor_ms: float
     batch_encode_floor_percent: float  # of the time taken
     batch_decode_floor_percent: float
-    device_encode_percent: float  # of the device's copy, without the host's bytes
-    device_decode_percent: float
+    device_encode_percent: float | None  # of the device's copy, without the host's bytes
+    device_decode_percent: float | None  # None of a codec that makes no payload on the device alone
 
 
 @dataclass(frozen=True)
@@ -125,8 +138,9 @@ def random_cache(batch: int, tokens: int, device: torch.device) -> KVCache:
     return KVCache(tensors[: GEOMETRY.layers], tensors[GEOMETRY.layers :])
 
 
-def calibration() -> Calibration:
-    """What `turbo` needs: means and frequencies."""
+def calibration(transforms: bool, device: torch.device) -> Calibration:
+    """What `turbo` needs: means and frequencies; with `transforms` also what `kvtc2` and `klt2` do,
+    all layers' tables of one fit."""
     layers = tuple(range(GEOMETRY.layers))
     half = GEOMETRY.head_dim // 2
     mean = torch.randn(
@@ -137,15 +151,26 @@ def calibration() -> Calibration:
     )
     frequencies = 1e6 ** -(torch.arange(half, dtype=torch.float64) / half)
     known = {"key": layers, "value": layers}
-    return Calibration("00" * 32, {}, GEOMETRY, mean, frequencies, known, {}, {})
+    tables, by_layer = {}, {}
+    if transforms:
+        width = GEOMETRY.width
+        cache = random_cache(1, (GEOMETRY.layers * width) * 5 // 4, device)
+        x = torch.cat([tensor[0].transpose(0, 1).flatten(1) for tensor in cache.keys], 1).float()
+        (whole,), (one,) = fit_rates(x, [RATE]), fit_rates(x[:, :width], [RATE])
+        tables = {(kind, RATE): whole for kind in known}
+        by_layer = {(kind, layer, RATE): one for kind in known for layer in layers}
+    return Calibration("00" * 32, {}, GEOMETRY, mean, frequencies, known, tables, by_layer)
 
 
 def differs(header: Header, cache: KVCache, device: torch.device) -> bool:
     """Whether packets of a batch differ from those tensor by tensor, or numbers from the path
     without bytes."""
-    made, layout = header.codec, header.layout
+    made, layout, known = header.codec, header.layout, header_calibration(header)
     packets = encode_batch(cache, header)
-    _, arrived = decode(packets, GEOMETRY, IDENTITY, torch.bfloat16, calibration(), device=device)
+    if isinstance(made, BatchCodec):
+        same = packets == encode_batch(cache.map(Tensor.cpu), header)
+        return not (same and near(packets, header, device))
+    _, arrived = decode(packets, GEOMETRY, IDENTITY, torch.bfloat16, known, device=device)
     direct, _ = made.round_trip(cache, [layout] * len(packets))
     same = all(
         torch.equal(tensor_of(arrived, *site), tensor_of(direct, *site)) for site in layout.sent
@@ -155,6 +180,42 @@ def differs(header: Header, cache: KVCache, device: torch.device) -> bool:
             alone = bytes(made.encode_alone(cache.rows(row, row + 1), layout))
             same &= packet[-4 - len(alone) : -4] == alone
     return not same
+
+
+def near(packets: list[bytes], header: Header, device: torch.device) -> bool:
+    """Whether a device decodes what a CPU does, but for rounding."""
+    known = GEOMETRY, IDENTITY, torch.float32, header_calibration(header)
+    both = device, torch.device("cpu")
+    found, expected = (decode(packets, *known, device=each)[1] for each in both)
+    return all(
+        bool(((one.cpu() - other).abs() <= 2.0**-22 * other.abs().max()).all())
+        for one, other in zip(
+            (*found.keys, *found.values), (*expected.keys, *expected.values), strict=True
+        )
+    )
+
+
+def parts(made: KVTC, cache: KVCache, layout: Layout, budget: float) -> str:
+    """Milliseconds of a batch's transform and entropy coder, one after the other."""
+    device, rows = cache.keys[0].device, len(cache.keys[0])
+    sites = made.blocks(layout)
+    tables = [made.tables(block, layout) for block in sites]
+    blocks = [stream_batch.Block(each, layout.tokens) for each in tables]
+    stacks = [torch.stack([tensor_of(cache, *site) for site in block]) for block in sites]
+    x = [made.vectors_of(*each, layout) for each in zip(stacks, sites, strict=True)]
+    codes = [transform.codes(each, own) for each, own in zip(tables, x, strict=True)]
+    streams = stream_batch.encode(blocks, codes)
+    work: dict[str, Callable[[], object]] = {
+        "transform": lambda: list(map(transform.codes, tables, x)),
+        "entropy coder": lambda: stream_batch.encode(blocks, codes),
+        "decoder": lambda: stream_batch.decode(blocks, streams, device),
+        "inverse transform": lambda: list(map(transform.numbers, tables, codes)),
+    }
+    symbols = sum(each.numel() for each in codes)
+    told = ", ".join(
+        f"{name} {1e3 * seconds_of(each, device, budget):.1f} ms" for name, each in work.items()
+    )
+    return f"  of {rows}: {symbols / 1e6:.1f} million symbols; {told}"
 
 
 def alone_ms(
@@ -174,10 +235,8 @@ def alone_ms(
 
 def measure(header: Header, one: KVCache, many: KVCache, speeds: Speeds, budget: float) -> Row:
     made, layout, device = header.codec, header.layout, one.keys[0].device
-    assert isinstance(made, DeviceCodec)
     known = (GEOMETRY, IDENTITY, torch.bfloat16, header_calibration(header))
     packet, packets = encode(one, header), encode_batch(many, header)
-    payloads: Tensor = made.payloads(many, layout)
 
     def clock(work: Callable[[], object]) -> float:
         return seconds_of(work, device, budget)
@@ -186,8 +245,11 @@ def measure(header: Header, one: KVCache, many: KVCache, speeds: Speeds, budget:
     back = clock(lambda: decode(packet, *known, device=device))
     all_there = clock(lambda: encode_batch(many, header))
     all_back = clock(lambda: decode(packets, *known, device=device))
-    on_there = clock(lambda: made.payloads(many, layout))
-    on_back = clock(lambda: made.caches(payloads, layout, torch.bfloat16))
+    on_there = on_back = None
+    if isinstance(made, DeviceCodec):
+        payloads: Tensor = made.payloads(many, layout)
+        on_there = clock(lambda: made.payloads(many, layout))
+        on_back = clock(lambda: made.caches(payloads, layout, torch.bfloat16))
     cache_bytes = 2 * layout.elements * len(packets)
     wire_bytes = len(packet) * len(packets)
     moved = (cache_bytes + wire_bytes) / speeds.device
@@ -205,8 +267,8 @@ def measure(header: Header, one: KVCache, many: KVCache, speeds: Speeds, budget:
         1e3 * floor,
         100 * floor / all_there,
         100 * back_floor / all_back,
-        100 * moved / on_there,
-        100 * moved / on_back,
+        100 * moved / on_there if on_there else None,
+        100 * moved / on_back if on_back else None,
     )
 
 
@@ -225,12 +287,16 @@ def line(row: Row) -> str:
         "-" if each is None else f"{each:.2f}"
         for each in (row.encode_alone_ms, row.decode_alone_ms)
     ]
+    alone_there = [
+        "-" if each is None else f"{each:.1f}"
+        for each in (row.device_encode_percent, row.device_decode_percent)
+    ]
     return (
         f"{row.codec:18} {row.ratio:6.2f} {row.encode_ms:9.3f} {row.decode_ms:9.3f}"
         f" {alone[0]:>7} {alone[1]:>7} {row.encode_launches:4} {row.decode_launches:4}"
-        f" {row.batch_encode_gb_s:6.1f} {row.batch_decode_gb_s:6.1f}"
+        f" {row.batch_encode_gb_s:6.2f} {row.batch_decode_gb_s:6.2f}"
         f" {row.batch_encode_floor_percent:5.1f} {row.batch_decode_floor_percent:5.1f}"
-        f" {row.device_encode_percent:6.1f} {row.device_decode_percent:6.1f}"
+        f" {alone_there[0]:>6} {alone_there[1]:>6}"
     )
 
 
@@ -238,7 +304,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments.add_argument("--output", type=Path, help="a JSON file")
-    arguments.add_argument("--codecs", nargs="+", default=[*PER_TENSOR, *COMPOSED])
+    arguments.add_argument("--codecs", nargs="+", default=[*PER_TENSOR, *COMPOSED, *TRANSFORMED])
     arguments.add_argument("--tokens", type=int, default=128)
     arguments.add_argument("--batch", type=int, default=128)
     arguments.add_argument("--budget", type=float, default=0.05, help="seconds of each work")
@@ -253,7 +319,8 @@ def main() -> int:
     print(HEADINGS, flush=True)
     all_layers = tuple(range(GEOMETRY.layers))
     classes = bytes(token % 2 for token in range(options.tokens))
-    many, known = random_cache(options.batch, options.tokens, device), calibration()
+    many = random_cache(options.batch, options.tokens, device)
+    known = calibration(any(name in TRANSFORMED for name in options.codecs), device)
     one, few = many.rows(0, 1), many.rows(0, 2)
     rows, wrong = [], []
     for asked in options.codecs:
@@ -268,6 +335,8 @@ def main() -> int:
         wrong += [asked] if differs(header, few, device) else []
         rows.append(measure(header, one, many, speeds, options.budget))
         print(line(rows[-1]), flush=True)
+        if isinstance(header.codec, KVTC):
+            print(parts(header.codec, many, layout, options.budget), flush=True)
     print("DIFFERENT: " + ", ".join(wrong) if wrong else "nothing differs")
     facts = {"device": name, "torch": torch.__version__, "tokens": options.tokens}
     facts |= {"batch": options.batch, "seconds": time.perf_counter() - began, "different": wrong}

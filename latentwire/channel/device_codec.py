@@ -1,9 +1,10 @@
 """Codecs that work where the cache is, on whole batches: all of fixed rate.
 
 Tensor by tensor, schedules, by token, `turbo`: their packets' bytes are made and read on the
-cache's device, and cross to the host in one copy. All others work on the CPU, example by example,
-`CacheCodec` alone: `kvtc` and `klt` are entropy-coded, `planes` is ordered by what its numbers are
-worth, and a lossless stage compresses what its inner codec has made.
+cache's device, and cross to the host in one copy. `kvtc` and `klt`, which are entropy-coded, are
+`batch_codec`s. All others work on the CPU, example by example, `CacheCodec` alone: `planes` is
+ordered by what its numbers are worth, and a lossless stage compresses what its inner codec has
+made.
 """
 
 import warnings

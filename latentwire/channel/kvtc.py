@@ -19,19 +19,21 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from c2c.cache import KVCache
-from latentwire.channel import rope, transform
+from c2c.cache import KVCache, concatenate
+from latentwire.channel import rope, stream_batch, transform
+from latentwire.channel.batch_codec import BatchCodec
 from latentwire.channel.calibration import Calibration, required
-from latentwire.channel.codec import CodecError, NumbersRefused
+from latentwire.channel.codec import NOT_FINITE, CodecError, NumbersRefused, not_finite
 from latentwire.channel.header_fields import PacketError, Reader, varints
 from latentwire.channel.layout import Layout, Site, example, padded_positions, tensor_of
 
 Block = tuple[Site, ...]  # tensors of one kind whose numbers are coded together, a token at a time
+LONGEST = 8  # bytes of a varint that is read or refused
 _Turn = Callable[[Tensor, Tensor, Tensor], Tensor]  # of `rope`
 
 
 @dataclass(frozen=True)
-class KVTC:
+class KVTC(BatchCodec):
     """The codec fitted for `bits` a number, for one calibration; without one, it does nothing."""
 
     name: str
@@ -69,22 +71,83 @@ class KVTC:
         return _lengths([len(stream) for stream in streams]) + b"".join(streams)
 
     def decode(self, data: memoryview, layout: Layout) -> KVCache:
-        reader = Reader(bytes(data), 0)
-        blocks = self.blocks(layout)
-        try:
-            lengths = [reader.varint() for _ in blocks[:-1]]
-            streams = [reader.bytes(length) for length in lengths]
-        except PacketError as error:
-            raise CodecError(str(error)) from None
-        rest = bytes(data[reader.place :])
-        if rest and not blocks:
-            raise CodecError("there is a payload, but no tensor is sent")
         tensors: dict[Site, Tensor] = {}
-        for block, stream in zip(blocks, [*streams, rest], strict=False):
+        for block, stream in zip(self.blocks(layout), self._streams(data, layout), strict=True):
             tokens = layout.tokens_of(block[0][1])
             vectors = transform.decode(self.tables(block, layout), stream, tokens)
             tensors |= self.tensors(vectors, block, layout)
         return layout.cache(tensors)
+
+    def _streams(self, data: memoryview, layout: Layout) -> list[memoryview]:
+        """What a payload holds of each block."""
+        blocks = self.blocks(layout)
+        reader = Reader(bytes(data[: LONGEST * len(blocks)]), 0)
+        try:
+            lengths = [reader.varint() for _ in blocks[:-1]]
+        except PacketError as error:
+            raise CodecError(str(error)) from None
+        streams, place = [], reader.place
+        for length in lengths:
+            streams.append(data[place : place + length])
+            place += length
+        if place > len(data):
+            raise CodecError("the payload ends within its streams")
+        if place < len(data) and not blocks:
+            raise CodecError("there is a payload, but no tensor is sent")
+        return [*streams, data[place:]] if blocks else []
+
+    def encode_batch(self, cache: KVCache, layout: Layout) -> list[bytes]:
+        rows, device = len(cache.keys[0]), cache.keys[0].device
+        if device.type == "cpu":
+            return [self.encode(cache.rows(row, row + 1), layout) for row in range(rows)]
+        return self.encode_there(cache, layout)
+
+    def encode_there(self, cache: KVCache, layout: Layout) -> list[bytes]:
+        """`encode_batch` where the cache is: all examples in one product a block."""
+        blocks = self.blocks(layout)
+        coded = [self._coded(block, layout) for block in blocks]
+        codes, broken = [], []
+        for block, of in zip(blocks, coded, strict=True):
+            x = self.vectors_of(
+                torch.stack([tensor_of(cache, *site) for site in block]), block, layout
+            )
+            broken.append(not_finite(x))
+            codes.append(transform.codes(of.tables, x))
+        if broken and bool(torch.stack(broken).any()):
+            raise NumbersRefused(NOT_FINITE)
+        streams = stream_batch.encode(coded, codes)
+        return [
+            _lengths([len(own[row]) for own in streams]) + b"".join(own[row] for own in streams)
+            for row in range(len(cache.keys[0]))
+        ]
+
+    def decode_batch(
+        self, payloads: Sequence[memoryview], layout: Layout, device: torch.device
+    ) -> KVCache:
+        if device.type == "cpu":
+            found = [self.decode(payload, layout) for payload in payloads]
+            return concatenate(found, 0) if len(found) > 1 else found[0]
+        return self.decode_there(payloads, layout, device)
+
+    def decode_there(
+        self, payloads: Sequence[memoryview], layout: Layout, device: torch.device
+    ) -> KVCache:
+        """`decode_batch` on a device: all examples in one product a block."""
+        blocks = self.blocks(layout)
+        coded = [self._coded(block, layout) for block in blocks]
+        rows = [self._streams(payload, layout) for payload in payloads]
+        streams = [[row[place] for row in rows] for place in range(len(blocks))]
+        tensors: dict[Site, Tensor] = {}
+        for block, of, codes in zip(
+            blocks, coded, stream_batch.decode(coded, streams, device), strict=True
+        ):
+            tensors |= self.tensors(transform.numbers(of.tables, codes), block, layout)
+        heads, head_dim = layout.geometry.kv_heads, layout.geometry.head_dim
+        like = torch.empty((), device=device).expand(len(rows), heads, layout.tokens, head_dim)
+        return layout.cache(tensors, like)
+
+    def _coded(self, block: Block, layout: Layout) -> stream_batch.Block:
+        return stream_batch.Block(self.tables(block, layout), layout.tokens_of(block[0][1]))
 
     def payload_bytes(self, layout: Layout) -> None:
         return None
@@ -129,16 +192,21 @@ class KVTC:
 
     def vectors(self, cache: KVCache, block: Block, layout: Layout) -> Tensor:
         """What is sent of one example, float32 [T, layers * H * D] on the CPU."""
-        stacked = torch.stack([tensor_of(cache, *site)[0] for site in block]).float().cpu()
+        stacked = torch.stack([tensor_of(cache, *site)[:1] for site in block]).float().cpu()
+        return self.vectors_of(stacked, block, layout)[0]
+
+    def vectors_of(self, stacked: Tensor, block: Block, layout: Layout) -> Tensor:
+        """What is sent of a block [layers, B, H, T, D]: float32 [B, T, layers * H * D]."""
         positions = layout.positions(block[0][1])
-        return token_vectors(self._turned(stacked, positions, block, rope.undo))
+        return token_vectors(self._turned(stacked.float(), positions, block, rope.undo))
 
     def tensors(self, vectors: Tensor, block: Block, layout: Layout) -> dict[Site, Tensor]:
-        """The tensors [1, H, T, D] that the vectors of a block are made of."""
+        """The tensors [B, H, T, D] of the vectors [B, T, layers * H * D] of a block; of one
+        example's [T, layers * H * D] too."""
         heads, tokens, head_dim = layout.shape_of(block[0][1])
-        stacked = vectors.view(tokens, len(block), heads, head_dim).permute(1, 2, 0, 3)
+        stacked = vectors.view(-1, tokens, len(block), heads, head_dim).permute(2, 0, 3, 1, 4)
         turned = self._turned(stacked, layout.positions(block[0][1]), block, rope.redo)
-        return {site: turned[place][None] for place, site in enumerate(block)}
+        return {site: turned[place] for place, site in enumerate(block)}
 
     def _turned(self, x: Tensor, positions: Tensor, block: Block, turn: _Turn) -> Tensor:
         """Keys at `positions` turned; values as they are."""
@@ -148,8 +216,8 @@ class KVTC:
 
 
 def token_vectors(x: Tensor) -> Tensor:
-    """[L, H, T, D] -> [T, L * H * D]: all that is sent of a token as one vector."""
-    return x.permute(2, 0, 1, 3).flatten(1)
+    """[L, ..., H, T, D] -> [..., T, L * H * D]: all that is sent of a token as one vector."""
+    return x.movedim(0, -4).movedim(-2, -4).flatten(-3)
 
 
 def _lengths(lengths: list[int]) -> bytes:

@@ -38,6 +38,7 @@ from torch import Tensor
 from c2c.cache import Geometry, KVCache, concatenate
 from c2c.sections import Runs
 from latentwire.channel import checksum, packet_rows
+from latentwire.channel.batch_codec import BatchCodec
 from latentwire.channel.cache_codec import CacheCodec, EmbeddedCodec, is_embedded
 from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
@@ -122,8 +123,11 @@ def _packets(cache: KVCache, header: Header) -> Sequence[Buffer]:
         body = encode_header(header)
         if isinstance(codec, DeviceCodec):
             return _rows(cache, codec, layout, body)
-        rows = (cache.rows(row, row + 1) for row in range(len(cache.keys[0])))
-        payloads = [codec.encode(row, layout) for row in rows]
+        if isinstance(codec, BatchCodec):
+            payloads = codec.encode_batch(cache, layout)
+        else:
+            rows = (cache.rows(row, row + 1) for row in range(len(cache.keys[0])))
+            payloads = [codec.encode(row, layout) for row in rows]
     except CodecError as error:
         raise PacketError(str(error)) from None
     if header.version == CUT_VERSION:
@@ -288,6 +292,8 @@ def _caches(
     try:
         if isinstance(codec, DeviceCodec):
             return codec.caches(on_device(payloads, device), layout, dtype)
+        if isinstance(codec, BatchCodec):
+            return cast(codec.decode_batch(payloads, layout, device), layout, dtype, device)
         arrived = [codec.decode(payload, layout) for payload in payloads]
         whole = concatenate(arrived, 0) if len(arrived) > 1 else arrived[0]
         return cast(whole, layout, dtype, device)

@@ -27,7 +27,8 @@ codes passes.) A changed bit mostly makes another stream just as good. Nothing i
 tell; the packet's checksum does.
 
 All arithmetic on numbers is in float64 on the CPU, one example at a time, and is rounded to float32
-once, at the end.
+once, at the end. Batches on another device (`codes`, `numbers`, `arrived`) are in float64 too, but
+sums may be in another order.
 """
 
 from collections.abc import Mapping
@@ -48,6 +49,7 @@ MAX_CLIP = 1023
 MAX_FEATURES = 1 << 20
 ORTHONORMAL = 1e-3  # largest error of a column's length and of `PROBES`; float32 leaves about 1e-5
 PROBES = 8
+TOGETHER = 1 << 13  # tokens of a batch that are float64 at once: 200 MB of 3,072 features
 
 _SLACK_BYTES = 8
 
@@ -139,6 +141,18 @@ class TransformTables:
         )
         return [Categorical(row, perfect=False) for row in rows[: len(self.sizes)]]
 
+    @cached_property
+    def left_ends(self) -> Tensor:
+        """Where in 2^SYMBOL_BITS each code begins in its group's model, int32: of each group
+        2 clip + 2, the last the total. The formula of docs/WIRE.md, which is constriction's."""
+        counts = (2 * self.clip.long() + 1).tolist()
+        rows = [torch.zeros(0, dtype=torch.int64)]
+        for part in self.frequencies.long().split(counts):
+            before = torch.cat([part.new_zeros(1), part.cumsum(0)])
+            spread = before * ((1 << SYMBOL_BITS) - len(part)) >> FREQUENCY_BITS
+            rows.append(spread + torch.arange(len(part) + 1))
+        return torch.cat(rows).int()
+
     def per_component(self, values: Tensor) -> Tensor:
         """Values [G] of the groups as float64 [R]."""
         return values.double().repeat_interleave(self.sizes.long())
@@ -191,6 +205,21 @@ def arrived(tables: TransformTables, x: Tensor) -> Tensor:
     return wide.numbers(wide.codes(x))
 
 
+def codes(tables: TransformTables, x: Tensor) -> Tensor:
+    """Codes int16 [..., R] of tokens [..., F] of any number of examples, on their device; anything
+    of what is no number. Sums may be in another order than in `quantize`, see `arrived`."""
+    wide = tables.on(x.device)
+    found = [wide.codes(part).short() for part in x.flatten(0, -2).split(TOGETHER)]
+    return torch.cat(found).view(*x.shape[:-1], tables.components)
+
+
+def numbers(tables: TransformTables, codes: Tensor) -> Tensor:
+    """The float32 tokens [..., F] of codes [..., R], on their device; see `codes`."""
+    wide = tables.on(codes.device)
+    found = [wide.numbers(part.double()) for part in codes.flatten(0, -2).split(TOGETHER)]
+    return torch.cat(found).view(*codes.shape[:-1], tables.features)
+
+
 def quantize(tables: TransformTables, x: Tensor) -> Tensor:
     """Codes int32 [T, R] of one example [T, F] (any float type and device)."""
     if x.dim() != 2 or x.shape[0] < 1 or x.shape[1] != tables.features:
@@ -221,11 +250,8 @@ def decode_codes(tables: TransformTables, data: bytes | memoryview, tokens: int)
 
     Nothing larger than T * R codes is allocated.
     """
-    if tokens < 1:
-        raise CodecError(f"a transform stream holds at least one token, not {tokens}")
     stream = bytes(data)
-    if len(stream) > tokens * tables.components * SYMBOL_BITS // 8 + _SLACK_BYTES:
-        raise CodecError(f"a transform stream of {tokens} tokens is never {len(stream)} bytes long")
+    check_length(tables, len(stream), tokens)
     coder = opened(stream)
     codes = np.empty((tokens, tables.components), dtype=np.int32)
     try:
@@ -240,6 +266,14 @@ def decode_codes(tables: TransformTables, data: bytes | memoryview, tokens: int)
     if encode_codes(tables, found) != stream:
         raise CodecError(f"the transform stream is not one of {tokens} tokens")
     return found
+
+
+def check_length(tables: TransformTables, length: int, tokens: int) -> None:
+    """CodecError for more bytes than a stream of so many tokens can have."""
+    if tokens < 1:
+        raise CodecError(f"a transform stream holds at least one token, not {tokens}")
+    if length > tokens * tables.components * SYMBOL_BITS // 8 + _SLACK_BYTES:
+        raise CodecError(f"a transform stream of {tokens} tokens is never {length} bytes long")
 
 
 _DTYPES = {

@@ -117,6 +117,15 @@ def test_other_layers_than_the_calibrations_are_refused() -> None:
         made.decode(memoryview(made.encode(make_cache(), LAYOUT)), other)
 
 
+def test_a_stream_that_would_be_longer_than_the_payload_is_refused() -> None:
+    made = codec("kvtc2", CALIBRATION)
+    payload = made.encode(make_cache(), LAYOUT)
+    with pytest.raises(CodecError, match="ends within its streams"):
+        made.decode(memoryview(varint(len(payload)) + payload[1:]), LAYOUT)
+    with pytest.raises(CodecError, match="ends within its header"):
+        made.decode(memoryview(b"\xff"), LAYOUT)
+
+
 def test_a_stream_that_is_cut_is_refused_or_stands_for_something() -> None:
     """A shorter stream can be that of other numbers; which it is, the packet's checksum knows."""
     made = codec("kvtc2", CALIBRATION)

@@ -91,3 +91,13 @@ def test_no_more_questions_are_kept_than_were_asked_for(
     for part in (asked[:2], asked[2:4], asked[:2], asked[4:], asked[2:4], asked[:2]):
         assert look(part) == part
     assert [len(part) for part in reads] == [2, 2, 1, 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_is_near_differs_by_rounding_alone(dtype: torch.dtype) -> None:
+    x = torch.randn(2, 50, generator=torch.Generator().manual_seed(0)).to(dtype)
+    above = torch.nextafter(x, torch.full_like(x, torch.inf))  # the next number of the type
+    assert codec_measurement._near(above, x)
+    beyond = x.clone()
+    beyond[1, 7] += 3 * torch.finfo(dtype).eps * x.abs().max()
+    assert not codec_measurement._near(beyond, x)

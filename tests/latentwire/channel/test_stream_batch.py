@@ -1,0 +1,240 @@
+"""Streams of a whole batch against those of the host, one by one: bytes, codes and refusals.
+
+The kernels run on a GPU, or in Triton's interpreter (TRITON_INTERPRET=1)."""
+
+from collections.abc import Sequence
+
+import constriction
+import numpy as np
+import pytest
+import torch
+from calibrations import fit, make_calibration
+from correlated import correlated
+from torch import Tensor
+
+from c2c.cache import Geometry, KVCache
+from c2c.triton_support import available, interpreted
+from latentwire.channel import stream_batch
+from latentwire.channel.codec import CodecError, NumbersRefused
+from latentwire.channel.kvtc import KVTC
+from latentwire.channel.layout import Layout, tensor_of
+from latentwire.channel.registry import codec
+from latentwire.channel.stream_batch import Block, decode, encode
+from latentwire.channel.transform import (
+    MAX_CLIP,
+    TOTAL,
+    TransformTables,
+    decode_codes,
+    encode_codes,
+    quantize,
+)
+
+ON_GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if ON_GPU else "cpu")
+kernels_run = pytest.mark.skipif(
+    not available() or not (ON_GPU or interpreted()),
+    reason="needs a CUDA device, or Triton and TRITON_INTERPRET=1",
+)
+GEOMETRY = Geometry(layers=4, kv_heads=2, head_dim=6)
+LAYOUT = Layout(GEOMETRY, (0, 2), (1, 2, 3), (range(3, 12),), first_position=2)
+CALIBRATION = make_calibration(GEOMETRY, (0, 2), (1, 2, 3))
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of few streams too, each is coded by a kernel."""
+    monkeypatch.setattr(stream_batch, "FEW", 0)
+
+
+def made(clips: Sequence[int], sizes: Sequence[int], seed: int = 0) -> TransformTables:
+    """Tables with skewed random frequencies."""
+    draw = np.random.default_rng(seed)
+    rows = [
+        1 + draw.multinomial(TOTAL - 2 * clip - 1, draw.dirichlet(np.full(2 * clip + 1, 0.3)))
+        for clip in clips
+    ]
+    return TransformTables(
+        mean=torch.zeros(sum(sizes)),
+        basis=torch.eye(sum(sizes)),
+        sizes=torch.tensor(sizes, dtype=torch.int32),
+        step=torch.ones(len(clips)),
+        pull=torch.zeros(len(clips)),
+        clip=torch.tensor(clips, dtype=torch.int32),
+        frequencies=torch.from_numpy(np.concatenate(rows).astype(np.int32)),
+    )
+
+
+def random_codes(tables: TransformTables, tokens: int, rows: int) -> Tensor:
+    """Codes int16 [B, T, R] all over their ranges."""
+    clip = tables.clip.repeat_interleave(tables.sizes.long())
+    uniform = torch.rand(rows, tokens, len(clip), generator=torch.Generator().manual_seed(tokens))
+    return (((2 * clip + 1) * uniform).floor().minimum(2 * clip) - clip).short()
+
+
+def alone(tables: TransformTables, codes: Tensor) -> list[bytes]:
+    return [encode_codes(tables, row.int()) for row in codes]
+
+
+# Symbols fewer than, as many as and more than a warp looks at; streams that end within 32 symbols.
+TABLES = (
+    made([1, 15, 16, 40], [1, 2, 3, 1]),
+    made([MAX_CLIP], [1]),
+    made([2], [5]),
+    fit(torch.full((20, 5), 2.5), 1.0),  # no components at all
+)
+
+
+@kernels_run
+def test_streams_and_codes_are_those_of_the_host(few: None) -> None:
+    blocks = [Block(each, tokens) for each, tokens in zip(TABLES, (5, 3, 13, 2), strict=True)]
+    codes = [random_codes(block.tables, block.tokens, 3) for block in blocks]
+    streams = encode(blocks, [each.to(DEVICE) for each in codes])
+    assert streams == [alone(block.tables, own) for block, own in zip(blocks, codes, strict=True)]
+    found = decode(blocks, streams, DEVICE)
+    assert all(
+        torch.equal(*pair) for pair in zip([each.cpu() for each in found], codes, strict=True)
+    )
+
+
+@kernels_run
+def test_streams_of_no_codes_are_empty(few: None) -> None:
+    block = Block(TABLES[-1], 2)
+    (streams,) = encode([block], [torch.zeros(3, 2, 0, dtype=torch.int16, device=DEVICE)])
+    assert streams == [b""] * 3
+    assert decode([block], [streams], DEVICE)[0].shape == (3, 2, 0)
+    with pytest.raises(CodecError, match="not one of 2 tokens"):
+        decode([block], [[b"", b"\1"]], DEVICE)
+
+
+@kernels_run
+def test_streams_of_likely_codes_are_those_of_the_host(few: None) -> None:
+    tables = fit(correlated(200, 7, 0, directions=4321), 1.0)
+    codes = torch.stack(
+        [quantize(tables, correlated(11, 7, seed, directions=4321)).short() for seed in (1, 2)]
+    )
+    (streams,) = encode([Block(tables, 11)], [codes.to(DEVICE)])
+    assert streams == alone(tables, codes)
+    (found,) = decode([Block(tables, 11)], [streams], DEVICE)
+    assert torch.equal(found.cpu(), codes)
+
+
+@kernels_run
+def test_a_carry_goes_through_words_that_wait(few: None) -> None:
+    """Codes whose interval lies about a long run of one bits, before it and behind it."""
+    tables = made([7, 40, 2], [2, 1, 2])
+    clip = tables.clip.repeat_interleave(tables.sizes.long())
+    edge = []
+    for head in range(1, 256, 16):
+        for fill in (0x00000000, 0xFFFFFFFF):
+            words = np.full(60, fill, dtype=np.uint32)
+            words[0] = head << 24 | fill >> 8
+            coder = constriction.stream.queue.RangeDecoder(words)
+            rows = [
+                coder.decode(model, 6 * (span.stop - span.start)).reshape(6, -1)
+                for span, model in zip(tables.spans, tables.models, strict=True)
+            ]
+            edge.append((torch.from_numpy(np.concatenate(rows, 1)) - clip).short())
+    codes = torch.stack(edge)
+    expected = alone(tables, codes)
+    assert sum(data.count(b"\xff") + data.count(b"\0") > 8 for data in expected) > 20
+    (streams,) = encode([Block(tables, 6)], [codes.to(DEVICE)])
+    assert streams == expected
+    (found,) = decode([Block(tables, 6)], [streams], DEVICE)
+    assert torch.equal(found.cpu(), codes)
+
+
+@kernels_run
+def test_what_the_host_refuses_is_refused_in_its_words(few: None) -> None:
+    tables = fit(correlated(200, 7, 0, directions=4321), 3.0)
+    block = Block(tables, 6)
+    original = encode_codes(tables, quantize(tables, correlated(6, 7, 1, directions=4321)))
+    changed = [original + b"\0", original[:-1], b"", b"\xff" * len(original), bytes(200)]
+    for bit in range(0, 8 * len(original), 3):
+        flipped = bytearray(original)
+        flipped[bit // 8] ^= 1 << bit % 8
+        changed.append(bytes(flipped))
+    refused = 0
+    for data in changed:
+        try:
+            expected = decode_codes(tables, data, 6)
+        except CodecError as error:
+            refused += 1
+            with pytest.raises(CodecError) as caught:
+                decode([block], [[original, data]], DEVICE)
+            assert str(caught.value) == str(error)
+        else:
+            (found,) = decode([block], [[original, data]], DEVICE)
+            assert torch.equal(found[1].cpu().int(), expected)
+    assert 5 < refused < len(changed)
+
+
+@pytest.mark.parametrize("clip", [1, 20, MAX_CLIP])
+def test_a_codes_stream_lies_between_its_left_ends(clip: int) -> None:
+    """As constriction has it, whatever the formula."""
+    tables = made([clip], [1])
+    left = tables.left_ends.tolist()
+    assert (left[0], left[-1], len(left)) == (0, 1 << 24, 2 * clip + 2)
+    for code in range(-clip, clip + 1):
+        data = encode_codes(tables, torch.tensor([[code]], dtype=torch.int32))
+        point = int.from_bytes(data.ljust(8, b"\0"), "big") / ((1 << 64) - 1) * (1 << 24)
+        assert left[code + clip] <= point + 1e-4 and point < left[code + clip + 1]
+
+
+def make_cache(layout: Layout, rows: int = 3) -> KVCache:
+    generator = torch.Generator().manual_seed(0)
+    counts = [layout.tokens_of(layer) for layer in range(4)]
+    keys, values = (
+        tuple(torch.randn(rows, 2, tokens, 6, generator=generator) for tokens in counts)
+        for _ in range(2)
+    )
+    return KVCache(keys, values)
+
+
+BY_LAYER = Layout(
+    *(GEOMETRY, (0, 2), (1, 2, 3), (range(3, 12),)),
+    by_layer=((range(3, 5),), (range(3, 12),), (range(4, 5), range(8, 12)), ()),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [("kvtc0.5", LAYOUT), ("kvtc3", LAYOUT), ("klt2", LAYOUT), ("klt2", BY_LAYER)],
+)
+def test_what_a_device_codes_is_what_the_host_does(name: str, layout: Layout) -> None:
+    """Payloads to the byte: no number of these lies where two codes meet."""
+    transform_codec, cache = codec(name, CALIBRATION), make_cache(layout)
+    assert isinstance(transform_codec, KVTC)
+    payloads = [transform_codec.encode(cache.rows(row, row + 1), layout) for row in range(3)]
+    there = cache.map(lambda x: x.to(DEVICE))
+    assert transform_codec.encode_there(there, layout) == payloads
+    views = [memoryview(each) for each in payloads]
+    found = transform_codec.decode_there(views, layout, DEVICE)
+    expected = transform_codec.decode_batch(views, layout, torch.device("cpu"))
+    for site in layout.sent:
+        one, other = tensor_of(found, *site).cpu(), tensor_of(expected, *site)
+        assert bool(((one - other).abs() <= 2.0**-22 * other.abs().max()).all())
+    assert bool(found.keys[1].isnan().all() and found.values[0].isnan().all())
+
+
+def test_a_device_refuses_what_the_host_does() -> None:
+    transform_codec, cache = codec("kvtc1", CALIBRATION), make_cache(LAYOUT)
+    assert isinstance(transform_codec, KVTC)
+    payload = transform_codec.encode(cache, LAYOUT)
+    for bad in (payload + b"\0", payload[:-1], b"\xff", b""):
+        with pytest.raises(CodecError) as expected:
+            transform_codec.decode(memoryview(bad), LAYOUT)
+        with pytest.raises(CodecError) as caught:
+            transform_codec.decode_there([memoryview(payload), memoryview(bad)], LAYOUT, DEVICE)
+        assert str(caught.value) == str(expected.value)
+    cache.values[3][1, 0, 2, 4] = torch.inf
+    with pytest.raises(NumbersRefused, match="NaN or infinite"):
+        transform_codec.encode_there(cache.map(lambda x: x.to(DEVICE)), LAYOUT)
+
+
+def test_where_nothing_is_sent_a_device_sends_nothing() -> None:
+    layout = Layout(GEOMETRY, (), (), (range(3, 12),))
+    transform_codec = codec("kvtc1", make_calibration(GEOMETRY, (), ()))
+    assert isinstance(transform_codec, KVTC)
+    assert transform_codec.encode_there(make_cache(layout), layout) == [b""] * 3
+    found = transform_codec.decode_there([memoryview(b"")] * 3, layout, DEVICE)
+    assert found.keys[0].shape == (3, 2, 9, 6) and bool(found.keys[0].isnan().all())
