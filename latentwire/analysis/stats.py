@@ -83,7 +83,7 @@ def cluster_of(score: float) -> str:
 
 def clusters(outcomes: Outcomes) -> list[list[str]]:
     """The example ids in groups that are independent of each other, in a fixed order."""
-    if not any(map(cluster_of, outcomes.values())):
+    if _stand_alone(outcomes):
         return [[name] for name in sorted(outcomes)]
     found: dict[tuple[bool, str], list[str]] = defaultdict(list)
     for name in sorted(outcomes):
@@ -95,8 +95,14 @@ def clusters(outcomes: Outcomes) -> list[list[str]]:
 def is_plain(outcomes: Outcomes) -> bool:
     """Whether every question is right or wrong, independently of all others."""
     return all(score in (0, 1) for score in outcomes.values()) and (
-        not any(map(cluster_of, outcomes.values())) or len(clusters(outcomes)) == len(outcomes)
+        _stand_alone(outcomes) or len(clusters(outcomes)) == len(outcomes)
     )
+
+
+def _stand_alone(outcomes: Outcomes) -> bool:
+    """Whether no question has a cluster; plain numbers have none, and are not asked one by one."""
+    scores = outcomes.values()
+    return Score not in set(map(type, scores)) or not any(map(cluster_of, scores))
 
 
 def paired_outcomes(first: Outcomes, second: Outcomes) -> PairedOutcomes:

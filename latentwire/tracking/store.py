@@ -31,7 +31,7 @@ from latentwire.tracking.database import OlderSchemaError, check_database, is_da
 from latentwire.tracking.filters import holds, split
 from latentwire.tracking.given_run import given_run
 from latentwire.tracking.moved import follow_artifacts
-from latentwire.tracking.pages import Page, pages_ahead
+from latentwire.tracking.pages import FIRST, Page, pages_ahead
 from latentwire.tracking.retries import get, is_unavailable, patient_client
 from latentwire.tracking.ui_views import (
     EXPERIMENT_NOTE,
@@ -91,22 +91,24 @@ class Store:
                 yield run
 
     def _search(self, filter_string: str, experiments: list[str]) -> Iterator[Run]:
-        def ask(token: str | None) -> Page:
+        def ask(token: str | None, size: int = PAGE) -> Page:
             with gc_paused():
                 return self.client.search_runs(
                     experiments,
                     filter_string,
-                    max_results=PAGE,
+                    max_results=size,
                     order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
                     page_token=token,
                 )
 
-        page = ask(None)
-        yield from page
         if is_server(self.uri):
-            for later in pages_ahead(ask, page.token, PAGE):
+            page = ask(None, FIRST)
+            yield from page
+            for later in pages_ahead(ask, page.token, PAGE, FIRST):
                 yield from later
             return
+        page = ask(None)
+        yield from page
         while page.token:
             page = ask(page.token)
             yield from page

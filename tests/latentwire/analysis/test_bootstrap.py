@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from latentwire.analysis.bootstrap import BLOCK, draws
+from latentwire.analysis.bootstrap import BLOCK, SEED, ResampledMean, draws
 
 
 def test_each_resample_has_as_many_questions_as_there_are() -> None:
@@ -33,3 +33,16 @@ def test_every_resample_is_as_likely_as_it_is() -> None:
 def test_is_seeded() -> None:
     one, again, other = (np.concatenate(list(draws(9, 20, seed))) for seed in (3, 3, 4))
     assert (one == again).all() and (one != other).any()
+
+
+@pytest.mark.parametrize("score", [1, 0.3, 2.0**24 - 1])
+def test_means_are_those_of_exact_sums(score: float) -> None:
+    """Whole numbers may be added in float32, but not those whose sums it cannot hold."""
+    scores = {f"{number:02d}": score * (number % 3 > 0) for number in range(40)}
+    values = np.array([*scores.values(), 0, 1])
+    means = [
+        math.fsum(row * values) / len(values) for block in draws(42, 600, SEED) for row in block
+    ]
+    found = ResampledMean(scores, (0, 1), 600)
+    assert found.deviation == pytest.approx(float(np.std(means)), rel=1e-12)
+    assert found.interval() == pytest.approx((sorted(means)[14], sorted(means)[-15]), rel=1e-12)

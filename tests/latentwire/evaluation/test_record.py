@@ -61,6 +61,21 @@ def test_a_malformed_line_is_named_by_file_and_line(tmp_path: Path, line: bytes)
     assert broken(line, path).startswith(f"{path}, line 2: not a record: ")
 
 
+def test_a_line_is_one_object_with_white_space_around_it_or_none(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    line = record_lines([RECORD]).rstrip()
+    path.write_text(f" \t{line} \r\n{line}")
+    assert read_records(path) == [RECORD, RECORD]
+    assert "line 2: not a record: more follows" in broken(f"{line} {line}".encode(), path)
+
+
+@pytest.mark.parametrize("wrong", [{"index": "3"}, {"correct": 1}, {"elements": None}])
+def test_each_line_is_asked_what_its_values_are(tmp_path: Path, wrong: dict[str, object]) -> None:
+    row = json.loads(record_lines([RECORD])) | wrong
+    name = next(iter(wrong))
+    assert f"{name} is a " in broken(json.dumps(row).encode(), tmp_path / "records.jsonl")
+
+
 def test_a_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     path.write_text(record_lines([replace(RECORD, output="ä")]), encoding="utf-8")

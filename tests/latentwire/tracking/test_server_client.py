@@ -18,10 +18,13 @@ from mlflow.entities import (
     RunInputs,
     RunTag,
 )
+from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.service_pb2 import Run as ProtoRun
 from mlflow.utils.proto_json_utils import message_to_json, parse_dict
+from requests import Response
 
-from latentwire.tracking.server_client import run_from_json
+from latentwire.tracking import server_client
+from latentwire.tracking.server_client import ServerClient, run_from_json
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 TIME = st.integers(0, 2**62)
@@ -90,3 +93,45 @@ def test_a_field_that_is_not_told_is_what_mlflow_takes_for_it() -> None:
 def test_what_is_no_run_is_refused_as_mlflow_does() -> None:
     with pytest.raises(ParseError):
         run_from_json({"info": [], "data": 3})
+
+
+def answered(monkeypatch: pytest.MonkeyPatch, text: bytes, status: int = 200) -> list[Run]:
+    """What a search finds where a server answers that."""
+    answer = Response()
+    answer.status_code, answer._content = status, text
+
+    def request(*_: Any, extra_headers: dict[str, str], **__: Any) -> Response:
+        assert extra_headers == {"Connection": "close"}  # each by whichever process is free
+        return answer
+
+    monkeypatch.setattr(server_client, "http_request", request)
+    return list(ServerClient(tracking_uri="http://127.0.0.1:1").search_runs(["1"]))
+
+
+def test_an_answer_is_utf8_whatever_it_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = told(
+        Run(RunInfo("r", "1", "u", "FINISHED", 5, 6, "active", run_name="é \u2028"), RunData())
+    )
+    text = json.dumps({"runs": [run]}, ensure_ascii=False).encode()
+    assert [found.info.run_name for found in answered(monkeypatch, text)] == ["é \u2028"]
+
+
+@pytest.mark.parametrize("text", [b"", b"200 OK", b"{}"])
+def test_an_answer_may_be_empty(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
+    assert answered(monkeypatch, text) == []
+
+
+@pytest.mark.parametrize("text", [b"<html>log in</html>", b"[]", b"3", b'{"runs": [', b"\xff"])
+def test_an_answer_that_is_none_is_refused_as_mlflow_does(
+    monkeypatch: pytest.MonkeyPatch, text: bytes
+) -> None:
+    with pytest.raises(MlflowException, match="not in a valid JSON format"):
+        answered(monkeypatch, text)
+
+
+def test_a_refusal_says_what_the_server_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = b'{"error_code": "PERMISSION_DENIED", "message": "not yours"}'
+    with pytest.raises(RestException, match="PERMISSION_DENIED: not yours"):
+        answered(monkeypatch, told, 403)
+    with pytest.raises(MlflowException, match="failed with error code 502"):
+        answered(monkeypatch, b"bad gateway", 502)

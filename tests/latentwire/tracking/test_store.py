@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from mlflow.entities import Run, RunData, RunInfo
+from mlflow.store.entities import PagedList
+from mlflow.utils.search_utils import SearchUtils
 from tests_support import empty_store
 
 from latentwire.errors import LatentWireError
 from latentwire.tracking import store as module
+from latentwire.tracking.pages import FIRST
 from latentwire.tracking.read_only_store import open_read_only
-from latentwire.tracking.store import Store, open_store, sqlite_address, sqlite_path
+from latentwire.tracking.store import PAGE, Store, open_store, sqlite_address, sqlite_path
 
 
 @pytest.fixture
@@ -231,3 +235,24 @@ def test_the_experiment_that_a_variable_names(
         monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", wrong)
         with pytest.raises(LatentWireError, match="no experiment of this tracking store"):
             open_store()
+
+
+def test_a_servers_pages_are_asked_for_where_they_begin() -> None:
+    """The first is small; those that are guessed are those that the server then names."""
+    asked, runs = [], 2_500
+
+    class Server:
+        def search_runs(self, *_, max_results, page_token, **__):  # type: ignore[no-untyped-def]
+            start = SearchUtils.parse_start_offset_from_page_token(page_token)
+            asked.append((start, max_results))
+            stop = min(start + max_results, runs)
+            infos = (
+                RunInfo(str(n), "1", "u", "FINISHED", n, n, "active") for n in range(start, stop)
+            )
+            token = SearchUtils.create_page_token(stop).decode() if stop < runs else None
+            return PagedList([Run(info, RunData()) for info in infos], token)
+
+    store = Store(Server(), "http://127.0.0.1:1", "1")  # type: ignore[arg-type]
+    assert [run.info.start_time for run in store.search(experiments=["1"])] == list(range(runs))
+    assert sorted(asked)[:4] == [(0, FIRST), *((FIRST + n * PAGE, PAGE) for n in range(3))]
+    assert len(asked) == len(set(asked))
