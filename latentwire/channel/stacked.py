@@ -17,9 +17,10 @@ from latentwire.channel.kernels.pointer_stack import Stack
 def encode(codec: Codec, tensors: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
     """Of N tensors [B, H, T, D] the bytes of each field, uint8 [N, B, length], and whether
     `codec.encode` may refuse one of them (bool []). Waits for no device."""
-    if not all(launch.supports(codec, tensor) for tensor in tensors):
+    groups = _alike(tensors)
+    if not all(launch.supports(codec, tensors[places[0]]) for places in groups):
         return codec.encode_all(torch.stack([*tensors]))
-    if len(groups := _alike(tensors)) > 1:
+    if len(groups) > 1:
         # As where keys are taken from their mean, in float32.
         found = [encode(codec, [tensors[place] for place in places]) for places in groups]
         parts = [torch.cat(own) for own in zip(*(own for own, _ in found), strict=True)]

@@ -141,5 +141,5 @@ def test_the_batch_fits_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch)
     found = room.room_for(pair, CONDITIONS, 128, 100)
     assert found.examples(pair, CONDITIONS, 128) == 3
     assert found.examples(pair, CONDITIONS, 32) > 6, "shorter rows take less"
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, free))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (-held, free))
     assert room.room_for(pair, CONDITIONS, 128, 100).examples(pair, CONDITIONS, 128) == 1
