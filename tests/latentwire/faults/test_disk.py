@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from small_hub import small_hub
 from tests_support import ROOT, Project, empty_store
 
-GRID = {"pair": "demo", "dataset": "demo_facts", "limit": 64, "chunk_size": 4, "kv_bits": "8,4"}
+GRID = {"pair": "demo", "dataset": "demo_facts", "limit": 64, "chunk_size": 16, "kv_bits": "8,4"}
 
 
 @pytest.fixture(scope="module")

@@ -115,6 +115,7 @@ def test_main_ends_well_over_every_form(
 ) -> None:
     given = {"data_dir": data_dir, "dataset": "openbookqa,arc_c", "output_dir": empty / "out"}
     given |= {"message_tokens": 8, "m2_kv_bits": 4, "sample": 1, "calibration_examples": 4}
+    given |= {"m3_keep_ratio": 0.1}  # from either end: the fewest tokens of each form
     run_milestone(main, values(main, **given))
     found = list(runs(empty))
     assert {run.info.status for run in found} == {"FINISHED"}

@@ -123,6 +123,7 @@ def test_calibrating_is_done_once(project: Project, dies: bool) -> None:
 def test_two_mains_at_once_are_one_study(project: Project) -> None:
     small = {"pair": "demo", "dataset": "demo_facts", "limit": 8, "sample": 1}
     small |= {"calibration_examples": 16, "m1_codec": "bf16,int4,kivi2,kvtc1", "message_tokens": 8}
+    small |= {"m3_keep_ratio": 0.5}
     processes = [project.start("main", **small, output_dir=f"out{n}") for n in range(2)]
     for process in processes:
         ended(process)

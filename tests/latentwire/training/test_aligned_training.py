@@ -1,12 +1,13 @@
 """Training with a tokenizer at each end: the loss is that of what evaluation does."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from agreement import prompts_read_once
 from random_questions import SHORT
 from tiny import make_fuser, make_questions
 from torch import Tensor
@@ -35,6 +36,12 @@ EVERY = [
 ]
 TURNS = ("red, green", "blue? é🙂", "what", "the color black")
 MORE = ("what, theory", "red of red", "a greenhouse", "blue, a red", "is it red?", "it is blue.")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _prompts_read_once() -> Iterator[None]:
+    with prompts_read_once():
+        yield
 
 
 @cache
@@ -251,7 +258,7 @@ def test_batches_hold_both_prompts_and_what_belongs_together() -> None:
 def test_a_training_that_is_ended_goes_on_to_the_same_weights(
     alignment: str, tmp_path: Path
 ) -> None:
-    settings = replace(SETTINGS, steps=6, checkpoint_every=2)
+    settings = replace(SETTINGS, steps=4, checkpoint_every=1)
 
     def trained(folder: Path | None, end: int = 0) -> Fuser:
         pair = pair_of_two(torch.float32, False)
@@ -267,7 +274,7 @@ def test_a_training_that_is_ended_goes_on_to_the_same_weights(
             pair.receiver, pair.sharer, fuser, batches, settings, folder, on_step, channels
         )
 
-    for end in (3, 5):
+    for end in (2, 3):
         with pytest.raises(KeyboardInterrupt):
             trained(tmp_path, end)
     assert same(trained(tmp_path), trained(None))
