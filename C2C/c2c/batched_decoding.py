@@ -20,7 +20,7 @@ from c2c.decode_step import supported
 from c2c.on_device import on_device, on_host
 from c2c.pieces import LEAST_BLOCK, rounded
 from c2c.slot_cache import new_slots, next_logits
-from c2c.steps import Steps, finished
+from c2c.steps import Steps
 
 # Without a kernel, attention sees the slots up to the longest row, rounded up to so many. On a GPU
 # every such count has CUDA graphs of its own, and recording one costs as much as seeing some more
@@ -108,42 +108,17 @@ class Decoder:
         on_first_logits: Callable[[Tensor], None] = lambda logits: None,
         shifts: Sequence[int] = (),
         hidden: Tensor | None = None,
-        meanwhile: Callable[[], None] = lambda: None,
-    ) -> list[list[int]]:
-        """New token ids of each row, without the stop token that ended it.
+    ) -> Steps[list[list[int]]]:
+        """New token ids of each row, without the stop token that ended it, one token of all a step:
+        something else can be done while the device has that to do (`c2c.steps`).
 
         Row r's slots hold the `positions[r]` tokens before its prompt's last one, which is
         last_tokens[r] (int64 [R]). `on_first_logits` is shown the logits [R, vocabulary] after it.
         `forced_lengths` says, for timings, after how many tokens each row ends, whatever they are.
         Tokens of row r stand shifts[r] positions later than its slots say; `hidden` (bool [R, S])
-        are slots that no token sees, a prompt's last one may be among them. `meanwhile` is called
-        in each step, while the device has that to do.
+        are slots that no token sees, a prompt's last one may be among them.
         The slots are used up. Inside `slot_attention` only.
         """
-        steps = self.steps(
-            last_tokens,
-            positions,
-            max_new_tokens,
-            stop_ids,
-            forced_lengths,
-            on_first_logits,
-            shifts,
-            hidden,
-        )
-        return finished(steps, meanwhile)
-
-    def steps(
-        self,
-        last_tokens: Tensor,
-        positions: Sequence[int],
-        max_new_tokens: int,
-        stop_ids: Collection[int] = (),
-        forced_lengths: Sequence[int] | None = None,
-        on_first_logits: Callable[[Tensor], None] = lambda logits: None,
-        shifts: Sequence[int] = (),
-        hidden: Tensor | None = None,
-    ) -> Steps[list[list[int]]]:
-        """`greedy`, which stops after each step that the device has been told to do."""
         count = len(positions)
         stops, limits = self._numbers(sorted(stop_ids)), None
         if forced_lengths is not None:

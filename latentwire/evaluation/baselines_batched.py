@@ -18,6 +18,7 @@ from c2c.cache import geometry
 from c2c.fast_ops import fast_steps
 from c2c.on_device import on_device
 from c2c.slot_cache import read, slot_attention
+from c2c.steps import finished
 from latentwire.errors import Unanswerable
 from latentwire.evaluation import baselines
 from latentwire.evaluation.baselines import (
@@ -166,13 +167,14 @@ class BatchedModels:
         read(model, token_ids, [max(1, place) for place in places], slots, self._work.at_once)
         last = on_device(torch.tensor([prompt[-1] for prompt in prompts]), model.device)
         finite: list[bool] = []
-        written = decoder.greedy(
+        steps = decoder.greedy(
             last,
             places,
             tokens,
             stop_ids(model),
             on_first_logits=lambda logits: finite.extend(finite_rows(logits).tolist()),
         )
+        written = finished(steps)
         return [
             answer if good else Unanswerable(NOT_FINITE)
             for answer, good in zip(written, finite, strict=True)

@@ -238,7 +238,8 @@ class Batch:
             self.merge(decoder, own, received, answering)
         sent.clear()
         del own
-        answers = self.decode(decoder, answering, reasons, self.prompts, front, between)
+        steps = self.decoding(decoder, answering, reasons, self.prompts, front)
+        answers = finished(steps, between)
         while waiting:
             between()
         return {
@@ -571,21 +572,6 @@ class Batch:
 
         return sent.once("reading", found)
 
-    def decode(
-        self,
-        decoder: Decoder,
-        conditions: Sequence[Condition],
-        reasons: Reasons,
-        prompts: Sequence[Text],
-        before: Sequence[Positions] = (),
-        meanwhile: Callable[[], None] = lambda: None,
-    ) -> dict[Condition, Answers]:
-        """Each condition's answers to `prompts` in token ids, with what their options got, from its
-        rows of the decoder, in which tokens may stand `before` the prompt; as of nothing sent.
-        Logits that are no numbers are noted in `reasons`. `meanwhile` is called after each step
-        that the device has been told to do."""
-        return finished(self.decoding(decoder, conditions, reasons, prompts, before), meanwhile)
-
     def decoding(
         self,
         decoder: Decoder,
@@ -594,7 +580,9 @@ class Batch:
         prompts: Sequence[Text],
         before: Sequence[Positions] = (),
     ) -> Steps[dict[Condition, Answers]]:
-        """The same, step by step."""
+        """Each condition's answers to `prompts` in token ids, with what their options got, from its
+        rows of the decoder, in which tokens may stand `before` the prompt; as of nothing sent.
+        Logits that are no numbers are noted in `reasons`."""
         rows = len(prompts)
         front = before or [Positions()] * len(conditions) * rows
         last = on_device(torch.tensor([prompt.ids[-1] for prompt in prompts]), decoder.device)
@@ -611,7 +599,7 @@ class Batch:
             forced_lengths = [
                 length for condition in conditions for length in self.forced_lengths[condition]
             ]
-        answers = yield from decoder.steps(
+        answers = yield from decoder.greedy(
             last.repeat(len(conditions)),
             [each.count + len(p.ids) - 1 for each, p in zip(front, cycle(prompts), strict=False)],
             self.max_new_tokens,

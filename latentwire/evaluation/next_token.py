@@ -10,6 +10,7 @@ from torch import Tensor
 
 from c2c.fast_ops import fast_steps
 from c2c.slot_cache import slot_attention
+from c2c.steps import finished
 from latentwire.channel.endpoint import Arrived
 from latentwire.evaluation.batch import Batch, Messages
 from latentwire.evaluation.loaded_pair import LoadedPair
@@ -51,7 +52,8 @@ class NextTokens:
             else:
                 batch.merge(decoder, self._own, received, [_ANY])
                 front = []
-            batch.decode(decoder, [_ANY], {_ANY: [None] * len(self._texts)}, batch.prompts, front)
+            reasons = batch.no_reasons([_ANY])
+            finished(batch.decoding(decoder, [_ANY], reasons, batch.prompts, front))
         return self._shown.pop().float().log_softmax(-1)
 
     def _show(self, conditions: Sequence[Condition], logits: Tensor) -> None:

@@ -15,6 +15,7 @@ from c2c.pieces import AtOnce
 from c2c.receiver import greedy, prefill
 from c2c.sections import split
 from c2c.slot_cache import read, slot_attention
+from c2c.steps import finished
 
 LENGTHS = [9, 2, 25, 1, 14, 9, 31, 5]
 STOPS = frozenset(range(2, VOCABULARY, 8))
@@ -46,7 +47,8 @@ def together(
         decoder.slots.rows(0, len(ids)),
         AtOnce(10_000, 0),
     )
-    return decoder.greedy(last, [n - 1 for n in LENGTHS], new_tokens, stops, **options)  # type: ignore[arg-type]
+    places = [n - 1 for n in LENGTHS]
+    return finished(decoder.greedy(last, places, new_tokens, stops, **options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -123,7 +125,7 @@ def test_its_memory_divided_anew(models: dict[str, PreTrainedModel], name: str) 
         for each in (decoder, Decoder(model, rows, slots, use_graphs=False)):
             with slot_attention(model):
                 read(model, ids, [8] * rows, each.slots.rows(0, rows), AtOnce(10_000, 0))
-                answers.append(each.greedy(ids[:, -1], [8] * rows, 20))
+                answers.append(finished(each.greedy(ids[:, -1], [8] * rows, 20)))
         assert answers[0] == answers[1]
 
 

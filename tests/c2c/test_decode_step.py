@@ -23,6 +23,7 @@ from c2c.decode_step import BLOCK, DecodePass, supported
 from c2c.fast_ops import fast_steps
 from c2c.pieces import AtOnce
 from c2c.slot_cache import new_slots, next_logits, read, slot_attention
+from c2c.steps import finished
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LENGTHS = [3, SLIDING_WINDOW + 12, 1, BLOCK + 9, 14, BLOCK, 0, BLOCK + 1]
@@ -151,7 +152,8 @@ def test_decoding_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
                 decoder.slots.rows(0, len(forced_lengths)),
                 AtOnce(10_000, 0),
             )
-            return decoder.greedy(ids[:, -1], [8] * len(forced_lengths), 9, forced_lengths=lengths)
+            steps = decoder.greedy(ids[:, -1], [8] * len(forced_lengths), 9, forced_lengths=lengths)
+            return finished(steps)
 
     whole = answered([9] * len(forced_lengths))
     assert {rows for rows, _ in seen} == {len(forced_lengths)}
@@ -174,7 +176,7 @@ def test_memory_divided_anew() -> None:
             with slot_attention(model):
                 own = each.slots.rows(0, rows)
                 read(model, ids, [8] * rows, own, AtOnce(10_000, 0))
-                answers.append(each.greedy(ids[:, -1], [8] * rows, 12))
+                answers.append(finished(each.greedy(ids[:, -1], [8] * rows, 12)))
         assert answers[0] == answers[1]
 
 
@@ -195,6 +197,7 @@ def test_on_a_device_that_is_not_the_current_one() -> None:
                 decoder.slots.rows(0, 8),
                 AtOnce(10_000, 0),
             )
-            answers.append(decoder.greedy(ids[:, -1], [8] * 8, 20, forced_lengths=forced_lengths))
+            steps = decoder.greedy(ids[:, -1], [8] * 8, 20, forced_lengths=forced_lengths)
+            answers.append(finished(steps))
     assert answers[0] == answers[1]
     assert torch.cuda.current_device() == 0
