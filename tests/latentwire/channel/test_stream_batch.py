@@ -168,6 +168,19 @@ def test_what_the_host_refuses_is_refused_in_its_words(few: None) -> None:
     assert 5 < refused < len(changed)
 
 
+@kernels_run
+@pytest.mark.parametrize("symbols", [1, 2, 3])
+def test_a_number_behind_all_symbols_is_refused(symbols: int, few: None) -> None:
+    """It has the length and the last zeros of a stream, and stands for none."""
+    tables = made([3], [1])
+    data = b"\xff" * 8 + bytes(4 * symbols - 4)
+    with pytest.raises(CodecError) as expected:
+        decode_codes(tables, data, symbols)
+    with pytest.raises(CodecError) as caught:
+        decode([Block(tables, symbols)], [[data]], DEVICE)
+    assert str(caught.value) == str(expected.value)
+
+
 @pytest.mark.parametrize("clip", [1, 20, MAX_CLIP])
 def test_a_codes_stream_lies_between_its_left_ends(clip: int) -> None:
     """As constriction has it, whatever the formula."""
