@@ -123,6 +123,13 @@ def test_rate_distortion_stays_within_its_budget(
         spent = len(eight) * (2 * width + 2) + len(four) * (width + 2)
         spent += scales * (bool(eight) + bool(four))
         assert spent <= budget
+        # The best ones by `delta` in int8, and one more in int4 where that still fits: no choice of
+        # its own, but for that token (docs/decisions.md).
+        sent_in_8 = (round_trip(x[source.sharer_layer], 8) for x in (sent.keys, sent.values))
+        merged = fuser.merge_layer(layer, *sent_in_8, own.keys[layer], own.values[layer])[1]
+        order = norms(merged - own.values[layer]).argsort(descending=True, stable=True).tolist()
+        assert eight == sorted(order[: len(eight)])
+        assert four in ([], order[len(eight) : len(eight) + 1])
         if fraction == 1.0:
             assert eight == list(range(TOKENS))
         if fraction == 0.0:
