@@ -375,10 +375,14 @@ def _caption(points: BudgetPoints, scale: ByteAxis) -> str:
     if points.codecs_left_out:
         more = f"{points.codecs_left_out} more codecs"
         sentences.append(f"{more}: see the picture of codecs against bits.")
-    if points.orders_left_out:
-        sentences.append(
-            f"{points.orders_left_out} more ways to choose tokens: see their own picture."
-        )
+    if points.orders_left_out == 1:
+        sentences.append("One more way to choose tokens: see its own picture.")
+    elif points.orders_left_out:
+        more = f"{points.orders_left_out} more ways to choose tokens"
+        sentences.append(f"{more}: see their own picture.")
+    if points.orders_untold:
+        ways = "way" if points.orders_untold == 1 else "ways"
+        sentences.append(f"{points.orders_untold} more {ways} under budgets: see the table.")
     if any(dot.budget for dot in points.overlay):
         sentences.append(f"{note()}.")
     sentences += filter(None, [text_sentence(shown)])

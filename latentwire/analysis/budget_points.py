@@ -11,6 +11,7 @@ from latentwire.analysis.order_styles import MOST_ORDERS
 from latentwire.analysis.pictures import labelled
 from latentwire.analysis.plot_baselines import BaselinePoint, read_baselines
 from latentwire.analysis.plot_points import PlotPoint, read_points, read_sweeps
+from latentwire.analysis.selection_figure import selected_orders
 from latentwire.analysis.study_points import study_points
 from latentwire.errors import LatentWireError
 from latentwire.spec.axes import AXES, CACHES
@@ -29,7 +30,8 @@ class BudgetPoints:
     metric: str
     is_published: bool  # the curve itself
     codecs_left_out: int
-    orders_left_out: int
+    orders_left_out: int  # which stand in the picture of selections
+    orders_untold: int  # which stand in no picture
 
     @property
     def gains(self) -> list[PlotPoint]:
@@ -52,7 +54,8 @@ def read_budget_points(frame: pd.DataFrame, dataset: str, pair: str) -> BudgetPo
     dots = read_points(own)
     if not dots:
         raise LatentWireError(f"There is no point of {pair} on {dataset} to draw.")
-    dots, orders_left_out = _of_few_orders(dots)
+    dots, left_out = _of_few_orders(dots)
+    untold = [order for order in left_out if order not in selected_orders(own)]
     dots, codecs_left_out = _of_few_codecs(dots)
     overlay = read_points(published) + study_points(own, dots, dataset, pair) if has_local else []
     return BudgetPoints(
@@ -63,7 +66,8 @@ def read_budget_points(frame: pd.DataFrame, dataset: str, pair: str) -> BudgetPo
         metric=metric_of(own),
         is_published=not has_local,
         codecs_left_out=codecs_left_out,
-        orders_left_out=orders_left_out,
+        orders_left_out=len(left_out) - len(untold),
+        orders_untold=len(untold),
     )
 
 
@@ -81,8 +85,9 @@ def _of_few_codecs(dots: list[PlotPoint]) -> tuple[list[PlotPoint], int]:
     return kept, len(codecs) - len({dot.codec for dot in kept})
 
 
-def _of_few_orders(dots: list[PlotPoint]) -> tuple[list[PlotPoint], int]:
-    """Dots of orders that lines can tell apart, the first of them, and how many are left out."""
+def _of_few_orders(dots: list[PlotPoint]) -> tuple[list[PlotPoint], list[str]]:
+    """Dots of orders that lines can tell apart, the first of them, and which are left out."""
     known = {dot.order for dot in dots if dot.order and not dot.whole}
-    kept = sorted(known, key=AXES["order"].sort_key)[:MOST_ORDERS]
-    return [d for d in dots if d.whole or d.order in kept], len(known) - len(kept)
+    ordered = sorted(known, key=AXES["order"].sort_key)
+    kept, left_out = ordered[:MOST_ORDERS], ordered[MOST_ORDERS:]
+    return [d for d in dots if d.whole or d.order in kept], left_out

@@ -45,9 +45,14 @@ CROWDING = 2.2  # of its axes of bytes
 
 def has_selections(frame: pd.DataFrame) -> bool:
     """Whether a curve's rows are of several ways to choose tokens, or of an oracle."""
+    return bool(selected_orders(frame))
+
+
+def selected_orders(frame: pd.DataFrame) -> set[str]:
+    """Those ways that the picture shows; none where there is none."""
     rows = frame[frame["system"].isin(CACHES) & (frame["keep_ratio"] < 1) & ~under_budget(frame)]
     found = {str(order) for order in rows["order"].dropna() if order}
-    return len(found) >= FEWEST_ORDERS or any(map(is_oracle, found))
+    return found if len(found) >= FEWEST_ORDERS or any(map(is_oracle, found)) else set()
 
 
 @styled

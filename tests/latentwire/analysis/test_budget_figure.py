@@ -366,5 +366,21 @@ def test_within_budgets_no_more_orders_are_drawn_than_lines_tell_apart(condition
     told.append(condition("ABAB", codec="int8", wire_bytes=8_000))
     kept, left_out = _of_few_orders(read_points(build_curve(told)))
     assert len({dot.order for dot in kept if not dot.whole}) == MOST_ORDERS
-    assert left_out == len(orders) - MOST_ORDERS
+    assert len(left_out) == len(orders) - MOST_ORDERS
     assert any(dot.whole for dot in kept)
+    caption = words(draw_budget_curve(build_curve(told), "set", "demo")).replace("\n", " ")
+    assert "2 more ways under budgets: see the table." in caption  # no other picture has them
+    assert "own picture" not in caption
+
+
+@pytest.mark.parametrize(("orders", "told"), [(1, "One more way"), (2, "2 more ways")])
+def test_what_another_picture_has_is_said(condition: Make, orders: int, told: str) -> None:
+    names = ["front", "back", "vnorm", "knorm", "snapkv", "middle"][: MOST_ORDERS + orders]
+    results = [
+        condition("ABAB", codec="int8", order=order, keep_ratio=kept, wire_bytes=int(8_000 * kept))
+        for order in names
+        for kept in (0.25, 0.5)
+    ]
+    results.append(condition("ABAB", codec="int8", wire_bytes=8_000))
+    caption = words(draw_budget_curve(build_curve(results), "set", "demo")).replace("\n", " ")
+    assert f"{told} to choose tokens: see" in caption and "table" not in caption
