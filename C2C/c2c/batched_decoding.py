@@ -42,7 +42,7 @@ class Decoder:
 
     Slots, tokens and positions stay where they are in memory, so that a decoding step captured as
     a CUDA graph can be run again for the next batch. `use_graphs` has an effect on CUDA only; of
-    what runs at the same time (`side_stream`), recorded steps of the decoder that comes `first` do
+    what runs at the same time (`SideStream`), recorded steps of the decoder that comes `first` do
     not wait for others.
     """
 

@@ -28,7 +28,6 @@ from latentwire.channel.header_fields import PacketError, Reader, varints
 from latentwire.channel.layout import Layout, Site, example, padded_positions, tensor_of
 
 Block = tuple[Site, ...]  # tensors of one kind whose numbers are coded together, a token at a time
-LONGEST = 8  # bytes of a varint that is read or refused
 _Turn = Callable[[Tensor, Tensor, Tensor], Tensor]  # of `rope`
 
 
@@ -81,7 +80,7 @@ class KVTC(BatchCodec):
     def _streams(self, data: memoryview, layout: Layout) -> list[memoryview]:
         """What a payload holds of each block."""
         blocks = self.blocks(layout)
-        reader = Reader(bytes(data[: LONGEST * len(blocks)]), 0)
+        reader = Reader(data, 0)
         try:
             lengths = [reader.varint() for _ in blocks[:-1]]
         except PacketError as error:

@@ -86,15 +86,10 @@ class PerTensor(DeviceCodec):
         return layout.cache(tensors)
 
     def payload_bytes(self, layout: Layout) -> int:
-        sizes: dict[tuple[int, int], int] = {}
-        total = 0
-        for kind, layer in layout.sent:
-            codec = self.at(kind, layer)
-            key = id(codec), layout.tokens_of(layer)
-            if key not in sizes:
-                sizes[key] = codec.payload_bytes(layout.shape_of(layer))
-            total += sizes[key]
-        return total
+        return sum(
+            len(sites) * codec.payload_bytes(layout.shape_of(sites[0][1]))
+            for codec, sites in self._alike(layout.sent, layout.tokens_of)
+        )
 
     def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
         tensors: dict[Site, Tensor] = {}
