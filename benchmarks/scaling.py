@@ -22,7 +22,7 @@ from flops import synchronize
 from published_lengths import random_questions
 from random_pair import loaded_random_pair
 
-from latentwire.channel.kernels.launch import spec_of
+from latentwire.channel.kernels.rules import spec_of
 from latentwire.channel.registry import CODECS
 from latentwire.evaluation import engine
 from latentwire.evaluation.loaded_pair import LoadedPair

@@ -7,11 +7,13 @@ field lie at even distances: one strided copy. All tensors of a uniform codec ar
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from latentwire.channel.codec import Codec, Shape
+from latentwire.channel.kernels.room import Room
 from latentwire.channel.layout import Site
 
 _WORDS = (torch.int64, torch.int32, torch.int16)  # widest first
@@ -47,6 +49,17 @@ class Group:
         else:
             self.stretches.append(Stretch(place, place + 1, start))
         self.sites.append(site)
+
+    def room(self, data: Tensor) -> Room:
+        """Where the tensors' payloads stand in payloads uint8 [B, bytes], whose rows may lie
+        apart."""
+        starts = [
+            each.start + place * self.size
+            for each in self.stretches
+            for place in range(each.stop - each.first)
+        ]
+        begins = [0, *accumulate(self.lengths)]
+        return Room(data, starts, data.stride(0), begins[:-1])
 
     def write(self, parts: Sequence[Tensor], out: Tensor) -> None:
         """Put each field's bytes, uint8 [N, B, length], where they stand in payloads uint8

@@ -39,9 +39,7 @@ class PerTensor(DeviceCodec):
         doubts = []
         for group in self._groups(layout):
             tensors = [tensor_of(cache, *site) for site in group.sites]
-            parts, doubt = stacked.encode(group.codec, tensors)
-            group.write(parts, out)
-            doubts.append(doubt)
+            doubts.append(stacked.encode(group, tensors, out))
         return any_of(doubts, out.device)
 
     def written_alone(self, cache: KVCache, layout: Layout) -> Tensor:
@@ -53,7 +51,7 @@ class PerTensor(DeviceCodec):
         tensors: dict[Site, Tensor] = {}
         doubts = []
         for group in self._groups(layout):
-            x, doubt = stacked.decode(group.codec, group.read(data), group.shape, dtype)
+            x, doubt = stacked.decode(group, data, dtype)
             tensors |= zip(group.sites, x.unbind(), strict=True)
             doubts.append(doubt)
         like = unsent(layout, len(data), data.new_empty(0, dtype=dtype))

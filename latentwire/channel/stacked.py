@@ -8,49 +8,45 @@ from torch import Tensor
 
 from c2c import wide
 from c2c.on_device import on_device
-from latentwire.channel.codec import Codec, Shape
-from latentwire.channel.kernels import launch
-from latentwire.channel.kernels.launch import Encoded
+from latentwire.channel.codec import Codec
+from latentwire.channel.kernels import launch, on_caches
 from latentwire.channel.kernels.pointer_stack import Stack
+from latentwire.channel.kernels.programs import readable
+from latentwire.channel.kernels.room import LEAST, Room
+from latentwire.channel.payload_order import Group
 
 
-def encode(codec: Codec, tensors: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """Of N tensors [B, H, T, D] the bytes of each field, uint8 [N, B, length], and whether
-    `codec.encode` may refuse one of them (bool []). Waits for no device."""
-    groups = _alike(tensors)
-    if not all(launch.supports(codec, tensors[places[0]]) for places in groups):
-        return codec.encode_all(torch.stack([*tensors]))
-    if len(groups) > 1:
-        # As where keys are taken from their mean, in float32.
-        found = [encode(codec, [tensors[place] for place in places]) for places in groups]
-        parts = [torch.cat(own) for own in zip(*(own for own, _ in found), strict=True)]
-        order = [place for places in groups for place in places]
-        if order != sorted(order):
-            back = on_device(torch.tensor(order).argsort(), tensors[0].device)
-            parts = [part[back] for part in parts]
-        return parts, torch.stack([doubt for _, doubt in found]).any()
-    encoded = launch.encode(codec, tensors, check=False)
-    assert encoded.doubt is not None
-    return [encoded.scales.view(torch.uint8), encoded.codes], encoded.doubt
-
-
-def decode(
-    codec: Codec, parts: Sequence[Tensor], shape: Shape, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """The tensors [N, B, H, T, D] in `dtype` of each field's bytes, uint8 [N, B, length] in memory
-    of their own, and whether `codec.decode` may refuse one of them, or `dtype` not hold it (bool
-    []). Waits for no device."""
-    count, batch, _ = parts[0].shape
-    whole = (count, batch, *shape)
-    out = torch.empty(whole, dtype=dtype, device=parts[0].device)
-    rule = launch.spec_of(codec)
-    if rule is None or not launch.supports(codec, out[0]):
-        return codec.decode_all(parts, shape, dtype)
-    scales, codes = parts
-    scales = scales.view(torch.float32 if rule.per_head else torch.float16)
+def encode(group: Group, tensors: Sequence[Tensor], out: Tensor) -> Tensor:
+    """Write a group's tensors [B, H, T, D] where they stand in payloads uint8 [B, bytes]; whether
+    their codec may refuse one of them (bool []). Waits for no device."""
+    codec, alike = group.codec, _alike(tensors)
+    if not all(launch.supports(codec, tensors[places[0]]) for places in alike):
+        parts, doubt = codec.encode_all(torch.stack([*tensors]))
+        group.write(parts, out)
+        return doubt
     broken = torch.zeros(1, dtype=torch.int32, device=out.device)
-    encoded = Encoded(codec, (batch, *shape), codes, scales)
-    launch.decode(codec, encoded, Stack.within(out), broken)
+    room = there = group.room(out)
+    if there.word % LEAST:
+        room = Room.new(codec, len(tensors), len(out), group.shape, out.device)
+    for places in alike:  # several where keys are taken from their mean, in float32
+        stack = Stack.alike([tensors[place] for place in places])
+        launch.encode(codec, stack, room.of(places), broken)
+    if room is not there:
+        group.write(room.parts(codec, group.shape), out)
+    return broken[0] > 0
+
+
+def decode(group: Group, data: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """A group's tensors [N, B, H, T, D] in `dtype` out of payloads uint8 [B, bytes]; and whether
+    their codec may refuse one, or `dtype` not hold it (bool []). Waits for no device."""
+    codec = group.codec
+    whole = (len(group.sites), len(data), *group.shape)
+    out = torch.empty(whole, dtype=dtype, device=data.device)
+    room = group.room(data)
+    if room.word % LEAST or not launch.supports(codec, out[0]):
+        return codec.decode_all(group.read(data), group.shape, dtype)
+    broken = torch.zeros(1, dtype=torch.int32, device=data.device)
+    launch.decode(codec, room, Stack.within(out), broken)
     return out, broken[0] > 0
 
 
@@ -68,8 +64,8 @@ def round_trip(codec: Codec, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
 def take(tensors: Sequence[Tensor], index: Tensor) -> Sequence[Tensor]:
     """Of N tensors [B, H, T, D] the tokens at `index`, int64 [L, B, K], whose list n % L is tensor
     n's: [B, H, K, D] each."""
-    if launch.readable(tensors[0]) and len(_alike(tensors)) == 1:
-        return launch.take(tensors, index).unbind()
+    if readable(tensors[0]) and len(_alike(tensors)) == 1:
+        return on_caches.take(tensors, index).unbind()
     lists, rows, _ = index.shape
     row = torch.arange(rows, device=index.device)[:, None, None]
 
@@ -87,8 +83,8 @@ def no_numbers(caches: Sequence[Sequence[Tensor]]) -> Tensor:
     groups, found = _alike(tensors), []
     for places in groups:
         alike = [tensors[place] for place in places]
-        if launch.readable(alike[0]):
-            found.append(launch.no_numbers(alike))
+        if readable(alike[0]):
+            found.append(on_caches.no_numbers(alike))
         else:
             found.append(~torch.isfinite(torch.stack(list(map(_largest, alike)))))
     whole = torch.cat(found)

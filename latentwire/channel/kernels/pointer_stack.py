@@ -1,4 +1,4 @@
-"""Tensors of one shape, as the kernels take them: a device array of addresses, common strides."""
+"""Tensors of one shape, as the kernels take them: addresses and common strides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +16,12 @@ class Stack:
     """N tensors [B, H, T, D] of the same shape, strides, dtype and device; D is contiguous."""
 
     tensors: tuple[Tensor, ...]
-    pointers: Tensor  # int64 [N], on their device
+    addresses: Sequence[int]
     aligned: bool  # every row starts at a multiple of WIDE bytes
 
     @classmethod
     def of(cls, tensors: "Sequence[Tensor] | Stack") -> "Stack":
-        """The stack of these tensors; ValueError where they differ in more than their numbers.
-
-        Worth keeping where the same tensors are worked on again: it costs a copy to the device.
-        """
+        """The stack of these tensors; ValueError where they differ in more than their numbers."""
         if isinstance(tensors, Stack):
             return tensors
         first = tensors[0]
@@ -33,10 +30,16 @@ class Stack:
             raise ValueError("the tensors of a stack differ in shape, strides, dtype or device")
         if first.ndim != 4 or first.stride(-1) != 1 or first.numel() == 0:
             raise ValueError(f"a stack holds [B, H, T, D] with D contiguous, not {first.shape}")
+        return cls.alike(tensors)
+
+    @classmethod
+    def alike(cls, tensors: Sequence[Tensor]) -> "Stack":
+        """The same of tensors of which it is known."""
+        first = tensors[0]
         addresses = [tensor.data_ptr() for tensor in tensors]
         steps = [first.element_size() * stride for stride in first.stride()[:3]]
         aligned = all(number % WIDE == 0 for number in addresses + steps)
-        return cls(tuple(tensors), on_device(torch.tensor(addresses), first.device), aligned)
+        return cls(tuple(tensors), addresses, aligned)
 
     @classmethod
     def empty_like(cls, other: "Stack") -> "Stack":
@@ -47,9 +50,17 @@ class Stack:
 
     @classmethod
     def within(cls, room: Tensor) -> "Stack":
-        """The tensors of contiguous memory [N, B, H, T, D]; their addresses are computed there."""
+        """The tensors of contiguous memory [N, B, H, T, D]."""
         step = room.stride(0) * room.element_size()
         start = room.data_ptr()
-        pointers = torch.arange(start, start + len(room) * step, step, device=room.device)
+        addresses = range(start, start + len(room) * step, step)
         aligned = start % WIDE == 0 and room.shape[-1] * room.element_size() % WIDE == 0
-        return cls(tuple(room.unbind()), pointers, aligned)
+        return cls(tuple(room.unbind()), addresses, aligned)
+
+
+def on_their_device(first: Tensor, *rows: Sequence[int]) -> Tensor:
+    """Addresses, or whatever the kernels want to know of each tensor, int64 [rows, N or N + 1] on
+    the device of the first: in one copy, for which nothing waits. Each row begins at a multiple of
+    WIDE bytes, so that kernels are not compiled anew for one that does not."""
+    fill = [0] * (len(rows[0]) % 2)
+    return on_device(torch.tensor([[*row, *fill] for row in rows]), first.device)

@@ -17,7 +17,7 @@ from latentwire.channel.kernels.codec_math import (
     TO_INTEGER_BITS,
     magnitude_bits,
 )
-from latentwire.channel.kernels.scale_kernels import COUNTS, place, rows_at
+from latentwire.channel.kernels.scale_kernels import PLACES, payload_of, place, rows_at
 
 
 @triton.jit
@@ -198,12 +198,12 @@ def load_numbers(base, valid, ROWS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.
 
 
 @triton.jit
-def put(sinks, parts, scale, flips, example, batch, head, first, heads, valid, room,
+def put(sinks, parts, scale, flips, example, batch, head, first, valid,
         to_example, to_head, to_token, ROWS: tl.constexpr, WIDTH: tl.constexpr,
         LOG_WIDTH: tl.constexpr, PARTS: tl.constexpr, LOG_PARTS: tl.constexpr,
         NORM: tl.constexpr, SINK: tl.constexpr,
         SINK_ALIGNED: tl.constexpr):  # fmt: skip
-    """Turn levels back and store the rows that they stand for, zeros where not `valid`."""
+    """Turn levels back and store the rows that they stand for, where `valid`."""
     into = rows_at(sinks, example, batch, head, first, to_example, to_head, to_token,
                    SINK, SINK_ALIGNED)  # fmt: skip
     channel = tl.arange(0, WIDTH)
@@ -212,26 +212,23 @@ def put(sinks, parts, scale, flips, example, batch, head, first, heads, valid, r
     turned = hadamard(parts, ROWS, WIDTH, LOG_WIDTH, PARTS, LOG_PARTS)
     for part in tl.static_range(PARTS):
         values = flipped(turned[part] * factor, tl.load(flips + part), WIDTH)
-        values = tl.where(valid[:, None], values, 0.0).to(SINK)
-        tl.store(into + part * WIDTH + at, values, mask=room[:, None])
+        tl.store(into + part * WIDTH + at, values.to(SINK), mask=valid[:, None])
 
 
-@triton.jit(do_not_specialize=COUNTS)
-def quantize(pointers, sinks, lengths, scales, codes, levels, signs, flips, broken,
+@triton.jit(do_not_specialize=PLACES)
+def quantize(pointers, sinks, memory, starts, stride, second, levels, signs, flips, broken,
              batch, heads, tokens, by_example, by_head, by_token,
-             to_example, to_head, to_token, code_bytes,
+             to_example, to_head, to_token, WORD: tl.constexpr,
              ROWS: tl.constexpr, WIDTH: tl.constexpr, LOG_WIDTH: tl.constexpr,
              PARTS: tl.constexpr, LOG_PARTS: tl.constexpr, BITS: tl.constexpr,
              BOUNDS: tl.constexpr, COUNT: tl.constexpr, EPS: tl.constexpr, NORM: tl.constexpr,
              PLAIN: tl.constexpr, TYPE: tl.constexpr, SINK: tl.constexpr, ALIGNED: tl.constexpr,
              SINK_ALIGNED: tl.constexpr):  # fmt: skip
     """Codes and scales of a tile where `sinks` is None; else the values that they stand for."""
-    tile, head, example, length = place(
-        tl.program_id(0), tl.cdiv(tokens, ROWS), batch, heads, tokens, lengths
-    )
+    tile, head, example = place(tl.program_id(0), tl.cdiv(tokens, ROWS), heads)
     first = tile * ROWS
     row, channel = tl.arange(0, ROWS), tl.arange(0, WIDTH)
-    valid = first + row < length
+    valid = first + row < tokens
     base = rows_at(pointers, example, batch, head, first, by_example, by_head, by_token,
                    TYPE, ALIGNED)  # fmt: skip
     at = row[:, None] * by_token + channel[None, :]
@@ -256,10 +253,10 @@ def quantize(pointers, sinks, lengths, scales, codes, levels, signs, flips, brok
         scaled = scaled + (parts[part] * factor * sign,)
     turned = hadamard(scaled, ROWS, WIDTH, LOG_WIDTH, PARTS, LOG_PARTS)
     ROW_BYTES: tl.constexpr = PARTS * WIDTH * BITS // 8
-    into = codes
     if sinks is None:
-        into += example.to(tl.int64) * code_bytes
-        into += (head * length + first).to(tl.int64) * ROW_BYTES
+        payload = payload_of(memory, starts, stride, example, batch, WORD)
+        into = payload + tl.multiple_of(second, WORD)
+        into += (head * tokens + first).to(tl.int64) * ROW_BYTES
     values = ()
     for part in tl.static_range(PARTS):
         numbers = nearest(turned[part], BOUNDS, COUNT, PLAIN)
@@ -269,18 +266,17 @@ def quantize(pointers, sinks, lengths, scales, codes, levels, signs, flips, brok
         else:
             values = values + (looked_up(levels, whole(numbers), PLAIN),)
     if sinks is None:
-        into = scales + example.to(tl.int64) * (heads * tokens)
-        into += (head * length + first).to(tl.int64)
+        into = payload.to(tl.pointer_type(tl.float16)) + (head * tokens + first).to(tl.int64)
         tl.store(into + row, half, mask=valid)
     else:
-        put(sinks, values, wide, flips, example, batch, head, first, heads, valid,
-            first + row < tokens, to_example, to_head, to_token, ROWS, WIDTH, LOG_WIDTH, PARTS,
-            LOG_PARTS, NORM, SINK, SINK_ALIGNED)  # fmt: skip
+        put(sinks, values, wide, flips, example, batch, head, first, valid, to_example, to_head,
+            to_token, ROWS, WIDTH, LOG_WIDTH, PARTS, LOG_PARTS, NORM, SINK,
+            SINK_ALIGNED)  # fmt: skip
 
 
-@triton.jit(do_not_specialize=COUNTS)
-def restore(sinks, lengths, scales, codes, levels, flips, broken, batch, heads, tokens,
-            to_example, to_head, to_token, code_bytes,
+@triton.jit(do_not_specialize=PLACES)
+def restore(sinks, memory, starts, stride, second, levels, flips, broken, batch, heads, tokens,
+            to_example, to_head, to_token, WORD: tl.constexpr,
             ROWS: tl.constexpr, WIDTH: tl.constexpr, LOG_WIDTH: tl.constexpr,
             PARTS: tl.constexpr, LOG_PARTS: tl.constexpr, BITS: tl.constexpr,
             NORM: tl.constexpr, EPS: tl.constexpr, REACH: tl.constexpr, MOST: tl.constexpr,
@@ -288,25 +284,24 @@ def restore(sinks, lengths, scales, codes, levels, flips, broken, batch, heads, 
             PLAIN: tl.constexpr):  # fmt: skip
     """The values that codes and scales stand for. `broken` is set for a scale below EPS, or with
     which a vector REACH times as long as it has more than MOST."""
-    tile, head, example, length = place(
-        tl.program_id(0), tl.cdiv(tokens, ROWS), batch, heads, tokens, lengths
-    )
+    tile, head, example = place(tl.program_id(0), tl.cdiv(tokens, ROWS), heads)
     first = tile * ROWS
     row = tl.arange(0, ROWS)
-    valid = first + row < length
+    valid = first + row < tokens
     ROW_BYTES: tl.constexpr = PARTS * WIDTH * BITS // 8
-    base = codes + example.to(tl.int64) * code_bytes
-    base += (head * length + first).to(tl.int64) * ROW_BYTES
+    payload = payload_of(memory, starts, stride, example, batch, WORD)
+    base = payload + tl.multiple_of(second, WORD)
+    base += (head * tokens + first).to(tl.int64) * ROW_BYTES
     values = ()
     for part in tl.static_range(PARTS):
         own = base + part * (WIDTH * BITS // 8)
         numbers = load_numbers(own, valid, ROWS, WIDTH, BITS, ROW_BYTES)
         values = values + (looked_up(levels, numbers, PLAIN),)
-    own = scales + example.to(tl.int64) * (heads * tokens) + (head * length + first).to(tl.int64)
+    own = payload.to(tl.pointer_type(tl.float16)) + (head * tokens + first).to(tl.int64)
     wide = tl.load(own + row, mask=valid, other=1.0).to(tl.float32)
     sent = (wide >= EPS) & (wide * REACH <= MOST)  # neither holds for NaN
     if tl.max(1 - sent.to(tl.int32), 0) > 0:
         tl.store(broken, 1)
-    put(sinks, values, wide, flips, example, batch, head, first, heads, valid,
-        first + row < tokens, to_example, to_head, to_token, ROWS, WIDTH, LOG_WIDTH, PARTS,
-        LOG_PARTS, NORM, SINK, SINK_ALIGNED)  # fmt: skip
+    put(sinks, values, wide, flips, example, batch, head, first, valid, to_example, to_head,
+        to_token, ROWS, WIDTH, LOG_WIDTH, PARTS, LOG_PARTS, NORM, SINK,
+        SINK_ALIGNED)  # fmt: skip

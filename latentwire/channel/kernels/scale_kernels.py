@@ -1,8 +1,8 @@
 """The kernels: a launch for all tensors of a `Stack`, a program a tile of ROWS tokens of a head.
 
-Codes of an example lie as in its payload: [H, length, D] without gaps, so that its own length, not
-the batch's, says where a head begins. Rows at and past the length are neither read nor sent, and
-come out as zeros where values are written.
+A payload lies where it is sent: tensor n's of example b begins `starts[n] + b * stride` bytes
+behind `memory`, with its scales; its codes, [H, T, D] without gaps, begin `second` bytes behind
+that. All of these are multiples of WORD.
 """
 # mypy: ignore-errors
 
@@ -21,17 +21,21 @@ from latentwire.channel.kernels.codec_math import (
 
 # Their values call for no code of their own, so that a new length compiles nothing.
 COUNTS = ["batch", "heads", "tokens"]
+PLACES = [*COUNTS, "stride", "second"]
 
 
 @triton.jit
-def place(tile, tiles, batch, heads, tokens, lengths):
-    """Which tile, head, example and tensor a program works on, and the example's length."""
+def place(tile, tiles, heads):
+    """Which tile, head and example of all tensors a program works on."""
     section = tile // tiles
-    example = section // heads
-    length = tokens
-    if lengths is not None:
-        length = tl.minimum(tl.load(lengths + example % batch), tokens)
-    return tile % tiles, section % heads, example, length
+    return tile % tiles, section % heads, section // heads
+
+
+@triton.jit
+def payload_of(memory, starts, stride, example, batch, WORD: tl.constexpr):
+    """Address of an example's payload."""
+    start = tl.multiple_of(tl.load(starts + example // batch), WORD)
+    return memory + tl.multiple_of(start + (example % batch).to(tl.int64) * stride, WORD)
 
 
 @triton.jit
@@ -49,31 +53,29 @@ def rows_at(pointers, example, batch, head, first, by_example, by_head, by_token
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def maxima(pointers, lengths, found, batch, heads, tokens, by_example, by_head, by_token,
+def maxima(pointers, found, batch, heads, tokens, by_example, by_head, by_token,
            D: tl.constexpr, ROWS: tl.constexpr, TILES: tl.constexpr, TYPE: tl.constexpr,
            ALIGNED: tl.constexpr):  # fmt: skip
     """Bits of the largest magnitude of each head, into `found` (int32 [N, B, H], zeros before)."""
     span = ROWS * TILES
-    block, head, example, length = place(
-        tl.program_id(0), tl.cdiv(tokens, span), batch, heads, tokens, lengths
-    )
+    block, head, example = place(tl.program_id(0), tl.cdiv(tokens, span), heads)
     row = tl.arange(0, ROWS)
     base = rows_at(pointers, example, batch, head, block * span, by_example, by_head, by_token,
                    TYPE, ALIGNED)  # fmt: skip
     largest = tl.zeros([ROWS, D], tl.int32)
     for tile in tl.static_range(TILES):
         at = (tile * ROWS + row)[:, None] * by_token + tl.arange(0, D)[None, :]
-        valid = block * span + tile * ROWS + row < length
+        valid = block * span + tile * ROWS + row < tokens
         x = tl.load(base + at, mask=valid[:, None], other=0.0).to(tl.float32)
         largest = tl.maximum(largest, magnitude_bits(x))
     most = tl.max(tl.max(largest, 1), 0)
     tl.atomic_max(found + example.to(tl.int64) * heads + head, most, sem="relaxed")
 
 
-@triton.jit(do_not_specialize=COUNTS)
-def quantize(pointers, sinks, lengths, found, scales, codes, levels, broken,
+@triton.jit(do_not_specialize=PLACES)
+def quantize(pointers, sinks, memory, starts, stride, second, levels, found, broken,
              batch, heads, tokens, by_example, by_head, by_token,
-             to_example, to_head, to_token, code_bytes,
+             to_example, to_head, to_token, WORD: tl.constexpr,
              D: tl.constexpr, ROWS: tl.constexpr, GROUP: tl.constexpr,
              BITS: tl.constexpr, RULE: tl.constexpr, LIMIT: tl.constexpr, EPS: tl.constexpr,
              SCALES: tl.constexpr,
@@ -82,12 +84,12 @@ def quantize(pointers, sinks, lengths, found, scales, codes, levels, broken,
              LEVELS: tl.constexpr, PER_UNIT: tl.constexpr,
              LOW: tl.constexpr, CELLS: tl.constexpr):  # fmt: skip
     """Codes and scales of a tile where `sinks` is None; else the values that they stand for."""
-    tile, head, example, length = place(
-        tl.program_id(0), tl.cdiv(tokens, ROWS), batch, heads, tokens, lengths
-    )
+    tile, head, example = place(tl.program_id(0), tl.cdiv(tokens, ROWS), heads)
     first = tile * ROWS
     row, channel = tl.arange(0, ROWS), tl.arange(0, D)
-    valid = first + row < length
+    valid = first + row < tokens
+    if sinks is None:
+        payload = payload_of(memory, starts, stride, example, batch, WORD)
     base = rows_at(pointers, example, batch, head, first, by_example, by_head, by_token,
                    TYPE, ALIGNED)  # fmt: skip
     at = row[:, None] * by_token + channel[None, :]
@@ -100,11 +102,11 @@ def quantize(pointers, sinks, lengths, found, scales, codes, levels, broken,
             most = tl.load(found + example.to(tl.int64) * heads + head)
         scale = tl.maximum(tl.div_rn(most.to(tl.float32, bitcast=True), LIMIT), EPS)
         if sinks is None and tile == 0:
-            tl.store(scales + example.to(tl.int64) * heads + head, scale)
+            tl.store(payload.to(tl.pointer_type(tl.float32)) + head, scale)
             if most >= NOT_FINITE:
                 tl.store(broken, 1)
             if magnitude_bits(scale * LIMIT) >= NOT_FINITE:  # what the largest code stands for
-                tl.store(broken + 1, 1)
+                tl.store(broken, 1)
         wide = tl.full([1, 1], 1.0, tl.float32) * scale
         numbers = codes_of(x, wide, levels, [ROWS, D], RULE, LIMIT, CORRECTIONS,
                            LEVELS, PER_UNIT, LOW, CELLS)  # fmt: skip
@@ -125,21 +127,20 @@ def quantize(pointers, sinks, lengths, found, scales, codes, levels, broken,
             values = tl.reshape(values_of(numbers, levels, RULE, LIMIT) * wide, [ROWS, D])
         numbers = tl.reshape(numbers, [ROWS, D])
         if sinks is None:
-            into = scales + example.to(tl.int64) * (heads * tokens * GROUPS)
-            into += (head * length + first).to(tl.int64) * GROUPS
+            into = payload.to(tl.pointer_type(tl.float16))
+            into += (head * tokens + first).to(tl.int64) * GROUPS
             own = row[:, None] * GROUPS + tl.arange(0, GROUPS)[None, :]
             tl.store(into + own, half, mask=valid[:, None])
     if sinks is None:
         ROW_BYTES: tl.constexpr = D * BITS // 8
-        into = codes + example.to(tl.int64) * code_bytes
-        into += (head * length + first).to(tl.int64) * ROW_BYTES
+        into = payload + tl.multiple_of(second, WORD)
+        into += (head * tokens + first).to(tl.int64) * ROW_BYTES
         store_codes(into, numbers, valid, ROWS, D, BITS)
     else:
         into = rows_at(sinks, example, batch, head, first, to_example, to_head, to_token,
                        SINK, SINK_ALIGNED)  # fmt: skip
         own = row[:, None] * to_token + channel[None, :]
-        values = tl.where(valid[:, None], values, 0.0).to(SINK)
-        tl.store(into + own, values, mask=(first + row < tokens)[:, None])
+        tl.store(into + own, values.to(SINK), mask=valid[:, None])
 
 
 @triton.jit
@@ -149,29 +150,28 @@ def not_scales(positive, largest):
     return 1 - (positive & (magnitude_bits(largest) < NOT_FINITE)).to(tl.int32)
 
 
-@triton.jit(do_not_specialize=COUNTS)
-def restore(sinks, lengths, scales, codes, levels, broken, batch, heads, tokens,
-            to_example, to_head, to_token, code_bytes,
+@triton.jit(do_not_specialize=PLACES)
+def restore(sinks, memory, starts, stride, second, levels, broken, batch, heads, tokens,
+            to_example, to_head, to_token, WORD: tl.constexpr,
             D: tl.constexpr, ROWS: tl.constexpr, GROUP: tl.constexpr,
             BITS: tl.constexpr, RULE: tl.constexpr, LIMIT: tl.constexpr, SCALES: tl.constexpr,
             SINK: tl.constexpr, SINK_ALIGNED: tl.constexpr):  # fmt: skip
     """The values that codes and scales stand for; `broken` is set where some are no numbers."""
-    tile, head, example, length = place(
-        tl.program_id(0), tl.cdiv(tokens, ROWS), batch, heads, tokens, lengths
-    )
+    tile, head, example = place(tl.program_id(0), tl.cdiv(tokens, ROWS), heads)
     first = tile * ROWS
     row, channel = tl.arange(0, ROWS), tl.arange(0, D)
-    valid = first + row < length
+    valid = first + row < tokens
     GROUPS: tl.constexpr = D // GROUP
     ROW_BYTES: tl.constexpr = D * BITS // 8
-    base = codes + example.to(tl.int64) * code_bytes
-    base += (head * length + first).to(tl.int64) * ROW_BYTES
+    payload = payload_of(memory, starts, stride, example, batch, WORD)
+    base = payload + tl.multiple_of(second, WORD)
+    base += (head * tokens + first).to(tl.int64) * ROW_BYTES
     numbers = load_codes(base, valid, ROWS, D, BITS)
     if RULE == "integer":  # noqa: SIM102 (Triton knows no `and` of a constant and a number)
         if tl.max(tl.max(numbers, 1), 0) > 2 * int(LIMIT):
             tl.store(broken, 1)
     if SCALES == "head":
-        scale = tl.load(scales + example.to(tl.int64) * heads + head)
+        scale = tl.load(payload.to(tl.pointer_type(tl.float32)) + head)
         values = values_of(numbers, levels, RULE, LIMIT) * scale
         largest = scale
         if RULE == "integer":
@@ -179,8 +179,8 @@ def restore(sinks, lengths, scales, codes, levels, broken, batch, heads, tokens,
         if not_scales(scale > 0.0, largest) > 0:
             tl.store(broken, 1)
     else:
-        base = scales + example.to(tl.int64) * (heads * tokens * GROUPS)
-        base += (head * length + first).to(tl.int64) * GROUPS
+        base = payload.to(tl.pointer_type(tl.float16))
+        base += (head * tokens + first).to(tl.int64) * GROUPS
         own = row[:, None] * GROUPS + tl.arange(0, GROUPS)[None, :]
         wide = tl.load(base + own, mask=valid[:, None], other=1.0).to(tl.float32)
         if tl.max(tl.max(not_scales(wide > 0.0, wide), 1), 0) > 0:
@@ -194,4 +194,4 @@ def restore(sinks, lengths, scales, codes, levels, broken, batch, heads, tokens,
     values = tl.where(valid[:, None], values, 0.0).to(SINK)
     if tl.max(tl.max(magnitude_bits(values.to(tl.float32)), 1), 0) >= NOT_FINITE:
         tl.store(broken, 1)
-    tl.store(into + own, values, mask=(first + row < tokens)[:, None])
+    tl.store(into + own, values, mask=valid[:, None])

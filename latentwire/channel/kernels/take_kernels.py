@@ -13,9 +13,7 @@ def take(pointers, index, taken, lists, batch, heads, tokens, by_example, by_hea
          ALIGNED: tl.constexpr):  # fmt: skip
     """Into `taken` ([N, B, H, K, D] without gaps) the tokens at `index` (int64 [L, B, K] likewise),
     whose list n % L is tensor n's; `tokens` is K."""
-    tile, head, example, _ = place(
-        tl.program_id(0), tl.cdiv(tokens, ROWS), batch, heads, tokens, None
-    )
+    tile, head, example = place(tl.program_id(0), tl.cdiv(tokens, ROWS), heads)
     first = tile * ROWS
     row, channel = tl.arange(0, ROWS), tl.arange(0, D)
     there = first + row < tokens

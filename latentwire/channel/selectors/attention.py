@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from c2c.cache import KVCache
-from latentwire.channel.kernels import launch
+from latentwire.channel.kernels import on_caches
+from latentwire.channel.kernels.programs import readable
 
 WINDOW = 32  # tokens whose queries are asked
 
@@ -53,14 +54,14 @@ def attended(cache: KVCache, tokens: Tensor) -> Tensor:
     """What each row's window attends to, in the mean over its tokens and all heads: float32
     [L, B, T]; arguments as for `looks`."""
     if _by_kernel(cache):
-        return launch.attended(cache.keys, cache.queries, tokens, WINDOW).mean(2)
+        return on_caches.attended(cache.keys, cache.queries, tokens, WINDOW).mean(2)
     return torch.stack([look.mean(weights(look)).mean(1) for look in looks(cache, tokens)])
 
 
 def moments(cache: KVCache, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of each token's logits over the window, float32 [L, B, Hq, T]."""
     if _by_kernel(cache):
-        return launch.moments(cache.keys, cache.queries, tokens, WINDOW)
+        return on_caches.moments(cache.keys, cache.queries, tokens, WINDOW)
     means, variances = [], []
     for look in looks(cache, tokens):
         means.append(look.mean(look.logits))
@@ -70,4 +71,4 @@ def moments(cache: KVCache, tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 def _by_kernel(cache: KVCache) -> bool:
     both = cache.keys[0], cache.queries[0]
-    return all(map(launch.readable, both)) and both[0].dtype == both[1].dtype
+    return all(map(readable, both)) and both[0].dtype == both[1].dtype

@@ -3,6 +3,8 @@
 it converts to bfloat16 or FP8: there, bfloat16 comes out in float32, and FP8 is left out."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 import torch
@@ -10,16 +12,11 @@ from torch import Tensor
 
 from c2c.triton_support import available, interpreted
 from latentwire.channel import stacked
-from latentwire.channel.codec import Codec, CodecError
-from latentwire.channel.kernels.launch import (
-    Encoded,
-    decode,
-    encode,
-    no_numbers,
-    round_trip,
-    supports,
-)
+from latentwire.channel.codec import Codec
+from latentwire.channel.kernels.launch import decode, encode, round_trip, supports
+from latentwire.channel.kernels.on_caches import no_numbers
 from latentwire.channel.kernels.pointer_stack import Stack
+from latentwire.channel.kernels.room import Room
 from latentwire.channel.nf4 import LEVELS
 from latentwire.channel.registry import CODECS
 from latentwire.channel.rotation import Rotation
@@ -96,33 +93,50 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     )
 
 
-def check(
-    codec: Codec, tensors: list[Tensor], lengths: list[int] | None = None, **tuning: int
-) -> Encoded:
-    """Encode, decode and round trip of these tensors (on DEVICE) against the reference's."""
+def encoded(codec: Codec, tensors: list[Tensor], **tuning: int) -> tuple[Room, bool]:
+    """The payloads of these tensors, and whether the codec may refuse one."""
+    first = tensors[0]
+    batch, heads, tokens, head_dim = first.shape
+    room = Room.new(codec, len(tensors), batch, (heads, tokens, head_dim), first.device)
+    broken = torch.zeros(1, dtype=torch.int32, device=first.device)
+    encode(codec, tensors, room, broken, **tuning)
+    return room, bool(broken)
+
+
+def payloads(codec: Codec, room: Room, shape: tuple[int, ...]) -> list[list[bytes]]:
+    """Of each tensor [H, T, D] and example, as `codec.encode` writes it."""
+    heads, tokens, head_dim = shape[-3:]
+    parts = [each.cpu().numpy() for each in room.parts(codec, (heads, tokens, head_dim))]
+    count, batch = parts[0].shape[:2]
+    return [
+        [b"".join(each[n, b].tobytes() for each in parts) for b in range(batch)]
+        for n in range(count)
+    ]
+
+
+def check(codec: Codec, tensors: list[Tensor], **tuning: int) -> list[list[bytes]]:
+    """Encode, decode and round trip of these tensors (on DEVICE) against the reference's; gives
+    their payloads."""
     first = tensors[0]
     assert supports(codec, first)
     dtype = sink_type(first.dtype)
-    batch, tokens = first.shape[0], first.shape[2]
-    own = None if lengths is None else torch.tensor(lengths, dtype=torch.int32, device=DEVICE)
     fill = {"dtype": dtype, "device": DEVICE}
-    encoded = encode(codec, tensors, own, **tuning)
-    payloads = encoded.payloads()
+    room, refused = encoded(codec, tensors, **tuning)
+    assert not refused
+    written = payloads(codec, room, first.shape)
+    decoded = [torch.full(first.shape, torch.nan, **fill) for _ in tensors]
+    broken = torch.zeros(1, dtype=torch.int32, device=DEVICE)
+    decode(codec, room, decoded, broken, **tuning)
     into = [torch.full(first.shape, torch.nan, **fill) for _ in tensors]
-    decoded = decode(codec, encoded, into, **tuning)
-    into = [torch.full(first.shape, torch.nan, **fill) for _ in tensors]
-    arrived = round_trip(codec, tensors, into, own, **tuning)
+    arrived = round_trip(codec, tensors, into, **tuning)
+    assert not broken.any() or isinstance(codec, Rotation)  # which doubts by the scale alone
     for n, tensor in enumerate(tensors):
-        for b in range(batch):
-            length = tokens if lengths is None else lengths[b]
-            x = tensor[b, :, :length].cpu()
-            assert payloads[n][b] == codec.encode(x), (n, b)
+        for b, x in enumerate(tensor.cpu()):
+            assert written[n][b] == codec.encode(x), (n, b)
             values = expected_values(codec, x, dtype)
-            assert same_bits(arrived[n][b, :, :length], values), (n, b)
-            assert same_bits(decoded[n][b, :, :length], values), (n, b)
-            assert not arrived[n][b, :, length:].any()
-            assert not decoded[n][b, :, length:].any()
-    return encoded
+            assert same_bits(arrived[n][b], values), (n, b)
+            assert same_bits(decoded[n][b], values), (n, b)
+    return written
 
 
 @kernels_run
@@ -148,24 +162,39 @@ def test_other_widths_and_a_single_token(codec: Codec, tokens: int, head_dim: in
 
 @kernels_run
 @every_codec
-def test_an_example_ends_at_its_own_length(codec: Codec) -> None:
+@pytest.mark.parametrize("apart", [4, 8])
+def test_payloads_stand_wherever_the_room_says(codec: Codec, apart: int) -> None:
+    """In rows of packets: each tensor behind the one before, with something between the rows."""
     skip_what_the_interpreter_cannot(codec)
-    lengths = [13, 1, 7, 12]
-    tensors = [cases(13, 64, torch.float16, seed)[:4] for seed in (3, 4)]
-    for tensor in tensors:
-        for b, length in enumerate(lengths):
-            tensor[b, :, length:] = torch.nan  # neither looked at nor refused
-    moved = [tensor.to(DEVICE) for tensor in tensors]
-    whole = check(codec, moved, lengths, tile=TILE)
-    tiled = check(codec, moved, lengths, tile=TILE, section=0)
-    assert whole.payloads() == tiled.payloads()
+    tensors = [cases(13, 64, torch.float16, seed)[:3].to(DEVICE) for seed in (3, 4)]
+    shape = (2, 13, 64)
+    lengths = [each.length for each in codec.fields(shape)]
+    size = sum(lengths)
+    rows = torch.full((3, 2 * size + 4 * apart), 165, dtype=torch.uint8, device=DEVICE)
+    starts = [apart, 3 * apart + size]  # of these, and all else, multiples of 4 bytes
+    fields = [0, *accumulate(lengths)][:-1]
+    room = Room(rows, starts, rows.stride(0), fields)
+    broken = torch.zeros(1, dtype=torch.int32, device=DEVICE)
+    encode(codec, tensors, room, broken, tile=TILE, section=0)
+    gap = torch.ones_like(rows, dtype=torch.bool)
+    for tensor, start in zip(tensors, starts, strict=True):
+        gap[:, start : start + size] = False
+        for row, x in zip(rows.cpu().numpy(), tensor.cpu(), strict=True):
+            assert row[start : start + size].tobytes() == codec.encode(x)
+    assert bool((rows[gap] == 165).all())
+    found = [torch.full_like(tensors[0], torch.nan) for _ in tensors]
+    decode(codec, room, found, broken, tile=TILE)
+    assert not broken.any() or isinstance(codec, Rotation)
+    for tensor, arrived in zip(tensors, found, strict=True):
+        for x, own in zip(tensor.cpu(), arrived, strict=True):
+            assert same_bits(own, expected_values(codec, x, torch.float16))
 
 
 @kernels_run
 @some_codecs
 def test_strides_change_nothing(codec: Codec) -> None:
     x = cases(13, 64, torch.float16)[:3]
-    contiguous = encode(codec, [x.to(DEVICE)]).payloads()
+    contiguous = check(codec, [x.to(DEVICE)])
     tokens_first = x.transpose(1, 2).contiguous().to(DEVICE).transpose(1, 2)
     longer = torch.full((3, 2, 20, 64), torch.nan, dtype=torch.float16, device=DEVICE)
     longer[:, :, 4:17] = x.to(DEVICE)
@@ -173,7 +202,7 @@ def test_strides_change_nothing(codec: Codec) -> None:
     wider = torch.full((3, 2, 13, 67), torch.nan, dtype=torch.float16, device=DEVICE)
     wider[..., 1:65] = x.to(DEVICE)
     for view in (tokens_first, longer[:, :, 4:17], wider[..., 1:65]):
-        assert check(codec, [view]).payloads() == contiguous
+        assert check(codec, [view]) == contiguous
     assert Stack.of([longer[:, :, 4:17]]).aligned and not Stack.of([wider[..., 1:65]]).aligned
 
 
@@ -182,9 +211,9 @@ def test_strides_change_nothing(codec: Codec) -> None:
 @pytest.mark.parametrize(("tile", "warps", "steps"), [(256, 1, True), (2048, 8, False)])
 def test_how_it_is_cut_up_changes_nothing(codec: Codec, tile: int, warps: int, steps: bool) -> None:
     tensors = [cases(37, 64, torch.bfloat16, seed)[:2].to(DEVICE) for seed in (5, 6)]
-    expected = encode(codec, tensors).payloads()
+    expected = check(codec, tensors)
     tuning = {"tile": tile, "warps": warps, "steps": steps}
-    assert check(codec, tensors, section=0, **tuning).payloads() == expected
+    assert check(codec, tensors, section=0, **tuning) == expected
 
 
 @kernels_run
@@ -194,7 +223,7 @@ def test_a_head_read_once_has_the_scale_of_one_read_twice(codec: Codec) -> None:
     tensors = [cases(37, 64, torch.bfloat16, 7)[:4].to(DEVICE)]
     once = check(codec, tensors, section=64 * 64)
     twice = check(codec, tensors, section=64 * 64 - 1, tile=TILE)
-    assert same_bits(once.scales, twice.scales)
+    assert once == twice
 
 
 @kernels_run
@@ -204,10 +233,9 @@ def test_no_number_is_not_sent(codec: Codec, value: float) -> None:
     tensors = [cases(13, 64, torch.bfloat16, seed)[:2].to(DEVICE) for seed in (1, 2)]
     tensors[1][1, 1, 12, 63] = value
     for section in (0, 2**14):
-        with pytest.raises(CodecError, match="NaN or infinite"):
-            encode(codec, tensors, tile=TILE, section=section)
-    lengths = torch.full((2,), 12, dtype=torch.int32, device=DEVICE)
-    encode(codec, tensors, lengths, tile=TILE)
+        assert encoded(codec, tensors, tile=TILE, section=section)[1]
+    tensors[1][1, 1, 12, 63] = 1
+    assert not encoded(codec, tensors, tile=TILE)[1]
 
 
 @kernels_run
@@ -231,12 +259,12 @@ def test_rows_with_no_numbers(dtype: torch.dtype) -> None:
 @some_codecs
 def test_a_device_that_is_not_the_current_one(codec: Codec) -> None:
     x = cases(9, 64, torch.bfloat16)
-    encoded = [encode(codec, [x.to(f"cuda:{number}")], check=False) for number in (0, 1)]
-    for ours, theirs in zip(encoded[1].codes, encoded[0].codes, strict=True):
-        assert torch.equal(ours.cpu(), theirs.cpu())
-    decoded = [
-        decode(codec, kept, [torch.empty_like(x, device=kept.codes.device)])[0] for kept in encoded
-    ]
+    devices = [torch.device(f"cuda:{number}") for number in (0, 1)]
+    rooms = [encoded(codec, [x.to(device)])[0] for device in devices]
+    assert payloads(codec, rooms[0], x.shape) == payloads(codec, rooms[1], x.shape)
+    decoded = [torch.empty_like(x, device=device) for device in devices]
+    for room, own, device in zip(rooms, decoded, devices, strict=True):
+        decode(codec, room, [own], torch.zeros(1, dtype=torch.int32, device=device))
     assert same_bits(decoded[1].cpu(), decoded[0].cpu())
 
 
@@ -263,9 +291,12 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="D contiguous"):
         Stack.of([x.mT])
     with pytest.raises(ValueError, match="no kernel"):
-        encode(CODECS["int3"], [x])
-    with pytest.raises(ValueError, match="does not fit"):
-        decode(codec, encode(codec, [x]), [x, x])
+        encoded(CODECS["int3"], [x])
+    room, broken = encoded(codec, [x])[0], torch.zeros(1, dtype=torch.int32, device=DEVICE)
+    with pytest.raises(ValueError, match="as many tensors"):
+        decode(codec, room, [x, x], broken)
+    with pytest.raises(ValueError, match="multiples of 4 bytes"):
+        decode(codec, replace(room, starts=[2]), [x], broken)
     with pytest.raises(ValueError, match="shape or number"):
         round_trip(codec, [x], [x[:, :, :4]])
 

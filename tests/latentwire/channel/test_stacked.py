@@ -24,6 +24,7 @@ from latentwire.channel.packet import (
     encode,
     encode_batch,
 )
+from latentwire.channel.payload_order import Group
 from latentwire.channel.per_tensor import PerTensor
 from latentwire.channel.registry import CODECS, EXAMPLES, NAMES, PER_TENSOR, codec
 from latentwire.channel.turbo import MOST_TABLED
@@ -159,28 +160,46 @@ kernels_run = pytest.mark.skipif(
 )
 
 
+def group_of(made: Codec, count: int, start: int = 0) -> Group:
+    """So many tensors [2, 5, 64], one behind the other."""
+    group = Group(made, (2, 5, 64))
+    for place in range(count):
+        group.append(("key", place), start + place * group.size)
+    return group
+
+
+def encoded(group: Group, x: list[Tensor], place: int = 0) -> tuple[Tensor, bool]:
+    """Payloads uint8 [B, bytes] of rows that lie apart, and whether one may be refused."""
+    size = place + len(x) * group.size
+    out = torch.zeros(len(x[0]), -(-size // 16) * 16, dtype=torch.uint8, device=DEVICE)
+    doubt = stacked.encode(group, x, out[:, place:size])
+    return out[:, place:size], bool(doubt)
+
+
 @kernels_run
+@pytest.mark.parametrize("place", [0, 4, 3])  # the last is one that kernels cannot write to
 @pytest.mark.parametrize("tensors", WITH_KERNELS, ids=lambda made: made.name)
-def test_kernels_write_and_read_the_same_bytes(tensors: Codec) -> None:
+def test_kernels_write_and_read_the_same_bytes(tensors: Codec, place: int) -> None:
     generator = torch.Generator().manual_seed(0)
     x = [torch.randn(2, 2, 5, 64, generator=generator).to(DEVICE) for _ in range(2)]
-    parts, doubt = stacked.encode(tensors, x)
-    plain, _ = tensors.encode_all(torch.stack(x))
-    assert not bool(doubt)
-    assert all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(parts, plain, strict=True))
-    shape = (2, 5, 64)
-    found, doubt = stacked.decode(tensors, parts, shape, torch.float16)
-    assert not bool(doubt)
-    assert torch.equal(found, tensors.decode_all(plain, shape)[0].half())
+    group, plain = group_of(tensors, 2), tensors.encode_all(torch.stack(x))[0]
+    data, doubt = encoded(group, x, place)
+    assert not doubt
+    found = group.read(data)
+    assert all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(found, plain, strict=True))
+    arrived, late = stacked.decode(group, data, torch.float16)
+    assert not bool(late)
+    assert torch.equal(arrived, tensors.decode_all(plain, group.shape)[0].half())
     x[1][1, 1, 4, 63] = torch.inf
-    assert bool(stacked.encode(tensors, x)[1])
-    bad = parts[0].clone()
-    bad[-1, -1, -2:] = 255
-    assert bool(stacked.decode(tensors, [bad, parts[1]], shape, torch.float16)[1])
+    assert encoded(group, x, place)[1]
+    bad = data.clone()
+    scales = group.size + group.lengths[0]
+    bad[-1, scales - 2 : scales] = 255
+    assert bool(stacked.decode(group, bad, torch.float16)[1])
     if tensors.name.startswith("int"):
-        bad = parts[1].clone()
-        bad[-1, -1, -1] = 255
-        assert bool(stacked.decode(tensors, [parts[0], bad], shape, torch.float32)[1])
+        bad = data.clone()
+        bad[-1, -1] = 255
+        assert bool(stacked.decode(group, bad, torch.float32)[1])
 
 
 @kernels_run
@@ -190,13 +209,12 @@ def test_kernels_write_and_read_the_same_bytes(tensors: Codec) -> None:
 )
 def test_kernels_doubt_the_scales_that_the_codec_refuses(tensors: Codec, scale: float) -> None:
     """Where the numbers are small too: a scale is one of the largest number."""
-    x = torch.zeros(1, 1, 2, 5, 64, device=DEVICE)
-    parts, _ = tensors.encode_all(x)
+    group = group_of(tensors, 1)
+    data, _ = encoded(group, [torch.zeros(1, 2, 5, 64, device=DEVICE)])
     kind = torch.float32 if tensors.name in ("int8", "int4") else torch.float16
-    own = parts[0].clone()
-    own.view(kind)[..., -1] = scale
-    _, doubt = stacked.decode(tensors, [own, parts[1]], (2, 5, 64), torch.float32)
-    assert bool(doubt) == bool(tensors.decode_all([own, parts[1]], (2, 5, 64))[1])
+    data[:, : group.lengths[0]].view(kind)[..., -1] = scale
+    _, doubt = stacked.decode(group, data, torch.float32)
+    assert bool(doubt) == bool(tensors.decode_all(group.read(data), group.shape)[1])
 
 
 @kernels_run
@@ -206,7 +224,7 @@ def test_kernels_doubt_what_would_arrive_as_infinity() -> None:
         for name in ("int8", "int4", "int8_token"):
             x = torch.full((1, 2, 5, 64), number, device=DEVICE)
             plain = CODECS[name].encode_all(x[None])[1]
-            assert bool(stacked.encode(CODECS[name], [x])[1]) == bool(plain)
+            assert encoded(group_of(CODECS[name], 1), [x])[1] == bool(plain)
 
 
 @kernels_run
@@ -214,9 +232,10 @@ def test_kernels_take_tensors_of_two_types_in_their_order() -> None:
     generator, tensors = torch.Generator().manual_seed(0), CODECS["rotate2"]
     x = [torch.randn(2, 2, 5, 64, generator=generator).to(DEVICE) for _ in range(4)]
     x[0], x[2] = x[0].half(), x[2].half()
-    parts, _ = stacked.encode(tensors, x)
+    group = group_of(tensors, 4)
+    found = group.read(encoded(group, x)[0])
     plain, _ = tensors.encode_all(torch.stack([each.float() for each in x]))
-    assert all(torch.equal(a, b) for a, b in zip(parts, plain, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(found, plain, strict=True))
 
 
 @pytest.mark.skipif(not (ON_GPU and available()), reason="needs a CUDA device and Triton")

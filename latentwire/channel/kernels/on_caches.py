@@ -1,0 +1,84 @@
+"""Kernels that look at the tensors of a cache, or take of them, whatever their codec is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentwire.channel.kernels.pointer_stack import Stack, on_their_device
+from latentwire.channel.kernels.programs import largest, tuned, type_of
+
+LOOKED_AT = 64  # keys that a program looks at together
+
+Tensors = Sequence[Tensor] | Stack
+
+
+def no_numbers(tensors: Tensors) -> Tensor:
+    """Which rows of each of N tensors [B, H, T, D] hold NaN or infinity: bool [N, B]. Waits for no
+    device."""
+    from latentwire.channel.kernels import codec_math
+
+    source = Stack.of(tensors)
+    first = source.tensors[0]
+    rows, warps, _ = tuned(first.shape[-1])
+    with torch.cuda.device_of(first):
+        found = largest(source, on_their_device(first, source.addresses), rows, warps)
+    return found.amax(2) >= codec_math.NOT_FINITE.value
+
+
+def take(tensors: Tensors, index: Tensor) -> Tensor:
+    """Of N tensors [B, H, T, D] the tokens at `index`, int64 [L, B, K], whose list n % L is tensor
+    n's: [N, B, H, K, D]."""
+    from latentwire.channel.kernels import take_kernels
+
+    source = Stack.of(tensors)
+    first = source.tensors[0]
+    batch, heads, _, head_dim = first.shape
+    lists, _, count = index.shape
+    shape = len(source.tensors), batch, heads, count, head_dim
+    taken = torch.empty(shape, dtype=first.dtype, device=first.device)
+    rows, warps, _ = tuned(head_dim)
+    tiles = len(source.tensors) * batch * heads * -(-count // rows)
+    with torch.cuda.device_of(first):
+        take_kernels.take[(tiles,)](
+            on_their_device(first, source.addresses), index.contiguous(), taken, lists, batch,
+            heads, count, *first.stride()[:3], D=head_dim, ROWS=rows, TYPE=type_of(first.dtype),
+            ALIGNED=source.aligned, num_warps=warps,
+        )  # fmt: skip
+    return taken
+
+
+def attended(keys: Tensors, queries: Tensors, lengths: Tensor, window: int) -> Tensor:
+    """Of L layers' keys [B, H, T, D] and queries [B, Hq, T, D] what each row's last `window` of its
+    `lengths` (int64 [B]) tokens attend to in the mean, float32 [L, B, Hq, T]."""
+    from latentwire.channel.kernels import look_kernels
+
+    return _looked(look_kernels.attended, keys, queries, lengths, window, 1)[0]
+
+
+def moments(keys: Tensors, queries: Tensors, lengths: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Likewise mean and variance of the logits of each token's key under those queries; what stands
+    behind a row's tokens means nothing."""
+    from latentwire.channel.kernels import look_kernels
+
+    means, variances = _looked(look_kernels.moments, keys, queries, lengths, window, 2)
+    return means, variances
+
+
+def _looked(
+    kernel: Any, keys: Tensors, queries: Tensors, lengths: Tensor, window: int, results: int
+) -> list[Tensor]:
+    """So many results of a kernel of `look_kernels`, float32 [L, B, Hq, T]."""
+    key, query = Stack.of(keys), Stack.of(queries)
+    first, asked = key.tensors[0], query.tensors[0]
+    batch, heads, tokens, head_dim = asked.shape
+    shape = len(key.tensors), batch, heads, tokens
+    out = [torch.empty(shape, device=first.device) for _ in range(results)]
+    with torch.cuda.device_of(first):
+        kernel[(len(key.tensors) * batch * heads,)](
+            *on_their_device(first, key.addresses, query.addresses), lengths, *out, batch, heads,
+            tokens, *first.stride()[:3], *asked.stride()[:3], GROUP=heads // first.shape[1],
+            W=window, D=head_dim, BLOCK=LOOKED_AT, TYPE=type_of(first.dtype),
+        )  # fmt: skip
+    return out

@@ -1,0 +1,84 @@
+"""What the kernels must know of a codec: its rule, and the tables that a device keeps for it."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from c2c.quantize import EPS, largest_code
+from latentwire.channel import nf4, rotation
+from latentwire.channel.block_scales import EPS as EPS16
+from latentwire.channel.codec import Codec
+from latentwire.channel.fp8 import FP8
+from latentwire.channel.grouped import Grouped
+from latentwire.channel.nf4 import NF4
+from latentwire.channel.rotation import Rotation
+from latentwire.channel.symmetric import Symmetric
+
+ROTATED_BITS = (2, 3, 4)
+
+
+@dataclass(frozen=True, eq=False)  # one of each codec: tables are kept by it
+class KernelSpec:
+    """What the kernels must know of a codec; names as in `codec_math` and `scale_kernels`."""
+
+    name: str
+    bits: int
+    limit: float  # what the largest magnitude is divided by for the scale
+    eps: float
+    per_head: bool  # one float32 scale a head's section, else float16 ones a token
+    group: int  # numbers that share a scale of a token; 0: all of head_dim
+    per_unit: int = 0  # cells a unit, where many boundaries are looked up by cell
+    levels: tuple[float, ...] = ()
+    boundaries: tuple[float, ...] = ()
+
+
+@cache
+def spec_of(codec: Codec) -> KernelSpec | None:
+    """The kernels' rule for a codec, None where they have none."""
+    if isinstance(codec, Symmetric) and codec.bits in (4, 8) and codec.axis == "head":
+        return KernelSpec("integer", codec.bits, float(largest_code(codec.bits)), EPS, True, 0)
+    if isinstance(codec, Grouped) and codec.bits in (4, 8):
+        limit = float(largest_code(codec.bits))
+        return KernelSpec("integer", codec.bits, limit, EPS16, False, codec.size)
+    if isinstance(codec, NF4):
+        return KernelSpec("nf4", 4, 1.0, EPS16, False, nf4.SIZE, 16, nf4.LEVELS, nf4.MIDDLES)
+    if isinstance(codec, FP8):
+        name = "e4m3" if codec.dtype == torch.float8_e4m3fn else "e5m2"
+        return KernelSpec(name, 8, codec.largest_code, EPS, True, 0)
+    if isinstance(codec, Rotation) and codec.bits in ROTATED_BITS:
+        bits = int(codec.bits)
+        levels, bounds = rotation.levels(bits), rotation.BOUNDARIES[bits]
+        return KernelSpec("rotation", bits, 1.0, EPS16, False, 0, 0, levels, bounds)
+    return None
+
+
+@cache
+def cells(rule: KernelSpec) -> tuple[int, tuple[float, ...], tuple[int, ...]]:
+    """Number of the first cell (cell k lies around k / per_unit), each cell's boundary (infinity
+    for none) and how many boundaries lie below it; nothing for a rule without cells."""
+    if not rule.per_unit:
+        return 0, (), ()
+    first, last = (
+        round(edge * rule.per_unit) for edge in (rule.boundaries[0], rule.boundaries[-1])
+    )
+    found, below = [], []
+    for cell in range(first - 1, last + 2):
+        low, high = (cell - 0.5) / rule.per_unit, (cell + 0.5) / rule.per_unit
+        inside = [b for b in rule.boundaries if low <= b < high]
+        # Rounding may take a number at a cell's edge to its neighbour: none has a boundary there.
+        assert len(inside) <= 1 and all(min(b - low, high - b) > 1e-4 for b in inside)
+        found.append(inside[0] if inside else float("inf"))
+        below.append(sum(b < low for b in rule.boundaries))
+    return first - 1, tuple(found), tuple(below)
+
+
+@cache
+def table(rule: KernelSpec, device: torch.device) -> Tensor | None:
+    """Levels by code with the cells behind them, where the rule has levels."""
+    if not rule.levels:
+        return None
+    _, boundaries, below = cells(rule)
+    whole = torch.tensor(below, dtype=torch.int32).view(torch.float32)
+    return torch.cat([torch.tensor([*rule.levels, *boundaries]), whole]).to(device)
