@@ -111,10 +111,16 @@ def _check_shapes(cache: KVCache, layout: Layout, batch: int) -> None:
         raise PacketError(
             f"the cache has {cache.layers} layers, the header says {layout.geometry.layers}"
         )
+    heads, head_dim = layout.geometry.kv_heads, layout.geometry.head_dim
     for kind, layer in layout.sent:
-        found, said = list(tensor_of(cache, kind, layer).shape), [batch, *layout.shape_of(layer)]
+        found, said = (
+            tensor_of(cache, kind, layer).shape,
+            (batch, heads, layout.counts[layer], head_dim),
+        )
         if found != said:
-            raise PacketError(f"the {kind} of layer {layer} is {found}, the header says {said}")
+            raise PacketError(
+                f"the {kind} of layer {layer} is {[*found]}, the header says {[*said]}"
+            )
 
 
 def _packets(cache: KVCache, header: Header) -> Sequence[Buffer]:

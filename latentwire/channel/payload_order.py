@@ -40,6 +40,8 @@ class Group:
     def __post_init__(self) -> None:
         self.lengths = [each.length for each in self.codec.fields(self.shape)]
         self.size = sum(self.lengths)  # bytes of one tensor
+        self.begins = [0, *accumulate(self.lengths)][:-1]  # where each field does
+        self.starts: list[int] = []  # where each tensor's bytes do
 
     def append(self, site: Site, start: int) -> None:
         """The group's next tensor, whose bytes begin at `start`."""
@@ -49,17 +51,12 @@ class Group:
         else:
             self.stretches.append(Stretch(place, place + 1, start))
         self.sites.append(site)
+        self.starts.append(start)
 
     def room(self, data: Tensor) -> Room:
         """Where the tensors' payloads stand in payloads uint8 [B, bytes], whose rows may lie
         apart."""
-        starts = [
-            each.start + place * self.size
-            for each in self.stretches
-            for place in range(each.stop - each.first)
-        ]
-        begins = [0, *accumulate(self.lengths)]
-        return Room(data, starts, data.stride(0), begins[:-1])
+        return Room(data, self.starts, data.stride(0), self.begins)
 
     def write(self, parts: Sequence[Tensor], out: Tensor) -> None:
         """Put each field's bytes, uint8 [N, B, length], where they stand in payloads uint8

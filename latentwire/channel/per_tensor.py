@@ -4,7 +4,7 @@ Tensors of one codec and length are coded together (`stacked`). Where a payload 
 refused, all is done again tensor by tensor, on the CPU, which says why.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -25,6 +25,8 @@ from latentwire.channel.layout import Layout, Site, tensor_of
 from latentwire.channel.payload_lengths import known_payload_bytes
 from latentwire.channel.payload_order import Group
 
+MOST_KNOWN = 1 << 10  # layouts of one codec
+
 
 @dataclass(frozen=True)
 class PerTensor(DeviceCodec):
@@ -34,6 +36,8 @@ class PerTensor(DeviceCodec):
     number: int
     bits: float | None
     at: Callable[[str, int], Codec] = field(compare=False)
+    # Of layouts that send as many tokens: packets are made one after the other.
+    _known: dict[Hashable, list[Group]] = field(default_factory=dict, compare=False, repr=False)
 
     def write(self, cache: KVCache, layout: Layout, out: Tensor) -> Tensor:
         doubts = []
@@ -52,7 +56,7 @@ class PerTensor(DeviceCodec):
         doubts = []
         for group in self._groups(layout):
             x, doubt = stacked.decode(group, data, dtype)
-            tensors |= zip(group.sites, x.unbind(), strict=True)
+            tensors |= zip(group.sites, x, strict=True)
             doubts.append(doubt)
         like = unsent(layout, len(data), data.new_empty(0, dtype=dtype))
         return layout.cache(tensors, like), any_of(doubts, data.device)
@@ -84,14 +88,16 @@ class PerTensor(DeviceCodec):
         return layout.cache(tensors)
 
     def payload_bytes(self, layout: Layout) -> int:
-        return sum(
-            len(sites) * codec.payload_bytes(layout.shape_of(sites[0][1]))
-            for codec, sites in self._alike(layout.sent, layout.tokens_of)
-        )
+        return sum(len(group.sites) * group.size for group in self._groups(layout))
 
     def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
         tensors: dict[Site, Tensor] = {}
-        for codec, sites in self._alike(layouts[0].sites, lambda n: cache.keys[n].shape[2]):
+        found: dict[tuple[int, int], tuple[Codec, list[Site]]] = {}
+        for kind, layer in layouts[0].sites:
+            codec = self.at(kind, layer)
+            key = id(codec), cache.keys[layer].shape[2]
+            found.setdefault(key, (codec, []))[1].append((kind, layer))
+        for codec, sites in found.values():
             sent = [tensor_of(cache, *site) for site in sites]
             tensors |= zip(sites, stacked.round_trip(codec, sent), strict=True)
         whole = layouts[0].cache(tensors, cache.keys[0])
@@ -100,19 +106,17 @@ class PerTensor(DeviceCodec):
     def parameters(self, layout: Layout) -> bytes:
         return b""
 
-    def _alike(
-        self, sites: Sequence[Site], tokens_of: Callable[[int], int]
-    ) -> list[tuple[Codec, list[Site]]]:
-        """Tensors of one codec and as many tokens, so that they can be worked on at once."""
-        found: dict[tuple[int, int], tuple[Codec, list[Site]]] = {}
-        for kind, layer in sites:
-            codec = self.at(kind, layer)
-            _, own = found.setdefault((id(codec), tokens_of(layer)), (codec, []))
-            own.append((kind, layer))
-        return [*found.values()]
-
     def _groups(self, layout: Layout) -> list[Group]:
         """The tensors sent, those of one codec and as many tokens together."""
+        counts: Hashable = layout.counts if layout.by_layer else layout.tokens
+        key = layout.geometry, layout.key_layers, layout.value_layers, counts
+        if key not in self._known:
+            if len(self._known) > MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = self._grouped(layout)
+        return self._known[key]
+
+    def _grouped(self, layout: Layout) -> list[Group]:
         found: dict[tuple[int, int], Group] = {}
         start = 0
         for kind, layer in layout.sent:

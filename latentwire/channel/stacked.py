@@ -36,18 +36,19 @@ def encode(group: Group, tensors: Sequence[Tensor], out: Tensor) -> Tensor:
     return broken[0] > 0
 
 
-def decode(group: Group, data: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """A group's tensors [N, B, H, T, D] in `dtype` out of payloads uint8 [B, bytes]; and whether
-    their codec may refuse one, or `dtype` not hold it (bool []). Waits for no device."""
+def decode(group: Group, data: Tensor, dtype: torch.dtype) -> tuple[Sequence[Tensor], Tensor]:
+    """A group's tensors, N of [B, H, T, D] in `dtype`, out of payloads uint8 [B, bytes]; and
+    whether their codec may refuse one, or `dtype` not hold it (bool []). Waits for no device."""
     codec = group.codec
     whole = (len(group.sites), len(data), *group.shape)
-    out = torch.empty(whole, dtype=dtype, device=data.device)
+    sink = Stack.within(torch.empty(whole, dtype=dtype, device=data.device))
     room = group.room(data)
-    if room.word % LEAST or not launch.supports(codec, out[0]):
-        return codec.decode_all(group.read(data), group.shape, dtype)
+    if room.word % LEAST or not launch.supports(codec, sink.tensors[0]):
+        x, doubt = codec.decode_all(group.read(data), group.shape, dtype)
+        return x.unbind(), doubt
     broken = torch.zeros(1, dtype=torch.int32, device=data.device)
-    launch.decode(codec, room, Stack.within(out), broken)
-    return out, broken[0] > 0
+    launch.decode(codec, room, sink, broken)
+    return sink.tensors, broken[0] > 0
 
 
 def round_trip(codec: Codec, tensors: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -11,7 +11,7 @@ from calibrations import make_calibration
 from torch import Tensor
 
 from c2c.cache import Geometry, KVCache
-from latentwire.channel import checksum, packet, packet_rows
+from latentwire.channel import checksum, device_codec, packet, packet_rows
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.packet import Buffer, Header, PacketError, decode, encode, encode_batch
 from latentwire.channel.registry import codec
@@ -50,6 +50,17 @@ def read(packets: Buffer | Sequence[Buffer], device: torch.device = DEVICE) -> K
 def on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where there are no kernels."""
     monkeypatch.setattr(checksum, "on", lambda device: False)
+
+
+@pytest.mark.parametrize("piece", [1, 40, 100, 1 << 20])
+def test_rows_go_to_a_device_in_pieces(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setattr(device_codec, "PIECE", piece)
+    rows = [random.Random(row).randbytes(20) for row in range(7)]
+    found = device_codec.on_device(rows, DEVICE)
+    assert [bytes(row.tolist()) for row in found] == rows
+    found = device_codec.on_device(rows, DEVICE, place=5, stride=32)
+    assert found.shape == (7, 32) and found.is_contiguous()
+    assert [bytes(row.tolist()) for row in found[:, 5:25]] == rows
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 16, 21, 64])
