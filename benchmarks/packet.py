@@ -83,8 +83,8 @@ class Speeds:
 
 
 def seconds_of(work: Callable[[], object], device: torch.device, budget: float) -> float:
-    """Median seconds of `work`, host and device; about `budget` seconds of it, at least twice, after
-    a fifth of that which does not count: memory is asked for and clocks rise."""
+    """Median seconds of `work`, host and device; about `budget` seconds of it, at least twice. A
+    fifth of that goes before and does not count: memory is asked for then, and clocks rise."""
     work()
     warm = time.perf_counter() + budget / 5
     while time.perf_counter() < warm:
