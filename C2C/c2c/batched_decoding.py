@@ -156,9 +156,7 @@ class Decoder:
                 reach[holes] = reach[sources]
                 ended, reach = ended[:target], reach[:target]
                 known.forget()
-        written = answers >= 0
-        every, ends = answers[written].tolist(), written.sum(1).cumsum(0).tolist()
-        return [every[start:end] for start, end in pairwise([0, *ends])]
+        return _written(answers)
 
     def _begin(
         self,
@@ -241,6 +239,13 @@ class Decoder:
             state[hole] = state[source]
         # Exchanged, so that no two places have the same row's slots.
         self.rows[torch.cat([hole, source])] = self.rows[torch.cat([source, hole])]
+
+
+def _written(answers: Tensor) -> list[list[int]]:
+    """The ids of each row [R, T] that come before its first -1."""
+    written = answers >= 0
+    every, ends = answers[written].tolist(), written.sum(1).cumsum(0).tolist()
+    return [every[start:end] for start, end in pairwise([0, *ends])]
 
 
 def _moves(ended: Ended, target: int) -> tuple[Places, Places]:
