@@ -36,9 +36,9 @@ from latentwire.channel.kernels.rules import spec_of
 from latentwire.channel.registry import CODECS
 from latentwire.channel.rotation import Rotation
 
-NAMES = ("int8", "int4", "int8_token", "int4_token", "int8_group", "int4_group", "nf4")
+INTEGERS = [f"int{bits}{axis}" for axis in ("", "_token", "_group") for bits in (8, 4, 3, 2)]
 ALL: tuple[Codec, ...] = (
-    *(CODECS[name] for name in (*NAMES, "fp8_e4m3", "fp8_e5m2")),
+    *(CODECS[name] for name in (*INTEGERS, "nf4", "fp8_e4m3", "fp8_e5m2")),
     *(Rotation(f"rot{bits}", 200 + bits, bits) for bits in (4, 3, 2)),
 )
 CACHE = 120e6  # bytes that the rotated inputs exceed: more than a device's last-level cache

@@ -162,11 +162,20 @@ def _quantize(
     found, rows, warps, steps = _maxima(rule, source, sent[0], **tuning)
     low, edges, _ = cells(rule)
     shape = {"LEVELS": len(rule.levels), "PER_UNIT": rule.per_unit, "LOW": low}
-    shape |= {"CELLS": len(edges), "CORRECTIONS": (2 if rule.per_head else 1) if steps else 0}
+    shape |= {"CELLS": len(edges), "CORRECTIONS": _corrections(rule) if steps else 0}
     scale_kernels.quantize[grid(source, rows)](
         *sent, levels, found, broken, *sizes, **_shape_of(rule, head_dim, rows), **shape, **types,
         num_warps=warps,
     )  # fmt: skip
+
+
+def _corrections(rule: KernelSpec) -> int:
+    """By how many of a reciprocal the kernels divide by a scale, see `quotient`; 0: they divide."""
+    if not rule.per_head:
+        return 1
+    # The reciprocal of a scale of large numbers has all its bits only where it is not subnormal.
+    info = torch.finfo(torch.float32)
+    return 2 if rule.limit / info.max >= info.tiny else 0
 
 
 def _maxima(

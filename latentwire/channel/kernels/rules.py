@@ -17,6 +17,7 @@ from latentwire.channel.rotation import Rotation
 from latentwire.channel.symmetric import Symmetric
 
 ROTATED_BITS = (2, 3, 4)
+PACKED_BITS = (2, 3, 4, 8)  # of codes that `store_codes` packs
 
 
 @dataclass(frozen=True, eq=False)  # one of each codec: tables are kept by it
@@ -37,9 +38,9 @@ class KernelSpec:
 @cache
 def spec_of(codec: Codec) -> KernelSpec | None:
     """The kernels' rule for a codec, None where they have none."""
-    if isinstance(codec, Symmetric) and codec.bits in (4, 8) and codec.axis == "head":
+    if isinstance(codec, Symmetric) and codec.bits in PACKED_BITS and codec.axis == "head":
         return KernelSpec("integer", codec.bits, float(largest_code(codec.bits)), EPS, True, 0)
-    if isinstance(codec, Grouped) and codec.bits in (4, 8):
+    if isinstance(codec, Grouped) and codec.bits in PACKED_BITS:
         limit = float(largest_code(codec.bits))
         return KernelSpec("integer", codec.bits, limit, EPS16, False, codec.size)
     if isinstance(codec, NF4):

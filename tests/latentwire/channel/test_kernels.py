@@ -21,15 +21,18 @@ from latentwire.channel.nf4 import LEVELS
 from latentwire.channel.registry import CODECS
 from latentwire.channel.rotation import Rotation
 
-NAMES = ("int8", "int4", "int8_token", "int4_token", "int8_group", "int4_group", "nf4")
+INTEGERS = [f"int{bits}{axis}" for axis in ("", "_token", "_group") for bits in (8, 4, 3, 2)]
 EXACT: tuple[Codec, ...] = (
-    *(CODECS[name] for name in NAMES),
+    *(CODECS[name] for name in (*INTEGERS, "nf4")),
     CODECS["fp8_e4m3"],
     CODECS["fp8_e5m2"],
     *(Rotation(f"rot{bits}", 200 + bits, bits) for bits in (2, 3, 4)),
 )
-PER_HEAD = [codec for codec in EXACT if codec.name in ("int8", "int4", "fp8_e4m3", "fp8_e5m2")]
-SOME = [codec for codec in EXACT if codec.name in ("int8", "int4_group", "nf4", "rot4", "rot3")]
+PER_HEAD = [
+    codec for codec in EXACT if codec.name in ("int8", "int4", "int3", "fp8_e4m3", "fp8_e5m2")
+]
+CHOSEN = ("int8", "int3", "int4_group", "int2_token", "nf4", "rot4", "rot3")
+SOME = [codec for codec in EXACT if codec.name in CHOSEN]
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 INTERPRETED = available() and interpreted()
@@ -58,7 +61,7 @@ def skip_what_the_interpreter_cannot(codec: Codec) -> None:
 
 
 def cases(tokens: int, head_dim: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
-    """Examples [9, 2, T, D] on the CPU: each of another kind."""
+    """Examples [10, 2, T, D] on the CPU: each of another kind."""
     generator = torch.Generator().manual_seed(seed)
     normal = torch.randn(2, tokens, head_dim, generator=generator)
     outlier = normal.clone()
@@ -70,10 +73,12 @@ def cases(tokens: int, head_dim: int, dtype: torch.dtype, seed: int = 0) -> Tens
     middles = (torch.tensor(LEVELS[1:]) + torch.tensor(LEVELS[:-1])) / 2
     on_middles = middles[torch.randint(0, 15, normal.shape, generator=generator)]
     on_middles[..., 0], on_middles[..., 32] = 1, -1
+    few = torch.randint(-6, 7, normal.shape, generator=generator) / 2
+    few[..., 0], few[..., 32] = 3, -3  # middles between codes of 3 and of 2 bits
     large = normal * (1e4 if dtype == torch.float16 else 1e36)
     constant = torch.full_like(normal, -2.7)
     kinds = (normal, outlier, ties, eighths, on_middles, large, constant, torch.zeros_like(normal))
-    wide = torch.stack([*kinds, normal * 1e-7])
+    wide = torch.stack([*kinds, normal * 1e-7, few])
     return wide.to(dtype)
 
 
@@ -291,7 +296,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="D contiguous"):
         Stack.of([x.mT])
     with pytest.raises(ValueError, match="no kernel"):
-        encoded(CODECS["int3"], [x])
+        encoded(CODECS["bf16"], [x])
     room, broken = encoded(codec, [x])[0], torch.zeros(1, dtype=torch.int32, device=DEVICE)
     with pytest.raises(ValueError, match="as many tensors"):
         decode(codec, room, [x, x], broken)
@@ -306,8 +311,7 @@ def test_what_is_supported() -> None:
     some = EXACT[0]
     assert supports(some, x) is (INTERPRETED or (ON_GPU and available()))
     assert not any(
-        supports(codec, x)
-        for codec in (CODECS["int3"], CODECS["int8_layer"], CODECS["mxfp4"], CODECS["bf16"])
+        supports(codec, x) for codec in (CODECS["int8_layer"], CODECS["mxfp4"], CODECS["bf16"])
     )
     assert not supports(Rotation("rot2.5", 210, 2.5), x)
     for tensor in (x.double(), x[..., :48], x.mT, x[:, :, :0], x[0], x[..., ::2]):

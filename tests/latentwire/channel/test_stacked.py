@@ -25,6 +25,7 @@ from latentwire.channel.packet import (
     encode_batch,
 )
 from latentwire.channel.payload_order import Group
+from latentwire.channel.payload_parts import Floats
 from latentwire.channel.per_tensor import PerTensor
 from latentwire.channel.registry import CODECS, EXAMPLES, NAMES, PER_TENSOR, codec
 from latentwire.channel.turbo import MOST_TABLED
@@ -150,7 +151,11 @@ def test_the_first_tensor_that_cannot_be_sent_is_the_reason() -> None:
 
 
 WITH_KERNELS = tuple(
-    CODECS[name] for name in ("int8", "int4", "int8_token", "int4_group", "nf4", "rotate3")
+    CODECS[name]
+    for name in (
+        *("int8", "int4", "int3", "int2", "int8_token", "int3_token", "int4_group", "int2_group"),
+        *("nf4", "rotate3"),
+    )
 )
 
 
@@ -211,8 +216,9 @@ def test_kernels_doubt_the_scales_that_the_codec_refuses(tensors: Codec, scale: 
     """Where the numbers are small too: a scale is one of the largest number."""
     group = group_of(tensors, 1)
     data, _ = encoded(group, [torch.zeros(1, 2, 5, 64, device=DEVICE)])
-    kind = torch.float32 if tensors.name in ("int8", "int4") else torch.float16
-    data[:, : group.lengths[0]].view(kind)[..., -1] = scale
+    scales = tensors.fields(group.shape)[0]
+    assert isinstance(scales, Floats)
+    data[:, : group.lengths[0]].view(scales.dtype)[..., -1] = scale
     _, doubt = stacked.decode(group, data, torch.float32)
     assert bool(doubt) == bool(tensors.decode_all(group.read(data), group.shape)[1])
 
@@ -221,7 +227,7 @@ def test_kernels_doubt_the_scales_that_the_codec_refuses(tensors: Codec, scale: 
 def test_kernels_doubt_what_would_arrive_as_infinity() -> None:
     """A scale that is rounded up, times the largest code."""
     for number in (3.4028234663852886e38, 3.3961775e38, 1e30):
-        for name in ("int8", "int4", "int8_token"):
+        for name in ("int8", "int4", "int3", "int2", "int8_token"):
             x = torch.full((1, 2, 5, 64), number, device=DEVICE)
             plain = CODECS[name].encode_all(x[None])[1]
             assert encoded(group_of(CODECS[name], 1), [x])[1] == bool(plain)
