@@ -11,18 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from c2c.triton_support import interpreted, power_of_two
+from c2c.triton_support import interpreted
 from latentwire.channel import rotation
 from latentwire.channel.codec import Codec
+from latentwire.channel.kernels import zero_points
 from latentwire.channel.kernels.pointer_stack import Stack, on_their_device
 from latentwire.channel.kernels.programs import (
-    SECTION,
     WARPS,
     grid,
     largest,
     readable,
     tuned,
     type_of,
+    whole_head,
 )
 from latentwire.channel.kernels.room import LEAST, Room
 from latentwire.channel.kernels.rules import KernelSpec, cells, spec_of, table
@@ -96,10 +97,14 @@ def _restore(rule: KernelSpec, room: Room, sink: Stack, broken: Tensor, **tuning
     first = sink.tensors[0]
     head_dim, device = first.shape[-1], first.device
     pointers, starts = on_their_device(first, sink.addresses, room.starts)
-    read = (pointers, room.memory, starts, room.stride, room.fields[1], table(rule, device))
+    payloads = (pointers, room.memory, starts, room.stride, *room.fields[1:])
     sizes = (*first.shape[:3], *first.stride()[:3])
     types = {"SINK": type_of(first.dtype), "SINK_ALIGNED": sink.aligned, "WORD": _word(room)}
     types["enable_fp_fusion"] = False
+    if rule.name == "zero_point":
+        zero_points.restore(rule, sink, payloads, broken, sizes, types, **tuning)
+        return
+    read = (*payloads, table(rule, device))
     if rule.name == "rotation":
         from latentwire.channel.kernels import rotation_kernels
 
@@ -129,10 +134,11 @@ def _quantize(
     if isinstance(into, Room):
         last, aligned, word = first, False, _word(into)
         pointers, starts = on_their_device(first, source.addresses, into.starts)
-        sent = (pointers, None, into.memory, starts, into.stride, into.fields[1])
+        sent = (pointers, None, into.memory, starts, into.stride, *into.fields[1:])
     else:
         last, aligned, word = into.tensors[0], into.aligned, LEAST
-        sent = (*on_their_device(first, source.addresses, into.addresses), None, None, 0, 0)
+        pointers, sinks = on_their_device(first, source.addresses, into.addresses)
+        sent = (pointers, sinks, None, None, 0, *(0,) * rule.fields_behind)
     sizes = (*first.shape[:3], *first.stride()[:3], *last.stride()[:3])
     types = {
         "EPS": rule.eps,
@@ -143,6 +149,9 @@ def _quantize(
         "WORD": word,
         "enable_fp_fusion": False,
     }
+    if rule.name == "zero_point":
+        zero_points.quantize(rule, source, sent, broken, sizes, types, **tuning)
+        return
     levels = table(rule, first.device)
     if rule.name == "rotation":
         from latentwire.channel.kernels import rotation_kernels
@@ -171,7 +180,7 @@ def _quantize(
 
 def _corrections(rule: KernelSpec) -> int:
     """By how many of a reciprocal the kernels divide by a scale, see `quotient`; 0: they divide."""
-    if not rule.per_head:
+    if not rule.over_tokens:
         return 1
     # The reciprocal of a scale of large numbers has all its bits only where it is not subnormal.
     info = torch.finfo(torch.float32)
@@ -185,11 +194,10 @@ def _maxima(
     it by itself; and `tuned`."""
     *_, tokens, head_dim = source.tensors[0].shape
     rows, warps, steps = tuned(head_dim, **tuning)
-    if not rule.per_head:
+    if not rule.over_tokens:
         return None, rows, warps, steps
-    whole = power_of_two(tokens)
-    if whole * head_dim <= tuning.get("section", SECTION):
-        return None, whole, max(warps, whole * head_dim // 2048), steps
+    if whole := whole_head(tokens, head_dim, **tuning):
+        return None, *whole, steps
     return largest(source, pointers, rows, warps), rows, warps, steps
 
 
@@ -232,7 +240,7 @@ def _shape_of(rule: KernelSpec, head_dim: int, rows: int) -> dict[str, Any]:
         "BITS": rule.bits,
         "RULE": rule.name,
         "LIMIT": rule.limit,
-        "SCALES": "head" if rule.per_head else "token",
+        "SCALES": rule.scales,
     }
 
 

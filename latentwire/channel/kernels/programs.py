@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from c2c.triton_support import interpreted, kernels_run
+from c2c.triton_support import interpreted, kernels_run, power_of_two
 from latentwire.channel.kernels.pointer_stack import Stack
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -41,6 +41,15 @@ def tuned(
     For measurements: `tile` numbers a program, heads of up to `section` numbers read at once.
     """
     return max(1, tile // head_dim), warps, steps and not interpreted()
+
+
+def whole_head(
+    tokens: int, head_dim: int, warps: int = WARPS, section: int = SECTION, **_others: Any
+) -> tuple[int, int] | None:
+    """Rows and warps of a program that holds all of a head; None where that is too much."""
+    rows = power_of_two(tokens)
+    held = rows * head_dim
+    return (rows, max(warps, held // 2048)) if held <= section else None
 
 
 def largest(source: Stack, pointers: Tensor, rows: int, warps: int) -> Tensor:

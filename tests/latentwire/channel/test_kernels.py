@@ -12,6 +12,7 @@ from torch import Tensor
 
 from c2c.triton_support import available, interpreted
 from latentwire.channel import stacked
+from latentwire.channel.asymmetric import Asymmetric
 from latentwire.channel.codec import Codec
 from latentwire.channel.kernels.launch import decode, encode, round_trip, supports
 from latentwire.channel.kernels.on_caches import no_numbers
@@ -22,17 +23,22 @@ from latentwire.channel.registry import CODECS
 from latentwire.channel.rotation import Rotation
 
 INTEGERS = [f"int{bits}{axis}" for axis in ("", "_token", "_group") for bits in (8, 4, 3, 2)]
+KIVI = [
+    Asymmetric(f"kivi{bits}_{axis}", 220 + bits, bits, axis)
+    for axis in ("channel", "token")
+    for bits in (8, 4, 3, 2)
+]
 EXACT: tuple[Codec, ...] = (
     *(CODECS[name] for name in (*INTEGERS, "nf4")),
+    *KIVI,
     CODECS["fp8_e4m3"],
     CODECS["fp8_e5m2"],
     *(Rotation(f"rot{bits}", 200 + bits, bits) for bits in (2, 3, 4)),
 )
-PER_HEAD = [
-    codec for codec in EXACT if codec.name in ("int8", "int4", "int3", "fp8_e4m3", "fp8_e5m2")
-]
-CHOSEN = ("int8", "int3", "int4_group", "int2_token", "nf4", "rot4", "rot3")
-SOME = [codec for codec in EXACT if codec.name in CHOSEN]
+HEADS = ("int8", "int4", "int3", "fp8_e4m3", "fp8_e5m2", "kivi8_channel", "kivi2_channel")
+PER_HEAD = [codec for codec in EXACT if codec.name in HEADS]
+CHOSEN = ("int8", "int3", "int4_group", "int2_token", "kivi3_channel", "kivi4_token", "nf4")
+SOME = [codec for codec in EXACT if codec.name in (*CHOSEN, "rot4", "rot3")]
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 INTERPRETED = available() and interpreted()
@@ -42,6 +48,7 @@ kernels_run = pytest.mark.skipif(
     reason="needs a CUDA device, or Triton and TRITON_INTERPRET=1",
 )
 every_codec = pytest.mark.parametrize("codec", EXACT, ids=lambda codec: codec.name)
+zero_points = pytest.mark.parametrize("codec", KIVI, ids=lambda codec: codec.name)
 some_codecs = pytest.mark.parametrize("codec", SOME, ids=lambda codec: codec.name)
 per_head = pytest.mark.parametrize("codec", PER_HEAD, ids=lambda codec: codec.name)
 TILE = 512  # several programs a head even where tokens are few
@@ -229,6 +236,28 @@ def test_a_head_read_once_has_the_scale_of_one_read_twice(codec: Codec) -> None:
     once = check(codec, tensors, section=64 * 64)
     twice = check(codec, tensors, section=64 * 64 - 1, tile=TILE)
     assert once == twice
+
+
+@kernels_run
+@zero_points
+@pytest.mark.parametrize("section", [0, 2**14])
+def test_zero_points_of_ties_and_of_numbers_far_from_zero(codec: Asymmetric, section: int) -> None:
+    """Middles between all codes; a range that is no float32, none, or too far for float16; zeros of
+    both signs, and a negative number that is zero in float16."""
+    limit = 2**codec.bits - 1
+    generator = torch.Generator().manual_seed(1)
+    middles = torch.randint(0, 2 * limit + 1, (2, 18, 64), generator=generator) / 2
+    for own in (middles, middles.mT):  # each channel, and then each token, has both ends
+        own[:, 0, :], own[:, 1, :] = 0, limit
+    middles[:, 0, 0] = middles[:, 1, 1] = 0
+    middles[:, 0, 1] = middles[:, 1, 0] = limit
+    sign = torch.randint(0, 2, middles.shape, generator=generator) * 2.0 - 1
+    kinds = (
+        *(middles - limit // 2, middles * 2**-20, middles * 8192 - 7.5, sign * 3.3e38),
+        *(torch.full_like(middles, 3e38), sign * 2.0 + 3e38, sign * 70000, middles * 0.0 * sign),
+        *(middles - 1e-9, (middles.round() - 1) * 2.0**-23),
+    )
+    check(codec, [torch.stack(kinds).to(DEVICE)], tile=TILE, section=section)
 
 
 @kernels_run
