@@ -37,7 +37,9 @@ from latentwire.channel.kernels.rules import spec_of
 from latentwire.channel.registry import CODECS
 from latentwire.channel.rotation import Rotation
 
-INTEGERS = [f"int{bits}{axis}" for axis in ("", "_token", "_group") for bits in (8, 4, 3, 2)]
+INTEGERS = [
+    f"int{bits}{axis}" for axis in ("", "_layer", "_token", "_group") for bits in (8, 4, 3, 2)
+]
 ALL: tuple[Codec, ...] = (
     *(CODECS[name] for name in (*INTEGERS, "nf4", "fp8_e4m3", "fp8_e5m2")),
     *(
@@ -161,7 +163,7 @@ def moved_bytes(codec: Codec, case: Case, operation: str) -> int:
     rule = spec_of(codec)
     assert rule is not None
     section = (1 << (case.tokens - 1).bit_length()) * case.head_dim
-    reads = 2 if rule.over_tokens and section > SECTION else 1
+    reads = 2 if rule.over_tokens and (section > SECTION or rule.scales == "layer") else 1
     payload, values = payload_bytes(codec, case), case.cache_bytes
     return {
         "encode": reads * values + payload,

@@ -190,15 +190,15 @@ def _corrections(rule: KernelSpec) -> int:
 def _maxima(
     rule: KernelSpec, source: Stack, pointers: Tensor, **tuning: Any
 ) -> tuple[Tensor | None, int, int, bool]:
-    """Bits of each head's largest magnitude, where a program cannot hold a whole head and finds
-    it by itself; and `tuned`."""
+    """Bits of the largest magnitude of all that share a scale, but where a program holds all that
+    and finds it by itself; and `tuned`."""
     *_, tokens, head_dim = source.tensors[0].shape
     rows, warps, steps = tuned(head_dim, **tuning)
     if not rule.over_tokens:
         return None, rows, warps, steps
-    if whole := whole_head(tokens, head_dim, **tuning):
+    if rule.scales == "head" and (whole := whole_head(tokens, head_dim, **tuning)):
         return None, *whole, steps
-    return largest(source, pointers, rows, warps), rows, warps, steps
+    return largest(source, pointers, rows, warps, rule.scales), rows, warps, steps
 
 
 def _parts(

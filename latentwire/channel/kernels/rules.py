@@ -29,7 +29,7 @@ class KernelSpec:
     bits: int
     limit: float  # what the largest magnitude is divided by for the scale
     eps: float
-    scales: str  # float32 ones by "head"; float16 ones by "token", or by "channel" of a head
+    scales: str  # float32 by "head" or "layer", float16 by "token", or "channel" of a head
     group: int = 0  # numbers that share a scale of a token; 0: all of head_dim
     per_unit: int = 0  # cells a unit, where many boundaries are looked up by cell
     levels: tuple[float, ...] = ()
@@ -49,8 +49,8 @@ class KernelSpec:
 @cache
 def spec_of(codec: Codec) -> KernelSpec | None:
     """The kernels' rule for a codec, None where they have none."""
-    if isinstance(codec, Symmetric) and codec.bits in PACKED_BITS and codec.axis == "head":
-        return KernelSpec("integer", codec.bits, float(largest_code(codec.bits)), EPS, "head")
+    if isinstance(codec, Symmetric) and codec.bits in PACKED_BITS:
+        return KernelSpec("integer", codec.bits, float(largest_code(codec.bits)), EPS, codec.axis)
     if isinstance(codec, Grouped) and codec.bits in PACKED_BITS:
         limit = float(largest_code(codec.bits))
         return KernelSpec("integer", codec.bits, limit, EPS16, "token", codec.size)

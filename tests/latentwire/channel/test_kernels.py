@@ -22,7 +22,9 @@ from latentwire.channel.nf4 import LEVELS
 from latentwire.channel.registry import CODECS
 from latentwire.channel.rotation import Rotation
 
-INTEGERS = [f"int{bits}{axis}" for axis in ("", "_token", "_group") for bits in (8, 4, 3, 2)]
+INTEGERS = [
+    f"int{bits}{axis}" for axis in ("", "_layer", "_token", "_group") for bits in (8, 4, 3, 2)
+]
 KIVI = [
     Asymmetric(f"kivi{bits}_{axis}", 220 + bits, bits, axis)
     for axis in ("channel", "token")
@@ -35,9 +37,27 @@ EXACT: tuple[Codec, ...] = (
     CODECS["fp8_e5m2"],
     *(Rotation(f"rot{bits}", 200 + bits, bits) for bits in (2, 3, 4)),
 )
-HEADS = ("int8", "int4", "int3", "fp8_e4m3", "fp8_e5m2", "kivi8_channel", "kivi2_channel")
+HEADS = (
+    "int8",
+    "int4",
+    "int3",
+    "int8_layer",
+    "fp8_e4m3",
+    "fp8_e5m2",
+    "kivi8_channel",
+    "kivi2_channel",
+)
 PER_HEAD = [codec for codec in EXACT if codec.name in HEADS]
-CHOSEN = ("int8", "int3", "int4_group", "int2_token", "kivi3_channel", "kivi4_token", "nf4")
+CHOSEN = (
+    "int8",
+    "int3",
+    "int4_layer",
+    "int4_group",
+    "int2_token",
+    "kivi3_channel",
+    "kivi4_token",
+    "nf4",
+)
 SOME = [codec for codec in EXACT if codec.name in (*CHOSEN, "rot4", "rot3")]
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
@@ -339,9 +359,7 @@ def test_what_is_supported() -> None:
     x = torch.ones(1, 2, 3, 64, dtype=torch.bfloat16, device=DEVICE)
     some = EXACT[0]
     assert supports(some, x) is (INTERPRETED or (ON_GPU and available()))
-    assert not any(
-        supports(codec, x) for codec in (CODECS["int8_layer"], CODECS["mxfp4"], CODECS["bf16"])
-    )
+    assert not any(supports(codec, x) for codec in (CODECS["mxfp4"], CODECS["bf16"]))
     assert not supports(Rotation("rot2.5", 210, 2.5), x)
     for tensor in (x.double(), x[..., :48], x.mT, x[:, :, :0], x[0], x[..., ::2]):
         assert not supports(some, tensor)

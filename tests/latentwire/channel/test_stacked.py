@@ -151,7 +151,10 @@ def test_the_first_tensor_that_cannot_be_sent_is_the_reason() -> None:
         decode([packets[0], *encode_batch(cache, other)], GEOMETRY, b"the pair")
 
 
-INTEGERS = ("int8", "int4", "int3", "int2", "int8_token", "int3_token", "int4_group", "int2_group")
+INTEGERS = (
+    *("int8", "int4", "int3", "int2", "int8_layer", "int2_layer", "int8_token", "int3_token"),
+    *("int4_group", "int2_group"),
+)
 KIVI = tuple(
     Asymmetric(f"kivi{bits}_{axis}", 220 + bits, bits, axis)
     for bits, axis in ((8, "channel"), (3, "channel"), (4, "token"), (2, "token"))
@@ -256,7 +259,7 @@ def test_packets_by_kernels_of_codecs_that_differ_for_keys_and_values(name: str)
 def test_kernels_doubt_what_would_arrive_as_infinity() -> None:
     """A scale that is rounded up, times the largest code."""
     for number in (3.4028234663852886e38, 3.3961775e38, 1e30):
-        for name in ("int8", "int4", "int3", "int2", "int8_token"):
+        for name in ("int8", "int4", "int3", "int2", "int8_layer", "int8_token"):
             x = torch.full((1, 2, 5, 64), number, device=DEVICE)
             plain = CODECS[name].encode_all(x[None])[1]
             assert encoded(group_of(CODECS[name], 1), [x])[1] == bool(plain)
