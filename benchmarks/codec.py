@@ -41,7 +41,7 @@ INTEGERS = [
     f"int{bits}{axis}" for axis in ("", "_layer", "_token", "_group") for bits in (8, 4, 3, 2)
 ]
 ALL: tuple[Codec, ...] = (
-    *(CODECS[name] for name in (*INTEGERS, "nf4", "fp8_e4m3", "fp8_e5m2")),
+    *(CODECS[name] for name in (*INTEGERS, "nf4", "mxfp4", "fp8_e4m3", "fp8_e5m2")),
     *(
         Asymmetric(f"kivi{bits}_{kind}", 200 + bits, bits, axis)
         for bits in (8, 4, 3, 2)

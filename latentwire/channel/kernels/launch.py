@@ -104,6 +104,14 @@ def _restore(rule: KernelSpec, room: Room, sink: Stack, broken: Tensor, **tuning
     if rule.name == "zero_point":
         zero_points.restore(rule, sink, payloads, broken, sizes, types, **tuning)
         return
+    if rule.name == "mxfp4":
+        from latentwire.channel.kernels import mxfp4_kernels
+
+        rows, warps, _ = tuned(head_dim, **tuning)
+        mxfp4_kernels.restore[grid(sink, rows)](
+            *payloads, broken, *sizes, D=head_dim, ROWS=rows, **types, num_warps=warps
+        )
+        return
     read = (*payloads, table(rule, device))
     if rule.name == "rotation":
         from latentwire.channel.kernels import rotation_kernels
@@ -141,7 +149,6 @@ def _quantize(
         sent = (pointers, sinks, None, None, 0, *(0,) * rule.fields_behind)
     sizes = (*first.shape[:3], *first.stride()[:3], *last.stride()[:3])
     types = {
-        "EPS": rule.eps,
         "TYPE": type_of(first.dtype),
         "SINK": type_of(last.dtype),
         "ALIGNED": source.aligned,
@@ -149,6 +156,15 @@ def _quantize(
         "WORD": word,
         "enable_fp_fusion": False,
     }
+    if rule.name == "mxfp4":
+        from latentwire.channel.kernels import mxfp4_kernels
+
+        rows, warps, _ = tuned(head_dim, **tuning)
+        mxfp4_kernels.quantize[grid(source, rows)](
+            *sent, broken, *sizes, D=head_dim, ROWS=rows, **types, num_warps=warps
+        )
+        return
+    types["EPS"] = rule.eps
     if rule.name == "zero_point":
         zero_points.quantize(rule, source, sent, broken, sizes, types, **tuning)
         return

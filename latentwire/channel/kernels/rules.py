@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from c2c.quantize import EPS, largest_code
-from latentwire.channel import nf4, rotation
+from latentwire.channel import mxfp4, nf4, rotation
 from latentwire.channel.asymmetric import Asymmetric
 from latentwire.channel.block_scales import EPS as EPS16
 from latentwire.channel.codec import Codec
 from latentwire.channel.fp8 import FP8
 from latentwire.channel.grouped import Grouped
+from latentwire.channel.mxfp4 import MXFP4
 from latentwire.channel.nf4 import NF4
 from latentwire.channel.rotation import Rotation
 from latentwire.channel.symmetric import Symmetric
@@ -57,6 +58,8 @@ def spec_of(codec: Codec) -> KernelSpec | None:
     if isinstance(codec, Asymmetric) and codec.bits in PACKED_BITS:
         limit = float(2**codec.bits - 1)
         return KernelSpec("zero_point", codec.bits, limit, EPS16, codec.axis)
+    if isinstance(codec, MXFP4):
+        return KernelSpec("mxfp4", codec.bits, mxfp4.MAGNITUDES[-1], 0.0, "token", mxfp4.SIZE)
     if isinstance(codec, NF4):
         return KernelSpec("nf4", 4, 1.0, EPS16, "token", nf4.SIZE, 16, nf4.LEVELS, nf4.MIDDLES)
     if isinstance(codec, FP8):

@@ -18,6 +18,7 @@ from latentwire.channel.kernels.launch import decode, encode, round_trip, suppor
 from latentwire.channel.kernels.on_caches import no_numbers
 from latentwire.channel.kernels.pointer_stack import Stack
 from latentwire.channel.kernels.room import Room
+from latentwire.channel.mxfp4 import MAGNITUDES
 from latentwire.channel.nf4 import LEVELS
 from latentwire.channel.registry import CODECS
 from latentwire.channel.rotation import Rotation
@@ -31,7 +32,7 @@ KIVI = [
     for bits in (8, 4, 3, 2)
 ]
 EXACT: tuple[Codec, ...] = (
-    *(CODECS[name] for name in (*INTEGERS, "nf4")),
+    *(CODECS[name] for name in (*INTEGERS, "nf4", "mxfp4")),
     *KIVI,
     CODECS["fp8_e4m3"],
     CODECS["fp8_e5m2"],
@@ -58,7 +59,7 @@ CHOSEN = (
     "kivi4_token",
     "nf4",
 )
-SOME = [codec for codec in EXACT if codec.name in (*CHOSEN, "rot4", "rot3")]
+SOME = [codec for codec in EXACT if codec.name in (*CHOSEN, "mxfp4", "rot4", "rot3")]
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 INTERPRETED = available() and interpreted()
@@ -281,6 +282,25 @@ def test_zero_points_of_ties_and_of_numbers_far_from_zero(codec: Asymmetric, sec
 
 
 @kernels_run
+def test_powers_of_two_as_scales_from_the_smallest_to_the_largest() -> None:
+    """Middles of all codes, numbers too large for them, and each of these times powers from where
+    float32 has no bits left to its end; zeros of both signs, also those that small numbers become
+    when they are scaled."""
+    codec = CODECS["mxfp4"]
+    levels = torch.tensor(MAGNITUDES)
+    numbers = torch.cat([levels, (levels[1:] + levels[:-1]) / 2, torch.tensor([7.0, 5.0001])])
+    block = torch.cat([numbers, -numbers]).repeat(2)[:32]
+    powers = [-155, -150, -149, -140, -129, -128, -127, -126, -125, -124, -1, 0, 1, 60, 124, 125]
+    rows = [torch.ldexp(block.double(), torch.tensor(power)).float() for power in powers]
+    far = block.clone()
+    far[:8] = torch.ldexp(-torch.ones(8), torch.arange(-149, -117, 4))
+    rows += [far, *(torch.ldexp(far, torch.tensor(p)) for p in (-60, 60)), block * 0, -block * 0]
+    far[8] = 2.0**120
+    x = torch.stack([*rows, far, far, far]).view(1, 2, -1, 64)
+    check(codec, [x.to(DEVICE)], tile=TILE)
+
+
+@kernels_run
 @some_codecs
 @pytest.mark.parametrize("value", [torch.nan, -torch.inf])
 def test_no_number_is_not_sent(codec: Codec, value: float) -> None:
@@ -359,7 +379,7 @@ def test_what_is_supported() -> None:
     x = torch.ones(1, 2, 3, 64, dtype=torch.bfloat16, device=DEVICE)
     some = EXACT[0]
     assert supports(some, x) is (INTERPRETED or (ON_GPU and available()))
-    assert not any(supports(codec, x) for codec in (CODECS["mxfp4"], CODECS["bf16"]))
+    assert not any(supports(CODECS[name], x) for name in ("bf16", "fp16", "fp32"))
     assert not supports(Rotation("rot2.5", 210, 2.5), x)
     for tensor in (x.double(), x[..., :48], x.mT, x[:, :, :0], x[0], x[..., ::2]):
         assert not supports(some, tensor)

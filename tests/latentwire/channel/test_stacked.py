@@ -159,7 +159,8 @@ KIVI = tuple(
     Asymmetric(f"kivi{bits}_{axis}", 220 + bits, bits, axis)
     for bits, axis in ((8, "channel"), (3, "channel"), (4, "token"), (2, "token"))
 )
-WITH_KERNELS = (*(CODECS[name] for name in (*INTEGERS, "nf4", "rotate3")), *KIVI)
+WITH_FLOATS = (*(CODECS[name] for name in (*INTEGERS, "nf4", "rotate3")), *KIVI)  # as scales
+WITH_KERNELS = (*WITH_FLOATS, CODECS["mxfp4"])
 
 
 kernels_run = pytest.mark.skipif(
@@ -211,7 +212,7 @@ def test_kernels_write_and_read_the_same_bytes(tensors: Codec, place: int) -> No
 
 
 @kernels_run
-@pytest.mark.parametrize("tensors", WITH_KERNELS, ids=lambda made: made.name)
+@pytest.mark.parametrize("tensors", WITH_FLOATS, ids=lambda made: made.name)
 @pytest.mark.parametrize(
     "scale", [0.0, -1.0, 2.0**-21, 2.0**-20, 65504.0, 3e37, -torch.inf, torch.nan]
 )
@@ -224,6 +225,21 @@ def test_kernels_doubt_the_scales_that_the_codec_refuses(tensors: Codec, scale: 
     data[:, : group.lengths[0]].view(scales.dtype)[..., -1] = scale
     _, doubt = stacked.decode(group, data, torch.float32)
     assert bool(doubt) == bool(tensors.decode_all(group.read(data), group.shape)[1])
+
+
+@kernels_run
+def test_kernels_read_each_byte_that_is_a_scale() -> None:
+    made = CODECS["mxfp4"]
+    group = group_of(made, 1)
+    x = torch.randn(1, 2, 5, 64, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    data, _ = encoded(group, [x])
+    for scale in (0, 1, 127, 240, 250, 251, 252, 253, 254, 255):
+        data[:, group.lengths[0] - 1] = scale
+        for dtype in (torch.float32, torch.float16):
+            found, doubt = stacked.decode(group, data, dtype)
+            plain, refused = made.decode_all(group.read(data), group.shape, dtype)
+            assert bool(doubt) == bool(refused)
+            assert bool(doubt) or torch.equal(found[0], plain[0])
 
 
 @kernels_run
