@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from c2c.triton_support import available
+from latentwire.channel.asymmetric import Asymmetric
 from latentwire.channel.codec import Codec
 from latentwire.channel.kernels import launch
 from latentwire.channel.kernels.pointer_stack import Stack
@@ -36,9 +37,16 @@ from latentwire.channel.kernels.rules import spec_of
 from latentwire.channel.registry import CODECS
 from latentwire.channel.rotation import Rotation
 
-NAMES = ("int8", "int4", "int8_token", "int4_token", "int8_group", "int4_group", "nf4")
+INTEGERS = [
+    f"int{bits}{axis}" for axis in ("", "_layer", "_token", "_group") for bits in (8, 4, 3, 2)
+]
 ALL: tuple[Codec, ...] = (
-    *(CODECS[name] for name in (*NAMES, "fp8_e4m3", "fp8_e5m2")),
+    *(CODECS[name] for name in (*INTEGERS, "nf4", "mxfp4", "fp8_e4m3", "fp8_e5m2")),
+    *(
+        Asymmetric(f"kivi{bits}_{kind}", 200 + bits, bits, axis)
+        for bits in (8, 4, 3, 2)
+        for kind, axis in (("keys", "channel"), ("values", "token"))
+    ),
     *(Rotation(f"rot{bits}", 200 + bits, bits) for bits in (4, 3, 2)),
 )
 CACHE = 120e6  # bytes that the rotated inputs exceed: more than a device's last-level cache
@@ -155,7 +163,7 @@ def moved_bytes(codec: Codec, case: Case, operation: str) -> int:
     rule = spec_of(codec)
     assert rule is not None
     section = (1 << (case.tokens - 1).bit_length()) * case.head_dim
-    reads = 2 if rule.per_head and section > SECTION else 1
+    reads = 2 if rule.over_tokens and (section > SECTION or rule.scales == "layer") else 1
     payload, values = payload_bytes(codec, case), case.cache_bytes
     return {
         "encode": reads * values + payload,
@@ -311,7 +319,7 @@ def measure(
 
 def line(row: Row) -> str:
     return (
-        f"{row.case:16} {row.codec:11} {row.operation:16} {row.path:24} {row.milliseconds:11.3f}"
+        f"{row.case:16} {row.codec:12} {row.operation:16} {row.path:24} {row.milliseconds:11.3f}"
         f" {row.gigabytes_a_second:10.2f} {row.percent_of_copy:8.1f}  {row.bound:11}{row.sample}"
     )
 
@@ -336,7 +344,7 @@ def main() -> int:
     copy = copy_speed(device)
     print(f"copy: {copy / 1e9:.0f} GB/s, read and written\n")
     print(
-        f"{'case':16} {'codec':11} {'operation':16} {'path':24} {'ms':>11} {'GB/s cache':>10}"
+        f"{'case':16} {'codec':12} {'operation':16} {'path':24} {'ms':>11} {'GB/s cache':>10}"
         f" {'% copy':>8}  {'bound':11}sample"
     )
     timer = partial(

@@ -42,7 +42,7 @@ class Asymmetric(Codec):
         low, high = x.aminmax(dim=AXES[self.axis], keepdim=True)
         limit = 2**self.bits - 1
         # Rounded before they are used: what is subtracted and divided by is what is sent.
-        zero = low.clamp(-LARGEST, LARGEST).half()
+        zero = low.clamp(-LARGEST, LARGEST).half() + 0.0  # of two zeros, either may be the smaller
         # Halved first: the range of two large numbers of unlike sign may be no finite float32.
         scale = (exact_divide(high / 2 - low / 2, limit) * 2).clamp(EPS, LARGEST).half()
         codes = torch.round((x - zero.float()) / scale.float()).clamp(0, limit) + 0.0

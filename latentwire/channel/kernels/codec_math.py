@@ -107,17 +107,38 @@ def values_of(codes, levels, RULE: tl.constexpr, LIMIT: tl.constexpr):
 
 
 @triton.jit
+def joined(x, BITS: tl.constexpr, ROWS: tl.constexpr, COUNT: tl.constexpr):
+    """Each of the COUNT pairs of neighbours of a row as one number, the second BITS bits higher."""
+    low, high = tl.split(tl.reshape(x, [ROWS, COUNT, 2]))
+    return low | (high << BITS)
+
+
+@triton.jit
 def store_codes(base, codes, valid, ROWS: tl.constexpr, D: tl.constexpr, BITS: tl.constexpr):
-    """Codes [ROWS, D] at `base`, 4 or 8 bits each, the first in the low bits; where `valid`."""
+    """Codes [ROWS, D] at `base`, 2, 3, 4 or 8 bits each, the first in the low bits; where `valid`.
+
+    Rows of 3 bits are words of 32 bits: `base` is a multiple of 4 bytes there.
+    """
     row = tl.arange(0, ROWS)[:, None]
-    if BITS == 8:
-        at = row * D + tl.arange(0, D)[None, :]
-        tl.store(base + at, codes.to(tl.uint8), mask=valid[:, None])
+    keep = valid[:, None]
+    if BITS == 3:  # 32 codes, three words
+        octets = joined(joined(joined(codes, 3, ROWS, D // 2), 6, ROWS, D // 4), 12, ROWS, D // 8)
+        even, odd = tl.split(tl.reshape(octets, [ROWS, D // 16, 2]))
+        first, third = tl.split(tl.reshape(even, [ROWS, D // 32, 2]))
+        second, fourth = tl.split(tl.reshape(odd, [ROWS, D // 32, 2]))
+        at = row * (3 * D // 32) + 3 * tl.arange(0, D // 32)[None, :]
+        into = base.to(tl.pointer_type(tl.int32)) + at
+        tl.store(into, first | (second << 24), mask=keep)
+        tl.store(into + 1, (second >> 8) | (third << 16), mask=keep)
+        tl.store(into + 2, (third >> 16) | (fourth << 8), mask=keep)
     else:
-        tl.static_assert(BITS == 4)
-        low, high = tl.split(tl.reshape(codes, [ROWS, D // 2, 2]))
-        at = row * (D // 2) + tl.arange(0, D // 2)[None, :]
-        tl.store(base + at, (low | (high << 4)).to(tl.uint8), mask=valid[:, None])
+        packed = codes
+        if BITS == 2:
+            packed = joined(packed, 2, ROWS, D // 2)
+        if BITS <= 4:
+            packed = joined(packed, 4, ROWS, D * BITS // 8)
+        at = row * (D * BITS // 8) + tl.arange(0, D * BITS // 8)[None, :]
+        tl.store(base + at, packed.to(tl.uint8), mask=keep)
 
 
 @triton.jit
@@ -128,9 +149,18 @@ def load_codes(base, valid, ROWS: tl.constexpr, D: tl.constexpr, BITS: tl.conste
     if BITS == 8:
         at = row * D + tl.arange(0, D)[None, :]
         codes = tl.load(base + at, mask=keep, other=0).to(tl.int32)
-    else:
-        tl.static_assert(BITS == 4)
+    elif BITS == 4:
         at = row * (D // 2) + tl.arange(0, D // 2)[None, :]
         packed = tl.load(base + at, mask=keep, other=0).to(tl.int32)
         codes = tl.reshape(tl.join(packed & 15, packed >> 4), [ROWS, D])
+    else:  # as many codes at once as fill some bytes, which stay with one thread
+        tl.static_assert(BITS == 2 or BITS == 3)
+        BYTES: tl.constexpr = 3 if BITS == 3 else 1
+        CODES: tl.constexpr = 8 * BYTES // BITS
+        at = base + row * (D * BITS // 8) + BYTES * tl.arange(0, D // CODES)[None, :]
+        packed = tl.load(at, mask=keep, other=0).to(tl.int32)
+        for byte in tl.static_range(1, BYTES):
+            packed |= tl.load(at + byte, mask=keep, other=0).to(tl.int32) << (8 * byte)
+        places = (BITS * tl.arange(0, CODES))[None, None, :]
+        codes = tl.reshape((packed[:, :, None] >> places) & ((1 << BITS) - 1), [ROWS, D])
     return codes

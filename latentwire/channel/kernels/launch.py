@@ -11,18 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from c2c.triton_support import interpreted, power_of_two
+from c2c.triton_support import interpreted
 from latentwire.channel import rotation
 from latentwire.channel.codec import Codec
+from latentwire.channel.kernels import zero_points
 from latentwire.channel.kernels.pointer_stack import Stack, on_their_device
 from latentwire.channel.kernels.programs import (
-    SECTION,
     WARPS,
     grid,
     largest,
     readable,
     tuned,
     type_of,
+    whole_head,
 )
 from latentwire.channel.kernels.room import LEAST, Room
 from latentwire.channel.kernels.rules import KernelSpec, cells, spec_of, table
@@ -96,10 +97,22 @@ def _restore(rule: KernelSpec, room: Room, sink: Stack, broken: Tensor, **tuning
     first = sink.tensors[0]
     head_dim, device = first.shape[-1], first.device
     pointers, starts = on_their_device(first, sink.addresses, room.starts)
-    read = (pointers, room.memory, starts, room.stride, room.fields[1], table(rule, device))
+    payloads = (pointers, room.memory, starts, room.stride, *room.fields[1:])
     sizes = (*first.shape[:3], *first.stride()[:3])
     types = {"SINK": type_of(first.dtype), "SINK_ALIGNED": sink.aligned, "WORD": _word(room)}
     types["enable_fp_fusion"] = False
+    if rule.name == "zero_point":
+        zero_points.restore(rule, sink, payloads, broken, sizes, types, **tuning)
+        return
+    if rule.name == "mxfp4":
+        from latentwire.channel.kernels import mxfp4_kernels
+
+        rows, warps, _ = tuned(head_dim, **tuning)
+        mxfp4_kernels.restore[grid(sink, rows)](
+            *payloads, broken, *sizes, D=head_dim, ROWS=rows, **types, num_warps=warps
+        )
+        return
+    read = (*payloads, table(rule, device))
     if rule.name == "rotation":
         from latentwire.channel.kernels import rotation_kernels
 
@@ -129,13 +142,13 @@ def _quantize(
     if isinstance(into, Room):
         last, aligned, word = first, False, _word(into)
         pointers, starts = on_their_device(first, source.addresses, into.starts)
-        sent = (pointers, None, into.memory, starts, into.stride, into.fields[1])
+        sent = (pointers, None, into.memory, starts, into.stride, *into.fields[1:])
     else:
         last, aligned, word = into.tensors[0], into.aligned, LEAST
-        sent = (*on_their_device(first, source.addresses, into.addresses), None, None, 0, 0)
+        pointers, sinks = on_their_device(first, source.addresses, into.addresses)
+        sent = (pointers, sinks, None, None, 0, *(0,) * rule.fields_behind)
     sizes = (*first.shape[:3], *first.stride()[:3], *last.stride()[:3])
     types = {
-        "EPS": rule.eps,
         "TYPE": type_of(first.dtype),
         "SINK": type_of(last.dtype),
         "ALIGNED": source.aligned,
@@ -143,6 +156,18 @@ def _quantize(
         "WORD": word,
         "enable_fp_fusion": False,
     }
+    if rule.name == "mxfp4":
+        from latentwire.channel.kernels import mxfp4_kernels
+
+        rows, warps, _ = tuned(head_dim, **tuning)
+        mxfp4_kernels.quantize[grid(source, rows)](
+            *sent, broken, *sizes, D=head_dim, ROWS=rows, **types, num_warps=warps
+        )
+        return
+    types["EPS"] = rule.eps
+    if rule.name == "zero_point":
+        zero_points.quantize(rule, source, sent, broken, sizes, types, **tuning)
+        return
     levels = table(rule, first.device)
     if rule.name == "rotation":
         from latentwire.channel.kernels import rotation_kernels
@@ -162,26 +187,34 @@ def _quantize(
     found, rows, warps, steps = _maxima(rule, source, sent[0], **tuning)
     low, edges, _ = cells(rule)
     shape = {"LEVELS": len(rule.levels), "PER_UNIT": rule.per_unit, "LOW": low}
-    shape |= {"CELLS": len(edges), "CORRECTIONS": (2 if rule.per_head else 1) if steps else 0}
+    shape |= {"CELLS": len(edges), "CORRECTIONS": _corrections(rule) if steps else 0}
     scale_kernels.quantize[grid(source, rows)](
         *sent, levels, found, broken, *sizes, **_shape_of(rule, head_dim, rows), **shape, **types,
         num_warps=warps,
     )  # fmt: skip
 
 
+def _corrections(rule: KernelSpec) -> int:
+    """By how many of a reciprocal the kernels divide by a scale, see `quotient`; 0: they divide."""
+    if not rule.over_tokens:
+        return 1
+    # The reciprocal of a scale of large numbers has all its bits only where it is not subnormal.
+    info = torch.finfo(torch.float32)
+    return 2 if rule.limit / info.max >= info.tiny else 0
+
+
 def _maxima(
     rule: KernelSpec, source: Stack, pointers: Tensor, **tuning: Any
 ) -> tuple[Tensor | None, int, int, bool]:
-    """Bits of each head's largest magnitude, where a program cannot hold a whole head and finds
-    it by itself; and `tuned`."""
+    """Bits of the largest magnitude of all that share a scale, but where a program holds all that
+    and finds it by itself; and `tuned`."""
     *_, tokens, head_dim = source.tensors[0].shape
     rows, warps, steps = tuned(head_dim, **tuning)
-    if not rule.per_head:
+    if not rule.over_tokens:
         return None, rows, warps, steps
-    whole = power_of_two(tokens)
-    if whole * head_dim <= tuning.get("section", SECTION):
-        return None, whole, max(warps, whole * head_dim // 2048), steps
-    return largest(source, pointers, rows, warps), rows, warps, steps
+    if rule.scales == "head" and (whole := whole_head(tokens, head_dim, **tuning)):
+        return None, *whole, steps
+    return largest(source, pointers, rows, warps, rule.scales), rows, warps, steps
 
 
 def _parts(
@@ -223,7 +256,7 @@ def _shape_of(rule: KernelSpec, head_dim: int, rows: int) -> dict[str, Any]:
         "BITS": rule.bits,
         "RULE": rule.name,
         "LIMIT": rule.limit,
-        "SCALES": "head" if rule.per_head else "token",
+        "SCALES": rule.scales,
     }
 
 

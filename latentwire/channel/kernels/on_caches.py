@@ -23,8 +23,8 @@ def no_numbers(tensors: Tensors) -> Tensor:
     first = source.tensors[0]
     rows, warps, _ = tuned(first.shape[-1])
     with torch.cuda.device_of(first):
-        found = largest(source, on_their_device(first, source.addresses), rows, warps)
-    return found.amax(2) >= codec_math.NOT_FINITE.value
+        found = largest(source, on_their_device(first, source.addresses), rows, warps, "layer")
+    return found >= codec_math.NOT_FINITE.value
 
 
 def take(tensors: Tensors, index: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from c2c.triton_support import interpreted, kernels_run
+from c2c.triton_support import interpreted, kernels_run, power_of_two
 from latentwire.channel.kernels.pointer_stack import Stack
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -43,18 +43,28 @@ def tuned(
     return max(1, tile // head_dim), warps, steps and not interpreted()
 
 
-def largest(source: Stack, pointers: Tensor, rows: int, warps: int) -> Tensor:
-    """Bits of each head's largest magnitude, int32 [N, B, H]: in the order of the magnitudes, NaN
-    last."""
+def whole_head(
+    tokens: int, head_dim: int, warps: int = WARPS, section: int = SECTION, **_others: Any
+) -> tuple[int, int] | None:
+    """Rows and warps of a program that holds all of a head; None where that is too much."""
+    rows = power_of_two(tokens)
+    held = rows * head_dim
+    return (rows, max(warps, held // 2048)) if held <= section else None
+
+
+def largest(source: Stack, pointers: Tensor, rows: int, warps: int, scales: str = "head") -> Tensor:
+    """Bits of each head's largest magnitude, int32 [N, B, H], or of each layer's, [N, B]: in the
+    order of the magnitudes, NaN last."""
     from latentwire.channel.kernels import scale_kernels
 
     first = source.tensors[0]
-    shape = (len(source.tensors), *first.shape[:2])
+    shape = (len(source.tensors), *first.shape[: 1 if scales == "layer" else 2])
     found = torch.zeros(shape, dtype=torch.int32, device=first.device)
     tiles = 4
     scale_kernels.maxima[grid(source, rows * tiles)](
         pointers, found, *first.shape[:3], *first.stride()[:3], D=first.shape[-1], ROWS=rows,
-        TILES=tiles, TYPE=type_of(first.dtype), ALIGNED=source.aligned, num_warps=warps,
+        TILES=tiles, TYPE=type_of(first.dtype), ALIGNED=source.aligned, SCALES=scales,
+        num_warps=warps,
     )  # fmt: skip
     return found
 

@@ -7,16 +7,19 @@ import torch
 from torch import Tensor
 
 from c2c.quantize import EPS, largest_code
-from latentwire.channel import nf4, rotation
+from latentwire.channel import mxfp4, nf4, rotation
+from latentwire.channel.asymmetric import Asymmetric
 from latentwire.channel.block_scales import EPS as EPS16
 from latentwire.channel.codec import Codec
 from latentwire.channel.fp8 import FP8
 from latentwire.channel.grouped import Grouped
+from latentwire.channel.mxfp4 import MXFP4
 from latentwire.channel.nf4 import NF4
 from latentwire.channel.rotation import Rotation
 from latentwire.channel.symmetric import Symmetric
 
 ROTATED_BITS = (2, 3, 4)
+PACKED_BITS = (2, 3, 4, 8)  # of codes that `store_codes` packs
 
 
 @dataclass(frozen=True, eq=False)  # one of each codec: tables are kept by it
@@ -27,30 +30,45 @@ class KernelSpec:
     bits: int
     limit: float  # what the largest magnitude is divided by for the scale
     eps: float
-    per_head: bool  # one float32 scale a head's section, else float16 ones a token
-    group: int  # numbers that share a scale of a token; 0: all of head_dim
+    scales: str  # float32 by "head" or "layer", float16 by "token", or "channel" of a head
+    group: int = 0  # numbers that share a scale of a token; 0: all of head_dim
     per_unit: int = 0  # cells a unit, where many boundaries are looked up by cell
     levels: tuple[float, ...] = ()
     boundaries: tuple[float, ...] = ()
+
+    @property
+    def over_tokens(self) -> bool:
+        """Whether tokens share scales, which are known when all have been read."""
+        return self.scales != "token"
+
+    @property
+    def fields_behind(self) -> int:
+        """How many fields of a payload stand behind its first."""
+        return 2 if self.name == "zero_point" else 1
 
 
 @cache
 def spec_of(codec: Codec) -> KernelSpec | None:
     """The kernels' rule for a codec, None where they have none."""
-    if isinstance(codec, Symmetric) and codec.bits in (4, 8) and codec.axis == "head":
-        return KernelSpec("integer", codec.bits, float(largest_code(codec.bits)), EPS, True, 0)
-    if isinstance(codec, Grouped) and codec.bits in (4, 8):
+    if isinstance(codec, Symmetric) and codec.bits in PACKED_BITS:
+        return KernelSpec("integer", codec.bits, float(largest_code(codec.bits)), EPS, codec.axis)
+    if isinstance(codec, Grouped) and codec.bits in PACKED_BITS:
         limit = float(largest_code(codec.bits))
-        return KernelSpec("integer", codec.bits, limit, EPS16, False, codec.size)
+        return KernelSpec("integer", codec.bits, limit, EPS16, "token", codec.size)
+    if isinstance(codec, Asymmetric) and codec.bits in PACKED_BITS:
+        limit = float(2**codec.bits - 1)
+        return KernelSpec("zero_point", codec.bits, limit, EPS16, codec.axis)
+    if isinstance(codec, MXFP4):
+        return KernelSpec("mxfp4", codec.bits, mxfp4.MAGNITUDES[-1], 0.0, "token", mxfp4.SIZE)
     if isinstance(codec, NF4):
-        return KernelSpec("nf4", 4, 1.0, EPS16, False, nf4.SIZE, 16, nf4.LEVELS, nf4.MIDDLES)
+        return KernelSpec("nf4", 4, 1.0, EPS16, "token", nf4.SIZE, 16, nf4.LEVELS, nf4.MIDDLES)
     if isinstance(codec, FP8):
         name = "e4m3" if codec.dtype == torch.float8_e4m3fn else "e5m2"
-        return KernelSpec(name, 8, codec.largest_code, EPS, True, 0)
+        return KernelSpec(name, 8, codec.largest_code, EPS, "head")
     if isinstance(codec, Rotation) and codec.bits in ROTATED_BITS:
         bits = int(codec.bits)
         levels, bounds = rotation.levels(bits), rotation.BOUNDARIES[bits]
-        return KernelSpec("rotation", bits, 1.0, EPS16, False, 0, 0, levels, bounds)
+        return KernelSpec("rotation", bits, 1.0, EPS16, "token", 0, 0, levels, bounds)
     return None
 
 

@@ -52,11 +52,22 @@ def rows_at(pointers, example, batch, head, first, by_example, by_head, by_token
     return base + (offset + first.to(tl.int64) * by_token)
 
 
+@triton.jit
+def maximum_at(found, example, heads, head, SCALES: tl.constexpr):
+    """Address of what `maxima` found for an example's head, or for all its heads."""
+    if SCALES == "layer":
+        at = found + example.to(tl.int64)
+    else:
+        at = found + (example.to(tl.int64) * heads + head)
+    return at
+
+
 @triton.jit(do_not_specialize=COUNTS)
 def maxima(pointers, found, batch, heads, tokens, by_example, by_head, by_token,
            D: tl.constexpr, ROWS: tl.constexpr, TILES: tl.constexpr, TYPE: tl.constexpr,
-           ALIGNED: tl.constexpr):  # fmt: skip
-    """Bits of the largest magnitude of each head, into `found` (int32 [N, B, H], zeros before)."""
+           ALIGNED: tl.constexpr, SCALES: tl.constexpr):  # fmt: skip
+    """Bits of the largest magnitude of each head, or of all where SCALES is "layer", into `found`
+    (int32 [N, B, H] or [N, B], zeros before)."""
     span = ROWS * TILES
     block, head, example = place(tl.program_id(0), tl.cdiv(tokens, span), heads)
     row = tl.arange(0, ROWS)
@@ -69,7 +80,7 @@ def maxima(pointers, found, batch, heads, tokens, by_example, by_head, by_token,
         x = tl.load(base + at, mask=valid[:, None], other=0.0).to(tl.float32)
         largest = tl.maximum(largest, magnitude_bits(x))
     most = tl.max(tl.max(largest, 1), 0)
-    tl.atomic_max(found + example.to(tl.int64) * heads + head, most, sem="relaxed")
+    tl.atomic_max(maximum_at(found, example, heads, head, SCALES), most, sem="relaxed")
 
 
 @triton.jit(do_not_specialize=PLACES)
@@ -95,14 +106,18 @@ def quantize(pointers, sinks, memory, starts, stride, second, levels, found, bro
     at = row[:, None] * by_token + channel[None, :]
     x = tl.load(base + at, mask=valid[:, None], other=0.0).to(tl.float32)
     GROUPS: tl.constexpr = D // GROUP
-    if SCALES == "head":  # float32, over the whole section
+    if SCALES != "token":  # float32, over the whole section, or over all heads'
         if found is None:
             most = tl.max(tl.max(magnitude_bits(x), 1), 0)
         else:
-            most = tl.load(found + example.to(tl.int64) * heads + head)
+            most = tl.load(maximum_at(found, example, heads, head, SCALES))
         scale = tl.maximum(tl.div_rn(most.to(tl.float32, bitcast=True), LIMIT), EPS)
-        if sinks is None and tile == 0:
-            tl.store(payload.to(tl.pointer_type(tl.float32)) + head, scale)
+        if SCALES == "layer":
+            own, before = head * 0, tile + head
+        else:
+            own, before = head, tile
+        if sinks is None and before == 0:
+            tl.store(payload.to(tl.pointer_type(tl.float32)) + own, scale)
             if most >= NOT_FINITE:
                 tl.store(broken, 1)
             if magnitude_bits(scale * LIMIT) >= NOT_FINITE:  # what the largest code stands for
@@ -170,8 +185,11 @@ def restore(sinks, memory, starts, stride, second, levels, broken, batch, heads,
     if RULE == "integer":  # noqa: SIM102 (Triton knows no `and` of a constant and a number)
         if tl.max(tl.max(numbers, 1), 0) > 2 * int(LIMIT):
             tl.store(broken, 1)
-    if SCALES == "head":
-        scale = tl.load(payload.to(tl.pointer_type(tl.float32)) + head)
+    if SCALES != "token":
+        own = payload.to(tl.pointer_type(tl.float32))
+        if SCALES == "head":
+            own += head
+        scale = tl.load(own)
         values = values_of(numbers, levels, RULE, LIMIT) * scale
         largest = scale
         if RULE == "integer":

@@ -12,24 +12,54 @@ from torch import Tensor
 
 from c2c.triton_support import available, interpreted
 from latentwire.channel import stacked
+from latentwire.channel.asymmetric import Asymmetric
 from latentwire.channel.codec import Codec
 from latentwire.channel.kernels.launch import decode, encode, round_trip, supports
 from latentwire.channel.kernels.on_caches import no_numbers
 from latentwire.channel.kernels.pointer_stack import Stack
 from latentwire.channel.kernels.room import Room
+from latentwire.channel.mxfp4 import MAGNITUDES
 from latentwire.channel.nf4 import LEVELS
 from latentwire.channel.registry import CODECS
 from latentwire.channel.rotation import Rotation
 
-NAMES = ("int8", "int4", "int8_token", "int4_token", "int8_group", "int4_group", "nf4")
+INTEGERS = [
+    f"int{bits}{axis}" for axis in ("", "_layer", "_token", "_group") for bits in (8, 4, 3, 2)
+]
+KIVI = [
+    Asymmetric(f"kivi{bits}_{axis}", 220 + bits, bits, axis)
+    for axis in ("channel", "token")
+    for bits in (8, 4, 3, 2)
+]
 EXACT: tuple[Codec, ...] = (
-    *(CODECS[name] for name in NAMES),
+    *(CODECS[name] for name in (*INTEGERS, "nf4", "mxfp4")),
+    *KIVI,
     CODECS["fp8_e4m3"],
     CODECS["fp8_e5m2"],
     *(Rotation(f"rot{bits}", 200 + bits, bits) for bits in (2, 3, 4)),
 )
-PER_HEAD = [codec for codec in EXACT if codec.name in ("int8", "int4", "fp8_e4m3", "fp8_e5m2")]
-SOME = [codec for codec in EXACT if codec.name in ("int8", "int4_group", "nf4", "rot4", "rot3")]
+HEADS = (
+    "int8",
+    "int4",
+    "int3",
+    "int8_layer",
+    "fp8_e4m3",
+    "fp8_e5m2",
+    "kivi8_channel",
+    "kivi2_channel",
+)
+PER_HEAD = [codec for codec in EXACT if codec.name in HEADS]
+CHOSEN = (
+    "int8",
+    "int3",
+    "int4_layer",
+    "int4_group",
+    "int2_token",
+    "kivi3_channel",
+    "kivi4_token",
+    "nf4",
+)
+SOME = [codec for codec in EXACT if codec.name in (*CHOSEN, "mxfp4", "rot4", "rot3")]
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 INTERPRETED = available() and interpreted()
@@ -39,6 +69,7 @@ kernels_run = pytest.mark.skipif(
     reason="needs a CUDA device, or Triton and TRITON_INTERPRET=1",
 )
 every_codec = pytest.mark.parametrize("codec", EXACT, ids=lambda codec: codec.name)
+zero_points = pytest.mark.parametrize("codec", KIVI, ids=lambda codec: codec.name)
 some_codecs = pytest.mark.parametrize("codec", SOME, ids=lambda codec: codec.name)
 per_head = pytest.mark.parametrize("codec", PER_HEAD, ids=lambda codec: codec.name)
 TILE = 512  # several programs a head even where tokens are few
@@ -58,7 +89,7 @@ def skip_what_the_interpreter_cannot(codec: Codec) -> None:
 
 
 def cases(tokens: int, head_dim: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
-    """Examples [9, 2, T, D] on the CPU: each of another kind."""
+    """Examples [10, 2, T, D] on the CPU: each of another kind."""
     generator = torch.Generator().manual_seed(seed)
     normal = torch.randn(2, tokens, head_dim, generator=generator)
     outlier = normal.clone()
@@ -70,10 +101,12 @@ def cases(tokens: int, head_dim: int, dtype: torch.dtype, seed: int = 0) -> Tens
     middles = (torch.tensor(LEVELS[1:]) + torch.tensor(LEVELS[:-1])) / 2
     on_middles = middles[torch.randint(0, 15, normal.shape, generator=generator)]
     on_middles[..., 0], on_middles[..., 32] = 1, -1
+    few = torch.randint(-6, 7, normal.shape, generator=generator) / 2
+    few[..., 0], few[..., 32] = 3, -3  # middles between codes of 3 and of 2 bits
     large = normal * (1e4 if dtype == torch.float16 else 1e36)
     constant = torch.full_like(normal, -2.7)
     kinds = (normal, outlier, ties, eighths, on_middles, large, constant, torch.zeros_like(normal))
-    wide = torch.stack([*kinds, normal * 1e-7])
+    wide = torch.stack([*kinds, normal * 1e-7, few])
     return wide.to(dtype)
 
 
@@ -227,6 +260,47 @@ def test_a_head_read_once_has_the_scale_of_one_read_twice(codec: Codec) -> None:
 
 
 @kernels_run
+@zero_points
+@pytest.mark.parametrize("section", [0, 2**14])
+def test_zero_points_of_ties_and_of_numbers_far_from_zero(codec: Asymmetric, section: int) -> None:
+    """Middles between all codes; a range that is no float32, none, or too far for float16; zeros of
+    both signs, and a negative number that is zero in float16."""
+    limit = 2**codec.bits - 1
+    generator = torch.Generator().manual_seed(1)
+    middles = torch.randint(0, 2 * limit + 1, (2, 18, 64), generator=generator) / 2
+    for own in (middles, middles.mT):  # each channel, and then each token, has both ends
+        own[:, 0, :], own[:, 1, :] = 0, limit
+    middles[:, 0, 0] = middles[:, 1, 1] = 0
+    middles[:, 0, 1] = middles[:, 1, 0] = limit
+    sign = torch.randint(0, 2, middles.shape, generator=generator) * 2.0 - 1
+    kinds = (
+        *(middles - limit // 2, middles * 2**-20, middles * 8192 - 7.5, sign * 3.3e38),
+        *(torch.full_like(middles, 3e38), sign * 2.0 + 3e38, sign * 70000, middles * 0.0 * sign),
+        *(middles - 1e-9, (middles.round() - 1) * 2.0**-23),
+    )
+    check(codec, [torch.stack(kinds).to(DEVICE)], tile=TILE, section=section)
+
+
+@kernels_run
+def test_powers_of_two_as_scales_from_the_smallest_to_the_largest() -> None:
+    """Middles of all codes, numbers too large for them, and each of these times powers from where
+    float32 has no bits left to its end; zeros of both signs, also those that small numbers become
+    when they are scaled."""
+    codec = CODECS["mxfp4"]
+    levels = torch.tensor(MAGNITUDES)
+    numbers = torch.cat([levels, (levels[1:] + levels[:-1]) / 2, torch.tensor([7.0, 5.0001])])
+    block = torch.cat([numbers, -numbers]).repeat(2)[:32]
+    powers = [-155, -150, -149, -140, -129, -128, -127, -126, -125, -124, -1, 0, 1, 60, 124, 125]
+    rows = [torch.ldexp(block.double(), torch.tensor(power)).float() for power in powers]
+    far = block.clone()
+    far[:8] = torch.ldexp(-torch.ones(8), torch.arange(-149, -117, 4))
+    rows += [far, *(torch.ldexp(far, torch.tensor(p)) for p in (-60, 60)), block * 0, -block * 0]
+    far[8] = 2.0**120
+    x = torch.stack([*rows, far, far, far]).view(1, 2, -1, 64)
+    check(codec, [x.to(DEVICE)], tile=TILE)
+
+
+@kernels_run
 @some_codecs
 @pytest.mark.parametrize("value", [torch.nan, -torch.inf])
 def test_no_number_is_not_sent(codec: Codec, value: float) -> None:
@@ -291,7 +365,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="D contiguous"):
         Stack.of([x.mT])
     with pytest.raises(ValueError, match="no kernel"):
-        encoded(CODECS["int3"], [x])
+        encoded(CODECS["bf16"], [x])
     room, broken = encoded(codec, [x])[0], torch.zeros(1, dtype=torch.int32, device=DEVICE)
     with pytest.raises(ValueError, match="as many tensors"):
         decode(codec, room, [x, x], broken)
@@ -305,10 +379,7 @@ def test_what_is_supported() -> None:
     x = torch.ones(1, 2, 3, 64, dtype=torch.bfloat16, device=DEVICE)
     some = EXACT[0]
     assert supports(some, x) is (INTERPRETED or (ON_GPU and available()))
-    assert not any(
-        supports(codec, x)
-        for codec in (CODECS["int3"], CODECS["int8_layer"], CODECS["mxfp4"], CODECS["bf16"])
-    )
+    assert not any(supports(CODECS[name], x) for name in ("bf16", "fp16", "fp32"))
     assert not supports(Rotation("rot2.5", 210, 2.5), x)
     for tensor in (x.double(), x[..., :48], x.mT, x[:, :, :0], x[0], x[..., ::2]):
         assert not supports(some, tensor)

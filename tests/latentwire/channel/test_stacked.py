@@ -14,6 +14,7 @@ from c2c.cache import Geometry, KVCache
 from c2c.sections import runs_of
 from c2c.triton_support import available, interpreted
 from latentwire.channel import stacked
+from latentwire.channel.asymmetric import Asymmetric
 from latentwire.channel.codec import Codec, CodecError, NumbersRefused
 from latentwire.channel.device_codec import DeviceCodec, on_device, on_host
 from latentwire.channel.layout import Layout, tensor_of
@@ -25,6 +26,7 @@ from latentwire.channel.packet import (
     encode_batch,
 )
 from latentwire.channel.payload_order import Group
+from latentwire.channel.payload_parts import Floats
 from latentwire.channel.per_tensor import PerTensor
 from latentwire.channel.registry import CODECS, EXAMPLES, NAMES, PER_TENSOR, codec
 from latentwire.channel.turbo import MOST_TABLED
@@ -149,9 +151,16 @@ def test_the_first_tensor_that_cannot_be_sent_is_the_reason() -> None:
         decode([packets[0], *encode_batch(cache, other)], GEOMETRY, b"the pair")
 
 
-WITH_KERNELS = tuple(
-    CODECS[name] for name in ("int8", "int4", "int8_token", "int4_group", "nf4", "rotate3")
+INTEGERS = (
+    *("int8", "int4", "int3", "int2", "int8_layer", "int2_layer", "int8_token", "int3_token"),
+    *("int4_group", "int2_group"),
 )
+KIVI = tuple(
+    Asymmetric(f"kivi{bits}_{axis}", 220 + bits, bits, axis)
+    for bits, axis in ((8, "channel"), (3, "channel"), (4, "token"), (2, "token"))
+)
+WITH_FLOATS = (*(CODECS[name] for name in (*INTEGERS, "nf4", "rotate3")), *KIVI)  # as scales
+WITH_KERNELS = (*WITH_FLOATS, CODECS["mxfp4"])
 
 
 kernels_run = pytest.mark.skipif(
@@ -203,7 +212,7 @@ def test_kernels_write_and_read_the_same_bytes(tensors: Codec, place: int) -> No
 
 
 @kernels_run
-@pytest.mark.parametrize("tensors", WITH_KERNELS, ids=lambda made: made.name)
+@pytest.mark.parametrize("tensors", WITH_FLOATS, ids=lambda made: made.name)
 @pytest.mark.parametrize(
     "scale", [0.0, -1.0, 2.0**-21, 2.0**-20, 65504.0, 3e37, -torch.inf, torch.nan]
 )
@@ -211,17 +220,62 @@ def test_kernels_doubt_the_scales_that_the_codec_refuses(tensors: Codec, scale: 
     """Where the numbers are small too: a scale is one of the largest number."""
     group = group_of(tensors, 1)
     data, _ = encoded(group, [torch.zeros(1, 2, 5, 64, device=DEVICE)])
-    kind = torch.float32 if tensors.name in ("int8", "int4") else torch.float16
-    data[:, : group.lengths[0]].view(kind)[..., -1] = scale
+    scales = tensors.fields(group.shape)[0]
+    assert isinstance(scales, Floats)
+    data[:, : group.lengths[0]].view(scales.dtype)[..., -1] = scale
     _, doubt = stacked.decode(group, data, torch.float32)
     assert bool(doubt) == bool(tensors.decode_all(group.read(data), group.shape)[1])
+
+
+@kernels_run
+def test_kernels_read_each_byte_that_is_a_scale() -> None:
+    made = CODECS["mxfp4"]
+    group = group_of(made, 1)
+    x = torch.randn(1, 2, 5, 64, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    data, _ = encoded(group, [x])
+    for scale in (0, 1, 127, 240, 250, 251, 252, 253, 254, 255):
+        data[:, group.lengths[0] - 1] = scale
+        for dtype in (torch.float32, torch.float16):
+            found, doubt = stacked.decode(group, data, dtype)
+            plain, refused = made.decode_all(group.read(data), group.shape, dtype)
+            assert bool(doubt) == bool(refused)
+            assert bool(doubt) or torch.equal(found[0], plain[0])
+
+
+@kernels_run
+@pytest.mark.parametrize("tensors", KIVI, ids=lambda made: made.name)
+def test_kernels_doubt_the_zero_points_that_the_codec_refuses(tensors: Codec) -> None:
+    group = group_of(tensors, 1)
+    x = torch.randn(1, 2, 5, 64, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    data, _ = encoded(group, [x])
+    first, second = group.lengths[:2]
+    for zero in (torch.nan, torch.inf, -torch.inf, 65504.0, -65504.0, -0.0):
+        data[:, first : first + second].view(torch.float16)[..., -1] = zero
+        for dtype in (torch.float32, torch.float16):
+            x, doubt = stacked.decode(group, data, dtype)
+            plain, refused = tensors.decode_all(group.read(data), group.shape, dtype)
+            assert bool(doubt) == bool(refused)
+            assert bool(doubt) or torch.equal(x[0], plain[0])
+
+
+@kernels_run
+@pytest.mark.parametrize("name", ["kivi4", "kivi3"])
+def test_packets_by_kernels_of_codecs_that_differ_for_keys_and_values(name: str) -> None:
+    geometry = Geometry(layers=2, kv_heads=2, head_dim=64)
+    made, layout = PER_TENSOR[name], Layout(geometry, (0, 1), (1,), (range(7),))
+    cache = random_cache(layout, 2, torch.float16)
+    rows = on_host(made.payloads(cache, layout))
+    for b, row in enumerate(rows):
+        assert row.tobytes() == bytes(made.encode_alone(cache.rows(b, b + 1), layout))
+    arrived = made.caches(on_device([memoryview(row) for row in rows], DEVICE), layout, torch.half)
+    assert same(arrived, made.round_trip(cache, [layout] * 2)[0], layout)
 
 
 @kernels_run
 def test_kernels_doubt_what_would_arrive_as_infinity() -> None:
     """A scale that is rounded up, times the largest code."""
     for number in (3.4028234663852886e38, 3.3961775e38, 1e30):
-        for name in ("int8", "int4", "int8_token"):
+        for name in ("int8", "int4", "int3", "int2", "int8_layer", "int8_token"):
             x = torch.full((1, 2, 5, 64), number, device=DEVICE)
             plain = CODECS[name].encode_all(x[None])[1]
             assert encoded(group_of(CODECS[name], 1), [x])[1] == bool(plain)
