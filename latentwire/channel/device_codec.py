@@ -21,8 +21,6 @@ from c2c.on_device import on_host as arriving
 from latentwire.channel.codec import CodecError, not_finite
 from latentwire.channel.layout import Layout, tensor_of
 
-PIECE = 4 << 20  # bytes that go to a device together
-
 
 class DeviceCodec(ABC):
     """A `CacheCodec` that codes batches of one layout, caches [B, H, T, D]."""
@@ -88,20 +86,18 @@ def on_device(
 ) -> Tensor:
     """Rows of one length, uint8 [rows, length], on a device; or each at a place of a row of
     `stride` bytes, of which the rest is undefined. Waits for no device."""
-    length, cuda = len(rows[0]), device.type == "cuda"
-    shape = len(rows), place + length if stride is None else stride
-    host = torch.empty(shape, dtype=torch.uint8, pin_memory=cuda)
-    found = torch.empty(shape, dtype=torch.uint8, device=device) if cuda else host
+    length = len(rows[0])
+    host = torch.empty(
+        len(rows),
+        place + length if stride is None else stride,
+        dtype=torch.uint8,
+        pin_memory=device.type == "cuda",
+    )
     _say_once_that_bytes_are_not_written()
-    at_once = max(1, PIECE // max(1, shape[1]))
-    for first in range(0, len(rows), at_once):  # while one piece is on its way, the next is copied
-        piece = host[first : first + at_once]
-        for row, data in zip(piece.unbind(), rows[first : first + at_once], strict=True):
-            if length:  # on all cores, and without Python's lock
-                row[place : place + length].copy_(torch.frombuffer(data, dtype=torch.uint8))
-        if cuda:
-            found[first : first + at_once].copy_(piece, non_blocking=True)
-    return found
+    for row, data in zip(host.unbind(), rows, strict=True):
+        if length:  # on all cores, and without Python's lock
+            row[place : place + length].copy_(torch.frombuffer(data, dtype=torch.uint8))
+    return host.to(device, non_blocking=True)
 
 
 @cache

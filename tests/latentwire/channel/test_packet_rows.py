@@ -52,9 +52,7 @@ def on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checksum, "on", lambda device: False)
 
 
-@pytest.mark.parametrize("piece", [1, 40, 100, 1 << 20])
-def test_rows_go_to_a_device_in_pieces(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
-    monkeypatch.setattr(device_codec, "PIECE", piece)
+def test_rows_go_to_a_device_as_bytes_lie() -> None:
     rows = [random.Random(row).randbytes(20) for row in range(7)]
     found = device_codec.on_device(rows, DEVICE)
     assert [bytes(row.tolist()) for row in found] == rows
