@@ -5,19 +5,17 @@ each tensor on a CPU. Where `supports` is False, callers use those. Nothing here
 """
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from c2c.triton_support import interpreted, power_of_two
-from latentwire.channel import rotation
 from latentwire.channel.codec import Codec
+from latentwire.channel.kernels import rotation_launch
 from latentwire.channel.kernels.pointer_stack import Stack, on_their_device
 from latentwire.channel.kernels.programs import (
     SECTION,
-    WARPS,
     grid,
     largest,
     readable,
@@ -26,9 +24,6 @@ from latentwire.channel.kernels.programs import (
 )
 from latentwire.channel.kernels.room import LEAST, Room
 from latentwire.channel.kernels.rules import KernelSpec, cells, spec_of, table
-
-ROTATED_TILE = 8192  # numbers of one program, for the rotation
-WIDTH = {2: 16, 3: 32, 4: 16}  # channels of a part of a rotated row by bits: 3 bits fill words
 
 Tensors = Sequence[Tensor] | Stack
 
@@ -50,7 +45,7 @@ def encode(codec: Codec, tensors: Tensors, room: Room, broken: Tensor, **tuning:
     more.
 
     Sets `broken` (int32 [1]) where `codec.encode` may refuse one of them. `tuning`: see `tuned` and
-    `_parts`.
+    `rotation_launch`.
     """
     source = Stack.of(tensors)
     first = source.tensors[0]
@@ -101,16 +96,7 @@ def _restore(rule: KernelSpec, room: Room, sink: Stack, broken: Tensor, **tuning
     types = {"SINK": type_of(first.dtype), "SINK_ALIGNED": sink.aligned, "WORD": _word(room)}
     types["enable_fp_fusion"] = False
     if rule.name == "rotation":
-        from latentwire.channel.kernels import rotation_kernels
-
-        parts = _parts(rule, head_dim, **tuning)
-        flips = _flips(head_dim, parts["WIDTH"], device)
-        # No coordinate is larger than the whole vector, and a rotation keeps that one's length.
-        reach = 1.01 * rule.levels[-1] * head_dim**0.5
-        held = {"EPS": rule.eps, "REACH": reach, "MOST": torch.finfo(first.dtype).max}
-        rotation_kernels.restore[grid(sink, parts["ROWS"])](
-            *read, flips, broken, *sizes, **parts, **held, **types
-        )
+        rotation_launch.restore(rule, sink, room, (*read, broken), sizes, types, **tuning)
         return
     from latentwire.channel.kernels import scale_kernels
 
@@ -145,17 +131,8 @@ def _quantize(
     }
     levels = table(rule, first.device)
     if rule.name == "rotation":
-        from latentwire.channel.kernels import rotation_kernels
-
-        parts = _parts(rule, head_dim, **tuning)
-        turned = (
-            rotation.signs(head_dim, first.device),
-            _flips(head_dim, parts["WIDTH"], first.device),
-        )
-        bounds = {"BOUNDS": rule.boundaries, "COUNT": len(rule.boundaries)}
-        rotation_kernels.quantize[grid(source, parts["ROWS"])](
-            *sent, levels, *turned, broken, *sizes, **parts, **bounds, **types
-        )
+        places = (*sent, levels, broken)
+        rotation_launch.quantize(rule, source, into, places, sizes, types, **tuning)
         return
     from latentwire.channel.kernels import scale_kernels
 
@@ -182,37 +159,6 @@ def _maxima(
     if whole * head_dim <= tuning.get("section", SECTION):
         return None, whole, max(warps, whole * head_dim // 2048), steps
     return largest(source, pointers, rows, warps), rows, warps, steps
-
-
-def _parts(
-    rule: KernelSpec,
-    head_dim: int,
-    tile: int = ROTATED_TILE,
-    warps: int = WARPS,
-    width: int = 0,
-    **_others: Any,
-) -> dict[str, Any]:
-    """How a rotation's program holds its rows; see `rotation_kernels`."""
-    width = min(width or WIDTH[rule.bits], head_dim)
-    return {
-        "ROWS": max(1, tile // head_dim),
-        "WIDTH": width,
-        "LOG_WIDTH": width.bit_length() - 1,
-        "PARTS": head_dim // width,
-        "LOG_PARTS": (head_dim // width).bit_length() - 1,
-        "BITS": rule.bits,
-        "NORM": head_dim**-0.5,
-        "PLAIN": interpreted(),
-        "num_warps": warps,
-    }
-
-
-@cache
-def _flips(head_dim: int, width: int, device: torch.device) -> Tensor:
-    """The rotation's signs, int32: for each part of `width` channels the bits of those at -1."""
-    parts = (rotation.signs(head_dim, torch.device("cpu")) < 0).view(-1, width).tolist()
-    bits = [sum(1 << channel for channel, flip in enumerate(part) if flip) for part in parts]
-    return torch.tensor(bits, dtype=torch.int64, device=device).to(torch.int32)  # as its bits
 
 
 def _shape_of(rule: KernelSpec, head_dim: int, rows: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the kernels must know of a codec: its rule, and the tables that a device keeps for it."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -16,8 +17,6 @@ from latentwire.channel.nf4 import NF4
 from latentwire.channel.rotation import Rotation
 from latentwire.channel.symmetric import Symmetric
 
-ROTATED_BITS = (2, 3, 4)
-
 
 @dataclass(frozen=True, eq=False)  # one of each codec: tables are kept by it
 class KernelSpec:
@@ -32,6 +31,10 @@ class KernelSpec:
     per_unit: int = 0  # cells a unit, where many boundaries are looked up by cell
     levels: tuple[float, ...] = ()
     boundaries: tuple[float, ...] = ()
+    # Of the second half of a rotated row, where its codes have fewer bits and a field of their own.
+    coarse_bits: int = 0
+    coarse_levels: tuple[float, ...] = ()
+    coarse_boundaries: tuple[float, ...] = ()
 
 
 @cache
@@ -47,11 +50,23 @@ def spec_of(codec: Codec) -> KernelSpec | None:
     if isinstance(codec, FP8):
         name = "e4m3" if codec.dtype == torch.float8_e4m3fn else "e5m2"
         return KernelSpec(name, 8, codec.largest_code, EPS, True, 0)
-    if isinstance(codec, Rotation) and codec.bits in ROTATED_BITS:
-        bits = int(codec.bits)
-        levels, bounds = rotation.levels(bits), rotation.BOUNDARIES[bits]
-        return KernelSpec("rotation", bits, 1.0, EPS16, False, 0, 0, levels, bounds)
+    if isinstance(codec, Rotation):
+        return _of_rotation(codec.bits)
     return None
+
+
+def _of_rotation(rate: float) -> KernelSpec:
+    bits, coarse = math.ceil(rate), math.floor(rate)
+    levels, bounds = rotation.levels(bits), rotation.BOUNDARIES[bits]
+    spec = KernelSpec("rotation", bits, 1.0, EPS16, False, 0, 0, levels, bounds)
+    if coarse == bits:
+        return spec
+    return replace(
+        spec,
+        coarse_bits=coarse,
+        coarse_levels=rotation.levels(coarse),
+        coarse_boundaries=rotation.BOUNDARIES[coarse],
+    )
 
 
 @cache
@@ -76,9 +91,11 @@ def cells(rule: KernelSpec) -> tuple[int, tuple[float, ...], tuple[int, ...]]:
 
 @cache
 def table(rule: KernelSpec, device: torch.device) -> Tensor | None:
-    """Levels by code with the cells behind them, where the rule has levels."""
+    """Levels by code with the cells behind them, where the rule has levels; the coarse ones follow
+    the fine."""
     if not rule.levels:
         return None
     _, boundaries, below = cells(rule)
     whole = torch.tensor(below, dtype=torch.int32).view(torch.float32)
-    return torch.cat([torch.tensor([*rule.levels, *boundaries]), whole]).to(device)
+    numbers = torch.tensor([*rule.levels, *rule.coarse_levels, *boundaries])
+    return torch.cat([numbers, whole]).to(device)

@@ -149,9 +149,9 @@ def test_the_first_tensor_that_cannot_be_sent_is_the_reason() -> None:
         decode([packets[0], *encode_batch(cache, other)], GEOMETRY, b"the pair")
 
 
-WITH_KERNELS = tuple(
-    CODECS[name] for name in ("int8", "int4", "int8_token", "int4_group", "nf4", "rotate3")
-)
+BY_SCALE = ("int8", "int4", "int8_token", "int4_group", "nf4")
+ROTATED = ("rotate1", "rotate1.5", "rotate3", "rotate3.5")
+WITH_KERNELS = tuple(CODECS[name] for name in (*BY_SCALE, *ROTATED))
 
 
 kernels_run = pytest.mark.skipif(
