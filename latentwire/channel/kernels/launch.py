@@ -13,7 +13,8 @@ from torch import Tensor
 from c2c.triton_support import interpreted, power_of_two
 from latentwire.channel.codec import Codec
 from latentwire.channel.kernels import rotation_launch
-from latentwire.channel.kernels.pointer_stack import Stack, on_their_device
+from latentwire.channel.kernels.means import Means
+from latentwire.channel.kernels.pointer_stack import Stack, on_their_device, with_more
 from latentwire.channel.kernels.programs import (
     SECTION,
     grid,
@@ -40,9 +41,16 @@ def supports(codec: Codec, tensor: Tensor) -> bool:
     )
 
 
-def encode(codec: Codec, tensors: Tensors, room: Room, broken: Tensor, **tuning: Any) -> None:
-    """Write the payloads of N tensors [B, H, T, D] into `room`, whose word is of LEAST bytes or
-    more.
+def encode(
+    codec: Codec,
+    tensors: Tensors,
+    room: Room,
+    broken: Tensor,
+    means: Means | None = None,
+    **tuning: Any,
+) -> None:
+    """Write the payloads of N tensors [B, H, T, D], or of what they are without their means (the
+    rotation alone takes any), into `room`, whose word is of LEAST bytes or more.
 
     Sets `broken` (int32 [1]) where `codec.encode` may refuse one of them. `tuning`: see `tuned` and
     `rotation_launch`.
@@ -52,13 +60,18 @@ def encode(codec: Codec, tensors: Tensors, room: Room, broken: Tensor, **tuning:
     rule = _rule(codec, first)
     _check_room(source, room)
     with torch.cuda.device_of(first):  # Triton launches on the current device, wherever tensors are
-        _quantize(rule, source, room, broken, **tuning)
+        _quantize(rule, source, room, broken, means, **tuning)
 
 
 def round_trip(
-    codec: Codec, tensors: Tensors, out: Tensors | None = None, **tuning: Any
+    codec: Codec,
+    tensors: Tensors,
+    out: Tensors | None = None,
+    means: Means | None = None,
+    **tuning: Any,
 ) -> tuple[Tensor, ...]:
-    """What decoding what was encoded gives, of N tensors [B, H, T, D], without making codes.
+    """What decoding what was encoded gives, of N tensors [B, H, T, D], without making codes: with
+    means taken before and added behind.
 
     Into `out` (any of DTYPES, also the tensors themselves) or new tensors of the same dtype. NaN
     and infinity are not looked for.
@@ -68,13 +81,20 @@ def round_trip(
     sink = Stack.empty_like(source) if out is None else Stack.of(out)
     _same_shape(source.tensors, sink)
     with torch.cuda.device_of(source.tensors[0]):
-        _quantize(rule, source, sink, None, **tuning)
+        _quantize(rule, source, sink, None, means, **tuning)
     return sink.tensors
 
 
-def decode(codec: Codec, room: Room, out: Tensors, broken: Tensor, **tuning: Any) -> None:
+def decode(
+    codec: Codec,
+    room: Room,
+    out: Tensors,
+    broken: Tensor,
+    means: Means | None = None,
+    **tuning: Any,
+) -> None:
     """Fill `out` (N tensors [B, H, T, D] of any of DTYPES) with what the payloads in `room` stand
-    for, whose word is of LEAST bytes or more.
+    for, whose word is of LEAST bytes or more; means are added.
 
     Sets `broken` (int32 [1]) where they hold a scale or a code that no encoder writes, NaN, or more
     than `out` holds.
@@ -84,19 +104,22 @@ def decode(codec: Codec, room: Room, out: Tensors, broken: Tensor, **tuning: Any
     rule = _rule(codec, first)
     _check_room(sink, room)
     with torch.cuda.device_of(first):
-        _restore(rule, room, sink, broken, **tuning)
+        _restore(rule, room, sink, broken, means, **tuning)
 
 
-def _restore(rule: KernelSpec, room: Room, sink: Stack, broken: Tensor, **tuning: Any) -> None:
+def _restore(
+    rule: KernelSpec, room: Room, sink: Stack, broken: Tensor, means: Means | None, **tuning: Any
+) -> None:
     first = sink.tensors[0]
     head_dim, device = first.shape[-1], first.device
-    pointers, starts = on_their_device(first, sink.addresses, room.starts)
+    pointers, starts, own = _told(rule, sink, room.starts, means)
     read = (pointers, room.memory, starts, room.stride, room.fields[1], table(rule, device))
     sizes = (*first.shape[:3], *first.stride()[:3])
     types = {"SINK": type_of(first.dtype), "SINK_ALIGNED": sink.aligned, "WORD": _word(room)}
     types["enable_fp_fusion"] = False
     if rule.name == "rotation":
-        rotation_launch.restore(rule, sink, room, (*read, broken), sizes, types, **tuning)
+        places, largest = (*read, broken), means.largest if means else 0.0
+        rotation_launch.restore(rule, sink, room, places, sizes, types, own, largest, **tuning)
         return
     from latentwire.channel.kernels import scale_kernels
 
@@ -107,18 +130,25 @@ def _restore(rule: KernelSpec, room: Room, sink: Stack, broken: Tensor, **tuning
 
 
 def _quantize(
-    rule: KernelSpec, source: Stack, into: Stack | Room, broken: Tensor | None, **tuning: Any
+    rule: KernelSpec,
+    source: Stack,
+    into: Stack | Room,
+    broken: Tensor | None,
+    means: Means | None,
+    **tuning: Any,
 ) -> None:
     """Payloads where `into` is a room, else the values that they stand for."""
     first = source.tensors[0]
     head_dim = first.shape[-1]
     if isinstance(into, Room):
         last, aligned, word = first, False, _word(into)
-        pointers, starts = on_their_device(first, source.addresses, into.starts)
+        sent: tuple[Any, ...]
+        pointers, starts, own = _told(rule, source, into.starts, means)
         sent = (pointers, None, into.memory, starts, into.stride, into.fields[1])
     else:
         last, aligned, word = into.tensors[0], into.aligned, LEAST
-        sent = (*on_their_device(first, source.addresses, into.addresses), None, None, 0, 0)
+        pointers, sinks, own = _told(rule, source, into.addresses, means)
+        sent = (pointers, sinks, None, None, 0, 0)
     sizes = (*first.shape[:3], *first.stride()[:3], *last.stride()[:3])
     types = {
         "EPS": rule.eps,
@@ -132,7 +162,7 @@ def _quantize(
     levels = table(rule, first.device)
     if rule.name == "rotation":
         places = (*sent, levels, broken)
-        rotation_launch.quantize(rule, source, into, places, sizes, types, **tuning)
+        rotation_launch.quantize(rule, source, into, places, sizes, types, own, **tuning)
         return
     from latentwire.channel.kernels import scale_kernels
 
@@ -144,6 +174,28 @@ def _quantize(
         *sent, levels, found, broken, *sizes, **_shape_of(rule, head_dim, rows), **shape, **types,
         num_warps=warps,
     )  # fmt: skip
+
+
+def _told(
+    rule: KernelSpec, stack: Stack, row: Sequence[int], means: Means | None
+) -> tuple[Tensor, Tensor, Sequence[Any]]:
+    """On the device the stack's addresses, a `row` of as many numbers, and what `mean_rows` wants
+    to know of means."""
+    first = stack.tensors[0]
+    if means is None:
+        addresses, numbers = on_their_device(first, stack.addresses, row)
+        return addresses, numbers, (None, None, None, None, 0, 0, 0)
+    batch, heads, tokens, head_dim = first.shape
+    _, rows, count = means.at.shape
+    table = means.table
+    held = table.shape[1], rows in (1, batch), count, table.shape[3]
+    if rule.name != "rotation" or held != (heads, True, tokens, head_dim):
+        raise ValueError(f"these means are not for {rule.name} and tensors {first.shape}")
+    rows_of_all = stack.addresses, row, means.layers, means.lists
+    told, at = with_more(first, means.at, *rows_of_all)
+    addresses, numbers, layers, lists = told
+    apart = count if rows > 1 else 0
+    return addresses, numbers, (table, layers, lists, at, table.shape[2], rows * count, apart)
 
 
 def _maxima(

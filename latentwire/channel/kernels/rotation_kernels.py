@@ -22,6 +22,8 @@ from latentwire.channel.kernels.codec_math import (
 )
 from latentwire.channel.kernels.scale_kernels import PLACES, payload_of, place, rows_at
 
+COUNTED = [*PLACES, "third", "positions", "list_size", "by_row"]
+
 
 @triton.jit
 def neighbours(x, ROWS: tl.constexpr, WIDTH: tl.constexpr, LOG_WIDTH: tl.constexpr):
@@ -213,12 +215,38 @@ def load_numbers(base, valid, ROWS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.
 
 
 @triton.jit
-def put(sinks, parts, scale, flips, example, batch, head, first, valid,
+def mean_rows(means, layers, lists, at, positions, list_size, by_row, example, batch, head, heads,
+              first, valid, ROWS: tl.constexpr, D: tl.constexpr):  # fmt: skip
+    """Addresses of the means of a tile's tokens [ROWS, 1] in a table [L, H, positions, D], and for
+    which of them there are any ([ROWS, 1]); see `Means`. `at` is [lists, list_size] with examples
+    `by_row` apart."""
+    tensor = example // batch
+    layer = tl.load(layers + tensor)
+    own = tl.load(lists + tensor) * list_size + (example % batch).to(tl.int64) * by_row + first
+    position = tl.load(at + own + tl.arange(0, ROWS), mask=valid, other=0)
+    row = (layer * heads + head) * positions + position
+    there = tl.where(layer >= 0, valid.to(tl.int32), 0) > 0
+    return means + row[:, None] * D, there[:, None]
+
+
+@triton.jit
+def load_part(base, mean, part: tl.constexpr, at, valid, there, WIDTH: tl.constexpr):
+    """A part of rows (float32 [ROWS, WIDTH]), their means taken where they have any."""
+    x = tl.load(base + part * WIDTH + at, mask=valid[:, None], other=0.0).to(tl.float32)
+    if mean is not None:
+        channel = part * WIDTH + tl.arange(0, WIDTH)[None, :]
+        x -= tl.load(mean + channel, mask=there, other=0.0)
+    return x
+
+
+@triton.jit
+def put(sinks, parts, scale, flips, mean, there, doubt, broken, example, batch, head, first, valid,
         to_example, to_head, to_token, ROWS: tl.constexpr, WIDTH: tl.constexpr,
         LOG_WIDTH: tl.constexpr, PARTS: tl.constexpr, LOG_PARTS: tl.constexpr,
         NORM: tl.constexpr, SINK: tl.constexpr,
         SINK_ALIGNED: tl.constexpr):  # fmt: skip
-    """Turn levels back and store the rows that they stand for, where `valid`."""
+    """Turn levels back, add means and store the rows that they stand for, where `valid`. With
+    `doubt`, `broken` is set where one is no finite number."""
     into = rows_at(sinks, example, batch, head, first, to_example, to_head, to_token,
                    SINK, SINK_ALIGNED)  # fmt: skip
     channel = tl.arange(0, WIDTH)
@@ -227,11 +255,21 @@ def put(sinks, parts, scale, flips, example, batch, head, first, valid,
     turned = hadamard(parts, ROWS, WIDTH, LOG_WIDTH, PARTS, LOG_PARTS)
     for part in tl.static_range(PARTS):
         values = flipped(turned[part] * factor, tl.load(flips + part), WIDTH)
-        tl.store(into + part * WIDTH + at, values.to(SINK), mask=valid[:, None])
+        if mean is not None:
+            own = tl.load(mean + part * WIDTH + channel[None, :], mask=there, other=0.0)
+            values = tl.where(there, values + own, values)  # -0 + 0 would be 0
+        arrived = values.to(SINK)
+        tl.store(into + part * WIDTH + at, arrived, mask=valid[:, None])
+        if broken is not None:  # noqa: SIM102 (as below)
+            if doubt > 0:
+                most = tl.max(tl.max(magnitude_bits(arrived.to(tl.float32)), 1), 0)
+                if most >= NOT_FINITE:
+                    tl.store(broken, 1)
 
 
-@triton.jit(do_not_specialize=[*PLACES, "third"])
+@triton.jit(do_not_specialize=COUNTED)
 def quantize(pointers, sinks, memory, starts, stride, second, levels, broken, third, signs, flips,
+             means, layers, lists, at, positions, list_size, by_row,
              batch, heads, tokens, by_example, by_head, by_token,
              to_example, to_head, to_token, WORD: tl.constexpr,
              ROWS: tl.constexpr, WIDTH: tl.constexpr, LOG_WIDTH: tl.constexpr,
@@ -247,17 +285,21 @@ def quantize(pointers, sinks, memory, starts, stride, second, levels, broken, th
     valid = first + row < tokens
     base = rows_at(pointers, example, batch, head, first, by_example, by_head, by_token,
                    TYPE, ALIGNED)  # fmt: skip
-    at = row[:, None] * by_token + channel[None, :]
+    across = row[:, None] * by_token + channel[None, :]
+    mean, there = means, valid[:, None]
+    if means is not None:
+        mean, there = mean_rows(means, layers, lists, at, positions, list_size, by_row, example,
+                                batch, head, heads, first, valid, ROWS,
+                                PARTS * WIDTH)  # fmt: skip
     parts = ()
     for part in tl.static_range(PARTS):
-        x = tl.load(base + part * WIDTH + at, mask=valid[:, None], other=0.0).to(tl.float32)
-        parts = parts + (x,)
+        parts = parts + (load_part(base, mean, part, across, valid, there, WIDTH),)
     total = sum_of_squares(parts, ROWS, WIDTH, LOG_WIDTH, PARTS, LOG_PARTS)
     if sinks is None:  # noqa: SIM102 (Triton knows no `and` of a constant and a number)
         if tl.max(magnitude_bits(total), 0) >= NOT_FINITE:  # or squares that are too large
             for part in tl.static_range(PARTS):
-                again = tl.load(base + part * WIDTH + at, mask=valid[:, None], other=0.0)
-                if tl.max(tl.max(magnitude_bits(again.to(tl.float32)), 1), 0) >= NOT_FINITE:
+                again = load_part(base, mean, part, across, valid, there, WIDTH)
+                if tl.max(tl.max(magnitude_bits(again), 1), 0) >= NOT_FINITE:
                     tl.store(broken, 1)
     half = tl.sqrt_rn(total * (1.0 / (PARTS * WIDTH)))
     half = tl.minimum(tl.maximum(half, EPS), LARGEST_HALF).to(tl.float16)
@@ -294,22 +336,24 @@ def quantize(pointers, sinks, memory, starts, stride, second, levels, broken, th
     if sinks is None:
         tl.store(payload.to(tl.pointer_type(tl.float16)) + before + row, half, mask=valid)
     else:
-        put(sinks, values, wide, flips, example, batch, head, first, valid, to_example, to_head,
-            to_token, ROWS, WIDTH, LOG_WIDTH, PARTS, LOG_PARTS, NORM, SINK,
+        put(sinks, values, wide, flips, mean, there, 0, None, example, batch, head, first, valid,
+            to_example, to_head, to_token, ROWS, WIDTH, LOG_WIDTH, PARTS, LOG_PARTS, NORM, SINK,
             SINK_ALIGNED)  # fmt: skip
 
 
-@triton.jit(do_not_specialize=[*PLACES, "third"])
+@triton.jit(do_not_specialize=COUNTED)
 def restore(sinks, memory, starts, stride, second, levels, broken, third, flips,
+            means, layers, lists, at, positions, list_size, by_row, far,
             batch, heads, tokens, to_example, to_head, to_token, WORD: tl.constexpr,
             ROWS: tl.constexpr, WIDTH: tl.constexpr, LOG_WIDTH: tl.constexpr,
             PARTS: tl.constexpr, LOG_PARTS: tl.constexpr, FINE: tl.constexpr, BITS: tl.constexpr,
             COARSE_BITS: tl.constexpr, NORM: tl.constexpr, EPS: tl.constexpr,
-            REACH: tl.constexpr, MOST: tl.constexpr,
+            REACH: tl.constexpr, MOST: tl.constexpr, HELD: tl.constexpr,
             SINK: tl.constexpr, SINK_ALIGNED: tl.constexpr,
             PLAIN: tl.constexpr):  # fmt: skip
-    """The values that codes and scales stand for. `broken` is set for a scale below EPS, or with
-    which a vector REACH times as long as it has more than MOST."""
+    """The values that codes and scales stand for. `broken` is set for a scale that no encoder
+    writes and, unless all values are HELD, where one is no finite number: they are looked at if a
+    vector REACH times as long as its scale, and `far` more, has more than MOST."""
     tile, head, example = place(tl.program_id(0), tl.cdiv(tokens, ROWS), heads)
     first = tile * ROWS
     row = tl.arange(0, ROWS)
@@ -332,9 +376,16 @@ def restore(sinks, memory, starts, stride, second, levels, broken, third, flips,
             values = values + (looked_up(levels + (1 << BITS), numbers, PLAIN),)
     scales = payload.to(tl.pointer_type(tl.float16)) + before
     wide = tl.load(scales + row, mask=valid, other=1.0).to(tl.float32)
-    sent = (wide >= EPS) & (wide * REACH <= MOST)  # neither holds for NaN
+    sent = (wide >= EPS) & (wide <= LARGEST_HALF)  # neither holds for NaN
     if tl.max(1 - sent.to(tl.int32), 0) > 0:
         tl.store(broken, 1)
-    put(sinks, values, wide, flips, example, batch, head, first, valid, to_example, to_head,
-        to_token, ROWS, WIDTH, LOG_WIDTH, PARTS, LOG_PARTS, NORM, SINK,
+    doubt = tl.max(1 - (wide * REACH + far <= MOST).to(tl.int32), 0)
+    told = None if HELD else broken
+    mean, there = means, valid[:, None]
+    if means is not None:
+        mean, there = mean_rows(means, layers, lists, at, positions, list_size, by_row, example,
+                                batch, head, heads, first, valid, ROWS,
+                                PARTS * WIDTH)  # fmt: skip
+    put(sinks, values, wide, flips, mean, there, doubt, told, example, batch, head, first, valid,
+        to_example, to_head, to_token, ROWS, WIDTH, LOG_WIDTH, PARTS, LOG_PARTS, NORM, SINK,
         SINK_ALIGNED)  # fmt: skip

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from c2c.triton_support import interpreted
-from latentwire.channel import rotation
+from latentwire.channel import block_scales, rotation
 from latentwire.channel.kernels.pointer_stack import Stack
 from latentwire.channel.kernels.programs import WARPS, grid
 from latentwire.channel.kernels.room import Room
@@ -26,9 +26,11 @@ def quantize(
     places: Sequence[Any],
     sizes: Sequence[int],
     types: Mapping[str, Any],
+    means: Sequence[Any],
     **tuning: Any,
 ) -> None:
-    """Payloads where `into` is a room, else the values that they stand for."""
+    """Payloads where `into` is a room, else the values that they stand for. `means`: what
+    `mean_rows` wants to know of them."""
     from latentwire.channel.kernels import rotation_kernels
 
     first = source.tensors[0]
@@ -36,7 +38,7 @@ def quantize(
     parts = _parts(rule, head_dim, **tuning)
     signs, flips = _signs(head_dim, parts["WIDTH"], first.device)
     rotation_kernels.quantize[grid(source, parts["ROWS"])](
-        *places, _third(into), signs, flips, *sizes, BOUNDS=rule.boundaries,
+        *places, _third(into), signs, flips, *means, *sizes, BOUNDS=rule.boundaries,
         COARSE_BOUNDS=rule.coarse_boundaries, **parts, **types,
     )  # fmt: skip
 
@@ -48,9 +50,11 @@ def restore(
     places: Sequence[Any],
     sizes: Sequence[int],
     types: Mapping[str, Any],
+    means: Sequence[Any],
+    largest: float,
     **tuning: Any,
 ) -> None:
-    """The values that payloads stand for."""
+    """The values that payloads stand for; `largest` as in `Means`."""
     from latentwire.channel.kernels import rotation_kernels
 
     first = sink.tensors[0]
@@ -59,9 +63,11 @@ def restore(
     _, flips = _signs(head_dim, parts["WIDTH"], first.device)
     # No coordinate is larger than the whole vector, and a rotation keeps that one's length.
     reach = 1.01 * rule.levels[-1] * head_dim**0.5
-    held = {"EPS": rule.eps, "REACH": reach, "MOST": torch.finfo(first.dtype).max}
+    most = torch.finfo(first.dtype).max
+    held = {"EPS": rule.eps, "REACH": reach, "MOST": most}
+    held["HELD"] = means[0] is None and block_scales.LARGEST * reach <= most
     rotation_kernels.restore[grid(sink, parts["ROWS"])](
-        *places, _third(room), flips, *sizes, **parts, **held, **types
+        *places, _third(room), flips, *means, largest, *sizes, **parts, **held, **types
     )
 
 
