@@ -21,11 +21,14 @@ from latentwire.channel.device_codec import (
     too_large,
     unsent,
 )
+from latentwire.channel.kernels.means import Means
 from latentwire.channel.layout import Layout, Site, tensor_of
 from latentwire.channel.payload_lengths import known_payload_bytes
 from latentwire.channel.payload_order import Group
 
 MOST_KNOWN = 1 << 10  # layouts of one codec
+
+MeansOf = Callable[[Sequence[Site]], Means | None]  # what is taken from these tensors; see `turbo`
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,13 @@ class PerTensor(DeviceCodec):
     # Of layouts that send as many tokens: packets are made one after the other.
     _known: dict[Hashable, list[Group]] = field(default_factory=dict, compare=False, repr=False)
 
-    def write(self, cache: KVCache, layout: Layout, out: Tensor) -> Tensor:
+    def write(
+        self, cache: KVCache, layout: Layout, out: Tensor, means: MeansOf | None = None
+    ) -> Tensor:
         doubts = []
         for group in self._groups(layout):
             tensors = [tensor_of(cache, *site) for site in group.sites]
-            doubts.append(stacked.encode(group, tensors, out))
+            doubts.append(stacked.encode(group, tensors, out, means and means(group.sites)))
         return any_of(doubts, out.device)
 
     def written_alone(self, cache: KVCache, layout: Layout) -> Tensor:
@@ -51,11 +56,13 @@ class PerTensor(DeviceCodec):
         alone = [self.encode_alone(row, layout) for row in rows]
         return on_device([memoryview(each) for each in alone], torch.device("cpu"))
 
-    def read(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> tuple[KVCache, Tensor]:
+    def read(
+        self, data: Tensor, layout: Layout, dtype: torch.dtype, means: MeansOf | None = None
+    ) -> tuple[KVCache, Tensor]:
         tensors: dict[Site, Tensor] = {}
         doubts = []
         for group in self._groups(layout):
-            x, doubt = stacked.decode(group, data, dtype)
+            x, doubt = stacked.decode(group, data, dtype, means and means(group.sites))
             tensors |= zip(group.sites, x, strict=True)
             doubts.append(doubt)
         like = unsent(layout, len(data), data.new_empty(0, dtype=dtype))
@@ -90,7 +97,9 @@ class PerTensor(DeviceCodec):
     def payload_bytes(self, layout: Layout) -> int:
         return sum(len(group.sites) * group.size for group in self._groups(layout))
 
-    def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
+    def round_trip(
+        self, cache: KVCache, layouts: Sequence[Layout], means: MeansOf | None = None
+    ) -> tuple[KVCache, list[int]]:
         tensors: dict[Site, Tensor] = {}
         found: dict[tuple[int, int], tuple[Codec, list[Site]]] = {}
         for kind, layer in layouts[0].sites:
@@ -99,7 +108,8 @@ class PerTensor(DeviceCodec):
             found.setdefault(key, (codec, []))[1].append((kind, layer))
         for codec, sites in found.values():
             sent = [tensor_of(cache, *site) for site in sites]
-            tensors |= zip(sites, stacked.round_trip(codec, sent), strict=True)
+            arrived = stacked.round_trip(codec, sent, means and means(sites))
+            tensors |= zip(sites, arrived, strict=True)
         whole = layouts[0].cache(tensors, cache.keys[0])
         return whole, known_payload_bytes(self, layouts)
 

@@ -8,19 +8,23 @@ from torch import Tensor
 
 from c2c import wide
 from c2c.on_device import on_device
-from latentwire.channel.codec import Codec
+from latentwire.channel.codec import Codec, not_finite
 from latentwire.channel.kernels import launch, on_caches
+from latentwire.channel.kernels.means import Means
 from latentwire.channel.kernels.pointer_stack import Stack
 from latentwire.channel.kernels.programs import readable
 from latentwire.channel.kernels.room import LEAST, Room
 from latentwire.channel.payload_order import Group
 
 
-def encode(group: Group, tensors: Sequence[Tensor], out: Tensor) -> Tensor:
-    """Write a group's tensors [B, H, T, D] where they stand in payloads uint8 [B, bytes]; whether
-    their codec may refuse one of them (bool []). Waits for no device."""
+def encode(
+    group: Group, tensors: Sequence[Tensor], out: Tensor, means: Means | None = None
+) -> Tensor:
+    """Write a group's tensors [B, H, T, D], their means taken, where they stand in payloads uint8
+    [B, bytes]; whether their codec may refuse one of them (bool []). Waits for no device."""
     codec, alike = group.codec, _alike(tensors)
     if not all(launch.supports(codec, tensors[places[0]]) for places in alike):
+        tensors = tensors if means is None else means.moved(tensors, torch.sub)
         parts, doubt = codec.encode_all(torch.stack([*tensors]))
         group.write(parts, out)
         return doubt
@@ -28,38 +32,53 @@ def encode(group: Group, tensors: Sequence[Tensor], out: Tensor) -> Tensor:
     room = there = group.room(out)
     if there.word % LEAST:
         room = Room.new(codec, len(tensors), len(out), group.shape, out.device)
-    for places in alike:  # several where keys are taken from their mean, in float32
+    for places in alike:
         stack = Stack.alike([tensors[place] for place in places])
-        launch.encode(codec, stack, room.of(places), broken)
+        launch.encode(codec, stack, room.of(places), broken, means and means.of(places))
     if room is not there:
         group.write(room.parts(codec, group.shape), out)
     return broken[0] > 0
 
 
-def decode(group: Group, data: Tensor, dtype: torch.dtype) -> tuple[Sequence[Tensor], Tensor]:
-    """A group's tensors, N of [B, H, T, D] in `dtype`, out of payloads uint8 [B, bytes]; and
-    whether their codec may refuse one, or `dtype` not hold it (bool []). Waits for no device."""
+def decode(
+    group: Group, data: Tensor, dtype: torch.dtype, means: Means | None = None
+) -> tuple[Sequence[Tensor], Tensor]:
+    """A group's tensors, N of [B, H, T, D] in `dtype`, out of payloads uint8 [B, bytes], their
+    means added in float32; and whether their codec may refuse one, or `dtype` not hold it (bool
+    []). Waits for no device."""
     codec = group.codec
     whole = (len(group.sites), len(data), *group.shape)
     sink = Stack.within(torch.empty(whole, dtype=dtype, device=data.device))
     room = group.room(data)
     if room.word % LEAST or not launch.supports(codec, sink.tensors[0]):
-        x, doubt = codec.decode_all(group.read(data), group.shape, dtype)
-        return x.unbind(), doubt
+        if means is None:
+            x, doubt = codec.decode_all(group.read(data), group.shape, dtype)
+            return x.unbind(), doubt
+        x, doubt = codec.decode_all(group.read(data), group.shape)
+        x = torch.stack(means.moved(x.unbind(), torch.add)).to(dtype)
+        return x.unbind(), doubt | not_finite(x)
     broken = torch.zeros(1, dtype=torch.int32, device=data.device)
-    launch.decode(codec, room, sink, broken)
+    launch.decode(codec, room, sink, broken, means)
     return sink.tensors, broken[0] > 0
 
 
-def round_trip(codec: Codec, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    """What decoding what was encoded gives, of N tensors [B, H, T, D]."""
-    if not (tensors[0].is_cuda and launch.supports(codec, tensors[0])):
+def round_trip(
+    codec: Codec, tensors: Sequence[Tensor], means: Means | None = None
+) -> Sequence[Tensor]:
+    """What decoding what was encoded gives, of N tensors [B, H, T, D]; means are taken before and
+    added behind, in float32."""
+    if tensors[0].is_cuda and launch.supports(codec, tensors[0]):
+        found: dict[int, Tensor] = {}
+        for places in _alike(tensors):
+            own = [tensors[place] for place in places]
+            arrived = launch.round_trip(codec, own, means=means and means.of(places))
+            found |= zip(places, arrived, strict=True)
+        return [found[place] for place in range(len(tensors))]
+    if means is None:
         return [codec.round_trip(tensor) for tensor in tensors]
-    # They differ where keys are taken from their mean, in float32, and values stay as they are.
-    found: dict[int, Tensor] = {}
-    for places in _alike(tensors):
-        found |= zip(places, launch.round_trip(codec, [tensors[n] for n in places]), strict=True)
-    return [found[place] for place in range(len(tensors))]
+    still = means.moved(tensors, torch.sub)
+    moved = means.moved([codec.round_trip(tensor) for tensor in still], torch.add)
+    return [tensor.to(like.dtype) for tensor, like in zip(moved, tensors, strict=True)]
 
 
 def take(tensors: Sequence[Tensor], index: Tensor) -> Sequence[Tensor]:

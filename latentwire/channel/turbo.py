@@ -12,7 +12,7 @@ Source: TurboQuant (arXiv:2504.19874) for the quantizer, see `rotation`; the mea
 addition. Parameters in the packet: the first 8 bytes of the calibration's sha256.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
@@ -24,9 +24,10 @@ from c2c.on_device import on_device
 from latentwire.channel import rope
 from latentwire.channel.calibration import Calibration, required
 from latentwire.channel.codec import CodecError
-from latentwire.channel.device_codec import DeviceCodec, cast_unchecked, too_large
-from latentwire.channel.layout import Layout, padded_positions, tensor_of
-from latentwire.channel.per_tensor import PerTensor, uniform
+from latentwire.channel.device_codec import DeviceCodec, too_large
+from latentwire.channel.kernels.means import Means
+from latentwire.channel.layout import Layout, Site, padded_positions
+from latentwire.channel.per_tensor import MeansOf, PerTensor, uniform
 from latentwire.channel.rotation import Rotation
 
 MOST_TABLED = 4096  # positions whose means are kept on a device
@@ -46,16 +47,17 @@ class Turbo(DeviceCodec):
         return self.digest
 
     def write(self, cache: KVCache, layout: Layout, out: Tensor) -> Tensor:
-        return self._rotation.write(self._moved(cache, [layout], torch.sub), layout, out)
+        return self._rotation.write(cache, layout, out, self._means([layout], out.device))
 
     def written_alone(self, cache: KVCache, layout: Layout) -> Tensor:
-        return self._rotation.written_alone(self._moved(cache, [layout], torch.sub), layout)
+        means, keys = self._means([layout], cache.keys[0].device), [*cache.keys]
+        for kind, layer in layout.sent:
+            if kind == "key" and (own := means([(kind, layer)])):
+                (keys[layer],) = own.moved([keys[layer]], torch.sub)
+        return self._rotation.written_alone(KVCache(tuple(keys), cache.values), layout)
 
     def read(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> tuple[KVCache, Tensor]:
-        arrived, doubt = self._rotation.read(data, layout, torch.float32)
-        moved = self._moved(arrived, [layout], torch.add)
-        found, held = cast_unchecked(moved, layout, dtype, data.device)
-        return found, doubt | held
+        return self._rotation.read(data, layout, dtype, self._means([layout], data.device))
 
     def refuse(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> None:
         self._rotation.caches(data, layout, torch.float32)
@@ -65,68 +67,57 @@ class Turbo(DeviceCodec):
         return self._rotation.payload_bytes(layout)
 
     def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
-        still = self._moved(cache, layouts, torch.sub)
-        arrived, lengths = self._rotation.round_trip(still, layouts)
-        moved, like = self._moved(arrived, layouts, torch.add), cache.keys[0]
-        tensors = {site: tensor_of(moved, *site).to(like.dtype) for site in layouts[0].sites}
-        return layouts[0].cache(tensors, like), lengths
+        return self._rotation.round_trip(cache, layouts, self._means(layouts, cache.keys[0].device))
 
     @cached_property
     def _rotation(self) -> PerTensor:
         return uniform(Rotation(self.name, self.number, self.bits))
 
-    def _moved(
-        self, cache: KVCache, layouts: Sequence[Layout], by: Callable[[Tensor, Tensor], Tensor]
-    ) -> KVCache:
-        """A batch [B, H, T, D] with these layouts whose keys (float32) are taken from their means,
-        or have them added."""
-        keys = list(cache.keys)
-        for layers, means in self._means(layouts, keys[0].device):
-            moved = by(torch.stack([keys[layer] for layer in layers]), means)
-            for layer, key in zip(layers, moved.unbind(), strict=True):
-                keys[layer] = key
-        return KVCache(tuple(keys), cache.values)
-
-    def _means(
-        self, layouts: Sequence[Layout], device: torch.device
-    ) -> list[tuple[tuple[int, ...], Tensor]]:
-        """Layers whose keys stand at the same positions, with their means there, float32
-        [layers, B, H, T, D]."""
+    def _means(self, layouts: Sequence[Layout], device: torch.device) -> MeansOf:
+        """What is taken from tensors of a batch [B, H, T, D] with these layouts."""
         calibration = required(self.calibration, self.name)
         if calibration.geometry != layouts[0].geometry:
             raise CodecError(
                 f"{self.name} was calibrated for {calibration.geometry},"
                 f" not for {layouts[0].geometry}"
             )
-        if not (layers := layouts[0].key_layers):
-            return []
+        keyed = layouts[0].key_layers
+        if not keyed:
+            return lambda sites: None
         differ = any(layout.by_layer for layout in layouts)
-        groups = [(layer,) for layer in layers] if differ else [layers]
-        places = [padded_positions(layouts, group[0]) for group in groups]
+        places = [padded_positions(layouts, layer) for layer in (keyed if differ else keyed[:1])]
         last = max(int(each.max()) for each in places)
         if last < MOST_TABLED:
-            turned = _tabled(calibration, 1 << last.bit_length(), device)
+            table, largest = _tabled(calibration, 1 << last.bit_length(), device)
         else:
             distinct = torch.unique(torch.cat([each.flatten() for each in places]))
-            turned = on_device(_turned(calibration, distinct), device)
+            turned = _turned(calibration, distinct)
+            table, largest = on_device(turned, device), float(turned.abs().max())
             places = [torch.searchsorted(distinct, at) for at in places]
 
-        def means(group: tuple[int, ...], at: Tensor) -> Tensor:
-            all_of_them = group == tuple(range(len(turned)))
-            own = turned if all_of_them else torch.stack([turned[n] for n in group])
-            return own[:, :, on_device(at, device)].transpose(1, 2)
+        def means(sites: Sequence[Site]) -> Means | None:
+            layers = [layer if kind == "key" else -1 for kind, layer in sites]
+            own = [layer for layer in layers if layer >= 0]
+            if not own:
+                return None
+            if not differ:
+                return Means(table, largest, layers, [0] * len(layers), places[0][None])
+            lists = [own.index(layer) if layer >= 0 else 0 for layer in layers]
+            at = torch.stack([places[keyed.index(layer)] for layer in own])
+            return Means(table, largest, layers, lists, at)
 
-        return [(group, means(group, at)) for group, at in zip(groups, places, strict=True)]
+        return means
 
 
 def _turned(calibration: Calibration, positions: Tensor) -> Tensor:
     """The keys' means turned to positions [P]: float32 [L, H, P, D]. On the CPU whatever the
     device: a cosine may differ by a bit elsewhere."""
     still = calibration.key_mean[:, :, None].expand(-1, -1, len(positions), -1)
-    return rope.redo(still, positions, calibration.inverse_frequencies)
+    return rope.redo(still, positions, calibration.inverse_frequencies).contiguous()
 
 
 @lru_cache(maxsize=4)
-def _tabled(calibration: Calibration, count: int, device: torch.device) -> Tensor:
-    """Those of the first `count` positions, on a device."""
-    return _turned(calibration, torch.arange(count)).to(device)
+def _tabled(calibration: Calibration, count: int, device: torch.device) -> tuple[Tensor, float]:
+    """Those of the first `count` positions, on a device; and their largest magnitude."""
+    turned = _turned(calibration, torch.arange(count))
+    return turned.to(device), float(turned.abs().max())

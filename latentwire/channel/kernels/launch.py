@@ -5,19 +5,17 @@ each tensor on a CPU. Where `supports` is False, callers use those. Nothing here
 """
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from c2c.triton_support import interpreted
-from latentwire.channel import rotation
 from latentwire.channel.codec import Codec
-from latentwire.channel.kernels import zero_points
-from latentwire.channel.kernels.pointer_stack import Stack, on_their_device
+from latentwire.channel.kernels import rotation_launch, zero_points
+from latentwire.channel.kernels.means import Means
+from latentwire.channel.kernels.pointer_stack import Stack, on_their_device, with_more
 from latentwire.channel.kernels.programs import (
-    WARPS,
     grid,
     largest,
     readable,
@@ -27,9 +25,6 @@ from latentwire.channel.kernels.programs import (
 )
 from latentwire.channel.kernels.room import LEAST, Room
 from latentwire.channel.kernels.rules import KernelSpec, cells, spec_of, table
-
-ROTATED_TILE = 8192  # numbers of one program, for the rotation
-WIDTH = {2: 16, 3: 32, 4: 16}  # channels of a part of a rotated row by bits: 3 bits fill words
 
 Tensors = Sequence[Tensor] | Stack
 
@@ -46,25 +41,37 @@ def supports(codec: Codec, tensor: Tensor) -> bool:
     )
 
 
-def encode(codec: Codec, tensors: Tensors, room: Room, broken: Tensor, **tuning: Any) -> None:
-    """Write the payloads of N tensors [B, H, T, D] into `room`, whose word is of LEAST bytes or
-    more.
+def encode(
+    codec: Codec,
+    tensors: Tensors,
+    room: Room,
+    broken: Tensor,
+    means: Means | None = None,
+    **tuning: Any,
+) -> None:
+    """Write the payloads of N tensors [B, H, T, D], or of what they are without their means (the
+    rotation alone takes any), into `room`, whose word is of LEAST bytes or more.
 
     Sets `broken` (int32 [1]) where `codec.encode` may refuse one of them. `tuning`: see `tuned` and
-    `_parts`.
+    `rotation_launch`.
     """
     source = Stack.of(tensors)
     first = source.tensors[0]
     rule = _rule(codec, first)
     _check_room(source, room)
     with torch.cuda.device_of(first):  # Triton launches on the current device, wherever tensors are
-        _quantize(rule, source, room, broken, **tuning)
+        _quantize(rule, source, room, broken, means, **tuning)
 
 
 def round_trip(
-    codec: Codec, tensors: Tensors, out: Tensors | None = None, **tuning: Any
+    codec: Codec,
+    tensors: Tensors,
+    out: Tensors | None = None,
+    means: Means | None = None,
+    **tuning: Any,
 ) -> tuple[Tensor, ...]:
-    """What decoding what was encoded gives, of N tensors [B, H, T, D], without making codes.
+    """What decoding what was encoded gives, of N tensors [B, H, T, D], without making codes: with
+    means taken before and added behind.
 
     Into `out` (any of DTYPES, also the tensors themselves) or new tensors of the same dtype. NaN
     and infinity are not looked for.
@@ -74,13 +81,20 @@ def round_trip(
     sink = Stack.empty_like(source) if out is None else Stack.of(out)
     _same_shape(source.tensors, sink)
     with torch.cuda.device_of(source.tensors[0]):
-        _quantize(rule, source, sink, None, **tuning)
+        _quantize(rule, source, sink, None, means, **tuning)
     return sink.tensors
 
 
-def decode(codec: Codec, room: Room, out: Tensors, broken: Tensor, **tuning: Any) -> None:
+def decode(
+    codec: Codec,
+    room: Room,
+    out: Tensors,
+    broken: Tensor,
+    means: Means | None = None,
+    **tuning: Any,
+) -> None:
     """Fill `out` (N tensors [B, H, T, D] of any of DTYPES) with what the payloads in `room` stand
-    for, whose word is of LEAST bytes or more.
+    for, whose word is of LEAST bytes or more; means are added.
 
     Sets `broken` (int32 [1]) where they hold a scale or a code that no encoder writes, NaN, or more
     than `out` holds.
@@ -90,14 +104,16 @@ def decode(codec: Codec, room: Room, out: Tensors, broken: Tensor, **tuning: Any
     rule = _rule(codec, first)
     _check_room(sink, room)
     with torch.cuda.device_of(first):
-        _restore(rule, room, sink, broken, **tuning)
+        _restore(rule, room, sink, broken, means, **tuning)
 
 
-def _restore(rule: KernelSpec, room: Room, sink: Stack, broken: Tensor, **tuning: Any) -> None:
+def _restore(
+    rule: KernelSpec, room: Room, sink: Stack, broken: Tensor, means: Means | None, **tuning: Any
+) -> None:
     first = sink.tensors[0]
     head_dim, device = first.shape[-1], first.device
-    pointers, starts = on_their_device(first, sink.addresses, room.starts)
-    payloads = (pointers, room.memory, starts, room.stride, *room.fields[1:])
+    pointers, starts, own = _told(rule, sink, room.starts, means)
+    payloads = (pointers, room.memory, starts, room.stride, *rule.behind(room.fields))
     sizes = (*first.shape[:3], *first.stride()[:3])
     types = {"SINK": type_of(first.dtype), "SINK_ALIGNED": sink.aligned, "WORD": _word(room)}
     types["enable_fp_fusion"] = False
@@ -114,16 +130,8 @@ def _restore(rule: KernelSpec, room: Room, sink: Stack, broken: Tensor, **tuning
         return
     read = (*payloads, table(rule, device))
     if rule.name == "rotation":
-        from latentwire.channel.kernels import rotation_kernels
-
-        parts = _parts(rule, head_dim, **tuning)
-        flips = _flips(head_dim, parts["WIDTH"], device)
-        # No coordinate is larger than the whole vector, and a rotation keeps that one's length.
-        reach = 1.01 * rule.levels[-1] * head_dim**0.5
-        held = {"EPS": rule.eps, "REACH": reach, "MOST": torch.finfo(first.dtype).max}
-        rotation_kernels.restore[grid(sink, parts["ROWS"])](
-            *read, flips, broken, *sizes, **parts, **held, **types
-        )
+        places, added = (*read, broken), means.largest if means else 0.0
+        rotation_launch.restore(rule, sink, room, places, sizes, types, own, added, **tuning)
         return
     from latentwire.channel.kernels import scale_kernels
 
@@ -134,19 +142,25 @@ def _restore(rule: KernelSpec, room: Room, sink: Stack, broken: Tensor, **tuning
 
 
 def _quantize(
-    rule: KernelSpec, source: Stack, into: Stack | Room, broken: Tensor | None, **tuning: Any
+    rule: KernelSpec,
+    source: Stack,
+    into: Stack | Room,
+    broken: Tensor | None,
+    means: Means | None,
+    **tuning: Any,
 ) -> None:
     """Payloads where `into` is a room, else the values that they stand for."""
     first = source.tensors[0]
     head_dim = first.shape[-1]
     if isinstance(into, Room):
         last, aligned, word = first, False, _word(into)
-        pointers, starts = on_their_device(first, source.addresses, into.starts)
-        sent = (pointers, None, into.memory, starts, into.stride, *into.fields[1:])
+        sent: tuple[Any, ...]
+        pointers, starts, own = _told(rule, source, into.starts, means)
+        sent = (pointers, None, into.memory, starts, into.stride, *rule.behind(into.fields))
     else:
         last, aligned, word = into.tensors[0], into.aligned, LEAST
-        pointers, sinks = on_their_device(first, source.addresses, into.addresses)
-        sent = (pointers, sinks, None, None, 0, *(0,) * rule.fields_behind)
+        pointers, sinks, own = _told(rule, source, into.addresses, means)
+        sent = (pointers, sinks, None, None, 0, *rule.behind((0, 0, 0)))
     sizes = (*first.shape[:3], *first.stride()[:3], *last.stride()[:3])
     types = {
         "TYPE": type_of(first.dtype),
@@ -170,17 +184,8 @@ def _quantize(
         return
     levels = table(rule, first.device)
     if rule.name == "rotation":
-        from latentwire.channel.kernels import rotation_kernels
-
-        parts = _parts(rule, head_dim, **tuning)
-        turned = (
-            rotation.signs(head_dim, first.device),
-            _flips(head_dim, parts["WIDTH"], first.device),
-        )
-        bounds = {"BOUNDS": rule.boundaries, "COUNT": len(rule.boundaries)}
-        rotation_kernels.quantize[grid(source, parts["ROWS"])](
-            *sent, levels, *turned, broken, *sizes, **parts, **bounds, **types
-        )
+        places = (*sent, levels, broken)
+        rotation_launch.quantize(rule, source, into, places, sizes, types, own, **tuning)
         return
     from latentwire.channel.kernels import scale_kernels
 
@@ -203,6 +208,28 @@ def _corrections(rule: KernelSpec) -> int:
     return 2 if rule.limit / info.max >= info.tiny else 0
 
 
+def _told(
+    rule: KernelSpec, stack: Stack, row: Sequence[int], means: Means | None
+) -> tuple[Tensor, Tensor, Sequence[Any]]:
+    """On the device the stack's addresses, a `row` of as many numbers, and what `mean_rows` wants
+    to know of means."""
+    first = stack.tensors[0]
+    if means is None:
+        addresses, numbers = on_their_device(first, stack.addresses, row)
+        return addresses, numbers, (None, None, None, None, 0, 0, 0)
+    batch, heads, tokens, head_dim = first.shape
+    _, rows, count = means.at.shape
+    table = means.table
+    held = table.shape[1], rows in (1, batch), count, table.shape[3]
+    if rule.name != "rotation" or held != (heads, True, tokens, head_dim):
+        raise ValueError(f"these means are not for {rule.name} and tensors {first.shape}")
+    rows_of_all = stack.addresses, row, means.layers, means.lists
+    told, at = with_more(first, means.at, *rows_of_all)
+    addresses, numbers, layers, lists = told
+    apart = count if rows > 1 else 0
+    return addresses, numbers, (table, layers, lists, at, table.shape[2], rows * count, apart)
+
+
 def _maxima(
     rule: KernelSpec, source: Stack, pointers: Tensor, **tuning: Any
 ) -> tuple[Tensor | None, int, int, bool]:
@@ -215,37 +242,6 @@ def _maxima(
     if rule.scales == "head" and (whole := whole_head(tokens, head_dim, **tuning)):
         return None, *whole, steps
     return largest(source, pointers, rows, warps, rule.scales), rows, warps, steps
-
-
-def _parts(
-    rule: KernelSpec,
-    head_dim: int,
-    tile: int = ROTATED_TILE,
-    warps: int = WARPS,
-    width: int = 0,
-    **_others: Any,
-) -> dict[str, Any]:
-    """How a rotation's program holds its rows; see `rotation_kernels`."""
-    width = min(width or WIDTH[rule.bits], head_dim)
-    return {
-        "ROWS": max(1, tile // head_dim),
-        "WIDTH": width,
-        "LOG_WIDTH": width.bit_length() - 1,
-        "PARTS": head_dim // width,
-        "LOG_PARTS": (head_dim // width).bit_length() - 1,
-        "BITS": rule.bits,
-        "NORM": head_dim**-0.5,
-        "PLAIN": interpreted(),
-        "num_warps": warps,
-    }
-
-
-@cache
-def _flips(head_dim: int, width: int, device: torch.device) -> Tensor:
-    """The rotation's signs, int32: for each part of `width` channels the bits of those at -1."""
-    parts = (rotation.signs(head_dim, torch.device("cpu")) < 0).view(-1, width).tolist()
-    bits = [sum(1 << channel for channel, flip in enumerate(part) if flip) for part in parts]
-    return torch.tensor(bits, dtype=torch.int64, device=device).to(torch.int32)  # as its bits
 
 
 def _shape_of(rule: KernelSpec, head_dim: int, rows: int) -> dict[str, Any]:

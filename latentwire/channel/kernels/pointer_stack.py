@@ -62,5 +62,17 @@ def on_their_device(first: Tensor, *rows: Sequence[int]) -> Tensor:
     """Addresses, or whatever the kernels want to know of each tensor, int64 [rows, N or N + 1] on
     the device of the first: in one copy, for which nothing waits. Each row begins at a multiple of
     WIDE bytes, so that kernels are not compiled anew for one that does not."""
+    return on_device(_table(rows), first.device)
+
+
+def with_more(first: Tensor, more: Tensor, *rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The same, and the numbers of `more` (int64, on the host) behind them, [count]: in one copy
+    too."""
+    table = _table(rows)
+    whole = on_device(torch.cat([table.flatten(), more.flatten()]), first.device)
+    return whole[: table.numel()].view_as(table), whole[table.numel() :]
+
+
+def _table(rows: Sequence[Sequence[int]]) -> Tensor:
     fill = [0] * (len(rows[0]) % 2)
-    return on_device(torch.tensor([[*row, *fill] for row in rows]), first.device)
+    return torch.tensor([[*row, *fill] for row in rows])

@@ -3,6 +3,9 @@
 A row is held in PARTS parts of WIDTH channels, a tensor each. The transform's steps over WIDTH
 channels and more then join numbers of one thread; only those from the 8 numbers that a thread
 loads at once up to WIDTH exchange any between threads, which is what costs most.
+
+Codes of the first FINE parts have BITS bits and lie in the first field of codes; those of the
+others, if any, have COARSE_BITS and lie in the second, `third` bytes behind the payload's first.
 """
 # mypy: ignore-errors
 # ruff: noqa: RUF005 (Triton knows no iterable unpacking)
@@ -18,6 +21,8 @@ from latentwire.channel.kernels.codec_math import (
     magnitude_bits,
 )
 from latentwire.channel.kernels.scale_kernels import PLACES, payload_of, place, rows_at
+
+COUNTED = [*PLACES, "third", "positions", "list_size", "by_row"]
 
 
 @triton.jit
@@ -134,19 +139,27 @@ def store_numbers(base, numbers, valid, ROWS: tl.constexpr, WIDTH: tl.constexpr,
     row = tl.arange(0, ROWS)[:, None]
     packed = paired(numbers, 1 << BITS, ROWS, WIDTH // 2)
     packed = paired(packed, 1 << (2 * BITS), ROWS, WIDTH // 4)
-    if BITS == 3:  # 32 codes, three words
+    if BITS == 3:
         low, high = tl.split(tl.reshape(whole(packed), [ROWS, WIDTH // 8, 2]))
-        even, odd = tl.split(tl.reshape(low | (high << 12), [ROWS, WIDTH // 16, 2]))
-        first, third = tl.split(tl.reshape(even, [ROWS, WIDTH // 32, 2]))
-        second, fourth = tl.split(tl.reshape(odd, [ROWS, WIDTH // 32, 2]))
-        at = row * (ROW_BYTES // 4) + 3 * tl.arange(0, WIDTH // 32)[None, :]
-        into = base.to(tl.pointer_type(tl.int32)) + at
-        tl.store(into, first | (second << 24), mask=valid[:, None])
-        tl.store(into + 1, (second >> 8) | (third << 16), mask=valid[:, None])
-        tl.store(into + 2, (third >> 16) | (fourth << 8), mask=valid[:, None])
+        octets = low | (high << 12)  # eight codes each
+        if WIDTH < 32:
+            at = base + row * ROW_BYTES + 3 * tl.arange(0, WIDTH // 8)[None, :]
+            for byte in tl.static_range(3):
+                tl.store(at + byte, (octets >> (8 * byte)).to(tl.uint8), mask=valid[:, None])
+        else:  # 32 codes, three words
+            even, odd = tl.split(tl.reshape(octets, [ROWS, WIDTH // 16, 2]))
+            first, third = tl.split(tl.reshape(even, [ROWS, WIDTH // 32, 2]))
+            second, fourth = tl.split(tl.reshape(odd, [ROWS, WIDTH // 32, 2]))
+            at = row * (ROW_BYTES // 4) + 3 * tl.arange(0, WIDTH // 32)[None, :]
+            into = base.to(tl.pointer_type(tl.int32)) + at
+            tl.store(into, first | (second << 24), mask=valid[:, None])
+            tl.store(into + 1, (second >> 8) | (third << 16), mask=valid[:, None])
+            tl.store(into + 2, (third >> 16) | (fourth << 8), mask=valid[:, None])
     else:
-        if BITS == 2:
-            packed = paired(packed, 256, ROWS, WIDTH // 8)
+        if BITS < 4:
+            packed = paired(packed, 1 << (4 * BITS), ROWS, WIDTH // 8)
+        if BITS == 1:
+            packed = paired(packed, 256, ROWS, WIDTH // 16)
         at = row * (ROW_BYTES // 2) + tl.arange(0, WIDTH * BITS // 16)[None, :]
         into = base.to(tl.pointer_type(tl.uint16)) + at
         tl.store(into, whole(packed).to(tl.uint16), mask=valid[:, None])
@@ -180,8 +193,9 @@ def looked_up(table, at, PLAIN: tl.constexpr):
 def load_numbers(base, valid, ROWS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr,
                  ROW_BYTES: tl.constexpr):  # fmt: skip
     """What `store_numbers` stored (int32 [ROWS, WIDTH]), and zero where not `valid`: as many codes
-    at once as fill 32 bits, or 24, which stay with one thread."""
-    CODES: tl.constexpr = 8 if BITS == 3 else 32 // BITS
+    at once as fill 32 bits, or 24 or 16, which stay with one thread."""
+    SHORT: tl.constexpr = WIDTH * BITS == 16
+    CODES: tl.constexpr = 8 if BITS == 3 else (16 if SHORT else 32 // BITS)
     WORDS: tl.constexpr = WIDTH // CODES
     row, word = tl.arange(0, ROWS)[:, None], tl.arange(0, WORDS)[None, :]
     if BITS == 3:
@@ -189,6 +203,9 @@ def load_numbers(base, valid, ROWS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.
         words = tl.zeros([ROWS, WORDS], tl.int32)
         for byte in tl.static_range(3):
             words |= tl.load(at + byte, mask=valid[:, None], other=0).to(tl.int32) << (8 * byte)
+    elif SHORT:
+        at = base.to(tl.pointer_type(tl.uint16)) + row * (ROW_BYTES // 2) + word
+        words = tl.load(at, mask=valid[:, None], other=0).to(tl.int32)
     else:
         at = base.to(tl.pointer_type(tl.int32)) + row * (ROW_BYTES // 4) + word
         words = tl.load(at, mask=valid[:, None], other=0)
@@ -198,12 +215,38 @@ def load_numbers(base, valid, ROWS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.
 
 
 @triton.jit
-def put(sinks, parts, scale, flips, example, batch, head, first, valid,
+def mean_rows(means, layers, lists, at, positions, list_size, by_row, example, batch, head, heads,
+              first, valid, ROWS: tl.constexpr, D: tl.constexpr):  # fmt: skip
+    """Addresses of the means of a tile's tokens [ROWS, 1] in a table [L, H, positions, D], and for
+    which of them there are any ([ROWS, 1]); see `Means`. `at` is [lists, list_size] with examples
+    `by_row` apart."""
+    tensor = example // batch
+    layer = tl.load(layers + tensor)
+    own = tl.load(lists + tensor) * list_size + (example % batch).to(tl.int64) * by_row + first
+    position = tl.load(at + own + tl.arange(0, ROWS), mask=valid, other=0)
+    row = (layer * heads + head) * positions + position
+    there = tl.where(layer >= 0, valid.to(tl.int32), 0) > 0
+    return means + row[:, None] * D, there[:, None]
+
+
+@triton.jit
+def load_part(base, mean, part: tl.constexpr, at, valid, there, WIDTH: tl.constexpr):
+    """A part of rows (float32 [ROWS, WIDTH]), their means taken where they have any."""
+    x = tl.load(base + part * WIDTH + at, mask=valid[:, None], other=0.0).to(tl.float32)
+    if mean is not None:
+        channel = part * WIDTH + tl.arange(0, WIDTH)[None, :]
+        x -= tl.load(mean + channel, mask=there, other=0.0)
+    return x
+
+
+@triton.jit
+def put(sinks, parts, scale, flips, mean, there, doubt, broken, example, batch, head, first, valid,
         to_example, to_head, to_token, ROWS: tl.constexpr, WIDTH: tl.constexpr,
         LOG_WIDTH: tl.constexpr, PARTS: tl.constexpr, LOG_PARTS: tl.constexpr,
         NORM: tl.constexpr, SINK: tl.constexpr,
         SINK_ALIGNED: tl.constexpr):  # fmt: skip
-    """Turn levels back and store the rows that they stand for, where `valid`."""
+    """Turn levels back, add means and store the rows that they stand for, where `valid`. With
+    `doubt`, `broken` is set where one is no finite number."""
     into = rows_at(sinks, example, batch, head, first, to_example, to_head, to_token,
                    SINK, SINK_ALIGNED)  # fmt: skip
     channel = tl.arange(0, WIDTH)
@@ -212,17 +255,28 @@ def put(sinks, parts, scale, flips, example, batch, head, first, valid,
     turned = hadamard(parts, ROWS, WIDTH, LOG_WIDTH, PARTS, LOG_PARTS)
     for part in tl.static_range(PARTS):
         values = flipped(turned[part] * factor, tl.load(flips + part), WIDTH)
-        tl.store(into + part * WIDTH + at, values.to(SINK), mask=valid[:, None])
+        if mean is not None:
+            own = tl.load(mean + part * WIDTH + channel[None, :], mask=there, other=0.0)
+            values = tl.where(there, values + own, values)  # -0 + 0 would be 0
+        arrived = values.to(SINK)
+        tl.store(into + part * WIDTH + at, arrived, mask=valid[:, None])
+        if broken is not None:  # noqa: SIM102 (as below)
+            if doubt > 0:
+                most = tl.max(tl.max(magnitude_bits(arrived.to(tl.float32)), 1), 0)
+                if most >= NOT_FINITE:
+                    tl.store(broken, 1)
 
 
-@triton.jit(do_not_specialize=PLACES)
-def quantize(pointers, sinks, memory, starts, stride, second, levels, signs, flips, broken,
+@triton.jit(do_not_specialize=COUNTED)
+def quantize(pointers, sinks, memory, starts, stride, second, levels, broken, third, signs, flips,
+             means, layers, lists, at, positions, list_size, by_row,
              batch, heads, tokens, by_example, by_head, by_token,
              to_example, to_head, to_token, WORD: tl.constexpr,
              ROWS: tl.constexpr, WIDTH: tl.constexpr, LOG_WIDTH: tl.constexpr,
-             PARTS: tl.constexpr, LOG_PARTS: tl.constexpr, BITS: tl.constexpr,
-             BOUNDS: tl.constexpr, COUNT: tl.constexpr, EPS: tl.constexpr, NORM: tl.constexpr,
-             PLAIN: tl.constexpr, TYPE: tl.constexpr, SINK: tl.constexpr, ALIGNED: tl.constexpr,
+             PARTS: tl.constexpr, LOG_PARTS: tl.constexpr, FINE: tl.constexpr, BITS: tl.constexpr,
+             COARSE_BITS: tl.constexpr, BOUNDS: tl.constexpr, COARSE_BOUNDS: tl.constexpr,
+             EPS: tl.constexpr, NORM: tl.constexpr, PLAIN: tl.constexpr,
+             TYPE: tl.constexpr, SINK: tl.constexpr, ALIGNED: tl.constexpr,
              SINK_ALIGNED: tl.constexpr):  # fmt: skip
     """Codes and scales of a tile where `sinks` is None; else the values that they stand for."""
     tile, head, example = place(tl.program_id(0), tl.cdiv(tokens, ROWS), heads)
@@ -231,17 +285,21 @@ def quantize(pointers, sinks, memory, starts, stride, second, levels, signs, fli
     valid = first + row < tokens
     base = rows_at(pointers, example, batch, head, first, by_example, by_head, by_token,
                    TYPE, ALIGNED)  # fmt: skip
-    at = row[:, None] * by_token + channel[None, :]
+    across = row[:, None] * by_token + channel[None, :]
+    mean, there = means, valid[:, None]
+    if means is not None:
+        mean, there = mean_rows(means, layers, lists, at, positions, list_size, by_row, example,
+                                batch, head, heads, first, valid, ROWS,
+                                PARTS * WIDTH)  # fmt: skip
     parts = ()
     for part in tl.static_range(PARTS):
-        x = tl.load(base + part * WIDTH + at, mask=valid[:, None], other=0.0).to(tl.float32)
-        parts = parts + (x,)
+        parts = parts + (load_part(base, mean, part, across, valid, there, WIDTH),)
     total = sum_of_squares(parts, ROWS, WIDTH, LOG_WIDTH, PARTS, LOG_PARTS)
     if sinks is None:  # noqa: SIM102 (Triton knows no `and` of a constant and a number)
         if tl.max(magnitude_bits(total), 0) >= NOT_FINITE:  # or squares that are too large
             for part in tl.static_range(PARTS):
-                again = tl.load(base + part * WIDTH + at, mask=valid[:, None], other=0.0)
-                if tl.max(tl.max(magnitude_bits(again.to(tl.float32)), 1), 0) >= NOT_FINITE:
+                again = load_part(base, mean, part, across, valid, there, WIDTH)
+                if tl.max(tl.max(magnitude_bits(again), 1), 0) >= NOT_FINITE:
                     tl.store(broken, 1)
     half = tl.sqrt_rn(total * (1.0 / (PARTS * WIDTH)))
     half = tl.minimum(tl.maximum(half, EPS), LARGEST_HALF).to(tl.float16)
@@ -252,56 +310,82 @@ def quantize(pointers, sinks, memory, starts, stride, second, levels, signs, fli
         sign = tl.load(signs + part * WIDTH + channel)[None, :]
         scaled = scaled + (parts[part] * factor * sign,)
     turned = hadamard(scaled, ROWS, WIDTH, LOG_WIDTH, PARTS, LOG_PARTS)
-    ROW_BYTES: tl.constexpr = PARTS * WIDTH * BITS // 8
+    ROW_BYTES: tl.constexpr = FINE * WIDTH * BITS // 8
+    COARSE_BYTES: tl.constexpr = (PARTS - FINE) * WIDTH * COARSE_BITS // 8
     if sinks is None:
         payload = payload_of(memory, starts, stride, example, batch, WORD)
-        into = payload + tl.multiple_of(second, WORD)
-        into += (head * tokens + first).to(tl.int64) * ROW_BYTES
+        before = (head * tokens + first).to(tl.int64)
+        into = payload + tl.multiple_of(second, WORD) + before * ROW_BYTES
+        coarse = payload + tl.multiple_of(third, WORD) + before * COARSE_BYTES
     values = ()
     for part in tl.static_range(PARTS):
-        numbers = nearest(turned[part], BOUNDS, COUNT, PLAIN)
-        if sinks is None:
-            store_numbers(into + part * (WIDTH * BITS // 8), numbers, valid, ROWS, WIDTH, BITS,
-                          ROW_BYTES)  # fmt: skip
+        if part < FINE:
+            numbers = nearest(turned[part], BOUNDS, (1 << (BITS - 1)) - 1, PLAIN)
+            if sinks is None:
+                store_numbers(into + part * (WIDTH * BITS // 8), numbers, valid, ROWS, WIDTH, BITS,
+                              ROW_BYTES)  # fmt: skip
+            else:
+                values = values + (looked_up(levels, whole(numbers), PLAIN),)
         else:
-            values = values + (looked_up(levels, whole(numbers), PLAIN),)
+            numbers = nearest(turned[part], COARSE_BOUNDS, (1 << (COARSE_BITS - 1)) - 1, PLAIN)
+            if sinks is None:
+                store_numbers(coarse + (part - FINE) * (WIDTH * COARSE_BITS // 8), numbers, valid,
+                              ROWS, WIDTH, COARSE_BITS, COARSE_BYTES)  # fmt: skip
+            else:
+                values = values + (looked_up(levels + (1 << BITS), whole(numbers), PLAIN),)
     if sinks is None:
-        into = payload.to(tl.pointer_type(tl.float16)) + (head * tokens + first).to(tl.int64)
-        tl.store(into + row, half, mask=valid)
+        tl.store(payload.to(tl.pointer_type(tl.float16)) + before + row, half, mask=valid)
     else:
-        put(sinks, values, wide, flips, example, batch, head, first, valid, to_example, to_head,
-            to_token, ROWS, WIDTH, LOG_WIDTH, PARTS, LOG_PARTS, NORM, SINK,
+        put(sinks, values, wide, flips, mean, there, 0, None, example, batch, head, first, valid,
+            to_example, to_head, to_token, ROWS, WIDTH, LOG_WIDTH, PARTS, LOG_PARTS, NORM, SINK,
             SINK_ALIGNED)  # fmt: skip
 
 
-@triton.jit(do_not_specialize=PLACES)
-def restore(sinks, memory, starts, stride, second, levels, flips, broken, batch, heads, tokens,
-            to_example, to_head, to_token, WORD: tl.constexpr,
+@triton.jit(do_not_specialize=COUNTED)
+def restore(sinks, memory, starts, stride, second, levels, broken, third, flips,
+            means, layers, lists, at, positions, list_size, by_row, far,
+            batch, heads, tokens, to_example, to_head, to_token, WORD: tl.constexpr,
             ROWS: tl.constexpr, WIDTH: tl.constexpr, LOG_WIDTH: tl.constexpr,
-            PARTS: tl.constexpr, LOG_PARTS: tl.constexpr, BITS: tl.constexpr,
-            NORM: tl.constexpr, EPS: tl.constexpr, REACH: tl.constexpr, MOST: tl.constexpr,
+            PARTS: tl.constexpr, LOG_PARTS: tl.constexpr, FINE: tl.constexpr, BITS: tl.constexpr,
+            COARSE_BITS: tl.constexpr, NORM: tl.constexpr, EPS: tl.constexpr,
+            REACH: tl.constexpr, MOST: tl.constexpr, HELD: tl.constexpr,
             SINK: tl.constexpr, SINK_ALIGNED: tl.constexpr,
             PLAIN: tl.constexpr):  # fmt: skip
-    """The values that codes and scales stand for. `broken` is set for a scale below EPS, or with
-    which a vector REACH times as long as it has more than MOST."""
+    """The values that codes and scales stand for. `broken` is set for a scale that no encoder
+    writes and, unless all values are HELD, where one is no finite number: they are looked at if a
+    vector REACH times as long as its scale, and `far` more, has more than MOST."""
     tile, head, example = place(tl.program_id(0), tl.cdiv(tokens, ROWS), heads)
     first = tile * ROWS
     row = tl.arange(0, ROWS)
     valid = first + row < tokens
-    ROW_BYTES: tl.constexpr = PARTS * WIDTH * BITS // 8
+    ROW_BYTES: tl.constexpr = FINE * WIDTH * BITS // 8
+    COARSE_BYTES: tl.constexpr = (PARTS - FINE) * WIDTH * COARSE_BITS // 8
     payload = payload_of(memory, starts, stride, example, batch, WORD)
-    base = payload + tl.multiple_of(second, WORD)
-    base += (head * tokens + first).to(tl.int64) * ROW_BYTES
+    before = (head * tokens + first).to(tl.int64)
+    base = payload + tl.multiple_of(second, WORD) + before * ROW_BYTES
+    coarse = payload + tl.multiple_of(third, WORD) + before * COARSE_BYTES
     values = ()
     for part in tl.static_range(PARTS):
-        own = base + part * (WIDTH * BITS // 8)
-        numbers = load_numbers(own, valid, ROWS, WIDTH, BITS, ROW_BYTES)
-        values = values + (looked_up(levels, numbers, PLAIN),)
-    own = payload.to(tl.pointer_type(tl.float16)) + (head * tokens + first).to(tl.int64)
-    wide = tl.load(own + row, mask=valid, other=1.0).to(tl.float32)
-    sent = (wide >= EPS) & (wide * REACH <= MOST)  # neither holds for NaN
+        if part < FINE:
+            own = base + part * (WIDTH * BITS // 8)
+            numbers = load_numbers(own, valid, ROWS, WIDTH, BITS, ROW_BYTES)
+            values = values + (looked_up(levels, numbers, PLAIN),)
+        else:
+            own = coarse + (part - FINE) * (WIDTH * COARSE_BITS // 8)
+            numbers = load_numbers(own, valid, ROWS, WIDTH, COARSE_BITS, COARSE_BYTES)
+            values = values + (looked_up(levels + (1 << BITS), numbers, PLAIN),)
+    scales = payload.to(tl.pointer_type(tl.float16)) + before
+    wide = tl.load(scales + row, mask=valid, other=1.0).to(tl.float32)
+    sent = (wide >= EPS) & (wide <= LARGEST_HALF)  # neither holds for NaN
     if tl.max(1 - sent.to(tl.int32), 0) > 0:
         tl.store(broken, 1)
-    put(sinks, values, wide, flips, example, batch, head, first, valid, to_example, to_head,
-        to_token, ROWS, WIDTH, LOG_WIDTH, PARTS, LOG_PARTS, NORM, SINK,
+    doubt = tl.max(1 - (wide * REACH + far <= MOST).to(tl.int32), 0)
+    told = None if HELD else broken
+    mean, there = means, valid[:, None]
+    if means is not None:
+        mean, there = mean_rows(means, layers, lists, at, positions, list_size, by_row, example,
+                                batch, head, heads, first, valid, ROWS,
+                                PARTS * WIDTH)  # fmt: skip
+    put(sinks, values, wide, flips, mean, there, doubt, told, example, batch, head, first, valid,
+        to_example, to_head, to_token, ROWS, WIDTH, LOG_WIDTH, PARTS, LOG_PARTS, NORM, SINK,
         SINK_ALIGNED)  # fmt: skip

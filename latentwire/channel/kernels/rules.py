@@ -1,6 +1,8 @@
 """What the kernels must know of a codec: its rule, and the tables that a device keeps for it."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -18,7 +20,6 @@ from latentwire.channel.nf4 import NF4
 from latentwire.channel.rotation import Rotation
 from latentwire.channel.symmetric import Symmetric
 
-ROTATED_BITS = (2, 3, 4)
 PACKED_BITS = (2, 3, 4, 8)  # of codes that `store_codes` packs
 
 
@@ -35,16 +36,20 @@ class KernelSpec:
     per_unit: int = 0  # cells a unit, where many boundaries are looked up by cell
     levels: tuple[float, ...] = ()
     boundaries: tuple[float, ...] = ()
+    # Of the second half of a rotated row, where its codes have fewer bits and a field of their own.
+    coarse_bits: int = 0
+    coarse_levels: tuple[float, ...] = ()
+    coarse_boundaries: tuple[float, ...] = ()
 
     @property
     def over_tokens(self) -> bool:
         """Whether tokens share scales, which are known when all have been read."""
         return self.scales != "token"
 
-    @property
-    def fields_behind(self) -> int:
-        """How many fields of a payload stand behind its first."""
-        return 2 if self.name == "zero_point" else 1
+    def behind(self, fields: Sequence[int]) -> Sequence[int]:
+        """Of where a payload's fields begin, those behind the first that every kernel of the rule
+        wants to know."""
+        return fields[1:3] if self.name == "zero_point" else fields[1:2]
 
 
 @cache
@@ -65,11 +70,23 @@ def spec_of(codec: Codec) -> KernelSpec | None:
     if isinstance(codec, FP8):
         name = "e4m3" if codec.dtype == torch.float8_e4m3fn else "e5m2"
         return KernelSpec(name, 8, codec.largest_code, EPS, "head")
-    if isinstance(codec, Rotation) and codec.bits in ROTATED_BITS:
-        bits = int(codec.bits)
-        levels, bounds = rotation.levels(bits), rotation.BOUNDARIES[bits]
-        return KernelSpec("rotation", bits, 1.0, EPS16, "token", 0, 0, levels, bounds)
+    if isinstance(codec, Rotation):
+        return _of_rotation(codec.bits)
     return None
+
+
+def _of_rotation(rate: float) -> KernelSpec:
+    bits, coarse = math.ceil(rate), math.floor(rate)
+    levels, bounds = rotation.levels(bits), rotation.BOUNDARIES[bits]
+    spec = KernelSpec("rotation", bits, 1.0, EPS16, "token", 0, 0, levels, bounds)
+    if coarse == bits:
+        return spec
+    return replace(
+        spec,
+        coarse_bits=coarse,
+        coarse_levels=rotation.levels(coarse),
+        coarse_boundaries=rotation.BOUNDARIES[coarse],
+    )
 
 
 @cache
@@ -94,9 +111,11 @@ def cells(rule: KernelSpec) -> tuple[int, tuple[float, ...], tuple[int, ...]]:
 
 @cache
 def table(rule: KernelSpec, device: torch.device) -> Tensor | None:
-    """Levels by code with the cells behind them, where the rule has levels."""
+    """Levels by code with the cells behind them, where the rule has levels; the coarse ones follow
+    the fine."""
     if not rule.levels:
         return None
     _, boundaries, below = cells(rule)
     whole = torch.tensor(below, dtype=torch.int32).view(torch.float32)
-    return torch.cat([torch.tensor([*rule.levels, *boundaries]), whole]).to(device)
+    numbers = torch.tensor([*rule.levels, *rule.coarse_levels, *boundaries])
+    return torch.cat([numbers, whole]).to(device)

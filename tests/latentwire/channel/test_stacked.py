@@ -159,7 +159,8 @@ KIVI = tuple(
     Asymmetric(f"kivi{bits}_{axis}", 220 + bits, bits, axis)
     for bits, axis in ((8, "channel"), (3, "channel"), (4, "token"), (2, "token"))
 )
-WITH_FLOATS = (*(CODECS[name] for name in (*INTEGERS, "nf4", "rotate3")), *KIVI)  # as scales
+ROTATED = ("rotate1", "rotate1.5", "rotate3", "rotate3.5")
+WITH_FLOATS = (*(CODECS[name] for name in (*INTEGERS, "nf4", *ROTATED)), *KIVI)  # as scales
 WITH_KERNELS = (*WITH_FLOATS, CODECS["mxfp4"])
 
 
