@@ -26,8 +26,8 @@ NOT_A_NUMBER = tl.constexpr(255)
 
 @triton.jit
 def times_power(x, exponent):
-    """x * 2^exponent (from -128 to 128, of each block), by the reference's two factors: they decide
-    which small negative numbers become zeros without a sign."""
+    """x * 2^exponent (from -127 to 128, of each block), in two factors: at either end one has no
+    bits as a normal number."""
     half = exponent >> 1
     rest = exponent - half
     x = x * ((half + BIAS) << 23).to(tl.float32, bitcast=True)[:, :, None]

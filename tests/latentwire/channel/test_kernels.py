@@ -23,6 +23,7 @@ from latentwire.channel.mxfp4 import MAGNITUDES
 from latentwire.channel.nf4 import LEVELS
 from latentwire.channel.registry import CODECS
 from latentwire.channel.rotation import Rotation
+from latentwire.channel.symmetric import Symmetric
 
 INTEGERS = [
     f"int{bits}{axis}" for axis in ("", "_layer", "_token", "_group") for bits in (8, 4, 3, 2)
@@ -468,6 +469,7 @@ def test_what_is_supported() -> None:
     some = EXACT[0]
     assert supports(some, x) is (INTERPRETED or (ON_GPU and available()))
     assert not any(supports(CODECS[name], x) for name in ("bf16", "fp16", "fp32"))
+    assert not supports(Symmetric("int5", 211, 5, "head"), x)
     for tensor in (x.double(), x[..., :48], x.mT, x[:, :, :0], x[0], x[..., ::2]):
         assert not supports(some, tensor)
 
