@@ -94,9 +94,9 @@ def on_device(
         pin_memory=device.type == "cuda",
     )
     _say_once_that_bytes_are_not_written()
-    for row, data in zip(host.unbind(), rows, strict=True):
-        if length:  # on all cores, and without Python's lock
-            row[place : place + length].copy_(torch.frombuffer(data, dtype=torch.uint8))
+    if length:  # on all cores, and without Python's lock
+        sent = [torch.frombuffer(data, dtype=torch.uint8) for data in rows]
+        torch._foreach_copy_([*host[:, place : place + length].unbind()], sent)
     return host.to(device, non_blocking=True)
 
 
