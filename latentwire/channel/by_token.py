@@ -11,18 +11,20 @@ order, by its own codec.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from c2c.cache import KVCache, concatenate, tokens_at
+from c2c.cache import KVCache, tokens_at
 from c2c.on_device import on_device
+from latentwire.channel import stacked
 from latentwire.channel.codec import CodecError
 from latentwire.channel.codec_names import BY_TOKEN
-from latentwire.channel.device_codec import DeviceCodec, any_of
+from latentwire.channel.device_codec import DeviceCodec, any_of, unsent
 from latentwire.channel.header_fields import PacketError, Reader
-from latentwire.channel.layout import Layout, tensor_of
+from latentwire.channel.layout import Layout, Site, tensor_of
 from latentwire.channel.mixed_precision import ScheduleError
 from latentwire.channel.payload_lengths import known_payload_bytes
 from latentwire.channel.payload_parts import pack, packed_bytes, unpack
@@ -64,16 +66,23 @@ class ByToken(DeviceCodec):
         return torch.cat([each.written_alone(own, sub) for each, sub, own in parts], -1)
 
     def read(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> tuple[KVCache, Tensor]:
-        arrived, doubts = [], []
-        for each, sub, own in self._split(data, layout):
-            found, doubt = each.read(own, sub, dtype)
-            arrived.append(found)
-            doubts.append(doubt)
-        doubt = any_of(doubts, data.device)
-        if len(arrived) == 1:
-            return arrived[0], doubt
+        parts = self._split(data, layout)
+        if len(parts) == 1:
+            ((each, sub, own),) = parts
+            return each.read(own, sub, dtype)
+        heads, tokens, head_dim = layout.shape
+        shape = len(layout.sent), len(data), heads, tokens, head_dim
+        whole, doubts, start = torch.empty(shape, dtype=dtype, device=data.device), [], 0
+        for each, sub, own in parts:  # class by class, then all tokens to their places at once
+            into = whole[..., start : start + sub.tokens, :]
+            doubts.append(each.read(own, sub, dtype, into=into)[1])
+            start += sub.tokens
         back = np.argsort(np.concatenate([at for _, at, _ in self._parts(layout)]))
-        return _reordered(arrived, back, layout), doubt
+        if layout.sent:
+            whole = stacked.reordered(whole.unbind(), torch.from_numpy(back))
+        like = unsent(layout, len(data), whole)
+        arrived = layout.cache(dict(zip(layout.sent, whole.unbind(), strict=True)), like)
+        return arrived, any_of(doubts, data.device)
 
     def refuse(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> None:
         for each, sub, own in self._split(data, layout):
@@ -86,11 +95,13 @@ class ByToken(DeviceCodec):
             ((place, _, sub),) = parts
             return [(self.classes[place], sub, cache)]
         order = np.concatenate([at for _, at, _ in parts])
-        by_class, start, found = _reordered([cache], order, layout), 0, []
+        sent = [tensor_of(cache, *site) for site in layout.sent]
+        whole = stacked.reordered(sent, torch.from_numpy(order)) if sent else None
+        found, start = [], 0
         for place, _, sub in parts:
-            stop = start + sub.tokens
-            found.append((self.classes[place], sub, by_class.section(start, stop)))
-            start = stop
+            own = {} if whole is None else _section(whole, start, sub)
+            found.append((self.classes[place], sub, sub.cache(own, cache.keys[0])))
+            start += sub.tokens
         return found
 
     def _split(self, data: Tensor, layout: Layout) -> list[tuple[PerTensor, Layout, Tensor]]:
@@ -135,29 +146,36 @@ class ByToken(DeviceCodec):
         """The class of each token; empty where all have the first."""
         return layout.classes if self.told is None else self.told
 
-    def _parts(self, layout: Layout) -> list[tuple[int, np.ndarray | None, Layout]]:
+    def _parts(self, layout: Layout) -> Sequence[tuple[int, np.ndarray | None, Layout]]:
         """Of each class that has tokens, by number: which it is, its tokens' places (None: all),
         and a layout of as many. CodecError where tokens differ by layer."""
         _ = layout.shape
-        of_tokens = np.frombuffer(self._of_tokens(layout), np.uint8)
-        if not len(of_tokens):
-            return [(0, None, _of_count(layout, layout.tokens))]
-        if len(of_tokens) != layout.tokens or int(of_tokens.max()) >= len(self.classes):
+        of_tokens = self._of_tokens(layout)
+        parts = _parts_of(tuple(each.number for each in self.classes), of_tokens, layout)
+        if not parts:
             raise CodecError(f"{self.name}: the classes are not those of {layout.tokens} tokens")
-        found = [(place, np.flatnonzero(of_tokens == place)) for place in range(len(self.classes))]
-        found.sort(key=lambda part: self.classes[part[0]].number)
-        return [(place, at, _of_count(layout, len(at))) for place, at in found if len(at)]
+        return parts
 
 
-def _reordered(caches: Sequence[KVCache], order: np.ndarray, layout: Layout) -> KVCache:
-    """What is sent of caches one behind the other, its tokens in another order; all layers at
-    once."""
-    if not layout.sent:
-        return caches[0] if len(caches) == 1 else concatenate(caches, 2)
-    stacks = [torch.stack([tensor_of(cache, *site) for site in layout.sent]) for cache in caches]
-    index = on_device(torch.from_numpy(order), stacks[0].device)
-    whole = torch.cat(stacks, 3).index_select(3, index)
-    return layout.cache(dict(zip(layout.sent, whole.unbind(), strict=True)))
+@lru_cache(1 << 6)  # several things are asked of one packet's
+def _parts_of(
+    numbers: tuple[int, ...], of_tokens: bytes, layout: Layout
+) -> list[tuple[int, np.ndarray | None, Layout]]:
+    """`_parts` of classes whose codecs have these numbers; none where tokens are not of these."""
+    if not of_tokens:
+        return [(0, None, _of_count(layout, layout.tokens))]
+    given = np.frombuffer(of_tokens, np.uint8)
+    if len(given) != layout.tokens or int(given.max()) >= len(numbers):
+        return []
+    found = [(place, np.flatnonzero(given == place)) for place in range(len(numbers))]
+    found.sort(key=lambda part: numbers[part[0]])
+    return [(place, at, _of_count(layout, len(at))) for place, at in found if len(at)]
+
+
+def _section(stack: Tensor, start: int, layout: Layout) -> dict[Site, Tensor]:
+    """What is sent of as many tokens as a layout has, out of a stack [N, B, H, T, D]."""
+    own = stack[..., start : start + layout.tokens, :].unbind()
+    return dict(zip(layout.sent, own, strict=True))
 
 
 def _of_count(layout: Layout, tokens: int) -> Layout:

@@ -57,12 +57,23 @@ class PerTensor(DeviceCodec):
         return on_device([memoryview(each) for each in alone], torch.device("cpu"))
 
     def read(
-        self, data: Tensor, layout: Layout, dtype: torch.dtype, means: MeansOf | None = None
+        self,
+        data: Tensor,
+        layout: Layout,
+        dtype: torch.dtype,
+        means: MeansOf | None = None,
+        into: Tensor | None = None,
     ) -> tuple[KVCache, Tensor]:
+        """See `DeviceCodec`; in new memory, or `into` a stack of all that is sent, [N, B, H, T, D]
+        of which D alone need be contiguous."""
         tensors: dict[Site, Tensor] = {}
         doubts = []
         for group in self._groups(layout):
-            x, doubt = stacked.decode(group, data, dtype, means and means(group.sites))
+            own = None if into is None else _consecutive(into, group, layout)
+            x, doubt = stacked.decode(group, data, dtype, means and means(group.sites), own)
+            if into is not None and own is None:
+                for site, arrived in zip(group.sites, x, strict=True):
+                    into[layout.sent.index(site)].copy_(arrived)
             tensors |= zip(group.sites, x, strict=True)
             doubts.append(doubt)
         like = unsent(layout, len(data), data.new_empty(0, dtype=dtype))
@@ -137,6 +148,14 @@ class PerTensor(DeviceCodec):
             found[key].append((kind, layer), start)
             start += found[key].size
         return [*found.values()]
+
+
+def _consecutive(stack: Tensor, group: Group, layout: Layout) -> Tensor | None:
+    """A group's part of a stack of all that is sent, where it is one: of uniform codecs, and of
+    those by kind."""
+    first = layout.sent.index(group.sites[0])
+    last = first + len(group.sites)
+    return stack[first:last] if layout.sent[first:last] == tuple(group.sites) else None
 
 
 def uniform(codec: Codec) -> PerTensor:

@@ -41,22 +41,29 @@ def encode(
 
 
 def decode(
-    group: Group, data: Tensor, dtype: torch.dtype, means: Means | None = None
+    group: Group,
+    data: Tensor,
+    dtype: torch.dtype,
+    means: Means | None = None,
+    into: Tensor | None = None,
 ) -> tuple[Sequence[Tensor], Tensor]:
     """A group's tensors, N of [B, H, T, D] in `dtype`, out of payloads uint8 [B, bytes], their
     means added in float32; and whether their codec may refuse one, or `dtype` not hold it (bool
-    []). Waits for no device."""
+    []). In new memory, or `into` a stack [N, B, H, T, D] with D contiguous. Waits for no device."""
     codec = group.codec
-    whole = (len(group.sites), len(data), *group.shape)
-    sink = Stack.within(torch.empty(whole, dtype=dtype, device=data.device))
+    if into is None:
+        whole = (len(group.sites), len(data), *group.shape)
+        sink = Stack.within(torch.empty(whole, dtype=dtype, device=data.device))
+    else:
+        sink = Stack.alike(into.unbind())
     room = group.room(data)
     if room.word % LEAST or not launch.supports(codec, sink.tensors[0]):
-        if means is None:
-            x, doubt = codec.decode_all(group.read(data), group.shape, dtype)
-            return x.unbind(), doubt
-        x, doubt = codec.decode_all(group.read(data), group.shape)
-        x = torch.stack(means.moved(x.unbind(), torch.add)).to(dtype)
-        return x.unbind(), doubt | not_finite(x)
+        own = torch.float32 if means else dtype
+        x, doubt = codec.decode_all(group.read(data), group.shape, own)
+        if means:
+            x = torch.stack(means.moved(x.unbind(), torch.add)).to(dtype)
+            doubt = doubt | not_finite(x)
+        return (x if into is None else into.copy_(x)).unbind(), doubt
     broken = torch.zeros(1, dtype=torch.int32, device=data.device)
     launch.decode(codec, room, sink, broken, means)
     return sink.tensors, broken[0] > 0
@@ -94,6 +101,14 @@ def take(tensors: Sequence[Tensor], index: Tensor) -> Sequence[Tensor]:
         return wide.take(tensor, (row, head, index[number % lists][:, None]))
 
     return [taken(*each) for each in enumerate(tensors)]
+
+
+def reordered(tensors: Sequence[Tensor], order: Tensor) -> Tensor:
+    """Of N tensors [B, H, T, D] the tokens at `order`, int64 [K] on the host: [N, B, H, K, D]."""
+    if readable(tensors[0]) and len(_alike(tensors)) == 1:
+        return on_caches.reordered(Stack.alike(tensors), order)
+    whole = torch.stack([*tensors])
+    return whole.index_select(3, on_device(order, whole.device))
 
 
 def no_numbers(caches: Sequence[Sequence[Tensor]]) -> Tensor:

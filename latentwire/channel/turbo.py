@@ -14,7 +14,7 @@ addition. Parameters in the packet: the first 8 bytes of the calibration's sha25
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -69,9 +69,9 @@ class Turbo(DeviceCodec):
     def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
         return self._rotation.round_trip(cache, layouts, self._means(layouts, cache.keys[0].device))
 
-    @cached_property
+    @property
     def _rotation(self) -> PerTensor:
-        return uniform(Rotation(self.name, self.number, self.bits))
+        return _rotation(self.name, self.number, self.bits)
 
     def _means(self, layouts: Sequence[Layout], device: torch.device) -> MeansOf:
         """What is taken from tensors of a batch [B, H, T, D] with these layouts."""
@@ -85,7 +85,11 @@ class Turbo(DeviceCodec):
         if not keyed:
             return lambda sites: None
         differ = any(layout.by_layer for layout in layouts)
-        places = [padded_positions(layouts, layer) for layer in (keyed if differ else keyed[:1])]
+        if len(layouts) == 1 and layouts[0].tokens and not differ:
+            places = [layouts[0].positions()[None]]
+        else:
+            own_layers = keyed if differ else keyed[:1]
+            places = [padded_positions(layouts, layer) for layer in own_layers]
         last = max(int(each.max()) for each in places)
         if last < MOST_TABLED:
             table, largest = _tabled(calibration, 1 << last.bit_length(), device)
@@ -107,6 +111,12 @@ class Turbo(DeviceCodec):
             return Means(table, largest, layers, lists, at)
 
         return means
+
+
+@cache
+def _rotation(name: str, number: int, bits: float) -> PerTensor:
+    """One for all packets: much is known by it."""
+    return uniform(Rotation(name, number, bits))
 
 
 def _turned(calibration: Calibration, positions: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentwire.channel.kernels.pointer_stack import Stack, on_their_device
+from latentwire.channel.kernels.pointer_stack import Stack, on_their_device, with_more
 from latentwire.channel.kernels.programs import largest, tuned, type_of
 
 LOOKED_AT = 64  # keys that a program looks at together
@@ -30,21 +30,33 @@ def no_numbers(tensors: Tensors) -> Tensor:
 def take(tensors: Tensors, index: Tensor) -> Tensor:
     """Of N tensors [B, H, T, D] the tokens at `index`, int64 [L, B, K], whose list n % L is tensor
     n's: [N, B, H, K, D]."""
+    source = Stack.of(tensors)
+    addresses = on_their_device(source.tensors[0], source.addresses)
+    return _taken(source, addresses, index.contiguous())
+
+
+def reordered(tensors: Tensors, order: Tensor) -> Tensor:
+    """Of N tensors [B, H, T, D] the tokens at `order`, int64 [K] on the host: [N, B, H, K, D]."""
+    source = Stack.of(tensors)
+    addresses, index = with_more(source.tensors[0], order, source.addresses)
+    return _taken(source, addresses, index[None, None])
+
+
+def _taken(source: Stack, addresses: Tensor, index: Tensor) -> Tensor:
     from latentwire.channel.kernels import take_kernels
 
-    source = Stack.of(tensors)
     first = source.tensors[0]
     batch, heads, _, head_dim = first.shape
-    lists, _, count = index.shape
+    lists, listed, count = index.shape
     shape = len(source.tensors), batch, heads, count, head_dim
     taken = torch.empty(shape, dtype=first.dtype, device=first.device)
     rows, warps, _ = tuned(head_dim)
     tiles = len(source.tensors) * batch * heads * -(-count // rows)
     with torch.cuda.device_of(first):
         take_kernels.take[(tiles,)](
-            on_their_device(first, source.addresses), index.contiguous(), taken, lists, batch,
-            heads, count, *first.stride()[:3], D=head_dim, ROWS=rows, TYPE=type_of(first.dtype),
-            ALIGNED=source.aligned, num_warps=warps,
+            addresses, index, taken, lists, listed, batch, heads, count, *first.stride()[:3],
+            D=head_dim, ROWS=rows, TYPE=type_of(first.dtype), ALIGNED=source.aligned,
+            num_warps=warps,
         )  # fmt: skip
     return taken
 

@@ -75,6 +75,7 @@ def spec_of(codec: Codec) -> KernelSpec | None:
     return None
 
 
+@cache
 def _of_rotation(rate: float) -> KernelSpec:
     bits, coarse = math.ceil(rate), math.floor(rate)
     levels, bounds = rotation.levels(bits), rotation.BOUNDARIES[bits]

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_link import GEOMETRY, LINK, make_cache
 
-from c2c.cache import KVCache
+from c2c.cache import Geometry, KVCache
 from latentwire.channel import registry
+from latentwire.channel.by_token import ByToken
 from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.header_fields import PacketError, Reader
 from latentwire.channel.layout import Layout, tensor_of
@@ -66,6 +67,38 @@ def test_a_class_is_coded_as_if_it_were_all(rows: list[list[int]], plain: bool) 
                     assert torch.equal(
                         tensor_of(received, *site)[:, :, at], tensor_of(expected, *site)
                     )
+
+
+@pytest.mark.parametrize("name", ["tokens:int8:int4:rotate2.5", "tokens:bf16:kivi4:int4"])
+@pytest.mark.parametrize("keys", [(0, 1), ()])
+def test_classes_are_coded_where_kernels_are_too(name: str, keys: tuple[int, ...]) -> None:
+    """Widths of heads that kernels know: the bytes and numbers of each class' tokens alone."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    classes = bytes([1, 0, 2, 2, 1, 0, 1])
+    layout = Layout(Geometry(2, 2, 64), keys, (1,), (range(3, 10),), classes=classes)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 2, 2, 7, 64, generator=generator).to(device, torch.float16)
+    cache, made = KVCache(tuple(x[:2]), tuple(x[2:])), registry.codec(name)
+    assert isinstance(made, ByToken)
+    data = made.payloads(cache, layout)
+    arrived = made.caches(data, layout, torch.float16)
+    direct, (length, _) = made.round_trip(cache, [layout, layout])
+    assert data.shape[1] == length == made.payload_bytes(layout)
+    start = 0
+    for place in sorted(range(3), key=lambda place: made.classes[place].number):
+        at = [token for token, own in enumerate(classes) if own == place]
+        own = replace(layout, runs=(range(len(at)),), classes=b"")
+        alone = made.classes[place]
+        rows = alone.payloads(cache.map(lambda x, at=at: x[:, :, at]), own)
+        assert torch.equal(data[:, start : start + rows.shape[1]], rows)
+        start += rows.shape[1]
+        expected = alone.caches(rows, own, torch.float16)
+        for site in layout.sent:
+            assert torch.equal(tensor_of(arrived, *site)[:, :, at], tensor_of(expected, *site))
+            assert torch.equal(tensor_of(direct, *site)[:, :, at], tensor_of(expected, *site))
+    cache.values[1][1, 0, 6, 5] = torch.inf
+    assert bool(made.write(cache, layout, data))
+    assert bool(made.read(data.fill_(255), layout, torch.float16)[1])
 
 
 def test_one_class_costs_two_bytes_more_than_its_codec() -> None:

@@ -364,7 +364,7 @@ def test_means_are_taken_and_added(bits: float, lists: int, rows: int, dtype: to
 
 
 @kernels_run
-@pytest.mark.parametrize(("scale", "mean"), [(3000.0, 0.0), (20000.0, 0.0), (1.0, 7e4)])
+@pytest.mark.parametrize(("scale", "mean"), [(6000.0, 0.0), (20000.0, 0.0), (1.0, 7e4)])
 @pytest.mark.parametrize("means", [False, True])
 def test_numbers_that_a_dtype_does_not_hold_are_found(
     scale: float, mean: float, means: bool
@@ -383,6 +383,18 @@ def test_numbers_that_a_dtype_does_not_hold_are_found(
     decode(codec, room, found, broken, own)
     assert bool(broken) == (not bool(torch.isfinite(found[0]).all()))
     assert bool(broken) == (scale == 20000 or (means and mean == 7e4))
+
+
+@pytest.mark.skipif(not (ON_GPU and available()), reason="the interpreter truncates to bfloat16")
+def test_a_mean_that_bfloat16_does_not_hold_is_found() -> None:
+    codec, x = CODECS["rotate2"], torch.zeros(1, 2, 5, 64, device=DEVICE)
+    room, table = encoded(codec, [x])[0], torch.zeros(1, 2, 1, 64, device=DEVICE)
+    at, found = torch.zeros(1, 1, 5, dtype=torch.int64), [x.bfloat16()]
+    for mean in (3.38e38, 3.4e38):
+        table[0, 1, 0, 63] = mean
+        broken = torch.zeros(1, dtype=torch.int32, device=DEVICE)
+        decode(codec, room, found, broken, Means(table, mean, [0], [0], at))
+        assert bool(broken) == (mean == 3.4e38)
 
 
 @kernels_run

@@ -17,6 +17,7 @@ from latentwire.channel import stacked
 from latentwire.channel.asymmetric import Asymmetric
 from latentwire.channel.codec import Codec, CodecError, NumbersRefused
 from latentwire.channel.device_codec import DeviceCodec, on_device, on_host
+from latentwire.channel.kernels.means import Means
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.packet import (
     Header,
@@ -178,11 +179,13 @@ def group_of(made: Codec, count: int, start: int = 0) -> Group:
     return group
 
 
-def encoded(group: Group, x: list[Tensor], place: int = 0) -> tuple[Tensor, bool]:
+def encoded(
+    group: Group, x: list[Tensor], place: int = 0, means: Means | None = None
+) -> tuple[Tensor, bool]:
     """Payloads uint8 [B, bytes] of rows that lie apart, and whether one may be refused."""
     size = place + len(x) * group.size
     out = torch.zeros(len(x[0]), -(-size // 16) * 16, dtype=torch.uint8, device=DEVICE)
-    doubt = stacked.encode(group, x, out[:, place:size])
+    doubt = stacked.encode(group, x, out[:, place:size], means)
     return out[:, place:size], bool(doubt)
 
 
@@ -294,6 +297,22 @@ def test_kernels_take_tensors_of_two_types_in_their_order() -> None:
     assert all(torch.equal(a, b) for a, b in zip(found, plain, strict=True))
 
 
+@kernels_run
+def test_each_of_two_types_has_its_own_means() -> None:
+    generator, tensors = torch.Generator().manual_seed(0), CODECS["rotate2"]
+    x = [torch.randn(2, 2, 5, 64, generator=generator).to(DEVICE) for _ in range(4)]
+    x[0], x[2] = x[0].half(), x[2].half()
+    table = torch.randn(3, 2, 7, 64, generator=generator).to(DEVICE)
+    at = torch.randint(0, 7, (2, 1, 5), generator=generator)
+    means = Means(table, float(table.abs().max()), [-1, 2, 0, 1], [0, 0, 1, 0], at)
+    group = group_of(tensors, 4)
+    data, _ = encoded(group, x, means=means)
+    still = torch.stack([each.float() for each in means.moved(x, torch.sub)])
+    plain, _ = tensors.encode_all(still)
+    for ours, theirs in zip(group.read(data), plain, strict=True):
+        assert torch.equal(ours.cpu(), theirs.cpu())
+
+
 @pytest.mark.skipif(not (ON_GPU and available()), reason="needs a CUDA device and Triton")
 @pytest.mark.parametrize("tensors", WITH_KERNELS, ids=lambda made: made.name)
 def test_kernels_take_tensors_that_lie_in_memory_in_several_ways(tensors: Codec) -> None:
@@ -322,6 +341,38 @@ def test_tokens_are_taken_of_each_tensor(lists: int, apart: bool, width: int) ->
         own = index[number % lists]
         expected = [tensor[:, own[row]] for row, tensor in enumerate(x[number])]
         assert torch.equal(found, torch.stack(expected))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("width", [6, 64])  # kernels take the second
+def test_tokens_are_brought_into_another_order(apart: bool, width: int) -> None:
+    """`apart`: tensors that do not lie in memory alike."""
+    generator = torch.Generator().manual_seed(0)
+    whole = torch.randn(3, 2, 3, 71, width, generator=generator).half().to(DEVICE)
+    x = [tensor[:, :, 1:] for tensor in whole]
+    if apart:
+        x[1] = x[1].contiguous()
+    order = torch.randperm(70, generator=generator)
+    expected = torch.stack(x)[..., order.to(DEVICE), :]
+    assert torch.equal(stacked.reordered(x, order), expected)
+
+
+@pytest.mark.parametrize("name", ["int8", "rotate2.5", "int2", "kivi4", "alternating"])
+def test_what_arrives_may_stand_between_other_tokens(name: str) -> None:
+    """In a stack of all that is sent, whatever the codec and its kernels."""
+    layout = Layout(Geometry(2, 2, 64), (0, 1), (0, 1), (range(5),))
+    finer, coarser = CODECS["int8"], CODECS["int4"]
+    alternating = PerTensor("alternating", 9, 6, lambda kind, layer: (finer, coarser)[layer])
+    made = alternating if name == "alternating" else PER_TENSOR[name]
+    cache = random_cache(layout, 2, torch.float32)
+    data = made.payloads(cache, layout)
+    expected = made.caches(data, layout, torch.float16)
+    whole = torch.full((4, 2, 2, 9, 64), 7.0, dtype=torch.float16, device=DEVICE)
+    found, doubt = made.read(data, layout, torch.float16, into=whole[..., 2:7, :])
+    assert not bool(doubt) and same(found, expected, layout)
+    for site, tensor in zip(layout.sent, whole, strict=True):
+        assert torch.equal(tensor[..., 2:7, :], tensor_of(expected, *site))
+    assert bool((whole[..., :2, :] == 7).all()) and bool((whole[..., 7:, :] == 7).all())
 
 
 def test_a_reason_is_found_where_there_is_one() -> None:
