@@ -10,7 +10,8 @@ and copies by the profiler on CUDA, operations of torch on a CPU. A batch of 128
 cache and the share of what copying alone would need (the floor: reading the cache and writing the
 payload, or the reverse, at the device's measured copy, and the packets' bytes at the host's); and
 beside it, on the device alone, without the host's bytes. Bytes and numbers are compared with
-`alone` first; exits with 1 where one differs. Times are medians.
+`alone` first; exits with 1 where one differs. Times are medians; of several `--passes` over all
+codecs, for machines that others use too, the best median.
 
 `kvtc2` and `klt2` have a calibration that is fitted to as random numbers first: nearly all
 components are coded. Their packets are compared with a CPU's, byte by byte, and their numbers with
@@ -280,6 +281,18 @@ def header_calibration(header: Header) -> Calibration | None:
     return getattr(header.codec, "calibration", None)
 
 
+def quietest(passes: list[Row]) -> Row:
+    """Of each number the best of several passes: what others do on the machine makes none better."""
+    found = asdict(passes[0])
+    for row in passes[1:]:
+        for name, number in asdict(row).items():
+            if name.endswith(("_gb_s", "_percent")) and number is not None:
+                found[name] = max(found[name], number)
+            elif name.endswith("_ms") and number is not None:
+                found[name] = min(found[name], number)
+    return Row(**found)
+
+
 HEADINGS = (
     f"{'codec':18} {'ratio':>6} {'encode ms':>9} {'decode ms':>9} {'alone':>7} {'alone':>7}"
     f" {'launches':>9} {'batch GB/s':>13} {'% of floor':>11} {'device % copy':>13}"
@@ -312,6 +325,7 @@ def main() -> int:
     arguments.add_argument("--tokens", type=int, default=128)
     arguments.add_argument("--batch", type=int, default=128)
     arguments.add_argument("--budget", type=float, default=0.05, help="seconds of each work")
+    arguments.add_argument("--passes", type=int, default=1, help="of all; the best counts")
     options = arguments.parse_args()
     began, device = time.perf_counter(), torch.device(options.device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
@@ -326,7 +340,7 @@ def main() -> int:
     many = random_cache(options.batch, options.tokens, device)
     known = calibration(any(name in TRANSFORMED for name in options.codecs), device)
     one, few = many.rows(0, 1), many.rows(0, 2)
-    rows, wrong = [], []
+    headers = {}
     for asked in options.codecs:
         layout = Layout(
             GEOMETRY,
@@ -335,14 +349,21 @@ def main() -> int:
             (range(options.tokens),),
             classes=classes if asked.startswith("tokens") else b"",
         )
-        header = Header(codec(asked, known), IDENTITY, layout)
-        wrong += [asked] if differs(header, few, device) else []
-        rows.append(measure(header, one, many, speeds, options.budget))
-        print(line(rows[-1]), flush=True)
-        if isinstance(header.codec, KVTC):
-            print(parts(header.codec, many, layout, options.budget), flush=True)
+        headers[asked] = Header(codec(asked, known), IDENTITY, layout)
+    wrong = [asked for asked, header in headers.items() if differs(header, few, device)]
+    passes: dict[str, list[Row]] = {asked: [] for asked in headers}
+    for _ in range(options.passes):
+        for asked, header in headers.items():
+            passes[asked].append(measure(header, one, many, speeds, options.budget))
+            print(line(passes[asked][-1]), flush=True)
+            if isinstance(header.codec, KVTC):
+                print(parts(header.codec, many, header.layout, options.budget), flush=True)
+    rows = [quietest(each) for each in passes.values()]
+    if options.passes > 1:
+        print("\n".join(["the best of each:", *map(line, rows)]))
     print("DIFFERENT: " + ", ".join(wrong) if wrong else "nothing differs")
     facts = {"device": name, "torch": torch.__version__, "tokens": options.tokens}
+    facts |= {"passes": options.passes}
     facts |= {"batch": options.batch, "seconds": time.perf_counter() - began, "different": wrong}
     if options.output:
         record = facts | {"copies_bytes_a_second": asdict(speeds), "rows": list(map(asdict, rows))}
