@@ -22,13 +22,14 @@ import select
 import signal
 import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from blank_pictures import DRAWN, stand_ins
+from large_pages import gather, own_memory
 from launched import RUN, Forker
 
 LONGEST = 1 << 17  # bytes of a request
@@ -44,6 +45,7 @@ def wait_for_one(listener: socket.socket) -> None:
 def serve_all(listener: socket.socket) -> str | None:
     """Have a process `serve` each connection; returns in its children, as that does."""
     heed_nothing()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that have ended leave nothing
     while True:
         wait_for_one(listener)
         requests, _ = listener.accept()
@@ -54,42 +56,51 @@ def serve_all(listener: socket.socket) -> str | None:
 
 
 def serve(requests: socket.socket) -> str | None:
-    """Answer until nobody can ask any more; returns in a child, with the module that it is to run,
-    None for a script."""
+    """Answer until nobody can ask any more, and tell how processes have ended; returns in a child,
+    with the module that it is to run, None for a script."""
     heed_nothing()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    running: dict[int, tuple[int, int]] = {}  # what shows its end -> a process, where to tell it
     while True:
+        ready = select.select([requests, *running], [], [])[0]
+        for ended in running.keys() & set(ready):
+            tell_end(*running.pop(ended))
+            os.close(ended)
+        if requests not in ready:
+            continue
         text, files, _, _ = socket.recv_fds(requests, LONGEST, FILES)
         if not text:
             os._exit(0)
-        if os.fork() == 0:
+        *standard, status = files
+        if (pid := os.fork()) == 0:
             requests.close()
-            if keep(*files):
-                request = json.loads(text)
-                become(request, *files)
-                return request["module"] or fork_deliverers()
-        for file in files:
+            for file in [*running, *(told for _, told in running.values())]:
+                os.close(file)
+            request = json.loads(text)
+            become(request, *files)
+            return request["module"] or fork_deliverers()
+        for file in standard:
             os.close(file)
+        tell(status, pid)
+        running[os.pidfd_open(pid)] = pid, status
 
 
 def heed_nothing() -> None:
-    """Ctrl-C is for the tests, which close their end; keepers that have ended leave nothing."""
-    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+    """Ctrl-C is for the tests, which close their end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
-def keep(*files: int) -> bool:
-    """Fork once more: True in the child. This process waits for it, and tells how it ended."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    pid = os.fork()
-    if pid == 0:
-        return True
-    *standard, status = files
-    for file in standard:
-        os.close(file)
-    os.write(status, f"{pid}\n".encode())
-    _, ended = os.waitpid(pid, 0)
-    os.write(status, f"{os.waitstatus_to_exitcode(ended)}\n".encode())
-    os._exit(0)
+def tell(status: int, number: int) -> None:
+    """Write a number to who has asked for a process, if that is still there."""
+    with suppress(BrokenPipeError):
+        os.write(status, f"{number}\n".encode())
+
+
+def tell_end(pid: int, status: int) -> None:
+    """Tell how a process that has ended did so."""
+    tell(status, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    os.close(status)
 
 
 def become(request: dict[str, Any], *files: int) -> None:
@@ -207,6 +218,7 @@ if __name__ == "__main__":
     get_checkpoint_conversion_mapping("qwen3")  # compiles 800 expressions, and keeps them
     bundled_study()  # which each picture asks for, and which is kept
     gc.freeze()  # a collection in a child would copy every page
+    gather(own_memory())
     gc.enable()
     module = serve_all(listener)
     try:
