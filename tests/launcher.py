@@ -2,10 +2,13 @@
 
 A start takes longer to import what it needs than to do what most tests ask of it. `python
 launcher.py FD` waits for somebody to connect to the socket FD, imports it all, makes the tables of
-one store, and forks a child for each request that comes over a connection. The child runs
-entry_points/run.py as `__main__`, or another script or a module, with the arguments, folder,
-environment and files that the request gives, and ends as any Python process does. The launcher
-itself ends when its input does.
+one store, and forks a child for each request that comes over a connection. With a second socket
+there are two such processes, which share most imports: the second one's children are pytest's
+workers, in the environment of the tests.
+
+The child runs entry_points/run.py as `__main__`, or another script or a module, with the arguments,
+folder, environment and files that the request gives, and ends as any Python process does. The
+launcher itself ends when its input does.
 
 An entry point starts a process that delivers its results, which would import as much. So a child
 has a forker of its own, in its process group, that has opened nothing yet.
@@ -30,7 +33,7 @@ from typing import Any
 
 from blank_pictures import DRAWN, stand_ins
 from large_pages import gather, own_memory
-from launched import RUN, Forker
+from launched import RUN, Forker, surroundings
 
 LONGEST = 1 << 17  # bytes of a request
 FILES = 4  # input, output, errors, and where a process's number and exit status are written
@@ -78,7 +81,7 @@ def serve(requests: socket.socket) -> str | None:
                 os.close(file)
             request = json.loads(text)
             become(request, *files)
-            return request["module"] or fork_deliverers()
+            return None if request["plain"] else request["module"] or fork_deliverers()
         for file in standard:
             os.close(file)
         tell(status, pid)
@@ -112,7 +115,7 @@ def become(request: dict[str, Any], *files: int) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    if DRAWN not in os.environ:
+    if DRAWN not in os.environ and not request["plain"]:
         for replaced in stand_ins():
             setattr(*replaced)
     for number, file in enumerate(files[:-1]):
@@ -154,6 +157,8 @@ def fork_deliverers() -> str | None:
         return serve(theirs)
     os.waitpid(pid, 0)
     theirs.close()
+    from latentwire.tracking import outbox
+
     outbox.subprocess = Forker(ours).subprocess()
     return None
 
@@ -188,16 +193,16 @@ class Ending:
         os._exit(cls.status & 0xFF)
 
 
-if __name__ == "__main__":
-    atexit.register(Ending.now)  # before all others, so called after them
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # as every start without a terminal
-    listener = socket.socket(fileno=int(sys.argv[1]))
-    wait_for_one(listener)
-    gc.disable()  # nothing that is imported is garbage
+def import_what_reads_no_variables() -> None:
+    """What is the same in any environment (see `launched.READ_EARLY`), and takes longest."""
     import sqlite_stores
+    import torch.distributed.tensor  # noqa: F401
 
-    del sys.path[0]
-    runpy.run_path(RUN)  # what comes before the imports
+    sqlite_stores.make_the_first()
+
+
+def import_the_rest() -> None:
+    """The project and what it imports; and what is made once."""
     import transformers.models.auto.tokenization_auto
     import transformers.models.encoder_decoder
     import transformers.models.qwen2.modeling_qwen2
@@ -209,14 +214,47 @@ if __name__ == "__main__":
     import c2c
     import latentwire
     from latentwire.analysis.reproduction.published_accuracies import bundled_study
-    from latentwire.tracking import outbox
 
     import_all(latentwire)
     import_all(c2c)
-    sqlite_stores.make_the_first()
     Image.init()
     get_checkpoint_conversion_mapping("qwen3")  # compiles 800 expressions, and keeps them
     bundled_study()  # which each picture asks for, and which is kept
+
+
+def show_no_progress() -> None:
+    """As every start of an entry point without a terminal."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def part(entry_points: socket.socket, workers: socket.socket) -> socket.socket:
+    """Go on as two processes, one for each listener: which one this is for."""
+    if os.fork() == 0:
+        workers.close()
+        environment = surroundings()
+        os.environ.clear()
+        os.environ.update(environment)
+        show_no_progress()
+        return entry_points
+    entry_points.close()
+    import anyio
+
+    anyio.__doc__ = "PYTEST_DONT_REWRITE"  # pytest would warn that it comes too late for that
+    return workers
+
+
+if __name__ == "__main__":
+    atexit.register(Ending.now)  # before all others, so called after them
+    listener, *others = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
+    if not others:
+        wait_for_one(listener)
+        show_no_progress()
+    gc.disable()  # nothing that is imported is garbage
+    import_what_reads_no_variables()
+    sys.path.remove(str(Path(__file__).parent))
+    if others:
+        listener = part(listener, *others)
+    import_the_rest()
     gc.freeze()  # a collection in a child would copy every page
     gather(own_memory())
     gc.enable()
