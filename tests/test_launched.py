@@ -40,10 +40,11 @@ def test_it_is_a_process_of_its_own_in_its_folder(tmp_path: Path) -> None:
 
 def test_nobody_needs_to_wait_for_it(tmp_path: Path) -> None:
     """The launcher goes on where nobody wants to know how a process ended."""
-    process = Project(tmp_path).start("m2", help="")
+    process = Project(tmp_path).start("m3", **LONG)
     seen = psutil.Process(process.pid)
     assert isinstance(process, Launched)
     process.forget()
+    seen.kill()
     seen.wait()
     assert Project(tmp_path).run("m2", help="").returncode == 0
 
