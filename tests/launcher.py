@@ -16,6 +16,7 @@ has a forker of its own, in its process group, that has opened nothing yet.
 
 import atexit
 import ctypes
+import functools
 import gc
 import json
 import os
@@ -222,6 +223,17 @@ def import_the_rest() -> None:
     bundled_study()  # which each picture asks for, and which is kept
 
 
+def keep_versions() -> None:
+    """Each start compares 200 installed versions with the lock: they are looked up once."""
+    from latentwire.checks import packages
+    from latentwire.checks.report import CheckWarning
+    from latentwire.errors import LatentWireError
+
+    packages._version = functools.cache(packages._version)
+    with suppress(LatentWireError, CheckWarning):
+        packages.check_packages()
+
+
 def show_no_progress() -> None:
     """As every start of an entry point without a terminal."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -245,16 +257,17 @@ def part(entry_points: socket.socket, workers: socket.socket) -> socket.socket:
 
 if __name__ == "__main__":
     atexit.register(Ending.now)  # before all others, so called after them
-    listener, *others = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
+    first, *others = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
     if not others:
-        wait_for_one(listener)
+        wait_for_one(first)
         show_no_progress()
     gc.disable()  # nothing that is imported is garbage
     import_what_reads_no_variables()
     sys.path.remove(str(Path(__file__).parent))
-    if others:
-        listener = part(listener, *others)
+    listener = part(first, *others) if others else first
     import_the_rest()
+    if listener is first:
+        keep_versions()
     gc.freeze()  # a collection in a child would copy every page
     gather(own_memory())
     gc.enable()
