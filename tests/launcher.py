@@ -26,7 +26,8 @@ import select
 import signal
 import socket
 import sys
-from contextlib import ExitStack, suppress
+import tempfile
+from contextlib import ExitStack, chdir, suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -223,6 +224,20 @@ def import_the_rest() -> None:
     bundled_study()  # which each picture asks for, and which is kept
 
 
+def know_statements() -> None:
+    """Write a study, whose statements each start would compile anew."""
+    from studies import write_study
+
+    from latentwire.tracking.store import open_store
+
+    with tempfile.TemporaryDirectory() as name, chdir(name):
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{name}/mlflow.db"
+        store = open_store()
+        write_study(store, Path("content"))
+        del os.environ["MLFLOW_TRACKING_URI"]
+        store.client._tracking_client.store.engine.dispose()  # no child has its file open
+
+
 def keep_versions() -> None:
     """Each start compares 200 installed versions with the lock: they are looked up once."""
     from latentwire.checks import packages
@@ -263,11 +278,12 @@ if __name__ == "__main__":
         show_no_progress()
     gc.disable()  # nothing that is imported is garbage
     import_what_reads_no_variables()
-    sys.path.remove(str(Path(__file__).parent))
     listener = part(first, *others) if others else first
     import_the_rest()
+    know_statements()
     if listener is first:
         keep_versions()
+    sys.path.remove(str(Path(__file__).parent))
     gc.freeze()  # a collection in a child would copy every page
     gather(own_memory())
     gc.enable()
