@@ -3,13 +3,15 @@
 import gc
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from blank_pictures import stand_ins
 from examples import PROFILE
+from forked_python import write_worker
 from hypothesis import HealthCheck, settings
-from launched import SHARED, launcher_process, surroundings
+from launched import SHARED, launcher_process
 
 # The models are so small that sharing one step among threads costs ten times what it saves;
 # so too in the processes that tests start, up to eight at once.
@@ -28,11 +30,18 @@ LONG = ("slurm", "servers", "slow", "browser")  # marks, those of tests that wai
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Several workers have one launcher, which is a child of the process that has no tests."""
+    """Several workers have one launcher, which is a child of the process that has no tests. They
+    are forked from one that has the imports, but where there is a GPU: CUDA would not work."""
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
-        launcher = launcher_process(surroundings())
-        os.environ[SHARED] = launcher.__enter__()
-        config.add_cleanup(lambda: launcher.__exit__(None, None, None))
+        stack = ExitStack()
+        config.add_cleanup(stack.close)
+        names = ("launcher", "workers")
+        paths = stack.enter_context(launcher_process(os.environ, names))
+        os.environ[SHARED] = paths[0]
+        if not Path("/dev/nvidiactl").exists():
+            program = Path(paths[0]).with_name("python")
+            write_worker(program, paths[1])
+            config.option.tx = [f"popen//python={program}" for _ in config.option.tx]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,13 +15,16 @@ from types import FrameType
 
 from launched import RUN, Launcher, surroundings
 
+UNBUFFERED = "-u"  # what the program of pytest's workers is asked first, before `-c CODE`
 PASSED_ON = {signal.SIGINT, signal.SIGTERM}
 
 
-def main(path: str, arguments: list[str]) -> None:
-    """End as the process of the entry point does."""
+def main(path: str, asked: str, *arguments: str) -> None:
+    """End as the process of the entry point does, or that of a worker."""
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # until there is a process to tell
-    process = Launcher(path, surroundings()).start_here(arguments, Path.cwd(), os.environ)
+    launcher = Launcher(path, surroundings())
+    start = launcher.start_code if asked == UNBUFFERED else launcher.start_here
+    process = start(arguments, Path.cwd(), os.environ)
 
     def pass_on(number: int, _: FrameType | None) -> None:
         with suppress(ProcessLookupError):
@@ -49,5 +52,12 @@ def write_python(program: Path, launcher: Launcher) -> None:
     program.chmod(0o755)
 
 
+def write_worker(program: Path, path: str) -> None:
+    """Write an executable that stands for the `python` of pytest's workers, which are forked by
+    what listens at `path`."""
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} {path} "$@"\n')
+    program.chmod(0o755)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[3:])
+    main(*sys.argv[1:])

@@ -21,6 +21,7 @@ from typing import IO
 # What processes read while they import: the launcher's children have its values of these.
 READ_EARLY = ("CUDA_", "HF_", "OMP_", "TRANSFORMERS_", "PYTHON", "LD_")
 
+CODE = str(Path(__file__).with_name("run_code.py"))
 RUN = str(Path(__file__).parents[1] / "entry_points" / "run.py")
 SHARED = "TESTS_LAUNCHER"  # environment: where the launcher of these tests listens
 _ENDED_LAST = ExitStack()
@@ -89,6 +90,10 @@ class Launched:
         self.wait(timeout)
         return said[0], said[1]
 
+    def forget(self) -> None:
+        """Let nobody know how it ends."""
+        self._status.close()
+
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
             os.kill(self.pid, number)
@@ -125,7 +130,9 @@ class Forker:
     ) -> int:
         """Have a process started with three standard files; where its number and, later, its exit
         status can be read."""
-        text = json.dumps({"environment": dict(environment), "apart": False, **request})
+        text = json.dumps(
+            {"environment": dict(environment), "apart": False, "plain": False, **request}
+        )
         ours, theirs = os.pipe()
         socket.send_fds(self._socket, [text.encode()], [*files, theirs])
         os.close(theirs)
@@ -168,6 +175,14 @@ class Launcher(Forker):
     ) -> Launched:
         """An entry point that has this process's own standard files."""
         request = {"module": None, "options": list(options), "folder": str(folder)}
+        return Launched(options, self.ask(request, environment, [0, 1, 2]), [])
+
+    def start_code(
+        self, options: Sequence[str], folder: Path, environment: Mapping[str, str]
+    ) -> Launched:
+        """`python -c CODE` with this process's own standard files and without stand-ins."""
+        request = {"module": None, "script": CODE, "options": list(options), "plain": True}
+        request |= {"folder": str(folder)}
         return Launched(options, self.ask(request, environment, [0, 1, 2]), [])
 
     def start_script(
@@ -263,24 +278,29 @@ def _early(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def launcher_process(environment: Mapping[str, str]) -> Iterator[str]:
-    """Where a process listens that will have all imports once somebody has connected to it; it ends
-    with the block, or with this process."""
-    with (
-        tempfile.TemporaryDirectory(prefix="lw-") as folder,
-        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener,
-    ):
-        path = f"{folder}/launcher"  # short, as a socket's must be
-        listener.bind(path)
-        listener.listen()
+def launcher_process(
+    environment: Mapping[str, str], names: Sequence[str] = ("launcher",)
+) -> Iterator[list[str]]:
+    """Where processes listen that have all imports, one for each name: a single one imports them
+    once somebody has connected to it. They end with the block, or with this process."""
+    with tempfile.TemporaryDirectory(prefix="lw-") as folder, ExitStack() as stack:
+        paths = [f"{folder}/{name}" for name in names]  # short, as a socket's must be
+        listeners = []
+        for path in paths:
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            listeners.append(stack.enter_context(listener))
+            listener.bind(path)
+            listener.listen()
+        numbers = [listener.fileno() for listener in listeners]
         process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("launcher.py")), str(listener.fileno())],
+            [sys.executable, str(Path(__file__).with_name("launcher.py")), *map(str, numbers)],
             env=dict(environment),
             stdin=subprocess.PIPE,
-            pass_fds=[listener.fileno()],
+            pass_fds=numbers,
         )
-        listener.close()
-        yield path
+        for listener in listeners:
+            listener.close()
+        yield paths
         assert process.stdin is not None
         process.stdin.close()
         process.wait()
@@ -290,7 +310,9 @@ def launcher_process(environment: Mapping[str, str]) -> Iterator[str]:
 def the_launcher() -> Launcher:
     """The one of these tests, which all their processes share."""
     environment = surroundings()
-    path = os.environ.get(SHARED) or _ENDED_LAST.enter_context(launcher_process(environment))
+    path = os.environ.get(SHARED)
+    if path is None:
+        (path,) = _ENDED_LAST.enter_context(launcher_process(environment))
     return Launcher(path, environment)
 
 

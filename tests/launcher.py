@@ -2,10 +2,13 @@
 
 A start takes longer to import what it needs than to do what most tests ask of it. `python
 launcher.py FD` waits for somebody to connect to the socket FD, imports it all, makes the tables of
-one store, and forks a child for each request that comes over a connection. The child runs
-entry_points/run.py as `__main__`, or another script or a module, with the arguments, folder,
-environment and files that the request gives, and ends as any Python process does. The launcher
-itself ends when its input does.
+one store, and forks a child for each request that comes over a connection. With a second socket
+there are two such processes, which share most imports: the second one's children are pytest's
+workers, in the environment of the tests.
+
+The child runs entry_points/run.py as `__main__`, or another script or a module, with the arguments,
+folder, environment and files that the request gives, and ends as any Python process does. The
+launcher itself ends when its input does.
 
 An entry point starts a process that delivers its results, which would import as much. So a child
 has a forker of its own, in its process group, that has opened nothing yet.
@@ -13,6 +16,7 @@ has a forker of its own, in its process group, that has opened nothing yet.
 
 import atexit
 import ctypes
+import functools
 import gc
 import json
 import os
@@ -22,14 +26,16 @@ import select
 import signal
 import socket
 import sys
-from contextlib import ExitStack
+import tempfile
+from contextlib import ExitStack, chdir, suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from blank_pictures import DRAWN, stand_ins
-from launched import RUN, Forker
+from large_pages import gather, own_memory
+from launched import RUN, Forker, surroundings
 
 LONGEST = 1 << 17  # bytes of a request
 FILES = 4  # input, output, errors, and where a process's number and exit status are written
@@ -44,6 +50,7 @@ def wait_for_one(listener: socket.socket) -> None:
 def serve_all(listener: socket.socket) -> str | None:
     """Have a process `serve` each connection; returns in its children, as that does."""
     heed_nothing()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that have ended leave nothing
     while True:
         wait_for_one(listener)
         requests, _ = listener.accept()
@@ -54,42 +61,51 @@ def serve_all(listener: socket.socket) -> str | None:
 
 
 def serve(requests: socket.socket) -> str | None:
-    """Answer until nobody can ask any more; returns in a child, with the module that it is to run,
-    None for a script."""
+    """Answer until nobody can ask any more, and tell how processes have ended; returns in a child,
+    with the module that it is to run, None for a script."""
     heed_nothing()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    running: dict[int, tuple[int, int]] = {}  # what shows its end -> a process, where to tell it
     while True:
+        ready = select.select([requests, *running], [], [])[0]
+        for ended in running.keys() & set(ready):
+            tell_end(*running.pop(ended))
+            os.close(ended)
+        if requests not in ready:
+            continue
         text, files, _, _ = socket.recv_fds(requests, LONGEST, FILES)
         if not text:
             os._exit(0)
-        if os.fork() == 0:
+        *standard, status = files
+        if (pid := os.fork()) == 0:
             requests.close()
-            if keep(*files):
-                request = json.loads(text)
-                become(request, *files)
-                return request["module"] or fork_deliverers()
-        for file in files:
+            for file in [*running, *(told for _, told in running.values())]:
+                os.close(file)
+            request = json.loads(text)
+            become(request, *files)
+            return None if request["plain"] else request["module"] or fork_deliverers()
+        for file in standard:
             os.close(file)
+        tell(status, pid)
+        running[os.pidfd_open(pid)] = pid, status
 
 
 def heed_nothing() -> None:
-    """Ctrl-C is for the tests, which close their end; keepers that have ended leave nothing."""
-    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+    """Ctrl-C is for the tests, which close their end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
-def keep(*files: int) -> bool:
-    """Fork once more: True in the child. This process waits for it, and tells how it ended."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    pid = os.fork()
-    if pid == 0:
-        return True
-    *standard, status = files
-    for file in standard:
-        os.close(file)
-    os.write(status, f"{pid}\n".encode())
-    _, ended = os.waitpid(pid, 0)
-    os.write(status, f"{os.waitstatus_to_exitcode(ended)}\n".encode())
-    os._exit(0)
+def tell(status: int, number: int) -> None:
+    """Write a number to who has asked for a process, if that is still there."""
+    with suppress(BrokenPipeError):
+        os.write(status, f"{number}\n".encode())
+
+
+def tell_end(pid: int, status: int) -> None:
+    """Tell how a process that has ended did so."""
+    tell(status, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    os.close(status)
 
 
 def become(request: dict[str, Any], *files: int) -> None:
@@ -101,7 +117,7 @@ def become(request: dict[str, Any], *files: int) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    if DRAWN not in os.environ:
+    if DRAWN not in os.environ and not request["plain"]:
         for replaced in stand_ins():
             setattr(*replaced)
     for number, file in enumerate(files[:-1]):
@@ -143,6 +159,8 @@ def fork_deliverers() -> str | None:
         return serve(theirs)
     os.waitpid(pid, 0)
     theirs.close()
+    from latentwire.tracking import outbox
+
     outbox.subprocess = Forker(ours).subprocess()
     return None
 
@@ -177,16 +195,16 @@ class Ending:
         os._exit(cls.status & 0xFF)
 
 
-if __name__ == "__main__":
-    atexit.register(Ending.now)  # before all others, so called after them
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # as every start without a terminal
-    listener = socket.socket(fileno=int(sys.argv[1]))
-    wait_for_one(listener)
-    gc.disable()  # nothing that is imported is garbage
+def import_what_reads_no_variables() -> None:
+    """What is the same in any environment (see `launched.READ_EARLY`), and takes longest."""
     import sqlite_stores
+    import torch.distributed.tensor  # noqa: F401
 
-    del sys.path[0]
-    runpy.run_path(RUN)  # what comes before the imports
+    sqlite_stores.make_the_first()
+
+
+def import_the_rest() -> None:
+    """The project and what it imports; and what is made once."""
     import transformers.models.auto.tokenization_auto
     import transformers.models.encoder_decoder
     import transformers.models.qwen2.modeling_qwen2
@@ -198,15 +216,76 @@ if __name__ == "__main__":
     import c2c
     import latentwire
     from latentwire.analysis.reproduction.published_accuracies import bundled_study
-    from latentwire.tracking import outbox
 
     import_all(latentwire)
     import_all(c2c)
-    sqlite_stores.make_the_first()
     Image.init()
     get_checkpoint_conversion_mapping("qwen3")  # compiles 800 expressions, and keeps them
     bundled_study()  # which each picture asks for, and which is kept
+
+
+def know_statements() -> None:
+    """Write a study, whose statements each start would compile anew."""
+    from studies import write_study
+
+    from latentwire.tracking.store import open_store
+
+    with tempfile.TemporaryDirectory() as name, chdir(name):
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{name}/mlflow.db"
+        store = open_store()
+        write_study(store, Path("content"))
+        del os.environ["MLFLOW_TRACKING_URI"]
+        store.client._tracking_client.store.engine.dispose()  # no child has its file open
+
+
+def keep_versions() -> None:
+    """Each start compares 200 installed versions with the lock: they are looked up once."""
+    from latentwire.checks import packages
+    from latentwire.checks.report import CheckWarning
+    from latentwire.errors import LatentWireError
+
+    packages._version = functools.cache(packages._version)
+    with suppress(LatentWireError, CheckWarning):
+        packages.check_packages()
+
+
+def show_no_progress() -> None:
+    """As every start of an entry point without a terminal."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def part(entry_points: socket.socket, workers: socket.socket) -> socket.socket:
+    """Go on as two processes, one for each listener: which one this is for."""
+    if os.fork() == 0:
+        workers.close()
+        environment = surroundings()
+        os.environ.clear()
+        os.environ.update(environment)
+        show_no_progress()
+        return entry_points
+    entry_points.close()
+    import anyio
+
+    anyio.__doc__ = "PYTEST_DONT_REWRITE"  # pytest would warn that it comes too late for that
+    return workers
+
+
+if __name__ == "__main__":
+    atexit.register(Ending.now)  # before all others, so called after them
+    first, *others = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
+    if not others:
+        wait_for_one(first)
+        show_no_progress()
+    gc.disable()  # nothing that is imported is garbage
+    import_what_reads_no_variables()
+    listener = part(first, *others) if others else first
+    import_the_rest()
+    know_statements()
+    if listener is first:
+        keep_versions()
+    sys.path.remove(str(Path(__file__).parent))
     gc.freeze()  # a collection in a child would copy every page
+    gather(own_memory())
     gc.enable()
     module = serve_all(listener)
     try:

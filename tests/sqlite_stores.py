@@ -6,7 +6,7 @@ writing a run costs. What other processes see is the same.
 
 MLflow makes tables by all migrations that there ever were, which takes most of a second. It does so
 for the first store of a process; the next ones get copies. Which migration is the last it finds out
-once, too, and not whenever a store is opened.
+once, too, and not whenever a store is opened. Nor are statements compiled for each store.
 """
 
 import logging
@@ -21,6 +21,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Engine
 
 make_tables = utils._initialize_tables
+_first_engine: list[Engine] = []  # once MLflow has made one
 _made: list[bytes] = []  # a file of tables without rows, once there is one
 
 
@@ -50,6 +51,17 @@ def _tables(path: str) -> int:
         return int(database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0])
 
 
+def share_statements(engine: Engine) -> Engine:
+    """Have an engine know the SQL of each statement that MLflow's other ones have compiled: it is
+    the same for all files."""
+    if engine.dialect.name == "sqlite":
+        first = _first_engine or [engine]
+        _first_engine[:] = first
+        engine.dialect = first[0].dialect  # a part of the key under which the SQL is kept
+        engine._compiled_cache = first[0]._compiled_cache
+    return engine
+
+
 def make_the_first() -> None:
     """From now on there is something to copy, also in processes that are forked from this one."""
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
@@ -60,5 +72,7 @@ def make_the_first() -> None:
     utils._get_latest_schema_revision()
 
 
+make_engine = utils.create_sqlalchemy_engine
+utils.create_sqlalchemy_engine = lambda uri: share_statements(make_engine(uri))
 utils._initialize_tables = copy_tables
 utils._get_latest_schema_revision = cache(utils._get_latest_schema_revision)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from launched import surroundings, the_launcher
+from forked_python import write_worker
+from launched import Launched, surroundings, the_launcher
 from tests_support import Project
 
 LONG = {"pair": "demo", "dataset": "demo_facts", "chunk_size": 5}
@@ -37,6 +38,17 @@ def test_it_is_a_process_of_its_own_in_its_folder(tmp_path: Path) -> None:
     assert other.communicate(timeout=30)[1] == ""
 
 
+def test_nobody_needs_to_wait_for_it(tmp_path: Path) -> None:
+    """The launcher goes on where nobody wants to know how a process ended."""
+    process = Project(tmp_path).start("m3", **LONG)
+    seen = psutil.Process(process.pid)
+    assert isinstance(process, Launched)
+    process.forget()
+    seen.kill()
+    seen.wait()
+    assert Project(tmp_path).run("m2", help="").returncode == 0
+
+
 def test_variables_that_are_read_early_start_a_process_anew(tmp_path: Path) -> None:
     launcher, here = the_launcher(), surroundings()
     assert launcher.knows(here | {"MLFLOW_TRACKING_URI": "x", "LATENTWIRE_OUTBOX": "y"})
@@ -45,6 +57,22 @@ def test_variables_that_are_read_early_start_a_process_anew(tmp_path: Path) -> N
     project = Project(tmp_path)
     project.env["HF_HOME"] = str(tmp_path / "hf")
     assert isinstance(project.start("m2", help=""), subprocess.Popen)
+
+
+def test_a_worker_of_pytest_has_what_python_c_would_have(tmp_path: Path) -> None:
+    """Its input and output, the arguments' code and its status; and no blank pictures."""
+    program = tmp_path / "python"
+    write_worker(program, the_launcher().path)
+    code = (
+        "import sys; from matplotlib.figure import Figure;"
+        "print(sys.stdin.read(), Figure.savefig.__module__, 'latentwire.cli' in sys.modules);"
+        "from latentwire.tracking import outbox; print(outbox.subprocess.__name__); sys.exit(3)"
+    )
+    done = subprocess.run(
+        [program, "-u", "-c", code], cwd=tmp_path, input="said", capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout == "said matplotlib.figure True\nsubprocess\n"
 
 
 @pytest.mark.parametrize(

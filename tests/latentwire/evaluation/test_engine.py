@@ -27,6 +27,7 @@ from latentwire.channel.registry import PER_TENSOR as CODECS
 from latentwire.errors import LatentWireError
 from latentwire.evaluation import batch, engine, memory, pipeline, room
 from latentwire.evaluation.loaded_pair import LoadedPair
+from latentwire.evaluation.record import Record
 from latentwire.evaluation.unanswerable import NOT_FINITE
 from latentwire.spec.condition import Channel, Condition
 from latentwire.tasks.question import Question, derange
@@ -328,6 +329,17 @@ def pair_of(receiver: str, sharer: str, dtype: torch.dtype) -> LoadedPair:
     )
 
 
+SCARCE_LENGTHS = [10, 8, 10, 5, 21]
+SCARCE_CONDITIONS = ALONE + c2c_conditions(["int8", "bf16"], [(1.0, "front"), (0.5, "front")])
+
+
+@pytest.fixture(scope="module")
+def in_one_batch(precise_pair: LoadedPair) -> dict[Condition, list[Record]]:
+    """What those questions' records are where memory suffices."""
+    asked = [replace(question, task=SHORT) for question in make_questions(SCARCE_LENGTHS)]
+    return engine.evaluate(precise_pair, SCARCE_CONDITIONS, asked, asked, 8)
+
+
 @pytest.mark.parametrize("most_rows", [1, 5, 17])
 @pytest.mark.parametrize("batch_size", [None, 3])
 def test_memory_that_runs_out_halves_the_batch(
@@ -336,12 +348,11 @@ def test_memory_that_runs_out_halves_the_batch(
     precise_pair: LoadedPair,
     questions: MakeQuestions,
     short_answers: int,
+    in_one_batch: dict[Condition, list[Record]],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    asked = questions([10, 8, 10, 5, 21])
-    conditions = ALONE + c2c_conditions(["int8", "bf16"], [(1.0, "front"), (0.5, "front")])
-    expected = engine.evaluate(precise_pair, conditions, asked, asked, 8)
+    asked, conditions = questions(SCARCE_LENGTHS), SCARCE_CONDITIONS
     make = batched_decoding.Decoder.__init__
 
     def scarce(self: Any, model: Any, rows: int, *rest: Any) -> None:
@@ -353,7 +364,7 @@ def test_memory_that_runs_out_halves_the_batch(
     told: list[int] = []
     with caplog.at_level("WARNING", logger="latentwire"):
         records = engine.evaluate(precise_pair, conditions, asked, asked, batch_size, told.append)
-    assert records == expected
+    assert records == in_one_batch
     assert all(done > 0 for done in told) and sum(told) == len(conditions) * len(asked)
     assert "out of memory: going on with" in caplog.text
 

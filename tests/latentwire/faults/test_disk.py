@@ -49,7 +49,7 @@ def from_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Launche
     with small_hub(REPOSITORIES) as uri:
         environment = surroundings() | {"HF_ENDPOINT": uri, "HF_HOME": str(home)}
         del environment["HF_HUB_OFFLINE"]
-        with launcher_process(environment) as path:
+        with launcher_process(environment) as (path,):
             launcher = Launcher(path, environment)
             yield launcher, environment
             launcher.close()
