@@ -282,7 +282,7 @@ def header_calibration(header: Header) -> Calibration | None:
 
 
 def quietest(passes: list[Row]) -> Row:
-    """Of each number the best of several passes: what others do on the machine makes none better."""
+    """Of each number the best of several passes: what others do on a machine betters none."""
     found = asdict(passes[0])
     for row in passes[1:]:
         for name, number in asdict(row).items():
