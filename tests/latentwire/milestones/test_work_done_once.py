@@ -41,7 +41,8 @@ def ended(process: "subprocess.Popen[str]") -> str:
 
 def table(printed: str) -> list[str]:
     """M1's table of codecs; above it only one process may say that it measured the other times."""
-    lines = printed.partition("in MLflow's pages:")[0].splitlines()
+    whole = printed.partition("in MLflow's pages:")[0].splitlines()
+    lines = [line for line in whole if "at work for" not in line]  # said where it took long
     (head,) = [at for at, line in enumerate(lines) if line.split()[:2] == ["dataset", "codec"]]
     assert len(lines) == head + 1 + len(MEASURED["codec"].split(",")), printed
     return lines[head:]
