@@ -31,10 +31,16 @@ def test_main_ended_at_random_instants_is_as_if_undisturbed(tmp_path: Path) -> N
     calm = undisturbed(tmp_path / "calm", SMALL)
     took_s = time.monotonic() - began  # on this machine, as busy as it is now
     assert {level for level, _ in calm.results} == {"chunk", "codec", "condition", "calibration"}
-    report = disturbed(calm, tmp_path / "faults", FAULTS, 3, 0.75 * took_s, SMALL)
-    assert report.is_clean(), report.wrong
-    assert report.injected.total() == len(FAULTS) and report.completed >= 1
-    assert len({phase for _, phase in report.injected}) > 1
+    phases: set[str] = set()
+    for seed in range(3, 7):  # again where a machine that others use was slower than that
+        folder = tmp_path / f"faults{seed}"
+        report = disturbed(calm, folder, FAULTS, seed, 0.75 * took_s, SMALL)
+        assert report.is_clean(), report.wrong
+        assert report.injected.total() == len(FAULTS) and report.completed >= 1
+        phases |= {phase for _, phase in report.injected}
+        if len(phases) > 1:
+            break
+    assert len(phases) > 1
 
 
 def test_what_is_lost_twice_or_different_is_found() -> None:
