@@ -13,8 +13,7 @@ from torch import Tensor
 
 from latentwire.channel import checksum
 from latentwire.channel.device_codec import on_device, on_host
-
-WIDE = 16  # bytes of the widest load of a thread
+from latentwire.channel.kernels.pointer_stack import WIDE
 
 Buffer = bytes | memoryview
 

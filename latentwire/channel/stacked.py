@@ -77,7 +77,7 @@ def round_trip(
     if tensors[0].is_cuda and launch.supports(codec, tensors[0]):
         found: dict[int, Tensor] = {}
         for places in _alike(tensors):
-            own = [tensors[place] for place in places]
+            own = Stack.alike([tensors[place] for place in places])
             arrived = launch.round_trip(codec, own, means=means and means.of(places))
             found |= zip(places, arrived, strict=True)
         return [found[place] for place in range(len(tensors))]
@@ -92,7 +92,7 @@ def take(tensors: Sequence[Tensor], index: Tensor) -> Sequence[Tensor]:
     """Of N tensors [B, H, T, D] the tokens at `index`, int64 [L, B, K], whose list n % L is tensor
     n's: [B, H, K, D] each."""
     if readable(tensors[0]) and len(_alike(tensors)) == 1:
-        return on_caches.take(tensors, index).unbind()
+        return on_caches.take(Stack.alike(tensors), index).unbind()
     lists, rows, _ = index.shape
     row = torch.arange(rows, device=index.device)[:, None, None]
 
@@ -119,7 +119,7 @@ def no_numbers(caches: Sequence[Sequence[Tensor]]) -> Tensor:
     for places in groups:
         alike = [tensors[place] for place in places]
         if readable(alike[0]):
-            found.append(on_caches.no_numbers(alike))
+            found.append(on_caches.no_numbers(Stack.alike(alike)))
         else:
             found.append(~torch.isfinite(torch.stack(list(map(_largest, alike)))))
     whole = torch.cat(found)

@@ -114,6 +114,22 @@ def joined(x, BITS: tl.constexpr, ROWS: tl.constexpr, COUNT: tl.constexpr):
 
 
 @triton.jit
+def store_octets(base, octets, keep, ROWS: tl.constexpr, COUNT: tl.constexpr,
+                 ROW_BYTES: tl.constexpr):  # fmt: skip
+    """Eight codes of 3 bits in each of COUNT numbers [ROWS, COUNT]: 32 codes are three words. Where
+    `keep`; rows are ROW_BYTES apart, and `base` and they multiples of 4 bytes."""
+    even, odd = tl.split(tl.reshape(octets, [ROWS, COUNT // 2, 2]))
+    first, third = tl.split(tl.reshape(even, [ROWS, COUNT // 4, 2]))
+    second, fourth = tl.split(tl.reshape(odd, [ROWS, COUNT // 4, 2]))
+    row = tl.arange(0, ROWS)[:, None]
+    at = row * (ROW_BYTES // 4) + 3 * tl.arange(0, COUNT // 4)[None, :]
+    into = base.to(tl.pointer_type(tl.int32)) + at
+    tl.store(into, first | (second << 24), mask=keep)
+    tl.store(into + 1, (second >> 8) | (third << 16), mask=keep)
+    tl.store(into + 2, (third >> 16) | (fourth << 8), mask=keep)
+
+
+@triton.jit
 def store_codes(base, codes, valid, ROWS: tl.constexpr, D: tl.constexpr, BITS: tl.constexpr):
     """Codes [ROWS, D] at `base`, 2, 3, 4 or 8 bits each, the first in the low bits; where `valid`.
 
@@ -121,16 +137,9 @@ def store_codes(base, codes, valid, ROWS: tl.constexpr, D: tl.constexpr, BITS: t
     """
     row = tl.arange(0, ROWS)[:, None]
     keep = valid[:, None]
-    if BITS == 3:  # 32 codes, three words
+    if BITS == 3:
         octets = joined(joined(joined(codes, 3, ROWS, D // 2), 6, ROWS, D // 4), 12, ROWS, D // 8)
-        even, odd = tl.split(tl.reshape(octets, [ROWS, D // 16, 2]))
-        first, third = tl.split(tl.reshape(even, [ROWS, D // 32, 2]))
-        second, fourth = tl.split(tl.reshape(odd, [ROWS, D // 32, 2]))
-        at = row * (3 * D // 32) + 3 * tl.arange(0, D // 32)[None, :]
-        into = base.to(tl.pointer_type(tl.int32)) + at
-        tl.store(into, first | (second << 24), mask=keep)
-        tl.store(into + 1, (second >> 8) | (third << 16), mask=keep)
-        tl.store(into + 2, (third >> 16) | (fourth << 8), mask=keep)
+        store_octets(base, octets, keep, ROWS, D // 8, 3 * D // 8)
     else:
         packed = codes
         if BITS == 2:

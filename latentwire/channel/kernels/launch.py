@@ -14,7 +14,7 @@ from c2c.triton_support import interpreted
 from latentwire.channel.codec import Codec
 from latentwire.channel.kernels import rotation_launch, zero_points
 from latentwire.channel.kernels.means import Means
-from latentwire.channel.kernels.pointer_stack import Stack, on_their_device, with_more
+from latentwire.channel.kernels.pointer_stack import Stack, Tensors, on_their_device, with_more
 from latentwire.channel.kernels.programs import (
     grid,
     largest,
@@ -25,8 +25,6 @@ from latentwire.channel.kernels.programs import (
 )
 from latentwire.channel.kernels.room import LEAST, Room
 from latentwire.channel.kernels.rules import KernelSpec, cells, spec_of, table
-
-Tensors = Sequence[Tensor] | Stack
 
 
 def supports(codec: Codec, tensor: Tensor) -> bool:

@@ -15,7 +15,13 @@ from latentwire.channel.kernels.codec_math import (
     magnitude_bits,
     store_codes,
 )
-from latentwire.channel.kernels.scale_kernels import PLACES, payload_of, place, rows_at
+from latentwire.channel.kernels.scale_kernels import (
+    PLACES,
+    load_tile,
+    payload_of,
+    place,
+    store_tile,
+)
 
 SIZE = tl.constexpr(32)
 BIAS = tl.constexpr(127)
@@ -67,12 +73,10 @@ def quantize(pointers, sinks, memory, starts, stride, second, broken,
     """Codes and scales of a tile where `sinks` is None; else the values that they stand for."""
     tile, head, example = place(tl.program_id(0), tl.cdiv(tokens, ROWS), heads)
     first = tile * ROWS
-    row, channel = tl.arange(0, ROWS), tl.arange(0, D)
+    row = tl.arange(0, ROWS)
     valid = first + row < tokens
-    base = rows_at(pointers, example, batch, head, first, by_example, by_head, by_token,
-                   TYPE, ALIGNED)  # fmt: skip
-    at = row[:, None] * by_token + channel[None, :]
-    x = tl.load(base + at, mask=valid[:, None], other=0.0).to(tl.float32)
+    x = load_tile(pointers, example, batch, head, first, by_example, by_head, by_token, valid,
+                  ROWS, D, TYPE, ALIGNED)  # fmt: skip
     BLOCKS: tl.constexpr = D // SIZE
     parts = tl.reshape(x, [ROWS, BLOCKS, SIZE])
     most = tl.max(magnitude_bits(parts), 2)
@@ -92,10 +96,8 @@ def quantize(pointers, sinks, memory, starts, stride, second, broken,
         store_codes(into, tl.reshape(numbers, [ROWS, D]), valid, ROWS, D, 4)
     else:
         values = tl.reshape(times_power(values_of(numbers), biased - BIAS), [ROWS, D])
-        into = rows_at(sinks, example, batch, head, first, to_example, to_head, to_token,
-                       SINK, SINK_ALIGNED)  # fmt: skip
-        own = row[:, None] * to_token + channel[None, :]
-        tl.store(into + own, values.to(SINK), mask=valid[:, None])
+        store_tile(sinks, values.to(SINK), example, batch, head, first, to_example, to_head,
+                   to_token, valid, ROWS, D, SINK, SINK_ALIGNED)  # fmt: skip
 
 
 @triton.jit(do_not_specialize=PLACES)
@@ -106,7 +108,7 @@ def restore(sinks, memory, starts, stride, second, broken, batch, heads, tokens,
     """The values that codes and scales stand for; `broken` is set where some are no numbers."""
     tile, head, example = place(tl.program_id(0), tl.cdiv(tokens, ROWS), heads)
     first = tile * ROWS
-    row, channel = tl.arange(0, ROWS), tl.arange(0, D)
+    row = tl.arange(0, ROWS)
     valid = first + row < tokens
     BLOCKS: tl.constexpr = D // SIZE
     ROW_BYTES: tl.constexpr = D // 2
@@ -121,10 +123,8 @@ def restore(sinks, memory, starts, stride, second, broken, batch, heads, tokens,
         tl.store(broken, 1)
     parts = values_of(tl.reshape(numbers, [ROWS, BLOCKS, SIZE]))
     values = tl.reshape(times_power(parts, biased - BIAS), [ROWS, D])
-    into = rows_at(sinks, example, batch, head, first, to_example, to_head, to_token,
-                   SINK, SINK_ALIGNED)  # fmt: skip
-    own = row[:, None] * to_token + channel[None, :]
     values = tl.where(valid[:, None], values, 0.0).to(SINK)
     if tl.max(tl.max(magnitude_bits(values.to(tl.float32)), 1), 0) >= NOT_FINITE:
         tl.store(broken, 1)
-    tl.store(into + own, values, mask=valid[:, None])
+    store_tile(sinks, values, example, batch, head, first, to_example, to_head, to_token, valid,
+               ROWS, D, SINK, SINK_ALIGNED)  # fmt: skip

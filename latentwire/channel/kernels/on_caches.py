@@ -1,17 +1,14 @@
 """Kernels that look at the tensors of a cache, or take of them, whatever their codec is."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from latentwire.channel.kernels.pointer_stack import Stack, on_their_device, with_more
+from latentwire.channel.kernels.pointer_stack import Stack, Tensors, on_their_device, with_more
 from latentwire.channel.kernels.programs import largest, tuned, type_of
 
 LOOKED_AT = 64  # keys that a program looks at together
-
-Tensors = Sequence[Tensor] | Stack
 
 
 def no_numbers(tensors: Tensors) -> Tensor:

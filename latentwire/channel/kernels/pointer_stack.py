@@ -58,6 +58,9 @@ class Stack:
         return cls(tuple(room.unbind()), addresses, aligned)
 
 
+Tensors = Sequence[Tensor] | Stack
+
+
 def on_their_device(first: Tensor, *rows: Sequence[int]) -> Tensor:
     """Addresses, or whatever the kernels want to know of each tensor, int64 [rows, N or N + 1] on
     the device of the first: in one copy, for which nothing waits. Each row begins at a multiple of

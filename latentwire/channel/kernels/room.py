@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from latentwire.channel.codec import Codec, Shape
+from latentwire.channel.kernels.pointer_stack import WIDE
 
-WIDE = 16  # bytes of the widest load of a thread
 LEAST = 4  # of the words that kernels store
 
 

@@ -19,6 +19,7 @@ from latentwire.channel.kernels.codec_math import (
     TO_INTEGER,
     TO_INTEGER_BITS,
     magnitude_bits,
+    store_octets,
 )
 from latentwire.channel.kernels.scale_kernels import PLACES, payload_of, place, rows_at
 
@@ -146,15 +147,8 @@ def store_numbers(base, numbers, valid, ROWS: tl.constexpr, WIDTH: tl.constexpr,
             at = base + row * ROW_BYTES + 3 * tl.arange(0, WIDTH // 8)[None, :]
             for byte in tl.static_range(3):
                 tl.store(at + byte, (octets >> (8 * byte)).to(tl.uint8), mask=valid[:, None])
-        else:  # 32 codes, three words
-            even, odd = tl.split(tl.reshape(octets, [ROWS, WIDTH // 16, 2]))
-            first, third = tl.split(tl.reshape(even, [ROWS, WIDTH // 32, 2]))
-            second, fourth = tl.split(tl.reshape(odd, [ROWS, WIDTH // 32, 2]))
-            at = row * (ROW_BYTES // 4) + 3 * tl.arange(0, WIDTH // 32)[None, :]
-            into = base.to(tl.pointer_type(tl.int32)) + at
-            tl.store(into, first | (second << 24), mask=valid[:, None])
-            tl.store(into + 1, (second >> 8) | (third << 16), mask=valid[:, None])
-            tl.store(into + 2, (third >> 16) | (fourth << 8), mask=valid[:, None])
+        else:
+            store_octets(base, octets, valid[:, None], ROWS, WIDTH // 8, ROW_BYTES)
     else:
         if BITS < 4:
             packed = paired(packed, 1 << (4 * BITS), ROWS, WIDTH // 8)

@@ -62,6 +62,28 @@ def maximum_at(found, example, heads, head, SCALES: tl.constexpr):
     return at
 
 
+@triton.jit
+def load_tile(pointers, example, batch, head, first, by_example, by_head, by_token, valid,
+              ROWS: tl.constexpr, D: tl.constexpr, TYPE: tl.constexpr,
+              ALIGNED: tl.constexpr):  # fmt: skip
+    """Tokens from `first` on of a head (float32 [ROWS, D]), zeros where not `valid`."""
+    base = rows_at(pointers, example, batch, head, first, by_example, by_head, by_token,
+                   TYPE, ALIGNED)  # fmt: skip
+    at = tl.arange(0, ROWS)[:, None] * by_token + tl.arange(0, D)[None, :]
+    return tl.load(base + at, mask=valid[:, None], other=0.0).to(tl.float32)
+
+
+@triton.jit
+def store_tile(sinks, values, example, batch, head, first, to_example, to_head, to_token, valid,
+               ROWS: tl.constexpr, D: tl.constexpr, SINK: tl.constexpr,
+               SINK_ALIGNED: tl.constexpr):  # fmt: skip
+    """Put such tokens, of the sink's type, where they stand there."""
+    into = rows_at(sinks, example, batch, head, first, to_example, to_head, to_token,
+                   SINK, SINK_ALIGNED)  # fmt: skip
+    at = tl.arange(0, ROWS)[:, None] * to_token + tl.arange(0, D)[None, :]
+    tl.store(into + at, values, mask=valid[:, None])
+
+
 @triton.jit(do_not_specialize=COUNTS)
 def maxima(pointers, found, batch, heads, tokens, by_example, by_head, by_token,
            D: tl.constexpr, ROWS: tl.constexpr, TILES: tl.constexpr, TYPE: tl.constexpr,
@@ -97,14 +119,12 @@ def quantize(pointers, sinks, memory, starts, stride, second, levels, found, bro
     """Codes and scales of a tile where `sinks` is None; else the values that they stand for."""
     tile, head, example = place(tl.program_id(0), tl.cdiv(tokens, ROWS), heads)
     first = tile * ROWS
-    row, channel = tl.arange(0, ROWS), tl.arange(0, D)
+    row = tl.arange(0, ROWS)
     valid = first + row < tokens
     if sinks is None:
         payload = payload_of(memory, starts, stride, example, batch, WORD)
-    base = rows_at(pointers, example, batch, head, first, by_example, by_head, by_token,
-                   TYPE, ALIGNED)  # fmt: skip
-    at = row[:, None] * by_token + channel[None, :]
-    x = tl.load(base + at, mask=valid[:, None], other=0.0).to(tl.float32)
+    x = load_tile(pointers, example, batch, head, first, by_example, by_head, by_token, valid,
+                  ROWS, D, TYPE, ALIGNED)  # fmt: skip
     GROUPS: tl.constexpr = D // GROUP
     if SCALES != "token":  # float32, over the whole section, or over all heads'
         if found is None:
@@ -152,10 +172,8 @@ def quantize(pointers, sinks, memory, starts, stride, second, levels, found, bro
         into += (head * tokens + first).to(tl.int64) * ROW_BYTES
         store_codes(into, numbers, valid, ROWS, D, BITS)
     else:
-        into = rows_at(sinks, example, batch, head, first, to_example, to_head, to_token,
-                       SINK, SINK_ALIGNED)  # fmt: skip
-        own = row[:, None] * to_token + channel[None, :]
-        tl.store(into + own, values.to(SINK), mask=valid[:, None])
+        store_tile(sinks, values.to(SINK), example, batch, head, first, to_example, to_head,
+                   to_token, valid, ROWS, D, SINK, SINK_ALIGNED)  # fmt: skip
 
 
 @triton.jit
@@ -174,7 +192,7 @@ def restore(sinks, memory, starts, stride, second, levels, broken, batch, heads,
     """The values that codes and scales stand for; `broken` is set where some are no numbers."""
     tile, head, example = place(tl.program_id(0), tl.cdiv(tokens, ROWS), heads)
     first = tile * ROWS
-    row, channel = tl.arange(0, ROWS), tl.arange(0, D)
+    row = tl.arange(0, ROWS)
     valid = first + row < tokens
     GROUPS: tl.constexpr = D // GROUP
     ROW_BYTES: tl.constexpr = D * BITS // 8
@@ -206,10 +224,8 @@ def restore(sinks, memory, starts, stride, second, levels, broken, batch, heads,
         parts = tl.reshape(numbers, [ROWS, GROUPS, GROUP])
         values = values_of(parts, levels, RULE, LIMIT) * wide[:, :, None]
         values = tl.reshape(values, [ROWS, D])
-    into = rows_at(sinks, example, batch, head, first, to_example, to_head, to_token,
-                   SINK, SINK_ALIGNED)  # fmt: skip
-    own = row[:, None] * to_token + channel[None, :]
     values = tl.where(valid[:, None], values, 0.0).to(SINK)
     if tl.max(tl.max(magnitude_bits(values.to(tl.float32)), 1), 0) >= NOT_FINITE:
         tl.store(broken, 1)
-    tl.store(into + own, values, mask=valid[:, None])
+    store_tile(sinks, values, example, batch, head, first, to_example, to_head, to_token, valid,
+               ROWS, D, SINK, SINK_ALIGNED)  # fmt: skip

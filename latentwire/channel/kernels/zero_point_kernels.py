@@ -21,10 +21,12 @@ from latentwire.channel.kernels.codec_math import (
 from latentwire.channel.kernels.scale_kernels import (
     COUNTS,
     PLACES,
+    load_tile,
     not_scales,
     payload_of,
     place,
     rows_at,
+    store_tile,
 )
 
 LEAST = tl.constexpr(-0x80000000)  # below what any number is in order
@@ -106,10 +108,8 @@ def quantize(pointers, sinks, memory, starts, stride, second, third, found, brok
     first = tile * ROWS
     row, channel = tl.arange(0, ROWS), tl.arange(0, D)
     valid = first + row < tokens
-    base = rows_at(pointers, example, batch, head, first, by_example, by_head, by_token,
-                   TYPE, ALIGNED)  # fmt: skip
-    at = row[:, None] * by_token + channel[None, :]
-    x = tl.load(base + at, mask=valid[:, None], other=0.0).to(tl.float32)
+    x = load_tile(pointers, example, batch, head, first, by_example, by_head, by_token, valid,
+                  ROWS, D, TYPE, ALIGNED)  # fmt: skip
     if AXIS == "channel":
         if found is None:  # the tile is the whole head
             high = tl.max(tl.where(valid[:, None], in_order(x), LEAST), 0)
@@ -148,10 +148,8 @@ def quantize(pointers, sinks, memory, starts, stride, second, third, found, brok
         store_codes(into, numbers, valid, ROWS, D, BITS)
     else:
         values = (scaled - TO_INTEGER) * wide + offset
-        into = rows_at(sinks, example, batch, head, first, to_example, to_head, to_token,
-                       SINK, SINK_ALIGNED)  # fmt: skip
-        own = row[:, None] * to_token + channel[None, :]
-        tl.store(into + own, values.to(SINK), mask=valid[:, None])
+        store_tile(sinks, values.to(SINK), example, batch, head, first, to_example, to_head,
+                   to_token, valid, ROWS, D, SINK, SINK_ALIGNED)  # fmt: skip
 
 
 @triton.jit(do_not_specialize=[*PLACES, "third"])
@@ -179,10 +177,8 @@ def restore(sinks, memory, starts, stride, second, third, broken, batch, heads, 
     if tl.max(not_scales(wide > 0.0, wide), 0) > 0:  # a zero point that is none, its numbers show
         tl.store(broken, 1)
     values = numbers.to(tl.float32) * spread(wide, AXIS) + spread(zero, AXIS)
-    into = rows_at(sinks, example, batch, head, first, to_example, to_head, to_token,
-                   SINK, SINK_ALIGNED)  # fmt: skip
-    own = row[:, None] * to_token + channel[None, :]
     values = tl.where(valid[:, None], values, 0.0).to(SINK)
     if tl.max(tl.max(magnitude_bits(values.to(tl.float32)), 1), 0) >= NOT_FINITE:
         tl.store(broken, 1)
-    tl.store(into + own, values, mask=valid[:, None])
+    store_tile(sinks, values, example, batch, head, first, to_example, to_head, to_token, valid,
+               ROWS, D, SINK, SINK_ALIGNED)  # fmt: skip
