@@ -22,9 +22,9 @@ from c2c.on_device import on_device
 from latentwire.channel import stacked
 from latentwire.channel.codec import CodecError
 from latentwire.channel.codec_names import BY_TOKEN
-from latentwire.channel.device_codec import DeviceCodec, any_of, unsent
+from latentwire.channel.device_codec import DeviceCodec, unsent
 from latentwire.channel.header_fields import PacketError, Reader
-from latentwire.channel.layout import Layout, Site, tensor_of
+from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.mixed_precision import ScheduleError
 from latentwire.channel.payload_lengths import known_payload_bytes
 from latentwire.channel.payload_parts import pack, packed_bytes, unpack
@@ -54,58 +54,57 @@ class ByToken(DeviceCodec):
         codes = places[np.frombuffer(self._of_tokens(layout), np.uint8)]
         return numbers + pack(torch.from_numpy(codes), _code_bits(len(used)))
 
-    def write(self, cache: KVCache, layout: Layout, out: Tensor) -> Tensor:
-        parts, doubts = self._by_class(cache, layout), []
-        lengths = [each.payload_bytes(sub) for each, sub, _ in parts]
-        for (each, sub, own), room in zip(parts, out.split(lengths, -1), strict=True):
-            doubts.append(each.write(own, sub, room))
-        return any_of(doubts, out.device)
+    def write(self, cache: KVCache, layout: Layout, out: Tensor, broken: Tensor) -> None:
+        parts = self._split(out, layout)
+        if len(parts) == 1:  # all tokens, in their order
+            ((each, sub, room),) = parts
+            each.write(cache, sub, room, broken)
+        elif layout.sent:
+            for (each, sub, room), own in zip(parts, self._by_class(cache, layout), strict=True):
+                each.write_stack(own, sub, room, broken)
 
     def written_alone(self, cache: KVCache, layout: Layout) -> Tensor:
-        parts = self._by_class(cache, layout)
-        return torch.cat([each.written_alone(own, sub) for each, sub, own in parts], -1)
+        parts = self._parts(layout)
+        if len(parts) == 1 or not layout.sent:
+            return self.classes[parts[0][0]].written_alone(cache, parts[0][2])
+        found = []
+        for (place, _, sub), own in zip(parts, self._by_class(cache, layout), strict=True):
+            sent = sub.cache(dict(zip(sub.sent, own.unbind(), strict=True)), cache.keys[0])
+            found.append(self.classes[place].written_alone(sent, sub))
+        return torch.cat(found, -1)
 
-    def read(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> tuple[KVCache, Tensor]:
+    def read(self, data: Tensor, layout: Layout, dtype: torch.dtype, broken: Tensor) -> KVCache:
         parts = self._split(data, layout)
         if len(parts) == 1:
             ((each, sub, own),) = parts
-            return each.read(own, sub, dtype)
+            return each.read(own, sub, dtype, broken)
         heads, tokens, head_dim = layout.shape
         shape = len(layout.sent), len(data), heads, tokens, head_dim
-        whole, doubts, start = torch.empty(shape, dtype=dtype, device=data.device), [], 0
+        whole, start = torch.empty(shape, dtype=dtype, device=data.device), 0
         for each, sub, own in parts:  # class by class, then all tokens to their places at once
-            into = whole[..., start : start + sub.tokens, :]
-            doubts.append(each.read(own, sub, dtype, into=into)[1])
+            each.read_stack(own, sub, whole[..., start : start + sub.tokens, :], broken)
             start += sub.tokens
         back = np.argsort(np.concatenate([at for _, at, _ in self._parts(layout)]))
         if layout.sent:
-            whole = stacked.reordered(whole.unbind(), torch.from_numpy(back))
+            whole = stacked.reordered(whole, torch.from_numpy(back))
         like = unsent(layout, len(data), whole)
-        arrived = layout.cache(dict(zip(layout.sent, whole.unbind(), strict=True)), like)
-        return arrived, any_of(doubts, data.device)
+        return layout.cache(dict(zip(layout.sent, whole.unbind(), strict=True)), like)
 
     def refuse(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> None:
         for each, sub, own in self._split(data, layout):
             each.caches(own, sub, dtype)
 
-    def _by_class(self, cache: KVCache, layout: Layout) -> list[tuple[PerTensor, Layout, KVCache]]:
-        """Of each class that has tokens its codec, a layout of as many, and their cache."""
+    def _by_class(self, cache: KVCache, layout: Layout) -> Sequence[Tensor]:
+        """What is sent of the tokens of each class that has any, [N, B, H, T, D]."""
         parts = self._parts(layout)
-        if len(parts) == 1:  # all tokens, in their order
-            ((place, _, sub),) = parts
-            return [(self.classes[place], sub, cache)]
         order = np.concatenate([at for _, at, _ in parts])
         sent = [tensor_of(cache, *site) for site in layout.sent]
-        whole = stacked.reordered(sent, torch.from_numpy(order)) if sent else None
-        found, start = [], 0
-        for place, _, sub in parts:
-            own = {} if whole is None else _section(whole, start, sub)
-            found.append((self.classes[place], sub, sub.cache(own, cache.keys[0])))
-            start += sub.tokens
-        return found
+        whole = stacked.reordered(sent, torch.from_numpy(order))
+        return whole.split([sub.tokens for _, _, sub in parts], -2)
 
     def _split(self, data: Tensor, layout: Layout) -> list[tuple[PerTensor, Layout, Tensor]]:
-        """Of each class that has tokens its codec, a layout of as many, and their payloads."""
+        """Of each class that has tokens its codec, a layout of as many, and where their payloads
+        stand in those of all, [B, bytes]."""
         parts = [(self.classes[place], sub) for place, _, sub in self._parts(layout)]
         own = data.split([each.payload_bytes(sub) for each, sub in parts], -1)
         return [(each, sub, data) for (each, sub), data in zip(parts, own, strict=True)]
@@ -170,12 +169,6 @@ def _parts_of(
     found = [(place, np.flatnonzero(given == place)) for place in range(len(numbers))]
     found.sort(key=lambda part: numbers[part[0]])
     return [(place, at, _of_count(layout, len(at))) for place, at in found if len(at)]
-
-
-def _section(stack: Tensor, start: int, layout: Layout) -> dict[Site, Tensor]:
-    """What is sent of as many tokens as a layout has, out of a stack [N, B, H, T, D]."""
-    own = stack[..., start : start + layout.tokens, :].unbind()
-    return dict(zip(layout.sent, own, strict=True))
 
 
 def _of_count(layout: Layout, tokens: int) -> Layout:

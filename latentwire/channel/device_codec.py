@@ -7,10 +7,8 @@ ordered by what its numbers are worth, and a lossless stage compresses what its 
 made.
 """
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 import torch
@@ -19,6 +17,7 @@ from torch import Tensor
 from c2c.cache import KVCache
 from c2c.on_device import on_host as arriving
 from latentwire.channel.codec import CodecError, not_finite
+from latentwire.channel.host_rows import Buffer, copy_rows
 from latentwire.channel.layout import Layout, tensor_of
 
 
@@ -26,10 +25,10 @@ class DeviceCodec(ABC):
     """A `CacheCodec` that codes batches of one layout, caches [B, H, T, D]."""
 
     @abstractmethod
-    def write(self, cache: KVCache, layout: Layout, out: Tensor) -> Tensor:
+    def write(self, cache: KVCache, layout: Layout, out: Tensor, broken: Tensor) -> None:
         """Write the payload of each example into `out`, uint8 [B, payload_bytes] on the cache's
-        device, whose rows may lie apart; whether one may have to be refused (bool []). Waits for no
-        device."""
+        device, whose rows may lie apart. Sets `broken` (int32 [1] there) where one may have to be
+        refused. Waits for no device."""
 
     @abstractmethod
     def written_alone(self, cache: KVCache, layout: Layout) -> Tensor:
@@ -37,10 +36,10 @@ class DeviceCodec(ABC):
         cannot be sent, which says why."""
 
     @abstractmethod
-    def read(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> tuple[KVCache, Tensor]:
+    def read(self, data: Tensor, layout: Layout, dtype: torch.dtype, broken: Tensor) -> KVCache:
         """The caches of payloads uint8 [B, payload_bytes], whose rows may lie apart, on their
-        device in `dtype`; and whether one may stand for none, or for numbers that `dtype` does not
-        hold (bool []). Waits for no device."""
+        device in `dtype`. Sets `broken` (int32 [1] there) where one may stand for none, or for
+        numbers that `dtype` does not hold. Waits for no device."""
 
     @abstractmethod
     def refuse(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> None:
@@ -55,14 +54,16 @@ class DeviceCodec(ABC):
         CPU); CodecError for numbers that cannot be sent."""
         like, length = cache.keys[0], self.payload_bytes(layout)
         out = torch.empty(len(like), length, dtype=torch.uint8, device=like.device)
-        doubt = self.write(cache, layout, out)
-        return self.written_alone(cache, layout) if bool(doubt) else out
+        broken = torch.zeros(1, dtype=torch.int32, device=like.device)
+        self.write(cache, layout, out, broken)
+        return self.written_alone(cache, layout) if bool(broken) else out
 
     def caches(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> KVCache:
         """What `read` reads; CodecError where a payload stands for no cache, or for numbers that
         `dtype` does not hold."""
-        cache, doubt = self.read(data, layout, dtype)
-        if bool(doubt):
+        broken = torch.zeros(1, dtype=torch.int32, device=data.device)
+        cache = self.read(data, layout, dtype, broken)
+        if bool(broken):
             self.refuse(data, layout, dtype)
         return cache
 
@@ -78,34 +79,16 @@ def on_host(data: Tensor) -> np.ndarray:
     return arriving(data)().numpy()
 
 
-def on_device(
-    rows: Sequence[memoryview | bytes],
-    device: torch.device,
-    place: int = 0,
-    stride: int | None = None,
-) -> Tensor:
-    """Rows of one length, uint8 [rows, length], on a device; or each at a place of a row of
-    `stride` bytes, of which the rest is undefined. Waits for no device."""
-    length = len(rows[0])
-    host = torch.empty(
-        len(rows),
-        place + length if stride is None else stride,
-        dtype=torch.uint8,
-        pin_memory=device.type == "cuda",
-    )
-    _say_once_that_bytes_are_not_written()
-    if length:  # on all cores, and without Python's lock
-        sent = [torch.frombuffer(data, dtype=torch.uint8) for data in rows]
-        torch._foreach_copy_([*host[:, place : place + length].unbind()], sent)
+def on_device(rows: Sequence[Buffer], device: torch.device) -> Tensor:
+    """Rows of one length, uint8 [rows, length], on a device. Waits for no device."""
+    host = for_device(len(rows) * len(rows[0]), device).view(len(rows), -1)
+    copy_rows(rows, host)
     return host.to(device, non_blocking=True)
 
 
-@cache
-def _say_once_that_bytes_are_not_written() -> None:
-    """Torch warns of `bytes`, which it must not write to, once a process; nothing here writes."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.frombuffer(b"\0", dtype=torch.uint8)
+def for_device(size: int, device: torch.device) -> Tensor:
+    """Room for bytes on the host, from which a device takes them without waiting."""
+    return torch.empty(size, dtype=torch.uint8, pin_memory=device.type == "cuda")
 
 
 def cast(cache: KVCache, layout: Layout, dtype: torch.dtype, device: torch.device) -> KVCache:
@@ -125,18 +108,11 @@ def cast_unchecked(
     batch = len(cache.keys[0])
     whole = torch.cat([x.flatten() for x in sent]) if sent else torch.empty(0)
     whole = whole.to(device).to(dtype)
-    doubts = [not_finite(whole)] if sent else []
+    doubt = not_finite(whole) if sent else torch.zeros((), dtype=torch.bool, device=device)
     parts = whole.split([x.numel() for x in sent]) if sent else ()
     shaped = (part.view(x.shape) for part, x in zip(parts, sent, strict=True))
     found = dict(zip(layout.sent, shaped, strict=True))
-    return layout.cache(found, unsent(layout, batch, whole)), any_of(doubts, device)
-
-
-def any_of(doubts: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Whether any of these (bool [] each, on a device) is true."""
-    if len(doubts) == 1:
-        return doubts[0]
-    return torch.stack([*doubts]).any() if doubts else torch.zeros((), dtype=torch.bool).to(device)
+    return layout.cache(found, unsent(layout, batch, whole)), doubt
 
 
 def too_large(dtype: torch.dtype) -> CodecError:

@@ -10,7 +10,8 @@ its number (1 byte) and how many tensors (varint). Payload: each tensor's, by it
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from itertools import groupby
 
 import torch
@@ -43,6 +44,8 @@ class Schedule(DeviceCodec):
     choose: Callable[[Site, int], PerTensor]  # of a tensor, given the sharer's layers
     number: int = NUMBER
     bits: float | None = None
+    # By the sharer's layers: packets are made one after the other.
+    _known: dict[int, PerTensor] = field(default_factory=dict, compare=False, repr=False)
 
     def parameters(self, layout: Layout) -> bytes:
         numbers = [self.choose(site, layout.geometry.layers).number for site in layout.sent]
@@ -50,14 +53,14 @@ class Schedule(DeviceCodec):
             bytes([number]) + varint(len(list(stretch))) for number, stretch in groupby(numbers)
         )
 
-    def write(self, cache: KVCache, layout: Layout, out: Tensor) -> Tensor:
-        return self._at(layout).write(cache, layout, out)
+    def write(self, cache: KVCache, layout: Layout, out: Tensor, broken: Tensor) -> None:
+        self._at(layout).write(cache, layout, out, broken)
 
     def written_alone(self, cache: KVCache, layout: Layout) -> Tensor:
         return self._at(layout).written_alone(cache, layout)
 
-    def read(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> tuple[KVCache, Tensor]:
-        return self._at(layout).read(data, layout, dtype)
+    def read(self, data: Tensor, layout: Layout, dtype: torch.dtype, broken: Tensor) -> KVCache:
+        return self._at(layout).read(data, layout, dtype, broken)
 
     def refuse(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> None:
         self._at(layout).refuse(data, layout, dtype)
@@ -70,12 +73,14 @@ class Schedule(DeviceCodec):
 
     def _at(self, layout: Layout) -> PerTensor:
         layers = layout.geometry.layers
-        return PerTensor(
-            self.name,
-            self.number,
-            self.bits,
-            lambda kind, layer: self.choose((kind, layer), layers).at(kind, layer),
-        )
+        if layers not in self._known:
+            self._known[layers] = PerTensor(
+                self.name,
+                self.number,
+                self.bits,
+                lambda kind, layer: self.choose((kind, layer), layers).at(kind, layer),
+            )
+        return self._known[layers]
 
 
 def parse(text: str, codec: Callable[[str], PerTensor]) -> Schedule:
@@ -96,6 +101,7 @@ def parse(text: str, codec: Callable[[str], PerTensor]) -> Schedule:
             )
         rules.append((_fits(where), codec(name)))
 
+    @cache
     def choose(site: Site, layers: int) -> PerTensor:
         fitting = [codec for fits, codec in rules if fits(*site, layers)]
         return fitting[-1] if fitting else default
@@ -129,19 +135,26 @@ def _within(where: str | None) -> Callable[[int, int], bool]:
 
 def read(reader: Reader, layout: Layout, by_number: Mapping[int, PerTensor]) -> Schedule:
     """The schedule of a packet, from its parameters; PacketError for what nobody writes."""
-    chosen: list[PerTensor] = []
-    while len(chosen) < len(layout.sent):
+    stretches: list[tuple[PerTensor, int]] = []
+    rest = len(layout.sent)
+    while rest:
         number, count = reader.byte(), reader.varint()
         if number not in by_number:
             raise PacketError(f"codec number {number} cannot be part of a schedule")
-        if count == 0 or count > len(layout.sent) - len(chosen):
+        if not 0 < count <= rest:
             raise PacketError("the schedule does not fit the tensors sent")
-        if chosen and chosen[-1].number == number:
+        if stretches and stretches[-1][0].number == number:
             raise PacketError("two stretches of a schedule have one codec")
-        chosen += [by_number[number]] * count
-    by_site = dict(zip(layout.sent, chosen, strict=True))
-    stretches = [(name, len(list(part))) for name, part in groupby(codec.name for codec in chosen)]
-    listed = [f"{count} {name}" for name, count in stretches[:MOST_LISTED]]
+        stretches.append((by_number[number], count))
+        rest -= count
+    return _of_stretches(tuple(stretches), layout.sent)
+
+
+@lru_cache(1 << 6)  # packets of one schedule come one after the other
+def _of_stretches(stretches: tuple[tuple[PerTensor, int], ...], sent: tuple[Site, ...]) -> Schedule:
+    chosen = [codec for codec, count in stretches for _ in range(count)]
+    by_site = dict(zip(sent, chosen, strict=True))
+    listed = [f"{count} {codec.name}" for codec, count in stretches[:MOST_LISTED]]
     more = len(stretches) - len(listed)
     name = "schedule of " + ", ".join(listed) + (f" and {more} more" if more else "")
     return Schedule(name, lambda site, layers: by_site[site])

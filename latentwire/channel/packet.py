@@ -44,9 +44,9 @@ from latentwire.channel.calibration import Calibration
 from latentwire.channel.codec import CodecError
 from latentwire.channel.device_codec import DeviceCodec, cast, on_device
 from latentwire.channel.header_fields import LARGEST_NUMBER, PacketError, Reader, mask, varints
+from latentwire.channel.host_rows import Buffer
 from latentwire.channel.layer_runs import LayerRuns
 from latentwire.channel.layout import Layout, tensor_of
-from latentwire.channel.packet_rows import Buffer
 from latentwire.channel.registry import read_codec
 from latentwire.errors import LatentWireError
 
@@ -144,16 +144,14 @@ def _packets(cache: KVCache, header: Header) -> Sequence[Buffer]:
 def _rows(cache: KVCache, codec: DeviceCodec, layout: Layout, body: bytes) -> Sequence[Buffer]:
     like = cache.keys[0]
     shape = len(like), codec.payload_bytes(layout)
-    made = packet_rows.joined(body, shape, like.device, lambda out: codec.write(cache, layout, out))
-    if made is not None:
+
+    def write(out: Tensor, broken: Tensor) -> None:
+        codec.write(cache, layout, out, broken)
+
+    if (made := packet_rows.joined(body, shape, like.device, write)) is not None:
         return made
     alone = codec.written_alone(cache, layout)  # says why; or there is no reason
-
-    def write(out: Tensor) -> Tensor:
-        out.copy_(alone)
-        return torch.zeros((), dtype=torch.bool)
-
-    made = packet_rows.joined(body, shape, _CPU, write)
+    made = packet_rows.joined(body, shape, _CPU, lambda out, broken: out.copy_(alone))
     assert made is not None
     return made
 
@@ -260,14 +258,13 @@ def _at_once(
         codec, start = header.codec, len(first) - len(payload) - CHECKSUM_BYTES
         if not isinstance(codec, DeviceCodec) or not len(payload):
             return None
-        front = bytes(first[:start])
-        if any(len(each) != len(first) or bytes(each[:start]) != front for each in packets[1:]):
+        if (found := packet_rows.payloads(packets, start, device)) is None:
             return None
-        data, wrong = packet_rows.payloads(packets, start, device)
-        cache, doubt = codec.read(data, header.layout, dtype)
+        data, marks = found
+        cache = codec.read(data, header.layout, dtype, marks[:1])
     except LatentWireError:
         return None
-    return None if bool(wrong | doubt) else (header, cache)
+    return None if bool(marks.any()) else (header, cache)
 
 
 def _opened(

@@ -3,62 +3,90 @@
 A row is [header | payload | checksum]. The payload is written into place there and its checksum
 taken there; one copy brings all rows to the host, where each packet is a view of its row, and one
 takes them back. The payload ends at a multiple of WIDE bytes, so that one whose length is such a
-multiple begins at one too, and words can be copied instead of bytes.
+multiple begins at one too, and words can be copied instead of bytes. In front of the rows stands a
+word that says whether anything else is wrong, as far from the first checksum as each checksum from
+the next: all of them are cleared, and looked at, in one go.
 """
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from latentwire.channel import checksum
-from latentwire.channel.device_codec import on_device, on_host
+from latentwire.channel.device_codec import for_device, on_host
+from latentwire.channel.host_rows import Buffer, copy_rows, in_one_buffer
 from latentwire.channel.kernels.pointer_stack import WIDE
-
-Buffer = bytes | memoryview
 
 
 def joined(
     header: bytes,
     shape: tuple[int, int],
     device: torch.device,
-    write: Callable[[Tensor], Tensor],
+    write: Callable[[Tensor, Tensor], object],
 ) -> list[memoryview] | None:
     """The packets of B payloads that `write` writes into uint8 [B, bytes], `shape`, on a device;
-    None where it doubts (bool []) that they can be sent. All are views of one piece of memory."""
+    None where it sets the int32 [1] that it is given, too: they may not be sent. All are views of
+    one piece of memory."""
     batch, length = shape
     end = _up(len(header) + length)
     start, stride = end - length, _up(end + checksum.BYTES)
-    memory = torch.empty(batch * stride + WIDE, dtype=torch.uint8, device=device)
-    rows = memory[:-WIDE].view(batch, stride)
-    memory[-1:].copy_(write(rows[:, start:end]))  # behind the rows, so that one copy brings both
+    memory = torch.empty(WIDE + batch * stride, dtype=torch.uint8, device=device)
+    rows, marks = _laid_out(memory, batch, stride)
+    marks.zero_()
+    write(rows[:, start:end], marks[:1])
     there = length > 0 and checksum.on(device)
     if there:
-        rows[:, end : end + checksum.BYTES] = 0
         checksum.add(rows, start, end, header)
     arrived = on_host(memory)
-    if arrived[-1]:
+    if arrived[: checksum.BYTES].any():
         return None
-    found = arrived[:-WIDE].reshape(batch, stride)
+    found = arrived[WIDE:].reshape(batch, stride)
     begin, stop = start - len(header), end + checksum.BYTES
     found[:, begin:start] = memoryview(header)
     if not there:
         for row in found:
             row[end:stop] = memoryview(checksum.of(row[begin:end].data))
-    return [row.data.toreadonly() for row in found[:, begin:stop]]
+    whole = found.reshape(-1).data.toreadonly()
+    return [whole[row + begin : row + stop] for row in range(0, len(whole), stride)]
 
 
-def payloads(packets: Sequence[Buffer], start: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Of packets of one length whose bytes before `start` are the same: their payloads, uint8
-    [B, bytes] on a device that takes checksums, and whether one of the checksums is wrong (bool
-    []). Waits for no device."""
-    length = len(packets[0]) - start - checksum.BYTES
+def payloads(
+    packets: Sequence[Buffer], start: int, device: torch.device
+) -> tuple[Tensor, Tensor] | None:
+    """Of packets of one length whose first `start` bytes are the same: their payloads, uint8
+    [B, bytes] on a device that takes checksums, and marks (int32 [1 + B]) that are not zero where
+    checksums are wrong, but for the first, which is zero. None of others. Waits for no device."""
+    size, front = len(packets[0]), bytes(packets[0][:start])
+    if any(len(each) != size for each in packets):
+        return None
+    batch, length = len(packets), size - start - checksum.BYTES
     end = _up(length)
-    sent = [memoryview(each)[start:] for each in packets]
-    rows = on_device(sent, device, end - length, _up(end + checksum.BYTES))
-    checksum.add(rows, end - length, end, bytes(packets[0][:start]))
-    wrong = rows.view(torch.int32)[:, end // checksum.BYTES].any()
-    return rows[:, end - length : end], wrong
+    place, stride = end - length, _up(end + checksum.BYTES)
+    host = for_device(WIDE + batch * stride, device)
+    rows, marks = _laid_out(host, batch, stride)
+    marks[0] = 0
+    into = rows[:, place : place + size - start]
+    if (sent := in_one_buffer(packets)) is not None:
+        if (sent[:, :start].numpy() != np.frombuffer(front, np.uint8)).any():
+            return None
+        into.copy_(sent[:, start:])
+    elif all(each[:start] == front for each in packets):
+        copy_rows([memoryview(each)[start:] for each in packets], into)
+    else:
+        return None
+    memory = host.to(device, non_blocking=True)
+    rows, marks = _laid_out(memory, batch, stride)
+    checksum.add(rows, place, end, front)
+    return rows[:, place:end], marks
+
+
+def _laid_out(memory: Tensor, batch: int, stride: int) -> tuple[Tensor, Tensor]:
+    """Of memory (uint8) the rows [B, stride], WIDE bytes behind its beginning; and its first word
+    with that WIDE bytes before each row's end, where a checksum stands (int32 [1 + B])."""
+    words = memory.view(torch.int32)
+    return memory[WIDE:].view(batch, stride), words[:: stride // checksum.BYTES]
 
 
 def _up(size: int) -> int:

@@ -15,7 +15,6 @@ from latentwire.channel import stacked
 from latentwire.channel.codec import Codec, CodecError
 from latentwire.channel.device_codec import (
     DeviceCodec,
-    any_of,
     on_device,
     on_host,
     too_large,
@@ -43,13 +42,21 @@ class PerTensor(DeviceCodec):
     _known: dict[Hashable, list[Group]] = field(default_factory=dict, compare=False, repr=False)
 
     def write(
-        self, cache: KVCache, layout: Layout, out: Tensor, means: MeansOf | None = None
-    ) -> Tensor:
-        doubts = []
+        self,
+        cache: KVCache,
+        layout: Layout,
+        out: Tensor,
+        broken: Tensor,
+        means: MeansOf | None = None,
+    ) -> None:
         for group in self._groups(layout):
             tensors = [tensor_of(cache, *site) for site in group.sites]
-            doubts.append(stacked.encode(group, tensors, out, means and means(group.sites)))
-        return any_of(doubts, out.device)
+            stacked.encode(group, tensors, out, broken, means and means(group.sites))
+
+    def write_stack(self, stack: Tensor, layout: Layout, out: Tensor, broken: Tensor) -> None:
+        """`write` of all that is sent as one tensor, [N, B, H, T, D] with D contiguous."""
+        for group in self._groups(layout):
+            stacked.encode(group, _part(stack, group, layout), out, broken)
 
     def written_alone(self, cache: KVCache, layout: Layout) -> Tensor:
         rows = (cache.rows(row, row + 1) for row in range(len(cache.keys[0])))
@@ -61,23 +68,25 @@ class PerTensor(DeviceCodec):
         data: Tensor,
         layout: Layout,
         dtype: torch.dtype,
+        broken: Tensor,
         means: MeansOf | None = None,
-        into: Tensor | None = None,
-    ) -> tuple[KVCache, Tensor]:
-        """See `DeviceCodec`; in new memory, or `into` a stack of all that is sent, [N, B, H, T, D]
-        of which D alone need be contiguous."""
+    ) -> KVCache:
         tensors: dict[Site, Tensor] = {}
-        doubts = []
         for group in self._groups(layout):
-            own = None if into is None else _consecutive(into, group, layout)
-            x, doubt = stacked.decode(group, data, dtype, means and means(group.sites), own)
-            if into is not None and own is None:
-                for site, arrived in zip(group.sites, x, strict=True):
-                    into[layout.sent.index(site)].copy_(arrived)
-            tensors |= zip(group.sites, x, strict=True)
-            doubts.append(doubt)
-        like = unsent(layout, len(data), data.new_empty(0, dtype=dtype))
-        return layout.cache(tensors, like), any_of(doubts, data.device)
+            x = stacked.decode(group, data, dtype, broken, means and means(group.sites))
+            tensors |= zip(group.sites, x.unbind(), strict=True)
+        return layout.cache(tensors, unsent(layout, len(data), data.new_empty(0, dtype=dtype)))
+
+    def read_stack(self, data: Tensor, layout: Layout, into: Tensor, broken: Tensor) -> None:
+        """`read` into all that is sent as one tensor, [N, B, H, T, D] with D contiguous."""
+        for group in self._groups(layout):
+            own = _part(into, group, layout)
+            if isinstance(own, Tensor):
+                stacked.decode(group, data, into.dtype, broken, into=own)
+                continue
+            arrived = stacked.decode(group, data, into.dtype, broken)
+            for place, x in zip(own, arrived.unbind(), strict=True):
+                place.copy_(x)
 
     def refuse(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> None:
         for row in on_host(data):
@@ -150,12 +159,13 @@ class PerTensor(DeviceCodec):
         return [*found.values()]
 
 
-def _consecutive(stack: Tensor, group: Group, layout: Layout) -> Tensor | None:
-    """A group's part of a stack of all that is sent, where it is one: of uniform codecs, and of
-    those by kind."""
+def _part(stack: Tensor, group: Group, layout: Layout) -> Tensor | list[Tensor]:
+    """A group's tensors out of all that is sent: as one, of uniform codecs and of those by kind."""
     first = layout.sent.index(group.sites[0])
     last = first + len(group.sites)
-    return stack[first:last] if layout.sent[first:last] == tuple(group.sites) else None
+    if layout.sent[first:last] == tuple(group.sites):
+        return stack[first:last]
+    return [stack[layout.sent.index(site)] for site in group.sites]
 
 
 def uniform(codec: Codec) -> PerTensor:

@@ -18,55 +18,59 @@ from latentwire.channel.payload_order import Group
 
 
 def encode(
-    group: Group, tensors: Sequence[Tensor], out: Tensor, means: Means | None = None
-) -> Tensor:
-    """Write a group's tensors [B, H, T, D], their means taken, where they stand in payloads uint8
-    [B, bytes]; whether their codec may refuse one of them (bool []). Waits for no device."""
-    codec, alike = group.codec, _alike(tensors)
+    group: Group,
+    tensors: Sequence[Tensor] | Tensor,
+    out: Tensor,
+    broken: Tensor,
+    means: Means | None = None,
+) -> None:
+    """Write a group's N tensors [B, H, T, D], or the parts of one [N, B, H, T, D], their means
+    taken, where they stand in payloads uint8 [B, bytes]. Sets `broken` (int32 [1]) where their
+    codec may refuse one. Waits for no device."""
+    codec = group.codec
+    alike = [range(len(tensors))] if isinstance(tensors, Tensor) else _alike(tensors)
     if not all(launch.supports(codec, tensors[places[0]]) for places in alike):
-        tensors = tensors if means is None else means.moved(tensors, torch.sub)
-        parts, doubt = codec.encode_all(torch.stack([*tensors]))
+        moved = [*tensors] if means is None else means.moved([*tensors], torch.sub)
+        parts, doubt = codec.encode_all(torch.stack(moved))
         group.write(parts, out)
-        return doubt
-    broken = torch.zeros(1, dtype=torch.int32, device=out.device)
+        broken |= doubt
+        return
     room = there = group.room(out)
     if there.word % LEAST:
         room = Room.new(codec, len(tensors), len(out), group.shape, out.device)
     for places in alike:
-        stack = Stack.alike([tensors[place] for place in places])
+        stack = _stack(tensors, places)
         launch.encode(codec, stack, room.of(places), broken, means and means.of(places))
     if room is not there:
         group.write(room.parts(codec, group.shape), out)
-    return broken[0] > 0
 
 
 def decode(
     group: Group,
     data: Tensor,
     dtype: torch.dtype,
+    broken: Tensor,
     means: Means | None = None,
     into: Tensor | None = None,
-) -> tuple[Sequence[Tensor], Tensor]:
-    """A group's tensors, N of [B, H, T, D] in `dtype`, out of payloads uint8 [B, bytes], their
-    means added in float32; and whether their codec may refuse one, or `dtype` not hold it (bool
-    []). In new memory, or `into` a stack [N, B, H, T, D] with D contiguous. Waits for no device."""
+) -> Tensor:
+    """A group's tensors [N, B, H, T, D] in `dtype`, out of payloads uint8 [B, bytes], their means
+    added in float32: in new memory, or `into` such memory, with D contiguous.
+    Sets `broken` (int32 [1]) where their codec may refuse one, or `dtype` not hold it. Waits for no
+    device."""
     codec = group.codec
-    if into is None:
-        whole = (len(group.sites), len(data), *group.shape)
-        sink = Stack.within(torch.empty(whole, dtype=dtype, device=data.device))
-    else:
-        sink = Stack.alike(into.unbind())
+    shape = len(group.sites), len(data), *group.shape
+    found = torch.empty(shape, dtype=dtype, device=data.device) if into is None else into
     room = group.room(data)
-    if room.word % LEAST or not launch.supports(codec, sink.tensors[0]):
+    if room.word % LEAST or not launch.supports(codec, found[0]):
         own = torch.float32 if means else dtype
         x, doubt = codec.decode_all(group.read(data), group.shape, own)
         if means:
             x = torch.stack(means.moved(x.unbind(), torch.add)).to(dtype)
             doubt = doubt | not_finite(x)
-        return (x if into is None else into.copy_(x)).unbind(), doubt
-    broken = torch.zeros(1, dtype=torch.int32, device=data.device)
-    launch.decode(codec, room, sink, broken, means)
-    return sink.tensors, broken[0] > 0
+        broken |= doubt
+        return x if into is None else into.copy_(x)
+    launch.decode(codec, room, Stack.within(found), broken, means)
+    return found
 
 
 def round_trip(
@@ -77,7 +81,7 @@ def round_trip(
     if tensors[0].is_cuda and launch.supports(codec, tensors[0]):
         found: dict[int, Tensor] = {}
         for places in _alike(tensors):
-            own = Stack.alike([tensors[place] for place in places])
+            own = _stack(tensors, places)
             arrived = launch.round_trip(codec, own, means=means and means.of(places))
             found |= zip(places, arrived, strict=True)
         return [found[place] for place in range(len(tensors))]
@@ -103,12 +107,21 @@ def take(tensors: Sequence[Tensor], index: Tensor) -> Sequence[Tensor]:
     return [taken(*each) for each in enumerate(tensors)]
 
 
-def reordered(tensors: Sequence[Tensor], order: Tensor) -> Tensor:
-    """Of N tensors [B, H, T, D] the tokens at `order`, int64 [K] on the host: [N, B, H, K, D]."""
-    if readable(tensors[0]) and len(_alike(tensors)) == 1:
-        return on_caches.reordered(Stack.alike(tensors), order)
-    whole = torch.stack([*tensors])
+def reordered(tensors: Sequence[Tensor] | Tensor, order: Tensor) -> Tensor:
+    """Of N tensors [B, H, T, D], or the parts of one [N, B, H, T, D], the tokens at `order`, int64
+    [K] on the host: [N, B, H, K, D]."""
+    alike = isinstance(tensors, Tensor) or len(_alike(tensors)) == 1
+    if alike and readable(tensors[0]):
+        return on_caches.reordered(_stack(tensors, range(len(tensors))), order)
+    whole = tensors if isinstance(tensors, Tensor) else torch.stack([*tensors])
     return whole.index_select(3, on_device(order, whole.device))
+
+
+def _stack(tensors: Sequence[Tensor] | Tensor, places: Sequence[int]) -> Stack:
+    """Of those that lie alike at some places; of a tensor's parts all."""
+    if isinstance(tensors, Tensor):
+        return Stack.within(tensors)
+    return Stack.alike([tensors[place] for place in places])
 
 
 def no_numbers(caches: Sequence[Sequence[Tensor]]) -> Tensor:

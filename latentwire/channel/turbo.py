@@ -46,8 +46,8 @@ class Turbo(DeviceCodec):
     def parameters(self, layout: Layout) -> bytes:
         return self.digest
 
-    def write(self, cache: KVCache, layout: Layout, out: Tensor) -> Tensor:
-        return self._rotation.write(cache, layout, out, self._means([layout], out.device))
+    def write(self, cache: KVCache, layout: Layout, out: Tensor, broken: Tensor) -> None:
+        self._rotation.write(cache, layout, out, broken, self._means([layout], out.device))
 
     def written_alone(self, cache: KVCache, layout: Layout) -> Tensor:
         means, keys = self._means([layout], cache.keys[0].device), [*cache.keys]
@@ -56,8 +56,9 @@ class Turbo(DeviceCodec):
                 (keys[layer],) = own.moved([keys[layer]], torch.sub)
         return self._rotation.written_alone(KVCache(tuple(keys), cache.values), layout)
 
-    def read(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> tuple[KVCache, Tensor]:
-        return self._rotation.read(data, layout, dtype, self._means([layout], data.device))
+    def read(self, data: Tensor, layout: Layout, dtype: torch.dtype, broken: Tensor) -> KVCache:
+        means = self._means([layout], data.device)
+        return self._rotation.read(data, layout, dtype, broken, means)
 
     def refuse(self, data: Tensor, layout: Layout, dtype: torch.dtype) -> None:
         self._rotation.caches(data, layout, torch.float32)

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from c2c.on_device import on_device
 from c2c.triton_support import interpreted
 from latentwire.channel.codec import Codec
 from latentwire.channel.kernels import rotation_launch, zero_points
 from latentwire.channel.kernels.means import Means
-from latentwire.channel.kernels.pointer_stack import Stack, Tensors, on_their_device, with_more
+from latentwire.channel.kernels.pointer_stack import Stack, Tensors, on_their_device
 from latentwire.channel.kernels.programs import (
     grid,
     largest,
@@ -54,7 +55,7 @@ def encode(
     `rotation_launch`.
     """
     source = Stack.of(tensors)
-    first = source.tensors[0]
+    first = source.first
     rule = _rule(codec, first)
     _check_room(source, room)
     with torch.cuda.device_of(first):  # Triton launches on the current device, wherever tensors are
@@ -75,12 +76,12 @@ def round_trip(
     and infinity are not looked for.
     """
     source = Stack.of(tensors)
-    rule = _rule(codec, source.tensors[0])
+    rule = _rule(codec, source.first)
     sink = Stack.empty_like(source) if out is None else Stack.of(out)
-    _same_shape(source.tensors, sink)
-    with torch.cuda.device_of(source.tensors[0]):
+    _same_shape(source, sink)
+    with torch.cuda.device_of(source.first):
         _quantize(rule, source, sink, None, means, **tuning)
-    return sink.tensors
+    return tuple(sink.tensors)
 
 
 def decode(
@@ -98,7 +99,7 @@ def decode(
     than `out` holds.
     """
     sink = Stack.of(out)
-    first = sink.tensors[0]
+    first = sink.first
     rule = _rule(codec, first)
     _check_room(sink, room)
     with torch.cuda.device_of(first):
@@ -108,7 +109,7 @@ def decode(
 def _restore(
     rule: KernelSpec, room: Room, sink: Stack, broken: Tensor, means: Means | None, **tuning: Any
 ) -> None:
-    first = sink.tensors[0]
+    first = sink.first
     head_dim, device = first.shape[-1], first.device
     pointers, starts, own = _told(rule, sink, room.starts, means)
     payloads = (pointers, room.memory, starts, room.stride, *rule.behind(room.fields))
@@ -148,7 +149,7 @@ def _quantize(
     **tuning: Any,
 ) -> None:
     """Payloads where `into` is a room, else the values that they stand for."""
-    first = source.tensors[0]
+    first = source.first
     head_dim = first.shape[-1]
     if isinstance(into, Room):
         last, aligned, word = first, False, _word(into)
@@ -156,7 +157,7 @@ def _quantize(
         pointers, starts, own = _told(rule, source, into.starts, means)
         sent = (pointers, None, into.memory, starts, into.stride, *rule.behind(into.fields))
     else:
-        last, aligned, word = into.tensors[0], into.aligned, LEAST
+        last, aligned, word = into.first, into.aligned, LEAST
         pointers, sinks, own = _told(rule, source, into.addresses, means)
         sent = (pointers, sinks, None, None, 0, *rule.behind((0, 0, 0)))
     sizes = (*first.shape[:3], *first.stride()[:3], *last.stride()[:3])
@@ -211,7 +212,7 @@ def _told(
 ) -> tuple[Tensor, Tensor, Sequence[Any]]:
     """On the device the stack's addresses, a `row` of as many numbers, and what `mean_rows` wants
     to know of means."""
-    first = stack.tensors[0]
+    first = stack.first
     if means is None:
         addresses, numbers = on_their_device(first, stack.addresses, row)
         return addresses, numbers, (None, None, None, None, 0, 0, 0)
@@ -222,8 +223,8 @@ def _told(
     if rule.name != "rotation" or held != (heads, True, tokens, head_dim):
         raise ValueError(f"these means are not for {rule.name} and tensors {first.shape}")
     rows_of_all = stack.addresses, row, means.layers, means.lists
-    told, at = with_more(first, means.at, *rows_of_all)
-    addresses, numbers, layers, lists = told
+    addresses, numbers, layers, lists = on_their_device(first, *rows_of_all)
+    at = on_device(means.at.flatten(), first.device)
     apart = count if rows > 1 else 0
     return addresses, numbers, (table, layers, lists, at, table.shape[2], rows * count, apart)
 
@@ -233,7 +234,7 @@ def _maxima(
 ) -> tuple[Tensor | None, int, int, bool]:
     """Bits of the largest magnitude of all that share a scale, but where a program holds all that
     and finds it by itself; and `tuned`."""
-    *_, tokens, head_dim = source.tensors[0].shape
+    *_, tokens, head_dim = source.first.shape
     rows, warps, steps = tuned(head_dim, **tuning)
     if not rule.over_tokens:
         return None, rows, warps, steps
@@ -271,6 +272,6 @@ def _word(room: Room) -> int:
     return min(room.word, 2 * LEAST)
 
 
-def _same_shape(tensors: tuple[Tensor, ...], sink: Stack) -> None:
-    if tensors[0].shape != sink.tensors[0].shape or len(tensors) != len(sink.tensors):
+def _same_shape(source: Stack, sink: Stack) -> None:
+    if source.first.shape != sink.first.shape or len(source.tensors) != len(sink.tensors):
         raise ValueError("what goes in and what comes out differ in shape or number")

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentwire.channel.kernels.pointer_stack import Stack, Tensors, on_their_device, with_more
+from c2c.on_device import on_device
+from latentwire.channel.kernels.pointer_stack import Stack, Tensors, on_their_device
 from latentwire.channel.kernels.programs import largest, tuned, type_of
 
 LOOKED_AT = 64  # keys that a program looks at together
@@ -17,32 +18,32 @@ def no_numbers(tensors: Tensors) -> Tensor:
     from latentwire.channel.kernels import codec_math
 
     source = Stack.of(tensors)
-    first = source.tensors[0]
+    first = source.first
     rows, warps, _ = tuned(first.shape[-1])
     with torch.cuda.device_of(first):
-        found = largest(source, on_their_device(first, source.addresses), rows, warps, "layer")
+        (addresses,) = on_their_device(first, source.addresses)
+        found = largest(source, addresses, rows, warps, "layer")
     return found >= codec_math.NOT_FINITE.value
 
 
 def take(tensors: Tensors, index: Tensor) -> Tensor:
     """Of N tensors [B, H, T, D] the tokens at `index`, int64 [L, B, K], whose list n % L is tensor
     n's: [N, B, H, K, D]."""
-    source = Stack.of(tensors)
-    addresses = on_their_device(source.tensors[0], source.addresses)
-    return _taken(source, addresses, index.contiguous())
+    return _taken(Stack.of(tensors), index.contiguous())
 
 
 def reordered(tensors: Tensors, order: Tensor) -> Tensor:
     """Of N tensors [B, H, T, D] the tokens at `order`, int64 [K] on the host: [N, B, H, K, D]."""
     source = Stack.of(tensors)
-    addresses, index = with_more(source.tensors[0], order, source.addresses)
-    return _taken(source, addresses, index[None, None])
+    index = on_device(order, source.first.device)
+    return _taken(source, index[None, None])
 
 
-def _taken(source: Stack, addresses: Tensor, index: Tensor) -> Tensor:
+def _taken(source: Stack, index: Tensor) -> Tensor:
     from latentwire.channel.kernels import take_kernels
 
-    first = source.tensors[0]
+    first = source.first
+    (addresses,) = on_their_device(first, source.addresses)
     batch, heads, _, head_dim = first.shape
     lists, listed, count = index.shape
     shape = len(source.tensors), batch, heads, count, head_dim
@@ -80,7 +81,7 @@ def _looked(
 ) -> list[Tensor]:
     """So many results of a kernel of `look_kernels`, float32 [L, B, Hq, T]."""
     key, query = Stack.of(keys), Stack.of(queries)
-    first, asked = key.tensors[0], query.tensors[0]
+    first, asked = key.first, query.first
     batch, heads, tokens, head_dim = asked.shape
     shape = len(key.tensors), batch, heads, tokens
     out = [torch.empty(shape, device=first.device) for _ in range(results)]

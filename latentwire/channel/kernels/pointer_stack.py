@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -9,15 +10,20 @@ from torch import Tensor
 from c2c.on_device import on_device
 
 WIDE = 16  # bytes of the widest load of a thread
+MOST_KEPT = 1 << 10  # rows that devices were told
 
 
 @dataclass(frozen=True)
 class Stack:
     """N tensors [B, H, T, D] of the same shape, strides, dtype and device; D is contiguous."""
 
-    tensors: tuple[Tensor, ...]
+    tensors: Sequence[Tensor] | Tensor  # several, or the parts [N, ...] of one
     addresses: Sequence[int]
     aligned: bool  # every row starts at a multiple of WIDE bytes
+
+    @cached_property
+    def first(self) -> Tensor:
+        return self.tensors[0]
 
     @classmethod
     def of(cls, tensors: "Sequence[Tensor] | Stack") -> "Stack":
@@ -39,43 +45,36 @@ class Stack:
         addresses = [tensor.data_ptr() for tensor in tensors]
         steps = [first.element_size() * stride for stride in first.stride()[:3]]
         aligned = all(number % WIDE == 0 for number in addresses + steps)
-        return cls(tuple(tensors), addresses, aligned)
+        return cls(tensors, addresses, aligned)
 
     @classmethod
     def empty_like(cls, other: "Stack") -> "Stack":
         """Room for as many tensors of that shape and dtype, in one piece of memory."""
-        first = other.tensors[0]
-        shape = (len(other.tensors), *first.shape)
-        return cls.within(torch.empty(shape, dtype=first.dtype, device=first.device))
+        shape = (len(other.tensors), *other.first.shape)
+        return cls.within(other.first.new_empty(shape))
 
     @classmethod
     def within(cls, room: Tensor) -> "Stack":
-        """The tensors of contiguous memory [N, B, H, T, D]."""
-        step = room.stride(0) * room.element_size()
-        start = room.data_ptr()
-        addresses = range(start, start + len(room) * step, step)
-        aligned = start % WIDE == 0 and room.shape[-1] * room.element_size() % WIDE == 0
-        return cls(tuple(room.unbind()), addresses, aligned)
+        """The parts of memory [N, B, H, T, D], no two at one place."""
+        start, *steps = room.data_ptr(), *(room.element_size() * n for n in room.stride()[:4])
+        addresses = range(start, start + len(room) * steps[0], steps[0])
+        return cls(room, addresses, all(number % WIDE == 0 for number in (start, *steps)))
 
 
 Tensors = Sequence[Tensor] | Stack
 
 
-def on_their_device(first: Tensor, *rows: Sequence[int]) -> Tensor:
-    """Addresses, or whatever the kernels want to know of each tensor, int64 [rows, N or N + 1] on
-    the device of the first: in one copy, for which nothing waits. Each row begins at a multiple of
-    WIDE bytes, so that kernels are not compiled anew for one that does not."""
-    return on_device(_table(rows), first.device)
+def on_their_device(first: Tensor, *rows: Sequence[int]) -> list[Tensor]:
+    """Addresses, or whatever the kernels want to know of each tensor, int64 [N] a row, on the
+    device of the first; nothing waits for them. They are kept: a sender uses the same memory again
+    and again, and places in packets are those of their layout."""
+    # What one stream was told, another could read before it is there.
+    stream = torch.cuda.current_stream(first.device).cuda_stream if first.is_cuda else 0
+    return [
+        _told(row if isinstance(row, range) else tuple(row), first.device, stream) for row in rows
+    ]
 
 
-def with_more(first: Tensor, more: Tensor, *rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The same, and the numbers of `more` (int64, on the host) behind them, [count]: in one copy
-    too."""
-    table = _table(rows)
-    whole = on_device(torch.cat([table.flatten(), more.flatten()]), first.device)
-    return whole[: table.numel()].view_as(table), whole[table.numel() :]
-
-
-def _table(rows: Sequence[Sequence[int]]) -> Tensor:
-    fill = [0] * (len(rows[0]) % 2)
-    return torch.tensor([[*row, *fill] for row in rows])
+@lru_cache(MOST_KEPT)
+def _told(row: Sequence[int], device: torch.device, stream: int) -> Tensor:
+    return on_device(torch.tensor(row), device)

@@ -29,7 +29,7 @@ def readable(tensor: Tensor) -> bool:
 
 def grid(stack: Stack, rows: int) -> tuple[int]:
     """A program for so many tokens of each head."""
-    batch, heads, tokens, _ = stack.tensors[0].shape
+    batch, heads, tokens, _ = stack.first.shape
     return (len(stack.tensors) * batch * heads * -(-tokens // rows),)
 
 
@@ -57,7 +57,7 @@ def largest(source: Stack, pointers: Tensor, rows: int, warps: int, scales: str 
     order of the magnitudes, NaN last."""
     from latentwire.channel.kernels import scale_kernels
 
-    first = source.tensors[0]
+    first = source.first
     shape = (len(source.tensors), *first.shape[: 1 if scales == "layer" else 2])
     found = torch.zeros(shape, dtype=torch.int32, device=first.device)
     tiles = 4

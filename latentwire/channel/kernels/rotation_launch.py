@@ -33,7 +33,7 @@ def quantize(
     `mean_rows` wants to know of them."""
     from latentwire.channel.kernels import rotation_kernels
 
-    first = source.tensors[0]
+    first = source.first
     head_dim = first.shape[-1]
     parts = _parts(rule, head_dim, **tuning)
     signs, flips = _signs(head_dim, parts["WIDTH"], first.device)
@@ -57,7 +57,7 @@ def restore(
     """The values that payloads stand for; `largest` as in `Means`."""
     from latentwire.channel.kernels import rotation_kernels
 
-    first = sink.tensors[0]
+    first = sink.first
     head_dim = first.shape[-1]
     parts = _parts(rule, head_dim, **tuning)
     _, flips = _signs(head_dim, parts["WIDTH"], first.device)

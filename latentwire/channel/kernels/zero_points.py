@@ -21,7 +21,7 @@ def quantize(
     """`sent`: the source's addresses, and where payloads or values go."""
     from latentwire.channel.kernels import zero_point_kernels
 
-    *_, tokens, head_dim = source.tensors[0].shape
+    *_, tokens, head_dim = source.first.shape
     rows, warps, steps = tuned(head_dim, **tuning)
     found = None
     if rule.over_tokens:
@@ -43,7 +43,7 @@ def restore(
     """`payloads`: the sink's addresses, and where payloads stand."""
     from latentwire.channel.kernels import zero_point_kernels
 
-    head_dim = sink.tensors[0].shape[-1]
+    head_dim = sink.first.shape[-1]
     rows, warps, _ = tuned(head_dim, **tuning)
     zero_point_kernels.restore[grid(sink, rows)](
         *payloads, broken, *sizes, **_shape_of(rule, head_dim, rows), **types, num_warps=warps
@@ -54,7 +54,7 @@ def _extremes(source: Stack, pointers: Tensor, rows: int, warps: int) -> Tensor:
     """Largest number and largest complement of each head's channels, int32 [N, B, H, 2, D]."""
     from latentwire.channel.kernels import zero_point_kernels
 
-    first = source.tensors[0]
+    first = source.first
     batch, heads, _, head_dim = first.shape
     shape = (len(source.tensors), batch, heads, 2, head_dim)
     least = zero_point_kernels.LEAST.value

@@ -97,8 +97,10 @@ def test_classes_are_coded_where_kernels_are_too(name: str, keys: tuple[int, ...
             assert torch.equal(tensor_of(arrived, *site)[:, :, at], tensor_of(expected, *site))
             assert torch.equal(tensor_of(direct, *site)[:, :, at], tensor_of(expected, *site))
     cache.values[1][1, 0, 6, 5] = torch.inf
-    assert bool(made.write(cache, layout, data))
-    assert bool(made.read(data.fill_(255), layout, torch.float16)[1])
+    marks = [torch.zeros(1, dtype=torch.int32, device=device) for _ in range(2)]
+    made.write(cache, layout, data, marks[0])
+    made.read(data.fill_(255), layout, torch.float16, marks[1])
+    assert all(map(bool, marks))
 
 
 def test_one_class_costs_two_bytes_more_than_its_codec() -> None:

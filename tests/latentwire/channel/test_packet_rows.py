@@ -5,13 +5,14 @@ import struct
 import zlib
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from calibrations import make_calibration
 from torch import Tensor
 
 from c2c.cache import Geometry, KVCache
-from latentwire.channel import checksum, device_codec, packet, packet_rows
+from latentwire.channel import checksum, device_codec, host_rows, packet, packet_rows
 from latentwire.channel.layout import Layout, tensor_of
 from latentwire.channel.packet import Buffer, Header, PacketError, decode, encode, encode_batch
 from latentwire.channel.registry import codec
@@ -47,18 +48,46 @@ def read(packets: Buffer | Sequence[Buffer], device: torch.device = DEVICE) -> K
     )[1]  # fmt: skip
 
 
+def in_one_buffer(packets: Sequence[Buffer]) -> list[Buffer]:
+    """The same, one behind the other."""
+    whole, start, found = memoryview(b"".join(packets)), 0, []
+    for each in packets:
+        found.append(whole[start : start + len(each)])
+        start += len(each)
+    return found
+
+
 def on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where there are no kernels."""
     monkeypatch.setattr(checksum, "on", lambda device: False)
 
 
-def test_rows_go_to_a_device_as_bytes_lie() -> None:
-    rows = [random.Random(row).randbytes(20) for row in range(7)]
+@pytest.mark.parametrize("length", [20, host_rows.SHORT])
+def test_rows_go_to_a_device_as_bytes_lie(length: int) -> None:
+    rows = [random.Random(row).randbytes(length) for row in range(7)]
     found = device_codec.on_device(rows, DEVICE)
     assert [bytes(row.tolist()) for row in found] == rows
-    found = device_codec.on_device(rows, DEVICE, place=5, stride=32)
-    assert found.shape == (7, 32) and found.is_contiguous()
-    assert [bytes(row.tolist()) for row in found[:, 5:25]] == rows
+
+
+def test_rows_of_one_buffer_are_found_where_they_lie_at_even_distances() -> None:
+    whole = random.Random(0).randbytes(100)
+    for data in (whole, bytearray(whole), np.frombuffer(whole, np.uint8).copy()):
+        view = memoryview(data)
+        rows = [view[start : start + 7] for start in range(3, 90, 11)]
+        found = host_rows.in_one_buffer(rows)
+        assert found is not None and [bytes(row.tolist()) for row in found] == rows
+        for others in (
+            [*rows, rows[0]],  # at another distance
+            rows[::-1],
+            [view[3:10], view[9:16]],  # one in another
+            [rows[0], rows[0]],
+            [*rows, memoryview(b"another")],
+            [bytes(row) for row in rows],
+            rows[:1],
+        ):
+            assert host_rows.in_one_buffer(others) is None
+    grid = np.frombuffer(whole, np.uint8).reshape(10, 10)
+    assert host_rows.in_one_buffer([row.data for row in grid]) is None  # each a buffer's own
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 16, 21, 64])
@@ -68,28 +97,34 @@ def test_a_packet_is_header_payload_and_checksum(length: int, front: int) -> Non
     first, rows = generator.randbytes(front), [generator.randbytes(length) for _ in range(3)]
     sent = torch.tensor([list(row) for row in rows], dtype=torch.uint8, device=DEVICE)
 
-    def write(out: Tensor) -> Tensor:
+    def write(out: Tensor, broken: Tensor) -> None:
         assert length % 16 or not out.numel() or out.data_ptr() % 16 == 0
         out.copy_(sent)
-        return torch.zeros((), dtype=torch.bool, device=DEVICE)
+        assert broken.tolist() == [0]
 
     found = packet_rows.joined(first, (3, length), DEVICE, write)
     whole = [first + row for row in rows]
     assert found == [each + struct.pack("<I", zlib.crc32(each)) for each in whole]
     assert all(each.readonly for each in found)
+    assert host_rows.in_one_buffer(found) is not None
 
 
-def test_a_doubt_makes_no_packets() -> None:
-    doubt = torch.ones((), dtype=torch.bool, device=DEVICE)
-    assert packet_rows.joined(b"front", (2, 5), DEVICE, lambda out: doubt) is None
+@pytest.mark.parametrize("length", [0, 5])
+def test_a_doubt_makes_no_packets(length: int) -> None:
+    assert packet_rows.joined(b"front", (2, length), DEVICE, lambda _, it: it.fill_(1)) is None
 
 
 @kernels_run
 @pytest.mark.parametrize("name", NAMES)
-def test_both_ways_make_and_read_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("apart", [False, True])
+def test_both_ways_make_and_read_the_same(
+    name: str, apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own, numbers = header(name), cache()
     packets = encode_batch(numbers, own)
     assert encode(numbers.rows(1, 2), own) == packets[1]
+    if apart:
+        packets = [bytes(each) for each in packets]
     at_once = packet._at_once
     found = []
     monkeypatch.setattr(packet, "_at_once", lambda *told: found.append(at_once(*told)) or found[-1])
@@ -111,7 +146,12 @@ def test_wrong_packets_are_refused_in_the_same_words(
     good = [bytes(each) for each in encode_batch(cache(), own)]
     other = bytes(encode(cache(1), header("bf16" if name != "bf16" else "int8")))
     body = bytearray(good[1])
-    batches = [[good[0], other, good[2]], [good[0], good[1][:-1]], [good[0], b""], [b"", good[0]]]
+    batches: list[list[Buffer]] = [
+        [good[0], other, good[2]],
+        [good[0], good[1][:-1]],
+        [good[0], b""],
+        [b"", good[0]],
+    ]
     for turn in range(12):
         body[:] = good[1]
         # Of the header, the payload and the checksum.
@@ -120,7 +160,9 @@ def test_wrong_packets_are_refused_in_the_same_words(
         again = bytes(body[:-4]) + struct.pack("<I", zlib.crc32(body[:-4]))
         batches += [[good[0], bytes(body), good[2]], [bytes(body)], [good[0], again], [again]]
 
-    def said(packets: list[bytes]) -> object:
+    batches += [in_one_buffer(batch) for batch in batches]
+
+    def said(packets: Sequence[Buffer]) -> object:
         try:
             found = read(packets)
             return [x.cpu() for x in (*found.keys, *found.values)]
@@ -138,7 +180,7 @@ def test_wrong_packets_are_refused_in_the_same_words(
             )
         else:
             assert told == expected
-    assert sum(isinstance(told, str) for told in ours) > 12
+    assert sum(isinstance(told, str) for told in ours) > 24
 
 
 def test_packets_may_be_views(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,13 +44,14 @@ def test_rows_that_lie_apart_are_written_and_read(name: str, data: st.DataObject
     cache, length = random_cache(layout, batch), each.payload_bytes(layout)
     front, behind = data.draw(st.integers(0, 20)), data.draw(st.integers(0, 20))
     room = torch.full((batch, front + length + behind), 165, dtype=torch.uint8)
-    assert not each.write(cache, layout, room[:, front : front + length])
+    broken = torch.zeros(1, dtype=torch.int32)
+    each.write(cache, layout, room[:, front : front + length], broken)
     alone = torch.stack([torch.frombuffer(each.encode_alone(cache.rows(b, b + 1), layout),
                                           dtype=torch.uint8) for b in range(batch)])  # fmt: skip
     assert torch.equal(room[:, front : front + length], alone)
     assert bool((room[:, :front] == 165).all() and (room[:, front + length :] == 165).all())
-    found, doubt = each.read(room[:, front : front + length], layout, torch.float32)
-    assert not doubt
+    found = each.read(room[:, front : front + length], layout, torch.float32, broken)
+    assert not broken
     for b, row in enumerate(alone):
         one = each.decode_alone(memoryview(row.numpy()), layout)
         for site in layout.sent:
@@ -85,6 +86,8 @@ def test_a_doubt_names_its_reason_afterwards() -> None:
     each = codec("kivi4")
     assert isinstance(each, DeviceCodec)
     out = torch.empty(2, each.payload_bytes(LAYOUT), dtype=torch.uint8)
-    assert bool(each.write(cache, LAYOUT, out))
+    broken = torch.zeros(1, dtype=torch.int32)
+    each.write(cache, LAYOUT, out, broken)
+    assert bool(broken)
     with pytest.raises(CodecError, match="NaN or infinite"):
         each.written_alone(cache, LAYOUT)

@@ -1,6 +1,7 @@
 """Whole caches at once give the bytes, numbers and refusals of each tensor alone."""
 
 import random
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -185,17 +186,24 @@ def encoded(
     """Payloads uint8 [B, bytes] of rows that lie apart, and whether one may be refused."""
     size = place + len(x) * group.size
     out = torch.zeros(len(x[0]), -(-size // 16) * 16, dtype=torch.uint8, device=DEVICE)
-    doubt = stacked.encode(group, x, out[:, place:size], means)
-    return out[:, place:size], bool(doubt)
+    broken = torch.zeros(1, dtype=torch.int32, device=DEVICE)
+    stacked.encode(group, x, out[:, place:size], broken, means)
+    return out[:, place:size], bool(broken)
+
+
+def decoded(group: Group, data: Tensor, dtype: torch.dtype) -> tuple[Sequence[Tensor], bool]:
+    """The tensors of payloads, and whether one may be refused."""
+    broken = torch.zeros(1, dtype=torch.int32, device=DEVICE)
+    return stacked.decode(group, data, dtype, broken), bool(broken)
 
 
 def check_reading(group: Group, data: Tensor) -> None:
     """Payloads of one tensor are doubted where their codec refuses them, and read as it reads."""
     for dtype in (torch.float32, torch.float16):
-        found, doubt = stacked.decode(group, data, dtype)
+        found, doubt = decoded(group, data, dtype)
         plain, refused = group.codec.decode_all(group.read(data), group.shape, dtype)
-        assert bool(doubt) == bool(refused)
-        assert bool(doubt) or torch.equal(found[0], plain[0])
+        assert doubt == bool(refused)
+        assert doubt or torch.equal(found[0], plain[0])
 
 
 @kernels_run
@@ -209,19 +217,19 @@ def test_kernels_write_and_read_the_same_bytes(tensors: Codec, place: int) -> No
     assert not doubt
     found = group.read(data)
     assert all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(found, plain, strict=True))
-    arrived, late = stacked.decode(group, data, torch.float16)
-    assert not bool(late)
+    arrived, late = decoded(group, data, torch.float16)
+    assert not late
     assert torch.equal(torch.stack([*arrived]), tensors.decode_all(plain, group.shape)[0].half())
     x[1][1, 1, 4, 63] = torch.inf
     assert encoded(group, x, place)[1]
     bad = data.clone()
     scales = group.size + group.lengths[0]
     bad[-1, scales - 2 : scales] = 255
-    assert bool(stacked.decode(group, bad, torch.float16)[1])
+    assert decoded(group, bad, torch.float16)[1]
     if tensors.name.startswith("int"):
         bad = data.clone()
         bad[-1, -1] = 255
-        assert bool(stacked.decode(group, bad, torch.float32)[1])
+        assert decoded(group, bad, torch.float32)[1]
 
 
 @kernels_run
@@ -236,8 +244,8 @@ def test_kernels_doubt_the_scales_that_the_codec_refuses(tensors: Codec, scale: 
     scales = tensors.fields(group.shape)[0]
     assert isinstance(scales, Floats)
     data[:, : group.lengths[0]].view(scales.dtype)[..., -1] = scale
-    _, doubt = stacked.decode(group, data, torch.float32)
-    assert bool(doubt) == bool(tensors.decode_all(group.read(data), group.shape)[1])
+    _, doubt = decoded(group, data, torch.float32)
+    assert doubt == bool(tensors.decode_all(group.read(data), group.shape)[1])
 
 
 @kernels_run
@@ -359,8 +367,8 @@ def test_tokens_are_brought_into_another_order(apart: bool, width: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["int8", "rotate2.5", "int2", "kivi4", "alternating"])
-def test_what_arrives_may_stand_between_other_tokens(name: str) -> None:
-    """In a stack of all that is sent, whatever the codec and its kernels."""
+def test_what_goes_and_arrives_may_stand_between_other_tokens(name: str) -> None:
+    """In one tensor of all that is sent, whatever the codec and its kernels."""
     layout = Layout(Geometry(2, 2, 64), (0, 1), (0, 1), (range(5),))
     finer, coarser = CODECS["int8"], CODECS["int4"]
     alternating = PerTensor("alternating", 9, 6, lambda kind, layer: (finer, coarser)[layer])
@@ -368,9 +376,15 @@ def test_what_arrives_may_stand_between_other_tokens(name: str) -> None:
     cache = random_cache(layout, 2, torch.float32)
     data = made.payloads(cache, layout)
     expected = made.caches(data, layout, torch.float16)
+    sent = torch.randn(4, 2, 2, 9, 64, device=DEVICE)
+    sent[..., 2:7, :] = torch.stack([tensor_of(cache, *site) for site in layout.sent])
     whole = torch.full((4, 2, 2, 9, 64), 7.0, dtype=torch.float16, device=DEVICE)
-    found, doubt = made.read(data, layout, torch.float16, into=whole[..., 2:7, :])
-    assert not bool(doubt) and same(found, expected, layout)
+    broken = torch.zeros(1, dtype=torch.int32, device=DEVICE)
+    again = torch.full_like(data, 165)
+    made.write_stack(sent[..., 2:7, :], layout, again, broken)
+    assert torch.equal(again, data)
+    made.read_stack(data, layout, whole[..., 2:7, :], broken)
+    assert not bool(broken)
     for site, tensor in zip(layout.sent, whole, strict=True):
         assert torch.equal(tensor[..., 2:7, :], tensor_of(expected, *site))
     assert bool((whole[..., :2, :] == 7).all()) and bool((whole[..., 7:, :] == 7).all())
