@@ -69,6 +69,10 @@ class Codec(ABC):
         `encode` refuses holds numbers that are none, or comes back so."""
         return self.dequantize(*self.quantize(x)).to(x.dtype)
 
+    def keeps(self, dtype: torch.dtype) -> bool:
+        """Whether every number of that type comes back as it is."""
+        return False
+
     def payload_bytes(self, shape: Shape) -> int:
         """Length of the payload of a tensor [H, T, D]: codes and scales."""
         return sum(field.length for field in self.fields(shape))

@@ -29,5 +29,8 @@ class Raw(Codec):
     def largest(self, *numbers: Tensor) -> Tensor:
         return numbers[0]  # fp16 ends at 65504
 
+    def keeps(self, dtype: torch.dtype) -> bool:
+        return torch.promote_types(dtype, self.dtype) == self.dtype
+
     def round_trip(self, x: Tensor) -> Tensor:
         return x.to(self.dtype).to(x.dtype)

@@ -13,19 +13,20 @@ from torch import Tensor
 from c2c.on_device import on_device
 from c2c.triton_support import interpreted
 from latentwire.channel.codec import Codec
-from latentwire.channel.kernels import rotation_launch, zero_points
+from latentwire.channel.kernels import (
+    plain_launch,
+    rotation_launch,
+    scale_launch,
+    zero_point_launch,
+)
+from latentwire.channel.kernels.call import Call
 from latentwire.channel.kernels.means import Means
 from latentwire.channel.kernels.pointer_stack import Stack, Tensors, on_their_device
-from latentwire.channel.kernels.programs import (
-    grid,
-    largest,
-    readable,
-    tuned,
-    type_of,
-    whole_head,
-)
+from latentwire.channel.kernels.programs import readable, type_of
 from latentwire.channel.kernels.room import LEAST, Room
-from latentwire.channel.kernels.rules import KernelSpec, cells, spec_of, table
+from latentwire.channel.kernels.rules import KernelSpec, spec_of
+
+TRUNCATED = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)  # to these, by the interpreter
 
 
 def supports(codec: Codec, tensor: Tensor) -> bool:
@@ -36,7 +37,7 @@ def supports(codec: Codec, tensor: Tensor) -> bool:
         and readable(tensor)
         and tensor.shape[-1] % (rule.group or 1) == 0
         and tensor[0].numel() < 2**31  # offsets in an example's codes are of 32 bits
-        and not (interpreted() and rule.name in ("e4m3", "e5m2"))  # it truncates to FP8
+        and not (interpreted() and rule.dtype in TRUNCATED)
     )
 
 
@@ -109,34 +110,22 @@ def decode(
 def _restore(
     rule: KernelSpec, room: Room, sink: Stack, broken: Tensor, means: Means | None, **tuning: Any
 ) -> None:
-    first = sink.first
-    head_dim, device = first.shape[-1], first.device
     pointers, starts, own = _told(rule, sink, room.starts, means)
-    payloads = (pointers, room.memory, starts, room.stride, *rule.behind(room.fields))
-    sizes = (*first.shape[:3], *first.stride()[:3])
+    first = sink.first
     types = {"SINK": type_of(first.dtype), "SINK_ALIGNED": sink.aligned, "WORD": _word(room)}
-    types["enable_fp_fusion"] = False
-    if rule.name == "zero_point":
-        zero_points.restore(rule, sink, payloads, broken, sizes, types, **tuning)
-        return
-    if rule.name == "mxfp4":
-        from latentwire.channel.kernels import mxfp4_kernels
-
-        rows, warps, _ = tuned(head_dim, **tuning)
-        mxfp4_kernels.restore[grid(sink, rows)](
-            *payloads, broken, *sizes, D=head_dim, ROWS=rows, **types, num_warps=warps
+    _launches(rule).restore(
+        Call(
+            rule,
+            sink,
+            (pointers, room.memory, starts, room.stride, *rule.behind(room.fields)),
+            broken,
+            (*first.shape[:3], *first.stride()[:3]),
+            types | {"enable_fp_fusion": False},
+            own,
+            tuning,
+            _third(room),
+            means.largest if means else 0.0,
         )
-        return
-    read = (*payloads, table(rule, device))
-    if rule.name == "rotation":
-        places, added = (*read, broken), means.largest if means else 0.0
-        rotation_launch.restore(rule, sink, room, places, sizes, types, own, added, **tuning)
-        return
-    from latentwire.channel.kernels import scale_kernels
-
-    rows, warps, _ = tuned(head_dim, **tuning)
-    scale_kernels.restore[grid(sink, rows)](
-        *read, broken, *sizes, **_shape_of(rule, head_dim, rows), **types, num_warps=warps
     )
 
 
@@ -150,17 +139,15 @@ def _quantize(
 ) -> None:
     """Payloads where `into` is a room, else the values that they stand for."""
     first = source.first
-    head_dim = first.shape[-1]
+    sent: tuple[Any, ...]
     if isinstance(into, Room):
-        last, aligned, word = first, False, _word(into)
-        sent: tuple[Any, ...]
+        last, aligned, word, third = first, False, _word(into), _third(into)
         pointers, starts, own = _told(rule, source, into.starts, means)
         sent = (pointers, None, into.memory, starts, into.stride, *rule.behind(into.fields))
     else:
-        last, aligned, word = into.first, into.aligned, LEAST
+        last, aligned, word, third = into.first, into.aligned, LEAST, 0
         pointers, sinks, own = _told(rule, source, into.addresses, means)
         sent = (pointers, sinks, None, None, 0, *rule.behind((0, 0, 0)))
-    sizes = (*first.shape[:3], *first.stride()[:3], *last.stride()[:3])
     types = {
         "TYPE": type_of(first.dtype),
         "SINK": type_of(last.dtype),
@@ -169,47 +156,27 @@ def _quantize(
         "WORD": word,
         "enable_fp_fusion": False,
     }
-    if rule.name == "mxfp4":
-        from latentwire.channel.kernels import mxfp4_kernels
+    sizes = (*first.shape[:3], *first.stride()[:3], *last.stride()[:3])
+    _launches(rule).quantize(Call(rule, source, sent, broken, sizes, types, own, tuning, third))
 
-        rows, warps, _ = tuned(head_dim, **tuning)
-        mxfp4_kernels.quantize[grid(source, rows)](
-            *sent, broken, *sizes, D=head_dim, ROWS=rows, **types, num_warps=warps
-        )
-        return
-    types["EPS"] = rule.eps
-    if rule.name == "zero_point":
-        zero_points.quantize(rule, source, sent, broken, sizes, types, **tuning)
-        return
-    levels = table(rule, first.device)
+
+def _launches(rule: KernelSpec) -> Any:
+    """The file that launches a rule's kernels."""
+    if rule.name in ("float", "mxfp4"):
+        return plain_launch
     if rule.name == "rotation":
-        places = (*sent, levels, broken)
-        rotation_launch.quantize(rule, source, into, places, sizes, types, own, **tuning)
-        return
-    from latentwire.channel.kernels import scale_kernels
-
-    found, rows, warps, steps = _maxima(rule, source, sent[0], **tuning)
-    low, edges, _ = cells(rule)
-    shape = {"LEVELS": len(rule.levels), "PER_UNIT": rule.per_unit, "LOW": low}
-    shape |= {"CELLS": len(edges), "CORRECTIONS": _corrections(rule) if steps else 0}
-    scale_kernels.quantize[grid(source, rows)](
-        *sent, levels, found, broken, *sizes, **_shape_of(rule, head_dim, rows), **shape, **types,
-        num_warps=warps,
-    )  # fmt: skip
+        return rotation_launch
+    return zero_point_launch if rule.name == "zero_point" else scale_launch
 
 
-def _corrections(rule: KernelSpec) -> int:
-    """By how many of a reciprocal the kernels divide by a scale, see `quotient`; 0: they divide."""
-    if not rule.over_tokens:
-        return 1
-    # The reciprocal of a scale of large numbers has all its bits only where it is not subnormal.
-    info = torch.finfo(torch.float32)
-    return 2 if rule.limit / info.max >= info.tiny else 0
+def _third(room: Room) -> int:
+    """Where a payload's third field begins, where it has one."""
+    return room.fields[2] if len(room.fields) > 2 else 0
 
 
 def _told(
     rule: KernelSpec, stack: Stack, row: Sequence[int], means: Means | None
-) -> tuple[Tensor, Tensor, Sequence[Any]]:
+) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
     """On the device the stack's addresses, a `row` of as many numbers, and what `mean_rows` wants
     to know of means."""
     first = stack.first
@@ -227,32 +194,6 @@ def _told(
     at = on_device(means.at.flatten(), first.device)
     apart = count if rows > 1 else 0
     return addresses, numbers, (table, layers, lists, at, table.shape[2], rows * count, apart)
-
-
-def _maxima(
-    rule: KernelSpec, source: Stack, pointers: Tensor, **tuning: Any
-) -> tuple[Tensor | None, int, int, bool]:
-    """Bits of the largest magnitude of all that share a scale, but where a program holds all that
-    and finds it by itself; and `tuned`."""
-    *_, tokens, head_dim = source.first.shape
-    rows, warps, steps = tuned(head_dim, **tuning)
-    if not rule.over_tokens:
-        return None, rows, warps, steps
-    if rule.scales == "head" and (whole := whole_head(tokens, head_dim, **tuning)):
-        return None, *whole, steps
-    return largest(source, pointers, rows, warps, rule.scales), rows, warps, steps
-
-
-def _shape_of(rule: KernelSpec, head_dim: int, rows: int) -> dict[str, Any]:
-    return {
-        "D": head_dim,
-        "ROWS": rows,
-        "GROUP": rule.group or head_dim,
-        "BITS": rule.bits,
-        "RULE": rule.name,
-        "LIMIT": rule.limit,
-        "SCALES": rule.scales,
-    }
 
 
 def _rule(codec: Codec, tensor: Tensor) -> KernelSpec:

@@ -1,6 +1,5 @@
-"""How the rotation's kernels are launched; see `launch`, which gives them what all kernels take."""
+"""Launches of `rotation_kernels`."""
 
-from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -9,71 +8,43 @@ from torch import Tensor
 
 from c2c.triton_support import interpreted
 from latentwire.channel import block_scales, rotation
-from latentwire.channel.kernels.pointer_stack import Stack
+from latentwire.channel.kernels.call import Call
 from latentwire.channel.kernels.programs import WARPS, grid
-from latentwire.channel.kernels.room import Room
-from latentwire.channel.kernels.rules import KernelSpec
+from latentwire.channel.kernels.rules import KernelSpec, table
 
 TILE = 8192  # numbers of one program
 WIDTH = 16  # channels of a part of a row
 OF_3_BITS = 32  # where codes have 3 bits, which then fill words
 
 
-def quantize(
-    rule: KernelSpec,
-    source: Stack,
-    into: Stack | Room,
-    places: Sequence[Any],
-    sizes: Sequence[int],
-    types: Mapping[str, Any],
-    means: Sequence[Any],
-    **tuning: Any,
-) -> None:
-    """Payloads where `into` is a room, else the values that they stand for. `means`: what
-    `mean_rows` wants to know of them."""
+def quantize(call: Call) -> None:
     from latentwire.channel.kernels import rotation_kernels
 
-    first = source.first
-    head_dim = first.shape[-1]
-    parts = _parts(rule, head_dim, **tuning)
-    signs, flips = _signs(head_dim, parts["WIDTH"], first.device)
-    rotation_kernels.quantize[grid(source, parts["ROWS"])](
-        *places, _third(into), signs, flips, *means, *sizes, BOUNDS=rule.boundaries,
-        COARSE_BOUNDS=rule.coarse_boundaries, **parts, **types,
+    rule, device = call.rule, call.stack.first.device
+    parts = _parts(rule, call.head_dim, **call.tuning)
+    signs, flips = _signs(call.head_dim, parts["WIDTH"], device)
+    rotation_kernels.quantize[grid(call.stack, parts["ROWS"])](
+        *call.places, table(rule, device), call.broken, call.third, signs, flips, *call.means,
+        *call.sizes, EPS=rule.eps, BOUNDS=rule.boundaries, COARSE_BOUNDS=rule.coarse_boundaries,
+        **parts, **call.types,
     )  # fmt: skip
 
 
-def restore(
-    rule: KernelSpec,
-    sink: Stack,
-    room: Room,
-    places: Sequence[Any],
-    sizes: Sequence[int],
-    types: Mapping[str, Any],
-    means: Sequence[Any],
-    largest: float,
-    **tuning: Any,
-) -> None:
-    """The values that payloads stand for; `largest` as in `Means`."""
+def restore(call: Call) -> None:
     from latentwire.channel.kernels import rotation_kernels
 
-    first = sink.first
-    head_dim = first.shape[-1]
-    parts = _parts(rule, head_dim, **tuning)
-    _, flips = _signs(head_dim, parts["WIDTH"], first.device)
+    rule, first = call.rule, call.stack.first
+    parts = _parts(rule, call.head_dim, **call.tuning)
+    _, flips = _signs(call.head_dim, parts["WIDTH"], first.device)
     # No coordinate is larger than the whole vector, and a rotation keeps that one's length.
-    reach = 1.01 * rule.levels[-1] * head_dim**0.5
+    reach = 1.01 * rule.levels[-1] * call.head_dim**0.5
     most = torch.finfo(first.dtype).max
     held = {"EPS": rule.eps, "REACH": reach, "MOST": most}
-    held["HELD"] = means[0] is None and block_scales.LARGEST * reach <= most
-    rotation_kernels.restore[grid(sink, parts["ROWS"])](
-        *places, _third(room), flips, *means, largest, *sizes, **parts, **held, **types
-    )
-
-
-def _third(room: Stack | Room) -> int:
-    """Where the second field of codes begins in a payload that has one."""
-    return room.fields[2] if isinstance(room, Room) and len(room.fields) > 2 else 0
+    held["HELD"] = call.means[0] is None and block_scales.LARGEST * reach <= most
+    rotation_kernels.restore[grid(call.stack, parts["ROWS"])](
+        *call.places, table(rule, first.device), call.broken, call.third, flips, *call.means,
+        call.largest_mean, *call.sizes, **parts, **held, **call.types,
+    )  # fmt: skip
 
 
 def _parts(

@@ -17,6 +17,7 @@ from latentwire.channel.fp8 import FP8
 from latentwire.channel.grouped import Grouped
 from latentwire.channel.mxfp4 import MXFP4
 from latentwire.channel.nf4 import NF4
+from latentwire.channel.raw import Raw
 from latentwire.channel.rotation import Rotation
 from latentwire.channel.symmetric import Symmetric
 
@@ -40,6 +41,7 @@ class KernelSpec:
     coarse_bits: int = 0
     coarse_levels: tuple[float, ...] = ()
     coarse_boundaries: tuple[float, ...] = ()
+    dtype: torch.dtype | None = None  # of codes that are floats
 
     @property
     def over_tokens(self) -> bool:
@@ -49,7 +51,8 @@ class KernelSpec:
     def behind(self, fields: Sequence[int]) -> Sequence[int]:
         """Of where a payload's fields begin, those behind the first that every kernel of the rule
         wants to know."""
-        return fields[1:3] if self.name == "zero_point" else fields[1:2]
+        wanted = {"zero_point": 3, "float": 1}.get(self.name, 2)
+        return fields[1:wanted]
 
 
 @cache
@@ -69,7 +72,9 @@ def spec_of(codec: Codec) -> KernelSpec | None:
         return KernelSpec("nf4", 4, 1.0, EPS16, "token", nf4.SIZE, 16, nf4.LEVELS, nf4.MIDDLES)
     if isinstance(codec, FP8):
         name = "e4m3" if codec.dtype == torch.float8_e4m3fn else "e5m2"
-        return KernelSpec(name, 8, codec.largest_code, EPS, "head")
+        return KernelSpec(name, 8, codec.largest_code, EPS, "head", dtype=codec.dtype)
+    if isinstance(codec, Raw):
+        return KernelSpec("float", int(codec.bits), 1.0, 0.0, "token", dtype=codec.dtype)
     if isinstance(codec, Rotation):
         return _of_rotation(codec.bits)
     return None

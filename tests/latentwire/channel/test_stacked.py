@@ -163,7 +163,7 @@ KIVI = tuple(
 )
 ROTATED = ("rotate1", "rotate1.5", "rotate3", "rotate3.5")
 WITH_FLOATS = (*(CODECS[name] for name in (*INTEGERS, "nf4", *ROTATED)), *KIVI)  # as scales
-WITH_KERNELS = (*WITH_FLOATS, CODECS["mxfp4"])
+WITH_KERNELS = (*WITH_FLOATS, CODECS["mxfp4"], CODECS["fp16"], CODECS["fp32"])
 
 
 kernels_run = pytest.mark.skipif(

@@ -1,53 +1,43 @@
-"""Launches of `zero_point_kernels`, for `launch`."""
+"""Launches of `zero_point_kernels`."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from latentwire.channel.kernels.call import Call
 from latentwire.channel.kernels.pointer_stack import Stack
 from latentwire.channel.kernels.programs import grid, tuned, type_of, whole_head
 from latentwire.channel.kernels.rules import KernelSpec
 
 TILES = 4  # of a program that looks for extremes
 
-Arguments = tuple[Any, ...]
 
-
-def quantize(
-    rule: KernelSpec, source: Stack, sent: Arguments, broken: Tensor | None, sizes: Arguments,
-    types: dict[str, Any], **tuning: Any,
-) -> None:  # fmt: skip
-    """`sent`: the source's addresses, and where payloads or values go."""
+def quantize(call: Call) -> None:
     from latentwire.channel.kernels import zero_point_kernels
 
-    *_, tokens, head_dim = source.first.shape
-    rows, warps, steps = tuned(head_dim, **tuning)
+    rows, warps, steps = tuned(call.head_dim, **call.tuning)
     found = None
-    if rule.over_tokens:
-        if whole := whole_head(tokens, head_dim, **tuning):
+    if call.rule.over_tokens:
+        if whole := whole_head(call.tokens, call.head_dim, **call.tuning):
             rows, warps = whole
         else:
-            found = _extremes(source, sent[0], rows, warps)
-    shape = {"LIMIT": rule.limit, "CORRECTIONS": 1 if steps else 0}
-    zero_point_kernels.quantize[grid(source, rows)](
-        *sent, found, broken, *sizes, **_shape_of(rule, head_dim, rows), **shape, **types,
-        num_warps=warps,
+            found = _extremes(call.stack, call.places[0], rows, warps)
+    shape = {"LIMIT": call.rule.limit, "EPS": call.rule.eps, "CORRECTIONS": 1 if steps else 0}
+    zero_point_kernels.quantize[grid(call.stack, rows)](
+        *call.places, found, call.broken, *call.sizes,
+        **_shape_of(call.rule, call.head_dim, rows), **shape, **call.types, num_warps=warps,
     )  # fmt: skip
 
 
-def restore(
-    rule: KernelSpec, sink: Stack, payloads: Arguments, broken: Tensor, sizes: Arguments,
-    types: dict[str, Any], **tuning: Any,
-) -> None:  # fmt: skip
-    """`payloads`: the sink's addresses, and where payloads stand."""
+def restore(call: Call) -> None:
     from latentwire.channel.kernels import zero_point_kernels
 
-    head_dim = sink.first.shape[-1]
-    rows, warps, _ = tuned(head_dim, **tuning)
-    zero_point_kernels.restore[grid(sink, rows)](
-        *payloads, broken, *sizes, **_shape_of(rule, head_dim, rows), **types, num_warps=warps
-    )
+    rows, warps, _ = tuned(call.head_dim, **call.tuning)
+    zero_point_kernels.restore[grid(call.stack, rows)](
+        *call.places, call.broken, *call.sizes, **_shape_of(call.rule, call.head_dim, rows),
+        **call.types, num_warps=warps,
+    )  # fmt: skip
 
 
 def _extremes(source: Stack, pointers: Tensor, rows: int, warps: int) -> Tensor:
