@@ -10,13 +10,12 @@ the next: all of them are cleared, and looked at, in one go.
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from latentwire.channel import checksum
 from latentwire.channel.device_codec import for_device, on_host
-from latentwire.channel.host_rows import Buffer, copy_rows, in_one_buffer
+from latentwire.channel.host_rows import Buffer, Rows, copy_rows, without
 from latentwire.channel.kernels.pointer_stack import WIDE
 
 
@@ -25,10 +24,9 @@ def joined(
     shape: tuple[int, int],
     device: torch.device,
     write: Callable[[Tensor, Tensor], object],
-) -> list[memoryview] | None:
+) -> Rows | None:
     """The packets of B payloads that `write` writes into uint8 [B, bytes], `shape`, on a device;
-    None where it sets the int32 [1] that it is given, too: they may not be sent. All are views of
-    one piece of memory."""
+    None where it sets the int32 [1] that it is given, too: they may not be sent."""
     batch, length = shape
     end = _up(len(header) + length)
     start, stride = end - length, _up(end + checksum.BYTES)
@@ -48,8 +46,7 @@ def joined(
     if not there:
         for row in found:
             row[end:stop] = memoryview(checksum.of(row[begin:end].data))
-    whole = found.reshape(-1).data.toreadonly()
-    return [whole[row + begin : row + stop] for row in range(0, len(whole), stride)]
+    return Rows(found[:, begin:stop])
 
 
 def payloads(
@@ -59,23 +56,17 @@ def payloads(
     [B, bytes] on a device that takes checksums, and marks (int32 [1 + B]) that are not zero where
     checksums are wrong, but for the first, which is zero. None of others. Waits for no device."""
     size, front = len(packets[0]), bytes(packets[0][:start])
-    if any(len(each) != size for each in packets):
+    if not isinstance(packets, Rows) and any(len(each) != size for each in packets):
+        return None
+    if (sent := without(packets, front)) is None:
         return None
     batch, length = len(packets), size - start - checksum.BYTES
     end = _up(length)
     place, stride = end - length, _up(end + checksum.BYTES)
     host = for_device(WIDE + batch * stride, device)
-    rows, marks = _laid_out(host, batch, stride)
-    marks[0] = 0
-    into = rows[:, place : place + size - start]
-    if (sent := in_one_buffer(packets)) is not None:
-        if (sent[:, :start].numpy() != np.frombuffer(front, np.uint8)).any():
-            return None
-        into.copy_(sent[:, start:])
-    elif all(each[:start] == front for each in packets):
-        copy_rows([memoryview(each)[start:] for each in packets], into)
-    else:
-        return None
+    host.numpy()[: checksum.BYTES] = 0
+    rows, _ = _laid_out(host, batch, stride)
+    copy_rows(sent, rows[:, place : place + size - start])
     memory = host.to(device, non_blocking=True)
     rows, marks = _laid_out(memory, batch, stride)
     checksum.add(rows, place, end, front)
