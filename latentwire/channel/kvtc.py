@@ -13,13 +13,14 @@ keys' stream (varint), the keys' stream, the values' stream. Where only one of t
 payload is its stream.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from c2c.cache import KVCache, concatenate
+from c2c.cache import Geometry, KVCache, concatenate
+from c2c.on_device import on_device
 from latentwire.channel import rope, stream_batch, transform
 from latentwire.channel.batch_codec import BatchCodec
 from latentwire.channel.calibration import Calibration, required
@@ -42,9 +43,13 @@ class KVTC(BatchCodec):
     digest: bytes
 
     def blocks(self, layout: Layout) -> list[Block]:
-        """What each stream holds, in the packet's order: all K, and all V."""
-        kinds = dict.fromkeys(kind for kind, _ in layout.sent)
-        return [tuple(site for site in layout.sent if site[0] == kind) for kind in kinds]
+        """What each stream holds, in the packet's order."""
+        return self.blocks_of(layout.sent)
+
+    def blocks_of(self, sites: Sequence[Site]) -> list[Block]:
+        """The same of tensors in the packet's order: all K, and all V."""
+        kinds = dict.fromkeys(kind for kind, _ in sites)
+        return [tuple(site for site in sites if site[0] == kind) for kind in kinds]
 
     def tables(self, block: Block, layout: Layout) -> transform.TransformTables:
         """CodecError for other layers than the calibration's: their numbers mean something else;
@@ -107,9 +112,7 @@ class KVTC(BatchCodec):
         coded = [self._coded(block, layout) for block in blocks]
         codes, broken = [], []
         for block, of in zip(blocks, coded, strict=True):
-            x = self.vectors_of(
-                torch.stack([tensor_of(cache, *site) for site in block]), block, layout
-            )
+            x = self.vectors_of(_stacked(cache, block), block, layout)
             broken.append(not_finite(x))
             codes.append(transform.codes(of.tables, x))
         if broken and bool(torch.stack(broken).any()):
@@ -152,8 +155,15 @@ class KVTC(BatchCodec):
         return None
 
     def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
-        """Example by example, on the CPU: products of matrices of another size, or elsewhere, may
-        round otherwise."""
+        """On the CPU example by example: products of matrices of another size may round otherwise.
+        Elsewhere as `BatchCodec` says."""
+        if cache.keys[0].device.type == "cpu":
+            return self._round_trip_alone(cache, layouts)
+        return self.round_trip_there(cache, layouts)
+
+    def _round_trip_alone(
+        self, cache: KVCache, layouts: Sequence[Layout]
+    ) -> tuple[KVCache, list[int]]:
         like = cache.keys[0]
         batch = {site: torch.zeros_like(tensor_of(cache, *site)) for site in layouts[0].sites}
         lengths = []
@@ -172,22 +182,67 @@ class KVTC(BatchCodec):
             lengths.append(len(_lengths(streams)) + sum(streams))
         return layouts[0].cache(batch, like), lengths
 
+    def round_trip_there(
+        self, cache: KVCache, layouts: Sequence[Layout]
+    ) -> tuple[KVCache, list[int]]:
+        """`round_trip` where the cache is: all examples in one product a block, and their streams'
+        lengths, those of the codes made there, in one launch and one copy."""
+        like = cache.keys[0]
+        batch = {site: torch.zeros_like(tensor_of(cache, *site)) for site in layouts[0].sites}
+        tables, codes, sound = [], [], []
+        blocks = self._blocks_of_any(layouts)
+        for block, of, places in self._placed(blocks, layouts, cache):
+            x = self._joined(_stacked(cache, block), block, places)
+            tables.append(of)
+            codes.append(transform.codes(of, x))
+            sound.append(torch.linalg.vector_norm(x.flatten(1), torch.inf, 1) < torch.inf)
+            come = transform.numbers(of, codes[-1]).where(sound[-1][:, None, None], torch.nan)
+            apart = self._apart(come, block, places, layouts[0].geometry)
+            batch |= {site: tensor.to(like) for site, tensor in apart.items()}
+        counts = [[layout.tokens_of(block[0][1]) for layout in layouts] for block in blocks]
+        if not blocks:
+            return layouts[0].cache(batch, like), [0] * len(layouts)
+        tokens = on_device(torch.tensor(counts), like.device) * torch.stack(sound)
+        by_block = stream_batch.lengths(tables, codes, tokens).tolist()
+        lengths = []
+        for sent, own in zip(zip(*counts, strict=True), zip(*by_block, strict=True), strict=True):
+            streams = [length for count, length in zip(sent, own, strict=True) if count]
+            lengths.append(len(_lengths(streams)) + sum(streams))
+        return layouts[0].cache(batch, like), lengths
+
     def arrived(self, cache: KVCache, layouts: Sequence[Layout]) -> KVCache:
         """See `cache_codec.arrived`: the whole batch at once, on its device, by
         `transform.arrived`."""
         like, first = cache.keys[0], layouts[0]
         tensors: dict[Site, Tensor] = {}
-        for block in self.blocks(first):
-            tables = self.tables(block, first)
-            x = torch.stack([tensor_of(cache, *site) for site in block]).float()
-            count, rows, heads, tokens, head_dim = x.shape
-            places = padded_positions(layouts, block[0][1])
-            still = self._turned(x, places, block, rope.undo)
-            flat = still.permute(1, 3, 0, 2, 4).reshape(rows * tokens, -1)
-            come = transform.arrived(tables, flat).view(rows, tokens, count, heads, head_dim)
-            turned = self._turned(come.permute(2, 0, 3, 1, 4), places, block, rope.redo)
-            tensors |= {site: turned[place].to(like) for place, site in enumerate(block)}
+        for block, tables, places in self._placed(self._blocks_of_any(layouts), layouts, cache):
+            x = self._joined(_stacked(cache, block), block, places)
+            come = transform.arrived(tables, x.flatten(0, 1)).view(x.shape)
+            apart = self._apart(come, block, places, first.geometry)
+            tensors |= {site: tensor.to(like) for site, tensor in apart.items()}
         return first.cache(tensors, like)
+
+    def _blocks_of_any(self, layouts: Sequence[Layout]) -> list[Block]:
+        """The blocks of all that any example sends."""
+        sent = {site for layout in layouts for site in layout.sent}
+        return self.blocks_of([site for site in layouts[0].sites if site in sent])
+
+    def _placed(
+        self, blocks: Sequence[Block], layouts: Sequence[Layout], cache: KVCache
+    ) -> Iterator[tuple[Block, transform.TransformTables, Tensor | None]]:
+        """Of each block of a batch its tables and its keys' positions [B, T], on the cache's
+        device, T as many as the cache has."""
+        differing = next((each for each in layouts if each.by_layer), None)
+        known: dict[int, Tensor] = {}
+        for block in blocks:
+            (kind, layer), places = block[0], None
+            if kind == "key":
+                which = layer if differing else 0
+                if which not in known:
+                    known[which] = padded_positions(layouts, layer, cache.keys[layer].device)
+                wide = torch.arange(cache.keys[layer].shape[2], device=cache.keys[layer].device)
+                places = known[which][:, wide.clamp(max=known[which].shape[1] - 1)]
+            yield block, self.tables(block, differing or layouts[0]), places
 
     def vectors(self, cache: KVCache, block: Block, layout: Layout) -> Tensor:
         """What is sent of one example, float32 [T, layers * H * D] on the CPU."""
@@ -196,22 +251,39 @@ class KVTC(BatchCodec):
 
     def vectors_of(self, stacked: Tensor, block: Block, layout: Layout) -> Tensor:
         """What is sent of a block [layers, B, H, T, D]: float32 [B, T, layers * H * D]."""
-        positions = layout.positions(block[0][1])
-        return token_vectors(self._turned(stacked.float(), positions, block, rope.undo))
+        positions = on_device(layout.positions(block[0][1]), stacked.device)
+        return self._joined(stacked, block, positions)
 
     def tensors(self, vectors: Tensor, block: Block, layout: Layout) -> dict[Site, Tensor]:
         """The tensors [B, H, T, D] of the vectors [B, T, layers * H * D] of a block; of one
         example's [T, layers * H * D] too."""
-        heads, tokens, head_dim = layout.shape_of(block[0][1])
-        stacked = vectors.view(-1, tokens, len(block), heads, head_dim).permute(2, 0, 3, 1, 4)
-        turned = self._turned(stacked, layout.positions(block[0][1]), block, rope.redo)
+        positions = on_device(layout.positions(block[0][1]), vectors.device)
+        return self._apart(vectors, block, positions, layout.geometry)
+
+    def _joined(self, stacked: Tensor, block: Block, positions: Tensor | None) -> Tensor:
+        """`vectors_of` of keys at positions [T] or [B, T]; values have none."""
+        return token_vectors(self._turned(stacked.float(), positions, block, rope.undo))
+
+    def _apart(
+        self, vectors: Tensor, block: Block, positions: Tensor | None, geometry: Geometry
+    ) -> dict[Site, Tensor]:
+        """`tensors` of keys at positions [T] or [B, T]; values have none."""
+        shape = vectors.shape[-2], len(block), geometry.kv_heads, geometry.head_dim
+        stacked = vectors.view(-1, *shape).permute(2, 0, 3, 1, 4)
+        turned = self._turned(stacked, positions, block, rope.redo)
         return {site: turned[place] for place, site in enumerate(block)}
 
-    def _turned(self, x: Tensor, positions: Tensor, block: Block, turn: _Turn) -> Tensor:
+    def _turned(self, x: Tensor, positions: Tensor | None, block: Block, turn: _Turn) -> Tensor:
         """Keys at `positions` turned; values as they are."""
-        if block[0][0] == "value":
+        if block[0][0] == "value" or positions is None:
             return x
-        return turn(x, positions, required(self.calibration, self.name).inverse_frequencies)
+        frequencies = required(self.calibration, self.name).inverse_frequencies
+        return turn(x, positions, on_device(frequencies, positions.device))
+
+
+def _stacked(cache: KVCache, block: Block) -> Tensor:
+    """The tensors of a block, [layers, B, H, T, D]."""
+    return torch.stack([tensor_of(cache, *site) for site in block])
 
 
 def token_vectors(x: Tensor) -> Tensor:

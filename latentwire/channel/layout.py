@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from c2c.cache import Geometry, KVCache
+from c2c.on_device import on_device
 from c2c.sections import Runs
 from latentwire.channel.codec import CodecError
 from latentwire.channel.layer_runs import LayerRuns
@@ -15,6 +16,7 @@ from latentwire.channel.positions import Positions
 from latentwire.channel.sent_rows import SentRows
 from latentwire.channel.tokens_of_runs import tokens_of_rows
 
+CPU = torch.device("cpu")
 Site = tuple[str, int]  # "key" or "value", and the sharer's layer
 
 
@@ -141,10 +143,10 @@ def example(cache: KVCache, row: int, layout: Layout) -> KVCache:
     return KVCache(own(cache.keys), own(cache.values))
 
 
-def padded_positions(layouts: Sequence[Layout], layer: int) -> Tensor:
-    """The positions of what each example sends of a layer, int64 [B, T]; shorter rows repeat their
-    last, and a row of none the prompt's first."""
+def padded_positions(layouts: Sequence[Layout], layer: int, device: torch.device = CPU) -> Tensor:
+    """The positions of what each example sends of a layer, int64 [B, T] on a device, which nothing
+    waits for; shorter rows repeat their last, and a row of none the prompt's first."""
     first = torch.tensor([layout.first_position for layout in layouts])
     kept = SentRows(Positions(layout.kept.runs(layer)) for layout in layouts)
-    ((own,), _) = tokens_of_rows(kept, 1, torch.device("cpu"))
-    return first[:, None] + own
+    ((own,), _) = tokens_of_rows(kept, 1, device)
+    return on_device(first, device)[:, None] + own

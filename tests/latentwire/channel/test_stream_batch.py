@@ -3,6 +3,7 @@
 The kernels run on a GPU, or in Triton's interpreter (TRITON_INTERPRET=1)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import constriction
 import numpy as np
@@ -17,9 +18,9 @@ from c2c.triton_support import available, interpreted
 from latentwire.channel import stream_batch
 from latentwire.channel.codec import CodecError, NumbersRefused
 from latentwire.channel.kvtc import KVTC
-from latentwire.channel.layout import Layout, tensor_of
+from latentwire.channel.layout import Layout, example, tensor_of
 from latentwire.channel.registry import codec
-from latentwire.channel.stream_batch import Block, decode, encode
+from latentwire.channel.stream_batch import Block, decode, encode, lengths
 from latentwire.channel.transform import (
     MAX_CLIP,
     TOTAL,
@@ -193,6 +194,26 @@ def test_a_codes_stream_lies_between_its_left_ends(clip: int) -> None:
         assert left[code + clip] <= point + 1e-4 and point < left[code + clip + 1]
 
 
+@kernels_run
+def test_lengths_are_those_of_the_streams_of_each_rows_own_tokens(few: None) -> None:
+    """What stands behind a row's tokens is not looked at, be it outside all tables."""
+    counts = torch.tensor([[5, 0, 2], [3, 1, 3], [13, 7, 8], [2, 2, 0]])
+    codes = [
+        random_codes(each, int(most), 3) for each, most in zip(TABLES, counts.amax(1), strict=True)
+    ]
+    for own, row in zip(codes, counts.tolist(), strict=True):
+        for of, count in zip(own, row, strict=True):
+            of[count:] = 32767
+    found = lengths(TABLES, [each.to(DEVICE) for each in codes], counts.to(DEVICE))
+    assert found.tolist() == [
+        [
+            len(encode_codes(tables, of[:count].int())) if count else 0
+            for of, count in zip(own, row, strict=True)
+        ]
+        for tables, own, row in zip(TABLES, codes, counts.tolist(), strict=True)
+    ]
+
+
 def make_cache(layout: Layout, rows: int = 3) -> KVCache:
     generator = torch.Generator().manual_seed(0)
     counts = [layout.tokens_of(layer) for layer in range(4)]
@@ -227,6 +248,78 @@ def test_what_a_device_codes_is_what_the_host_does(name: str, layout: Layout) ->
         one, other = tensor_of(found, *site).cpu(), tensor_of(expected, *site)
         assert bool(((one - other).abs() <= 2.0**-22 * other.abs().max()).all())
     assert bool(found.keys[1].isnan().all() and found.values[0].isnan().all())
+
+
+RUNS = [(range(3, 12),), (range(4), range(6, 9)), (range(2, 3),), (range(1, 9),)]
+BY_LAYERS = [
+    BY_LAYER.by_layer,
+    ((range(2),), (range(3, 5),), (), (range(3, 12),)),
+    ((), (range(4),), (range(6, 9),), (range(1, 2),)),
+    ((range(1, 9),),) * 4,
+]
+ALL = [Layout(GEOMETRY, (0, 2), (1, 2, 3), runs, first_position=2) for runs in RUNS]
+DIFFERING = [Layout(GEOMETRY, (0, 2), (1, 2, 3), (range(12),), by_layer=each) for each in BY_LAYERS]
+
+
+@pytest.mark.parametrize("name", ["kvtc0.5", "kvtc3", "klt2", "klt2 by layer"])
+@pytest.mark.parametrize("sent", ["both", "keys", "values"])
+def test_a_round_trip_on_a_device_is_that_of_each_rows_packet(name: str, sent: str) -> None:
+    """Of rows of different tokens, filled up; one holds a NaN in some block."""
+    name, _, differ = name.partition(" ")
+    layers = {
+        "key_layers": () if sent == "values" else (0, 2),
+        "value_layers": () if sent == "keys" else (1, 2, 3),
+    }
+    layouts = [replace(each, **layers) for each in (DIFFERING if differ else ALL)]
+    known = make_calibration(GEOMETRY, layers["key_layers"], layers["value_layers"])
+    made = codec(name, known)
+    assert isinstance(made, KVTC)
+    cache = filled(layouts)
+    broken = ("key", 2) if layers["key_layers"] else ("value", 3)
+    tensor_of(cache, *broken)[3, 1, 0, 2] = torch.nan
+    found, counts = made.round_trip_there(cache.map(lambda x: x.to(DEVICE)), layouts)
+    for row, layout in enumerate(layouts):
+        own = example(cache, row, layout)
+        if row < 3:
+            (payload,) = made.encode_batch(own, layout)
+            assert counts[row] == len(payload)
+            expected = made.decode(memoryview(payload), layout)
+        else:
+            expected, (length,) = made.round_trip(cache.rows(3, 4), [layout])
+            assert counts[row] == length
+        for site in layout.sent:
+            tokens = layout.tokens_of(site[1])
+            one = tensor_of(found, *site)[row, :, :tokens].cpu()
+            other = tensor_of(expected, *site)[0, :, :tokens]
+            near = (one - other).abs() <= 2.0**-22 * other.abs().max()
+            assert bool((near | (one.isnan() & other.isnan())).all())
+            none = row == 3 and site in next(b for b in made.blocks(layout) if broken in b)
+            assert bool(one.isnan().any()) == none
+
+
+def test_a_round_trip_on_a_device_of_nothing_is_empty() -> None:
+    layout = Layout(GEOMETRY, (), (), (range(3, 12),))
+    made = codec("kvtc1", make_calibration(GEOMETRY, (), ()))
+    assert isinstance(made, KVTC)
+    found, counts = made.round_trip_there(make_cache(layout), [layout] * 3)
+    assert counts == [0] * 3 and bool(found.keys[0].isnan().all())
+
+
+def filled(layouts: Sequence[Layout]) -> KVCache:
+    """Random numbers of a batch, its rows filled up as those that an engine gathers: by a layer's
+    last token, to the longest of all layers."""
+    generator = torch.Generator().manual_seed(0)
+    most = max(count for layout in layouts for count in layout.counts)
+    shape = (len(layouts), 2, most, 6)
+
+    def tensor(layer: int) -> Tensor:
+        x = torch.randn(shape, generator=generator)
+        for row, layout in enumerate(layouts):
+            count = max(layout.tokens_of(layer), 1)
+            x[row, :, count:] = x[row, :, count - 1, None]
+        return x
+
+    return KVCache(tuple(map(tensor, range(4))), tuple(map(tensor, range(4))))
 
 
 def test_a_device_refuses_what_the_host_does() -> None:
