@@ -20,15 +20,18 @@ import torch
 from torch import Tensor
 
 from c2c.cache import Geometry, KVCache, concatenate
-from c2c.on_device import on_device
+from c2c.on_device import on_device, on_host
 from latentwire.channel import rope, stream_batch, transform
 from latentwire.channel.batch_codec import BatchCodec
 from latentwire.channel.calibration import Calibration, required
 from latentwire.channel.codec import NOT_FINITE, CodecError, NumbersRefused, not_finite
 from latentwire.channel.header_fields import PacketError, Reader, varints
+from latentwire.channel.later_lengths import LaterLengths
 from latentwire.channel.layout import Layout, Site, example, padded_positions, tensor_of
 
 Block = tuple[Site, ...]  # tensors of one kind whose numbers are coded together, a token at a time
+ALL = slice(None)
+AT_ONCE = 1 << 25  # numbers of a block in float64 at once: 250 MB, some times over
 _Turn = Callable[[Tensor, Tensor, Tensor], Tensor]  # of `rope`
 
 
@@ -112,7 +115,7 @@ class KVTC(BatchCodec):
         coded = [self._coded(block, layout) for block in blocks]
         codes, broken = [], []
         for block, of in zip(blocks, coded, strict=True):
-            x = self.vectors_of(_stacked(cache, block), block, layout)
+            x = self.vectors_of(_stacked(cache, block, ALL), block, layout)
             broken.append(not_finite(x))
             codes.append(transform.codes(of.tables, x))
         if broken and bool(torch.stack(broken).any()):
@@ -154,7 +157,9 @@ class KVTC(BatchCodec):
     def payload_bytes(self, layout: Layout) -> None:
         return None
 
-    def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
+    def round_trip(
+        self, cache: KVCache, layouts: Sequence[Layout]
+    ) -> tuple[KVCache, Sequence[int]]:
         """On the CPU example by example: products of matrices of another size may round otherwise.
         Elsewhere as `BatchCodec` says."""
         if cache.keys[0].device.type == "cpu":
@@ -163,7 +168,7 @@ class KVTC(BatchCodec):
 
     def _round_trip_alone(
         self, cache: KVCache, layouts: Sequence[Layout]
-    ) -> tuple[KVCache, list[int]]:
+    ) -> tuple[KVCache, Sequence[int]]:
         like = cache.keys[0]
         batch = {site: torch.zeros_like(tensor_of(cache, *site)) for site in layouts[0].sites}
         lengths = []
@@ -184,31 +189,36 @@ class KVTC(BatchCodec):
 
     def round_trip_there(
         self, cache: KVCache, layouts: Sequence[Layout]
-    ) -> tuple[KVCache, list[int]]:
-        """`round_trip` where the cache is: all examples in one product a block, and their streams'
-        lengths, those of the codes made there, in one launch and one copy."""
-        like = cache.keys[0]
+    ) -> tuple[KVCache, Sequence[int]]:
+        """`round_trip` where the cache is: many examples in one product a block, and the lengths of
+        all streams, which are those of the codes made there, in one launch and one copy. Nothing
+        waits for the device before a length is looked at."""
+        like, geometry = cache.keys[0], layouts[0].geometry
         batch = {site: torch.zeros_like(tensor_of(cache, *site)) for site in layouts[0].sites}
-        tables, codes, sound = [], [], []
         blocks = self._blocks_of_any(layouts)
-        for block, of, places in self._placed(blocks, layouts, cache):
-            x = self._joined(_stacked(cache, block), block, places)
-            tables.append(of)
-            codes.append(transform.codes(of, x))
-            sound.append(torch.linalg.vector_norm(x.flatten(1), torch.inf, 1) < torch.inf)
-            come = transform.numbers(of, codes[-1]).where(sound[-1][:, None, None], torch.nan)
-            apart = self._apart(come, block, places, layouts[0].geometry)
-            batch |= {site: tensor.to(like) for site, tensor in apart.items()}
-        counts = [[layout.tokens_of(block[0][1]) for layout in layouts] for block in blocks]
+        all_tables, codes, sound = [], [], []
+        for block, tables, places in self._placed(blocks, layouts, cache):
+            own, fine = [], []
+            for rows in _parts(tensor_of(cache, *block[0]), tables.features):
+                at = places if places is None else places[rows]
+                x = self._joined(_stacked(cache, block, rows), block, at)
+                own.append(transform.codes(tables, x))
+                fine.append(torch.linalg.vector_norm(x.flatten(1), torch.inf, 1) < torch.inf)
+                come = transform.numbers(tables, own[-1]).where(fine[-1][:, None, None], torch.nan)
+                for site, tensor in self._apart(come, block, at, geometry).items():
+                    batch[site][rows] = tensor
+            all_tables.append(tables)
+            codes.append(torch.cat(own))
+            sound.append(torch.cat(fine))
+        arrived = layouts[0].cache(batch, like)
         if not blocks:
-            return layouts[0].cache(batch, like), [0] * len(layouts)
-        tokens = on_device(torch.tensor(counts), like.device) * torch.stack(sound)
-        by_block = stream_batch.lengths(tables, codes, tokens).tolist()
-        lengths = []
-        for sent, own in zip(zip(*counts, strict=True), zip(*by_block, strict=True), strict=True):
-            streams = [length for count, length in zip(sent, own, strict=True) if count]
-            lengths.append(len(_lengths(streams)) + sum(streams))
-        return layouts[0].cache(batch, like), lengths
+            return arrived, [0] * len(layouts)
+        counts = torch.tensor(
+            [[each.tokens_of(block[0][1]) for each in layouts] for block in blocks]
+        )
+        tokens = on_device(counts, like.device) * torch.stack(sound)  # nothing of what is refused
+        streams = on_host(stream_batch.lengths(all_tables, codes, tokens))
+        return arrived, LaterLengths(len(layouts), lambda: _payload_bytes(counts, streams()))
 
     def arrived(self, cache: KVCache, layouts: Sequence[Layout]) -> KVCache:
         """See `cache_codec.arrived`: the whole batch at once, on its device, by
@@ -216,7 +226,7 @@ class KVTC(BatchCodec):
         like, first = cache.keys[0], layouts[0]
         tensors: dict[Site, Tensor] = {}
         for block, tables, places in self._placed(self._blocks_of_any(layouts), layouts, cache):
-            x = self._joined(_stacked(cache, block), block, places)
+            x = self._joined(_stacked(cache, block, ALL), block, places)
             come = transform.arrived(tables, x.flatten(0, 1)).view(x.shape)
             apart = self._apart(come, block, places, first.geometry)
             tensors |= {site: tensor.to(like) for site, tensor in apart.items()}
@@ -281,9 +291,27 @@ class KVTC(BatchCodec):
         return turn(x, positions, on_device(frequencies, positions.device))
 
 
-def _stacked(cache: KVCache, block: Block) -> Tensor:
-    """The tensors of a block, [layers, B, H, T, D]."""
-    return torch.stack([tensor_of(cache, *site) for site in block])
+def _stacked(cache: KVCache, block: Block, rows: slice) -> Tensor:
+    """Some rows of the tensors of a block, [layers, B, H, T, D]."""
+    return torch.stack([tensor_of(cache, *site)[rows] for site in block])
+
+
+def _parts(x: Tensor, features: int) -> list[slice]:
+    """The rows of [B, H, T, D], cut where a block of so many numbers a token would be more than is
+    to be in float64 at once."""
+    rows, tokens = len(x), x.shape[2]
+    step = max(1, AT_ONCE // (tokens * features))
+    return [slice(first, first + step) for first in range(0, rows, step)]
+
+
+def _payload_bytes(tokens: Tensor, streams: Tensor) -> list[int]:
+    """The length of each payload, of how many tokens each block sends of each example and of how
+    many bytes their streams are [N, B]; blocks of no tokens are not in the payload."""
+    lengths = []
+    for counts, sizes in zip(tokens.T.tolist(), streams.T.tolist(), strict=True):
+        sent = [size for count, size in zip(counts, sizes, strict=True) if count]
+        lengths.append(len(_lengths(sent)) + sum(sent))
+    return lengths
 
 
 def token_vectors(x: Tensor) -> Tensor:

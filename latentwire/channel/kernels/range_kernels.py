@@ -138,7 +138,7 @@ def measure(codes, streams, groups, lefts, lengths, UNROLL: tl.constexpr):
         own, count = codes + column, tokens * size
         code = tl.load(own + each // size * components + each % size, mask=each < count, other=0)
         for first in range(0, count, WARP):
-            place = zero + code
+            place = zero + code.to(tl.int32)
             wide = tl.load(place + 1) - tl.load(place)
             wide = tl.where(each < count - first, wide, 0)
             ahead = first + WARP + each

@@ -2,7 +2,7 @@
 
 The kernels run on a GPU, or in Triton's interpreter (TRITON_INTERPRET=1)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import constriction
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from c2c.cache import Geometry, KVCache
 from c2c.triton_support import available, interpreted
-from latentwire.channel import stream_batch
+from latentwire.channel import kvtc, stream_batch
 from latentwire.channel.codec import CodecError, NumbersRefused
 from latentwire.channel.kvtc import KVTC
 from latentwire.channel.layout import Layout, example, tensor_of
@@ -297,12 +297,40 @@ def test_a_round_trip_on_a_device_is_that_of_each_rows_packet(name: str, sent: s
             assert bool(one.isnan().any()) == none
 
 
+def test_a_batch_in_parts_is_that_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, cache = codec("kvtc1", CALIBRATION), filled(ALL).map(lambda x: x.to(DEVICE))
+    assert isinstance(made, KVTC)
+    whole, counts = made.round_trip_there(cache, ALL)
+    monkeypatch.setattr(kvtc, "AT_ONCE", 3 * 9 * 24)  # of K three rows, of V two
+    found, again = made.round_trip_there(cache, ALL)
+    assert [*again] == [*counts] and 0 not in again
+    for site in ALL[0].sites:
+        one, other = tensor_of(found, *site), tensor_of(whole, *site)
+        assert bool(((one - other).abs() <= 2.0**-22 * other.abs().max()).all())
+
+
+def test_nobody_waits_for_a_device_who_does_not_look_at_lengths(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited = []
+
+    def on_host(values: Tensor) -> Callable[[], Tensor]:
+        return lambda: waited.append(True) or values.cpu()
+
+    monkeypatch.setattr(kvtc, "on_host", on_host)
+    made, cache = codec("klt2", CALIBRATION), filled(ALL).map(lambda x: x.to(DEVICE))
+    assert isinstance(made, KVTC)
+    _, counts = made.round_trip_there(cache, ALL)
+    assert len(counts) == 4 and not waited
+    assert counts[0] > counts[2] and counts[:2] == [*counts][:2] and len(waited) == 1
+
+
 def test_a_round_trip_on_a_device_of_nothing_is_empty() -> None:
     layout = Layout(GEOMETRY, (), (), (range(3, 12),))
     made = codec("kvtc1", make_calibration(GEOMETRY, (), ()))
     assert isinstance(made, KVTC)
     found, counts = made.round_trip_there(make_cache(layout), [layout] * 3)
-    assert counts == [0] * 3 and bool(found.keys[0].isnan().all())
+    assert [*counts] == [0] * 3 and bool(found.keys[0].isnan().all())
 
 
 def filled(layouts: Sequence[Layout]) -> KVCache:
