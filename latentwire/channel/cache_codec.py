@@ -16,7 +16,7 @@ class CacheCodec(Protocol):
     """Caches are one example's, [1, H, T, D] with T >= 1, where nothing else is said.
 
     `round_trip` is the same loss without the packet, for whole batches [B, H, T, D]: bit-equal to
-    decoding what was encoded of each example alone.
+    decoding what was encoded of each example alone, but for what `BatchCodec` says.
     """
 
     def __hash__(self) -> int: ...  # none changes: what is known of one is kept

@@ -27,7 +27,7 @@ from latentwire.channel.calibration import Calibration, required
 from latentwire.channel.codec import NOT_FINITE, CodecError, NumbersRefused, not_finite
 from latentwire.channel.header_fields import PacketError, Reader, varints
 from latentwire.channel.later_lengths import LaterLengths
-from latentwire.channel.layout import Layout, Site, example, padded_positions, tensor_of
+from latentwire.channel.layout import Layout, Site, batch_positions, example, tensor_of
 
 Block = tuple[Site, ...]  # tensors of one kind whose numbers are coded together, a token at a time
 ALL = slice(None)
@@ -201,7 +201,7 @@ class KVTC(BatchCodec):
             own, fine = [], []
             for rows in _parts(tensor_of(cache, *block[0]), tables.features):
                 at = places if places is None else places[rows]
-                x = self._joined(_stacked(cache, block, rows), block, at)
+                x = self._joined(_stacked(cache, block, rows), at)
                 own.append(transform.codes(tables, x))
                 fine.append(torch.linalg.vector_norm(x.flatten(1), torch.inf, 1) < torch.inf)
                 come = transform.numbers(tables, own[-1]).where(fine[-1][:, None, None], torch.nan)
@@ -226,7 +226,7 @@ class KVTC(BatchCodec):
         like, first = cache.keys[0], layouts[0]
         tensors: dict[Site, Tensor] = {}
         for block, tables, places in self._placed(self._blocks_of_any(layouts), layouts, cache):
-            x = self._joined(_stacked(cache, block, ALL), block, places)
+            x = self._joined(_stacked(cache, block, ALL), places)
             come = transform.arrived(tables, x.flatten(0, 1)).view(x.shape)
             apart = self._apart(come, block, places, first.geometry)
             tensors |= {site: tensor.to(like) for site, tensor in apart.items()}
@@ -240,19 +240,14 @@ class KVTC(BatchCodec):
     def _placed(
         self, blocks: Sequence[Block], layouts: Sequence[Layout], cache: KVCache
     ) -> Iterator[tuple[Block, transform.TransformTables, Tensor | None]]:
-        """Of each block of a batch its tables and its keys' positions [B, T], on the cache's
-        device, T as many as the cache has."""
-        differing = next((each for each in layouts if each.by_layer), None)
-        known: dict[int, Tensor] = {}
+        """Of each block of a batch its tables, and its keys' positions [B, T] on the cache's
+        device, as many as the cache has."""
+        differing = next((each for each in layouts if each.by_layer), layouts[0])
+        known = batch_positions(layouts, cache.keys[0].device)
         for block in blocks:
-            (kind, layer), places = block[0], None
-            if kind == "key":
-                which = layer if differing else 0
-                if which not in known:
-                    known[which] = padded_positions(layouts, layer, cache.keys[layer].device)
-                wide = torch.arange(cache.keys[layer].shape[2], device=cache.keys[layer].device)
-                places = known[which][:, wide.clamp(max=known[which].shape[1] - 1)]
-            yield block, self.tables(block, differing or layouts[0]), places
+            kind, layer = block[0]
+            own = known[layer if len(known) > 1 else 0, :, : cache.keys[layer].shape[2]]
+            yield block, self.tables(block, differing), own if kind == "key" else None
 
     def vectors(self, cache: KVCache, block: Block, layout: Layout) -> Tensor:
         """What is sent of one example, float32 [T, layers * H * D] on the CPU."""
@@ -261,18 +256,17 @@ class KVTC(BatchCodec):
 
     def vectors_of(self, stacked: Tensor, block: Block, layout: Layout) -> Tensor:
         """What is sent of a block [layers, B, H, T, D]: float32 [B, T, layers * H * D]."""
-        positions = on_device(layout.positions(block[0][1]), stacked.device)
-        return self._joined(stacked, block, positions)
+        return self._joined(stacked, _positions(block, layout, stacked.device))
 
     def tensors(self, vectors: Tensor, block: Block, layout: Layout) -> dict[Site, Tensor]:
         """The tensors [B, H, T, D] of the vectors [B, T, layers * H * D] of a block; of one
         example's [T, layers * H * D] too."""
-        positions = on_device(layout.positions(block[0][1]), vectors.device)
+        positions = _positions(block, layout, vectors.device)
         return self._apart(vectors, block, positions, layout.geometry)
 
-    def _joined(self, stacked: Tensor, block: Block, positions: Tensor | None) -> Tensor:
+    def _joined(self, stacked: Tensor, positions: Tensor | None) -> Tensor:
         """`vectors_of` of keys at positions [T] or [B, T]; values have none."""
-        return token_vectors(self._turned(stacked.float(), positions, block, rope.undo))
+        return token_vectors(self._turned(stacked.float(), positions, rope.undo))
 
     def _apart(
         self, vectors: Tensor, block: Block, positions: Tensor | None, geometry: Geometry
@@ -280,15 +274,20 @@ class KVTC(BatchCodec):
         """`tensors` of keys at positions [T] or [B, T]; values have none."""
         shape = vectors.shape[-2], len(block), geometry.kv_heads, geometry.head_dim
         stacked = vectors.view(-1, *shape).permute(2, 0, 3, 1, 4)
-        turned = self._turned(stacked, positions, block, rope.redo)
-        return {site: turned[place] for place, site in enumerate(block)}
+        return dict(zip(block, self._turned(stacked, positions, rope.redo), strict=True))
 
-    def _turned(self, x: Tensor, positions: Tensor | None, block: Block, turn: _Turn) -> Tensor:
+    def _turned(self, x: Tensor, positions: Tensor | None, turn: _Turn) -> Tensor:
         """Keys at `positions` turned; values as they are."""
-        if block[0][0] == "value" or positions is None:
+        if positions is None:
             return x
         frequencies = required(self.calibration, self.name).inverse_frequencies
         return turn(x, positions, on_device(frequencies, positions.device))
+
+
+def _positions(block: Block, layout: Layout, device: torch.device) -> Tensor | None:
+    """Those of a block's keys, int64 [T]; values have none."""
+    kind, layer = block[0]
+    return on_device(layout.positions(layer), device) if kind == "key" else None
 
 
 def _stacked(cache: KVCache, block: Block, rows: slice) -> Tensor:

@@ -16,7 +16,6 @@ from latentwire.channel.positions import Positions
 from latentwire.channel.sent_rows import SentRows
 from latentwire.channel.tokens_of_runs import tokens_of_rows
 
-CPU = torch.device("cpu")
 Site = tuple[str, int]  # "key" or "value", and the sharer's layer
 
 
@@ -143,10 +142,19 @@ def example(cache: KVCache, row: int, layout: Layout) -> KVCache:
     return KVCache(own(cache.keys), own(cache.values))
 
 
-def padded_positions(layouts: Sequence[Layout], layer: int, device: torch.device = CPU) -> Tensor:
-    """The positions of what each example sends of a layer, int64 [B, T] on a device, which nothing
-    waits for; shorter rows repeat their last, and a row of none the prompt's first."""
+def padded_positions(layouts: Sequence[Layout], layer: int) -> Tensor:
+    """The positions of what each example sends of a layer, int64 [B, T]; shorter rows repeat their
+    last, and a row of none the prompt's first."""
     first = torch.tensor([layout.first_position for layout in layouts])
     kept = SentRows(Positions(layout.kept.runs(layer)) for layout in layouts)
-    ((own,), _) = tokens_of_rows(kept, 1, device)
+    ((own,), _) = tokens_of_rows(kept, 1, torch.device("cpu"))
+    return first[:, None] + own
+
+
+def batch_positions(layouts: Sequence[Layout], device: torch.device) -> Tensor:
+    """The same of each layer, int64 [L, B, T] on a device, for which nothing waits: T of the layer
+    that sends most. L = 1 where all layers send the same."""
+    first = torch.tensor([layout.first_position for layout in layouts])
+    kept = SentRows(layout.kept for layout in layouts)
+    own, _ = tokens_of_rows(kept, layouts[0].geometry.layers if kept.differ else 1, device)
     return on_device(first, device)[:, None] + own

@@ -3,6 +3,7 @@
 Bytes and codes are those of `transform.encode_codes` and `decode_codes`, which code one stream
 after the other on the host, with Python's lock held. On a GPU each stream is a program of its own
 (`kernels/range_kernels.py`): as many go side by side as there are, each slower than on the host.
+Who needs no bytes asks for `lengths`, which take less: they follow from how likely codes are alone.
 """
 
 from collections.abc import Sequence
@@ -109,25 +110,23 @@ def lengths(tables: Sequence[TransformTables], codes: Sequence[Tensor], tokens: 
             for each, own, rows in zip(tables, codes, counts, strict=True)
         ]
         return torch.tensor(found, dtype=torch.int32).view(tokens.shape)
-    groups, rows = _groups(tables), tokens.shape[1]
-    ends = np.cumsum([0, *(len(each.sizes) for each in tables)])
-    starts = np.cumsum([0, *(own.numel() for own in codes)])
-    of_block = (
-        np.array([each.components for each in tables]),
-        np.array([own[0].numel() for own in codes]),
-    )
-    about = np.stack([ends[:-1], ends[1:], of_block[0]], 1).repeat(rows, 0)
-    begin = starts[:-1, None] + of_block[1][:, None] * np.arange(rows)
-    told = torch.from_numpy(np.column_stack([about, begin.ravel()]))
-    streams = torch.cat([tokens.view(-1, 1), on_device(told, device)], 1)
+    about, first, start = [], 0, 0
+    for each, own in zip(tables, codes, strict=True):
+        behind = first + len(each.sizes)
+        begins = start + own[0].numel() * np.arange(len(own))
+        same = np.tile([first, behind, each.components], (len(own), 1))
+        about.append(np.column_stack([same, begins]))
+        first, start = behind, start + own.numel()
+    told = on_device(torch.from_numpy(np.concatenate(about)), device)
+    streams = torch.cat([tokens.view(-1, 1), told], 1)
     whole = torch.cat([own.flatten() for own in codes])
     sizes = torch.empty(tokens.shape, dtype=torch.int32, device=device)
     from latentwire.channel.kernels import range_kernels
 
     with torch.cuda.device_of(whole):
         range_kernels.measure[(tokens.numel(),)](
-            whole, streams, on_device(groups, device), on_device(_lefts(tables), device), sizes,
-            UNROLL=UNROLL, num_warps=1,
+            whole, streams, on_device(_groups(tables), device),
+            on_device(_lefts(tables), device), sizes, UNROLL=UNROLL, num_warps=1,
         )  # fmt: skip
     return sizes
 
