@@ -197,7 +197,7 @@ def test_a_codes_stream_lies_between_its_left_ends(clip: int) -> None:
 @kernels_run
 def test_lengths_are_those_of_the_streams_of_each_rows_own_tokens(few: None) -> None:
     """Whatever stands behind them."""
-    counts = torch.tensor([[5, 0, 2], [3, 1, 3], [13, 7, 8], [2, 2, 0]])
+    counts = torch.tensor([[25, 0, 12], [3, 1, 3], [13, 7, 8], [2, 2, 0]])
     most = counts.amax(1).tolist()
     codes = [random_codes(each, longest, 3) for each, longest in zip(TABLES, most, strict=True)]
     found = lengths(TABLES, [each.to(DEVICE) for each in codes], counts.to(DEVICE))
