@@ -53,6 +53,7 @@ COMPOSED = ("turbo2", "turbo2.5", "int4/last2:bf16", "tokens:int8:int4")
 TRANSFORMED = ("kvtc2", "klt2")
 RATE = 2.0  # bits a number, of those
 SEED = 0
+FITTED = "00" * 32  # stands for the hash of the calibration's file
 
 
 @dataclass(frozen=True)
@@ -134,37 +135,41 @@ def measured_speeds(device: torch.device, size: int) -> Speeds:
     return Speeds(copy_speed(device), size / to_host, size / from_host)
 
 
-def random_cache(batch: int, tokens: int, device: torch.device) -> KVCache:
+def random_cache(
+    batch: int, tokens: int, device: torch.device, geometry: Geometry = GEOMETRY
+) -> KVCache:
     generator = torch.Generator(device).manual_seed(SEED)
-    shape = (2 * GEOMETRY.layers, batch, GEOMETRY.kv_heads, tokens, GEOMETRY.head_dim)
+    shape = (2 * geometry.layers, batch, geometry.kv_heads, tokens, geometry.head_dim)
     room = torch.empty(shape, dtype=torch.bfloat16, device=device).normal_(generator=generator)
     room[..., ::29] *= 8  # some channels are larger, as in K
     tensors = room.unbind()
-    return KVCache(tensors[: GEOMETRY.layers], tensors[GEOMETRY.layers :])
+    return KVCache(tensors[: geometry.layers], tensors[geometry.layers :])
 
 
-def calibration(transforms: bool, device: torch.device) -> Calibration:
+def calibration(
+    transforms: bool, device: torch.device, geometry: Geometry = GEOMETRY
+) -> Calibration:
     """What `turbo` needs: means and frequencies; with `transforms` also what `kvtc2` and `klt2` do,
     all layers' tables of one fit."""
-    layers = tuple(range(GEOMETRY.layers))
-    half = GEOMETRY.head_dim // 2
+    layers = tuple(range(geometry.layers))
+    half = geometry.head_dim // 2
     mean = torch.randn(
-        GEOMETRY.layers,
-        GEOMETRY.kv_heads,
-        GEOMETRY.head_dim,
+        geometry.layers,
+        geometry.kv_heads,
+        geometry.head_dim,
         generator=torch.Generator().manual_seed(SEED),
     )
     frequencies = 1e6 ** -(torch.arange(half, dtype=torch.float64) / half)
     known = {"key": layers, "value": layers}
     tables, by_layer = {}, {}
     if transforms:
-        width = GEOMETRY.width
-        cache = random_cache(1, (GEOMETRY.layers * width) * 5 // 4, device)
+        width = geometry.width
+        cache = random_cache(1, (geometry.layers * width) * 5 // 4, device, geometry)
         x = torch.cat([tensor[0].transpose(0, 1).flatten(1) for tensor in cache.keys], 1).float()
         (whole,), (one,) = fit_rates(x, [RATE]), fit_rates(x[:, :width], [RATE])
         tables = {(kind, RATE): whole for kind in known}
         by_layer = {(kind, layer, RATE): one for kind in known for layer in layers}
-    return Calibration("00" * 32, {}, GEOMETRY, mean, frequencies, known, tables, by_layer)
+    return Calibration(FITTED, {}, geometry, mean, frequencies, known, tables, by_layer)
 
 
 def differs(header: Header, cache: KVCache, device: torch.device) -> bool:

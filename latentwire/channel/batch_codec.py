@@ -14,7 +14,8 @@ class BatchCodec(ABC):
 
     On the CPU its bytes and numbers are those of `encode` and `decode`. Elsewhere sums may be in
     another order: a number that lies within float64's rounding of where two codes meet may have the
-    other code, and what is decoded may differ by float64's rounding before it is made float32.
+    other code, and what is decoded may differ by float64's rounding before it is made float32. So
+    it is with `round_trip`, whose lengths are those of the streams of the device's own codes.
     """
 
     @abstractmethod

@@ -16,7 +16,7 @@ class CacheCodec(Protocol):
     """Caches are one example's, [1, H, T, D] with T >= 1, where nothing else is said.
 
     `round_trip` is the same loss without the packet, for whole batches [B, H, T, D]: bit-equal to
-    decoding what was encoded of each example alone.
+    decoding what was encoded of each example alone, but for what `BatchCodec` says.
     """
 
     def __hash__(self) -> int: ...  # none changes: what is known of one is kept
@@ -45,8 +45,11 @@ class CacheCodec(Protocol):
     def payload_bytes(self, layout: Layout) -> int | None:
         """Length of the payload; None where that depends on the numbers."""
 
-    def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
+    def round_trip(
+        self, cache: KVCache, layouts: Sequence[Layout]
+    ) -> tuple[KVCache, Sequence[int]]:
         """decode(encode(x)) of every example of a batch, in its dtype, and the payloads' lengths.
+        Whoever looks at the lengths may wait for the device.
 
         Example b has `layouts[b].tokens` tokens; a batch is filled up to its longest by repeating
         the last token of each, and what comes back at those places has no meaning. Nothing is
@@ -67,7 +70,7 @@ class EmbeddedCodec(CacheCodec, Protocol):
 
     def round_trip(
         self, cache: KVCache, layouts: Sequence[Layout], most_bytes: Sequence[int] | None = None
-    ) -> tuple[KVCache, list[int]]:
+    ) -> tuple[KVCache, Sequence[int]]:
         """With `most_bytes`, of each example's payload as `cut` makes it."""
 
 

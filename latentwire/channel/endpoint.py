@@ -332,7 +332,7 @@ def _embedded(codec: CacheCodec) -> EmbeddedCodec:
 
 def _round_trip(
     codec: CacheCodec, section: KVCache, layouts: Sequence[Layout], most_bytes: Sequence[int] | None
-) -> tuple[KVCache, list[int]]:
+) -> tuple[KVCache, Sequence[int]]:
     """The codec's; with `most_bytes` of payloads that end there, 0 for the least."""
     if most_bytes is None:
         return codec.round_trip(section, layouts)

@@ -14,18 +14,20 @@ Parameters in the packet: the first 8 bytes of the calibration's sha256. Payload
 stream but the last (varint), then the streams, of the K of each layer and then of the V.
 """
 
+from collections.abc import Sequence
+
 from latentwire.channel import transform
 from latentwire.channel.calibration import required
 from latentwire.channel.codec import CodecError
 from latentwire.channel.kvtc import KVTC, Block
-from latentwire.channel.layout import Layout
+from latentwire.channel.layout import Layout, Site
 
 
 class KLT(KVTC):
     """The codec fitted for `bits` a number, for one calibration; without one, it does nothing."""
 
-    def blocks(self, layout: Layout) -> list[Block]:
-        return [(site,) for site in layout.sent]
+    def blocks_of(self, sites: Sequence[Site]) -> list[Block]:
+        return [(site,) for site in sites]
 
     def tables(self, block: Block, layout: Layout) -> transform.TransformTables:
         """CodecError for a layer that was not calibrated."""

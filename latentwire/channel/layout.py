@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from c2c.cache import Geometry, KVCache
+from c2c.on_device import on_device
 from c2c.sections import Runs
 from latentwire.channel.codec import CodecError
 from latentwire.channel.layer_runs import LayerRuns
@@ -148,3 +149,12 @@ def padded_positions(layouts: Sequence[Layout], layer: int) -> Tensor:
     kept = SentRows(Positions(layout.kept.runs(layer)) for layout in layouts)
     ((own,), _) = tokens_of_rows(kept, 1, torch.device("cpu"))
     return first[:, None] + own
+
+
+def batch_positions(layouts: Sequence[Layout], device: torch.device) -> Tensor:
+    """The same of each layer, int64 [L, B, T] on a device, for which nothing waits: T of the layer
+    that sends most. L = 1 where all layers send the same."""
+    first = torch.tensor([layout.first_position for layout in layouts])
+    kept = SentRows(layout.kept for layout in layouts)
+    own, _ = tokens_of_rows(kept, layouts[0].geometry.layers if kept.differ else 1, device)
+    return on_device(first, device)[:, None] + own

@@ -68,7 +68,9 @@ class Lossless:
     def payload_bytes(self, layout: Layout) -> None:
         return None
 
-    def round_trip(self, cache: KVCache, layouts: Sequence[Layout]) -> tuple[KVCache, list[int]]:
+    def round_trip(
+        self, cache: KVCache, layouts: Sequence[Layout]
+    ) -> tuple[KVCache, Sequence[int]]:
         """The length is that of the real block: nothing but compressing tells it."""
         lengths = []
         for row, layout in enumerate(layouts):

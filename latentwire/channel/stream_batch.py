@@ -3,6 +3,7 @@
 Bytes and codes are those of `transform.encode_codes` and `decode_codes`, which code one stream
 after the other on the host, with Python's lock held. On a GPU each stream is a program of its own
 (`kernels/range_kernels.py`): as many go side by side as there are, each slower than on the host.
+Who needs no bytes asks for `lengths`, which take less: they follow from how likely codes are alone.
 """
 
 from collections.abc import Sequence
@@ -59,7 +60,8 @@ def encode(blocks: Sequence[Block], codes: Sequence[Tensor]) -> list[list[Stream
             for block, own in zip(blocks, codes, strict=True)
         ]
     rows, device = len(codes[0]), codes[0].device
-    groups, lefts = _groups(blocks), _lefts(blocks)
+    tables = [block.tables for block in blocks]
+    groups, lefts = _groups(tables), _lefts(tables)
     starts = np.cumsum([0, *(block.symbols for block in blocks for _ in range(rows))])
     symbols = torch.empty(int(starts[-1]), dtype=torch.int32, device=device)
     orders = zip(*(block.order() for block in blocks), strict=True)
@@ -92,6 +94,47 @@ def encode(blocks: Sequence[Block], codes: Sequence[Tensor]) -> list[list[Stream
     return [streams[begin : begin + rows] for begin in range(0, count, rows)]
 
 
+def lengths(tables: Sequence[TransformTables], codes: Sequence[Tensor], tokens: Tensor) -> Tensor:
+    """How many bytes the stream of each block and example is, int32 [N, B], without the streams;
+    waits for no device where kernels run.
+
+    `codes` [B, T, R] of each of N blocks (int16, of one device, T of each block) hold as many
+    `tokens` (int64 [N, B], on that device) of each example, from the first on. The others, and all
+    of an example of no tokens, are not looked at; all else lies within its clips.
+    """
+    device = tokens.device
+    if not _there(tokens.numel(), tokens):
+        counts = tokens.tolist()
+        found = [
+            [_length(each, row[:count]) for row, count in zip(own.cpu(), rows, strict=True)]
+            for each, own, rows in zip(tables, codes, counts, strict=True)
+        ]
+        return torch.tensor(found, dtype=torch.int32).view(tokens.shape)
+    about, first, start = [], 0, 0
+    for each, own in zip(tables, codes, strict=True):
+        behind = first + len(each.sizes)
+        begins = start + own[0].numel() * np.arange(len(own))
+        same = np.tile([first, behind, each.components], (len(own), 1))
+        about.append(np.column_stack([same, begins]))
+        first, start = behind, start + own.numel()
+    told = on_device(torch.from_numpy(np.concatenate(about)), device)
+    streams = torch.cat([tokens.view(-1, 1), told], 1)
+    whole = torch.cat([own.flatten() for own in codes])
+    sizes = torch.empty(tokens.shape, dtype=torch.int32, device=device)
+    from latentwire.channel.kernels import range_kernels
+
+    with torch.cuda.device_of(whole):
+        range_kernels.measure[(tokens.numel(),)](
+            whole, streams, on_device(_groups(tables), device),
+            on_device(_lefts(tables), device), sizes, UNROLL=UNROLL, num_warps=1,
+        )  # fmt: skip
+    return sizes
+
+
+def _length(tables: TransformTables, codes: Tensor) -> int:
+    return len(encode_codes(tables, codes.int())) if len(codes) else 0
+
+
 def decode(
     blocks: Sequence[Block], streams: Sequence[Sequence[Stream]], device: torch.device
 ) -> list[Tensor]:
@@ -118,7 +161,8 @@ def decode(
     words = _swapped(on_device(torch.from_numpy(data), device)).view(torch.int32)
     counts = [block.symbols for block in blocks for _ in range(rows)]
     starts = np.cumsum([0, *counts])
-    groups, first, about = _groups(blocks), 0, []
+    tables = [block.tables for block in blocks]
+    groups, first, about = _groups(tables), 0, []
     for number, block in enumerate(blocks):
         behind, components = first + len(block.tables.sizes), block.tables.components
         for start in starts[number * rows : (number + 1) * rows].tolist():
@@ -132,7 +176,7 @@ def decode(
         range_kernels.decode[(len(flat),)](
             words, on_device(sizes, device),
             on_device(torch.tensor(about), device), on_device(groups, device),
-            on_device(_lefts(blocks), device), codes, right, room, num_warps=1,
+            on_device(_lefts(tables), device), codes, right, room, num_warps=1,
         )  # fmt: skip
     for number, good in enumerate(right.tolist()):
         if not good:
@@ -156,15 +200,15 @@ def _swapped(data: Tensor) -> Tensor:
     return data.view(len(data), data.shape[1] // WORD_BYTES, WORD_BYTES).flip(-1).view(data.shape)
 
 
-def _lefts(blocks: Sequence[Block]) -> Tensor:
-    return torch.cat([block.tables.left_ends for block in blocks])
+def _lefts(tables: Sequence[TransformTables]) -> Tensor:
+    return torch.cat([each.left_ends for each in tables])
 
 
-def _groups(blocks: Sequence[Block]) -> Tensor:
+def _groups(tables: Sequence[TransformTables]) -> Tensor:
     """Where the left ends of each group of all blocks begin, and its components: int32 [G + 1, 2],
     the last where they end."""
-    sizes = torch.cat([block.tables.sizes for block in blocks])
-    places = torch.cat([2 * block.tables.clip + 2 for block in blocks])
+    sizes = torch.cat([each.sizes for each in tables])
+    places = torch.cat([2 * each.clip + 2 for each in tables])
     begins = torch.cat([places.new_zeros(1), places.cumsum(0)])
     return torch.stack([begins, torch.cat([sizes, sizes.new_zeros(1)])], 1).int()
 

@@ -114,6 +114,51 @@ def encode(symbols, starts, lefts, out, lengths, room, UNROLL: tl.constexpr):
     tl.store(lengths + stream, tl.where(count == 0, 0, length))
 
 
+@triton.jit
+def measure(codes, streams, groups, lefts, lengths, UNROLL: tl.constexpr):
+    """How many bytes (int32 [B]) the streams of B examples' codes are, without them: `encode` takes
+    in a word where its span becomes short, and neither that nor its end depends on the words.
+
+    `streams` and `groups` as in `decode`: codes [T, R] (int16, within their clips) begin where
+    `streams` says. Of a stream of no tokens no code is read, and it has no bytes.
+    """
+    stream = tl.program_id(0).to(tl.int64)
+    about = streams + 5 * stream
+    tokens = tl.load(about).to(tl.int32)
+    first_group, behind = tl.load(about + 1).to(tl.int32), tl.load(about + 2).to(tl.int32)
+    components = tl.load(about + 3).to(tl.int32)
+    codes += tl.load(about + 4)
+    each = tl.arange(0, WARP)
+    span = (components * 0).to(tl.uint64) - 1  # 2^64 - 1
+    words, column = components * 0, components * 0
+    for group in range(first_group, behind):
+        table = tl.load(groups + 2 * group)
+        size = tl.load(groups + 2 * group + 1)
+        zero = lefts + table + (tl.load(groups + 2 * group + 2) - table - 1) // 2
+        own, count = codes + column, tokens * size
+        code = tl.load(own + each // size * components + each % size, mask=each < count, other=0)
+        for first in range(0, count, WARP):
+            place = zero + code.to(tl.int32)
+            wide = tl.load(place + 1) - tl.load(place)
+            wide = tl.where(each < count - first, wide, 0)
+            ahead = first + WARP + each
+            at = own + ahead // size * components + ahead % size
+            code = tl.load(at, mask=ahead < count, other=0)
+            for block in range(0, tl.minimum(WARP, count - first), UNROLL):
+                widths = ()  # as in `encode`
+                for step in tl.static_range(UNROLL):
+                    widths = widths + (tl.sum(tl.where(each == block + step, wide, 0), 0),)
+                for step in tl.static_range(UNROLL):
+                    width = wide_of(widths[step])
+                    span = tl.where(width != 0, (span >> TOTAL_BITS) * width, span)
+                    short = span < WORD
+                    span = tl.where(short, span << 32, span)
+                    words += short.to(tl.int32)
+        column += size
+    length = 4 * words + 8 - spare_bytes(span)
+    tl.store(lengths + stream, tl.where(tokens * components == 0, 0, length))
+
+
 @triton.jit(do_not_specialize=COUNTS)
 def decode(words, lengths, streams, groups, lefts, codes, right, room):
     """The codes of B streams, and of each whether it is what encoding them gives (int32 [B]).

@@ -2,7 +2,8 @@
 
 The kernels run on a GPU, or in Triton's interpreter (TRITON_INTERPRET=1)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import constriction
 import numpy as np
@@ -14,12 +15,12 @@ from torch import Tensor
 
 from c2c.cache import Geometry, KVCache
 from c2c.triton_support import available, interpreted
-from latentwire.channel import stream_batch
+from latentwire.channel import kvtc, stream_batch
 from latentwire.channel.codec import CodecError, NumbersRefused
 from latentwire.channel.kvtc import KVTC
-from latentwire.channel.layout import Layout, tensor_of
+from latentwire.channel.layout import Layout, example, tensor_of
 from latentwire.channel.registry import codec
-from latentwire.channel.stream_batch import Block, decode, encode
+from latentwire.channel.stream_batch import Block, decode, encode, lengths
 from latentwire.channel.transform import (
     MAX_CLIP,
     TOTAL,
@@ -193,6 +194,18 @@ def test_a_codes_stream_lies_between_its_left_ends(clip: int) -> None:
         assert left[code + clip] <= point + 1e-4 and point < left[code + clip + 1]
 
 
+@kernels_run
+def test_lengths_are_those_of_the_streams_of_each_rows_own_tokens(few: None) -> None:
+    """Whatever stands behind them."""
+    counts = torch.tensor([[25, 0, 12], [3, 1, 3], [13, 7, 8], [2, 2, 0]])
+    most = counts.amax(1).tolist()
+    codes = [random_codes(each, longest, 3) for each, longest in zip(TABLES, most, strict=True)]
+    found = lengths(TABLES, [each.to(DEVICE) for each in codes], counts.to(DEVICE))
+    for tables, own, row, told in zip(TABLES, codes, counts.tolist(), found.tolist(), strict=True):
+        sent = [of[:count].int() for of, count in zip(own, row, strict=True)]
+        assert told == [len(encode_codes(tables, each)) if len(each) else 0 for each in sent]
+
+
 def make_cache(layout: Layout, rows: int = 3) -> KVCache:
     generator = torch.Generator().manual_seed(0)
     counts = [layout.tokens_of(layer) for layer in range(4)]
@@ -227,6 +240,106 @@ def test_what_a_device_codes_is_what_the_host_does(name: str, layout: Layout) ->
         one, other = tensor_of(found, *site).cpu(), tensor_of(expected, *site)
         assert bool(((one - other).abs() <= 2.0**-22 * other.abs().max()).all())
     assert bool(found.keys[1].isnan().all() and found.values[0].isnan().all())
+
+
+RUNS = [(range(3, 12),), (range(4), range(6, 9)), (range(2, 3),), (range(1, 9),)]
+BY_LAYERS = [
+    BY_LAYER.by_layer,
+    ((range(2),), (range(3, 5),), (), (range(3, 12),)),
+    ((), (range(4),), (range(6, 9),), (range(1, 2),)),
+    ((range(1, 9),),) * 4,
+]
+ALL = [Layout(GEOMETRY, (0, 2), (1, 2, 3), runs, first_position=2) for runs in RUNS]
+DIFFERING = [Layout(GEOMETRY, (0, 2), (1, 2, 3), (range(12),), by_layer=each) for each in BY_LAYERS]
+
+
+@pytest.mark.parametrize("name", ["kvtc0.5", "kvtc3", "klt2", "klt2 by layer"])
+@pytest.mark.parametrize("sent", ["both", "keys", "values"])
+def test_a_round_trip_on_a_device_is_that_of_each_rows_packet(name: str, sent: str) -> None:
+    """Of rows of different tokens, filled up; one holds a NaN in some block."""
+    name, _, differ = name.partition(" ")
+    layers = {
+        "key_layers": () if sent == "values" else (0, 2),
+        "value_layers": () if sent == "keys" else (1, 2, 3),
+    }
+    layouts = [replace(each, **layers) for each in (DIFFERING if differ else ALL)]
+    known = make_calibration(GEOMETRY, layers["key_layers"], layers["value_layers"])
+    made = codec(name, known)
+    assert isinstance(made, KVTC)
+    cache = filled(layouts)
+    broken = ("key", 2) if layers["key_layers"] else ("value", 3)
+    tensor_of(cache, *broken)[3, 1, 0, 2] = torch.nan
+    found, counts = made.round_trip_there(cache.map(lambda x: x.to(DEVICE)), layouts)
+    for row, layout in enumerate(layouts):
+        own = example(cache, row, layout)
+        if row < 3:
+            (payload,) = made.encode_batch(own, layout)
+            assert counts[row] == len(payload)
+            expected = made.decode(memoryview(payload), layout)
+        else:
+            expected, (length,) = made.round_trip(cache.rows(3, 4), [layout])
+            assert counts[row] == length
+        for site in layout.sent:
+            tokens = layout.tokens_of(site[1])
+            one = tensor_of(found, *site)[row, :, :tokens].cpu()
+            other = tensor_of(expected, *site)[0, :, :tokens]
+            near = (one - other).abs() <= 2.0**-22 * other.abs().max()
+            assert bool((near | (one.isnan() & other.isnan())).all())
+            none = row == 3 and site in next(b for b in made.blocks(layout) if broken in b)
+            assert bool(one.isnan().any()) == none
+
+
+def test_a_batch_in_parts_is_that_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, cache = codec("kvtc1", CALIBRATION), filled(ALL).map(lambda x: x.to(DEVICE))
+    assert isinstance(made, KVTC)
+    whole, counts = made.round_trip_there(cache, ALL)
+    monkeypatch.setattr(kvtc, "AT_ONCE", 3 * 9 * 24)  # of K three rows, of V two
+    found, again = made.round_trip_there(cache, ALL)
+    assert [*again] == [*counts] and 0 not in again
+    for site in ALL[0].sites:
+        one, other = tensor_of(found, *site), tensor_of(whole, *site)
+        assert bool(((one - other).abs() <= 2.0**-22 * other.abs().max()).all())
+
+
+def test_nobody_waits_for_a_device_who_does_not_look_at_lengths(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited = []
+
+    def on_host(values: Tensor) -> Callable[[], Tensor]:
+        return lambda: waited.append(True) or values.cpu()
+
+    monkeypatch.setattr(kvtc, "on_host", on_host)
+    made, cache = codec("klt2", CALIBRATION), filled(ALL).map(lambda x: x.to(DEVICE))
+    assert isinstance(made, KVTC)
+    _, counts = made.round_trip_there(cache, ALL)
+    assert len(counts) == 4 and not waited
+    assert counts[0] > counts[2] and counts[:2] == [*counts][:2] and len(waited) == 1
+
+
+def test_a_round_trip_on_a_device_of_nothing_is_empty() -> None:
+    layout = Layout(GEOMETRY, (), (), (range(3, 12),))
+    made = codec("kvtc1", make_calibration(GEOMETRY, (), ()))
+    assert isinstance(made, KVTC)
+    found, counts = made.round_trip_there(make_cache(layout), [layout] * 3)
+    assert [*counts] == [0] * 3 and bool(found.keys[0].isnan().all())
+
+
+def filled(layouts: Sequence[Layout]) -> KVCache:
+    """Random numbers of a batch, its rows filled up as those that an engine gathers: by a layer's
+    last token, to the longest of all layers."""
+    generator = torch.Generator().manual_seed(0)
+    most = max(count for layout in layouts for count in layout.counts)
+    shape = (len(layouts), 2, most, 6)
+
+    def tensor(layer: int) -> Tensor:
+        x = torch.randn(shape, generator=generator)
+        for row, layout in enumerate(layouts):
+            count = max(layout.tokens_of(layer), 1)
+            x[row, :, count:] = x[row, :, count - 1, None]
+        return x
+
+    return KVCache(tuple(map(tensor, range(4))), tuple(map(tensor, range(4))))
 
 
 def test_a_device_refuses_what_the_host_does() -> None:

@@ -1,9 +1,11 @@
 """The engine on a GPU: what the CPU gives, with and without CUDA graphs, in every dtype."""
 
 import gc
+from dataclasses import replace
 
 import pytest
 import torch
+from calibrations import make_calibration
 from random_questions import make_questions, stopping
 from tiny import loaded_pair
 
@@ -63,6 +65,27 @@ def test_the_definition_on_the_cpu(
     questions, donors = asked()
     records = answers(gpu, batch_size, use_graphs)
     for condition in CONDITIONS:
+        for row, (question, donor) in enumerate(zip(questions, donors, strict=True)):
+            expected = pipeline.evaluate(cpu, condition, question, donor)
+            assert records[condition][row] == expected, condition.label
+
+
+@pytest.mark.parametrize("codec", ["kvtc1", "klt2"])
+def test_transform_coding_of_the_definition_on_the_cpu(few_rows: None, codec: str) -> None:
+    """Lengths are of the device's own codes; a kvtc refuses tokens that differ by layer."""
+    cpu, gpu = (stopping(loaded_pair(torch.float64, device)) for device in ("cpu", "cuda"))
+    endpoint = cpu.endpoint
+    known = make_calibration(endpoint.geometry, endpoint.key_layers, endpoint.value_layers)
+    cpu, gpu = (
+        replace(pair, endpoint=replace(pair.endpoint, calibration=known)) for pair in (cpu, gpu)
+    )
+    conditions = [
+        Condition("c2c", Channel(codec, ratio, order, known.hash), "matched")
+        for ratio, order in ((1.0, "front"), (0.4, "back"), (0.5, "vnorm"), (0.5, "vnorm_by_layer"))
+    ]
+    questions, donors = asked()
+    records = engine.evaluate(gpu, conditions, questions, donors, 4, work=Workspace(gpu))
+    for condition in conditions:
         for row, (question, donor) in enumerate(zip(questions, donors, strict=True)):
             expected = pipeline.evaluate(cpu, condition, question, donor)
             assert records[condition][row] == expected, condition.label

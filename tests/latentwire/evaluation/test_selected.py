@@ -12,6 +12,7 @@ from chosen import PLAIN_CONTROLS
 from throw_away_selectors import MADE, registered
 
 from c2c import sharer
+from latentwire.channel.kvtc import KVTC
 from latentwire.channel.packet import PacketError, encode
 from latentwire.channel.positions import Positions
 from latentwire.channel.selectors import registry
@@ -81,6 +82,34 @@ def test_what_cannot_differ_by_layer_is_recorded_and_stops_nothing(
         for record in records[condition]:
             reason = "kvtc1: whole tokens are coded, which cannot be others in other layers"
             assert record.unanswered == (reason if refused else None)
+
+
+@pytest.mark.parametrize("codec", ["kvtc1", "klt2"])
+def test_a_batch_through_a_transform_where_the_cache_is_is_that_of_its_packets(
+    codec: str,
+    precise_pair: LoadedPair,
+    questions: MakeQuestions,
+    short_answers: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a GPU, for which the CPU stands: rows of different tokens, by layer and of none."""
+    monkeypatch.setattr(KVTC, "round_trip", KVTC.round_trip_there)
+    endpoint = precise_pair.endpoint
+    calibration = make_calibration(endpoint.geometry, endpoint.key_layers, endpoint.value_layers)
+    pair = replace(precise_pair, endpoint=replace(endpoint, calibration=calibration))
+    asked = questions(LENGTHS)
+    conditions = [
+        Condition("c2c", Channel(codec, ratio, name, calibration.hash), control)
+        for ratio, name in (
+            (1.0, "front"),
+            *((ratio, name) for ratio in (0.1, 0.5) for name in MADE),
+        )
+        for control in ("matched", "zero")
+    ]
+    records = engine.evaluate(pair, conditions, asked, asked, 4)
+    for condition in conditions:
+        assert records[condition] == [pipeline.evaluate(pair, condition, q, q) for q in asked]
+    assert len({record.wire_bytes for kept in records.values() for record in kept}) > 7
 
 
 @pytest.mark.parametrize("name", ["front", "back", *MADE])
