@@ -52,7 +52,7 @@ class ByToken(DeviceCodec):
         places = np.zeros(len(self.classes), np.uint8)
         places[used] = np.arange(len(used))
         codes = places[np.frombuffer(self._of_tokens(layout), np.uint8)]
-        return numbers + pack(torch.from_numpy(codes), _code_bits(len(used)))
+        return numbers + pack(codes, _code_bits(len(used)))
 
     def write(self, cache: KVCache, layout: Layout, out: Tensor, broken: Tensor) -> None:
         parts = self._split(out, layout)
@@ -210,7 +210,7 @@ def read(reader: Reader, layout: Layout, by_number: Mapping[int, PerTensor]) -> 
     bits = _code_bits(len(classes))
     packed = reader.bytes(packed_bytes((layout.tokens,), bits))
     try:
-        told = unpack(memoryview(packed), bits, (layout.tokens,)).numpy()
+        told = unpack(packed, bits, layout.tokens)
     except CodecError as error:
         raise PacketError(str(error)) from None
     if np.bincount(told, minlength=len(classes)).tolist().count(0) or told.max() >= len(classes):

@@ -161,16 +161,16 @@ def packed_bytes(shape: Sequence[int], bits: int) -> int:
     return -(-math.prod(shape) * bits // 8)
 
 
-def pack(codes: Tensor, bits: int) -> bytes:
-    """`packed` of codes of any shape, on the CPU."""
-    return packed(codes.to(torch.uint8).flatten(), bits).numpy().tobytes()
+def pack(codes: np.ndarray, bits: int) -> bytes:
+    """What `packed` makes of a few codes (uint8 [count]) of the host: in less time."""
+    each = codes[:, None] >> np.arange(bits, dtype=np.uint8) & 1
+    return np.packbits(each, bitorder="little").tobytes()
 
 
-def unpack(data: memoryview, bits: int, shape: Sequence[int]) -> Tensor:
-    """The codes (uint8, of `shape`) that `pack` wrote; CodecError where what fills the last byte is
-    not zero."""
-    raw = torch.from_numpy(np.frombuffer(data, np.uint8).copy())
-    codes, rest = unpacked(raw, bits, math.prod(shape))
-    if bool(rest.any()):
+def unpack(data: bytes, bits: int, count: int) -> np.ndarray:
+    """The codes (uint8 [count]) that `pack` wrote; CodecError where what fills the last byte is not
+    zero."""
+    each = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+    if each[count * bits :].any():
         raise CodecError(NOT_ZERO)
-    return codes.view(*shape)
+    return each[: count * bits].reshape(count, bits) @ (1 << np.arange(bits, dtype=np.uint8))

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as npst
 
 from c2c.quantize import EPS, largest_code, quantize
 from latentwire.channel.codec import CodecError
-from latentwire.channel.payload_parts import Codes, pack, unpack
+from latentwire.channel.payload_parts import Codes, pack, packed, unpack, unpacked
 from latentwire.channel.registry import CODECS
 from latentwire.channel.symmetric import Symmetric
 
@@ -21,22 +21,25 @@ SYMMETRIC = [name for name, codec in CODECS.items() if isinstance(codec, Symmetr
 @given(BITS, st.data())
 def test_codes_are_packed_without_gaps_from_the_lowest_bit(bits: int, data: st.DataObject) -> None:
     codes = data.draw(st.lists(st.integers(0, 2**bits - 1), min_size=1, max_size=70))
-    packed = pack(torch.tensor(codes), bits)
-    assert len(packed) == -(-len(codes) * bits // 8)
+    together = packed(torch.tensor(codes, dtype=torch.uint8), bits)
+    data = pack(np.array(codes, np.uint8), bits)
+    assert len(data) == -(-len(codes) * bits // 8) and data == bytes(together.tolist())
     # All the bytes are one number, the first code its lowest bits.
-    assert int.from_bytes(packed, "little") == sum(c << bits * i for i, c in enumerate(codes))
-    assert unpack(memoryview(packed), bits, (len(codes),)).tolist() == codes
+    assert int.from_bytes(data, "little") == sum(c << bits * i for i, c in enumerate(codes))
+    found, rest = unpacked(together, bits, len(codes))
+    assert found.tolist() == unpack(data, bits, len(codes)).tolist() == codes and not rest.any()
 
 
 @pytest.mark.parametrize(
     ("bits", "count"), [(7, 9), (6, 3), (5, 1), (4, 1), (4, 7), (3, 5), (3, 1), (2, 3), (2, 1)]
 )
 def test_padding_must_be_zero(bits: int, count: int) -> None:
-    packed = bytearray(pack(torch.zeros(count), bits))
-    assert unpack(memoryview(packed), bits, (count,)).tolist() == [0] * count
-    packed[-1] |= 0x80
+    data = bytearray(-(-count * bits // 8))
+    assert unpack(bytes(data), bits, count).tolist() == [0] * count
+    data[-1] |= 0x80
+    assert unpacked(torch.tensor(data, dtype=torch.uint8), bits, count)[1].any()
     with pytest.raises(CodecError, match="bits after the last code are not zero"):
-        unpack(memoryview(packed), bits, (count,))
+        unpack(bytes(data), bits, count)
 
 
 @pytest.mark.parametrize("bits", [0, 9])
