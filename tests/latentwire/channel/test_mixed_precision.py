@@ -40,6 +40,15 @@ def test_exceptions_hold_where_they_say_and_the_last_one_wins() -> None:
     assert chosen("int2/valueslast2:int3")[4:] == ["int2", "int3", "int3"]
 
 
+def test_one_schedule_serves_sharers_of_other_depths() -> None:
+    schedule = codec("int4/last2:bf16")
+    assert isinstance(schedule, Schedule)
+    deeper = Layout(Geometry(8, 2, 4), LAYOUT.key_layers, LAYOUT.value_layers, LAYOUT.runs)
+    few, all_of_it = (PER_TENSOR[name].payload_bytes(deeper) for name in ("int4", "bf16"))
+    assert few < schedule.payload_bytes(LAYOUT) < all_of_it
+    assert schedule.payload_bytes(deeper) == few  # of layers 6 and 7 nothing is sent
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
