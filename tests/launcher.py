@@ -264,9 +264,13 @@ def part(entry_points: socket.socket, workers: socket.socket) -> socket.socket:
         show_no_progress()
         return entry_points
     entry_points.close()
+    import _hypothesis_globals
     import anyio
+    import hypothesis
 
-    anyio.__doc__ = "PYTEST_DONT_REWRITE"  # pytest would warn that it comes too late for that
+    # Pytest would warn that it comes too late to write these anew.
+    for module in (anyio, hypothesis, _hypothesis_globals):
+        module.__doc__ = "PYTEST_DONT_REWRITE"
     return workers
 
 
