@@ -38,6 +38,8 @@ from latentwire.spec.setting import MAX_NEW_TOKENS
 CONDITIONS = grid(deranged=False)
 TOGETHER = 24  # questions a task
 MOST = 1e-4
+Task = tuple[str, str, int, int]  # dtype, question set, first question, one past the last
+Compared = tuple[Counter[str], dict[str, float]]  # answers by kind, largest differences
 Arrived = dict[tuple[Channel, int], list[Tensor]]  # by question: what the fuser reads, [H, T, D]
 
 
@@ -48,7 +50,7 @@ def main() -> int:
     add = arguments.add_argument
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--dtype", choices=("float64", "float32"), default="float32")
-    add("--workers", type=int, default=2, help="processes, all on one device")
+    add("--workers", type=int, default=2, help="processes, all on one device; 0: this one")
     add("--limit", type=int, help="only so many questions of each set")
     add("--output", type=Path, help="results as JSON")
     options = arguments.parse_args()
@@ -62,13 +64,11 @@ def main() -> int:
             for start in range(0, count, TOGETHER)
         ]
     began = time.perf_counter()
-    waiting = iter(tasks)
     found: Counter[str] = Counter()
     largest = {"alike": 0.0, "rounded_otherwise": 0.0}
-    with WorkerPool(Both, [options.device] * options.workers) as crew:
-        for _, (counted, logits) in crew.map(lambda: next(waiting, None)):
-            found += counted
-            largest = {kind: max(largest[kind], logits[kind]) for kind in largest}
+    for counted, logits in compared(tasks, options.device, options.workers):
+        found += counted
+        largest = {kind: max(largest[kind], logits[kind]) for kind in largest}
     say = {
         "torch": torch.__version__,
         "device": options.device,
@@ -90,6 +90,18 @@ def main() -> int:
     return int(found["differ_without_reason"] > 0 or largest["alike"] > MOST)
 
 
+def compared(tasks: Sequence[Task], device: str, workers: int) -> Iterator[Compared]:
+    """What each task gives, as they come."""
+    if not workers:
+        both = Both(device)
+        yield from (both(task, None) for task in tasks)
+        return
+    waiting = iter(tasks)
+    with WorkerPool(Both, [device] * workers) as crew:
+        for _, found in crew.map(lambda: next(waiting, None)):
+            yield found
+
+
 class Both:
     """A worker that answers questions both ways."""
 
@@ -97,9 +109,7 @@ class Both:
         torch.set_num_threads(1)
         self.device, self.pairs = device, {}
 
-    def __call__(
-        self, task: tuple[str, str, int, int], progress: Any
-    ) -> tuple[Counter[str], dict[str, float]]:
+    def __call__(self, task: Task, progress: Any) -> Compared:
         dtype, name, start, stop = task
         if dtype not in self.pairs:
             self.pairs[dtype] = bundled_pair(getattr(torch, dtype), self.device)

@@ -64,10 +64,11 @@ def holds_password(uri: str) -> bool:
 
 def without_secrets(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """A text without the secrets that are in the environment, and without what looks like one."""
-    addresses = _addresses(environment)
+    secrets, named_addresses = _telling(tuple(environment))
+    addresses = [value for name in named_addresses if (value := environment[name])]
     for value in addresses:
         text = text.replace(value, redact_uri(value))
-    for secret in _secrets(environment, addresses):
+    for secret in _secrets({environment[name] for name in secrets}, addresses):
         text = text.replace(secret, HIDDEN)
     text = _ADDRESS.sub(lambda found: redact_uri(found[0]), text)
     text = _ASSIGNED.sub(rf"\g<1>{HIDDEN}", text)
@@ -86,9 +87,9 @@ def clean_tags(tags: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _secrets(environment: Mapping[str, str], addresses: Iterable[str]) -> list[str]:
-    """Values that are secret, longest first: one may hold another."""
-    found = {environment[name] for name in environment if _is_named(_SECRET_VARIABLE, name)}
+def _secrets(values: set[str], addresses: Iterable[str]) -> list[str]:
+    """Those values and what is secret of the addresses, longest first: one may hold another."""
+    found = values
     for address in addresses:
         rest = address.partition("://")[2]
         user, _, password = rest[: max(0, _end_of_user(rest))].partition(":")
@@ -100,14 +101,12 @@ def _secrets(environment: Mapping[str, str], addresses: Iterable[str]) -> list[s
     return sorted((s for s in found if len(s) >= _LEAST_SECRET), key=len, reverse=True)
 
 
-def _addresses(environment: Mapping[str, str]) -> list[str]:
-    named = [name for name in environment if _is_named(_ADDRESS_VARIABLE, name)]
-    return [value for name in named if (value := environment[name])]
-
-
-@lru_cache(4096)  # every error and log record asks about the same names
-def _is_named(pattern: re.Pattern[str], name: str) -> bool:
-    return bool(pattern.search(name))
+@lru_cache(64)  # every error and log record asks about the same names
+def _telling(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Of variables those that hold a secret, and those that hold an address."""
+    patterns = _SECRET_VARIABLE, _ADDRESS_VARIABLE
+    secrets, addresses = ([n for n in names if pattern.search(n)] for pattern in patterns)
+    return secrets, addresses
 
 
 def _option_values(rest: str) -> list[str]:

@@ -12,6 +12,7 @@ from examples import PROFILE
 from forked_python import write_worker
 from hypothesis import HealthCheck, settings
 from launched import SHARED, launcher_process
+from rewritten import keep_rewritten, test_files
 
 # The models are so small that sharing one step among threads costs ten times what it saves;
 # so too in the processes that tests start, up to eight at once.
@@ -42,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
             program = Path(paths[0]).with_name("python")
             write_worker(program, paths[1])
             config.option.tx = [f"popen//python={program}" for _ in config.option.tx]
+        asked = (Path(argument.split("::")[0]).absolute() for argument in config.args)
+        keep_rewritten(test_files(asked), config)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

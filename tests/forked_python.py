@@ -16,6 +16,7 @@ from types import FrameType
 from launched import RUN, Launcher, surroundings
 
 UNBUFFERED = "-u"  # what the program of pytest's workers is asked first, before `-c CODE`
+MODULE, INPUT = "-m", "-"  # as Python has them: a module's name, or a program to read, comes next
 PASSED_ON = {signal.SIGINT, signal.SIGTERM}
 
 
@@ -23,7 +24,11 @@ def main(path: str, asked: str, *arguments: str) -> None:
     """End as the process of the entry point does, or that of a worker."""
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # until there is a process to tell
     launcher = Launcher(path, surroundings())
-    start = launcher.start_code if asked == UNBUFFERED else launcher.start_here
+    start = {
+        UNBUFFERED: launcher.start_code,
+        MODULE: launcher.start_module_here,
+        INPUT: launcher.start_input,
+    }.get(asked, launcher.start_here)
     process = start(arguments, Path.cwd(), os.environ)
 
     def pass_on(number: int, _: FrameType | None) -> None:
@@ -41,11 +46,13 @@ def main(path: str, asked: str, *arguments: str) -> None:
 
 
 def write_python(program: Path, launcher: Launcher) -> None:
-    """Write an executable that stands for `python`."""
+    """Write an executable that stands for `python`; MLflow and programs that it reads from its
+    input are forked too."""
+    forked = f"{RUN}* | entry_points/run.py* | '{MODULE} mlflow' | '{INPUT} '*"
     program.write_text(
         "#!/bin/sh\n"
-        'case "$1" in\n'
-        f'{RUN} | entry_points/run.py) exec {sys.executable} {__file__} {launcher.path} "$@" ;;\n'
+        'case "$1 $2" in\n'
+        f'{forked}) exec {sys.executable} {__file__} {launcher.path} "$@" ;;\n'
         f'*) exec {sys.executable} "$@" ;;\n'
         "esac\n"
     )

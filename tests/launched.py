@@ -22,6 +22,7 @@ from typing import IO
 READ_EARLY = ("CUDA_", "HF_", "OMP_", "TRANSFORMERS_", "PYTHON", "LD_")
 
 CODE = str(Path(__file__).with_name("run_code.py"))
+INPUT = str(Path(__file__).with_name("run_input.py"))
 RUN = str(Path(__file__).parents[1] / "entry_points" / "run.py")
 SHARED = "TESTS_LAUNCHER"  # environment: where the launcher of these tests listens
 _ENDED_LAST = ExitStack()
@@ -183,6 +184,21 @@ class Launcher(Forker):
         """`python -c CODE` with this process's own standard files and without stand-ins."""
         request = {"module": None, "script": CODE, "options": list(options), "plain": True}
         request |= {"folder": str(folder)}
+        return Launched(options, self.ask(request, environment, [0, 1, 2]), [])
+
+    def start_input(
+        self, options: Sequence[str], folder: Path, environment: Mapping[str, str]
+    ) -> Launched:
+        """`python - ...` likewise, whose program comes from the standard input."""
+        request = {"module": None, "script": INPUT, "options": list(options), "plain": True}
+        request |= {"folder": str(folder)}
+        return Launched(options, self.ask(request, environment, [0, 1, 2]), [])
+
+    def start_module_here(
+        self, options: Sequence[str], folder: Path, environment: Mapping[str, str]
+    ) -> Launched:
+        """`python -m MODULE ...` with this process's own standard files."""
+        request = {"module": options[0], "options": list(options[1:]), "folder": str(folder)}
         return Launched(options, self.ask(request, environment, [0, 1, 2]), [])
 
     def start_script(

@@ -195,6 +195,14 @@ class Ending:
         os._exit(cls.status & 0xFF)
 
 
+class RunAsMain(ModuleType):
+    """What runs as `__main__`, under the name by which workers know it: `multiprocessing` has noted
+    this program when it was imported."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.modules["__main__"], name)
+
+
 def import_what_reads_no_variables() -> None:
     """What is the same in any environment (see `launched.READ_EARLY`), and takes longest."""
     import sqlite_stores
@@ -264,9 +272,13 @@ def part(entry_points: socket.socket, workers: socket.socket) -> socket.socket:
         show_no_progress()
         return entry_points
     entry_points.close()
+    import _hypothesis_globals
     import anyio
+    import hypothesis
 
-    anyio.__doc__ = "PYTEST_DONT_REWRITE"  # pytest would warn that it comes too late for that
+    # Pytest would warn that it comes too late to write these anew.
+    for module in (anyio, hypothesis, _hypothesis_globals):
+        module.__doc__ = "PYTEST_DONT_REWRITE"
     return workers
 
 
@@ -288,6 +300,7 @@ if __name__ == "__main__":
     gather(own_memory())
     gc.enable()
     module = serve_all(listener)
+    sys.modules["__mp_main__"] = RunAsMain("__mp_main__")
     try:
         if module:
             runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -29,18 +27,6 @@ def run(script: str, *options: str) -> str:
     out, err = process.communicate(timeout=1200)
     assert process.wait() == 0, err
     return out
-
-
-def run_anew(script: str, *options: str) -> None:
-    """The same with imports of its own, for a script that workers import as `__main__` too."""
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / script), *options],
-        env=surroundings() | {"PYTHONPATH": f"{ROOT}:{ROOT / 'C2C'}"},
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
@@ -175,7 +161,7 @@ def test_operations_of_any_choice(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_workers(tmp_path: Path) -> None:
     output = tmp_path / "workers.json"
-    run_anew(
+    run(
         "workers.py", "--small", "--device", "cpu", "--limit", "4", "--chunk-size", "2",
         "--output", str(output),
     )  # fmt: skip
@@ -190,18 +176,8 @@ def test_engine_and_definition_are_compared(
 ) -> None:
     output = tmp_path / "equal.json"
     run(
-        *(
-            "engine_vs_reference.py",
-            "--device",
-            "cpu",
-            "--dtype",
-            "float64",
-            "--limit",
-            "2",
-            "--workers",
-            "1",
-        ),
-        *("--output", str(output)),
+        *("engine_vs_reference.py", "--device", "cpu", "--dtype", "float64", "--limit", "2"),
+        *("--workers", "0", "--output", str(output)),
     )
     said = json.loads(output.read_text())
     assert said["answers"] == 2 * 2 * 13

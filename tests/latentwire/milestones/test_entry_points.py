@@ -53,15 +53,15 @@ def test_bad_input_is_one_sentence(project: Project) -> None:
 def test_main_runs_once_and_is_then_finished(project: Project) -> None:
     parameters = {"pair": "demo", "limit": 4, "chunk_size": 4, "sample": 1}
     parameters |= {"calibration_examples": 16, "m1_codec": "bf16,int8,int4,kvtc1"}
-    parameters |= {"message_tokens": "8,64"}
+    parameters |= {"message_tokens": "8,64", "m3_keep_ratio": "1,0.5"}
     printed = project.ok("main", **parameters, output_dir="out")
     assert "pair demo (as asked) on cpu" in printed.splitlines()[0]
     first = project.numbers()
     milestones = {run.data.tags["latentwire.milestone"]: run for run in project.runs("milestone")}
     assert set(milestones) == {"main", "m0", "baselines", "calibrate", "m1", "m2", "m3", "m4"}
     # 5 conditions of M0; calibrated, then letter, logits and texts of 2 lengths and 3 codecs, and 2
-    # codecs and 9 channels less int8 whole, each matched and deranged; in 2 sets of a chunk.
-    assert len(first) == (5 + 1 + 2 * (2 + 2 * 3) + 2 * (2 + 9 - 1)) * 2
+    # codecs and 3 channels less int8 whole, each matched and deranged; in 2 sets of a chunk.
+    assert len(first) == (5 + 1 + 2 * (2 + 2 * 3) + 2 * (2 + 3 - 1)) * 2
     for run in milestones.values():
         artifacts = {f.path for f in _client(project).list_artifacts(run.info.run_id)}
         assert {"config.json", "environment.json", "latentwire.log"} <= artifacts

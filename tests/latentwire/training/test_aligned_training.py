@@ -35,7 +35,7 @@ EVERY = [
     for alignment in ALIGNMENTS
 ]
 TURNS = ("red, green", "blue? é🙂", "what", "the color black")
-MORE = ("what, theory", "red of red", "a greenhouse", "blue, a red", "is it red?", "it is blue.")
+MORE = ("what, theory", "red of red", "a greenhouse")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,7 +52,7 @@ def two(first_receives: bool) -> LoadedPair:
 
 def asked_of(pair: LoadedPair, alignment: str) -> list[Question]:
     """Questions of several lengths, some of one; and conversations, some of several messages."""
-    examples = [q.example for q in make_questions(pair.tokenizer, [1, 5, 1, 5, 5, 2])]
+    examples = [q.example for q in make_questions(pair.tokenizer, [1, 5, 1, 5, 2])]
     both = pair.tokenizer, pair.sharer_tokenizer
     asked = [question.under(alignment) for question in tokenize(SHORT, examples, *both)]
     said = [[TURNS[(turn + turns) % 4] for turn in range(turns)] for turns in (3, 4, 3)]
