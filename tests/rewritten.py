@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from _pytest.assertion import assertstate_key, rewrite
 
 
 def test_files(paths: Iterable[Path]) -> list[Path]:
@@ -25,7 +24,17 @@ def test_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def keep_rewritten(files: Iterable[Path], config: pytest.Config) -> None:
-    """Write what pytest would make of the files, where that is not there already."""
+    """Write what pytest would make of the files, where that is not there already. By pytest's own
+    functions, which it may change: then its workers do it, as anywhere else."""
+    try:
+        _keep(files, config)
+    except (ImportError, AttributeError, TypeError):
+        return
+
+
+def _keep(files: Iterable[Path], config: pytest.Config) -> None:
+    from _pytest.assertion import assertstate_key, rewrite
+
     state = config.stash.get(assertstate_key, None)
     if state is None or sys.dont_write_bytecode:
         return

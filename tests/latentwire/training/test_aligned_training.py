@@ -152,9 +152,9 @@ def test_the_loss_is_that_of_what_evaluation_does(
         channel = Channel(codec, min(1.0, ratio), order)
         losses.append(evaluated(pair, channel, question, question, number))
     found, nothing = loss(kept), loss(0)
-    assert found == pytest.approx(float(torch.cat(losses).mean()), abs=1e-6)
+    assert found == pytest.approx(float(torch.cat(losses).mean()), abs=3e-6)
     lone = torch.cat(alone(first_receives, alignment))
-    assert nothing == pytest.approx(float(lone.mean()), abs=1e-6)
+    assert nothing == pytest.approx(float(lone.mean()), abs=3e-6)
     assert abs(nothing - found) > 5e-5
 
 
