@@ -13,6 +13,7 @@ from small_link import GEOMETRY, LINK, make_cache
 from c2c.cache import Geometry, KVCache
 from latentwire.channel import registry
 from latentwire.channel.by_token import ByToken
+from latentwire.channel.codec import NumbersRefused
 from latentwire.channel.endpoint import Endpoint
 from latentwire.channel.header_fields import PacketError, Reader
 from latentwire.channel.layout import Layout, tensor_of
@@ -101,6 +102,10 @@ def test_classes_are_coded_where_kernels_are_too(name: str, keys: tuple[int, ...
     made.write(cache, layout, data, marks[0])
     made.read(data.fill_(255), layout, torch.float16, marks[1])
     assert all(map(bool, marks))
+    with pytest.raises(NumbersRefused, match="NaN or infinite"):
+        made.payloads(cache, layout)
+    good = cache.rows(0, 1)
+    assert torch.equal(made.written_alone(good, layout), made.payloads(good, layout).cpu())
 
 
 def test_one_class_costs_two_bytes_more_than_its_codec() -> None:
