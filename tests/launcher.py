@@ -272,13 +272,13 @@ def part(entry_points: socket.socket, workers: socket.socket) -> socket.socket:
         show_no_progress()
         return entry_points
     entry_points.close()
-    import _hypothesis_globals
-    import anyio
-    import hypothesis
+    import anyio  # noqa: F401
+    import hypothesis  # noqa: F401
 
-    # Pytest would warn that it comes too late to write these anew.
-    for module in (anyio, hypothesis, _hypothesis_globals):
-        module.__doc__ = "PYTEST_DONT_REWRITE"
+    # Pytest would warn that it comes too late to write these anew; the last is hypothesis's own.
+    for name in ("anyio", "hypothesis", "_hypothesis_globals"):
+        if name in sys.modules:
+            sys.modules[name].__doc__ = "PYTEST_DONT_REWRITE"
     return workers
 
 
