@@ -175,30 +175,36 @@ class Launcher(Forker):
         self, options: Sequence[str], folder: Path, environment: Mapping[str, str]
     ) -> Launched:
         """An entry point that has this process's own standard files."""
-        request = {"module": None, "options": list(options), "folder": str(folder)}
-        return Launched(options, self.ask(request, environment, [0, 1, 2]), [])
+        return self._start_here({"module": None}, options, folder, environment)
 
     def start_code(
         self, options: Sequence[str], folder: Path, environment: Mapping[str, str]
     ) -> Launched:
         """`python -c CODE` with this process's own standard files and without stand-ins."""
-        request = {"module": None, "script": CODE, "options": list(options), "plain": True}
-        request |= {"folder": str(folder)}
-        return Launched(options, self.ask(request, environment, [0, 1, 2]), [])
+        what = {"module": None, "script": CODE, "plain": True}
+        return self._start_here(what, options, folder, environment)
 
     def start_input(
         self, options: Sequence[str], folder: Path, environment: Mapping[str, str]
     ) -> Launched:
         """`python - ...` likewise, whose program comes from the standard input."""
-        request = {"module": None, "script": INPUT, "options": list(options), "plain": True}
-        request |= {"folder": str(folder)}
-        return Launched(options, self.ask(request, environment, [0, 1, 2]), [])
+        what = {"module": None, "script": INPUT, "plain": True}
+        return self._start_here(what, options, folder, environment)
 
     def start_module_here(
         self, options: Sequence[str], folder: Path, environment: Mapping[str, str]
     ) -> Launched:
         """`python -m MODULE ...` with this process's own standard files."""
-        request = {"module": options[0], "options": list(options[1:]), "folder": str(folder)}
+        return self._start_here({"module": options[0]}, options[1:], folder, environment)
+
+    def _start_here(
+        self,
+        what: Mapping[str, object],
+        options: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+    ) -> Launched:
+        request = {**what, "options": list(options), "folder": str(folder)}
         return Launched(options, self.ask(request, environment, [0, 1, 2]), [])
 
     def start_script(

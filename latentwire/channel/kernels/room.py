@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ class Room:
         """Of some of the tensors."""
         return replace(self, starts=[self.starts[place] for place in places])
 
-    @property
+    @cached_property
     def word(self) -> int:
         """Bytes, up to WIDE, of which all places are multiples."""
         return math.gcd(WIDE, self.memory.data_ptr(), self.stride, *self.starts, *self.fields)
